@@ -1,0 +1,17 @@
+//! An echo server. Its handler is one line, and has backpressure: what does not fit the outbox is not consumed, and
+//! while the outbox is full nothing more is read.
+//!
+//! `cargo run --example echo`, then `nc localhost 8888`. Another address may be given.
+
+use std::net::SocketAddr;
+
+use halloo::{EventLoop, stream};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    let mut events = EventLoop::new()?;
+    let listener = events.listen(address, stream(|connection, input| connection.write(input)))?;
+    println!("Listening on {}", events.local_addr(listener)?);
+    events.run()?;
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! A blocking TCP client on std alone: says hello, prints what comes back, closes.
+//!
+//! Run a server first (`cargo run --release`), then `cargo run --example tcp_client`. Another address may be given.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "localhost:8888".to_owned());
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"Hello, TCP Server!")?;
+
+    // One read is enough for a greeting this short. A longer answer may come in several pieces.
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer)?;
+    println!("Received: {}", String::from_utf8_lossy(&answer[..length]));
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! A blocking UDP client on std alone: sends one datagram, prints the one that comes back.
+//!
+//! Run a server first (`cargo run --release`), then `cargo run --example udp_client`. Another address may be given.
+
+use std::io;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8888".to_owned());
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // From now on only this server's datagrams are received.
+    socket.connect(address)?;
+    // Either datagram may be lost; without this, a lost one would be waited for for ever.
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send(b"Hello, UDP Server!")?;
+
+    let mut answer = [0; 1024];
+    let length = socket.recv(&mut answer)?;
+    println!("Received: {}", String::from_utf8_lossy(&answer[..length]));
+    Ok(())
+}

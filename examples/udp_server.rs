@@ -1,0 +1,22 @@
+//! A UDP server on the library: prints each datagram and answers its sender.
+//!
+//! `cargo run --example udp_server`, then `cargo run --example udp_client` or `nc -u localhost 8888`. Another address
+//! may be given.
+
+use std::net::SocketAddr;
+
+use halloo::{EventLoop, datagrams};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    let mut events = EventLoop::new()?;
+    let greeter = datagrams(|datagram, payload| {
+        println!("Received from {}: {}", datagram.peer_addr(), payload.escape_ascii());
+        // False means that this peer must not be answered: a forged source, say.
+        let _ = datagram.reply(b"Hello, UDP Client!");
+    });
+    let socket = events.bind(address, greeter)?;
+    println!("Listening on {}", events.local_addr(socket)?);
+    events.run()?;
+    Ok(())
+}

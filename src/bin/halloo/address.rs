@@ -1,0 +1,293 @@
+//! Addresses as people write them, and the socket addresses they mean.
+//!
+//! Beside the flow: the command line reads them here; `sockets` and `probe` ask what they stand for. It promises that
+//! `localhost` is both loopback addresses without asking anybody (RFC 6761, section 6.3), that IPv4 comes before IPv6,
+//! and that a part left out is localhost or port 8888. It never asks a resolver before it must.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// The port of the programs halloo began with.
+const PORT: u16 = 8888;
+
+/// The longest name a resolver takes (RFC 1035, section 2.3.4), and its longest label.
+const NAME_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
+const FORMS: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
+
+/// One address of the command line: where, and which port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Localhost,
+    Ip(IpAddr),
+    /// A name, or an IPv6 address with a zone, which also only the resolver understands.
+    Name(String),
+}
+
+impl Address {
+    /// `localhost:8888`.
+    pub(crate) const fn standard() -> Self {
+        Self { host: Host::Localhost, port: PORT }
+    }
+
+    /// The port; 0 means any free one.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name, which may take its time.
+    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let mut found = match &self.host {
+            Host::Localhost => vec![
+                SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
+            ],
+            Host::Ip(ip) => vec![SocketAddr::new(*ip, self.port)],
+            Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
+        };
+        found.sort_by_key(SocketAddr::is_ipv6);
+        let mut each: Vec<SocketAddr> = Vec::with_capacity(found.len());
+        for address in found {
+            if !each.contains(&address) {
+                each.push(address);
+            }
+        }
+        Ok(each)
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(format!("the address is empty; {FORMS}"));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self { host: Host::Localhost, port: parse_port(text)? });
+        }
+        let (host, port) = split(text)?;
+        Ok(Self { host: parse_host(host)?, port: port.map_or(Ok(PORT), parse_port)? })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Localhost => write!(formatter, "localhost:{}", self.port),
+            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(formatter),
+            Host::Name(name) if name.contains(':') => write!(formatter, "[{name}]:{}", self.port),
+            Host::Name(name) => write!(formatter, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// Takes the text apart into host and, where there is one, port.
+fn split(text: &str) -> Result<(&str, Option<&str>), String> {
+    if let Some(inside) = text.strip_prefix('[') {
+        return match inside.split_once(']') {
+            Some((host, _)) if !is_ipv6(host) => Err(format!("[{host}] is not an IPv6 address; {FORMS}")),
+            Some((host, "")) => Ok((host, None)),
+            Some((host, rest)) => match rest.strip_prefix(':') {
+                Some(port) => Ok((host, Some(port))),
+                None => Err(format!("a colon belongs between ] and the port; {FORMS}")),
+            },
+            None => Err(format!("the closing ] is missing; {FORMS}")),
+        };
+    }
+    match text.split_once(':') {
+        None => Ok((text, None)),
+        // More than one colon: an IPv6 address without brackets, which leaves no place for a port.
+        Some((_, rest)) if rest.contains(':') => {
+            if is_ipv6(text) {
+                Ok((text, None))
+            } else {
+                Err(format!("it has too many colons; {FORMS}"))
+            }
+        }
+        Some((host, port)) => Ok((host, Some(port))),
+    }
+}
+
+fn is_ipv6(text: &str) -> bool {
+    let (ip, zone) = text.split_once('%').unwrap_or((text, "0"));
+    ip.parse::<Ipv6Addr>().is_ok()
+        && !zone.is_empty()
+        && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+}
+
+fn parse_host(host: &str) -> Result<Host, String> {
+    if host.is_empty() || is_localhost(host) {
+        return Ok(Host::Localhost);
+    }
+    if let Ok(ip) = host.parse() {
+        return Ok(Host::Ip(ip));
+    }
+    if host == "*" {
+        return Err("for every address of this machine write 0.0.0.0 or [::] in place of *".to_owned());
+    }
+    if !is_ipv6(host) {
+        check_name(host)?;
+    }
+    Ok(Host::Name(host.to_owned()))
+}
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") && check_name(&name).is_ok()
+}
+
+fn check_name(host: &str) -> Result<(), String> {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let label_is_right = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() > NAME_BYTES_MAX || !name.split('.').all(label_is_right) {
+        return Err(format!("{host} is neither an IP address nor a host name; {FORMS}"));
+    }
+    // No name ends in a number: it is an IPv4 address with a slip in it.
+    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(format!("{host} is not an IPv4 address; {FORMS}"));
+    }
+    Ok(())
+}
+
+fn parse_port(port: &str) -> Result<u16, String> {
+    if port.is_empty() {
+        return Err(format!("the port is missing after the colon; {FORMS}"));
+    }
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{port} is not a port number; {FORMS}"));
+    }
+    port.parse().map_err(|_| format!("{port} is not a port: ports go from 0, any free one, to 65535"))
+}
+
+/// The address as people know it: an IPv4 peer of a dual-stack socket is an IPv4 address.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(six) => match six.ip().to_ipv4_mapped() {
+            Some(four) => SocketAddr::from((four, six.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::prelude::*;
+
+    use super::{Address, plain};
+
+    fn shown(text: &str) -> String {
+        text.parse::<Address>().map_or_else(|error| format!("error: {error}"), |address| address.to_string())
+    }
+
+    fn means(text: &str) -> Vec<String> {
+        let address: Address = text.parse().unwrap();
+        address.resolve().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_short_form_has_its_meaning() {
+        for (text, meaning) in [
+            ("9000", "localhost:9000"),
+            (":9000", "localhost:9000"),
+            ("localhost", "localhost:8888"),
+            ("LocalHost:9000", "localhost:9000"),
+            ("localhost.", "localhost:8888"),
+            ("app.localhost:1", "localhost:1"),
+            ("127.0.0.1", "127.0.0.1:8888"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("[::1]", "[::1]:8888"),
+            ("::1", "[::1]:8888"),
+            ("::", "[::]:8888"),
+            ("fe80::1%eth0", "[fe80::1%eth0]:8888"),
+            ("[fe80::1%2]:7", "[fe80::1%2]:7"),
+            ("example.org", "example.org:8888"),
+            (" my_host-1:65535 ", "my_host-1:65535"),
+        ] {
+            assert_eq!(shown(text), meaning);
+        }
+        assert_eq!(Address::standard().to_string(), "localhost:8888");
+    }
+
+    #[test]
+    fn localhost_is_both_loopback_addresses_ipv4_first() {
+        assert_eq!(means("localhost:7"), ["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(means("::1"), ["[::1]:8888"]);
+        assert_eq!(means("127.0.0.2:0"), ["127.0.0.2:0"]);
+    }
+
+    #[test]
+    fn a_malformed_address_is_named_and_shown_right() {
+        for (text, clue) in [
+            ("", "empty"),
+            ("70000", "70000 is not a port"),
+            ("localhost:70000", "70000 is not a port"),
+            ("localhost:", "port is missing"),
+            ("localhost:http", "http is not a port number"),
+            ("localhost:+1", "+1 is not a port number"),
+            ("[::1", "closing ]"),
+            ("[::1]9000", "colon belongs"),
+            ("[127.0.0.1]:1", "not an IPv6 address"),
+            ("a:b:c", "too many colons"),
+            ("tcp://localhost:1", "too many colons"),
+            ("256.0.0.1", "not an IPv4 address"),
+            ("127.1:9000", "not an IPv4 address"),
+            ("*:9000", "0.0.0.0"),
+            ("two words", "neither"),
+            ("-a", "neither"),
+            ("a..b", "neither"),
+            ("fe80::1%", "too many colons"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.contains(clue), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_peer_of_a_dual_stack_socket_is_shown_as_ipv4() {
+        let mapped: SocketAddr = "[::ffff:127.0.0.2]:5".parse().unwrap();
+        assert_eq!(plain(mapped).to_string(), "127.0.0.2:5");
+        let six: SocketAddr = "[fe80::1%3]:5".parse().unwrap();
+        assert_eq!(plain(six), six);
+    }
+
+    proptest! {
+        #[test]
+        fn every_socket_address_means_itself(address in any::<SocketAddr>()) {
+            // A zone and a flow label are for the resolver.
+            let address = SocketAddr::new(address.ip(), address.port());
+            prop_assert_eq!(means(&address.to_string()), [address.to_string()]);
+        }
+
+        #[test]
+        fn what_is_printed_is_read_again(text in "[a-z0-9.:\\[\\]%-]{0,24}") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,40}") {
+            let _ = text.parse::<Address>();
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The greeting desk: what all greetings have in common, whatever protocol they leave by.
+//!
+//! Between the handlers, which know when to greet, and the reporter, which tells it. It promises that greetings are
+//! numbered without a gap over all protocols, that exactly as many are given as the limit says, and that with the last
+//! one the loop is asked to drain. It allocates nothing for a greeting. It never sends one itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use halloo::Context;
+
+use crate::event::Event;
+use crate::exit::{Failure, Status};
+use crate::options::{Mode, Replies};
+use crate::protocol::Protocol;
+use crate::reporter::Reporter;
+use crate::template::{Facts, Template};
+
+/// One for the whole process.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    greetings: Greetings,
+    limit: Limit,
+    reporter: Reporter,
+    /// How many have been given.
+    given: u64,
+    /// The greeting being written.
+    buffer: Vec<u8>,
+}
+
+/// The templates, and what fills them besides the client.
+#[derive(Debug)]
+pub(crate) struct Greetings {
+    tcp: Template,
+    udp: Template,
+    hostname: String,
+}
+
+/// When it is enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) greetings_max: Option<u64>,
+    /// What open connections get then.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Who is greeted, and where they asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parties {
+    pub(crate) protocol: Protocol,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
+}
+
+impl Greetings {
+    /// The templates of the command line, the usual ones where it has none.
+    pub(crate) fn new(replies: &Replies) -> Result<Self, Failure> {
+        let given = [
+            ("--greeting", &replies.greeting),
+            ("--tcp-greeting", &replies.tcp_greeting),
+            ("--udp-greeting", &replies.udp_greeting),
+        ];
+        if let (Mode::Echo | Mode::Discard, Some((flag, _))) =
+            (replies.mode, given.iter().find(|(_, greeting)| greeting.is_some()))
+        {
+            let mode = if replies.mode == Mode::Echo { "echo" } else { "discard" };
+            let sentence = format!(
+                "{flag} has no use with --mode {mode}, which greets nobody; leave one of the two out, or unset its variable"
+            );
+            return Err(Failure::new(Status::Usage, sentence));
+        }
+        let choose = |own: &Option<Template>, usual| {
+            own.as_ref().or(replies.greeting.as_ref()).cloned().unwrap_or_else(|| Template::fixed(usual))
+        };
+        let tcp = choose(&replies.tcp_greeting, "Hello, TCP Client!");
+        let udp = choose(&replies.udp_greeting, "Hello, UDP Client!");
+        let hostname = if tcp.names_host() || udp.names_host() { hostname() } else { String::new() };
+        Ok(Self { tcp, udp, hostname })
+    }
+
+    fn over(&self, protocol: Protocol) -> &Template {
+        match protocol {
+            Protocol::Tcp => &self.tcp,
+            Protocol::Udp => &self.udp,
+        }
+    }
+}
+
+impl Desk {
+    /// A desk that has given none yet.
+    pub(crate) fn new(greetings: Greetings, limit: Limit, reporter: Reporter) -> Self {
+        Self { greetings, limit, reporter, given: 0, buffer: Vec::new() }
+    }
+
+    /// One that tells nobody, for tests of the rooms behind it.
+    #[cfg(test)]
+    pub(crate) fn silent(mode: Mode, greeting: Option<&str>, greetings_max: Option<u64>) -> std::cell::RefCell<Self> {
+        let greeting = greeting.map(|text| text.parse().unwrap());
+        let replies = Replies { mode, greeting, tcp_greeting: None, udp_greeting: None };
+        let reporter = Reporter::new(crate::printer::Printer::to_nowhere(), crate::options::EventStyle::Off);
+        let limit = Limit { greetings_max, drain_timeout: Duration::from_secs(20) };
+        std::cell::RefCell::new(Self::new(Greetings::new(&replies).unwrap(), limit, reporter))
+    }
+
+    /// How many greetings have been given.
+    pub(crate) fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Whether the last one has been given.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.limit.greetings_max.is_some_and(|most| self.given >= most)
+    }
+
+    /// Writes the next greeting, the ending behind it. It counts once [`note`](Self::note) says it is given.
+    pub(crate) fn compose(&mut self, to: Parties, ending: &[u8]) -> &[u8] {
+        let Parties { protocol, peer, local } = to;
+        let facts = Facts { peer, local, protocol, number: self.given + 1, hostname: &self.greetings.hostname };
+        self.buffer.clear();
+        self.greetings.over(protocol).render(facts, &mut self.buffer);
+        self.buffer.extend_from_slice(ending);
+        &self.buffer
+    }
+
+    /// Whether a datagram is itself a greeting of this desk, or of one like it.
+    pub(crate) fn is_greeting(&self, datagram: &[u8]) -> bool {
+        self.greetings.udp.matches(datagram)
+    }
+
+    /// Counts a greeting as given and tells it: how many bytes were received, and how they begin.
+    pub(crate) fn note(&mut self, context: &mut Context, of: Parties, bytes: u64, text: &[u8]) {
+        self.given += 1;
+        let Parties { protocol, peer, local } = of;
+        self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
+        if self.limit.greetings_max == Some(self.given) {
+            log::info!("{} greetings given, as many as asked for: stopping", self.given);
+            context.drain(self.limit.drain_timeout);
+        }
+    }
+}
+
+/// The name of this machine; what it takes itself for if it has none to tell.
+fn hostname() -> String {
+    let told =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    match told.as_deref().map(str::trim) {
+        Ok(name) if !name.is_empty() => name.to_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Greetings, Mode, Protocol, Replies, hostname};
+    use crate::exit::Status;
+
+    fn replies(mode: Mode, common: Option<&str>, udp: Option<&str>) -> Replies {
+        let template = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        Replies { mode, greeting: template(common), tcp_greeting: None, udp_greeting: template(udp) }
+    }
+
+    #[test]
+    fn the_usual_greetings_are_those_of_the_first_programs() {
+        let greetings = Greetings::new(&replies(Mode::Greet, None, None)).unwrap();
+        assert!(greetings.over(Protocol::Tcp).matches(b"Hello, TCP Client!"));
+        assert!(greetings.over(Protocol::Udp).matches(b"Hello, UDP Client!"));
+    }
+
+    #[test]
+    fn a_greeting_of_one_protocol_goes_before_the_common_one() {
+        let greetings = Greetings::new(&replies(Mode::Line, Some("both"), Some("datagram"))).unwrap();
+        assert!(greetings.over(Protocol::Tcp).matches(b"both"));
+        assert!(greetings.over(Protocol::Udp).matches(b"datagram"));
+    }
+
+    #[test]
+    fn a_greeting_where_nobody_is_greeted_is_a_usage_error() {
+        for mode in [Mode::Echo, Mode::Discard] {
+            assert!(Greetings::new(&replies(mode, None, None)).is_ok());
+            let failure = Greetings::new(&replies(mode, None, Some("x"))).unwrap_err();
+            assert_eq!(failure.status, Status::Usage);
+            assert!(failure.sentence.contains("--udp-greeting"), "{}", failure.sentence);
+        }
+    }
+
+    #[test]
+    fn this_machine_has_a_name() {
+        assert!(!hostname().is_empty() && !hostname().contains('\n'));
+    }
+}

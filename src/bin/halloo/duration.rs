@@ -1,0 +1,102 @@
+//! Durations as people write them: `500ms`, `10s`, `2m`.
+//!
+//! Beside the flow: the command line reads them here, log lines and probe print them here.
+//! It promises that what it prints it also reads, and that every duration it reads can be added to a clock.
+//! It never guesses a unit.
+
+use std::time::Duration;
+
+/// The longest duration taken: far beyond any use, and any clock can still add it.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Reads a duration, zero included.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0') {
+        return Err(format!("a duration needs a unit, such as {text}ms, {text}s or {text}m"));
+    }
+    let duration = humantime::parse_duration(text).map_err(|_| "write a duration like 500ms, 10s or 2m".to_owned())?;
+    if duration > LONGEST {
+        return Err("a duration can be 366d at most".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Reads a duration that must be more than nothing.
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("it must be more than zero, such as 500ms, 10s or 2m".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Prints a duration the way [`parse`] reads it.
+pub(crate) fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// Prints a measured time with three digits that matter: `412us`, `12.3ms`, `2.00s`.
+pub(crate) fn measured(time: Duration) -> String {
+    let micros = time.as_micros();
+    match micros {
+        0..1_000 => format!("{micros}us"),
+        1_000..10_000 => format!("{}.{:02}ms", micros / 1_000, micros % 1_000 / 10),
+        10_000..1_000_000 => format!("{}.{}ms", micros / 1_000, micros % 1_000 / 100),
+        _ => format!("{}.{:02}s", micros / 1_000_000, micros % 1_000_000 / 10_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{measured, parse, parse_positive, show};
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse("0"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_missing_unit_is_named() {
+        assert_eq!(parse("5").unwrap_err(), "a duration needs a unit, such as 5ms, 5s or 5m");
+    }
+
+    #[test]
+    fn what_is_no_duration_shows_how_to_write_one() {
+        for text in ["", "soon", "-1s", "1 parsec", "99999999999999999999s"] {
+            assert!(parse(text).unwrap_err().contains("500ms"), "{text}");
+        }
+        assert!(parse("1000y").unwrap_err().contains("at most"));
+    }
+
+    #[test]
+    fn zero_is_refused_where_it_means_nothing() {
+        assert!(parse_positive("0s").unwrap_err().contains("more than zero"));
+        assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn measured_times_keep_three_digits() {
+        assert_eq!(measured(Duration::from_micros(412)), "412us");
+        assert_eq!(measured(Duration::from_micros(1_234)), "1.23ms");
+        assert_eq!(measured(Duration::from_micros(12_345)), "12.3ms");
+        assert_eq!(measured(Duration::from_micros(123_456)), "123.4ms");
+        assert_eq!(measured(Duration::from_millis(2_001)), "2.00s");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_again(millis in 0_u64..10_000_000_000) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(parse(&show(duration)), Ok(duration));
+        }
+    }
+}

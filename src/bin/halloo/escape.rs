@@ -1,0 +1,247 @@
+//! Untrusted bytes as one line of printable text.
+//!
+//! Beside the flow: whatever came from the network, or may contain it, passes here before a terminal or a file sees it.
+//! It promises one line, no control, format or invisible character, a bounded length, and that plain text stays as it
+//! is. Backslash escapes stand for the rest, and a backslash is written double, so that nothing can pose as an escape.
+//! It never fails, and never ends in the middle of an escape.
+
+use std::fmt::Write;
+
+/// The most that is printed of one client's text, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 256;
+
+/// What stands at the end of a text that was cut.
+const CUT: &str = "...";
+
+/// How many combining marks one character may carry; more would climb over the lines above it.
+const MARKS_MAX: u8 = 4;
+
+/// The bytes as printable text of at most [`TEXT_BYTES_MAX`] bytes.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    escape(bytes, TEXT_BYTES_MAX, Backslash::Double)
+}
+
+/// A message of our own on one line: as [`text`], but a backslash stays single: parts of it may be escaped already.
+pub(crate) fn message(text: &str, bytes_max: usize) -> String {
+    escape(text.as_bytes(), bytes_max, Backslash::Keep)
+}
+
+#[derive(Clone, Copy)]
+enum Backslash {
+    Double,
+    Keep,
+}
+
+fn escape(bytes: &[u8], bytes_max: usize, backslash: Backslash) -> String {
+    let mut line = Line::new(bytes_max);
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            line.push(character, backslash);
+        }
+        for byte in chunk.invalid() {
+            line.append(format_args!("\\x{byte:02x}"));
+        }
+        if line.is_full() {
+            break;
+        }
+    }
+    line.finish()
+}
+
+/// The line as it grows.
+struct Line {
+    text: String,
+    /// How much of `text` may stay if it must be cut: there is room for the mark behind it.
+    cut_at: usize,
+    bytes_max: usize,
+    marks: u8,
+}
+
+impl Line {
+    fn new(bytes_max: usize) -> Self {
+        Self {
+            text: String::new(),
+            cut_at: 0,
+            bytes_max,
+            // At the start of a line there is nothing a mark could stand on.
+            marks: MARKS_MAX,
+        }
+    }
+
+    fn push(&mut self, character: char, backslash: Backslash) {
+        if self.is_full() {
+            return;
+        }
+        match character {
+            '\\' if matches!(backslash, Backslash::Double) => self.append(format_args!("\\\\")),
+            ' '..='~' => self.append(format_args!("{character}")),
+            '\n' => self.append(format_args!("\\n")),
+            '\r' => self.append(format_args!("\\r")),
+            '\t' => self.append(format_args!("\\t")),
+            '\0' => self.append(format_args!("\\0")),
+            '\x01'..='\x7f' => self.append(format_args!("\\x{:02x}", u32::from(character))),
+            _ => self.push_beyond_ascii(character),
+        }
+    }
+
+    fn push_beyond_ascii(&mut self, character: char) {
+        let mark = is_mark(character);
+        if !is_visible(character) || (mark && self.marks == MARKS_MAX) {
+            self.append(format_args!("\\u{{{:x}}}", u32::from(character)));
+            self.marks = MARKS_MAX;
+        } else {
+            let marks = if mark { self.marks + 1 } else { 0 };
+            self.append(format_args!("{character}"));
+            self.marks = marks;
+        }
+    }
+
+    fn append(&mut self, piece: std::fmt::Arguments<'_>) {
+        if self.is_full() {
+            return;
+        }
+        // Writing into a string cannot fail.
+        let _ = self.text.write_fmt(piece);
+        self.marks = 0;
+        if self.text.len() + CUT.len() <= self.bytes_max {
+            self.cut_at = self.text.len();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.text.len() > self.bytes_max
+    }
+
+    fn finish(mut self) -> String {
+        if self.is_full() {
+            self.text.truncate(self.cut_at);
+            self.text.push_str(CUT);
+        }
+        self.text
+    }
+}
+
+/// Whether a character beyond ASCII shows as itself.
+fn is_visible(character: char) -> bool {
+    // The standard library knows what is assigned, no control, no format, no private use and no odd space.
+    // Behind another character it also lets marks through. The letters and marks below are drawn as nothing.
+    let mut pair = [b'a', 0, 0, 0, 0];
+    let length = character.encode_utf8(&mut pair[1..]).len();
+    let printable = std::str::from_utf8(&pair[..=length]).is_ok_and(|pair| pair.escape_debug().count() == 2);
+    printable
+        && !matches!(character,
+            '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2065}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1d159}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether a visible character only adds to the one before it.
+fn is_mark(character: char) -> bool {
+    character.escape_debug().count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{TEXT_BYTES_MAX, is_visible, message, text};
+
+    #[test]
+    fn the_first_greeting_stays_as_it_is() {
+        assert_eq!(text(b"Hello, TCP Server!"), "Hello, TCP Server!");
+        assert_eq!(text(b""), "");
+        assert_eq!(text("grüß Gott, 你好, नमस्ते, שלום 🙂".as_bytes()), "grüß Gott, 你好, नमस्ते, שלום 🙂");
+        assert_eq!(text(b"it's \"so\""), "it's \"so\"");
+    }
+
+    #[test]
+    fn control_characters_become_escapes() {
+        assert_eq!(text(b"a\r\nb\tc\0"), r"a\r\nb\tc\0");
+        assert_eq!(text(b"\x1b[31mred\x07\x08\x7f"), r"\x1b[31mred\x07\x08\x7f");
+        assert_eq!(text(b"\x1b]0;title\x07"), r"\x1b]0;title\x07");
+        assert_eq!(text("\u{9b}31m\u{85}".as_bytes()), r"\u{9b}31m\u{85}");
+    }
+
+    #[test]
+    fn nothing_can_pose_as_an_escape() {
+        assert_eq!(text(br"\n"), r"\\n");
+        assert_eq!(message(r"\n and", 100), r"\n and");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_one_by_one() {
+        assert_eq!(text(b"a\xff\xfe\xc3"), r"a\xff\xfe\xc3");
+        assert_eq!(text(b"\xc0\x9b\xed\xa0\x80"), r"\xc0\x9b\xed\xa0\x80");
+    }
+
+    #[test]
+    fn what_reorders_or_hides_text_is_shown() {
+        for character in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{202e}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{2800}',
+            '\u{3000}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{e000}',
+            '\u{e0041}',
+            '\u{e0100}',
+            '\u{a0}',
+            '\u{fff9}',
+        ] {
+            let shown = text(format!("a{character}b").as_bytes());
+            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(character)));
+        }
+    }
+
+    #[test]
+    fn marks_stand_on_a_character_and_do_not_pile_up() {
+        assert_eq!(text("e\u{301}".as_bytes()), "e\u{301}");
+        assert_eq!(text("\u{301}e".as_bytes()), "\\u{301}e");
+        let pile = format!("e{}", "\u{301}".repeat(6));
+        assert_eq!(text(pile.as_bytes()), "e\u{301}\u{301}\u{301}\u{301}\\u{301}\\u{301}");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        assert_eq!(text(&[b'a'; TEXT_BYTES_MAX]), "a".repeat(TEXT_BYTES_MAX));
+        let cut = text(&[b'a'; TEXT_BYTES_MAX + 1]);
+        assert_eq!(cut, format!("{}...", "a".repeat(TEXT_BYTES_MAX - 3)));
+        assert_eq!(text("\n".repeat(60_000).as_bytes()), format!("{}...", r"\n".repeat(126)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_become_one_bounded_printable_line(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let line = text(&bytes);
+            prop_assert!(line.len() <= TEXT_BYTES_MAX);
+            prop_assert!(line.chars().all(|one| matches!(one, ' '..='~') || is_visible(one)));
+        }
+
+        #[test]
+        fn any_text_becomes_one_bounded_printable_line(words in "\\PC{0,80}|.{0,80}") {
+            let line = text(words.as_bytes());
+            prop_assert!(line.len() <= TEXT_BYTES_MAX);
+            prop_assert!(line.chars().all(|one| matches!(one, ' '..='~') || is_visible(one)));
+        }
+
+        #[test]
+        fn printable_ascii_without_backslash_is_untouched(words in "[ -\\[\\]-~]{0,256}") {
+            prop_assert_eq!(text(words.as_bytes()), words);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One greeting, told in one line: the event as plain data, and how it is written.
+//!
+//! Between the greeting desk, which notes an event on the loop's thread, and the printer, which writes it on its own.
+//! It promises lines a person reads and JSON a program reads, and that what a client sent stands in them escaped and
+//! cut. It never holds more of a client's text than can be printed.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use crate::address::plain;
+use crate::escape;
+use crate::protocol::Protocol;
+
+/// What happened: a greeting given, a connection echoed to its end, a datagram discarded.
+#[derive(Debug)]
+pub(crate) struct Event {
+    time: SystemTime,
+    protocol: Protocol,
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    bytes: u64,
+    text: Box<[u8]>,
+}
+
+impl Event {
+    /// An event of this moment: who sent how many bytes, and how they begin.
+    pub(crate) fn new(
+        protocol: Protocol,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+        bytes: u64,
+        text: &[u8],
+    ) -> Self {
+        // One byte more than is printed, so that the line can tell that it was cut.
+        let shown = text.len().min(escape::TEXT_BYTES_MAX + 1);
+        Self { time: SystemTime::now(), protocol, peer, local, bytes, text: text[..shown].into() }
+    }
+
+    /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline.
+    pub(crate) fn write_text(&self, into: &mut Vec<u8>) {
+        let unit = if self.bytes == 1 { "byte" } else { "bytes" };
+        // Writing into a vector cannot fail, here and below.
+        let _ = write!(into, "{} ", self.protocol);
+        let _ = match self.peer {
+            Some(peer) => write!(into, "{}", plain(peer)),
+            None => write!(into, "-"),
+        };
+        let _ = write!(into, " {} {unit}", self.bytes);
+        if !self.text.is_empty() {
+            let _ = write!(into, ": {}", escape::text(&self.text));
+        }
+        into.push(b'\n');
+    }
+
+    /// Appends one JSON object and a newline.
+    pub(crate) fn write_json(&self, into: &mut Vec<u8>) {
+        let _ = write!(into, "{{\"time\":\"{}\"", stamp(self.time));
+        let _ = write!(into, ",\"protocol\":\"{}\"", self.protocol);
+        for (name, address) in [("peer", self.peer), ("local", self.local)] {
+            let _ = match address {
+                Some(address) => write!(into, ",\"{name}\":\"{}\"", plain(address)),
+                None => write!(into, ",\"{name}\":null"),
+            };
+        }
+        let _ = write!(into, ",\"bytes\":{},\"text\":", self.bytes);
+        let _ = serde_json::to_writer(&mut *into, &escape::text(&self.text));
+        into.extend_from_slice(b"}\n");
+    }
+}
+
+/// A moment as RFC 3339 has it, in UTC, to the millisecond.
+pub(crate) fn stamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::Event;
+    use crate::protocol::Protocol;
+
+    fn event(bytes: u64, text: &[u8]) -> Event {
+        let peer = "[::ffff:127.0.0.1]:50514".parse().ok();
+        Event::new(Protocol::Tcp, peer, "127.0.0.1:8888".parse().ok(), bytes, text)
+    }
+
+    fn text(event: &Event) -> String {
+        let mut line = Vec::new();
+        event.write_text(&mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    fn json(event: &Event) -> String {
+        let mut line = Vec::new();
+        event.write_json(&mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn the_text_line_reads_as_promised() {
+        let hello = b"Hello, TCP Server!";
+        assert_eq!(text(&event(18, hello)), "tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!\n");
+        assert_eq!(text(&event(1, b"x")), "tcp 127.0.0.1:50514 1 byte: x\n");
+        assert_eq!(text(&event(0, b"")), "tcp 127.0.0.1:50514 0 bytes\n");
+    }
+
+    #[test]
+    fn the_json_line_has_every_field_in_order() {
+        let line = json(&event(18, b"say \"hi\"\n"));
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["protocol"], "tcp");
+        assert_eq!(value["peer"], "127.0.0.1:50514");
+        assert_eq!(value["local"], "127.0.0.1:8888");
+        assert_eq!(value["bytes"], 18);
+        assert_eq!(value["text"], r#"say "hi"\n"#);
+        let places = ["time", "protocol", "peer", "local", "bytes", "text"].map(|name| line.find(name));
+        assert!(places.is_sorted() && places[0].is_some());
+        let time = value["time"].as_str().unwrap();
+        assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len());
+    }
+
+    #[test]
+    fn a_long_text_is_cut_in_the_line_and_counted_whole() {
+        let line = text(&event(60_000, "a".repeat(60_000).as_bytes()));
+        assert!(line.starts_with("tcp 127.0.0.1:50514 60000 bytes: aaa") && line.ends_with("a...\n"));
+        assert!(line.len() < 330);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_one_line_and_valid_json(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let event = event(bytes.len() as u64, &bytes);
+            prop_assert_eq!(text(&event).matches('\n').count(), 1);
+            let line = json(&event);
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            prop_assert!(serde_json::from_str::<Value>(&line).is_ok());
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! halloo answers greetings over TCP and UDP; `halloo probe` asks somebody else's server.
+//!
+//! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
+//! left.
+//!
+//! `protocol duration escape exit address template options usage -> event outputs printer logger reporter -> desk
+//! connections datagrams -> sockets signals serve -> ask probe`
+
+mod address;
+mod ask;
+mod connections;
+mod datagrams;
+mod desk;
+mod duration;
+mod escape;
+mod event;
+mod exit;
+mod logger;
+mod options;
+mod outputs;
+mod printer;
+mod probe;
+mod protocol;
+mod reporter;
+mod serve;
+mod signals;
+mod sockets;
+mod template;
+mod usage;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::exit::{Failure, Status};
+use crate::usage::Request;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let status = carry_out(&arguments).unwrap_or_else(|failure| {
+        // Where standard error is gone, the exit status still speaks.
+        let _ = writeln!(io::stderr(), "{failure}");
+        failure.status
+    });
+    ExitCode::from(status.code())
+}
+
+fn carry_out(arguments: &[OsString]) -> Result<Status, Failure> {
+    match usage::read(arguments)? {
+        Request::Serve(options) => serve::run(&options),
+        Request::Probe(options) => probe::run(&options),
+        Request::Show(text) => {
+            let _ = text.print();
+            Ok(Status::Done)
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The command line: every flag, its environment variable, its help.
+//!
+//! At the start of the flow: clap fills these, `settings` checks what one flag alone cannot know, `serve` and `probe`
+//! carry them out. It promises that a flag wins over its variable and the variable over the default.
+//! It never opens, binds or resolves anything.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::address::Address;
+use crate::duration::{parse as duration, parse_positive as positive_duration};
+use crate::template::Template;
+
+/// Answers greetings over TCP and UDP.
+#[derive(Debug, Parser)]
+#[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(after_help = SERVE_HELP, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve greetings; what halloo does when no command is given
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeOptions),
+    /// Ask a server over TCP and UDP and say what came back
+    #[command(after_help = PROBE_HELP)]
+    Probe(ProbeOptions),
+}
+
+/// The flags of `halloo serve`, by the sections of its help.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeOptions {
+    #[command(flatten)]
+    pub(crate) listening: Listening,
+    #[command(flatten)]
+    pub(crate) replies: Replies,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) lifetime: Lifetime,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Where to serve.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(crate) struct Listening {
+    /// Serve TCP and UDP here [default: localhost:8888, if no address is given at all]
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<Address>,
+    /// Serve TCP alone here
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_TCP", value_delimiter = ',')]
+    pub(crate) tcp: Vec<Address>,
+    /// Serve UDP alone here
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_UDP", value_delimiter = ',')]
+    pub(crate) udp: Vec<Address>,
+}
+
+/// What to answer.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Replies")]
+pub(crate) struct Replies {
+    /// When to answer, and with what
+    #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
+    pub(crate) mode: Mode,
+    /// The greeting, over TCP and UDP alike; may contain {peer} {local} {protocol} {number} {hostname}
+    #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING", allow_hyphen_values = true)]
+    pub(crate) greeting: Option<Template>,
+    /// The greeting over TCP [default: "Hello, TCP Client!"]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_TCP_GREETING", allow_hyphen_values = true)]
+    pub(crate) tcp_greeting: Option<Template>,
+    /// The greeting over UDP [default: "Hello, UDP Client!"]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_UDP_GREETING", allow_hyphen_values = true)]
+    pub(crate) udp_greeting: Option<Template>,
+}
+
+/// What to hold at most.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// Most connections at once; further clients wait their turn [default: the descriptor limit less 64]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<usize>)]
+    pub(crate) max_connections: Option<usize>,
+    /// Most connections at once of one IPv4 address or IPv6 /64; further ones are closed [default: no limit]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<u32>)]
+    pub(crate) max_connections_per_source: Option<u32>,
+    /// Close a connection on which nothing has moved for this long [default: 60s]
+    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(value_parser = positive_duration)]
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Most UDP answers a second to one IPv4 address or IPv6 /64; 0: no limit [default: 100, loopback free]
+    #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
+    #[arg(value_parser = rate)]
+    pub(crate) udp_rate: Option<u32>,
+}
+
+/// How long to serve.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Lifetime")]
+pub(crate) struct Lifetime {
+    /// How long open connections may take to finish once halloo is asked to stop
+    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(value_parser = duration, default_value = "5s")]
+    pub(crate) drain_timeout: Duration,
+    /// Stop after exactly this many greetings, over all protocols
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<u64>)]
+    pub(crate) max_greetings: Option<u64>,
+    /// Stop when no connection was open and no greeting given for this long
+    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_negative_numbers = true)]
+    #[arg(value_parser = positive_duration)]
+    pub(crate) exit_when_idle: Option<Duration>,
+}
+
+/// What to print.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// How to print what was received, on standard output
+    #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
+    pub(crate) events: EventStyle,
+    /// Log more on standard error; twice: everything
+    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Log warnings and errors only; twice: errors only
+    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count)]
+    pub(crate) quiet: u8,
+}
+
+/// What the server does with what it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Answer the first bytes, then close
+    Greet,
+    /// Answer on connect without waiting, then close
+    Banner,
+    /// Answer each line with a greeting and a newline; stay connected
+    Line,
+    /// Send back whatever comes
+    Echo,
+    /// Read everything, answer nothing
+    Discard,
+}
+
+/// How greetings given are told on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventStyle {
+    /// One line each, at most 20 a second, the rest summed up
+    Text,
+    /// One JSON object each
+    Json,
+    /// Nothing
+    Off,
+}
+
+/// The flags of `halloo probe`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProbeOptions {
+    /// Whom to ask, such as 9000, localhost:9000 or name:9000; a missing port is 8888
+    pub(crate) address: Address,
+
+    #[command(flatten)]
+    pub(crate) protocols: Asked,
+    /// What to send [default: "Hello, TCP Server!" and "Hello, UDP Server!"]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
+    #[arg(help_heading = "Question")]
+    pub(crate) send: Option<String>,
+    /// How many times to ask
+    #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<u64>, default_value = "1", help_heading = "Question")]
+    pub(crate) count: u64,
+
+    /// The text the answer must contain [default: any answer is right]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT", allow_hyphen_values = true)]
+    #[arg(value_parser = expected, help_heading = "Answer")]
+    pub(crate) expect: Option<String>,
+    /// The most time each answer may take, connecting included
+    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(value_parser = positive_duration, default_value = "2s", help_heading = "Answer")]
+    pub(crate) timeout: Duration,
+}
+
+/// What to ask over.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Question")]
+pub(crate) struct Asked {
+    /// Ask over TCP alone
+    #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = FalseyValueParser::new())]
+    pub(crate) tcp: bool,
+    /// Ask over UDP alone
+    #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = FalseyValueParser::new())]
+    pub(crate) udp: bool,
+    /// Only connect over TCP, send nothing
+    #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = FalseyValueParser::new())]
+    #[arg(conflicts_with_all = ["udp", "send", "expect"])]
+    pub(crate) connect_only: bool,
+}
+
+/// A whole number, of the type the flag has.
+fn positive<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
+    match text.trim().parse::<N>() {
+        Ok(number) if number == N::default() => {
+            Err("it must be 1 or more; leave the flag out for the default".to_owned())
+        }
+        Ok(number) => Ok(number),
+        Err(_) => Err("write a whole number, 1 or more".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "write a whole number of answers per second, or 0 for no limit".to_owned())
+}
+
+fn expected(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("an empty text is in every answer; leave the flag out to take any answer".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+const SERVE_HELP: &str = "\
+Addresses: 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000.
+A missing host is localhost, a missing port 8888; port 0 is any free one.
+For several, repeat the flag or put commas between them.
+Times: 500ms, 10s, 2m. Braces in a greeting are written {{ and }}.
+A flag wins over its environment variable.
+
+The first line on standard output is READY with every address served.
+SIGTERM and Ctrl-C let open connections finish, a second one resets them.
+SIGUSR1 logs the counters.
+
+Examples:
+  halloo                              TCP and UDP on localhost:8888
+  halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
+  halloo --tcp :9000 --mode line      one greeting for each line
+  halloo --greeting 'Hello, {peer}!'  a greeting of your own
+  halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
+
+Exit status:
+  0  stopped as asked, by a signal or by a limit
+  1  an error while running
+  2  the command line is wrong
+  3  an address could not be served";
+
+const PROBE_HELP: &str = "\
+One line for each answer: protocol, address, a word, the time it took, the text.
+The word is ok, refused, timeout, unreachable, dns or mismatch.
+A connection that stays open ends the answer when it falls silent.
+
+Examples:
+  halloo probe localhost              TCP and UDP on port 8888
+  halloo probe --tcp --expect Hello example.org:9000
+  halloo probe --connect-only 9000
+
+Exit status, of several answers the worst (5, 3, 4, 0):
+  0  every answer was right
+  2  the command line is wrong
+  3  refused, unreachable, or the name is unknown
+  4  no answer in time
+  5  a wrong answer, or closed without one";

@@ -1,0 +1,31 @@
+//! The two protocols halloo speaks, and how their names are written.
+//!
+//! First in the flow: every later room uses the names, in flags, event lines and greetings.
+//! It promises one spelling of each; it never opens a socket.
+
+use std::fmt;
+
+/// What carries a greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// A connection.
+    Tcp,
+    /// Single datagrams.
+    Udp,
+}
+
+impl Protocol {
+    /// The name as it stands in every line halloo prints.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

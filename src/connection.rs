@@ -1,0 +1,253 @@
+//! The station of connections: what is done when, from a client's arrival to the last of it.
+//!
+//! Events, deadlines, accepts and callbacks all lead to [`Connections::serve`], which takes the steps that a
+//! connection's state calls for until it can only wait. It promises that a connection that can go on is either served
+//! to its end, on the deferred list, or watched by the poll; and that nothing one connection does, its errors
+//! included, touches another.
+
+use std::net::SocketAddr;
+
+use crate::deadlines::Deadlines;
+use crate::entries::Calling;
+use crate::exchange::{Exchange, Socket};
+use crate::handler::{News, Served};
+use crate::moment::Moment;
+use crate::network::{Event, Network};
+use crate::phase::{Due, Input, Notice, Output, Phase, Rest, Step};
+use crate::reason::CloseReason;
+use crate::tables::Context;
+use crate::token::{Stub, Token, slot_of};
+
+/// All connections: their sockets and handlers, their deadlines.
+pub(crate) struct Connections<'h, N: Network> {
+    exchange: Exchange<'h, N>,
+    deadlines: Deadlines,
+    /// Slots whose connection is gone, free at the end of the turn.
+    freed: Vec<u32>,
+}
+
+impl<'h, N: Network> Connections<'h, N> {
+    pub(crate) fn new() -> Self {
+        Self { exchange: Exchange::new(), deadlines: Deadlines::default(), freed: Vec::new() }
+    }
+
+    pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> u32 {
+        self.exchange.handlers.push(handler);
+        slot_of(self.exchange.handlers.len() - 1)
+    }
+
+    pub(crate) fn handler(&self, key: u32) -> Option<&(dyn Served + 'h)> {
+        self.exchange.handlers.get(key as usize).map(|handler| &**handler)
+    }
+
+    /// Welcomes a client, and serves it at once: most have sent already what they want to say.
+    pub(crate) fn open(
+        &mut self,
+        network: &mut N,
+        tables: &mut Context,
+        stream: N::Stream,
+        peer: SocketAddr,
+        origin: u32,
+    ) {
+        let is_everywhere = tables.origins[origin as usize].local.ip().is_unspecified();
+        let local = is_everywhere.then(|| network.local_addr(&stream).ok().map(|local| local.ip())).flatten();
+        let slot = tables.add_connection(origin, peer, local);
+        let sockets = &mut self.exchange.sockets;
+        if sockets.len() <= slot as usize {
+            sockets.resize_with(slot as usize + 1, || Socket::None);
+        }
+        sockets[slot as usize] = Socket::Unwatched(stream);
+        tables.state(slot).owes_drain = tables.drain_until().is_some();
+        self.exchange.welcome(tables, slot);
+        self.serve(network, tables, slot);
+    }
+
+    /// Acts on an event, unless the connection it was for is gone.
+    pub(crate) fn on_event(&mut self, network: &mut N, tables: &mut Context, stub: Stub, event: &Event) {
+        let Some(state) = tables.states.get_mut(stub.slot as usize).filter(|state| stub.is_of(state.serial)) else {
+            return;
+        };
+        if event.writable || event.broken {
+            state.output = Output::Ready;
+        }
+        if !matches!(state.input, Input::Ended | Input::Told) {
+            if event.deep || event.broken {
+                state.input = Input::Deep;
+            } else if event.readable && state.input == Input::Waiting {
+                state.input = Input::Ready;
+            }
+        }
+        self.serve(network, tables, stub.slot);
+        if event.broken {
+            self.end_if_stuck(network, tables, stub.slot);
+        }
+    }
+
+    /// Ends a broken connection that nothing else would notice: its handler has paused it.
+    fn end_if_stuck(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        let bounds = tables.bounds(slot);
+        let state = tables.state(slot);
+        if state.phase == Phase::Open && state.input == Input::Deep && state.next(&bounds) == Step::Wait {
+            state.phase = Phase::Condemned(CloseReason::Reset);
+            self.serve(network, tables, slot);
+        }
+    }
+
+    /// Takes every step that a connection's state calls for, until it has to wait.
+    pub(crate) fn serve(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        let turn = tables.turn;
+        let bounds = tables.bounds(slot);
+        tables.state(slot).begin_turn(turn);
+        loop {
+            match tables.state(slot).next(&bounds) {
+                Step::Wait => {
+                    if self.settle(network, tables, slot) {
+                        return;
+                    }
+                }
+                Step::Later => {
+                    tables.defer(slot);
+                    self.arm(tables, slot);
+                    return;
+                }
+                Step::Drop(reason) => return self.drop(network, tables, slot, reason),
+                Step::Flush => self.exchange.flush(network, tables, slot),
+                Step::Shut => self.exchange.shut(network, tables, slot),
+                Step::Read => self.exchange.read(network, tables, slot, bounds.input_bytes_max),
+                Step::Discard => self.exchange.discard(network, tables, slot),
+                Step::Show => self.exchange.show_again(tables, slot),
+                Step::Overflow => tables.state(slot).phase = Phase::Closing(CloseReason::InputOverflow),
+                Step::Drain => {
+                    tables.state(slot).owes_drain = false;
+                    self.exchange.tell(tables, slot, News::Drain);
+                }
+                Step::Flushed => {
+                    tables.state(slot).notice = Notice::Told;
+                    tables.state(slot).rest = Rest::Fresh;
+                    self.exchange.tell(tables, slot, News::Flushed);
+                }
+                Step::End => {
+                    tables.state(slot).input = Input::Told;
+                    self.exchange.tell(tables, slot, News::Eof);
+                }
+            }
+        }
+    }
+
+    /// Before waiting: gives back what an idle connection does not need, and sees to it that it is woken. False if it
+    /// has to go instead.
+    fn settle(&mut self, network: &mut N, tables: &mut Context, slot: u32) -> bool {
+        let id = tables.id(slot);
+        let state = &mut tables.states[slot as usize];
+        if let Some(buffers) = state.buffers.take_if(|buffers| buffers.is_empty()) {
+            tables.pool.give_back(buffers);
+        }
+        let socket = &mut self.exchange.sockets[slot as usize];
+        if let Socket::Unwatched(stream) = socket {
+            if let Err(error) = network.register(stream, Token::connection(id)) {
+                log::warn!("{}: cannot watch the connection: {error}", state.peer);
+                state.phase = Phase::Condemned(CloseReason::Io(error.kind()));
+                return false;
+            }
+            if let Some(stream) = socket.take() {
+                *socket = Socket::Watched(stream);
+            }
+        }
+        self.arm(tables, slot);
+        true
+    }
+
+    fn arm(&mut self, tables: &Context, slot: u32) {
+        self.deadlines.arm(slot, tables.states[slot as usize].deadline(&tables.bounds(slot)));
+    }
+
+    /// Closes the descriptor, then tells the handler.
+    fn drop(&mut self, network: &mut N, tables: &mut Context, slot: u32, reason: CloseReason) {
+        if let Some(stream) = self.exchange.sockets[slot as usize].take() {
+            match reason {
+                CloseReason::Aborted | CloseReason::Drained | CloseReason::Panicked | CloseReason::WriteStalled => {
+                    network.reset(stream);
+                }
+                _ => network.close(stream),
+            }
+        }
+        self.deadlines.disarm(slot);
+        tables.count_out(slot, reason);
+        self.freed.push(slot);
+        log::debug!("{}: closed, {reason}", tables.state(slot).peer);
+        self.exchange.farewell(tables, slot, reason);
+    }
+
+    /// Looks at every connection whose deadline has come; true if there was one.
+    pub(crate) fn expire(&mut self, network: &mut N, tables: &mut Context) -> bool {
+        let mut any = false;
+        while let Some(slot) = self.deadlines.pop_due(tables.now) {
+            let (bounds, turn, now) = (tables.bounds(slot), tables.turn, tables.now);
+            let state = tables.state(slot);
+            state.begin_turn(turn);
+            match state.due(&bounds, now) {
+                Due::Nothing => {}
+                Due::End(reason) => state.phase = Phase::Condemned(reason),
+                Due::Timer => {
+                    state.timer = Moment::NEVER;
+                    self.exchange.tell(tables, slot, News::Timeout);
+                }
+            }
+            self.serve(network, tables, slot);
+            any = true;
+        }
+        any
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        self.deadlines.next()
+    }
+
+    /// Aborts the connection whose callback unwound, and drops its session.
+    pub(crate) fn condemn_guilty(&mut self, network: &mut N, tables: &mut Context) {
+        let Some(Calling { slot, .. }) = tables.calling.take() else {
+            return;
+        };
+        tables.stats.panics += 1;
+        self.exchange.forget(tables, slot);
+        if tables.state(slot).phase != Phase::Gone {
+            tables.state(slot).phase = Phase::Condemned(CloseReason::Panicked);
+            self.serve(network, tables, slot);
+        }
+    }
+
+    /// Lets every connection hear that the loop drains.
+    pub(crate) fn begin_drain(&mut self, tables: &mut Context) {
+        for slot in 0..self.exchange.sockets.len() {
+            if let Some(state) = tables.states.get_mut(slot).filter(|state| state.phase == Phase::Open) {
+                state.owes_drain = true;
+                tables.defer(slot_of(slot));
+            }
+        }
+    }
+
+    /// Ends what is still there at the end of a drain. Who only lingers has been served, and keeps its own reason.
+    pub(crate) fn cut_all(&mut self, network: &mut N, tables: &mut Context) {
+        for slot in 0..self.exchange.sockets.len() {
+            match tables.states.get(slot).map(|state| state.phase) {
+                None | Some(Phase::Gone) => {}
+                Some(Phase::Lingering(reason, _)) => self.drop(network, tables, slot_of(slot), reason),
+                Some(_) => self.drop(network, tables, slot_of(slot), CloseReason::Drained),
+            }
+        }
+    }
+
+    pub(crate) fn has_freed(&self) -> bool {
+        !self.freed.is_empty()
+    }
+
+    /// Gives the slots of what is gone to the next; true if there were any.
+    pub(crate) fn free(&mut self, tables: &mut Context) -> bool {
+        let any = self.has_freed();
+        for slot in self.freed.drain(..) {
+            tables.free(slot);
+        }
+        any
+    }
+}

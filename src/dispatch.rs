@@ -1,0 +1,240 @@
+//! One turn of the loop: where an event goes, and what comes after what.
+//!
+//! The order is always the same: poll; events; what earlier turns left; jobs; deadlines; connections touched by
+//! callbacks of others; staged datagrams; what is to be removed and freed. The batch of events and the cursor in it
+//! belong to the loop, so that a handler that unwinds costs nobody else an event.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connection::Connections;
+use crate::datagrams::Datagrams;
+use crate::entries::{DrainReport, Lifecycle};
+use crate::handle::Mailbox;
+use crate::limits;
+use crate::listener::Listeners;
+use crate::moment::Moment;
+use crate::network::{Event, Network};
+use crate::reason::CloseReason;
+use crate::tables::Context;
+use crate::token::{Target, Watched};
+
+/// A loop on some network.
+pub(crate) struct Core<'h, N: Network> {
+    pub(crate) network: N,
+    pub(crate) tables: Context,
+    pub(crate) connections: Connections<'h, N>,
+    pub(crate) listeners: Listeners<N>,
+    pub(crate) datagrams: Datagrams<'h, N>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    batch: Vec<Event>,
+    cursor: usize,
+    /// The last poll of the turn came back full.
+    poll_has_more: bool,
+}
+
+/// What a turn was.
+pub(crate) enum Round {
+    Idle,
+    Progress,
+    Stopped(DrainReport),
+}
+
+impl<N: Network> Core<'_, N> {
+    pub(crate) fn new(network: N) -> Self {
+        let mut tables = Context::new(network.now());
+        tables.read_clock(network.now());
+        Self {
+            mailbox: Mailbox::new(network.waker()),
+            tables,
+            network,
+            connections: Connections::new(),
+            listeners: Listeners::new(),
+            datagrams: Datagrams::new(),
+            batch: Vec::new(),
+            cursor: 0,
+            poll_has_more: false,
+        }
+    }
+
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Round> {
+        if let Lifecycle::Stopped(report) = self.tables.lifecycle {
+            return Ok(Round::Stopped(report));
+        }
+        self.poll(timeout)?;
+        self.tables.turn = self.tables.turn.wrapping_add(1);
+        self.tables.stats.turns += 1;
+        self.connections.condemn_guilty(&mut self.network, &mut self.tables);
+        let mut progress = self.dispatch();
+        progress |= self.serve_unfinished();
+        progress |= self.run_jobs();
+        progress |= self.expire();
+        self.serve_marked();
+        self.datagrams.transmit(&mut self.network, &mut self.tables);
+        self.remove();
+        let report = self.advance_drain();
+        if self.connections.free(&mut self.tables) {
+            self.listeners.roster.room_has_come();
+        }
+        Ok(match report {
+            Some(report) => Round::Stopped(report),
+            None if progress => Round::Progress,
+            None => Round::Idle,
+        })
+    }
+
+    /// How long the poll may wait, by a clock that stands at `now`: zero while work is left over.
+    pub(crate) fn next_timeout(&self, now: Moment) -> Option<Duration> {
+        let tables = &self.tables;
+        let work_left = self.poll_has_more
+            || self.cursor < self.batch.len()
+            || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
+            || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
+            || matches!(tables.lifecycle, Lifecycle::Asked { .. } | Lifecycle::Stopped(_))
+            || tables.calling.is_some()
+            || self.connections.has_freed()
+            || !tables.staged.letters.is_empty();
+        if work_left {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.connections.next_deadline(),
+            self.listeners.next_deadline(),
+            self.datagrams.next_deadline(),
+            tables.drain_until(),
+        ];
+        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
+    }
+
+    /// Gathers events: once with a wait, then at once for as long as the poll comes back full.
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut wait = match (timeout, self.next_timeout(self.tables.now)) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        if self.cursor == self.batch.len() {
+            self.batch.clear();
+            self.cursor = 0;
+        }
+        self.poll_has_more = true;
+        for _ in 0..limits::POLLS_PER_TURN_MAX {
+            match self.network.poll(&mut self.batch, wait) {
+                Ok(has_more) => self.poll_has_more = has_more,
+                // A signal or a debugger: what there is shows in the next poll.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poll_has_more = false,
+                Err(error) => return Err(error),
+            }
+            if !self.poll_has_more {
+                break;
+            }
+            wait = Some(Duration::ZERO);
+        }
+        self.tables.read_clock(self.network.now());
+        Ok(())
+    }
+
+    fn dispatch(&mut self) -> bool {
+        let any = self.cursor < self.batch.len();
+        while let Some(event) = self.batch.get(self.cursor) {
+            self.cursor += 1;
+            self.tables.stats.events += 1;
+            match event.token.target() {
+                Target::Wake => {}
+                Target::Connection(stub) => {
+                    self.connections.on_event(&mut self.network, &mut self.tables, stub, event);
+                }
+                Target::Listener(stub) => self.listeners.on_event(stub),
+                Target::Socket(stub) => self.datagrams.on_event(stub),
+            }
+        }
+        any
+    }
+
+    fn serve_unfinished(&mut self) -> bool {
+        let Self { network, tables, connections, listeners, datagrams, .. } = self;
+        let any = tables.deferred.len() + listeners.roster.ready() + datagrams.roster.ready() > 0;
+        for _ in 0..tables.deferred.len() {
+            if let Some(slot) = tables.deferred.pop_front()
+                && tables.unqueue(slot)
+            {
+                connections.serve(network, tables, slot);
+            }
+        }
+        listeners.serve(network, tables, connections);
+        datagrams.serve(network, tables);
+        any
+    }
+
+    fn run_jobs(&mut self) -> bool {
+        let count = self.mailbox.waiting();
+        for _ in 0..count {
+            if let Some(job) = self.mailbox.take() {
+                self.tables.stats.jobs += 1;
+                job(&mut self.tables);
+            }
+        }
+        count > 0
+    }
+
+    fn expire(&mut self) -> bool {
+        let now = self.tables.now;
+        let pauses = self.listeners.roster.expire(now) | self.datagrams.roster.expire(now);
+        self.connections.expire(&mut self.network, &mut self.tables) | pauses
+    }
+
+    /// Serves the connections that callbacks of others have touched. What their own callbacks touch waits a turn.
+    fn serve_marked(&mut self) {
+        for _ in 0..self.tables.marked.len() {
+            if let Some(slot) = self.tables.marked.pop_front()
+                && self.tables.unqueue(slot)
+            {
+                self.connections.serve(&mut self.network, &mut self.tables, slot);
+            }
+        }
+    }
+
+    fn remove(&mut self) {
+        while let Some(watched) = self.tables.removed.pop() {
+            match watched {
+                Watched::Listener(place) => self.listeners.remove(&mut self.tables, place.slot),
+                Watched::Socket(place) => self.datagrams.remove(&mut self.tables, place.slot),
+            }
+        }
+    }
+
+    /// Brings a drain forward; its report, once it is over.
+    fn advance_drain(&mut self) -> Option<DrainReport> {
+        if let Lifecycle::Asked { since, until } = self.tables.lifecycle {
+            let closed_before = self.tables.stats.closed_in_all();
+            self.tables.lifecycle = Lifecycle::Draining { since, until, closed_before };
+            self.listeners.begin_drain();
+            self.datagrams.begin_drain();
+            self.connections.begin_drain(&mut self.tables);
+        }
+        let Lifecycle::Draining { since, until, closed_before } = self.tables.lifecycle else {
+            return None;
+        };
+        let is_done = self.listeners.is_empty() && self.tables.stats.connections == 0 && self.datagrams.is_drained();
+        if !is_done && self.tables.now < until {
+            return None;
+        }
+        self.listeners.close_all(&mut self.tables);
+        let forced_before = self.tables.stats.closed(CloseReason::Drained);
+        self.connections.cut_all(&mut self.network, &mut self.tables);
+        self.datagrams.transmit(&mut self.network, &mut self.tables);
+        self.datagrams.close_all(&mut self.tables);
+        self.mailbox.close();
+        let forced = self.tables.stats.closed(CloseReason::Drained) - forced_before;
+        let finished = self.tables.stats.closed_in_all() - closed_before - forced;
+        let report = DrainReport { finished, forced, took: self.tables.now.since(since) };
+        self.tables.lifecycle = Lifecycle::Stopped(report);
+        Some(report)
+    }
+}
+
+impl<N: Network> Drop for Core<'_, N> {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}

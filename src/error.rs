@@ -1,0 +1,189 @@
+//! Errors of the library: what failed, at which address, and why.
+//!
+//! Only what concerns the whole loop, or a call of the embedder's, becomes an [`Error`]. What a client does ends as
+//! its [`CloseReason`](crate::CloseReason), and trouble of a listener or a UDP socket is counted, logged and retried.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// What every fallible call of the library returns.
+///
+/// ```
+/// fn serve() -> halloo::Result<()> {
+///     let events = halloo::EventLoop::new()?;
+///     drop(events);
+///     Ok(())
+/// }
+/// # serve().unwrap();
+/// ```
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the loop or of a call that sets it up.
+///
+/// It displays as one line that names the step and the address; the cause is in
+/// [`source()`](std::error::Error::source).
+///
+/// ```
+/// use halloo::{ErrorKind, EventLoop, stream};
+///
+/// let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let mut events = EventLoop::new()?;
+/// let error = events.listen(taken.local_addr()?, stream(|_, input| input.len())).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Listen);
+/// assert_eq!(error.address(), Some(taken.local_addr()?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    address: Option<SocketAddr>,
+    cause: Cause,
+}
+
+/// The step at which an [`Error`] happened.
+///
+/// ```
+/// assert_eq!(halloo::ErrorKind::Listen.to_string(), "listen");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The loop could not be set up.
+    Setup,
+    /// A TCP address could not be listened on.
+    Listen,
+    /// A UDP address could not be bound.
+    Bind,
+    /// The poll itself failed: the loop cannot go on.
+    Poll,
+    /// An option has a value that cannot work.
+    Option,
+    /// An id names nothing that is still there.
+    Unknown,
+}
+
+#[derive(Debug)]
+enum Cause {
+    System(io::Error),
+    Said(&'static str),
+}
+
+impl Error {
+    pub(crate) fn system(kind: ErrorKind, address: Option<SocketAddr>, cause: io::Error) -> Self {
+        Self { kind, address, cause: Cause::System(cause) }
+    }
+
+    pub(crate) fn said(kind: ErrorKind, address: Option<SocketAddr>, sentence: &'static str) -> Self {
+        Self { kind, address, cause: Cause::Said(sentence) }
+    }
+
+    /// The step that failed.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The address it was about, if it was about one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.cause, self.address) {
+            (Cause::Said(sentence), Some(address)) => write!(f, "{sentence}, for {address}"),
+            (Cause::Said(sentence), None) => f.write_str(sentence),
+            (Cause::System(_), Some(address)) => write!(f, "cannot {} at {address}", self.kind),
+            (Cause::System(_), None) => write!(f, "cannot {}", self.kind),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Cause::System(error) => Some(error),
+            Cause::Said(_) => None,
+        }
+    }
+}
+
+/// Keeps the [kind](io::Error::kind) of the cause, and the whole sentence.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error.cause {
+            Cause::System(cause) => cause.kind(),
+            Cause::Said(_) if error.kind == ErrorKind::Unknown => io::ErrorKind::NotFound,
+            Cause::Said(_) => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Setup => "set up the loop",
+            Self::Listen => "listen",
+            Self::Bind => "bind",
+            Self::Poll => "poll",
+            Self::Option => "use the option",
+            Self::Unknown => "find it",
+        })
+    }
+}
+
+/// [`Connection::send`](crate::Connection::send) had no room for the whole message; nothing of it was taken.
+///
+/// ```
+/// assert_eq!(halloo::Full.to_string(), "the outbox has no room for the message");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the outbox has no room for the message")
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// The loop has ended, so a [`Handle`](crate::Handle) reaches nothing any more.
+///
+/// ```
+/// let events = halloo::EventLoop::new()?;
+/// let handle = events.handle();
+/// drop(events);
+/// assert_eq!(handle.stop(), Err(halloo::Stopped));
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the event loop has stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_keeps_the_kind_and_names_step_and_address() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let cause = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = io::Error::from(Error::system(ErrorKind::Listen, Some(address), cause));
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "cannot listen at 127.0.0.1:80");
+        let inner = error.get_ref().and_then(std::error::Error::source).expect("the cause is kept");
+        assert_eq!(inner.to_string(), "permission denied");
+    }
+}

@@ -1,0 +1,234 @@
+//! Handlers: the loop calls them with bytes, and they answer with bytes.
+//!
+//! [`StreamHandler`] and [`DatagramHandler`] are what an embedder writes, as a type or as a closure; [`Served`] is how
+//! the loop holds one, its sessions beside it.
+
+use slab::Slab;
+
+use crate::lent::{Connection, Datagram};
+use crate::reason::CloseReason;
+use crate::state::NO_SESSION;
+use crate::token::slot_of;
+
+/// A protocol over streams: one handler for all connections of its listeners.
+///
+/// ```
+/// use halloo::{Connection, EventLoop, StreamHandler};
+///
+/// /// Counts the bytes of each client, and tells it at its end of stream.
+/// struct Count;
+///
+/// impl StreamHandler for Count {
+///     type Session = u64;
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
+///         Some(0)
+///     }
+///
+///     fn on_data(&mut self, _: &mut Connection<'_>, count: &mut u64, input: &[u8]) -> usize {
+///         *count += input.len() as u64;
+///         input.len()
+///     }
+///
+///     fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u64) {
+///         let _ = connection.send(format!("{count}\n").as_bytes());
+///         connection.close();
+///     }
+/// }
+///
+/// let mut events = EventLoop::new()?;
+/// events.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Count)?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub trait StreamHandler {
+    /// What the handler keeps about one connection.
+    type Session;
+
+    /// A client is there. `None` refuses it, as [`close`](Connection::close) does: what is written goes out first, and
+    /// no other callback comes.
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
+
+    /// Bytes have come. Returns how many of them are used up; the rest is kept and shown again, with what comes after
+    /// it, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
+    ///
+    /// A handler that leaves a full inbox untouched while nothing holds it up is closed with
+    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause).
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
+
+    /// The peer has ended its stream and can still read. Default: close.
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
+        connection.close();
+    }
+
+    /// The outbox is empty again, after a write that did not fit or that the kernel could not take at once.
+    fn on_flushed(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
+
+    /// The time of [`set_timeout`](Connection::set_timeout) has come. Default: close.
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
+        connection.close();
+    }
+
+    /// The loop drains: a protocol that knows where one request ends closes there. Default: nothing.
+    fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
+
+    /// The connection is closed, its descriptor too: once for every session, and last.
+    fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
+
+    /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose
+    /// `input_bytes_max` is less is refused. Default: 1.
+    fn input_bytes_min(&self) -> usize {
+        1
+    }
+}
+
+/// A protocol over datagrams.
+///
+/// ```
+/// use halloo::{Datagram, DatagramHandler, EventLoop};
+///
+/// struct Length;
+///
+/// impl DatagramHandler for Length {
+///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+///         datagram.reply(format!("{}\n", payload.len()).as_bytes());
+///     }
+/// }
+///
+/// let mut events = EventLoop::new()?;
+/// events.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Length)?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub trait DatagramHandler {
+    /// One datagram has come; an empty one is one too.
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]);
+}
+
+/// Makes a stream handler of a closure: called with what has come, it returns how much is used up. It keeps no session
+/// and closes its connections when the loop drains.
+///
+/// ```
+/// let greet = halloo::stream(|connection, input| {
+///     let _ = connection.send(b"Hello, TCP Client!");
+///     connection.close();
+///     input.len()
+/// });
+/// # let _ = greet;
+/// ```
+pub fn stream<F>(handler: F) -> F
+where
+    F: FnMut(&mut Connection<'_>, &[u8]) -> usize,
+{
+    handler
+}
+
+/// Makes a datagram handler of a closure.
+///
+/// ```
+/// let greet = halloo::datagrams(|datagram, _| {
+///     datagram.reply(b"Hello, UDP Client!");
+/// });
+/// # let _ = greet;
+/// ```
+pub fn datagrams<F>(handler: F) -> F
+where
+    F: FnMut(&mut Datagram<'_>, &[u8]),
+{
+    handler
+}
+
+impl<F> StreamHandler for F
+where
+    F: FnMut(&mut Connection<'_>, &[u8]) -> usize,
+{
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        self(connection, input)
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+        connection.close();
+    }
+}
+
+impl<F> DatagramHandler for F
+where
+    F: FnMut(&mut Datagram<'_>, &[u8]),
+{
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+        self(datagram, payload);
+    }
+}
+
+/// A stream handler as the loop calls it: sessions by key.
+pub(crate) trait Served {
+    fn input_bytes_min(&self) -> usize;
+    /// Returns the key of the session, or [`NO_SESSION`] for a refusal.
+    fn open(&mut self, connection: &mut Connection<'_>) -> u32;
+    fn data(&mut self, connection: &mut Connection<'_>, session: u32, input: &[u8]) -> usize;
+    fn tell(&mut self, connection: &mut Connection<'_>, session: u32, news: News);
+    fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason);
+    /// Drops a session without a word: its callback panicked.
+    fn forget(&mut self, session: u32);
+}
+
+/// The callbacks that bring no bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum News {
+    Eof,
+    Flushed,
+    Timeout,
+    Drain,
+}
+
+/// A handler and the sessions of its connections.
+pub(crate) struct WithSessions<H: StreamHandler> {
+    handler: H,
+    sessions: Slab<H::Session>,
+}
+
+impl<H: StreamHandler> WithSessions<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self { handler, sessions: Slab::new() }
+    }
+}
+
+impl<H: StreamHandler> Served for WithSessions<H> {
+    fn input_bytes_min(&self) -> usize {
+        self.handler.input_bytes_min()
+    }
+
+    fn open(&mut self, connection: &mut Connection<'_>) -> u32 {
+        match self.handler.on_open(connection) {
+            Some(session) => slot_of(self.sessions.insert(session)),
+            None => NO_SESSION,
+        }
+    }
+
+    fn data(&mut self, connection: &mut Connection<'_>, session: u32, input: &[u8]) -> usize {
+        self.handler.on_data(connection, &mut self.sessions[session as usize], input)
+    }
+
+    fn tell(&mut self, connection: &mut Connection<'_>, session: u32, news: News) {
+        let session = &mut self.sessions[session as usize];
+        match news {
+            News::Eof => self.handler.on_eof(connection, session),
+            News::Flushed => self.handler.on_flushed(connection, session),
+            News::Timeout => self.handler.on_timeout(connection, session),
+            News::Drain => self.handler.on_drain(connection, session),
+        }
+    }
+
+    fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason) {
+        let session = self.sessions.remove(session as usize);
+        self.handler.on_close(connection, session, reason);
+    }
+
+    fn forget(&mut self, session: u32) {
+        self.sessions.remove(session as usize);
+    }
+}

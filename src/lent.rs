@@ -1,0 +1,371 @@
+//! What a callback is lent: the connection or the datagram it is about.
+//!
+//! Both are views of the tables. Their methods read and mark, and never touch a socket; what they mark is carried out
+//! after the callback.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::error::Full;
+use crate::moment::Moment;
+use crate::phase::{Phase, Rest};
+use crate::reason::CloseReason;
+use crate::sources::PeerSource;
+use crate::state::State;
+use crate::tables::Context;
+use crate::token::{ConnectionId, HandlerId, ListenerId, Place, SocketId, slot_of};
+
+/// One connection, lent to a callback.
+///
+/// ```
+/// use halloo::{EventLoop, stream};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// events.listen(address, stream(|connection, input| {
+///     if let Some(peer) = connection.peer_addr() {
+///         let _ = connection.send(format!("{peer} sent {} bytes\n", input.len()).as_bytes());
+///     }
+///     connection.close();
+///     input.len()
+/// }))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub struct Connection<'a> {
+    context: &'a mut Context,
+    slot: u32,
+}
+
+impl<'a> Connection<'a> {
+    pub(crate) fn lend(context: &'a mut Context, slot: u32) -> Self {
+        Self { context, slot }
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.context.state(self.slot)
+    }
+
+    fn known(&self) -> &State {
+        &self.context.states[self.slot as usize]
+    }
+
+    fn is_open(&self) -> bool {
+        self.known().phase == Phase::Open
+    }
+
+    /// Its name, good for as long as the loop lives.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.context.id(self.slot)
+    }
+
+    /// The handler that serves it.
+    #[must_use]
+    pub fn handler(&self) -> HandlerId {
+        HandlerId(self.context.origins[self.known().origin as usize].handler)
+    }
+
+    /// The listener that accepted it.
+    #[must_use]
+    pub fn listener(&self) -> Option<ListenerId> {
+        let slot = self.known().origin;
+        Some(ListenerId(Place { serial: self.context.origins[slot as usize].serial, slot }))
+    }
+
+    /// The address of the other side. An IPv4 client of an IPv6 socket shows its IPv4 address.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        Some(self.known().peer)
+    }
+
+    /// Our address, as the client asked for it.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        Some(self.context.local_addr(self.slot))
+    }
+
+    /// Takes as many of the bytes as fit `outbox_bytes_max`, and says how many. If that was not all of them,
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) comes once there is room again. After a close it takes none.
+    ///
+    /// ```
+    /// // An echo with backpressure: what does not fit is not consumed, and shown again.
+    /// let echo = halloo::stream(|connection, input| connection.write(input));
+    /// # let _ = echo;
+    /// ```
+    #[must_use = "what did not fit is still the caller's"]
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        if !self.is_open() {
+            return 0;
+        }
+        let taken = bytes.len().min(self.room());
+        if taken < bytes.len() {
+            self.state().owe_flushed();
+        }
+        self.push(&bytes[..taken]);
+        taken
+    }
+
+    /// Takes the whole message, or nothing of it.
+    ///
+    /// # Errors
+    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing. In the first case
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again.
+    pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
+        if !self.is_open() {
+            return Err(Full);
+        }
+        if message.len() > self.room() {
+            self.state().owe_flushed();
+            return Err(Full);
+        }
+        self.push(message);
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        self.outbox_bytes_max().saturating_sub(self.pending())
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let Context { states, pool, now, .. } = &mut *self.context;
+        let state = &mut states[self.slot as usize];
+        if state.pending() == 0 {
+            state.progress = *now;
+        }
+        state.buffers.get_or_insert_with(|| pool.take()).outbox.push(bytes);
+        self.context.touch(self.slot);
+    }
+
+    /// Bytes written that the kernel has not taken yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.known().pending()
+    }
+
+    /// The most that [`pending`](Self::pending) can be.
+    #[must_use]
+    pub fn outbox_bytes_max(&self) -> usize {
+        self.context.bounds(self.slot).outbox_bytes_max
+    }
+
+    /// Stops reading, until [`resume`](Self::resume). Meanwhile no input is shown; timeouts run on.
+    pub fn pause(&mut self) {
+        self.state().paused = true;
+    }
+
+    /// Reads again, and shows again what the handler has left in the inbox.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.state().paused) {
+            self.state().rest = Rest::Fresh;
+            self.context.touch(self.slot);
+        }
+    }
+
+    /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
+    /// replaces the former. It is no part of the idle timeout, which runs besides.
+    pub fn set_timeout(&mut self, after: Option<Duration>) {
+        let timer = after.map_or(Moment::NEVER, |after| self.context.now.after(after));
+        self.state().timer = timer;
+        self.context.touch(self.slot);
+    }
+
+    /// Sends what is written, then the end of stream, and sees to it that the peer can read all of it. No more input
+    /// is shown.
+    pub fn close(&mut self) {
+        let reason = self.cause().unwrap_or(CloseReason::Local);
+        self.close_because(reason);
+    }
+
+    /// Resets the connection now; what is written and not yet sent is lost.
+    pub fn abort(&mut self) {
+        let phase = match self.known().phase {
+            Phase::Open => Phase::Condemned(CloseReason::Aborted),
+            Phase::Closing(first) => Phase::Condemned(first),
+            other => other,
+        };
+        self.state().phase = phase;
+        self.context.touch(self.slot);
+    }
+
+    /// The rest of the loop.
+    #[must_use]
+    pub fn context(&mut self) -> &mut Context {
+        self.context
+    }
+
+    /// Closes for a reason that only the library itself can give.
+    pub(crate) fn close_because(&mut self, reason: CloseReason) {
+        if self.is_open() {
+            self.state().phase = Phase::Closing(reason);
+            self.context.touch(self.slot);
+        }
+    }
+
+    /// Whether input may be shown to the handler now.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.is_open() && !self.known().paused
+    }
+
+    /// Asks for an `on_flushed` though everything fitted.
+    pub(crate) fn call_when_flushed(&mut self) {
+        self.state().owe_flushed();
+    }
+
+    /// What the running callback stands for, if it is this connection's.
+    fn cause(&self) -> Option<CloseReason> {
+        self.context.calling.filter(|calling| calling.slot == self.slot).map(|calling| calling.cause)
+    }
+}
+
+impl std::fmt::Debug for Connection<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id())
+            .field("peer", &self.known().peer)
+            .field("phase", &self.known().phase)
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Another connection, or this one: `None` once it is closing or gone. Ids are never reused.
+    ///
+    /// What is written to it leaves at the end of this turn.
+    pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
+        let state = self.states.get(id.slot as usize)?;
+        (state.serial == id.serial && state.phase == Phase::Open).then(|| Connection::lend(self, id.slot))
+    }
+
+    /// Visits every open connection of a handler, in no particular order.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, stream};
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    /// events.listen(address, stream(|connection, input| {
+    ///     let everybody = connection.handler();
+    ///     connection.context().for_each(everybody, |other| { let _ = other.send(input); });
+    ///     input.len()
+    /// }))?;
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn for_each(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
+        for slot in 0..self.states.capacity() {
+            if let Some(state) = self.states.get(slot)
+                && state.phase == Phase::Open
+                && self.origins[state.origin as usize].handler == served_by.0
+            {
+                visit(&mut Connection::lend(self, slot_of(slot)));
+            }
+        }
+    }
+}
+
+/// One datagram that has come in, lent to a callback.
+///
+/// ```
+/// use halloo::{EventLoop, datagrams};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// events.bind(address, datagrams(|datagram, payload| {
+///     if !datagram.is_truncated() {
+///         datagram.reply(payload);
+///     }
+/// }))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub struct Datagram<'a> {
+    pub(crate) context: &'a mut Context,
+    pub(crate) socket: Place,
+    pub(crate) envelope: Envelope,
+    /// Whether it comes from one of this loop's own sockets, or pretends to.
+    pub(crate) is_own: bool,
+}
+
+/// What is known about a datagram besides its payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) peer: SocketAddr,
+    /// The address that was asked, where the socket is bound to every address.
+    pub(crate) asked: Option<IpAddr>,
+    pub(crate) truncated: bool,
+}
+
+impl Datagram<'_> {
+    /// The socket it came in by.
+    #[must_use]
+    pub fn socket(&self) -> SocketId {
+        SocketId(self.socket)
+    }
+
+    /// Who sent it. On UDP anybody can pretend to be anybody.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.envelope.peer
+    }
+
+    /// The address it was sent to; a reply leaves from there.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        let bound = self.context.sockets[self.socket.slot as usize].local;
+        self.envelope.asked.map_or(bound, |ip| SocketAddr::new(ip, bound.port()))
+    }
+
+    /// Whether it was longer than its room, so that the payload is only its beginning.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.envelope.truncated
+    }
+
+    /// Sends a datagram back: true if it is staged to leave in this turn, false if it is refused.
+    ///
+    /// Refused are: port 0; multicast, broadcast and unspecified addresses; the loop's own sockets; a source past its
+    /// rate; and more than 1,024 replies or 1 MiB of them at once. A refusal is counted.
+    pub fn reply(&mut self, payload: &[u8]) -> bool {
+        let Envelope { peer, asked, .. } = self.envelope;
+        let from = asked.filter(|ip| can_be_answered(*ip));
+        let staged = !self.is_own
+            && peer.port() != 0
+            && can_be_answered(peer.ip())
+            && self.is_within_rate(peer.ip())
+            && self.context.staged.push(self.socket.slot, peer, from, payload);
+        self.context.stats.replies_refused += u64::from(!staged);
+        staged
+    }
+
+    fn is_within_rate(&mut self, peer: IpAddr) -> bool {
+        let now = self.context.now;
+        let socket = &mut self.context.sockets[self.socket.slot as usize];
+        match &mut socket.rates {
+            Some(rates) if socket.limit_loopback || !peer.is_loopback() => rates.take(PeerSource::of(peer), now),
+            _ => true,
+        }
+    }
+
+    /// The rest of the loop.
+    #[must_use]
+    pub fn context(&mut self) -> &mut Context {
+        self.context
+    }
+}
+
+/// Whether an address is one party's, so that a datagram may be sent to it, or from it.
+fn can_be_answered(ip: IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !is_broadcast && !ip.is_multicast() && !ip.is_unspecified()
+}
+
+impl std::fmt::Debug for Datagram<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Datagram")
+            .field("socket", &self.socket)
+            .field("envelope", &self.envelope)
+            .finish_non_exhaustive()
+    }
+}

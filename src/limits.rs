@@ -1,0 +1,114 @@
+//! Every limit of the loop: its number, its unit and the reason for it.
+//!
+//! First station of the flow's rules: nothing in the loop grows without one of these. A limit that an embedder may
+//! change has a setter on [`Listen`](crate::Listen) or [`Bind`](crate::Bind); the number here is its default.
+
+use std::time::Duration;
+
+// ---- what an embedder may change ------------------------------------------------------------------------------------
+
+/// A client that neither sends nor takes anything for this long is closed. A minute is what a person at a keyboard
+/// needs, and long enough for every automatic client.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client that takes none of the bytes waiting for it for this long is closed. TCP retransmits about seven times in
+/// half a minute (RFC 6298 back-off), so a peer that is merely far away is not cut.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Unconsumed input kept for one connection. It is also the most that one read asks for.
+pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Output kept for one connection until the kernel takes it.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// Connections the kernel completes and keeps while the loop is busy. Linux cuts it to `net.core.somaxconn` (4096);
+/// with the usual 128, a burst of 300 connects leaves some waiting a second for a retransmitted SYN.
+pub(crate) const BACKLOG: u32 = 4096;
+
+/// Descriptors left for everything that is not a client: listeners, the poll, log files, what the program opens.
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Connections where the system tells no descriptor limit.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const CONNECTIONS_MAX_UNKNOWN: usize = 960;
+
+/// Room for one datagram: the largest length a UDP header can state.
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+// ---- work in one turn -----------------------------------------------------------------------------------------------
+
+/// Clients accepted from one listener in a turn.
+pub(crate) const ACCEPTS_PER_TURN_MAX: u32 = 128;
+
+/// Datagrams taken from one socket in a turn.
+pub(crate) const DATAGRAMS_PER_TURN_MAX: u32 = 128;
+
+/// Bytes read and sent for one connection in a turn. As much as one read can bring, so that a single busy client
+/// costs the others one read's time.
+pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
+
+/// Events asked of the poll at once: 1,024 of them fill 12 KiB, which stays in a processor's first cache.
+pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
+
+/// Polls at the start of a turn while each comes back full.
+pub(crate) const POLLS_PER_TURN_MAX: u32 = 16;
+
+// ---- errors ---------------------------------------------------------------------------------------------------------
+
+/// Errors in a row after which a source pauses, whatever they are: trying on at once would only spin.
+pub(crate) const ERRORS_IN_A_ROW_MAX: u32 = 16;
+
+/// First pause of a source whose call failed for want of a resource.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// Longest such pause: the doubling ends here, so a client never waits longer than this once there is room again.
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Shortest time between two log lines about the same trouble of the same source.
+pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+// ---- closing --------------------------------------------------------------------------------------------------------
+
+/// How long a closed connection is still read, so that late input does not turn our end of stream into a reset.
+/// Two round trips to the other side of the world, with a retransmission.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+/// How much of such late input is read and thrown away before the connection is cut.
+pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
+/// A read of at least this many bytes may be part of something longer still under way, even when it emptied the
+/// receive queue; a close after it is a staged one. A segment carries at least 1,220 bytes of it over IPv6 (RFC 8200
+/// section 5 less headers), so what is shorter than this came as a message of its own.
+pub(crate) const WHOLE_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Connections accepted, and datagrams read, from one source once a drain has begun: a full backlog, and no more,
+/// so that a flood cannot hold the drain up.
+pub(crate) const DRAIN_BACKLOG_MAX: u32 = 4096;
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+/// Boxes of buffers the loop keeps for reuse. A connection holds one only while it holds bytes, so this many
+/// connections can be in the middle of something without an allocation.
+pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
+
+/// Bytes of replies staged for UDP after which the loop sends them before the turn's end.
+pub(crate) const STAGED_BYTES_SOFT_MAX: usize = 256 * 1024;
+
+/// Bytes of replies staged for UDP past which a handler's `reply` is refused: a handler that answers one datagram
+/// with a thousand meets it, one that answers each with one never does.
+pub(crate) const STAGED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Replies staged for UDP past which a handler's `reply` is refused.
+pub(crate) const STAGED_REPLIES_MAX: usize = 1024;
+
+/// Buckets of the table that bounds UDP replies per source: 128 KiB a socket, whatever is forged at it. Sources that
+/// fall into one bucket share its rate; among 1,000 honest sources one in sixteen has a neighbour.
+pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
+
+// ---- how they hang together -----------------------------------------------------------------------------------------
+
+const _: () = assert!(BYTES_PER_TURN_MAX as usize >= INPUT_BYTES_MAX, "one read must fit the budget of a turn");
+const _: () = assert!(STAGED_BYTES_SOFT_MAX + DATAGRAM_BYTES_MAX < STAGED_BYTES_MAX, "an answer to each must fit");
+const _: () = assert!(DATAGRAMS_PER_TURN_MAX as usize <= STAGED_REPLIES_MAX, "an answer to each must fit");
+const _: () = assert!(RATE_BUCKETS.is_power_of_two(), "a bucket is found with a mask");
+const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < INPUT_BYTES_MAX, "else no read would tell");

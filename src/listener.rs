@@ -1,0 +1,171 @@
+//! The station of listeners: accepts clients, within limits, whatever accept returns.
+//!
+//! A listener that may have clients waiting is on the roster's ready list until accept has said `WouldBlock`, or until
+//! something holds it up: its handler is full, or it pauses after an error. It promises that clients in the backlog
+//! never need another client's knock to be served, and that no error ends or spins the loop.
+
+use std::net::SocketAddr;
+
+use crate::backoff::{Backoff, Reaction};
+use crate::connection::Connections;
+use crate::limits;
+use crate::moment::Moment;
+use crate::network::{Network, Trouble};
+use crate::options::WhenFull;
+use crate::roster::{Roster, Round};
+use crate::tables::Context;
+use crate::token::{Place, Stub, slot_of};
+
+/// All listeners, by the slot of their entry in the tables.
+pub(crate) struct Listeners<N: Network> {
+    stations: Vec<Option<Station<N::Listener>>>,
+    pub(crate) roster: Roster,
+}
+
+struct Station<L> {
+    listener: L,
+    serial: u64,
+    address: SocketAddr,
+    backoff: Backoff,
+    /// Clients that may still be accepted once a drain has begun; `None` before.
+    last_call: Option<u32>,
+}
+
+impl<N: Network> Listeners<N> {
+    pub(crate) fn new() -> Self {
+        Self { stations: Vec::new(), roster: Roster::default() }
+    }
+
+    pub(crate) fn add(&mut self, place: Place, listener: N::Listener, address: SocketAddr) {
+        let slot = place.slot as usize;
+        if self.stations.len() <= slot {
+            self.stations.resize_with(slot + 1, || None);
+        }
+        let backoff = Backoff::new();
+        self.stations[slot] = Some(Station { listener, serial: place.serial, address, backoff, last_call: None });
+        self.roster.add(place.slot);
+    }
+
+    /// Closes a listener; the kernel resets who is left in its backlog.
+    pub(crate) fn remove(&mut self, tables: &mut Context, slot: u32) {
+        if self.stations[slot as usize].take().is_some() {
+            self.roster.remove(slot);
+            tables.origins[slot as usize].listening = false;
+            tables.forget_origin(slot);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stations.iter().all(Option::is_none)
+    }
+
+    /// Takes note of an event, unless the listener it was for is gone.
+    pub(crate) fn on_event(&mut self, stub: Stub) {
+        if let Some(Some(station)) = self.stations.get(stub.slot as usize)
+            && stub.is_of(station.serial)
+        {
+            self.roster.edge(stub.slot);
+        }
+    }
+
+    /// Gives every ready listener its budget of accepts.
+    pub(crate) fn serve(&mut self, network: &mut N, tables: &mut Context, connections: &mut Connections<'_, N>) {
+        for _ in 0..self.roster.ready() {
+            let Some(slot) = self.roster.front() else {
+                return;
+            };
+            let round = self.accept(network, tables, connections, slot);
+            self.roster.conclude(round, tables.now);
+            if round == Round::Emptied {
+                self.emptied(tables, slot);
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        network: &mut N,
+        tables: &mut Context,
+        connections: &mut Connections<'_, N>,
+        slot: u32,
+    ) -> Round {
+        let Some(station) = &mut self.stations[slot as usize] else {
+            return Round::Emptied;
+        };
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            let is_full = tables.is_full(slot);
+            if is_full && tables.origins[slot as usize].when_full == WhenFull::Pause {
+                return Round::Held;
+            }
+            if station.last_call == Some(0) {
+                return Round::Emptied;
+            }
+            match network.accept(&station.listener) {
+                Ok((stream, peer)) => {
+                    station.backoff.succeeded();
+                    station.last_call = station.last_call.map(|left| left - 1);
+                    if is_full {
+                        tables.stats.refused_full += 1;
+                        network.close(stream);
+                    } else if tables.admit(slot, peer.ip()) {
+                        connections.open(network, tables, stream, peer, slot);
+                    } else {
+                        tables.stats.refused_source += 1;
+                        network.close(stream);
+                    }
+                }
+                Err(error) => {
+                    let trouble = Trouble::of(&error);
+                    if trouble == Trouble::Empty {
+                        return Round::Emptied;
+                    }
+                    tables.stats.accept_errors += 1;
+                    if let Reaction::Pause { after, say } = station.backoff.failed(trouble, tables.now) {
+                        if say {
+                            log::warn!("{}: cannot accept, clients wait in the backlog: {error}", station.address);
+                        }
+                        tables.stats.pauses += 1;
+                        return Round::Paused(after);
+                    }
+                }
+            }
+        }
+        Round::Spent
+    }
+
+    /// Nobody waits: trouble is over, and so is a listener's last call.
+    fn emptied(&mut self, tables: &mut Context, slot: u32) {
+        let Some(station) = &mut self.stations[slot as usize] else {
+            return;
+        };
+        if let Some(relief) = station.backoff.emptied(tables.now) {
+            let (address, failures, lasted) = (station.address, relief.failures, relief.lasted);
+            log::info!("{address}: accepts again, after {failures} failed tries in {lasted:.1?}");
+        }
+        if station.last_call.is_some() {
+            self.remove(tables, slot);
+        }
+    }
+
+    /// Has every listener accept what is in its backlog, and then close.
+    pub(crate) fn begin_drain(&mut self) {
+        for (slot, station) in self.stations.iter_mut().enumerate() {
+            if let Some(station) = station {
+                station.last_call = Some(limits::DRAIN_BACKLOG_MAX);
+                self.roster.make_ready(slot_of(slot));
+            }
+        }
+    }
+
+    /// Closes every listener at once.
+    pub(crate) fn close_all(&mut self, tables: &mut Context) {
+        for slot in 0..self.stations.len() {
+            self.remove(tables, slot_of(slot));
+        }
+    }
+
+    /// The earliest end of a pause.
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        self.roster.next_deadline()
+    }
+}

@@ -1,0 +1,46 @@
+//! Time as the tables keep it: nanoseconds since the loop began, on the monotonic clock.
+
+use std::time::Duration;
+
+/// A point in time, in eight bytes; five centuries fit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    pub(crate) const START: Self = Self(0);
+    /// Later than everything: a deadline that never comes.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    pub(crate) fn since_start(elapsed: Duration) -> Self {
+        Self(nanoseconds(elapsed))
+    }
+
+    /// This moment and a span after it; [`NEVER`](Self::NEVER) if that is past counting.
+    pub(crate) fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(span)))
+    }
+
+    /// The span from an earlier moment to this one; zero from a later one.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) fn as_duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_too_long_to_count_never_ends() {
+        assert_eq!(Moment::START.after(Duration::MAX), Moment::NEVER);
+        assert_eq!(Moment::START.since(Moment::NEVER), Duration::ZERO);
+    }
+}

@@ -1,0 +1,265 @@
+//! What to listen on and how: the options of listeners and UDP sockets, with their defaults.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+
+/// A TCP listener to be: an address, and the limits of the connections accepted there.
+///
+/// A plain address is enough; every limit has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use halloo::{EventLoop, Listen, WhenFull, stream};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let at = Listen::from(address)
+///     .connections_max(1_000)
+///     .when_full(WhenFull::Refuse)
+///     .idle_timeout(Duration::from_secs(10));
+/// events.listen(at, stream(|connection, input| connection.write(input)))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a Listen does nothing until EventLoop::listen takes it"]
+pub struct Listen {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) connections_per_source_max: Option<u32>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) bounds: Bounds,
+    pub(crate) backlog: u32,
+    pub(crate) reuse_port: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) nodelay: bool,
+}
+
+/// What a listener does with more clients than `connections_max`.
+///
+/// ```
+/// assert_eq!(halloo::WhenFull::default(), halloo::WhenFull::Pause);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenFull {
+    /// Leave them in the kernel's backlog until there is room: everybody is served, some later.
+    #[default]
+    Pause,
+    /// Accept and close at once, counted in [`Stats::refused_full`](crate::Stats::refused_full).
+    Refuse,
+}
+
+/// The bounds of one connection, as tables and stations use them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) input_bytes_max: usize,
+    pub(crate) outbox_bytes_max: usize,
+}
+
+impl Listen {
+    /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
+    /// time of the call, less 64. The count is the handler's: listeners that share one by
+    /// [`listen_for`](crate::EventLoop::listen_for) share it.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = Some(connections);
+        self
+    }
+
+    /// Close a client at once if its source has this many connections with the handler already. A source is an IPv4
+    /// address or an IPv6 /64. Default: no such limit.
+    pub fn connections_per_source_max(mut self, connections: u32) -> Self {
+        self.connections_per_source_max = Some(connections);
+        self
+    }
+
+    /// What to do at `connections_max`. Default: [`WhenFull::Pause`].
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Close a connection on which nothing has moved for this long: no input consumed, no output taken. `None`: never.
+    /// Default: 60 s.
+    pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.bounds.idle_timeout = after.into();
+        self
+    }
+
+    /// Close a connection that takes none of the bytes waiting for it for this long. `None`: never. Default: 30 s.
+    pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.bounds.write_timeout = after.into();
+        self
+    }
+
+    /// Bytes of input kept for a handler that has not consumed them. Default: 65,536, which is also the most.
+    pub fn input_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.input_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of output kept until the kernel takes them; while it is full, nothing is read. Default: 65,536.
+    pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.outbox_bytes_max = bytes;
+        self
+    }
+
+    /// Connections that the kernel may complete ahead of us; it cuts this to its own limit. Default: 4,096.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Share the port with other sockets that do the same (`SO_REUSEPORT`), which then each get a part of the clients.
+    /// Default: no.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// On an IPv6 wildcard, leave IPv4 to others (`IPV6_V6ONLY`). Default: no, `[::]` serves both.
+    pub fn only_v6(mut self, only: bool) -> Self {
+        self.only_v6 = only;
+        self
+    }
+
+    /// Send small writes at once instead of gathering them (`TCP_NODELAY`). Default: yes; what one callback writes
+    /// leaves together in any case.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.nodelay = nodelay;
+        self
+    }
+
+    /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn check(&self, input_bytes_min: usize) -> Result<()> {
+        let bounds = &self.bounds;
+        let refuse = |sentence| Err(Error::said(ErrorKind::Option, Some(self.address), sentence));
+        if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
+            refuse("a limit of no connections would serve nobody: allow at least one")
+        } else if self.backlog == 0 {
+            refuse("a backlog of zero would lose clients: allow at least one")
+        } else if bounds.idle_timeout == Some(Duration::ZERO) || bounds.write_timeout == Some(Duration::ZERO) {
+            refuse("a timeout of zero would close every connection: give a time, or None for no timeout")
+        } else if bounds.input_bytes_max == 0 || bounds.input_bytes_max > limits::INPUT_BYTES_MAX {
+            refuse("input_bytes_max is between 1 and 65,536")
+        } else if bounds.outbox_bytes_max == 0 || u32::try_from(bounds.outbox_bytes_max).is_err() {
+            refuse("outbox_bytes_max is between 1 and 4,294,967,295")
+        } else if bounds.input_bytes_max < input_bytes_min {
+            refuse("a frame of the handler's maximum would not fit input_bytes_max: raise it, or lower the maximum")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            connections_max: None,
+            connections_per_source_max: None,
+            when_full: WhenFull::Pause,
+            bounds: Bounds {
+                idle_timeout: Some(limits::IDLE_TIMEOUT),
+                write_timeout: Some(limits::WRITE_TIMEOUT),
+                input_bytes_max: limits::INPUT_BYTES_MAX,
+                outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+            },
+            backlog: limits::BACKLOG,
+            reuse_port: false,
+            only_v6: false,
+            nodelay: true,
+        }
+    }
+}
+
+/// A UDP socket to be: an address, and the limits of what is received and answered there.
+///
+/// ```
+/// use halloo::{Bind, EventLoop, datagrams};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let at = Bind::from(address).replies_per_source_per_second_max(100).limit_loopback(true);
+/// events.bind(at, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a Bind does nothing until EventLoop::bind takes it"]
+pub struct Bind {
+    pub(crate) address: SocketAddr,
+    pub(crate) reuse_port: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) kernel_receive_bytes: Option<usize>,
+    pub(crate) datagram_bytes_max: usize,
+    pub(crate) replies_per_source_per_second_max: Option<NonZeroU32>,
+    pub(crate) limit_loopback: bool,
+}
+
+impl Bind {
+    /// Share the port with other sockets that do the same (`SO_REUSEPORT`), which then each get a part of the peers.
+    /// Default: no, so that a taken port is an error.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// On an IPv6 wildcard, leave IPv4 to others (`IPV6_V6ONLY`). Default: no, `[::]` serves both.
+    pub fn only_v6(mut self, only: bool) -> Self {
+        self.only_v6 = only;
+        self
+    }
+
+    /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`). Default: the system's.
+    pub fn kernel_receive_bytes(mut self, bytes: usize) -> Self {
+        self.kernel_receive_bytes = Some(bytes);
+        self
+    }
+
+    /// Room for one datagram; a longer one is cut and [says so](crate::Datagram::is_truncated). Default: 65,535, which
+    /// no datagram exceeds.
+    pub fn datagram_bytes_max(mut self, bytes: usize) -> Self {
+        self.datagram_bytes_max = bytes;
+        self
+    }
+
+    /// Answer one source at most this often in a second, in a burst of at most as many. A source is an IPv4 address or
+    /// an IPv6 /64. Zero or the default: no such limit.
+    pub fn replies_per_source_per_second_max(mut self, replies: u32) -> Self {
+        self.replies_per_source_per_second_max = NonZeroU32::new(replies);
+        self
+    }
+
+    /// Whether that limit holds for the machine itself too. Default: no.
+    pub fn limit_loopback(mut self, limit: bool) -> Self {
+        self.limit_loopback = limit;
+        self
+    }
+
+    /// Refuses options that cannot work.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
+            let sentence = "datagram_bytes_max is between 1 and 65,535";
+            return Err(Error::said(ErrorKind::Option, Some(self.address), sentence));
+        }
+        Ok(())
+    }
+}
+
+impl From<SocketAddr> for Bind {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            reuse_port: false,
+            only_v6: false,
+            kernel_receive_bytes: None,
+            datagram_bytes_max: limits::DATAGRAM_BYTES_MAX,
+            replies_per_source_per_second_max: None,
+            limit_loopback: false,
+        }
+    }
+}

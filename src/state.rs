@@ -1,0 +1,292 @@
+//! The state of one connection, and what is to be done next about it.
+//!
+//! Pure: it knows no socket, no handler and no clock. Callbacks mark it, the stations act on it, and
+//! [`State::next`] is the one place that says what follows from it. A step that cannot be taken now (a full outbox, a
+//! pause, a spent budget) is never forgotten: whatever changes the state asks `next` again.
+
+use std::net::SocketAddr;
+
+use crate::buffers::{Buffers, ByteQueue};
+use crate::limits;
+use crate::moment::Moment;
+use crate::options::Bounds;
+use crate::phase::{Due, Input, Notice, Output, Phase, Queued, Rest, Step, Tail};
+use crate::reason::CloseReason;
+
+/// One connection, as the tables know it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) serial: u64,
+    /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.
+    pub(crate) progress: Moment,
+    /// When the handler asked for `on_timeout`.
+    pub(crate) timer: Moment,
+    pub(crate) buffers: Option<Box<Buffers>>,
+    pub(crate) peer: SocketAddr,
+    /// The listener's entry in the tables: handler, bounds, local address.
+    pub(crate) origin: u32,
+    /// The session's key with the handler, or [`NO_SESSION`].
+    pub(crate) session: u32,
+    /// The turn that `budget`, `tail` and `notice` speak of.
+    turn: u32,
+    /// Bytes that may still be read and sent in that turn.
+    pub(crate) budget: u32,
+    pub(crate) phase: Phase,
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) rest: Rest,
+    pub(crate) tail: Tail,
+    pub(crate) notice: Notice,
+    pub(crate) queued: Queued,
+    pub(crate) paused: bool,
+    pub(crate) owes_drain: bool,
+}
+
+/// The session key of a connection whose handler keeps none: refused, or not yet open.
+pub(crate) const NO_SESSION: u32 = u32::MAX;
+
+impl State {
+    pub(crate) fn new(serial: u64, peer: SocketAddr, origin: u32, now: Moment) -> Self {
+        Self {
+            serial,
+            progress: now,
+            timer: Moment::NEVER,
+            buffers: None,
+            peer,
+            origin,
+            session: NO_SESSION,
+            turn: 0,
+            budget: limits::BYTES_PER_TURN_MAX,
+            phase: Phase::Open,
+            input: Input::Ready,
+            output: Output::Ready,
+            rest: Rest::Seen,
+            tail: Tail::Unknown,
+            notice: Notice::None,
+            queued: Queued::No,
+            paused: false,
+            owes_drain: false,
+        }
+    }
+
+    /// Gives the connection its budget of the turn, once.
+    pub(crate) fn begin_turn(&mut self, turn: u32) {
+        if self.turn != turn {
+            self.turn = turn;
+            self.budget = limits::BYTES_PER_TURN_MAX;
+            self.tail = Tail::Unknown;
+            self.notice = match self.notice {
+                Notice::None | Notice::Told => Notice::None,
+                Notice::Owed | Notice::OwedAgain => Notice::Owed,
+            };
+        }
+    }
+
+    pub(crate) fn next(&self, bounds: &Bounds) -> Step {
+        match self.phase {
+            Phase::Open => self.next_open(bounds),
+            Phase::Closing(_) if self.pending() == 0 => Step::Shut,
+            Phase::Closing(_) if self.output == Output::Ready => Step::Flush,
+            Phase::Lingering(reason, _) if matches!(self.input, Input::Ended | Input::Told) => Step::Drop(reason),
+            Phase::Lingering(reason, 0) | Phase::Condemned(reason) => Step::Drop(reason),
+            Phase::Lingering(..) if self.input == Input::Waiting => Step::Wait,
+            Phase::Lingering(..) if self.budget == 0 => Step::Later,
+            Phase::Lingering(..) => Step::Discard,
+            Phase::Closing(_) | Phase::Gone => Step::Wait,
+        }
+    }
+
+    fn next_open(&self, bounds: &Bounds) -> Step {
+        let (kept, pending) = (self.kept(), self.pending());
+        let reading = !self.paused && pending < bounds.outbox_bytes_max;
+        let held_up = self.paused || pending > 0;
+        let step = if pending > 0 && self.output == Output::Ready {
+            return Step::Flush;
+        } else if self.owes_drain {
+            return Step::Drain;
+        } else if pending == 0 && self.notice == Notice::Owed {
+            Step::Flushed
+        } else if pending == 0 && self.notice == Notice::OwedAgain {
+            Step::Later
+        } else if kept > 0 && self.rest == Rest::Fresh && reading {
+            Step::Show
+        } else {
+            match self.input {
+                Input::Ended if kept == 0 || !held_up => Step::End,
+                Input::Ended | Input::Told => Step::Wait,
+                _ if kept >= bounds.input_bytes_max && !held_up => Step::Overflow,
+                Input::Ready | Input::Deep if reading && kept < bounds.input_bytes_max => Step::Read,
+                _ => Step::Wait,
+            }
+        };
+        let spends = matches!(step, Step::Flushed | Step::Show | Step::Read);
+        if spends && self.budget == 0 { Step::Later } else { step }
+    }
+
+    /// Whether the peer may have sent, or be sending, what nobody has read: closing the descriptor now could turn our
+    /// end of stream into a reset.
+    pub(crate) fn may_be_sending(&self) -> bool {
+        match self.input {
+            Input::Ended | Input::Told => false,
+            Input::Waiting => self.tail == Tail::Unknown || self.kept() > 0,
+            Input::Ready | Input::Deep => true,
+        }
+    }
+
+    /// When this connection must be looked at, if nothing happens before.
+    pub(crate) fn deadline(&self, bounds: &Bounds) -> Moment {
+        match self.phase {
+            Phase::Open => self.limit(bounds).0.min(self.timer),
+            Phase::Closing(_) => self.limit(bounds).0,
+            Phase::Lingering(..) => self.progress.after(limits::LINGER),
+            Phase::Condemned(_) | Phase::Gone => Moment::NEVER,
+        }
+    }
+
+    /// What has come due by now.
+    pub(crate) fn due(&self, bounds: &Bounds, now: Moment) -> Due {
+        let (limit, reason) = self.limit(bounds);
+        match self.phase {
+            Phase::Open | Phase::Closing(_) if limit <= now => Due::End(reason),
+            Phase::Open if self.timer <= now => Due::Timer,
+            Phase::Lingering(reason, _) if self.deadline(bounds) <= now => Due::End(reason),
+            _ => Due::Nothing,
+        }
+    }
+
+    /// The limit that runs, and what it means: while output waits only the write timeout does.
+    fn limit(&self, bounds: &Bounds) -> (Moment, CloseReason) {
+        let (span, reason) = if self.pending() > 0 {
+            (bounds.write_timeout, CloseReason::WriteStalled)
+        } else {
+            (bounds.idle_timeout, CloseReason::TimedOut)
+        };
+        (span.map_or(Moment::NEVER, |span| self.progress.after(span)), reason)
+    }
+
+    /// Notes that the handler's output did not all go out at once.
+    pub(crate) fn owe_flushed(&mut self) {
+        self.notice = match self.notice {
+            Notice::None | Notice::Owed => Notice::Owed,
+            Notice::Told | Notice::OwedAgain => Notice::OwedAgain,
+        };
+    }
+
+    /// Takes note of a read of `count` bytes into room for `room`.
+    pub(crate) fn received(&mut self, count: usize, room: usize) {
+        self.spend(count);
+        let short = count < room;
+        if short && self.input == Input::Ready {
+            self.input = Input::Waiting;
+        }
+        let whole = short && count < limits::WHOLE_MESSAGE_BYTES_MAX;
+        self.tail = if whole { Tail::Quiet } else { Tail::Unknown };
+    }
+
+    pub(crate) fn spend(&mut self, count: usize) {
+        self.budget = self.budget.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// Bytes in the outbox.
+    pub(crate) fn pending(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
+    }
+
+    /// Bytes in the inbox.
+    pub(crate) fn kept(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len())
+    }
+
+    /// Takes the inbox out for a callback; it comes back with what was not consumed.
+    pub(crate) fn take_inbox(&mut self) -> ByteQueue {
+        self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.inbox)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    const BOUNDS: Bounds = Bounds {
+        idle_timeout: Some(Duration::from_secs(60)),
+        write_timeout: Some(Duration::from_secs(30)),
+        input_bytes_max: 4,
+        outbox_bytes_max: 4,
+    };
+
+    fn any_state() -> impl Strategy<Value = State> {
+        let inputs = [Input::Waiting, Input::Ready, Input::Deep, Input::Ended, Input::Told];
+        let phases = [Phase::Open, Phase::Closing(CloseReason::Local), Phase::Lingering(CloseReason::Local, 1)];
+        let notices = [Notice::None, Notice::Owed, Notice::Told, Notice::OwedAgain];
+        let sources = (prop::sample::select(inputs.to_vec()), prop::sample::select(phases.to_vec()));
+        let marks = (prop::sample::select(notices.to_vec()), any::<[bool; 5]>());
+        (sources, marks, 0usize..5, 0usize..5).prop_map(|((input, phase), (notice, bits), kept, pending)| {
+            let [paused, owes_drain, blocked, fresh, spent] = bits;
+            let mut state = State::new(1, (Ipv4Addr::LOCALHOST, 1).into(), 0, Moment::START);
+            let mut buffers = Box::<Buffers>::default();
+            buffers.inbox.push(&[0; 4][..kept]);
+            buffers.outbox.push(&[0; 4][..pending]);
+            state.buffers = Some(buffers);
+            (state.input, state.phase, state.notice, state.paused) = (input, phase, notice, paused);
+            state.owes_drain = owes_drain;
+            state.output = if blocked { Output::Blocked } else { Output::Ready };
+            state.rest = if fresh { Rest::Fresh } else { Rest::Seen };
+            state.budget = if spent { 0 } else { 1 };
+            state
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_step_is_taken_only_where_it_may_be(state in any_state()) {
+            let (kept, pending) = (state.kept(), state.pending());
+            match state.next(&BOUNDS) {
+                Step::Read => prop_assert!(!state.paused && kept < 4 && pending < 4 && state.budget > 0),
+                Step::Show => prop_assert!(!state.paused && kept > 0 && pending < 4 && state.budget > 0),
+                Step::Flush => prop_assert!(pending > 0 && state.output == Output::Ready),
+                Step::Flushed => prop_assert!(pending == 0 && state.notice == Notice::Owed),
+                Step::Overflow => prop_assert!(!state.paused && kept == 4 && pending == 0),
+                Step::End => prop_assert!(state.input == Input::Ended && (kept == 0 || pending == 0 && !state.paused)),
+                Step::Shut => prop_assert!(matches!(state.phase, Phase::Closing(_)) && pending == 0),
+                Step::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
+                Step::Drain => prop_assert!(state.owes_drain),
+                Step::Wait | Step::Later | Step::Drop(_) => {}
+            }
+        }
+
+        /// Who waits with bytes to read is held up by its handler or its outbox, both of which ask again.
+        #[test]
+        fn nobody_waits_who_could_go_on(state in any_state()) {
+            if state.next(&BOUNDS) == Step::Wait && matches!(state.input, Input::Ready | Input::Deep) {
+                let full_outbox = state.pending() > 0 && state.output == Output::Blocked;
+                prop_assert!(full_outbox || state.paused, "{:?} {:?}", state.phase, state.input);
+            }
+        }
+    }
+
+    #[test]
+    fn while_output_waits_only_the_write_timeout_runs() {
+        let mut state = State::new(1, (Ipv4Addr::LOCALHOST, 1).into(), 0, Moment::START);
+        let at = |seconds| Moment::START.after(Duration::from_secs(seconds));
+        assert_eq!((state.deadline(&BOUNDS), state.due(&BOUNDS, at(59))), (at(60), Due::Nothing));
+        assert_eq!(state.due(&BOUNDS, at(60)), Due::End(CloseReason::TimedOut));
+        state.buffers.get_or_insert_default().outbox.push(b"x");
+        assert_eq!(state.due(&BOUNDS, at(30)), Due::End(CloseReason::WriteStalled));
+        state.timer = at(10);
+        assert_eq!((state.deadline(&BOUNDS), state.due(&BOUNDS, at(10))), (at(10), Due::Timer));
+    }
+
+    #[test]
+    fn a_second_notice_in_a_turn_waits_for_the_next() {
+        let mut state = State::new(1, (Ipv4Addr::LOCALHOST, 1).into(), 0, Moment::START);
+        state.input = Input::Waiting;
+        state.notice = Notice::Told;
+        state.owe_flushed();
+        assert_eq!(state.next(&BOUNDS), Step::Later);
+        state.begin_turn(1);
+        assert_eq!(state.next(&BOUNDS), Step::Flushed);
+    }
+}

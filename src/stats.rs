@@ -1,0 +1,112 @@
+//! Counters of what the loop did: plain numbers, always on.
+
+use std::fmt;
+
+use crate::reason::CloseReason;
+
+/// What a loop has done since it began, and how many connections it has now.
+///
+/// ```
+/// let events = halloo::EventLoop::new()?;
+/// assert_eq!(events.stats().accepted, 0);
+/// assert_eq!(events.stats().closed(halloo::CloseReason::Reset), 0);
+/// println!("{}", events.stats());
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Rounds of the loop.
+    pub turns: u64,
+    /// Events the poll returned.
+    pub events: u64,
+    /// Jobs run that were posted through a [`Handle`](crate::Handle).
+    pub jobs: u64,
+    /// Connections that exist now, those being closed included.
+    pub connections: u64,
+    /// Clients accepted and given to a handler.
+    pub accepted: u64,
+    /// Clients closed at once because `connections_max` was reached.
+    pub refused_full: u64,
+    /// Clients closed at once because their source had its share.
+    pub refused_source: u64,
+    /// Failed accepts, retried.
+    pub accept_errors: u64,
+    /// Times a listener or UDP socket paused after an error.
+    pub pauses: u64,
+    /// Bytes read from streams.
+    pub bytes_received: u64,
+    /// Bytes of streams that the kernel took.
+    pub bytes_sent: u64,
+    /// Datagrams received and given to a handler.
+    pub datagrams_received: u64,
+    /// Of those, the ones longer than their room.
+    pub datagrams_truncated: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_sent: u64,
+    /// Datagrams that the kernel did not take, lost.
+    pub datagrams_dropped: u64,
+    /// Replies refused: to port 0, to many at once, to a socket of ours, or past a source's rate.
+    pub replies_refused: u64,
+    /// Failed receives on UDP sockets, retried.
+    pub receive_errors: u64,
+    /// Callbacks that panicked.
+    pub panics: u64,
+    closed: [u64; CloseReason::COUNT],
+}
+
+impl Stats {
+    /// Connections that ended for this reason; all of [`CloseReason::Io`] are counted as one.
+    #[must_use]
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        self.closed[reason.index()]
+    }
+
+    /// Connections that ended, for whatever reason.
+    #[must_use]
+    pub fn closed_in_all(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+
+    pub(crate) fn count_close(&mut self, reason: CloseReason) {
+        self.closed[reason.index()] += 1;
+        self.connections -= 1;
+    }
+}
+
+/// One line of `name=value`, in the order of the fields, then a `closed.reason=value` for each reason met.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "turns={} events={} jobs={} connections={}", self.turns, self.events, self.jobs, self.connections)?;
+        write!(f, " accepted={} refused_full={}", self.accepted, self.refused_full)?;
+        write!(f, " refused_source={} accept_errors={}", self.refused_source, self.accept_errors)?;
+        write!(f, " pauses={}", self.pauses)?;
+        write!(f, " bytes_received={} bytes_sent={}", self.bytes_received, self.bytes_sent)?;
+        write!(f, " datagrams_received={}", self.datagrams_received)?;
+        write!(f, " datagrams_truncated={}", self.datagrams_truncated)?;
+        write!(f, " datagrams_sent={} datagrams_dropped={}", self.datagrams_sent, self.datagrams_dropped)?;
+        write!(f, " replies_refused={} receive_errors={}", self.replies_refused, self.receive_errors)?;
+        write!(f, " panics={}", self.panics)?;
+        for reason in CloseReason::each() {
+            if self.closed(reason) > 0 {
+                write!(f, " closed.{}={}", reason.as_str(), self.closed(reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_only_the_reasons_that_were_met() {
+        let mut stats = Stats { connections: 2, ..Stats::default() };
+        stats.count_close(CloseReason::Eof);
+        let line = stats.to_string();
+        assert!(line.contains(" closed.eof=1"), "{line}");
+        assert!(!line.contains("closed.local"), "{line}");
+        assert_eq!(stats.connections, 1);
+    }
+}

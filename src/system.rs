@@ -1,0 +1,235 @@
+//! The [`Network`] of this machine: mio for readiness, socket2 for what std has no call for.
+//!
+//! It holds no policy. Each method is one system call, or the few that open a socket, and its error is the kernel's.
+//! How datagrams are received and sent differs between systems and stands in [`packets`](crate::packets).
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Waker};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::limits;
+use crate::network::{Batch, Event, Network};
+use crate::options::{Bind, Listen};
+use crate::packets::{self, Packets, canonical};
+use crate::staged::{Letter, Staged};
+use crate::token::Token;
+
+/// The kernel under us.
+pub(crate) struct System {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+}
+
+impl System {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), mio_token(Token::WAKE))?);
+        Ok(Self { poll, events: Events::with_capacity(limits::EVENTS_PER_POLL_MAX), waker })
+    }
+
+    fn watch(&self, source: &mut impl mio::event::Source, token: Token, interest: Interest) -> io::Result<()> {
+        self.poll.registry().register(source, mio_token(token), interest)
+    }
+}
+
+impl Network for System {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+    type Datagrams = Packets;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn entropy(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn connections_max(&self) -> usize {
+        use nix::sys::resource::{Resource, getrlimit};
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        // A limit too small for the reserve is shared by halves; accept copes with what is missing.
+        let connections = descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED).max(descriptors / 2).max(1);
+        usize::try_from(connections).unwrap_or(usize::MAX)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn connections_max(&self) -> usize {
+        limits::CONNECTIONS_MAX_UNKNOWN
+    }
+
+    fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
+        let waker = Arc::clone(&self.waker);
+        Box::new(move || {
+            if let Err(error) = waker.wake() {
+                log::error!("cannot wake the loop: {error}");
+            }
+        })
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
+        self.poll.poll(&mut self.events, timeout)?;
+        let before = events.len();
+        events.extend(self.events.iter().map(|event| Event {
+            token: Token(event.token().0 as u64),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            deep: event.is_read_closed() || is_priority(event),
+            broken: event.is_error() || (event.is_read_closed() && event.is_write_closed()),
+        }));
+        Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
+    }
+
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(TcpListener, SocketAddr)> {
+        let socket = open(options.address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
+        // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit it, which saves a call for each.
+        socket.set_tcp_nodelay(options.nodelay)?;
+        socket.bind(&options.address.into())?;
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let mut listener = TcpListener::from_std(socket.into());
+        let address = listener.local_addr()?;
+        self.watch(&mut listener, token, Interest::READABLE)?;
+        Ok((listener, address))
+    }
+
+    fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        listener.accept().map(|(stream, peer)| (stream, canonical(peer)))
+    }
+
+    fn local_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        stream.local_addr().map(canonical)
+    }
+
+    fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
+        self.watch(stream, token, both_directions())
+    }
+
+    fn recv(&mut self, mut stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+        stream.read(room)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send(&mut self, mut stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+        if more {
+            let flags = nix::libc::MSG_MORE | nix::libc::MSG_NOSIGNAL;
+            SockRef::from(stream).send_with_flags(bytes, flags)
+        } else {
+            stream.write(bytes)
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send(&mut self, mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> {
+        stream.write(bytes)
+    }
+
+    fn shutdown(&mut self, stream: &TcpStream) -> io::Result<()> {
+        stream.shutdown(Shutdown::Write)
+    }
+
+    fn close(&mut self, stream: TcpStream) {
+        drop(stream);
+    }
+
+    fn reset(&mut self, stream: TcpStream) {
+        // With no time to linger, close discards what is unsent and sends a reset (socket(7)); a socket that refuses
+        // the option is closed all the same.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        drop(stream);
+    }
+
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Packets, SocketAddr)> {
+        let socket = open(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
+        if let Some(bytes) = options.kernel_receive_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.bind(&options.address.into())?;
+        let mut packets = Packets::new(socket.into(), options)?;
+        let address = packets.socket.local_addr()?;
+        self.watch(&mut packets.socket, token, Interest::READABLE)?;
+        Ok((packets, address))
+    }
+
+    fn receive(&mut self, socket: &mut Packets, batch: &mut Batch) -> io::Result<()> {
+        packets::receive(socket, batch)
+    }
+
+    fn transmit(
+        &mut self,
+        socket: &mut Packets,
+        letters: &[Letter],
+        staged: &Staged,
+        mut outcome: impl FnMut(&Letter, io::Result<()>),
+    ) {
+        for letter in letters {
+            let sent = loop {
+                match packets::send(socket, letter.to, letter.from, staged.payload(letter)) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            outcome(letter, sent);
+        }
+    }
+
+    fn is_local(&mut self, ip: IpAddr) -> bool {
+        // Only a local address can be bound to.
+        ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+    }
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol, reuse_port: bool, only_v6: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(only_v6)?;
+    }
+    #[cfg(unix)]
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    #[cfg(not(unix))]
+    if reuse_port {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(socket)
+}
+
+const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits to travel in: halloo runs on 64-bit systems");
+
+#[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+fn mio_token(token: Token) -> mio::Token {
+    mio::Token(token.0 as usize)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn both_directions() -> Interest {
+    Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn both_directions() -> Interest {
+    Interest::READABLE | Interest::WRITABLE
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_priority(event: &mio::event::Event) -> bool {
+    event.is_priority()
+}
+
+/// Where the poll does not tell of urgent bytes, every readiness may hide some.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_priority(_event: &mio::event::Event) -> bool {
+    true
+}

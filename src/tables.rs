@@ -1,0 +1,303 @@
+//! The tables of a loop: everything it knows, and nothing it does.
+//!
+//! [`Context`] is lent to every callback. Reading it answers questions; marking it (a connection's outbox, an intent to
+//! close, a source to remove, a drain) is carried out by the stations after the callback. Sessions live with their
+//! handlers and sockets with the stations, so a callback reaches every other connection with a plain `&mut`.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::buffers::Pool;
+use crate::entries::{Calling, Lifecycle, Origin, Socket};
+use crate::moment::Moment;
+use crate::options::{Bounds, Listen};
+use crate::phase::{Phase, Queued};
+use crate::reason::CloseReason;
+use crate::sources::{PeerSource, SourceCounts};
+use crate::staged::Staged;
+use crate::state::State;
+use crate::stats::Stats;
+use crate::token::{ConnectionId, Place, SourceId, Watched, slot_of};
+
+/// What a callback may see and ask of the whole loop.
+///
+/// It is lent, never owned: [`Connection::context`](crate::Connection::context), [`Datagram::context`](crate::Datagram::context),
+/// [`EventLoop::context`](crate::EventLoop::context) and the jobs of [`Handle::post`](crate::Handle::post) give it.
+///
+/// ```
+/// use halloo::{EventLoop, stream};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// events.listen(address, stream(|connection, input| {
+///     if input.starts_with(b"quit") {
+///         connection.context().stop();
+///     }
+///     input.len()
+/// }))?;
+/// events.context().stop();
+/// events.run()?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub struct Context {
+    began: Instant,
+    pub(crate) now: Moment,
+    pub(crate) turn: u32,
+    pub(crate) states: Slab<State>,
+    pub(crate) origins: Slab<Origin>,
+    pub(crate) sockets: Slab<Socket>,
+    /// Connections of each handler.
+    pub(crate) served: Vec<usize>,
+    pub(crate) sources: SourceCounts,
+    pub(crate) pool: Pool,
+    /// Connections touched by callbacks of others.
+    pub(crate) marked: VecDeque<u32>,
+    /// Connections with work left over.
+    pub(crate) deferred: VecDeque<u32>,
+    pub(crate) staged: Staged,
+    pub(crate) removed: Vec<Watched>,
+    pub(crate) lifecycle: Lifecycle,
+    /// The connection whose callback is running; left over when it unwound.
+    pub(crate) calling: Option<Calling>,
+    pub(crate) stats: Stats,
+    /// The local address of each connection whose listener is bound to every address.
+    locals: Vec<Option<IpAddr>>,
+    last_serial: u64,
+}
+
+impl Context {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            now: Moment::START,
+            turn: 0,
+            states: Slab::new(),
+            origins: Slab::new(),
+            sockets: Slab::new(),
+            served: Vec::new(),
+            sources: SourceCounts::default(),
+            pool: Pool::default(),
+            marked: VecDeque::new(),
+            deferred: VecDeque::new(),
+            staged: Staged::default(),
+            removed: Vec::new(),
+            lifecycle: Lifecycle::Running,
+            calling: None,
+            stats: Stats::default(),
+            locals: Vec::new(),
+            last_serial: 0,
+        }
+    }
+
+    /// The time of this turn: read once, the same for all its callbacks.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.began + self.now.as_duration()
+    }
+
+    /// The loop's counters.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Removes a listener or a UDP socket; its connections live on. Returns whether it was there.
+    pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
+        let SourceId(watched) = id.into();
+        let open = match watched {
+            Watched::Listener(place) => self.origin(place).map(|origin| &mut origin.listening),
+            Watched::Socket(place) => self.socket(place).map(|socket| &mut socket.open),
+        };
+        let was_there = open.is_some_and(std::mem::take);
+        if was_there {
+            self.removed.push(watched);
+        }
+        was_there
+    }
+
+    /// Ends the loop at once: a [`drain`](Self::drain) without grace, and final.
+    pub fn stop(&mut self) {
+        self.drain(Duration::ZERO);
+    }
+
+    /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
+    /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset.
+    ///
+    /// A second call can only shorten the first.
+    pub fn drain(&mut self, grace: Duration) {
+        let wanted = self.now.after(grace);
+        match &mut self.lifecycle {
+            Lifecycle::Running => self.lifecycle = Lifecycle::Asked { since: self.now, until: wanted },
+            Lifecycle::Asked { until, .. } | Lifecycle::Draining { until, .. } => *until = wanted.min(*until),
+            Lifecycle::Stopped(_) => {}
+        }
+    }
+
+    // ---- for the stations -------------------------------------------------------------------------------------------
+
+    pub(crate) fn read_clock(&mut self, now: Instant) {
+        self.now = self.moment(now);
+    }
+
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
+        Moment::since_start(now.saturating_duration_since(self.began))
+    }
+
+    /// When a drain that is under way ends.
+    pub(crate) fn drain_until(&self) -> Option<Moment> {
+        match self.lifecycle {
+            Lifecycle::Asked { until, .. } | Lifecycle::Draining { until, .. } => Some(until),
+            Lifecycle::Running | Lifecycle::Stopped(_) => None,
+        }
+    }
+
+    pub(crate) fn next_serial(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
+    }
+
+    pub(crate) fn state(&mut self, slot: u32) -> &mut State {
+        &mut self.states[slot as usize]
+    }
+
+    pub(crate) fn bounds(&self, slot: u32) -> Bounds {
+        self.origins[self.states[slot as usize].origin as usize].bounds
+    }
+
+    pub(crate) fn id(&self, slot: u32) -> ConnectionId {
+        ConnectionId { serial: self.states[slot as usize].serial, slot }
+    }
+
+    pub(crate) fn origin(&mut self, place: Place) -> Option<&mut Origin> {
+        self.origins.get_mut(place.slot as usize).filter(|origin| origin.serial == place.serial)
+    }
+
+    pub(crate) fn socket(&mut self, place: Place) -> Option<&mut Socket> {
+        self.sockets.get_mut(place.slot as usize).filter(|socket| socket.serial == place.serial)
+    }
+
+    /// Enters a listener.
+    pub(crate) fn add_origin(&mut self, place: Place, handler: u32, options: &Listen, local: SocketAddr, most: usize) {
+        let key = self.origins.insert(Origin {
+            serial: place.serial,
+            handler,
+            local,
+            bounds: options.bounds,
+            connections_max: options.connections_max.unwrap_or(most),
+            connections_per_source_max: options.connections_per_source_max,
+            when_full: options.when_full,
+            connections: 0,
+            listening: true,
+        });
+        debug_assert_eq!(key, place.slot as usize, "the place was reserved");
+    }
+
+    /// Whether a listener's handler has all the connections it may have.
+    pub(crate) fn is_full(&self, origin: u32) -> bool {
+        let origin = &self.origins[origin as usize];
+        self.served[origin.handler as usize] >= origin.connections_max
+    }
+
+    /// Counts a client of a source, unless the source has its share already.
+    pub(crate) fn admit(&mut self, origin: u32, peer: IpAddr) -> bool {
+        let Origin { handler, connections_per_source_max, .. } = self.origins[origin as usize];
+        connections_per_source_max.is_none_or(|most| self.sources.admit(handler, PeerSource::of(peer), most))
+    }
+
+    /// Enters a connection; its local address is given where the listener's is not enough.
+    pub(crate) fn add_connection(&mut self, origin: u32, peer: SocketAddr, local: Option<IpAddr>) -> u32 {
+        let serial = self.next_serial();
+        let slot = self.states.insert(State::new(serial, peer, origin, self.now));
+        if local.is_some() && self.locals.len() <= slot {
+            self.locals.resize(slot + 1, None);
+        }
+        if let Some(entry) = self.locals.get_mut(slot) {
+            *entry = local;
+        }
+        let origin = &mut self.origins[origin as usize];
+        origin.connections += 1;
+        self.served[origin.handler as usize] += 1;
+        self.stats.connections += 1;
+        self.stats.accepted += 1;
+        slot_of(slot)
+    }
+
+    pub(crate) fn local_addr(&self, slot: u32) -> SocketAddr {
+        let listener = self.origins[self.states[slot as usize].origin as usize].local;
+        match self.locals.get(slot as usize).copied().flatten() {
+            Some(ip) => SocketAddr::new(ip, listener.port()),
+            None => listener,
+        }
+    }
+
+    /// Counts a connection out; its slot stays until [`free`](Self::free).
+    pub(crate) fn count_out(&mut self, slot: u32, reason: CloseReason) {
+        let state = &mut self.states[slot as usize];
+        state.phase = Phase::Gone;
+        if let Some(buffers) = state.buffers.take() {
+            self.pool.give_back(buffers);
+        }
+        let peer = PeerSource::of(state.peer.ip());
+        let origin = &mut self.origins[state.origin as usize];
+        self.served[origin.handler as usize] -= 1;
+        if origin.connections_per_source_max.is_some() {
+            self.sources.leave(origin.handler, peer);
+        }
+        self.stats.count_close(reason);
+    }
+
+    /// Gives the slot of a connection that is gone to the next.
+    pub(crate) fn free(&mut self, slot: u32) {
+        let origin = self.states.remove(slot as usize).origin;
+        self.origins[origin as usize].connections -= 1;
+        self.forget_origin(origin);
+    }
+
+    /// Drops a listener's entry once nobody needs it: it listens no more and its last connection is gone.
+    pub(crate) fn forget_origin(&mut self, origin: u32) {
+        let entry = &self.origins[origin as usize];
+        if !entry.listening && entry.connections == 0 {
+            self.origins.remove(origin as usize);
+        }
+    }
+
+    /// Puts a connection down for the next turn.
+    pub(crate) fn defer(&mut self, slot: u32) {
+        if self.states[slot as usize].queued == Queued::No {
+            self.states[slot as usize].queued = Queued::Deferred;
+            self.deferred.push_back(slot);
+        }
+    }
+
+    /// Takes a slot off the list it stands on; false if its connection is gone.
+    pub(crate) fn unqueue(&mut self, slot: u32) -> bool {
+        match self.states.get_mut(slot as usize) {
+            Some(state) if state.phase != Phase::Gone => {
+                state.queued = Queued::No;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that a callback touched a connection, unless it is the one the callback is for.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        if self.calling.is_none_or(|calling| calling.slot != slot) && self.state(slot).queued == Queued::No {
+            self.state(slot).queued = Queued::Marked;
+            self.marked.push_back(slot);
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("now", &self.now())
+            .field("lifecycle", &self.lifecycle)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

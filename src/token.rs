@@ -1,0 +1,193 @@
+//! Names of things: the ids that callers keep, and the tokens that the poll hands back.
+//!
+//! An id is plain data: a slot of a table and a serial number that no other thing of that loop ever had. A token packs
+//! the same into the 64 bits that travel through the kernel. Both are inert: dropping one changes nothing, and one that
+//! outlived its thing finds nothing.
+
+/// One connection, for as long as the loop lives.
+///
+/// ```
+/// use halloo::{ConnectionId, EventLoop, stream};
+///
+/// let mut last: Option<ConnectionId> = None;
+/// let mut events = EventLoop::new()?;
+/// events.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), stream(|connection, input| {
+///     last = Some(connection.id());
+///     input.len()
+/// }))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ConnectionId {
+    pub(crate) serial: u64,
+    pub(crate) slot: u32,
+}
+
+/// One stream handler of a loop, as [`EventLoop::attach`](crate::EventLoop::attach) returns it.
+///
+/// ```
+/// let mut events = halloo::EventLoop::new()?;
+/// let echo: halloo::HandlerId = events.attach(halloo::stream(|connection, input| connection.write(input)));
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct HandlerId(pub(crate) u32);
+
+/// One listener of a loop.
+///
+/// ```
+/// let mut events = halloo::EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let listener: halloo::ListenerId = events.listen(address, halloo::stream(|_, input| input.len()))?;
+/// assert_ne!(events.local_addr(listener)?.port(), 0);
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ListenerId(pub(crate) Place);
+
+/// One UDP socket of a loop.
+///
+/// ```
+/// let mut events = halloo::EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let socket: halloo::SocketId = events.bind(address, halloo::datagrams(|_, _| {}))?;
+/// assert_ne!(events.local_addr(socket)?.port(), 0);
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SocketId(pub(crate) Place);
+
+/// Anything a loop has been told to watch: a listener or a UDP socket.
+///
+/// ```
+/// let mut events = halloo::EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let socket = events.bind(address, halloo::datagrams(|_, _| {}))?;
+/// let source = halloo::SourceId::from(socket);
+/// assert!(events.context().remove(source));
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SourceId(pub(crate) Watched);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) enum Watched {
+    Listener(Place),
+    Socket(Place),
+}
+
+/// A slot, and the serial number of what stands in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct Place {
+    pub(crate) serial: u64,
+    pub(crate) slot: u32,
+}
+
+impl From<ListenerId> for SourceId {
+    fn from(id: ListenerId) -> Self {
+        Self(Watched::Listener(id.0))
+    }
+}
+
+impl From<SocketId> for SourceId {
+    fn from(id: SocketId) -> Self {
+        Self(Watched::Socket(id.0))
+    }
+}
+
+/// What the kernel carries for us from a registration to its events: kind, slot, and the low half of the serial.
+///
+/// Half a serial is enough: a stale event lives for one batch, and no slot changes hands 2^32 times in a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Token(pub(crate) u64);
+
+/// A token taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    Wake,
+    Connection(Stub),
+    Listener(Stub),
+    Socket(Stub),
+}
+
+/// A slot, and the half of a serial that a token has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stub {
+    pub(crate) slot: u32,
+    serial_low: u32,
+}
+
+/// A slab's key as the slot of an id.
+#[expect(clippy::cast_possible_truncation, reason = "a process has fewer than 2^32 descriptors")]
+pub(crate) fn slot_of(key: usize) -> u32 {
+    key as u32
+}
+
+const KIND_SHIFT: u32 = 62;
+const SLOT_MASK: u64 = (1 << 30) - 1;
+
+impl Token {
+    pub(crate) const WAKE: Self = Self(u64::MAX);
+
+    pub(crate) fn connection(id: ConnectionId) -> Self {
+        Self::pack(0, id.slot, id.serial)
+    }
+
+    pub(crate) fn listener(place: Place) -> Self {
+        Self::pack(1, place.slot, place.serial)
+    }
+
+    pub(crate) fn socket(place: Place) -> Self {
+        Self::pack(2, place.slot, place.serial)
+    }
+
+    fn pack(kind: u64, slot: u32, serial: u64) -> Self {
+        debug_assert!(u64::from(slot) <= SLOT_MASK, "a process has fewer descriptors than that");
+        Self(kind << KIND_SHIFT | u64::from(slot) << 32 | serial & u64::from(u32::MAX))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are masked or shifted to their width")]
+    pub(crate) fn target(self) -> Target {
+        let stub = Stub { slot: (self.0 >> 32 & SLOT_MASK) as u32, serial_low: self.0 as u32 };
+        match self.0 >> KIND_SHIFT {
+            0 => Target::Connection(stub),
+            1 => Target::Listener(stub),
+            2 => Target::Socket(stub),
+            _ => Target::Wake,
+        }
+    }
+}
+
+impl Stub {
+    /// Whether this came from the thing that now has the given serial.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what a token carries")]
+    pub(crate) fn is_of(self, serial: u64) -> bool {
+        self.serial_low == serial as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_token_gives_back_kind_slot_and_serial(slot in 0u32..1 << 30, serial: u64, other: u64) {
+            let Target::Connection(stub) = Token::connection(ConnectionId { serial, slot }).target() else {
+                panic!("another kind came back");
+            };
+            prop_assert_eq!(stub.slot, slot);
+            prop_assert!(stub.is_of(serial));
+            prop_assert_eq!(stub.is_of(other), (other ^ serial).trailing_zeros() >= 32);
+            let place = Place { serial, slot };
+            prop_assert_eq!(Token::listener(place).target(), Target::Listener(stub));
+            prop_assert_eq!(Token::socket(place).target(), Target::Socket(stub));
+        }
+    }
+
+    #[test]
+    fn the_wake_token_is_no_one_elses() {
+        assert_eq!(Token::WAKE.target(), Target::Wake);
+    }
+}

@@ -1,0 +1,193 @@
+//! The rules of this house that a machine can check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// What the library may depend on without default features, each with a reason in Cargo.toml.
+const LIBRARY_DEPENDENCIES: [&str; 6] = ["log", "memchr", "mio", "nix", "slab", "socket2"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+}
+
+/// Every Rust file of the project below some folders.
+fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(!files.is_empty(), "there is something to check");
+    files
+}
+
+/// The functions of a formatted file, by name and length in lines.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let indent = line.len() - code.len();
+        let words: Vec<&str> = code.split_whitespace().take_while(|word| !word.contains('"')).collect();
+        let Some(at) = words.iter().position(|word| *word == "fn") else { continue };
+        if !words[..at].iter().all(|word| word.starts_with("pub") || matches!(*word, "const" | "async" | "extern")) {
+            continue;
+        }
+        let end = lines[start..].iter().position(|line| {
+            let closes = line.trim_start().starts_with('}') && line.len() - line.trim_start().len() == indent;
+            closes || (line.ends_with(';') && line.len() - line.trim_start().len() == indent)
+        });
+        let end = end.unwrap_or_else(|| panic!("{code} has no end; is the file formatted?"));
+        found.push(((*words.get(at + 1).unwrap_or(&"?")).to_owned(), end + 1));
+    }
+    found
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines_and_no_function_longer_than_70() {
+    let mut counted = 0;
+    for path in rust_files(&["src", "tests", "examples"]) {
+        let text = read(&path);
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines: cut it into rooms", path.display());
+        for (name, length) in functions(&text) {
+            counted += 1;
+            assert!(length <= FUNCTION_LINES_MAX, "{name} in {} has {length} lines", path.display());
+        }
+    }
+    assert!(counted > 100, "only {counted} functions were found: the search is broken");
+}
+
+#[test]
+fn every_file_begins_with_a_page_that_says_what_it_is() {
+    for path in rust_files(&["src", "tests", "examples"]) {
+        assert!(read(&path).starts_with("//! "), "{} has no page", path.display());
+    }
+}
+
+/// The order of modules that a page states between backticks, in a paragraph of its own.
+fn stated_order(page: &str) -> Vec<String> {
+    let lines: Vec<&str> = page.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+    let text = lines.join("\n");
+    let paragraphs = text.split("\n\n").map(str::trim);
+    let order = paragraphs
+        .filter_map(|paragraph| paragraph.strip_prefix('`')?.strip_suffix('`'))
+        .find(|paragraph| paragraph.split_whitespace().count() > 10)
+        .expect("the page states the order of its modules");
+    order.split_whitespace().filter(|word| *word != "->").map(str::to_owned).collect()
+}
+
+/// The modules of this crate that code names, by `crate::`; comments and links in them do not count.
+fn named_modules(text: &str) -> Vec<&str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split("crate::").skip(1))
+        .map(|rest| rest.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).next().unwrap_or_default())
+        .filter(|module| !module.is_empty())
+        .collect()
+}
+
+fn assert_arrows_go_one_way(folder: &str, root_file: &str, expected_arrows: usize) {
+    let folder = root().join(folder);
+    let order = stated_order(&read(&folder.join(root_file)));
+    let place = |module: &str| order.iter().position(|name| name == module);
+    let mut arrows = 0;
+    for entry in fs::read_dir(&folder).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let module = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+        if path.is_dir() || path.ends_with(root_file) {
+            continue;
+        }
+        let own = place(&module).unwrap_or_else(|| panic!("{module} has no place in the order of {root_file}"));
+        for named in named_modules(&read(&path)) {
+            arrows += 1;
+            let other = place(named).unwrap_or_else(|| panic!("{module} names {named}, which has no place"));
+            assert!(other < own, "{module} names {named}, which stands to its right");
+        }
+    }
+    assert!(arrows > expected_arrows, "only {arrows} arrows were found: the search is broken");
+}
+
+#[test]
+fn modules_of_the_library_name_only_modules_to_their_left() {
+    assert_arrows_go_one_way("src", "lib.rs", 60);
+}
+
+#[test]
+fn modules_of_the_binary_name_only_modules_to_their_left() {
+    assert_arrows_go_one_way("src/bin/halloo", "main.rs", 30);
+}
+
+#[test]
+fn the_library_never_prints() {
+    let files = rust_files(&["src"]);
+    let library = files.iter().filter(|path| !path.components().any(|part| part.as_os_str() == "bin"));
+    for path in library {
+        for (number, line) in read(path).lines().enumerate() {
+            let is_code = !line.trim_start().starts_with("//");
+            let prints = ["println!", "eprintln!", "print!", "eprint!", "dbg!"].iter().any(|word| line.contains(word));
+            assert!(!(is_code && prints), "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn tests_wait_for_conditions_and_never_just_sleep() {
+    for path in rust_files(&["tests"]) {
+        let is_support = path.file_name().is_some_and(|name| name == "support.rs" || name == "house.rs");
+        let sleeps = read(&path).contains("thread::sleep");
+        assert!(is_support || !sleeps, "{} sleeps: wait for a condition, as support.rs does", path.display());
+    }
+}
+
+fn manifest() -> String {
+    read(&root().join("Cargo.toml"))
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let changelog = read(&root().join("CHANGELOG.md"));
+    assert!(changelog.contains(&format!("\n## {version}")), "CHANGELOG.md has no heading `## {version}`");
+}
+
+#[test]
+fn the_library_depends_on_six_crates_at_most() {
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for line in manifest().lines() {
+        if line.starts_with('[') {
+            line.clone_into(&mut section);
+        } else if section.ends_with("dependencies]") && !section.contains("dev-") && !line.contains("optional = true") {
+            found.extend(line.split_once(" = ").map(|(name, _)| name.to_owned()));
+        }
+    }
+    found.sort();
+    assert_eq!(found, LIBRARY_DEPENDENCIES);
+}
+
+#[test]
+fn nothing_unfinished_is_left_in_the_sources() {
+    for path in rust_files(&["src", "tests", "examples"]) {
+        if path.ends_with("house.rs") {
+            continue;
+        }
+        let text = read(&path);
+        for word in ["todo!(", "unimplemented!(", "FIXME", "TODO", "allow(dead_code)", "#[ignore]"] {
+            assert!(!text.contains(word), "{} has a {word}", path.display());
+        }
+    }
+}
