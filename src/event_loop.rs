@@ -4,17 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dispatch::{Core, Round};
-use crate::entries::{DrainReport, Socket};
+use crate::entries::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
-use crate::handler::{DatagramHandler, Served, StreamHandler, WithSessions};
+use crate::handler::{DatagramHandler, StreamHandler, WithSessions};
 use crate::network::Network;
 use crate::options::{Bind, Listen};
-use crate::sources::Rates;
 use crate::stats::Stats;
 use crate::system::System;
 use crate::tables::Context;
-use crate::token::{HandlerId, ListenerId, Place, SocketId, SourceId, Token, Watched, slot_of};
+use crate::token::{HandlerId, ListenerId, SocketId, SourceId};
 
 /// A single-threaded event loop: sockets on one side, handlers on the other.
 ///
@@ -50,8 +49,20 @@ use crate::token::{HandlerId, ListenerId, Place, SocketId, SourceId, Token, Watc
 /// assert_eq!(served, 1);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct EventLoop<'h> {
-    core: Core<'h, System>,
+pub struct EventLoop<'h>(Inner<'h>);
+
+/// The network that a loop runs on: one branch for each call of the embedder's, none for an event.
+enum Inner<'h> {
+    System(Core<'h, System>),
+}
+
+/// The same call, whatever the network.
+macro_rules! each {
+    ($inner:expr, $core:ident => $call:expr) => {
+        match $inner {
+            Inner::System($core) => $call,
+        }
+    };
 }
 
 /// What a [`turn`](EventLoop::turn) was.
@@ -84,7 +95,7 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::Setup`] if the system has no descriptors left for the poll and its wake.
     pub fn new() -> Result<Self> {
         let system = System::new().map_err(|error| Error::system(ErrorKind::Setup, None, error))?;
-        Ok(Self { core: Core::new(system) })
+        Ok(Self(Inner::System(Core::new(system))))
     }
 
     /// Listens for TCP clients, and has them served by a handler of their own.
@@ -92,10 +103,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::Option`] if an option cannot work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        let (at, handler) = (at.into(), WithSessions::new(handler));
-        let reserved = self.open_listener(&at, handler.input_bytes_min())?;
-        let handler = self.attach_served(Box::new(handler));
-        Ok(self.enter_listener(reserved, &at, handler))
+        each!(&mut self.0, core => core.listen(&at.into(), Box::new(WithSessions::new(handler))))
     }
 
     /// Takes a handler in that several listeners are to share.
@@ -111,7 +119,7 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn attach(&mut self, handler: impl StreamHandler + 'h) -> HandlerId {
-        HandlerId(self.attach_served(Box::new(WithSessions::new(handler))))
+        each!(&mut self.0, core => core.attach(Box::new(WithSessions::new(handler))))
     }
 
     /// Listens for TCP clients, and has them served by a handler that is [attached](Self::attach) already.
@@ -119,12 +127,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`listen`](Self::listen), and [`ErrorKind::Unknown`] if the handler is another loop's.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
-        let at = at.into();
-        let Some(handler) = self.core.connections.handler(served_by.0) else {
-            return Err(Error::said(ErrorKind::Unknown, Some(at.address), "this loop has no such handler"));
-        };
-        let reserved = self.open_listener(&at, handler.input_bytes_min())?;
-        Ok(self.enter_listener(reserved, &at, served_by.0))
+        each!(&mut self.0, core => core.listen_for(&at.into(), served_by))
     }
 
     /// Binds a UDP socket, and has its datagrams handled.
@@ -132,19 +135,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::Option`] if an option cannot work.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<SocketId> {
-        let at = at.into();
-        at.check()?;
-        let Core { network, tables, datagrams, .. } = &mut self.core;
-        let place = Place { serial: tables.next_serial(), slot: slot_of(tables.sockets.vacant_key()) };
-        let (socket, local) = network
-            .bind(&at, Token::socket(place))
-            .map_err(|error| Error::system(ErrorKind::Bind, Some(at.address), error))?;
-        let limit = at.replies_per_source_per_second_max;
-        let rates = limit.map(|limit| Rates::new(limit.get(), [network.entropy(), network.entropy()]));
-        let Bind { limit_loopback, .. } = at;
-        tables.sockets.insert(Socket { serial: place.serial, local, rates, limit_loopback, open: true });
-        datagrams.add(place, socket, local, Box::new(handler));
-        Ok(SocketId(place))
+        each!(&mut self.0, core => core.bind(&at.into(), Box::new(handler)))
     }
 
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
@@ -152,31 +143,19 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Unknown`] if it was removed.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
-        let SourceId(watched) = id.into();
-        let tables = &self.core.tables;
-        let found = match watched {
-            Watched::Listener(Place { serial, slot }) => {
-                let origin = tables.origins.get(slot as usize);
-                origin.filter(|origin| origin.serial == serial && origin.listening).map(|origin| origin.local)
-            }
-            Watched::Socket(Place { serial, slot }) => {
-                let socket = tables.sockets.get(slot as usize);
-                socket.filter(|socket| socket.serial == serial && socket.open).map(|socket| socket.local)
-            }
-        };
-        found.ok_or_else(|| Error::said(ErrorKind::Unknown, None, "there is no such listener or socket any more"))
+        each!(&self.0, core => core.local_addr(id.into()))
     }
 
     /// A way into the loop for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle::to(&self.core.mailbox)
+        each!(&self.0, core => Handle::to(&core.mailbox))
     }
 
     /// The loop's counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
-        self.core.tables.stats()
+        each!(&self.0, core => core.tables.stats())
     }
 
     /// Turns until the loop is stopped. With nothing to watch, it waits for a [`Handle`].
@@ -212,7 +191,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        match self.core.turn(timeout) {
+        match each!(&mut self.0, core => core.turn(timeout)) {
             Ok(Round::Idle) => Ok(Turn::Idle),
             Ok(Round::Progress) => Ok(Turn::Progress),
             Ok(Round::Stopped(report)) => Ok(Turn::Stopped(report)),
@@ -224,49 +203,20 @@ impl<'h> EventLoop<'h> {
     /// any.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        self.core.next_timeout(self.core.tables.moment(self.core.network.now()))
+        each!(&self.0, core => core.next_timeout(core.tables.moment(core.network.now())))
     }
 
     /// The loop's tables, between two turns. Reads the clock; what is marked through them is done in the next turn.
     pub fn context(&mut self) -> &mut Context {
-        let now = self.core.network.now();
-        self.core.tables.read_clock(now);
-        &mut self.core.tables
+        each!(&mut self.0, core => {
+            core.tables.read_clock(core.network.now());
+            &mut core.tables
+        })
     }
-
-    fn attach_served(&mut self, handler: Box<dyn Served + 'h>) -> u32 {
-        self.core.tables.served.push(0);
-        self.core.connections.attach(handler)
-    }
-
-    fn open_listener(&mut self, at: &Listen, input_bytes_min: usize) -> Result<Reserved> {
-        at.check(input_bytes_min)?;
-        let Core { network, tables, .. } = &mut self.core;
-        let place = Place { serial: tables.next_serial(), slot: slot_of(tables.origins.vacant_key()) };
-        let (listener, local) = network
-            .listen(at, Token::listener(place))
-            .map_err(|error| Error::system(ErrorKind::Listen, Some(at.address), error))?;
-        Ok(Reserved { place, listener, local })
-    }
-
-    fn enter_listener(&mut self, reserved: Reserved, at: &Listen, handler: u32) -> ListenerId {
-        let Reserved { place, listener, local } = reserved;
-        let most = self.core.network.connections_max();
-        self.core.tables.add_origin(place, handler, at, local, most);
-        self.core.listeners.add(place, listener, local);
-        ListenerId(place)
-    }
-}
-
-/// A listener that is open and not yet in the tables.
-struct Reserved {
-    place: Place,
-    listener: <System as Network>::Listener,
-    local: SocketAddr,
 }
 
 impl std::fmt::Debug for EventLoop<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventLoop").field("context", &self.core.tables).finish_non_exhaustive()
+        f.debug_struct("EventLoop").field("context", each!(&self.0, core => &core.tables)).finish_non_exhaustive()
     }
 }

@@ -43,8 +43,8 @@
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
 //! `error limits moment token reason stats sources buffers deadlines options phase state staged entries tables lent
-//! handle handler network packets system backoff roster exchange connection listener datagrams dispatch event_loop
-//! framing`
+//! handle handler network packets system backoff roster exchange connection listener datagrams dispatch setup
+//! event_loop framing`
 //!
 //! Up to `lent` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
@@ -72,6 +72,7 @@ mod packets;
 mod phase;
 mod reason;
 mod roster;
+mod setup;
 mod sources;
 mod staged;
 mod state;

@@ -17,7 +17,7 @@ use crate::template::Template;
 /// Answers greetings over TCP and UDP.
 #[derive(Debug, Parser)]
 #[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-#[command(after_help = SERVE_HELP, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(after_help = SERVE_HELP, subcommand_negates_reqs = true)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -235,7 +235,7 @@ Addresses: 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000.
 A missing host is localhost, a missing port 8888; port 0 is any free one.
 For several, repeat the flag or put commas between them.
 Times: 500ms, 10s, 2m. Braces in a greeting are written {{ and }}.
-A flag wins over its environment variable.
+A flag wins over its environment variable; an empty variable counts as none.
 
 The first line on standard output is READY with every address served.
 SIGTERM and Ctrl-C let open connections finish, a second one resets them.

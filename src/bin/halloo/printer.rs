@@ -30,7 +30,7 @@ enum Message {
 
 /// What the two sides count together.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+struct Tally {
     /// Events summed up instead of printed.
     summed: AtomicU64,
     /// Lines for standard output that found the queue full.

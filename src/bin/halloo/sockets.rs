@@ -91,73 +91,85 @@ struct Opener<'e, 'h> {
 
 /// Why an address was not opened.
 enum Miss {
-    /// The port we chose is taken for another of the sockets.
+    /// This machine does not have it.
+    Missing(SocketAddr, Failure),
+    /// The port found for the first socket is taken for another.
     Clash,
     Failed(Failure),
 }
 
+/// The sockets of one group, with what takes them back.
+type Opened = Vec<(Served, SourceId)>;
+
 impl Opener<'_, '_> {
     fn open_group(&mut self, group: &Group, served: &mut Vec<Served>) -> Result<(), Failure> {
         for _ in 0..PORT_TRIES_MAX {
-            match self.try_group(group, served) {
-                Ok(mut opened) => {
-                    served.append(&mut opened);
+            let mut opened = Opened::new();
+            let miss = match self.try_group(group, served, &mut opened) {
+                Ok(()) => {
+                    served.extend(opened.into_iter().map(|(one, _)| one));
                     return Ok(());
                 }
-                Err(Miss::Clash) => {}
-                Err(Miss::Failed(failure)) => return Err(failure),
+                Err(miss) => miss,
+            };
+            if let Miss::Failed(failure) | Miss::Missing(_, failure) = miss {
+                return Err(failure);
+            }
+            // They stay bound until the loop turns, so that the next try finds another port.
+            for (_, id) in opened {
+                self.events.context().remove(id);
             }
         }
-        let sentence = format!(
-            "cannot serve on {}: no port was free for all its sockets in {PORT_TRIES_MAX} tries; name one with {} HOST:PORT",
-            group.address, group.flag
-        );
-        Err(Failure::new(Status::Unreachable, sentence))
+        let Group { address, flag, .. } = group;
+        let cause =
+            format!("cannot serve on {address}: no port was free for all its sockets in {PORT_TRIES_MAX} tries");
+        Err(Failure::new(Status::Unreachable, format!("{cause}; name one with {flag} HOST:PORT")))
     }
 
-    /// Opens all sockets of one address on one port, or none.
-    fn try_group(&mut self, group: &Group, served: &[Served]) -> Result<Vec<Served>, Miss> {
-        let mut opened: Vec<(Served, SourceId)> = Vec::new();
-        let mut missing = None;
-        let mut known = false;
+    /// Opens all sockets of one address of the command line, on one port.
+    fn try_group(&mut self, group: &Group, served: &[Served], opened: &mut Opened) -> Result<(), Miss> {
+        let mut missing = Vec::new();
         for &address in &group.found {
-            for &protocol in group.protocols {
-                let port = opened.first().map_or(address.port(), |((_, first), _)| first.port());
-                let at = with_port(address, port);
-                if port != 0 && served.contains(&(protocol, at)) {
-                    known = true;
-                    continue;
-                }
-                let error = match self.open_one(protocol, at) {
-                    Ok(one) => {
-                        opened.push(one);
-                        continue;
-                    }
-                    Err(error) => error,
-                };
-                if is_missing(&error) {
-                    missing.get_or_insert((protocol, at, error));
-                    break;
-                }
-                let chosen = address.port() == 0 && port != 0;
-                let miss = if chosen && error.kind() == io::ErrorKind::AddrInUse {
-                    Miss::Clash
-                } else {
-                    Miss::Failed(refused(protocol, at, &error, group.flag, served))
-                };
-                for (_, id) in opened {
-                    self.events.context().remove(id);
-                }
-                return Err(miss);
+            match self.open_address(address, group, served, opened) {
+                Err(Miss::Missing(at, failure)) => missing.push((at, failure)),
+                other => other?,
             }
         }
-        if let Some((protocol, at, error)) = missing {
-            if opened.is_empty() && !known {
-                return Err(Miss::Failed(refused(protocol, at, &error, group.flag, served)));
-            }
-            log::warn!("{} is left out: this machine does not have it ({})", at.ip(), plain_words(&error));
+        if missing.len() == group.found.len() {
+            return Err(missing.pop().map_or(Miss::Clash, |(_, failure)| Miss::Failed(failure)));
         }
-        Ok(opened.into_iter().map(|(one, _)| one).collect())
+        for (at, _) in missing {
+            log::info!("{} is left out: this machine does not have that address", at.ip());
+        }
+        Ok(())
+    }
+
+    fn open_address(
+        &mut self,
+        address: SocketAddr,
+        group: &Group,
+        served: &[Served],
+        opened: &mut Opened,
+    ) -> Result<(), Miss> {
+        for &protocol in group.protocols {
+            let port = opened.first().map_or(address.port(), |((_, first), _)| first.port());
+            let at = with_port(address, port);
+            if port != 0 && served.contains(&(protocol, at)) {
+                continue;
+            }
+            match self.open_one(protocol, at) {
+                Ok(one) => opened.push(one),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() != port => {
+                    return Err(Miss::Clash);
+                }
+                Err(error) => {
+                    let failure = refused(protocol, at, &error, group.flag, served);
+                    let missing = is_missing(&error);
+                    return Err(if missing { Miss::Missing(at, failure) } else { Miss::Failed(failure) });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn open_one(&mut self, protocol: Protocol, at: SocketAddr) -> io::Result<(Served, SourceId)> {

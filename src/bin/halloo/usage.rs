@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, Error, FromArgMatches};
+use clap::{Arg, ArgMatches, CommandFactory, Error, FromArgMatches};
 
 use crate::address::Address;
 use crate::escape;
@@ -35,8 +35,11 @@ pub(crate) fn read(arguments: &[OsString]) -> Result<Request, Failure> {
     let names_command = |name: &OsString| command.find_subcommand(name).is_some();
     if arguments.get(1).is_some_and(names_command) {
         // The flags before a command are then nobody's: their variables must not be read, nor complained about.
-        command = command.mut_args(|argument| argument.env(None::<&str>));
+        command = command.mut_args(without_variable);
     }
+    command = command
+        .mut_args(without_empty_variable)
+        .mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Request::Show(error)),
@@ -47,6 +50,18 @@ pub(crate) fn read(arguments: &[OsString]) -> Result<Request, Failure> {
         Some(Command::Probe(options)) => Ok(Request::Probe(Box::new(options))),
         Some(Command::Serve(options)) => serve(options, matches.subcommand_matches("serve")),
         None => serve(line.serve, Some(&matches)),
+    }
+}
+
+fn without_variable(argument: Arg) -> Arg {
+    argument.env(None::<&str>)
+}
+
+/// Where variables are set by a form, one left blank is not meant.
+fn without_empty_variable(argument: Arg) -> Arg {
+    match argument.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => without_variable(argument),
+        _ => argument,
     }
 }
 

@@ -1,0 +1,83 @@
+//! What a loop is told before it runs, and between two turns: handlers, listeners, UDP sockets.
+
+use std::net::SocketAddr;
+
+use crate::dispatch::Core;
+use crate::entries::Socket;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handler::{DatagramHandler, Served};
+use crate::network::Network;
+use crate::options::{Bind, Listen};
+use crate::sources::Rates;
+use crate::token::{HandlerId, ListenerId, Place, SocketId, SourceId, Token, Watched, slot_of};
+
+impl<'h, N: Network> Core<'h, N> {
+    /// Takes a handler in.
+    pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> HandlerId {
+        self.tables.served.push(0);
+        HandlerId(self.connections.attach(handler))
+    }
+
+    /// Listens for a handler of its own, which is taken in only if that succeeds.
+    pub(crate) fn listen(&mut self, at: &Listen, handler: Box<dyn Served + 'h>) -> Result<ListenerId> {
+        let opened = self.open(at, handler.input_bytes_min())?;
+        let handler = self.attach(handler);
+        Ok(self.enter(opened, at, handler))
+    }
+
+    /// Listens for a handler that is here already.
+    pub(crate) fn listen_for(&mut self, at: &Listen, served_by: HandlerId) -> Result<ListenerId> {
+        let Some(handler) = self.connections.handler(served_by.0) else {
+            return Err(Error::said(ErrorKind::Unknown, Some(at.address), "this loop has no such handler"));
+        };
+        let opened = self.open(at, handler.input_bytes_min())?;
+        Ok(self.enter(opened, at, served_by))
+    }
+
+    fn open(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, SocketAddr)> {
+        at.check(input_bytes_min)?;
+        let Self { network, tables, .. } = self;
+        let place = Place { serial: tables.next_serial(), slot: slot_of(tables.origins.vacant_key()) };
+        let (listener, local) = network
+            .listen(at, Token::listener(place))
+            .map_err(|error| Error::system(ErrorKind::Listen, Some(at.address), error))?;
+        Ok((place, listener, local))
+    }
+
+    fn enter(&mut self, opened: (Place, N::Listener, SocketAddr), at: &Listen, handler: HandlerId) -> ListenerId {
+        let (place, listener, local) = opened;
+        let most = self.network.connections_max();
+        self.tables.add_origin(place, handler.0, at, local, most);
+        self.listeners.add(place, listener, local);
+        ListenerId(place)
+    }
+
+    pub(crate) fn bind(&mut self, at: &Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<SocketId> {
+        at.check()?;
+        let Self { network, tables, datagrams, .. } = self;
+        let place = Place { serial: tables.next_serial(), slot: slot_of(tables.sockets.vacant_key()) };
+        let (socket, local) = network
+            .bind(at, Token::socket(place))
+            .map_err(|error| Error::system(ErrorKind::Bind, Some(at.address), error))?;
+        let limit = at.replies_per_source_per_second_max;
+        let rates = limit.map(|limit| Rates::new(limit.get(), [network.entropy(), network.entropy()]));
+        let Bind { limit_loopback, .. } = *at;
+        tables.sockets.insert(Socket { serial: place.serial, local, rates, limit_loopback, open: true });
+        datagrams.add(place, socket, local, handler);
+        Ok(SocketId(place))
+    }
+
+    pub(crate) fn local_addr(&self, id: SourceId) -> Result<SocketAddr> {
+        let found = match id.0 {
+            Watched::Listener(Place { serial, slot }) => {
+                let origin = self.tables.origins.get(slot as usize);
+                origin.filter(|origin| origin.serial == serial && origin.listening).map(|origin| origin.local)
+            }
+            Watched::Socket(Place { serial, slot }) => {
+                let socket = self.tables.sockets.get(slot as usize);
+                socket.filter(|socket| socket.serial == serial && socket.open).map(|socket| socket.local)
+            }
+        };
+        found.ok_or_else(|| Error::said(ErrorKind::Unknown, None, "there is no such listener or socket any more"))
+    }
+}
