@@ -238,6 +238,16 @@ impl<'h, N: Network> Connections<'h, N> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stream(&self, slot: u32) -> Option<&N::Stream> {
+        self.exchange.sockets.get(slot as usize)?.stream()
+    }
+
     pub(crate) fn has_freed(&self) -> bool {
         !self.freed.is_empty()
     }

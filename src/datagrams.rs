@@ -65,8 +65,9 @@ impl<'h, N: Network> Datagrams<'h, N> {
         self.roster.add(place.slot);
     }
 
-    pub(crate) fn remove(&mut self, tables: &mut Context, slot: u32) {
-        if self.stations[slot as usize].take().is_some() {
+    pub(crate) fn remove(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        if let Some(station) = self.stations[slot as usize].take() {
+            network.close_socket(station.socket);
             self.roster.remove(slot);
             tables.sockets.remove(slot as usize);
         }
@@ -172,10 +173,16 @@ impl<'h, N: Network> Datagrams<'h, N> {
     }
 
     /// Closes every socket.
-    pub(crate) fn close_all(&mut self, tables: &mut Context) {
+    pub(crate) fn close_all(&mut self, network: &mut N, tables: &mut Context) {
         for slot in 0..self.stations.len() {
-            self.remove(tables, slot_of(slot));
+            self.remove(network, tables, slot_of(slot));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &N::Datagrams)> {
+        let each = self.stations.iter().enumerate();
+        each.filter_map(|(slot, station)| Some((slot_of(slot), &station.as_ref()?.socket)))
     }
 
     /// The earliest end of a pause.

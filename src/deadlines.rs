@@ -59,6 +59,13 @@ impl Deadlines {
         self.heap.first().map(|first| first.at)
     }
 
+    /// When the slot comes up, if it does.
+    #[cfg(test)]
+    pub(crate) fn armed(&self, slot: u32) -> Option<Moment> {
+        let place = *self.places.get(slot as usize)?;
+        self.heap.get(place as usize).map(|deadline| deadline.at)
+    }
+
     /// Takes out a slot whose moment has come.
     pub(crate) fn pop_due(&mut self, now: Moment) -> Option<u32> {
         let first = *self.heap.first()?;

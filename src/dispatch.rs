@@ -197,8 +197,8 @@ impl<N: Network> Core<'_, N> {
     fn remove(&mut self) {
         while let Some(watched) = self.tables.removed.pop() {
             match watched {
-                Watched::Listener(place) => self.listeners.remove(&mut self.tables, place.slot),
-                Watched::Socket(place) => self.datagrams.remove(&mut self.tables, place.slot),
+                Watched::Listener(place) => self.listeners.remove(&mut self.network, &mut self.tables, place.slot),
+                Watched::Socket(place) => self.datagrams.remove(&mut self.network, &mut self.tables, place.slot),
             }
         }
     }
@@ -219,11 +219,11 @@ impl<N: Network> Core<'_, N> {
         if !is_done && self.tables.now < until {
             return None;
         }
-        self.listeners.close_all(&mut self.tables);
+        self.listeners.close_all(&mut self.network, &mut self.tables);
         let forced_before = self.tables.stats.closed(CloseReason::Drained);
         self.connections.cut_all(&mut self.network, &mut self.tables);
         self.datagrams.transmit(&mut self.network, &mut self.tables);
-        self.datagrams.close_all(&mut self.tables);
+        self.datagrams.close_all(&mut self.network, &mut self.tables);
         self.mailbox.close();
         let forced = self.tables.stats.closed(CloseReason::Drained) - forced_before;
         let finished = self.tables.stats.closed_in_all() - closed_before - forced;

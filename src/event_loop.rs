@@ -10,6 +10,8 @@ use crate::handle::Handle;
 use crate::handler::{DatagramHandler, StreamHandler, WithSessions};
 use crate::network::Network;
 use crate::options::{Bind, Listen};
+#[cfg(any(test, feature = "testing"))]
+use crate::simulation::Simulated;
 use crate::stats::Stats;
 use crate::system::System;
 use crate::tables::Context;
@@ -54,6 +56,8 @@ pub struct EventLoop<'h>(Inner<'h>);
 /// The network that a loop runs on: one branch for each call of the embedder's, none for an event.
 enum Inner<'h> {
     System(Core<'h, System>),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(Core<'h, Simulated>),
 }
 
 /// The same call, whatever the network.
@@ -61,6 +65,8 @@ macro_rules! each {
     ($inner:expr, $core:ident => $call:expr) => {
         match $inner {
             Inner::System($core) => $call,
+            #[cfg(any(test, feature = "testing"))]
+            Inner::Simulated($core) => $call,
         }
     };
 }
@@ -96,6 +102,19 @@ impl<'h> EventLoop<'h> {
     pub fn new() -> Result<Self> {
         let system = System::new().map_err(|error| Error::system(ErrorKind::Setup, None, error))?;
         Ok(Self(Inner::System(Core::new(system))))
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn simulated(network: Simulated) -> Self {
+        Self(Inner::Simulated(Core::new(network)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core<'h, Simulated> {
+        match &self.0 {
+            Inner::Simulated(core) => core,
+            Inner::System(_) => panic!("this loop runs on the kernel"),
+        }
     }
 
     /// Listens for TCP clients, and has them served by a handler of their own.

@@ -2,7 +2,7 @@
 //!
 //! [`Framed`] is a [`StreamHandler`] around a [`FrameHandler`]. It finds the frames, hands each over where it lies,
 //! and keeps to the bounds of its connection: a frame that is too long closes it with
-//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), and no frame is handed over while more than half
+//! [`CloseReason::InputOverflow`], and no frame is handed over while more than half
 //! of the outbox is taken, so that an answer of up to half an outbox always fits.
 //!
 //! ```

@@ -43,12 +43,14 @@
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
 //! `error limits moment token reason stats sources buffers deadlines options phase state staged entries tables lent
-//! handle handler network packets system backoff roster exchange connection listener datagrams dispatch setup
-//! event_loop framing`
+//! handle handler network packets system faults world simulation backoff roster exchange connection
+//! listener datagrams dispatch setup event_loop framing testing actor invariants workload`
 //!
 //! Up to `lent` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
 
+#[cfg(test)]
+mod actor;
 mod backoff;
 mod buffers;
 mod connection;
@@ -59,9 +61,13 @@ mod entries;
 mod error;
 mod event_loop;
 mod exchange;
+#[cfg(any(test, feature = "testing"))]
+mod faults;
 pub mod framing;
 mod handle;
 mod handler;
+#[cfg(test)]
+mod invariants;
 mod lent;
 mod limits;
 mod listener;
@@ -73,13 +79,21 @@ mod phase;
 mod reason;
 mod roster;
 mod setup;
+#[cfg(any(test, feature = "testing"))]
+mod simulation;
 mod sources;
 mod staged;
 mod state;
 mod stats;
 mod system;
 mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod token;
+#[cfg(test)]
+mod workload;
+#[cfg(any(test, feature = "testing"))]
+mod world;
 
 pub use entries::DrainReport;
 pub use error::{Error, ErrorKind, Full, Result, Stopped};

@@ -47,8 +47,9 @@ impl<N: Network> Listeners<N> {
     }
 
     /// Closes a listener; the kernel resets who is left in its backlog.
-    pub(crate) fn remove(&mut self, tables: &mut Context, slot: u32) {
-        if self.stations[slot as usize].take().is_some() {
+    pub(crate) fn remove(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        if let Some(station) = self.stations[slot as usize].take() {
+            network.close_listener(station.listener);
             self.roster.remove(slot);
             tables.origins[slot as usize].listening = false;
             tables.forget_origin(slot);
@@ -77,7 +78,7 @@ impl<N: Network> Listeners<N> {
             let round = self.accept(network, tables, connections, slot);
             self.roster.conclude(round, tables.now);
             if round == Round::Emptied {
-                self.emptied(tables, slot);
+                self.emptied(network, tables, slot);
             }
         }
     }
@@ -134,7 +135,7 @@ impl<N: Network> Listeners<N> {
     }
 
     /// Nobody waits: trouble is over, and so is a listener's last call.
-    fn emptied(&mut self, tables: &mut Context, slot: u32) {
+    fn emptied(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
         let Some(station) = &mut self.stations[slot as usize] else {
             return;
         };
@@ -143,7 +144,7 @@ impl<N: Network> Listeners<N> {
             log::info!("{address}: accepts again, after {failures} failed tries in {lasted:.1?}");
         }
         if station.last_call.is_some() {
-            self.remove(tables, slot);
+            self.remove(network, tables, slot);
         }
     }
 
@@ -158,10 +159,16 @@ impl<N: Network> Listeners<N> {
     }
 
     /// Closes every listener at once.
-    pub(crate) fn close_all(&mut self, tables: &mut Context) {
+    pub(crate) fn close_all(&mut self, network: &mut N, tables: &mut Context) {
         for slot in 0..self.stations.len() {
-            self.remove(tables, slot_of(slot));
+            self.remove(network, tables, slot_of(slot));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &N::Listener)> {
+        let each = self.stations.iter().enumerate();
+        each.filter_map(|(slot, station)| Some((slot_of(slot), &station.as_ref()?.listener)))
     }
 
     /// The earliest end of a pause.

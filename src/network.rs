@@ -37,6 +37,7 @@ pub(crate) trait Network {
 
     /// Opens a listener; its edges carry the token.
     fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Self::Listener, SocketAddr)>;
+    fn close_listener(&mut self, listener: Self::Listener);
     /// Takes a client from the backlog.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
     /// The address a client asked for.
@@ -54,6 +55,7 @@ pub(crate) trait Network {
 
     /// Opens a UDP socket; its edges carry the token.
     fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::Datagrams, SocketAddr)>;
+    fn close_socket(&mut self, socket: Self::Datagrams);
     /// Receives at least one datagram into an empty batch.
     fn receive(&mut self, socket: &mut Self::Datagrams, batch: &mut Batch) -> io::Result<()>;
     /// Sends letters that all leave through this socket, and says for each what became of it.

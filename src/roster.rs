@@ -97,6 +97,21 @@ impl Roster {
         self.pauses.next()
     }
 
+    /// Whether a source comes up without an edge, soon or after its pause.
+    #[cfg(test)]
+    pub(crate) fn will_be_served(&self, slot: u32) -> bool {
+        match self.standings[slot as usize] {
+            Standing::Ready => self.ready.contains(&slot),
+            Standing::Paused => self.pauses.armed(slot).is_some(),
+            Standing::Absent | Standing::Waiting | Standing::Held => false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_held(&self, slot: u32) -> bool {
+        self.standings[slot as usize] == Standing::Held
+    }
+
     /// How many are to be served.
     pub(crate) fn ready(&self) -> usize {
         self.ready.len()

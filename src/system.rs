@@ -103,6 +103,10 @@ impl Network for System {
         Ok((listener, address))
     }
 
+    fn close_listener(&mut self, listener: TcpListener) {
+        drop(listener);
+    }
+
     fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         listener.accept().map(|(stream, peer)| (stream, canonical(peer)))
     }
@@ -159,6 +163,10 @@ impl Network for System {
         let address = packets.socket.local_addr()?;
         self.watch(&mut packets.socket, token, Interest::READABLE)?;
         Ok((packets, address))
+    }
+
+    fn close_socket(&mut self, socket: Packets) {
+        drop(socket);
     }
 
     fn receive(&mut self, socket: &mut Packets, batch: &mut Batch) -> io::Result<()> {

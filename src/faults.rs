@@ -1,0 +1,241 @@
+//! What can go wrong in a simulated network, and when it does.
+//!
+//! Pure: a seed decides. Each call of the loop to the network asks here first; the error it gets is one that the call
+//! has in its manual page, at once or for a while.
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// Something that can go wrong in a [`Simulation`](crate::testing::Simulation).
+///
+/// ```
+/// use halloo::testing::{Fault, Simulation};
+///
+/// let simulation = Simulation::new(7);
+/// simulation.inject(Fault::Accept, 4);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// accept fails: descriptors or memory are used up, a client has gone again.
+    Accept,
+    /// A new client cannot be watched by the poll.
+    Register,
+    /// Reading from a stream fails, for good or for a moment.
+    Receive,
+    /// Writing to a stream fails, for good or for a moment.
+    Send,
+    /// Ending our side of a stream fails.
+    Shutdown,
+    /// A poll is interrupted.
+    Poll,
+    /// Receiving a datagram fails.
+    ReceiveDatagram,
+    /// Sending a datagram fails.
+    SendDatagram,
+    /// Readiness is told late, and later readiness before it.
+    LateReadiness,
+    /// Readiness is told where there is none.
+    SpuriousReadiness,
+    /// The clock jumps forward, or stands.
+    Clock,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Accept,
+        Self::Register,
+        Self::Receive,
+        Self::Send,
+        Self::Shutdown,
+        Self::Poll,
+        Self::ReceiveDatagram,
+        Self::SendDatagram,
+        Self::LateReadiness,
+        Self::SpuriousReadiness,
+        Self::Clock,
+    ];
+
+    /// The errors of the call, from its manual page.
+    fn errors(self) -> &'static [Errno] {
+        match self {
+            Self::Accept => &ACCEPT,
+            Self::Register => &[Errno::ENOMEM, Errno::ENOSPC],
+            Self::Receive => &RECEIVE,
+            Self::Send => &SEND,
+            Self::Shutdown => &[Errno::ENOTCONN],
+            Self::Poll => &[Errno::EINTR],
+            Self::ReceiveDatagram => &RECEIVE_DATAGRAM,
+            Self::SendDatagram => &SEND_DATAGRAM,
+            Self::LateReadiness | Self::SpuriousReadiness | Self::Clock => &[],
+        }
+    }
+}
+
+const ACCEPT: [Errno; 14] = [
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::ENOBUFS,
+    Errno::ENOMEM,
+    Errno::EINTR,
+    Errno::ECONNABORTED,
+    Errno::EPROTO,
+    Errno::EPERM,
+    Errno::ENETDOWN,
+    Errno::EHOSTUNREACH,
+    Errno::EOPNOTSUPP,
+    Errno::ENOPROTOOPT,
+    Errno::ENONET,
+    Errno::ETIMEDOUT,
+];
+
+const RECEIVE: [Errno; 9] = [
+    Errno::EINTR,
+    Errno::ECONNRESET,
+    Errno::ETIMEDOUT,
+    Errno::EHOSTUNREACH,
+    Errno::ENETUNREACH,
+    Errno::ENOBUFS,
+    Errno::ENOMEM,
+    Errno::ENOTCONN,
+    Errno::EIO,
+];
+
+const SEND: [Errno; 9] = [
+    Errno::EINTR,
+    Errno::EPIPE,
+    Errno::ECONNRESET,
+    Errno::ENOBUFS,
+    Errno::ENOMEM,
+    Errno::EHOSTUNREACH,
+    Errno::ETIMEDOUT,
+    Errno::ENETDOWN,
+    Errno::EPERM,
+];
+
+const RECEIVE_DATAGRAM: [Errno; 13] = [
+    Errno::EINTR,
+    Errno::ECONNREFUSED,
+    Errno::ECONNRESET,
+    Errno::EHOSTUNREACH,
+    Errno::ENETUNREACH,
+    Errno::ENETDOWN,
+    Errno::ENOPROTOOPT,
+    Errno::EPROTO,
+    Errno::EMSGSIZE,
+    Errno::EPERM,
+    Errno::ENOMEM,
+    Errno::ENOBUFS,
+    Errno::EIO,
+];
+
+const SEND_DATAGRAM: [Errno; 13] = [
+    Errno::EINTR,
+    Errno::EAGAIN,
+    Errno::ENOBUFS,
+    Errno::ENOMEM,
+    Errno::EPERM,
+    Errno::EACCES,
+    Errno::EINVAL,
+    Errno::EMSGSIZE,
+    Errno::ECONNREFUSED,
+    Errno::ENETUNREACH,
+    Errno::EHOSTUNREACH,
+    Errno::ENETDOWN,
+    Errno::EADDRNOTAVAIL,
+];
+
+/// One in so many errors is the first of a series.
+const SERIES_ONE_IN: u64 = 6;
+
+/// The longest such series: long enough for several pauses.
+const SERIES_MAX: u64 = 100;
+
+/// Random numbers from a seed (`SplitMix64`, Steele, Lea and Flood, 2014).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`; zero for a bound of zero.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.next() % bound }
+    }
+
+    pub(crate) fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    /// A number between 1 and `most`, small ones more often.
+    #[expect(clippy::cast_possible_truncation, reason = "it is no greater than `most`")]
+    pub(crate) fn length(&mut self, most: usize) -> usize {
+        let scale = self.below(u64::from(usize::BITS - most.leading_zeros()) + 1);
+        (1 + self.below(1 << scale) as usize).min(most.max(1))
+    }
+}
+
+/// Which faults a network has, and which of them last at the moment.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// By fault: one call in so many.
+    one_in: [u64; Fault::ALL.len()],
+    /// By fault: an error, and for how many more calls it lasts.
+    series: [Option<(i32, u64)>; Fault::ALL.len()],
+}
+
+impl Faults {
+    pub(crate) fn set(&mut self, fault: Fault, one_in: u64) {
+        self.one_in[fault as usize] = one_in;
+    }
+
+    /// Has the next calls fail so.
+    pub(crate) fn begin_series(&mut self, fault: Fault, errno: i32, calls: u64) {
+        self.series[fault as usize] = (calls > 0).then_some((errno, calls));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.one_in[fault as usize] > 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether this is the moment.
+    pub(crate) fn strikes(&mut self, fault: Fault, random: &mut Random) -> bool {
+        let one_in = self.one_in[fault as usize];
+        one_in > 0 && random.one_in(one_in)
+    }
+
+    /// The error that a call meets, if it meets one.
+    pub(crate) fn meet(&mut self, fault: Fault, random: &mut Random) -> Option<io::Error> {
+        if let Some((errno, left)) = self.series[fault as usize] {
+            self.begin_series(fault, errno, left - 1);
+            return Some(io::Error::from_raw_os_error(errno));
+        }
+        let errors = fault.errors();
+        if !self.strikes(fault, random) {
+            return None;
+        }
+        let errno = errors[usize::try_from(random.below(errors.len() as u64)).unwrap_or(0)] as i32;
+        if random.one_in(SERIES_ONE_IN) {
+            let calls = random.below(SERIES_MAX);
+            self.begin_series(fault, errno, calls);
+        }
+        Some(io::Error::from_raw_os_error(errno))
+    }
+}

@@ -1,0 +1,107 @@
+//! What must hold after every turn, whatever the network did: checked against a simulated world.
+
+use crate::deadlines::Deadlines;
+use crate::dispatch::Core;
+use crate::entries::Lifecycle;
+use crate::limits;
+use crate::moment::Moment;
+use crate::phase::{Input, Output, Phase, Queued, Step};
+use crate::simulation::Simulated;
+use crate::world::{Hold, Kind, Reset, World};
+
+/// Checks everything; the caller is between two turns.
+pub(crate) fn hold(core: &Core<'_, Simulated>, world: &World) {
+    if matches!(core.tables.lifecycle, Lifecycle::Stopped(_)) {
+        assert_eq!(world.descriptors, 0, "a stopped loop holds no descriptor");
+        assert_eq!(core.tables.stats.connections, 0, "a stopped loop has no connection");
+        return;
+    }
+    counters_agree(core, world);
+    for (key, _) in &core.tables.states {
+        connection_is_cared_for(core, world, u32::try_from(key).expect("a slot"));
+    }
+    listeners_are_cared_for(core, world);
+    sockets_are_cared_for(core, world);
+    assert!(core.tables.staged.letters.is_empty(), "datagrams are never queued beyond the turn");
+    assert!(core.tables.calling.is_none(), "no callback runs between turns");
+}
+
+fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
+    let tables = &core.tables;
+    let there = tables.states.len() as u64;
+    assert_eq!(tables.stats.connections, there, "every slot is a connection's");
+    assert_eq!(tables.stats.accepted, there + tables.stats.closed_in_all(), "accepted is open and closed");
+    assert_eq!(tables.served.iter().sum::<usize>() as u64, there, "handlers count their connections");
+    let by_origin: u32 = tables.origins.iter().map(|(_, origin)| origin.connections).sum();
+    assert_eq!(u64::from(by_origin), there, "listeners count their connections");
+    let held =
+        |wanted: fn(&Kind) -> bool| world.ends.iter().filter(|end| end.hold == Hold::Held && wanted(&end.kind)).count();
+    assert_eq!(held(|kind| matches!(kind, Kind::Stream(_))) as u64, there, "a descriptor for each connection");
+    let listening = tables.origins.iter().filter(|(_, origin)| origin.listening).count();
+    assert_eq!(held(|kind| matches!(kind, Kind::Listener { .. })), listening, "a descriptor for each listener");
+    assert_eq!(held(|kind| matches!(kind, Kind::Socket { .. })), tables.sockets.len(), "and for each UDP socket");
+}
+
+fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32) {
+    let tables = &core.tables;
+    let (state, bounds) = (&tables.states[slot as usize], tables.bounds(slot));
+    assert_ne!(state.phase, Phase::Gone, "what is gone is freed at the end of its turn");
+    assert!(state.kept() <= bounds.input_bytes_max, "the inbox keeps to its bound");
+    assert!(state.pending() <= bounds.outbox_bytes_max, "the outbox keeps to its bound");
+    if state.queued == Queued::No {
+        assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
+        assert_eq!(state.next(&bounds), Step::Wait, "whoever could go on is on a list: {state:?}");
+    }
+    let list = match state.queued {
+        Queued::No => None,
+        Queued::Marked => Some(&tables.marked),
+        Queued::Deferred => Some(&tables.deferred),
+    };
+    assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
+    let deadline = state.deadline(&bounds);
+    if deadline != Moment::NEVER && state.queued == Queued::No {
+        let armed = Deadlines::armed(core.connections.deadlines(), slot);
+        assert!(armed.is_some_and(|armed| armed <= deadline), "the deadline of {slot} is armed");
+    }
+    let end = *core.connections.stream(slot).expect("a connection has a socket");
+    let edge = world.ends[end].edge && world.ends[end].token.is_some();
+    let Kind::Stream(stream) = &world.ends[end].kind else { panic!("the socket of a connection is a stream") };
+    if state.queued == Queued::No {
+        assert!(world.ends[end].token.is_some(), "whoever waits is watched");
+        let told = matches!(state.phase, Phase::Closing(_)) || state.input != Input::Waiting;
+        let readable = !stream.queue.is_empty() || stream.ended || stream.reset == Reset::Arrived;
+        assert!(told || edge || !readable, "{slot} waits for an edge that has been told: {state:?}");
+        let blocked = state.output == Output::Blocked && !stream.blocked && stream.reset == Reset::No;
+        assert!(edge || !blocked, "{slot} waits for room that has been told: {state:?}");
+    }
+}
+
+fn listeners_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
+    for (slot, &end) in core.listeners.each() {
+        let Kind::Listener { backlog } = &world.ends[end].kind else { panic!("a listener listens") };
+        if backlog.is_empty() || world.ends[end].edge || core.listeners.roster.will_be_served(slot) {
+            continue;
+        }
+        assert!(core.listeners.roster.is_held(slot), "clients of {slot} wait and nobody knows");
+        assert!(core.tables.is_full(slot), "{slot} is held and its handler has room");
+    }
+    for usage in world.usage.values() {
+        assert!(usage.accepts <= limits::ACCEPTS_PER_TURN_MAX, "{} accepts in a turn", usage.accepts);
+        let failures = usage.most_failures_in_a_row;
+        assert!(failures <= limits::ERRORS_IN_A_ROW_MAX, "{failures} failed tries in a row in one turn");
+        let read = usage.bytes_read;
+        assert!(read <= limits::BYTES_PER_TURN_MAX as usize, "{read} bytes read from one client in a turn");
+    }
+}
+
+fn sockets_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
+    for (slot, &(end, _)) in core.datagrams.each() {
+        let Kind::Socket { queue } = &world.ends[end].kind else { panic!("a UDP socket is one") };
+        let known = world.ends[end].edge || core.datagrams.roster.will_be_served(slot);
+        assert!(queue.is_empty() || known, "datagrams of {slot} wait and nobody knows");
+    }
+    for usage in world.usage.values() {
+        let received = usage.datagrams;
+        assert!(received <= limits::DATAGRAMS_PER_TURN_MAX, "{received} datagrams received in a turn");
+    }
+}

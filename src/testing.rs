@@ -1,0 +1,366 @@
+//! A simulated network, for tests of handlers: the real loop, and around it a world that a seed decides.
+//!
+//! [`Simulation::event_loop`] gives an ordinary [`EventLoop`], so the code that sets up your server runs unchanged.
+//! Clients connect, send, read and leave; the network brings their bytes in pieces, late and out of step; and
+//! [`Simulation::inject`] makes calls fail as kernels do. Nothing waits: a second of timeouts takes microseconds. The
+//! same seed gives the same run, to the byte.
+//!
+//! # Test your protocol under a thousand bad networks
+//! ```
+//! use halloo::framing;
+//! use halloo::testing::{self, Fault};
+//! use std::net::SocketAddr;
+//!
+//! let address = SocketAddr::from(([10, 0, 0, 1], 7));
+//! testing::check(0..1_000, |simulation| {
+//!     let mut events = simulation.event_loop();
+//!     events
+//!         .listen(address, framing::lines(100, |connection, line| {
+//!             let _ = connection.send(line);
+//!             let _ = connection.send(b"\n");
+//!         }))
+//!         .unwrap();
+//!     simulation.inject(Fault::Accept, 3);
+//!     simulation.inject(Fault::LateReadiness, 2);
+//!
+//!     let client = simulation.connect(address).expect("somebody listens");
+//!     client.send(b"one\ntwo\n");
+//!     client.finish();
+//!     simulation.settle(&mut events).unwrap();
+//!     assert_eq!(client.received(), b"one\ntwo\n");
+//!     assert!(client.has_ended());
+//! });
+//! ```
+//! When a seed fails, [`check`] prints it and what happened turn by turn; `check(SEED..SEED + 1, ...)` runs it alone.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::event_loop::{EventLoop, Turn};
+pub use crate::faults::Fault;
+use crate::simulation::Simulated;
+use crate::world::{Kind, Segment, Stream, World};
+
+/// The longest segment that a client's bytes travel in, and the shortest of several: what Ethernet makes of TCP.
+const SEGMENT_BYTES_MAX: u64 = 64 * 1024;
+const SEGMENT_BYTES_MIN: u64 = 1_220;
+
+/// Turns after which [`Simulation::settle`] gives up: something goes on for ever.
+const SETTLE_TURNS_MAX: u32 = 100_000;
+
+/// How long [`Simulation::settle`] lets a turn wait, and after how many turns without news it takes the world for
+/// settled: together a little more than the longest pause of a listener.
+const SETTLE_WAIT: Duration = Duration::from_millis(100);
+const QUIET_TURNS: u32 = 12;
+
+/// A simulated world: one network, its clock and its clients.
+///
+/// ```
+/// use halloo::testing::Simulation;
+/// use halloo::{datagrams, stream};
+/// use std::net::SocketAddr;
+///
+/// let address = SocketAddr::from(([10, 0, 0, 1], 7));
+/// let simulation = Simulation::new(1);
+/// let mut events = simulation.event_loop();
+/// events.listen(address, stream(|connection, input| connection.write(input)))?;
+///
+/// let client = simulation.connect(address).expect("somebody listens");
+/// client.send(b"hello");
+/// simulation.settle(&mut events)?;
+/// assert_eq!(client.received(), b"hello");
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Simulation {
+    seed: u64,
+    pub(crate) world: Rc<RefCell<World>>,
+}
+
+impl Simulation {
+    /// A quiet world: no fault is injected until [`inject`](Self::inject) says so, but bytes travel as they like.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, world: Rc::new(RefCell::new(World::new(seed))) }
+    }
+
+    /// The seed that decides what happens.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A loop in this world.
+    #[must_use]
+    pub fn event_loop<'h>(&self) -> EventLoop<'h> {
+        EventLoop::simulated(Simulated::new(&self.world))
+    }
+
+    /// Makes one in so many calls fail, or moments go wrong; zero stops it.
+    pub fn inject(&self, fault: Fault, one_in: u64) {
+        self.world.borrow_mut().faults.set(fault, one_in);
+    }
+
+    /// Makes the next so many calls of a kind fail with this error number.
+    ///
+    /// ```
+    /// # use halloo::testing::{Fault, Simulation};
+    /// let simulation = Simulation::new(1);
+    /// const EMFILE: i32 = 24;
+    /// simulation.fail(Fault::Accept, EMFILE, 3);
+    /// ```
+    pub fn fail(&self, fault: Fault, errno: i32, calls: u64) {
+        self.world.borrow_mut().faults.begin_series(fault, errno, calls);
+    }
+
+    /// Takes all faults back.
+    pub fn heal(&self) {
+        self.world.borrow_mut().faults.clear();
+    }
+
+    /// Sets how many descriptors the process may have. Default: 20,000.
+    pub fn set_descriptors_max(&self, descriptors: usize) {
+        self.world.borrow_mut().descriptors_max = descriptors;
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        self.world.borrow_mut().clock += time;
+    }
+
+    /// How much time has passed.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.world.borrow().clock
+    }
+
+    /// A random number below `bound`, from the seed.
+    #[must_use]
+    pub fn below(&self, bound: u64) -> u64 {
+        self.world.borrow_mut().random.below(bound)
+    }
+
+    /// A client connects, from an address of its own; `None` if nobody listens there.
+    #[must_use]
+    pub fn connect(&self, to: SocketAddr) -> Option<Client> {
+        let from = self.next_client_address();
+        self.connect_from(from, to)
+    }
+
+    /// A client connects from a given address.
+    #[must_use]
+    pub fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Option<Client> {
+        let end = self.world.borrow_mut().connect(from, to)?;
+        Some(Client { world: Rc::clone(&self.world), end })
+    }
+
+    fn next_client_address(&self) -> SocketAddr {
+        let mut world = self.world.borrow_mut();
+        world.next_port = world.next_port.wrapping_add(1).max(1024);
+        let host = u8::try_from(world.random.below(250)).unwrap_or(0);
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1 + host)), world.next_port)
+    }
+
+    /// A datagram arrives, from whomever it says; false if nobody is bound there.
+    ///
+    /// ```
+    /// use halloo::{datagrams, testing::Simulation};
+    /// use std::net::SocketAddr;
+    ///
+    /// let (server, peer) = (SocketAddr::from(([10, 0, 0, 1], 7)), SocketAddr::from(([10, 0, 0, 9], 4000)));
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// events.bind(server, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
+    /// simulation.send_datagram(peer, server, b"hello");
+    /// simulation.settle(&mut events)?;
+    /// assert_eq!(simulation.receive_datagram(peer), Some((server, b"hello".to_vec())));
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "UDP promises nothing, and few ask")]
+    pub fn send_datagram(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> bool {
+        self.world.borrow_mut().deliver(from, to, payload.to_vec())
+    }
+
+    /// The next datagram that has reached an address, and who sent it.
+    #[must_use]
+    pub fn receive_datagram(&self, at: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
+        self.world.borrow_mut().mail.get_mut(&at)?.pop_front()
+    }
+
+    /// Turns the loop until nothing has happened for a second, or it has stopped. Timeouts further away do not fire:
+    /// [`advance`](Self::advance) past them first.
+    ///
+    /// # Errors
+    /// Those of [`EventLoop::turn`].
+    ///
+    /// # Panics
+    /// If it goes on for ever.
+    pub fn settle(&self, events: &mut EventLoop<'_>) -> Result<()> {
+        let mut quiet = 0;
+        for _ in 0..SETTLE_TURNS_MAX {
+            match events.turn(Some(SETTLE_WAIT))? {
+                Turn::Idle if !self.is_busy() => quiet += 1,
+                Turn::Idle | Turn::Progress => quiet = 0,
+                Turn::Stopped(_) => return Ok(()),
+            }
+            if quiet == QUIET_TURNS {
+                return Ok(());
+            }
+        }
+        panic!("after {SETTLE_TURNS_MAX} turns there is still something to do");
+    }
+
+    /// Whether anything is under way.
+    fn is_busy(&self) -> bool {
+        self.world.borrow().ends.iter().any(|end| match &end.kind {
+            Kind::Stream(stream) => {
+                let fits = stream.client.received.len() - stream.client.taken < stream.client.window;
+                !stream.under_way.is_empty() || (end.token.is_some() && end.edge) || (!stream.unsent.is_empty() && fits)
+            }
+            _ => end.token.is_some() && end.edge,
+        })
+    }
+
+    /// A number that the loop's calls so far make up: the same for the same run.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.world.borrow().fingerprint
+    }
+
+    /// Keeps a trace of the loop's calls from now on.
+    pub fn keep_trace(&self) {
+        self.world.borrow_mut().trace.get_or_insert_default();
+    }
+
+    /// The trace kept: time, call, socket and outcome, a line each.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        self.world.borrow().trace.as_ref().map(|lines| lines.join("\n")).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulation").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// A simulated TCP client.
+///
+/// ```
+/// # use halloo::{stream, testing::Simulation};
+/// # let address = std::net::SocketAddr::from(([10, 0, 0, 1], 7));
+/// # let simulation = Simulation::new(1);
+/// # let mut events = simulation.event_loop();
+/// # events.listen(address, stream(|_, input| input.len()))?;
+/// let client = simulation.connect(address).expect("somebody listens");
+/// client.send(b"goodbye");
+/// client.finish();
+/// simulation.settle(&mut events)?;
+/// assert!(client.has_ended() && client.received().is_empty());
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub struct Client {
+    world: Rc<RefCell<World>>,
+    end: usize,
+}
+
+impl Client {
+    fn with<T>(&self, what: impl FnOnce(&mut Stream) -> T) -> T {
+        what(self.world.borrow_mut().stream(self.end))
+    }
+
+    /// Sends; a short message arrives whole, a long one in segments.
+    pub fn send(&self, bytes: &[u8]) {
+        let mut world = self.world.borrow_mut();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let drawn = SEGMENT_BYTES_MIN + world.random.below(SEGMENT_BYTES_MAX - SEGMENT_BYTES_MIN);
+            let length = usize::try_from(drawn).unwrap_or(rest.len()).min(rest.len());
+            world.stream(self.end).under_way.push_back(Segment::Bytes(rest[..length].to_vec()));
+            rest = &rest[length..];
+        }
+    }
+
+    /// Sends an urgent byte, which stands in the way of a read and is no part of the stream.
+    pub fn send_urgent(&self) {
+        self.with(|stream| stream.under_way.push_back(Segment::Urgent));
+    }
+
+    /// Ends its side; it can still read.
+    pub fn finish(&self) {
+        self.with(|stream| stream.under_way.push_back(Segment::Fin));
+    }
+
+    /// Resets the connection.
+    pub fn reset(&self) {
+        self.with(|stream| stream.under_way.push_back(Segment::Reset));
+    }
+
+    /// Sets how much the client's kernel takes that the client has not [read](Self::read). Default: anything, as of a
+    /// client that always reads.
+    pub fn set_window(&self, bytes: usize) {
+        self.with(|stream| stream.client.window = bytes);
+    }
+
+    /// Reads all that has come since the last time.
+    #[must_use]
+    pub fn read(&self) -> Vec<u8> {
+        self.with(|stream| {
+            let news = stream.client.received[stream.client.taken..].to_vec();
+            stream.client.taken = stream.client.received.len();
+            news
+        })
+    }
+
+    /// All that has come since the beginning, without reading it.
+    #[must_use]
+    pub fn received(&self) -> Vec<u8> {
+        self.with(|stream| stream.client.received.clone())
+    }
+
+    /// Whether the server's end of stream has come.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.with(|stream| stream.client.saw_end)
+    }
+
+    /// Whether the server's side has reset the connection.
+    #[must_use]
+    pub fn was_reset(&self) -> bool {
+        self.with(|stream| stream.client.saw_reset)
+    }
+
+    /// Whether an injected error has hit this client's own calls, so that what it sees is nobody's mistake.
+    #[must_use]
+    pub fn was_struck(&self) -> bool {
+        self.with(|stream| stream.client.struck)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// Runs a test once for each seed. When one fails, its number is printed and it is run once more, with a trace.
+///
+/// # Panics
+/// As the test does, for the first seed with which it does.
+pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
+    for seed in seeds {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&Simulation::new(seed)))) else {
+            continue;
+        };
+        let again = Simulation::new(seed);
+        again.keep_trace();
+        let _ = catch_unwind(AssertUnwindSafe(|| test(&again)));
+        eprintln!("seed {seed} failed. What happened:\n{}\nseed {seed} failed.", again.trace());
+        resume_unwind(panic);
+    }
+}

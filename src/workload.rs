@@ -1,0 +1,355 @@
+//! The mixed workload: every kind of client at handlers of every kind, on a network where everything goes wrong.
+//!
+//! One seed is one run. After each turn the [`invariants`](crate::invariants) are checked; at the end, each client must
+//! have been served in full, or have met its own fault; then the loop drains, in time.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::actor::{Actor, GREETING, Trade};
+use crate::event_loop::{EventLoop, Turn};
+use crate::framing;
+use crate::handler::{StreamHandler, datagrams};
+use crate::invariants;
+use crate::lent::Connection;
+use crate::options::{Bind, Listen};
+use crate::reason::CloseReason;
+use crate::testing::{Fault, Simulation};
+use crate::token::{ConnectionId, HandlerId};
+
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const UDP: SocketAddr = SocketAddr::new(HOST, 5);
+const ANSWER: &[u8] = b"Hello, UDP Client!";
+
+/// Turns after which everybody who can be served has been.
+const TURNS_MAX: u32 = 20_000;
+
+/// Who was opened, and who was closed.
+#[derive(Default)]
+struct Journal {
+    open: BTreeSet<ConnectionId>,
+    closed: BTreeSet<ConnectionId>,
+    answered: BTreeSet<ConnectionId>,
+}
+
+impl Journal {
+    fn open(&mut self, id: ConnectionId) -> ConnectionId {
+        assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is used again");
+        id
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        assert!(self.open.remove(&id), "{id:?} is closed and was not open");
+        self.closed.insert(id);
+    }
+
+    fn assert_open(&self, connection: &Connection<'_>, session: ConnectionId) {
+        assert_eq!(connection.id(), session, "a session is its connection's");
+        assert!(self.open.contains(&session), "a callback came for {session:?}, which is not open");
+    }
+}
+
+/// Answers once, at the first bytes or at the end of stream; sometimes meddles with echo connections.
+struct Greeter {
+    journal: Rc<RefCell<Journal>>,
+    simulation: Simulation,
+    echo: HandlerId,
+    at_once: bool,
+}
+
+impl Greeter {
+    fn greet(&self, connection: &mut Connection<'_>) {
+        assert!(self.journal.borrow_mut().answered.insert(connection.id()), "answered twice");
+        connection.send(GREETING).expect("the outbox of a new connection is empty");
+        connection.close();
+        if self.simulation.below(4) == 0 {
+            connection.context().for_each(self.echo, |other| {
+                other.pause();
+                other.set_timeout(Some(Duration::from_millis(1)));
+            });
+        }
+    }
+}
+
+impl StreamHandler for Greeter {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        let id = self.journal.borrow_mut().open(connection.id());
+        if self.at_once {
+            self.greet(connection);
+        }
+        Some(id)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        self.journal.borrow().assert_open(connection, *session);
+        self.greet(connection);
+        input.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow().assert_open(connection, *session);
+        self.greet(connection);
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, _: CloseReason) {
+        self.journal.borrow().assert_open(connection, session);
+        self.journal.borrow_mut().close(session);
+    }
+}
+
+/// Sends back what comes, now and then only a part of it, until a timer lets it go on.
+struct Echo {
+    journal: Rc<RefCell<Journal>>,
+    simulation: Simulation,
+}
+
+impl StreamHandler for Echo {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        Some(self.journal.borrow_mut().open(connection.id()))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        self.journal.borrow().assert_open(connection, *session);
+        let mut part = input.len();
+        if self.simulation.below(4) == 0 {
+            part = usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
+            connection.pause();
+            connection.set_timeout(Some(Duration::from_millis(1)));
+        }
+        connection.write(&input[..part])
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow().assert_open(connection, *session);
+        connection.resume();
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, _: CloseReason) {
+        self.journal.borrow_mut().close(session);
+    }
+}
+
+/// One seed's world.
+struct Run {
+    simulation: Simulation,
+    events: EventLoop<'static>,
+    journal: Rc<RefCell<Journal>>,
+    actors: Vec<Actor>,
+    has_timeouts: bool,
+    datagrams: u64,
+    peers: BTreeSet<SocketAddr>,
+}
+
+impl Run {
+    fn new(simulation: &Simulation) -> Self {
+        let mut run = Self {
+            simulation: simulation.clone(),
+            events: simulation.event_loop(),
+            journal: Rc::default(),
+            actors: Vec::new(),
+            has_timeouts: simulation.below(4) == 0,
+            datagrams: 0,
+            peers: BTreeSet::new(),
+        };
+        run.set_up();
+        run.spoil();
+        run
+    }
+
+    fn listen(&self, trade: Trade) -> Listen {
+        let mut at = Listen::from(SocketAddr::new(HOST, trade as u16));
+        if !self.has_timeouts {
+            at = at.idle_timeout(None).write_timeout(None);
+        }
+        if self.simulation.below(3) == 0 {
+            at = at.connections_max(1 + usize::try_from(self.simulation.below(3)).expect("a count"));
+        }
+        // A greeting fits any outbox, so that a greeter can rely on it.
+        let small = |least: u64| usize::try_from(least + self.simulation.below(100)).expect("a length");
+        if self.simulation.below(2) == 0 {
+            at = at.outbox_bytes_max(small(GREETING.len() as u64)).input_bytes_max(small(1));
+        }
+        if trade == Trade::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
+    }
+
+    fn set_up(&mut self) {
+        let (journal, simulation) = (&self.journal, &self.simulation);
+        let echo = self.events.attach(Echo { journal: Rc::clone(journal), simulation: simulation.clone() });
+        let greeter = |at_once| Greeter { journal: Rc::clone(journal), simulation: simulation.clone(), echo, at_once };
+        let (greet, banner) = (greeter(false), greeter(true));
+        let [at_greet, at_echo, at_lines, at_banner] =
+            [Trade::Greet, Trade::Echo, Trade::Lines, Trade::Banner].map(|trade| self.listen(trade));
+        self.events.listen(at_greet, greet).expect("the address is free");
+        self.events.listen_for(at_echo, echo).expect("the address is free");
+        self.events.listen(at_banner, banner).expect("the address is free");
+        let answer = |connection: &mut Connection<'_>, line: &[u8]| {
+            connection.send(&[line, b"!\n"].concat()).expect("half an outbox is free");
+        };
+        self.events.listen(at_lines, framing::lines(100, answer)).expect("the address is free");
+        let answer = |datagram: &mut crate::lent::Datagram<'_>, _: &[u8]| {
+            datagram.reply(ANSWER);
+        };
+        self.events.bind(Bind::from(UDP), datagrams(answer)).expect("the address is free");
+    }
+
+    /// Decides what goes wrong.
+    fn spoil(&self) {
+        for fault in Fault::ALL {
+            if self.simulation.below(2) == 0 {
+                self.simulation.inject(fault, 2 + self.simulation.below(30));
+            }
+        }
+        if self.simulation.below(4) == 0 {
+            let spare = usize::try_from(2 + self.simulation.below(4)).expect("a count");
+            self.simulation.set_descriptors_max(5 + spare);
+        }
+        // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
+        if self.simulation.below(3) > 0 {
+            self.simulation.inject(Fault::Clock, 0);
+        }
+    }
+
+    fn turn(&mut self, wait: Duration) -> Turn {
+        self.simulation.world.borrow_mut().usage.clear();
+        let turn = self.events.turn(Some(wait)).expect("no error is the loop's");
+        self.simulation.world.borrow_mut().say(|| format!("--------- {turn:?}"));
+        invariants::hold(self.events.core(), &self.simulation.world.borrow());
+        turn
+    }
+
+    fn step(&mut self) {
+        match self.simulation.below(8) {
+            0 | 1 if self.actors.len() < 12 => self.arrive(),
+            2 => self.send_datagram(),
+            3 => self.simulation.advance(Duration::from_micros(self.simulation.below(5_000))),
+            _ => {
+                let index = usize::try_from(self.simulation.below(self.actors.len() as u64)).expect("an index");
+                if let Some(actor) = self.actors.get_mut(index) {
+                    actor.act();
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self) {
+        let trade = Trade::ALL[usize::try_from(self.simulation.below(4)).expect("an index")];
+        let client = self.simulation.connect(SocketAddr::new(HOST, trade as u16)).expect("somebody listens");
+        let number = u8::try_from(self.actors.len()).expect("a few");
+        self.actors.push(Actor::new(&self.simulation, client, trade, number));
+    }
+
+    fn send_datagram(&mut self) {
+        let port = u16::try_from(self.simulation.below(3)).expect("a port");
+        // Port 0, our own socket, a broadcast: those nobody must answer.
+        let from = match self.simulation.below(8) {
+            0 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 0),
+            1 => UDP,
+            2 => SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 9),
+            _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 100 + port),
+        };
+        self.datagrams += 1;
+        self.peers.insert(from);
+        self.simulation.send_datagram(from, UDP, b"Hello, UDP Server!");
+    }
+
+    /// Turns until everybody who is owed something has it.
+    fn serve_all(&mut self) {
+        for actor in &mut self.actors {
+            while actor.act() {}
+        }
+        for turn in 0..TURNS_MAX {
+            let _ = self.turn(Duration::from_millis(100));
+            for actor in &mut self.actors {
+                actor.read();
+            }
+            if turn > 20 && self.actors.iter().all(Actor::is_done) && self.datagrams_are_in() {
+                return;
+            }
+        }
+        for actor in &self.actors {
+            assert!(actor.is_done(), "after {TURNS_MAX} turns there is no answer for {actor:?}");
+        }
+        assert!(self.datagrams_are_in(), "datagrams are left");
+    }
+
+    fn datagrams_are_in(&self) -> bool {
+        self.events.stats().datagrams_received == self.datagrams
+    }
+
+    fn check_datagrams(&self) {
+        let stats = self.events.stats();
+        let mut answered = 0;
+        for peer in &self.peers {
+            while let Some((from, payload)) = self.simulation.receive_datagram(*peer) {
+                let is_legitimate = peer.port() >= 100;
+                assert!(is_legitimate, "{peer} must not be answered");
+                assert_eq!((from, &payload[..]), (UDP, ANSWER), "the answer comes from the address that was asked");
+                answered += 1;
+            }
+        }
+        assert_eq!(answered, stats.datagrams_sent, "what was sent has arrived");
+        let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused;
+        assert_eq!(accounted, self.datagrams, "each datagram is answered, lost or refused, and counted");
+    }
+
+    /// Drains with some clients still there, and ends in time.
+    fn drain(&mut self) {
+        for _ in 0..self.simulation.below(4) {
+            self.arrive();
+        }
+        let grace = Duration::from_millis(self.simulation.below(3_000));
+        let end = self.simulation.elapsed() + grace;
+        self.events.context().drain(grace);
+        loop {
+            let is_late = self.simulation.elapsed() > end;
+            if let Turn::Stopped(report) = self.turn(Duration::from_secs(10)) {
+                assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
+                break;
+            }
+            assert!(!is_late, "the drain goes on past its end");
+        }
+        assert!(self.journal.borrow().open.is_empty(), "whoever was opened is closed");
+    }
+}
+
+/// One run of a seed.
+pub(crate) fn run(simulation: &Simulation) {
+    let mut run = Run::new(simulation);
+    for _ in 0..20 + simulation.below(60) {
+        run.step();
+        let wait = Duration::from_micros(run.simulation.below(2_000));
+        let _ = run.turn(wait);
+    }
+    let had_clock_faults = run.simulation.world.borrow().faults.has(Fault::Clock);
+    run.simulation.heal();
+    run.serve_all();
+    for actor in &run.actors {
+        actor.check(had_clock_faults || run.has_timeouts);
+    }
+    run.check_datagrams();
+    run.drain();
+}
+
+/// Seeds in every test run. `HALLOO_SEEDS=9333` runs one alone, `HALLOO_SEEDS=0..1000000` a million.
+const SEEDS: std::ops::Range<u64> = 0..20_000;
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(wanted) = std::env::var("HALLOO_SEEDS") else { return SEEDS };
+    let number = |text: &str| text.parse::<u64>().expect("HALLOO_SEEDS is a seed, or first..end");
+    match wanted.split_once("..") {
+        Some((first, end)) => number(first)..number(end),
+        None => number(&wanted)..number(&wanted) + 1,
+    }
+}
+
+#[test]
+fn every_client_is_served_whatever_the_network_does() {
+    crate::testing::check(seeds(), run);
+}

@@ -1,0 +1,333 @@
+//! A network in memory: hosts, streams and datagrams between a loop and its simulated peers.
+//!
+//! It keeps to what a kernel does: bytes of a stream arrive in order and in segments; a read is short only when the
+//! queue is empty or at an urgent mark; an edge is told once, merged with others, and lost if nobody acts on it; unread
+//! input at close makes a reset, and a reset destroys what is still under way. All else is the seed's to decide.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::faults::{Faults, Random};
+use crate::network::Event;
+use crate::token::Token;
+
+/// Everything outside the loop.
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) faults: Faults,
+    pub(crate) clock: Duration,
+    /// Descriptors the process may have.
+    pub(crate) descriptors_max: usize,
+    pub(crate) descriptors: usize,
+    pub(crate) ends: Vec<End>,
+    /// What simulated UDP peers have received, by their address.
+    pub(crate) mail: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
+    pub(crate) next_port: u16,
+    /// The calls of the loop so far, mixed into a number: the same for the same run.
+    pub(crate) fingerprint: u64,
+    pub(crate) trace: Option<Vec<String>>,
+    /// What the loop has asked of each socket since somebody cleared this.
+    pub(crate) usage: BTreeMap<usize, Usage>,
+}
+
+/// Calls on one socket.
+#[derive(Default)]
+pub(crate) struct Usage {
+    pub(crate) accepts: u32,
+    pub(crate) datagrams: u32,
+    pub(crate) bytes_read: usize,
+    pub(crate) most_failures_in_a_row: u32,
+    failures_in_a_row: u32,
+}
+
+/// One socket of the loop, and what is at its other end.
+pub(crate) struct End {
+    pub(crate) token: Option<Token>,
+    /// An edge that the poll has not told yet.
+    pub(crate) edge: bool,
+    pub(crate) hold: Hold,
+    pub(crate) local: SocketAddr,
+    pub(crate) kind: Kind,
+}
+
+/// Whether the loop has a descriptor of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// Not yet: it stands in a backlog.
+    Waiting,
+    Held,
+    Closed,
+}
+
+pub(crate) enum Kind {
+    Listener { backlog: VecDeque<usize> },
+    Stream(Box<Stream>),
+    Socket { queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)> },
+}
+
+/// What travels from a client to the loop.
+pub(crate) enum Segment {
+    Bytes(Vec<u8>),
+    Urgent,
+    Fin,
+    Reset,
+}
+
+pub(crate) struct Stream {
+    pub(crate) peer: SocketAddr,
+    pub(crate) under_way: VecDeque<Segment>,
+    /// Arrived and not yet read.
+    pub(crate) queue: VecDeque<u8>,
+    /// How many bytes of the queue stand before the urgent mark.
+    pub(crate) urgent_after: Option<usize>,
+    pub(crate) ended: bool,
+    pub(crate) reset: Reset,
+    /// Taken from the loop and not yet with the client.
+    pub(crate) unsent: VecDeque<u8>,
+    /// Room for `unsent`.
+    pub(crate) room: usize,
+    /// A send was refused, or cut short, for want of room.
+    pub(crate) blocked: bool,
+    pub(crate) shut: bool,
+    pub(crate) client: ClientSide,
+}
+
+/// How far a reset by the client has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reset {
+    No,
+    /// Here, and not yet told to a call.
+    Arrived,
+    Told,
+}
+
+/// What a client sees.
+#[derive(Default)]
+pub(crate) struct ClientSide {
+    pub(crate) received: Vec<u8>,
+    /// How much of it the client has taken out of its receive buffer.
+    pub(crate) taken: usize,
+    /// Room of that buffer; without end for a client that always reads.
+    pub(crate) window: usize,
+    pub(crate) saw_end: bool,
+    pub(crate) saw_reset: bool,
+    /// An error was injected into a call for it: what it sees is its own fault.
+    pub(crate) struck: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            faults: Faults::default(),
+            clock: Duration::ZERO,
+            descriptors_max: 20_000,
+            descriptors: 0,
+            ends: Vec::new(),
+            mail: BTreeMap::new(),
+            next_port: 40_000,
+            fingerprint: 0,
+            trace: None,
+            usage: BTreeMap::new(),
+        }
+    }
+
+    /// Notes a call and its outcome.
+    pub(crate) fn note(&mut self, call: &'static str, end: usize, outcome: i64) {
+        for word in [call.len() as u64, end as u64, outcome.cast_unsigned()] {
+            self.fingerprint = (self.fingerprint ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9.3?} {call} {end} -> {outcome}", self.clock));
+        }
+    }
+
+    /// Counts a call that brought something, or failed.
+    pub(crate) fn count(&mut self, end: usize, outcome: Result<usize, ()>) {
+        let usage = self.usage.entry(end).or_default();
+        match (outcome, &self.ends[end].kind) {
+            (Ok(_), Kind::Listener { .. }) => usage.accepts += 1,
+            (Ok(_), Kind::Socket { .. }) => usage.datagrams += 1,
+            (Ok(count), Kind::Stream(_)) => usage.bytes_read += count,
+            (Err(()), _) => {
+                usage.failures_in_a_row += 1;
+                usage.most_failures_in_a_row = usage.most_failures_in_a_row.max(usage.failures_in_a_row);
+                return;
+            }
+        }
+        usage.failures_in_a_row = 0;
+    }
+
+    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line());
+        }
+    }
+
+    pub(crate) fn add(&mut self, local: SocketAddr, hold: Hold, kind: Kind) -> usize {
+        self.descriptors += usize::from(hold == Hold::Held);
+        self.ends.push(End { token: None, edge: false, hold, local, kind });
+        self.ends.len() - 1
+    }
+
+    pub(crate) fn stream(&mut self, end: usize) -> &mut Stream {
+        match &mut self.ends[end].kind {
+            Kind::Stream(stream) => stream,
+            _ => panic!("end {end} is no stream"),
+        }
+    }
+
+    /// A client's connection comes in; `None` if nobody listens there.
+    pub(crate) fn connect(&mut self, from: SocketAddr, to: SocketAddr) -> Option<usize> {
+        let listener = self.ends.iter().position(|end| {
+            end.hold == Hold::Held && matches!(end.kind, Kind::Listener { .. }) && is_served(end.local, to)
+        })?;
+        // Less than a greeting at the least, and enough to bring a long echo home.
+        let room = 10 + self.random.length(200_000);
+        let stream = Stream {
+            peer: from,
+            under_way: VecDeque::new(),
+            queue: VecDeque::new(),
+            urgent_after: None,
+            ended: false,
+            reset: Reset::No,
+            unsent: VecDeque::new(),
+            room,
+            blocked: false,
+            shut: false,
+            client: ClientSide { window: usize::MAX, ..ClientSide::default() },
+        };
+        let end = self.add(to, Hold::Waiting, Kind::Stream(Box::new(stream)));
+        if let Kind::Listener { backlog } = &mut self.ends[listener].kind {
+            backlog.push_back(end);
+        }
+        self.ends[listener].edge = true;
+        Some(end)
+    }
+
+    /// A datagram comes in, if somebody is bound there.
+    pub(crate) fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
+        for end in self.ends.iter_mut().filter(|end| end.hold == Hold::Held && is_served(end.local, to)) {
+            if let Kind::Socket { queue } = &mut end.kind {
+                queue.push_back((from, to.ip(), payload));
+                end.edge = true;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Time for the network: some of what is under way gets a little further.
+    pub(crate) fn flow(&mut self) {
+        for end in 0..self.ends.len() {
+            if !matches!(self.ends[end].kind, Kind::Stream(_)) {
+                continue;
+            }
+            while !self.stream(end).under_way.is_empty() && !self.random.one_in(3) {
+                self.arrive(end);
+            }
+            self.carry(end);
+        }
+    }
+
+    /// One segment from the client arrives.
+    fn arrive(&mut self, end: usize) {
+        let purges = self.random.one_in(2);
+        let is_closed = self.ends[end].hold == Hold::Closed;
+        let stream = self.stream(end);
+        let Some(segment) = stream.under_way.pop_front() else { return };
+        if is_closed {
+            // Nobody is there any more: the kernel answers with a reset.
+            if matches!(segment, Segment::Bytes(_) | Segment::Urgent) {
+                stream.cut();
+            }
+            return;
+        }
+        match segment {
+            Segment::Bytes(bytes) => stream.queue.extend(bytes),
+            Segment::Urgent => stream.urgent_after = Some(stream.queue.len()),
+            Segment::Fin => stream.ended = true,
+            Segment::Reset => {
+                stream.reset = Reset::Arrived;
+                stream.unsent.clear();
+                if purges {
+                    stream.queue.clear();
+                    stream.urgent_after = None;
+                }
+            }
+        }
+        self.ends[end].edge = true;
+    }
+
+    /// Some of what the loop has sent reaches the client.
+    fn carry(&mut self, end: usize) {
+        let is_closed = self.ends[end].hold == Hold::Closed;
+        let stalls = self.random.one_in(3);
+        let most = self.random.length(100_000);
+        let stream = self.stream(end);
+        if stalls || stream.client.saw_reset {
+            return;
+        }
+        let unread = stream.client.received.len() - stream.client.taken;
+        let count = most.min(stream.unsent.len()).min(stream.client.window.saturating_sub(unread));
+        stream.client.received.extend(stream.unsent.drain(..count));
+        if stream.unsent.is_empty() && (stream.shut || is_closed) && stream.reset == Reset::No {
+            stream.client.saw_end = true;
+        }
+        if stream.blocked && stream.unsent.len() <= stream.room * 2 / 3 {
+            stream.blocked = false;
+            self.ends[end].edge = true;
+        }
+    }
+
+    /// The loop closes a descriptor.
+    pub(crate) fn close(&mut self, end: usize) {
+        self.ends[end].hold = Hold::Closed;
+        self.ends[end].token = None;
+        self.descriptors -= 1;
+        match &mut self.ends[end].kind {
+            Kind::Stream(stream) if !stream.queue.is_empty() || stream.urgent_after.is_some() => stream.cut(),
+            Kind::Stream(stream) => stream.shut = true,
+            Kind::Listener { backlog } => {
+                for client in std::mem::take(backlog) {
+                    self.ends[client].hold = Hold::Closed;
+                    self.stream(client).cut();
+                }
+            }
+            Kind::Socket { .. } => {}
+        }
+    }
+
+    /// What the poll would tell about a source now.
+    pub(crate) fn readiness(&self, end: usize, token: Token) -> Event {
+        let quiet = Event { token, readable: false, writable: false, deep: false, broken: false };
+        match &self.ends[end].kind {
+            Kind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
+            Kind::Socket { queue } => Event { readable: !queue.is_empty(), ..quiet },
+            Kind::Stream(stream) => {
+                let is_reset = stream.reset != Reset::No;
+                Event {
+                    token,
+                    readable: !stream.queue.is_empty() || stream.ended || is_reset,
+                    writable: is_reset || stream.unsent.len() <= stream.room * 2 / 3,
+                    deep: stream.ended || is_reset || stream.urgent_after.is_some(),
+                    broken: is_reset || (stream.ended && stream.shut),
+                }
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// The client's connection is reset: what had not reached it never will.
+    pub(crate) fn cut(&mut self) {
+        self.unsent.clear();
+        self.client.saw_reset = true;
+    }
+}
+
+/// Whether a socket bound to one address is reached at another.
+fn is_served(bound: SocketAddr, asked: SocketAddr) -> bool {
+    bound.port() == asked.port() && (bound.ip() == asked.ip() || bound.ip().is_unspecified())
+}
