@@ -45,24 +45,16 @@ pub(crate) struct Actor {
     plan: VecDeque<Act>,
     due: Due,
     expected: Vec<u8>,
-    reads_always: bool,
 }
 
 impl Actor {
     pub(crate) fn new(simulation: &Simulation, client: Client, trade: Trade, number: u8) -> Self {
-        let mut actor = Self {
-            trade,
-            client,
-            plan: VecDeque::new(),
-            due: Due::Everything,
-            expected: Vec::new(),
-            reads_always: true,
-        };
+        let mut actor = Self { trade, client, plan: VecDeque::new(), due: Due::Everything, expected: Vec::new() };
         match trade {
             Trade::Greet => actor.plan_greeting(simulation),
             Trade::Echo => actor.plan_echo(simulation, number),
             Trade::Lines => actor.plan_lines(simulation, number),
-            Trade::Banner => actor.expected = GREETING.to_vec(),
+            Trade::Banner => actor.plan_banner(simulation),
         }
         if simulation.below(12) == 0 {
             actor.leave_early(simulation);
@@ -102,10 +94,23 @@ impl Actor {
         }
     }
 
+    /// Is greeted without having asked, whatever it says meanwhile.
+    fn plan_banner(&mut self, simulation: &Simulation) {
+        self.expected = GREETING.to_vec();
+        if simulation.below(4) == 0 {
+            self.send(vec![b'f'; usize::try_from(simulation.below(300_000)).expect("a length")]);
+            self.due = Due::EverythingInTime;
+        }
+    }
+
     fn plan_echo(&mut self, simulation: &Simulation, number: u8) {
-        let scale = simulation.below(4);
-        for _ in 0..1 + simulation.below(6) {
-            let length = usize::try_from(1 + simulation.below(10 << (3 * scale))).expect("a length");
+        let is_bulk = simulation.below(16) == 0;
+        let (sends, scale) = if is_bulk { (1, 13) } else { (1 + simulation.below(6), 3 * simulation.below(4)) };
+        if is_bulk {
+            self.client.set_room(64 * 1024);
+        }
+        for _ in 0..sends {
+            let length = usize::try_from(1 + simulation.below(10 << scale)).expect("a length");
             let first = self.expected.len();
             let bytes: Vec<u8> = (first..first + length).map(|at| pattern(number, at)).collect();
             self.expected.extend(&bytes);
@@ -116,8 +121,7 @@ impl Actor {
             self.plan.push_back(Act::Read);
         }
         self.plan.push_back(Act::Finish);
-        if simulation.below(3) == 0 {
-            self.reads_always = false;
+        if !is_bulk && simulation.below(3) == 0 {
             self.client.set_window(usize::try_from(1 + simulation.below(2_000)).expect("a length"));
         }
     }

@@ -111,6 +111,15 @@ impl Simulated {
         false
     }
 
+    /// Tells of a socket that is closed: as broken, and as ready for everything.
+    fn tell_ghost(world: &mut World, events: &mut Vec<Event>) {
+        let World { faults, random, ghosts, .. } = &mut *world;
+        if !ghosts.is_empty() && faults.strikes(Fault::SpuriousReadiness, random) {
+            let token = ghosts[usize::try_from(random.below(ghosts.len() as u64)).unwrap_or(0)];
+            events.push(Event { token, readable: true, writable: true, deep: true, broken: true });
+        }
+    }
+
     /// Time passes while the loop works, too: a little, none, or far too much.
     fn tick(world: &mut World) {
         let World { faults, random, .. } = &mut *world;
@@ -154,6 +163,7 @@ impl Network for Simulated {
         for _ in 0..QUIET_ROUNDS {
             world.flow();
             let before = events.len();
+            Self::tell_ghost(&mut world, events);
             let has_more = Self::tell(&mut world, events, most);
             let told = events.len() - before;
             if told > 0 || end.is_some_and(|end| world.clock >= end) {

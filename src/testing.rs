@@ -307,6 +307,12 @@ impl Client {
         self.with(|stream| stream.client.window = bytes);
     }
 
+    /// Sets how much the loop's kernel takes that has not reached the client.
+    #[cfg(test)]
+    pub(crate) fn set_room(&self, bytes: usize) {
+        self.with(|stream| stream.room = bytes);
+    }
+
     /// Reads all that has come since the last time.
     #[must_use]
     pub fn read(&self) -> Vec<u8> {

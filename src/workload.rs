@@ -24,8 +24,8 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const UDP: SocketAddr = SocketAddr::new(HOST, 5);
 const ANSWER: &[u8] = b"Hello, UDP Client!";
 
-/// Turns after which everybody who can be served has been.
-const TURNS_MAX: u32 = 20_000;
+/// Turns after which everybody who can be served has been: a long echo through an inbox of one byte takes many.
+const TURNS_MAX: u32 = 1_000_000;
 
 /// Who was opened, and who was closed.
 #[derive(Default)]
@@ -117,6 +117,7 @@ impl StreamHandler for Echo {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
         self.journal.borrow().assert_open(connection, *session);
+        assert!(connection.is_listening(), "input is shown to a handler that has paused, or closed");
         let mut part = input.len();
         if self.simulation.below(4) == 0 {
             part = usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");

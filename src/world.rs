@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) descriptors_max: usize,
     pub(crate) descriptors: usize,
     pub(crate) ends: Vec<End>,
+    /// Tokens of closed sockets that the poll still knows: another process holds a copy of the descriptor.
+    pub(crate) ghosts: Vec<Token>,
     /// What simulated UDP peers have received, by their address.
     pub(crate) mail: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
     pub(crate) next_port: u16,
@@ -125,6 +127,7 @@ impl World {
             descriptors_max: 20_000,
             descriptors: 0,
             ends: Vec::new(),
+            ghosts: Vec::new(),
             mail: BTreeMap::new(),
             next_port: 40_000,
             fingerprint: 0,
@@ -284,7 +287,7 @@ impl World {
     /// The loop closes a descriptor.
     pub(crate) fn close(&mut self, end: usize) {
         self.ends[end].hold = Hold::Closed;
-        self.ends[end].token = None;
+        self.ghosts.extend(self.ends[end].token.take());
         self.descriptors -= 1;
         match &mut self.ends[end].kind {
             Kind::Stream(stream) if !stream.queue.is_empty() || stream.urgent_after.is_some() => stream.cut(),

@@ -18,6 +18,7 @@ use crate::logger;
 use crate::options::ServeOptions;
 use crate::outputs::{Line, Outputs};
 use crate::printer::Printer;
+use crate::protocol::Protocol;
 use crate::reporter::Reporter;
 use crate::signals;
 use crate::sockets::{self, Served};
@@ -48,6 +49,9 @@ fn serve(options: &ServeOptions, greetings: Greetings, printer: &Printer) -> Res
     let served = sockets::open(&mut events, listening, limits, replies.mode, &desk)?;
     signals::watch(events.handle(), lifetime.drain_timeout, printer.clone())
         .map_err(|error| Failure::of_system("cannot catch signals", &error))?;
+    if served.iter().any(|(protocol, _)| *protocol == Protocol::Tcp) {
+        spare_descriptor().map_err(|error| Failure::of_system("cannot serve any client", &error))?;
+    }
     printer.print(Line::Output(ready(&served)));
     let report = match lifetime.exit_when_idle {
         None => events.run(),
@@ -55,6 +59,18 @@ fn serve(options: &ServeOptions, greetings: Greetings, printer: &Printer) -> Res
     };
     tell_end(report.map_err(|error| broken(&error))?);
     Ok(Status::Done)
+}
+
+/// Looks whether there is a descriptor left for a client: where there is none, all would wait for ever.
+#[cfg(unix)]
+fn spare_descriptor() -> std::io::Result<()> {
+    use std::os::fd::AsFd;
+    std::io::stderr().as_fd().try_clone_to_owned().map(drop)
+}
+
+#[cfg(not(unix))]
+fn spare_descriptor() -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Turns until nothing has happened for so long, then until the loop has drained.
