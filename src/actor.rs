@@ -13,10 +13,11 @@ pub(crate) enum Trade {
     Echo = 2,
     Lines = 3,
     Banner = 4,
+    Grenade = 6,
 }
 
 impl Trade {
-    pub(crate) const ALL: [Self; 4] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner];
+    pub(crate) const ALL: [Self; 5] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Grenade];
 }
 
 enum Act {
@@ -55,6 +56,7 @@ impl Actor {
             Trade::Echo => actor.plan_echo(simulation, number),
             Trade::Lines => actor.plan_lines(simulation, number),
             Trade::Banner => actor.plan_banner(simulation),
+            Trade::Grenade => actor.plan_danger(simulation),
         }
         if simulation.below(12) == 0 {
             actor.leave_early(simulation);
@@ -101,6 +103,16 @@ impl Actor {
             self.send(vec![b'f'; usize::try_from(simulation.below(300_000)).expect("a length")]);
             self.due = Due::EverythingInTime;
         }
+    }
+
+    /// Talks to a handler that panics: it is owed nothing, and leaves in the end.
+    fn plan_danger(&mut self, simulation: &Simulation) {
+        for _ in 0..1 + simulation.below(4) {
+            self.expected.extend(b"boom");
+            self.send(b"boom".to_vec());
+        }
+        self.plan.push_back(Act::Finish);
+        self.due = Due::Order;
     }
 
     fn plan_echo(&mut self, simulation: &Simulation, number: u8) {

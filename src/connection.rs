@@ -8,7 +8,6 @@
 use std::net::SocketAddr;
 
 use crate::deadlines::Deadlines;
-use crate::entries::Calling;
 use crate::exchange::{Exchange, Socket};
 use crate::handler::{News, Served};
 use crate::moment::Moment;
@@ -32,12 +31,11 @@ impl<'h, N: Network> Connections<'h, N> {
     }
 
     pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> u32 {
-        self.exchange.handlers.push(handler);
-        slot_of(self.exchange.handlers.len() - 1)
+        self.exchange.callbacks.attach(handler)
     }
 
     pub(crate) fn handler(&self, key: u32) -> Option<&(dyn Served + 'h)> {
-        self.exchange.handlers.get(key as usize).map(|handler| &**handler)
+        self.exchange.callbacks.handler(key)
     }
 
     /// Welcomes a client, and serves it at once: most have sent already what they want to say.
@@ -58,7 +56,7 @@ impl<'h, N: Network> Connections<'h, N> {
         }
         sockets[slot as usize] = Socket::Unwatched(stream);
         tables.state(slot).owes_drain = tables.drain_until().is_some();
-        self.exchange.welcome(tables, slot);
+        self.exchange.callbacks.welcome(tables, slot);
         self.serve(network, tables, slot);
     }
 
@@ -119,16 +117,16 @@ impl<'h, N: Network> Connections<'h, N> {
                 Step::Overflow => tables.state(slot).phase = Phase::Closing(CloseReason::InputOverflow),
                 Step::Drain => {
                     tables.state(slot).owes_drain = false;
-                    self.exchange.tell(tables, slot, News::Drain);
+                    self.exchange.callbacks.tell(tables, slot, News::Drain);
                 }
                 Step::Flushed => {
                     tables.state(slot).notice = Notice::Told;
                     tables.state(slot).rest = Rest::Fresh;
-                    self.exchange.tell(tables, slot, News::Flushed);
+                    self.exchange.callbacks.tell(tables, slot, News::Flushed);
                 }
                 Step::End => {
                     tables.state(slot).input = Input::Told;
-                    self.exchange.tell(tables, slot, News::Eof);
+                    self.exchange.callbacks.tell(tables, slot, News::Eof);
                 }
             }
         }
@@ -175,7 +173,7 @@ impl<'h, N: Network> Connections<'h, N> {
         tables.count_out(slot, reason);
         self.freed.push(slot);
         log::debug!("{}: closed, {reason}", tables.state(slot).peer);
-        self.exchange.farewell(tables, slot, reason);
+        self.exchange.callbacks.farewell(tables, slot, reason);
     }
 
     /// Looks at every connection whose deadline has come; true if there was one.
@@ -190,7 +188,7 @@ impl<'h, N: Network> Connections<'h, N> {
                 Due::End(reason) => state.phase = Phase::Condemned(reason),
                 Due::Timer => {
                     state.timer = Moment::NEVER;
-                    self.exchange.tell(tables, slot, News::Timeout);
+                    self.exchange.callbacks.tell(tables, slot, News::Timeout);
                 }
             }
             self.serve(network, tables, slot);
@@ -204,15 +202,13 @@ impl<'h, N: Network> Connections<'h, N> {
         self.deadlines.next()
     }
 
-    /// Aborts the connection whose callback unwound, and drops its session.
-    pub(crate) fn condemn_guilty(&mut self, network: &mut N, tables: &mut Context) {
-        let Some(Calling { slot, .. }) = tables.calling.take() else {
-            return;
-        };
-        tables.stats.panics += 1;
-        self.exchange.forget(tables, slot);
+    /// Aborts a connection whose callback unwound, and drops its session.
+    pub(crate) fn condemn(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        tables.condemn(slot);
         if tables.state(slot).phase != Phase::Gone {
-            tables.state(slot).phase = Phase::Condemned(CloseReason::Panicked);
+            // On a list before its session is dropped: that is foreign code, too.
+            tables.defer(slot);
+            self.exchange.callbacks.forget(tables, slot);
             self.serve(network, tables, slot);
         }
     }

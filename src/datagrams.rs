@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::backoff::{Backoff, Reaction};
+use crate::callbacks::guarded;
 use crate::handler::DatagramHandler;
 use crate::lent::Datagram;
 use crate::limits;
@@ -201,8 +202,13 @@ impl<S> Station<'_, S> {
             tables.stats.datagrams_received += 1;
             tables.stats.datagrams_truncated += u64::from(envelope.truncated);
             let is_own = is_own(network, tables, envelope.peer, envelope.asked.unwrap_or(self.address.ip()));
-            let mut datagram = Datagram { context: tables, socket: self.place, envelope, is_own };
-            self.handler.on_datagram(&mut datagram, payload);
+            let (socket, handler) = (self.place, &mut self.handler);
+            let called = guarded(tables, |context| {
+                handler.on_datagram(&mut Datagram { context, socket, envelope, is_own }, payload);
+            });
+            if called.is_none() {
+                log::error!("{}: a handler has panicked over a datagram from {}", self.address, envelope.peer);
+            }
         }
         count
     }

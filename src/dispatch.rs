@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::callbacks::guarded;
 use crate::connection::Connections;
 use crate::datagrams::Datagrams;
 use crate::entries::{DrainReport, Lifecycle};
@@ -32,6 +33,8 @@ pub(crate) struct Core<'h, N: Network> {
     cursor: usize,
     /// The last poll of the turn came back full.
     poll_has_more: bool,
+    /// A turn is under way, or was when a handler unwound.
+    working: bool,
 }
 
 /// What a turn was.
@@ -55,6 +58,7 @@ impl<N: Network> Core<'_, N> {
             batch: Vec::new(),
             cursor: 0,
             poll_has_more: false,
+            working: false,
         }
     }
 
@@ -63,26 +67,38 @@ impl<N: Network> Core<'_, N> {
             return Ok(Round::Stopped(report));
         }
         self.poll(timeout)?;
+        if std::mem::replace(&mut self.working, true) {
+            // The last turn unwound, out of a handler.
+            self.tables.stats.panics += 1;
+            if let Some(calling) = self.tables.calling.take() {
+                self.connections.condemn(&mut self.network, &mut self.tables, calling.slot);
+            }
+        }
         self.tables.turn = self.tables.turn.wrapping_add(1);
         self.tables.stats.turns += 1;
-        self.connections.condemn_guilty(&mut self.network, &mut self.tables);
-        let mut progress = self.dispatch();
-        progress |= self.serve_unfinished();
-        progress |= self.run_jobs();
-        progress |= self.expire();
-        self.serve_marked();
-        self.datagrams.transmit(&mut self.network, &mut self.tables);
-        self.remove();
-        let report = self.advance_drain();
-        if self.connections.free(&mut self.tables) {
-            self.listeners.roster.room_has_come();
+        let mut progress = false;
+        for stage in Self::STAGES {
+            progress |= stage(self);
         }
-        Ok(match report {
-            Some(report) => Round::Stopped(report),
-            None if progress => Round::Progress,
-            None => Round::Idle,
+        self.working = false;
+        Ok(match self.tables.lifecycle {
+            Lifecycle::Stopped(report) => Round::Stopped(report),
+            _ if progress => Round::Progress,
+            _ => Round::Idle,
         })
     }
+
+    /// What a turn does after the poll, in order; each says whether there was anything to do.
+    const STAGES: [fn(&mut Self) -> bool; 8] = [
+        Self::dispatch,
+        Self::serve_unfinished,
+        Self::run_jobs,
+        Self::expire,
+        Self::serve_marked,
+        Self::transmit,
+        Self::remove,
+        Self::conclude,
+    ];
 
     /// How long the poll may wait, by a clock that stands at `now`: zero while work is left over.
     pub(crate) fn next_timeout(&self, now: Moment) -> Option<Duration> {
@@ -92,7 +108,7 @@ impl<N: Network> Core<'_, N> {
             || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
             || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
             || matches!(tables.lifecycle, Lifecycle::Asked { .. } | Lifecycle::Stopped(_))
-            || tables.calling.is_some()
+            || self.working
             || self.connections.has_freed()
             || !tables.staged.letters.is_empty();
         if work_left {
@@ -171,7 +187,9 @@ impl<N: Network> Core<'_, N> {
         for _ in 0..count {
             if let Some(job) = self.mailbox.take() {
                 self.tables.stats.jobs += 1;
-                job(&mut self.tables);
+                if guarded(&mut self.tables, job).is_none() {
+                    log::error!("a job has panicked");
+                }
             }
         }
         count > 0
@@ -184,27 +202,45 @@ impl<N: Network> Core<'_, N> {
     }
 
     /// Serves the connections that callbacks of others have touched. What their own callbacks touch waits a turn.
-    fn serve_marked(&mut self) {
-        for _ in 0..self.tables.marked.len() {
+    fn serve_marked(&mut self) -> bool {
+        let count = self.tables.marked.len();
+        for _ in 0..count {
             if let Some(slot) = self.tables.marked.pop_front()
                 && self.tables.unqueue(slot)
             {
                 self.connections.serve(&mut self.network, &mut self.tables, slot);
             }
         }
+        count > 0
     }
 
-    fn remove(&mut self) {
+    fn transmit(&mut self) -> bool {
+        self.datagrams.transmit(&mut self.network, &mut self.tables);
+        false
+    }
+
+    fn remove(&mut self) -> bool {
+        let any = !self.tables.removed.is_empty();
         while let Some(watched) = self.tables.removed.pop() {
             match watched {
                 Watched::Listener(place) => self.listeners.remove(&mut self.network, &mut self.tables, place.slot),
                 Watched::Socket(place) => self.datagrams.remove(&mut self.network, &mut self.tables, place.slot),
             }
         }
+        any
     }
 
-    /// Brings a drain forward; its report, once it is over.
-    fn advance_drain(&mut self) -> Option<DrainReport> {
+    /// Frees what is gone, once the drain has had its look.
+    fn conclude(&mut self) -> bool {
+        self.advance_drain();
+        if self.connections.free(&mut self.tables) {
+            self.listeners.roster.room_has_come();
+        }
+        false
+    }
+
+    /// Brings a drain forward, to its report once it is over.
+    fn advance_drain(&mut self) {
         if let Lifecycle::Asked { since, until } = self.tables.lifecycle {
             let closed_before = self.tables.stats.closed_in_all();
             self.tables.lifecycle = Lifecycle::Draining { since, until, closed_before };
@@ -213,11 +249,11 @@ impl<N: Network> Core<'_, N> {
             self.connections.begin_drain(&mut self.tables);
         }
         let Lifecycle::Draining { since, until, closed_before } = self.tables.lifecycle else {
-            return None;
+            return;
         };
         let is_done = self.listeners.is_empty() && self.tables.stats.connections == 0 && self.datagrams.is_drained();
         if !is_done && self.tables.now < until {
-            return None;
+            return;
         }
         self.listeners.close_all(&mut self.network, &mut self.tables);
         let forced_before = self.tables.stats.closed(CloseReason::Drained);
@@ -229,7 +265,6 @@ impl<N: Network> Core<'_, N> {
         let finished = self.tables.stats.closed_in_all() - closed_before - forced;
         let report = DrainReport { finished, forced, took: self.tables.now.since(since) };
         self.tables.lifecycle = Lifecycle::Stopped(report);
-        Some(report)
     }
 }
 

@@ -122,7 +122,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::Option`] if an option cannot work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen(&at.into(), Box::new(WithSessions::new(handler))))
+        each!(&mut self.0, core => core.listen(at.into(), Box::new(WithSessions::new(handler))))
     }
 
     /// Takes a handler in that several listeners are to share.
@@ -146,7 +146,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`listen`](Self::listen), and [`ErrorKind::Unknown`] if the handler is another loop's.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen_for(&at.into(), served_by))
+        each!(&mut self.0, core => core.listen_for(at.into(), served_by))
     }
 
     /// Binds a UDP socket, and has its datagrams handled.
@@ -154,7 +154,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::Option`] if an option cannot work.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<SocketId> {
-        each!(&mut self.0, core => core.bind(&at.into(), Box::new(handler)))
+        each!(&mut self.0, core => core.bind(at.into(), Box::new(handler)))
     }
 
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
@@ -163,6 +163,19 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::Unknown`] if it was removed.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
         each!(&self.0, core => core.local_addr(id.into()))
+    }
+
+    /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted
+    /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. Default: no, a panic unwinds out of
+    /// [`turn`](Self::turn) and [`run`](Self::run), which can be called again.
+    ///
+    /// ```
+    /// let mut events = halloo::EventLoop::new()?;
+    /// events.catch_panics(true);
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn catch_panics(&mut self, catch: bool) {
+        each!(&mut self.0, core => core.tables.catches_panics = catch);
     }
 
     /// A way into the loop for other threads.

@@ -6,20 +6,16 @@
 
 use std::io;
 
-use crate::buffers::ByteQueue;
-use crate::entries::Calling;
-use crate::handler::{News, Served};
-use crate::lent::Connection;
+use crate::callbacks::Callbacks;
 use crate::limits;
 use crate::network::Network;
 use crate::phase::{Input, Output, Phase, Rest, Tail};
 use crate::reason::CloseReason;
-use crate::state::NO_SESSION;
 use crate::tables::Context;
 
 /// The two ends that bytes go between, and the one buffer they are read into.
 pub(crate) struct Exchange<'h, N: Network> {
-    pub(crate) handlers: Vec<Box<dyn Served + 'h>>,
+    pub(crate) callbacks: Callbacks<'h>,
     /// By slot, beside the tables.
     pub(crate) sockets: Vec<Socket<N::Stream>>,
     input: Box<[u8]>,
@@ -51,52 +47,11 @@ impl<S> Socket<S> {
 
 impl<N: Network> Exchange<'_, N> {
     pub(crate) fn new() -> Self {
-        Self { handlers: Vec::new(), sockets: Vec::new(), input: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice() }
-    }
-
-    /// Calls the handler with a new client; a refusal closes it.
-    pub(crate) fn welcome(&mut self, tables: &mut Context, slot: u32) {
-        let handler = handler_of(&mut self.handlers, tables, slot);
-        tables.calling = Some(Calling { slot, cause: CloseReason::Local });
-        let session = handler.open(&mut Connection::lend(tables, slot));
-        tables.calling = None;
-        tables.state(slot).session = session;
-        if session == NO_SESSION {
-            Connection::lend(tables, slot).close_because(CloseReason::Local);
+        Self {
+            callbacks: Callbacks::default(),
+            sockets: Vec::new(),
+            input: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
         }
-    }
-
-    /// Calls the handler, if it keeps a session, with the end of a connection.
-    pub(crate) fn farewell(&mut self, tables: &mut Context, slot: u32, reason: CloseReason) {
-        let session = std::mem::replace(&mut tables.state(slot).session, NO_SESSION);
-        if session != NO_SESSION {
-            let handler = handler_of(&mut self.handlers, tables, slot);
-            tables.calling = Some(Calling { slot, cause: reason });
-            handler.close(&mut Connection::lend(tables, slot), session, reason);
-            tables.calling = None;
-        }
-    }
-
-    /// Drops the session of a connection whose callback unwound.
-    pub(crate) fn forget(&mut self, tables: &mut Context, slot: u32) {
-        let session = std::mem::replace(&mut tables.state(slot).session, NO_SESSION);
-        if session != NO_SESSION {
-            handler_of(&mut self.handlers, tables, slot).forget(session);
-        }
-    }
-
-    /// Calls the handler with news.
-    pub(crate) fn tell(&mut self, tables: &mut Context, slot: u32, news: News) {
-        let cause = match news {
-            News::Eof => CloseReason::Eof,
-            News::Timeout => CloseReason::TimedOut,
-            News::Flushed | News::Drain => CloseReason::Local,
-        };
-        let session = tables.state(slot).session;
-        let handler = handler_of(&mut self.handlers, tables, slot);
-        tables.calling = Some(Calling { slot, cause });
-        handler.tell(&mut Connection::lend(tables, slot), session, news);
-        tables.calling = None;
     }
 
     pub(crate) fn flush(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
@@ -184,20 +139,19 @@ impl<N: Network> Exchange<'_, N> {
 
     /// Shows the handler what was just read, where it lies.
     fn show(&mut self, tables: &mut Context, slot: u32, count: usize) {
-        let Self { handlers, input, .. } = self;
-        let consumed = data(handlers, tables, slot, &input[..count]);
+        let consumed = self.callbacks.data(tables, slot, &self.input[..count]);
         if consumed < count {
             let Context { states, pool, .. } = &mut *tables;
             let buffers = states[slot as usize].buffers.get_or_insert_with(|| pool.take());
-            buffers.inbox.push(&input[consumed..count]);
+            buffers.inbox.push(&self.input[consumed..count]);
         }
         note_consumed(tables, slot, consumed);
     }
 
     /// Shows the handler what it has left in the inbox, with what has come since.
     pub(crate) fn show_again(&mut self, tables: &mut Context, slot: u32) {
-        let mut inbox: ByteQueue = tables.state(slot).take_inbox();
-        let consumed = data(&mut self.handlers, tables, slot, inbox.as_slice());
+        let mut inbox = tables.state(slot).take_inbox();
+        let consumed = self.callbacks.data(tables, slot, inbox.as_slice());
         inbox.consume(consumed);
         if let Some(buffers) = &mut tables.state(slot).buffers {
             buffers.inbox = inbox;
@@ -228,24 +182,6 @@ impl<N: Network> Exchange<'_, N> {
             Phase::Condemned(reason)
         };
     }
-}
-
-fn handler_of<'a, 'h>(
-    handlers: &'a mut [Box<dyn Served + 'h>],
-    tables: &Context,
-    slot: u32,
-) -> &'a mut (dyn Served + 'h) {
-    &mut *handlers[tables.origins[tables.states[slot as usize].origin as usize].handler as usize]
-}
-
-/// Calls the handler with bytes, and says how many it has used up.
-fn data(handlers: &mut [Box<dyn Served + '_>], tables: &mut Context, slot: u32, input: &[u8]) -> usize {
-    let session = tables.state(slot).session;
-    let handler = handler_of(handlers, tables, slot);
-    tables.calling = Some(Calling { slot, cause: CloseReason::Local });
-    let consumed = handler.data(&mut Connection::lend(tables, slot), session, input);
-    tables.calling = None;
-    consumed.min(input.len())
 }
 
 /// After the handler has seen all there is: the rest is shown again when something changes. At the end of the stream

@@ -1,6 +1,6 @@
 //! What to listen on and how: the options of listeners and UDP sockets, with their defaults.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -24,10 +24,12 @@ use crate::limits;
 /// events.listen(at, stream(|connection, input| connection.write(input)))?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use = "a Listen does nothing until EventLoop::listen takes it"]
 pub struct Listen {
     pub(crate) address: SocketAddr,
+    /// A socket that listens already.
+    pub(crate) socket: Option<TcpListener>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
@@ -160,6 +162,7 @@ impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
         Self {
             address,
+            socket: None,
             connections_max: None,
             connections_per_source_max: None,
             when_full: WhenFull::Pause,
@@ -177,6 +180,25 @@ impl From<SocketAddr> for Listen {
     }
 }
 
+/// Takes over a socket that listens already, from a supervisor or from before; what concerns its opening (backlog,
+/// `reuse_port`, `only_v6`) is as it is.
+///
+/// ```
+/// let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let address = socket.local_addr()?;
+/// let mut events = halloo::EventLoop::new()?;
+/// let listener = events.listen(socket, halloo::stream(|connection, input| connection.write(input)))?;
+/// assert_eq!(events.local_addr(listener)?, address);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl From<TcpListener> for Listen {
+    fn from(socket: TcpListener) -> Self {
+        // Without an address it is no socket to listen on; `listen` will say so.
+        let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        Self { socket: Some(socket), ..Self::from(address) }
+    }
+}
+
 /// A UDP socket to be: an address, and the limits of what is received and answered there.
 ///
 /// ```
@@ -188,10 +210,12 @@ impl From<SocketAddr> for Listen {
 /// events.bind(at, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use = "a Bind does nothing until EventLoop::bind takes it"]
 pub struct Bind {
     pub(crate) address: SocketAddr,
+    /// A socket that is bound already.
+    pub(crate) socket: Option<UdpSocket>,
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
     pub(crate) kernel_receive_bytes: Option<usize>,
@@ -254,6 +278,7 @@ impl From<SocketAddr> for Bind {
     fn from(address: SocketAddr) -> Self {
         Self {
             address,
+            socket: None,
             reuse_port: false,
             only_v6: false,
             kernel_receive_bytes: None,
@@ -261,5 +286,23 @@ impl From<SocketAddr> for Bind {
             replies_per_source_per_second_max: None,
             limit_loopback: false,
         }
+    }
+}
+
+/// Takes over a socket that is bound already; what concerns its opening (`reuse_port`, `only_v6`) is as it is.
+///
+/// ```
+/// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// let address = socket.local_addr()?;
+/// let mut events = halloo::EventLoop::new()?;
+/// let socket = events.bind(socket, halloo::datagrams(|_, _| {}))?;
+/// assert_eq!(events.local_addr(socket)?, address);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl From<UdpSocket> for Bind {
+    fn from(socket: UdpSocket) -> Self {
+        // Without an address it is no bound socket; `bind` will say so.
+        let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        Self { socket: Some(socket), ..Self::from(address) }
     }
 }

@@ -10,7 +10,6 @@ use mio::net::UdpSocket;
 
 use crate::lent::Envelope;
 use crate::network::Batch;
-use crate::options::Bind;
 
 /// A UDP socket, and how to use it.
 pub(crate) struct Packets {
@@ -22,10 +21,12 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    pub(crate) fn new(socket: std::net::UdpSocket, options: &Bind) -> io::Result<Self> {
-        let (socket, is_v6) = (UdpSocket::from_std(socket), options.address.is_ipv6());
-        let control = if options.address.ip().is_unspecified() { packet_information(&socket, is_v6)? } else { None };
-        Ok(Self { socket, is_v6, room: options.datagram_bytes_max, control })
+    pub(crate) fn new(socket: std::net::UdpSocket, room: usize) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let socket = UdpSocket::from_std(socket);
+        let is_v6 = address.is_ipv6();
+        let control = if address.ip().is_unspecified() { packet_information(&socket, is_v6)? } else { None };
+        Ok(Self { socket, is_v6, room, control })
     }
 
     /// A peer's address as this socket's family writes it.

@@ -88,15 +88,13 @@ impl Network for System {
         Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
     }
 
-    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(TcpListener, SocketAddr)> {
-        let socket = open(options.address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
-        // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
+    fn listen(&mut self, options: &mut Listen, token: Token) -> io::Result<(TcpListener, SocketAddr)> {
+        let socket = match options.socket.take() {
+            Some(socket) => adopt(socket.into())?,
+            None => listening(options)?,
+        };
         // Accepted sockets inherit it, which saves a call for each.
         socket.set_tcp_nodelay(options.nodelay)?;
-        socket.bind(&options.address.into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let mut listener = TcpListener::from_std(socket.into());
         let address = listener.local_addr()?;
         self.watch(&mut listener, token, Interest::READABLE)?;
@@ -153,13 +151,15 @@ impl Network for System {
         drop(stream);
     }
 
-    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Packets, SocketAddr)> {
-        let socket = open(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
+    fn bind(&mut self, options: &mut Bind, token: Token) -> io::Result<(Packets, SocketAddr)> {
+        let socket = match options.socket.take() {
+            Some(socket) => adopt(socket.into())?,
+            None => bound(options)?,
+        };
         if let Some(bytes) = options.kernel_receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        socket.bind(&options.address.into())?;
-        let mut packets = Packets::new(socket.into(), options)?;
+        let mut packets = Packets::new(socket.into(), options.datagram_bytes_max)?;
         let address = packets.socket.local_addr()?;
         self.watch(&mut packets.socket, token, Interest::READABLE)?;
         Ok((packets, address))
@@ -195,6 +195,28 @@ impl Network for System {
         // Only a local address can be bound to.
         ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
     }
+}
+
+/// A socket that somebody else has opened, made to suit the loop.
+fn adopt(socket: Socket) -> io::Result<Socket> {
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn listening(options: &Listen) -> io::Result<Socket> {
+    let socket = open(options.address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
+    // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&options.address.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+fn bound(options: &Bind) -> io::Result<Socket> {
+    let socket = open(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
+    socket.bind(&options.address.into())?;
+    Ok(socket)
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol, reuse_port: bool, only_v6: bool) -> io::Result<Socket> {

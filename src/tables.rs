@@ -62,6 +62,7 @@ pub struct Context {
     pub(crate) lifecycle: Lifecycle,
     /// The connection whose callback is running; left over when it unwound.
     pub(crate) calling: Option<Calling>,
+    pub(crate) catches_panics: bool,
     pub(crate) stats: Stats,
     /// The local address of each connection whose listener is bound to every address.
     locals: Vec<Option<IpAddr>>,
@@ -86,6 +87,7 @@ impl Context {
             removed: Vec::new(),
             lifecycle: Lifecycle::Running,
             calling: None,
+            catches_panics: false,
             stats: Stats::default(),
             locals: Vec::new(),
             last_serial: 0,
@@ -247,6 +249,15 @@ impl Context {
             self.sources.leave(origin.handler, peer);
         }
         self.stats.count_close(reason);
+    }
+
+    /// Notes that a connection's callback has panicked.
+    pub(crate) fn condemn(&mut self, slot: u32) {
+        let state = self.state(slot);
+        log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
+        if state.phase != Phase::Gone {
+            state.phase = Phase::Condemned(CloseReason::Panicked);
+        }
     }
 
     /// Gives the slot of a connection that is gone to the next.

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::event_loop::{EventLoop, Turn};
 use crate::framing;
 use crate::handler::{StreamHandler, datagrams};
 use crate::invariants;
-use crate::lent::Connection;
+use crate::lent::{Connection, Datagram};
 use crate::options::{Bind, Listen};
 use crate::reason::CloseReason;
 use crate::testing::{Fault, Simulation};
@@ -137,6 +138,52 @@ impl StreamHandler for Echo {
     }
 }
 
+/// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
+struct Grenade {
+    simulation: Simulation,
+    session: Rc<()>,
+}
+
+impl Grenade {
+    /// Without the panic hook: it would print a thousand times.
+    fn go_off(&self) {
+        if self.simulation.below(3) == 0 {
+            resume_unwind(Box::new("a handler's panic"));
+        }
+    }
+}
+
+impl StreamHandler for Grenade {
+    type Session = Rc<()>;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Rc<()>> {
+        self.go_off();
+        Some(Rc::clone(&self.session))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, input: &[u8]) -> usize {
+        connection.set_timeout(Some(Duration::from_millis(1)));
+        self.go_off();
+        connection.write(input)
+    }
+
+    fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.go_off();
+    }
+
+    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.go_off();
+    }
+
+    fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.go_off();
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
+        self.go_off();
+    }
+}
+
 /// One seed's world.
 struct Run {
     simulation: Simulation,
@@ -146,6 +193,7 @@ struct Run {
     has_timeouts: bool,
     datagrams: u64,
     peers: BTreeSet<SocketAddr>,
+    grenades: Rc<()>,
 }
 
 impl Run {
@@ -158,7 +206,9 @@ impl Run {
             has_timeouts: simulation.below(4) == 0,
             datagrams: 0,
             peers: BTreeSet::new(),
+            grenades: Rc::new(()),
         };
+        run.events.catch_panics(true);
         run.set_up();
         run.spoil();
         run
@@ -185,8 +235,9 @@ impl Run {
         let echo = self.events.attach(Echo { journal: Rc::clone(journal), simulation: simulation.clone() });
         let greeter = |at_once| Greeter { journal: Rc::clone(journal), simulation: simulation.clone(), echo, at_once };
         let (greet, banner) = (greeter(false), greeter(true));
-        let [at_greet, at_echo, at_lines, at_banner] =
-            [Trade::Greet, Trade::Echo, Trade::Lines, Trade::Banner].map(|trade| self.listen(trade));
+        let grenade = Grenade { simulation: simulation.clone(), session: Rc::clone(&self.grenades) };
+        let [at_greet, at_echo, at_lines, at_banner, at_grenade] = Trade::ALL.map(|trade| self.listen(trade));
+        self.events.listen(at_grenade, grenade).expect("the address is free");
         self.events.listen(at_greet, greet).expect("the address is free");
         self.events.listen_for(at_echo, echo).expect("the address is free");
         self.events.listen(at_banner, banner).expect("the address is free");
@@ -194,8 +245,12 @@ impl Run {
             connection.send(&[line, b"!\n"].concat()).expect("half an outbox is free");
         };
         self.events.listen(at_lines, framing::lines(100, answer)).expect("the address is free");
-        let answer = |datagram: &mut crate::lent::Datagram<'_>, _: &[u8]| {
+        let (simulation, panics) = (self.simulation.clone(), self.simulation.below(2) == 0);
+        let answer = move |datagram: &mut Datagram<'_>, _: &[u8]| {
             datagram.reply(ANSWER);
+            if panics && simulation.below(8) == 0 {
+                resume_unwind(Box::new("a handler's panic"));
+            }
         };
         self.events.bind(Bind::from(UDP), datagrams(answer)).expect("the address is free");
     }
@@ -209,7 +264,7 @@ impl Run {
         }
         if self.simulation.below(4) == 0 {
             let spare = usize::try_from(2 + self.simulation.below(4)).expect("a count");
-            self.simulation.set_descriptors_max(5 + spare);
+            self.simulation.set_descriptors_max(6 + spare);
         }
         // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
         if self.simulation.below(3) > 0 {
@@ -240,7 +295,7 @@ impl Run {
     }
 
     fn arrive(&mut self) {
-        let trade = Trade::ALL[usize::try_from(self.simulation.below(4)).expect("an index")];
+        let trade = Trade::ALL[usize::try_from(self.simulation.below(Trade::ALL.len() as u64)).expect("an index")];
         let client = self.simulation.connect(SocketAddr::new(HOST, trade as u16)).expect("somebody listens");
         let number = u8::try_from(self.actors.len()).expect("a few");
         self.actors.push(Actor::new(&self.simulation, client, trade, number));
@@ -317,6 +372,7 @@ impl Run {
             assert!(!is_late, "the drain goes on past its end");
         }
         assert!(self.journal.borrow().open.is_empty(), "whoever was opened is closed");
+        assert_eq!(Rc::strong_count(&self.grenades), 2, "every session is dropped, its handler's panics or not");
     }
 }
 
