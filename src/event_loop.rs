@@ -122,7 +122,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::Option`] if an option cannot work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen(at.into(), Box::new(WithSessions::new(handler))))
+        each!(&mut self.0, core => core.listen(&at.into(), Box::new(WithSessions::new(handler))))
     }
 
     /// Takes a handler in that several listeners are to share.
@@ -146,7 +146,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`listen`](Self::listen), and [`ErrorKind::Unknown`] if the handler is another loop's.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen_for(at.into(), served_by))
+        each!(&mut self.0, core => core.listen_for(&at.into(), served_by))
     }
 
     /// Binds a UDP socket, and has its datagrams handled.
@@ -154,7 +154,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::Option`] if an option cannot work.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<SocketId> {
-        each!(&mut self.0, core => core.bind(at.into(), Box::new(handler)))
+        each!(&mut self.0, core => core.bind(&at.into(), Box::new(handler)))
     }
 
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.

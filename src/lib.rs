@@ -44,13 +44,11 @@
 //!
 //! `error limits moment token reason stats sources buffers deadlines options phase state staged entries tables lent
 //! handle handler network packets system faults world simulation backoff roster callbacks exchange connection
-//! listener datagrams dispatch setup event_loop framing testing actor invariants workload`
+//! listener datagrams dispatch setup event_loop framing testing workload`
 //!
 //! Up to `lent` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
 
-#[cfg(test)]
-mod actor;
 mod backoff;
 mod buffers;
 mod callbacks;
@@ -67,8 +65,6 @@ mod faults;
 pub mod framing;
 mod handle;
 mod handler;
-#[cfg(test)]
-mod invariants;
 mod lent;
 mod limits;
 mod listener;

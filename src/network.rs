@@ -36,7 +36,7 @@ pub(crate) trait Network {
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool>;
 
     /// Opens a listener; its edges carry the token.
-    fn listen(&mut self, options: &mut Listen, token: Token) -> io::Result<(Self::Listener, SocketAddr)>;
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Self::Listener, SocketAddr)>;
     fn close_listener(&mut self, listener: Self::Listener);
     /// Takes a client from the backlog.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
@@ -54,7 +54,7 @@ pub(crate) trait Network {
     fn reset(&mut self, stream: Self::Stream);
 
     /// Opens a UDP socket; its edges carry the token.
-    fn bind(&mut self, options: &mut Bind, token: Token) -> io::Result<(Self::Datagrams, SocketAddr)>;
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::Datagrams, SocketAddr)>;
     fn close_socket(&mut self, socket: Self::Datagrams);
     /// Receives at least one datagram into an empty batch.
     fn receive(&mut self, socket: &mut Self::Datagrams, batch: &mut Batch) -> io::Result<()>;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -24,12 +25,12 @@ use crate::limits;
 /// events.listen(at, stream(|connection, input| connection.write(input)))?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a Listen does nothing until EventLoop::listen takes it"]
 pub struct Listen {
     pub(crate) address: SocketAddr,
     /// A socket that listens already.
-    pub(crate) socket: Option<TcpListener>,
+    pub(crate) socket: Option<Arc<TcpListener>>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
@@ -195,7 +196,7 @@ impl From<TcpListener> for Listen {
     fn from(socket: TcpListener) -> Self {
         // Without an address it is no socket to listen on; `listen` will say so.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { socket: Some(socket), ..Self::from(address) }
+        Self { socket: Some(Arc::new(socket)), ..Self::from(address) }
     }
 }
 
@@ -210,12 +211,12 @@ impl From<TcpListener> for Listen {
 /// events.bind(at, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a Bind does nothing until EventLoop::bind takes it"]
 pub struct Bind {
     pub(crate) address: SocketAddr,
     /// A socket that is bound already.
-    pub(crate) socket: Option<UdpSocket>,
+    pub(crate) socket: Option<Arc<UdpSocket>>,
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
     pub(crate) kernel_receive_bytes: Option<usize>,
@@ -303,6 +304,6 @@ impl From<UdpSocket> for Bind {
     fn from(socket: UdpSocket) -> Self {
         // Without an address it is no bound socket; `bind` will say so.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { socket: Some(socket), ..Self::from(address) }
+        Self { socket: Some(Arc::new(socket)), ..Self::from(address) }
     }
 }

@@ -19,22 +19,22 @@ impl<'h, N: Network> Core<'h, N> {
     }
 
     /// Listens for a handler of its own, which is taken in only if that succeeds.
-    pub(crate) fn listen(&mut self, mut at: Listen, handler: Box<dyn Served + 'h>) -> Result<ListenerId> {
-        let opened = self.open(&mut at, handler.input_bytes_min())?;
+    pub(crate) fn listen(&mut self, at: &Listen, handler: Box<dyn Served + 'h>) -> Result<ListenerId> {
+        let opened = self.open(at, handler.input_bytes_min())?;
         let handler = self.attach(handler);
-        Ok(self.enter(opened, &at, handler))
+        Ok(self.enter(opened, at, handler))
     }
 
     /// Listens for a handler that is here already.
-    pub(crate) fn listen_for(&mut self, mut at: Listen, served_by: HandlerId) -> Result<ListenerId> {
+    pub(crate) fn listen_for(&mut self, at: &Listen, served_by: HandlerId) -> Result<ListenerId> {
         let Some(handler) = self.connections.handler(served_by.0) else {
             return Err(Error::said(ErrorKind::Unknown, Some(at.address), "this loop has no such handler"));
         };
-        let opened = self.open(&mut at, handler.input_bytes_min())?;
-        Ok(self.enter(opened, &at, served_by))
+        let opened = self.open(at, handler.input_bytes_min())?;
+        Ok(self.enter(opened, at, served_by))
     }
 
-    fn open(&mut self, at: &mut Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, SocketAddr)> {
+    fn open(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, SocketAddr)> {
         at.check(input_bytes_min)?;
         let Self { network, tables, .. } = self;
         let place = Place { serial: tables.next_serial(), slot: slot_of(tables.origins.vacant_key()) };
@@ -52,16 +52,16 @@ impl<'h, N: Network> Core<'h, N> {
         ListenerId(place)
     }
 
-    pub(crate) fn bind(&mut self, mut at: Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<SocketId> {
+    pub(crate) fn bind(&mut self, at: &Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<SocketId> {
         at.check()?;
         let Self { network, tables, datagrams, .. } = self;
         let place = Place { serial: tables.next_serial(), slot: slot_of(tables.sockets.vacant_key()) };
         let (socket, local) = network
-            .bind(&mut at, Token::socket(place))
+            .bind(at, Token::socket(place))
             .map_err(|error| Error::system(ErrorKind::Bind, Some(at.address), error))?;
         let limit = at.replies_per_source_per_second_max;
         let rates = limit.map(|limit| Rates::new(limit.get(), [network.entropy(), network.entropy()]));
-        let Bind { limit_loopback, .. } = at;
+        let Bind { limit_loopback, .. } = *at;
         tables.sockets.insert(Socket { serial: place.serial, local, rates, limit_loopback, open: true });
         datagrams.add(place, socket, local, handler);
         Ok(SocketId(place))

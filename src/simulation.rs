@@ -180,7 +180,7 @@ impl Network for Simulated {
         Ok(false)
     }
 
-    fn listen(&mut self, options: &mut Listen, token: Token) -> io::Result<(usize, SocketAddr)> {
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(usize, SocketAddr)> {
         self.open(options.address, token, Kind::Listener { backlog: std::collections::VecDeque::new() })
     }
 
@@ -296,7 +296,7 @@ impl Network for Simulated {
         self.world().close(listener);
     }
 
-    fn bind(&mut self, options: &mut Bind, token: Token) -> io::Result<((usize, usize), SocketAddr)> {
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<((usize, usize), SocketAddr)> {
         let kind = Kind::Socket { queue: std::collections::VecDeque::new() };
         let (end, local) = self.open(options.address, token, kind)?;
         Ok(((end, options.datagram_bytes_max), local))

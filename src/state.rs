@@ -234,7 +234,7 @@ mod tests {
             state.owes_drain = owes_drain;
             state.output = if blocked { Output::Blocked } else { Output::Ready };
             state.rest = if fresh { Rest::Fresh } else { Rest::Seen };
-            state.budget = if spent { 0 } else { 1 };
+            state.budget = u32::from(!spent);
             state
         })
     }

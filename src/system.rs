@@ -34,6 +34,11 @@ impl System {
         Ok(Self { poll, events: Events::with_capacity(limits::EVENTS_PER_POLL_MAX), waker })
     }
 
+    /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.
+    fn forget(&self, source: &mut impl mio::event::Source) {
+        let _ = self.poll.registry().deregister(source);
+    }
+
     fn watch(&self, source: &mut impl mio::event::Source, token: Token, interest: Interest) -> io::Result<()> {
         self.poll.registry().register(source, mio_token(token), interest)
     }
@@ -88,9 +93,9 @@ impl Network for System {
         Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
     }
 
-    fn listen(&mut self, options: &mut Listen, token: Token) -> io::Result<(TcpListener, SocketAddr)> {
-        let socket = match options.socket.take() {
-            Some(socket) => adopt(socket.into())?,
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(TcpListener, SocketAddr)> {
+        let socket = match &options.socket {
+            Some(socket) => adopt(socket.try_clone()?.into())?,
             None => listening(options)?,
         };
         // Accepted sockets inherit it, which saves a call for each.
@@ -101,8 +106,8 @@ impl Network for System {
         Ok((listener, address))
     }
 
-    fn close_listener(&mut self, listener: TcpListener) {
-        drop(listener);
+    fn close_listener(&mut self, mut listener: TcpListener) {
+        self.forget(&mut listener);
     }
 
     fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
@@ -151,9 +156,9 @@ impl Network for System {
         drop(stream);
     }
 
-    fn bind(&mut self, options: &mut Bind, token: Token) -> io::Result<(Packets, SocketAddr)> {
-        let socket = match options.socket.take() {
-            Some(socket) => adopt(socket.into())?,
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Packets, SocketAddr)> {
+        let socket = match &options.socket {
+            Some(socket) => adopt(socket.try_clone()?.into())?,
             None => bound(options)?,
         };
         if let Some(bytes) = options.kernel_receive_bytes {
@@ -165,8 +170,8 @@ impl Network for System {
         Ok((packets, address))
     }
 
-    fn close_socket(&mut self, socket: Packets) {
-        drop(socket);
+    fn close_socket(&mut self, mut socket: Packets) {
+        self.forget(&mut socket.socket);
     }
 
     fn receive(&mut self, socket: &mut Packets, batch: &mut Batch) -> io::Result<()> {

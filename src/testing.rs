@@ -31,11 +31,11 @@
 //!     assert!(client.has_ended());
 //! });
 //! ```
-//! When a seed fails, [`check`] prints it and what happened turn by turn; `check(SEED..SEED + 1, ...)` runs it alone.
+//! When a seed fails, [`check`] says which, and what happened turn by turn; `check(SEED..SEED + 1, ...)` runs it alone.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -354,7 +354,8 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Runs a test once for each seed. When one fails, its number is printed and it is run once more, with a trace.
+/// Runs a test once for each seed. For one that fails, the test is run again with a trace, and the panic tells the
+/// seed, what happened, and what the test said.
 ///
 /// # Panics
 /// As the test does, for the first seed with which it does.
@@ -363,10 +364,11 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&Simulation::new(seed)))) else {
             continue;
         };
+        let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         let again = Simulation::new(seed);
         again.keep_trace();
         let _ = catch_unwind(AssertUnwindSafe(|| test(&again)));
-        eprintln!("seed {seed} failed. What happened:\n{}\nseed {seed} failed.", again.trace());
-        resume_unwind(panic);
+        panic!("seed {seed} failed. What happened:\n{}\nseed {seed} failed: {said}", again.trace());
     }
 }

@@ -1,7 +1,11 @@
 //! The mixed workload: every kind of client at handlers of every kind, on a network where everything goes wrong.
 //!
-//! One seed is one run. After each turn the [`invariants`](crate::invariants) are checked; at the end, each client must
+//! One seed is one run. After each turn the [`invariants`] are checked; at the end, each client must
 //! have been served in full, or have met its own fault; then the loop drains, in time.
+
+mod actor;
+mod invariants;
+mod trades;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,16 +14,14 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::actor::{Actor, GREETING, Trade};
+use self::actor::{Actor, GREETING, Trade};
+use self::trades::{Echo, Greeter, Grenade, Journal};
 use crate::event_loop::{EventLoop, Turn};
 use crate::framing;
-use crate::handler::{StreamHandler, datagrams};
-use crate::invariants;
+use crate::handler::datagrams;
 use crate::lent::{Connection, Datagram};
 use crate::options::{Bind, Listen};
-use crate::reason::CloseReason;
 use crate::testing::{Fault, Simulation};
-use crate::token::{ConnectionId, HandlerId};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const UDP: SocketAddr = SocketAddr::new(HOST, 5);
@@ -27,162 +29,6 @@ const ANSWER: &[u8] = b"Hello, UDP Client!";
 
 /// Turns after which everybody who can be served has been: a long echo through an inbox of one byte takes many.
 const TURNS_MAX: u32 = 1_000_000;
-
-/// Who was opened, and who was closed.
-#[derive(Default)]
-struct Journal {
-    open: BTreeSet<ConnectionId>,
-    closed: BTreeSet<ConnectionId>,
-    answered: BTreeSet<ConnectionId>,
-}
-
-impl Journal {
-    fn open(&mut self, id: ConnectionId) -> ConnectionId {
-        assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is used again");
-        id
-    }
-
-    fn close(&mut self, id: ConnectionId) {
-        assert!(self.open.remove(&id), "{id:?} is closed and was not open");
-        self.closed.insert(id);
-    }
-
-    fn assert_open(&self, connection: &Connection<'_>, session: ConnectionId) {
-        assert_eq!(connection.id(), session, "a session is its connection's");
-        assert!(self.open.contains(&session), "a callback came for {session:?}, which is not open");
-    }
-}
-
-/// Answers once, at the first bytes or at the end of stream; sometimes meddles with echo connections.
-struct Greeter {
-    journal: Rc<RefCell<Journal>>,
-    simulation: Simulation,
-    echo: HandlerId,
-    at_once: bool,
-}
-
-impl Greeter {
-    fn greet(&self, connection: &mut Connection<'_>) {
-        assert!(self.journal.borrow_mut().answered.insert(connection.id()), "answered twice");
-        connection.send(GREETING).expect("the outbox of a new connection is empty");
-        connection.close();
-        if self.simulation.below(4) == 0 {
-            connection.context().for_each(self.echo, |other| {
-                other.pause();
-                other.set_timeout(Some(Duration::from_millis(1)));
-            });
-        }
-    }
-}
-
-impl StreamHandler for Greeter {
-    type Session = ConnectionId;
-
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
-        let id = self.journal.borrow_mut().open(connection.id());
-        if self.at_once {
-            self.greet(connection);
-        }
-        Some(id)
-    }
-
-    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
-        self.journal.borrow().assert_open(connection, *session);
-        self.greet(connection);
-        input.len()
-    }
-
-    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
-        self.journal.borrow().assert_open(connection, *session);
-        self.greet(connection);
-    }
-
-    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, _: CloseReason) {
-        self.journal.borrow().assert_open(connection, session);
-        self.journal.borrow_mut().close(session);
-    }
-}
-
-/// Sends back what comes, now and then only a part of it, until a timer lets it go on.
-struct Echo {
-    journal: Rc<RefCell<Journal>>,
-    simulation: Simulation,
-}
-
-impl StreamHandler for Echo {
-    type Session = ConnectionId;
-
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
-        Some(self.journal.borrow_mut().open(connection.id()))
-    }
-
-    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
-        self.journal.borrow().assert_open(connection, *session);
-        assert!(connection.is_listening(), "input is shown to a handler that has paused, or closed");
-        let mut part = input.len();
-        if self.simulation.below(4) == 0 {
-            part = usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
-            connection.pause();
-            connection.set_timeout(Some(Duration::from_millis(1)));
-        }
-        connection.write(&input[..part])
-    }
-
-    fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
-        self.journal.borrow().assert_open(connection, *session);
-        connection.resume();
-    }
-
-    fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, _: CloseReason) {
-        self.journal.borrow_mut().close(session);
-    }
-}
-
-/// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
-struct Grenade {
-    simulation: Simulation,
-    session: Rc<()>,
-}
-
-impl Grenade {
-    /// Without the panic hook: it would print a thousand times.
-    fn go_off(&self) {
-        if self.simulation.below(3) == 0 {
-            resume_unwind(Box::new("a handler's panic"));
-        }
-    }
-}
-
-impl StreamHandler for Grenade {
-    type Session = Rc<()>;
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Rc<()>> {
-        self.go_off();
-        Some(Rc::clone(&self.session))
-    }
-
-    fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, input: &[u8]) -> usize {
-        connection.set_timeout(Some(Duration::from_millis(1)));
-        self.go_off();
-        connection.write(input)
-    }
-
-    fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
-        self.go_off();
-    }
-
-    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
-        self.go_off();
-    }
-
-    fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
-        self.go_off();
-    }
-
-    fn on_close(&mut self, _: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
-        self.go_off();
-    }
-}
 
 /// One seed's world.
 struct Run {

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use crate::testing::{Client, Simulation};
 
-pub(crate) const GREETING: &[u8] = b"Hello, TCP Client!";
+pub(super) const GREETING: &[u8] = b"Hello, TCP Client!";
 
 /// What a client comes for; the number is the port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Trade {
+pub(super) enum Trade {
     Greet = 1,
     Echo = 2,
     Lines = 3,
@@ -17,7 +17,7 @@ pub(crate) enum Trade {
 }
 
 impl Trade {
-    pub(crate) const ALL: [Self; 5] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Grenade];
+    pub(super) const ALL: [Self; 5] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Grenade];
 }
 
 enum Act {
@@ -40,7 +40,7 @@ enum Due {
 }
 
 /// One client and its plan.
-pub(crate) struct Actor {
+pub(super) struct Actor {
     trade: Trade,
     client: Client,
     plan: VecDeque<Act>,
@@ -49,7 +49,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    pub(crate) fn new(simulation: &Simulation, client: Client, trade: Trade, number: u8) -> Self {
+    pub(super) fn new(simulation: &Simulation, client: Client, trade: Trade, number: u8) -> Self {
         let mut actor = Self { trade, client, plan: VecDeque::new(), due: Due::Everything, expected: Vec::new() };
         match trade {
             Trade::Greet => actor.plan_greeting(simulation),
@@ -107,7 +107,7 @@ impl Actor {
 
     /// Talks to a handler that panics: it is owed nothing, and leaves in the end.
     fn plan_danger(&mut self, simulation: &Simulation) {
-        for _ in 0..1 + simulation.below(4) {
+        for _ in 0..=simulation.below(4) {
             self.expected.extend(b"boom");
             self.send(b"boom".to_vec());
         }
@@ -163,7 +163,7 @@ impl Actor {
     }
 
     /// Takes the next step of its plan; false if it has none left.
-    pub(crate) fn act(&mut self) -> bool {
+    pub(super) fn act(&mut self) -> bool {
         match self.plan.pop_front() {
             None => return false,
             Some(Act::Send(bytes)) => self.client.send(&bytes),
@@ -175,17 +175,17 @@ impl Actor {
         true
     }
 
-    pub(crate) fn read(&mut self) {
+    pub(super) fn read(&mut self) {
         let _ = self.client.read();
     }
 
     /// Whether nothing more is to come to it.
-    pub(crate) fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.due == Due::Order || self.client.was_struck() || self.client.was_reset() || self.client.has_ended()
     }
 
     /// Checks what it got against what it was owed.
-    pub(crate) fn check(&self, is_lenient: bool) {
+    pub(super) fn check(&self, is_lenient: bool) {
         let received = self.client.received();
         assert!(self.expected.starts_with(&received), "{self:?} got bytes that are not its own");
         let is_owed = match self.due {
@@ -207,5 +207,5 @@ impl std::fmt::Debug for Actor {
 }
 
 fn pattern(number: u8, at: usize) -> u8 {
-    number.wrapping_mul(37).wrapping_add((at % 251) as u8)
+    number.wrapping_mul(37).wrapping_add(u8::try_from(at % 251).expect("less than 251"))
 }

@@ -10,7 +10,7 @@ use crate::simulation::Simulated;
 use crate::world::{Hold, Kind, Reset, World};
 
 /// Checks everything; the caller is between two turns.
-pub(crate) fn hold(core: &Core<'_, Simulated>, world: &World) {
+pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
     if matches!(core.tables.lifecycle, Lifecycle::Stopped(_)) {
         assert_eq!(world.descriptors, 0, "a stopped loop holds no descriptor");
         assert_eq!(core.tables.stats.connections, 0, "a stopped loop has no connection");
