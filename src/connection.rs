@@ -8,11 +8,12 @@
 use std::net::SocketAddr;
 
 use crate::deadlines::Deadlines;
+use crate::entries::Lifecycle;
 use crate::exchange::{Exchange, Socket};
 use crate::handler::{News, Served};
 use crate::moment::Moment;
 use crate::network::{Event, Network};
-use crate::phase::{Due, Input, Notice, Output, Phase, Rest, Step};
+use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Step};
 use crate::reason::CloseReason;
 use crate::tables::Context;
 use crate::token::{Stub, Token, slot_of};
@@ -55,7 +56,8 @@ impl<'h, N: Network> Connections<'h, N> {
             sockets.resize_with(slot as usize + 1, || Socket::None);
         }
         sockets[slot as usize] = Socket::Unwatched(stream);
-        tables.state(slot).owes_drain = tables.drain_until().is_some();
+        // Whoever comes before the drain has begun hears of it with the others.
+        tables.state(slot).owes_drain = matches!(tables.lifecycle, Lifecycle::Draining(_));
         self.exchange.callbacks.welcome(tables, slot);
         self.serve(network, tables, slot);
     }
@@ -65,6 +67,7 @@ impl<'h, N: Network> Connections<'h, N> {
         let Some(state) = tables.states.get_mut(stub.slot as usize).filter(|state| stub.is_of(state.serial)) else {
             return;
         };
+        state.is_broken |= event.broken;
         if event.writable || event.broken {
             state.output = Output::Ready;
         }
@@ -76,19 +79,6 @@ impl<'h, N: Network> Connections<'h, N> {
             }
         }
         self.serve(network, tables, stub.slot);
-        if event.broken {
-            self.end_if_stuck(network, tables, stub.slot);
-        }
-    }
-
-    /// Ends a broken connection that nothing else would notice: its handler has paused it.
-    fn end_if_stuck(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
-        let bounds = tables.bounds(slot);
-        let state = tables.state(slot);
-        if state.phase == Phase::Open && state.input == Input::Deep && state.next(&bounds) == Step::Wait {
-            state.phase = Phase::Condemned(CloseReason::Reset);
-            self.serve(network, tables, slot);
-        }
     }
 
     /// Takes every step that a connection's state calls for, until it has to wait.
@@ -108,7 +98,7 @@ impl<'h, N: Network> Connections<'h, N> {
                     self.arm(tables, slot);
                     return;
                 }
-                Step::Drop(reason) => return self.drop(network, tables, slot, reason),
+                Step::Drop(reason, ending) => return self.drop(network, tables, slot, reason, ending),
                 Step::Flush => self.exchange.flush(network, tables, slot),
                 Step::Shut => self.exchange.shut(network, tables, slot),
                 Step::Read => self.exchange.read(network, tables, slot, bounds.input_bytes_max),
@@ -144,7 +134,7 @@ impl<'h, N: Network> Connections<'h, N> {
         if let Socket::Unwatched(stream) = socket {
             if let Err(error) = network.register(stream, Token::connection(id)) {
                 log::warn!("{}: cannot watch the connection: {error}", state.peer);
-                state.phase = Phase::Condemned(CloseReason::Io(error.kind()));
+                state.phase = Phase::Condemned(CloseReason::Io(error.kind()), Ending::Close);
                 return false;
             }
             if let Some(stream) = socket.take() {
@@ -160,14 +150,11 @@ impl<'h, N: Network> Connections<'h, N> {
     }
 
     /// Closes the descriptor, then tells the handler.
-    fn drop(&mut self, network: &mut N, tables: &mut Context, slot: u32, reason: CloseReason) {
-        if let Some(stream) = self.exchange.sockets[slot as usize].take() {
-            match reason {
-                CloseReason::Aborted | CloseReason::Drained | CloseReason::Panicked | CloseReason::WriteStalled => {
-                    network.reset(stream);
-                }
-                _ => network.close(stream),
-            }
+    fn drop(&mut self, network: &mut N, tables: &mut Context, slot: u32, reason: CloseReason, ending: Ending) {
+        match (self.exchange.sockets[slot as usize].take(), ending) {
+            (Some(stream), Ending::Close) => network.close(stream),
+            (Some(stream), Ending::Reset) => network.reset(stream),
+            (None, _) => {}
         }
         self.deadlines.disarm(slot);
         tables.count_out(slot, reason);
@@ -185,7 +172,7 @@ impl<'h, N: Network> Connections<'h, N> {
             state.begin_turn(turn);
             match state.due(&bounds, now) {
                 Due::Nothing => {}
-                Due::End(reason) => state.phase = Phase::Condemned(reason),
+                Due::End(reason) => state.phase = Phase::Condemned(reason, Ending::of(reason)),
                 Due::Timer => {
                     state.timer = Moment::NEVER;
                     self.exchange.callbacks.tell(tables, slot, News::Timeout);
@@ -218,6 +205,10 @@ impl<'h, N: Network> Connections<'h, N> {
         for slot in 0..self.exchange.sockets.len() {
             if let Some(state) = tables.states.get_mut(slot).filter(|state| state.phase == Phase::Open) {
                 state.owes_drain = true;
+                // What has come since the last poll is to be answered, too.
+                if state.input == Input::Waiting {
+                    state.input = Input::Ready;
+                }
                 tables.defer(slot_of(slot));
             }
         }
@@ -228,8 +219,8 @@ impl<'h, N: Network> Connections<'h, N> {
         for slot in 0..self.exchange.sockets.len() {
             match tables.states.get(slot).map(|state| state.phase) {
                 None | Some(Phase::Gone) => {}
-                Some(Phase::Lingering(reason, _)) => self.drop(network, tables, slot_of(slot), reason),
-                Some(_) => self.drop(network, tables, slot_of(slot), CloseReason::Drained),
+                Some(Phase::Lingering(reason, _)) => self.drop(network, tables, slot_of(slot), reason, Ending::Close),
+                Some(_) => self.drop(network, tables, slot_of(slot), CloseReason::Drained, Ending::Reset),
             }
         }
     }

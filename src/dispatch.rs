@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::callbacks::guarded;
 use crate::connection::Connections;
 use crate::datagrams::Datagrams;
-use crate::entries::{DrainReport, Lifecycle};
+use crate::entries::{Drain, DrainReport, Lifecycle};
 use crate::handle::Mailbox;
 use crate::limits;
 use crate::listener::Listeners;
@@ -107,7 +107,7 @@ impl<N: Network> Core<'_, N> {
             || self.cursor < self.batch.len()
             || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
             || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
-            || matches!(tables.lifecycle, Lifecycle::Asked { .. } | Lifecycle::Stopped(_))
+            || matches!(tables.lifecycle, Lifecycle::Asked(_) | Lifecycle::Stopped(_))
             || self.working
             || self.connections.has_freed()
             || !tables.staged.letters.is_empty();
@@ -241,14 +241,13 @@ impl<N: Network> Core<'_, N> {
 
     /// Brings a drain forward, to its report once it is over.
     fn advance_drain(&mut self) {
-        if let Lifecycle::Asked { since, until } = self.tables.lifecycle {
-            let closed_before = self.tables.stats.closed_in_all();
-            self.tables.lifecycle = Lifecycle::Draining { since, until, closed_before };
+        if let Lifecycle::Asked(drain) = self.tables.lifecycle {
+            self.tables.lifecycle = Lifecycle::Draining(drain);
             self.listeners.begin_drain();
             self.datagrams.begin_drain();
             self.connections.begin_drain(&mut self.tables);
         }
-        let Lifecycle::Draining { since, until, closed_before } = self.tables.lifecycle else {
+        let Lifecycle::Draining(Drain { since, until, closed_before }) = self.tables.lifecycle else {
             return;
         };
         let is_done = self.listeners.is_empty() && self.tables.stats.connections == 0 && self.datagrams.is_drained();
@@ -256,12 +255,12 @@ impl<N: Network> Core<'_, N> {
             return;
         }
         self.listeners.close_all(&mut self.network, &mut self.tables);
-        let forced_before = self.tables.stats.closed(CloseReason::Drained);
         self.connections.cut_all(&mut self.network, &mut self.tables);
         self.datagrams.transmit(&mut self.network, &mut self.tables);
         self.datagrams.close_all(&mut self.network, &mut self.tables);
         self.mailbox.close();
-        let forced = self.tables.stats.closed(CloseReason::Drained) - forced_before;
+        // A loop is cut once, though a handler's panic may spread that over several turns.
+        let forced = self.tables.stats.closed(CloseReason::Drained);
         let finished = self.tables.stats.closed_in_all() - closed_before - forced;
         let report = DrainReport { finished, forced, took: self.tables.now.since(since) };
         self.tables.lifecycle = Lifecycle::Stopped(report);

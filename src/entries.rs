@@ -35,16 +35,18 @@ pub(crate) struct Socket {
 pub(crate) enum Lifecycle {
     Running,
     /// Asked to drain; the stations have not yet begun.
-    Asked {
-        since: Moment,
-        until: Moment,
-    },
-    Draining {
-        since: Moment,
-        until: Moment,
-        closed_before: u64,
-    },
+    Asked(Drain),
+    Draining(Drain),
     Stopped(DrainReport),
+}
+
+/// A drain that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    pub(crate) since: Moment,
+    pub(crate) until: Moment,
+    /// Connections that had ended before it began.
+    pub(crate) closed_before: u64,
 }
 
 /// The callback that is running.

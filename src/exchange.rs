@@ -9,7 +9,7 @@ use std::io;
 use crate::callbacks::Callbacks;
 use crate::limits;
 use crate::network::Network;
-use crate::phase::{Input, Output, Phase, Rest, Tail};
+use crate::phase::{Ending, Input, Output, Phase, Rest, Tail};
 use crate::reason::CloseReason;
 use crate::tables::Context;
 
@@ -76,7 +76,7 @@ impl<N: Network> Exchange<'_, N> {
                     state.tail = Tail::Unknown;
                     state.owe_flushed();
                 }
-                _ => state.phase = Phase::Condemned(CloseReason::of(&error)),
+                _ => state.phase = Phase::Condemned(CloseReason::of(&error), Ending::Close),
             },
         }
     }
@@ -108,7 +108,7 @@ impl<N: Network> Exchange<'_, N> {
         let state = tables.state(slot);
         state.phase = match state.phase {
             // An error of late input is no news to anybody.
-            Phase::Condemned(_) => Phase::Condemned(reason),
+            Phase::Condemned(..) => Phase::Condemned(reason, Ending::Close),
             _ => Phase::Lingering(reason, left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX))),
         };
     }
@@ -131,7 +131,7 @@ impl<N: Network> Exchange<'_, N> {
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock => state.input = Input::Waiting,
-                _ => state.phase = Phase::Condemned(CloseReason::of(&error)),
+                _ => state.phase = Phase::Condemned(CloseReason::of(&error), Ending::Close),
             },
         }
         None
@@ -179,7 +179,7 @@ impl<N: Network> Exchange<'_, N> {
             }
             Phase::Lingering(reason, limits::LINGER_BYTES_MAX)
         } else {
-            Phase::Condemned(reason)
+            Phase::Condemned(reason, Ending::Close)
         };
     }
 }

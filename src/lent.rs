@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::Full;
 use crate::moment::Moment;
-use crate::phase::{Phase, Rest};
+use crate::phase::{Ending, Phase, Rest};
 use crate::reason::CloseReason;
 use crate::sources::PeerSource;
 use crate::state::State;
@@ -62,7 +62,7 @@ impl<'a> Connection<'a> {
     /// The handler that serves it.
     #[must_use]
     pub fn handler(&self) -> HandlerId {
-        HandlerId(self.context.origins[self.known().origin as usize].handler)
+        self.context.handler_id(self.context.origins[self.known().origin as usize].handler)
     }
 
     /// The listener that accepted it.
@@ -115,7 +115,10 @@ impl<'a> Connection<'a> {
             return Err(Full);
         }
         if message.len() > self.room() {
-            self.state().owe_flushed();
+            // What can never fit is not worth a call to try again.
+            if message.len() <= self.outbox_bytes_max() {
+                self.state().owe_flushed();
+            }
             return Err(Full);
         }
         self.push(message);
@@ -167,6 +170,8 @@ impl<'a> Connection<'a> {
     /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
     /// replaces the former. It is no part of the idle timeout, which runs besides.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
+        // Later than now, always: a timeout that is set again when it fires is the next turn's.
+        let after = after.map(|after| after.max(Duration::from_nanos(1)));
         let timer = after.map_or(Moment::NEVER, |after| self.context.now.after(after));
         self.state().timer = timer;
         self.context.touch(self.slot);
@@ -182,8 +187,8 @@ impl<'a> Connection<'a> {
     /// Resets the connection now; what is written and not yet sent is lost.
     pub fn abort(&mut self) {
         let phase = match self.known().phase {
-            Phase::Open => Phase::Condemned(CloseReason::Aborted),
-            Phase::Closing(first) => Phase::Condemned(first),
+            Phase::Open => Phase::Condemned(CloseReason::Aborted, Ending::Reset),
+            Phase::Closing(first) => Phase::Condemned(first, Ending::Reset),
             other => other,
         };
         self.state().phase = phase;
@@ -258,7 +263,7 @@ impl Context {
         for slot in 0..self.states.capacity() {
             if let Some(state) = self.states.get(slot)
                 && state.phase == Phase::Open
-                && self.origins[state.origin as usize].handler == served_by.0
+                && self.origins[state.origin as usize].handler == served_by.key
             {
                 visit(&mut Connection::lend(self, slot_of(slot)));
             }

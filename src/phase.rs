@@ -11,9 +11,30 @@ pub(crate) enum Phase {
     /// Our end of stream is sent; late input is thrown away until the peer's end, or until this many bytes more.
     Lingering(CloseReason, u32),
     /// To be dropped as it is.
-    Condemned(CloseReason),
+    Condemned(CloseReason, Ending),
     /// The descriptor is closed; the slot is free at the end of the turn.
     Gone,
+}
+
+/// How a descriptor is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// As the kernel does it: what it has taken still goes out.
+    Close,
+    /// So that the peer sees a reset.
+    Reset,
+}
+
+impl Ending {
+    /// How a connection ends for which nobody has said more than the reason.
+    pub(crate) fn of(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::Aborted | CloseReason::Drained | CloseReason::Panicked | CloseReason::WriteStalled => {
+                Self::Reset
+            }
+            _ => Self::Close,
+        }
+    }
 }
 
 /// What is known about bytes to read.
@@ -104,7 +125,7 @@ pub(crate) enum Step {
     /// Read and throw away.
     Discard,
     /// Close the descriptor.
-    Drop(CloseReason),
+    Drop(CloseReason, Ending),
 }
 
 /// What has come due.

@@ -15,7 +15,8 @@ impl<'h, N: Network> Core<'h, N> {
     /// Takes a handler in.
     pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> HandlerId {
         self.tables.served.push(0);
-        HandlerId(self.connections.attach(handler))
+        let key = self.connections.attach(handler);
+        self.tables.handler_id(key)
     }
 
     /// Listens for a handler of its own, which is taken in only if that succeeds.
@@ -27,7 +28,8 @@ impl<'h, N: Network> Core<'h, N> {
 
     /// Listens for a handler that is here already.
     pub(crate) fn listen_for(&mut self, at: &Listen, served_by: HandlerId) -> Result<ListenerId> {
-        let Some(handler) = self.connections.handler(served_by.0) else {
+        let is_ours = served_by == self.tables.handler_id(served_by.key);
+        let Some(handler) = self.connections.handler(served_by.key).filter(|_| is_ours) else {
             return Err(Error::said(ErrorKind::Unknown, Some(at.address), "this loop has no such handler"));
         };
         let opened = self.open(at, handler.input_bytes_min())?;
@@ -47,7 +49,7 @@ impl<'h, N: Network> Core<'h, N> {
     fn enter(&mut self, opened: (Place, N::Listener, SocketAddr), at: &Listen, handler: HandlerId) -> ListenerId {
         let (place, listener, local) = opened;
         let most = self.network.connections_max();
-        self.tables.add_origin(place, handler.0, at, local, most);
+        self.tables.add_origin(place, handler.key, at, local, most);
         self.listeners.add(place, listener, local);
         ListenerId(place)
     }

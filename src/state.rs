@@ -10,7 +10,7 @@ use crate::buffers::{Buffers, ByteQueue};
 use crate::limits;
 use crate::moment::Moment;
 use crate::options::Bounds;
-use crate::phase::{Due, Input, Notice, Output, Phase, Queued, Rest, Step, Tail};
+use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Queued, Rest, Step, Tail};
 use crate::reason::CloseReason;
 
 /// One connection, as the tables know it.
@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) queued: Queued,
     pub(crate) paused: bool,
     pub(crate) owes_drain: bool,
+    /// The poll has told that the connection is dead in both directions.
+    pub(crate) is_broken: bool,
 }
 
 /// The session key of a connection whose handler keeps none: refused, or not yet open.
@@ -66,6 +68,7 @@ impl State {
             queued: Queued::No,
             paused: false,
             owes_drain: false,
+            is_broken: false,
         }
     }
 
@@ -87,8 +90,10 @@ impl State {
             Phase::Open => self.next_open(bounds),
             Phase::Closing(_) if self.pending() == 0 => Step::Shut,
             Phase::Closing(_) if self.output == Output::Ready => Step::Flush,
-            Phase::Lingering(reason, _) if matches!(self.input, Input::Ended | Input::Told) => Step::Drop(reason),
-            Phase::Lingering(reason, 0) | Phase::Condemned(reason) => Step::Drop(reason),
+            Phase::Condemned(reason, ending) => Step::Drop(reason, ending),
+            Phase::Lingering(reason, left) if left == 0 || matches!(self.input, Input::Ended | Input::Told) => {
+                Step::Drop(reason, Ending::Close)
+            }
             Phase::Lingering(..) if self.input == Input::Waiting => Step::Wait,
             Phase::Lingering(..) if self.budget == 0 => Step::Later,
             Phase::Lingering(..) => Step::Discard,
@@ -102,8 +107,6 @@ impl State {
         let held_up = self.paused || pending > 0;
         let step = if pending > 0 && self.output == Output::Ready {
             return Step::Flush;
-        } else if self.owes_drain {
-            return Step::Drain;
         } else if pending == 0 && self.notice == Notice::Owed {
             Step::Flushed
         } else if pending == 0 && self.notice == Notice::OwedAgain {
@@ -120,7 +123,13 @@ impl State {
             }
         };
         let spends = matches!(step, Step::Flushed | Step::Show | Step::Read);
-        if spends && self.budget == 0 { Step::Later } else { step }
+        match if spends && self.budget == 0 { Step::Later } else { step } {
+            // Who has asked is answered first, so that a handler that closes on a drain closes behind the answer.
+            Step::Wait | Step::Later if self.owes_drain => Step::Drain,
+            // Nothing would ever tell again that the peer is gone.
+            Step::Wait if self.is_broken => Step::Drop(CloseReason::Reset, Ending::Close),
+            step => step,
+        }
     }
 
     /// Whether the peer may have sent, or be sending, what nobody has read: closing the descriptor now could turn our
@@ -139,7 +148,7 @@ impl State {
             Phase::Open => self.limit(bounds).0.min(self.timer),
             Phase::Closing(_) => self.limit(bounds).0,
             Phase::Lingering(..) => self.progress.after(limits::LINGER),
-            Phase::Condemned(_) | Phase::Gone => Moment::NEVER,
+            Phase::Condemned(..) | Phase::Gone => Moment::NEVER,
         }
     }
 
@@ -253,7 +262,7 @@ mod tests {
                 Step::Shut => prop_assert!(matches!(state.phase, Phase::Closing(_)) && pending == 0),
                 Step::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
                 Step::Drain => prop_assert!(state.owes_drain),
-                Step::Wait | Step::Later | Step::Drop(_) => {}
+                Step::Wait | Step::Later | Step::Drop(..) => {}
             }
         }
 

@@ -6,21 +6,22 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::buffers::Pool;
-use crate::entries::{Calling, Lifecycle, Origin, Socket};
+use crate::entries::{Calling, Drain, Lifecycle, Origin, Socket};
 use crate::moment::Moment;
 use crate::options::{Bounds, Listen};
-use crate::phase::{Phase, Queued};
+use crate::phase::{Ending, Phase, Queued};
 use crate::reason::CloseReason;
 use crate::sources::{PeerSource, SourceCounts};
 use crate::staged::Staged;
 use crate::state::State;
 use crate::stats::Stats;
-use crate::token::{ConnectionId, Place, SourceId, Watched, slot_of};
+use crate::token::{ConnectionId, HandlerId, Place, SourceId, Watched, slot_of};
 
 /// What a callback may see and ask of the whole loop.
 ///
@@ -66,8 +67,15 @@ pub struct Context {
     pub(crate) stats: Stats,
     /// The local address of each connection whose listener is bound to every address.
     locals: Vec<Option<IpAddr>>,
+    /// Of everything that has an id: the high bits are the loop's own, so that no other loop's id fits here.
     last_serial: u64,
 }
+
+/// How many loops this process has had.
+static LOOPS: AtomicU64 = AtomicU64::new(0);
+
+/// Serial numbers a loop has to itself: at a million a second, enough for a year.
+const SERIALS_PER_LOOP_BITS: u32 = 45;
 
 impl Context {
     pub(crate) fn new(began: Instant) -> Self {
@@ -90,7 +98,7 @@ impl Context {
             catches_panics: false,
             stats: Stats::default(),
             locals: Vec::new(),
-            last_serial: 0,
+            last_serial: LOOPS.fetch_add(1, Ordering::Relaxed) << SERIALS_PER_LOOP_BITS,
         }
     }
 
@@ -132,8 +140,11 @@ impl Context {
     pub fn drain(&mut self, grace: Duration) {
         let wanted = self.now.after(grace);
         match &mut self.lifecycle {
-            Lifecycle::Running => self.lifecycle = Lifecycle::Asked { since: self.now, until: wanted },
-            Lifecycle::Asked { until, .. } | Lifecycle::Draining { until, .. } => *until = wanted.min(*until),
+            Lifecycle::Running => {
+                let closed_before = self.stats.closed_in_all();
+                self.lifecycle = Lifecycle::Asked(Drain { since: self.now, until: wanted, closed_before });
+            }
+            Lifecycle::Asked(drain) | Lifecycle::Draining(drain) => drain.until = wanted.min(drain.until),
             Lifecycle::Stopped(_) => {}
         }
     }
@@ -151,7 +162,7 @@ impl Context {
     /// When a drain that is under way ends.
     pub(crate) fn drain_until(&self) -> Option<Moment> {
         match self.lifecycle {
-            Lifecycle::Asked { until, .. } | Lifecycle::Draining { until, .. } => Some(until),
+            Lifecycle::Asked(drain) | Lifecycle::Draining(drain) => Some(drain.until),
             Lifecycle::Running | Lifecycle::Stopped(_) => None,
         }
     }
@@ -159,6 +170,10 @@ impl Context {
     pub(crate) fn next_serial(&mut self) -> u64 {
         self.last_serial += 1;
         self.last_serial
+    }
+
+    pub(crate) fn handler_id(&self, key: u32) -> HandlerId {
+        HandlerId { owner: self.last_serial >> SERIALS_PER_LOOP_BITS, key }
     }
 
     pub(crate) fn state(&mut self, slot: u32) -> &mut State {
@@ -256,7 +271,7 @@ impl Context {
         let state = self.state(slot);
         log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
         if state.phase != Phase::Gone {
-            state.phase = Phase::Condemned(CloseReason::Panicked);
+            state.phase = Phase::Condemned(CloseReason::Panicked, Ending::Reset);
         }
     }
 

@@ -31,7 +31,11 @@ pub struct ConnectionId {
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct HandlerId(pub(crate) u32);
+pub struct HandlerId {
+    /// Its loop, by number.
+    pub(crate) owner: u64,
+    pub(crate) key: u32,
+}
 
 /// One listener of a loop.
 ///

@@ -41,7 +41,7 @@ enum Due {
 
 /// One client and its plan.
 pub(super) struct Actor {
-    trade: Trade,
+    pub(super) trade: Trade,
     client: Client,
     plan: VecDeque<Act>,
     due: Due,

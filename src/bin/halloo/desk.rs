@@ -5,10 +5,10 @@
 //! one the loop is asked to drain. It allocates nothing for a greeting. It never sends one itself.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use halloo::Context;
 
+use crate::ending::Ending;
 use crate::event::Event;
 use crate::exit::{Failure, Status};
 use crate::options::{Mode, Replies};
@@ -37,11 +37,10 @@ pub(crate) struct Greetings {
 }
 
 /// When it is enough.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limit {
     pub(crate) greetings_max: Option<u64>,
-    /// What open connections get then.
-    pub(crate) drain_timeout: Duration,
+    pub(crate) ending: Ending,
 }
 
 /// Who is greeted, and where they asked.
@@ -98,7 +97,9 @@ impl Desk {
         let greeting = greeting.map(|text| text.parse().unwrap());
         let replies = Replies { mode, greeting, tcp_greeting: None, udp_greeting: None };
         let reporter = Reporter::new(crate::printer::Printer::to_nowhere(), crate::options::EventStyle::Off);
-        let limit = Limit { greetings_max, drain_timeout: Duration::from_secs(20) };
+        let drain_timeout = std::time::Duration::from_secs(20);
+        let ending = Ending { drain_timeout, supervisor: crate::supervisor::Supervisor::none() };
+        let limit = Limit { greetings_max, ending };
         std::cell::RefCell::new(Self::new(Greetings::new(&replies).unwrap(), limit, reporter))
     }
 
@@ -134,7 +135,7 @@ impl Desk {
         self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
         if self.limit.greetings_max == Some(self.given) {
             log::info!("{} greetings given, as many as asked for: stopping", self.given);
-            context.drain(self.limit.drain_timeout);
+            self.limit.ending.begin(context);
         }
     }
 }

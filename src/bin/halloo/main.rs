@@ -3,15 +3,17 @@
 //! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
 //! left.
 //!
-//! `protocol duration escape exit address template options usage -> event outputs printer logger reporter -> desk
-//! connections datagrams -> sockets signals serve -> ask probe`
+//! `protocol duration escape exit address template options usage -> activation supervisor ending -> event outputs
+//! printer logger reporter -> desk connections datagrams -> sockets signals serve -> ask probe`
 
+mod activation;
 mod address;
 mod ask;
 mod connections;
 mod datagrams;
 mod desk;
 mod duration;
+mod ending;
 mod escape;
 mod event;
 mod exit;
@@ -25,6 +27,7 @@ mod reporter;
 mod serve;
 mod signals;
 mod sockets;
+mod supervisor;
 mod template;
 mod usage;
 

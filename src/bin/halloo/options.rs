@@ -55,7 +55,7 @@ pub(crate) struct ServeOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
 pub(crate) struct Listening {
-    /// Serve TCP and UDP here [default: localhost:8888, if no address is given at all]
+    /// Serve TCP and UDP here [default: localhost:8888, if nothing else is served]
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_LISTEN", value_delimiter = ',')]
     pub(crate) listen: Vec<Address>,
     /// Serve TCP alone here
@@ -241,6 +241,9 @@ The first line on standard output is READY with every address served.
 SIGTERM and Ctrl-C let open connections finish, a second one resets them.
 SIGUSR1 logs the counters.
 
+A supervisor may hand over sockets (LISTEN_FDS), which are served as well, and hear
+when halloo is ready, alive and stopping (NOTIFY_SOCKET, WATCHDOG_USEC).
+
 Examples:
   halloo                              TCP and UDP on localhost:8888
   halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
@@ -252,7 +255,7 @@ Exit status:
   0  stopped as asked, by a signal or by a limit
   1  an error while running
   2  the command line is wrong
-  3  an address could not be served";
+  3  an address or a socket handed over could not be served";
 
 const PROBE_HELP: &str = "\
 One line for each answer: protocol, address, a word, the time it took, the text.

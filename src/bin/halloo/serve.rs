@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use halloo::{DrainReport, EventLoop, Turn};
 
+use crate::activation::{self, Handed};
 use crate::desk::{Desk, Greetings, Limit};
 use crate::duration::show;
+use crate::ending::Ending;
 use crate::exit::{Failure, Status};
 use crate::logger;
 use crate::options::ServeOptions;
@@ -22,18 +24,21 @@ use crate::protocol::Protocol;
 use crate::reporter::Reporter;
 use crate::signals;
 use crate::sockets::{self, Served};
+use crate::supervisor::{Supervisor, Watchdog};
 
 /// What the printer gets at the end to write what is still queued.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Serves until asked to stop.
 pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
+    // Before anything is opened and any thread begun.
+    let handed = activation::take()?;
     let greetings = Greetings::new(&options.replies)?;
     raise_descriptor_limit();
     let printer = Printer::start(Outputs::standard(options.output.events))
         .map_err(|error| Failure::of_system("cannot start the printing thread", &error))?;
     logger::install(printer.clone(), logger::level(options.output.verbose, options.output.quiet));
-    let status = serve(options, greetings, &printer).unwrap_or_else(|failure| {
+    let status = serve(options, handed, greetings, &printer).unwrap_or_else(|failure| {
         printer.print(Line::Sentence(failure.to_string()));
         failure.status
     });
@@ -41,22 +46,31 @@ pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
     Ok(status)
 }
 
-fn serve(options: &ServeOptions, greetings: Greetings, printer: &Printer) -> Result<Status, Failure> {
+fn serve(
+    options: &ServeOptions,
+    handed: Vec<Handed>,
+    greetings: Greetings,
+    printer: &Printer,
+) -> Result<Status, Failure> {
     let ServeOptions { listening, replies, limits, lifetime, output } = options;
-    let limit = Limit { greetings_max: lifetime.max_greetings, drain_timeout: lifetime.drain_timeout };
+    let supervisor = Supervisor::from_environment();
+    let ending = Ending { drain_timeout: lifetime.drain_timeout, supervisor: supervisor.clone() };
+    let limit = Limit { greetings_max: lifetime.max_greetings, ending: ending.clone() };
     let desk = RefCell::new(Desk::new(greetings, limit, Reporter::new(printer.clone(), output.events)));
     let mut events = EventLoop::new().map_err(|error| broken(&error))?;
-    let served = sockets::open(&mut events, listening, limits, replies.mode, &desk)?;
-    signals::watch(events.handle(), lifetime.drain_timeout, printer.clone())
+    // A bug that one client's bytes bring out must not end the service of all others. Nothing here is left half done by
+    // it: the desk's borrow ends as the panic passes, and a greeting counts only once it is given.
+    events.catch_panics(true);
+    let served = sockets::open(&mut events, handed, listening, limits, replies.mode, &desk)?;
+    signals::watch(events.handle(), ending.clone(), printer.clone())
         .map_err(|error| Failure::of_system("cannot catch signals", &error))?;
     if served.iter().any(|(protocol, _)| *protocol == Protocol::Tcp) {
         spare_descriptor().map_err(|error| Failure::of_system("cannot serve any client", &error))?;
     }
     printer.print(Line::Output(ready(&served)));
-    let report = match lifetime.exit_when_idle {
-        None => events.run(),
-        Some(patience) => run_until_idle(&mut events, patience, lifetime.drain_timeout, &desk),
-    };
+    supervisor.ready();
+    let company = Company { idleness: lifetime.exit_when_idle.map(Idleness::new), watchdog: supervisor.watchdog() };
+    let report = company.run(&mut events, &desk, &ending);
     tell_end(report.map_err(|error| broken(&error))?);
     Ok(Status::Done)
 }
@@ -73,31 +87,59 @@ fn spare_descriptor() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Turns until nothing has happened for so long, then until the loop has drained.
-fn run_until_idle(
-    events: &mut EventLoop<'_>,
+/// What looks at the loop between two turns; where nobody does, the loop wakes for its clients alone.
+struct Company {
+    idleness: Option<Idleness>,
+    watchdog: Option<Watchdog>,
+}
+
+impl Company {
+    /// Turns until the loop has drained.
+    fn run(mut self, events: &mut EventLoop<'_>, desk: &RefCell<Desk>, ending: &Ending) -> halloo::Result<DrainReport> {
+        loop {
+            let idle_in = self.idleness.as_ref().and_then(|idleness| idleness.wait(events));
+            let word_in = self.watchdog.as_ref().map(Watchdog::wait);
+            let wait = idle_in.into_iter().chain(word_in).min();
+            if let Turn::Stopped(report) = events.turn(wait)? {
+                return Ok(report);
+            }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.feed();
+            }
+            if let Some(idleness) = self.idleness.take_if(|idleness| idleness.is_over(events, desk)) {
+                log::info!("nothing to do for {}: stopping", show(idleness.patience));
+                ending.begin(events.context());
+            }
+        }
+    }
+}
+
+/// Since when nothing has happened, and how long that may go on.
+struct Idleness {
     patience: Duration,
-    drain_timeout: Duration,
-    desk: &RefCell<Desk>,
-) -> halloo::Result<DrainReport> {
-    let mut idle_since = Instant::now();
-    let mut given_before = 0;
-    loop {
-        // While a connection is open its end will wake the loop.
-        let left = patience.saturating_sub(idle_since.elapsed());
-        let wait = (events.stats().connections == 0).then_some(left);
-        if let Turn::Stopped(report) = events.turn(wait)? {
-            return Ok(report);
+    since: Instant,
+    given_before: u64,
+    connections_before: u64,
+}
+
+impl Idleness {
+    fn new(patience: Duration) -> Self {
+        Self { patience, since: Instant::now(), given_before: 0, connections_before: 0 }
+    }
+
+    /// How long the loop may wait; while a connection is open, its end will wake it.
+    fn wait(&self, events: &EventLoop<'_>) -> Option<Duration> {
+        (events.stats().connections == 0).then(|| self.patience.saturating_sub(self.since.elapsed()))
+    }
+
+    fn is_over(&mut self, events: &EventLoop<'_>, desk: &RefCell<Desk>) -> bool {
+        let (connections, given) = (events.stats().connections, desk.borrow().given());
+        // A connection that was open until this turn may have been so for long, and the time begins with its end.
+        if connections + self.connections_before > 0 || given != self.given_before {
+            self.since = Instant::now();
         }
-        let given = desk.borrow().given();
-        if events.stats().connections > 0 || given != given_before {
-            given_before = given;
-            idle_since = Instant::now();
-        } else if idle_since.elapsed() >= patience {
-            log::info!("nothing to do for {}: stopping", show(patience));
-            events.context().drain(drain_timeout);
-            return events.run();
-        }
+        (self.given_before, self.connections_before) = (given, connections);
+        self.since.elapsed() >= self.patience
     }
 }
 
@@ -146,8 +188,41 @@ fn raise_descriptor_limit() {}
 
 #[cfg(test)]
 mod tests {
-    use super::ready;
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use halloo::{EventLoop, stream};
+
+    use super::{Idleness, ready};
+    use crate::desk::Desk;
+    use crate::options::Mode;
     use crate::protocol::Protocol;
+
+    #[test]
+    fn idleness_begins_with_the_end_of_a_connection_however_silent_it_was() {
+        let mut events = EventLoop::new().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = events.listen(address, stream(|_, input| input.len())).unwrap();
+        let (patience, desk) = (Duration::from_millis(200), Desk::silent(Mode::Greet, None, None));
+        let mut idleness = Idleness::new(patience);
+        let client = TcpStream::connect(events.local_addr(listener).unwrap()).unwrap();
+        while events.stats().connections == 0 {
+            let _ = events.turn(Some(patience)).unwrap();
+            assert!(!idleness.is_over(&events, &desk));
+        }
+        // Nothing happens for longer than anybody would wait.
+        let silent_since = Instant::now();
+        while silent_since.elapsed() < 2 * patience {
+            let _ = events.turn(Some(patience)).unwrap();
+        }
+        drop(client);
+        while events.stats().connections > 0 {
+            let _ = events.turn(None).unwrap();
+        }
+        assert!(!idleness.is_over(&events, &desk));
+        let _ = events.turn(idleness.wait(&events)).unwrap();
+        assert!(idleness.is_over(&events, &desk));
+    }
 
     #[test]
     fn the_ready_line_names_every_socket_in_order() {

@@ -6,7 +6,6 @@
 
 use std::io::{self, IsTerminal};
 use std::thread;
-use std::time::Duration;
 
 use halloo::{Handle, Stopped};
 use log::Level;
@@ -14,14 +13,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::duration::show;
+use crate::ending::Ending;
 use crate::outputs::Line;
 use crate::printer::Printer;
 
 /// Catches the signals from now on.
-pub(crate) fn watch(handle: Handle, drain_timeout: Duration, printer: Printer) -> io::Result<()> {
+pub(crate) fn watch(handle: Handle, ending: Ending, printer: Printer) -> io::Result<()> {
     let hangup = if is_on_terminal() { Hangup::Stops } else { Hangup::Ignored };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-    let mut watch = Watch { handle, drain_timeout, printer, hangup, stage: Stage::Serving };
+    let mut watch = Watch { handle, ending, printer, hangup, stage: Stage::Serving };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in &mut signals {
             if watch.take(signal).is_err() {
@@ -51,7 +51,7 @@ enum Stage {
 
 struct Watch {
     handle: Handle,
-    drain_timeout: Duration,
+    ending: Ending,
     printer: Printer,
     hangup: Hangup,
     stage: Stage,
@@ -70,8 +70,9 @@ impl Watch {
         match self.stage {
             Stage::Serving => {
                 self.stage = Stage::Draining;
-                log::info!("stopping: open connections have {} to finish", show(self.drain_timeout));
-                self.handle.drain(self.drain_timeout)
+                log::info!("stopping: open connections have {} to finish", show(self.ending.drain_timeout));
+                let ending = self.ending.clone();
+                self.handle.post(move |context| ending.begin(context))
             }
             Stage::Draining => {
                 log::info!("asked twice: stopping at once");
@@ -97,14 +98,16 @@ mod tests {
     use halloo::{EventLoop, Turn};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-    use super::{Hangup, Stage, Watch};
+    use super::{Ending, Hangup, Stage, Watch};
     use crate::printer::Printer;
+    use crate::supervisor::Supervisor;
 
     const LONG: Duration = Duration::from_secs(600);
 
     fn watch(events: &EventLoop<'_>, hangup: Hangup) -> Watch {
         let (handle, printer) = (events.handle(), Printer::to_nowhere());
-        Watch { handle, drain_timeout: LONG, printer, hangup, stage: Stage::Serving }
+        let ending = Ending { drain_timeout: LONG, supervisor: Supervisor::none() };
+        Watch { handle, ending, printer, hangup, stage: Stage::Serving }
     }
 
     fn turn(events: &mut EventLoop<'_>) -> Turn {

@@ -1,17 +1,18 @@
-//! From the addresses of the command line to open sockets.
+//! From the sockets handed over and the addresses of the command line to what is served.
 //!
-//! Between the command line and the loop, once, at the start. It promises the order in which addresses were given, IPv4
-//! before IPv6 and TCP before UDP; one port for all sockets of an address that leaves the port open; that an address of
+//! Between these and the loop, once, at the start. It promises that what was handed over comes first, as it is; then the
+//! order in which addresses were given, IPv4 before IPv6 and TCP before UDP; one port for all sockets of an address that leaves the port open; that an address of
 //! a name which this machine does not have is passed over, unless none is left; and that a failure is one sentence with
 //! protocol, address, cause and way out. It never shares a port that is taken.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use halloo::{Bind, EventLoop, HandlerId, Listen, SourceId};
 
+use crate::activation::Handed;
 use crate::address::Address;
 use crate::connections;
 use crate::datagrams::Datagrams;
@@ -37,25 +38,27 @@ struct Group {
     found: Vec<SocketAddr>,
 }
 
-/// Opens every socket the command line asks for.
+/// Takes in every socket handed over, and opens those the command line asks for.
 pub(crate) fn open<'h>(
     events: &mut EventLoop<'h>,
+    handed: Vec<Handed>,
     listening: &Listening,
     limits: &Limits,
     mode: Mode,
     desk: &'h RefCell<Desk>,
 ) -> Result<Vec<Served>, Failure> {
-    let groups = groups(listening)?;
+    let groups = groups(listening, !handed.is_empty())?;
     let handler = connections::attach(events, mode, desk);
     let mut opener = Opener { events, limits, handler, datagrams: Datagrams { mode, desk }, groups: &groups };
-    let mut served = Vec::new();
+    let mut served = handed.into_iter().map(|one| opener.take_in(one)).collect::<Result<Vec<_>, _>>()?;
     for group in &groups {
         opener.open_group(group, &mut served)?;
     }
     Ok(served)
 }
 
-fn groups(listening: &Listening) -> Result<Vec<Group>, Failure> {
+/// The default address is for those who ask for nothing at all.
+fn groups(listening: &Listening, is_enough_handed: bool) -> Result<Vec<Group>, Failure> {
     const BOTH: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
     let each = |addresses: &[Address], flag, protocols| -> Vec<_> {
         addresses.iter().map(|address| (address.clone(), flag, protocols)).collect()
@@ -63,7 +66,7 @@ fn groups(listening: &Listening) -> Result<Vec<Group>, Failure> {
     let mut wanted = each(&listening.listen, "--listen", BOTH);
     wanted.extend(each(&listening.tcp, "--tcp", &BOTH[..1]));
     wanted.extend(each(&listening.udp, "--udp", &BOTH[1..]));
-    if wanted.is_empty() {
+    if wanted.is_empty() && !is_enough_handed {
         wanted.push((Address::standard(), "--listen", BOTH));
     }
     let resolve = |(address, flag, protocols): (Address, _, _)| match address.resolve() {
@@ -102,6 +105,21 @@ enum Miss {
 type Opened = Vec<(Served, SourceId)>;
 
 impl Opener<'_, '_> {
+    /// Serves a socket that is open already.
+    fn take_in(&mut self, handed: Handed) -> Result<Served, Failure> {
+        let (protocol, added) = match handed {
+            Handed::Tcp(socket) => (Protocol::Tcp, self.add_listener(self.listen(socket))),
+            Handed::Udp(socket) => (Protocol::Udp, self.add_socket(self.bind(socket))),
+        };
+        let served = added.and_then(|id| Ok((protocol, self.events.local_addr(id).map_err(cause)?)));
+        served.map_err(|error| {
+            let words = plain_words(&error);
+            let so = way_out(&words).unwrap_or("try again, and see what the system's log says");
+            let sentence = format!("cannot serve {protocol} on a socket handed over: {words}; {so}");
+            Failure::new(Status::Unreachable, sentence)
+        })
+    }
+
     fn open_group(&mut self, group: &Group, served: &mut Vec<Served>) -> Result<(), Failure> {
         for _ in 0..PORT_TRIES_MAX {
             let mut opened = Opened::new();
@@ -157,7 +175,7 @@ impl Opener<'_, '_> {
             if port != 0 && served.contains(&(protocol, at)) {
                 continue;
             }
-            match self.open_one(protocol, at) {
+            match self.open_one(protocol, at, served) {
                 Ok(one) => opened.push(one),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() != port => {
                     return Err(Miss::Clash);
@@ -172,19 +190,26 @@ impl Opener<'_, '_> {
         Ok(())
     }
 
-    fn open_one(&mut self, protocol: Protocol, at: SocketAddr) -> io::Result<(Served, SourceId)> {
-        let only_v6 = self.leaves_ipv4(protocol, at);
-        let id: SourceId = match protocol {
-            Protocol::Tcp => self.events.listen_for(self.listen(at).only_v6(only_v6), self.handler).map(SourceId::from),
-            Protocol::Udp => self.events.bind(self.bind(at).only_v6(only_v6), self.datagrams).map(SourceId::from),
-        }
-        .map_err(cause)?;
+    fn open_one(&mut self, protocol: Protocol, at: SocketAddr, served: &[Served]) -> io::Result<(Served, SourceId)> {
+        let only_v6 = self.leaves_ipv4(protocol, at, served);
+        let id = match protocol {
+            Protocol::Tcp => self.add_listener(self.listen(at).only_v6(only_v6)),
+            Protocol::Udp => self.add_socket(self.bind(at).only_v6(only_v6)),
+        }?;
         Ok(((protocol, self.events.local_addr(id).map_err(cause)?), id))
     }
 
-    fn listen(&self, at: SocketAddr) -> Listen {
+    fn add_listener(&mut self, listen: Listen) -> io::Result<SourceId> {
+        self.events.listen_for(listen, self.handler).map(SourceId::from).map_err(cause)
+    }
+
+    fn add_socket(&mut self, bind: Bind) -> io::Result<SourceId> {
+        self.events.bind(bind, self.datagrams).map(SourceId::from).map_err(cause)
+    }
+
+    fn listen(&self, at: impl Into<Listen>) -> Listen {
         let Limits { max_connections, max_connections_per_source, idle_timeout, .. } = *self.limits;
-        let mut listen = Listen::from(at);
+        let mut listen = at.into();
         if let Some(connections) = max_connections {
             listen = listen.connections_max(connections);
         }
@@ -197,21 +222,24 @@ impl Opener<'_, '_> {
         listen
     }
 
-    fn bind(&self, at: SocketAddr) -> Bind {
+    fn bind(&self, at: impl Into<Bind>) -> Bind {
+        let bind = at.into();
         match self.limits.udp_rate {
-            None => Bind::from(at).replies_per_source_per_second_max(UDP_RATE),
-            Some(0) => Bind::from(at),
-            Some(rate) => Bind::from(at).replies_per_source_per_second_max(rate).limit_loopback(true),
+            None => bind.replies_per_source_per_second_max(UDP_RATE),
+            Some(0) => bind,
+            Some(rate) => bind.replies_per_source_per_second_max(rate).limit_loopback(true),
         }
     }
 
-    /// Whether the IPv6 wildcard must leave IPv4 alone, since that was asked for by itself.
-    fn leaves_ipv4(&self, protocol: Protocol, at: SocketAddr) -> bool {
+    /// Whether the IPv6 wildcard must leave IPv4 alone, since that is served or asked for by itself.
+    fn leaves_ipv4(&self, protocol: Protocol, at: SocketAddr, served: &[Served]) -> bool {
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port()));
         let asks = |group: &Group| {
             let mut wildcards = group.found.iter().filter(|found| found.is_ipv4() && found.ip().is_unspecified());
             group.protocols.contains(&protocol) && wildcards.any(|found| found.port() == at.port())
         };
-        at.is_ipv6() && at.ip().is_unspecified() && self.groups.iter().any(asks)
+        let is_taken = served.contains(&(protocol, everywhere)) || self.groups.iter().any(asks);
+        at.is_ipv6() && at.ip().is_unspecified() && is_taken
     }
 }
 
@@ -298,7 +326,7 @@ mod tests {
             Limits { max_connections: None, max_connections_per_source: None, idle_timeout: None, udp_rate: None };
         let desk = Desk::silent(Mode::Greet, None, None);
         let mut events = EventLoop::new().unwrap();
-        open(&mut events, &listening, &limits, Mode::Greet, &desk)
+        open(&mut events, Vec::new(), &listening, &limits, Mode::Greet, &desk)
     }
 
     #[test]
