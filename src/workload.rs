@@ -268,3 +268,9 @@ fn seeds() -> std::ops::Range<u64> {
 fn every_client_is_served_whatever_the_network_does() {
     crate::testing::check(seeds(), run);
 }
+
+#[test]
+#[ignore = "minutes even in a release build: cargo test --release --lib a_million -- --ignored"]
+fn a_million_worlds_serve_every_client() {
+    crate::testing::check(0..1_000_000, run);
+}

@@ -75,7 +75,7 @@ fn take_one(handed: &mut ListenFd, index: usize) -> Result<Handed, &'static str>
     if handed.take_unix_listener(index).is_ok() || handed.take_unix_datagram(index).is_ok() {
         return Err("a unix socket");
     }
-    Err("no socket that is known here")
+    Err("closed, or no socket of the internet")
 }
 
 #[cfg(target_os = "linux")]

@@ -241,8 +241,8 @@ The first line on standard output is READY with every address served.
 SIGTERM and Ctrl-C let open connections finish, a second one resets them.
 SIGUSR1 logs the counters.
 
-A supervisor may hand over sockets (LISTEN_FDS), which are served as well, and hear
-when halloo is ready, alive and stopping (NOTIFY_SOCKET, WATCHDOG_USEC).
+Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
+default; NOTIFY_SOCKET hears READY, STOPPING and the watchdog.
 
 Examples:
   halloo                              TCP and UDP on localhost:8888

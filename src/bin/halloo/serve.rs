@@ -1,8 +1,8 @@
 //! `halloo serve`: puts the parts together, runs the loop, and says how it ended.
 //!
 //! The server's main flow. It promises the READY line before any other line on standard output and only once every
-//! address is served; that printing never holds up a client; and an end that waits for no stuck output.
-//! It never serves on after a limit is reached.
+//! address is served; that printing never holds up a client, nor does a supervisor; and an end that waits for no stuck
+//! output. It never serves on after a limit is reached.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -26,8 +26,9 @@ use crate::signals;
 use crate::sockets::{self, Served};
 use crate::supervisor::{Supervisor, Watchdog};
 
-/// What the printer gets at the end to write what is still queued.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+/// What the printer gets at the end to write what is still queued: on a busy machine its thread may have to wait for a
+/// processor, and the sentence about a failure must not get lost. Only an output that is stuck takes all of it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves until asked to stop.
 pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {

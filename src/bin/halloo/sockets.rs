@@ -1,9 +1,10 @@
 //! From the sockets handed over and the addresses of the command line to what is served.
 //!
-//! Between these and the loop, once, at the start. It promises that what was handed over comes first, as it is; then the
-//! order in which addresses were given, IPv4 before IPv6 and TCP before UDP; one port for all sockets of an address that leaves the port open; that an address of
-//! a name which this machine does not have is passed over, unless none is left; and that a failure is one sentence with
-//! protocol, address, cause and way out. It never shares a port that is taken.
+//! Between these and the loop, once, at the start. It promises that what was handed over comes first, as it is, and then
+//! the order in which addresses were given, IPv4 before IPv6 and TCP before UDP; one port for all sockets of an address
+//! that leaves the port open; that an address of a name which this machine does not have is passed over, unless none is
+//! left; and that a failure is one sentence with protocol, address, cause and way out. It never shares a port that is
+//! taken.
 
 use std::cell::RefCell;
 use std::io;
@@ -47,7 +48,7 @@ pub(crate) fn open<'h>(
     mode: Mode,
     desk: &'h RefCell<Desk>,
 ) -> Result<Vec<Served>, Failure> {
-    let groups = groups(listening, !handed.is_empty())?;
+    let groups = groups(listening, handed.is_empty())?;
     let handler = connections::attach(events, mode, desk);
     let mut opener = Opener { events, limits, handler, datagrams: Datagrams { mode, desk }, groups: &groups };
     let mut served = handed.into_iter().map(|one| opener.take_in(one)).collect::<Result<Vec<_>, _>>()?;
@@ -57,8 +58,8 @@ pub(crate) fn open<'h>(
     Ok(served)
 }
 
-/// The default address is for those who ask for nothing at all.
-fn groups(listening: &Listening, is_enough_handed: bool) -> Result<Vec<Group>, Failure> {
+/// The addresses of the command line; where there are none, the usual one if it is wanted then.
+fn groups(listening: &Listening, wants_usual: bool) -> Result<Vec<Group>, Failure> {
     const BOTH: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
     let each = |addresses: &[Address], flag, protocols| -> Vec<_> {
         addresses.iter().map(|address| (address.clone(), flag, protocols)).collect()
@@ -66,7 +67,7 @@ fn groups(listening: &Listening, is_enough_handed: bool) -> Result<Vec<Group>, F
     let mut wanted = each(&listening.listen, "--listen", BOTH);
     wanted.extend(each(&listening.tcp, "--tcp", &BOTH[..1]));
     wanted.extend(each(&listening.udp, "--udp", &BOTH[1..]));
-    if wanted.is_empty() && !is_enough_handed {
+    if wanted.is_empty() && wants_usual {
         wanted.push((Address::standard(), "--listen", BOTH));
     }
     let resolve = |(address, flag, protocols): (Address, _, _)| match address.resolve() {

@@ -1,0 +1,176 @@
+//! A handler that takes notes of its callbacks, and does in each what a test says.
+
+use std::cell::RefCell;
+
+use halloo::{CloseReason, Connection, ConnectionId, StreamHandler};
+
+/// A callback, as the notes keep it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Called {
+    Open,
+    Data(Vec<u8>),
+    Eof,
+    Flushed,
+    Timeout,
+    Drain,
+    Closed(CloseReason),
+}
+
+/// What a [`Probe`] was called with, in order.
+#[derive(Default)]
+pub(crate) struct Notes {
+    log: RefCell<Vec<(ConnectionId, Called)>>,
+}
+
+impl Notes {
+    /// All callbacks.
+    pub(crate) fn all(&self) -> Vec<Called> {
+        self.log.borrow().iter().map(|(_, called)| called.clone()).collect()
+    }
+
+    /// The callbacks of one connection.
+    pub(crate) fn of(&self, id: ConnectionId) -> Vec<Called> {
+        self.log.borrow().iter().filter(|(whose, _)| *whose == id).map(|(_, called)| called.clone()).collect()
+    }
+
+    /// The connections, in the order they were opened.
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
+        self.log.borrow().iter().filter(|(_, called)| *called == Called::Open).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn count(&self, called: &Called) -> usize {
+        self.log.borrow().iter().filter(|(_, other)| other == called).count()
+    }
+
+    /// Every input as it was shown.
+    pub(crate) fn shown(&self) -> Vec<Vec<u8>> {
+        let shown = |(_, called): &(ConnectionId, Called)| match called {
+            Called::Data(bytes) => Some(bytes.clone()),
+            _ => None,
+        };
+        self.log.borrow().iter().filter_map(shown).collect()
+    }
+
+    /// The reasons of all closes.
+    pub(crate) fn closed(&self) -> Vec<CloseReason> {
+        let reason = |(_, called): &(ConnectionId, Called)| match called {
+            Called::Closed(reason) => Some(*reason),
+            _ => None,
+        };
+        self.log.borrow().iter().filter_map(reason).collect()
+    }
+}
+
+type OnOpen<'a> = Box<dyn FnMut(&mut Connection<'_>) -> bool + 'a>;
+type OnData<'a> = Box<dyn FnMut(&mut Connection<'_>, &[u8]) -> usize + 'a>;
+type OnNews<'a> = Box<dyn FnMut(&mut Connection<'_>) + 'a>;
+
+/// A handler that takes notes, and does in each callback what a test says. Without a word it uses all input, and does
+/// as the trait's defaults do.
+pub(crate) struct Probe<'a> {
+    notes: &'a Notes,
+    open: OnOpen<'a>,
+    data: OnData<'a>,
+    eof: OnNews<'a>,
+    flushed: OnNews<'a>,
+    timeout: OnNews<'a>,
+    drain: OnNews<'a>,
+    close: OnNews<'a>,
+}
+
+impl<'a> Probe<'a> {
+    pub(crate) fn new(notes: &'a Notes) -> Self {
+        Self {
+            notes,
+            open: Box::new(|_| true),
+            data: Box::new(|_, input| input.len()),
+            eof: Box::new(|connection| connection.close()),
+            flushed: Box::new(|_| {}),
+            timeout: Box::new(|connection| connection.close()),
+            drain: Box::new(|_| {}),
+            close: Box::new(|_| {}),
+        }
+    }
+
+    /// `false` refuses.
+    pub(crate) fn on_open(mut self, act: impl FnMut(&mut Connection<'_>) -> bool + 'a) -> Self {
+        self.open = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_data(mut self, act: impl FnMut(&mut Connection<'_>, &[u8]) -> usize + 'a) -> Self {
+        self.data = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_eof(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.eof = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_flushed(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.flushed = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_timeout(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.timeout = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_drain(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.drain = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_close(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.close = Box::new(act);
+        self
+    }
+
+    fn note(&self, connection: &Connection<'_>, called: Called) {
+        self.notes.log.borrow_mut().push((connection.id(), called));
+    }
+}
+
+impl StreamHandler for Probe<'_> {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        self.note(connection, Called::Open);
+        (self.open)(connection).then(|| connection.id())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        assert_eq!(*session, connection.id(), "somebody else's session");
+        assert!(!input.is_empty(), "there is nothing to show");
+        self.note(connection, Called::Data(input.to_vec()));
+        (self.data)(connection, input)
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Called::Eof);
+        (self.eof)(connection);
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Called::Flushed);
+        (self.flushed)(connection);
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Called::Timeout);
+        (self.timeout)(connection);
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Called::Drain);
+        (self.drain)(connection);
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+        assert_eq!(session, connection.id(), "somebody else's session");
+        self.note(connection, Called::Closed(reason));
+        (self.close)(connection);
+    }
+}
