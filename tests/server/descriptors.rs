@@ -1,0 +1,160 @@
+//! Few descriptors and many clients: nobody is forgotten, nothing spins, and the log stays short.
+
+use std::time::Duration;
+
+use crate::clients::{GREETING, UDP_GREETING, ask, ask_udp, many_asking, many_silent, rest, whatever_comes};
+use crate::support::{Server, assert_stays, has_tool, through, wait_for};
+
+/// A spin would use all of a processor's time.
+const CPU_TIME_MAX: Duration = Duration::from_millis(500);
+
+const LOG_LINES_MAX: usize = 8;
+
+/// By default fewer connections are taken than there are descriptors; with this, the system itself says no.
+const MORE_THAN_THERE_IS_ROOM_FOR: [&str; 2] = ["--max-connections", "1000"];
+
+/// Both ways to meet the limit.
+const WAYS: [&[&str]; 2] = [&[], &MORE_THAN_THERE_IS_ROOM_FOR];
+
+fn start_with_20_descriptors(arguments: &[&str]) -> Server {
+    let listening = ["--listen", "127.0.0.1:0"];
+    Server::start_as(through(&["prlimit", "--nofile=20"], &[&listening, arguments].concat()))
+}
+
+#[track_caller]
+fn assert_calm(server: &Server) {
+    let used = server.cpu_time();
+    assert!(used < CPU_TIME_MAX, "it used {used:?} of processor time");
+    let log = server.errors.lines();
+    assert!(log.len() <= LOG_LINES_MAX, "the log has {} lines:\n{}", log.len(), log.join("\n"));
+}
+
+#[test]
+fn with_20_descriptors_40_clients_that_have_asked_are_all_served() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    for way in WAYS {
+        let mut server = start_with_20_descriptors(way);
+        for _ in 0..5 {
+            server.freeze();
+            let clients = many_asking(40, server.tcp());
+            server.thaw();
+            for client in &clients {
+                assert_eq!(rest(client), GREETING, "{way:?}");
+            }
+        }
+        assert_calm(&server);
+        assert_eq!(ask_udp(server.udp(), b""), UDP_GREETING);
+        server.assert_stops();
+    }
+}
+
+#[test]
+fn with_20_descriptors_silent_clients_only_delay_the_others_until_they_time_out() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    for way in WAYS {
+        let mut server = start_with_20_descriptors(&[&["--idle-timeout", "200ms"], way].concat());
+        server.freeze();
+        let mut silent = Vec::new();
+        let mut asking = Vec::new();
+        for _ in 0..20 {
+            silent.append(&mut many_silent(1, server.tcp()));
+            asking.append(&mut many_asking(1, server.tcp()));
+        }
+        server.thaw();
+        for client in &asking {
+            assert_eq!(rest(client), GREETING, "{way:?}");
+        }
+        for client in &silent {
+            assert_eq!(whatever_comes(client), b"", "{way:?}");
+        }
+        assert_calm(&server);
+        // Trouble that is over leaves nothing behind.
+        assert_eq!(ask(server.tcp()), GREETING);
+        server.assert_stops();
+    }
+}
+
+#[test]
+fn with_20_descriptors_all_of_them_held_the_server_waits_asleep_and_goes_on() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    for way in WAYS {
+        let mut server = start_with_20_descriptors(way);
+        let silent = many_silent(40, server.tcp());
+        let asking = many_asking(10, server.tcp());
+        let before = server.cpu_time();
+        assert_stays(Duration::from_millis(1200), "UDP is served beside", || {
+            ask_udp(server.udp(), b"still there?") == UDP_GREETING
+        });
+        let used = server.cpu_time_since(before);
+        assert!(used < CPU_TIME_MAX / 2, "{way:?}: it used {used:?} of processor time while it could do nothing");
+        drop(silent);
+        for client in &asking {
+            assert_eq!(rest(client), GREETING, "{way:?}");
+        }
+        assert_calm(&server);
+        server.assert_stops();
+    }
+}
+
+#[test]
+fn a_full_descriptor_table_is_told_once_when_it_begins_and_once_when_it_ends() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    let server = start_with_20_descriptors(&MORE_THAN_THERE_IS_ROOM_FOR);
+    let silent = many_silent(40, server.tcp());
+    server.errors.wait_for_line("cannot accept, clients wait in the backlog");
+    assert_stays(Duration::from_millis(300), "it says no more", || server.errors.lines().len() == 1);
+    drop(silent);
+    server.errors.wait_for_line("accepts again, after ");
+    assert_eq!(server.errors.lines().len(), 2, "{}", server.errors.text());
+}
+
+#[test]
+fn a_soft_limit_is_raised_to_the_hard_one() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    let server = Server::start_as(through(&["prlimit", "--nofile=30:300"], &["--listen", "127.0.0.1:0"]));
+    let silent = many_silent(150, server.tcp());
+    assert_eq!(ask(server.tcp()), GREETING);
+    assert_eq!(server.errors.text(), "");
+    drop(silent);
+}
+
+#[test]
+fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
+    if !has_tool("prlimit") {
+        return;
+    }
+    let (mut good, mut refused) = (0, 0);
+    for limit in 3..20 {
+        let limit = format!("--nofile={limit}");
+        let mut server = Server::spawn(through(&["prlimit", &limit], &["--listen", "127.0.0.1:0"]));
+        let begins = wait_for("the first line, or the end", || {
+            let begins = !server.output.lines().is_empty();
+            (begins || !server.is_running()).then_some(begins)
+        });
+        if begins {
+            good += 1;
+            for client in many_asking(10, server.tcp()) {
+                assert_eq!(rest(&client), GREETING, "{limit}");
+            }
+            server.assert_stops();
+        } else if server.wait() != 127 {
+            // With 127 there were too few even to load a program.
+            refused += 1;
+            let line = server.errors.wait_for_line("too many open files");
+            assert!(line.starts_with("halloo: ") && line.ends_with("raise the limit with ulimit -n"), "{line}");
+            assert_eq!(server.errors.lines().len(), 1, "{limit}: {}", server.errors.text());
+            assert!(matches!(server.wait(), 1 | 3), "{limit}");
+        }
+    }
+    assert!(good > 0 && refused > 0, "{good} served, {refused} refused");
+}

@@ -1,0 +1,131 @@
+//! Standard streams that are gone, full or stuck: the service goes on, and so does the way to end it.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+
+use crate::clients::{GREETING, UDP_GREETING, ask, ask_udp, hear, udp_client};
+use crate::support::{Printed, Server, halloo, through, wait_until};
+
+#[track_caller]
+fn assert_serves(to: SocketAddr) {
+    for _ in 0..30 {
+        assert_eq!(ask(to), GREETING);
+        assert_eq!(ask_udp(to, b"hello"), UDP_GREETING);
+    }
+}
+
+fn address_in(ready: &str) -> SocketAddr {
+    let word = ready.split(' ').find_map(|word| word.strip_prefix("tcp=")).expect("tcp is served");
+    word.parse().expect("an address")
+}
+
+#[test]
+fn a_reader_that_leaves_after_the_first_line_ends_nothing() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = halloo(&["--listen", "127.0.0.1:0"]);
+    command.stdout(writer);
+    let mut server = Server::spawn(command);
+    let mut ready = String::new();
+    BufReader::new(reader).read_line(&mut ready).expect("the first line");
+    assert_serves(address_in(&ready));
+    server.errors.wait_for_line("cannot write to standard output");
+    assert_serves(address_in(&ready));
+    server.assert_stops();
+    let warnings = server.errors.lines().into_iter().filter(|line| line.contains(" WARN ")).count();
+    assert_eq!(warnings, 1, "{}", server.errors.text());
+}
+
+#[test]
+fn full_disks_under_both_streams_end_nothing() {
+    let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    for both in [false, true] {
+        let mut command = halloo(&["--listen", "127.0.0.1:0", "-vv"]);
+        command.stdout(full());
+        if both {
+            command.stderr(full());
+        }
+        let mut server = Server::spawn(command);
+        let address = server.tcp_by_kernel();
+        assert_serves(address);
+        server.signal("USR1");
+        assert_serves(address);
+        server.assert_stops();
+    }
+}
+
+#[test]
+fn closed_standard_streams_end_nothing() {
+    let shell = ["sh", "-c", "exec \"$0\" \"$@\" >&- 2>&- <&-"];
+    let command = through(&shell, &["--listen", "127.0.0.1:0", "-vv"]);
+    let mut server = Server::spawn(command);
+    let address = server.tcp_by_kernel();
+    assert_serves(address);
+    server.signal("USR1");
+    assert_serves(address);
+    server.assert_stops();
+}
+
+/// Asks until pipe and queue must be full several times over: about 400 bytes are printed for each question.
+fn fill_up(server: SocketAddr) {
+    // UDP is served as well once TCP answers.
+    assert_eq!(ask(server), GREETING);
+    let client = udp_client(server);
+    for _ in 0..5_000 {
+        client.send(&[b'x'; 256]).expect("loopback takes it");
+        assert_eq!(hear(&client), UDP_GREETING.as_bytes());
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = halloo(&["--listen", "127.0.0.1:0", "--events", "json"]);
+    command.stdout(writer);
+    let mut server = Server::spawn(command);
+    let address = server.tcp_by_kernel();
+    fill_up(address);
+    assert_serves(address);
+    // What was lost is counted, and said as soon as somebody reads.
+    let printed = Printed::of(Some(reader));
+    printed.wait_for_line("\"lost\":");
+    server.assert_stops();
+    wait_until("the pipe to end", || printed.is_ended());
+    let (mut told, mut lost) = (0, 0);
+    for line in &printed.lines()[1..] {
+        let event: serde_json::Value = serde_json::from_str(line).expect("whole lines");
+        match event["lost"].as_u64() {
+            Some(count) => lost += count,
+            None => told += 1,
+        }
+    }
+    assert!(told > 1_000 && lost > 1_000, "{told} told, {lost} lost");
+    assert_eq!(told + lost, 1 + 5_000 + 60);
+}
+
+#[test]
+fn pipes_that_nobody_reads_do_not_hold_up_the_end() {
+    let (mut output, output_writer) = std::io::pipe().expect("a pipe");
+    let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
+    let mut command = halloo(&["--listen", "127.0.0.1:0", "--events", "json", "-vv"]);
+    command.stdout(output_writer).stderr(errors_writer);
+    let mut server = Server::spawn(command);
+    let address = server.tcp_by_kernel();
+    fill_up(address);
+    assert_serves(address);
+    server.assert_stops();
+    let mut first = [0; 6];
+    output.read_exact(&mut first).expect("what the pipe holds");
+    assert_eq!(&first, b"READY ");
+}
+
+#[test]
+fn a_stuck_standard_error_holds_up_no_line_before_it() {
+    let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
+    let mut command = halloo(&["--listen", "127.0.0.1:0"]);
+    command.stderr(errors_writer);
+    let mut server = Server::start_as(command);
+    assert_eq!(ask(server.tcp()), GREETING);
+    wait_until("the line", || server.events().len() == 1);
+    server.assert_stops();
+}
