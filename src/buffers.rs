@@ -27,7 +27,7 @@ impl ByteQueue {
     }
 
     pub(crate) fn push(&mut self, more: &[u8]) {
-        if self.consumed >= self.len() && self.consumed > 0 {
+        if self.consumed >= self.len() {
             self.bytes.drain(..self.consumed);
             self.consumed = 0;
         }
@@ -127,6 +127,7 @@ mod tests {
         assert_eq!(pool.spare.len(), limits::POOLED_BUFFERS_MAX);
         let buffers = pool.take();
         assert!(buffers.is_empty());
-        assert!(buffers.outbox.bytes.capacity() <= limits::OUTBOX_BYTES_MAX);
+        let room = buffers.outbox.bytes.capacity();
+        assert!(0 < room && room <= limits::OUTBOX_BYTES_MAX, "room for {room} bytes comes with it");
     }
 }

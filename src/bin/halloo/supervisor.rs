@@ -90,8 +90,13 @@ impl Wire {
     }
 
     fn say(&self, word: &NotifyState<'_>) {
-        if let Err(error) = self.socket.send_to_addr(word.to_string().as_bytes(), &self.address) {
-            log::debug!("the supervisor does not hear {word}: {error}");
+        let text = word.to_string();
+        // Only the first word can be interrupted by a signal: the others do not wait.
+        while let Err(error) = self.socket.send_to_addr(text.as_bytes(), &self.address) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                log::debug!("the supervisor does not hear {word}: {error}");
+                break;
+            }
         }
     }
 }
