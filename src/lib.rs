@@ -25,6 +25,7 @@
 //! - Another loop around this one: [`EventLoop::turn`] and [`EventLoop::next_timeout`].
 //! - Other threads: [`Handle`].
 //! - The end: [`Context::drain`], [`DrainReport`]; of one connection: [`CloseReason`].
+//! - Every hard case that it survives, and the test that holds it: [`promises`].
 //!
 //! # What it promises
 //! - A callback never blocks another connection for longer than it runs itself: work is bounded per turn for every
@@ -73,6 +74,8 @@ mod network;
 mod options;
 mod packets;
 mod phase;
+#[doc = include_str!("promises.md")]
+pub mod promises {}
 mod reason;
 mod roster;
 mod setup;

@@ -17,6 +17,7 @@ pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
         return;
     }
     counters_agree(core, world);
+    nothing_due_is_slept_over(core);
     for (key, _) in &core.tables.states {
         connection_is_cared_for(core, world, u32::try_from(key).expect("a slot"));
     }
@@ -24,6 +25,20 @@ pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
     sockets_are_cared_for(core, world);
     assert!(core.tables.staged.letters.is_empty(), "datagrams are never queued beyond the turn");
     assert!(core.tables.calling.is_none(), "no callback runs between turns");
+}
+
+/// The poll never waits past a deadline that is armed, nor past the end of a drain.
+fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
+    let tables = &core.tables;
+    let deadlines = tables.states.iter().map(|(slot, state)| {
+        let bounds = tables.bounds(u32::try_from(slot).expect("a slot"));
+        state.deadline(&bounds)
+    });
+    let pauses = [core.listeners.roster.next_deadline(), core.datagrams.roster.next_deadline(), tables.drain_until()];
+    let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
+    let wait = core.next_timeout(tables.now);
+    let is_in_time = first == Moment::NEVER || wait.is_some_and(|wait| wait <= first.since(tables.now));
+    assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(tables.now));
 }
 
 fn counters_agree(core: &Core<'_, Simulated>, world: &World) {

@@ -19,6 +19,9 @@ pub(super) struct Journal {
     pub(super) open: BTreeSet<ConnectionId>,
     closed: BTreeSet<ConnectionId>,
     answered: BTreeSet<ConnectionId>,
+    /// Who has heard of the drain, and who was cut at its end.
+    heard: BTreeSet<ConnectionId>,
+    cut: BTreeSet<ConnectionId>,
 }
 
 impl Journal {
@@ -27,9 +30,23 @@ impl Journal {
         id
     }
 
-    fn close(&mut self, id: ConnectionId) {
+    fn close(&mut self, id: ConnectionId, reason: CloseReason) {
         assert!(self.open.remove(&id), "{id:?} is closed and was not open");
         self.closed.insert(id);
+        if reason == CloseReason::Drained {
+            self.cut.insert(id);
+        }
+    }
+
+    fn hear(&mut self, id: ConnectionId) {
+        assert!(self.heard.insert(id), "{id:?} hears of the drain twice");
+    }
+
+    /// Whoever was here when the drain began, and stayed to its end, has heard of it.
+    pub(super) fn assert_heard(&self, before: &[ConnectionId]) {
+        for id in before.iter().filter(|id| self.cut.contains(id)) {
+            assert!(self.heard.contains(id), "{id:?} was cut and had not heard of the drain");
+        }
     }
 
     fn assert_open(&self, connection: &Connection<'_>, session: ConnectionId) {
@@ -82,9 +99,13 @@ impl StreamHandler for Greeter {
         self.greet(connection);
     }
 
-    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, _: CloseReason) {
+    fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow_mut().hear(*session);
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
         self.journal.borrow().assert_open(connection, session);
-        self.journal.borrow_mut().close(session);
+        self.journal.borrow_mut().close(session, reason);
     }
 }
 
@@ -118,10 +139,17 @@ impl StreamHandler for Echo {
         connection.resume();
     }
 
-    fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, _: CloseReason) {
-        self.journal.borrow_mut().close(session);
+    fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow_mut().hear(*session);
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+        self.journal.borrow_mut().close(session, reason);
     }
 }
+
+/// The panic of a handler here.
+pub(super) struct GrenadeWentOff;
 
 /// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
 pub(super) struct Grenade {
@@ -133,7 +161,7 @@ impl Grenade {
     /// Without the panic hook: it would print a thousand times.
     fn go_off(&self) {
         if self.simulation.below(3) == 0 {
-            resume_unwind(Box::new("a handler's panic"));
+            resume_unwind(Box::new(GrenadeWentOff));
         }
     }
 }
