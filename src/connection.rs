@@ -11,6 +11,7 @@ use crate::deadlines::Deadlines;
 use crate::entries::Lifecycle;
 use crate::exchange::{Exchange, Socket};
 use crate::handler::{News, Served};
+use crate::limits;
 use crate::moment::Moment;
 use crate::network::{Event, Network};
 use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Step};
@@ -24,11 +25,13 @@ pub(crate) struct Connections<'h, N: Network> {
     deadlines: Deadlines,
     /// Slots whose connection is gone, free at the end of the turn.
     freed: Vec<u32>,
+    /// When it was last said that clients cannot be watched.
+    unwatched_said: Option<Moment>,
 }
 
 impl<'h, N: Network> Connections<'h, N> {
     pub(crate) fn new() -> Self {
-        Self { exchange: Exchange::new(), deadlines: Deadlines::default(), freed: Vec::new() }
+        Self { exchange: Exchange::new(), deadlines: Deadlines::default(), freed: Vec::new(), unwatched_said: None }
     }
 
     pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> u32 {
@@ -125,7 +128,7 @@ impl<'h, N: Network> Connections<'h, N> {
     /// Before waiting: gives back what an idle connection does not need, and sees to it that it is woken. False if it
     /// has to go instead.
     fn settle(&mut self, network: &mut N, tables: &mut Context, slot: u32) -> bool {
-        let id = tables.id(slot);
+        let (id, now) = (tables.id(slot), tables.now);
         let state = &mut tables.states[slot as usize];
         if let Some(buffers) = state.buffers.take_if(|buffers| buffers.is_empty()) {
             tables.pool.give_back(buffers);
@@ -133,7 +136,10 @@ impl<'h, N: Network> Connections<'h, N> {
         let socket = &mut self.exchange.sockets[slot as usize];
         if let Socket::Unwatched(stream) = socket {
             if let Err(error) = network.register(stream, Token::connection(id)) {
-                log::warn!("{}: cannot watch the connection: {error}", state.peer);
+                if self.unwatched_said.is_none_or(|last| now.since(last) >= limits::LOG_INTERVAL) {
+                    self.unwatched_said = Some(now);
+                    log::warn!("{}: cannot watch the connection: {error}", state.peer);
+                }
                 state.phase = Phase::Condemned(CloseReason::Io(error.kind()), Ending::Close);
                 return false;
             }

@@ -1,0 +1,100 @@
+//! Clients that take all they can get: measured, and bounded.
+
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+use crate::clients::{ask, connect};
+use crate::support::{SERVED_WITHIN, Server, figure, throughout, wait_until};
+
+const MEASURED: Duration = Duration::from_secs(1);
+
+const NEVER_READING: u64 = 4;
+
+/// What one client may make the server keep: an inbox, an outbox and what they grow by.
+const KIB_PER_CLIENT_MAX: u64 = 512;
+
+#[test]
+fn clients_that_never_read_their_echo_cost_an_outbox_each_and_then_stand_still() {
+    let mut server =
+        Server::start(&["--tcp", "127.0.0.1:0", "--mode", "echo", "--events", "off", "--drain-timeout", "100ms"]);
+    let before = server.resident_kib();
+    let mut clients: Vec<_> = (0..NEVER_READING).map(|_| connect(server.tcp())).collect();
+    let mut sent = 0;
+    let chunk = vec![b'x'; 64 * 1024];
+    for client in &mut clients {
+        client.set_nonblocking(true).expect("an option of every stream");
+        let mut last_progress = Instant::now();
+        wait_until("the echo to stop", || {
+            match client.write(&chunk) {
+                Ok(count) => (sent, last_progress) = (sent + count, Instant::now()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            last_progress.elapsed() > Duration::from_millis(100)
+        });
+    }
+    let grown = server.resident_kib().saturating_sub(before);
+    let used = server.cpu_time();
+    throughout(MEASURED, || assert_still_echoes(&server));
+    let used = server.cpu_time().saturating_sub(used);
+    let mib = sent / 1024 / 1024;
+    figure(&format!(
+        "never read: {NEVER_READING} clients got rid of {mib} MiB, {grown} KiB more memory, then {used:?} in 1 s"
+    ));
+    assert!(grown < NEVER_READING * KIB_PER_CLIENT_MAX, "memory grew by {grown} KiB");
+    assert!(used < MEASURED / 2, "it used {used:?} of processor time while nobody moved");
+    server.assert_stops();
+}
+
+fn assert_still_echoes(server: &Server) {
+    let asked = Instant::now();
+    let client = connect(server.tcp());
+    crate::clients::try_to_say(&client, b"hello");
+    client.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    assert_eq!(crate::clients::whatever_comes(&client), "hello");
+    assert!(asked.elapsed() < 4 * SERVED_WITHIN, "it took {:?}", asked.elapsed());
+}
+
+#[test]
+fn a_client_that_never_stops_sending_costs_no_memory() {
+    let mut server = Server::start(&["--tcp", "127.0.0.1:0", "--mode", "discard", "--events", "off"]);
+    let mut client = connect(server.tcp());
+    let chunk = vec![b'x'; 256 * 1024];
+    client.write_all(&chunk).expect("it is read");
+    let (before, began, mut sent) = (server.resident_kib(), Instant::now(), chunk.len());
+    let mut slowest = Duration::ZERO;
+    while began.elapsed() < MEASURED {
+        client.write_all(&chunk).expect("it is read");
+        sent += chunk.len();
+        let asked = Instant::now();
+        let other = connect(server.tcp());
+        other.shutdown(std::net::Shutdown::Write).expect("it is connected");
+        assert_eq!(crate::clients::whatever_comes(&other), "");
+        slowest = slowest.max(asked.elapsed());
+    }
+    let grown = server.resident_kib().saturating_sub(before);
+    figure(&format!("never stops: {} MiB sent, {grown} KiB more memory, others at most {slowest:?}", sent >> 20));
+    assert!(grown < KIB_PER_CLIENT_MAX, "memory grew by {grown} KiB");
+    assert!(slowest < 4 * SERVED_WITHIN, "others waited {slowest:?}");
+    server.assert_stops();
+}
+
+#[test]
+fn a_greeted_client_that_goes_on_sending_is_cut_within_its_bounds() {
+    let mut server = Server::start(&["--tcp", "127.0.0.1:0"]);
+    let descriptors = server.descriptors();
+    let before = server.resident_kib();
+    let mut client = connect(server.tcp());
+    let chunk = vec![b'x'; 64 * 1024];
+    let (began, mut sent) = (Instant::now(), 0);
+    while let Ok(count) = client.write(&chunk) {
+        sent += count;
+        assert!(began.elapsed() < Duration::from_secs(10), "it is still read after {sent} bytes");
+    }
+    let grown = server.resident_kib().saturating_sub(before);
+    let (took, kib) = (began.elapsed(), sent / 1024);
+    figure(&format!("goes on after its greeting: cut after {kib} KiB in {took:?}, {grown} KiB more memory"));
+    assert!(grown < KIB_PER_CLIENT_MAX, "memory grew by {grown} KiB");
+    wait_until("the descriptor to come back", || server.descriptors() == descriptors);
+    assert_eq!(ask(server.tcp()), crate::clients::GREETING);
+    server.assert_stops();
+}

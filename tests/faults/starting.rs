@@ -1,0 +1,39 @@
+//! A start that fails in one of its calls: one line that says so, and an exit status, never half a server.
+
+use crate::injection::is_possible;
+use crate::support::{Server, through, wait_until};
+
+/// The calls that open the sockets and the loop, and an error of each.
+const STARTING: [(&str, &str); 12] = [
+    ("epoll_create1", "EMFILE"),
+    ("eventfd2", "ENFILE"),
+    ("socket", "EMFILE"),
+    ("socket", "EACCES"),
+    ("bind", "EACCES"),
+    ("bind", "EADDRINUSE"),
+    ("bind", "EADDRNOTAVAIL"),
+    ("listen", "EADDRINUSE"),
+    ("setsockopt", "ENOPROTOOPT"),
+    ("getsockname", "ENOBUFS"),
+    ("epoll_ctl", "ENOSPC"),
+    ("socketpair", "EMFILE"),
+];
+
+#[test]
+fn a_start_that_fails_is_one_line_and_an_exit_status() {
+    if !is_possible() {
+        return;
+    }
+    for (call, errno) in STARTING {
+        let fault = format!("inject={call}:error={errno}:when=1+");
+        let starter = ["strace", "-f", "-o", "/dev/null", "-e", &fault];
+        let mut server = Server::spawn(through(&starter, &["--listen", "0.0.0.0:0"]));
+        let status = server.wait();
+        wait_until("the end of the pipes", || server.errors.is_ended() && server.output.is_ended());
+        assert!(matches!(status, 1 | 3), "{call} {errno}: exit status {status}: {}", server.errors.text());
+        assert!(!server.is_ready(), "{call} {errno}: {}", server.output.text());
+        let lines = server.errors.lines();
+        assert_eq!(lines.len(), 1, "{call} {errno}: {lines:#?}");
+        assert!(lines[0].starts_with("halloo: cannot "), "{call} {errno}: {}", lines[0]);
+    }
+}
