@@ -5,12 +5,12 @@
 
 use std::net::SocketAddr;
 
-use halloo::{EventLoop, stream};
+use halloo::{Connection, EventLoop, stream};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
-    let listener = events.listen(address, stream(|connection, input| connection.write(input)))?;
+    let listener = events.listen(address, stream(Connection::write))?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
     Ok(())

@@ -145,6 +145,14 @@ fn the_library_never_prints() {
 }
 
 #[test]
+fn the_library_knows_no_clock_but_the_monotonic_one() {
+    let files = rust_files(&["src"]);
+    for path in files.iter().filter(|path| !path.components().any(|part| part.as_os_str() == "bin")) {
+        assert!(!read(path).contains("SystemTime"), "{} asks for the time of day, which may jump", path.display());
+    }
+}
+
+#[test]
 fn tests_wait_for_conditions_and_never_just_sleep() {
     for path in rust_files(&["tests"]) {
         let is_support = path.file_name().is_some_and(|name| name == "support.rs" || name == "house.rs");

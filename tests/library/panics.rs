@@ -314,3 +314,37 @@ fn a_loop_can_be_dropped_after_a_panic() {
     drop(events);
     assert_eq!(dropped.get(), 1, "the handler is dropped with its loop");
 }
+
+#[test]
+fn caught_panics_are_counted_and_cost_the_guilty_alone() {
+    let mut events = EventLoop::new().expect("a loop");
+    events.catch_panics(true);
+    let handler = stream(|connection, input| {
+        assert_ne!(input, b"boom", "this is the panic of the test");
+        connection.write(input)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let socket = events
+        .bind(
+            loopback(),
+            datagrams(|datagram, payload| {
+                assert_ne!(payload, b"boom", "this is the panic of the test");
+                assert!(datagram.reply(payload));
+            }),
+        )
+        .expect("a socket");
+    let address = events.local_addr(listener).expect("it is there");
+    let (mut guilty, mut other) = (Client::connect(address), Client::connect(address));
+    guilty.say(b"boom");
+    assert_eq!(other.ask(&mut events, b"still there?", 12), b"still there?");
+    assert_eq!(guilty.read_to_end(&mut events).1, End::Reset);
+    let peer = udp_peer("127.0.0.1");
+    for payload in [&b"boom"[..], b"next"] {
+        peer.send_to(payload, events.local_addr(socket).expect("it is there")).expect("it is sent");
+    }
+    assert_eq!(receive(&mut events, &peer).0, b"next");
+    events.handle().post(|_| panic!("this is the panic of the test")).expect("it runs");
+    turn_until(&mut events, "the job's panic is counted", |events| events.stats().panics == 3);
+    assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
+    assert_eq!(other.ask(&mut events, b"and now?", 8), b"and now?");
+}
