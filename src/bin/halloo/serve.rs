@@ -26,9 +26,12 @@ use crate::signals;
 use crate::sockets::{self, Served};
 use crate::supervisor::{Supervisor, Watchdog};
 
-/// What the printer gets at the end to write what is still queued: on a busy machine its thread may have to wait for a
-/// processor, and the sentence about a failure must not get lost. Only an output that is stuck takes all of it.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What the printer gets at the end to write what is still queued; only an output that is stuck takes all of it.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// The same after a failure: on a busy machine the printer's thread may have to wait for a processor, and the sentence
+/// that says what failed must not get lost.
+const LAST_WORDS_OF_FAILURE: Duration = Duration::from_secs(2);
 
 /// Serves until asked to stop.
 pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
@@ -39,11 +42,14 @@ pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
     let printer = Printer::start(Outputs::standard(options.output.events))
         .map_err(|error| Failure::of_system("cannot start the printing thread", &error))?;
     logger::install(printer.clone(), logger::level(options.output.verbose, options.output.quiet));
-    let status = serve(options, handed, greetings, &printer).unwrap_or_else(|failure| {
-        printer.print(Line::Sentence(failure.to_string()));
-        failure.status
-    });
-    printer.finish(LAST_WORDS);
+    let (status, patience) = match serve(options, handed, greetings, &printer) {
+        Ok(status) => (status, LAST_WORDS),
+        Err(failure) => {
+            printer.print(Line::Sentence(failure.to_string()));
+            (failure.status, LAST_WORDS_OF_FAILURE)
+        }
+    };
+    printer.finish(patience);
     Ok(status)
 }
 

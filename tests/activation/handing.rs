@@ -1,0 +1,199 @@
+//! Sockets that are open already: served as they are, in the order handed over, and nothing besides unless asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use crate::descriptors;
+use crate::support::{
+    GREETING, Launch, Server, UDP_GREETING, ask, ask_udp, begin_asking, can_hand_over, connect, has_v6, rest,
+    udp_client, uninterrupted,
+};
+
+fn listener(host: &str) -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind((host, 0)).expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    (socket, address)
+}
+
+fn udp_socket(host: &str) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind((host, 0)).expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    (socket, address)
+}
+
+/// How many sockets of the internet protocols a process has that wait for somebody.
+fn waiting_sockets(server: &Server) -> usize {
+    let own = server.descriptors();
+    let is_own = |inode: &str| own.iter().any(|link| link.to_str() == Some(&format!("socket:[{inode}]")));
+    let tables = ["tcp", "tcp6", "udp", "udp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")));
+    let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    let waiting = lines.filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // The states that listeners and unconnected UDP sockets are in; a table that changes may show one twice.
+        (["0A", "07"].contains(&words[3]) && is_own(words[9])).then(|| words[9].to_owned())
+    });
+    waiting.collect::<BTreeSet<String>>().len()
+}
+
+#[test]
+fn a_listener_and_a_udp_socket_handed_over_are_served_and_nothing_else_is() {
+    if !can_hand_over() {
+        return;
+    }
+    let ((tcp, tcp_at), (udp, udp_at)) = (listener("127.0.0.1"), udp_socket("127.0.0.1"));
+    let mut server = Launch { handed: &descriptors![tcp, udp], ..Launch::default() }.serve();
+    assert_eq!(server.served(), [format!("tcp={tcp_at}"), format!("udp={udp_at}")]);
+    assert_eq!(waiting_sockets(&server), 2);
+    for _ in 0..3 {
+        assert_eq!(ask(tcp_at), GREETING);
+        assert_eq!(ask_udp(&udp_client(udp_at)), UDP_GREETING);
+    }
+    server.assert_stops();
+}
+
+#[test]
+fn many_sockets_are_served_in_the_order_handed_over() {
+    if !can_hand_over() {
+        return;
+    }
+    let v6 = if has_v6() { "::1" } else { "127.0.0.4" };
+    let (udp, udp_at) = udp_socket("127.0.0.1");
+    let (six, six_at) = listener(v6);
+    let (four, four_at) = listener("127.0.0.2");
+    let (udp_six, udp_six_at) = udp_socket(v6);
+    let (every, every_at) = listener("0.0.0.0");
+    let (udp_every, udp_every_at) = udp_socket("0.0.0.0");
+    let handed = descriptors![udp, six, four, udp_six, every, udp_every];
+    let server = Launch { handed: &handed, ..Launch::default() }.serve();
+    let order = [
+        format!("udp={udp_at}"),
+        format!("tcp={six_at}"),
+        format!("tcp={four_at}"),
+        format!("udp={udp_six_at}"),
+        format!("tcp={every_at}"),
+        format!("udp={udp_every_at}"),
+    ];
+    assert_eq!(server.served(), order);
+    assert_eq!(waiting_sockets(&server), order.len());
+    for address in [six_at, four_at, SocketAddr::from(([127, 0, 0, 3], every_at.port()))] {
+        assert_eq!(ask(address), GREETING, "{address}");
+    }
+    // A connected client hears from the address it asked alone, on the socket for all addresses too.
+    for address in [udp_at, udp_six_at, SocketAddr::from(([127, 0, 0, 3], udp_every_at.port()))] {
+        assert_eq!(ask_udp(&udp_client(address)), UDP_GREETING, "{address}");
+    }
+}
+
+#[test]
+fn flags_and_variables_add_sockets_behind_those_handed_over() {
+    if !can_hand_over() {
+        return;
+    }
+    let (tcp, tcp_at) = listener("127.0.0.1");
+    let handed = &descriptors![tcp];
+    let flags = Launch { arguments: &["--listen", "127.0.0.2:0"], handed, ..Launch::default() }.serve();
+    let served = flags.served();
+    let (first, rest) = served.split_first().expect("three");
+    assert_eq!(*first, format!("tcp={tcp_at}"));
+    assert!(rest[0].starts_with("tcp=127.0.0.2:") && rest[1].starts_with("udp=127.0.0.2:"), "{served:?}");
+    assert_eq!((rest.len(), waiting_sockets(&flags)), (2, 3));
+    assert_eq!(ask(tcp_at), GREETING);
+    drop(flags);
+    let variables = &[("HALLOO_UDP", "127.0.0.3:0")];
+    let served = Launch { variables, handed, ..Launch::default() }.serve().served();
+    assert_eq!(served[0], format!("tcp={tcp_at}"));
+    assert!(served.len() == 2 && served[1].starts_with("udp=127.0.0.3:"), "{served:?}");
+}
+
+#[test]
+fn an_address_that_is_handed_over_and_asked_for_is_served_once() {
+    if !can_hand_over() {
+        return;
+    }
+    let (tcp, tcp_at) = listener("127.0.0.1");
+    let address = tcp_at.to_string();
+    let launch = Launch { arguments: &["--tcp", &address], handed: &descriptors![tcp], ..Launch::default() };
+    assert_eq!(launch.serve().served(), [format!("tcp={address}")]);
+}
+
+#[test]
+fn every_ipv4_address_handed_over_leaves_every_ipv6_address_to_be_asked_for() {
+    if !can_hand_over() || !has_v6() {
+        return;
+    }
+    let (udp, udp_at) = udp_socket("0.0.0.0");
+    let address = format!("[::]:{}", udp_at.port());
+    let server = Launch { arguments: &["--udp", &address], handed: &descriptors![udp], ..Launch::default() }.serve();
+    assert_eq!(server.served(), [format!("udp={udp_at}"), format!("udp={address}")]);
+    for host in ["127.0.0.1", "::1"] {
+        let client = udp_client(SocketAddr::new(host.parse().expect("an address"), udp_at.port()));
+        assert_eq!(ask_udp(&client), UDP_GREETING, "{host}");
+    }
+}
+
+#[test]
+fn the_limits_of_the_flags_hold_for_sockets_handed_over() {
+    if !can_hand_over() {
+        return;
+    }
+    let ((tcp, tcp_at), (udp, udp_at)) = (listener("127.0.0.1"), udp_socket("127.0.0.1"));
+    let arguments = &["--max-connections", "1", "--idle-timeout", "300ms", "--udp-rate", "2"];
+    let _server = Launch { arguments, handed: &descriptors![tcp, udp], ..Launch::default() }.serve();
+    let silent = connect(tcp_at);
+    // Room for one: the second waits for the idle timeout of the first, and is served then.
+    assert_eq!(ask(tcp_at), GREETING);
+    silent.set_nonblocking(true).expect("an option of every stream");
+    assert_eq!((&silent).read(&mut [0; 16]).expect("its end has come before"), 0);
+
+    let client = udp_client(udp_at);
+    for _ in 0..20 {
+        client.send(b"hello").expect("loopback takes it");
+    }
+    for _ in 0..2 {
+        uninterrupted(|| client.recv(&mut [0; 64])).expect("an answer comes");
+    }
+    client.set_read_timeout(Some(Duration::from_millis(300))).expect("an option of every socket");
+    let more = std::iter::from_fn(|| uninterrupted(|| client.recv(&mut [0; 64])).ok()).count();
+    assert!(more <= 4, "{more} answers more, to 20 questions at once");
+}
+
+#[test]
+fn what_is_meant_for_another_process_is_left_alone() {
+    if !can_hand_over() {
+        return;
+    }
+    let (tcp, tcp_at) = listener("127.0.0.1");
+    let handed = &descriptors![tcp];
+    let arguments = &["--udp", "127.0.0.1:0"];
+    for other in ["1", "nobody", "-1", "99999999999999999999"] {
+        for count in ["1", "nonsense"] {
+            let variables = &[("LISTEN_PID", other), ("LISTEN_FDS", count)];
+            let served = Launch { arguments, variables, handed }.serve().served();
+            assert!(served.len() == 1 && served[0].starts_with("udp="), "{other}: {served:?}");
+        }
+    }
+    // Where nobody is named, they are for whoever is started.
+    let server = Launch { variables: &[("LISTEN_PID", "")], handed, ..Launch::default() }.serve();
+    assert_eq!(server.served(), [format!("tcp={tcp_at}")]);
+}
+
+#[test]
+fn clients_that_came_before_the_server_are_served() {
+    if !can_hand_over() {
+        return;
+    }
+    let ((tcp, tcp_at), (udp, udp_at)) = (listener("127.0.0.1"), udp_socket("127.0.0.1"));
+    let early: Vec<_> = (0..50).map(|_| begin_asking(tcp_at)).collect();
+    let early_udp = udp_client(udp_at);
+    early_udp.send(b"hello").expect("loopback takes it");
+    let _server = Launch { handed: &descriptors![tcp, udp], ..Launch::default() }.serve();
+    for client in &early {
+        assert_eq!(rest(client), GREETING);
+    }
+    let mut answer = [0; 64];
+    let count = uninterrupted(|| early_udp.recv(&mut answer)).expect("an answer comes");
+    assert_eq!(&answer[..count], UDP_GREETING.as_bytes());
+}
