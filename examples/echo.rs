@@ -5,12 +5,13 @@
 
 use std::net::SocketAddr;
 
-use halloo::{Connection, EventLoop, stream};
+use halloo::{EventLoop, stream};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
-    let listener = events.listen(address, stream(Connection::write))?;
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
+    let listener = events.listen(address, stream(|connection, input| connection.write(input)))?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
     Ok(())

@@ -7,7 +7,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::escape;
 use crate::outputs::Line;
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 
 /// The longest log line, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -18,8 +18,15 @@ struct QueueingLogger {
     level: LevelFilter,
 }
 
-/// Sends every record from now on to the printer.
+/// Sends every record from now on to the printer, and what the standard library says of a panic with it: its own hook
+/// would write to standard error, and wait there for as long as nobody reads.
 pub(crate) fn install(printer: Printer, level: LevelFilter) {
+    std::panic::set_hook(Box::new(|panic| {
+        // A logger that panics over a failed stream is the printer's to count; another line would only fail again.
+        if std::thread::current().name() != Some(printer::THREAD) {
+            log::error!("{panic}");
+        }
+    }));
     // A second logger is refused: only a test could try.
     if log::set_boxed_logger(Box::new(QueueingLogger { printer, level })).is_ok() {
         log::set_max_level(level);

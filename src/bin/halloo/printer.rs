@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::outputs::{Line, Outputs};
 
+/// The name of the printing thread.
+pub(crate) const THREAD: &str = "printer";
+
 /// Lines that may wait: room for a burst, about a hundred kilobytes.
 const QUEUE_LINES_MAX: usize = 1024;
 
@@ -50,7 +53,7 @@ impl Printer {
     /// Starts the thread.
     pub(crate) fn start(outputs: Outputs) -> std::io::Result<Self> {
         let (printer, press) = Self::pair(outputs);
-        thread::Builder::new().name("printer".to_owned()).spawn(move || press.run())?;
+        thread::Builder::new().name(THREAD.to_owned()).spawn(move || press.run())?;
         Ok(printer)
     }
 
