@@ -1,0 +1,73 @@
+//! Escaping: any bytes become one bounded printable line that stands for them, and plain text stays as it is.
+
+#![no_main]
+
+use halloo_fuzz::assert_line;
+use libfuzzer_sys::fuzz_target;
+
+use crate::escape::{TEXT_BYTES_MAX, message, text};
+
+#[path = "../../src/bin/halloo/escape.rs"]
+mod escape;
+
+/// What stands at the end of a text that was cut.
+const CUT: &str = "...";
+
+fuzz_target!(init: every_character_once(), |input: (u8, &[u8])| {
+    let (room, bytes) = input;
+    let line = text(bytes);
+    assert_line(&line, TEXT_BYTES_MAX);
+    let begins_so = |line: &str| bytes.starts_with(&unescaped(line));
+    assert!(unescaped(&line) == bytes || line.strip_suffix(CUT).is_some_and(begins_so), "{line:?}");
+    let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
+    assert!(!is_plain || bytes.len() > TEXT_BYTES_MAX || line.as_bytes() == bytes, "{line:?}");
+
+    let bytes_max = CUT.len() + usize::from(room);
+    let sentence = message(&String::from_utf8_lossy(bytes), bytes_max);
+    assert_line(&sentence, bytes_max);
+    assert_eq!(message(&sentence, bytes_max), sentence, "what is printable stays as it is");
+});
+
+/// There are too many to be met by chance; it takes some seconds before a run begins.
+fn every_character_once() {
+    for character in '\0'..=char::MAX {
+        let pair = format!("a{character}");
+        let line = text(pair.as_bytes());
+        assert_line(&line, TEXT_BYTES_MAX);
+        assert_eq!(unescaped(&line), pair.as_bytes());
+    }
+}
+
+/// The bytes that a line stands for.
+fn unescaped(line: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = line;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let (kind, behind) = escape.split_at(1);
+        rest = behind;
+        match kind {
+            "\\" => bytes.push(b'\\'),
+            "n" => bytes.push(b'\n'),
+            "r" => bytes.push(b'\r'),
+            "t" => bytes.push(b'\t'),
+            "0" => bytes.push(b'\0'),
+            "x" => {
+                let (digits, behind) = behind.split_at(2);
+                bytes.push(u8::from_str_radix(digits, 16).expect("two digits"));
+                rest = behind;
+            }
+            "u" => {
+                let braced = behind.strip_prefix('{').and_then(|behind| behind.split_once('}'));
+                let (digits, behind) = braced.expect("digits between braces");
+                let code = u32::from_str_radix(digits, 16).expect("digits");
+                let character = char::from_u32(code).expect("a character");
+                bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = behind;
+            }
+            _ => panic!("an unknown escape: {line:?}"),
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}

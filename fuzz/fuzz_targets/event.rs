@@ -1,0 +1,79 @@
+//! Event lines: whatever a client sent, an event is one bounded printable line, and one JSON object that says the same.
+
+#![no_main]
+
+use std::net::SocketAddr;
+
+use halloo_fuzz::assert_line;
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+use crate::address::plain;
+use crate::event::Event;
+use crate::protocol::Protocol;
+
+#[expect(dead_code, reason = "only what event lines need of it is called")]
+#[path = "../../src/bin/halloo/address.rs"]
+mod address;
+#[expect(dead_code, reason = "only what event lines need of it is called")]
+#[path = "../../src/bin/halloo/escape.rs"]
+mod escape;
+#[path = "../../src/bin/halloo/event.rs"]
+mod event;
+#[path = "../../src/bin/halloo/protocol.rs"]
+mod protocol;
+
+/// An IPv6 address with a zone and a port.
+const ADDRESS_BYTES_MAX: usize = 58;
+
+/// The longest line: one address, the largest count, a text that was cut.
+const LINE_BYTES_MAX: usize = FORM.len() + ADDRESS_BYTES_MAX + escape::TEXT_BYTES_MAX;
+const FORM: &str = "tcp  18446744073709551615 bytes: ";
+
+/// The longest object: two addresses, and every byte of the text behind a backslash.
+const JSON_BYTES_MAX: usize =
+    JSON_FORM.len() + "2026-01-01T00:00:00.000Z".len() + 2 * ADDRESS_BYTES_MAX + 2 * escape::TEXT_BYTES_MAX;
+const JSON_FORM: &str = r#"{"time":"","protocol":"tcp","peer":"","local":"","bytes":18446744073709551615,"text":""}"#;
+
+#[derive(Debug, Arbitrary)]
+struct Case<'a> {
+    is_udp: bool,
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    bytes: u64,
+    text: &'a [u8],
+}
+
+fuzz_target!(|case: Case<'_>| {
+    let Case { is_udp, peer, local, bytes, text } = case;
+    let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
+    let event = Event::new(protocol, peer, local, bytes, text);
+    // The event keeps no more than the beginning, and shows what it would show of the whole.
+    let shown = escape::text(text);
+    let [peer, local] = [peer, local].map(|address| address.map(|address| plain(address).to_string()));
+
+    let line = line_of(|into| event.write_text(into));
+    assert_line(&line, LINE_BYTES_MAX);
+    let unit = if bytes == 1 { "byte" } else { "bytes" };
+    let colon = if text.is_empty() { "" } else { ": " };
+    assert_eq!(line, format!("{protocol} {} {bytes} {unit}{colon}{shown}", peer.as_deref().unwrap_or("-")));
+
+    let line = line_of(|into| event.write_json(into));
+    assert_line(&line, JSON_BYTES_MAX);
+    let mut object: Value = serde_json::from_str(&line).expect("a JSON value");
+    let time = object["time"].take();
+    assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
+    let said = serde_json::json!({
+        "time": null, "protocol": protocol.as_str(), "peer": peer, "local": local, "bytes": bytes, "text": shown,
+    });
+    assert_eq!(object, said);
+});
+
+/// What was written, without the newline behind it.
+fn line_of(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut line = Vec::new();
+    write(&mut line);
+    assert_eq!(line.pop(), Some(b'\n'));
+    String::from_utf8(line).expect("text")
+}

@@ -1,0 +1,39 @@
+//! What all targets hold printed text to: one line that a terminal shows as it is.
+//!
+//! The opinion is a second one: the Unicode data are those of ICU, not the standard library's, which halloo asks.
+
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GraphemeExtend};
+use icu_properties::{CodePointMapData, CodePointSetData};
+
+/// How many combining marks may follow each other, as `escape.rs` promises.
+const MARKS_MAX: usize = 4;
+
+/// Holds a text to be one printable line of at most so many bytes, no character of it invisible or piled up with marks.
+///
+/// # Panics
+/// If it is not.
+pub fn assert_line(line: &str, bytes_max: usize) {
+    assert!(line.len() <= bytes_max, "{} bytes, not {bytes_max} at most: {line:?}", line.len());
+    // At the start of a line a mark has nothing to stand on.
+    let mut marks = MARKS_MAX;
+    for character in line.chars() {
+        assert!(is_printable(character), "{character:?} in {line:?}");
+        let is_mark = CodePointSetData::new::<GraphemeExtend>().contains(character);
+        marks = if is_mark { marks + 1 } else { 0 };
+        assert!(marks <= MARKS_MAX, "too many marks, or on nothing: {line:?}");
+    }
+}
+
+fn is_printable(character: char) -> bool {
+    match CodePointMapData::<GeneralCategory>::new().get(character) {
+        GeneralCategory::SpaceSeparator => character == ' ',
+        GeneralCategory::Control
+        | GeneralCategory::Format
+        | GeneralCategory::LineSeparator
+        | GeneralCategory::ParagraphSeparator
+        | GeneralCategory::PrivateUse
+        | GeneralCategory::Surrogate
+        | GeneralCategory::Unassigned => false,
+        _ => !CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character),
+    }
+}
