@@ -50,6 +50,9 @@ impl Simulated {
         match faults.meet(fault, random) {
             Some(error) => {
                 world.note(call, end, -i64::from(error.raw_os_error().unwrap_or(0)));
+                if fault != Fault::Poll {
+                    world.touch();
+                }
                 if matches!(fault, Fault::Accept | Fault::ReceiveDatagram) {
                     world.count(end, Err(()));
                 }
@@ -156,9 +159,9 @@ impl Network for Simulated {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
+        Self::tick(&mut self.world());
         let mut world = self.call("poll", Fault::Poll, 0)?;
         let most = world.random.length(16);
-        Self::tick(&mut world);
         let end = timeout.map(|timeout| world.clock + timeout);
         for _ in 0..QUIET_ROUNDS {
             world.flow();

@@ -39,23 +39,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use crate::client::Client;
 use crate::error::Result;
 use crate::event_loop::{EventLoop, Turn};
 pub use crate::faults::Fault;
 use crate::simulation::Simulated;
-use crate::world::{Kind, Segment, Stream, World};
-
-/// The longest segment that a client's bytes travel in, and the shortest of several: what Ethernet makes of TCP.
-const SEGMENT_BYTES_MAX: u64 = 64 * 1024;
-const SEGMENT_BYTES_MIN: u64 = 1_220;
+use crate::world::{Hold, Kind, Reset, World};
 
 /// Turns after which [`Simulation::settle`] gives up: something goes on for ever.
 const SETTLE_TURNS_MAX: u32 = 100_000;
 
-/// How long [`Simulation::settle`] lets a turn wait, and after how many turns without news it takes the world for
-/// settled: together a little more than the longest pause of a listener.
+/// How long [`Simulation::settle`] lets a turn wait.
 const SETTLE_WAIT: Duration = Duration::from_millis(100);
-const QUIET_TURNS: u32 = 12;
+
+/// How long nothing must have happened for a world to be settled: longer than a listener pauses.
+const SETTLE_QUIET: Duration = Duration::from_millis(1_200);
 
 /// A simulated world: one network, its clock and its clients.
 ///
@@ -155,7 +153,7 @@ impl Simulation {
     #[must_use]
     pub fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Option<Client> {
         let end = self.world.borrow_mut().connect(from, to)?;
-        Some(Client { world: Rc::clone(&self.world), end })
+        Some(Client::new(&self.world, end))
     }
 
     fn next_client_address(&self) -> SocketAddr {
@@ -200,14 +198,12 @@ impl Simulation {
     /// # Panics
     /// If it goes on for ever.
     pub fn settle(&self, events: &mut EventLoop<'_>) -> Result<()> {
-        let mut quiet = 0;
+        self.world.borrow_mut().touch();
         for _ in 0..SETTLE_TURNS_MAX {
-            match events.turn(Some(SETTLE_WAIT))? {
-                Turn::Idle if !self.is_busy() => quiet += 1,
-                Turn::Idle | Turn::Progress => quiet = 0,
-                Turn::Stopped(_) => return Ok(()),
+            if let Turn::Stopped(_) = events.turn(Some(SETTLE_WAIT))? {
+                return Ok(());
             }
-            if quiet == QUIET_TURNS {
+            if self.world.borrow().quiet_for() >= SETTLE_QUIET && !self.is_busy() {
                 return Ok(());
             }
         }
@@ -218,10 +214,12 @@ impl Simulation {
     fn is_busy(&self) -> bool {
         self.world.borrow().ends.iter().any(|end| match &end.kind {
             Kind::Stream(stream) => {
-                let fits = stream.client.received.len() - stream.client.taken < stream.client.window;
-                !stream.under_way.is_empty() || (end.token.is_some() && end.edge) || (!stream.unsent.is_empty() && fits)
+                let has_room = stream.client.received.len() - stream.client.taken < stream.client.window;
+                let is_over = stream.client.saw_end || stream.client.saw_reset || stream.reset != Reset::No;
+                let ends = end.hold == Hold::Closed && !is_over;
+                !stream.under_way.is_empty() || end.is_told() || has_room && (ends || !stream.unsent.is_empty())
             }
-            _ => end.token.is_some() && end.edge,
+            _ => end.is_told(),
         })
     }
 
@@ -249,111 +247,6 @@ impl std::fmt::Debug for Simulation {
     }
 }
 
-/// A simulated TCP client.
-///
-/// ```
-/// # use halloo::{stream, testing::Simulation};
-/// # let address = std::net::SocketAddr::from(([10, 0, 0, 1], 7));
-/// # let simulation = Simulation::new(1);
-/// # let mut events = simulation.event_loop();
-/// # events.listen(address, stream(|_, input| input.len()))?;
-/// let client = simulation.connect(address).expect("somebody listens");
-/// client.send(b"goodbye");
-/// client.finish();
-/// simulation.settle(&mut events)?;
-/// assert!(client.has_ended() && client.received().is_empty());
-/// # Ok::<(), halloo::Error>(())
-/// ```
-pub struct Client {
-    world: Rc<RefCell<World>>,
-    end: usize,
-}
-
-impl Client {
-    fn with<T>(&self, what: impl FnOnce(&mut Stream) -> T) -> T {
-        what(self.world.borrow_mut().stream(self.end))
-    }
-
-    /// Sends; a short message arrives whole, a long one in segments.
-    pub fn send(&self, bytes: &[u8]) {
-        let mut world = self.world.borrow_mut();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let drawn = SEGMENT_BYTES_MIN + world.random.below(SEGMENT_BYTES_MAX - SEGMENT_BYTES_MIN);
-            let length = usize::try_from(drawn).unwrap_or(rest.len()).min(rest.len());
-            world.stream(self.end).under_way.push_back(Segment::Bytes(rest[..length].to_vec()));
-            rest = &rest[length..];
-        }
-    }
-
-    /// Sends an urgent byte, which stands in the way of a read and is no part of the stream.
-    pub fn send_urgent(&self) {
-        self.with(|stream| stream.under_way.push_back(Segment::Urgent));
-    }
-
-    /// Ends its side; it can still read.
-    pub fn finish(&self) {
-        self.with(|stream| stream.under_way.push_back(Segment::Fin));
-    }
-
-    /// Resets the connection.
-    pub fn reset(&self) {
-        self.with(|stream| stream.under_way.push_back(Segment::Reset));
-    }
-
-    /// Sets how much the client's kernel takes that the client has not [read](Self::read). Default: anything, as of a
-    /// client that always reads.
-    pub fn set_window(&self, bytes: usize) {
-        self.with(|stream| stream.client.window = bytes);
-    }
-
-    /// Sets how much the loop's kernel takes that has not reached the client.
-    #[cfg(test)]
-    pub(crate) fn set_room(&self, bytes: usize) {
-        self.with(|stream| stream.room = bytes);
-    }
-
-    /// Reads all that has come since the last time.
-    #[must_use]
-    pub fn read(&self) -> Vec<u8> {
-        self.with(|stream| {
-            let news = stream.client.received[stream.client.taken..].to_vec();
-            stream.client.taken = stream.client.received.len();
-            news
-        })
-    }
-
-    /// All that has come since the beginning, without reading it.
-    #[must_use]
-    pub fn received(&self) -> Vec<u8> {
-        self.with(|stream| stream.client.received.clone())
-    }
-
-    /// Whether the server's end of stream has come.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.with(|stream| stream.client.saw_end)
-    }
-
-    /// Whether the server's side has reset the connection.
-    #[must_use]
-    pub fn was_reset(&self) -> bool {
-        self.with(|stream| stream.client.saw_reset)
-    }
-
-    /// Whether an injected error has hit this client's own calls, so that what it sees is nobody's mistake.
-    #[must_use]
-    pub fn was_struck(&self) -> bool {
-        self.with(|stream| stream.client.struck)
-    }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("end", &self.end).finish_non_exhaustive()
-    }
-}
-
 /// Runs a test once for each seed. For one that fails, the test is run again with a trace, and the panic tells the
 /// seed, what happened, and what the test said.
 ///
@@ -370,5 +263,54 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
         again.keep_trace();
         let _ = catch_unwind(AssertUnwindSafe(|| test(&again)));
         panic!("seed {seed} failed. What happened:\n{}\nseed {seed} failed: {said}", again.trace());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::stream;
+
+    const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7);
+
+    fn echo(connection: &mut crate::lent::Connection<'_>, input: &[u8]) -> usize {
+        connection.write(input)
+    }
+
+    #[test]
+    fn a_world_settles_whatever_is_told_for_nothing_and_not_before_a_client_has_its_end() {
+        check(0..300, |simulation| {
+            let mut events = simulation.event_loop();
+            events.listen(SERVER, stream(echo)).expect("the address is free");
+            for fault in [Fault::SpuriousReadiness, Fault::LateReadiness, Fault::Poll] {
+                simulation.inject(fault, 10);
+            }
+            let client = simulation.connect(SERVER).expect("somebody listens");
+            client.send(b"hello");
+            client.finish();
+            simulation.settle(&mut events).expect("no error is the loop's");
+            assert!(client.has_ended() && client.received() == b"hello", "{client:?}");
+        });
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_run() {
+        let fingerprint = |seed| {
+            let simulation = Simulation::new(seed);
+            converse(&simulation);
+            simulation.fingerprint()
+        };
+        assert_eq!(fingerprint(1), fingerprint(1));
+        assert_ne!(fingerprint(1), fingerprint(2));
+    }
+
+    fn converse(simulation: &Simulation) {
+        let mut events = simulation.event_loop();
+        events.listen(SERVER, stream(echo)).expect("the address is free");
+        simulation.inject(Fault::LateReadiness, 3);
+        let client = simulation.connect(SERVER).expect("somebody listens");
+        client.send(&vec![7; 100_000]);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!(client.received().len(), 100_000);
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
     pub(crate) clock: Duration,
+    /// When something last happened, other than a poll or a failed call.
+    last_news: Duration,
     /// Descriptors the process may have.
     pub(crate) descriptors_max: usize,
     pub(crate) descriptors: usize,
@@ -124,6 +126,7 @@ impl World {
             random: Random::new(seed),
             faults: Faults::default(),
             clock: Duration::ZERO,
+            last_news: Duration::ZERO,
             descriptors_max: 20_000,
             descriptors: 0,
             ends: Vec::new(),
@@ -140,6 +143,9 @@ impl World {
     pub(crate) fn note(&mut self, call: &'static str, end: usize, outcome: i64) {
         for word in [call.len() as u64, end as u64, outcome.cast_unsigned()] {
             self.fingerprint = (self.fingerprint ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
+        }
+        if call != "poll" && outcome >= 0 {
+            self.touch();
         }
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>9.3?} {call} {end} -> {outcome}", self.clock));
@@ -160,6 +166,16 @@ impl World {
             }
         }
         usage.failures_in_a_row = 0;
+    }
+
+    /// Notes that something happens now.
+    pub(crate) fn touch(&mut self) {
+        self.last_news = self.clock;
+    }
+
+    /// For how long nothing has.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        self.clock.saturating_sub(self.last_news)
     }
 
     pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
@@ -201,6 +217,7 @@ impl World {
             shut: false,
             client: ClientSide { window: usize::MAX, ..ClientSide::default() },
         };
+        self.touch();
         let end = self.add(to, Hold::Waiting, Kind::Stream(Box::new(stream)));
         if let Kind::Listener { backlog } = &mut self.ends[listener].kind {
             backlog.push_back(end);
@@ -211,6 +228,7 @@ impl World {
 
     /// A datagram comes in, if somebody is bound there.
     pub(crate) fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
+        self.touch();
         for end in self.ends.iter_mut().filter(|end| end.hold == Hold::Held && is_served(end.local, to)) {
             if let Kind::Socket { queue } = &mut end.kind {
                 queue.push_back((from, to.ip(), payload));
@@ -237,6 +255,7 @@ impl World {
     /// One segment from the client arrives.
     fn arrive(&mut self, end: usize) {
         let purges = self.random.one_in(2);
+        self.touch();
         let is_closed = self.ends[end].hold == Hold::Closed;
         let stream = self.stream(end);
         let Some(segment) = stream.under_way.pop_front() else { return };
@@ -275,12 +294,16 @@ impl World {
         let unread = stream.client.received.len() - stream.client.taken;
         let count = most.min(stream.unsent.len()).min(stream.client.window.saturating_sub(unread));
         stream.client.received.extend(stream.unsent.drain(..count));
+        let is_news = count > 0;
         if stream.unsent.is_empty() && (stream.shut || is_closed) && stream.reset == Reset::No {
             stream.client.saw_end = true;
         }
         if stream.blocked && stream.unsent.len() <= stream.room * 2 / 3 {
             stream.blocked = false;
             self.ends[end].edge = true;
+        }
+        if is_news {
+            self.touch();
         }
     }
 
@@ -319,6 +342,13 @@ impl World {
                 }
             }
         }
+    }
+}
+
+impl End {
+    /// Whether the poll has an edge to tell of it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.edge && self.token.is_some()
     }
 }
 

@@ -16,6 +16,9 @@ const PORT: u16 = 8888;
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
+/// The longest name of a network interface: `IFNAMSIZ` less the NUL (`if_nametoindex(3)`).
+const ZONE_BYTES_MAX: usize = 15;
+
 const FORMS: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
 /// One address of the command line: where, and which port.
@@ -122,7 +125,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
 fn is_ipv6(text: &str) -> bool {
     let (ip, zone) = text.split_once('%').unwrap_or((text, "0"));
     ip.parse::<Ipv6Addr>().is_ok()
-        && !zone.is_empty()
+        && (1..=ZONE_BYTES_MAX).contains(&zone.len())
         && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
@@ -158,11 +161,18 @@ fn check_name(host: &str) -> Result<(), String> {
     if name.len() > NAME_BYTES_MAX || !name.split('.').all(label_is_right) {
         return Err(format!("{host} is neither an IP address nor a host name; {FORMS}"));
     }
-    // No name ends in a number: it is an IPv4 address with a slip in it.
-    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+    // No name ends in a number: it is an IPv4 address with a slip in it, or one that only some resolvers read as such.
+    if name.rsplit('.').next().is_some_and(is_number) {
         return Err(format!("{host} is not an IPv4 address; {FORMS}"));
     }
     Ok(())
+}
+
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 fn parse_port(port: &str) -> Result<u16, String> {
@@ -259,6 +269,26 @@ mod tests {
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.contains(clue), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_ends_in_a_hexadecimal_number_is_no_name() {
+        for text in ["0x7f", "0X7F.", "1.2.3.0x4", "0x7f000001:80", "a.0xg.0xf"] {
+            assert!(shown(text).contains("not an IPv4 address"), "{text}: {}", shown(text));
+        }
+        for text in ["0xg", "x7f", "0x7f.org", "10x7f", "face"] {
+            assert_eq!(shown(text), format!("{text}:8888"));
+        }
+    }
+
+    #[test]
+    fn a_zone_is_as_long_as_the_name_of_an_interface_can_be() {
+        let zoned = |length| format!("fe80::1%{}", "a".repeat(length));
+        assert_eq!(shown(&zoned(15)), format!("[{}]:8888", zoned(15)));
+        for length in [0, 16, 2000] {
+            assert!(shown(&zoned(length)).contains("too many colons"));
+            assert!(shown(&format!("[{}]:1", zoned(length))).contains("not an IPv6 address"));
         }
     }
 

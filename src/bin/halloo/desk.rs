@@ -14,7 +14,7 @@ use crate::exit::{Failure, Status};
 use crate::options::{Mode, Replies};
 use crate::protocol::Protocol;
 use crate::reporter::Reporter;
-use crate::template::{Facts, Template};
+use crate::template::{Facts, Template, is_host_name};
 
 /// One for the whole process.
 #[derive(Debug)]
@@ -140,19 +140,21 @@ impl Desk {
     }
 }
 
-/// The name of this machine; what it takes itself for if it has none to tell.
+/// The name of this machine.
 fn hostname() -> String {
     let told =
         std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    match told.as_deref().map(str::trim) {
-        Ok(name) if !name.is_empty() => name.to_owned(),
-        _ => "localhost".to_owned(),
-    }
+    usable_name(&told.unwrap_or_default()).to_owned()
+}
+
+/// The name as told; what a machine takes itself for if it tells none, or one that no greeting is known again by.
+fn usable_name(told: &str) -> &str {
+    Some(told.trim()).filter(|name| is_host_name(name)).unwrap_or("localhost")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Greetings, Mode, Protocol, Replies, hostname};
+    use super::{Greetings, Mode, Protocol, Replies, hostname, usable_name};
     use crate::exit::Status;
 
     fn replies(mode: Mode, common: Option<&str>, udp: Option<&str>) -> Replies {
@@ -187,5 +189,16 @@ mod tests {
     #[test]
     fn this_machine_has_a_name() {
         assert!(!hostname().is_empty() && !hostname().contains('\n'));
+    }
+
+    #[test]
+    fn a_name_that_no_greeting_is_known_again_by_is_not_used() {
+        let longest = "a".repeat(255);
+        for name in ["box-1.example.org", "my_box", &longest] {
+            assert_eq!(usable_name(&format!("{name}\n")), name);
+        }
+        for name in ["", "\n", "(none)", "my box", "kästchen", "a\nb", "a:1", &format!("{longest}a")] {
+            assert_eq!(usable_name(name), "localhost", "{name:?}");
+        }
     }
 }

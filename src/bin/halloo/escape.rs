@@ -22,7 +22,9 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 /// A message of our own on one line: as [`text`], but a backslash stays single: parts of it may be escaped already.
+/// The bound has room for the mark of a cut, three bytes.
 pub(crate) fn message(text: &str, bytes_max: usize) -> String {
+    debug_assert!(bytes_max >= CUT.len(), "no room for the mark of a cut");
     escape(text.as_bytes(), bytes_max, Backslash::Keep)
 }
 
@@ -39,7 +41,7 @@ fn escape(bytes: &[u8], bytes_max: usize, backslash: Backslash) -> String {
             line.push(character, backslash);
         }
         for byte in chunk.invalid() {
-            line.append(format_args!("\\x{byte:02x}"));
+            line.append_escape(format_args!("\\x{byte:02x}"));
         }
         if line.is_full() {
             break;
@@ -73,13 +75,13 @@ impl Line {
             return;
         }
         match character {
-            '\\' if matches!(backslash, Backslash::Double) => self.append(format_args!("\\\\")),
+            '\\' if matches!(backslash, Backslash::Double) => self.append_escape(format_args!("\\\\")),
             ' '..='~' => self.append(format_args!("{character}")),
-            '\n' => self.append(format_args!("\\n")),
-            '\r' => self.append(format_args!("\\r")),
-            '\t' => self.append(format_args!("\\t")),
-            '\0' => self.append(format_args!("\\0")),
-            '\x01'..='\x7f' => self.append(format_args!("\\x{:02x}", u32::from(character))),
+            '\n' => self.append_escape(format_args!("\\n")),
+            '\r' => self.append_escape(format_args!("\\r")),
+            '\t' => self.append_escape(format_args!("\\t")),
+            '\0' => self.append_escape(format_args!("\\0")),
+            '\x01'..='\x7f' => self.append_escape(format_args!("\\x{:02x}", u32::from(character))),
             _ => self.push_beyond_ascii(character),
         }
     }
@@ -87,13 +89,18 @@ impl Line {
     fn push_beyond_ascii(&mut self, character: char) {
         let mark = is_mark(character);
         if !is_visible(character) || (mark && self.marks == MARKS_MAX) {
-            self.append(format_args!("\\u{{{:x}}}", u32::from(character)));
-            self.marks = MARKS_MAX;
+            self.append_escape(format_args!("\\u{{{:x}}}", u32::from(character)));
         } else {
             let marks = if mark { self.marks + 1 } else { 0 };
             self.append(format_args!("{character}"));
             self.marks = marks;
         }
+    }
+
+    fn append_escape(&mut self, piece: std::fmt::Arguments<'_>) {
+        self.append(piece);
+        // A mark would stand on the last character of the escape, and not on what that stands for.
+        self.marks = MARKS_MAX;
     }
 
     fn append(&mut self, piece: std::fmt::Arguments<'_>) {
@@ -214,6 +221,30 @@ mod tests {
         assert_eq!(text("\u{301}e".as_bytes()), "\\u{301}e");
         let pile = format!("e{}", "\u{301}".repeat(6));
         assert_eq!(text(pile.as_bytes()), "e\u{301}\u{301}\u{301}\u{301}\\u{301}\\u{301}");
+    }
+
+    #[test]
+    fn no_mark_stands_on_an_escape() {
+        for bytes in [&b"\xff"[..], b"\n", b"\r", b"\t", b"\0", b"\x1b", b"\\", "\u{9b}".as_bytes()] {
+            let marked = [bytes, "\u{301}e\u{301}".as_bytes()].concat();
+            assert_eq!(text(&marked), format!("{}\\u{{301}}e\u{301}", text(bytes)));
+        }
+    }
+
+    #[test]
+    fn a_message_keeps_the_smallest_bound_that_has_room_for_the_mark_of_a_cut() {
+        for words in ["", "abc", "abcd", "\n\n", "ü", "\u{9b}", "🙂"] {
+            assert!(message(words, 3).len() <= 3, "{words:?}");
+        }
+        assert_eq!(message("abc", 3), "abc");
+        assert_eq!(message("abcd", 3), "...");
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic = "no room for the mark of a cut"]
+    fn a_message_asks_for_room_for_the_mark_of_a_cut() {
+        message("abcd", 2);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
 const KNOWN: &str = "known are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
 
+/// The longest name of a host, in bytes (POSIX).
+const HOST_NAME_BYTES_MAX: usize = 255;
+
 /// A greeting with places to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
@@ -45,6 +48,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) protocol: Protocol,
     pub(crate) number: u64,
+    /// One that [`is_host_name`] accepts, where the template asks for it.
     pub(crate) hostname: &'a str,
 }
 
@@ -189,12 +193,12 @@ impl Field {
             Self::Protocol => 3,
             // u64::MAX
             Self::Number => 20,
-            // POSIX: a host name has at most 255 bytes.
-            Self::Hostname => 255,
+            Self::Hostname => HOST_NAME_BYTES_MAX,
         }
     }
 
     fn render(self, facts: Facts<'_>, into: &mut Vec<u8>) {
+        debug_assert!(self != Self::Hostname || is_host_name(facts.hostname), "such a greeting is not known again");
         // Writing into a vector cannot fail.
         let _ = match self {
             Self::Peer => write_address(facts.peer, into),
@@ -223,9 +227,17 @@ fn write_address(address: Option<SocketAddr>, into: &mut Vec<u8>) -> std::io::Re
     }
 }
 
+/// A run can end behind each of its bytes. Starts come in order, and what an earlier one has reached is not looked at
+/// again: all of them together take one look at each byte, and one more each where the run stops.
 fn follow_run(bytes_max: usize, rest: &[u8], start: usize, ends: &mut Vec<usize>, belongs: fn(u8) -> bool) {
-    let run = rest.iter().take(bytes_max).take_while(|&&byte| belongs(byte)).count();
-    ends.extend((1..=run).map(|length| start + length));
+    let known = ends.last().map_or(0, |last| last.saturating_sub(start));
+    let fresh = rest.iter().take(bytes_max).skip(known).take_while(|&&byte| belongs(byte)).count();
+    ends.extend((1..=fresh).map(|length| start + known + length));
+}
+
+/// Whether a greeting with this name of a host is known again.
+pub(crate) fn is_host_name(name: &str) -> bool {
+    (1..=HOST_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_host_name_byte)
 }
 
 fn is_host_name_byte(byte: u8) -> bool {
