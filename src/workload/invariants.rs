@@ -37,6 +37,10 @@ fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
     let pauses = [core.listeners.roster.next_deadline(), core.datagrams.roster.next_deadline(), tables.drain_until()];
     let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
     let wait = core.next_timeout(tables.now);
+    let is_left = !tables.deferred.is_empty()
+        || !tables.marked.is_empty()
+        || core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;
+    assert!(!is_left || wait == Some(std::time::Duration::ZERO), "work is left, and the poll would wait {wait:?}");
     let is_in_time = first == Moment::NEVER || wait.is_some_and(|wait| wait <= first.since(tables.now));
     assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(tables.now));
 }

@@ -152,13 +152,9 @@ fn parse_field<'a>(brace: &str, after: &'a str) -> Result<(Field, &'a str), Stri
     if brace == "}" {
         return Err(format!("there is a }} without its {{; {KNOWN}"));
     }
-    let Some((name, behind)) = after.split_once('}') else {
-        return Err(format!("there is a {{ without its }}; {KNOWN}"));
-    };
-    match Field::named(name) {
-        Some(field) => Ok((field, behind)),
-        None => Err(format!("the placeholder {{{name}}} is unknown; {KNOWN}")),
-    }
+    let (name, behind) = after.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {KNOWN}"))?;
+    let field = Field::named(name).ok_or_else(|| format!("the placeholder {{{name}}} is unknown; {KNOWN}"))?;
+    Ok((field, behind))
 }
 
 impl Part {
@@ -252,9 +248,7 @@ fn follow_address(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
     } else {
         rest.iter().position(|&byte| byte == b':')
     };
-    let Some(port) = colon.map(|at| at + 1) else {
-        return;
-    };
+    let Some(port) = colon.map(|at| at + 1) else { return };
     let digits = rest[port..].iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
     for end in (1..=digits).map(|length| port + length) {
         let text = std::str::from_utf8(&rest[..end]);
@@ -267,10 +261,11 @@ fn follow_address(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
 
-    use super::{Facts, GREETING_BYTES_MAX, Template};
+    use super::{Facts, GREETING_BYTES_MAX, Template, follow_run, is_host_name_byte};
     use crate::protocol::Protocol;
 
     fn template(text: &str) -> Template {
@@ -356,6 +351,10 @@ mod tests {
         let many = template(&"{hostname}".repeat(30).replace("}{", "}a{"));
         assert!(!many.matches("a".repeat(many.bytes_max()).replace("aaa", "aa!").as_bytes()));
         assert!(!many.matches("a".repeat(65_507).as_bytes()));
+        let begun = Instant::now();
+        assert!(!template(&("{hostname}".repeat(64) + "x")).matches(&[b'a'; 16_000]));
+        // Milliseconds, and seconds if each start is followed without regard to the others.
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 
     proptest! {
@@ -370,6 +369,19 @@ mod tests {
             template.render(facts, &mut greeting);
             prop_assert!(greeting.len() <= template.bytes_max());
             prop_assert!(template.matches(&greeting));
+        }
+
+        #[test]
+        fn runs_from_many_starts_give_each_end_once_and_in_order(
+            text in "[a.!]{40}", bytes_max in 1..20_usize, starts in prop::collection::btree_set(0..=40_usize, 0..20),
+        ) {
+            let mut ends = Vec::new();
+            for &start in &starts {
+                follow_run(bytes_max, &text.as_bytes()[start..], start, &mut ends, is_host_name_byte);
+            }
+            let reaches = |start, end| start < end && end - start <= bytes_max && !text[start..end].contains('!');
+            let model = (1..=40).filter(|&end| starts.iter().any(|&start| reaches(start, end)));
+            prop_assert_eq!(ends, model.collect::<Vec<_>>());
         }
 
         #[test]
