@@ -132,7 +132,10 @@ impl Run {
         let turn = loop {
             match catch_unwind(AssertUnwindSafe(|| self.events.turn(Some(wait)))) {
                 Ok(turn) => break turn.expect("no error is the loop's"),
-                Err(panic) if panic.is::<GrenadeWentOff>() => self.simulation.world.borrow_mut().usage.clear(),
+                Err(panic) if panic.is::<GrenadeWentOff>() => {
+                    self.simulation.world.borrow_mut().usage.clear();
+                    assert_eq!(self.events.next_timeout(), Some(Duration::ZERO), "the rest of the turn is left");
+                }
                 Err(panic) => resume_unwind(panic),
             }
         };

@@ -31,6 +31,8 @@ pub(crate) struct World {
     /// The calls of the loop so far, mixed into a number: the same for the same run.
     pub(crate) fingerprint: u64,
     pub(crate) trace: Option<Vec<String>>,
+    /// Failed accepts and failed receives, from the beginning.
+    pub(crate) failures: [u64; 2],
     /// What the loop has asked of each socket since somebody cleared this.
     pub(crate) usage: BTreeMap<usize, Usage>,
 }
@@ -135,6 +137,7 @@ impl World {
             next_port: 40_000,
             fingerprint: 0,
             trace: None,
+            failures: [0; 2],
             usage: BTreeMap::new(),
         }
     }
@@ -160,6 +163,7 @@ impl World {
             (Ok(_), Kind::Socket { .. }) => usage.datagrams += 1,
             (Ok(count), Kind::Stream(_)) => usage.bytes_read += count,
             (Err(()), _) => {
+                self.failures[usize::from(matches!(self.ends[end].kind, Kind::Socket { .. }))] += 1;
                 usage.failures_in_a_row += 1;
                 usage.most_failures_in_a_row = usage.most_failures_in_a_row.max(usage.failures_in_a_row);
                 return;

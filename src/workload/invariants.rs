@@ -50,6 +50,8 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     let there = tables.states.len() as u64;
     assert_eq!(tables.stats.connections, there, "every slot is a connection's");
     assert_eq!(tables.stats.accepted, there + tables.stats.closed_in_all(), "accepted is open and closed");
+    let failures = [tables.stats.accept_errors, tables.stats.receive_errors];
+    assert_eq!(failures, world.failures, "failed accepts and receives are counted");
     assert_eq!(tables.served.iter().sum::<usize>() as u64, there, "handlers count their connections");
     let by_origin: u32 = tables.origins.iter().map(|(_, origin)| origin.connections).sum();
     assert_eq!(u64::from(by_origin), there, "listeners count their connections");
