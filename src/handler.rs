@@ -71,7 +71,8 @@ pub trait StreamHandler {
     /// The loop drains: a protocol that knows where one request ends closes there. Default: nothing.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
-    /// The connection is closed, its descriptor too: once for every session, and last.
+    /// The connection is closed, its descriptor too: once for every session, and last. Only a session whose own callback
+    /// has panicked is dropped without it.
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 
     /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose

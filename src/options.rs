@@ -66,7 +66,7 @@ pub(crate) struct Bounds {
 
 impl Listen {
     /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
-    /// time of the call, less 64. The count is the handler's: listeners that share one by
+    /// time of the call, less 64, or half of a limit under 128. The count is the handler's: listeners that share one by
     /// [`listen_for`](crate::EventLoop::listen_for) share it.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = Some(connections);
@@ -86,8 +86,8 @@ impl Listen {
         self
     }
 
-    /// Close a connection on which nothing has moved for this long: no input consumed, no output taken. `None`: never.
-    /// Default: 60 s.
+    /// Close a connection of which the handler has consumed no input, and the kernel taken no output, for this long.
+    /// While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. `None`: never. Default: 60 s.
     pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.bounds.idle_timeout = after.into();
         self
@@ -142,7 +142,9 @@ impl Listen {
         let bounds = &self.bounds;
         let refuse = |sentence| Err(Error::said(ErrorKind::Option, Some(self.address), sentence));
         if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
-            refuse("a limit of no connections would serve nobody: allow at least one")
+            refuse(
+                "a limit of no connections would serve nobody: allow at least one in connections_max and _per_source_max",
+            )
         } else if self.backlog == 0 {
             refuse("a backlog of zero would lose clients: allow at least one")
         } else if bounds.idle_timeout == Some(Duration::ZERO) || bounds.write_timeout == Some(Duration::ZERO) {

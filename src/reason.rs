@@ -29,7 +29,7 @@ pub enum CloseReason {
     InputOverflow,
     /// Still open at the end of a drain's grace, or at a stop.
     Drained,
-    /// The handler panicked in a callback for this connection.
+    /// The handler panicked in a callback for this connection; its `on_close` does not come, but it is counted.
     Panicked,
     /// Another error of the connection's socket.
     Io(io::ErrorKind),

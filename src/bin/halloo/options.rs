@@ -88,7 +88,7 @@ pub(crate) struct Replies {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Most connections at once; further clients wait their turn [default: the descriptor limit less 64]
+    /// Most connections at once; further clients wait their turn [default: the descriptor limit less 64, or half of a small one]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<usize>)]
     pub(crate) max_connections: Option<usize>,
@@ -96,7 +96,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u32>)]
     pub(crate) max_connections_per_source: Option<u32>,
-    /// Close a connection on which nothing has moved for this long [default: 60s]
+    /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not take
+    /// its answer is closed after 30s [default: 60s]
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_negative_numbers = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) idle_timeout: Option<Duration>,
@@ -142,11 +143,11 @@ pub(crate) struct Output {
 /// What the server does with what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Answer the first bytes, then close
+    /// Answer the first bytes, or the end of stream, then close
     Greet,
     /// Answer on connect without waiting, then close
     Banner,
-    /// Answer each line with a greeting and a newline; stay connected
+    /// Answer each line (64 KiB at most) with a greeting and a newline; stay connected
     Line,
     /// Send back whatever comes
     Echo,
@@ -157,7 +158,7 @@ pub(crate) enum Mode {
 /// How greetings given are told on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EventStyle {
-    /// One line each, at most 20 a second, the rest summed up
+    /// One line each (echo, discard: one a connection), at most 20 a second, the rest summed up
     Text,
     /// One JSON object each
     Json,
@@ -238,7 +239,8 @@ Times: 500ms, 10s, 2m. Braces in a greeting are written {{ and }}.
 A flag wins over its environment variable; an empty variable counts as none.
 
 The first line on standard output is READY with every address served.
-SIGTERM and Ctrl-C let open connections finish, a second one resets them.
+SIGTERM and Ctrl-C answer whoever has asked and end (line, echo and discard at
+once, greet waits for the question); a second one resets who is left.
 SIGUSR1 logs the counters.
 
 Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
