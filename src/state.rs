@@ -244,6 +244,7 @@ mod tests {
             state.output = if blocked { Output::Blocked } else { Output::Ready };
             state.rest = if fresh { Rest::Fresh } else { Rest::Seen };
             state.budget = u32::from(!spent);
+            state.tail = if fresh { Tail::Quiet } else { Tail::Unknown };
             state
         })
     }
@@ -257,13 +258,22 @@ mod tests {
                 Step::Show => prop_assert!(!state.paused && kept > 0 && pending < 4 && state.budget > 0),
                 Step::Flush => prop_assert!(pending > 0 && state.output == Output::Ready),
                 Step::Flushed => prop_assert!(pending == 0 && state.notice == Notice::Owed),
-                Step::Overflow => prop_assert!(!state.paused && kept == 4 && pending == 0),
+                Step::Overflow => {
+                    prop_assert!(!state.paused && kept == 4 && pending == 0);
+                    prop_assert!(!matches!(state.input, Input::Ended | Input::Told), "no more can come");
+                }
                 Step::End => prop_assert!(state.input == Input::Ended && (kept == 0 || pending == 0 && !state.paused)),
                 Step::Shut => prop_assert!(matches!(state.phase, Phase::Closing(_)) && pending == 0),
                 Step::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
                 Step::Drain => prop_assert!(state.owes_drain),
                 Step::Wait | Step::Later | Step::Drop(..) => {}
             }
+        }
+
+        #[test]
+        fn input_left_over_means_that_a_close_must_linger(state in any_state()) {
+            let is_over = matches!(state.input, Input::Ended | Input::Told);
+            prop_assert!(state.kept() == 0 || is_over || state.may_be_sending());
         }
 
         /// Who waits with bytes to read is held up by its handler or its outbox, both of which ask again.
