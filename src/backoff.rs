@@ -13,7 +13,7 @@ pub(crate) struct Backoff {
     in_a_row: u32,
     pause: Duration,
     episode: Option<Episode>,
-    last_said: Option<Moment>,
+    said: Seldom,
 }
 
 /// Trouble from its first pause until the source is empty again.
@@ -41,7 +41,7 @@ pub(crate) struct Relief {
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { in_a_row: 0, pause: limits::PAUSE_MIN, episode: None, last_said: None }
+        Self { in_a_row: 0, pause: limits::PAUSE_MIN, episode: None, said: Seldom::default() }
     }
 
     /// A call failed, and not for want of something to do.
@@ -53,7 +53,7 @@ impl Backoff {
         if trouble == Trouble::Passing && self.in_a_row < limits::ERRORS_IN_A_ROW_MAX {
             return Reaction::Retry;
         }
-        let say = self.episode.is_none() && self.may_say(now);
+        let say = self.episode.is_none() && self.said.may_say(now);
         if self.episode.is_none() {
             self.episode = Some(Episode { since: now, failures: u64::from(self.in_a_row), said: say });
         }
@@ -75,11 +75,20 @@ impl Backoff {
         let episode = self.episode.take()?;
         episode.said.then(|| Relief { failures: episode.failures, lasted: now.since(episode.since) })
     }
+}
 
-    fn may_say(&mut self, now: Moment) -> bool {
-        let may = self.last_said.is_none_or(|last| now.since(last) >= limits::LOG_INTERVAL);
+/// Keeps one kind of log line from coming more than once an interval.
+#[derive(Default)]
+pub(crate) struct Seldom {
+    last: Option<Moment>,
+}
+
+impl Seldom {
+    /// Whether the line may be said now; if so, it counts as said.
+    pub(crate) fn may_say(&mut self, now: Moment) -> bool {
+        let may = self.last.is_none_or(|last| now.since(last) >= limits::LOG_INTERVAL);
         if may {
-            self.last_said = Some(now);
+            self.last = Some(now);
         }
         may
     }

@@ -7,11 +7,11 @@
 
 use std::net::SocketAddr;
 
+use crate::backoff::Seldom;
 use crate::deadlines::Deadlines;
 use crate::entries::Lifecycle;
 use crate::exchange::{Exchange, Socket};
 use crate::handler::{News, Served};
-use crate::limits;
 use crate::moment::Moment;
 use crate::network::{Event, Network};
 use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Step};
@@ -25,13 +25,17 @@ pub(crate) struct Connections<'h, N: Network> {
     deadlines: Deadlines,
     /// Slots whose connection is gone, free at the end of the turn.
     freed: Vec<u32>,
-    /// When it was last said that clients cannot be watched.
-    unwatched_said: Option<Moment>,
+    unwatched_said: Seldom,
 }
 
 impl<'h, N: Network> Connections<'h, N> {
     pub(crate) fn new() -> Self {
-        Self { exchange: Exchange::new(), deadlines: Deadlines::default(), freed: Vec::new(), unwatched_said: None }
+        Self {
+            exchange: Exchange::new(),
+            deadlines: Deadlines::default(),
+            freed: Vec::new(),
+            unwatched_said: Seldom::default(),
+        }
     }
 
     pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> u32 {
@@ -136,8 +140,7 @@ impl<'h, N: Network> Connections<'h, N> {
         let socket = &mut self.exchange.sockets[slot as usize];
         if let Socket::Unwatched(stream) = socket {
             if let Err(error) = network.register(stream, Token::connection(id)) {
-                if self.unwatched_said.is_none_or(|last| now.since(last) >= limits::LOG_INTERVAL) {
-                    self.unwatched_said = Some(now);
+                if self.unwatched_said.may_say(now) {
                     log::warn!("{}: cannot watch the connection: {error}", state.peer);
                 }
                 state.phase = Phase::Condemned(CloseReason::Io(error.kind()), Ending::Close);

@@ -7,12 +7,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::backoff::{Backoff, Reaction};
+use crate::backoff::{Backoff, Reaction, Seldom};
 use crate::callbacks::guarded;
 use crate::handler::DatagramHandler;
 use crate::lent::Datagram;
 use crate::limits;
-use crate::moment::Moment;
 use crate::network::{Batch, Network, Trouble};
 use crate::roster::{Roster, Round};
 use crate::tables::Context;
@@ -31,8 +30,7 @@ struct Station<'h, S> {
     handler: Box<dyn DatagramHandler + 'h>,
     batch: Batch,
     backoff: Backoff,
-    /// When a lost datagram was last said, and how many were lost since.
-    lost_said: Option<Moment>,
+    lost_said: Seldom,
     /// Datagrams that a drain still waits for; `None` before it has begun.
     awaited: Option<u32>,
 }
@@ -60,7 +58,7 @@ impl<'h, N: Network> Datagrams<'h, N> {
             handler,
             batch: Batch::new(),
             backoff: Backoff::new(),
-            lost_said: None,
+            lost_said: Seldom::default(),
             awaited: None,
         });
         self.roster.add(place.slot);
@@ -153,8 +151,7 @@ impl<'h, N: Network> Datagrams<'h, N> {
                 Ok(()) => stats.datagrams_sent += 1,
                 Err(error) => {
                     stats.datagrams_dropped += 1;
-                    if lost_said.is_none_or(|last| now.since(last) >= limits::LOG_INTERVAL) {
-                        *lost_said = Some(*now);
+                    if lost_said.may_say(*now) {
                         log::warn!("{address}: lost a datagram to {}: {error}", letter.to);
                     }
                 }
@@ -184,11 +181,6 @@ impl<'h, N: Network> Datagrams<'h, N> {
     pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &N::Datagrams)> {
         let each = self.stations.iter().enumerate();
         each.filter_map(|(slot, station)| Some((slot_of(slot), &station.as_ref()?.socket)))
-    }
-
-    /// The earliest end of a pause.
-    pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.roster.next_deadline()
     }
 }
 

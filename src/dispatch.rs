@@ -116,8 +116,8 @@ impl<N: Network> Core<'_, N> {
         }
         let deadlines = [
             self.connections.next_deadline(),
-            self.listeners.next_deadline(),
-            self.datagrams.next_deadline(),
+            self.listeners.roster.next_deadline(),
+            self.datagrams.roster.next_deadline(),
             tables.drain_until(),
         ];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use crate::backoff::{Backoff, Reaction};
 use crate::connection::Connections;
 use crate::limits;
-use crate::moment::Moment;
 use crate::network::{Network, Trouble};
 use crate::options::WhenFull;
 use crate::roster::{Roster, Round};
@@ -169,10 +168,5 @@ impl<N: Network> Listeners<N> {
     pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &N::Listener)> {
         let each = self.stations.iter().enumerate();
         each.filter_map(|(slot, station)| Some((slot_of(slot), &station.as_ref()?.listener)))
-    }
-
-    /// The earliest end of a pause.
-    pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.roster.next_deadline()
     }
 }
