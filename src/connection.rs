@@ -12,6 +12,7 @@ use crate::deadlines::Deadlines;
 use crate::entries::Lifecycle;
 use crate::exchange::{Exchange, Socket};
 use crate::handler::{News, Served};
+use crate::limits;
 use crate::moment::Moment;
 use crate::network::{Event, Network};
 use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Step};
@@ -32,7 +33,7 @@ impl<'h, N: Network> Connections<'h, N> {
     pub(crate) fn new() -> Self {
         Self {
             exchange: Exchange::new(),
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::with_room(limits::TABLE_BYTES_RESERVED / size_of::<u32>()),
             freed: Vec::new(),
             unwatched_said: Seldom::default(),
         }
@@ -141,7 +142,7 @@ impl<'h, N: Network> Connections<'h, N> {
         if let Socket::Unwatched(stream) = socket {
             if let Err(error) = network.register(stream, Token::connection(id)) {
                 if self.unwatched_said.may_say(now) {
-                    log::warn!("{}: cannot watch the connection: {error}", state.peer);
+                    log::warn!("{}: cannot watch the connection: {error}", state.peer.address());
                 }
                 state.phase = Phase::Condemned(CloseReason::Io(error.kind()), Ending::Close);
                 return false;
@@ -155,7 +156,7 @@ impl<'h, N: Network> Connections<'h, N> {
     }
 
     fn arm(&mut self, tables: &Context, slot: u32) {
-        self.deadlines.arm(slot, tables.states[slot as usize].deadline(&tables.bounds(slot)));
+        self.deadlines.arm(slot, tables.deadline(slot));
     }
 
     /// Closes the descriptor, then tells the handler.
@@ -168,7 +169,7 @@ impl<'h, N: Network> Connections<'h, N> {
         self.deadlines.disarm(slot);
         tables.count_out(slot, reason);
         self.freed.push(slot);
-        log::debug!("{}: closed, {reason}", tables.state(slot).peer);
+        log::debug!("{}: closed, {reason}", tables.state(slot).peer.address());
         self.exchange.callbacks.farewell(tables, slot, reason);
     }
 
@@ -176,14 +177,14 @@ impl<'h, N: Network> Connections<'h, N> {
     pub(crate) fn expire(&mut self, network: &mut N, tables: &mut Context) -> bool {
         let mut any = false;
         while let Some(slot) = self.deadlines.pop_due(tables.now) {
-            let (bounds, turn, now) = (tables.bounds(slot), tables.turn, tables.now);
+            let (bounds, timer, turn, now) = (tables.bounds(slot), tables.timers.get(slot), tables.turn, tables.now);
             let state = tables.state(slot);
             state.begin_turn(turn);
-            match state.due(&bounds, now) {
+            match state.due(&bounds, timer, now) {
                 Due::Nothing => {}
                 Due::End(reason) => state.phase = Phase::Condemned(reason, Ending::of(reason)),
                 Due::Timer => {
-                    state.timer = Moment::NEVER;
+                    tables.timers.set(slot, Moment::NEVER);
                     self.exchange.callbacks.tell(tables, slot, News::Timeout);
                 }
             }

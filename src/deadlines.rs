@@ -10,83 +10,82 @@ use crate::moment::Moment;
 /// Deadlines by slot, the earliest at hand.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    heap: Vec<Deadline>,
-    /// Where a slot's entry stands in the heap, or [`ABSENT`].
+    /// The slots that are armed.
+    heap: Vec<u32>,
+    /// By slot: when it comes up; [`NEVER`](Moment::NEVER) for a slot that is not armed.
+    moments: Vec<Moment>,
+    /// By slot: where it stands in the heap, if it is armed.
     places: Vec<u32>,
 }
 
-#[derive(Clone, Copy)]
-struct Deadline {
-    at: Moment,
-    slot: u32,
-}
-
-const ABSENT: u32 = u32::MAX;
-
 impl Deadlines {
+    /// None, with room for `slots` before anything has to grow.
+    pub(crate) fn with_room(slots: usize) -> Self {
+        Self { heap: Vec::with_capacity(slots), moments: Vec::with_capacity(slots), places: Vec::with_capacity(slots) }
+    }
+
     /// Sees to it that the slot comes up at `at` or before.
     pub(crate) fn arm(&mut self, slot: u32, at: Moment) {
-        if at == Moment::NEVER {
+        let before = self.armed(slot);
+        if at >= before {
             return;
         }
-        if slot as usize >= self.places.len() {
-            self.places.resize(slot as usize + 1, ABSENT);
+        if slot as usize >= self.moments.len() {
+            self.moments.resize(slot as usize + 1, Moment::NEVER);
+            self.places.resize(slot as usize + 1, 0);
         }
-        match self.places[slot as usize] {
-            ABSENT => {
-                self.heap.push(Deadline { at, slot });
-                self.sift_up(self.heap.len() - 1);
-            }
-            place if at < self.heap[place as usize].at => {
-                self.heap[place as usize].at = at;
-                self.sift_up(place as usize);
-            }
-            _ => {}
-        }
+        self.moments[slot as usize] = at;
+        let place = if before == Moment::NEVER {
+            self.heap.push(slot);
+            self.heap.len() - 1
+        } else {
+            self.places[slot as usize] as usize
+        };
+        self.sift_up(place);
     }
 
     /// Forgets the slot.
     pub(crate) fn disarm(&mut self, slot: u32) {
-        if let Some(&place) = self.places.get(slot as usize)
-            && place != ABSENT
-        {
-            self.remove(place as usize);
+        if self.armed(slot) != Moment::NEVER {
+            self.remove(self.places[slot as usize] as usize);
         }
     }
 
     /// The earliest moment at which a slot comes up.
     pub(crate) fn next(&self) -> Option<Moment> {
-        self.heap.first().map(|first| first.at)
+        self.heap.first().map(|&first| self.armed(first))
     }
 
-    /// When the slot comes up, if it does.
-    #[cfg(test)]
-    pub(crate) fn armed(&self, slot: u32) -> Option<Moment> {
-        let place = *self.places.get(slot as usize)?;
-        self.heap.get(place as usize).map(|deadline| deadline.at)
+    /// When the slot comes up; [`NEVER`](Moment::NEVER) if it does not.
+    pub(crate) fn armed(&self, slot: u32) -> Moment {
+        self.moments.get(slot as usize).copied().unwrap_or(Moment::NEVER)
     }
 
     /// Takes out a slot whose moment has come.
     pub(crate) fn pop_due(&mut self, now: Moment) -> Option<u32> {
         let first = *self.heap.first()?;
-        (first.at <= now).then(|| {
+        (self.armed(first) <= now).then(|| {
             self.remove(0);
-            first.slot
+            first
         })
     }
 
     fn remove(&mut self, place: usize) {
-        self.places[self.heap[place].slot as usize] = ABSENT;
-        self.heap.swap_remove(place);
+        let slot = self.heap.swap_remove(place);
+        self.moments[slot as usize] = Moment::NEVER;
         if place < self.heap.len() {
             let settled = self.sift_up(place);
             self.sift_down(settled);
         }
     }
 
+    fn at(&self, place: usize) -> Moment {
+        self.moments[self.heap[place] as usize]
+    }
+
     /// Moves an entry towards the root until its parent is no later; returns where it came to stand.
     fn sift_up(&mut self, mut place: usize) -> usize {
-        while place > 0 && self.heap[place].at < self.heap[(place - 1) / 2].at {
+        while place > 0 && self.at(place) < self.at((place - 1) / 2) {
             self.swap(place, (place - 1) / 2);
             place = (place - 1) / 2;
         }
@@ -98,8 +97,8 @@ impl Deadlines {
     fn sift_down(&mut self, mut place: usize) {
         loop {
             let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
-            match children.min_by_key(|&child| self.heap[child].at) {
-                Some(child) if self.heap[child].at < self.heap[place].at => {
+            match children.min_by_key(|&child| self.at(child)) {
+                Some(child) if self.at(child) < self.at(place) => {
                     self.swap(place, child);
                     place = child;
                 }
@@ -117,7 +116,7 @@ impl Deadlines {
 
     #[expect(clippy::cast_possible_truncation, reason = "one entry a slot at most, and slots are 32 bits")]
     fn note(&mut self, place: usize) {
-        self.places[self.heap[place].slot as usize] = place as u32;
+        self.places[self.heap[place] as usize] = place as u32;
     }
 }
 
@@ -184,6 +183,6 @@ mod tests {
         let mut deadlines = Deadlines::default();
         deadlines.arm(7, Moment::NEVER);
         assert_eq!(deadlines.next(), None);
-        assert!(deadlines.places.is_empty());
+        assert!(deadlines.moments.is_empty());
     }
 }

@@ -49,7 +49,7 @@ impl<N: Network> Exchange<'_, N> {
     pub(crate) fn new() -> Self {
         Self {
             callbacks: Callbacks::default(),
-            sockets: Vec::new(),
+            sockets: Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Socket<N::Stream>>()),
             input: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
         }
     }

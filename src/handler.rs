@@ -6,6 +6,7 @@
 use slab::Slab;
 
 use crate::lent::{Connection, Datagram};
+use crate::limits;
 use crate::reason::CloseReason;
 use crate::state::NO_SESSION;
 use crate::token::slot_of;
@@ -194,7 +195,9 @@ pub(crate) struct WithSessions<H: StreamHandler> {
 
 impl<H: StreamHandler> WithSessions<H> {
     pub(crate) fn new(handler: H) -> Self {
-        Self { handler, sessions: Slab::new() }
+        // A session of nothing still takes a slot.
+        let room = limits::TABLE_BYTES_RESERVED / size_of::<H::Session>().max(size_of::<usize>());
+        Self { handler, sessions: Slab::with_capacity(room) }
     }
 }
 

@@ -75,7 +75,7 @@ impl<'a> Connection<'a> {
     /// The address of the other side. An IPv4 client of an IPv6 socket shows its IPv4 address.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        Some(self.known().peer)
+        Some(self.known().peer.address())
     }
 
     /// Our address, as the client asked for it.
@@ -173,7 +173,7 @@ impl<'a> Connection<'a> {
         // Later than now, always: a timeout that is set again when it fires is the next turn's.
         let after = after.map(|after| after.max(Duration::from_nanos(1)));
         let timer = after.map_or(Moment::NEVER, |after| self.context.now.after(after));
-        self.state().timer = timer;
+        self.context.timers.set(self.slot, timer);
         self.context.touch(self.slot);
     }
 
@@ -229,7 +229,7 @@ impl std::fmt::Debug for Connection<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("id", &self.id())
-            .field("peer", &self.known().peer)
+            .field("peer", &self.known().peer.address())
             .field("phase", &self.known().phase)
             .field("pending", &self.pending())
             .finish_non_exhaustive()
@@ -260,7 +260,8 @@ impl Context {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn for_each(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
-        for slot in 0..self.states.capacity() {
+        let end = self.states.iter().next_back().map_or(0, |(last, _)| last + 1);
+        for slot in 0..end {
             if let Some(state) = self.states.get(slot)
                 && state.phase == Phase::Open
                 && self.origins[state.origin as usize].handler == served_by.key

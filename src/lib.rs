@@ -43,7 +43,7 @@
 //! # How it is built
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
-//! `error limits moment token reason stats sources buffers deadlines options phase state staged entries tables lent
+//! `error limits moment token reason stats peer sources buffers column deadlines options phase state staged entries tables lent
 //! handle handler network packets system faults world client simulation backoff roster callbacks exchange connection
 //! listener datagrams dispatch setup event_loop framing testing workload`
 //!
@@ -55,6 +55,7 @@ mod buffers;
 mod callbacks;
 #[cfg(any(test, feature = "testing"))]
 mod client;
+mod column;
 mod connection;
 mod datagrams;
 mod deadlines;
@@ -75,6 +76,7 @@ mod moment;
 mod network;
 mod options;
 mod packets;
+mod peer;
 mod phase;
 #[doc = include_str!("promises.md")]
 pub mod promises {}

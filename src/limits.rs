@@ -91,6 +91,11 @@ pub(crate) const DRAIN_BACKLOG_MAX: u32 = 4096;
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
+/// Room that each table of connections begins with. It is address space, not memory: a page counts once it is touched.
+/// From about this size on, allocators map a table for itself and let it grow where it lies or by moving pages, so that
+/// a growing crowd is never copied and leaves no holes behind.
+pub(crate) const TABLE_BYTES_RESERVED: usize = 256 * 1024;
+
 /// Boxes of buffers the loop keeps for reuse. A connection holds one only while it holds bytes, so this many
 /// connections can be in the middle of something without an allocation.
 pub(crate) const POOLED_BUFFERS_MAX: usize = 32;

@@ -102,7 +102,7 @@ impl Roster {
     pub(crate) fn will_be_served(&self, slot: u32) -> bool {
         match self.standings[slot as usize] {
             Standing::Ready => self.ready.contains(&slot),
-            Standing::Paused => self.pauses.armed(slot).is_some(),
+            Standing::Paused => self.pauses.armed(slot) != Moment::NEVER,
             Standing::Absent | Standing::Waiting | Standing::Held => false,
         }
     }

@@ -4,12 +4,11 @@
 //! [`State::next`] is the one place that says what follows from it. A step that cannot be taken now (a full outbox, a
 //! pause, a spent budget) is never forgotten: whatever changes the state asks `next` again.
 
-use std::net::SocketAddr;
-
 use crate::buffers::{Buffers, ByteQueue};
 use crate::limits;
 use crate::moment::Moment;
 use crate::options::Bounds;
+use crate::peer::Peer;
 use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Queued, Rest, Step, Tail};
 use crate::reason::CloseReason;
 
@@ -19,10 +18,8 @@ pub(crate) struct State {
     pub(crate) serial: u64,
     /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.
     pub(crate) progress: Moment,
-    /// When the handler asked for `on_timeout`.
-    pub(crate) timer: Moment,
     pub(crate) buffers: Option<Box<Buffers>>,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// The listener's entry in the tables: handler, bounds, local address.
     pub(crate) origin: u32,
     /// The session's key with the handler, or [`NO_SESSION`].
@@ -48,11 +45,10 @@ pub(crate) struct State {
 pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 impl State {
-    pub(crate) fn new(serial: u64, peer: SocketAddr, origin: u32, now: Moment) -> Self {
+    pub(crate) fn new(serial: u64, peer: Peer, origin: u32, now: Moment) -> Self {
         Self {
             serial,
             progress: now,
-            timer: Moment::NEVER,
             buffers: None,
             peer,
             origin,
@@ -142,10 +138,10 @@ impl State {
         }
     }
 
-    /// When this connection must be looked at, if nothing happens before.
-    pub(crate) fn deadline(&self, bounds: &Bounds) -> Moment {
+    /// When this connection must be looked at, if nothing happens before and the handler's own timeout is at `timer`.
+    pub(crate) fn deadline(&self, bounds: &Bounds, timer: Moment) -> Moment {
         match self.phase {
-            Phase::Open => self.limit(bounds).0.min(self.timer),
+            Phase::Open => self.limit(bounds).0.min(timer),
             Phase::Closing(_) => self.limit(bounds).0,
             Phase::Lingering(..) => self.progress.after(limits::LINGER),
             Phase::Condemned(..) | Phase::Gone => Moment::NEVER,
@@ -153,12 +149,12 @@ impl State {
     }
 
     /// What has come due by now.
-    pub(crate) fn due(&self, bounds: &Bounds, now: Moment) -> Due {
+    pub(crate) fn due(&self, bounds: &Bounds, timer: Moment, now: Moment) -> Due {
         let (limit, reason) = self.limit(bounds);
         match self.phase {
             Phase::Open | Phase::Closing(_) if limit <= now => Due::End(reason),
-            Phase::Open if self.timer <= now => Due::Timer,
-            Phase::Lingering(reason, _) if self.deadline(bounds) <= now => Due::End(reason),
+            Phase::Open if timer <= now => Due::Timer,
+            Phase::Lingering(reason, _) if self.deadline(bounds, timer) <= now => Due::End(reason),
             _ => Due::Nothing,
         }
     }
@@ -216,7 +212,7 @@ impl State {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
 
     const BOUNDS: Bounds = Bounds {
@@ -226,6 +222,10 @@ mod tests {
         outbox_bytes_max: 4,
     };
 
+    fn peer() -> Peer {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into()
+    }
+
     fn any_state() -> impl Strategy<Value = State> {
         let inputs = [Input::Waiting, Input::Ready, Input::Deep, Input::Ended, Input::Told];
         let phases = [Phase::Open, Phase::Closing(CloseReason::Local), Phase::Lingering(CloseReason::Local, 1)];
@@ -234,7 +234,7 @@ mod tests {
         let marks = (prop::sample::select(notices.to_vec()), any::<[bool; 5]>());
         (sources, marks, 0usize..5, 0usize..5).prop_map(|((input, phase), (notice, bits), kept, pending)| {
             let [paused, owes_drain, blocked, fresh, spent] = bits;
-            let mut state = State::new(1, (Ipv4Addr::LOCALHOST, 1).into(), 0, Moment::START);
+            let mut state = State::new(1, peer(), 0, Moment::START);
             let mut buffers = Box::<Buffers>::default();
             buffers.inbox.push(&[0; 4][..kept]);
             buffers.outbox.push(&[0; 4][..pending]);
@@ -288,19 +288,24 @@ mod tests {
 
     #[test]
     fn while_output_waits_only_the_write_timeout_runs() {
-        let mut state = State::new(1, (Ipv4Addr::LOCALHOST, 1).into(), 0, Moment::START);
+        let mut state = State::new(1, peer(), 0, Moment::START);
         let at = |seconds| Moment::START.after(Duration::from_secs(seconds));
-        assert_eq!((state.deadline(&BOUNDS), state.due(&BOUNDS, at(59))), (at(60), Due::Nothing));
-        assert_eq!(state.due(&BOUNDS, at(60)), Due::End(CloseReason::TimedOut));
+        let never = Moment::NEVER;
+        assert_eq!((state.deadline(&BOUNDS, never), state.due(&BOUNDS, never, at(59))), (at(60), Due::Nothing));
+        assert_eq!(state.due(&BOUNDS, never, at(60)), Due::End(CloseReason::TimedOut));
         state.buffers.get_or_insert_default().outbox.push(b"x");
-        assert_eq!(state.due(&BOUNDS, at(30)), Due::End(CloseReason::WriteStalled));
-        state.timer = at(10);
-        assert_eq!((state.deadline(&BOUNDS), state.due(&BOUNDS, at(10))), (at(10), Due::Timer));
+        assert_eq!(state.due(&BOUNDS, never, at(30)), Due::End(CloseReason::WriteStalled));
+        assert_eq!((state.deadline(&BOUNDS, at(10)), state.due(&BOUNDS, at(10), at(10))), (at(10), Due::Timer));
+    }
+
+    #[test]
+    fn an_entry_of_the_tables_is_small() {
+        assert!(size_of::<State>() <= 80, "{} bytes", size_of::<State>());
     }
 
     #[test]
     fn a_second_notice_in_a_turn_waits_for_the_next() {
-        let mut state = State::new(1, (Ipv4Addr::LOCALHOST, 1).into(), 0, Moment::START);
+        let mut state = State::new(1, peer(), 0, Moment::START);
         state.input = Input::Waiting;
         state.notice = Notice::Told;
         state.owe_flushed();

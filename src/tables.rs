@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buffers::Pool;
+use crate::column::Column;
 use crate::entries::{Calling, Drain, Lifecycle, Origin, Socket};
+use crate::limits;
 use crate::moment::Moment;
 use crate::options::{Bounds, Listen};
 use crate::phase::{Ending, Phase, Queued};
@@ -66,7 +68,9 @@ pub struct Context {
     pub(crate) catches_panics: bool,
     pub(crate) stats: Stats,
     /// The local address of each connection whose listener is bound to every address.
-    locals: Vec<Option<IpAddr>>,
+    locals: Column<Option<IpAddr>>,
+    /// When each connection's handler has asked for `on_timeout`.
+    pub(crate) timers: Column<Moment>,
     /// Of everything that has an id: the high bits are the loop's own, so that no other loop's id fits here.
     last_serial: u64,
 }
@@ -83,7 +87,7 @@ impl Context {
             began,
             now: Moment::START,
             turn: 0,
-            states: Slab::new(),
+            states: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<State>()),
             origins: Slab::new(),
             sockets: Slab::new(),
             served: Vec::new(),
@@ -97,7 +101,8 @@ impl Context {
             calling: None,
             catches_panics: false,
             stats: Stats::default(),
-            locals: Vec::new(),
+            locals: Column::new(None),
+            timers: Column::new(Moment::NEVER),
             last_serial: LOOPS.fetch_add(1, Ordering::Relaxed) << SERIALS_PER_LOOP_BITS,
         }
     }
@@ -184,6 +189,11 @@ impl Context {
         self.origins[self.states[slot as usize].origin as usize].bounds
     }
 
+    /// When a connection must be looked at, if nothing happens before.
+    pub(crate) fn deadline(&self, slot: u32) -> Moment {
+        self.states[slot as usize].deadline(&self.bounds(slot), self.timers.get(slot))
+    }
+
     pub(crate) fn id(&self, slot: u32) -> ConnectionId {
         ConnectionId { serial: self.states[slot as usize].serial, slot }
     }
@@ -227,24 +237,20 @@ impl Context {
     /// Enters a connection; its local address is given where the listener's is not enough.
     pub(crate) fn add_connection(&mut self, origin: u32, peer: SocketAddr, local: Option<IpAddr>) -> u32 {
         let serial = self.next_serial();
-        let slot = self.states.insert(State::new(serial, peer, origin, self.now));
-        if local.is_some() && self.locals.len() <= slot {
-            self.locals.resize(slot + 1, None);
-        }
-        if let Some(entry) = self.locals.get_mut(slot) {
-            *entry = local;
-        }
+        let slot = slot_of(self.states.insert(State::new(serial, peer.into(), origin, self.now)));
+        self.locals.set(slot, local);
+        self.timers.set(slot, Moment::NEVER);
         let origin = &mut self.origins[origin as usize];
         origin.connections += 1;
         self.served[origin.handler as usize] += 1;
         self.stats.connections += 1;
         self.stats.accepted += 1;
-        slot_of(slot)
+        slot
     }
 
     pub(crate) fn local_addr(&self, slot: u32) -> SocketAddr {
         let listener = self.origins[self.states[slot as usize].origin as usize].local;
-        match self.locals.get(slot as usize).copied().flatten() {
+        match self.locals.get(slot) {
             Some(ip) => SocketAddr::new(ip, listener.port()),
             None => listener,
         }
@@ -257,7 +263,7 @@ impl Context {
         if let Some(buffers) = state.buffers.take() {
             self.pool.give_back(buffers);
         }
-        let peer = PeerSource::of(state.peer.ip());
+        let peer = PeerSource::of(state.peer.address().ip());
         let origin = &mut self.origins[state.origin as usize];
         self.served[origin.handler as usize] -= 1;
         if origin.connections_per_source_max.is_some() {
@@ -269,7 +275,7 @@ impl Context {
     /// Notes that a connection's callback has panicked.
     pub(crate) fn condemn(&mut self, slot: u32) {
         let state = self.state(slot);
-        log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
+        log::error!("{}: a handler has panicked, the connection is aborted", state.peer.address());
         if state.phase != Phase::Gone {
             state.phase = Phase::Condemned(CloseReason::Panicked, Ending::Reset);
         }

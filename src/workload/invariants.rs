@@ -1,12 +1,12 @@
 //! What must hold after every turn, whatever the network did: checked against a simulated world.
 
-use crate::deadlines::Deadlines;
 use crate::dispatch::Core;
 use crate::entries::Lifecycle;
 use crate::limits;
 use crate::moment::Moment;
 use crate::phase::{Input, Output, Phase, Queued, Step};
 use crate::simulation::Simulated;
+use crate::token::slot_of;
 use crate::world::{Hold, Kind, Reset, World};
 
 /// Checks everything; the caller is between two turns.
@@ -30,10 +30,7 @@ pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
 /// The poll never waits past a deadline that is armed, nor past the end of a drain.
 fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
     let tables = &core.tables;
-    let deadlines = tables.states.iter().map(|(slot, state)| {
-        let bounds = tables.bounds(u32::try_from(slot).expect("a slot"));
-        state.deadline(&bounds)
-    });
+    let deadlines = tables.states.iter().map(|(slot, _)| tables.deadline(slot_of(slot)));
     let pauses = [core.listeners.roster.next_deadline(), core.datagrams.roster.next_deadline(), tables.drain_until()];
     let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
     let wait = core.next_timeout(tables.now);
@@ -79,10 +76,10 @@ fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32)
         Queued::Deferred => Some(&tables.deferred),
     };
     assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
-    let deadline = state.deadline(&bounds);
+    let deadline = tables.deadline(slot);
     if deadline != Moment::NEVER && state.queued == Queued::No {
-        let armed = Deadlines::armed(core.connections.deadlines(), slot);
-        assert!(armed.is_some_and(|armed| armed <= deadline), "the deadline of {slot} is armed");
+        let armed = core.connections.deadlines().armed(slot);
+        assert!(armed <= deadline, "the deadline of {slot} is armed");
     }
     let end = *core.connections.stream(slot).expect("a connection has a socket");
     let edge = world.ends[end].edge && world.ends[end].token.is_some();
