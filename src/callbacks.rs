@@ -3,6 +3,7 @@
 //! Before each, it is noted whose callback runs, so that a `close()` in it has its meaning, touches of others are told
 //! from its own, and a panic finds its culprit.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::entries::Calling;
@@ -73,7 +74,7 @@ impl<'h> Callbacks<'h> {
         let cause = match news {
             News::Eof => CloseReason::Eof,
             News::Timeout => CloseReason::TimedOut,
-            News::Flushed | News::Drain => CloseReason::Local,
+            News::Flushed | News::Drain | News::Note(_) => CloseReason::Local,
         };
         self.call(tables, slot, cause, |handler, connection, session| handler.tell(connection, session, news));
     }
@@ -84,6 +85,28 @@ impl<'h> Callbacks<'h> {
             handler.data(connection, session, input)
         });
         consumed.map_or(0, |consumed| consumed.min(input.len()))
+    }
+
+    /// Calls a handler with a value of a timer.
+    pub(crate) fn timer(&mut self, tables: &mut Context, handler: u32, value: u64) {
+        let handler = &mut self.handlers[handler as usize];
+        if guarded(tables, |context| handler.timer(context, value)).is_none() {
+            log::error!("a handler has panicked over a timer");
+        }
+    }
+
+    /// Tells a handler that its outbound connection has failed.
+    pub(crate) fn connect_failed(&mut self, tables: &mut Context, slot: u32, error: io::Error) {
+        let id = tables.id(slot);
+        let handler = self.of(tables, slot);
+        if guarded(tables, |context| handler.connect_failed(context, id, error)).is_none() {
+            log::error!("a handler has panicked over a failed connection");
+        }
+    }
+
+    /// The longest input that a connection's handler must see at once.
+    pub(crate) fn input_bytes_min(&mut self, tables: &Context, slot: u32) -> usize {
+        self.of(tables, slot).input_bytes_min()
     }
 
     fn of(&mut self, tables: &Context, slot: u32) -> &mut (dyn Served + 'h) {

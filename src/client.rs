@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::world::{Segment, Stream, World};
+use crate::ends::{Segment, Stream};
+use crate::world::World;
 
 /// The longest segment that a client's bytes travel in, and the shortest of several: what Ethernet makes of TCP.
 const SEGMENT_BYTES_MAX: u64 = 64 * 1024;

@@ -5,9 +5,11 @@
 //! to its end, on the deferred list, or watched by the poll; and that nothing one connection does, its errors
 //! included, touches another.
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::backoff::Seldom;
+use crate::callbacks::Callbacks;
 use crate::deadlines::Deadlines;
 use crate::entries::Lifecycle;
 use crate::exchange::{Exchange, Socket};
@@ -15,10 +17,11 @@ use crate::handler::{News, Served};
 use crate::limits;
 use crate::moment::Moment;
 use crate::network::{Event, Network};
-use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Step};
+use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Sending, Step};
 use crate::reason::CloseReason;
+use crate::state::{NO_SESSION, State, UNOPENED};
 use crate::tables::Context;
-use crate::token::{Stub, Token, slot_of};
+use crate::token::{ConnectionId, Stub, Token};
 
 /// All connections: their sockets and handlers, their deadlines.
 pub(crate) struct Connections<'h, N: Network> {
@@ -53,17 +56,13 @@ impl<'h, N: Network> Connections<'h, N> {
         network: &mut N,
         tables: &mut Context,
         stream: N::Stream,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         origin: u32,
     ) {
-        let is_everywhere = tables.origins[origin as usize].local.ip().is_unspecified();
-        let local = is_everywhere.then(|| network.local_addr(&stream).ok().map(|local| local.ip())).flatten();
-        let slot = tables.add_connection(origin, peer, local);
-        let sockets = &mut self.exchange.sockets;
-        if sockets.len() <= slot as usize {
-            sockets.resize_with(slot as usize + 1, || Socket::None);
-        }
-        sockets[slot as usize] = Socket::Unwatched(stream);
+        let is_everywhere = tables.origins[origin as usize].local.is_some_and(|local| local.ip().is_unspecified());
+        let local = is_everywhere.then(|| network.local_addr(&stream).ok().flatten()).flatten();
+        let slot = tables.add_client(origin, peer, local);
+        self.exchange.place(slot, stream);
         // Whoever comes before the drain has begun hears of it with the others.
         tables.state(slot).owes_drain = matches!(tables.lifecycle, Lifecycle::Draining(_));
         self.exchange.callbacks.welcome(tables, slot);
@@ -75,18 +74,114 @@ impl<'h, N: Network> Connections<'h, N> {
         let Some(state) = tables.states.get_mut(stub.slot as usize).filter(|state| stub.is_of(state.serial)) else {
             return;
         };
-        state.is_broken |= event.broken;
-        if event.writable || event.broken {
+        if matches!(state.phase, Phase::Opening(_)) {
+            return self.on_answer(network, tables, stub.slot, event);
+        }
+        // After our own end of stream the peer's makes it over, and there may be much to read still. A unix socket is
+        // over with its peer, however much that has left to read.
+        let may_read_on = state.sending == Sending::Finished || state.peer.address().is_none();
+        let broken = event.broken || event.over;
+        state.is_broken |= event.broken || event.over && !may_read_on;
+        if event.writable || broken {
             state.output = Output::Ready;
         }
         if !matches!(state.input, Input::Ended | Input::Told) {
-            if event.deep || event.broken {
+            if event.deep || broken {
                 state.input = Input::Deep;
             } else if event.readable && state.input == Input::Waiting {
                 state.input = Input::Ready;
             }
         }
         self.serve(network, tables, stub.slot);
+    }
+
+    /// Hands a note to a connection, unless it is closing or gone.
+    pub(crate) fn notify(&mut self, network: &mut N, tables: &mut Context, id: ConnectionId, value: u64) {
+        if tables.connection(id).is_some() {
+            if tables.state(id.slot).session == UNOPENED {
+                tables.early_notes.push((id, value));
+                return;
+            }
+            tables.stats.notes += 1;
+            let turn = tables.turn;
+            tables.state(id.slot).begin_turn(turn);
+            self.exchange.callbacks.tell(tables, id.slot, News::Note(value));
+            self.serve(network, tables, id.slot);
+        }
+    }
+
+    pub(crate) fn callbacks(&mut self) -> &mut Callbacks<'h> {
+        &mut self.exchange.callbacks
+    }
+
+    /// Begins with the outbound connections that callbacks have asked for; true if there were any.
+    pub(crate) fn connect(&mut self, network: &mut N, tables: &mut Context) -> bool {
+        let count = tables.connects.len();
+        for _ in 0..count {
+            let Some((id, to)) = tables.connects.pop_front() else {
+                break;
+            };
+            let slot = id.slot;
+            let is_wanted = |state: &State| state.serial == id.serial && matches!(state.phase, Phase::Opening(_));
+            if !tables.states.get(slot as usize).is_some_and(is_wanted) {
+                continue;
+            }
+            let objection = to.objection(self.exchange.callbacks.input_bytes_min(tables, slot));
+            let refused = |sentence| Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+            match objection.map_or_else(|| network.connect(&to), refused) {
+                Ok(stream) => {
+                    self.exchange.place(slot, stream);
+                    self.serve(network, tables, slot);
+                }
+                Err(error) => self.fail(network, tables, slot, error),
+            }
+        }
+        count > 0
+    }
+
+    /// Looks whether an outbound connection is open by now, or never will be.
+    fn on_answer(&mut self, network: &mut N, tables: &mut Context, slot: u32, event: &Event) {
+        let Some(stream) = self.exchange.sockets[slot as usize].stream() else {
+            return;
+        };
+        match network.connected(stream) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.fail(network, tables, slot, error),
+        }
+        let local = network.local_addr(stream).ok().flatten();
+        if local.is_some() && local == tables.state(slot).peer.address() {
+            // Two ends of one socket: the port we were given is the one we asked for, and nobody listens there.
+            return self.fail(network, tables, slot, io::ErrorKind::ConnectionRefused.into());
+        }
+        tables.locals.set(slot, local.map(|local| Some(local).into()));
+        let now = tables.now;
+        let is_draining = matches!(tables.lifecycle, Lifecycle::Draining(_));
+        let state = tables.state(slot);
+        if let Phase::Opening(closing) = state.phase {
+            state.phase = closing.map_or(Phase::Open, Phase::Closing);
+        }
+        (state.session, state.progress, state.owes_drain) = (NO_SESSION, now, is_draining);
+        state.input = match (event.deep || event.broken || event.over, event.readable) {
+            (true, _) => Input::Deep,
+            (false, true) => Input::Ready,
+            (false, false) => Input::Waiting,
+        };
+        self.exchange.callbacks.welcome(tables, slot);
+        for value in tables.take_early_notes(slot) {
+            self.exchange.callbacks.tell(tables, slot, News::Note(value));
+        }
+        self.serve(network, tables, slot);
+    }
+
+    /// Ends an outbound connection that never was open.
+    fn fail(&mut self, network: &mut N, tables: &mut Context, slot: u32, error: io::Error) {
+        self.release(network, slot, Ending::Close);
+        let _ = tables.take_early_notes(slot);
+        tables.count_out(slot, None);
+        self.freed.push(slot);
+        log::debug!("{}: cannot connect: {error}", tables.state(slot).peer);
+        self.exchange.callbacks.connect_failed(tables, slot, error);
     }
 
     /// Takes every step that a connection's state calls for, until it has to wait.
@@ -108,6 +203,7 @@ impl<'h, N: Network> Connections<'h, N> {
                 }
                 Step::Drop(reason, ending) => return self.drop(network, tables, slot, reason, ending),
                 Step::Flush => self.exchange.flush(network, tables, slot),
+                Step::Finish => self.exchange.finish(network, tables, slot),
                 Step::Shut => self.exchange.shut(network, tables, slot),
                 Step::Read => self.exchange.read(network, tables, slot, bounds.input_bytes_max),
                 Step::Discard => self.exchange.discard(network, tables, slot),
@@ -142,7 +238,7 @@ impl<'h, N: Network> Connections<'h, N> {
         if let Socket::Unwatched(stream) = socket {
             if let Err(error) = network.register(stream, Token::connection(id)) {
                 if self.unwatched_said.may_say(now) {
-                    log::warn!("{}: cannot watch the connection: {error}", state.peer.address());
+                    log::warn!("{}: cannot watch the connection: {error}", state.peer);
                 }
                 state.phase = Phase::Condemned(CloseReason::Io(error.kind()), Ending::Close);
                 return false;
@@ -161,30 +257,37 @@ impl<'h, N: Network> Connections<'h, N> {
 
     /// Closes the descriptor, then tells the handler.
     fn drop(&mut self, network: &mut N, tables: &mut Context, slot: u32, reason: CloseReason, ending: Ending) {
-        match (self.exchange.sockets[slot as usize].take(), ending) {
+        self.release(network, slot, ending);
+        if tables.state(slot).session == UNOPENED {
+            return self.fail(network, tables, slot, reason.of_connect());
+        }
+        tables.count_out(slot, Some(reason));
+        self.freed.push(slot);
+        log::debug!("{}: closed, {reason}", tables.state(slot).peer);
+        self.exchange.callbacks.farewell(tables, slot, reason);
+    }
+
+    fn release(&mut self, network: &mut N, slot: u32, ending: Ending) {
+        self.deadlines.disarm(slot);
+        match (self.exchange.sockets.get_mut(slot as usize).and_then(Socket::take), ending) {
             (Some(stream), Ending::Close) => network.close(stream),
             (Some(stream), Ending::Reset) => network.reset(stream),
             (None, _) => {}
         }
-        self.deadlines.disarm(slot);
-        tables.count_out(slot, reason);
-        self.freed.push(slot);
-        log::debug!("{}: closed, {reason}", tables.state(slot).peer.address());
-        self.exchange.callbacks.farewell(tables, slot, reason);
     }
 
     /// Looks at every connection whose deadline has come; true if there was one.
     pub(crate) fn expire(&mut self, network: &mut N, tables: &mut Context) -> bool {
         let mut any = false;
         while let Some(slot) = self.deadlines.pop_due(tables.now) {
-            let (bounds, timer, turn, now) = (tables.bounds(slot), tables.timers.get(slot), tables.turn, tables.now);
+            let (bounds, timer, turn, now) = (tables.bounds(slot), tables.timeouts.get(slot), tables.turn, tables.now);
             let state = tables.state(slot);
             state.begin_turn(turn);
             match state.due(&bounds, timer, now) {
                 Due::Nothing => {}
                 Due::End(reason) => state.phase = Phase::Condemned(reason, Ending::of(reason)),
                 Due::Timer => {
-                    tables.timers.set(slot, Moment::NEVER);
+                    tables.timeouts.set(slot, Moment::NEVER);
                     self.exchange.callbacks.tell(tables, slot, News::Timeout);
                 }
             }
@@ -210,27 +313,13 @@ impl<'h, N: Network> Connections<'h, N> {
         }
     }
 
-    /// Lets every connection hear that the loop drains.
-    pub(crate) fn begin_drain(&mut self, tables: &mut Context) {
-        for slot in 0..self.exchange.sockets.len() {
-            if let Some(state) = tables.states.get_mut(slot).filter(|state| state.phase == Phase::Open) {
-                state.owes_drain = true;
-                // What has come since the last poll is to be answered, too.
-                if state.input == Input::Waiting {
-                    state.input = Input::Ready;
-                }
-                tables.defer(slot_of(slot));
-            }
-        }
-    }
-
     /// Ends what is still there at the end of a drain. Who only lingers has been served, and keeps its own reason.
     pub(crate) fn cut_all(&mut self, network: &mut N, tables: &mut Context) {
-        for slot in 0..self.exchange.sockets.len() {
-            match tables.states.get(slot).map(|state| state.phase) {
+        for slot in 0..tables.slots_end() {
+            match tables.states.get(slot as usize).map(|state| state.phase) {
                 None | Some(Phase::Gone) => {}
-                Some(Phase::Lingering(reason, _)) => self.drop(network, tables, slot_of(slot), reason, Ending::Close),
-                Some(_) => self.drop(network, tables, slot_of(slot), CloseReason::Drained, Ending::Reset),
+                Some(Phase::Lingering(reason, _)) => self.drop(network, tables, slot, reason, Ending::Close),
+                Some(_) => self.drop(network, tables, slot, CloseReason::Drained, Ending::Reset),
             }
         }
     }

@@ -1,8 +1,8 @@
 //! One turn of the loop: where an event goes, and what comes after what.
 //!
-//! The order is always the same: poll; events; what earlier turns left; jobs; deadlines; connections touched by
-//! callbacks of others; staged datagrams; what is to be removed and freed. The batch of events and the cursor in it
-//! belong to the loop, so that a handler that unwinds costs nobody else an event.
+//! The order is always the same: poll; events; what earlier turns left; notes and jobs; timers and deadlines; connections
+//! to open; connections touched by callbacks of others; staged datagrams; what is to be removed and freed. The batch of
+//! events and the cursor in it belong to the loop, so that a handler that unwinds costs nobody else an event.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use crate::callbacks::guarded;
 use crate::connection::Connections;
 use crate::datagrams::Datagrams;
 use crate::entries::{Drain, DrainReport, Lifecycle};
-use crate::handle::Mailbox;
+use crate::handle::{Errand, Mailbox};
 use crate::limits;
 use crate::listener::Listeners;
 use crate::moment::Moment;
 use crate::network::{Event, Network};
 use crate::reason::CloseReason;
 use crate::tables::Context;
+use crate::ticks::Ticks;
 use crate::token::{Target, Watched};
 
 /// A loop on some network.
@@ -28,6 +29,7 @@ pub(crate) struct Core<'h, N: Network> {
     pub(crate) connections: Connections<'h, N>,
     pub(crate) listeners: Listeners<N>,
     pub(crate) datagrams: Datagrams<'h, N>,
+    pub(crate) ticks: Ticks<'h>,
     pub(crate) mailbox: Arc<Mailbox>,
     batch: Vec<Event>,
     cursor: usize,
@@ -55,6 +57,7 @@ impl<N: Network> Core<'_, N> {
             connections: Connections::new(),
             listeners: Listeners::new(),
             datagrams: Datagrams::new(),
+            ticks: Ticks::default(),
             batch: Vec::new(),
             cursor: 0,
             poll_has_more: false,
@@ -73,6 +76,9 @@ impl<N: Network> Core<'_, N> {
             if let Some(calling) = self.tables.calling.take() {
                 self.connections.condemn(&mut self.network, &mut self.tables, calling.slot);
             }
+            if let Some(place) = self.tables.ticking.take() {
+                self.tables.timers.remove(place);
+            }
         }
         self.tables.turn = self.tables.turn.wrapping_add(1);
         self.tables.stats.turns += 1;
@@ -89,11 +95,12 @@ impl<N: Network> Core<'_, N> {
     }
 
     /// What a turn does after the poll, in order; each says whether there was anything to do.
-    const STAGES: [fn(&mut Self) -> bool; 8] = [
+    const STAGES: [fn(&mut Self) -> bool; 9] = [
         Self::dispatch,
         Self::serve_unfinished,
-        Self::run_jobs,
+        Self::run_errands,
         Self::expire,
+        Self::connect,
         Self::serve_marked,
         Self::transmit,
         Self::remove,
@@ -107,6 +114,7 @@ impl<N: Network> Core<'_, N> {
             || self.cursor < self.batch.len()
             || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
             || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
+            || !(tables.notes.is_empty() && tables.connects.is_empty())
             || matches!(tables.lifecycle, Lifecycle::Asked(_) | Lifecycle::Stopped(_))
             || self.working
             || self.connections.has_freed()
@@ -118,6 +126,7 @@ impl<N: Network> Core<'_, N> {
             self.connections.next_deadline(),
             self.listeners.roster.next_deadline(),
             self.datagrams.roster.next_deadline(),
+            tables.timers.next(),
             tables.drain_until(),
         ];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
@@ -182,23 +191,40 @@ impl<N: Network> Core<'_, N> {
         any
     }
 
-    fn run_jobs(&mut self) -> bool {
-        let count = self.mailbox.waiting();
-        for _ in 0..count {
-            if let Some(job) = self.mailbox.take() {
-                self.tables.stats.jobs += 1;
-                if guarded(&mut self.tables, job).is_none() {
-                    log::error!("a job has panicked");
-                }
+    /// Hands over the notes that were there at the start, and does the errands that were.
+    fn run_errands(&mut self) -> bool {
+        let (notes, errands) = (self.tables.notes.len(), self.mailbox.waiting());
+        for _ in 0..notes.min(limits::ERRANDS_PER_TURN_MAX) {
+            if let Some((id, value)) = self.tables.notes.pop_front() {
+                self.connections.notify(&mut self.network, &mut self.tables, id, value);
             }
         }
-        count > 0
+        for _ in 0..errands.min(limits::ERRANDS_PER_TURN_MAX) {
+            match self.mailbox.take() {
+                Some(Errand::Note(id, value)) => {
+                    self.connections.notify(&mut self.network, &mut self.tables, id, value);
+                }
+                Some(Errand::Job(job)) => {
+                    self.tables.stats.jobs += 1;
+                    if guarded(&mut self.tables, job).is_none() {
+                        log::error!("a job has panicked");
+                    }
+                }
+                None => {}
+            }
+        }
+        notes + errands > 0
     }
 
     fn expire(&mut self) -> bool {
         let now = self.tables.now;
         let pauses = self.listeners.roster.expire(now) | self.datagrams.roster.expire(now);
-        self.connections.expire(&mut self.network, &mut self.tables) | pauses
+        let timers = self.ticks.expire(&mut self.tables, self.connections.callbacks());
+        self.connections.expire(&mut self.network, &mut self.tables) | timers | pauses
+    }
+
+    fn connect(&mut self) -> bool {
+        self.connections.connect(&mut self.network, &mut self.tables)
     }
 
     /// Serves the connections that callbacks of others have touched. What their own callbacks touch waits a turn.
@@ -225,6 +251,7 @@ impl<N: Network> Core<'_, N> {
             match watched {
                 Watched::Listener(place) => self.listeners.remove(&mut self.network, &mut self.tables, place.slot),
                 Watched::Socket(place) => self.datagrams.remove(&mut self.network, &mut self.tables, place.slot),
+                Watched::Timer(place) => self.ticks.remove(place),
             }
         }
         any
@@ -245,7 +272,7 @@ impl<N: Network> Core<'_, N> {
             self.tables.lifecycle = Lifecycle::Draining(drain);
             self.listeners.begin_drain();
             self.datagrams.begin_drain();
-            self.connections.begin_drain(&mut self.tables);
+            self.tables.begin_drain();
         }
         let Lifecycle::Draining(Drain { since, until, closed_before }) = self.tables.lifecycle else {
             return;

@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::bounds::Bounds;
 use crate::moment::Moment;
-use crate::options::{Bounds, WhenFull};
+use crate::options::WhenFull;
 use crate::reason::CloseReason;
 use crate::sources::Rates;
 
-/// What connections have in common that came by one listener.
+/// What connections have in common that came by one listener, or went out alike.
 pub(crate) struct Origin {
     pub(crate) serial: u64,
     pub(crate) handler: u32,
-    pub(crate) local: SocketAddr,
+    /// The listener's address; outbound and at a unix socket there is none.
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) is_outbound: bool,
     pub(crate) bounds: Bounds,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_source_max: Option<u32>,

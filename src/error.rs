@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::endpoint::Endpoint;
+
 /// What every fallible call of the library returns.
 ///
 /// ```
@@ -37,7 +39,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
-    address: Option<SocketAddr>,
+    at: Option<Endpoint>,
     cause: Cause,
 }
 
@@ -51,7 +53,7 @@ pub struct Error {
 pub enum ErrorKind {
     /// The loop could not be set up.
     Setup,
-    /// A TCP address could not be listened on.
+    /// A TCP address or a unix path could not be listened on.
     Listen,
     /// A UDP address could not be bound.
     Bind,
@@ -70,12 +72,12 @@ enum Cause {
 }
 
 impl Error {
-    pub(crate) fn system(kind: ErrorKind, address: Option<SocketAddr>, cause: io::Error) -> Self {
-        Self { kind, address, cause: Cause::System(cause) }
+    pub(crate) fn system(kind: ErrorKind, at: Option<Endpoint>, cause: io::Error) -> Self {
+        Self { kind, at, cause: Cause::System(cause) }
     }
 
-    pub(crate) fn said(kind: ErrorKind, address: Option<SocketAddr>, sentence: &'static str) -> Self {
-        Self { kind, address, cause: Cause::Said(sentence) }
+    pub(crate) fn said(kind: ErrorKind, at: Option<Endpoint>, sentence: &'static str) -> Self {
+        Self { kind, at, cause: Cause::Said(sentence) }
     }
 
     /// The step that failed.
@@ -84,19 +86,19 @@ impl Error {
         self.kind
     }
 
-    /// The address it was about, if it was about one.
+    /// The address it was about, if it was about one. What concerns a unix socket names its path in the text.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.at.as_ref().and_then(Endpoint::address)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.cause, self.address) {
-            (Cause::Said(sentence), Some(address)) => write!(f, "{sentence}, for {address}"),
+        match (&self.cause, &self.at) {
+            (Cause::Said(sentence), Some(at)) => write!(f, "{sentence}, for {at}"),
             (Cause::Said(sentence), None) => f.write_str(sentence),
-            (Cause::System(_), Some(address)) => write!(f, "cannot {} at {address}", self.kind),
+            (Cause::System(_), Some(at)) => write!(f, "cannot {} at {at}", self.kind),
             (Cause::System(_), None) => write!(f, "cannot {}", self.kind),
         }
     }
@@ -180,7 +182,7 @@ mod tests {
     fn an_io_error_keeps_the_kind_and_names_step_and_address() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let cause = io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = io::Error::from(Error::system(ErrorKind::Listen, Some(address), cause));
+        let error = io::Error::from(Error::system(ErrorKind::Listen, Some(address.into()), cause));
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "cannot listen at 127.0.0.1:80");
         let inner = error.get_ref().and_then(std::error::Error::source).expect("the cause is kept");

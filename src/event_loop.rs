@@ -1,6 +1,8 @@
 //! The event loop as embedders see it.
 
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::dispatch::{Core, Round};
@@ -15,7 +17,7 @@ use crate::simulation::Simulated;
 use crate::stats::Stats;
 use crate::system::System;
 use crate::tables::Context;
-use crate::token::{HandlerId, ListenerId, SocketId, SourceId};
+use crate::token::{HandlerId, ListenerId, SocketId, SourceId, TimerId};
 
 /// A single-threaded event loop: sockets on one side, handlers on the other.
 ///
@@ -117,7 +119,7 @@ impl<'h> EventLoop<'h> {
         }
     }
 
-    /// Listens for TCP clients, and has them served by a handler of their own.
+    /// Listens for clients, and has them served by a handler of their own.
     ///
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::Option`] if an option cannot work.
@@ -125,7 +127,7 @@ impl<'h> EventLoop<'h> {
         each!(&mut self.0, core => core.listen(&at.into(), Box::new(WithSessions::new(handler))))
     }
 
-    /// Takes a handler in that several listeners are to share.
+    /// Takes a handler in that several listeners are to share, or outbound connections.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -141,7 +143,7 @@ impl<'h> EventLoop<'h> {
         each!(&mut self.0, core => core.attach(Box::new(WithSessions::new(handler))))
     }
 
-    /// Listens for TCP clients, and has them served by a handler that is [attached](Self::attach) already.
+    /// Listens for clients, and has them served by a handler that is [attached](Self::attach) already.
     ///
     /// # Errors
     /// As [`listen`](Self::listen), and [`ErrorKind::Unknown`] if the handler is another loop's.
@@ -157,10 +159,33 @@ impl<'h> EventLoop<'h> {
         each!(&mut self.0, core => core.bind(&at.into(), Box::new(handler)))
     }
 
+    /// Calls a closure after `first`, and then again after each span it returns; `None` ends it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let mut left = 3;
+    /// let mut events = halloo::EventLoop::new()?;
+    /// events.every(Duration::from_millis(1), |context| {
+    ///     left -= 1;
+    ///     if left == 0 {
+    ///         context.stop();
+    ///     }
+    ///     Some(Duration::from_millis(1))
+    /// });
+    /// events.run()?;
+    /// drop(events);
+    /// assert_eq!(left, 0);
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn every(&mut self, first: Duration, tick: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
+        each!(&mut self.0, core => core.every(first, Box::new(tick)))
+    }
+
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
     ///
     /// # Errors
-    /// [`ErrorKind::Unknown`] if it was removed.
+    /// [`ErrorKind::Unknown`] if it was removed, or never had one: a timer, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
         each!(&self.0, core => core.local_addr(id.into()))
     }
@@ -251,6 +276,32 @@ impl<'h> EventLoop<'h> {
             core.tables.read_clock(core.network.now());
             &mut core.tables
         })
+    }
+}
+
+/// The poll under the loop, for an outer loop to watch: it is readable while there is something to do. What a turn does
+/// not take out of it, [`next_timeout`](EventLoop::next_timeout) tells by zero, so that an edge-triggered outer loop
+/// does not stall.
+///
+/// ```
+/// use std::os::fd::AsFd;
+///
+/// let events = halloo::EventLoop::new()?;
+/// let watched = events.as_fd();
+/// # let _ = watched;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+///
+/// # Panics
+/// If the loop runs in a [simulation](crate::testing): there is no descriptor.
+#[cfg(unix)]
+impl AsFd for EventLoop<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Inner::System(core) => core.network.as_fd(),
+            #[cfg(any(test, feature = "testing"))]
+            Inner::Simulated(_) => panic!("a simulated loop has no descriptor"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use crate::callbacks::Callbacks;
 use crate::limits;
 use crate::network::Network;
-use crate::phase::{Ending, Input, Output, Phase, Rest, Tail};
+use crate::phase::{Ending, Input, Output, Phase, Rest, Sending, Tail};
 use crate::reason::CloseReason;
 use crate::tables::Context;
 
@@ -54,10 +54,19 @@ impl<N: Network> Exchange<'_, N> {
         }
     }
 
+    /// Puts a socket into its slot.
+    pub(crate) fn place(&mut self, slot: u32, stream: N::Stream) {
+        if self.sockets.len() <= slot as usize {
+            self.sockets.resize_with(slot as usize + 1, || Socket::None);
+        }
+        self.sockets[slot as usize] = Socket::Unwatched(stream);
+    }
+
     pub(crate) fn flush(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
         let Context { states, stats, now, .. } = tables;
         let state = &mut states[slot as usize];
-        let ends_here = matches!(state.phase, Phase::Closing(_)) && !state.may_be_sending();
+        let closes_here = matches!(state.phase, Phase::Closing(_)) && !state.may_be_sending();
+        let ends_here = closes_here || state.sending == Sending::Finishing;
         let (Some(buffers), Some(stream)) = (&mut state.buffers, self.sockets[slot as usize].stream()) else {
             return;
         };
@@ -159,7 +168,18 @@ impl<N: Network> Exchange<'_, N> {
         note_consumed(tables, slot, consumed);
     }
 
-    /// Ends our side, now that everything is sent. If the peer may be sending still, its input is read to the end
+    /// Ends our side, now that everything is sent.
+    pub(crate) fn finish(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        let sending = &mut tables.state(slot).sending;
+        if let Some(stream) = self.sockets[slot as usize].stream()
+            && std::mem::replace(sending, Sending::Finished) != Sending::Finished
+        {
+            // It fails where the peer is gone already; reading or the close that follows tells.
+            let _ = network.shutdown(stream);
+        }
+    }
+
+    /// Closes, now that everything is sent. If the peer may be sending still, its input is read to the end
     /// within bounds before the descriptor is closed: unread input would make the kernel send a reset, and a reset can
     /// destroy what the peer has not read yet (RFC 1122 section 4.2.2.13).
     pub(crate) fn shut(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
@@ -168,10 +188,8 @@ impl<N: Network> Exchange<'_, N> {
         let Phase::Closing(reason) = state.phase else {
             return;
         };
-        if let Some(stream) = self.sockets[slot as usize].stream() {
-            // It fails where the peer is gone already; the close that follows is all that is left to do.
-            let _ = network.shutdown(stream);
-        }
+        self.finish(network, tables, slot);
+        let state = tables.state(slot);
         state.phase = if state.may_be_sending() {
             state.progress = now;
             if let Some(buffers) = &mut state.buffers {

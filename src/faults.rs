@@ -20,6 +20,8 @@ use nix::errno::Errno;
 pub enum Fault {
     /// accept fails: descriptors or memory are used up, a client has gone again.
     Accept,
+    /// connect fails at once, or is answered with a refusal.
+    Connect,
     /// A new client cannot be watched by the poll.
     Register,
     /// Reading from a stream fails, for good or for a moment.
@@ -44,8 +46,9 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Accept,
+        Self::Connect,
         Self::Register,
         Self::Receive,
         Self::Send,
@@ -62,6 +65,7 @@ impl Fault {
     fn errors(self) -> &'static [Errno] {
         match self {
             Self::Accept => &ACCEPT,
+            Self::Connect => &CONNECT,
             Self::Register => &[Errno::ENOMEM, Errno::ENOSPC],
             Self::Receive => &RECEIVE,
             Self::Send => &SEND,
@@ -88,6 +92,18 @@ const ACCEPT: [Errno; 14] = [
     Errno::EOPNOTSUPP,
     Errno::ENOPROTOOPT,
     Errno::ENONET,
+    Errno::ETIMEDOUT,
+];
+
+const CONNECT: [Errno; 9] = [
+    Errno::EMFILE,
+    Errno::ENOBUFS,
+    Errno::EPERM,
+    Errno::EACCES,
+    Errno::EADDRNOTAVAIL,
+    Errno::ECONNREFUSED,
+    Errno::EHOSTUNREACH,
+    Errno::ENETUNREACH,
     Errno::ETIMEDOUT,
 ];
 

@@ -17,9 +17,13 @@
 //! # Ok::<(), halloo::Error>(())
 //! ```
 
+use std::io;
+
 use crate::handler::StreamHandler;
 use crate::lent::Connection;
 use crate::reason::CloseReason;
+use crate::tables::Context;
+use crate::token::ConnectionId;
 
 /// A protocol over frames: the callbacks of [`StreamHandler`], with [`on_frame`](Self::on_frame) in place of `on_data`.
 ///
@@ -71,8 +75,17 @@ pub trait FrameHandler {
         connection.close();
     }
 
+    /// As [`StreamHandler::on_timer`].
+    fn on_timer(&mut self, _context: &mut Context, _value: u64) {}
+
+    /// As [`StreamHandler::on_notify`].
+    fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
+
     /// As [`StreamHandler::on_drain`].
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
+
+    /// As [`StreamHandler::on_connect_failed`].
+    fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
 
     /// As [`StreamHandler::on_close`].
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
@@ -212,8 +225,20 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
         self.handler.on_timeout(connection, &mut session.inner);
     }
 
+    fn on_timer(&mut self, context: &mut Context, value: u64) {
+        self.handler.on_timer(context, value);
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {
+        self.handler.on_notify(connection, &mut session.inner, value);
+    }
+
     fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
         self.handler.on_drain(connection, &mut session.inner);
+    }
+
+    fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
+        self.handler.on_connect_failed(context, id, error);
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: Self::Session, reason: CloseReason) {

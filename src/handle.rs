@@ -1,4 +1,4 @@
-//! The way into a loop from other threads: a mailbox of jobs, and the wake that makes the loop look into it.
+//! The way into a loop from other threads: a mailbox of errands, and the wake that makes the loop look into it.
 //!
 //! A job runs on the loop's thread with the [`Context`] in its hands, in the turn after it was posted. Posting wakes
 //! the poll once, however many jobs wait. Once the loop has ended, every call says so.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::Stopped;
 use crate::tables::Context;
+use crate::token::ConnectionId;
 
 /// Reaches a loop from any thread; cheap to clone.
 ///
@@ -29,13 +30,39 @@ pub struct Handle {
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
 
+/// What a handle asks for.
+pub(crate) enum Errand {
+    Job(Job),
+    /// To tell a connection a value.
+    Note(ConnectionId, u64),
+}
+
 impl Handle {
     /// Runs a job on the loop's thread. A job that was accepted when the loop ends is dropped without being run.
     ///
     /// # Errors
     /// [`Stopped`] once the loop has ended.
     pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), Stopped> {
-        self.mailbox.post(Box::new(job))
+        self.mailbox.post(Errand::Job(Box::new(job)))
+    }
+
+    /// [`Context::notify`], from here, without an allocation for each.
+    ///
+    /// ```
+    /// # use halloo::{ConnectionId, Handle};
+    /// /// Tells a connection from a thread that has computed something for it.
+    /// fn tell(handle: &Handle, client: ConnectionId, result: u64) {
+    ///     if handle.notify(client, result).is_err() {
+    ///         eprintln!("the server has ended");
+    ///     }
+    /// }
+    /// # let _ = tell;
+    /// ```
+    ///
+    /// # Errors
+    /// [`Stopped`] once the loop has ended.
+    pub fn notify(&self, id: ConnectionId, value: u64) -> Result<(), Stopped> {
+        self.mailbox.post(Errand::Note(id, value))
     }
 
     /// [`Context::stop`], from here.
@@ -68,23 +95,23 @@ impl fmt::Debug for Handle {
 /// What handles and their loop share.
 pub(crate) struct Mailbox {
     /// `None` once the loop has ended.
-    jobs: Mutex<Option<VecDeque<Job>>>,
-    /// How many there are, so that a turn without jobs takes no lock.
+    errands: Mutex<Option<VecDeque<Errand>>>,
+    /// How many there are, so that a turn without any takes no lock.
     waiting: AtomicUsize,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Mailbox {
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { jobs: Mutex::new(Some(VecDeque::new())), waiting: AtomicUsize::new(0), wake })
+        Arc::new(Self { errands: Mutex::new(Some(VecDeque::new())), waiting: AtomicUsize::new(0), wake })
     }
 
-    fn post(&self, job: Job) -> Result<(), Stopped> {
+    fn post(&self, errand: Errand) -> Result<(), Stopped> {
         let mut lock = self.lock();
-        let jobs = lock.as_mut().ok_or(Stopped)?;
-        jobs.push_back(job);
-        self.waiting.store(jobs.len(), Ordering::Release);
-        let first = jobs.len() == 1;
+        let errands = lock.as_mut().ok_or(Stopped)?;
+        errands.push_back(errand);
+        self.waiting.store(errands.len(), Ordering::Release);
+        let first = errands.len() == 1;
         drop(lock);
         if first {
             (self.wake)();
@@ -96,24 +123,24 @@ impl Mailbox {
         self.waiting.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take(&self) -> Option<Job> {
+    pub(crate) fn take(&self) -> Option<Errand> {
         let mut lock = self.lock();
-        let jobs = lock.as_mut()?;
-        let job = jobs.pop_front();
-        self.waiting.store(jobs.len(), Ordering::Release);
-        job
+        let errands = lock.as_mut()?;
+        let errand = errands.pop_front();
+        self.waiting.store(errands.len(), Ordering::Release);
+        errand
     }
 
     pub(crate) fn close(&self) {
         self.waiting.store(0, Ordering::Release);
-        let jobs = self.lock().take();
+        let errands = self.lock().take();
         // Dropped here, after the lock: what a job holds may itself call a handle when it goes.
-        drop(jobs);
+        drop(errands);
     }
 
     /// The lock is never held over foreign code, so a poisoned one guards a whole queue.
-    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Job>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Errand>>> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,15 +3,18 @@
 //! [`StreamHandler`] and [`DatagramHandler`] are what an embedder writes, as a type or as a closure; [`Served`] is how
 //! the loop holds one, its sessions beside it.
 
+use std::io;
+
 use slab::Slab;
 
 use crate::lent::{Connection, Datagram};
 use crate::limits;
 use crate::reason::CloseReason;
 use crate::state::NO_SESSION;
-use crate::token::slot_of;
+use crate::tables::Context;
+use crate::token::{ConnectionId, slot_of};
 
-/// A protocol over streams: one handler for all connections of its listeners.
+/// A protocol over streams: one handler for all connections of its listeners, and for those it makes.
 ///
 /// ```
 /// use halloo::{Connection, EventLoop, StreamHandler};
@@ -45,7 +48,7 @@ pub trait StreamHandler {
     /// What the handler keeps about one connection.
     type Session;
 
-    /// A client is there. `None` refuses it, as [`close`](Connection::close) does: what is written goes out first, and
+    /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does: what is written goes out first, and
     /// no other callback comes.
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
 
@@ -69,12 +72,22 @@ pub trait StreamHandler {
         connection.close();
     }
 
+    /// The time of a [`schedule`](crate::Context::schedule) has come. Default: nothing.
+    fn on_timer(&mut self, _context: &mut Context, _value: u64) {}
+
+    /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
+    fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
+
     /// The loop drains: a protocol that knows where one request ends closes there. Default: nothing.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
     /// The connection is closed, its descriptor too: once for every session, and last. Only a session whose own callback
     /// has panicked is dropped without it.
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
+
+    /// An outbound connection has failed: refused, unreachable, not answered in time, or given up. Every
+    /// [`connect`](Context::connect) ends in this or in [`on_open`](Self::on_open). Default: nothing.
+    fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
 
     /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose
     /// `input_bytes_max` is less is refused. Default: 1.
@@ -173,6 +186,8 @@ pub(crate) trait Served {
     fn open(&mut self, connection: &mut Connection<'_>) -> u32;
     fn data(&mut self, connection: &mut Connection<'_>, session: u32, input: &[u8]) -> usize;
     fn tell(&mut self, connection: &mut Connection<'_>, session: u32, news: News);
+    fn timer(&mut self, context: &mut Context, value: u64);
+    fn connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error);
     fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason);
     /// Drops a session without a word: its callback panicked.
     fn forget(&mut self, session: u32);
@@ -185,6 +200,7 @@ pub(crate) enum News {
     Flushed,
     Timeout,
     Drain,
+    Note(u64),
 }
 
 /// A handler and the sessions of its connections.
@@ -224,7 +240,16 @@ impl<H: StreamHandler> Served for WithSessions<H> {
             News::Flushed => self.handler.on_flushed(connection, session),
             News::Timeout => self.handler.on_timeout(connection, session),
             News::Drain => self.handler.on_drain(connection, session),
+            News::Note(value) => self.handler.on_notify(connection, session, value),
         }
+    }
+
+    fn timer(&mut self, context: &mut Context, value: u64) {
+        self.handler.on_timer(context, value);
+    }
+
+    fn connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
+        self.handler.on_connect_failed(context, id, error);
     }
 
     fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason) {

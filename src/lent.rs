@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::error::Full;
 use crate::moment::Moment;
-use crate::phase::{Ending, Phase, Rest};
+use crate::phase::{Ending, Phase, Rest, Sending};
 use crate::reason::CloseReason;
 use crate::sources::PeerSource;
 use crate::state::State;
 use crate::tables::Context;
-use crate::token::{ConnectionId, HandlerId, ListenerId, Place, SocketId, slot_of};
+use crate::token::{ConnectionId, HandlerId, ListenerId, Place, SocketId};
 
 /// One connection, lent to a callback.
 ///
@@ -49,8 +49,13 @@ impl<'a> Connection<'a> {
         &self.context.states[self.slot as usize]
     }
 
+    /// Whether it may be written to, or will be.
     fn is_open(&self) -> bool {
-        self.known().phase == Phase::Open
+        matches!(self.known().phase, Phase::Open | Phase::Opening(None))
+    }
+
+    fn takes_output(&self) -> bool {
+        self.is_open() && self.known().sending == Sending::Open
     }
 
     /// Its name, good for as long as the loop lives.
@@ -65,23 +70,24 @@ impl<'a> Connection<'a> {
         self.context.handler_id(self.context.origins[self.known().origin as usize].handler)
     }
 
-    /// The listener that accepted it.
+    /// The listener that accepted it; `None` for an outbound connection.
     #[must_use]
     pub fn listener(&self) -> Option<ListenerId> {
         let slot = self.known().origin;
-        Some(ListenerId(Place { serial: self.context.origins[slot as usize].serial, slot }))
+        let origin = &self.context.origins[slot as usize];
+        (!origin.is_outbound).then_some(ListenerId(Place { serial: origin.serial, slot }))
     }
 
-    /// The address of the other side. An IPv4 client of an IPv6 socket shows its IPv4 address.
+    /// The address of the other side; `None` on a unix socket. An IPv4 client of an IPv6 socket shows its IPv4 address.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        Some(self.known().peer.address())
+        self.known().peer.address()
     }
 
-    /// Our address, as the client asked for it.
+    /// Our address, as the client asked for it; `None` on a unix socket, and before an outbound connection is open.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        Some(self.context.local_addr(self.slot))
+        self.context.local_addr(self.slot)
     }
 
     /// Takes as many of the bytes as fit `outbox_bytes_max`, and says how many. If that was not all of them,
@@ -94,7 +100,7 @@ impl<'a> Connection<'a> {
     /// ```
     #[must_use = "what did not fit is still the caller's"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        if !self.is_open() {
+        if !self.takes_output() {
             return 0;
         }
         let taken = bytes.len().min(self.room());
@@ -111,7 +117,7 @@ impl<'a> Connection<'a> {
     /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing. In the first case
     /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
-        if !self.is_open() {
+        if !self.takes_output() {
             return Err(Full);
         }
         if message.len() > self.room() {
@@ -170,11 +176,27 @@ impl<'a> Connection<'a> {
     /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
     /// replaces the former. It is no part of the idle timeout, which runs besides.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
-        // Later than now, always: a timeout that is set again when it fires is the next turn's.
-        let after = after.map(|after| after.max(Duration::from_nanos(1)));
-        let timer = after.map_or(Moment::NEVER, |after| self.context.now.after(after));
-        self.context.timers.set(self.slot, timer);
+        let at = after.map_or(Moment::NEVER, |after| self.context.later(after));
+        self.context.timeouts.set(self.slot, at);
         self.context.touch(self.slot);
+    }
+
+    /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
+    /// client says that its request is whole, and waits for the answer.
+    ///
+    /// ```
+    /// # use halloo::Connection;
+    /// fn ask(connection: &mut Connection<'_>, question: &[u8]) {
+    ///     let _ = connection.send(question);
+    ///     connection.finish();
+    /// }
+    /// # let _ = ask;
+    /// ```
+    pub fn finish(&mut self) {
+        if self.takes_output() {
+            self.state().sending = Sending::Finishing;
+            self.context.touch(self.slot);
+        }
     }
 
     /// Sends what is written, then the end of stream, and sees to it that the peer can read all of it. No more input
@@ -187,7 +209,7 @@ impl<'a> Connection<'a> {
     /// Resets the connection now; what is written and not yet sent is lost.
     pub fn abort(&mut self) {
         let phase = match self.known().phase {
-            Phase::Open => Phase::Condemned(CloseReason::Aborted, Ending::Reset),
+            Phase::Open | Phase::Opening(_) => Phase::Condemned(CloseReason::Aborted, Ending::Reset),
             Phase::Closing(first) => Phase::Condemned(first, Ending::Reset),
             other => other,
         };
@@ -203,10 +225,13 @@ impl<'a> Connection<'a> {
 
     /// Closes for a reason that only the library itself can give.
     pub(crate) fn close_because(&mut self, reason: CloseReason) {
-        if self.is_open() {
-            self.state().phase = Phase::Closing(reason);
-            self.context.touch(self.slot);
-        }
+        let phase = match self.known().phase {
+            Phase::Open => Phase::Closing(reason),
+            Phase::Opening(None) => Phase::Opening(Some(reason)),
+            _ => return,
+        };
+        self.state().phase = phase;
+        self.context.touch(self.slot);
     }
 
     /// Whether input may be shown to the handler now.
@@ -229,46 +254,10 @@ impl std::fmt::Debug for Connection<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("id", &self.id())
-            .field("peer", &self.known().peer.address())
+            .field("peer", &self.peer_addr())
             .field("phase", &self.known().phase)
             .field("pending", &self.pending())
             .finish_non_exhaustive()
-    }
-}
-
-impl Context {
-    /// Another connection, or this one: `None` once it is closing or gone. Ids are never reused.
-    ///
-    /// What is written to it leaves at the end of this turn.
-    pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
-        let state = self.states.get(id.slot as usize)?;
-        (state.serial == id.serial && state.phase == Phase::Open).then(|| Connection::lend(self, id.slot))
-    }
-
-    /// Visits every open connection of a handler, in no particular order.
-    ///
-    /// ```
-    /// use halloo::{EventLoop, stream};
-    ///
-    /// let mut events = EventLoop::new()?;
-    /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    /// events.listen(address, stream(|connection, input| {
-    ///     let everybody = connection.handler();
-    ///     connection.context().for_each(everybody, |other| { let _ = other.send(input); });
-    ///     input.len()
-    /// }))?;
-    /// # Ok::<(), halloo::Error>(())
-    /// ```
-    pub fn for_each(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
-        let end = self.states.iter().next_back().map_or(0, |(last, _)| last + 1);
-        for slot in 0..end {
-            if let Some(state) = self.states.get(slot)
-                && state.phase == Phase::Open
-                && self.origins[state.origin as usize].handler == served_by.key
-            {
-                visit(&mut Connection::lend(self, slot_of(slot)));
-            }
-        }
     }
 }
 

@@ -43,23 +43,32 @@
 //! # How it is built
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
-//! `error limits moment token reason stats peer sources buffers column deadlines options phase state staged entries tables lent
-//! handle handler network packets system faults world client simulation backoff roster callbacks exchange connection
-//! listener datagrams dispatch setup event_loop framing testing workload`
+//! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect phase
+//! state staged timers entries tables lent context handle handler network packets doors streams system ends faults world
+//! client simulation backoff roster callbacks exchange connection listener datagrams ticks dispatch setup event_loop
+//! framing testing workload`
 //!
-//! Up to `lent` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
+//! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
 
 mod backoff;
+mod bounds;
 mod buffers;
 mod callbacks;
 #[cfg(any(test, feature = "testing"))]
 mod client;
 mod column;
+mod connect;
 mod connection;
+mod context;
 mod datagrams;
 mod deadlines;
 mod dispatch;
+#[cfg(unix)]
+mod doors;
+mod endpoint;
+#[cfg(any(test, feature = "testing"))]
+mod ends;
 mod entries;
 mod error;
 mod event_loop;
@@ -89,16 +98,20 @@ mod sources;
 mod staged;
 mod state;
 mod stats;
+mod streams;
 mod system;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod ticks;
+mod timers;
 mod token;
 #[cfg(test)]
 mod workload;
 #[cfg(any(test, feature = "testing"))]
 mod world;
 
+pub use connect::Connect;
 pub use entries::DrainReport;
 pub use error::{Error, ErrorKind, Full, Result, Stopped};
 pub use event_loop::{EventLoop, Turn};
@@ -109,7 +122,7 @@ pub use options::{Bind, Listen, WhenFull};
 pub use reason::CloseReason;
 pub use stats::Stats;
 pub use tables::Context;
-pub use token::{ConnectionId, HandlerId, ListenerId, SocketId, SourceId};
+pub use token::{ConnectionId, HandlerId, ListenerId, SocketId, SourceId, TimerId};
 
 /// The README's Rust blocks, as tests.
 #[cfg(doctest)]

@@ -15,6 +15,10 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// half a minute (RFC 6298 back-off), so a peer that is merely far away is not cut.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// An outbound connection that nobody has answered for this long has failed. Linux sends its SYN again after 1, 3 and 7
+/// seconds: three lost ones are forgiven.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Unconsumed input kept for one connection. It is also the most that one read asks for.
 pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
@@ -47,6 +51,10 @@ pub(crate) const DATAGRAMS_PER_TURN_MAX: u32 = 128;
 /// Bytes read and sent for one connection in a turn. As much as one read can bring, so that a single busy client
 /// costs the others one read's time.
 pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
+
+/// Timers that come up in a turn, and jobs and notes that are done in one; the rest is the next turn's.
+pub(crate) const TIMERS_PER_TURN_MAX: usize = 1024;
+pub(crate) const ERRANDS_PER_TURN_MAX: usize = 1024;
 
 /// Events asked of the poll at once: 1,024 of them fill 12 KiB, which stays in a processor's first cache.
 pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;

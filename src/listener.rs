@@ -4,10 +4,9 @@
 //! something holds it up: its handler is full, or it pauses after an error. It promises that clients in the backlog
 //! never need another client's knock to be served, and that no error ends or spins the loop.
 
-use std::net::SocketAddr;
-
 use crate::backoff::{Backoff, Reaction};
 use crate::connection::Connections;
+use crate::endpoint::Endpoint;
 use crate::limits;
 use crate::network::{Network, Trouble};
 use crate::options::WhenFull;
@@ -24,7 +23,7 @@ pub(crate) struct Listeners<N: Network> {
 struct Station<L> {
     listener: L,
     serial: u64,
-    address: SocketAddr,
+    at: Endpoint,
     backoff: Backoff,
     /// Clients that may still be accepted once a drain has begun; `None` before.
     last_call: Option<u32>,
@@ -35,13 +34,13 @@ impl<N: Network> Listeners<N> {
         Self { stations: Vec::new(), roster: Roster::default() }
     }
 
-    pub(crate) fn add(&mut self, place: Place, listener: N::Listener, address: SocketAddr) {
+    pub(crate) fn add(&mut self, place: Place, listener: N::Listener, at: Endpoint) {
         let slot = place.slot as usize;
         if self.stations.len() <= slot {
             self.stations.resize_with(slot + 1, || None);
         }
         let backoff = Backoff::new();
-        self.stations[slot] = Some(Station { listener, serial: place.serial, address, backoff, last_call: None });
+        self.stations[slot] = Some(Station { listener, serial: place.serial, at, backoff, last_call: None });
         self.roster.add(place.slot);
     }
 
@@ -107,7 +106,7 @@ impl<N: Network> Listeners<N> {
                     if is_full {
                         tables.stats.refused_full += 1;
                         network.close(stream);
-                    } else if tables.admit(slot, peer.ip()) {
+                    } else if tables.admit(slot, peer.map(|peer| peer.ip())) {
                         connections.open(network, tables, stream, peer, slot);
                     } else {
                         tables.stats.refused_source += 1;
@@ -122,7 +121,7 @@ impl<N: Network> Listeners<N> {
                     tables.stats.accept_errors += 1;
                     if let Reaction::Pause { after, say } = station.backoff.failed(trouble, tables.now) {
                         if say {
-                            log::warn!("{}: cannot accept, clients wait in the backlog: {error}", station.address);
+                            log::warn!("{}: cannot accept, clients wait in the backlog: {error}", station.at);
                         }
                         tables.stats.pauses += 1;
                         return Round::Paused(after);
@@ -139,8 +138,8 @@ impl<N: Network> Listeners<N> {
             return;
         };
         if let Some(relief) = station.backoff.emptied(tables.now) {
-            let (address, failures, lasted) = (station.address, relief.failures, relief.lasted);
-            log::info!("{address}: accepts again, after {failures} failed tries in {lasted:.1?}");
+            let (at, failures, lasted) = (&station.at, relief.failures, relief.lasted);
+            log::info!("{at}: accepts again, after {failures} failed tries in {lasted:.1?}");
         }
         if station.last_call.is_some() {
             self.remove(network, tables, slot);

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::connect::Connect;
 use crate::lent::Envelope;
 use crate::limits;
 use crate::options::{Bind, Listen};
@@ -36,12 +37,16 @@ pub(crate) trait Network {
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool>;
 
     /// Opens a listener; its edges carry the token.
-    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Self::Listener, SocketAddr)>;
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Self::Listener, Option<SocketAddr>)>;
     fn close_listener(&mut self, listener: Self::Listener);
     /// Takes a client from the backlog.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)>;
-    /// The address a client asked for.
-    fn local_addr(&self, stream: &Self::Stream) -> io::Result<SocketAddr>;
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
+    /// Begins to connect; an edge tells that the answer has come.
+    fn connect(&mut self, to: &Connect) -> io::Result<Self::Stream>;
+    /// Whether the answer has come; a refusal is an error.
+    fn connected(&self, stream: &Self::Stream) -> io::Result<bool>;
+    /// The address on this side, if there are addresses.
+    fn local_addr(&self, stream: &Self::Stream) -> io::Result<Option<SocketAddr>>;
     /// Asks for edges of a stream, in both directions and for good.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
     fn recv(&mut self, stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize>;
@@ -79,8 +84,10 @@ pub(crate) struct Event {
     pub(crate) writable: bool,
     /// Behind a short read there may be more: the peer has shut down, or an urgent byte stands in the way.
     pub(crate) deep: bool,
-    /// The source is broken, in both directions.
+    /// The source is broken.
     pub(crate) broken: bool,
+    /// The stream is over in both directions.
+    pub(crate) over: bool,
 }
 
 /// What the loop does about an error of a source that it goes on using.

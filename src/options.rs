@@ -2,13 +2,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU32;
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bounds::Bounds;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 
-/// A TCP listener to be: an address, and the limits of the connections accepted there.
+/// A listener to be: an address or a path, and the limits of the connections accepted there.
 ///
 /// A plain address is enough; every limit has a default.
 ///
@@ -28,9 +32,9 @@ use crate::limits;
 #[derive(Clone, Debug)]
 #[must_use = "a Listen does nothing until EventLoop::listen takes it"]
 pub struct Listen {
-    pub(crate) address: SocketAddr,
+    pub(crate) at: Endpoint,
     /// A socket that listens already.
-    pub(crate) socket: Option<Arc<TcpListener>>,
+    pub(crate) given: Option<Given>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
@@ -39,6 +43,14 @@ pub struct Listen {
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
     pub(crate) nodelay: bool,
+}
+
+/// A listening socket that somebody else has opened.
+#[derive(Clone, Debug)]
+pub(crate) enum Given {
+    Tcp(Arc<TcpListener>),
+    #[cfg(unix)]
+    Unix(Arc<UnixListener>),
 }
 
 /// What a listener does with more clients than `connections_max`.
@@ -55,16 +67,45 @@ pub enum WhenFull {
     Refuse,
 }
 
-/// The bounds of one connection, as tables and stations use them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) write_timeout: Option<Duration>,
-    pub(crate) input_bytes_max: usize,
-    pub(crate) outbox_bytes_max: usize,
-}
-
 impl Listen {
+    /// Listen at a unix stream socket, by its path. The file is made; one that a former server has left is replaced if
+    /// nobody answers on it. When the listener closes, the file is removed.
+    ///
+    /// Its clients have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per source do not
+    /// concern them. Who may connect is decided by the permissions of the path.
+    ///
+    /// ```
+    /// # let folder = std::env::temp_dir().join(format!("halloo-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("greeter.sock");
+    /// let mut events = halloo::EventLoop::new()?;
+    /// events.listen(halloo::Listen::unix(&path), halloo::stream(|connection, input| connection.write(input)))?;
+    /// assert!(path.exists());
+    /// drop(events);
+    /// assert!(!path.exists());
+    /// # std::fs::remove_dir(folder)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn unix(path: impl Into<std::path::PathBuf>) -> Self {
+        Self::at(Endpoint::Unix(path.into()))
+    }
+
+    fn at(at: Endpoint) -> Self {
+        Self {
+            at,
+            given: None,
+            connections_max: None,
+            connections_per_source_max: None,
+            when_full: WhenFull::Pause,
+            bounds: Bounds::default(),
+            backlog: limits::BACKLOG,
+            reuse_port: false,
+            only_v6: false,
+            nodelay: true,
+        }
+    }
+
     /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
     /// time of the call, less 64, or half of a limit under 128. The count is the handler's: listeners that share one by
     /// [`listen_for`](crate::EventLoop::listen_for) share it.
@@ -139,47 +180,22 @@ impl Listen {
 
     /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
     pub(crate) fn check(&self, input_bytes_min: usize) -> Result<()> {
-        let bounds = &self.bounds;
-        let refuse = |sentence| Err(Error::said(ErrorKind::Option, Some(self.address), sentence));
-        if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
-            refuse(
+        let objection = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
+            Some(
                 "a limit of no connections would serve nobody: allow at least one in connections_max and _per_source_max",
             )
         } else if self.backlog == 0 {
-            refuse("a backlog of zero would lose clients: allow at least one")
-        } else if bounds.idle_timeout == Some(Duration::ZERO) || bounds.write_timeout == Some(Duration::ZERO) {
-            refuse("a timeout of zero would close every connection: give a time, or None for no timeout")
-        } else if bounds.input_bytes_max == 0 || bounds.input_bytes_max > limits::INPUT_BYTES_MAX {
-            refuse("input_bytes_max is between 1 and 65,536")
-        } else if bounds.outbox_bytes_max == 0 || u32::try_from(bounds.outbox_bytes_max).is_err() {
-            refuse("outbox_bytes_max is between 1 and 4,294,967,295")
-        } else if bounds.input_bytes_max < input_bytes_min {
-            refuse("a frame of the handler's maximum would not fit input_bytes_max: raise it, or lower the maximum")
+            Some("a backlog of zero would lose clients: allow at least one")
         } else {
-            Ok(())
-        }
+            self.bounds.objection(input_bytes_min)
+        };
+        objection.map_or(Ok(()), |sentence| Err(Error::said(ErrorKind::Option, Some(self.at.clone()), sentence)))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            address,
-            socket: None,
-            connections_max: None,
-            connections_per_source_max: None,
-            when_full: WhenFull::Pause,
-            bounds: Bounds {
-                idle_timeout: Some(limits::IDLE_TIMEOUT),
-                write_timeout: Some(limits::WRITE_TIMEOUT),
-                input_bytes_max: limits::INPUT_BYTES_MAX,
-                outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
-            },
-            backlog: limits::BACKLOG,
-            reuse_port: false,
-            only_v6: false,
-            nodelay: true,
-        }
+        Self::at(address.into())
     }
 }
 
@@ -198,7 +214,25 @@ impl From<TcpListener> for Listen {
     fn from(socket: TcpListener) -> Self {
         // Without an address it is no socket to listen on; `listen` will say so.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { socket: Some(Arc::new(socket)), ..Self::from(address) }
+        Self { given: Some(Given::Tcp(Arc::new(socket))), ..Self::from(address) }
+    }
+}
+
+/// Takes over a unix socket that listens already. Its file is left alone when the listener closes.
+///
+/// ```
+/// # let path = std::env::temp_dir().join(format!("halloo-{}-given.sock", std::process::id()));
+/// let socket = std::os::unix::net::UnixListener::bind(&path)?;
+/// let mut events = halloo::EventLoop::new()?;
+/// events.listen(socket, halloo::stream(|connection, input| connection.write(input)))?;
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(unix)]
+impl From<UnixListener> for Listen {
+    fn from(socket: UnixListener) -> Self {
+        let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
+        Self { given: Some(Given::Unix(Arc::new(socket))), ..Self::unix(path.unwrap_or_default()) }
     }
 }
 
@@ -271,7 +305,7 @@ impl Bind {
     pub(crate) fn check(&self) -> Result<()> {
         if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
             let sentence = "datagram_bytes_max is between 1 and 65,535";
-            return Err(Error::said(ErrorKind::Option, Some(self.address), sentence));
+            return Err(Error::said(ErrorKind::Option, Some(self.address.into()), sentence));
         }
         Ok(())
     }

@@ -5,6 +5,9 @@ use crate::reason::CloseReason;
 /// Where a connection is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
+    /// On its way to a peer that has not answered yet; perhaps closed by its handler already, which is for when it is
+    /// open.
+    Opening(Option<CloseReason>),
     Open,
     /// Closed by its handler or a limit: what is written goes out, nothing is read.
     Closing(CloseReason),
@@ -68,6 +71,15 @@ pub(crate) enum Rest {
     Fresh,
 }
 
+/// How far our side of the stream has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sending {
+    Open,
+    /// The handler has said that no more follows: once everything is sent, our end of stream is.
+    Finishing,
+    Finished,
+}
+
 /// What the last read of this turn tells about the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tail {
@@ -110,6 +122,8 @@ pub(crate) enum Step {
     Flush,
     /// Tell the handler that the loop drains.
     Drain,
+    /// Everything written is sent, and reading goes on: end our side.
+    Finish,
     /// Tell the handler that its output has gone.
     Flushed,
     /// Show the handler what is in the inbox.

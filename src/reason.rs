@@ -36,6 +36,15 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// What the handler is told of an outbound connection that has come to this end before it was open.
+    pub(crate) fn of_connect(self) -> io::Error {
+        match self {
+            Self::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "nobody has answered in time"),
+            Self::Io(kind) => kind.into(),
+            _ => io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up before it was open"),
+        }
+    }
+
     /// How many different words there are.
     pub(crate) const COUNT: usize = 10;
 

@@ -1,15 +1,19 @@
 //! What a loop is told before it runs, and between two turns: handlers, listeners, UDP sockets.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::dispatch::Core;
+use crate::endpoint::Endpoint;
 use crate::entries::Socket;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{DatagramHandler, Served};
 use crate::network::Network;
 use crate::options::{Bind, Listen};
 use crate::sources::Rates;
-use crate::token::{HandlerId, ListenerId, Place, SocketId, SourceId, Token, Watched, slot_of};
+use crate::ticks::Tick;
+use crate::timers::Task;
+use crate::token::{HandlerId, ListenerId, Place, SocketId, SourceId, TimerId, Token, Watched, slot_of};
 
 impl<'h, N: Network> Core<'h, N> {
     /// Takes a handler in.
@@ -30,27 +34,32 @@ impl<'h, N: Network> Core<'h, N> {
     pub(crate) fn listen_for(&mut self, at: &Listen, served_by: HandlerId) -> Result<ListenerId> {
         let is_ours = served_by == self.tables.handler_id(served_by.key);
         let Some(handler) = self.connections.handler(served_by.key).filter(|_| is_ours) else {
-            return Err(Error::said(ErrorKind::Unknown, Some(at.address), "this loop has no such handler"));
+            return Err(Error::said(ErrorKind::Unknown, Some(at.at.clone()), "this loop has no such handler"));
         };
         let opened = self.open(at, handler.input_bytes_min())?;
         Ok(self.enter(opened, at, served_by))
     }
 
-    fn open(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, SocketAddr)> {
+    fn open(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, Option<SocketAddr>)> {
         at.check(input_bytes_min)?;
         let Self { network, tables, .. } = self;
         let place = Place { serial: tables.next_serial(), slot: slot_of(tables.origins.vacant_key()) };
         let (listener, local) = network
             .listen(at, Token::listener(place))
-            .map_err(|error| Error::system(ErrorKind::Listen, Some(at.address), error))?;
+            .map_err(|error| Error::system(ErrorKind::Listen, Some(at.at.clone()), error))?;
         Ok((place, listener, local))
     }
 
-    fn enter(&mut self, opened: (Place, N::Listener, SocketAddr), at: &Listen, handler: HandlerId) -> ListenerId {
+    fn enter(
+        &mut self,
+        opened: (Place, N::Listener, Option<SocketAddr>),
+        at: &Listen,
+        handler: HandlerId,
+    ) -> ListenerId {
         let (place, listener, local) = opened;
         let most = self.network.connections_max();
         self.tables.add_origin(place, handler.key, at, local, most);
-        self.listeners.add(place, listener, local);
+        self.listeners.add(place, listener, local.map_or_else(|| at.at.clone(), Endpoint::from));
         ListenerId(place)
     }
 
@@ -60,7 +69,7 @@ impl<'h, N: Network> Core<'h, N> {
         let place = Place { serial: tables.next_serial(), slot: slot_of(tables.sockets.vacant_key()) };
         let (socket, local) = network
             .bind(at, Token::socket(place))
-            .map_err(|error| Error::system(ErrorKind::Bind, Some(at.address), error))?;
+            .map_err(|error| Error::system(ErrorKind::Bind, Some(at.address.into()), error))?;
         let limit = at.replies_per_source_per_second_max;
         let rates = limit.map(|limit| Rates::new(limit.get(), [network.entropy(), network.entropy()]));
         let Bind { limit_loopback, .. } = *at;
@@ -69,17 +78,26 @@ impl<'h, N: Network> Core<'h, N> {
         Ok(SocketId(place))
     }
 
+    pub(crate) fn every(&mut self, first: Duration, tick: Tick<'h>) -> TimerId {
+        self.tables.read_clock(self.network.now());
+        let (serial, at) = (self.tables.next_serial(), self.tables.later(first));
+        let place = self.tables.timers.add(serial, at, Task::Tick);
+        self.ticks.add(place, tick);
+        TimerId(place)
+    }
+
     pub(crate) fn local_addr(&self, id: SourceId) -> Result<SocketAddr> {
         let found = match id.0 {
             Watched::Listener(Place { serial, slot }) => {
                 let origin = self.tables.origins.get(slot as usize);
-                origin.filter(|origin| origin.serial == serial && origin.listening).map(|origin| origin.local)
+                origin.filter(|origin| origin.serial == serial && origin.listening).and_then(|origin| origin.local)
             }
             Watched::Socket(Place { serial, slot }) => {
                 let socket = self.tables.sockets.get(slot as usize);
                 socket.filter(|socket| socket.serial == serial && socket.open).map(|socket| socket.local)
             }
+            Watched::Timer(_) => None,
         };
-        found.ok_or_else(|| Error::said(ErrorKind::Unknown, None, "there is no such listener or socket any more"))
+        found.ok_or_else(|| Error::said(ErrorKind::Unknown, None, "no listener or socket with an address has this id"))
     }
 }

@@ -8,13 +8,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::connect::Connect;
+use crate::ends::{Answer, Hold, Kind, Reset};
 use crate::faults::Fault;
 use crate::lent::Envelope;
 use crate::network::{Batch, Event, Network};
 use crate::options::{Bind, Listen};
 use crate::staged::{Letter, Staged};
 use crate::token::Token;
-use crate::world::{Hold, Kind, Reset, World};
+use crate::world::World;
 
 /// A loop's view of a world.
 pub(crate) struct Simulated {
@@ -72,7 +74,7 @@ impl Simulated {
             local.set_port(world.next_port);
             world.next_port += 1;
         }
-        let same = |end: &crate::world::End| {
+        let same = |end: &crate::ends::End| {
             end.hold == Hold::Held
                 && end.local == local
                 && std::mem::discriminant(&end.kind) == std::mem::discriminant(&kind)
@@ -106,7 +108,7 @@ impl Simulated {
                 event.writable |= world.random.one_in(2);
             }
             world.ends[end].edge = false;
-            if event.readable || event.writable || event.deep || event.broken {
+            if event.readable || event.writable || event.deep || event.broken || event.over {
                 world.say(|| format!("          edge {end} {event:?}"));
                 events.push(event);
             }
@@ -119,7 +121,7 @@ impl Simulated {
         let World { faults, random, ghosts, .. } = &mut *world;
         if !ghosts.is_empty() && faults.strikes(Fault::SpuriousReadiness, random) {
             let token = ghosts[usize::try_from(random.below(ghosts.len() as u64)).unwrap_or(0)];
-            events.push(Event { token, readable: true, writable: true, deep: true, broken: true });
+            events.push(Event { token, readable: true, writable: true, deep: true, broken: true, over: true });
         }
     }
 
@@ -183,11 +185,14 @@ impl Network for Simulated {
         Ok(false)
     }
 
-    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(usize, SocketAddr)> {
-        self.open(options.address, token, Kind::Listener { backlog: std::collections::VecDeque::new() })
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(usize, Option<SocketAddr>)> {
+        // There is no file system in here.
+        let address = options.at.address().ok_or(io::ErrorKind::Unsupported)?;
+        let kind = Kind::Listener { backlog: std::collections::VecDeque::new() };
+        self.open(address, token, kind).map(|(end, local)| (end, Some(local)))
     }
 
-    fn accept(&mut self, listener: &usize) -> io::Result<(usize, SocketAddr)> {
+    fn accept(&mut self, listener: &usize) -> io::Result<(usize, Option<SocketAddr>)> {
         let mut world = self.call("accept", Fault::Accept, *listener)?;
         let is_full = world.descriptors >= world.descriptors_max;
         let Kind::Listener { backlog } = &mut world.ends[*listener].kind else {
@@ -209,11 +214,32 @@ impl Network for Simulated {
         world.note("accept", *listener, i64::try_from(stream).unwrap_or(0));
         world.count(*listener, Ok(1));
         let peer = world.stream(stream).peer;
-        Ok((stream, peer))
+        Ok((stream, Some(peer)))
     }
 
-    fn local_addr(&self, stream: &usize) -> io::Result<SocketAddr> {
-        Ok(self.world().ends[*stream].local)
+    fn connect(&mut self, to: &Connect) -> io::Result<usize> {
+        let peer = to.to.address().ok_or(io::ErrorKind::Unsupported)?;
+        let mut world = self.call("connect", Fault::Connect, 0)?;
+        if world.descriptors >= world.descriptors_max {
+            return Err(nix::errno::Errno::EMFILE.into());
+        }
+        world.next_port = world.next_port.wrapping_add(1).max(1024);
+        let local = SocketAddr::from(([10, 0, 0, 1], world.next_port));
+        let end = world.add_stream(local, peer, Hold::Held, Answer::Awaited);
+        world.note("connect", end, 0);
+        Ok(end)
+    }
+
+    fn connected(&self, stream: &usize) -> io::Result<bool> {
+        match self.world().stream(*stream).answer {
+            Answer::Awaited => Ok(false),
+            Answer::Yes => Ok(true),
+            Answer::No(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    fn local_addr(&self, stream: &usize) -> io::Result<Option<SocketAddr>> {
+        Ok(Some(self.world().ends[*stream].local))
     }
 
     fn register(&mut self, stream: &mut usize, token: Token) -> io::Result<()> {

@@ -4,12 +4,12 @@
 //! [`State::next`] is the one place that says what follows from it. A step that cannot be taken now (a full outbox, a
 //! pause, a spent budget) is never forgotten: whatever changes the state asks `next` again.
 
+use crate::bounds::Bounds;
 use crate::buffers::{Buffers, ByteQueue};
 use crate::limits;
 use crate::moment::Moment;
-use crate::options::Bounds;
 use crate::peer::Peer;
-use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Queued, Rest, Step, Tail};
+use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Queued, Rest, Sending, Step, Tail};
 use crate::reason::CloseReason;
 
 /// One connection, as the tables know it.
@@ -20,7 +20,7 @@ pub(crate) struct State {
     pub(crate) progress: Moment,
     pub(crate) buffers: Option<Box<Buffers>>,
     pub(crate) peer: Peer,
-    /// The listener's entry in the tables: handler, bounds, local address.
+    /// The entry of its kind in the tables: handler, bounds, the listener's address.
     pub(crate) origin: u32,
     /// The session's key with the handler, or [`NO_SESSION`].
     pub(crate) session: u32,
@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     pub(crate) input: Input,
     pub(crate) output: Output,
+    pub(crate) sending: Sending,
     pub(crate) rest: Rest,
     pub(crate) tail: Tail,
     pub(crate) notice: Notice,
@@ -41,8 +42,11 @@ pub(crate) struct State {
     pub(crate) is_broken: bool,
 }
 
-/// The session key of a connection whose handler keeps none: refused, or not yet open.
+/// The session key of a connection whose handler keeps none: refused, or not yet accepted.
 pub(crate) const NO_SESSION: u32 = u32::MAX;
+
+/// The session key of an outbound connection that is not open yet.
+pub(crate) const UNOPENED: u32 = u32::MAX - 1;
 
 impl State {
     pub(crate) fn new(serial: u64, peer: Peer, origin: u32, now: Moment) -> Self {
@@ -58,6 +62,7 @@ impl State {
             phase: Phase::Open,
             input: Input::Ready,
             output: Output::Ready,
+            sending: Sending::Open,
             rest: Rest::Seen,
             tail: Tail::Unknown,
             notice: Notice::None,
@@ -93,7 +98,7 @@ impl State {
             Phase::Lingering(..) if self.input == Input::Waiting => Step::Wait,
             Phase::Lingering(..) if self.budget == 0 => Step::Later,
             Phase::Lingering(..) => Step::Discard,
-            Phase::Closing(_) | Phase::Gone => Step::Wait,
+            Phase::Opening(_) | Phase::Closing(_) | Phase::Gone => Step::Wait,
         }
     }
 
@@ -103,6 +108,8 @@ impl State {
         let held_up = self.paused || pending > 0;
         let step = if pending > 0 && self.output == Output::Ready {
             return Step::Flush;
+        } else if pending == 0 && self.sending == Sending::Finishing {
+            return Step::Finish;
         } else if pending == 0 && self.notice == Notice::Owed {
             Step::Flushed
         } else if pending == 0 && self.notice == Notice::OwedAgain {
@@ -141,6 +148,7 @@ impl State {
     /// When this connection must be looked at, if nothing happens before and the handler's own timeout is at `timer`.
     pub(crate) fn deadline(&self, bounds: &Bounds, timer: Moment) -> Moment {
         match self.phase {
+            Phase::Opening(_) => self.progress.after(bounds.connect_timeout),
             Phase::Open => self.limit(bounds).0.min(timer),
             Phase::Closing(_) => self.limit(bounds).0,
             Phase::Lingering(..) => self.progress.after(limits::LINGER),
@@ -152,6 +160,7 @@ impl State {
     pub(crate) fn due(&self, bounds: &Bounds, timer: Moment, now: Moment) -> Due {
         let (limit, reason) = self.limit(bounds);
         match self.phase {
+            Phase::Opening(_) if self.deadline(bounds, timer) <= now => Due::End(CloseReason::TimedOut),
             Phase::Open | Phase::Closing(_) if limit <= now => Due::End(reason),
             Phase::Open if timer <= now => Due::Timer,
             Phase::Lingering(reason, _) if self.deadline(bounds, timer) <= now => Due::End(reason),
@@ -218,21 +227,29 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         idle_timeout: Some(Duration::from_secs(60)),
         write_timeout: Some(Duration::from_secs(30)),
+        connect_timeout: Duration::from_secs(10),
         input_bytes_max: 4,
         outbox_bytes_max: 4,
     };
 
     fn peer() -> Peer {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into()
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))).into()
     }
 
     fn any_state() -> impl Strategy<Value = State> {
         let inputs = [Input::Waiting, Input::Ready, Input::Deep, Input::Ended, Input::Told];
-        let phases = [Phase::Open, Phase::Closing(CloseReason::Local), Phase::Lingering(CloseReason::Local, 1)];
+        let phases = [
+            Phase::Opening(None),
+            Phase::Open,
+            Phase::Closing(CloseReason::Local),
+            Phase::Lingering(CloseReason::Local, 1),
+        ];
+        let sending = [Sending::Open, Sending::Finishing, Sending::Finished];
         let notices = [Notice::None, Notice::Owed, Notice::Told, Notice::OwedAgain];
         let sources = (prop::sample::select(inputs.to_vec()), prop::sample::select(phases.to_vec()));
-        let marks = (prop::sample::select(notices.to_vec()), any::<[bool; 5]>());
-        (sources, marks, 0usize..5, 0usize..5).prop_map(|((input, phase), (notice, bits), kept, pending)| {
+        let marks =
+            (prop::sample::select(notices.to_vec()), any::<[bool; 5]>(), prop::sample::select(sending.to_vec()));
+        (sources, marks, 0usize..5, 0usize..5).prop_map(|((input, phase), (notice, bits, sending), kept, pending)| {
             let [paused, owes_drain, blocked, fresh, spent] = bits;
             let mut state = State::new(1, peer(), 0, Moment::START);
             let mut buffers = Box::<Buffers>::default();
@@ -241,6 +258,7 @@ mod tests {
             state.buffers = Some(buffers);
             (state.input, state.phase, state.notice, state.paused) = (input, phase, notice, paused);
             state.owes_drain = owes_drain;
+            state.sending = sending;
             state.output = if blocked { Output::Blocked } else { Output::Ready };
             state.rest = if fresh { Rest::Fresh } else { Rest::Seen };
             state.budget = u32::from(!spent);
@@ -257,6 +275,7 @@ mod tests {
                 Step::Read => prop_assert!(!state.paused && kept < 4 && pending < 4 && state.budget > 0),
                 Step::Show => prop_assert!(!state.paused && kept > 0 && pending < 4 && state.budget > 0),
                 Step::Flush => prop_assert!(pending > 0 && state.output == Output::Ready),
+                Step::Finish => prop_assert!(pending == 0 && state.sending == Sending::Finishing),
                 Step::Flushed => prop_assert!(pending == 0 && state.notice == Notice::Owed),
                 Step::Overflow => {
                     prop_assert!(!state.paused && kept == 4 && pending == 0);
@@ -279,7 +298,8 @@ mod tests {
         /// Who waits with bytes to read is held up by its handler or its outbox, both of which ask again.
         #[test]
         fn nobody_waits_who_could_go_on(state in any_state()) {
-            if state.next(&BOUNDS) == Step::Wait && matches!(state.input, Input::Ready | Input::Deep) {
+            let is_there = !matches!(state.phase, Phase::Opening(_));
+            if is_there && state.next(&BOUNDS) == Step::Wait && matches!(state.input, Input::Ready | Input::Deep) {
                 let full_outbox = state.pending() > 0 && state.output == Output::Blocked;
                 prop_assert!(full_outbox || state.paused, "{:?} {:?}", state.phase, state.input);
             }

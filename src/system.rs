@@ -4,20 +4,27 @@
 //! How datagrams are received and sent differs between systems and stands in [`packets`](crate::packets).
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Waker};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::connect::Connect;
+#[cfg(unix)]
+use crate::doors::Door;
+use crate::endpoint::Endpoint;
 use crate::limits;
 use crate::network::{Batch, Event, Network};
-use crate::options::{Bind, Listen};
-use crate::packets::{self, Packets, canonical};
+use crate::options::{Bind, Given, Listen};
+use crate::packets::{self, Packets};
 use crate::staged::{Letter, Staged};
+use crate::streams::{Listener, Stream};
 use crate::token::Token;
 
 /// The kernel under us.
@@ -35,18 +42,30 @@ impl System {
     }
 
     /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.
-    fn forget(&self, source: &mut impl mio::event::Source) {
+    fn forget(&self, source: &mut (impl mio::event::Source + ?Sized)) {
         let _ = self.poll.registry().deregister(source);
     }
 
-    fn watch(&self, source: &mut impl mio::event::Source, token: Token, interest: Interest) -> io::Result<()> {
+    fn watch(
+        &self,
+        source: &mut (impl mio::event::Source + ?Sized),
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
         self.poll.registry().register(source, mio_token(token), interest)
     }
 }
 
+#[cfg(unix)]
+impl AsFd for System {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
 impl Network for System {
-    type Listener = TcpListener;
-    type Stream = TcpStream;
+    type Listener = Listener;
+    type Stream = Stream;
     type Datagrams = Packets;
 
     fn now(&self) -> Instant {
@@ -88,71 +107,61 @@ impl Network for System {
             readable: event.is_readable(),
             writable: event.is_writable(),
             deep: event.is_read_closed() || is_priority(event),
-            broken: event.is_error() || (event.is_read_closed() && event.is_write_closed()),
+            broken: event.is_error(),
+            over: event.is_read_closed() && event.is_write_closed(),
         }));
         Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
     }
 
-    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(TcpListener, SocketAddr)> {
-        let socket = match &options.socket {
-            Some(socket) => adopt(socket.try_clone()?.into())?,
-            None => listening(options)?,
-        };
-        // Accepted sockets inherit it, which saves a call for each.
-        socket.set_tcp_nodelay(options.nodelay)?;
-        let mut listener = TcpListener::from_std(socket.into());
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
+        let mut listener = listening(options)?;
         let address = listener.local_addr()?;
-        self.watch(&mut listener, token, Interest::READABLE)?;
+        self.watch(listener.source(), token, Interest::READABLE)?;
         Ok((listener, address))
     }
 
-    fn close_listener(&mut self, mut listener: TcpListener) {
-        self.forget(&mut listener);
+    fn close_listener(&mut self, mut listener: Listener) {
+        self.forget(listener.source());
     }
 
-    fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        listener.accept().map(|(stream, peer)| (stream, canonical(peer)))
+    fn accept(&mut self, listener: &Listener) -> io::Result<(Stream, Option<SocketAddr>)> {
+        listener.accept()
     }
 
-    fn local_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        stream.local_addr().map(canonical)
+    fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
+        Stream::connect(&to.to, to.nodelay)
     }
 
-    fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
-        self.watch(stream, token, both_directions())
+    fn connected(&self, stream: &Stream) -> io::Result<bool> {
+        stream.connected()
     }
 
-    fn recv(&mut self, mut stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
-        stream.read(room)
+    fn local_addr(&self, stream: &Stream) -> io::Result<Option<SocketAddr>> {
+        stream.local_addr()
     }
 
-    #[cfg(target_os = "linux")]
-    fn send(&mut self, mut stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
-        if more {
-            let flags = nix::libc::MSG_MORE | nix::libc::MSG_NOSIGNAL;
-            SockRef::from(stream).send_with_flags(bytes, flags)
-        } else {
-            stream.write(bytes)
-        }
+    fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
+        stream.watch(self.poll.registry(), mio_token(token), both_directions())
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn send(&mut self, mut stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> {
-        stream.write(bytes)
+    fn recv(&mut self, stream: &Stream, room: &mut [u8]) -> io::Result<usize> {
+        stream.recv(room)
     }
 
-    fn shutdown(&mut self, stream: &TcpStream) -> io::Result<()> {
-        stream.shutdown(Shutdown::Write)
+    fn send(&mut self, stream: &Stream, bytes: &[u8], more: bool) -> io::Result<usize> {
+        stream.send(bytes, more)
     }
 
-    fn close(&mut self, stream: TcpStream) {
+    fn shutdown(&mut self, stream: &Stream) -> io::Result<()> {
+        stream.shutdown()
+    }
+
+    fn close(&mut self, stream: Stream) {
         drop(stream);
     }
 
-    fn reset(&mut self, stream: TcpStream) {
-        // With no time to linger, close discards what is unsent and sends a reset (socket(7)); a socket that refuses
-        // the option is closed all the same.
-        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    fn reset(&mut self, stream: Stream) {
+        stream.forget_unsent();
         drop(stream);
     }
 
@@ -208,14 +217,31 @@ fn adopt(socket: Socket) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listening(options: &Listen) -> io::Result<Socket> {
-    let socket = open(options.address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
-    // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.bind(&options.address.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
+fn listening(options: &Listen) -> io::Result<Listener> {
+    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    let socket = match (&options.given, &options.at) {
+        (Some(Given::Tcp(socket)), _) => adopt(socket.try_clone()?.into())?,
+        #[cfg(unix)]
+        (Some(Given::Unix(socket)), _) => {
+            return Ok(Listener::Unix(Door::given(adopt(socket.try_clone()?.into())?.into())));
+        }
+        #[cfg(unix)]
+        (None, Endpoint::Unix(path)) => return Door::open(path, backlog).map(Listener::Unix),
+        #[cfg(not(unix))]
+        (None, Endpoint::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
+        (None, Endpoint::Internet(address)) => {
+            let socket = open(*address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
+            // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
+            #[cfg(unix)]
+            socket.set_reuse_address(true)?;
+            socket.bind(&(*address).into())?;
+            socket.listen(backlog)?;
+            socket
+        }
+    };
+    // Accepted sockets inherit it, which saves a call for each.
+    socket.set_tcp_nodelay(options.nodelay)?;
+    Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
 }
 
 fn bound(options: &Bind) -> io::Result<Socket> {

@@ -11,19 +11,23 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::bounds::Bounds;
 use crate::buffers::Pool;
 use crate::column::Column;
-use crate::entries::{Calling, Drain, Lifecycle, Origin, Socket};
+use crate::connect::Connect;
+use crate::entries::{Calling, Lifecycle, Origin, Socket};
 use crate::limits;
 use crate::moment::Moment;
-use crate::options::{Bounds, Listen};
+use crate::options::{Listen, WhenFull};
+use crate::peer::Peer;
 use crate::phase::{Ending, Phase, Queued};
 use crate::reason::CloseReason;
 use crate::sources::{PeerSource, SourceCounts};
 use crate::staged::Staged;
-use crate::state::State;
+use crate::state::{State, UNOPENED};
 use crate::stats::Stats;
-use crate::token::{ConnectionId, HandlerId, Place, SourceId, Watched, slot_of};
+use crate::timers::Timers;
+use crate::token::{ConnectionId, HandlerId, Place, Watched, slot_of};
 
 /// What a callback may see and ask of the whole loop.
 ///
@@ -46,13 +50,15 @@ use crate::token::{ConnectionId, HandlerId, Place, SourceId, Watched, slot_of};
 /// # Ok::<(), halloo::Error>(())
 /// ```
 pub struct Context {
-    began: Instant,
+    pub(crate) began: Instant,
     pub(crate) now: Moment,
     pub(crate) turn: u32,
     pub(crate) states: Slab<State>,
     pub(crate) origins: Slab<Origin>,
+    /// Those of outbound connections.
+    outbound: Vec<u32>,
     pub(crate) sockets: Slab<Socket>,
-    /// Connections of each handler.
+    /// Clients of each handler.
     pub(crate) served: Vec<usize>,
     pub(crate) sources: SourceCounts,
     pub(crate) pool: Pool,
@@ -61,16 +67,25 @@ pub struct Context {
     /// Connections with work left over.
     pub(crate) deferred: VecDeque<u32>,
     pub(crate) staged: Staged,
+    pub(crate) timers: Timers,
+    /// The same for outbound connections that are not open yet.
+    pub(crate) early_notes: Vec<(ConnectionId, u64)>,
+    /// Outbound connections to begin with.
+    pub(crate) connects: VecDeque<(ConnectionId, Connect)>,
+    /// What connections are to be told, and which.
+    pub(crate) notes: VecDeque<(ConnectionId, u64)>,
     pub(crate) removed: Vec<Watched>,
     pub(crate) lifecycle: Lifecycle,
     /// The connection whose callback is running; left over when it unwound.
     pub(crate) calling: Option<Calling>,
+    /// The timer whose closure is running; left over when it unwound.
+    pub(crate) ticking: Option<Place>,
     pub(crate) catches_panics: bool,
     pub(crate) stats: Stats,
-    /// The local address of each connection whose listener is bound to every address.
-    locals: Column<Option<IpAddr>>,
+    /// The local address of each connection that its listener's does not tell.
+    pub(crate) locals: Column<Option<Peer>>,
     /// When each connection's handler has asked for `on_timeout`.
-    pub(crate) timers: Column<Moment>,
+    pub(crate) timeouts: Column<Moment>,
     /// Of everything that has an id: the high bits are the loop's own, so that no other loop's id fits here.
     last_serial: u64,
 }
@@ -102,59 +117,16 @@ impl Context {
             catches_panics: false,
             stats: Stats::default(),
             locals: Column::new(None),
-            timers: Column::new(Moment::NEVER),
+            timeouts: Column::new(Moment::NEVER),
+            timers: Timers::default(),
+            notes: VecDeque::new(),
+            early_notes: Vec::new(),
+            connects: VecDeque::new(),
+            outbound: Vec::new(),
+            ticking: None,
             last_serial: LOOPS.fetch_add(1, Ordering::Relaxed) << SERIALS_PER_LOOP_BITS,
         }
     }
-
-    /// The time of this turn: read once, the same for all its callbacks.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        self.began + self.now.as_duration()
-    }
-
-    /// The loop's counters.
-    #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// Removes a listener or a UDP socket; its connections live on. Returns whether it was there.
-    pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
-        let SourceId(watched) = id.into();
-        let open = match watched {
-            Watched::Listener(place) => self.origin(place).map(|origin| &mut origin.listening),
-            Watched::Socket(place) => self.socket(place).map(|socket| &mut socket.open),
-        };
-        let was_there = open.is_some_and(std::mem::take);
-        if was_there {
-            self.removed.push(watched);
-        }
-        was_there
-    }
-
-    /// Ends the loop at once: a [`drain`](Self::drain) without grace, and final.
-    pub fn stop(&mut self) {
-        self.drain(Duration::ZERO);
-    }
-
-    /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
-    /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset.
-    ///
-    /// A second call can only shorten the first.
-    pub fn drain(&mut self, grace: Duration) {
-        let wanted = self.now.after(grace);
-        match &mut self.lifecycle {
-            Lifecycle::Running => {
-                let closed_before = self.stats.closed_in_all();
-                self.lifecycle = Lifecycle::Asked(Drain { since: self.now, until: wanted, closed_before });
-            }
-            Lifecycle::Asked(drain) | Lifecycle::Draining(drain) => drain.until = wanted.min(drain.until),
-            Lifecycle::Stopped(_) => {}
-        }
-    }
-
-    // ---- for the stations -------------------------------------------------------------------------------------------
 
     pub(crate) fn read_clock(&mut self, now: Instant) {
         self.now = self.moment(now);
@@ -162,6 +134,11 @@ impl Context {
 
     pub(crate) fn moment(&self, now: Instant) -> Moment {
         Moment::since_start(now.saturating_duration_since(self.began))
+    }
+
+    /// This long after now, and later than now always: what is set again when it fires is the next turn's.
+    pub(crate) fn later(&self, after: Duration) -> Moment {
+        self.now.after(after.max(Duration::from_nanos(1)))
     }
 
     /// When a drain that is under way ends.
@@ -181,6 +158,12 @@ impl Context {
         HandlerId { owner: self.last_serial >> SERIALS_PER_LOOP_BITS, key }
     }
 
+    /// The key of a handler of this loop.
+    pub(crate) fn own_handler(&self, id: HandlerId) -> u32 {
+        assert!(id == self.handler_id(id.key), "{id:?} is a handler of another loop");
+        id.key
+    }
+
     pub(crate) fn state(&mut self, slot: u32) -> &mut State {
         &mut self.states[slot as usize]
     }
@@ -191,7 +174,7 @@ impl Context {
 
     /// When a connection must be looked at, if nothing happens before.
     pub(crate) fn deadline(&self, slot: u32) -> Moment {
-        self.states[slot as usize].deadline(&self.bounds(slot), self.timers.get(slot))
+        self.states[slot as usize].deadline(&self.bounds(slot), self.timeouts.get(slot))
     }
 
     pub(crate) fn id(&self, slot: u32) -> ConnectionId {
@@ -207,11 +190,19 @@ impl Context {
     }
 
     /// Enters a listener.
-    pub(crate) fn add_origin(&mut self, place: Place, handler: u32, options: &Listen, local: SocketAddr, most: usize) {
+    pub(crate) fn add_origin(
+        &mut self,
+        place: Place,
+        handler: u32,
+        options: &Listen,
+        local: Option<SocketAddr>,
+        most: usize,
+    ) {
         let key = self.origins.insert(Origin {
             serial: place.serial,
             handler,
             local,
+            is_outbound: false,
             bounds: options.bounds,
             connections_max: options.connections_max.unwrap_or(most),
             connections_per_source_max: options.connections_per_source_max,
@@ -229,53 +220,106 @@ impl Context {
     }
 
     /// Counts a client of a source, unless the source has its share already.
-    pub(crate) fn admit(&mut self, origin: u32, peer: IpAddr) -> bool {
+    pub(crate) fn admit(&mut self, origin: u32, peer: Option<IpAddr>) -> bool {
         let Origin { handler, connections_per_source_max, .. } = self.origins[origin as usize];
-        connections_per_source_max.is_none_or(|most| self.sources.admit(handler, PeerSource::of(peer), most))
+        let (Some(most), Some(peer)) = (connections_per_source_max, peer) else {
+            return true;
+        };
+        self.sources.admit(handler, PeerSource::of(peer), most)
     }
 
-    /// Enters a connection; its local address is given where the listener's is not enough.
-    pub(crate) fn add_connection(&mut self, origin: u32, peer: SocketAddr, local: Option<IpAddr>) -> u32 {
-        let serial = self.next_serial();
-        let slot = slot_of(self.states.insert(State::new(serial, peer.into(), origin, self.now)));
-        self.locals.set(slot, local);
-        self.timers.set(slot, Moment::NEVER);
-        let origin = &mut self.origins[origin as usize];
-        origin.connections += 1;
-        self.served[origin.handler as usize] += 1;
-        self.stats.connections += 1;
+    /// Enters a client; its local address is given where the listener's is not enough.
+    pub(crate) fn add_client(&mut self, origin: u32, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> u32 {
+        let slot = self.add_connection(origin, peer);
+        self.locals.set(slot, local.map(|local| Some(local).into()));
+        self.served[self.origins[origin as usize].handler as usize] += 1;
         self.stats.accepted += 1;
         slot
     }
 
-    pub(crate) fn local_addr(&self, slot: u32) -> SocketAddr {
-        let listener = self.origins[self.states[slot as usize].origin as usize].local;
+    /// Enters a connection that is to be opened.
+    pub(crate) fn add_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
+        let origin = self.outbound_origin(handler, to.bounds);
+        let slot = self.add_connection(origin, to.to.address());
+        self.locals.set(slot, None);
+        let state = self.state(slot);
+        (state.phase, state.session) = (Phase::Opening(None), UNOPENED);
+        self.stats.connects += 1;
+        let id = self.id(slot);
+        self.connects.push_back((id, to));
+        id
+    }
+
+    fn add_connection(&mut self, origin: u32, peer: Option<SocketAddr>) -> u32 {
+        let serial = self.next_serial();
+        let slot = slot_of(self.states.insert(State::new(serial, peer.into(), origin, self.now)));
+        self.timeouts.set(slot, Moment::NEVER);
+        self.origins[origin as usize].connections += 1;
+        self.stats.connections += 1;
+        slot
+    }
+
+    /// The entry that a handler's outbound connections with the same bounds share.
+    fn outbound_origin(&mut self, handler: u32, bounds: Bounds) -> u32 {
+        let alike = |origin: &Origin| origin.handler == handler && origin.bounds == bounds;
+        if let Some(&found) = self.outbound.iter().find(|&&origin| alike(&self.origins[origin as usize])) {
+            return found;
+        }
+        let serial = self.next_serial();
+        let origin = slot_of(self.origins.insert(Origin {
+            serial,
+            handler,
+            local: None,
+            is_outbound: true,
+            bounds,
+            connections_max: usize::MAX,
+            connections_per_source_max: None,
+            when_full: WhenFull::Pause,
+            connections: 0,
+            listening: false,
+        }));
+        self.outbound.push(origin);
+        origin
+    }
+
+    pub(crate) fn local_addr(&self, slot: u32) -> Option<SocketAddr> {
         match self.locals.get(slot) {
-            Some(ip) => SocketAddr::new(ip, listener.port()),
-            None => listener,
+            Some(local) => local.address(),
+            None => self.origins[self.states[slot as usize].origin as usize].local,
         }
     }
 
-    /// Counts a connection out; its slot stays until [`free`](Self::free).
-    pub(crate) fn count_out(&mut self, slot: u32, reason: CloseReason) {
+    /// Counts a connection out, or an outbound one that has failed before it was open; its slot stays until
+    /// [`free`](Self::free).
+    pub(crate) fn count_out(&mut self, slot: u32, reason: Option<CloseReason>) {
         let state = &mut self.states[slot as usize];
         state.phase = Phase::Gone;
         if let Some(buffers) = state.buffers.take() {
             self.pool.give_back(buffers);
         }
-        let peer = PeerSource::of(state.peer.address().ip());
         let origin = &mut self.origins[state.origin as usize];
-        self.served[origin.handler as usize] -= 1;
-        if origin.connections_per_source_max.is_some() {
-            self.sources.leave(origin.handler, peer);
+        if !origin.is_outbound {
+            self.served[origin.handler as usize] -= 1;
         }
-        self.stats.count_close(reason);
+        if let (Some(_), Some(peer)) = (origin.connections_per_source_max, state.peer.address()) {
+            self.sources.leave(origin.handler, PeerSource::of(peer.ip()));
+        }
+        self.stats.connections -= 1;
+        match reason {
+            Some(reason) => self.stats.count_close(reason),
+            None => self.stats.connect_errors += 1,
+        }
+    }
+
+    /// One more than the last slot that is taken.
+    pub(crate) fn slots_end(&self) -> u32 {
+        self.states.iter().next_back().map_or(0, |(last, _)| slot_of(last) + 1)
     }
 
     /// Notes that a connection's callback has panicked.
     pub(crate) fn condemn(&mut self, slot: u32) {
         let state = self.state(slot);
-        log::error!("{}: a handler has panicked, the connection is aborted", state.peer.address());
+        log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
         if state.phase != Phase::Gone {
             state.phase = Phase::Condemned(CloseReason::Panicked, Ending::Reset);
         }
@@ -288,12 +332,21 @@ impl Context {
         self.forget_origin(origin);
     }
 
-    /// Drops a listener's entry once nobody needs it: it listens no more and its last connection is gone.
+    /// Drops an entry once nobody needs it: it listens no more and its last connection is gone.
     pub(crate) fn forget_origin(&mut self, origin: u32) {
         let entry = &self.origins[origin as usize];
         if !entry.listening && entry.connections == 0 {
             self.origins.remove(origin as usize);
+            self.outbound.retain(|&other| other != origin);
         }
+    }
+
+    /// What an outbound connection was to be told before it was open.
+    pub(crate) fn take_early_notes(&mut self, slot: u32) -> Vec<u64> {
+        let id = self.id(slot);
+        let mine = self.early_notes.iter().filter(|(of, _)| *of == id).map(|(_, value)| *value).collect();
+        self.early_notes.retain(|(of, _)| *of != id);
+        mine
     }
 
     /// Puts a connection down for the next turn.

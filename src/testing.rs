@@ -40,11 +40,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::client::Client;
+use crate::ends::{Hold, Kind, Reset};
 use crate::error::Result;
 use crate::event_loop::{EventLoop, Turn};
 pub use crate::faults::Fault;
 use crate::simulation::Simulated;
-use crate::world::{Hold, Kind, Reset, World};
+use crate::world::World;
 
 /// Turns after which [`Simulation::settle`] gives up: something goes on for ever.
 const SETTLE_TURNS_MAX: u32 = 100_000;
@@ -156,6 +157,46 @@ impl Simulation {
         Some(Client::new(&self.world, end))
     }
 
+    /// Somebody listens at an address, for the loop's own connections. Where nobody does, they are refused.
+    ///
+    /// ```
+    /// use halloo::testing::Simulation;
+    /// use halloo::{Connection, EventLoop, StreamHandler, stream};
+    /// use std::net::SocketAddr;
+    ///
+    /// let server = SocketAddr::from(([10, 0, 0, 9], 7));
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// let handler = events.attach(stream(|connection, input| connection.write(input)));
+    /// events.context().connect(server, handler);
+    /// simulation.serve(server);
+    /// simulation.settle(&mut events)?;
+    ///
+    /// let peer = simulation.accept(server).expect("the loop has connected");
+    /// peer.send(b"hello");
+    /// simulation.settle(&mut events)?;
+    /// assert_eq!(peer.received(), b"hello");
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn serve(&self, at: SocketAddr) {
+        let mut world = self.world.borrow_mut();
+        world.silent.remove(&at);
+        world.servers.entry(at).or_default();
+    }
+
+    /// Nobody answers at an address, neither yes nor no.
+    pub fn silence(&self, at: SocketAddr) {
+        self.world.borrow_mut().silent.insert(at);
+    }
+
+    /// The next connection that has come from the loop to an address where somebody [listens](Self::serve): its other
+    /// side.
+    #[must_use]
+    pub fn accept(&self, at: SocketAddr) -> Option<Client> {
+        let end = self.world.borrow_mut().servers.get_mut(&at)?.pop_front()?;
+        Some(Client::new(&self.world, end))
+    }
+
     fn next_client_address(&self) -> SocketAddr {
         let mut world = self.world.borrow_mut();
         world.next_port = world.next_port.wrapping_add(1).max(1024);
@@ -212,12 +253,17 @@ impl Simulation {
 
     /// Whether anything is under way.
     fn is_busy(&self) -> bool {
-        self.world.borrow().ends.iter().any(|end| match &end.kind {
+        let world = self.world.borrow();
+        world.ends.iter().any(|end| match &end.kind {
             Kind::Stream(stream) => {
                 let has_room = stream.client.received.len() - stream.client.taken < stream.client.window;
                 let is_over = stream.client.saw_end || stream.client.saw_reset || stream.reset != Reset::No;
                 let ends = end.hold == Hold::Closed && !is_over;
-                !stream.under_way.is_empty() || end.is_told() || has_room && (ends || !stream.unsent.is_empty())
+                let is_awaited = end.hold == Hold::Held && world.is_awaited(stream);
+                is_awaited
+                    || !stream.under_way.is_empty()
+                    || end.is_told()
+                    || has_room && (ends || !stream.unsent.is_empty())
             }
             _ => end.is_told(),
         })

@@ -61,7 +61,20 @@ pub struct ListenerId(pub(crate) Place);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SocketId(pub(crate) Place);
 
-/// Anything a loop has been told to watch: a listener or a UDP socket.
+/// One timer of a loop.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut events = halloo::EventLoop::new()?;
+/// let timer: halloo::TimerId = events.every(Duration::from_secs(1), |_| Some(Duration::from_secs(1)));
+/// assert!(events.context().remove(timer));
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TimerId(pub(crate) Place);
+
+/// Anything a loop has been told to watch: a listener, a UDP socket or a timer.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -78,6 +91,7 @@ pub struct SourceId(pub(crate) Watched);
 pub(crate) enum Watched {
     Listener(Place),
     Socket(Place),
+    Timer(Place),
 }
 
 /// A slot, and the serial number of what stands in it.
@@ -96,6 +110,12 @@ impl From<ListenerId> for SourceId {
 impl From<SocketId> for SourceId {
     fn from(id: SocketId) -> Self {
         Self(Watched::Socket(id.0))
+    }
+}
+
+impl From<TimerId> for SourceId {
+    fn from(id: TimerId) -> Self {
+        Self(Watched::Timer(id.0))
     }
 }
 

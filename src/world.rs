@@ -4,11 +4,12 @@
 //! queue is empty or at an urgent mark; an edge is told once, merged with others, and lost if nobody acts on it; unread
 //! input at close makes a reset, and a reset destroys what is still under way. All else is the seed's to decide.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::faults::{Faults, Random};
+use crate::ends::{Answer, ClientSide, End, Hold, Kind, Reset, Segment, Stream, Usage};
+use crate::faults::{Fault, Faults, Random};
 use crate::network::Event;
 use crate::token::Token;
 
@@ -27,6 +28,10 @@ pub(crate) struct World {
     pub(crate) ghosts: Vec<Token>,
     /// What simulated UDP peers have received, by their address.
     pub(crate) mail: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
+    /// Where somebody listens for the loop's own connections, and those that have come and were not looked at yet.
+    pub(crate) servers: BTreeMap<SocketAddr, VecDeque<usize>>,
+    /// Where nobody answers at all.
+    pub(crate) silent: BTreeSet<SocketAddr>,
     pub(crate) next_port: u16,
     /// The calls of the loop so far, mixed into a number: the same for the same run.
     pub(crate) fingerprint: u64,
@@ -35,91 +40,6 @@ pub(crate) struct World {
     pub(crate) failures: [u64; 2],
     /// What the loop has asked of each socket since somebody cleared this.
     pub(crate) usage: BTreeMap<usize, Usage>,
-}
-
-/// Calls on one socket.
-#[derive(Default)]
-pub(crate) struct Usage {
-    pub(crate) accepts: u32,
-    pub(crate) datagrams: u32,
-    pub(crate) bytes_read: usize,
-    pub(crate) most_failures_in_a_row: u32,
-    failures_in_a_row: u32,
-}
-
-/// One socket of the loop, and what is at its other end.
-pub(crate) struct End {
-    pub(crate) token: Option<Token>,
-    /// An edge that the poll has not told yet.
-    pub(crate) edge: bool,
-    pub(crate) hold: Hold,
-    pub(crate) local: SocketAddr,
-    pub(crate) kind: Kind,
-}
-
-/// Whether the loop has a descriptor of a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hold {
-    /// Not yet: it stands in a backlog.
-    Waiting,
-    Held,
-    Closed,
-}
-
-pub(crate) enum Kind {
-    Listener { backlog: VecDeque<usize> },
-    Stream(Box<Stream>),
-    Socket { queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)> },
-}
-
-/// What travels from a client to the loop.
-pub(crate) enum Segment {
-    Bytes(Vec<u8>),
-    Urgent,
-    Fin,
-    Reset,
-}
-
-pub(crate) struct Stream {
-    pub(crate) peer: SocketAddr,
-    pub(crate) under_way: VecDeque<Segment>,
-    /// Arrived and not yet read.
-    pub(crate) queue: VecDeque<u8>,
-    /// How many bytes of the queue stand before the urgent mark.
-    pub(crate) urgent_after: Option<usize>,
-    pub(crate) ended: bool,
-    pub(crate) reset: Reset,
-    /// Taken from the loop and not yet with the client.
-    pub(crate) unsent: VecDeque<u8>,
-    /// Room for `unsent`.
-    pub(crate) room: usize,
-    /// A send was refused, or cut short, for want of room.
-    pub(crate) blocked: bool,
-    pub(crate) shut: bool,
-    pub(crate) client: ClientSide,
-}
-
-/// How far a reset by the client has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reset {
-    No,
-    /// Here, and not yet told to a call.
-    Arrived,
-    Told,
-}
-
-/// What a client sees.
-#[derive(Default)]
-pub(crate) struct ClientSide {
-    pub(crate) received: Vec<u8>,
-    /// How much of it the client has taken out of its receive buffer.
-    pub(crate) taken: usize,
-    /// Room of that buffer; without end for a client that always reads.
-    pub(crate) window: usize,
-    pub(crate) saw_end: bool,
-    pub(crate) saw_reset: bool,
-    /// An error was injected into a call for it: what it sees is its own fault.
-    pub(crate) struck: bool,
 }
 
 impl World {
@@ -134,6 +54,8 @@ impl World {
             ends: Vec::new(),
             ghosts: Vec::new(),
             mail: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            silent: BTreeSet::new(),
             next_port: 40_000,
             fingerprint: 0,
             trace: None,
@@ -206,10 +128,21 @@ impl World {
         let listener = self.ends.iter().position(|end| {
             end.hold == Hold::Held && matches!(end.kind, Kind::Listener { .. }) && is_served(end.local, to)
         })?;
+        let end = self.add_stream(to, from, Hold::Waiting, Answer::Yes);
+        if let Kind::Listener { backlog } = &mut self.ends[listener].kind {
+            backlog.push_back(end);
+        }
+        self.ends[listener].edge = true;
+        Some(end)
+    }
+
+    /// A stream between a socket of ours and its peer.
+    pub(crate) fn add_stream(&mut self, local: SocketAddr, peer: SocketAddr, hold: Hold, answer: Answer) -> usize {
         // Less than a greeting at the least, and enough to bring a long echo home.
         let room = 10 + self.random.length(200_000);
         let stream = Stream {
-            peer: from,
+            peer,
+            answer,
             under_way: VecDeque::new(),
             queue: VecDeque::new(),
             urgent_after: None,
@@ -222,12 +155,30 @@ impl World {
             client: ClientSide { window: usize::MAX, ..ClientSide::default() },
         };
         self.touch();
-        let end = self.add(to, Hold::Waiting, Kind::Stream(Box::new(stream)));
-        if let Kind::Listener { backlog } = &mut self.ends[listener].kind {
-            backlog.push_back(end);
-        }
-        self.ends[listener].edge = true;
-        Some(end)
+        self.add(local, hold, Kind::Stream(Box::new(stream)))
+    }
+
+    /// Whether the answer to a connection of the loop's is still under way.
+    pub(crate) fn is_awaited(&self, stream: &Stream) -> bool {
+        stream.answer == Answer::Awaited && !self.silent.contains(&stream.peer)
+    }
+
+    /// The peer of a connection of the loop's answers.
+    fn answer(&mut self, end: usize) {
+        let peer = self.stream(end).peer;
+        let World { faults, random, .. } = &mut *self;
+        let refusal = faults.meet(Fault::Connect, random).and_then(|error| error.raw_os_error());
+        let answer = match (refusal, self.servers.get_mut(&peer)) {
+            (Some(errno), _) => Answer::No(errno),
+            (None, Some(arrived)) => {
+                arrived.push_back(end);
+                Answer::Yes
+            }
+            (None, None) => Answer::No(nix::errno::Errno::ECONNREFUSED as i32),
+        };
+        self.stream(end).answer = answer;
+        self.ends[end].edge = true;
+        self.touch();
     }
 
     /// A datagram comes in, if somebody is bound there.
@@ -248,6 +199,10 @@ impl World {
         for end in 0..self.ends.len() {
             if !matches!(self.ends[end].kind, Kind::Stream(_)) {
                 continue;
+            }
+            let awaited = matches!(&self.ends[end].kind, Kind::Stream(stream) if self.is_awaited(stream));
+            if awaited && self.ends[end].hold == Hold::Held && self.random.one_in(2) {
+                self.answer(end);
             }
             while !self.stream(end).under_way.is_empty() && !self.random.one_in(3) {
                 self.arrive(end);
@@ -331,36 +286,24 @@ impl World {
 
     /// What the poll would tell about a source now.
     pub(crate) fn readiness(&self, end: usize, token: Token) -> Event {
-        let quiet = Event { token, readable: false, writable: false, deep: false, broken: false };
+        let quiet = Event { token, readable: false, writable: false, deep: false, broken: false, over: false };
         match &self.ends[end].kind {
             Kind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
             Kind::Socket { queue } => Event { readable: !queue.is_empty(), ..quiet },
+            Kind::Stream(stream) if stream.answer == Answer::Awaited => quiet,
             Kind::Stream(stream) => {
-                let is_reset = stream.reset != Reset::No;
+                let is_refused = matches!(stream.answer, Answer::No(_));
+                let is_reset = stream.reset != Reset::No || is_refused;
                 Event {
                     token,
                     readable: !stream.queue.is_empty() || stream.ended || is_reset,
                     writable: is_reset || stream.unsent.len() <= stream.room * 2 / 3,
                     deep: stream.ended || is_reset || stream.urgent_after.is_some(),
-                    broken: is_reset || (stream.ended && stream.shut),
+                    broken: is_reset,
+                    over: is_reset || (stream.ended && stream.shut),
                 }
             }
         }
-    }
-}
-
-impl End {
-    /// Whether the poll has an edge to tell of it.
-    pub(crate) fn is_told(&self) -> bool {
-        self.edge && self.token.is_some()
-    }
-}
-
-impl Stream {
-    /// The client's connection is reset: what had not reached it never will.
-    pub(crate) fn cut(&mut self) {
-        self.unsent.clear();
-        self.client.saw_reset = true;
     }
 }
 

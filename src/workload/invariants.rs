@@ -1,13 +1,14 @@
 //! What must hold after every turn, whatever the network did: checked against a simulated world.
 
 use crate::dispatch::Core;
+use crate::ends::{Hold, Kind, Reset};
 use crate::entries::Lifecycle;
 use crate::limits;
 use crate::moment::Moment;
 use crate::phase::{Input, Output, Phase, Queued, Step};
 use crate::simulation::Simulated;
 use crate::token::slot_of;
-use crate::world::{Hold, Kind, Reset, World};
+use crate::world::World;
 
 /// Checks everything; the caller is between two turns.
 pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
@@ -46,15 +47,19 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     let tables = &core.tables;
     let there = tables.states.len() as u64;
     assert_eq!(tables.stats.connections, there, "every slot is a connection's");
-    assert_eq!(tables.stats.accepted, there + tables.stats.closed_in_all(), "accepted is open and closed");
+    let stats = &tables.stats;
+    let ended = stats.closed_in_all() + stats.connect_errors;
+    assert_eq!(stats.accepted + stats.connects, there + ended, "accepted and connected is open and ended");
     let failures = [tables.stats.accept_errors, tables.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");
-    assert_eq!(tables.served.iter().sum::<usize>() as u64, there, "handlers count their connections");
+    let clients = tables.states.iter().filter(|(_, state)| !tables.origins[state.origin as usize].is_outbound).count();
+    assert_eq!(tables.served.iter().sum::<usize>(), clients, "handlers count their clients");
     let by_origin: u32 = tables.origins.iter().map(|(_, origin)| origin.connections).sum();
     assert_eq!(u64::from(by_origin), there, "listeners count their connections");
     let held =
         |wanted: fn(&Kind) -> bool| world.ends.iter().filter(|end| end.hold == Hold::Held && wanted(&end.kind)).count();
-    assert_eq!(held(|kind| matches!(kind, Kind::Stream(_))) as u64, there, "a descriptor for each connection");
+    let begun = tables.states.iter().filter(|(slot, _)| core.connections.stream(slot_of(*slot)).is_some()).count();
+    assert_eq!(held(|kind| matches!(kind, Kind::Stream(_))), begun, "a descriptor for each connection");
     let listening = tables.origins.iter().filter(|(_, origin)| origin.listening).count();
     assert_eq!(held(|kind| matches!(kind, Kind::Listener { .. })), listening, "a descriptor for each listener");
     assert_eq!(held(|kind| matches!(kind, Kind::Socket { .. })), tables.sockets.len(), "and for each UDP socket");

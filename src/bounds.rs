@@ -1,0 +1,45 @@
+//! The bounds of one connection, as tables and stations use them.
+
+use std::time::Duration;
+
+use crate::limits;
+
+/// What a connection may take, in bytes and in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) input_bytes_max: usize,
+    pub(crate) outbox_bytes_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(limits::IDLE_TIMEOUT),
+            write_timeout: Some(limits::WRITE_TIMEOUT),
+            connect_timeout: limits::CONNECT_TIMEOUT,
+            input_bytes_max: limits::INPUT_BYTES_MAX,
+            outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+        }
+    }
+}
+
+impl Bounds {
+    /// What cannot work about them, for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn objection(&self, input_bytes_min: usize) -> Option<&'static str> {
+        let timeouts = [self.idle_timeout, self.write_timeout, Some(self.connect_timeout)];
+        if timeouts.contains(&Some(Duration::ZERO)) {
+            Some("a timeout of zero would close every connection: give a time, or None for no timeout")
+        } else if self.input_bytes_max == 0 || self.input_bytes_max > limits::INPUT_BYTES_MAX {
+            Some("input_bytes_max is between 1 and 65,536")
+        } else if self.outbox_bytes_max == 0 || u32::try_from(self.outbox_bytes_max).is_err() {
+            Some("outbox_bytes_max is between 1 and 4,294,967,295")
+        } else if self.input_bytes_max < input_bytes_min {
+            Some("a frame of the handler's maximum would not fit input_bytes_max: raise it, or lower the maximum")
+        } else {
+            None
+        }
+    }
+}

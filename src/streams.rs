@@ -1,0 +1,136 @@
+//! Stream sockets on this machine's kernel: TCP everywhere, unix sockets where there are such.
+//!
+//! One type for both families, so that the loop above knows neither. Each method is one call.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+use socket2::SockRef;
+
+use crate::endpoint::Endpoint;
+use crate::packets::canonical;
+
+/// A listening socket.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(crate::doors::Door),
+}
+
+/// A connected socket, or one that is about to be.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(mio::net::UnixStream),
+}
+
+/// The same call, whatever the family.
+macro_rules! each {
+    ($socket:expr, $inner:ident => $call:expr) => {
+        match $socket {
+            Self::Tcp($inner) => $call,
+            #[cfg(unix)]
+            Self::Unix($inner) => $call,
+        }
+    };
+}
+
+impl Listener {
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            #[cfg(unix)]
+            Self::Unix(door) => &mut door.listener,
+        }
+    }
+
+    /// The address it is bound to, if its family has addresses.
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(canonical(peer)))),
+            #[cfg(unix)]
+            Self::Unix(door) => door.listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        }
+    }
+}
+
+impl Stream {
+    /// Begins to connect.
+    pub(crate) fn connect(to: &Endpoint, nodelay: bool) -> io::Result<Self> {
+        match to {
+            Endpoint::Internet(address) => {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(nodelay)?;
+                Ok(Self::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Endpoint::Unix(path) => mio::net::UnixStream::connect(path).map(Self::Unix),
+            #[cfg(not(unix))]
+            Endpoint::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether the other side has answered: its refusal is the error.
+    pub(crate) fn connected(&self) -> io::Result<bool> {
+        if let Some(error) = each!(self, stream => stream.take_error())? {
+            return Err(error);
+        }
+        match each!(self, stream => stream.peer_addr().map(drop)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn watch(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
+        each!(self, stream => registry.register(stream, token, interest))
+    }
+
+    /// Its address on this side, if its family has addresses.
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map(canonical).map(Some),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn recv(&self, room: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).read(room))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        if more {
+            let flags = nix::libc::MSG_MORE | nix::libc::MSG_NOSIGNAL;
+            return each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags));
+        }
+        each!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn send(&self, bytes: &[u8], _more: bool) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    pub(crate) fn shutdown(&self) -> io::Result<()> {
+        each!(self, stream => stream.shutdown(Shutdown::Write))
+    }
+
+    /// Has the close that follows discard what is unsent, and send a reset where the family knows one (socket(7)). A
+    /// socket that refuses the option is closed all the same.
+    pub(crate) fn forget_unsent(&self) {
+        let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+    }
+}
