@@ -1,0 +1,168 @@
+//! Single cases that the mixed workload meets too seldom, or could not tell from others.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::{ASKED, EVERYWHERE, HOST};
+use crate::connect::Connect;
+use crate::error::ErrorKind;
+use crate::event_loop::Turn;
+use crate::handler::{StreamHandler, datagrams, stream};
+use crate::lent::{Connection, Datagram};
+use crate::limits;
+use crate::testing::{Fault, Simulation, check};
+
+const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 9);
+
+/// Never the server's turn to say something before it is asked.
+struct Answer<'a> {
+    opened: &'a Cell<u32>,
+}
+
+impl StreamHandler for Answer<'_> {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        self.opened.set(self.opened.get() + 1);
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        connection.write(input)
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+        connection.close();
+    }
+}
+
+#[test]
+fn who_has_asked_when_a_drain_begins_is_answered_though_the_poll_has_not_told_yet() {
+    check(0..50, |simulation| {
+        let opened = Cell::new(0);
+        let mut events = simulation.event_loop();
+        events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+        let client = simulation.connect(SERVER).expect("somebody listens");
+        simulation.settle(&mut events).expect("no error is the loop's");
+        // From here on no edge is told.
+        simulation.inject(Fault::LateReadiness, 1);
+        client.send(b"hello");
+        for _ in 0..5 {
+            let _ = events.turn(Some(Duration::from_millis(50))).expect("no error is the loop's");
+        }
+        events.context().drain(Duration::from_secs(1));
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!(client.received(), b"hello");
+    });
+}
+
+#[test]
+fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this_machine() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
+        datagram.reply(payload);
+    };
+    events.bind(EVERYWHERE, datagrams(echo)).expect("the address is free");
+    let elsewhere = SocketAddr::new(PEER.ip(), EVERYWHERE.port());
+    simulation.send_datagram(elsewhere, ASKED[0], b"from afar");
+    simulation.send_datagram(ASKED[0], ASKED[0], b"from itself");
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!(simulation.receive_datagram(elsewhere), Some((ASKED[0], b"from afar".to_vec())));
+    assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
+}
+
+#[test]
+fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    events.bind(SERVER, datagrams(|_, _| {})).expect("the address is free");
+    let series = 2 * u64::from(limits::ERRORS_IN_A_ROW_MAX);
+    simulation.fail(Fault::ReceiveDatagram, Errno::ENOMEM as i32, series);
+    simulation.send_datagram(PEER, SERVER, b"hello");
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert!(events.stats().pauses >= 1, "{}", events.stats());
+    assert_eq!((events.stats().receive_errors, events.stats().datagrams_received), (series, 1));
+}
+
+#[test]
+fn only_the_polls_own_error_leaves_the_loop_and_an_interruption_does_not() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    simulation.fail(Fault::Poll, Errno::EINTR as i32, 1);
+    assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Idle)));
+    simulation.fail(Fault::Poll, Errno::EBADF as i32, 1);
+    let error = events.turn(Some(Duration::ZERO)).expect_err("the poll has failed");
+    assert_eq!(error.kind(), ErrorKind::Poll);
+    assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Idle)), "the next may do");
+}
+
+#[test]
+fn a_poll_that_did_not_come_back_full_is_the_turns_only_one() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    events.listen(SERVER, stream(|connection, input| connection.write(input))).expect("the address is free");
+    simulation.keep_trace();
+    let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+    assert_eq!(simulation.trace().matches(" poll ").count(), 1, "{}", simulation.trace());
+}
+
+#[test]
+fn a_drain_counts_only_who_has_ended_since_it_began() {
+    let simulation = Simulation::new(1);
+    let opened = Cell::new(0);
+    let mut events = simulation.event_loop();
+    events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+    for _ in 0..3 {
+        let client = simulation.connect(SERVER).expect("somebody listens");
+        client.finish();
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert!(client.has_ended());
+    }
+    let client = simulation.connect(SERVER).expect("somebody listens");
+    client.send(b"hello");
+    simulation.settle(&mut events).expect("no error is the loop's");
+    events.context().drain(Duration::from_secs(5));
+    let report = events.run().expect("no error is the loop's");
+    assert_eq!((report.finished, report.forced, opened.get()), (1, 0, 4));
+}
+
+#[test]
+fn a_connection_for_which_there_was_no_room_is_tried_again_until_there_is_or_its_time_is_up() {
+    struct Ask<'a>(&'a RefCell<Vec<String>>);
+
+    impl StreamHandler for Ask<'_> {
+        type Session = ();
+
+        fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+            self.0.borrow_mut().push("open".into());
+            Some(())
+        }
+
+        fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+            input.len()
+        }
+
+        fn on_connect_failed(&mut self, _: &mut crate::Context, _: crate::ConnectionId, error: std::io::Error) {
+            self.0.borrow_mut().push(error.kind().to_string());
+        }
+    }
+
+    for (tries, told) in [(5, "open"), (1_000_000, "timed out")] {
+        let simulation = Simulation::new(1);
+        let heard = RefCell::default();
+        let mut events = simulation.event_loop();
+        let handler = events.attach(Ask(&heard));
+        simulation.serve(PEER);
+        simulation.fail(Fault::Connect, Errno::EAGAIN as i32, tries);
+        events.context().connect(Connect::from(PEER).timeout(Duration::from_secs(1)), handler);
+        while simulation.elapsed() < Duration::from_secs(2) {
+            let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
+        }
+        assert_eq!(*heard.borrow(), [told]);
+    }
+}
