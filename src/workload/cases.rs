@@ -10,9 +10,12 @@ use super::{ASKED, EVERYWHERE, HOST};
 use crate::connect::Connect;
 use crate::error::ErrorKind;
 use crate::event_loop::Turn;
+use crate::framing;
 use crate::handler::{StreamHandler, datagrams, stream};
 use crate::lent::{Connection, Datagram};
 use crate::limits;
+use crate::options::Listen;
+use crate::reason::CloseReason;
 use crate::testing::{Fault, Simulation, check};
 
 const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
@@ -165,4 +168,66 @@ fn a_connection_for_which_there_was_no_room_is_tried_again_until_there_is_or_its
         }
         assert_eq!(*heard.borrow(), [told]);
     }
+}
+
+#[test]
+fn an_error_of_late_input_ends_a_closed_connection_and_is_not_tried_again() {
+    check(0..20, |simulation| {
+        let mut events = simulation.event_loop();
+        let greet = stream(|connection: &mut Connection<'_>, _: &[u8]| {
+            connection.close();
+            0
+        });
+        events.listen(SERVER, greet).expect("the address is free");
+        let client = simulation.connect(SERVER).expect("somebody listens");
+        client.send(b"hello");
+        let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
+        simulation.fail(Fault::Receive, Errno::ECONNRESET as i32, 1_000);
+        simulation.keep_trace();
+        client.send(b"more");
+        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.advance(limits::LINGER);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert!(simulation.trace().matches(" recv ").count() <= 2, "{}", simulation.trace());
+        assert_eq!(events.stats().connections, 0);
+    });
+}
+
+#[test]
+fn the_write_timeout_runs_from_when_there_is_something_to_take() {
+    let id = Cell::new(None);
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let mute = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+        id.set(Some(connection.id()));
+        input.len()
+    });
+    events.listen(Listen::from(SERVER).idle_timeout(None), mute).expect("the address is free");
+    let client = simulation.connect(SERVER).expect("somebody listens");
+    client.set_room(3);
+    client.set_window(0);
+    client.send(b"hello");
+    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.advance(10 * limits::WRITE_TIMEOUT);
+    let connection = events.context().connection(id.get().expect("it has spoken")).expect("it is open");
+    assert_eq!({ connection }.send(b"later"), Ok(()));
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!(events.stats().connections, 1, "it has had hardly any time");
+    simulation.advance(limits::WRITE_TIMEOUT);
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!(events.stats().closed(CloseReason::WriteStalled), 1);
+}
+
+#[test]
+fn frames_that_wait_for_room_are_handed_over_once_there_is() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let long = |connection: &mut Connection<'_>, _: &[u8]| {
+        let _ = connection.send(&[b'x'; 60]);
+    };
+    events.listen(Listen::from(SERVER).outbox_bytes_max(100), framing::lines(10, long)).expect("the address is free");
+    let client = simulation.connect(SERVER).expect("somebody listens");
+    client.send(&b"line\n".repeat(10));
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!(client.received().len(), 600);
 }
