@@ -231,3 +231,21 @@ fn frames_that_wait_for_room_are_handed_over_once_there_is() {
     simulation.settle(&mut events).expect("no error is the loop's");
     assert_eq!(client.received().len(), 600);
 }
+
+#[test]
+fn a_flood_of_clients_does_not_hold_up_a_drain() {
+    let simulation = Simulation::new(1);
+    let opened = Cell::new(0);
+    let mut events = simulation.event_loop();
+    events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+    events.context().drain(Duration::from_secs(600));
+    let mut came = 0;
+    while simulation.connect(SERVER).is_some() {
+        came += 1;
+        assert!(came <= 2 * limits::DRAIN_BACKLOG_MAX, "it listens on and on");
+        if came % limits::ACCEPTS_PER_TURN_MAX == 0 {
+            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        }
+    }
+    assert!(opened.get() <= limits::DRAIN_BACKLOG_MAX);
+}
