@@ -28,14 +28,19 @@ impl Machine {
 
     /// Puts this thread, and what it starts from now on, where servers run.
     pub(crate) fn go_to_server_core(&self) -> io::Result<()> {
-        pin(self.cores[0])
+        pin(&self.cores[..1])
     }
 
     /// Puts this thread where no server runs; false if there is no such place.
     pub(crate) fn go_to_other_core(&self) -> io::Result<bool> {
         let Some(core) = self.cores.get(1) else { return Ok(false) };
-        pin(*core)?;
+        pin(&[*core])?;
         Ok(true)
+    }
+
+    /// Lets this thread, and what it starts from now on, run wherever it may.
+    pub(crate) fn go_anywhere(&self) -> io::Result<()> {
+        pin(&self.cores)
     }
 
     pub(crate) fn cores(&self) -> usize {
@@ -43,9 +48,11 @@ impl Machine {
     }
 }
 
-fn pin(core: usize) -> io::Result<()> {
+fn pin(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(core);
+    for core in cores {
+        set.set(*core);
+    }
     Ok(sched_setaffinity(None, &set)?)
 }
 

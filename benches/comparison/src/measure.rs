@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::load::{Load, Outcome, Until};
 use crate::machine::Machine;
 use crate::process::Running;
-use crate::workload::Shape;
+use crate::workload::{Shape, Workload};
 
 /// What a server used for a load.
 pub(crate) struct Cost {
@@ -37,4 +37,16 @@ pub(crate) fn speed(machine: &Machine, running: &Running, shape: Shape, time: Du
     let outcome = load.run(Until::Time(time));
     machine.go_to_server_core()?;
     outcome.map(Some)
+}
+
+/// Exchanges in a second.
+pub(crate) fn per_second(outcome: &Outcome) -> f64 {
+    #[expect(clippy::cast_precision_loss)]
+    let exchanges = outcome.exchanges as f64;
+    exchanges / outcome.took.as_secs_f64()
+}
+
+/// A load of one line in flight for each of so many clients.
+pub(crate) fn lines(clients: usize) -> Shape {
+    Shape { clients, ..Workload::Lines.shape() }
 }

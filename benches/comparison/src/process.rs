@@ -79,7 +79,7 @@ impl Drop for Running {
 }
 
 /// The address in a server's first line: `READY 127.0.0.1:1234`, or `READY tcp=127.0.0.1:1234 pid=1`.
-fn told_address(line: &str) -> Option<SocketAddr> {
+pub(crate) fn told_address(line: &str) -> Option<SocketAddr> {
     line.split_whitespace().find_map(|word| word.rsplit('=').next()?.parse().ok())
 }
 

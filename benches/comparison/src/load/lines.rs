@@ -57,6 +57,8 @@ impl Client for Lines {
         let count = match rustix::net::recv(&self.stream, &mut buffer, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => return Ok(()),
             Ok((count @ 1.., _)) => count,
+            // A server may end once it has answered all.
+            Ok(_) if self.asked_at.is_empty() => return Ok(()),
             Ok(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a kept connection")),
             Err(error) => return Err(error.into()),
         };

@@ -172,3 +172,63 @@ impl Load {
 fn wrong(answer: &[u8]) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a wrong answer: \"{}\"", answer.escape_ascii()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, UdpSocket};
+    use std::thread;
+
+    use super::*;
+
+    /// Runs a load against a server of one connection.
+    fn one_client(mode: Mode, serve: impl FnOnce(TcpListener) + Send + 'static) -> io::Result<Outcome> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let server = thread::spawn(move || serve(listener));
+        let outcome = Load::open(address, Shape { mode, clients: 1, depth: 2 })
+            .and_then(|mut load| load.run(Until::Exchanges(if mode == Mode::Once { 1 } else { 2 })));
+        server.join().expect("the server lives");
+        outcome
+    }
+
+    #[test]
+    fn a_wrong_answer_is_an_error() {
+        let outcome = one_client(Mode::Once, |listener| {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.read_exact(&mut [0; 18]).expect("its question");
+            stream.write_all(b"Hello, TCP Cloant!").expect("it listens");
+        });
+        assert_eq!(outcome.unwrap_err().to_string(), "a wrong answer: \"Hello, TCP Cloant!\"");
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_one_answer() {
+        let outcome = one_client(Mode::Lines, |listener| {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.set_nodelay(true).expect("a socket");
+            stream.read_exact(&mut [0; 38]).expect("two lines");
+            for piece in [&b"Hello, TCP"[..], b" Client!\nHello, ", b"TCP Client!\n"] {
+                stream.write_all(piece).expect("it listens");
+            }
+            let _ = stream.read(&mut [0]);
+        });
+        assert_eq!(outcome.unwrap().exchanges, 2);
+    }
+
+    #[test]
+    fn a_lost_datagram_is_asked_again_and_counted() {
+        let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let address = server.local_addr().expect("an address");
+        let serving = thread::spawn(move || {
+            let mut buffer = [0; 64];
+            server.recv_from(&mut buffer).expect("the first, which is lost");
+            let (_, peer) = server.recv_from(&mut buffer).expect("the same again");
+            server.send_to(crate::workload::UDP_ANSWER, peer).expect("it is sent");
+        });
+        let mut load = Load::open(address, Shape { mode: Mode::Udp, clients: 1, depth: 1 }).expect("a client");
+        let outcome = load.run(Until::Exchanges(1)).expect("an answer");
+        assert_eq!((outcome.exchanges, outcome.resent), (1, 1));
+        serving.join().expect("the server lives");
+    }
+}

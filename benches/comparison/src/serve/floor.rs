@@ -40,7 +40,7 @@ fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
     let mut buffer = [0; READ_BYTES];
     let answers = line_answers();
     loop {
-        let count = epoll::wait(&poll, &mut events, None)?;
+        let count = wait(&poll, &mut events)?;
         for event in &events[..count] {
             let token = event.data.u64();
             if token == LISTENER {
@@ -56,6 +56,16 @@ fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
             if !is_open {
                 connections[slot] = None;
             }
+        }
+    }
+}
+
+/// Waits for events; a tracer that comes or goes interrupts it.
+fn wait(poll: &OwnedFd, events: &mut [Event]) -> Result<usize, Errno> {
+    loop {
+        match epoll::wait(poll, &mut *events, None) {
+            Err(Errno::INTR) => {}
+            done => return done,
         }
     }
 }
@@ -118,7 +128,7 @@ fn datagrams() -> Result<(), Box<dyn Error>> {
     let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
     let mut buffer = [0; READ_BYTES];
     loop {
-        epoll::wait(&poll, &mut events, None)?;
+        wait(&poll, &mut events)?;
         while let Ok((_, _, Some(peer))) = recvfrom(&socket, &mut buffer, RecvFlags::empty()) {
             let _ = sendto(&socket, UDP_ANSWER, SendFlags::empty(), &peer);
         }

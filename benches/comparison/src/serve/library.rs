@@ -2,11 +2,15 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::time::Duration;
 
 use halloo::{Connection, Datagram, EventLoop, datagrams, stream};
 
 use super::{ADDRESS, ready};
 use crate::workload::{LINE_ANSWER, Mode, TCP_ANSWER, UDP_ANSWER};
+
+/// How long what is under way may take once all exchanges have been served.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves until killed, or until as many exchanges as told have been served.
 pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Error>> {
@@ -23,7 +27,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
                 let _ = connection.send(TCP_ANSWER);
                 connection.close();
                 if served() {
-                    connection.context().stop();
+                    connection.context().drain(GRACE);
                 }
                 input.len()
             });
@@ -39,7 +43,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
                     }
                     used = end + 1;
                     if served() {
-                        connection.context().stop();
+                        connection.context().drain(GRACE);
                     }
                 }
                 used
@@ -51,7 +55,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
             let greeter = datagrams(|datagram: &mut Datagram<'_>, _: &[u8]| {
                 datagram.reply(UDP_ANSWER);
                 if served() {
-                    datagram.context().stop();
+                    datagram.context().drain(GRACE);
                 }
             });
             let socket = events.bind(ADDRESS, greeter)?;

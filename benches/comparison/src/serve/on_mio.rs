@@ -40,7 +40,7 @@ fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
     let mut last = SERVER.0;
     let answers = line_answers();
     loop {
-        poll.poll(&mut events, None)?;
+        wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == SERVER {
                 while let Ok((mut stream, _)) = listener.accept() {
@@ -58,6 +58,17 @@ fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
                 }
             }
         }
+    }
+}
+
+/// Waits for events; a tracer that comes or goes interrupts it.
+fn wait(poll: &mut Poll, events: &mut Events) -> std::io::Result<()> {
+    match poll.poll(events, None) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        done => done,
     }
 }
 
@@ -101,7 +112,7 @@ fn datagrams() -> Result<(), Box<dyn Error>> {
 
     let mut buffer = [0; READ_BYTES];
     loop {
-        poll.poll(&mut events, None)?;
+        wait(&mut poll, &mut events)?;
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
             let _ = socket.send_to(UDP_ANSWER, peer);
         }
