@@ -33,7 +33,9 @@ pub(crate) fn measure(bench: &Bench) -> Table {
         }
         table.rows.push(row);
     }
-    table.note(format!("Counted by strace over {EXCHANGES} exchanges, each batch of questions asked as one."));
+    table.note(format!(
+        "Counted by strace over {EXCHANGES} exchanges, on one core: a wake-up finds all clients' questions."
+    ));
     bench.note_absent(&mut table);
     table
 }

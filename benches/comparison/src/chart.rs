@@ -23,13 +23,13 @@ pub(crate) struct Bar {
 
 const COLUMNS: usize = 2;
 const PANEL_WIDTH: f64 = 430.0;
-const LABEL_WIDTH: f64 = 150.0;
+const LABEL_WIDTH: f64 = 155.0;
 const BAR_WIDTH: f64 = 210.0;
 const ROW: f64 = 20.0;
 const HEAD: f64 = 34.0;
 const MARGIN: f64 = 16.0;
 const TOP: f64 = 44.0;
-/// A longer bar is cut, and its figure tells.
+/// A longer bar is broken, and its figure tells.
 const RATIO_MAX: f64 = 2.5;
 
 /// Colours by name, for a light page and for a dark one. The chart has its own ground, so that it can be read on any.
@@ -38,7 +38,8 @@ const STYLE: &str = "\
     .own{fill:#1f6feb}.peer{fill:#afb8c1}\
     @media(prefers-color-scheme:dark){.ground{fill:#0d1117;stroke:#3d444d}.text{fill:#f0f6fc}.faint{fill:#9198a1}\
     .line{stroke:#9198a1}.own{fill:#4493f8}.peer{fill:#59636e}}\
-    text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif}.title{font-weight:600;font-size:14px}";
+    text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif}.title{font-weight:600;font-size:14px}.bold{font-weight:600}\
+    .cut{fill:#fff}@media(prefers-color-scheme:dark){.cut{fill:#0d1117}}";
 
 /// Draws all panels.
 pub(crate) fn svg(panels: &[Panel]) -> String {
@@ -73,15 +74,19 @@ fn draw(svg: &mut String, panel: &Panel, left: f64, top: f64) {
     let mut y = top + HEAD - 10.0;
     let first = y;
     for bar in &panel.bars {
-        text(svg, if bar.is_own { "text title" } else { "text" }, left, y + 13.0, bar.label);
+        text(svg, if bar.is_own { "text bold" } else { "text" }, left, y + 13.0, bar.label);
         match &bar.ratio {
             Some(ratio) => {
                 let class = if bar.is_own { "own" } else { "peer" };
                 let width = length(ratio.median);
                 rectangle(svg, class, [zero, y + 3.0, width, ROW - 6.0]);
-                let end = zero + length(ratio.greatest).max(width);
+                let end = zero + length(ratio.greatest);
                 line(svg, [zero + length(ratio.least), y + ROW / 2.0, end, y + ROW / 2.0]);
-                text(svg, "text", end + 5.0, y + 13.0, &format!("{:.2}", ratio.median));
+                if ratio.median > RATIO_MAX {
+                    rectangle(svg, "cut", [end - 16.0, y, 4.0, ROW]);
+                }
+                // Right of the line at 1, so that neither runs through the other.
+                text(svg, "text", end.max(zero + length(1.0)) + 5.0, y + 13.0, &format!("{:.2}", ratio.median));
             }
             None => text(svg, "faint", zero + 4.0, y + 13.0, &bar.missing),
         }

@@ -105,6 +105,7 @@ impl Compared {
             bench.rounds,
             if bench.machine.is_batch { " as batch jobs" } else { "; no chrt here, so they interrupt each other" }
         ));
+        table.note(format!("{}.", bench.machine.describe()));
         for (workload, cells) in self.workloads.iter().zip(&self.cells) {
             for (server, cell) in self.servers.iter().zip(cells) {
                 let runs = cell.figures().map(Vec::as_slice).unwrap_or_default();

@@ -27,27 +27,3 @@ pub(crate) fn objects() -> Option<Vec<Object>> {
     // Older kernels lack the smaller ones, and without the socket itself the rest says little.
     objects.iter().any(|object| object.name == "TCP").then_some(objects)
 }
-
-/// Bytes under way in all TCP sockets of this machine.
-pub(crate) fn buffered_bytes() -> Option<u64> {
-    let pages = buffered_pages(&fs::read_to_string("/proc/net/sockstat").ok()?)?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
-fn buffered_pages(sockstat: &str) -> Option<u64> {
-    let mut words = sockstat.lines().find(|line| line.starts_with("TCP:"))?.split_whitespace();
-    words.find(|word| *word == "mem")?;
-    words.next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_buffers_are_found_in_sockstat() {
-        let text = "sockets: used 20\nTCP: inuse 1 orphan 0 tw 1 alloc 1 mem 72\nUDP: inuse 0 mem 58\n";
-        assert_eq!(buffered_pages(text), Some(72));
-        assert_eq!(buffered_pages("UDP: inuse 0 mem 58\n"), None);
-    }
-}

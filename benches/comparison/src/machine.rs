@@ -1,7 +1,7 @@
 //! Where things run: which processors there are, and who gets which.
 
-use std::io;
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -41,6 +41,16 @@ impl Machine {
     /// Lets this thread, and what it starts from now on, run wherever it may.
     pub(crate) fn go_anywhere(&self) -> io::Result<()> {
         pin(&self.cores)
+    }
+
+    /// The system and the processor, for whoever reads the figures elsewhere.
+    pub(crate) fn describe(&self) -> String {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let model = model.map_or("an unknown processor", |(_, model)| model.trim());
+        let release = release.trim().split('-').next().unwrap_or_default();
+        format!("Linux {release}, {} cores of {model}", self.cores.len())
     }
 
     pub(crate) fn cores(&self) -> usize {

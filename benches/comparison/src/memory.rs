@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 
 use crate::bench::{Bench, Reading, progress};
 use crate::idle::{self, Idle};
-use crate::kernel;
 use crate::load::{Load, Until};
 use crate::process::{Running, told_address};
 use crate::servers::{Server, build};
@@ -25,8 +24,6 @@ pub(crate) struct Kept {
     pub(crate) bytes: f64,
     /// Its processor time for taking one in, with one exchange.
     pub(crate) nanos: f64,
-    /// Bytes under way in the kernel, for both ends.
-    pub(crate) buffered: Option<f64>,
 }
 
 /// How many allocations halloo as a library makes for an exchange.
@@ -93,14 +90,10 @@ pub(crate) fn measure(bench: &Bench) -> Vec<(Server, Reading<Kept>)> {
         Load::open(running.address, Workload::Lines.shape())?.run(Until::Exchanges(1_000))?;
         let mut idle = Idle::new(running.address);
         idle.grow(low)?;
-        let (bytes, nanos, buffered) = (running.resident_bytes()?, running.cpu_nanos()?, kernel::buffered_bytes());
+        let (bytes, nanos) = (running.resident_bytes()?, running.cpu_nanos()?);
         idle.grow(high)?;
         let each = |before: u64, after: u64| (f64_of(after) - f64_of(before)) / f64_of((high - low) as u64);
-        Ok(Kept {
-            bytes: each(bytes, running.resident_bytes()?),
-            nanos: each(nanos, running.cpu_nanos()?),
-            buffered: buffered.zip(kernel::buffered_bytes()).map(|(before, after)| each(before, after)),
-        })
+        Ok(Kept { bytes: each(bytes, running.resident_bytes()?), nanos: each(nanos, running.cpu_nanos()?) })
     };
     let server = |server: &Server| (*server, bench.ask(*server, Mode::Lines, "idle connections", keep));
     bench.servers.iter().map(server).collect()

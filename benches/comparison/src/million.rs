@@ -35,11 +35,6 @@ pub(crate) fn table(bench: &Bench, idle: &[(Server, Reading<Kept>)]) -> Option<T
         None => ["the kernel's objects".to_owned(), "only root may read it".to_owned(), "–".to_owned()],
     });
     row([
-        "bytes under way in the kernel".to_owned(),
-        kept.buffered.map_or("unknown".to_owned(), |bytes| format!("{} bytes", thousands(bytes))),
-        kept.buffered.map_or("–".to_owned(), |bytes| format!("{:.2} GiB", bytes * CONNECTIONS / GIB)),
-    ]);
-    row([
         "the server's processor time to take them in".to_owned(),
         format!("{} ns", thousands(kept.nanos)),
         format!("{:.1} s", kept.nanos * CONNECTIONS / 1e9),
@@ -62,7 +57,9 @@ pub(crate) fn table(bench: &Bench, idle: &[(Server, Reading<Kept>)]) -> Option<T
         let sizes: Vec<String> = objects.iter().map(|object| format!("{} {}", object.name, object.bytes)).collect();
         table.note(format!("The kernel's objects, in bytes: {}.", sizes.join(", ")));
     }
-    table.note("Each figure for a million is the one for one, times a million.");
+    table.note(
+        "Each figure for a million is the one for one, times a million; an idle connection has no bytes under way.",
+    );
     Some(table)
 }
 
