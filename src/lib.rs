@@ -20,7 +20,7 @@
 //! ```
 //!
 //! # Where to go from there
-//! - Messages instead of bytes: [`framing`].
+//! - Messages instead of bytes, by lines, delimiters or lengths: [`framing`].
 //! - Limits and timeouts, each with a default: [`Listen`], [`Bind`].
 //! - Another loop around this one: [`EventLoop::turn`] and [`EventLoop::next_timeout`].
 //! - Other threads: [`Handle`].
@@ -46,7 +46,7 @@
 //! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect phase
 //! state staged timers entries tables lent context handle handler network packets doors streams system ends faults world
 //! client simulation backoff roster callbacks exchange connection listener datagrams ticks dispatch setup event_loop
-//! framing testing workload`
+//! formats cuts framing testing framed_echo workload`
 //!
 //! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
@@ -61,6 +61,7 @@ mod column;
 mod connect;
 mod connection;
 mod context;
+mod cuts;
 mod datagrams;
 mod deadlines;
 mod dispatch;
@@ -75,6 +76,9 @@ mod event_loop;
 mod exchange;
 #[cfg(any(test, feature = "testing"))]
 mod faults;
+mod formats;
+#[cfg(test)]
+mod framed_echo;
 pub mod framing;
 mod handle;
 mod handler;
