@@ -256,6 +256,36 @@ fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
     assert_eq!(refusals.get(), 1);
 }
 
+/// Tries to send behind the end of its side.
+struct Afterthought;
+
+impl FrameHandler for Afterthought {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
+        connection.send(b"12345678").expect("the outbox is empty");
+        connection.finish();
+        assert_eq!(SHORT.send(connection, b"9"), Err(SendError::Full));
+    }
+
+    fn on_flushed(&mut self, _: &mut Connection<'_>, (): &mut ()) {
+        panic!("there never will be room again");
+    }
+}
+
+#[test]
+fn nobody_is_called_about_room_who_has_finished() {
+    let (mut events, mut client) =
+        serve(Listen::from(loopback()).outbox_bytes_max(10), Framed::new(SHORT, 4, Afterthought));
+    client.say(b"\0\0");
+    assert_eq!(client.read_to_end(&mut events), (&b"12345678"[..], End::Orderly));
+    turn_until_asleep(&mut events);
+}
+
 /// Notes what it is told, and takes what is unfinished for a frame.
 struct Takes<'a> {
     told: &'a RefCell<Vec<String>>,
