@@ -27,7 +27,7 @@
 //! `get`, a line each.
 //!
 //! ```
-//! use halloo::framing::{FrameHandler, Framed, Lines};
+//! use halloo::framing::{Format, FrameHandler, Framed};
 //! use halloo::{CloseReason, Connection, EventLoop};
 //! use std::io::{BufRead, BufReader, Write};
 //!
@@ -67,7 +67,7 @@
 //!
 //! let mut events = EventLoop::new()?;
 //! let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-//! let listener = events.listen(address, Framed::new(Lines, 1024, Counter { total: 0 }))?;
+//! let listener = events.listen(address, Framed::new(Format::Lines, 1024, Counter { total: 0 }))?;
 //!
 //! // A client, on a thread of its own, which stops the server when it has seen enough.
 //! let (address, handle) = (events.local_addr(listener)?, events.handle());
@@ -86,7 +86,7 @@
 //! # Where to go from there
 //! | you want | it is |
 //! |---|---|
-//! | messages instead of bytes | [`framing`] |
+//! | messages instead of bytes: lines, delimiters, length prefixes | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
 //! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each`] |
 //! | to connect to others | [`Context::connect`] |
@@ -130,7 +130,7 @@
 //! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect phase
 //! state staged timers entries tables lent context handle handler network packets doors streams system ends faults world
 //! client simulation backoff roster callbacks exchange connection listener datagrams ticks dispatch setup event_loop
-//! framing testing workload`
+//! formats cuts framing testing framed_echo workload`
 //!
 //! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
@@ -145,6 +145,7 @@ mod column;
 mod connect;
 mod connection;
 mod context;
+mod cuts;
 mod datagrams;
 mod deadlines;
 #[doc = include_str!("defaults.md")]
@@ -161,6 +162,9 @@ mod event_loop;
 mod exchange;
 #[cfg(any(test, feature = "testing"))]
 mod faults;
+mod formats;
+#[cfg(test)]
+mod framed_echo;
 pub mod framing;
 mod handle;
 mod handler;

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use halloo::framing::{FrameHandler, Framed, Lines};
+use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
 use crate::desk::{Desk, Parties};
@@ -21,7 +21,7 @@ pub(crate) fn attach<'h>(events: &mut EventLoop<'h>, mode: Mode, desk: &'h RefCe
     match mode {
         Mode::Greet => events.attach(Greet { desk }),
         Mode::Banner => events.attach(Banner { desk }),
-        Mode::Line => events.attach(Framed::new(Lines, LINE_BYTES_MAX, Line { desk })),
+        Mode::Line => events.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, Line { desk })),
         Mode::Echo => events.attach(Echo { desk }),
         Mode::Discard => events.attach(Discard { desk }),
     }

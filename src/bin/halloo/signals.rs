@@ -118,7 +118,7 @@ mod tests {
     fn the_first_request_drains_and_the_second_ends_at_once() {
         let mut events = EventLoop::new().unwrap();
         // A client that says nothing, and would hold up the drain.
-        let patient = halloo::framing::Framed::new(halloo::framing::Lines, 10, Patient);
+        let patient = halloo::framing::Framed::new(halloo::framing::Format::Lines, 10, Patient);
         let listener = events.listen(SocketAddr::from(([127, 0, 0, 1], 0)), patient).unwrap();
         let _client = TcpStream::connect(events.local_addr(listener).unwrap()).unwrap();
         while events.stats().connections == 0 {
