@@ -252,3 +252,61 @@ fn a_flood_of_clients_does_not_hold_up_a_drain() {
         "the turn before it began counts, too"
     );
 }
+
+#[test]
+fn accepting_that_fails_for_want_of_descriptors_pauses_and_that_is_counted() {
+    let simulation = Simulation::new(1);
+    let opened = Cell::new(0);
+    let mut events = simulation.event_loop();
+    events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+    simulation.fail(Fault::Accept, Errno::EMFILE as i32, 3);
+    let _client = simulation.connect(SERVER).expect("somebody listens");
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!((events.stats().accept_errors, events.stats().pauses, opened.get()), (3, 3, 1));
+}
+
+#[test]
+fn many_long_datagrams_of_one_turn_are_all_answered() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
+        datagram.reply(payload);
+    };
+    events.bind(SERVER, datagrams(echo)).expect("the address is free");
+    let long = vec![7; limits::STAGED_BYTES_MAX / 50];
+    for _ in 0..100 {
+        simulation.send_datagram(PEER, SERVER, &long);
+    }
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!((events.stats().datagrams_sent, events.stats().replies_refused), (100, 0));
+}
+
+#[test]
+fn a_linger_is_not_cut_short_by_a_timeout_that_was_set_before() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let rude = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+        if input == b"wait" {
+            connection.set_timeout(Some(limits::LINGER / 2));
+            return input.len();
+        }
+        connection.close();
+        0
+    });
+    events.listen(SERVER, rude).expect("the address is free");
+    let client = simulation.connect(SERVER).expect("somebody listens");
+    client.send(b"wait");
+    while events.stats().bytes_received < 4 {
+        let _ = events.turn(Some(Duration::from_millis(1))).expect("no error is the loop's");
+    }
+    client.send(b"go");
+    while !client.has_ended() {
+        let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+    }
+    let closed_at = simulation.elapsed();
+    while events.stats().connections > 0 {
+        let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+    }
+    let lingered = simulation.elapsed().saturating_sub(closed_at);
+    assert!(lingered >= limits::LINGER * 9 / 10, "only {lingered:?}");
+}
