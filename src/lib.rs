@@ -24,6 +24,8 @@
 //! - Limits and timeouts, each with a default: [`Listen`], [`Bind`].
 //! - Another loop around this one: [`EventLoop::turn`] and [`EventLoop::next_timeout`].
 //! - Other threads: [`Handle`].
+//! - More than one core: a loop on each thread, sharing a port by [`Listen::reuse_port`] and [`Bind::reuse_port`];
+//!   `examples/workers.rs` shows it.
 //! - The end: [`Context::drain`], [`DrainReport`]; of one connection: [`CloseReason`].
 //! - Every hard case that it survives, and the test that holds it: [`promises`].
 //!
