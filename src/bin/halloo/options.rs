@@ -43,6 +43,10 @@ pub(crate) struct ServeOptions {
     pub(crate) listening: Listening,
     #[command(flatten)]
     pub(crate) replies: Replies,
+    /// Serve on this many threads, the clients spread over them; limits of one source hold for each thread [default: 1]
+    #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
+    #[arg(value_parser = workers, default_value = "1", hide_default_value = true)]
+    pub(crate) workers: usize,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]
@@ -88,7 +92,8 @@ pub(crate) struct Replies {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Most connections at once; further clients wait their turn [default: the descriptor limit less 64, or half of a small one]
+    /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
+    /// descriptor limit less 64, or half of a small one]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<usize>)]
     pub(crate) max_connections: Option<usize>,
@@ -115,7 +120,7 @@ pub(crate) struct Lifetime {
     #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_negative_numbers = true)]
     #[arg(value_parser = duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
-    /// Stop after exactly this many greetings, over all protocols
+    /// Stop after exactly this many greetings, over all protocols and workers
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u64>)]
     pub(crate) max_greetings: Option<u64>,
@@ -217,6 +222,16 @@ fn positive<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
         }
         Ok(number) => Ok(number),
         Err(_) => Err("write a whole number, 1 or more".to_owned()),
+    }
+}
+
+/// More threads than any machine makes use of.
+const WORKERS_MAX: usize = 1024;
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(number @ 1..=WORKERS_MAX) => Ok(number),
+        _ => Err(format!("write a whole number from 1 to {WORKERS_MAX}; one for each core is enough")),
     }
 }
 

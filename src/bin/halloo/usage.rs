@@ -78,6 +78,13 @@ fn serve(mut options: ServeOptions, matches: Option<&ArgMatches>) -> Result<Requ
             }
         }
     }
+    if let Some(connections) = options.limits.max_connections.filter(|connections| *connections < options.workers) {
+        let sentence = format!(
+            "--max-connections {connections} is too few for --workers {}; each worker needs one at least",
+            options.workers
+        );
+        return Err(Failure::new(Status::Usage, sentence));
+    }
     Ok(Request::Serve(Box::new(options)))
 }
 
@@ -203,6 +210,9 @@ mod tests {
             ("halloo --idle-timeout 0s", "--idle-timeout", "more than zero"),
             ("halloo --idle-timeout 5", "--idle-timeout", "5s"),
             ("halloo --udp-rate -1", "--udp-rate", "whole number"),
+            ("halloo --workers 0", "--workers", "from 1 to 1024"),
+            ("halloo --workers 1025", "--workers", "from 1 to 1024"),
+            ("halloo --workers 4 --max-connections 3", "--max-connections 3", "--workers 4"),
             ("halloo --mode wave", "--mode", "banner"),
             ("halloo --lisen 9000", "--lisen", "--listen"),
             ("halloo 9000", "9000", "--listen 9000"),
