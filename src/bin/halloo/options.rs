@@ -43,7 +43,7 @@ pub(crate) struct ServeOptions {
     pub(crate) listening: Listening,
     #[command(flatten)]
     pub(crate) replies: Replies,
-    /// Serve on this many threads, the clients spread over them; limits of one source hold for each thread [default: 1]
+    /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
     #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
     #[arg(value_parser = workers, default_value = "1", hide_default_value = true)]
     pub(crate) workers: usize,
@@ -97,7 +97,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<usize>)]
     pub(crate) max_connections: Option<usize>,
-    /// Most connections at once of one IPv4 address or IPv6 /64; further ones are closed [default: no limit]
+    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed [default: no
+    /// limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u32>)]
     pub(crate) max_connections_per_source: Option<u32>,
@@ -106,7 +107,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_negative_numbers = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Most UDP answers a second to one IPv4 address or IPv6 /64; 0: no limit [default: 100, loopback free]
+    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
+    /// free]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
     #[arg(value_parser = rate)]
     pub(crate) udp_rate: Option<u32>,
@@ -124,7 +126,7 @@ pub(crate) struct Lifetime {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u64>)]
     pub(crate) max_greetings: Option<u64>,
-    /// Stop when no connection was open and no greeting given for this long
+    /// Stop when no connection was open and no greeting given for this long, with any worker
     #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_negative_numbers = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
@@ -259,13 +261,19 @@ once, greet waits for the question); a second one resets who is left.
 SIGUSR1 logs the counters.
 
 Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
-default; NOTIFY_SOCKET hears READY, STOPPING and the watchdog.
+default, by all workers together; NOTIFY_SOCKET hears READY, STOPPING and the
+watchdog.
+
+With --workers, the kernel chooses a worker for each client by its address and
+port. Totals hold for all workers together, and --max-connections is divided
+among them: one that is full lets its clients wait though others have room.
 
 Examples:
   halloo                              TCP and UDP on localhost:8888
   halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
   halloo --tcp :9000 --mode line      one greeting for each line
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
+  halloo --workers 4 --events off     on four cores
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
 
 Exit status:
