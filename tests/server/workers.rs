@@ -71,7 +71,7 @@ fn sockets(protocol: &str, at: SocketAddr) -> usize {
 #[test]
 fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() {
     let mut server = start(&["--events", "off"]);
-    let expected = ["halloo", "printer", "signals", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
+    let expected = ["halloo", "signals", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
     assert_eq!(thread_names(&server), BTreeSet::from(expected));
     let streams = many_asking(CROWD, server.tcp());
     let sockets: Vec<UdpSocket> = (0..CROWD).map(|_| udp_client(server.udp())).collect();
@@ -91,7 +91,7 @@ fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() 
 #[test]
 fn one_worker_has_no_thread_of_its_own() {
     let server = Server::start(&["--listen", "127.0.0.1:0", "--workers", "1"]);
-    assert_eq!(thread_names(&server), BTreeSet::from(["halloo", "printer", "signals"].map(str::to_owned)));
+    assert_eq!(thread_names(&server), BTreeSet::from(["halloo", "signals", "stderr", "stdout"].map(str::to_owned)));
 }
 
 #[test]

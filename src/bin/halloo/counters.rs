@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use halloo::{Stats, Stopped};
 use log::Level;
 
-use crate::outputs::Line;
 use crate::printer::Printer;
+use crate::remarks::Remark;
 use crate::workers::Workers;
 
 /// What can be counted, and where it is told.
@@ -64,7 +64,7 @@ impl Drop for Count {
         for stats in &each {
             all += stats;
         }
-        let print = |text| self.of.printer.print(Line::Log(Level::Info, "halloo", text));
+        let print = |text| self.of.printer.remark(Remark::Log(Level::Info, "halloo", text));
         print(all.to_string());
         if each.len() > 1 {
             for (index, stats) in each.iter().enumerate() {

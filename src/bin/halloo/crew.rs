@@ -49,7 +49,7 @@ pub(crate) fn serve(common: &Common<'_>, handed: Vec<Handed>, printer: &Printer)
         if served.iter().any(|(protocol, _)| *protocol == Protocol::Tcp) {
             descriptors::spare().map_err(|error| Failure::of_system("cannot serve any client", &error))?;
         }
-        printer.print(Line::Output(ready(&served)));
+        printer.print(Line::Plain(ready(&served)));
         common.ending.supervisor.ready();
         let since = Instant::now();
         others.go(since);

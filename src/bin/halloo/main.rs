@@ -4,8 +4,8 @@
 //! left.
 //!
 //! `protocol duration escape exit address template options usage -> activation descriptors workers supervisor ending ->
-//! event outputs printer logger reporter counters -> tickets desk connections datagrams -> doors sockets signals ->
-//! idleness worker crew serve -> ask probe`
+//! event outputs remarks printer logger reporter counters -> tickets desk connections datagrams -> doors sockets
+//! signals -> idleness worker crew serve -> ask probe`
 
 mod activation;
 mod address;
@@ -29,6 +29,7 @@ mod outputs;
 mod printer;
 mod probe;
 mod protocol;
+mod remarks;
 mod reporter;
 mod serve;
 mod signals;

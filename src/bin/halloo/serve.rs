@@ -15,8 +15,8 @@ use crate::duration::show;
 use crate::exit::{Failure, Status};
 use crate::logger;
 use crate::options::ServeOptions;
-use crate::outputs::{Line, Outputs};
 use crate::printer::Printer;
+use crate::remarks::Remark;
 use crate::supervisor::Supervisor;
 use crate::worker::Common;
 
@@ -33,8 +33,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
     let handed = activation::take()?;
     let greetings = Greetings::new(&options.replies)?;
     descriptors::raise_limit();
-    let printer = Printer::start(Outputs::standard(options.output.events))
-        .map_err(|error| Failure::of_system("cannot start the printing thread", &error))?;
+    let printer = Printer::start(options.output.events)
+        .map_err(|error| Failure::of_system("cannot start the printing threads", &error))?;
     logger::install(printer.clone(), logger::level(options.output.verbose, options.output.quiet));
     let common = Common::new(options, greetings, &printer, Supervisor::from_environment());
     let (status, patience) = match crew::serve(&common, handed, &printer) {
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
             (Status::Done, LAST_WORDS)
         }
         Err(failure) => {
-            printer.print(Line::Sentence(failure.to_string()));
+            printer.remark(Remark::Sentence(failure.to_string()));
             (failure.status, LAST_WORDS_OF_FAILURE)
         }
     };
