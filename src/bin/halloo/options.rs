@@ -4,7 +4,6 @@
 //! carry them out. It promises that a flag wins over its variable and the variable over the default.
 //! It never opens, binds or resolves anything.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -104,7 +103,7 @@ pub(crate) struct Limits {
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not take
     /// its answer is closed after 30s [default: 60s]
-    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) idle_timeout: Option<Duration>,
     /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
@@ -119,7 +118,7 @@ pub(crate) struct Limits {
 #[command(next_help_heading = "Lifetime")]
 pub(crate) struct Lifetime {
     /// How long open connections may take to finish once halloo is asked to stop
-    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
     /// Stop after exactly this many greetings, over all protocols and workers
@@ -127,7 +126,7 @@ pub(crate) struct Lifetime {
     #[arg(value_parser = positive::<u64>)]
     pub(crate) max_greetings: Option<u64>,
     /// Stop when no connection was open and no greeting given for this long, with any worker
-    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
 }
@@ -140,10 +139,10 @@ pub(crate) struct Output {
     #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
     pub(crate) events: EventStyle,
     /// Log more on standard error; twice: everything
-    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count)]
+    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = times)]
     pub(crate) verbose: u8,
     /// Log warnings and errors only; twice: errors only
-    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count)]
+    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = times)]
     pub(crate) quiet: u8,
 }
 
@@ -195,7 +194,7 @@ pub(crate) struct ProbeOptions {
     #[arg(value_parser = expected, help_heading = "Answer")]
     pub(crate) expect: Option<String>,
     /// The most time each answer may take, connecting included
-    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
 }
@@ -217,13 +216,24 @@ pub(crate) struct Asked {
 }
 
 /// A whole number, of the type the flag has.
-fn positive<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
-    match text.trim().parse::<N>() {
-        Ok(number) if number == N::default() => {
+fn positive<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    match whole(text, 1, u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>())) {
+        Err(_) if text.trim().parse() == Ok(0) => {
             Err("it must be 1 or more; leave the flag out for the default".to_owned())
         }
-        Ok(number) => Ok(number),
-        Err(_) => Err("write a whole number, 1 or more".to_owned()),
+        number => N::try_from(number?).map_err(|_| "it is too large".to_owned()),
+    }
+}
+
+/// A whole number from the least to the most, which is named only to who goes past it.
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let text = text.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(number) if number > most => Err(format!("it can be {most} at most")),
+        Err(_) if is_number => Err(format!("it can be {most} at most")),
+        _ => Err(format!("write a whole number, {least} or more")),
     }
 }
 
@@ -238,7 +248,18 @@ fn workers(text: &str) -> Result<usize, String> {
 }
 
 fn rate(text: &str) -> Result<u32, String> {
-    text.trim().parse().map_err(|_| "write a whole number of answers per second, or 0 for no limit".to_owned())
+    let number = whole(text, 0, u64::from(u32::MAX));
+    let number = number.map_err(|error| format!("{error}, of answers per second; 0 is no limit"))?;
+    u32::try_from(number).map_err(|_| "it is too large".to_owned())
+}
+
+/// How often a flag is given, or its variable: as a number, or as people write yes and no.
+fn times(text: &str) -> Result<u8, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Ok(1),
+        "false" | "no" | "off" => Ok(0),
+        number => number.parse().map_err(|_| "write true or false, or how often, such as 2".to_owned()),
+    }
 }
 
 fn expected(text: &str) -> Result<String, String> {

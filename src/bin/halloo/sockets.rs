@@ -109,9 +109,11 @@ fn groups(listening: &Listening, wants_usual: bool) -> Result<Vec<Group>, Failur
 }
 
 fn unknown(address: &Address, cause: &str) -> Failure {
-    let sentence =
-        format!("cannot serve on {address}: the name is unknown ({cause}); check its spelling, or give an IP address");
-    Failure::new(Status::Unreachable, sentence)
+    let so = match address.zone() {
+        Some(zone) => format!("this machine has no interface {zone} ({cause}); ip link lists those it has"),
+        None => format!("the name is unknown ({cause}); check its spelling, or give an IP address"),
+    };
+    Failure::new(Status::Unreachable, format!("cannot serve on {address}: {so}"))
 }
 
 /// What every socket needs, and what has come of those before it.
