@@ -15,7 +15,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0') {
         return Err(format!("a duration needs a unit, such as {text}ms, {text}s or {text}m"));
     }
-    if text.starts_with('-') {
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
         return Err("a duration cannot be negative; write one like 500ms, 10s or 2m".to_owned());
     }
     let duration = humantime::parse_duration(text).map_err(|_| "write a duration like 500ms, 10s or 2m".to_owned())?;

@@ -3,7 +3,7 @@
 //! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
 //! left.
 //!
-//! `protocol duration escape exit address template options usage -> activation descriptors workers supervisor ending ->
+//! `protocol duration escape exit address template spelled options usage -> activation descriptors workers supervisor ending ->
 //! event outputs remarks printer logger reporter counters -> tickets desk connections datagrams -> doors sockets
 //! signals -> idleness worker crew serve -> ask probe`
 
@@ -34,6 +34,7 @@ mod reporter;
 mod serve;
 mod signals;
 mod sockets;
+mod spelled;
 mod supervisor;
 mod template;
 mod tickets;

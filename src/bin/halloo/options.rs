@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
 use crate::duration::{parse as duration, parse_positive as positive_duration};
+use crate::spelled::Spelled;
 use crate::template::Template;
 
 /// Answers greetings over TCP and UDP.
@@ -180,10 +181,10 @@ pub(crate) struct ProbeOptions {
 
     #[command(flatten)]
     pub(crate) protocols: Asked,
-    /// What to send [default: "Hello, TCP Server!" and "Hello, UDP Server!"]
+    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!" and "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
-    pub(crate) send: Option<String>,
+    pub(crate) send: Option<Spelled>,
     /// How many times to ask
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u64>, default_value = "1", help_heading = "Question")]
@@ -312,6 +313,7 @@ Examples:
   halloo probe localhost              TCP and UDP on port 8888
   halloo probe --tcp --expect Hello example.org:9000
   halloo probe --connect-only 9000
+  halloo probe --tcp --send 'hello\\n' 9000    a server that waits for a whole line
 
 Exit status, of several answers the worst (5, 3, 4, 0):
   0  every answer was right
