@@ -72,7 +72,9 @@ fn sockets(protocol: &str, at: SocketAddr) -> usize {
 fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() {
     let mut server = start(&["--events", "off"]);
     let expected = ["halloo", "signals", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
-    assert_eq!(thread_names(&server), BTreeSet::from(expected));
+    let expected = BTreeSet::from(expected);
+    // Each thread takes its name when it begins.
+    wait_until("the names of the threads", || thread_names(&server) == expected);
     let streams = many_asking(CROWD, server.tcp());
     let sockets: Vec<UdpSocket> = (0..CROWD).map(|_| udp_client(server.udp())).collect();
     for socket in &sockets {
@@ -91,7 +93,9 @@ fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() 
 #[test]
 fn one_worker_has_no_thread_of_its_own() {
     let server = Server::start(&["--listen", "127.0.0.1:0", "--workers", "1"]);
-    assert_eq!(thread_names(&server), BTreeSet::from(["halloo", "signals", "stderr", "stdout"].map(str::to_owned)));
+    let expected = BTreeSet::from(["halloo", "signals", "stderr", "stdout"].map(str::to_owned));
+    wait_until("the names of the threads", || thread_names(&server) == expected);
+    assert_eq!(server.thread_count(), expected.len());
 }
 
 #[test]
@@ -364,5 +368,6 @@ fn a_number_of_workers_that_cannot_be_is_told_in_one_line() {
     assert!(run(command).errors.contains("HALLOO_WORKERS"));
     let mut command = halloo(&["--listen", "127.0.0.1:0"]);
     command.env("HALLOO_WORKERS", "2");
-    assert!(thread_names(&Server::start_as(command)).contains("worker-2"));
+    let server = Server::start_as(command);
+    wait_until("the second worker", || thread_names(&server).contains("worker-2"));
 }
