@@ -34,9 +34,13 @@ fn parties(connection: &Connection<'_>) -> Parties {
 /// Greets once for what was received; false if there are no more greetings.
 fn greet(desk: &RefCell<Desk>, connection: &mut Connection<'_>, received: &[u8], ending: &[u8]) -> bool {
     let mut desk = desk.borrow_mut();
+    if !desk.reserve() {
+        return false;
+    }
     let parties = parties(connection);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
-    if desk.is_closed() || connection.send(desk.compose(parties, ending)).is_err() {
+    if connection.send(desk.compose(parties, ending)).is_err() {
+        desk.release();
         return false;
     }
     desk.note(connection.context(), parties, received.len() as u64, received);
@@ -309,6 +313,7 @@ mod tests {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let desk = Desk::silent(mode, None, Some(3));
             let mut events = EventLoop::new().unwrap();
+            desk.borrow().meet(&events);
             let handler = attach(&mut events, mode, &desk);
             let listener = events.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
             let address = events.local_addr(listener).unwrap();

@@ -27,17 +27,23 @@ impl DatagramHandler for Datagrams<'_> {
         }
         let parties =
             Parties { protocol: Protocol::Udp, peer: Some(datagram.peer_addr()), local: Some(datagram.local_addr()) };
+        let greets = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
+        if greets && desk.is_greeting(payload) {
+            log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
+            return;
+        }
+        if !desk.reserve() {
+            return;
+        }
         let done = match self.mode {
-            Mode::Greet | Mode::Banner | Mode::Line if desk.is_greeting(payload) => {
-                log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
-                false
-            }
             Mode::Greet | Mode::Banner | Mode::Line => datagram.reply(desk.compose(parties, b"")),
             Mode::Echo => datagram.reply(payload),
             Mode::Discard => true,
         };
         if done {
             desk.note(datagram.context(), parties, payload.len() as u64, payload);
+        } else {
+            desk.release();
         }
     }
 }

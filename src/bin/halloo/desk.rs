@@ -1,10 +1,11 @@
-//! The greeting desk: what all greetings have in common, whatever protocol they leave by.
+//! The greeting desk: what all greetings of a worker have in common, whatever protocol they leave by.
 //!
 //! Between the handlers, which know when to greet, and the reporter, which tells it. It promises that greetings are
-//! numbered without a gap over all protocols, that exactly as many are given as the limit says, and that with the last
-//! one the loop is asked to drain. It allocates nothing for a greeting. It never sends one itself.
+//! numbered without a gap over all protocols and workers, that exactly as many are given as the limit says, and that with
+//! the last one all loops are asked to drain. It allocates nothing for a greeting. It never sends one itself.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use halloo::Context;
 
@@ -14,32 +15,36 @@ use crate::exit::{Failure, Status};
 use crate::options::{Mode, Replies};
 use crate::protocol::Protocol;
 use crate::reporter::Reporter;
-use crate::template::{Facts, Template, is_host_name};
+use crate::template::{Facts, Field, Template, is_host_name};
+use crate::tickets::Tickets;
 
-/// One for the whole process.
+/// One for each worker.
 #[derive(Debug)]
 pub(crate) struct Desk {
     greetings: Greetings,
     limit: Limit,
     reporter: Reporter,
-    /// How many have been given.
+    /// How many have been given here.
     given: u64,
+    /// The ticket of the greeting that is being given.
+    ticket: Option<u64>,
     /// The greeting being written.
     buffer: Vec<u8>,
 }
 
 /// The templates, and what fills them besides the client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Greetings {
     tcp: Template,
     udp: Template,
     hostname: String,
 }
 
-/// When it is enough.
+/// When it is enough, for all workers together.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
-    pub(crate) greetings_max: Option<u64>,
+    /// Where nothing depends on the number of a greeting, there are none.
+    pub(crate) tickets: Option<Arc<Tickets>>,
     pub(crate) ending: Ending,
 }
 
@@ -73,8 +78,20 @@ impl Greetings {
         };
         let tcp = choose(&replies.tcp_greeting, "Hello, TCP Client!");
         let udp = choose(&replies.udp_greeting, "Hello, UDP Client!");
-        let hostname = if tcp.names_host() || udp.names_host() { hostname() } else { String::new() };
-        Ok(Self { tcp, udp, hostname })
+        let mut greetings = Self { tcp, udp, hostname: String::new() };
+        if greetings.names(Field::Hostname) {
+            greetings.hostname = hostname();
+        }
+        Ok(greetings)
+    }
+
+    /// Whether a greeting tells its number, which then must be no other's.
+    pub(crate) fn are_numbered(&self) -> bool {
+        self.names(Field::Number)
+    }
+
+    fn names(&self, field: Field) -> bool {
+        self.tcp.names(field) || self.udp.names(field)
     }
 
     fn over(&self, protocol: Protocol) -> &Template {
@@ -88,7 +105,7 @@ impl Greetings {
 impl Desk {
     /// A desk that has given none yet.
     pub(crate) fn new(greetings: Greetings, limit: Limit, reporter: Reporter) -> Self {
-        Self { greetings, limit, reporter, given: 0, buffer: Vec::new() }
+        Self { greetings, limit, reporter, given: 0, ticket: None, buffer: Vec::new() }
     }
 
     /// One that tells nobody, for tests of the rooms behind it.
@@ -98,25 +115,50 @@ impl Desk {
         let replies = Replies { mode, greeting, tcp_greeting: None, udp_greeting: None };
         let reporter = Reporter::new(crate::printer::Printer::to_nowhere(), crate::options::EventStyle::Off);
         let drain_timeout = std::time::Duration::from_secs(20);
-        let ending = Ending { drain_timeout, supervisor: crate::supervisor::Supervisor::none() };
-        let limit = Limit { greetings_max, ending };
+        let supervisor = crate::supervisor::Supervisor::none();
+        let ending = Ending { drain_timeout, supervisor, workers: crate::workers::Workers::default() };
+        let limit = Limit { tickets: Some(Arc::new(Tickets::new(greetings_max))), ending };
         std::cell::RefCell::new(Self::new(Greetings::new(&replies).unwrap(), limit, reporter))
     }
 
-    /// How many greetings have been given.
+    /// Makes the loop of a test known to this desk, which will ask it to drain.
+    #[cfg(test)]
+    pub(crate) fn meet(&self, events: &halloo::EventLoop<'_>) {
+        self.limit.ending.workers.meet(vec![events.handle()]);
+    }
+
+    /// How many greetings have been given here.
     pub(crate) fn given(&self) -> u64 {
         self.given
     }
 
-    /// Whether the last one has been given.
+    /// Whether the last one of all has been given, or is being given.
     pub(crate) fn is_closed(&self) -> bool {
-        self.limit.greetings_max.is_some_and(|most| self.given >= most)
+        self.limit.tickets.as_ref().is_some_and(|tickets| tickets.is_used_up())
     }
 
-    /// Writes the next greeting, the ending behind it. It counts once [`note`](Self::note) says it is given.
+    /// Reserves the next greeting; false if there are none left. Then comes [`note`](Self::note), or
+    /// [`release`](Self::release) if it could not be given.
+    pub(crate) fn reserve(&mut self) -> bool {
+        let Some(tickets) = &self.limit.tickets else {
+            return true;
+        };
+        self.ticket = self.ticket.take().or_else(|| tickets.take());
+        self.ticket.is_some()
+    }
+
+    /// Gives back what was reserved.
+    pub(crate) fn release(&mut self) {
+        if let (Some(tickets), Some(ticket)) = (&self.limit.tickets, self.ticket.take()) {
+            tickets.give_back(ticket);
+        }
+    }
+
+    /// Writes the greeting that is reserved, the ending behind it.
     pub(crate) fn compose(&mut self, to: Parties, ending: &[u8]) -> &[u8] {
         let Parties { protocol, peer, local } = to;
-        let facts = Facts { peer, local, protocol, number: self.given + 1, hostname: &self.greetings.hostname };
+        let number = self.ticket.unwrap_or_default();
+        let facts = Facts { peer, local, protocol, number, hostname: &self.greetings.hostname };
         self.buffer.clear();
         self.greetings.over(protocol).render(facts, &mut self.buffer);
         self.buffer.extend_from_slice(ending);
@@ -129,13 +171,19 @@ impl Desk {
     }
 
     /// Counts a greeting as given and tells it: how many bytes were received, and how they begin.
-    pub(crate) fn note(&mut self, context: &mut Context, of: Parties, bytes: u64, text: &[u8]) {
+    pub(crate) fn note(&mut self, context: &Context, of: Parties, bytes: u64, text: &[u8]) {
         self.given += 1;
         let Parties { protocol, peer, local } = of;
         self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
-        if self.limit.greetings_max == Some(self.given) {
-            log::info!("{} greetings given, as many as asked for: stopping", self.given);
-            self.limit.ending.begin(context);
+        let Some(tickets) = &self.limit.tickets else { return };
+        if self.ticket.take().is_none() {
+            // What was not reserved, a connection that has ended, counts all the same.
+            let _ = tickets.take();
+        }
+        if let Some(all) = tickets.use_up() {
+            log::info!("{all} greetings given, as many as asked for: stopping");
+            // A loop that has ended needs no word.
+            let _ = self.limit.ending.begin();
         }
     }
 }

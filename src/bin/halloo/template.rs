@@ -33,7 +33,7 @@ enum Part {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+pub(crate) enum Field {
     Peer,
     Local,
     Protocol,
@@ -96,9 +96,9 @@ impl Template {
         ends.contains(&bytes.len())
     }
 
-    /// Whether rendering asks for the name of this machine.
-    pub(crate) fn names_host(&self) -> bool {
-        self.parts.contains(&Part::Field(Field::Hostname))
+    /// Whether rendering asks for that.
+    pub(crate) fn names(&self, field: Field) -> bool {
+        self.parts.contains(&Part::Field(field))
     }
 
     fn bytes_max(&self) -> usize {
