@@ -85,12 +85,14 @@ fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
     for _ in 0..50 {
         assert_eq!(whatever_comes(&connect(server.tcp())), b"");
     }
+    server.errors.wait_for_line("refused, the most connections of its source are open; so far 1 were refused so");
+    // The fifth fills the last place, again and again.
     for _ in 0..50 {
         let other = connect_from([127, 0, 0, 2], server.tcp());
+        wait_until("the fifth connection", || counter(&server, "connections") == 5);
         say(&other, b"hello");
         assert_eq!(rest(&other), GREETING);
     }
-    server.errors.wait_for_line("refused, the most connections of its source are open; so far 1 were refused so");
     server.errors.wait_for_line("5 connections are open, the most allowed: further clients wait");
     let most = 1 + usize::try_from(begun.elapsed().as_secs()).expect("it is short");
     for part in ["refused, the most", "further clients wait"] {
