@@ -27,8 +27,8 @@ pub(crate) fn attach<'h>(events: &mut EventLoop<'h>, mode: Mode, desk: &'h RefCe
     }
 }
 
-fn parties(connection: &Connection<'_>) -> Parties {
-    Parties { protocol: Protocol::Tcp, peer: connection.peer_addr(), local: connection.local_addr() }
+fn parties(desk: &Desk, connection: &Connection<'_>) -> Parties {
+    desk.parties(Protocol::Tcp, || [connection.peer_addr(), connection.local_addr()])
 }
 
 /// Greets once for what was received; false if there are no more greetings.
@@ -37,7 +37,7 @@ fn greet(desk: &RefCell<Desk>, connection: &mut Connection<'_>, received: &[u8],
     if !desk.reserve() {
         return false;
     }
-    let parties = parties(connection);
+    let parties = parties(&desk, connection);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
     if connection.send(desk.compose(parties, ending)).is_err() {
         desk.release();
@@ -176,8 +176,9 @@ impl StreamHandler for Discard<'_> {
 
 /// Where nobody is greeted, a connection that has ended counts as one greeting.
 fn note_total(desk: &RefCell<Desk>, connection: &mut Connection<'_>, bytes: u64) {
-    let parties = parties(connection);
-    desk.borrow_mut().note(connection.context(), parties, bytes, b"");
+    let mut desk = desk.borrow_mut();
+    let parties = parties(&desk, connection);
+    desk.note(connection.context(), parties, bytes, b"");
 }
 
 #[cfg(test)]

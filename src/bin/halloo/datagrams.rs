@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use halloo::{Datagram, DatagramHandler};
 
-use crate::desk::{Desk, Parties};
+use crate::desk::Desk;
 use crate::options::Mode;
 use crate::protocol::Protocol;
 
@@ -25,8 +25,7 @@ impl DatagramHandler for Datagrams<'_> {
         if desk.is_closed() {
             return;
         }
-        let parties =
-            Parties { protocol: Protocol::Udp, peer: Some(datagram.peer_addr()), local: Some(datagram.local_addr()) };
+        let parties = desk.parties(Protocol::Udp, || [Some(datagram.peer_addr()), Some(datagram.local_addr())]);
         let greets = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
         if greets && desk.is_greeting(payload) {
             log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());

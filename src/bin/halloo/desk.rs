@@ -12,10 +12,11 @@ use halloo::Context;
 use crate::ending::Ending;
 use crate::event::Event;
 use crate::exit::{Failure, Status};
+use crate::host::hostname;
 use crate::options::{Mode, Replies};
 use crate::protocol::Protocol;
 use crate::reporter::Reporter;
-use crate::template::{Facts, Field, Template, is_host_name};
+use crate::template::{Facts, Field, Template};
 use crate::tickets::Tickets;
 
 /// One for each worker.
@@ -28,8 +29,12 @@ pub(crate) struct Desk {
     given: u64,
     /// The ticket of the greeting that is being given.
     ticket: Option<u64>,
-    /// The greeting being written.
+    /// The greeting being written, or the last one.
     buffer: Vec<u8>,
+    /// What stands in the buffer, if it is the same for everybody: protocol and length of the ending.
+    written: Option<(Protocol, usize)>,
+    /// Whether a greeting or an event names the parties.
+    names_parties: bool,
 }
 
 /// The templates, and what fills them besides the client.
@@ -105,7 +110,10 @@ impl Greetings {
 impl Desk {
     /// A desk that has given none yet.
     pub(crate) fn new(greetings: Greetings, limit: Limit, reporter: Reporter) -> Self {
-        Self { greetings, limit, reporter, given: 0, ticket: None, buffer: Vec::new() }
+        let is_fixed = greetings.tcp.is_fixed() && greetings.udp.is_fixed();
+        let names_parties = !is_fixed || !reporter.is_silent();
+        let (given, ticket, buffer, written) = (0, None, Vec::new(), None);
+        Self { greetings, limit, reporter, given, ticket, buffer, written, names_parties }
     }
 
     /// One that tells nobody, for tests of the rooms behind it.
@@ -137,6 +145,12 @@ impl Desk {
         self.limit.tickets.as_ref().is_some_and(|tickets| tickets.is_used_up())
     }
 
+    /// The parties as told, if anybody will read of them.
+    pub(crate) fn parties(&self, protocol: Protocol, told: impl FnOnce() -> [Option<SocketAddr>; 2]) -> Parties {
+        let [peer, local] = if self.names_parties { told() } else { [None; 2] };
+        Parties { protocol, peer, local }
+    }
+
     /// Reserves the next greeting; false if there are none left. Then comes [`note`](Self::note), or
     /// [`release`](Self::release) if it could not be given.
     pub(crate) fn reserve(&mut self) -> bool {
@@ -157,11 +171,17 @@ impl Desk {
     /// Writes the greeting that is reserved, the ending behind it.
     pub(crate) fn compose(&mut self, to: Parties, ending: &[u8]) -> &[u8] {
         let Parties { protocol, peer, local } = to;
+        let template = self.greetings.over(protocol);
+        let same_for_all = template.is_fixed().then_some((protocol, ending.len()));
+        if same_for_all.is_some() && self.written == same_for_all {
+            return &self.buffer;
+        }
         let number = self.ticket.unwrap_or_default();
         let facts = Facts { peer, local, protocol, number, hostname: &self.greetings.hostname };
         self.buffer.clear();
-        self.greetings.over(protocol).render(facts, &mut self.buffer);
+        template.render(facts, &mut self.buffer);
         self.buffer.extend_from_slice(ending);
+        self.written = same_for_all;
         &self.buffer
     }
 
@@ -173,8 +193,10 @@ impl Desk {
     /// Counts a greeting as given and tells it: how many bytes were received, and how they begin.
     pub(crate) fn note(&mut self, context: &Context, of: Parties, bytes: u64, text: &[u8]) {
         self.given += 1;
-        let Parties { protocol, peer, local } = of;
-        self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
+        if !self.reporter.is_silent() {
+            let Parties { protocol, peer, local } = of;
+            self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
+        }
         let Some(tickets) = &self.limit.tickets else { return };
         if self.ticket.take().is_none() {
             // What was not reserved, a connection that has ended, counts all the same.
@@ -188,21 +210,9 @@ impl Desk {
     }
 }
 
-/// The name of this machine.
-fn hostname() -> String {
-    let told =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    usable_name(&told.unwrap_or_default()).to_owned()
-}
-
-/// The name as told; what a machine takes itself for if it tells none, or one that no greeting is known again by.
-fn usable_name(told: &str) -> &str {
-    Some(told.trim()).filter(|name| is_host_name(name)).unwrap_or("localhost")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Greetings, Mode, Protocol, Replies, hostname, usable_name};
+    use super::{Greetings, Mode, Protocol, Replies};
     use crate::exit::Status;
 
     fn replies(mode: Mode, common: Option<&str>, udp: Option<&str>) -> Replies {
@@ -231,22 +241,6 @@ mod tests {
             let failure = Greetings::new(&replies(mode, None, Some("x"))).unwrap_err();
             assert_eq!(failure.status, Status::Usage);
             assert!(failure.sentence.contains("--udp-greeting"), "{}", failure.sentence);
-        }
-    }
-
-    #[test]
-    fn this_machine_has_a_name() {
-        assert!(!hostname().is_empty() && !hostname().contains('\n'));
-    }
-
-    #[test]
-    fn a_name_that_no_greeting_is_known_again_by_is_not_used() {
-        let longest = "a".repeat(255);
-        for name in ["box-1.example.org", "my_box", &longest] {
-            assert_eq!(usable_name(&format!("{name}\n")), name);
-        }
-        for name in ["", "\n", "(none)", "my box", "kästchen", "a\nb", "a:1", &format!("{longest}a")] {
-            assert_eq!(usable_name(name), "localhost", "{name:?}");
         }
     }
 }

@@ -3,8 +3,8 @@
 //! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
 //! left.
 //!
-//! `protocol duration escape exit address template spelled options usage -> activation descriptors workers supervisor ending ->
-//! event outputs remarks printer logger reporter counters -> tickets desk connections datagrams -> doors sockets
+//! `protocol duration escape exit address host template spelled options usage -> activation descriptors workers supervisor
+//! ending -> event outputs remarks printer logger reporter counters -> tickets desk connections datagrams -> doors sockets
 //! signals -> idleness worker crew serve -> ask probe`
 
 mod activation;
@@ -22,6 +22,7 @@ mod ending;
 mod escape;
 mod event;
 mod exit;
+mod host;
 mod idleness;
 mod logger;
 mod options;

@@ -34,6 +34,11 @@ impl Reporter {
         Self { printer, style, gate: Arc::new(Gate::new()) }
     }
 
+    /// Whether nobody sees any event.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.style == EventStyle::Off
+    }
+
     /// Tells one event, made only if somebody will see it.
     pub(crate) fn report(&self, now: Instant, event: impl FnOnce() -> Event) {
         match self.style {
