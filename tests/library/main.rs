@@ -16,12 +16,18 @@ mod embedding;
 mod fairness;
 mod framing;
 mod greeting;
+mod halves;
 mod handles;
 mod limits;
+mod opening;
 mod options;
+mod outbound;
 mod panics;
 mod probe;
+mod proxy;
 mod replies;
 mod resets;
 mod support;
 mod timeouts;
+#[cfg(unix)]
+mod unix;
