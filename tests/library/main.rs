@@ -19,6 +19,10 @@ mod greeting;
 mod halves;
 mod handles;
 mod limits;
+#[cfg(target_os = "linux")]
+mod memory;
+mod nesting;
+mod notices;
 mod opening;
 mod options;
 mod outbound;
@@ -29,5 +33,6 @@ mod replies;
 mod resets;
 mod support;
 mod timeouts;
+mod timers;
 #[cfg(unix)]
 mod unix;

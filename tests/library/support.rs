@@ -139,6 +139,10 @@ impl Client {
         self.stream.local_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
     }
 
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
+    }
+
     /// Sends what the kernel takes at once, and keeps the rest for later.
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.unsent.extend_from_slice(bytes);
