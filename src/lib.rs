@@ -44,13 +44,15 @@
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
 //! `error limits moment token reason stats sources buffers deadlines options phase state staged entries tables lent
-//! handle handler network packets system faults world client simulation backoff roster callbacks exchange connection
+//! handle handler network packets batches system faults world client simulation backoff roster callbacks exchange connection
 //! listener datagrams dispatch setup event_loop framing testing workload`
 //!
 //! Up to `lent` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
 
 mod backoff;
+#[cfg(target_os = "linux")]
+mod batches;
 mod buffers;
 mod callbacks;
 #[cfg(any(test, feature = "testing"))]

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::faults::Fault;
 use crate::lent::Envelope;
-use crate::network::{Batch, Event, Network};
+use crate::network::{Arrival, Batch, Event, Network};
 use crate::options::{Bind, Listen};
 use crate::staged::{Letter, Staged};
 use crate::token::Token;
-use crate::world::{Hold, Kind, Reset, World};
+use crate::world::{Hold, Inbound, Kind, Reset, World};
 
 /// A loop's view of a world.
 pub(crate) struct Simulated {
@@ -300,26 +300,44 @@ impl Network for Simulated {
     }
 
     fn bind(&mut self, options: &Bind, token: Token) -> io::Result<((usize, usize), SocketAddr)> {
-        let kind = Kind::Socket { queue: std::collections::VecDeque::new() };
+        let kind = Kind::Socket(Inbound::default());
         let (end, local) = self.open(options.address, token, kind)?;
         Ok(((end, options.datagram_bytes_max), local))
     }
 
-    fn receive(&mut self, socket: &mut (usize, usize), batch: &mut Batch) -> io::Result<()> {
+    /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
+    /// short, because of an error that is told to the next call. Its edge comes, since it is news.
+    fn receive(&mut self, socket: &mut (usize, usize), batch: &mut Batch, most: usize) -> io::Result<bool> {
         let (end, room) = *socket;
         let mut world = self.call("receive", Fault::ReceiveDatagram, end)?;
+        if let Some(error) = world.inbound(end).pending.take() {
+            world.note("receive", end, -i64::from(error.raw_os_error().unwrap_or(0)));
+            world.touch();
+            world.count(end, Err(()));
+            return Err(error);
+        }
         let is_everywhere = world.ends[end].local.ip().is_unspecified();
-        let Kind::Socket { queue } = &mut world.ends[end].kind else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let (peer, asked, payload) = queue.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        let length = payload.len().min(room);
-        batch.room[..length].copy_from_slice(&payload[..length]);
-        let asked = is_everywhere.then_some(asked);
-        batch.arrive(0, length, Envelope { peer, asked, truncated: payload.len() > room });
-        world.note("receive", end, i64::try_from(length).unwrap_or(0));
-        world.count(end, Ok(length));
-        Ok(())
+        let most = world.random.length(8).min(most);
+        let (rooms, arrived) = batch.open(room);
+        for place in rooms.take(most) {
+            let Some((peer, asked, payload)) = world.inbound(end).queue.pop_front() else { break };
+            let length = payload.len().min(room);
+            place[..length].copy_from_slice(&payload[..length]);
+            let envelope = Envelope { peer, asked: is_everywhere.then_some(asked), truncated: payload.len() > room };
+            arrived.push(Arrival { length, envelope });
+            world.note("receive", end, i64::try_from(length).unwrap_or(0));
+            world.count(end, Ok(length));
+            let World { faults, random, ends, .. } = &mut *world;
+            if arrived.len() < most
+                && let Some(error) = faults.meet(Fault::ReceiveDatagram, random)
+                && let Kind::Socket(inbound) = &mut ends[end].kind
+            {
+                inbound.pending = Some(error);
+                ends[end].edge = true;
+                break;
+            }
+        }
+        if arrived.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(arrived.len() == most) }
     }
 
     fn transmit(

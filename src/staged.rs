@@ -25,6 +25,12 @@ pub(crate) struct Letter {
     payload: Range<usize>,
 }
 
+impl Letter {
+    pub(crate) fn length(&self) -> usize {
+        self.payload.len()
+    }
+}
+
 impl Staged {
     /// Stages one more; false if there is too much already.
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> bool {
@@ -41,6 +47,15 @@ impl Staged {
         &self.bytes[letter.payload.clone()]
     }
 
+    /// The payloads of mergeable letters, one behind the other.
+    pub(crate) fn merged(&self, letters: &[Letter]) -> &[u8] {
+        match letters {
+            [first, .., last] => &self.bytes[first.payload.start..last.payload.end],
+            [only] => self.payload(only),
+            [] => &[],
+        }
+    }
+
     /// Whether it is time to send, before the turn's end.
     pub(crate) fn is_heavy(&self) -> bool {
         self.bytes.len() >= limits::STAGED_BYTES_SOFT_MAX
@@ -50,6 +65,30 @@ impl Staged {
         self.letters.clear();
         self.bytes.clear();
     }
+}
+
+/// How many letters, from the first of the list on, can leave as one message that the kernel cuts up again: to one
+/// peer from one address, one as long as the other, only the last may be shorter (udp(7), `UDP_SEGMENT`).
+pub(crate) fn mergeable(letters: &[Letter]) -> usize {
+    let [first, rest @ ..] = letters else { return 0 };
+    let segment = first.payload.len();
+    let (mut count, mut end) = (1, first.payload.end);
+    if segment == 0 {
+        return count;
+    }
+    for next in rest.iter().take(limits::MERGED_LETTERS_MAX - 1) {
+        let length = next.payload.len();
+        let is_like = next.to == first.to && next.from == first.from && next.payload.start == end;
+        let fits = next.payload.end - first.payload.start <= limits::MERGED_BYTES_MAX;
+        if !is_like || !fits || length == 0 || length > segment {
+            break;
+        }
+        (count, end) = (count + 1, next.payload.end);
+        if length < segment {
+            break;
+        }
+    }
+    count
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! input at close makes a reset, and a reset destroys what is still under way. All else is the seed's to decide.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -69,7 +70,15 @@ pub(crate) enum Hold {
 pub(crate) enum Kind {
     Listener { backlog: VecDeque<usize> },
     Stream(Box<Stream>),
-    Socket { queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)> },
+    Socket(Inbound),
+}
+
+/// What a UDP socket has received.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    pub(crate) queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)>,
+    /// An error that cut a receive short: the next one is told.
+    pub(crate) pending: Option<io::Error>,
 }
 
 /// What travels from a client to the loop.
@@ -160,10 +169,10 @@ impl World {
         let usage = self.usage.entry(end).or_default();
         match (outcome, &self.ends[end].kind) {
             (Ok(_), Kind::Listener { .. }) => usage.accepts += 1,
-            (Ok(_), Kind::Socket { .. }) => usage.datagrams += 1,
+            (Ok(_), Kind::Socket(_)) => usage.datagrams += 1,
             (Ok(count), Kind::Stream(_)) => usage.bytes_read += count,
             (Err(()), _) => {
-                self.failures[usize::from(matches!(self.ends[end].kind, Kind::Socket { .. }))] += 1;
+                self.failures[usize::from(matches!(self.ends[end].kind, Kind::Socket(_)))] += 1;
                 usage.failures_in_a_row += 1;
                 usage.most_failures_in_a_row = usage.most_failures_in_a_row.max(usage.failures_in_a_row);
                 return;
@@ -201,6 +210,13 @@ impl World {
         }
     }
 
+    pub(crate) fn inbound(&mut self, end: usize) -> &mut Inbound {
+        match &mut self.ends[end].kind {
+            Kind::Socket(inbound) => inbound,
+            _ => panic!("end {end} is no UDP socket"),
+        }
+    }
+
     /// A client's connection comes in; `None` if nobody listens there.
     pub(crate) fn connect(&mut self, from: SocketAddr, to: SocketAddr) -> Option<usize> {
         let listener = self.ends.iter().position(|end| {
@@ -234,8 +250,8 @@ impl World {
     pub(crate) fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
         self.touch();
         for end in self.ends.iter_mut().filter(|end| end.hold == Hold::Held && is_served(end.local, to)) {
-            if let Kind::Socket { queue } = &mut end.kind {
-                queue.push_back((from, to.ip(), payload));
+            if let Kind::Socket(inbound) = &mut end.kind {
+                inbound.queue.push_back((from, to.ip(), payload));
                 end.edge = true;
                 return true;
             }
@@ -325,7 +341,7 @@ impl World {
                     self.stream(client).cut();
                 }
             }
-            Kind::Socket { .. } => {}
+            Kind::Socket(_) => {}
         }
     }
 
@@ -334,7 +350,9 @@ impl World {
         let quiet = Event { token, readable: false, writable: false, deep: false, broken: false };
         match &self.ends[end].kind {
             Kind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
-            Kind::Socket { queue } => Event { readable: !queue.is_empty(), ..quiet },
+            Kind::Socket(Inbound { queue, pending }) => {
+                Event { readable: !queue.is_empty(), broken: pending.is_some(), ..quiet }
+            }
             Kind::Stream(stream) => {
                 let is_reset = stream.reset != Reset::No;
                 Event {

@@ -7,7 +7,7 @@ use crate::limits;
 use crate::moment::Moment;
 use crate::phase::{Input, Output, Phase, Queued, Step};
 use crate::simulation::Simulated;
-use crate::world::{Hold, Kind, Reset, World};
+use crate::world::{Hold, Inbound, Kind, Reset, World};
 
 /// Checks everything; the caller is between two turns.
 pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
@@ -60,7 +60,7 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     assert_eq!(held(|kind| matches!(kind, Kind::Stream(_))) as u64, there, "a descriptor for each connection");
     let listening = tables.origins.iter().filter(|(_, origin)| origin.listening).count();
     assert_eq!(held(|kind| matches!(kind, Kind::Listener { .. })), listening, "a descriptor for each listener");
-    assert_eq!(held(|kind| matches!(kind, Kind::Socket { .. })), tables.sockets.len(), "and for each UDP socket");
+    assert_eq!(held(|kind| matches!(kind, Kind::Socket(_))), tables.sockets.len(), "and for each UDP socket");
 }
 
 fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32) {
@@ -117,7 +117,7 @@ fn listeners_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
 
 fn sockets_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
     for (slot, &(end, _)) in core.datagrams.each() {
-        let Kind::Socket { queue } = &world.ends[end].kind else { panic!("a UDP socket is one") };
+        let Kind::Socket(Inbound { queue, .. }) = &world.ends[end].kind else { panic!("a UDP socket is one") };
         let known = world.ends[end].edge || core.datagrams.roster.will_be_served(slot);
         assert!(queue.is_empty() || known, "datagrams of {slot} wait and nobody knows");
     }
