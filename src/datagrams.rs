@@ -155,6 +155,7 @@ impl<'h, N: Network> Datagrams<'h, N> {
     /// Sends what callbacks have staged, each socket's letters together.
     pub(crate) fn transmit(&mut self, network: &mut N, tables: &mut Context) {
         let Context { staged, stats, now, .. } = tables;
+        staged.group();
         for letters in staged.letters.chunk_by(|one, next| one.socket == next.socket) {
             let Some(Some(station)) = self.stations.get_mut(letters[0].socket as usize) else {
                 stats.datagrams_dropped += letters.len() as u64;
