@@ -282,3 +282,6 @@ impl Family for SockaddrIn6 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,9 +104,9 @@ pub(crate) const DRAIN_BACKLOG_MAX: u32 = 4096;
 /// connections can be in the middle of something without an allocation.
 pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
 
-/// Room for datagrams received by one call, in each loop, whatever number of sockets it has: 64 of up to 16 KiB, or 16
+/// Room for datagrams received by one call, in each loop, whatever number of sockets it has: 64 of up to 32 KiB, or 32
 /// of the longest there can be. It is address space; memory becomes of it as far as datagrams have been long.
-pub(crate) const BATCH_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Bytes of replies staged for UDP after which the loop sends them before the turn's end.
 pub(crate) const STAGED_BYTES_SOFT_MAX: usize = 256 * 1024;
