@@ -2,7 +2,7 @@
 //!
 //! A socket bound to every address has to say which one a peer asked, and to answer from there; on Linux packet
 //! information tells (ip(7), RFC 3542), elsewhere the system chooses the address. Where the kernel takes many datagrams
-//! a call, [`batches`](crate::batches) go before this, and come back to it if they are refused.
+//! a call, `batches` go before this, and come back to it if they are refused.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};

