@@ -73,6 +73,10 @@ impl Batches {
         // So many of them were refused as one message.
         let mut alone = 0;
         while !rest.is_empty() {
+            // A batch of one costs more than the plain call, unless that has control messages to lay out.
+            if let [Letter { from: None, .. }] = rest {
+                return self.packets.transmit(rest, staged, outcome);
+            }
             let call = match alone {
                 0 => Call::of(rest, staged, self.merges),
                 count => Call::of(&rest[..count], staged, false),
@@ -84,7 +88,7 @@ impl Batches {
             };
             let done = match sent {
                 Ok(messages) => {
-                    let letters: usize = call.letters[..messages].iter().sum();
+                    let letters = call.letters_in(messages);
                     rest[..letters].iter().for_each(|letter| outcome(letter, Ok(())));
                     letters
                 }
@@ -94,7 +98,7 @@ impl Batches {
                     0
                 }
                 Err(error) if call.segment.is_some() && self.is_about_merging(error) => {
-                    alone = call.letters[0];
+                    alone = call.letters_in(1);
                     0
                 }
                 Err(error) => {
@@ -126,9 +130,8 @@ impl Batches {
 /// One call's worth of letters, as messages that can share a call.
 struct Call<'a> {
     messages: [[IoSlice<'a>; 1]; DATAGRAMS_PER_CALL_MAX],
-    /// By message: how many letters are merged in it.
-    letters: [usize; DATAGRAMS_PER_CALL_MAX],
-    to: [SocketAddr; DATAGRAMS_PER_CALL_MAX],
+    /// By message: the letters merged in it.
+    letters: [&'a [Letter]; DATAGRAMS_PER_CALL_MAX],
     count: usize,
     from: Option<IpAddr>,
     /// The length of a letter in merged messages. A message that is no longer is not cut.
@@ -141,8 +144,7 @@ impl<'a> Call<'a> {
     fn of(letters: &'a [Letter], staged: &'a Staged, merges: bool) -> Self {
         let mut call = Self {
             messages: [[IoSlice::new(&[])]; DATAGRAMS_PER_CALL_MAX],
-            letters: [0; DATAGRAMS_PER_CALL_MAX],
-            to: [NOBODY; DATAGRAMS_PER_CALL_MAX],
+            letters: [&[]; DATAGRAMS_PER_CALL_MAX],
             count: 0,
             from: letters.first().and_then(|letter| letter.from),
             segment: None,
@@ -152,22 +154,25 @@ impl<'a> Call<'a> {
             && call.count < DATAGRAMS_PER_CALL_MAX
             && first.from == call.from
         {
-            let count = if merges { mergeable(rest) } else { 1 };
-            let segment = if count > 1 { call.segment.or(Some(first.length())) } else { call.segment };
+            let (message, behind) = rest.split_at(if merges { mergeable(rest) } else { 1 });
+            let is_merged = message.len() > 1;
+            let segment = if is_merged { call.segment.or(Some(first.length())) } else { call.segment };
             longest = first.length().max(longest);
-            let is_cut_alike =
-                segment.is_none_or(|segment| longest <= segment && (count == 1 || first.length() == segment));
-            if !is_cut_alike {
+            if segment.is_some_and(|segment| longest > segment || (is_merged && first.length() < segment)) {
                 break;
             }
             call.segment = segment;
-            call.messages[call.count] = [IoSlice::new(staged.merged(&rest[..count]))];
-            call.letters[call.count] = count;
-            call.to[call.count] = first.to;
+            call.messages[call.count] = [IoSlice::new(staged.merged(message))];
+            call.letters[call.count] = message;
             call.count += 1;
-            rest = &rest[count..];
+            rest = behind;
         }
         call
+    }
+
+    /// How many letters stand in its first messages.
+    fn letters_in(&self, messages: usize) -> usize {
+        self.letters[..messages].iter().map(|merged| merged.len()).sum()
     }
 }
 
@@ -177,7 +182,12 @@ enum Headers {
     V6(Box<FamilyHeaders<SockaddrIn6>>),
 }
 
+/// As many datagrams as one call is first asked for.
+const FEW: usize = 8;
+
 struct FamilyHeaders<S> {
+    /// Whether the last batch was of many.
+    many: bool,
     incoming: MultiHeaders<S>,
     /// By the control messages they have room for: an origin, a segment. The kernel wants that room filled.
     outgoing: [[Option<MultiHeaders<S>>; 2]; 2],
@@ -197,13 +207,30 @@ impl Headers {
 impl<S: Family> FamilyHeaders<S> {
     fn new(packets: &Packets) -> Self {
         let to = Vec::with_capacity(DATAGRAMS_PER_CALL_MAX);
-        Self { incoming: incoming(packets), outgoing: Default::default(), to }
+        Self { many: false, incoming: incoming(packets), outgoing: Default::default(), to }
     }
 
     fn receive(&mut self, packets: &Packets, batch: &mut Batch, most: usize) -> nix::Result<bool> {
+        // Room for many has to be laid out with each call, whether many come or one.
+        let (count, is_full) = if self.many {
+            self.receive_up_to::<DATAGRAMS_PER_CALL_MAX>(packets, batch, most)?
+        } else {
+            self.receive_up_to::<FEW>(packets, batch, most)?
+        };
+        self.many = count >= FEW;
+        Ok(is_full)
+    }
+
+    /// Says how many have come, and whether that is as many as could.
+    fn receive_up_to<const MOST: usize>(
+        &mut self,
+        packets: &Packets,
+        batch: &mut Batch,
+        most: usize,
+    ) -> nix::Result<(usize, bool)> {
         let (mut rooms, arrived) = batch.open(packets.room);
-        let most = most.min(rooms.len()).min(DATAGRAMS_PER_CALL_MAX);
-        let mut places: [[IoSliceMut<'_>; 1]; DATAGRAMS_PER_CALL_MAX] =
+        let most = most.min(rooms.len()).min(MOST);
+        let mut places: [[IoSliceMut<'_>; 1]; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
         let fd = packets.socket.as_raw_fd();
         let mut is_uninformed = false;
@@ -218,7 +245,7 @@ impl<S: Family> FamilyHeaders<S> {
         if is_uninformed {
             self.incoming = incoming(packets);
         }
-        Ok(arrived.len() == most)
+        Ok((arrived.len(), arrived.len() == most))
     }
 
     /// Says how many messages have gone.
@@ -234,7 +261,8 @@ impl<S: Family> FamilyHeaders<S> {
         let headers = &mut self.outgoing[usize::from(origin.is_some())][usize::from(segment.is_some())];
         let headers = headers.get_or_insert_with(|| outgoing(packets, origin.is_some(), segment.is_some()));
         self.to.clear();
-        self.to.extend(call.to[..call.count].iter().map(|to| S::of(packets.written(*to))));
+        let to = call.letters[..call.count].iter().filter_map(|merged| merged.first());
+        self.to.extend(to.map(|letter| S::of(packets.written(letter.to))));
         let messages = call.messages[..call.count].iter();
         let sent =
             sendmmsg(packets.socket.as_raw_fd(), headers, messages, &self.to, &controls[..used], MsgFlags::empty())?;

@@ -89,7 +89,8 @@ impl Staged {
 
     /// Brings letters that go the same way together, behind the first of them and in their order.
     pub(crate) fn group(&mut self) {
-        if !self.grouping.link(&self.letters) {
+        // Of two, none stands between.
+        if self.letters.len() < 3 || !self.grouping.link(&self.letters) {
             return;
         }
         let Grouping { firsts, next, letters, bytes, .. } = &mut self.grouping;

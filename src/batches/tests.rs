@@ -237,9 +237,9 @@ fn one_call_carries_what_differs_in_length_or_peer_and_never_two_origins_or_two_
         let (mut calls, mut rest) = (Vec::new(), &staged.letters[..]);
         while !rest.is_empty() {
             let call = Call::of(rest, &staged, true);
-            let letters = &call.letters[..call.count];
-            calls.push((letters.to_vec(), call.segment));
-            rest = &rest[letters.iter().sum()..];
+            let letters: Vec<usize> = call.letters[..call.count].iter().map(|merged| merged.len()).collect();
+            calls.push((letters, call.segment));
+            rest = &rest[call.letters_in(call.count)..];
         }
         calls
     };

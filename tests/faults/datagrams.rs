@@ -39,8 +39,9 @@ const SEND_ERRORS: [&str; 12] = [
     "EADDRNOTAVAIL",
 ];
 
-/// A socket bound to one address, and one bound to all, which says with every answer where it is to leave from.
-const SOCKETS: [&str; 2] = ["127.0.0.1:0", "0.0.0.0:0"];
+/// A socket bound to one address, and one bound to all, which says with every answer where it is to leave from; and the
+/// call that sends an answer that is alone.
+const SOCKETS: [(&str, &str); 2] = [("127.0.0.1:0", "sendto"), ("0.0.0.0:0", "sendmmsg")];
 
 const CLIENTS: usize = 6;
 
@@ -64,7 +65,7 @@ fn a_receive_that_fails_costs_no_datagram() {
     if !is_possible() {
         return;
     }
-    for address in SOCKETS {
+    for (address, _) in SOCKETS {
         let mut server = Server::start(&["--udp", address]);
         for errno in RECEIVE_ERRORS {
             // Once, several times, and often enough in a row to pause.
@@ -93,10 +94,10 @@ fn unanswered(server: &Server, fault: &Injection) -> usize {
 }
 
 #[track_caller]
-fn assert_lost_alone(server: &mut Server, errno: &str, when: &str) -> usize {
+fn assert_lost_alone(server: &mut Server, call: &str, errno: &str, when: &str) -> usize {
     let before = Before::of(server);
     let counters = server.counters();
-    let fault = Injection::into(server, "sendmmsg", errno, when);
+    let fault = Injection::into(server, call, errno, when);
     let name = fault.name().to_owned();
     let lost = unanswered(server, &fault);
     let met = injected(&fault.end()).count();
@@ -114,12 +115,12 @@ fn an_answer_that_cannot_be_sent_is_lost_alone_counted_and_logged_at_most_once_a
     if !is_possible() {
         return;
     }
-    for address in SOCKETS {
+    for (address, call) in SOCKETS {
         let mut server = Server::start(&["--udp", address]);
         let (began, mut lost) = (Instant::now(), 0);
         for errno in SEND_ERRORS {
             for when in ONCE_THRICE_AND_EVERY_THIRD {
-                lost += assert_lost_alone(&mut server, errno, when);
+                lost += assert_lost_alone(&mut server, call, errno, when);
             }
         }
         let lines = server.errors.count("lost a datagram to 127.0.0.1:");
@@ -135,11 +136,11 @@ fn an_answer_whose_sending_is_interrupted_is_sent_again() {
     if !is_possible() {
         return;
     }
-    for address in SOCKETS {
+    for (address, call) in SOCKETS {
         let mut server = Server::start(&["--udp", address]);
         for when in ["1", "1..3", "1+3", "1..40"] {
             let before = Before::of(&server);
-            let fault = Injection::into(&server, "sendmmsg", "EINTR", when);
+            let fault = Injection::into(&server, call, "EINTR", when);
             for _ in 0..CLIENTS {
                 assert_eq!(ask_udp(server.udp()), UDP_GREETING, "{address} EINTR {when}");
             }
@@ -167,9 +168,12 @@ fn assert_answers_a_burst(server: &Server, fault: &str) {
     assert_eq!(heard(&client), None, "{fault}: one more");
 }
 
-/// How many messages each call has sent, of those that sent any.
-fn messages(calls: &[String]) -> Vec<usize> {
-    calls.iter().filter_map(|call| call.rsplit(" = ").next()?.trim().parse().ok()).collect()
+/// Waits for so many calls, and tells how many messages each has sent, of those that sent any. An answer is heard before
+/// the call that sends it is over.
+#[track_caller]
+fn messages_of(calls: usize, fault: Injection) -> Vec<usize> {
+    wait_until(&format!("{}: {calls} calls", fault.name()), || fault.calls().len() >= calls);
+    fault.end().iter().filter_map(|call| call.rsplit(" = ").next()?.trim().parse().ok()).collect()
 }
 
 #[test]
@@ -180,15 +184,14 @@ fn answers_that_the_kernel_will_not_cut_out_of_one_message_leave_one_by_one() {
     // A device that cannot: all later ones leave one by one, too. A path too narrow for one message: only that one.
     let refusals =
         [("EIO", [BURST, BURST]), ("EOPNOTSUPP", [BURST, BURST]), ("EINVAL", [BURST, 1]), ("EMSGSIZE", [BURST, 1])];
-    for address in SOCKETS {
+    for (address, _) in SOCKETS {
         for (errno, expected) in refusals {
             let mut server = Server::start(&["--udp", address]);
             let fault = Injection::into(&server, "sendmmsg", errno, "1");
             let name = format!("{address} {}", fault.name());
             assert_answers_a_burst(&server, &name);
             assert_answers_a_burst(&server, &name);
-            let calls = fault.end();
-            assert_eq!(messages(&calls), expected, "{name}: {calls:#?}");
+            assert_eq!(messages_of(3, fault), expected, "{name}");
             let counters = server.counters();
             assert_eq!((counters["datagrams_sent"], counters["datagrams_dropped"]), (2 * BURST as u64, 0), "{name}");
             assert_eq!(server.log(), Vec::<String>::new(), "{name}");
@@ -202,7 +205,7 @@ fn an_error_that_a_merged_message_meets_costs_one_answer() {
     if !is_possible() {
         return;
     }
-    for address in SOCKETS {
+    for (address, _) in SOCKETS {
         let mut server = Server::start(&["--udp", address]);
         let client = udp_client(server.udp());
         let fault = Injection::into(&server, "sendmmsg", "ENOBUFS", "1");
@@ -214,7 +217,7 @@ fn an_error_that_a_merged_message_meets_costs_one_answer() {
         for number in 2..=BURST {
             assert_eq!(hear(&client), UDP_GREETING, "{address}: answer {number}");
         }
-        assert_eq!(messages(&fault.end()), [1], "{address}: the others are still merged");
+        assert_eq!(messages_of(2, fault), [1], "{address}: the others are still merged");
         let counters = server.counters();
         assert_eq!((counters["datagrams_sent"], counters["datagrams_dropped"]), (BURST as u64 - 1, 1), "{address}");
         server.assert_stops();
@@ -226,7 +229,7 @@ fn where_the_kernel_knows_no_batches_each_datagram_has_a_call_of_its_own() {
     if !is_possible() {
         return;
     }
-    for address in SOCKETS {
+    for (address, _) in SOCKETS {
         for call in ["recvmmsg", "sendmmsg"] {
             let mut server = Server::start(&["--udp", address]);
             let fault = Injection::into(&server, call, "ENOSYS", "1+");
