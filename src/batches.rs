@@ -46,9 +46,10 @@ impl Batches {
 
     /// Receives a batch. There may be more, without an edge to come, exactly if it is full.
     ///
-    /// A short one ended at an empty queue, and what comes after that raises an edge; or at an error, which the kernel
-    /// keeps for the next call (recvmmsg(2), BUGS). One that was there before is told to the first receive of a call, so
-    /// it has come since the last poll: its own edge is still to be told, and has the rest received.
+    /// A short one ended at an empty queue, and what comes after that raises an edge; or at an error of the socket, which
+    /// the kernel keeps for the next call (recvmmsg(2), BUGS). One that was there when the call began ends it at once, so
+    /// this one has come since, and so since the last poll: its own edge is still to be told, and has the rest received.
+    /// What a security module refuses in the middle of a batch has no edge, and waits for the next datagram's.
     pub(crate) fn receive(&mut self, batch: &mut Batch, most: usize) -> io::Result<bool> {
         let received = match &mut self.headers {
             Some(Headers::V4(headers)) => headers.receive(&self.packets, batch, most),

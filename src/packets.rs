@@ -5,7 +5,7 @@
 //! a call, `batches` go before this, and come back to it if they are refused.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use mio::net::UdpSocket;
 
@@ -87,7 +87,8 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// The sender of a datagram that came without one: nobody, who cannot be answered.
-pub(crate) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+#[cfg(target_os = "linux")]
+pub(crate) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{Origin, asked};

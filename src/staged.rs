@@ -41,6 +41,7 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
+    #[cfg(any(test, target_os = "linux"))]
     pub(crate) fn length(&self) -> usize {
         self.payload.len()
     }
@@ -79,6 +80,7 @@ impl Staged {
     }
 
     /// The payloads of mergeable letters, one behind the other.
+    #[cfg(any(test, target_os = "linux"))]
     pub(crate) fn merged(&self, letters: &[Letter]) -> &[u8] {
         match letters {
             [first, .., last] => &self.bytes[first.payload.start..last.payload.end],
@@ -157,6 +159,7 @@ impl Grouping {
 
 /// How many letters, from the first of the list on, can leave as one message that the kernel cuts up again: to one
 /// peer from one address, one as long as the other, only the last may be shorter (udp(7), `UDP_SEGMENT`).
+#[cfg(any(test, target_os = "linux"))]
 pub(crate) fn mergeable(letters: &[Letter]) -> usize {
     let [first, rest @ ..] = letters else { return 0 };
     let segment = first.payload.len();
