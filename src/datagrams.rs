@@ -1,8 +1,9 @@
 //! The station of UDP sockets: receives datagrams, calls their handler, sends what is staged.
 //!
-//! A socket that may have datagrams waiting is on the roster's ready list until a receive has said `WouldBlock`, or
-//! until it pauses after errors in a row. It promises that one datagram's trouble, coming or going, costs no other
-//! datagram, and that nothing is queued beyond the turn: what the kernel will not take is lost and counted.
+//! A socket that may have datagrams waiting is on the roster's ready list until a receive has said `WouldBlock`, or that
+//! an edge will tell of the next, or until it pauses after errors in a row. It promises that one datagram's trouble,
+//! coming or going, costs no other datagram, and that nothing is queued beyond the turn: what the kernel will not take is
+//! lost and counted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,9 @@ use crate::token::{Place, Stub, slot_of};
 pub(crate) struct Datagrams<'h, N: Network> {
     stations: Vec<Option<Station<'h, N::Datagrams>>>,
     pub(crate) roster: Roster,
+    /// What has come in by the socket at the front of the roster. Between turns it holds something only if a handler
+    /// has unwound.
+    batch: Batch,
 }
 
 struct Station<'h, S> {
@@ -28,7 +32,6 @@ struct Station<'h, S> {
     place: Place,
     address: SocketAddr,
     handler: Box<dyn DatagramHandler + 'h>,
-    batch: Batch,
     backoff: Backoff,
     lost_said: Seldom,
     /// Datagrams that a drain still waits for; `None` before it has begun.
@@ -37,7 +40,7 @@ struct Station<'h, S> {
 
 impl<'h, N: Network> Datagrams<'h, N> {
     pub(crate) fn new() -> Self {
-        Self { stations: Vec::new(), roster: Roster::default() }
+        Self { stations: Vec::new(), roster: Roster::default(), batch: Batch::default() }
     }
 
     pub(crate) fn add(
@@ -56,7 +59,6 @@ impl<'h, N: Network> Datagrams<'h, N> {
             place,
             address,
             handler,
-            batch: Batch::new(),
             backoff: Backoff::new(),
             lost_said: Seldom::default(),
             awaited: None,
@@ -66,6 +68,9 @@ impl<'h, N: Network> Datagrams<'h, N> {
 
     pub(crate) fn remove(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
         if let Some(station) = self.stations[slot as usize].take() {
+            if self.roster.front() == Some(slot) {
+                self.batch.clear();
+            }
             network.close_socket(station.socket);
             self.roster.remove(slot);
             tables.sockets.remove(slot as usize);
@@ -102,27 +107,36 @@ impl<'h, N: Network> Datagrams<'h, N> {
 
     fn receive(&mut self, network: &mut N, tables: &mut Context, slot: u32) -> Round {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
+        let mut may_have_more = true;
         loop {
             let Some(station) = &mut self.stations[slot as usize] else {
                 return Round::Emptied;
             };
-            budget = budget.saturating_sub(station.hand_on(network, tables));
+            budget = budget.saturating_sub(station.hand_on(&mut self.batch, network, tables));
             if tables.staged.is_heavy() {
                 self.transmit(network, tables);
             }
             let Some(station) = &mut self.stations[slot as usize] else {
                 return Round::Emptied;
             };
+            // A drain is over when there is nothing more: it waits for no edge.
+            if !may_have_more && station.awaited.is_none() {
+                return Round::Emptied;
+            }
             if budget == 0 {
                 return Round::Spent;
             }
-            if let Err(error) = network.receive(&mut station.socket, &mut station.batch) {
-                match station.on_receive_error(tables, &error) {
-                    Some(round) => return round,
-                    None => continue,
+            match network.receive(&mut station.socket, &mut self.batch, budget as usize) {
+                Ok(more) => {
+                    may_have_more = more;
+                    station.backoff.succeeded();
+                }
+                Err(error) => {
+                    if let Some(round) = station.on_receive_error(tables, &error) {
+                        return round;
+                    }
                 }
             }
-            station.backoff.succeeded();
         }
     }
 
@@ -141,6 +155,7 @@ impl<'h, N: Network> Datagrams<'h, N> {
     /// Sends what callbacks have staged, each socket's letters together.
     pub(crate) fn transmit(&mut self, network: &mut N, tables: &mut Context) {
         let Context { staged, stats, now, .. } = tables;
+        staged.group();
         for letters in staged.letters.chunk_by(|one, next| one.socket == next.socket) {
             let Some(Some(station)) = self.stations.get_mut(letters[0].socket as usize) else {
                 stats.datagrams_dropped += letters.len() as u64;
@@ -186,9 +201,9 @@ impl<'h, N: Network> Datagrams<'h, N> {
 
 impl<S> Station<'_, S> {
     /// Hands on what has been received, and says how many datagrams that were.
-    fn hand_on<N: Network>(&mut self, network: &mut N, tables: &mut Context) -> u32 {
+    fn hand_on<N: Network>(&mut self, batch: &mut Batch, network: &mut N, tables: &mut Context) -> u32 {
         let mut count = 0;
-        while let Some((envelope, payload)) = self.batch.next() {
+        while let Some((envelope, payload)) = batch.next() {
             count += 1;
             self.awaited = self.awaited.map(|left| left.saturating_sub(1));
             tables.stats.datagrams_received += 1;

@@ -1,6 +1,7 @@
 //! The two ends of every simulated connection: a socket of the loop's, and what is behind it.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::token::Token;
@@ -37,7 +38,15 @@ pub(crate) enum Hold {
 pub(crate) enum Kind {
     Listener { backlog: VecDeque<usize> },
     Stream(Box<Stream>),
-    Socket { queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)> },
+    Socket(Inbound),
+}
+
+/// What a UDP socket has received.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    pub(crate) queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)>,
+    /// An error that cut a receive short: the next one is told.
+    pub(crate) pending: Option<io::Error>,
 }
 
 /// What travels from a client to the loop.

@@ -127,15 +127,17 @@
 //! # How it is built
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
-//! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect phase
-//! state staged timers entries tables lent context handle handler network packets doors streams system ends faults world
-//! client simulation backoff roster callbacks exchange connection listener datagrams ticks dispatch setup event_loop
-//! formats cuts framing testing framed_echo workload`
+//! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect
+//! phase state staged timers entries tables lent context handle handler network packets batches doors streams system
+//! ends faults world edges client simulation backoff roster callbacks exchange connection listener datagrams ticks
+//! dispatch setup event_loop formats cuts framing testing framed_echo workload`
 //!
 //! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
 
 mod backoff;
+#[cfg(target_os = "linux")]
+mod batches;
 mod bounds;
 mod buffers;
 mod callbacks;
@@ -153,6 +155,8 @@ pub mod defaults {}
 mod dispatch;
 #[cfg(unix)]
 mod doors;
+#[cfg(any(test, feature = "testing"))]
+mod edges;
 mod endpoint;
 #[cfg(any(test, feature = "testing"))]
 mod ends;

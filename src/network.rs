@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::slice::ChunksExactMut;
 use std::time::{Duration, Instant};
 
 use crate::connect::Connect;
@@ -61,8 +62,9 @@ pub(crate) trait Network {
     /// Opens a UDP socket; its edges carry the token.
     fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::Datagrams, SocketAddr)>;
     fn close_socket(&mut self, socket: Self::Datagrams);
-    /// Receives at least one datagram into an empty batch.
-    fn receive(&mut self, socket: &mut Self::Datagrams, batch: &mut Batch) -> io::Result<()>;
+    /// Receives at least one datagram into an empty batch, and at most so many. Says whether there may be more of which
+    /// no edge will tell.
+    fn receive(&mut self, socket: &mut Self::Datagrams, batch: &mut Batch, most: usize) -> io::Result<bool>;
     /// Sends letters that all leave through this socket, and says for each what became of it.
     fn transmit(
         &mut self,
@@ -124,46 +126,50 @@ fn is_exhaustion(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
 
-/// Datagrams that came in together, and which of them have been handed on.
+/// Datagrams that came in together by one socket, and which of them have been handed on.
 ///
-/// It belongs to the loop, so that a handler that unwinds loses none but its own.
+/// It belongs to the loop, so that a handler that unwinds loses none but its own, and all sockets share its room.
+#[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) room: Box<[u8]>,
+    room: Vec<u8>,
+    /// Between the beginnings of two datagrams.
+    stride: usize,
     arrived: Vec<Arrival>,
     handed_on: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Arrival {
-    start: usize,
-    length: usize,
-    envelope: Envelope,
+/// One datagram, as far as it fitted its part of the room.
+pub(crate) struct Arrival {
+    pub(crate) length: usize,
+    pub(crate) envelope: Envelope,
 }
 
 impl Batch {
-    pub(crate) fn new() -> Self {
-        Self {
-            // One byte more than a datagram can have: on systems that do not tell, it tells a cut one.
-            room: vec![0; limits::DATAGRAM_BYTES_MAX + 1].into_boxed_slice(),
-            arrived: Vec::new(),
-            handed_on: 0,
+    /// Room for datagrams of so many bytes, part by part; and the list of what has arrived, in their order.
+    pub(crate) fn open(&mut self, bytes: usize) -> (ChunksExactMut<'_, u8>, &mut Vec<Arrival>) {
+        // The system gives pages of zeros as they are written to: room that is never filled costs nothing.
+        if self.room.is_empty() {
+            self.room = vec![0; limits::BATCH_BYTES_MAX];
         }
-    }
-
-    /// Notes a datagram that stands in `room`.
-    pub(crate) fn arrive(&mut self, start: usize, length: usize, envelope: Envelope) {
-        self.arrived.push(Arrival { start, length, envelope });
+        self.stride = bytes;
+        (self.room.chunks_exact_mut(self.stride), &mut self.arrived)
     }
 
     /// The next one to hand on; the batch is empty again after the last.
     pub(crate) fn next(&mut self) -> Option<(Envelope, &[u8])> {
-        let Some(arrival) = self.arrived.get(self.handed_on) else {
-            self.arrived.clear();
-            self.handed_on = 0;
+        let Some(&Arrival { length, envelope }) = self.arrived.get(self.handed_on) else {
+            self.clear();
             return None;
         };
+        let start = self.handed_on * self.stride;
         self.handed_on += 1;
-        Some((arrival.envelope, &self.room[arrival.start..arrival.start + arrival.length]))
+        Some((envelope, &self.room[start..start + length]))
+    }
+
+    /// Forgets what has not been handed on.
+    pub(crate) fn clear(&mut self) {
+        self.arrived.clear();
+        self.handed_on = 0;
     }
 }
 

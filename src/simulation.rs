@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::connect::Connect;
-use crate::ends::{Answer, Hold, Kind, Reset};
+use crate::ends::{Answer, Hold, Inbound, Kind, Reset};
 use crate::faults::Fault;
 use crate::lent::Envelope;
-use crate::network::{Batch, Event, Network};
+use crate::network::{Arrival, Batch, Event, Network};
 use crate::options::{Bind, Listen};
 use crate::staged::{Letter, Staged};
 use crate::token::Token;
@@ -86,56 +86,6 @@ impl Simulated {
         world.ends[end].token = Some(token);
         Ok((end, local))
     }
-
-    /// Tells the edges there are, at most as many as fit; some late, some for nothing, in any order.
-    fn tell(world: &mut World, events: &mut Vec<Event>, most: usize) -> bool {
-        let count = world.ends.len();
-        let first = usize::try_from(world.random.below(count as u64)).unwrap_or(0);
-        let before = events.len();
-        for end in (first..count).chain(0..first) {
-            let Some(token) = world.ends[end].token else { continue };
-            let World { faults, random, ends, .. } = &mut *world;
-            let spurious = faults.strikes(Fault::SpuriousReadiness, random);
-            if !(ends[end].edge || spurious) || faults.strikes(Fault::LateReadiness, random) {
-                continue;
-            }
-            if events.len() - before == most {
-                return true;
-            }
-            let mut event = world.readiness(end, token);
-            if spurious {
-                event.readable |= world.random.one_in(2);
-                event.writable |= world.random.one_in(2);
-            }
-            world.ends[end].edge = false;
-            if event.readable || event.writable || event.deep || event.broken || event.over {
-                world.say(|| format!("          edge {end} {event:?}"));
-                events.push(event);
-            }
-        }
-        false
-    }
-
-    /// Tells of a socket that is closed: as broken, and as ready for everything.
-    fn tell_ghost(world: &mut World, events: &mut Vec<Event>) {
-        let World { faults, random, ghosts, .. } = &mut *world;
-        if !ghosts.is_empty() && faults.strikes(Fault::SpuriousReadiness, random) {
-            let token = ghosts[usize::try_from(random.below(ghosts.len() as u64)).unwrap_or(0)];
-            events.push(Event { token, readable: true, writable: true, deep: true, broken: true, over: true });
-        }
-    }
-
-    /// Time passes while the loop works, too: a little, none, or far too much.
-    fn tick(world: &mut World) {
-        let World { faults, random, .. } = &mut *world;
-        if faults.strikes(Fault::Clock, random) {
-            let jump = Duration::from_millis(random.below(20_000));
-            world.clock += jump;
-        } else if !random.one_in(3) {
-            let step = Duration::from_micros(random.below(3_000));
-            world.clock += step;
-        }
-    }
 }
 
 impl Network for Simulated {
@@ -161,15 +111,15 @@ impl Network for Simulated {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
-        Self::tick(&mut self.world());
+        self.world().tick();
         let mut world = self.call("poll", Fault::Poll, 0)?;
         let most = world.random.length(16);
         let end = timeout.map(|timeout| world.clock + timeout);
         for _ in 0..QUIET_ROUNDS {
             world.flow();
             let before = events.len();
-            Self::tell_ghost(&mut world, events);
-            let has_more = Self::tell(&mut world, events, most);
+            world.tell_ghost(events);
+            let has_more = world.tell(events, most);
             let told = events.len() - before;
             if told > 0 || end.is_some_and(|end| world.clock >= end) {
                 world.note("poll", 0, i64::try_from(told).unwrap_or(0));
@@ -337,26 +287,44 @@ impl Network for Simulated {
     }
 
     fn bind(&mut self, options: &Bind, token: Token) -> io::Result<((usize, usize), SocketAddr)> {
-        let kind = Kind::Socket { queue: std::collections::VecDeque::new() };
+        let kind = Kind::Socket(Inbound::default());
         let (end, local) = self.open(options.address, token, kind)?;
         Ok(((end, options.datagram_bytes_max), local))
     }
 
-    fn receive(&mut self, socket: &mut (usize, usize), batch: &mut Batch) -> io::Result<()> {
+    /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
+    /// short, because of an error that is told to the next call. Its edge comes, since it is news.
+    fn receive(&mut self, socket: &mut (usize, usize), batch: &mut Batch, most: usize) -> io::Result<bool> {
         let (end, room) = *socket;
         let mut world = self.call("receive", Fault::ReceiveDatagram, end)?;
+        if let Some(error) = world.inbound(end).pending.take() {
+            world.note("receive", end, -i64::from(error.raw_os_error().unwrap_or(0)));
+            world.touch();
+            world.count(end, Err(()));
+            return Err(error);
+        }
         let is_everywhere = world.ends[end].local.ip().is_unspecified();
-        let Kind::Socket { queue } = &mut world.ends[end].kind else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let (peer, asked, payload) = queue.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        let length = payload.len().min(room);
-        batch.room[..length].copy_from_slice(&payload[..length]);
-        let asked = is_everywhere.then_some(asked);
-        batch.arrive(0, length, Envelope { peer, asked, truncated: payload.len() > room });
-        world.note("receive", end, i64::try_from(length).unwrap_or(0));
-        world.count(end, Ok(length));
-        Ok(())
+        let most = world.random.length(8).min(most);
+        let (rooms, arrived) = batch.open(room);
+        for place in rooms.take(most) {
+            let Some((peer, asked, payload)) = world.inbound(end).queue.pop_front() else { break };
+            let length = payload.len().min(room);
+            place[..length].copy_from_slice(&payload[..length]);
+            let envelope = Envelope { peer, asked: is_everywhere.then_some(asked), truncated: payload.len() > room };
+            arrived.push(Arrival { length, envelope });
+            world.note("receive", end, i64::try_from(length).unwrap_or(0));
+            world.count(end, Ok(length));
+            let World { faults, random, ends, .. } = &mut *world;
+            if arrived.len() < most
+                && let Some(error) = faults.meet(Fault::ReceiveDatagram, random)
+                && let Kind::Socket(inbound) = &mut ends[end].kind
+            {
+                inbound.pending = Some(error);
+                ends[end].edge = true;
+                break;
+            }
+        }
+        if arrived.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(arrived.len() == most) }
     }
 
     fn transmit(

@@ -1,7 +1,8 @@
 //! The [`Network`] of this machine: mio for readiness, socket2 for what std has no call for.
 //!
 //! It holds no policy. Each method is one system call, or the few that open a socket, and its error is the kernel's.
-//! How datagrams are received and sent differs between systems and stands in [`packets`](crate::packets).
+//! How datagrams are received and sent differs between systems and stands in [`packets`](crate::packets) and
+//! `batches`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -22,10 +23,14 @@ use crate::endpoint::Endpoint;
 use crate::limits;
 use crate::network::{Batch, Event, Network};
 use crate::options::{Bind, Given, Listen};
-use crate::packets::{self, Packets};
 use crate::staged::{Letter, Staged};
 use crate::streams::{Listener, Stream};
 use crate::token::Token;
+
+#[cfg(target_os = "linux")]
+type Datagrams = crate::batches::Batches;
+#[cfg(not(target_os = "linux"))]
+type Datagrams = crate::packets::Packets;
 
 /// The kernel under us.
 pub(crate) struct System {
@@ -66,7 +71,7 @@ impl AsFd for System {
 impl Network for System {
     type Listener = Listener;
     type Stream = Stream;
-    type Datagrams = Packets;
+    type Datagrams = Datagrams;
 
     fn now(&self) -> Instant {
         Instant::now()
@@ -165,7 +170,7 @@ impl Network for System {
         drop(stream);
     }
 
-    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Packets, SocketAddr)> {
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Datagrams, SocketAddr)> {
         let socket = match &options.socket {
             Some(socket) => adopt(socket.try_clone()?.into())?,
             None => bound(options)?,
@@ -173,36 +178,28 @@ impl Network for System {
         if let Some(bytes) = options.kernel_receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let mut packets = Packets::new(socket.into(), options.datagram_bytes_max)?;
-        let address = packets.socket.local_addr()?;
-        self.watch(&mut packets.socket, token, Interest::READABLE)?;
-        Ok((packets, address))
+        let mut datagrams = Datagrams::new(socket.into(), options.datagram_bytes_max)?;
+        let address = datagrams.socket().local_addr()?;
+        self.watch(datagrams.socket(), token, Interest::READABLE)?;
+        Ok((datagrams, address))
     }
 
-    fn close_socket(&mut self, mut socket: Packets) {
-        self.forget(&mut socket.socket);
+    fn close_socket(&mut self, mut socket: Datagrams) {
+        self.forget(socket.socket());
     }
 
-    fn receive(&mut self, socket: &mut Packets, batch: &mut Batch) -> io::Result<()> {
-        packets::receive(socket, batch)
+    fn receive(&mut self, socket: &mut Datagrams, batch: &mut Batch, most: usize) -> io::Result<bool> {
+        socket.receive(batch, most)
     }
 
     fn transmit(
         &mut self,
-        socket: &mut Packets,
+        socket: &mut Datagrams,
         letters: &[Letter],
         staged: &Staged,
-        mut outcome: impl FnMut(&Letter, io::Result<()>),
+        outcome: impl FnMut(&Letter, io::Result<()>),
     ) {
-        for letter in letters {
-            let sent = loop {
-                match packets::send(socket, letter.to, letter.from, staged.payload(letter)) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            };
-            outcome(letter, sent);
-        }
+        socket.transmit(letters, staged, outcome);
     }
 
     fn is_local(&mut self, ip: IpAddr) -> bool {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::ends::{Answer, ClientSide, End, Hold, Kind, Reset, Segment, Stream, Usage};
+use crate::ends::{Answer, ClientSide, End, Hold, Inbound, Kind, Reset, Segment, Stream, Usage};
 use crate::faults::{Fault, Faults, Random};
 use crate::network::Event;
 use crate::token::Token;
@@ -82,10 +82,10 @@ impl World {
         let usage = self.usage.entry(end).or_default();
         match (outcome, &self.ends[end].kind) {
             (Ok(_), Kind::Listener { .. }) => usage.accepts += 1,
-            (Ok(_), Kind::Socket { .. }) => usage.datagrams += 1,
+            (Ok(_), Kind::Socket(_)) => usage.datagrams += 1,
             (Ok(count), Kind::Stream(_)) => usage.bytes_read += count,
             (Err(()), _) => {
-                self.failures[usize::from(matches!(self.ends[end].kind, Kind::Socket { .. }))] += 1;
+                self.failures[usize::from(matches!(self.ends[end].kind, Kind::Socket(_)))] += 1;
                 usage.failures_in_a_row += 1;
                 usage.most_failures_in_a_row = usage.most_failures_in_a_row.max(usage.failures_in_a_row);
                 return;
@@ -120,6 +120,13 @@ impl World {
         match &mut self.ends[end].kind {
             Kind::Stream(stream) => stream,
             _ => panic!("end {end} is no stream"),
+        }
+    }
+
+    pub(crate) fn inbound(&mut self, end: usize) -> &mut Inbound {
+        match &mut self.ends[end].kind {
+            Kind::Socket(inbound) => inbound,
+            _ => panic!("end {end} is no UDP socket"),
         }
     }
 
@@ -190,8 +197,8 @@ impl World {
     pub(crate) fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
         self.touch();
         for end in self.ends.iter_mut().filter(|end| end.hold == Hold::Held && is_served(end.local, to)) {
-            if let Kind::Socket { queue } = &mut end.kind {
-                queue.push_back((from, to.ip(), payload));
+            if let Kind::Socket(inbound) = &mut end.kind {
+                inbound.queue.push_back((from, to.ip(), payload));
                 end.edge = true;
                 return true;
             }
@@ -285,7 +292,7 @@ impl World {
                     self.stream(client).cut();
                 }
             }
-            Kind::Socket { .. } => {}
+            Kind::Socket(_) => {}
         }
     }
 
@@ -294,7 +301,9 @@ impl World {
         let quiet = Event { token, readable: false, writable: false, deep: false, broken: false, over: false };
         match &self.ends[end].kind {
             Kind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
-            Kind::Socket { queue } => Event { readable: !queue.is_empty(), ..quiet },
+            Kind::Socket(Inbound { queue, pending }) => {
+                Event { readable: !queue.is_empty(), broken: pending.is_some(), ..quiet }
+            }
             Kind::Stream(stream) if stream.answer == Answer::Awaited => quiet,
             Kind::Stream(stream) => {
                 let is_refused = matches!(stream.answer, Answer::No(_));

@@ -1,7 +1,7 @@
 //! What must hold after every turn, whatever the network did: checked against a simulated world.
 
 use crate::dispatch::Core;
-use crate::ends::{Hold, Kind, Reset};
+use crate::ends::{Hold, Inbound, Kind, Reset};
 use crate::entries::Lifecycle;
 use crate::limits;
 use crate::moment::Moment;
@@ -70,7 +70,7 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     assert!(needed, "an entry goes with the last that needs it");
     let listening = tables.origins.iter().filter(|(_, origin)| origin.listening).count();
     assert_eq!(held(|kind| matches!(kind, Kind::Listener { .. })), listening, "a descriptor for each listener");
-    assert_eq!(held(|kind| matches!(kind, Kind::Socket { .. })), tables.sockets.len(), "and for each UDP socket");
+    assert_eq!(held(|kind| matches!(kind, Kind::Socket(_))), tables.sockets.len(), "and for each UDP socket");
 }
 
 fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32) {
@@ -127,7 +127,7 @@ fn listeners_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
 
 fn sockets_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
     for (slot, &(end, _)) in core.datagrams.each() {
-        let Kind::Socket { queue } = &world.ends[end].kind else { panic!("a UDP socket is one") };
+        let Kind::Socket(Inbound { queue, .. }) = &world.ends[end].kind else { panic!("a UDP socket is one") };
         let known = world.ends[end].edge || core.datagrams.roster.will_be_served(slot);
         assert!(queue.is_empty() || known, "datagrams of {slot} wait and nobody knows");
     }

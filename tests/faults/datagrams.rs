@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::clients::{UDP_GREETING, ask_udp, begin_asking_udp, heard, wait_to_hear};
+use crate::clients::{UDP_GREETING, UDP_QUESTION, ask_udp, begin_asking_udp, hear, heard, udp_client, wait_to_hear};
 use crate::injection::{Injection, injected, is_possible};
 use crate::rows::{Before, ONCE_THRICE_AND_EVERY_THIRD};
 use crate::support::{Server, wait_until};
@@ -39,8 +39,9 @@ const SEND_ERRORS: [&str; 12] = [
     "EADDRNOTAVAIL",
 ];
 
-/// A socket bound to one address sends with one call, a socket bound to all with another.
-const SOCKETS: [(&str, &str); 2] = [("127.0.0.1:0", "sendto"), ("0.0.0.0:0", "sendmsg")];
+/// A socket bound to one address, and one bound to all, which says with every answer where it is to leave from; and the
+/// call that sends an answer that is alone.
+const SOCKETS: [(&str, &str); 2] = [("127.0.0.1:0", "sendto"), ("0.0.0.0:0", "sendmmsg")];
 
 const CLIENTS: usize = 6;
 
@@ -48,7 +49,7 @@ const CLIENTS: usize = 6;
 fn assert_received_all_the_same(server: &mut Server, errno: &str, when: &str) {
     let before = Before::of(server);
     let errors = server.counters()["receive_errors"];
-    let fault = Injection::into(server, "recvmsg", errno, when);
+    let fault = Injection::into(server, "recvmmsg", errno, when);
     let name = fault.name().to_owned();
     for _ in 0..CLIENTS {
         assert_eq!(ask_udp(server.udp()), UDP_GREETING, "{name}");
@@ -141,12 +142,105 @@ fn an_answer_whose_sending_is_interrupted_is_sent_again() {
             let before = Before::of(&server);
             let fault = Injection::into(&server, call, "EINTR", when);
             for _ in 0..CLIENTS {
-                assert_eq!(ask_udp(server.udp()), UDP_GREETING, "{call} EINTR {when}");
+                assert_eq!(ask_udp(server.udp()), UDP_GREETING, "{address} EINTR {when}");
             }
-            assert!(injected(&fault.end()).count() > 0, "{call} EINTR {when}");
-            before.assert_unharmed(&mut server, &format!("{call} EINTR {when}"), 0);
+            assert!(injected(&fault.end()).count() > 0, "{address} EINTR {when}");
+            before.assert_unharmed(&mut server, &format!("{address} EINTR {when}"), 0);
         }
-        assert_eq!(server.counters()["datagrams_dropped"], 0, "{call}");
+        assert_eq!(server.counters()["datagrams_dropped"], 0, "{address}");
         server.assert_stops();
+    }
+}
+
+/// Questions that the server finds all at once: their answers can be merged.
+const BURST: usize = 8;
+
+fn assert_answers_a_burst(server: &Server, fault: &str) {
+    let client = udp_client(server.udp());
+    server.freeze();
+    for _ in 0..BURST {
+        client.send(UDP_QUESTION).expect("loopback takes it");
+    }
+    server.thaw();
+    for number in 1..=BURST {
+        assert_eq!(hear(&client), UDP_GREETING, "{fault}: answer {number}");
+    }
+    assert_eq!(heard(&client), None, "{fault}: one more");
+}
+
+/// Waits for so many calls, and tells how many messages each has sent, of those that sent any. An answer is heard before
+/// the call that sends it is over.
+#[track_caller]
+fn messages_of(calls: usize, fault: Injection) -> Vec<usize> {
+    wait_until(&format!("{}: {calls} calls", fault.name()), || fault.calls().len() >= calls);
+    fault.end().iter().filter_map(|call| call.rsplit(" = ").next()?.trim().parse().ok()).collect()
+}
+
+#[test]
+fn answers_that_the_kernel_will_not_cut_out_of_one_message_leave_one_by_one() {
+    if !is_possible() {
+        return;
+    }
+    // A device that cannot: all later ones leave one by one, too. A path too narrow for one message: only that one.
+    let refusals =
+        [("EIO", [BURST, BURST]), ("EOPNOTSUPP", [BURST, BURST]), ("EINVAL", [BURST, 1]), ("EMSGSIZE", [BURST, 1])];
+    for (address, _) in SOCKETS {
+        for (errno, expected) in refusals {
+            let mut server = Server::start(&["--udp", address]);
+            let fault = Injection::into(&server, "sendmmsg", errno, "1");
+            let name = format!("{address} {}", fault.name());
+            assert_answers_a_burst(&server, &name);
+            assert_answers_a_burst(&server, &name);
+            assert_eq!(messages_of(3, fault), expected, "{name}");
+            let counters = server.counters();
+            assert_eq!((counters["datagrams_sent"], counters["datagrams_dropped"]), (2 * BURST as u64, 0), "{name}");
+            assert_eq!(server.log(), Vec::<String>::new(), "{name}");
+            server.assert_stops();
+        }
+    }
+}
+
+#[test]
+fn an_error_that_a_merged_message_meets_costs_one_answer() {
+    if !is_possible() {
+        return;
+    }
+    for (address, _) in SOCKETS {
+        let mut server = Server::start(&["--udp", address]);
+        let client = udp_client(server.udp());
+        let fault = Injection::into(&server, "sendmmsg", "ENOBUFS", "1");
+        server.freeze();
+        for _ in 0..BURST {
+            client.send(UDP_QUESTION).expect("loopback takes it");
+        }
+        server.thaw();
+        for number in 2..=BURST {
+            assert_eq!(hear(&client), UDP_GREETING, "{address}: answer {number}");
+        }
+        assert_eq!(messages_of(2, fault), [1], "{address}: the others are still merged");
+        let counters = server.counters();
+        assert_eq!((counters["datagrams_sent"], counters["datagrams_dropped"]), (BURST as u64 - 1, 1), "{address}");
+        server.assert_stops();
+    }
+}
+
+#[test]
+fn where_the_kernel_knows_no_batches_each_datagram_has_a_call_of_its_own() {
+    if !is_possible() {
+        return;
+    }
+    for (address, _) in SOCKETS {
+        for call in ["recvmmsg", "sendmmsg"] {
+            let mut server = Server::start(&["--udp", address]);
+            let fault = Injection::into(&server, call, "ENOSYS", "1+");
+            let name = format!("{address} {}", fault.name());
+            assert_answers_a_burst(&server, &name);
+            assert_eq!(ask_udp(server.udp()), UDP_GREETING, "{name}");
+            assert_eq!(fault.end().len(), 1, "{name}: it is not asked again");
+            let counters = server.counters();
+            let failed = (counters["receive_errors"], counters["datagrams_dropped"]);
+            assert_eq!((counters["datagrams_sent"], failed), (BURST as u64 + 1, (0, 0)), "{name}");
+            server.assert_stops();
+        }
     }
 }

@@ -36,7 +36,7 @@ fn a_drain_ends_in_time_while_every_call_that_it_makes_fails() {
         return;
     }
     for (call, errno) in
-        [("accept4", "EMFILE"), ("recvmsg", "ENOMEM"), ("epoll_wait", "EINTR"), ("shutdown", "ENOTCONN")]
+        [("accept4", "EMFILE"), ("recvmmsg", "ENOMEM"), ("epoll_wait", "EINTR"), ("shutdown", "ENOTCONN")]
     {
         let mut server = Server::start(&["--listen", "127.0.0.1:0", "--mode", "line", "--drain-timeout", "300ms"]);
         let silent = connect(server.tcp());

@@ -96,7 +96,7 @@ fn any_error_of_accept_that_does_not_end_pauses_the_listener_instead_of_spinning
 
 fn assert_a_lasting_error_of_a_receive_only_delays(errno: &str) {
     let mut server = Server::start(&["--listen", "127.0.0.1:0"]);
-    let fault = Injection::into(&server, "recvmsg", errno, "1+");
+    let fault = Injection::into(&server, "recvmmsg", errno, "1+");
     let began = Instant::now();
     let waiting: Vec<UdpSocket> = (0..WAITING_CLIENTS).map(|_| begin_asking_udp(server.udp())).collect();
     throughout(LASTS, || {
