@@ -138,8 +138,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
                 tables.push(compared.costs(&bench));
                 tables.push(compared.speeds(&bench));
                 if let Some(path) = &arguments.svg {
-                    let cannot = |error| format!("cannot write {}: {error}", path.display());
-                    std::fs::write(path, chart::svg(&compared.panels())).map_err(cannot)?;
+                    let drawn = std::fs::write(path, chart::svg(&compared.panels()));
+                    drawn.unwrap_or_else(|error| bench.fail(format!("the chart in {}: {error}", path.display())));
                 }
             }
             Part::Calls => tables.push(calls::measure(&bench)),

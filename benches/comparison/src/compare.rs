@@ -101,7 +101,7 @@ impl Compared {
             format!("{:.2} ({} ns, {spread})", ratio.median, thousands(nanos.median))
         });
         table.note(format!(
-            "Median of {} rounds, with the least and the greatest. Server and clients share one core{}.",
+            "Rounds: {}; the median, and how far below and above it they lay. Server and clients share one core{}.",
             bench.rounds,
             if bench.machine.is_batch { " as batch jobs" } else { "; no chrt here, so they interrupt each other" }
         ));

@@ -29,13 +29,14 @@ pub(crate) fn beside_idle(bench: &Bench) -> Table {
         };
         sizes.iter().map(beside).collect()
     });
-    table.note(format!("The last column is what the limit of {} descriptors leaves.", bench.descriptors));
+    table.note(format!("The last column is what a limit of {} descriptors leaves.", bench.descriptors));
     table
 }
 
 /// A line of each of so many clients.
 pub(crate) fn of_turns(bench: &Bench) -> Table {
-    let sizes = BUSY.map(|size| size.min(idle::connections_max(bench.descriptors)));
+    let mut sizes = BUSY.map(|size| size.min(idle::connections_max(bench.descriptors))).to_vec();
+    sizes.dedup();
     let title = "Nanoseconds of processor time for a line, by the number of clients that ask at once";
     grow(bench, title, &sizes, "asking", |running| {
         sizes.iter().map(|&size| Ok(cost(running, lines(size), bench.time)?.nanos)).collect()

@@ -50,7 +50,7 @@ impl Machine {
         let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let model = model.map_or("an unknown processor", |(_, model)| model.trim());
         let release = release.trim().split('-').next().unwrap_or_default();
-        format!("Linux {release}, {} cores of {model}", self.cores.len())
+        format!("Linux {release}, cores: {}, {model}", self.cores.len())
     }
 
     pub(crate) fn cores(&self) -> usize {
