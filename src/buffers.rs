@@ -27,7 +27,7 @@ impl ByteQueue {
     }
 
     pub(crate) fn push(&mut self, more: &[u8]) {
-        if self.consumed >= self.len() {
+        if self.consumed > 0 && self.consumed >= self.len() {
             self.bytes.drain(..self.consumed);
             self.consumed = 0;
         }

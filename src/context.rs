@@ -46,7 +46,7 @@ impl Context {
     /// What is written to it leaves at the end of this turn.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let state = self.states.get(id.slot as usize)?;
-        let is_there = state.serial == id.serial && matches!(state.phase, Phase::Open | Phase::Opening(None));
+        let is_there = state.serial == id.serial && state.is_open();
         is_there.then(|| Connection::lend(self, id.slot))
     }
 

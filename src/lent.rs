@@ -49,13 +49,9 @@ impl<'a> Connection<'a> {
         &self.context.states[self.slot as usize]
     }
 
-    /// Whether it may be written to, or will be.
+    /// Whether it is there to its handler, or will be.
     fn is_open(&self) -> bool {
-        matches!(self.known().phase, Phase::Open | Phase::Opening(None))
-    }
-
-    fn takes_output(&self) -> bool {
-        self.is_open() && self.known().sending == Sending::Open
+        self.known().is_open()
     }
 
     /// Its name, good for as long as the loop lives.
@@ -100,15 +96,7 @@ impl<'a> Connection<'a> {
     /// ```
     #[must_use = "what did not fit is still the caller's"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        if !self.takes_output() {
-            return 0;
-        }
-        let taken = bytes.len().min(self.room());
-        if taken < bytes.len() {
-            self.state().owe_flushed();
-        }
-        self.push(&bytes[..taken]);
-        taken
+        self.put(bytes, false).unwrap_or(0)
     }
 
     /// Takes the whole message, or nothing of it.
@@ -117,36 +105,38 @@ impl<'a> Connection<'a> {
     /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing. In the first case
     /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
-        if !self.takes_output() {
-            return Err(Full);
-        }
-        if message.len() > self.room() {
-            // What can never fit is not worth a call to try again.
-            if message.len() <= self.outbox_bytes_max() {
-                self.state().owe_flushed();
-            }
-            return Err(Full);
-        }
-        self.push(message);
-        Ok(())
+        self.put(message, true).map(drop).ok_or(Full)
     }
 
-    fn room(&self) -> usize {
-        self.outbox_bytes_max().saturating_sub(self.pending())
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let Context { states, pool, now, .. } = &mut *self.context;
+    /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the tables, because
+    /// protocols answer with many small messages.
+    fn put(&mut self, bytes: &[u8], whole: bool) -> Option<usize> {
+        let Context { states, origins, pool, now, .. } = &mut *self.context;
         let state = &mut states[self.slot as usize];
-        // What waits for the connection to open does not put off the time to give that up.
-        if state.pending() == 0 && state.phase == Phase::Open {
-            state.progress = *now;
+        if !state.takes_output() {
+            return None;
         }
-        state.buffers.get_or_insert_with(|| pool.take()).outbox.push(bytes);
-        self.context.touch(self.slot);
+        let most = origins[state.origin as usize].bounds.outbox_bytes_max;
+        let pending = state.pending();
+        let taken = bytes.len().min(most.saturating_sub(pending));
+        if taken < bytes.len() {
+            // What can never fit is not worth a call to try again.
+            if !whole || bytes.len() <= most {
+                state.owe_flushed();
+            }
+            if whole {
+                return None;
+            }
+        }
+        if taken > 0 {
+            // What waits for the connection to open does not put off the time to give that up.
+            if pending == 0 && state.phase == Phase::Open {
+                state.progress = *now;
+            }
+            state.buffers.get_or_insert_with(|| pool.take()).outbox.push(&bytes[..taken]);
+            self.context.touch(self.slot);
+        }
+        Some(taken)
     }
 
     /// Bytes written that the kernel has not taken yet.
@@ -194,7 +184,7 @@ impl<'a> Connection<'a> {
     /// # let _ = ask;
     /// ```
     pub fn finish(&mut self) {
-        if self.takes_output() {
+        if self.known().takes_output() {
             self.state().sending = Sending::Finishing;
             self.context.touch(self.slot);
         }

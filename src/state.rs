@@ -205,6 +205,15 @@ impl State {
         self.budget = self.budget.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
+    /// Whether it is there to its handler, or will be.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Opening(None))
+    }
+
+    pub(crate) fn takes_output(&self) -> bool {
+        self.is_open() && self.sending == Sending::Open
+    }
+
     /// Bytes in the outbox.
     pub(crate) fn pending(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())

@@ -301,7 +301,9 @@ impl Context {
         if !origin.is_outbound {
             self.served[origin.handler as usize] -= 1;
         }
-        if let (Some(_), Some(peer)) = (origin.connections_per_source_max, state.peer.address()) {
+        if origin.connections_per_source_max.is_some()
+            && let Some(peer) = state.peer.address()
+        {
             self.sources.leave(origin.handler, PeerSource::of(peer.ip()));
         }
         self.stats.connections -= 1;
