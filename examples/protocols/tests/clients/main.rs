@@ -1,0 +1,8 @@
+//! The examples, each tried with clients that are not ours.
+
+mod chat;
+mod nested;
+mod proxy;
+mod support;
+mod threads;
+mod time;
