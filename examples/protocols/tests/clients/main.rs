@@ -4,6 +4,7 @@ mod chat;
 mod http;
 mod nested;
 mod proxy;
+mod redis;
 mod support;
 mod threads;
 mod time;
