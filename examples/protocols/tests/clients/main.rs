@@ -1,6 +1,7 @@
 //! The examples, each tried with clients that are not ours.
 
 mod chat;
+mod dns;
 mod http;
 mod nested;
 mod proxy;
