@@ -9,3 +9,4 @@ mod redis;
 mod support;
 mod threads;
 mod time;
+mod tls;
