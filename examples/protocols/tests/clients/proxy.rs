@@ -81,12 +81,12 @@ fn a_target_that_reads_nothing_slows_its_client_down_and_costs_no_memory() {
 #[test]
 fn iperf_runs_through_it_both_ways() {
     if has_tools(&["iperf3"]) {
-        let port = free_port();
-        let server = ["-s", "-B", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
-        let _target = Process::spawn("iperf3", &server.each_ref().map(String::as_str));
-        wait_for_listener(port);
-        let (_proxy, at) = proxy_to(port);
         for direction in ["", "-R", "--bidir", "-P 8"] {
+            // One server for each: it is busy for a moment after a test.
+            let port = free_port();
+            let _target = Process::spawn("iperf3", &["-s", "-1", "-B", "127.0.0.1", "-p", &port.to_string()]);
+            wait_for_listener(port);
+            let (_proxy, at) = proxy_to(port);
             let report = shell(&format!("iperf3 -c {} -p {} -t 1 -f m {direction}", at.ip(), at.port()));
             assert!(report.contains("iperf Done."), "{direction}: {report}");
             let rate = report.lines().rfind(|line| line.contains("receiver")).unwrap_or_default();
@@ -96,10 +96,17 @@ fn iperf_runs_through_it_both_ways() {
 }
 
 #[test]
-fn a_target_that_is_not_there_ends_the_client() {
-    if has_tools(&["curl"]) {
-        let (_proxy, at) = proxy_to(free_port());
+fn a_target_that_is_not_there_ends_the_client_and_one_that_comes_serves_the_next() {
+    if has_tools(&["curl", "nc"]) {
+        let port = free_port();
+        let (_proxy, at) = proxy_to(port);
         let (is_good, said) = try_shell(&format!("curl -sS --max-time 20 http://{at}"));
-        assert!(!is_good && (said.contains("reset") || said.contains("Empty reply")), "{said}");
+        assert!(!is_good && !said.contains("timed out"), "{said}");
+        let mut target = Process::spawn("nc", &["-l", "-N", "127.0.0.1", &port.to_string()]);
+        target.say("welcome\n");
+        target.hush();
+        wait_for_listener(port);
+        assert_eq!(shell(&format!("echo hello | nc -N {} {}", at.ip(), at.port())), "welcome\n");
+        target.wait_to_print("hello\n");
     }
 }
