@@ -1,6 +1,6 @@
 //! A time server: SNTP (RFC 4330, RFC 5905) from the machine's clock.
 //!
-//! `cargo run --example udp_time`, then `ntpdig -p 1 127.0.0.1` if it listens on port 123, or
+//! `cargo run --example udp_time`, then `ntpdig 127.0.0.1` if it listens on port 123, or
 //! `chronyd -Q 'server 127.0.0.1 port 1123 iburst'`. Another address may be given; the default is 127.0.0.1:1123.
 
 use std::net::SocketAddr;

@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(5);
 fn wait(events: &EventLoop<'_>, stdin: Option<&io::Stdin>) -> io::Result<bool> {
     // Rounded up: a deadline is never early, and a turn before it would only be taken in vain.
     let timeout = events.next_timeout().map_or(PollTimeout::NONE, |after| {
-        PollTimeout::try_from(after.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        PollTimeout::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
     });
     let mut watched = vec![PollFd::new(events.as_fd(), PollFlags::POLLIN)];
     watched.extend(stdin.map(|stdin| PollFd::new(stdin.as_fd(), PollFlags::POLLIN)));
