@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use halloo::framing::{FrameHandler, Framed, Lines};
+use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{CloseReason, Connection, ConnectionId, Context, EventLoop, Listen};
 
 /// A longer line closes its connection.
@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = EventLoop::new()?;
     // Everybody costs everybody a line: so many can be heard, and somebody may listen for long without a word.
     let at = Listen::from(address).connections_max(1000).idle_timeout(Duration::from_secs(3600));
-    let listener = events.listen(at, Framed::new(Lines, LINE_BYTES_MAX, Chat::default()))?;
+    let listener = events.listen(at, Framed::new(Format::Lines, LINE_BYTES_MAX, Chat::default()))?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
     Ok(())

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use halloo::framing::{FrameHandler, Framed, Lines};
+use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen};
 
 const WORKERS: usize = 2;
@@ -60,7 +60,7 @@ impl FrameHandler for Desk {
 /// Serves until told to stop, on the thread that calls it.
 fn serve(at: SocketAddr, desk: Desk, ready: &Sender<(SocketAddr, Handle)>) -> halloo::Result<()> {
     let mut events = EventLoop::new()?;
-    let listener = events.listen(Listen::from(at), Framed::new(Lines, LINE_BYTES_MAX, desk))?;
+    let listener = events.listen(Listen::from(at), Framed::new(Format::Lines, LINE_BYTES_MAX, desk))?;
     // Nobody to hear of it is nobody to serve for.
     if ready.send((events.local_addr(listener)?, events.handle())).is_ok() {
         events.run()?;

@@ -5,11 +5,13 @@
 //! to its end, on the deferred list, or watched by the poll; and that nothing one connection does, its errors
 //! included, touches another.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
 use crate::backoff::Seldom;
 use crate::callbacks::Callbacks;
+use crate::connect::Connect;
 use crate::deadlines::Deadlines;
 use crate::entries::Lifecycle;
 use crate::exchange::{Exchange, Socket};
@@ -29,6 +31,8 @@ pub(crate) struct Connections<'h, N: Network> {
     deadlines: Deadlines,
     /// Slots whose connection is gone, free at the end of the turn.
     freed: Vec<u32>,
+    /// Outbound connections for which a unix listener had no room, and when to try again: in that order.
+    crowded: VecDeque<(Moment, ConnectionId, Connect)>,
     unwatched_said: Seldom,
 }
 
@@ -38,6 +42,7 @@ impl<'h, N: Network> Connections<'h, N> {
             exchange: Exchange::new(),
             deadlines: Deadlines::with_room(limits::TABLE_BYTES_RESERVED / size_of::<u32>()),
             freed: Vec::new(),
+            crowded: VecDeque::new(),
             unwatched_said: Seldom::default(),
         }
     }
@@ -116,6 +121,11 @@ impl<'h, N: Network> Connections<'h, N> {
 
     /// Begins with the outbound connections that callbacks have asked for; true if there were any.
     pub(crate) fn connect(&mut self, network: &mut N, tables: &mut Context) -> bool {
+        while self.crowded.front().is_some_and(|(at, ..)| *at <= tables.now)
+            && let Some((_, id, to)) = self.crowded.pop_front()
+        {
+            tables.connects.push_back((id, to));
+        }
         let count = tables.connects.len();
         for _ in 0..count {
             let Some((id, to)) = tables.connects.pop_front() else {
@@ -132,6 +142,11 @@ impl<'h, N: Network> Connections<'h, N> {
                 Ok(stream) => {
                     self.exchange.place(slot, stream);
                     self.serve(network, tables, slot);
+                }
+                // A full backlog: TCP would try again by itself.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.crowded.push_back((tables.now.after(limits::PAUSE_MIN), id, to));
+                    self.arm(tables, slot);
                 }
                 Err(error) => self.fail(network, tables, slot, error),
             }
@@ -299,7 +314,8 @@ impl<'h, N: Network> Connections<'h, N> {
 
     /// The earliest deadline.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.deadlines.next()
+        let crowded = self.crowded.front().map(|(at, ..)| *at);
+        self.deadlines.next().into_iter().chain(crowded).min()
     }
 
     /// Aborts a connection whose callback unwound, and drops its session.
@@ -334,13 +350,9 @@ impl<'h, N: Network> Connections<'h, N> {
         self.exchange.sockets.get(slot as usize)?.stream()
     }
 
-    pub(crate) fn has_freed(&self) -> bool {
-        !self.freed.is_empty()
-    }
-
     /// Gives the slots of what is gone to the next; true if there were any.
     pub(crate) fn free(&mut self, tables: &mut Context) -> bool {
-        let any = self.has_freed();
+        let any = !self.freed.is_empty();
         for slot in self.freed.drain(..) {
             tables.free(slot);
         }

@@ -136,9 +136,9 @@ mod tests {
 
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
-            (0u32..20, 0u64..100).prop_map(|(slot, at)| Act::Arm(slot, at)),
-            (0u32..20).prop_map(Act::Disarm),
-            (0u64..100).prop_map(Act::Pop),
+            6 => (0u32..64, 0u64..1000).prop_map(|(slot, at)| Act::Arm(slot, at)),
+            2 => (0u32..64).prop_map(Act::Disarm),
+            1 => (0u64..1000).prop_map(Act::Pop),
         ]
     }
 

@@ -111,13 +111,11 @@ impl<N: Network> Core<'_, N> {
     pub(crate) fn next_timeout(&self, now: Moment) -> Option<Duration> {
         let tables = &self.tables;
         let work_left = self.poll_has_more
-            || self.cursor < self.batch.len()
             || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
             || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
             || !(tables.notes.is_empty() && tables.connects.is_empty())
             || matches!(tables.lifecycle, Lifecycle::Asked(_) | Lifecycle::Stopped(_))
             || self.working
-            || self.connections.has_freed()
             || !tables.staged.letters.is_empty();
         if work_left {
             return Some(Duration::ZERO);

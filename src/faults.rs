@@ -95,7 +95,8 @@ const ACCEPT: [Errno; 14] = [
     Errno::ETIMEDOUT,
 ];
 
-const CONNECT: [Errno; 9] = [
+const CONNECT: [Errno; 10] = [
+    Errno::EAGAIN,
     Errno::EMFILE,
     Errno::ENOBUFS,
     Errno::EPERM,

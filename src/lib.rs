@@ -1,10 +1,9 @@
-//! A single-threaded event loop for TCP and UDP servers: handlers get bytes and answer with bytes, and the loop does
-//! the rest, without threads, without an async runtime and without unsafe code.
+//! A single-threaded event loop for TCP, UDP and unix sockets: handlers get bytes and answer with bytes, and the loop
+//! does the rest, without threads, without an async runtime and without unsafe code.
 //!
-//! # From the top
-//! [`EventLoop`] owns the sockets. A [`StreamHandler`] or a closure in [`stream`] serves TCP clients, a
-//! [`DatagramHandler`] or a closure in [`datagrams`] answers UDP. A callback is lent a [`Connection`] or a
-//! [`Datagram`], and through it the [`Context`] of the whole loop.
+//! # Your first server
+//! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets what has come and returns how much of
+//! it it has used; the rest is kept and shown again with what comes after. A closure in [`datagrams`] answers UDP.
 //!
 //! ```
 //! use halloo::{EventLoop, datagrams, stream};
@@ -19,13 +18,88 @@
 //! # Ok::<(), halloo::Error>(())
 //! ```
 //!
+//! That is an echo server, whole: [`write`](Connection::write) takes what there is room for, so a client that sends and
+//! never reads stops being read.
+//!
+//! # A protocol of your own
+//! A type that implements [`StreamHandler`] keeps a session for each connection, and hears of its beginning, its end and
+//! everything between. With [`framing`] it sees whole messages. Here is a counter that all clients share: `add 5` and
+//! `get`, a line each.
+//!
+//! ```
+//! use halloo::framing::{Format, FrameHandler, Framed};
+//! use halloo::{CloseReason, Connection, EventLoop};
+//! use std::io::{BufRead, BufReader, Write};
+//!
+//! /// The protocol, and what all its connections share.
+//! struct Counter {
+//!     total: i64,
+//! }
+//!
+//! impl FrameHandler for Counter {
+//!     /// What is kept about one connection: how many mistakes it has made.
+//!     type Session = u32;
+//!
+//!     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u32> {
+//!         Some(0)
+//!     }
+//!
+//!     fn on_frame(&mut self, connection: &mut Connection<'_>, mistakes: &mut u32, line: &[u8]) {
+//!         let line = String::from_utf8_lossy(line);
+//!         match line.split_once(' ').map(|(word, number)| (word, number.parse::<i64>())) {
+//!             Some(("add", Ok(number))) => self.total += number,
+//!             None if line == "get" => {}
+//!             _ => {
+//!                 *mistakes += 1;
+//!                 if *mistakes == 3 {
+//!                     return connection.close();
+//!                 }
+//!             }
+//!         }
+//!         // A frame is handed over only while half of the outbox is free: a short answer always fits.
+//!         let _ = connection.send(format!("{}\n", self.total).as_bytes());
+//!     }
+//!
+//!     fn on_close(&mut self, _: &mut Connection<'_>, mistakes: u32, reason: CloseReason) {
+//!         println!("a client has gone ({reason}) after {mistakes} mistakes");
+//!     }
+//! }
+//!
+//! let mut events = EventLoop::new()?;
+//! let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+//! let listener = events.listen(address, Framed::new(Format::Lines, 1024, Counter { total: 0 }))?;
+//!
+//! // A client, on a thread of its own, which stops the server when it has seen enough.
+//! let (address, handle) = (events.local_addr(listener)?, events.handle());
+//! let client = std::thread::spawn(move || -> std::io::Result<Vec<String>> {
+//!     let mut stream = std::net::TcpStream::connect(address)?;
+//!     stream.write_all(b"add 5\nadd 7\nget\n")?;
+//!     let answers = BufReader::new(stream).lines().take(3).collect();
+//!     let _ = handle.stop();
+//!     answers
+//! });
+//! events.run()?;
+//! assert_eq!(client.join().unwrap()?, ["5", "12", "12"]);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! # Where to go from there
-//! - Messages instead of bytes: [`framing`].
-//! - Limits and timeouts, each with a default: [`Listen`], [`Bind`].
-//! - Another loop around this one: [`EventLoop::turn`] and [`EventLoop::next_timeout`].
-//! - Other threads: [`Handle`].
-//! - The end: [`Context::drain`], [`DrainReport`]; of one connection: [`CloseReason`].
-//! - Every hard case that it survives, and the test that holds it: [`promises`].
+//! | you want | it is |
+//! |---|---|
+//! | messages instead of bytes: lines, delimiters, length prefixes | [`framing`] |
+//! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
+//! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each`] |
+//! | to connect to others | [`Context::connect`] |
+//! | unix sockets | `Listen::unix`, `Connect::unix` |
+//! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
+//! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
+//! | one handler for several listeners, and for connections out | [`EventLoop::attach`] |
+//! | to nest it in a loop you have | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
+//! | a loop on every core | [`Listen::reuse_port`], and `examples/workers.rs` |
+//! | to end in order | [`Context::drain`], [`StreamHandler::on_drain`] |
+//! | to know why a client has gone | [`CloseReason`], [`Stats`] |
+//! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
+//! | every hard case it survives, and the test that holds it | [`promises`] |
 //!
 //! # What it promises
 //! - A callback never blocks another connection for longer than it runs itself: work is bounded per turn for every
@@ -33,12 +107,22 @@
 //! - Memory per connection is bounded by `input_bytes_max` and `outbox_bytes_max`, and an idle one owns no buffer.
 //! - [`Connection::close`] lets the peer read all that was written before it.
 //! - Nothing that a client does ends the loop, and no error of one client reaches another.
-//! - With nothing to do the process sleeps.
+//! - Every connection that was opened is closed once, with its reason; every connect ends in one of two callbacks.
+//! - Ids are never reused: one that outlived its thing finds nothing.
+//! - An exchange allocates nothing in the steady state; with nothing to do the process sleeps.
 //!
 //! # What it does not promise
 //! - Callbacks run on the loop's thread: one that computes for a second holds everybody up for a second.
 //! - UDP is not queued: a reply that the kernel does not take at once is lost and counted.
-//! - It is tested on Linux, on 64-bit machines. Other unixes and Windows have their code paths, untested.
+//! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::pending`] says so, and
+//!   with the peer when the peer says so.
+//! - Timers never fire early; how late depends on what the callbacks before them take.
+//!
+//! # What works where
+//! Everything is tested on Linux, on 64-bit machines. Other systems have their code paths, by `cfg`, which nobody has
+//! run: unix sockets and `AsFd` wherever there is `unix`; batches of datagrams, packet information (the address that a
+//! datagram was sent to, on a socket bound to every address), `MSG_MORE` and the descriptor limit on Linux alone, with
+//! plainer ways elsewhere; `reuse_port` on `unix`. Where there is no 64-bit word for a token it does not compile.
 //!
 //! # How it is built
 //! One file is one station of the flow, in this order; a module names only modules to its left.
@@ -46,7 +130,7 @@
 //! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect phase
 //! state staged timers entries tables lent context handle handler network packets doors streams system ends faults world
 //! client simulation backoff roster callbacks exchange connection listener datagrams ticks dispatch setup event_loop
-//! framing testing workload`
+//! formats cuts framing testing framed_echo workload`
 //!
 //! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
@@ -61,8 +145,11 @@ mod column;
 mod connect;
 mod connection;
 mod context;
+mod cuts;
 mod datagrams;
 mod deadlines;
+#[doc = include_str!("defaults.md")]
+pub mod defaults {}
 mod dispatch;
 #[cfg(unix)]
 mod doors;
@@ -75,6 +162,9 @@ mod event_loop;
 mod exchange;
 #[cfg(any(test, feature = "testing"))]
 mod faults;
+mod formats;
+#[cfg(test)]
+mod framed_echo;
 pub mod framing;
 mod handle;
 mod handler;

@@ -4,12 +4,15 @@
 //! something holds it up: its handler is full, or it pauses after an error. It promises that clients in the backlog
 //! never need another client's knock to be served, and that no error ends or spins the loop.
 
-use crate::backoff::{Backoff, Reaction};
+use std::net::SocketAddr;
+
+use crate::backoff::{Backoff, Reaction, Seldom};
 use crate::connection::Connections;
 use crate::endpoint::Endpoint;
 use crate::limits;
 use crate::network::{Network, Trouble};
 use crate::options::WhenFull;
+use crate::peer::Peer;
 use crate::roster::{Roster, Round};
 use crate::tables::Context;
 use crate::token::{Place, Stub, slot_of};
@@ -27,6 +30,25 @@ struct Station<L> {
     backoff: Backoff,
     /// Clients that may still be accepted once a drain has begun; `None` before.
     last_call: Option<u32>,
+    /// About clients that wait, and about those that are refused.
+    held: Seldom,
+    refused: Seldom,
+}
+
+impl<L> Station<L> {
+    /// Counts a client that was refused, for want of room in all or for its source, and says so now and then.
+    fn refused(&mut self, tables: &mut Context, peer: Option<SocketAddr>, is_full: bool) {
+        let stats = &mut tables.stats;
+        let (count, whose) =
+            if is_full { (&mut stats.refused_full, "in all") } else { (&mut stats.refused_source, "of its source") };
+        *count += 1;
+        if self.refused.may_say(tables.now) {
+            log::info!(
+                "{}: refused, the most connections {whose} are open; so far {count} were refused so",
+                Peer::from(peer)
+            );
+        }
+    }
 }
 
 impl<N: Network> Listeners<N> {
@@ -39,8 +61,16 @@ impl<N: Network> Listeners<N> {
         if self.stations.len() <= slot {
             self.stations.resize_with(slot + 1, || None);
         }
-        let backoff = Backoff::new();
-        self.stations[slot] = Some(Station { listener, serial: place.serial, at, backoff, last_call: None });
+        let station = Station {
+            listener,
+            serial: place.serial,
+            at,
+            backoff: Backoff::new(),
+            last_call: None,
+            held: Seldom::default(),
+            refused: Seldom::default(),
+        };
+        self.stations[slot] = Some(station);
         self.roster.add(place.slot);
     }
 
@@ -94,6 +124,10 @@ impl<N: Network> Listeners<N> {
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
             let is_full = tables.is_full(slot);
             if is_full && tables.origins[slot as usize].when_full == WhenFull::Pause {
+                if station.held.may_say(tables.now) {
+                    let most = tables.origins[slot as usize].connections_max;
+                    log::info!("{}: {most} connections are open, the most allowed: further clients wait", station.at);
+                }
                 return Round::Held;
             }
             if station.last_call == Some(0) {
@@ -103,15 +137,12 @@ impl<N: Network> Listeners<N> {
                 Ok((stream, peer)) => {
                     station.backoff.succeeded();
                     station.last_call = station.last_call.map(|left| left - 1);
-                    if is_full {
-                        tables.stats.refused_full += 1;
-                        network.close(stream);
-                    } else if tables.admit(slot, peer.map(|peer| peer.ip())) {
+                    if !is_full && tables.admit(slot, peer.map(|peer| peer.ip())) {
                         connections.open(network, tables, stream, peer, slot);
-                    } else {
-                        tables.stats.refused_source += 1;
-                        network.close(stream);
+                        continue;
                     }
+                    network.close(stream);
+                    station.refused(tables, peer, is_full);
                 }
                 Err(error) => {
                     let trouble = Trouble::of(&error);

@@ -367,7 +367,8 @@ impl Network for Simulated {
                 let from = SocketAddr::new(letter.from.unwrap_or(bound.ip()), bound.port());
                 let payload = staged.payload(letter).to_vec();
                 world.note("transmit", socket.0, i64::try_from(payload.len()).unwrap_or(0));
-                if !world.deliver(from, letter.to, payload.clone()) {
+                let is_ours = world.has_address(letter.to.ip());
+                if !(is_ours && world.deliver(from, letter.to, payload.clone())) {
                     world.mail.entry(letter.to).or_default().push_back((from, payload));
                 }
             });
@@ -380,7 +381,7 @@ impl Network for Simulated {
     }
 
     fn is_local(&mut self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.world().ends.iter().any(|end| end.hold == Hold::Held && end.local.ip() == ip)
+        self.world().has_address(ip)
     }
 }
 

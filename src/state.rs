@@ -268,6 +268,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
         #[test]
         fn a_step_is_taken_only_where_it_may_be(state in any_state()) {
             let (kept, pending) = (state.kept(), state.pending());

@@ -1,6 +1,7 @@
 //! Counters of what the loop did: plain numbers, always on.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use crate::reason::CloseReason;
 
@@ -81,6 +82,71 @@ impl Stats {
     }
 }
 
+/// The counters of two loops together, for a program that has several.
+///
+/// ```
+/// let (first, second) = (halloo::EventLoop::new()?, halloo::EventLoop::new()?);
+/// let mut all = first.stats().clone();
+/// all += second.stats();
+/// assert_eq!(all.accepted, first.stats().accepted + second.stats().accepted);
+/// # Ok::<(), halloo::Error>(())
+/// ```
+impl AddAssign<&Self> for Stats {
+    fn add_assign(&mut self, other: &Self) {
+        // In full, so that a field that is added later cannot be forgotten here.
+        let Self {
+            turns,
+            events,
+            jobs,
+            notes,
+            timers,
+            connections,
+            accepted,
+            connects,
+            connect_errors,
+            refused_full,
+            refused_source,
+            accept_errors,
+            pauses,
+            bytes_received,
+            bytes_sent,
+            datagrams_received,
+            datagrams_truncated,
+            datagrams_sent,
+            datagrams_dropped,
+            replies_refused,
+            receive_errors,
+            panics,
+            closed,
+        } = other;
+        self.turns += turns;
+        self.events += events;
+        self.jobs += jobs;
+        self.notes += notes;
+        self.timers += timers;
+        self.connections += connections;
+        self.accepted += accepted;
+        self.connects += connects;
+        self.connect_errors += connect_errors;
+        self.refused_full += refused_full;
+        self.refused_source += refused_source;
+        self.accept_errors += accept_errors;
+        self.pauses += pauses;
+        self.bytes_received += bytes_received;
+        self.bytes_sent += bytes_sent;
+        self.datagrams_received += datagrams_received;
+        self.datagrams_truncated += datagrams_truncated;
+        self.datagrams_sent += datagrams_sent;
+        self.datagrams_dropped += datagrams_dropped;
+        self.replies_refused += replies_refused;
+        self.receive_errors += receive_errors;
+        self.panics += panics;
+        for (own, other) in self.closed.iter_mut().zip(closed) {
+            *own += other;
+        }
+    }
+}
+
 /// One line of `name=value`, in the order of the fields, then a `closed.reason=value` for each reason met.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,5 +182,18 @@ mod tests {
         let line = stats.to_string();
         assert!(line.contains(" closed.eof=1"), "{line}");
         assert!(!line.contains("closed.local"), "{line}");
+    }
+
+    #[test]
+    fn adding_counts_every_counter_and_every_reason() {
+        let mut one = Stats { turns: 1, connections: 4, bytes_sent: 7, panics: 2, ..Stats::default() };
+        one.count_close(CloseReason::Eof);
+        one.count_close(CloseReason::Reset);
+        let mut both = one.clone();
+        both += &one;
+        assert_eq!((both.turns, both.connections, both.bytes_sent, both.panics), (2, 8, 14, 4));
+        assert_eq!((both.closed(CloseReason::Eof), both.closed(CloseReason::Reset), both.closed_in_all()), (2, 2, 4));
+        both += &Stats::default();
+        assert_eq!(both.closed_in_all(), 4);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! One type for both families, so that the loop above knows neither. Each method is one call.
 
-use std::io::{self, Read, Write};
+#[cfg(not(target_os = "linux"))]
+use std::io::Write;
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
@@ -112,11 +114,9 @@ impl Stream {
 
     #[cfg(target_os = "linux")]
     pub(crate) fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
-        if more {
-            let flags = nix::libc::MSG_MORE | nix::libc::MSG_NOSIGNAL;
-            return each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags));
-        }
-        each!(self, stream => (&mut &*stream).write(bytes))
+        // Without the signal that a peer's end would raise in a program that does not ignore it.
+        let flags = nix::libc::MSG_NOSIGNAL | if more { nix::libc::MSG_MORE } else { 0 };
+        each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags))
     }
 
     #[cfg(not(target_os = "linux"))]

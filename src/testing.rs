@@ -242,7 +242,12 @@ impl Simulation {
         self.world.borrow_mut().touch();
         for _ in 0..SETTLE_TURNS_MAX {
             if let Turn::Stopped(_) = events.turn(Some(SETTLE_WAIT))? {
-                return Ok(());
+                // What it has sent is still to arrive.
+                self.world.borrow_mut().flow();
+                if !self.is_busy() {
+                    return Ok(());
+                }
+                continue;
             }
             if self.world.borrow().quiet_for() >= SETTLE_QUIET && !self.is_busy() {
                 return Ok(());

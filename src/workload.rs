@@ -4,6 +4,7 @@
 //! have been served in full, or have met its own fault; then the loop drains, in time.
 
 mod actor;
+mod cases;
 mod invariants;
 mod trades;
 

@@ -5,7 +5,7 @@
 //! input at close makes a reset, and a reset destroys what is still under way. All else is the seed's to decide.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::ends::{Answer, ClientSide, End, Hold, Kind, Reset, Segment, Stream, Usage};
@@ -179,6 +179,11 @@ impl World {
         self.stream(end).answer = answer;
         self.ends[end].edge = true;
         self.touch();
+    }
+
+    /// Whether an address is the loop's machine's: a socket of its own is bound there.
+    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.ends.iter().any(|end| end.hold == Hold::Held && end.local.ip() == ip)
     }
 
     /// A datagram comes in, if somebody is bound there.

@@ -60,6 +60,9 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
         |wanted: fn(&Kind) -> bool| world.ends.iter().filter(|end| end.hold == Hold::Held && wanted(&end.kind)).count();
     let begun = tables.states.iter().filter(|(slot, _)| core.connections.stream(slot_of(*slot)).is_some()).count();
     assert_eq!(held(|kind| matches!(kind, Kind::Stream(_))), begun, "a descriptor for each connection");
+    let is_needed = |origin: &crate::entries::Origin| origin.listening || origin.connections > 0;
+    let needed = tables.origins.iter().all(|(_, origin)| is_needed(origin)) || !tables.removed.is_empty();
+    assert!(needed, "an entry goes with the last that needs it");
     let listening = tables.origins.iter().filter(|(_, origin)| origin.listening).count();
     assert_eq!(held(|kind| matches!(kind, Kind::Listener { .. })), listening, "a descriptor for each listener");
     assert_eq!(held(|kind| matches!(kind, Kind::Socket { .. })), tables.sockets.len(), "and for each UDP socket");

@@ -9,3 +9,4 @@ mod restarts;
 mod support;
 mod watchdog;
 mod words;
+mod workers;

@@ -62,10 +62,16 @@ impl Injection {
     /// for all.
     #[track_caller]
     pub(crate) fn into(server: &Server, call: &str, errno: &str, when: &str) -> Self {
+        Self::into_thread(server.pid(), call, errno, when)
+    }
+
+    /// The same for another thread of it, and no other.
+    #[track_caller]
+    pub(crate) fn into_thread(thread: u32, call: &str, errno: &str, when: &str) -> Self {
         let (trace, fault) = (format!("trace={call}"), format!("inject={call}:error={errno}:when={when}"));
         let name = format!("{call} {errno} when={when}");
         let mut strace = Command::new("strace")
-            .args(["-p", &server.pid().to_string(), "-e", &trace, "-e", &fault])
+            .args(["-p", &thread.to_string(), "-e", &trace, "-e", &fault])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: strace does not start: {error}"));

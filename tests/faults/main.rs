@@ -26,3 +26,4 @@ mod starting;
 mod stops;
 mod streams;
 mod support;
+mod workers;

@@ -24,10 +24,10 @@ fn a_start_that_fails_is_one_line_and_an_exit_status() {
     if !is_possible() {
         return;
     }
-    for (call, errno) in STARTING {
+    for ((call, errno), workers) in STARTING.into_iter().flat_map(|fault| [(fault, "1"), (fault, "3")]) {
         let fault = format!("inject={call}:error={errno}:when=1+");
         let starter = ["strace", "-f", "-o", "/dev/null", "-e", &fault];
-        let mut server = Server::spawn(through(&starter, &["--listen", "0.0.0.0:0"]));
+        let mut server = Server::spawn(through(&starter, &["--listen", "0.0.0.0:0", "--workers", workers]));
         let status = server.wait();
         wait_until("the end of the pipes", || server.errors.is_ended() && server.output.is_ended());
         assert!(matches!(status, 1 | 3), "{call} {errno}: exit status {status}: {}", server.errors.text());

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use halloo::framing::{FrameHandler, Framed, Lines, lines};
+use halloo::framing::{Format, FrameHandler, Framed, lines};
 use halloo::{CloseReason, Connection, EventLoop, Listen};
 
 use crate::support::{Client, End, PATIENCE, loopback, turn_until, turn_until_asleep, turn_until_stopped};
@@ -215,7 +215,8 @@ impl FrameHandler for Number<'_> {
 fn a_handler_of_frames_keeps_a_session_for_each_connection_and_hears_of_its_end() {
     let ended = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), Framed::new(Lines, 100, Number { ended: &ended })).expect("a listener");
+    let listener =
+        events.listen(loopback(), Framed::new(Format::Lines, 100, Number { ended: &ended })).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let (mut one, mut other) = (Client::connect(address), Client::connect(address));
     assert_eq!(one.ask(&mut events, b"a\nb\n", 16), b"welcome\n1 a\n2 b\n");

@@ -14,6 +14,7 @@ mod datagrams;
 mod drain;
 mod embedding;
 mod fairness;
+mod frames;
 mod framing;
 mod greeting;
 mod handles;

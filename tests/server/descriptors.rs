@@ -134,9 +134,11 @@ fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
         return;
     }
     let (mut good, mut refused) = (0, 0);
-    for limit in 3..20 {
+    let cases = (3..20).map(|limit| (limit, "1")).chain((10..30).map(|limit| (limit, "3")));
+    for (limit, workers) in cases {
         let limit = format!("--nofile={limit}");
-        let mut server = Server::spawn(through(&["prlimit", &limit], &["--listen", "127.0.0.1:0"]));
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", workers];
+        let mut server = Server::spawn(through(&["prlimit", &limit], &arguments));
         let begins = wait_for("the first line, or the end", || {
             let begins = !server.output.lines().is_empty();
             (begins || !server.is_running()).then_some(begins)

@@ -108,3 +108,26 @@ fn a_wrong_variable_is_named_and_stops_nothing_else() {
     command.env("HALLOO_MAX_CONNECTIONS", "0");
     assert_eq!(run(command).status, 0);
 }
+
+#[test]
+fn a_flag_without_a_value_takes_yes_and_no_and_a_number_from_its_variable() {
+    for (variable, value, is_logged) in [
+        ("HALLOO_VERBOSE", "true", true),
+        ("HALLOO_VERBOSE", "2", true),
+        ("HALLOO_VERBOSE", "off", true),
+        ("HALLOO_QUIET", "Yes", false),
+        ("HALLOO_QUIET", "no", true),
+    ] {
+        let mut server = start(&["--listen", "127.0.0.1:0"], &[(variable, value)]);
+        server.assert_stops();
+        wait_until("standard error to end", || server.errors.is_ended());
+        assert_eq!(server.errors.text().contains(" INFO "), is_logged, "{variable}={value}: {}", server.errors.text());
+    }
+    let mut command = halloo(&[]);
+    command.env("HALLOO_VERBOSE", "loud");
+    let ended = run(command);
+    assert_eq!((ended.status, ended.errors.lines().count()), (2, 1), "{ended:?}");
+    for part in ["HALLOO_VERBOSE", "loud", "true or false"] {
+        assert!(ended.errors.contains(part), "{ended:?}");
+    }
+}

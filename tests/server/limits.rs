@@ -70,6 +70,36 @@ fn the_idle_timeout_closes_a_silent_client_and_never_early() {
     assert_eq!(ask(server.tcp()), GREETING);
 }
 
+/// The log lines with that in them.
+fn said(server: &Server, part: &str) -> usize {
+    server.errors.lines().iter().filter(|line| line.contains(part)).count()
+}
+
+#[test]
+fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
+    let begun = Instant::now();
+    let flags = ["--tcp", "127.0.0.1:0", "--max-connections", "5", "--max-connections-per-source", "4"];
+    let server = Server::start(&flags);
+    let _silent = many_silent(4, server.tcp());
+    wait_until("four connections", || counter(&server, "connections") == 4);
+    for _ in 0..50 {
+        assert_eq!(whatever_comes(&connect(server.tcp())), b"");
+    }
+    server.errors.wait_for_line("refused, the most connections of its source are open; so far 1 were refused so");
+    // The fifth fills the last place, again and again.
+    for _ in 0..50 {
+        let other = connect_from([127, 0, 0, 2], server.tcp());
+        wait_until("the fifth connection", || counter(&server, "connections") == 5);
+        say(&other, b"hello");
+        assert_eq!(rest(&other), GREETING);
+    }
+    server.errors.wait_for_line("5 connections are open, the most allowed: further clients wait");
+    let most = 1 + usize::try_from(begun.elapsed().as_secs()).expect("it is short");
+    for part in ["refused, the most", "further clients wait"] {
+        assert!(said(&server, part) <= most, "{}", server.errors.text());
+    }
+}
+
 /// Sends so many datagrams from one socket, a few at a time, and counts the answers until no more come.
 fn answers(server: SocketAddr, questions: usize) -> usize {
     let client = udp_client(server);

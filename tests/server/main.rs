@@ -20,3 +20,4 @@ mod refusals;
 mod rest;
 mod signals;
 mod support;
+mod workers;

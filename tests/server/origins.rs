@@ -149,3 +149,23 @@ fn the_echo_example_sends_back_what_comes() {
     let (_server, address) = example_server("echo");
     assert_eq!(crate::clients::ask_with(address, b"one\ntwo"), "one\ntwo");
 }
+
+#[test]
+fn the_workers_example_spreads_its_clients_and_counts_them_all_at_the_end() {
+    let mut command = Command::new(example("workers"));
+    command.args(["127.0.0.1:0", "4"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = Server::spawn(command);
+    let first = server.output.wait_for_line("Listening on ");
+    let address = first.strip_prefix("Listening on ").expect("it begins so").parse().expect("an address");
+    for _ in 0..60 {
+        assert_eq!(crate::clients::ask_with(address, b"one\ntwo"), "one\ntwo");
+    }
+    server.press_enter();
+    assert_eq!(server.wait(), 0, "{}", server.errors.text());
+    server.output.wait_for_line("together: 60 clients, 420 bytes sent back");
+    let lines = server.output.lines();
+    let counts = lines.iter().filter_map(|line| line.strip_prefix("worker ")?.split(' ').nth(1)?.parse::<u64>().ok());
+    let counts: Vec<u64> = counts.collect();
+    assert_eq!((counts.len(), counts.iter().sum()), (4, 60), "{lines:?}");
+    assert!(counts.iter().filter(|count| **count > 0).count() >= 2, "one worker served them all: {lines:?}");
+}

@@ -129,3 +129,19 @@ fn a_stuck_standard_error_holds_up_no_line_before_it() {
     wait_until("the line", || server.events().len() == 1);
     server.assert_stops();
 }
+
+#[test]
+fn a_stuck_standard_output_does_not_silence_standard_error() {
+    let (_output, output_writer) = std::io::pipe().expect("a pipe");
+    let mut command = halloo(&["--listen", "127.0.0.1:0", "--events", "json"]);
+    command.stdout(output_writer);
+    let mut server = Server::spawn(command);
+    let address = server.tcp_by_kernel();
+    fill_up(address);
+    server.signal("USR1");
+    let line = server.errors.wait_for_line(" turns=");
+    assert!(line.contains(" datagrams_received=5000 "), "{line}");
+    server.assert_stops();
+    server.errors.wait_for_line(" stopped");
+    assert!(!server.errors.text().contains("lost"), "{}", server.errors.text());
+}

@@ -89,6 +89,9 @@ fn a_server_that_never_answers_times_out() {
     let asked = Instant::now();
     let ended = probe(&address, &["--timeout", "300ms"]);
     assert_says(&ended, 4, &[("tcp", &address, "timeout"), ("udp", &address, "timeout")]);
+    let lines: Vec<&str> = ended.output.lines().collect();
+    assert!(lines[0].ends_with(" connected, but no answer within 300ms"), "{ended:?}");
+    assert!(lines[1].ends_with("ms no answer within 300ms"), "{ended:?}");
     let took = asked.elapsed();
     assert!(took >= Duration::from_millis(600) && took < PATIENCE / 2, "{took:?} for two timeouts of 300 ms");
     assert_says(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);
@@ -194,4 +197,37 @@ fn hostile_answers_stay_on_one_printable_line() {
     assert_eq!((ended.status, ended.output.lines().count()), (0, 2), "{ended:?}");
     let is_harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     assert!(!ended.output.chars().any(is_harmful), "{ended:?}");
+}
+
+#[test]
+fn a_connection_that_is_not_made_in_time_is_told_from_an_answer_that_does_not_come() {
+    // Past its backlog, a listener on Linux answers no further client.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    listener.listen(1).expect("it is bound");
+    let address = listener.local_addr().expect("it is bound").as_socket().expect("of the internet");
+    let _waiting: Vec<Socket> = (0..8)
+        .map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            client.set_nonblocking(true).expect("an option of every socket");
+            let _ = client.connect(&address.into());
+            client
+        })
+        .collect();
+    let ended = probe(&address.to_string(), &["--tcp", "--timeout", "300ms"]);
+    assert_says(&ended, 4, &[("tcp", &address.to_string(), "timeout")]);
+    assert!(ended.output.contains(" no connection within 300ms"), "{ended:?}");
+}
+
+#[test]
+fn a_question_may_have_line_ends_and_any_byte() {
+    let server = Server::start(&["--tcp", "127.0.0.1:0", "--mode", "line", "--events", "json"]);
+    let address = server.tcp().to_string();
+    let ended = probe(&address, &["--tcp", "--send", r"one\ttwo\\\x07\r\n"]);
+    assert_says(&ended, 0, &[("tcp", &address, "ok")]);
+    let event: serde_json::Value = serde_json::from_str(&server.output.wait_for_line("two")).expect("JSON");
+    assert_eq!((event["bytes"].as_u64(), event["text"].as_str()), (Some(9), Some(r"one\ttwo\\\x07")));
+    let ended = run(halloo(&["probe", &address, "--send", r"a\q"]));
+    assert_eq!((ended.status, ended.errors.lines().count()), (2, 1), "{ended:?}");
+    assert!(ended.errors.contains(r"\q stands for nothing"), "{ended:?}");
 }

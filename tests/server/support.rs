@@ -291,6 +291,12 @@ impl Server {
         self.signal("CONT");
     }
 
+    /// For one whose standard input is a pipe.
+    #[track_caller]
+    pub(crate) fn press_enter(&mut self) {
+        writeln!(self.child.stdin.as_mut().expect("it is piped")).expect("it reads");
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it is a child of this process").is_none()
     }

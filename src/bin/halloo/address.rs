@@ -47,6 +47,14 @@ impl Address {
         self.port
     }
 
+    /// The interface it names, by name or number.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => name.split_once('%').map(|(_, zone)| zone),
+            Host::Localhost | Host::Ip(_) => None,
+        }
+    }
+
     /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name, which may take its time.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let mut found = match &self.host {
@@ -74,7 +82,13 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(format!("the address is empty; {FORMS}"));
+            return Err(format!("the address is empty: is there a comma too many? {FORMS}"));
+        }
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {FORMS}"));
+        }
+        if text.contains(',') {
+            return Err(format!("it is several addresses, and one is taken here; {FORMS}"));
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self { host: Host::Localhost, port: parse_port(text)? });
@@ -112,10 +126,14 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
         None => Ok((text, None)),
         // More than one colon: an IPv6 address without brackets, which leaves no place for a port.
         Some((_, rest)) if rest.contains(':') => {
-            if is_ipv6(text) {
-                Ok((text, None))
-            } else {
-                Err(format!("it has too many colons; {FORMS}"))
+            let with_port = text.rsplit_once(':').filter(|(host, port)| is_ipv6(host) && is_decimal(port));
+            match with_port {
+                Some((host, port)) if is_ipv6(text) => {
+                    Err(format!("it can be read in two ways: write [{host}]:{port} for port {port}, or [{text}]"))
+                }
+                Some((host, port)) => Err(format!("brackets belong around an IPv6 address: write [{host}]:{port}")),
+                None if is_ipv6(text) => Ok((text, None)),
+                None => Err(format!("it has too many colons; {FORMS}")),
             }
         }
         Some((host, port)) => Ok((host, Some(port))),
@@ -129,6 +147,10 @@ fn is_ipv6(text: &str) -> bool {
         && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
+fn is_decimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn parse_host(host: &str) -> Result<Host, String> {
     if host.is_empty() || is_localhost(host) {
         return Ok(Host::Localhost);
@@ -139,8 +161,9 @@ fn parse_host(host: &str) -> Result<Host, String> {
     if host == "*" {
         return Err("for every address of this machine write 0.0.0.0 or [::] in place of *".to_owned());
     }
-    if !is_ipv6(host) {
-        check_name(host)?;
+    match host.split_once('%').filter(|_| is_ipv6(host)) {
+        Some((ip, zone)) => check_zone(ip, zone)?,
+        None => check_name(host)?,
     }
     Ok(Host::Name(host.to_owned()))
 }
@@ -148,6 +171,15 @@ fn parse_host(host: &str) -> Result<Host, String> {
 fn is_localhost(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost") && check_name(&name).is_ok()
+}
+
+/// The name of an interface means something on a link-local address alone (RFC 4007, section 11.2).
+fn check_zone(ip: &str, zone: &str) -> Result<(), String> {
+    let is_link_local = ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local() || ip.is_multicast());
+    if is_link_local || is_decimal(zone) {
+        return Ok(());
+    }
+    Err(format!("%{zone} has no meaning for {ip}, which is not a link-local address: leave it out"))
 }
 
 fn check_name(host: &str) -> Result<(), String> {
@@ -171,7 +203,7 @@ fn check_name(host: &str) -> Result<(), String> {
 fn is_number(label: &str) -> bool {
     match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
         Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+        None => is_decimal(label),
     }
 }
 
@@ -228,6 +260,9 @@ mod tests {
             ("[::1]", "[::1]:8888"),
             ("::1", "[::1]:8888"),
             ("::", "[::]:8888"),
+            ("2001:db8::a:b", "[2001:db8::a:b]:8888"),
+            ("1:2:3:4:5:6:7:8", "[1:2:3:4:5:6:7:8]:8888"),
+            ("[::1:9000]", "[::1:9000]:8888"),
             ("fe80::1%eth0", "[fe80::1%eth0]:8888"),
             ("[fe80::1%2]:7", "[fe80::1%2]:7"),
             ("example.org", "example.org:8888"),
@@ -258,7 +293,14 @@ mod tests {
             ("[::1]9000", "colon belongs"),
             ("[127.0.0.1]:1", "not an IPv6 address"),
             ("a:b:c", "too many colons"),
-            ("tcp://localhost:1", "too many colons"),
+            ("tcp://localhost:1", "leave out tcp://"),
+            ("http://[::1]:9000/x", "leave out http://"),
+            ("a:1,b:2", "several addresses"),
+            ("::1:9000", "write [::1]:9000 for port 9000, or [::1:9000]"),
+            ("fe80::1:80", "write [fe80::1]:80 for port 80, or [fe80::1:80]"),
+            ("::1:65535", "write [::1]:65535"),
+            ("fe80::1%2:90", "write [fe80::1%2]:90"),
+            ("[::1%lo]:0", "%lo has no meaning for ::1"),
             ("256.0.0.1", "not an IPv4 address"),
             ("127.1:9000", "not an IPv4 address"),
             ("*:9000", "0.0.0.0"),

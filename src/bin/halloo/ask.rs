@@ -17,6 +17,9 @@ const SILENCE: Duration = Duration::from_millis(250);
 /// More than this is never read of an answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// What a server that only listens has not given.
+const NO_WORD: &str = "connected, but no answer";
+
 /// What is asked, and until when an answer counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
@@ -78,12 +81,17 @@ impl Class {
 impl Question<'_> {
     /// Asks over TCP.
     pub(crate) fn tcp(&self, address: SocketAddr) -> Answer {
-        self.try_tcp(address).unwrap_or_else(|error| self.failed(&error))
+        let connected = self.left().and_then(|left| TcpStream::connect_timeout(&address, left));
+        match (connected, self.send) {
+            (Err(error), _) => self.failed(&error, "no connection"),
+            (Ok(_), None) => self.ended(Class::Ok, "connected"),
+            (Ok(stream), Some(send)) => self.talk(stream, send).unwrap_or_else(|error| self.failed(&error, NO_WORD)),
+        }
     }
 
     /// Asks over UDP; the first datagram is the answer.
     pub(crate) fn udp(&self, address: SocketAddr) -> Answer {
-        self.try_udp(address).unwrap_or_else(|error| self.failed(&error))
+        self.try_udp(address).unwrap_or_else(|error| self.failed(&error, "no answer"))
     }
 
     /// An outcome of this moment.
@@ -91,9 +99,9 @@ impl Question<'_> {
         Answer { class, time: self.asked.elapsed(), text: text.into() }
     }
 
-    /// The outcome of a question whose time is over.
-    pub(crate) fn timed_out(&self) -> Answer {
-        self.ended(Class::Timeout, format!("no answer within {}", crate::duration::show(self.timeout)))
+    /// The outcome of a question whose time is over, and what was missing when it was.
+    pub(crate) fn timed_out(&self, missing: &str) -> Answer {
+        self.ended(Class::Timeout, format!("{missing} within {}", crate::duration::show(self.timeout)))
     }
 
     /// The time left; an error once there is none.
@@ -104,11 +112,7 @@ impl Question<'_> {
         }
     }
 
-    fn try_tcp(&self, address: SocketAddr) -> io::Result<Answer> {
-        let mut stream = TcpStream::connect_timeout(&address, self.left()?)?;
-        let Some(send) = self.send else {
-            return Ok(self.ended(Class::Ok, "connected"));
-        };
+    fn talk(&self, mut stream: TcpStream, send: &[u8]) -> io::Result<Answer> {
         self.say(&mut stream, send)?;
         self.hear(&mut stream)
     }
@@ -150,7 +154,7 @@ impl Question<'_> {
             }
         }
         if heard.is_empty() {
-            return Ok(self.timed_out());
+            return Ok(self.timed_out(NO_WORD));
         }
         Ok(self.judge(&heard, time))
     }
@@ -194,11 +198,11 @@ impl Question<'_> {
         Answer { class, time, text: escape::text(heard) }
     }
 
-    fn failed(&self, error: &io::Error) -> Answer {
+    fn failed(&self, error: &io::Error, missing: &str) -> Answer {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => self.ended(Class::Refused, "nobody listens there"),
             _ if has_closed(error) => self.ended(Class::Refused, "the connection was reset"),
-            _ if is_over(error) => self.timed_out(),
+            _ if is_over(error) => self.timed_out(missing),
             _ => self.ended(Class::Unreachable, plain_words(error)),
         }
     }

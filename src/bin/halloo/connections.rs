@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use halloo::framing::{FrameHandler, Framed, Lines};
+use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
 use crate::desk::{Desk, Parties};
@@ -21,22 +21,26 @@ pub(crate) fn attach<'h>(events: &mut EventLoop<'h>, mode: Mode, desk: &'h RefCe
     match mode {
         Mode::Greet => events.attach(Greet { desk }),
         Mode::Banner => events.attach(Banner { desk }),
-        Mode::Line => events.attach(Framed::new(Lines, LINE_BYTES_MAX, Line { desk })),
+        Mode::Line => events.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, Line { desk })),
         Mode::Echo => events.attach(Echo { desk }),
         Mode::Discard => events.attach(Discard { desk }),
     }
 }
 
-fn parties(connection: &Connection<'_>) -> Parties {
-    Parties { protocol: Protocol::Tcp, peer: connection.peer_addr(), local: connection.local_addr() }
+fn parties(desk: &Desk, connection: &Connection<'_>) -> Parties {
+    desk.parties(Protocol::Tcp, || [connection.peer_addr(), connection.local_addr()])
 }
 
 /// Greets once for what was received; false if there are no more greetings.
 fn greet(desk: &RefCell<Desk>, connection: &mut Connection<'_>, received: &[u8], ending: &[u8]) -> bool {
     let mut desk = desk.borrow_mut();
-    let parties = parties(connection);
+    if !desk.reserve() {
+        return false;
+    }
+    let parties = parties(&desk, connection);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
-    if desk.is_closed() || connection.send(desk.compose(parties, ending)).is_err() {
+    if connection.send(desk.compose(parties, ending)).is_err() {
+        desk.release();
         return false;
     }
     desk.note(connection.context(), parties, received.len() as u64, received);
@@ -172,8 +176,9 @@ impl StreamHandler for Discard<'_> {
 
 /// Where nobody is greeted, a connection that has ended counts as one greeting.
 fn note_total(desk: &RefCell<Desk>, connection: &mut Connection<'_>, bytes: u64) {
-    let parties = parties(connection);
-    desk.borrow_mut().note(connection.context(), parties, bytes, b"");
+    let mut desk = desk.borrow_mut();
+    let parties = parties(&desk, connection);
+    desk.note(connection.context(), parties, bytes, b"");
 }
 
 #[cfg(test)]
@@ -309,6 +314,7 @@ mod tests {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let desk = Desk::silent(mode, None, Some(3));
             let mut events = EventLoop::new().unwrap();
+            desk.borrow().meet(&events);
             let handler = attach(&mut events, mode, &desk);
             let listener = events.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
             let address = events.local_addr(listener).unwrap();

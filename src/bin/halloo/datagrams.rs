@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use halloo::{Datagram, DatagramHandler};
 
-use crate::desk::{Desk, Parties};
+use crate::desk::Desk;
 use crate::options::Mode;
 use crate::protocol::Protocol;
 
@@ -25,19 +25,24 @@ impl DatagramHandler for Datagrams<'_> {
         if desk.is_closed() {
             return;
         }
-        let parties =
-            Parties { protocol: Protocol::Udp, peer: Some(datagram.peer_addr()), local: Some(datagram.local_addr()) };
+        let parties = desk.parties(Protocol::Udp, || [Some(datagram.peer_addr()), Some(datagram.local_addr())]);
+        let greets = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
+        if greets && desk.is_greeting(payload) {
+            log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
+            return;
+        }
+        if !desk.reserve() {
+            return;
+        }
         let done = match self.mode {
-            Mode::Greet | Mode::Banner | Mode::Line if desk.is_greeting(payload) => {
-                log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
-                false
-            }
             Mode::Greet | Mode::Banner | Mode::Line => datagram.reply(desk.compose(parties, b"")),
             Mode::Echo => datagram.reply(payload),
             Mode::Discard => true,
         };
         if done {
             desk.note(datagram.context(), parties, payload.len() as u64, payload);
+        } else {
+            desk.release();
         }
     }
 }

@@ -1,45 +1,55 @@
-//! The greeting desk: what all greetings have in common, whatever protocol they leave by.
+//! The greeting desk: what all greetings of a worker have in common, whatever protocol they leave by.
 //!
 //! Between the handlers, which know when to greet, and the reporter, which tells it. It promises that greetings are
-//! numbered without a gap over all protocols, that exactly as many are given as the limit says, and that with the last
-//! one the loop is asked to drain. It allocates nothing for a greeting. It never sends one itself.
+//! numbered without a gap over all protocols and workers, that exactly as many are given as the limit says, and that with
+//! the last one all loops are asked to drain. It allocates nothing for a greeting. It never sends one itself.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use halloo::Context;
 
 use crate::ending::Ending;
 use crate::event::Event;
 use crate::exit::{Failure, Status};
+use crate::host::hostname;
 use crate::options::{Mode, Replies};
 use crate::protocol::Protocol;
 use crate::reporter::Reporter;
-use crate::template::{Facts, Template, is_host_name};
+use crate::template::{Facts, Field, Template};
+use crate::tickets::Tickets;
 
-/// One for the whole process.
+/// One for each worker.
 #[derive(Debug)]
 pub(crate) struct Desk {
     greetings: Greetings,
     limit: Limit,
     reporter: Reporter,
-    /// How many have been given.
+    /// How many have been given here.
     given: u64,
-    /// The greeting being written.
+    /// The ticket of the greeting that is being given.
+    ticket: Option<u64>,
+    /// The greeting being written, or the last one.
     buffer: Vec<u8>,
+    /// What stands in the buffer, if it is the same for everybody: protocol and length of the ending.
+    written: Option<(Protocol, usize)>,
+    /// Whether a greeting or an event names the parties.
+    names_parties: bool,
 }
 
 /// The templates, and what fills them besides the client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Greetings {
     tcp: Template,
     udp: Template,
     hostname: String,
 }
 
-/// When it is enough.
+/// When it is enough, for all workers together.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit {
-    pub(crate) greetings_max: Option<u64>,
+    /// Where nothing depends on the number of a greeting, there are none.
+    pub(crate) tickets: Option<Arc<Tickets>>,
     pub(crate) ending: Ending,
 }
 
@@ -73,8 +83,20 @@ impl Greetings {
         };
         let tcp = choose(&replies.tcp_greeting, "Hello, TCP Client!");
         let udp = choose(&replies.udp_greeting, "Hello, UDP Client!");
-        let hostname = if tcp.names_host() || udp.names_host() { hostname() } else { String::new() };
-        Ok(Self { tcp, udp, hostname })
+        let mut greetings = Self { tcp, udp, hostname: String::new() };
+        if greetings.names(Field::Hostname) {
+            greetings.hostname = hostname();
+        }
+        Ok(greetings)
+    }
+
+    /// Whether a greeting tells its number, which then must be no other's.
+    pub(crate) fn are_numbered(&self) -> bool {
+        self.names(Field::Number)
+    }
+
+    fn names(&self, field: Field) -> bool {
+        self.tcp.names(field) || self.udp.names(field)
     }
 
     fn over(&self, protocol: Protocol) -> &Template {
@@ -88,7 +110,10 @@ impl Greetings {
 impl Desk {
     /// A desk that has given none yet.
     pub(crate) fn new(greetings: Greetings, limit: Limit, reporter: Reporter) -> Self {
-        Self { greetings, limit, reporter, given: 0, buffer: Vec::new() }
+        let is_fixed = greetings.tcp.is_fixed() && greetings.udp.is_fixed();
+        let names_parties = !is_fixed || !reporter.is_silent();
+        let (given, ticket, buffer, written) = (0, None, Vec::new(), None);
+        Self { greetings, limit, reporter, given, ticket, buffer, written, names_parties }
     }
 
     /// One that tells nobody, for tests of the rooms behind it.
@@ -98,28 +123,65 @@ impl Desk {
         let replies = Replies { mode, greeting, tcp_greeting: None, udp_greeting: None };
         let reporter = Reporter::new(crate::printer::Printer::to_nowhere(), crate::options::EventStyle::Off);
         let drain_timeout = std::time::Duration::from_secs(20);
-        let ending = Ending { drain_timeout, supervisor: crate::supervisor::Supervisor::none() };
-        let limit = Limit { greetings_max, ending };
+        let supervisor = crate::supervisor::Supervisor::none();
+        let ending = Ending { drain_timeout, supervisor, workers: crate::workers::Workers::default() };
+        let limit = Limit { tickets: Some(Arc::new(Tickets::new(greetings_max))), ending };
         std::cell::RefCell::new(Self::new(Greetings::new(&replies).unwrap(), limit, reporter))
     }
 
-    /// How many greetings have been given.
+    /// Makes the loop of a test known to this desk, which will ask it to drain.
+    #[cfg(test)]
+    pub(crate) fn meet(&self, events: &halloo::EventLoop<'_>) {
+        self.limit.ending.workers.meet(vec![events.handle()]);
+    }
+
+    /// How many greetings have been given here.
     pub(crate) fn given(&self) -> u64 {
         self.given
     }
 
-    /// Whether the last one has been given.
+    /// Whether the last one of all has been given, or is being given.
     pub(crate) fn is_closed(&self) -> bool {
-        self.limit.greetings_max.is_some_and(|most| self.given >= most)
+        self.limit.tickets.as_ref().is_some_and(|tickets| tickets.is_used_up())
     }
 
-    /// Writes the next greeting, the ending behind it. It counts once [`note`](Self::note) says it is given.
+    /// The parties as told, if anybody will read of them.
+    pub(crate) fn parties(&self, protocol: Protocol, told: impl FnOnce() -> [Option<SocketAddr>; 2]) -> Parties {
+        let [peer, local] = if self.names_parties { told() } else { [None; 2] };
+        Parties { protocol, peer, local }
+    }
+
+    /// Reserves the next greeting; false if there are none left. Then comes [`note`](Self::note), or
+    /// [`release`](Self::release) if it could not be given.
+    pub(crate) fn reserve(&mut self) -> bool {
+        let Some(tickets) = &self.limit.tickets else {
+            return true;
+        };
+        self.ticket = self.ticket.take().or_else(|| tickets.take());
+        self.ticket.is_some()
+    }
+
+    /// Gives back what was reserved.
+    pub(crate) fn release(&mut self) {
+        if let (Some(tickets), Some(ticket)) = (&self.limit.tickets, self.ticket.take()) {
+            tickets.give_back(ticket);
+        }
+    }
+
+    /// Writes the greeting that is reserved, the ending behind it.
     pub(crate) fn compose(&mut self, to: Parties, ending: &[u8]) -> &[u8] {
         let Parties { protocol, peer, local } = to;
-        let facts = Facts { peer, local, protocol, number: self.given + 1, hostname: &self.greetings.hostname };
+        let template = self.greetings.over(protocol);
+        let same_for_all = template.is_fixed().then_some((protocol, ending.len()));
+        if same_for_all.is_some() && self.written == same_for_all {
+            return &self.buffer;
+        }
+        let number = self.ticket.unwrap_or_default();
+        let facts = Facts { peer, local, protocol, number, hostname: &self.greetings.hostname };
         self.buffer.clear();
-        self.greetings.over(protocol).render(facts, &mut self.buffer);
+        template.render(facts, &mut self.buffer);
         self.buffer.extend_from_slice(ending);
+        self.written = same_for_all;
         &self.buffer
     }
 
@@ -129,32 +191,28 @@ impl Desk {
     }
 
     /// Counts a greeting as given and tells it: how many bytes were received, and how they begin.
-    pub(crate) fn note(&mut self, context: &mut Context, of: Parties, bytes: u64, text: &[u8]) {
+    pub(crate) fn note(&mut self, context: &Context, of: Parties, bytes: u64, text: &[u8]) {
         self.given += 1;
-        let Parties { protocol, peer, local } = of;
-        self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
-        if self.limit.greetings_max == Some(self.given) {
-            log::info!("{} greetings given, as many as asked for: stopping", self.given);
-            self.limit.ending.begin(context);
+        if !self.reporter.is_silent() {
+            let Parties { protocol, peer, local } = of;
+            self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
+        }
+        let Some(tickets) = &self.limit.tickets else { return };
+        if self.ticket.take().is_none() {
+            // What was not reserved, a connection that has ended, counts all the same.
+            let _ = tickets.take();
+        }
+        if let Some(all) = tickets.use_up() {
+            log::info!("{all} greetings given, as many as asked for: stopping");
+            // A loop that has ended needs no word.
+            let _ = self.limit.ending.begin();
         }
     }
 }
 
-/// The name of this machine.
-fn hostname() -> String {
-    let told =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    usable_name(&told.unwrap_or_default()).to_owned()
-}
-
-/// The name as told; what a machine takes itself for if it tells none, or one that no greeting is known again by.
-fn usable_name(told: &str) -> &str {
-    Some(told.trim()).filter(|name| is_host_name(name)).unwrap_or("localhost")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Greetings, Mode, Protocol, Replies, hostname, usable_name};
+    use super::{Greetings, Mode, Protocol, Replies};
     use crate::exit::Status;
 
     fn replies(mode: Mode, common: Option<&str>, udp: Option<&str>) -> Replies {
@@ -183,22 +241,6 @@ mod tests {
             let failure = Greetings::new(&replies(mode, None, Some("x"))).unwrap_err();
             assert_eq!(failure.status, Status::Usage);
             assert!(failure.sentence.contains("--udp-greeting"), "{}", failure.sentence);
-        }
-    }
-
-    #[test]
-    fn this_machine_has_a_name() {
-        assert!(!hostname().is_empty() && !hostname().contains('\n'));
-    }
-
-    #[test]
-    fn a_name_that_no_greeting_is_known_again_by_is_not_used() {
-        let longest = "a".repeat(255);
-        for name in ["box-1.example.org", "my_box", &longest] {
-            assert_eq!(usable_name(&format!("{name}\n")), name);
-        }
-        for name in ["", "\n", "(none)", "my box", "kästchen", "a\nb", "a:1", &format!("{longest}a")] {
-            assert_eq!(usable_name(name), "localhost", "{name:?}");
         }
     }
 }

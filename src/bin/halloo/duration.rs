@@ -15,6 +15,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0') {
         return Err(format!("a duration needs a unit, such as {text}ms, {text}s or {text}m"));
     }
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        return Err("a duration cannot be negative; write one like 500ms, 10s or 2m".to_owned());
+    }
     let duration = humantime::parse_duration(text).map_err(|_| "write a duration like 500ms, 10s or 2m".to_owned())?;
     if duration > LONGEST {
         return Err("a duration can be 366d at most".to_owned());
@@ -66,6 +69,7 @@ mod tests {
 
     #[test]
     fn a_missing_unit_is_named() {
+        assert!(parse("-5s").unwrap_err().contains("negative") && parse("-5").unwrap_err().contains("negative"));
         assert_eq!(parse("5").unwrap_err(), "a duration needs a unit, such as 5ms, 5s or 5m");
     }
 

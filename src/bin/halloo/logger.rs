@@ -1,13 +1,13 @@
 //! What stands behind the `log` macros: it formats a line, cuts it, and queues it.
 //!
 //! Between the library's log lines and the printer. It promises never to block and never to panic, and one line of
-//! bounded length for each record. It never writes to a stream: `simple_logger` does, on the printing thread.
+//! bounded length for each record. It never writes to a stream: `simple_logger` does, on the thread of standard error.
 
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::escape;
-use crate::outputs::Line;
 use crate::printer::{self, Printer};
+use crate::remarks::Remark;
 
 /// The longest log line, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -23,7 +23,7 @@ struct QueueingLogger {
 pub(crate) fn install(printer: Printer, level: LevelFilter) {
     std::panic::set_hook(Box::new(|panic| {
         // A logger that panics over a failed stream is the printer's to count; another line would only fail again.
-        if std::thread::current().name() != Some(printer::THREAD) {
+        if std::thread::current().name() != Some(printer::ERROR_THREAD) {
             log::error!("{panic}");
         }
     }));
@@ -56,7 +56,7 @@ impl Log for QueueingLogger {
                 None => escape::message(&record.args().to_string(), MESSAGE_BYTES_MAX),
             };
             let target = record.module_path_static().unwrap_or("halloo");
-            self.printer.print(Line::Log(record.level(), target, text));
+            self.printer.remark(Remark::Log(record.level(), target, text));
         }
     }
 

@@ -3,33 +3,45 @@
 //! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
 //! left.
 //!
-//! `protocol duration escape exit address template options usage -> activation supervisor ending -> event outputs
-//! printer logger reporter -> desk connections datagrams -> sockets signals serve -> ask probe`
+//! `protocol duration escape exit address host template spelled options usage -> activation descriptors workers supervisor
+//! ending -> event outputs remarks printer logger reporter counters -> tickets desk connections datagrams -> doors sockets
+//! signals -> idleness worker crew serve -> ask probe`
 
 mod activation;
 mod address;
 mod ask;
 mod connections;
+mod counters;
+mod crew;
 mod datagrams;
+mod descriptors;
 mod desk;
+mod doors;
 mod duration;
 mod ending;
 mod escape;
 mod event;
 mod exit;
+mod host;
+mod idleness;
 mod logger;
 mod options;
 mod outputs;
 mod printer;
 mod probe;
 mod protocol;
+mod remarks;
 mod reporter;
 mod serve;
 mod signals;
 mod sockets;
+mod spelled;
 mod supervisor;
 mod template;
+mod tickets;
 mod usage;
+mod worker;
+mod workers;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

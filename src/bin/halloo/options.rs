@@ -4,7 +4,6 @@
 //! carry them out. It promises that a flag wins over its variable and the variable over the default.
 //! It never opens, binds or resolves anything.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -12,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
 use crate::duration::{parse as duration, parse_positive as positive_duration};
+use crate::spelled::Spelled;
 use crate::template::Template;
 
 /// Answers greetings over TCP and UDP.
@@ -43,6 +43,10 @@ pub(crate) struct ServeOptions {
     pub(crate) listening: Listening,
     #[command(flatten)]
     pub(crate) replies: Replies,
+    /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
+    #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
+    #[arg(value_parser = workers, default_value = "1", hide_default_value = true)]
+    pub(crate) workers: usize,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]
@@ -88,20 +92,23 @@ pub(crate) struct Replies {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Most connections at once; further clients wait their turn [default: the descriptor limit less 64, or half of a small one]
+    /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
+    /// descriptor limit less 64, or half of a small one]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<usize>)]
     pub(crate) max_connections: Option<usize>,
-    /// Most connections at once of one IPv4 address or IPv6 /64; further ones are closed [default: no limit]
+    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed [default: no
+    /// limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u32>)]
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not take
     /// its answer is closed after 30s [default: 60s]
-    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Most UDP answers a second to one IPv4 address or IPv6 /64; 0: no limit [default: 100, loopback free]
+    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
+    /// free]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
     #[arg(value_parser = rate)]
     pub(crate) udp_rate: Option<u32>,
@@ -112,15 +119,15 @@ pub(crate) struct Limits {
 #[command(next_help_heading = "Lifetime")]
 pub(crate) struct Lifetime {
     /// How long open connections may take to finish once halloo is asked to stop
-    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
-    /// Stop after exactly this many greetings, over all protocols
+    /// Stop after exactly this many greetings, over all protocols and workers
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u64>)]
     pub(crate) max_greetings: Option<u64>,
-    /// Stop when no connection was open and no greeting given for this long
-    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_negative_numbers = true)]
+    /// Stop when no connection was open and no greeting given for this long, with any worker
+    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
     #[arg(value_parser = positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
 }
@@ -133,10 +140,10 @@ pub(crate) struct Output {
     #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
     pub(crate) events: EventStyle,
     /// Log more on standard error; twice: everything
-    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count)]
+    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = times)]
     pub(crate) verbose: u8,
     /// Log warnings and errors only; twice: errors only
-    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count)]
+    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = times)]
     pub(crate) quiet: u8,
 }
 
@@ -174,10 +181,10 @@ pub(crate) struct ProbeOptions {
 
     #[command(flatten)]
     pub(crate) protocols: Asked,
-    /// What to send [default: "Hello, TCP Server!" and "Hello, UDP Server!"]
+    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!" and "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
-    pub(crate) send: Option<String>,
+    pub(crate) send: Option<Spelled>,
     /// How many times to ask
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u64>, default_value = "1", help_heading = "Question")]
@@ -188,7 +195,7 @@ pub(crate) struct ProbeOptions {
     #[arg(value_parser = expected, help_heading = "Answer")]
     pub(crate) expect: Option<String>,
     /// The most time each answer may take, connecting included
-    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
 }
@@ -210,18 +217,50 @@ pub(crate) struct Asked {
 }
 
 /// A whole number, of the type the flag has.
-fn positive<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
-    match text.trim().parse::<N>() {
-        Ok(number) if number == N::default() => {
+fn positive<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    match whole(text, 1, u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>())) {
+        Err(_) if text.trim().parse() == Ok(0) => {
             Err("it must be 1 or more; leave the flag out for the default".to_owned())
         }
-        Ok(number) => Ok(number),
-        Err(_) => Err("write a whole number, 1 or more".to_owned()),
+        number => N::try_from(number?).map_err(|_| "it is too large".to_owned()),
+    }
+}
+
+/// A whole number from the least to the most, which is named only to who goes past it.
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let text = text.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(number) if number > most => Err(format!("it can be {most} at most")),
+        Err(_) if is_number => Err(format!("it can be {most} at most")),
+        _ => Err(format!("write a whole number, {least} or more")),
+    }
+}
+
+/// More threads than any machine makes use of.
+const WORKERS_MAX: usize = 1024;
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(number @ 1..=WORKERS_MAX) => Ok(number),
+        _ => Err(format!("write a whole number from 1 to {WORKERS_MAX}; one for each core is enough")),
     }
 }
 
 fn rate(text: &str) -> Result<u32, String> {
-    text.trim().parse().map_err(|_| "write a whole number of answers per second, or 0 for no limit".to_owned())
+    let number = whole(text, 0, u64::from(u32::MAX));
+    let number = number.map_err(|error| format!("{error}, of answers per second; 0 is no limit"))?;
+    u32::try_from(number).map_err(|_| "it is too large".to_owned())
+}
+
+/// How often a flag is given, or its variable: as a number, or as people write yes and no.
+fn times(text: &str) -> Result<u8, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Ok(1),
+        "false" | "no" | "off" => Ok(0),
+        number => number.parse().map_err(|_| "write true or false, or how often, such as 2".to_owned()),
+    }
 }
 
 fn expected(text: &str) -> Result<String, String> {
@@ -244,13 +283,19 @@ once, greet waits for the question); a second one resets who is left.
 SIGUSR1 logs the counters.
 
 Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
-default; NOTIFY_SOCKET hears READY, STOPPING and the watchdog.
+default, by all workers together; NOTIFY_SOCKET hears READY, STOPPING and the
+watchdog.
+
+With --workers, the kernel chooses a worker for each client by its address and
+port. Totals hold for all workers together, and --max-connections is divided
+among them: one that is full lets its clients wait though others have room.
 
 Examples:
   halloo                              TCP and UDP on localhost:8888
   halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
   halloo --tcp :9000 --mode line      one greeting for each line
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
+  halloo --workers 4 --events off     on four cores
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
 
 Exit status:
@@ -268,6 +313,7 @@ Examples:
   halloo probe localhost              TCP and UDP on port 8888
   halloo probe --tcp --expect Hello example.org:9000
   halloo probe --connect-only 9000
+  halloo probe --tcp --send 'hello\\n' 9000    a server that waits for a whole line
 
 Exit status, of several answers the worst (5, 3, 4, 0):
   0  every answer was right

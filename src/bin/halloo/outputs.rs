@@ -1,14 +1,11 @@
-//! Standard output and standard error, as the printing thread writes them.
+//! Standard output, as its printing thread writes it.
 //!
-//! Behind the printer's queue; the only room that touches the two streams while halloo serves. It promises that a
-//! stream that fails costs lines, which are counted, and nothing else, and that a line cut off by a failure stands
-//! alone. It may block in a write: that is why it has a thread of its own. It never panics over a stream.
+//! Behind a queue; the only room that touches the stream while halloo serves. It promises that a stream that fails costs
+//! lines, which are counted, and nothing else, and that a line cut off by a failure stands alone. It may block in a
+//! write: that is why it has a thread of its own. It never panics over a stream.
 
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
-
-use log::{Level, Log, Record};
 
 use crate::event::{Event, stamp};
 use crate::options::EventStyle;
@@ -16,30 +13,44 @@ use crate::options::EventStyle;
 /// Gathered before it is written in one go, in bytes.
 const GATHERED_BYTES_MAX: usize = 32 * 1024;
 
-/// What can be printed.
-#[derive(Debug)]
-pub(crate) enum Line {
-    /// On standard output, as it is.
-    Output(String),
-    /// On standard output, as the event style says.
-    Event(Event),
-    /// On standard error, as it is.
-    Sentence(String),
-    /// On standard error, with time and level.
-    Log(Level, &'static str, String),
+/// A stream that lines are written to, by a thread that may wait for it.
+pub(crate) trait Stream {
+    type Line;
+
+    /// Takes a line, which may be gathered until [`flush`](Self::flush).
+    fn write(&mut self, line: &Self::Line);
+
+    /// Says how many events were only counted.
+    fn write_sum(&mut self, _summed: u64) {}
+
+    /// Whether enough has been gathered to be written.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Writes what has been gathered, and says how many lines the queue had no room for.
+    fn flush(&mut self, lost: u64);
 }
 
-/// Both streams.
-pub(crate) struct Outputs {
-    output: Box<dyn Write + Send>,
-    logger: Box<dyn Log>,
+/// What can be printed here.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// As it is.
+    Plain(String),
+    /// As the event style says.
+    Event(Event),
+}
+
+/// Standard output.
+pub(crate) struct Output {
+    writer: Box<dyn Write + Send>,
     style: EventStyle,
+    /// Told in words when the stream begins to fail.
+    complain: Box<dyn Fn(String) + Send>,
     gathered: Vec<u8>,
     state: State,
-    /// Lines for standard output that could not be written, not yet told.
+    /// Lines that could not be written, not yet told.
     unwritten: u64,
-    /// Lines for standard error that could not be written, not yet told.
-    unlogged: u64,
 }
 
 /// How the last write to standard output ended.
@@ -52,54 +63,19 @@ enum State {
     Torn,
 }
 
-impl Outputs {
+impl Output {
     /// The process's own.
-    pub(crate) fn standard(style: EventStyle) -> Self {
-        let logger = simple_logger::SimpleLogger::new().with_utc_timestamps();
-        Self::new(standard_output(), Box::new(logger), style)
+    pub(crate) fn standard(style: EventStyle, complain: impl Fn(String) + Send + 'static) -> Self {
+        Self::new(standard_output(), style, complain)
     }
 
-    /// Any others.
-    pub(crate) fn new(output: Box<dyn Write + Send>, logger: Box<dyn Log>, style: EventStyle) -> Self {
-        Self { output, logger, style, gathered: Vec::new(), state: State::Whole, unwritten: 0, unlogged: 0 }
-    }
-
-    /// Takes a line. Standard output is gathered until [`flush`](Self::flush), or until the other stream has its turn.
-    pub(crate) fn write(&mut self, line: &Line) {
-        match line {
-            Line::Output(text) => {
-                self.gathered.extend_from_slice(text.as_bytes());
-                self.gathered.push(b'\n');
-            }
-            Line::Event(event) if self.style == EventStyle::Json => event.write_json(&mut self.gathered),
-            Line::Event(event) => event.write_text(&mut self.gathered),
-            Line::Sentence(text) => {
-                self.write_gathered();
-                if writeln!(io::stderr(), "{text}").is_err() {
-                    self.unlogged += 1;
-                }
-            }
-            Line::Log(level, target, text) => {
-                self.write_gathered();
-                self.log(*level, target, text);
-            }
-        }
-    }
-
-    /// Whether enough has been gathered to be written.
-    pub(crate) fn is_full(&self) -> bool {
-        self.gathered.len() >= GATHERED_BYTES_MAX
-    }
-
-    /// Writes what has been gathered, and says how many lines the queue had no room for.
-    pub(crate) fn flush(&mut self, output_lost: u64, error_lost: u64) {
-        if output_lost > 0 {
-            self.gather_loss(output_lost, "the output was too slow");
-        }
-        self.write_gathered();
-        if error_lost > 0 {
-            self.log(Level::Warn, "halloo", &format!("{error_lost} log lines lost, standard error was too slow"));
-        }
+    /// Any other.
+    pub(crate) fn new(
+        writer: Box<dyn Write + Send>,
+        style: EventStyle,
+        complain: impl Fn(String) + Send + 'static,
+    ) -> Self {
+        Self { writer, style, complain: Box::new(complain), gathered: Vec::new(), state: State::Whole, unwritten: 0 }
     }
 
     fn gather_loss(&mut self, lost: u64, cause: &str) {
@@ -144,7 +120,7 @@ impl Outputs {
     fn put(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
-            let error = match self.output.write(&bytes[written..]) {
+            let error = match self.writer.write(&bytes[written..]) {
                 Ok(count @ 1..) => {
                     written += count;
                     continue;
@@ -167,22 +143,40 @@ impl Outputs {
             (Some(_), _) | (None, State::Torn) => State::Torn,
         };
         if before == State::Whole {
-            let text = format!("cannot write to standard output: {error}; its lines are dropped, serving goes on");
-            self.log(Level::Warn, "halloo", &text);
+            (self.complain)(format!(
+                "cannot write to standard output: {error}; its lines are dropped, serving goes on"
+            ));
+        }
+    }
+}
+
+impl Stream for Output {
+    type Line = Line;
+
+    fn write(&mut self, line: &Line) {
+        match line {
+            Line::Plain(text) => {
+                self.gathered.extend_from_slice(text.as_bytes());
+                self.gathered.push(b'\n');
+            }
+            Line::Event(event) if self.style == EventStyle::Json => event.write_json(&mut self.gathered),
+            Line::Event(event) => event.write_text(&mut self.gathered),
         }
     }
 
-    /// Prints a log line. The logger panics where standard error fails.
-    fn log(&mut self, level: Level, target: &str, text: &str) {
-        let told = self.unlogged;
-        let print = |text: std::fmt::Arguments<'_>| {
-            self.logger.log(&Record::builder().level(level).target(target).args(text).build());
-        };
-        let printed = catch_unwind(AssertUnwindSafe(|| match told {
-            0 => print(format_args!("{text}")),
-            _ => print(format_args!("{text} ({told} log lines before it could not be written)")),
-        }));
-        self.unlogged = if printed.is_ok() { 0 } else { told + 1 };
+    fn write_sum(&mut self, summed: u64) {
+        self.write(&Line::Plain(format!("... and {summed} more in the last second")));
+    }
+
+    fn is_full(&self) -> bool {
+        self.gathered.len() >= GATHERED_BYTES_MAX
+    }
+
+    fn flush(&mut self, lost: u64) {
+        if lost > 0 {
+            self.gather_loss(lost, "the output was too slow");
+        }
+        self.write_gathered();
     }
 }
 
@@ -206,9 +200,7 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use log::{Level, Log, Metadata, Record};
-
-    use super::{Line, Outputs};
+    use super::{Line, Output, Stream};
     use crate::options::EventStyle;
 
     /// A stream with room for so many bytes, and no more.
@@ -246,67 +238,42 @@ mod tests {
         }
     }
 
-    /// A logger that panics when its stream is full, as the real one does.
-    struct Paper(Disk);
-
-    impl Log for Paper {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, record: &Record<'_>) {
-            writeln!(self.0.clone(), "{} {}", record.level(), record.args()).expect("failed printing to stderr");
-        }
-        fn flush(&self) {}
-    }
-
-    fn outputs(output: &Disk, error: &Disk) -> Outputs {
-        Outputs::new(Box::new(output.clone()), Box::new(Paper(error.clone())), EventStyle::Text)
-    }
-
     fn line(text: &str) -> Line {
-        Line::Output(text.to_owned())
+        Line::Plain(text.to_owned())
     }
 
     #[test]
     fn a_full_disk_costs_lines_and_the_loss_is_said_when_there_is_room() {
-        let (output, error) = (Disk::with_room(9), Disk::with_room(1000));
-        let mut outputs = outputs(&output, &error);
+        let (disk, complaints) = (Disk::with_room(9), Arc::new(Mutex::new(Vec::new())));
+        let told = Arc::clone(&complaints);
+        let complain = move |text| told.lock().unwrap().push(text);
+        let mut output = Output::new(Box::new(disk.clone()), EventStyle::Text, complain);
         for text in ["one", "two", "three", "four"] {
-            outputs.write(&line(text));
-            outputs.flush(0, 0);
+            output.write(&line(text));
+            output.flush(0);
         }
-        assert_eq!(output.text(), "one\ntwo\nt");
-        assert_eq!(error.text().lines().count(), 1);
-        assert!(error.text().contains("WARN cannot write to standard output"), "{}", error.text());
-        output.make_room(1000);
-        outputs.write(&line("five"));
-        outputs.flush(0, 0);
+        assert_eq!(disk.text(), "one\ntwo\nt");
+        let complaints = complaints.lock().unwrap();
+        assert!(
+            complaints.len() == 1 && complaints[0].starts_with("cannot write to standard output"),
+            "{complaints:?}"
+        );
+        disk.make_room(1000);
+        output.write(&line("five"));
+        output.flush(0);
         let all = "one\ntwo\nt\nfive\n... 2 lines lost, the output could not be written\n";
-        assert_eq!(output.text(), all);
-        outputs.write(&line("six"));
-        outputs.flush(0, 0);
-        assert_eq!(output.text(), format!("{all}six\n"));
+        assert_eq!(disk.text(), all);
+        output.write(&line("six"));
+        output.flush(0);
+        assert_eq!(disk.text(), format!("{all}six\n"));
     }
 
     #[test]
-    fn a_logger_that_panics_is_caught_and_counted() {
-        let (output, error) = (Disk::with_room(1000), Disk::with_room(0));
-        let mut outputs = outputs(&output, &error);
-        for _ in 0..3 {
-            outputs.write(&Line::Log(Level::Info, "halloo", "lost".to_owned()));
-        }
-        error.make_room(1000);
-        outputs.write(&Line::Log(Level::Info, "halloo", "back".to_owned()));
-        assert_eq!(error.text(), "INFO back (3 log lines before it could not be written)\n");
-    }
-
-    #[test]
-    fn what_the_queue_lost_is_said_in_each_stream() {
-        let (output, error) = (Disk::with_room(1000), Disk::with_room(1000));
-        let mut outputs = outputs(&output, &error);
-        outputs.write(&line("one"));
-        outputs.flush(7, 5);
-        assert_eq!(output.text(), "one\n... 7 lines lost, the output was too slow\n");
-        assert_eq!(error.text(), "WARN 5 log lines lost, standard error was too slow\n");
+    fn what_the_queue_lost_is_said() {
+        let disk = Disk::with_room(1000);
+        let mut output = Output::new(Box::new(disk.clone()), EventStyle::Text, |_| {});
+        output.write(&line("one"));
+        output.flush(7);
+        assert_eq!(disk.text(), "one\n... 7 lines lost, the output was too slow\n");
     }
 }

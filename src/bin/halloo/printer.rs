@@ -1,21 +1,27 @@
-//! The printing thread and the bounded queue before it: everything halloo prints while it serves goes through here.
+//! The printing threads and the bounded queues before them: everything halloo prints while it serves goes through here.
 //!
-//! Between the loop's thread, which only ever tries to queue, and the standard outputs, which may be slow, full or
-//! gone. It promises that queueing never blocks, that lines keep their order, that what does not fit or cannot be
-//! written is counted and said in the stream itself once there is room, and that the thread sleeps while there is
-//! nothing to print. It never panics over a stream that fails, and never holds up the end of the process for longer
-//! than it is given.
+//! Between the loops' threads, which only ever try to queue, and the standard outputs, which may be slow, full or gone.
+//! Each of the two has a queue and a thread of its own, so that a stuck one silences itself alone. It promises that
+//! queueing never blocks, that lines of a stream keep their order, that what does not fit or cannot be written is counted
+//! and said in the stream itself once there is room, and that the threads sleep while there is nothing to print. It never
+//! panics over a stream that fails, and never holds up the end of the process for longer than it is given.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::outputs::{Line, Outputs};
+use log::Level;
 
-/// The name of the printing thread.
-pub(crate) const THREAD: &str = "printer";
+use crate::options::EventStyle;
+use crate::outputs::{Line, Output, Stream};
+use crate::remarks::{Remark, Remarks};
+
+/// The names of the printing threads.
+const OUTPUT_THREAD: &str = "stdout";
+pub(crate) const ERROR_THREAD: &str = "stderr";
 
 /// Lines that may wait: room for a burst, about a hundred kilobytes.
 const QUEUE_LINES_MAX: usize = 1024;
@@ -23,80 +29,56 @@ const QUEUE_LINES_MAX: usize = 1024;
 /// How long the end waits before it looks again whether the queue has room.
 const END_STEP: Duration = Duration::from_millis(5);
 
-enum Message {
-    Line(Line),
+enum Message<L> {
+    Line(L),
     /// Events are being counted instead of printed: say how many at that moment.
     SumUpAt(Instant),
     /// Everything before this is written: answer.
     End(SyncSender<()>),
 }
 
-/// What the two sides count together.
+/// What the two sides of a queue count together.
 #[derive(Debug, Default)]
 struct Tally {
     /// Events summed up instead of printed.
     summed: AtomicU64,
-    /// Lines for standard output that found the queue full.
-    output_lost: AtomicU64,
-    /// Lines for standard error that found the queue full.
-    error_lost: AtomicU64,
+    /// Lines that found the queue full.
+    lost: AtomicU64,
 }
 
-/// The end of the queue that others hold.
-#[derive(Clone, Debug)]
-pub(crate) struct Printer {
-    queue: SyncSender<Message>,
+/// The end of a stream's queue that others hold.
+#[derive(Debug)]
+struct Queue<L> {
+    messages: SyncSender<Message<L>>,
     tally: Arc<Tally>,
 }
 
-impl Printer {
-    /// Starts the thread.
-    pub(crate) fn start(outputs: Outputs) -> std::io::Result<Self> {
-        let (printer, press) = Self::pair(outputs);
-        thread::Builder::new().name(THREAD.to_owned()).spawn(move || press.run())?;
-        Ok(printer)
+impl<L> Clone for Queue<L> {
+    fn clone(&self) -> Self {
+        Self { messages: self.messages.clone(), tally: Arc::clone(&self.tally) }
     }
+}
 
-    /// One that prints nothing, for tests of what stands before it.
-    #[cfg(test)]
-    pub(crate) fn to_nowhere() -> Self {
-        Self::pair(Outputs::standard(crate::options::EventStyle::Off)).0
-    }
-
-    fn pair(outputs: Outputs) -> (Self, Press) {
-        let (queue, messages) = mpsc::sync_channel(QUEUE_LINES_MAX);
+impl<L> Queue<L> {
+    fn before<S: Stream<Line = L>>(stream: S) -> (Self, Press<S>) {
+        let (sender, messages) = mpsc::sync_channel(QUEUE_LINES_MAX);
         let tally = Arc::new(Tally::default());
-        let press = Press { messages, tally: Arc::clone(&tally), outputs, sum_up_at: None };
-        (Self { queue, tally }, press)
+        let press = Press { messages, tally: Arc::clone(&tally), stream, sum_up_at: None };
+        (Self { messages: sender, tally }, press)
     }
 
-    /// Queues a line, or counts it as lost. Never blocks.
-    pub(crate) fn print(&self, line: Line) {
-        let lost = match line {
-            Line::Output(_) | Line::Event(_) => &self.tally.output_lost,
-            Line::Sentence(_) | Line::Log(..) => &self.tally.error_lost,
-        };
+    /// Queues a line, or counts it as lost.
+    fn put(&self, line: L) {
         // A queue that is full stays busy for a long while yet: the thread will see the count.
-        if self.queue.try_send(Message::Line(line)).is_err() {
-            lost.fetch_add(1, Ordering::Relaxed);
+        if self.messages.try_send(Message::Line(line)).is_err() {
+            self.tally.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Counts an event that is not printed by itself.
-    pub(crate) fn sum_up(&self) {
-        self.tally.summed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Asks that the events counted be told at that moment; false if the queue is full.
-    pub(crate) fn sum_up_at(&self, moment: Instant) -> bool {
-        self.queue.try_send(Message::SumUpAt(moment)).is_ok()
-    }
-
-    /// Waits until everything queued is written, at most for `patience`.
-    pub(crate) fn finish(&self, patience: Duration) {
-        let end = Instant::now() + patience;
+    /// Waits until everything queued is written, or until then.
+    fn finish(&self, end: Instant) {
         let (answer, answered) = mpsc::sync_channel(1);
-        while self.queue.try_send(Message::End(answer.clone())).is_err() {
+        while self.messages.try_send(Message::End(answer.clone())).is_err() {
             if Instant::now() >= end {
                 return;
             }
@@ -106,15 +88,71 @@ impl Printer {
     }
 }
 
+/// The way to both streams.
+#[derive(Clone, Debug)]
+pub(crate) struct Printer {
+    output: Queue<Line>,
+    errors: Queue<Remark>,
+}
+
+impl Printer {
+    /// Starts the threads of the process's own streams.
+    pub(crate) fn start(style: EventStyle) -> io::Result<Self> {
+        let (errors, remarks) = Queue::before(Remarks::standard());
+        let complaints = errors.clone();
+        let complain = move |text| complaints.put(Remark::Log(Level::Warn, "halloo", text));
+        let (output, lines) = Queue::before(Output::standard(style, complain));
+        thread::Builder::new().name(ERROR_THREAD.to_owned()).spawn(move || remarks.run())?;
+        thread::Builder::new().name(OUTPUT_THREAD.to_owned()).spawn(move || lines.run())?;
+        Ok(Self { output, errors })
+    }
+
+    /// One that prints nothing, for tests of what stands before it.
+    #[cfg(test)]
+    pub(crate) fn to_nowhere() -> Self {
+        let (errors, _) = Queue::before(Remarks::standard());
+        Self { output: Queue::before(Output::standard(EventStyle::Off, |_| {})).0, errors }
+    }
+
+    /// Queues a line for standard output. Never blocks.
+    pub(crate) fn print(&self, line: Line) {
+        self.output.put(line);
+    }
+
+    /// Queues a line for standard error. Never blocks.
+    pub(crate) fn remark(&self, remark: Remark) {
+        self.errors.put(remark);
+    }
+
+    /// Counts an event that is not printed by itself.
+    pub(crate) fn sum_up(&self) {
+        self.output.tally.summed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Asks that the events counted be told at that moment; false if the queue is full.
+    pub(crate) fn sum_up_at(&self, moment: Instant) -> bool {
+        self.output.messages.try_send(Message::SumUpAt(moment)).is_ok()
+    }
+
+    /// Waits until everything queued is written, at most for `patience`. A complaint about standard output comes before
+    /// its end, and is written too.
+    pub(crate) fn finish(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        self.output.finish(end);
+        // Where output is stuck, the other thread has had all that time to write; it only has to say so.
+        self.errors.finish(end.max(Instant::now() + END_STEP));
+    }
+}
+
 /// The thread's side.
-struct Press {
-    messages: Receiver<Message>,
+struct Press<S: Stream> {
+    messages: Receiver<Message<S::Line>>,
     tally: Arc<Tally>,
-    outputs: Outputs,
+    stream: S,
     sum_up_at: Option<Instant>,
 }
 
-impl Press {
+impl<S: Stream> Press<S> {
     fn run(mut self) {
         loop {
             let message = match self.messages.try_recv() {
@@ -134,7 +172,7 @@ impl Press {
     }
 
     /// Sleeps until there is a message, or, where a sum is pending, until it is due.
-    fn wait(&mut self) -> Result<Option<Message>, ()> {
+    fn wait(&mut self) -> Result<Option<Message<S::Line>>, ()> {
         let Some(moment) = self.sum_up_at else {
             return self.messages.recv().map(Some).map_err(|_| ());
         };
@@ -153,10 +191,10 @@ impl Press {
     }
 
     /// Takes one message in; what it prints is gathered first.
-    fn take(&mut self, message: Message) {
+    fn take(&mut self, message: Message<S::Line>) {
         self.sum_up_if_due();
         match message {
-            Message::Line(line) => self.outputs.write(&line),
+            Message::Line(line) => self.stream.write(&line),
             Message::SumUpAt(moment) => self.sum_up_at = Some(moment),
             Message::End(answer) => {
                 self.sum_up();
@@ -164,7 +202,7 @@ impl Press {
                 let _ = answer.try_send(());
             }
         }
-        if self.outputs.is_full() {
+        if self.stream.is_full() {
             self.flush();
         }
     }
@@ -179,15 +217,13 @@ impl Press {
         self.sum_up_at = None;
         let summed = self.tally.summed.swap(0, Ordering::Relaxed);
         if summed > 0 {
-            self.outputs.write(&Line::Output(format!("... and {summed} more in the last second")));
+            self.stream.write_sum(summed);
         }
     }
 
     /// Writes what has been gathered, and what was lost before it.
     fn flush(&mut self) {
-        let output = self.tally.output_lost.swap(0, Ordering::Relaxed);
-        let error = self.tally.error_lost.swap(0, Ordering::Relaxed);
-        self.outputs.flush(output, error);
+        self.stream.flush(self.tally.lost.swap(0, Ordering::Relaxed));
     }
 }
 
@@ -197,9 +233,10 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{Press, Printer, QUEUE_LINES_MAX};
+    use super::{Press, Printer, QUEUE_LINES_MAX, Queue};
     use crate::options::EventStyle;
-    use crate::outputs::{Line, Outputs};
+    use crate::outputs::{Line, Output};
+    use crate::remarks::Remarks;
 
     /// Far beyond what any step of a test takes.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -219,10 +256,12 @@ mod tests {
         }
     }
 
-    fn pair(room: usize) -> (Printer, Press, Receiver<String>) {
+    fn pair(room: usize) -> (Printer, Press<Output>, Receiver<String>) {
         let (pipe, read) = mpsc::sync_channel(room);
-        let (printer, press) = Printer::pair(Outputs::new(Box::new(Pipe(pipe)), Box::new(Silent), EventStyle::Text));
-        (printer, press, read)
+        let (output, press) = Queue::before(Output::new(Box::new(Pipe(pipe)), EventStyle::Text, |_| {}));
+        let (errors, remarks) = Queue::before(Remarks::new(Box::new(Silent)));
+        thread::spawn(move || remarks.run());
+        (Printer { output, errors }, press, read)
     }
 
     fn started(room: usize) -> (Printer, Receiver<String>) {
@@ -242,7 +281,7 @@ mod tests {
     }
 
     fn line(text: impl Into<String>) -> Line {
-        Line::Output(text.into())
+        Line::Plain(text.into())
     }
 
     #[test]

@@ -16,9 +16,13 @@ use crate::duration::measured;
 use crate::exit::{Failure, Status, plain_words};
 use crate::options::{Asked, ProbeOptions};
 use crate::protocol::Protocol;
+use crate::spelled::Spelled;
 
 /// The most a datagram carries over IPv4 (RFC 768, less both headers), in bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// What a resolver that takes too long has not given.
+const NO_NAME: &str = "no address for the name";
 
 /// Asks as often as wanted, over every protocol wanted.
 pub(crate) fn run(options: &ProbeOptions) -> Result<Status, Failure> {
@@ -51,7 +55,7 @@ fn check(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), Failure> 
     if options.address.port() == 0 {
         return refuse(format!("nobody can be asked on port 0 of {}; name the port of the server", options.address));
     }
-    let bytes = options.send.as_deref().map_or(0, str::len);
+    let bytes = options.send.as_ref().map_or(0, |Spelled(bytes)| bytes.len());
     if protocols.contains(&Protocol::Udp) && bytes > DATAGRAM_BYTES_MAX {
         return refuse(format!(
             "--send has {bytes} bytes and a datagram holds {DATAGRAM_BYTES_MAX}; shorten it, or ask with --tcp alone"
@@ -66,7 +70,7 @@ fn ask(options: &ProbeOptions, protocol: Protocol) -> (String, Answer) {
         Protocol::Tcp => "Hello, TCP Server!",
         Protocol::Udp => "Hello, UDP Server!",
     };
-    let send = options.send.as_deref().unwrap_or(usual).as_bytes();
+    let send = options.send.as_ref().map_or(usual.as_bytes(), |Spelled(bytes)| bytes);
     let question = Question {
         send: (!options.protocols.connect_only).then_some(send),
         expect: options.expect.as_deref().map(str::as_bytes),
@@ -101,11 +105,11 @@ fn resolve(address: &Address, question: &Question<'_>) -> Result<Vec<SocketAddr>
     if let Err(error) = resolver {
         return Err(question.ended(Class::Dns, plain_words(&error)));
     }
-    let left = question.left().map_err(|_| question.timed_out())?;
+    let left = question.left().map_err(|_| question.timed_out(NO_NAME))?;
     match wait.recv_timeout(left) {
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(error)) => Err(question.ended(Class::Dns, format!("the name is unknown: {}", plain_words(&error)))),
-        Err(_) => Err(question.timed_out()),
+        Err(_) => Err(question.timed_out(NO_NAME)),
     }
 }
 
@@ -143,7 +147,7 @@ mod tests {
         assert_eq!(failure.status, Status::Usage);
         assert!(failure.sentence.contains("port 0"), "{}", failure.sentence);
         let mut long = options("halloo probe localhost:1");
-        long.send = Some("x".repeat(70_000));
+        long.send = "x".repeat(70_000).parse().ok();
         assert!(run(&long).unwrap_err().sentence.contains("--tcp"));
     }
 

@@ -1,10 +1,13 @@
 //! What becomes of each event: printed, summed up, or nothing.
 //!
-//! On the loop's thread, between the greeting desk and the printer. It promises at most 20 lines in any one second as
-//! text, whatever is going on, with the rest counted to the last one; as JSON, every event is offered to the queue.
-//! It never waits, and sets no timer: the printer tells the sum.
+//! On the loops' threads, between the greeting desks and the printer. It promises at most 20 lines in any one second as
+//! text, of all workers together and whatever is going on, with the rest counted to the last one; as JSON, every event is
+//! offered to the queue. It waits for nobody but, for a line that may be printed, another worker's turn at the same; and
+//! it sets no timer: the printer tells the sum.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
@@ -17,37 +20,77 @@ const LINES_PER_SECOND_MAX: usize = 20;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where events go.
-#[derive(Debug)]
+/// Where events go: each worker has a copy.
+#[derive(Clone, Debug)]
 pub(crate) struct Reporter {
     printer: Printer,
     style: EventStyle,
-    pace: Pace,
+    gate: Arc<Gate>,
 }
 
 impl Reporter {
     /// Events go to this printer, in this style.
     pub(crate) fn new(printer: Printer, style: EventStyle) -> Self {
-        Self { printer, style, pace: Pace::default() }
+        Self { printer, style, gate: Arc::new(Gate::new()) }
+    }
+
+    /// Whether nobody sees any event.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.style == EventStyle::Off
     }
 
     /// Tells one event, made only if somebody will see it.
-    pub(crate) fn report(&mut self, now: Instant, event: impl FnOnce() -> Event) {
+    pub(crate) fn report(&self, now: Instant, event: impl FnOnce() -> Event) {
         match self.style {
             EventStyle::Off => {}
             EventStyle::Json => self.printer.print(Line::Event(event())),
-            EventStyle::Text => match self.pace.admit(now) {
+            EventStyle::Text => match self.gate.admit(now) {
                 Verdict::Print => self.printer.print(Line::Event(event())),
                 Verdict::Count => self.printer.sum_up(),
                 Verdict::CountUntil(moment) => {
                     self.printer.sum_up();
                     if !self.printer.sum_up_at(moment) {
                         // The queue is full: the next event asks again.
-                        self.pace.sum_due = None;
+                        self.gate.ask_again();
                     }
                 }
             },
         }
+    }
+}
+
+/// What the copies share. Where the lines of this second are used up, nobody takes the lock.
+#[derive(Debug)]
+struct Gate {
+    began: Instant,
+    /// Until when events are only counted, in nanoseconds since then.
+    closed_until: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self { began: Instant::now(), closed_until: AtomicU64::new(0), pace: Mutex::default() }
+    }
+
+    fn admit(&self, now: Instant) -> Verdict {
+        if self.nanos(now) < self.closed_until.load(Ordering::Relaxed) {
+            return Verdict::Count;
+        }
+        let verdict = self.pace.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        if let Verdict::CountUntil(moment) = verdict {
+            self.closed_until.store(self.nanos(moment), Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    fn ask_again(&self) {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).sum_due = None;
+        self.closed_until.store(0, Ordering::Relaxed);
+    }
+
+    fn nanos(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -69,6 +112,8 @@ enum Verdict {
 
 impl Pace {
     fn admit(&mut self, now: Instant) -> Verdict {
+        // A loop's clock stands still during a turn: another worker's line may have been later.
+        let now = self.printed.back().map_or(now, |last| now.max(*last));
         if self.printed.len() == LINES_PER_SECOND_MAX {
             let room = self.printed[0] + SECOND;
             if now < room {
@@ -87,11 +132,12 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
 
-    use super::{LINES_PER_SECOND_MAX, Pace, SECOND, Verdict};
+    use super::{Gate, LINES_PER_SECOND_MAX, Pace, SECOND, Verdict};
 
     #[test]
     fn twenty_are_printed_and_the_rest_of_the_second_is_summed_up() {
@@ -102,6 +148,28 @@ mod tests {
         assert_eq!(pace.admit(start), Verdict::CountUntil(start + SECOND));
         assert_eq!(pace.admit(start + SECOND / 2), Verdict::Count);
         assert_eq!(pace.admit(start + SECOND), Verdict::Print);
+    }
+
+    #[test]
+    fn many_workers_print_twenty_together_and_ask_for_one_sum() {
+        let gate = Gate::new();
+        let work = || -> (usize, usize) {
+            let verdicts: Vec<Verdict> = (0..100).map(|_| gate.admit(gate.began)).collect();
+            let count = |wanted: fn(&Verdict) -> bool| verdicts.iter().filter(|verdict| wanted(verdict)).count();
+            (count(|verdict| *verdict == Verdict::Print), count(|verdict| matches!(verdict, Verdict::CountUntil(_))))
+        };
+        let all = thread::scope(|scope| {
+            let workers = [(); 4].map(|()| scope.spawn(work));
+            workers.map(|worker| worker.join().unwrap())
+        });
+        let printed: usize = all.iter().map(|(printed, _)| printed).sum();
+        let asked: usize = all.iter().map(|(_, asked)| asked).sum();
+        assert_eq!((printed, asked), (LINES_PER_SECOND_MAX, 1));
+        assert_eq!(gate.admit(gate.began + SECOND), Verdict::Print);
+        // A worker whose turn began before that line.
+        assert!(matches!(gate.admit(gate.began + SECOND / 2), Verdict::Count | Verdict::Print));
+        gate.ask_again();
+        assert_eq!(gate.admit(gate.began + SECOND), Verdict::Print);
     }
 
     #[test]

@@ -1,27 +1,25 @@
 //! What signals do to a server.
 //!
-//! A thread beside the loop that sleeps until a signal comes and then reaches the loop through its handle. It promises
-//! that the first request to stop drains, that a second one ends at once, that a closing terminal ends only what was
-//! started on one, and that the counters can be asked for at any time. It never touches the loop's tables itself.
+//! A thread beside the loops that sleeps until a signal comes and then reaches them all through their handles. It
+//! promises that the first request to stop drains, that a second one ends at once, that a closing terminal ends only what
+//! was started on one, and that the counters can be asked for at any time. It never touches a loop's tables itself.
 
 use std::io::{self, IsTerminal};
 use std::thread;
 
-use halloo::{Handle, Stopped};
-use log::Level;
+use halloo::Stopped;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use crate::counters::Counters;
 use crate::duration::show;
 use crate::ending::Ending;
-use crate::outputs::Line;
-use crate::printer::Printer;
 
 /// Catches the signals from now on.
-pub(crate) fn watch(handle: Handle, ending: Ending, printer: Printer) -> io::Result<()> {
+pub(crate) fn watch(ending: Ending, counters: Counters) -> io::Result<()> {
     let hangup = if is_on_terminal() { Hangup::Stops } else { Hangup::Ignored };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-    let mut watch = Watch { handle, ending, printer, hangup, stage: Stage::Serving };
+    let mut watch = Watch { ending, counters, hangup, stage: Stage::Serving };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in &mut signals {
             if watch.take(signal).is_err() {
@@ -50,9 +48,8 @@ enum Stage {
 }
 
 struct Watch {
-    handle: Handle,
     ending: Ending,
-    printer: Printer,
+    counters: Counters,
     hangup: Hangup,
     stage: Stage,
 }
@@ -60,7 +57,7 @@ struct Watch {
 impl Watch {
     fn take(&mut self, signal: i32) -> Result<(), Stopped> {
         match signal {
-            SIGUSR1 => self.show_counters(),
+            SIGUSR1 => self.counters.show(),
             SIGHUP if self.hangup == Hangup::Ignored => Ok(()),
             _ => self.stop(),
         }
@@ -71,22 +68,13 @@ impl Watch {
             Stage::Serving => {
                 self.stage = Stage::Draining;
                 log::info!("stopping: open connections have {} to finish", show(self.ending.drain_timeout));
-                let ending = self.ending.clone();
-                self.handle.post(move |context| ending.begin(context))
+                self.ending.begin()
             }
             Stage::Draining => {
                 log::info!("asked twice: stopping at once");
-                self.handle.stop()
+                self.ending.cut()
             }
         }
-    }
-
-    /// Asked for, the counters are printed at any log level.
-    fn show_counters(&self) -> Result<(), Stopped> {
-        let printer = self.printer.clone();
-        self.handle.post(move |context| {
-            printer.print(Line::Log(Level::Info, "halloo", context.stats().to_string()));
-        })
     }
 }
 
@@ -98,16 +86,19 @@ mod tests {
     use halloo::{EventLoop, Turn};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-    use super::{Ending, Hangup, Stage, Watch};
+    use super::{Counters, Ending, Hangup, Stage, Watch};
     use crate::printer::Printer;
     use crate::supervisor::Supervisor;
+    use crate::workers::Workers;
 
     const LONG: Duration = Duration::from_secs(600);
 
     fn watch(events: &EventLoop<'_>, hangup: Hangup) -> Watch {
-        let (handle, printer) = (events.handle(), Printer::to_nowhere());
-        let ending = Ending { drain_timeout: LONG, supervisor: Supervisor::none() };
-        Watch { handle, ending, printer, hangup, stage: Stage::Serving }
+        let workers = Workers::default();
+        workers.meet(vec![events.handle()]);
+        let counters = Counters::new(1, workers.clone(), Printer::to_nowhere());
+        let ending = Ending { drain_timeout: LONG, supervisor: Supervisor::none(), workers };
+        Watch { ending, counters, hangup, stage: Stage::Serving }
     }
 
     fn turn(events: &mut EventLoop<'_>) -> Turn {
@@ -118,7 +109,7 @@ mod tests {
     fn the_first_request_drains_and_the_second_ends_at_once() {
         let mut events = EventLoop::new().unwrap();
         // A client that says nothing, and would hold up the drain.
-        let patient = halloo::framing::Framed::new(halloo::framing::Lines, 10, Patient);
+        let patient = halloo::framing::Framed::new(halloo::framing::Format::Lines, 10, Patient);
         let listener = events.listen(SocketAddr::from(([127, 0, 0, 1], 0)), patient).unwrap();
         let _client = TcpStream::connect(events.local_addr(listener).unwrap()).unwrap();
         while events.stats().connections == 0 {

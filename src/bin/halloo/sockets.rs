@@ -1,35 +1,41 @@
 //! From the sockets handed over and the addresses of the command line to what is served.
 //!
-//! Between these and the loop, once, at the start. It promises that what was handed over comes first, as it is, and then
+//! Between these and the loops, once, at the start. It promises that what was handed over comes first, as it is, and then
 //! the order in which addresses were given, IPv4 before IPv6 and TCP before UDP; one port for all sockets of an address
 //! that leaves the port open; that an address of a name which this machine does not have is passed over, unless none is
 //! left; and that a failure is one sentence with protocol, address, cause and way out. It never shares a port that is
-//! taken.
+//! taken: where several workers are to share one, it was free before the first of them had it.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use halloo::{Bind, EventLoop, HandlerId, Listen, SourceId};
+use halloo::{EventLoop, SourceId};
 
 use crate::activation::Handed;
 use crate::address::Address;
-use crate::connections;
-use crate::datagrams::Datagrams;
+use crate::descriptors;
 use crate::desk::Desk;
+use crate::doors::{Door, Room};
 use crate::exit::{Failure, Status, plain_words, way_out};
-use crate::options::{Limits, Listening, Mode};
+use crate::options::{Limits, Listening, ServeOptions};
 use crate::protocol::Protocol;
 
 /// How often a free port is looked for that is free for every socket of an address.
 const PORT_TRIES_MAX: usize = 16;
 
-/// Answers to one UDP source in a second, unless the command line says otherwise: a person never asks that often.
-const UDP_RATE: u32 = 100;
-
 /// A socket that is served.
 pub(crate) type Served = (Protocol, SocketAddr);
+
+/// What the first worker has opened, for all to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) served: Vec<Served>,
+    /// The same once more, for another worker to open.
+    doors: Vec<Door>,
+    /// For all workers together.
+    connections_max: Option<usize>,
+}
 
 /// One address of the command line and what it stands for.
 struct Group {
@@ -39,23 +45,47 @@ struct Group {
     found: Vec<SocketAddr>,
 }
 
-/// Takes in every socket handed over, and opens those the command line asks for.
+/// Takes in every socket handed over, and opens those the command line asks for, on the first worker's loop.
 pub(crate) fn open<'h>(
     events: &mut EventLoop<'h>,
     handed: Vec<Handed>,
-    listening: &Listening,
-    limits: &Limits,
-    mode: Mode,
+    options: &ServeOptions,
     desk: &'h RefCell<Desk>,
-) -> Result<Vec<Served>, Failure> {
+) -> Result<Plan, Failure> {
+    let ServeOptions { workers, listening, replies, limits, .. } = options;
     let groups = groups(listening, handed.is_empty())?;
-    let handler = connections::attach(events, mode, desk);
-    let mut opener = Opener { events, limits, handler, datagrams: Datagrams { mode, desk }, groups: &groups };
-    let mut served = handed.into_iter().map(|one| opener.take_in(one)).collect::<Result<Vec<_>, _>>()?;
-    for group in &groups {
-        opener.open_group(group, &mut served)?;
+    let sockets = handed.len() + groups.iter().map(|group| group.found.len() * group.protocols.len()).sum::<usize>();
+    let connections_max = limits.max_connections.or_else(|| descriptors::connections_max(*workers, sockets));
+    let room = Room::new(events, replies.mode, desk, connections_max, (1, *workers));
+    let plan = Plan { served: Vec::new(), doors: Vec::new(), connections_max };
+    let mut opener = Opener { events, limits, room, is_shared: *workers > 1, groups: &groups, plan };
+    for one in handed {
+        opener.take_in(one)?;
     }
-    Ok(served)
+    for group in &groups {
+        opener.open_group(group)?;
+    }
+    Ok(opener.plan)
+}
+
+/// Opens the same on the loop of another worker.
+pub(crate) fn join<'h>(
+    events: &mut EventLoop<'h>,
+    plan: Plan,
+    options: &ServeOptions,
+    desk: &'h RefCell<Desk>,
+    number: usize,
+) -> Result<(), Failure> {
+    let room = Room::new(events, options.replies.mode, desk, plan.connections_max, (number, options.workers));
+    for (door, (protocol, at)) in plan.doors.into_iter().zip(plan.served) {
+        room.open(events, door).map_err(|error| {
+            let words = plain_words(&error);
+            let so = way_out(&words).unwrap_or("try again, or with fewer workers");
+            let sentence = format!("cannot serve {protocol} on {at} with worker {number}: {words}; {so}");
+            Failure::new(Status::Unreachable, sentence)
+        })?;
+    }
+    Ok(())
 }
 
 /// The addresses of the command line; where there are none, the usual one if it is wanted then.
@@ -79,18 +109,22 @@ fn groups(listening: &Listening, wants_usual: bool) -> Result<Vec<Group>, Failur
 }
 
 fn unknown(address: &Address, cause: &str) -> Failure {
-    let sentence =
-        format!("cannot serve on {address}: the name is unknown ({cause}); check its spelling, or give an IP address");
-    Failure::new(Status::Unreachable, sentence)
+    let so = match address.zone() {
+        Some(zone) => format!("this machine has no interface {zone} ({cause}); ip link lists those it has"),
+        None => format!("the name is unknown ({cause}); check its spelling, or give an IP address"),
+    };
+    Failure::new(Status::Unreachable, format!("cannot serve on {address}: {so}"))
 }
 
-/// What every socket needs.
+/// What every socket needs, and what has come of those before it.
 struct Opener<'e, 'h> {
     events: &'e mut EventLoop<'h>,
     limits: &'e Limits,
-    handler: HandlerId,
-    datagrams: Datagrams<'h>,
+    room: Room<'h>,
+    /// Whether other workers open them after this one.
+    is_shared: bool,
     groups: &'e [Group],
+    plan: Plan,
 }
 
 /// Why an address was not opened.
@@ -102,31 +136,40 @@ enum Miss {
     Failed(Failure),
 }
 
-/// The sockets of one group, with what takes them back.
-type Opened = Vec<(Served, SourceId)>;
+/// The sockets of one group, with what opens them again and what takes them back.
+type Opened = Vec<(Served, Door, SourceId)>;
 
 impl Opener<'_, '_> {
     /// Serves a socket that is open already.
-    fn take_in(&mut self, handed: Handed) -> Result<Served, Failure> {
-        let (protocol, added) = match handed {
-            Handed::Tcp(socket) => (Protocol::Tcp, self.add_listener(self.listen(socket))),
-            Handed::Udp(socket) => (Protocol::Udp, self.add_socket(self.bind(socket))),
+    fn take_in(&mut self, handed: Handed) -> Result<(), Failure> {
+        let door = match handed {
+            Handed::Tcp(socket) => Door::tcp(socket, self.limits),
+            Handed::Udp(socket) => Door::udp(socket, self.limits),
         };
-        let served = added.and_then(|id| Ok((protocol, self.events.local_addr(id).map_err(cause)?)));
-        served.map_err(|error| {
+        let protocol = door.protocol();
+        let (_, address) = self.room.open(self.events, door.clone()).map_err(|error| {
             let words = plain_words(&error);
             let so = way_out(&words).unwrap_or("try again, and see what the system's log says");
             let sentence = format!("cannot serve {protocol} on a socket handed over: {words}; {so}");
             Failure::new(Status::Unreachable, sentence)
-        })
+        })?;
+        self.note((protocol, address), door);
+        Ok(())
     }
 
-    fn open_group(&mut self, group: &Group, served: &mut Vec<Served>) -> Result<(), Failure> {
+    fn note(&mut self, served: Served, door: Door) {
+        self.plan.served.push(served);
+        self.plan.doors.push(door);
+    }
+
+    fn open_group(&mut self, group: &Group) -> Result<(), Failure> {
         for _ in 0..PORT_TRIES_MAX {
             let mut opened = Opened::new();
-            let miss = match self.try_group(group, served, &mut opened) {
+            let miss = match self.try_group(group, &mut opened) {
                 Ok(()) => {
-                    served.extend(opened.into_iter().map(|(one, _)| one));
+                    for (served, door, _) in opened {
+                        self.note(served, door);
+                    }
                     return Ok(());
                 }
                 Err(miss) => miss,
@@ -135,7 +178,7 @@ impl Opener<'_, '_> {
                 return Err(failure);
             }
             // They stay bound until the loop turns, so that the next try finds another port.
-            for (_, id) in opened {
+            for (_, _, id) in opened {
                 self.events.context().remove(id);
             }
         }
@@ -146,10 +189,10 @@ impl Opener<'_, '_> {
     }
 
     /// Opens all sockets of one address of the command line, on one port.
-    fn try_group(&mut self, group: &Group, served: &[Served], opened: &mut Opened) -> Result<(), Miss> {
+    fn try_group(&mut self, group: &Group, opened: &mut Opened) -> Result<(), Miss> {
         let mut missing = Vec::new();
         for &address in &group.found {
-            match self.open_address(address, group, served, opened) {
+            match self.open_address(address, group, opened) {
                 Err(Miss::Missing(at, failure)) => missing.push((at, failure)),
                 other => other?,
             }
@@ -163,26 +206,21 @@ impl Opener<'_, '_> {
         Ok(())
     }
 
-    fn open_address(
-        &mut self,
-        address: SocketAddr,
-        group: &Group,
-        served: &[Served],
-        opened: &mut Opened,
-    ) -> Result<(), Miss> {
+    fn open_address(&mut self, address: SocketAddr, group: &Group, opened: &mut Opened) -> Result<(), Miss> {
         for &protocol in group.protocols {
-            let port = opened.first().map_or(address.port(), |((_, first), _)| first.port());
+            let port = opened.first().map_or(address.port(), |((_, first), ..)| first.port());
             let at = with_port(address, port);
-            if port != 0 && served.contains(&(protocol, at)) {
+            if port != 0 && self.plan.served.contains(&(protocol, at)) {
                 continue;
             }
-            match self.open_one(protocol, at, served) {
+            match self.open_one(protocol, at) {
                 Ok(one) => opened.push(one),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() != port => {
+                // Also the first, whose port was proved free and then taken by somebody else.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
                     return Err(Miss::Clash);
                 }
                 Err(error) => {
-                    let failure = refused(protocol, at, &error, group.flag, served);
+                    let failure = refused(protocol, at, &error, group.flag, &self.plan.served);
                     let missing = is_missing(&error);
                     return Err(if missing { Miss::Missing(at, failure) } else { Miss::Failed(failure) });
                 }
@@ -191,55 +229,25 @@ impl Opener<'_, '_> {
         Ok(())
     }
 
-    fn open_one(&mut self, protocol: Protocol, at: SocketAddr, served: &[Served]) -> io::Result<(Served, SourceId)> {
-        let only_v6 = self.leaves_ipv4(protocol, at, served);
-        let id = match protocol {
-            Protocol::Tcp => self.add_listener(self.listen(at).only_v6(only_v6)),
-            Protocol::Udp => self.add_socket(self.bind(at).only_v6(only_v6)),
-        }?;
-        Ok(((protocol, self.events.local_addr(id).map_err(cause)?), id))
-    }
-
-    fn add_listener(&mut self, listen: Listen) -> io::Result<SourceId> {
-        self.events.listen_for(listen, self.handler).map(SourceId::from).map_err(cause)
-    }
-
-    fn add_socket(&mut self, bind: Bind) -> io::Result<SourceId> {
-        self.events.bind(bind, self.datagrams).map(SourceId::from).map_err(cause)
-    }
-
-    fn listen(&self, at: impl Into<Listen>) -> Listen {
-        let Limits { max_connections, max_connections_per_source, idle_timeout, .. } = *self.limits;
-        let mut listen = at.into();
-        if let Some(connections) = max_connections {
-            listen = listen.connections_max(connections);
+    fn open_one(&mut self, protocol: Protocol, at: SocketAddr) -> io::Result<(Served, Door, SourceId)> {
+        let only_v6 = self.leaves_ipv4(protocol, at);
+        let mut door = Door::at(protocol, at, only_v6, self.limits);
+        if self.is_shared {
+            let at = door.prove_free()?;
+            door = Door::at(protocol, at, only_v6, self.limits).shared();
         }
-        if let Some(connections) = max_connections_per_source {
-            listen = listen.connections_per_source_max(connections);
-        }
-        if let Some(after) = idle_timeout {
-            listen = listen.idle_timeout(Some::<Duration>(after));
-        }
-        listen
-    }
-
-    fn bind(&self, at: impl Into<Bind>) -> Bind {
-        let bind = at.into();
-        match self.limits.udp_rate {
-            None => bind.replies_per_source_per_second_max(UDP_RATE),
-            Some(0) => bind,
-            Some(rate) => bind.replies_per_source_per_second_max(rate).limit_loopback(true),
-        }
+        let (id, address) = self.room.open(self.events, door.clone())?;
+        Ok(((protocol, address), door, id))
     }
 
     /// Whether the IPv6 wildcard must leave IPv4 alone, since that is served or asked for by itself.
-    fn leaves_ipv4(&self, protocol: Protocol, at: SocketAddr, served: &[Served]) -> bool {
+    fn leaves_ipv4(&self, protocol: Protocol, at: SocketAddr) -> bool {
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port()));
         let asks = |group: &Group| {
             let mut wildcards = group.found.iter().filter(|found| found.is_ipv4() && found.ip().is_unspecified());
             group.protocols.contains(&protocol) && wildcards.any(|found| found.port() == at.port())
         };
-        let is_taken = served.contains(&(protocol, everywhere)) || self.groups.iter().any(asks);
+        let is_taken = self.plan.served.contains(&(protocol, everywhere)) || self.groups.iter().any(asks);
         at.is_ipv6() && at.ip().is_unspecified() && is_taken
     }
 }
@@ -247,15 +255,6 @@ impl Opener<'_, '_> {
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
-}
-
-/// The system's own error behind the library's.
-fn cause(error: halloo::Error) -> io::Error {
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
-    match source.and_then(io::Error::raw_os_error) {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => io::Error::from(error),
-    }
 }
 
 /// Whether the machine simply has no such address: it is none of its own, or its whole family is switched off.
@@ -312,22 +311,37 @@ fn refused(protocol: Protocol, at: SocketAddr, error: &io::Error, flag: &str, se
 mod tests {
     use std::net::{TcpListener, UdpSocket};
 
+    use clap::Parser;
     use halloo::EventLoop;
 
-    use super::{Served, open};
+    use super::{Served, join, open};
     use crate::desk::Desk;
     use crate::exit::{Failure, Status};
-    use crate::options::{Limits, Listening, Mode};
+    use crate::options::{CommandLine, Mode};
     use crate::protocol::Protocol;
 
-    fn opened(listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Served>, Failure> {
-        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let listening = Listening { listen: addresses(listen), tcp: addresses(tcp), udp: addresses(udp) };
-        let limits =
-            Limits { max_connections: None, max_connections_per_source: None, idle_timeout: None, udp_rate: None };
+    /// What the first of so many workers serves; the others are served the same.
+    fn opened_by(workers: usize, listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Served>, Failure> {
+        let flags = [("--listen", listen), ("--tcp", tcp), ("--udp", udp)].into_iter();
+        let addresses = flags.flat_map(|(flag, texts)| texts.iter().map(move |text| format!("{flag}={text}")));
+        let words = ["halloo".to_owned(), format!("--workers={workers}")].into_iter().chain(addresses);
+        let options = CommandLine::parse_from(words).serve;
         let desk = Desk::silent(Mode::Greet, None, None);
-        let mut events = EventLoop::new().unwrap();
-        open(&mut events, Vec::new(), &listening, &limits, Mode::Greet, &desk)
+        let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
+        let (first, others) = loops.split_first_mut().unwrap();
+        let plan = open(first, Vec::new(), &options, &desk)?;
+        for (index, events) in others.iter_mut().enumerate() {
+            join(events, plan.clone(), &options, &desk, index + 2)?;
+        }
+        Ok(plan.served)
+    }
+
+    fn opened(listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Served>, Failure> {
+        let of_one = opened_by(1, listen, tcp, udp);
+        let of_many = opened_by(3, listen, tcp, udp);
+        let ips = |served: &Vec<Served>| served.iter().map(|(protocol, at)| (*protocol, at.ip())).collect::<Vec<_>>();
+        assert_eq!(of_one.as_ref().map(ips), of_many.as_ref().map(ips), "as with one worker, so with many");
+        of_one.and(of_many)
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! What is told to the supervisor that started halloo, if there is one and it asks: `NOTIFY_SOCKET` of `sd_notify(3)`.
 //!
-//! Beside the flow: `serve` says when all sockets are open, whoever begins the end says so, and the watchdog is fed
-//! between two turns of the loop. It promises that a supervisor that is gone, stuck or nonsense never holds up a client
+//! Beside the flow: the crew says when all sockets are open, whoever begins the end says so, and the watchdog is fed
+//! while every worker's loop turns. It promises that a supervisor that is gone, stuck or nonsense never holds up a client
 //! and costs a log line for debugging at most. Where nobody asks, nothing is said and nobody wakes for it.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
+use halloo::Handle;
 use sd_notify::NotifyState;
 
 /// How long the first word may wait for a supervisor that is busy.
@@ -72,12 +73,12 @@ impl Supervisor {
         }
     }
 
-    /// The watchdog that the environment asks for.
-    pub(crate) fn watchdog(&self) -> Option<Watchdog> {
+    /// The watchdog that the environment asks for, to be fed by one loop and to ask these others.
+    pub(crate) fn watchdog(&self, others: &[Handle]) -> Option<Watchdog> {
         let wire = Arc::clone(self.0.as_ref()?);
         let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero())?;
         let every = (period / 2).max(FEEDING_TIME_MIN);
-        Some(Watchdog { wire, every, due: Instant::now() + every })
+        Some(Watchdog { wire, every, due: Instant::now() + every, others: others.to_vec(), asked: Weak::new() })
     }
 }
 
@@ -121,12 +122,26 @@ fn abstract_address(_name: &[u8]) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Tells the supervisor twice in each period that the loop turns; where it stops to, the supervisor acts.
+/// Tells the supervisor twice in each period that all loops turn; where one stops to, the supervisor acts.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     wire: Arc<Wire>,
     every: Duration,
     due: Instant,
+    others: Vec<Handle>,
+    /// The word that is on its way, if somebody has not answered yet.
+    asked: Weak<Word>,
+}
+
+/// A word to the watchdog. It goes from hand to hand, and is said when the last loop that turns, or has ended, lets go
+/// of it.
+#[derive(Debug)]
+struct Word(Arc<Wire>);
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        self.0.say(&NotifyState::Watchdog);
+    }
 }
 
 impl Watchdog {
@@ -135,12 +150,22 @@ impl Watchdog {
         self.due.saturating_duration_since(Instant::now())
     }
 
-    /// Says the word, if it is due. To be called between two turns, by the loop's own thread.
+    /// Says the word, if it is due, as soon as the other loops have shown that they turn. To be called by the thread of
+    /// the one loop that is not asked, between two of its turns.
     pub(crate) fn feed(&mut self) {
         let now = Instant::now();
-        if now >= self.due {
-            self.wire.say(&NotifyState::Watchdog);
-            self.due = now + self.every;
+        if now < self.due {
+            return;
+        }
+        self.due = now + self.every;
+        if self.asked.strong_count() == 0 {
+            let word = Arc::new(Word(Arc::clone(&self.wire)));
+            self.asked = Arc::downgrade(&word);
+            for other in &self.others {
+                let word = Arc::clone(&word);
+                // A loop that has ended lets go of it at once.
+                let _ = other.post(move |_| drop(word));
+            }
         }
     }
 }
@@ -149,9 +174,16 @@ impl Watchdog {
 mod tests {
     use std::ffi::OsStr;
     use std::os::unix::net::UnixDatagram;
-    use std::sync::Arc;
+    use std::sync::{Arc, Weak};
+    use std::time::Duration;
+
+    use halloo::{EventLoop, Handle};
 
     use super::{FEEDING_TIME_MIN, Instant, Supervisor, Watchdog, Wire, address};
+
+    fn watchdog(wire: Arc<Wire>, others: Vec<Handle>) -> Watchdog {
+        Watchdog { wire, every: FEEDING_TIME_MIN, due: Instant::now(), others, asked: Weak::new() }
+    }
 
     #[test]
     fn a_path_and_an_abstract_name_are_addresses_and_nothing_else() {
@@ -170,7 +202,7 @@ mod tests {
         let wire = Arc::new(Wire::to(path.as_os_str()).unwrap());
         let supervisor = Supervisor(Some(Arc::clone(&wire)));
         supervisor.ready();
-        let mut watchdog = Watchdog { wire, every: FEEDING_TIME_MIN, due: Instant::now() };
+        let mut watchdog = watchdog(wire, Vec::new());
         let end = Instant::now() + FEEDING_TIME_MIN * 5_000;
         // Far more words than a queue holds; one that blocks would never come back.
         for _ in 0..2_000 {
@@ -183,6 +215,31 @@ mod tests {
         let mut word = [0; 64];
         let count = deaf.recv(&mut word).unwrap();
         assert_eq!(&word[..count], b"READY=1");
+    }
+
+    #[test]
+    fn the_word_is_said_once_every_other_loop_has_turned_or_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let hears = UnixDatagram::bind(&path).unwrap();
+        hears.set_nonblocking(true).unwrap();
+        let words = || std::iter::from_fn(|| hears.recv(&mut [0; 64]).ok()).count();
+        let [mut turns, mut stands] = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
+        let wire = Arc::new(Wire::to(path.as_os_str()).unwrap());
+        let mut watchdog = watchdog(wire, vec![turns.handle(), stands.handle()]);
+        for _ in 0..3 {
+            watchdog.due = Instant::now();
+            watchdog.feed();
+            let _ = turns.turn(Some(Duration::ZERO)).unwrap();
+            assert_eq!(words(), 0, "one stands still");
+        }
+        let _ = stands.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((words(), stands.stats().jobs), (1, 1), "however long it stood, it was asked once");
+        drop(stands);
+        watchdog.due = Instant::now();
+        watchdog.feed();
+        let _ = turns.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(words(), 1, "one that has ended is not waited for");
     }
 
     #[test]

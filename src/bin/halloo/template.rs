@@ -10,15 +10,13 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::address::plain;
+use crate::host::{HOST_NAME_BYTES_MAX, is_host_name, is_host_name_byte};
 use crate::protocol::Protocol;
 
 /// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
 const KNOWN: &str = "known are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
-
-/// The longest name of a host, in bytes (POSIX).
-const HOST_NAME_BYTES_MAX: usize = 255;
 
 /// A greeting with places to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +31,7 @@ enum Part {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
+pub(crate) enum Field {
     Peer,
     Local,
     Protocol,
@@ -96,9 +94,14 @@ impl Template {
         ends.contains(&bytes.len())
     }
 
-    /// Whether rendering asks for the name of this machine.
-    pub(crate) fn names_host(&self) -> bool {
-        self.parts.contains(&Part::Field(Field::Hostname))
+    /// Whether all greetings of this template are the same.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Fixed(_)))
+    }
+
+    /// Whether rendering asks for that.
+    pub(crate) fn names(&self, field: Field) -> bool {
+        self.parts.contains(&Part::Field(field))
     }
 
     fn bytes_max(&self) -> usize {
@@ -231,15 +234,6 @@ fn follow_run(bytes_max: usize, rest: &[u8], start: usize, ends: &mut Vec<usize>
     ends.extend((1..=fresh).map(|length| start + known + length));
 }
 
-/// Whether a greeting with this name of a host is known again.
-pub(crate) fn is_host_name(name: &str) -> bool {
-    (1..=HOST_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_host_name_byte)
-}
-
-fn is_host_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
-}
-
 /// An address ends behind one to five digits of its port: the only choice there is.
 fn follow_address(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
     let rest = &rest[..rest.len().min(Field::Peer.bytes_max())];
@@ -265,7 +259,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Facts, GREETING_BYTES_MAX, Template, follow_run, is_host_name_byte};
+    use super::{Facts, GREETING_BYTES_MAX, Template, follow_run};
+    use crate::host::is_host_name_byte;
     use crate::protocol::Protocol;
 
     fn template(text: &str) -> Template {

@@ -78,6 +78,13 @@ fn serve(mut options: ServeOptions, matches: Option<&ArgMatches>) -> Result<Requ
             }
         }
     }
+    if let Some(connections) = options.limits.max_connections.filter(|connections| *connections < options.workers) {
+        let sentence = format!(
+            "--max-connections {connections} is too few for --workers {}; each worker needs one at least",
+            options.workers
+        );
+        return Err(Failure::new(Status::Usage, sentence));
+    }
     Ok(Request::Serve(Box::new(options)))
 }
 
@@ -132,7 +139,11 @@ fn hint(error: &Error) -> Option<String> {
         (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => {
             let address =
                 word.parse::<Address>().is_ok_and(|_| word.contains([':', '.']) || word.parse::<u16>().is_ok());
-            address.then(|| format!("to serve there write --listen {word}, to ask it write probe {word}"))
+            if address {
+                return Some(format!("to serve there write --listen {word}, to ask it write probe {word}"));
+            }
+            let is_helped = error.get(ContextKind::SuggestedSubcommand).is_some();
+            (!is_helped).then(|| "the commands are serve and probe, and halloo --help lists the flags".to_owned())
         }
         (ErrorKind::UnknownArgument, _) if error.get(ContextKind::SuggestedArg).is_none() => {
             Some("halloo --help lists what there is".to_owned())
@@ -202,7 +213,20 @@ mod tests {
             ("halloo --max-greetings many", "--max-greetings", "whole number"),
             ("halloo --idle-timeout 0s", "--idle-timeout", "more than zero"),
             ("halloo --idle-timeout 5", "--idle-timeout", "5s"),
+            ("halloo --idle-timeout -5s", "--idle-timeout", "cannot be negative"),
+            ("halloo --max-connections 99999999999999999999999", "--max-connections", "18446744073709551615 at most"),
+            ("halloo --max-connections-per-source 4294967296", "--max-connections-per-source", "4294967295 at most"),
+            ("halloo --max-greetings -3", "--max-greetings", "1 or more"),
             ("halloo --udp-rate -1", "--udp-rate", "whole number"),
+            ("halloo --udp-rate 5000000000", "--udp-rate", "4294967295 at most"),
+            ("halloo --listen 127.0.0.1:0,", "--listen", "comma too many"),
+            ("halloo --listen http://localhost:9000/", "--listen", "leave out http://"),
+            ("halloo --listen ::1:9000", "--listen", "[::1]:9000"),
+            ("halloo probe a:1,b:2", "a:1,b:2", "several addresses"),
+            ("halloo hail", "hail", "serve and probe"),
+            ("halloo --workers 0", "--workers", "from 1 to 1024"),
+            ("halloo --workers 1025", "--workers", "from 1 to 1024"),
+            ("halloo --workers 4 --max-connections 3", "--max-connections 3", "--workers 4"),
             ("halloo --mode wave", "--mode", "banner"),
             ("halloo --lisen 9000", "--lisen", "--listen"),
             ("halloo 9000", "9000", "--listen 9000"),

@@ -10,7 +10,8 @@ mod zone;
 
 use std::net::SocketAddr;
 
-use halloo::{Bind, Connection, EventLoop, Listen, datagrams, stream};
+use halloo::framing::{self, ByteOrder, Format};
+use halloo::{Bind, EventLoop, Listen, datagrams};
 use zone::Zone;
 
 /// A query over TCP: one question and some options. Who announces a longer one is cut.
@@ -19,36 +20,22 @@ const QUERY_BYTES_MAX: usize = 4096;
 /// An answer over TCP, its length before it.
 const ANSWER_BYTES_MAX: usize = 2 + u16::MAX as usize;
 
-/// Answers the whole queries, each with its length before it (RFC 1035 section 4.2.2), and says how long they were.
-fn answer_stream(zone: &Zone, connection: &mut Connection<'_>, input: &[u8]) -> usize {
-    let mut rest = input;
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let length = usize::from(u16::from_be_bytes(*length));
-        if length > QUERY_BYTES_MAX {
-            connection.close();
-            break;
-        }
-        let Some((query, after)) = after.split_at_checked(length) else { break };
-        let Some(answer) = zone.answer(query, false) else {
-            connection.close();
-            break;
-        };
-        let length = u16::try_from(answer.len()).unwrap_or(u16::MAX).to_be_bytes();
-        if connection.send(&[&length, answer.as_slice()].concat()).is_err() {
-            // The outbox is full: the query is shown again once it is empty.
-            break;
-        }
-        rest = after;
-    }
-    input.len() - rest.len()
-}
+/// Over TCP each message has its length before it (RFC 1035 section 4.2.2).
+const FORMAT: Format = Format::LengthU16(ByteOrder::BigEndian);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:5353").parse()?;
     let zone = Zone::new()?;
     let mut events = EventLoop::new()?;
+    // A query is shown while half of the outbox is free, and so its answer always fits.
     let at = Listen::from(address).outbox_bytes_max(2 * ANSWER_BYTES_MAX);
-    let listener = events.listen(at, stream(|connection, input| answer_stream(&zone, connection, input)))?;
+    let answer_frame = framing::frames(FORMAT, QUERY_BYTES_MAX, |connection, query| {
+        let answer = zone.answer(query, false);
+        if answer.is_none_or(|answer| FORMAT.send(connection, &answer).is_err()) {
+            connection.close();
+        }
+    });
+    let listener = events.listen(at, answer_frame)?;
     let address = events.local_addr(listener)?;
     // Over UDP anybody can ask in another's name; that other is not to be flooded from here.
     let at = Bind::from(address).replies_per_source_per_second_max(1000);

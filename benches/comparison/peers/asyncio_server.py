@@ -1,0 +1,46 @@
+"""asyncio's protocols: the leanest server that it offers. Argument: once, lines or udp."""
+
+import asyncio
+import socket
+import sys
+
+
+class Once(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(b"Hello, TCP Client!")
+        self.transport.close()
+
+
+class Lines(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(b"Hello, TCP Client!\n" * data.count(b"\n"))
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, peer):
+        self.transport.sendto(b"Hello, UDP Client!", peer)
+
+
+async def main(mode):
+    loop = asyncio.get_running_loop()
+    if mode == "udp":
+        transport, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+        address = transport.get_extra_info("sockname")
+    else:
+        protocol = Once if mode == "once" else Lines
+        server = await loop.create_server(protocol, "127.0.0.1", 0, family=socket.AF_INET, backlog=4096)
+        address = server.sockets[0].getsockname()
+    print("READY {}:{}".format(*address), flush=True)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main(sys.argv[1]))

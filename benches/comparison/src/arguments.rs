@@ -1,0 +1,146 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::serve::Builtin;
+use crate::servers::Server;
+use crate::workload::{Mode, Workload};
+
+/// Measures halloo beside other servers on this machine, and prints what came of it.
+///
+/// Each server is a process of its own on 127.0.0.1. The figure to trust is the processor time it uses for an exchange:
+/// server and clients share one core as batch jobs, and all servers take turns in every round.
+#[derive(Parser, Debug)]
+#[command(name = "comparison", disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Rounds in which all servers take turns; the table shows medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub(crate) seconds: f64,
+
+    /// Only these workloads, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<Workload>,
+
+    /// Only these servers, separated by commas; the floor is always among them
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) servers: Vec<Server>,
+
+    /// Only these measurements, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) parts: Vec<Part>,
+
+    /// Print Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+
+    /// Draw the processor time as a chart into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Measure cold builds, too; takes a few minutes
+    #[arg(long)]
+    pub(crate) build_times: bool,
+}
+
+/// What can be measured, in the order of the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Part {
+    /// Processor time for an exchange, throughput, latency
+    Cost,
+    /// System calls for an exchange
+    Calls,
+    /// Allocations, memory for an idle connection, a million of them
+    Memory,
+    /// Cost beside idle connections, and with many busy ones
+    Growth,
+    /// Time until ready, size of the program, build times
+    Startup,
+}
+
+impl Part {
+    const ALL: [Self; 5] = [Self::Cost, Self::Calls, Self::Memory, Self::Growth, Self::Startup];
+}
+
+/// What this program is when it starts itself.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// A server of its own
+    #[command(hide = true)]
+    Serve {
+        /// Which one
+        server: Builtin,
+        /// What it does
+        mode: Mode,
+    },
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("must lie between 0.01 and 600".to_owned()) }
+}
+
+impl Arguments {
+    /// The workloads to run, in the order of the table.
+    pub(crate) fn workloads(&self) -> Vec<Workload> {
+        Workload::ALL.into_iter().filter(|workload| self.only.is_empty() || self.only.contains(workload)).collect()
+    }
+
+    /// What to measure, in the order of the tables.
+    pub(crate) fn chosen_parts(&self) -> Vec<Part> {
+        Part::ALL.into_iter().filter(|part| self.parts.is_empty() || self.parts.contains(part)).collect()
+    }
+
+    /// The servers to compare, in the order of the table.
+    pub(crate) fn chosen_servers(&self) -> Vec<Server> {
+        let is_chosen =
+            |server: &Server| *server == Server::Floor || self.servers.is_empty() || self.servers.contains(server);
+        Server::ALL.into_iter().filter(is_chosen).collect()
+    }
+}
+
+/// What clap has to say about bad input, in one sentence.
+pub(crate) fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let first = first.join(" ");
+    format!("comparison: {}", first.strip_prefix("error: ").unwrap_or(&first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_input_gets_one_sentence() {
+        for (input, expected) in [
+            (
+                ["comparison", "--rounds=0"],
+                "comparison: invalid value '0' for '--rounds <ROUNDS>': 0 is not in 1..=1000",
+            ),
+            (["comparison", "--seconds=x"], "comparison: invalid value 'x' for '--seconds <SECONDS>': not a number"),
+            (["comparison", "--only=tls"], "comparison: invalid value 'tls' for '--only <ONLY>'"),
+        ] {
+            let error = Arguments::try_parse_from(input).unwrap_err();
+            let said = sentence(&error);
+            assert!(said.starts_with(expected) && !said.contains('\n'), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_measured_whoever_is_asked_for() {
+        let arguments =
+            Arguments::try_parse_from(["comparison", "--servers", "mio,tokio", "--only", "udp,once"]).unwrap();
+        assert_eq!(arguments.chosen_servers(), [Server::Floor, Server::Tokio, Server::Mio]);
+        assert_eq!(arguments.workloads(), [Workload::Once, Workload::Udp]);
+        assert_eq!(arguments.chosen_parts(), Part::ALL);
+    }
+}

@@ -1,0 +1,17 @@
+//! halloo as a library, with every allocation of its thread counted.
+//!
+//! Arguments: a mode, and the number of exchanges after which it ends and says how many allocations there were. A program
+//! of its own, since counting them has its price.
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mode = arguments.next().unwrap_or_default();
+    let exchanges = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(1);
+    let counted = allocation_counter::measure(|| {
+        if let Err(error) = comparison::serve_library(&mode, exchanges) {
+            eprintln!("allocations: {error}");
+            std::process::exit(1);
+        }
+    });
+    println!("{}", counted.count_total);
+}

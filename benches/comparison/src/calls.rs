@@ -1,0 +1,115 @@
+//! System calls for an exchange, as strace counts them.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+
+use crate::bench::{Bench, Reading};
+use crate::load::{Load, Until};
+use crate::process::Running;
+use crate::table::Table;
+use crate::workload::Shape;
+
+const EXCHANGES: u64 = 2048;
+
+/// The table of all servers on all workloads.
+pub(crate) fn measure(bench: &Bench) -> Table {
+    let mut table = Table::new("System calls for an exchange", &["server"]);
+    table.header.extend(bench.workloads.iter().map(|workload| workload.name().to_owned()));
+    let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !has_strace {
+        table.note("Not counted: no strace here.");
+    }
+    for server in &bench.servers {
+        let mut row = vec![server.title().to_owned()];
+        for workload in &bench.workloads {
+            let what = format!("system calls, {}", workload.name());
+            let count = || bench.ask(*server, workload.mode(), &what, |running| count(running, workload.shape()));
+            let reading = if has_strace { count() } else { Reading::Cannot };
+            row.push(reading.cell(|calls| format!("{calls:.2}")));
+        }
+        table.rows.push(row);
+    }
+    table.note(format!(
+        "Counted by strace over {EXCHANGES} exchanges, on one core: a wake-up finds all clients' questions."
+    ));
+    bench.note_absent(&mut table);
+    table
+}
+
+fn count(running: &Running, shape: Shape) -> io::Result<f64> {
+    let mut load = Load::open(running.address, shape)?;
+    load.run(Until::Exchanges(EXCHANGES / 4))?;
+    let strace = Strace::attach(running.pid())?;
+    load.run(Until::Exchanges(EXCHANGES))?;
+    #[expect(clippy::cast_precision_loss)]
+    let calls = strace.finish()? as f64 / EXCHANGES as f64;
+    Ok(calls)
+}
+
+/// A strace that counts; it ends with this.
+struct Strace {
+    child: Child,
+    counts: NamedTempFile,
+}
+
+impl Strace {
+    fn attach(pid: u32) -> io::Result<Self> {
+        let counts = NamedTempFile::new()?;
+        let mut command = Command::new("strace");
+        command.args(["-f", "-c", "-p", &pid.to_string(), "-o"]).arg(counts.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut strace = Self { child, counts };
+        let said = strace.child.stderr.take().map(BufReader::new);
+        let mut line = String::new();
+        said.map(|mut said| said.read_line(&mut line)).transpose()?;
+        if line.contains("attached") {
+            return Ok(strace);
+        }
+        Err(io::Error::other(format!("strace does not attach: {}", line.trim_end())))
+    }
+
+    /// Lets go of the server, and says how many calls there were.
+    fn finish(mut self) -> io::Result<u64> {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::INT)?;
+        }
+        self.child.wait()?;
+        Ok(sum(&fs::read_to_string(self.counts.path())?))
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The sum of the fourth column: `% time, seconds, usecs/call, calls, errors, syscall`.
+fn sum(counts: &str) -> u64 {
+    let rows = counts.lines().filter(|line| !line.ends_with(" total"));
+    rows.filter_map(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_summed_up_without_the_total() {
+        let counts = "\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 61.11    0.000022           0       100           sendto
+ 38.89    0.000014           0        50        10 recvfrom
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000036           0       150        10 total
+";
+        assert_eq!(sum(counts), 150);
+        assert_eq!(sum(""), 0);
+    }
+}

@@ -1,0 +1,148 @@
+//! The processor times as bars, one panel for each workload: an SVG for a README, light or dark.
+
+use std::fmt::Write;
+
+use crate::statistics::Figure;
+
+/// One workload.
+pub(crate) struct Panel {
+    pub(crate) title: &'static str,
+    pub(crate) floor_nanos: f64,
+    pub(crate) bars: Vec<Bar>,
+}
+
+/// One server in it.
+pub(crate) struct Bar {
+    pub(crate) label: &'static str,
+    /// halloo's own, to be seen at once.
+    pub(crate) is_own: bool,
+    pub(crate) ratio: Option<Figure>,
+    /// What stands there if there is no figure.
+    pub(crate) missing: String,
+}
+
+const COLUMNS: usize = 2;
+const PANEL_WIDTH: f64 = 430.0;
+const LABEL_WIDTH: f64 = 155.0;
+const BAR_WIDTH: f64 = 210.0;
+const ROW: f64 = 20.0;
+const HEAD: f64 = 34.0;
+const MARGIN: f64 = 16.0;
+const TOP: f64 = 44.0;
+/// A longer bar is broken, and its figure tells.
+const RATIO_MAX: f64 = 2.5;
+
+/// Colours by name, for a light page and for a dark one. The chart has its own ground, so that it can be read on any.
+const STYLE: &str = "\
+    .ground{fill:#fff;stroke:#d0d7de}.text{fill:#1f2328}.faint{fill:#59636e}.line{stroke:#59636e}\
+    .own{fill:#1f6feb}.peer{fill:#afb8c1}\
+    @media(prefers-color-scheme:dark){.ground{fill:#0d1117;stroke:#3d444d}.text{fill:#f0f6fc}.faint{fill:#9198a1}\
+    .line{stroke:#9198a1}.own{fill:#4493f8}.peer{fill:#59636e}}\
+    text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif}.title{font-weight:600;font-size:14px}.bold{font-weight:600}\
+    .cut{fill:#fff}@media(prefers-color-scheme:dark){.cut{fill:#0d1117}}";
+
+/// Draws all panels.
+pub(crate) fn svg(panels: &[Panel]) -> String {
+    let rows = panels.iter().map(|panel| panel.bars.len()).max().unwrap_or(0);
+    #[expect(clippy::cast_precision_loss)]
+    let (panel_height, lines) = (HEAD + rows as f64 * ROW + MARGIN, panels.len().div_ceil(COLUMNS) as f64);
+    #[expect(clippy::cast_precision_loss)]
+    let (width, height) = (COLUMNS as f64 * PANEL_WIDTH + MARGIN, TOP + lines * panel_height);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+         <title>Processor time of a server for an exchange, as a ratio to a bare epoll loop</title>\n\
+         <style>{STYLE}</style>\n\
+         <rect class=\"ground\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"6\"/>\n",
+        width - 1.0,
+        height - 1.0
+    );
+    text(&mut svg, "text title", MARGIN, 26.0, "The server's processor time for an exchange; less is better");
+    for (place, panel) in panels.iter().enumerate() {
+        #[expect(clippy::cast_precision_loss)]
+        let (column, line) = ((place % COLUMNS) as f64, (place / COLUMNS) as f64);
+        draw(&mut svg, panel, MARGIN + column * PANEL_WIDTH, TOP + line * panel_height);
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn draw(svg: &mut String, panel: &Panel, left: f64, top: f64) {
+    text(svg, "text title", left, top + 14.0, panel.title);
+    let zero = left + LABEL_WIDTH;
+    let length = |ratio: f64| ratio.min(RATIO_MAX) / RATIO_MAX * BAR_WIDTH;
+    text(svg, "faint", zero, top + 14.0, &format!("1.00 = {:.0} ns", panel.floor_nanos));
+    let mut y = top + HEAD - 10.0;
+    let first = y;
+    for bar in &panel.bars {
+        text(svg, if bar.is_own { "text bold" } else { "text" }, left, y + 13.0, bar.label);
+        match &bar.ratio {
+            Some(ratio) => {
+                let class = if bar.is_own { "own" } else { "peer" };
+                let width = length(ratio.median);
+                rectangle(svg, class, [zero, y + 3.0, width, ROW - 6.0]);
+                let end = zero + length(ratio.greatest);
+                line(svg, [zero + length(ratio.least), y + ROW / 2.0, end, y + ROW / 2.0]);
+                if ratio.median > RATIO_MAX {
+                    rectangle(svg, "cut", [end - 16.0, y, 4.0, ROW]);
+                }
+                // Right of the line at 1, so that neither runs through the other.
+                text(svg, "text", end.max(zero + length(1.0)) + 5.0, y + 13.0, &format!("{:.2}", ratio.median));
+            }
+            None => text(svg, "faint", zero + 4.0, y + 13.0, &bar.missing),
+        }
+        y += ROW;
+    }
+    line(svg, [zero + length(1.0), first, zero + length(1.0), y]);
+}
+
+fn text(svg: &mut String, class: &str, x: f64, y: f64, text: &str) {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
+    let _ = writeln!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{escaped}</text>");
+}
+
+fn rectangle(svg: &mut String, class: &str, [x, y, width, height]: [f64; 4]) {
+    let _ = writeln!(
+        svg,
+        "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"2\"/>"
+    );
+}
+
+fn line(svg: &mut String, [x1, y1, x2, y2]: [f64; 4]) {
+    let _ = writeln!(svg, "<line class=\"line\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_is_well_formed_and_shows_every_figure() {
+        let bar = |label, ratio| Bar { label, is_own: false, ratio, missing: "absent".to_owned() };
+        let panel = |title| Panel {
+            title,
+            floor_nanos: 4321.0,
+            bars: vec![
+                bar("a <b> & c", Some(Figure { median: 1.25, least: 1.2, greatest: 1.31 })),
+                bar("far", Some(Figure { median: 9.5, least: 9.0, greatest: 10.0 })),
+                bar("nobody", None),
+            ],
+        };
+        let svg = svg(&[panel("once"), panel("lines"), panel("udp")]);
+        let document = roxmltree::Document::parse(&svg).expect("it is XML");
+        let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
+        for expected in ["once", "udp", "a <b> & c", "1.25", "9.50", "absent", "1.00 = 4321 ns"] {
+            assert!(texts.contains(&expected), "{expected} in {texts:?}");
+        }
+        let right = |node: &roxmltree::Node<'_, '_>| {
+            let number = |name| node.attribute(name).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+            number("x") + number("width")
+        };
+        let ground = document.descendants().find(|node| node.attribute("class") == Some("ground")).expect("a ground");
+        assert!(document.descendants().all(|node| right(&node) <= right(&ground)), "all of it lies within the picture");
+    }
+
+    #[test]
+    fn a_chart_of_nothing_is_still_one() {
+        assert!(roxmltree::Document::parse(&svg(&[])).is_ok());
+    }
+}

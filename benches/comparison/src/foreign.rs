@@ -1,0 +1,77 @@
+//! The peers that are not Rust: what it takes to have them, and how they are started.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::process::Running;
+use crate::workload::Mode;
+
+const LIBUV: &str = include_str!("../peers/libuv_server.c");
+const ASYNCIO: &str = include_str!("../peers/asyncio_server.py");
+
+/// A peer, or why it is not here.
+pub(crate) type Found<T> = Result<T, String>;
+
+/// A Python that has asyncio.
+pub(crate) fn find_asyncio() -> Found<()> {
+    let mut command = Command::new("python3");
+    is_success(command.args(["-c", "import asyncio"])).then_some(()).ok_or_else(|| "no python3 here".to_owned())
+}
+
+pub(crate) fn start_asyncio(mode: Mode) -> io::Result<Running> {
+    let mut command = Command::new("python3");
+    command.args(["-c", ASYNCIO, mode.name()]);
+    Running::start(command)
+}
+
+/// Compiles the libuv server.
+pub(crate) fn find_libuv(folder: &Path) -> Found<PathBuf> {
+    let (source, program) = (folder.join("libuv_server.c"), folder.join("libuv_server"));
+    fs::write(&source, LIBUV).map_err(|error| format!("its source cannot be written: {error}"))?;
+    let mut command = Command::new("cc");
+    command.arg("-O2").arg("-o").arg(&program).arg(&source).arg("-luv");
+    is_success(&mut command).then_some(program).ok_or_else(|| "no cc or no libuv with its headers here".to_owned())
+}
+
+/// What a configuration of nginx must begin with to have streams.
+pub(crate) fn find_nginx() -> Found<String> {
+    let output = Command::new("nginx").arg("-V").output().map_err(|_| "no nginx on PATH".to_owned())?;
+    let build = String::from_utf8_lossy(&output.stderr).into_owned();
+    let has = |option: &str| build.split_whitespace().any(|word| word == option);
+    if has("--with-stream") {
+        return Ok(String::new());
+    }
+    let folder = build.split_whitespace().find_map(|word| word.strip_prefix("--modules-path="));
+    let module = folder.map(|folder| Path::new(folder).join("ngx_stream_module.so")).filter(|path| path.exists());
+    let module = module.ok_or_else(|| "this nginx has no stream module".to_owned())?;
+    Ok(format!("load_module {};\n", module.display()))
+}
+
+/// Starts nginx in one process. It cannot choose a port itself, and cannot answer lines.
+pub(crate) fn start_nginx(folder: &Path, head: &str, mode: Mode) -> io::Result<Option<Running>> {
+    let (address, listen, answer) = match mode {
+        Mode::Once => (TcpListener::bind("127.0.0.1:0")?.local_addr()?, "backlog=4096", "Hello, TCP Client!"),
+        Mode::Udp => (UdpSocket::bind("127.0.0.1:0")?.local_addr()?, "udp", "Hello, UDP Client!"),
+        Mode::Lines => return Ok(None),
+    };
+    let file = folder.join("nginx.conf");
+    fs::write(&file, configuration(head, address, listen, answer))?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.log"));
+    Running::start_at(command, address, mode).map(Some)
+}
+
+fn configuration(head: &str, address: SocketAddr, listen: &str, answer: &str) -> String {
+    format!(
+        "{head}daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{ worker_connections 8192; }}\n\
+         stream {{ server {{ listen {address} {listen}; return \"{answer}\"; }} }}\n"
+    )
+}
+
+fn is_success(command: &mut Command) -> bool {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,82 @@
+//! What a million connections would take, worked out from what one took here.
+
+use std::fs;
+
+use crate::bench::{Bench, Reading};
+use crate::kernel;
+use crate::memory::Kept;
+use crate::servers::Server;
+use crate::table::{Table, thousands};
+
+const CONNECTIONS: f64 = 1_000_000.0;
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// The table; `None` if the library was not measured.
+pub(crate) fn table(bench: &Bench, idle: &[(Server, Reading<Kept>)]) -> Option<Table> {
+    let kept = idle.iter().find(|(server, _)| *server == Server::Library)?.1.figures()?;
+    let mut table =
+        Table::new("A million idle connections to halloo as a library", &["what", "for one", "for a million"]);
+    let mut row = |cells: [String; 3]| table.rows.push(cells.into());
+    row([
+        "the server's own memory".to_owned(),
+        format!("{} bytes", thousands(kept.bytes)),
+        format!("{:.2} GiB", kept.bytes * CONNECTIONS / GIB),
+    ]);
+    let objects = kernel::objects();
+    row(match &objects {
+        Some(objects) => {
+            let bytes = count(objects.iter().map(|object| object.bytes).sum());
+            [
+                "the kernel's objects, at the server's end".to_owned(),
+                format!("{} bytes", thousands(bytes)),
+                format!("{:.2} GiB", bytes * CONNECTIONS / GIB),
+            ]
+        }
+        None => ["the kernel's objects".to_owned(), "only root may read it".to_owned(), "–".to_owned()],
+    });
+    row([
+        "the server's processor time to take them in".to_owned(),
+        format!("{} ns", thousands(kept.nanos)),
+        format!("{:.1} s", kept.nanos * CONNECTIONS / 1e9),
+    ]);
+    row([
+        "descriptors".to_owned(),
+        format!("1; allowed here: {}", thousands(count(bench.descriptors))),
+        format!("1,000,064; the system's limit here: {}", limit("fs/nr_open")),
+    ]);
+    let ports = local_ports();
+    row([
+        "the server's ports; its clients' addresses".to_owned(),
+        "1 port serves all".to_owned(),
+        ports.map_or("–".to_owned(), |ports| {
+            let addresses = (CONNECTIONS / ports).ceil();
+            format!("{} addresses, each with {} ports", thousands(addresses), thousands(ports))
+        }),
+    ]);
+    if let Some(objects) = objects {
+        let sizes: Vec<String> = objects.iter().map(|object| format!("{} {}", object.name, object.bytes)).collect();
+        table.note(format!("The kernel's objects, in bytes: {}.", sizes.join(", ")));
+    }
+    table.note(
+        "Each figure for a million is the one for one, times a million; an idle connection has no bytes under way.",
+    );
+    Some(table)
+}
+
+#[expect(clippy::cast_precision_loss)]
+fn count(number: u64) -> f64 {
+    number as f64
+}
+
+/// A number that the system tells below `/proc/sys`.
+fn limit(name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+    text.trim().parse().map_or("unknown".to_owned(), thousands)
+}
+
+/// How many ports this system has for outgoing connections of one address.
+fn local_ports() -> Option<f64> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = text.split_whitespace().filter_map(|word| word.parse::<f64>().ok());
+    Some(1.0 - ends.next()? + ends.next()?)
+}

@@ -1,0 +1,124 @@
+//! A server under measurement: a child process, what it costs, and where it runs.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use crate::workload::{Mode, UDP_QUESTION};
+
+/// How long a server may take to come up.
+const STARTUP_MAX: Duration = Duration::from_secs(10);
+
+/// A server that runs; it ends with this.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) startup: Duration,
+}
+
+impl Running {
+    /// Starts a server that tells its address in its first line.
+    pub(crate) fn start(mut command: Command) -> io::Result<Self> {
+        let begin = Instant::now();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut line = String::new();
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"))?;
+        let read = BufReader::new(output).read_line(&mut line);
+        let startup = begin.elapsed();
+        // From here on the child ends with this.
+        let mut running = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), startup };
+        read?;
+        running.address =
+            told_address(&line).ok_or_else(|| io::Error::other(format!("it told no address, but {line:?}")))?;
+        Ok(running)
+    }
+
+    /// Starts a server that is given an address and says nothing: asks it until it answers.
+    pub(crate) fn start_at(mut command: Command, address: SocketAddr, mode: Mode) -> io::Result<Self> {
+        let begin = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut running = Self { child, address, startup: Duration::ZERO };
+        while !answers(address, mode) {
+            if begin.elapsed() > STARTUP_MAX || running.child.try_wait()?.is_some() {
+                return Err(io::Error::other("it does not come up"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        running.startup = begin.elapsed();
+        Ok(running)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Nanoseconds of processor time that all its threads have used.
+    pub(crate) fn cpu_nanos(&self) -> io::Result<u64> {
+        let mut sum = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            sum += first_number(&fs::read_to_string(thread?.path().join("schedstat"))?)?;
+        }
+        Ok(sum)
+    }
+
+    /// Bytes of memory that are its own or shared with others, resident now.
+    pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.pid()))?;
+        let pages = text.split_whitespace().nth(1).unwrap_or_default();
+        Ok(first_number(pages)? * rustix::param::page_size() as u64)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in a server's first line: `READY 127.0.0.1:1234`, or `READY tcp=127.0.0.1:1234 pid=1`.
+pub(crate) fn told_address(line: &str) -> Option<SocketAddr> {
+    line.split_whitespace().find_map(|word| word.rsplit('=').next()?.parse().ok())
+}
+
+fn first_number(text: &str) -> io::Result<u64> {
+    let number = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no number in {text:?}")))
+}
+
+fn answers(address: SocketAddr, mode: Mode) -> bool {
+    if mode != Mode::Udp {
+        return TcpStream::connect(address).is_ok();
+    }
+    let ask = || -> io::Result<usize> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        socket.send(UDP_QUESTION)?;
+        socket.recv(&mut [0; 64])
+    };
+    ask().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_whatever_a_server_says_first() {
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 1234)));
+        assert_eq!(told_address("READY 127.0.0.1:1234\n"), address);
+        assert_eq!(told_address("READY tcp=127.0.0.1:1234 udp=127.0.0.1:9 pid=7\n"), address);
+        assert_eq!(told_address(""), None);
+        assert_eq!(told_address("READY pid=7"), None);
+    }
+
+    #[test]
+    fn the_first_number_of_schedstat_is_the_time_on_the_processor() {
+        assert_eq!(first_number("48803117 1020 77\n").unwrap(), 48_803_117);
+        assert!(first_number("").is_err());
+        assert!(first_number("soon 1").is_err());
+    }
+}

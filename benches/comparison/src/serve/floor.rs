@@ -1,0 +1,136 @@
+//! The floor: what serving costs when there is nothing but the system calls, as one would write it by hand in C.
+//!
+//! Edge-triggered epoll; each connection is registered once and read when its event comes. No log, no limits, no
+//! timeouts, and no care: a short write is lost, and any error ends the connection.
+
+use std::error::Error;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, recvfrom, send, sendto};
+
+use super::{ADDRESS, READ_BYTES, answer_bytes, line_answers, ready};
+use crate::workload::{Mode, TCP_ANSWER, UDP_ANSWER};
+
+const EVENTS: usize = 256;
+
+/// The token of the listener: no descriptor has this number.
+const LISTENER: u64 = u64::MAX;
+
+pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
+    match mode {
+        Mode::Once | Mode::Lines => streams(mode),
+        Mode::Udp => datagrams(),
+    }
+}
+
+fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(ADDRESS)?;
+    rustix::net::listen(&listener, 4096)?;
+    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?; // accepted connections inherit it
+    listener.set_nonblocking(true)?;
+    let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
+    ready(listener.local_addr()?)?;
+
+    let mut connections: Vec<Option<OwnedFd>> = Vec::new();
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+    let mut buffer = [0; READ_BYTES];
+    let answers = line_answers();
+    loop {
+        let count = wait(&poll, &mut events)?;
+        for event in &events[..count] {
+            let token = event.data.u64();
+            if token == LISTENER {
+                accept(&listener, &poll, &mut connections)?;
+                continue;
+            }
+            let slot = usize::try_from(token)?;
+            let Some(connection) = &connections[slot] else { continue };
+            let is_open = match mode {
+                Mode::Lines => answer_lines(connection, &mut buffer, &answers),
+                Mode::Once | Mode::Udp => answer_once(connection, &mut buffer),
+            };
+            if !is_open {
+                connections[slot] = None;
+            }
+        }
+    }
+}
+
+/// Waits for events; a tracer that comes or goes interrupts it.
+fn wait(poll: &OwnedFd, events: &mut [Event]) -> Result<usize, Errno> {
+    loop {
+        match epoll::wait(poll, &mut *events, None) {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+fn accept(
+    listener: &TcpListener,
+    poll: &OwnedFd,
+    connections: &mut Vec<Option<OwnedFd>>,
+) -> Result<(), Box<dyn Error>> {
+    loop {
+        let connection = match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(connection) => connection,
+            Err(Errno::AGAIN) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let slot = usize::try_from(connection.as_raw_fd())?;
+        epoll::add(poll, &connection, EventData::new_u64(slot as u64), EventFlags::IN | EventFlags::ET)?;
+        if connections.len() <= slot {
+            connections.resize_with(slot + 1, || None);
+        }
+        connections[slot] = Some(connection);
+    }
+}
+
+/// Answers and is done; true if there was nothing to read yet.
+fn answer_once(connection: &OwnedFd, buffer: &mut [u8]) -> bool {
+    match recv(connection, buffer, RecvFlags::empty()) {
+        Err(Errno::AGAIN) => true,
+        Ok((1.., _)) => {
+            let _ = send(connection, TCP_ANSWER, SendFlags::NOSIGNAL);
+            false
+        }
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// Answers the lines of one read, and reads on only if that filled the buffer; false at the end of stream.
+fn answer_lines(connection: &OwnedFd, buffer: &mut [u8], answers: &[u8]) -> bool {
+    loop {
+        match recv(connection.as_fd(), &mut *buffer, RecvFlags::empty()) {
+            Err(Errno::AGAIN) => return true,
+            Ok((count @ 1.., _)) => {
+                let _ = send(connection, &answers[..answer_bytes(&buffer[..count])], SendFlags::NOSIGNAL);
+                if count < buffer.len() {
+                    return true;
+                }
+            }
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+fn datagrams() -> Result<(), Box<dyn Error>> {
+    let socket = UdpSocket::bind(ADDRESS)?;
+    socket.set_nonblocking(true)?;
+    let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&poll, &socket, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
+    ready(socket.local_addr()?)?;
+
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        wait(&poll, &mut events)?;
+        while let Ok((_, _, Some(peer))) = recvfrom(&socket, &mut buffer, RecvFlags::empty()) {
+            let _ = sendto(&socket, UDP_ANSWER, SendFlags::empty(), &peer);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The servers that are part of this program, each a process of its own: this executable, started with `serve`.
+//!
+//! Each listens on a free port of 127.0.0.1, says its address in one line on standard output, and serves until killed.
+
+pub(crate) mod floor;
+pub(crate) mod library;
+pub(crate) mod on_mio;
+pub(crate) mod on_tokio;
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use clap::ValueEnum;
+
+use crate::workload::{LINE_ANSWER, Mode};
+
+/// Bytes a server reads at once; the deepest load fills an eighth of it.
+const READ_BYTES: usize = 4096;
+
+/// Any free port.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A server of this program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Builtin {
+    Floor,
+    Library,
+    Tokio,
+    Mio,
+}
+
+/// Serves until killed.
+pub(crate) fn run(server: Builtin, mode: Mode) -> Result<(), Box<dyn std::error::Error>> {
+    match server {
+        Builtin::Floor => floor::run(mode),
+        Builtin::Library => library::run(mode, None),
+        Builtin::Tokio => on_tokio::run(mode),
+        Builtin::Mio => on_mio::run(mode),
+    }
+}
+
+/// Tells whoever started this server where it listens.
+fn ready(address: SocketAddr) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "READY {address}")?;
+    output.flush()
+}
+
+/// Answers to as many lines as one read can bring, one after the other.
+fn line_answers() -> Vec<u8> {
+    LINE_ANSWER.repeat(READ_BYTES)
+}
+
+/// How many lines end in what was read, as bytes of answers.
+fn answer_bytes(input: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', input).count() * LINE_ANSWER.len()
+}

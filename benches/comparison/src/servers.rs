@@ -1,0 +1,150 @@
+//! Who is compared, how each is started, and which of them this machine does not have.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::foreign::{self, Found};
+use crate::process::Running;
+use crate::serve::Builtin;
+use crate::workload::Mode;
+
+/// A server to compare, in the order of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Server {
+    /// The system calls alone.
+    Floor,
+    /// halloo as others embed it.
+    Library,
+    /// The `halloo` program.
+    Binary,
+    Libuv,
+    Tokio,
+    Mio,
+    Nginx,
+    Asyncio,
+}
+
+impl Server {
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Floor, Self::Library, Self::Binary, Self::Libuv, Self::Tokio, Self::Mio, Self::Nginx, Self::Asyncio];
+
+    /// As the table calls it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Floor => "floor: bare epoll",
+            Self::Library => "halloo, the library",
+            Self::Binary => "halloo, the program",
+            Self::Libuv => "libuv",
+            Self::Tokio => "tokio, one thread",
+            Self::Mio => "mio as in its examples",
+            Self::Nginx => "nginx, stream return",
+            Self::Asyncio => "Python asyncio",
+        }
+    }
+}
+
+/// What starting a server needs to know.
+pub(crate) struct Site {
+    own: PathBuf,
+    /// Where peers are compiled and configured; gone in the end.
+    folder: TempDir,
+    binary: Found<PathBuf>,
+    libuv: Found<PathBuf>,
+    nginx: Found<String>,
+    asyncio: Found<()>,
+}
+
+impl Site {
+    /// Builds what is built from this repository, and looks for what is not.
+    pub(crate) fn prepare(servers: &[Server]) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("comparison-").tempdir()?;
+        let is_asked = |server| servers.contains(&server);
+        let not_asked = "not asked for";
+        Ok(Self {
+            own: std::env::current_exe()?,
+            binary: if is_asked(Server::Binary) { build("halloo") } else { Err(not_asked.into()) },
+            libuv: if is_asked(Server::Libuv) { foreign::find_libuv(folder.path()) } else { Err(not_asked.into()) },
+            nginx: if is_asked(Server::Nginx) { foreign::find_nginx() } else { Err(not_asked.into()) },
+            asyncio: if is_asked(Server::Asyncio) { foreign::find_asyncio() } else { Err(not_asked.into()) },
+            folder,
+        })
+    }
+
+    /// Why this machine does not have a server.
+    pub(crate) fn absence(&self, server: Server) -> Option<&str> {
+        let reason = match server {
+            Server::Floor | Server::Library | Server::Tokio | Server::Mio => None,
+            Server::Binary => self.binary.as_ref().err(),
+            Server::Libuv => self.libuv.as_ref().err(),
+            Server::Nginx => self.nginx.as_ref().err(),
+            Server::Asyncio => self.asyncio.as_ref().err(),
+        };
+        reason.map(String::as_str)
+    }
+
+    /// Starts a server; `None` if it cannot do this.
+    pub(crate) fn start(&self, server: Server, mode: Mode) -> io::Result<Option<Running>> {
+        let absent = || io::Error::other("it is not here");
+        match server {
+            Server::Floor => self.start_builtin(Builtin::Floor, mode).map(Some),
+            Server::Library => self.start_builtin(Builtin::Library, mode).map(Some),
+            Server::Tokio => self.start_builtin(Builtin::Tokio, mode).map(Some),
+            Server::Mio => self.start_builtin(Builtin::Mio, mode).map(Some),
+            Server::Binary => {
+                let (protocol, how) = match mode {
+                    Mode::Once => ("--tcp", "greet"),
+                    Mode::Lines => ("--tcp", "line"),
+                    Mode::Udp => ("--udp", "greet"),
+                };
+                let mut command = Command::new(self.binary()?);
+                command.args([protocol, "127.0.0.1:0", "--mode", how, "--events", "off", "-q"]);
+                Running::start(command).map(Some)
+            }
+            Server::Libuv => {
+                let mut command = Command::new(self.libuv.as_ref().map_err(|_| absent())?);
+                command.arg(mode.name());
+                Running::start(command).map(Some)
+            }
+            Server::Nginx => foreign::start_nginx(self.folder.path(), self.nginx.as_ref().map_err(|_| absent())?, mode),
+            Server::Asyncio => foreign::start_asyncio(mode).map(Some),
+        }
+    }
+
+    fn start_builtin(&self, server: Builtin, mode: Mode) -> io::Result<Running> {
+        let name = server.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let mut command = Command::new(&self.own);
+        command.args(["serve", &name, mode.name()]);
+        Running::start(command)
+    }
+
+    /// Where the `halloo` program lies.
+    pub(crate) fn binary(&self) -> io::Result<&PathBuf> {
+        self.binary.as_ref().map_err(|reason| io::Error::other(reason.clone()))
+    }
+}
+
+/// The cargo that has built this program.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    command
+}
+
+/// Builds a program of this repository for release, and says where it lies.
+pub(crate) fn build(program: &str) -> Found<PathBuf> {
+    let package = if program == "halloo" { "halloo" } else { "comparison" };
+    let mut command = cargo();
+    command.args(["build", "--release", "--quiet", "--locked", "--package", package, "--bin", program]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("cargo does not start: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo could not build {program}"));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let path = messages.lines().rev().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+    path.map(PathBuf::from).ok_or_else(|| format!("cargo does not say where {program} is"))
+}

@@ -1,0 +1,91 @@
+//! What is asked of every server, byte for byte.
+
+use clap::ValueEnum;
+
+/// What a client sends over TCP, and what it must get.
+pub(crate) const TCP_QUESTION: &[u8] = b"Hello, TCP Server!";
+pub(crate) const TCP_ANSWER: &[u8] = b"Hello, TCP Client!";
+/// The same as lines.
+pub(crate) const LINE_QUESTION: &[u8] = b"Hello, TCP Server!\n";
+pub(crate) const LINE_ANSWER: &[u8] = b"Hello, TCP Client!\n";
+/// The same over UDP.
+pub(crate) const UDP_QUESTION: &[u8] = b"Hello, UDP Server!";
+pub(crate) const UDP_ANSWER: &[u8] = b"Hello, UDP Client!";
+
+/// What a server does; each is started for one of these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    /// Reads once, answers, closes.
+    Once,
+    /// Answers every line, and stays.
+    Lines,
+    /// Answers every datagram.
+    Udp,
+}
+
+impl Mode {
+    /// The word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Lines => "lines",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// How clients behave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Workload {
+    /// Connect, ask, read the answer and the end of stream; 64 at a time.
+    Once,
+    /// 64 kept connections, one line in flight each.
+    Lines,
+    /// 64 kept connections, 16 lines in flight each.
+    LinesDeep,
+    /// 16 sockets, 8 datagrams in flight each.
+    Udp,
+    /// 64 sockets, one datagram in flight each.
+    UdpSingle,
+}
+
+impl Workload {
+    pub(crate) const ALL: [Self; 5] = [Self::Once, Self::Lines, Self::LinesDeep, Self::Udp, Self::UdpSingle];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Lines => "lines",
+            Self::LinesDeep => "lines-deep",
+            Self::Udp => "udp",
+            Self::UdpSingle => "udp-single",
+        }
+    }
+
+    /// The server that it needs.
+    pub(crate) fn mode(self) -> Mode {
+        match self {
+            Self::Once => Mode::Once,
+            Self::Lines | Self::LinesDeep => Mode::Lines,
+            Self::Udp | Self::UdpSingle => Mode::Udp,
+        }
+    }
+
+    /// How many clients there are, and how many questions of each are under way.
+    pub(crate) fn shape(self) -> Shape {
+        let (clients, depth) = match self {
+            Self::Once | Self::Lines | Self::UdpSingle => (64, 1),
+            Self::LinesDeep => (64, 16),
+            Self::Udp => (16, 8),
+        };
+        Shape { mode: self.mode(), clients, depth }
+    }
+}
+
+/// The size of a load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shape {
+    pub(crate) mode: Mode,
+    pub(crate) clients: usize,
+    pub(crate) depth: usize,
+}

@@ -1,0 +1,33 @@
+//! Every built-in server on every workload, each answer checked: the whole program, for a moment.
+
+use std::process::Command;
+
+#[test]
+fn every_builtin_server_answers_every_workload() {
+    let folder = tempfile::tempdir().expect("a folder for the chart");
+    let chart = folder.path().join("chart.svg");
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
+        .args(["--servers", "floor,library,tokio,mio", "--parts", "cost", "--rounds", "1", "--seconds", "0.02"])
+        .args(["--markdown", "--svg"])
+        .arg(&chart)
+        .output()
+        .expect("it starts");
+    let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{complaints}");
+    let costs = said.split("**Exchanges a second").next().expect("a first table");
+    for server in ["floor: bare epoll", "halloo, the library", "tokio, one thread", "mio as in its examples"] {
+        let row = costs.lines().find(|line| line.starts_with(&format!("| {server} |")));
+        let row = row.unwrap_or_else(|| panic!("{server} has a row in\n{costs}"));
+        assert_eq!(row.matches(" ns, ").count(), 5, "each workload has its figure: {row}");
+    }
+    let drawn = std::fs::read_to_string(chart).expect("the chart is there");
+    assert!(drawn.starts_with("<svg ") && drawn.contains(">udp-single</text>"), "{drawn}");
+}
+
+#[test]
+fn bad_input_ends_with_a_sentence_and_status_2() {
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison")).arg("--seconds=never").output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}

@@ -1,0 +1,59 @@
+//! An echo server on every processor: one thread for each, and on each a loop of its own. The loops share the port and
+//! nothing else; the kernel gives each of them a part of the clients (`SO_REUSEPORT`).
+//!
+//! `cargo run --example workers`, then `nc localhost 8888`, from as many terminals as you like. Enter ends it. Another
+//! address and a number of workers may be given.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use halloo::{EventLoop, Handle, Listen, Stats, stream};
+
+/// Makes a loop here, says where it listens and how to reach it, and turns it until it is told to stop. A loop stays on
+/// the thread that made it: what goes from one thread to another is its handle.
+fn work(address: SocketAddr, started: &Sender<(SocketAddr, Handle)>) -> halloo::Result<Stats> {
+    let mut events = EventLoop::new()?;
+    let shared = Listen::from(address).reuse_port(true);
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
+    let listener = events.listen(shared, stream(|connection, input| connection.write(input)))?;
+    let _ = started.send((events.local_addr(listener)?, events.handle()));
+    events.run()?;
+    Ok(events.stats().clone())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut address: SocketAddr = arguments.next().as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    let count = match arguments.next() {
+        Some(number) => number.parse()?,
+        None => thread::available_parallelism()?.get(),
+    };
+    let (sender, started) = mpsc::channel();
+    let (mut threads, mut handles) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let sender = sender.clone();
+        threads.push(thread::spawn(move || work(address, &sender).inspect_err(|error| eprintln!("{error}"))));
+        // The first worker's port is everybody's, also where it was left to the kernel to choose.
+        let (listening, handle) = started.recv_timeout(Duration::from_secs(5))?;
+        address = listening;
+        handles.push(handle);
+    }
+    println!("Listening on {address}\n{count} workers; press Enter to stop");
+
+    std::io::stdin().read_line(&mut String::new())?;
+    // Each grants its connections a second to finish. One that has failed has ended already.
+    for handle in &handles {
+        let _ = handle.drain(Duration::from_secs(1));
+    }
+    let mut all = Stats::default();
+    for (number, thread) in threads.into_iter().enumerate() {
+        let stats = thread.join().expect("a worker does not panic")?;
+        println!("worker {}: {} clients", number + 1, stats.accepted);
+        all += &stats;
+    }
+    println!("together: {} clients, {} bytes sent back", all.accepted, all.bytes_sent);
+    Ok(())
+}
