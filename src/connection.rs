@@ -79,9 +79,11 @@ impl<'h, N: Network> Connections<'h, N> {
         let Some(state) = tables.states.get_mut(stub.slot as usize).filter(|state| stub.is_of(state.serial)) else {
             return;
         };
-        if matches!(state.phase, Phase::Opening(_)) {
-            return self.on_answer(network, tables, stub.slot, event);
+        let is_opening = matches!(state.phase, Phase::Opening(_));
+        if is_opening && !self.on_answer(network, tables, stub.slot) {
+            return;
         }
+        let state = tables.state(stub.slot);
         // After our own end of stream the peer's makes it over, and there may be much to read still. A unix socket is
         // over with its peer, however much that has left to read.
         let may_read_on = state.sending == Sending::Finished || state.peer.address().is_none();
@@ -97,22 +99,26 @@ impl<'h, N: Network> Connections<'h, N> {
                 state.input = Input::Ready;
             }
         }
+        if is_opening {
+            self.welcome(network, tables, stub.slot);
+        }
         self.serve(network, tables, stub.slot);
     }
 
     /// Hands a note to a connection, unless it is closing or gone.
     pub(crate) fn notify(&mut self, network: &mut N, tables: &mut Context, id: ConnectionId, value: u64) {
-        if tables.connection(id).is_some() {
-            if tables.state(id.slot).session == UNOPENED {
-                tables.early_notes.push((id, value));
-                return;
-            }
-            tables.stats.notes += 1;
-            let turn = tables.turn;
-            tables.state(id.slot).begin_turn(turn);
-            self.exchange.callbacks.tell(tables, id.slot, News::Note(value));
-            self.serve(network, tables, id.slot);
+        if tables.connection(id).is_none() {
+            return;
         }
+        if tables.state(id.slot).session == UNOPENED {
+            tables.early_notes.push((id, value));
+            return;
+        }
+        tables.stats.notes += 1;
+        let turn = tables.turn;
+        tables.state(id.slot).begin_turn(turn);
+        self.exchange.callbacks.tell(tables, id.slot, News::Note(value));
+        self.serve(network, tables, id.slot);
     }
 
     pub(crate) fn callbacks(&mut self) -> &mut Callbacks<'h> {
@@ -127,7 +133,7 @@ impl<'h, N: Network> Connections<'h, N> {
             tables.connects.push_back((id, to));
         }
         let count = tables.connects.len();
-        for _ in 0..count {
+        for _ in 0..count.min(limits::CONNECTS_PER_TURN_MAX) {
             let Some((id, to)) = tables.connects.pop_front() else {
                 break;
             };
@@ -154,20 +160,24 @@ impl<'h, N: Network> Connections<'h, N> {
         count > 0
     }
 
-    /// Looks whether an outbound connection is open by now, or never will be.
-    fn on_answer(&mut self, network: &mut N, tables: &mut Context, slot: u32, event: &Event) {
+    /// Looks whether an outbound connection is open by now, or never will be; true if it is.
+    fn on_answer(&mut self, network: &mut N, tables: &mut Context, slot: u32) -> bool {
         let Some(stream) = self.exchange.sockets[slot as usize].stream() else {
-            return;
+            return false;
         };
         match network.connected(stream) {
             Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return self.fail(network, tables, slot, error),
+            Ok(false) => return false,
+            Err(error) => {
+                self.fail(network, tables, slot, error);
+                return false;
+            }
         }
         let local = network.local_addr(stream).ok().flatten();
         if local.is_some() && local == tables.state(slot).peer.address() {
             // Two ends of one socket: the port we were given is the one we asked for, and nobody listens there.
-            return self.fail(network, tables, slot, io::ErrorKind::ConnectionRefused.into());
+            self.fail(network, tables, slot, io::ErrorKind::ConnectionRefused.into());
+            return false;
         }
         tables.locals.set(slot, local.map(|local| Some(local).into()));
         let now = tables.now;
@@ -177,16 +187,18 @@ impl<'h, N: Network> Connections<'h, N> {
             state.phase = closing.map_or(Phase::Open, Phase::Closing);
         }
         (state.session, state.progress, state.owes_drain) = (NO_SESSION, now, is_draining);
-        state.input = match (event.deep || event.broken || event.over, event.readable) {
-            (true, _) => Input::Deep,
-            (false, true) => Input::Ready,
-            (false, false) => Input::Waiting,
-        };
+        // What there is to read, the event tells.
+        state.input = Input::Waiting;
+        true
+    }
+
+    /// Tells the handler that its outbound connection is open, and what it was to be told meanwhile.
+    fn welcome(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
+        let (id, notes) = (tables.id(slot), tables.take_early_notes(slot));
         self.exchange.callbacks.welcome(tables, slot);
-        for value in tables.take_early_notes(slot) {
-            self.exchange.callbacks.tell(tables, slot, News::Note(value));
+        for value in notes {
+            self.notify(network, tables, id, value);
         }
-        self.serve(network, tables, slot);
     }
 
     /// Ends an outbound connection that never was open.
@@ -245,11 +257,15 @@ impl<'h, N: Network> Connections<'h, N> {
     /// has to go instead.
     fn settle(&mut self, network: &mut N, tables: &mut Context, slot: u32) -> bool {
         let (id, now) = (tables.id(slot), tables.now);
+        let Some(socket) = self.exchange.sockets.get_mut(slot as usize).filter(|socket| socket.stream().is_some())
+        else {
+            // Its connect has not begun, and its time does not run yet.
+            return true;
+        };
         let state = &mut tables.states[slot as usize];
         if let Some(buffers) = state.buffers.take_if(|buffers| buffers.is_empty()) {
             tables.pool.give_back(buffers);
         }
-        let socket = &mut self.exchange.sockets[slot as usize];
         if let Socket::Unwatched(stream) = socket {
             if let Err(error) = network.register(stream, Token::connection(id)) {
                 if self.unwatched_said.may_say(now) {

@@ -113,10 +113,16 @@ impl Context {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
+    /// Past the end of a drain, when what is left is being cut, and on a loop that has ended, nothing is opened any more:
+    /// the id names nobody, and no callback comes.
+    ///
     /// # Panics
     /// If the handler is another loop's.
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
         let handler = self.own_handler(served_by);
+        if self.lifecycle.is_ending(self.now) {
+            return ConnectionId { serial: self.next_serial(), slot: u32::MAX };
+        }
         self.add_outbound(handler, to.into())
     }
 
@@ -140,9 +146,10 @@ impl Context {
         is_open && to.port() != 0 && self.staged.push(place.slot, to, None, payload)
     }
 
-    /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value, in the next turn: how one
-    /// connection tells another's session something. One that is gone by then hears nothing; one that is not open yet
-    /// hears it when it is.
+    /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value: how one connection tells
+    /// another's session something. The call comes after the running callback has returned, in this turn or the next,
+    /// and notes arrive in the order they were given. A connection that is closing or gone by then hears nothing; one
+    /// that is not open yet hears it when it is.
     ///
     /// ```
     /// use halloo::{CloseReason, Connection, ConnectionId, EventLoop, StreamHandler};

@@ -107,32 +107,41 @@ impl<N: Network> Core<'_, N> {
         Self::conclude,
     ];
 
-    /// How long the poll may wait, by a clock that stands at `now`: zero while work is left over.
-    pub(crate) fn next_timeout(&self, now: Moment) -> Option<Duration> {
+    /// How long the poll may wait: zero while work is left over.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        if self.has_work_left() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.next_deadline()?;
+        // Callbacks and the embedder may have taken long: what came due meanwhile is not to be waited for.
+        Some(deadline.since(self.tables.moment(self.network.now())))
+    }
+
+    fn has_work_left(&self) -> bool {
         let tables = &self.tables;
-        let work_left = self.poll_has_more
+        self.poll_has_more
             || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
             || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
             || !(tables.notes.is_empty() && tables.connects.is_empty())
             || matches!(tables.lifecycle, Lifecycle::Asked(_) | Lifecycle::Stopped(_))
             || self.working
-            || !tables.staged.letters.is_empty();
-        if work_left {
-            return Some(Duration::ZERO);
-        }
+            || !tables.staged.letters.is_empty()
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
         let deadlines = [
             self.connections.next_deadline(),
             self.listeners.roster.next_deadline(),
             self.datagrams.roster.next_deadline(),
-            tables.timers.next(),
-            tables.drain_until(),
+            self.tables.timers.next(),
+            self.tables.drain_until(),
         ];
-        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
+        deadlines.into_iter().flatten().min()
     }
 
     /// Gathers events: once with a wait, then at once for as long as the poll comes back full.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut wait = match (timeout, self.next_timeout(self.tables.now)) {
+        let mut wait = match (timeout, self.next_timeout()) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };

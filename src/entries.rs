@@ -43,6 +43,17 @@ pub(crate) enum Lifecycle {
     Stopped(DrainReport),
 }
 
+impl Lifecycle {
+    /// Whether the loop has ended, or is cutting what is left at the end of its drain.
+    pub(crate) fn is_ending(self, now: Moment) -> bool {
+        match self {
+            Self::Running | Self::Asked(_) => false,
+            Self::Draining(drain) => drain.until <= now,
+            Self::Stopped(_) => true,
+        }
+    }
+}
+
 /// A drain that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {

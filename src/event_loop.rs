@@ -224,7 +224,7 @@ impl<'h> EventLoop<'h> {
     /// If a handler does. The loop can be run again: it aborts the connection concerned and goes on with the next.
     pub fn run(&mut self) -> Result<DrainReport> {
         loop {
-            if let Turn::Stopped(report) = self.turn_at_once(None)? {
+            if let Turn::Stopped(report) = self.turn(None)? {
                 return Ok(report);
             }
         }
@@ -248,13 +248,6 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        // The embedder may have been away for long: what came due meanwhile must not be waited for.
-        let _ = self.context();
-        self.turn_at_once(timeout)
-    }
-
-    /// A turn that follows the last one directly, so that its clock will do.
-    fn turn_at_once(&mut self, timeout: Option<Duration>) -> Result<Turn> {
         match each!(&mut self.0, core => core.turn(timeout)) {
             Ok(Round::Idle) => Ok(Turn::Idle),
             Ok(Round::Progress) => Ok(Turn::Progress),
@@ -267,7 +260,7 @@ impl<'h> EventLoop<'h> {
     /// any.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        each!(&self.0, core => core.next_timeout(core.tables.moment(core.network.now())))
+        each!(&self.0, core => core.next_timeout())
     }
 
     /// The loop's tables, between two turns. Reads the clock; what is marked through them is done in the next turn.

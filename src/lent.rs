@@ -141,7 +141,8 @@ impl<'a> Connection<'a> {
         }
         let Context { states, pool, now, .. } = &mut *self.context;
         let state = &mut states[self.slot as usize];
-        if state.pending() == 0 {
+        // What waits for the connection to open does not put off the time to give that up.
+        if state.pending() == 0 && state.phase == Phase::Open {
             state.progress = *now;
         }
         state.buffers.get_or_insert_with(|| pool.take()).outbox.push(bytes);

@@ -56,6 +56,9 @@ pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
 pub(crate) const TIMERS_PER_TURN_MAX: usize = 1024;
 pub(crate) const ERRANDS_PER_TURN_MAX: usize = 1024;
 
+/// Outbound connections begun in a turn; each takes a few system calls.
+pub(crate) const CONNECTS_PER_TURN_MAX: usize = 128;
+
 /// Events asked of the poll at once: 1,024 of them fill 12 KiB, which stays in a processor's first cache.
 pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 

@@ -144,7 +144,7 @@ impl Network for Simulated {
     type Datagrams = (usize, usize);
 
     fn now(&self) -> Instant {
-        self.began + self.world().clock
+        self.began + self.world.borrow().clock
     }
 
     fn entropy(&self) -> u64 {
@@ -231,8 +231,15 @@ impl Network for Simulated {
     }
 
     fn connected(&self, stream: &usize) -> io::Result<bool> {
-        match self.world().stream(*stream).answer {
+        let mut world = self.world();
+        let end = world.stream(*stream);
+        match end.answer {
             Answer::Awaited => Ok(false),
+            // Whoever asks is told of a reset that has come, and nobody else then is.
+            Answer::Yes if end.reset == Reset::Arrived => {
+                end.reset = Reset::Told;
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
             Answer::Yes => Ok(true),
             Answer::No(errno) => Err(io::Error::from_raw_os_error(errno)),
         }
@@ -304,7 +311,11 @@ impl Network for Simulated {
     fn shutdown(&mut self, stream: &usize) -> io::Result<()> {
         let mut world = self.call("shutdown", Fault::Shutdown, *stream)?;
         world.note("shutdown", *stream, 0);
-        world.stream(*stream).shut = true;
+        let stream_end = world.stream(*stream);
+        stream_end.shut = true;
+        // Over in both directions now: the poll tells.
+        let is_over = stream_end.ended;
+        world.ends[*stream].edge |= is_over;
         Ok(())
     }
 

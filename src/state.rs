@@ -119,6 +119,10 @@ impl State {
         } else {
             match self.input {
                 Input::Ended if kept == 0 || !held_up => Step::End,
+                // Both sides have ended, and nobody can say any more.
+                Input::Told if self.sending == Sending::Finished && (kept == 0 || !held_up) => {
+                    return Step::Drop(CloseReason::Eof, Ending::Close);
+                }
                 Input::Ended | Input::Told => Step::Wait,
                 _ if kept >= bounds.input_bytes_max && !held_up => Step::Overflow,
                 Input::Ready | Input::Deep if reading && kept < bounds.input_bytes_max => Step::Read,

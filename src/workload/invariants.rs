@@ -32,9 +32,14 @@ pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
 fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
     let tables = &core.tables;
     let deadlines = tables.states.iter().map(|(slot, _)| tables.deadline(slot_of(slot)));
-    let pauses = [core.listeners.roster.next_deadline(), core.datagrams.roster.next_deadline(), tables.drain_until()];
+    let pauses = [
+        core.listeners.roster.next_deadline(),
+        core.datagrams.roster.next_deadline(),
+        tables.drain_until(),
+        tables.timers.next(),
+    ];
     let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
-    let wait = core.next_timeout(tables.now);
+    let wait = core.next_timeout();
     let is_left = !tables.deferred.is_empty()
         || !tables.marked.is_empty()
         || core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;

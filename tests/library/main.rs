@@ -17,12 +17,23 @@ mod fairness;
 mod frames;
 mod framing;
 mod greeting;
+mod halves;
 mod handles;
 mod limits;
+#[cfg(target_os = "linux")]
+mod memory;
+mod nesting;
+mod notices;
+mod opening;
 mod options;
+mod outbound;
 mod panics;
 mod probe;
+mod proxy;
 mod replies;
 mod resets;
 mod support;
 mod timeouts;
+mod timers;
+#[cfg(unix)]
+mod unix;

@@ -1,8 +1,9 @@
 //! A handler that takes notes of its callbacks, and does in each what a test says.
 
 use std::cell::RefCell;
+use std::io;
 
-use halloo::{CloseReason, Connection, ConnectionId, StreamHandler};
+use halloo::{CloseReason, Connection, ConnectionId, Context, StreamHandler};
 
 /// A callback, as the notes keep it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,13 +14,17 @@ pub(crate) enum Called {
     Flushed,
     Timeout,
     Drain,
+    Note(u64),
     Closed(CloseReason),
+    Failed(io::ErrorKind),
 }
 
 /// What a [`Probe`] was called with, in order.
 #[derive(Default)]
 pub(crate) struct Notes {
     log: RefCell<Vec<(ConnectionId, Called)>>,
+    /// The values of timers, which are no connection's.
+    fired: RefCell<Vec<u64>>,
 }
 
 impl Notes {
@@ -40,6 +45,20 @@ impl Notes {
 
     pub(crate) fn count(&self, called: &Called) -> usize {
         self.log.borrow().iter().filter(|(_, other)| other == called).count()
+    }
+
+    /// The values that timers have brought.
+    pub(crate) fn fired(&self) -> Vec<u64> {
+        self.fired.borrow().clone()
+    }
+
+    /// The kinds of all failures to connect.
+    pub(crate) fn failed(&self) -> Vec<io::ErrorKind> {
+        let kind = |(_, called): &(ConnectionId, Called)| match called {
+            Called::Failed(kind) => Some(*kind),
+            _ => None,
+        };
+        self.log.borrow().iter().filter_map(kind).collect()
     }
 
     /// Every input as it was shown.
@@ -64,6 +83,9 @@ impl Notes {
 type OnOpen<'a> = Box<dyn FnMut(&mut Connection<'_>) -> bool + 'a>;
 type OnData<'a> = Box<dyn FnMut(&mut Connection<'_>, &[u8]) -> usize + 'a>;
 type OnNews<'a> = Box<dyn FnMut(&mut Connection<'_>) + 'a>;
+type OnNote<'a> = Box<dyn FnMut(&mut Connection<'_>, u64) + 'a>;
+type OnTimer<'a> = Box<dyn FnMut(&mut Context, u64) + 'a>;
+type OnFailure<'a> = Box<dyn FnMut(&mut Context, ConnectionId, &io::Error) + 'a>;
 
 /// A handler that takes notes, and does in each callback what a test says. Without a word it uses all input, and does
 /// as the trait's defaults do.
@@ -76,6 +98,9 @@ pub(crate) struct Probe<'a> {
     timeout: OnNews<'a>,
     drain: OnNews<'a>,
     close: OnNews<'a>,
+    note: OnNote<'a>,
+    timer: OnTimer<'a>,
+    failed: OnFailure<'a>,
 }
 
 impl<'a> Probe<'a> {
@@ -89,6 +114,9 @@ impl<'a> Probe<'a> {
             timeout: Box::new(|connection| connection.close()),
             drain: Box::new(|_| {}),
             close: Box::new(|_| {}),
+            note: Box::new(|_, _| {}),
+            timer: Box::new(|_, _| {}),
+            failed: Box::new(|_, _, _| {}),
         }
     }
 
@@ -125,6 +153,21 @@ impl<'a> Probe<'a> {
 
     pub(crate) fn on_close(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
         self.close = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_notify(mut self, act: impl FnMut(&mut Connection<'_>, u64) + 'a) -> Self {
+        self.note = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_timer(mut self, act: impl FnMut(&mut Context, u64) + 'a) -> Self {
+        self.timer = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_connect_failed(mut self, act: impl FnMut(&mut Context, ConnectionId, &io::Error) + 'a) -> Self {
+        self.failed = Box::new(act);
         self
     }
 
@@ -172,5 +215,22 @@ impl StreamHandler for Probe<'_> {
         assert_eq!(session, connection.id(), "somebody else's session");
         self.note(connection, Called::Closed(reason));
         (self.close)(connection);
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, value: u64) {
+        assert_eq!(*session, connection.id(), "somebody else's session");
+        self.note(connection, Called::Note(value));
+        (self.note)(connection, value);
+    }
+
+    fn on_timer(&mut self, context: &mut Context, value: u64) {
+        self.notes.fired.borrow_mut().push(value);
+        (self.timer)(context, value);
+    }
+
+    fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
+        assert!(context.connection(id).is_none(), "it failed and is there");
+        self.notes.log.borrow_mut().push((id, Called::Failed(error.kind())));
+        (self.failed)(context, id, &error);
     }
 }

@@ -1,11 +1,11 @@
 //! What the tests share: a loop that is turned until something holds, and clients that never block.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use halloo::{Connection, DrainReport, EventLoop, Turn};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 pub(crate) use crate::probe::{Called, Notes, Probe};
 
@@ -83,9 +83,9 @@ pub(crate) fn turn_until_stopped(events: &mut EventLoop<'_>) -> DrainReport {
 
 // ---- clients --------------------------------------------------------------------------------------------------------
 
-/// A TCP client on the loop's own thread: it never blocks.
+/// A client, or a server's side, on the loop's own thread: it never blocks.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Socket,
     unsent: Vec<u8>,
     /// How much of `unsent` has gone all the same; dropped once all of it has.
     gone: usize,
@@ -102,7 +102,7 @@ pub(crate) enum End {
 
 impl Client {
     pub(crate) fn connect(to: SocketAddr) -> Self {
-        Self::new(TcpStream::connect_timeout(&to, PATIENCE).expect("the listener is there"))
+        Self::new(TcpStream::connect_timeout(&to, PATIENCE).expect("the listener is there").into())
     }
 
     /// Connects from an address of its own.
@@ -110,7 +110,7 @@ impl Client {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         socket.bind(&at(host).into()).expect("a loopback address");
         socket.connect_timeout(&to.into(), PATIENCE).expect("the listener is there");
-        Self::new(socket.into())
+        Self::new(socket)
     }
 
     /// Connects with little room for what it has not read.
@@ -118,17 +118,29 @@ impl Client {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         socket.connect_timeout(&to.into(), PATIENCE).expect("the listener is there");
-        Self::new(socket.into())
+        Self::new(socket)
     }
 
-    fn new(stream: TcpStream) -> Self {
+    /// Connects to a unix socket.
+    #[cfg(unix)]
+    pub(crate) fn connect_unix(to: &std::path::Path) -> Self {
+        let stream = std::os::unix::net::UnixStream::connect(to).expect("the listener is there");
+        Self::new(std::os::fd::OwnedFd::from(stream).into())
+    }
+
+    fn new(stream: Socket) -> Self {
         stream.set_nonblocking(true).expect("an option of every socket");
-        stream.set_nodelay(true).expect("an option of every socket");
+        // A unix socket knows no such option, and has no such delay.
+        let _ = stream.set_tcp_nodelay(true);
         Self { stream, unsent: Vec::new(), gone: 0, received: Vec::new(), end: None }
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().expect("it is connected")
+        self.stream.local_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
+    }
+
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
     }
 
     /// Sends what the kernel takes at once, and keeps the rest for later.
@@ -140,7 +152,7 @@ impl Client {
     /// One urgent byte (`MSG_OOB`).
     pub(crate) fn say_urgently(&mut self, byte: u8) {
         assert!(self.has_sent_all(), "an urgent byte would overtake");
-        SockRef::from(&self.stream).send_out_of_band(&[byte]).expect("there is room for a byte");
+        self.stream.send_out_of_band(&[byte]).expect("there is room for a byte");
     }
 
     /// Sends on; what a closed peer refuses is forgotten.
@@ -199,7 +211,7 @@ impl Client {
 
     /// Closes so that the other side sees a reset.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option of every stream");
+        self.stream.set_linger(Some(Duration::ZERO)).expect("an option of every stream");
     }
 
     /// What it has received, once that has ended.
@@ -216,6 +228,77 @@ impl Client {
         self.say(question);
         turn_until(events, "an answer", |_| self.has(wanted));
         &self.received[wanted - answer_bytes..]
+    }
+}
+
+/// Somebody for the loop to connect to, on its own thread.
+pub(crate) struct Server {
+    listener: Socket,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self::over(TcpListener::bind(loopback()).expect("a free port").into())
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix(at: &std::path::Path) -> Self {
+        let listener = std::os::unix::net::UnixListener::bind(at).expect("a path");
+        Self::over(std::os::fd::OwnedFd::from(listener).into())
+    }
+
+    fn over(listener: Socket) -> Self {
+        listener.set_nonblocking(true).expect("an option of every socket");
+        Self { listener }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+    }
+
+    /// The next that has connected, if there is one.
+    pub(crate) fn try_accept(&self) -> Option<Client> {
+        self.listener.accept().ok().map(|(stream, _)| Client::new(stream))
+    }
+
+    /// Turns the loop until it has connected.
+    #[track_caller]
+    pub(crate) fn accept(&self, events: &mut EventLoop<'_>) -> Client {
+        let mut accepted = None;
+        turn_until(events, "a connection", |_| {
+            accepted = self.try_accept();
+            accepted.is_some()
+        });
+        accepted.expect("it has come")
+    }
+}
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    Server::new().address()
+}
+
+/// An address where nobody answers, neither yes nor no: a listener that accepts nobody and whose backlog is full.
+pub(crate) struct Deaf {
+    listener: Socket,
+    /// Those that fill it.
+    waiting: Vec<TcpStream>,
+}
+
+impl Deaf {
+    pub(crate) fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&loopback().into()).expect("a free port");
+        listener.listen(0).expect("it is bound");
+        let mut deaf = Self { listener, waiting: Vec::new() };
+        while let Ok(stream) = TcpStream::connect_timeout(&deaf.address(), Duration::from_millis(100)) {
+            deaf.waiting.push(stream);
+        }
+        deaf
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
     }
 }
 
