@@ -1,0 +1,90 @@
+//! A chat: everybody hears what everybody says, and who reads too slowly misses lines, but holds up nobody.
+//!
+//! `cargo run --example chat`, then `nc localhost 8888` a few times. Another address may be given.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use halloo::framing::{Format, FrameHandler, Framed};
+use halloo::{CloseReason, Connection, ConnectionId, Context, EventLoop, Listen};
+
+/// A longer line closes its connection.
+const LINE_BYTES_MAX: usize = 1024;
+const NAME_BYTES_MAX: usize = 32;
+
+#[derive(Default)]
+struct Chat {
+    /// Who is in, by name. Whoever has not said a name yet hears nothing.
+    members: BTreeMap<ConnectionId, String>,
+    /// Who has missed a line and has not been told.
+    behind: HashSet<ConnectionId>,
+}
+
+impl Chat {
+    fn say(&mut self, context: &mut Context, speaker: ConnectionId, line: &str) {
+        for id in self.members.keys().filter(|id| **id != speaker) {
+            if let Some(mut member) = context.connection(*id)
+                && member.send(line.as_bytes()).is_err()
+            {
+                self.behind.insert(*id);
+            }
+        }
+    }
+
+    fn join(&mut self, connection: &mut Connection<'_>, name: String) {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || self.members.values().any(|other| *other == name) {
+            let _ = connection.send(b"* not that one; your name?\n");
+            return;
+        }
+        let others: Vec<_> = self.members.values().map(String::as_str).collect();
+        let _ = connection.send(format!("* here are: {}\n", others.join(", ")).as_bytes());
+        let id = connection.id();
+        self.say(connection.context(), id, &format!("* {name} has come\n"));
+        self.members.insert(id, name);
+    }
+}
+
+impl FrameHandler for Chat {
+    type Session = ();
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+        connection.send(b"* your name?\n").ok()
+    }
+
+    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), line: &[u8]) {
+        // Others' terminals would obey control characters.
+        let text: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).collect();
+        let id = connection.id();
+        match self.members.get(&id) {
+            Some(name) => self.say(connection.context(), id, &format!("{name}: {text}\n")),
+            None => self.join(connection, text.trim().to_owned()),
+        }
+    }
+
+    /// The outbox is empty again, so this fits.
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+        if self.behind.remove(&connection.id()) {
+            let _ = connection.send(b"* you were too slow and have missed some lines\n");
+        }
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, (): (), _: CloseReason) {
+        let id = connection.id();
+        self.behind.remove(&id);
+        if let Some(name) = self.members.remove(&id) {
+            self.say(connection.context(), id, &format!("* {name} has gone\n"));
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    let mut events = EventLoop::new()?;
+    // Everybody costs everybody a line: so many can be heard, and somebody may listen for long without a word.
+    let at = Listen::from(address).connections_max(1000).idle_timeout(Duration::from_secs(3600));
+    let listener = events.listen(at, Framed::new(Format::Lines, LINE_BYTES_MAX, Chat::default()))?;
+    println!("Listening on {}", events.local_addr(listener)?);
+    events.run()?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The loop on a thread of its own, and slow work on others: a client that asks for much holds up nobody but itself.
+//!
+//! `cargo run --release --example own_thread`, then `nc localhost 8888` and a number: it is told how many primes there
+//! are up to it. Another address may be given. A line on standard input prints the loop's counters.
+//!
+//! A loop stays on the thread that made it; its handle goes anywhere. A question goes to the workers with the id of who
+//! has asked, and the answer comes back as a note to that id. If the client has gone meanwhile, nobody is told.
+
+use std::io::{self, BufRead};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use halloo::framing::{Format, FrameHandler, Framed};
+use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen};
+
+const WORKERS: usize = 2;
+
+/// Questions that wait for a worker. Who asks one more is told so.
+const QUESTIONS_MAX: usize = 64;
+
+/// The highest number that may be asked about, and the longest line.
+const NUMBER_MAX: u64 = 10_000_000;
+const LINE_BYTES_MAX: usize = 64;
+
+type Question = (ConnectionId, u64);
+
+struct Desk {
+    questions: SyncSender<Question>,
+}
+
+impl FrameHandler for Desk {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), line: &[u8]) {
+        let number = str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
+        let Some(number) = number.filter(|number| *number <= NUMBER_MAX) else {
+            let _ = connection.send(format!("a number up to {NUMBER_MAX}, please\n").as_bytes());
+            return;
+        };
+        if self.questions.try_send((connection.id(), number)).is_ok() {
+            // One question at a time from each: the next line is shown once this one is answered.
+            connection.pause();
+        } else {
+            let _ = connection.send(b"busy, try again\n");
+        }
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, (): &mut (), primes: u64) {
+        let _ = connection.send(format!("{primes}\n").as_bytes());
+        connection.resume();
+    }
+}
+
+/// Serves until told to stop, on the thread that calls it.
+fn serve(at: SocketAddr, desk: Desk, ready: &Sender<(SocketAddr, Handle)>) -> halloo::Result<()> {
+    let mut events = EventLoop::new()?;
+    let listener = events.listen(Listen::from(at), Framed::new(Format::Lines, LINE_BYTES_MAX, desk))?;
+    // Nobody to hear of it is nobody to serve for.
+    if ready.send((events.local_addr(listener)?, events.handle())).is_ok() {
+        events.run()?;
+    }
+    Ok(())
+}
+
+/// Answers questions until there is nobody left to ask any.
+fn work(questions: &Mutex<Receiver<Question>>, handle: &Handle) {
+    loop {
+        // The lock is held while waiting, not while computing.
+        let question = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((client, number)) = question else { return };
+        let primes = (2..=number).filter(|n| is_prime(*n)).count() as u64;
+        if handle.notify(client, primes).is_err() {
+            return;
+        }
+    }
+}
+
+/// The slow way, for here it shall be slow.
+fn is_prime(number: u64) -> bool {
+    (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let at: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    let ((questions, queue), (ready, is_ready)) = (sync_channel(QUESTIONS_MAX), channel());
+    let server = thread::spawn(move || serve(at, Desk { questions }, &ready));
+    if let Ok((address, handle)) = is_ready.recv() {
+        println!("Listening on {address}");
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..WORKERS {
+            let (queue, handle) = (Arc::clone(&queue), handle.clone());
+            thread::spawn(move || work(&queue, &handle));
+        }
+        for line in io::stdin().lock().lines() {
+            line?;
+            handle.post(|context| println!("{}", context.stats()))?;
+        }
+    }
+    // Standard input is at its end, or the server did not begin: either way it says how it ends.
+    server.join().map_err(|_| "the server's thread has panicked")??;
+    Ok(())
+}

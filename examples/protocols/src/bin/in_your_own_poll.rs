@@ -1,0 +1,71 @@
+//! The loop inside a `poll(2)` of your own: what is typed on standard input goes to everybody who is connected, and an
+//! echo is served between.
+//!
+//! `cargo run --release -p protocols --bin in_your_own_poll`, then `nc localhost 8888`. Another address may be given.
+//! The end of standard input ends it, once everybody has what was written.
+
+use std::io::{self, BufRead};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use halloo::{EventLoop, HandlerId, Turn, stream};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// How long clients may take for the last of it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Waits until halloo has something to do or standard input something to read. True for the latter.
+fn wait(events: &EventLoop<'_>, stdin: Option<&io::Stdin>) -> io::Result<bool> {
+    // Rounded up: a deadline is never early, and a turn before it would only be taken in vain.
+    let timeout = events.next_timeout().map_or(PollTimeout::NONE, |after| {
+        PollTimeout::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+    });
+    let mut watched = vec![PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+    watched.extend(stdin.map(|stdin| PollFd::new(stdin.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut watched, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    // Its end and its errors are read, too.
+    Ok(watched.get(1).and_then(PollFd::any).unwrap_or(false))
+}
+
+/// Passes on what has been typed; false at its end.
+fn pass_on(stdin: &io::Stdin, events: &mut EventLoop<'_>, everybody: HandlerId) -> io::Result<bool> {
+    let mut stdin = stdin.lock();
+    // One read, which does not block, for something is there; and all of it is used, so that nothing stays in a buffer
+    // that poll does not see.
+    let typed = stdin.fill_buf()?;
+    // Who does not read misses some, and nobody else does.
+    events.context().for_each(everybody, |client| {
+        let _ = client.send(typed);
+    });
+    let length = typed.len();
+    stdin.consume(length);
+    Ok(length > 0)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    let mut events = EventLoop::new()?;
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
+    let everybody = events.attach(stream(|connection, input| connection.write(input)));
+    let listener = events.listen_for(address, everybody)?;
+    println!("Listening on {}", events.local_addr(listener)?);
+
+    let stdin = io::stdin();
+    let mut is_stdin_open = true;
+    loop {
+        if wait(&events, is_stdin_open.then_some(&stdin))? && !pass_on(&stdin, &mut events, everybody)? {
+            is_stdin_open = false;
+            events.context().drain(GRACE);
+        }
+        // Not waiting: poll has done that. What was written above leaves in here.
+        if let Turn::Stopped(_) = events.turn(Some(Duration::ZERO))? {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A greeting over TLS: rustls stands inside the handler, between the bytes of the wire and those of the conversation.
+//!
+//! `cargo run --release -p protocols --bin tls_greeter`, then
+//! `echo 'Hello, TLS Server!' | openssl s_client -quiet -connect localhost:8443`. Another address may be given.
+//!
+//! The certificate is made at every start, and nobody else has signed it. The loop knows nothing of TLS: what it shows,
+//! rustls takes in; what rustls has to say is written; what does not fit waits for `on_flushed`.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use halloo::{Connection, EventLoop, Listen, StreamHandler};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+/// From connect to question, handshake included, however busily a client sends meanwhile.
+const QUESTION_WITHIN: Duration = Duration::from_secs(10);
+
+struct Greeter {
+    config: Arc<ServerConfig>,
+}
+
+struct Session {
+    tls: ServerConnection,
+    /// Everything is said: what is left of it goes out, then the connection is closed.
+    is_over: bool,
+}
+
+impl StreamHandler for Greeter {
+    type Session = Session;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Session> {
+        connection.set_timeout(Some(QUESTION_WITHIN));
+        let tls = ServerConnection::new(Arc::clone(&self.config)).ok()?;
+        Some(Session { tls, is_over: false })
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Session, input: &[u8]) -> usize {
+        let mut rest = input;
+        while !rest.is_empty() && !session.is_over {
+            // An error here is a broken handshake or record; the alert that says so is among what goes out.
+            session.is_over = converse(&mut session.tls, &mut rest).unwrap_or(true);
+        }
+        session.flush(connection);
+        input.len()
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        session.flush(connection);
+    }
+}
+
+/// Takes in some of what has come over the wire, and answers; true when the conversation is over.
+fn converse(tls: &mut ServerConnection, wire: &mut &[u8]) -> io::Result<bool> {
+    tls.read_tls(wire)?;
+    let state = tls.process_new_packets().map_err(io::Error::other)?;
+    if state.plaintext_bytes_to_read() == 0 {
+        return Ok(state.peer_has_closed());
+    }
+    let mut question = [0; 1024];
+    let length = tls.reader().read(&mut question)?;
+    println!("Received: {}", question[..length].escape_ascii());
+    tls.writer().write_all(b"Hello, TLS Client!\n")?;
+    // Without it the client could not tell our end from one that an attacker has forged.
+    tls.send_close_notify();
+    Ok(true)
+}
+
+impl Session {
+    /// Writes what rustls has for the wire, as much as the outbox takes.
+    fn flush(&mut self, connection: &mut Connection<'_>) {
+        while self.tls.wants_write() {
+            if self.tls.write_tls(&mut Wire(connection)).is_err() {
+                return;
+            }
+        }
+        if self.is_over {
+            connection.close();
+        }
+    }
+}
+
+/// The outbox, as rustls writes to it.
+struct Wire<'a, 'c>(&'a mut Connection<'c>);
+
+impl Write for Wire<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8443").parse()?;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from(made.cert.der().to_vec())], key)?;
+
+    let mut events = EventLoop::new()?;
+    let listener = events.listen(Listen::from(address), Greeter { config: Arc::new(config) })?;
+    println!("Listening on {}", events.local_addr(listener)?);
+    events.run()?;
+    Ok(())
+}
