@@ -274,7 +274,7 @@ impl<'h> EventLoop<'h> {
 
 /// The poll under the loop, for an outer loop to watch: it is readable while there is something to do. What a turn does
 /// not take out of it, [`next_timeout`](EventLoop::next_timeout) tells by zero, so that an edge-triggered outer loop
-/// does not stall.
+/// does not stall. An outer loop that wants to own what it watches gets `as_fd().try_clone_to_owned()`.
 ///
 /// ```
 /// use std::os::fd::AsFd;

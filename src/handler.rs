@@ -56,7 +56,9 @@ pub trait StreamHandler {
     /// it, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
     ///
     /// A handler that leaves a full inbox untouched while nothing holds it up is closed with
-    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause).
+    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause). Waiting for room in
+    /// the outbox needs a [`write`](Connection::write) or [`send`](Connection::send) that did not fit: after it
+    /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 
     /// The peer has ended its stream and can still read. Default: close.

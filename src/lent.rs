@@ -103,7 +103,8 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing. In the first case
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again.
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message longer than
+    /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
         self.put(message, true).map(drop).ok_or(Full)
     }
@@ -173,7 +174,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
-    /// client says that its request is whole, and waits for the answer.
+    /// client says that its request is whole, and waits for the answer. The connection stays until somebody closes it, as
+    /// [`on_eof`](crate::StreamHandler::on_eof) does by default, or a timeout does.
     ///
     /// ```
     /// # use halloo::Connection;
