@@ -99,12 +99,26 @@ pub(crate) struct ClientSide {
     pub(crate) saw_reset: bool,
     /// An error was injected into a call for it: what it sees is its own fault.
     pub(crate) struck: bool,
+    /// It could not be told of our end of stream when that came.
+    pub(crate) missed_the_end: bool,
 }
 
 impl End {
     /// Whether the poll has an edge to tell of it.
     pub(crate) fn is_told(&self) -> bool {
         self.edge && self.token.is_some()
+    }
+
+    /// Whether nothing can happen to it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_quiet = match &self.kind {
+            Kind::Stream(stream) => {
+                let client_knows = stream.client.saw_end || stream.client.saw_reset;
+                client_knows && stream.under_way.is_empty() && stream.unsent.is_empty()
+            }
+            Kind::Listener { .. } | Kind::Socket { .. } => true,
+        };
+        self.hold == Hold::Closed && is_quiet
     }
 }
 

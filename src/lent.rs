@@ -114,8 +114,8 @@ impl<'a> Connection<'a> {
     /// Takes the whole message, or nothing of it.
     ///
     /// # Errors
-    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing. In the first case
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again.
+    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In the
+    /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
         if !self.takes_output() {
             return Err(Full);
@@ -183,7 +183,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
-    /// client says that its request is whole, and waits for the answer.
+    /// client says that its request is whole, and waits for the answer. Once the peer's end has been told, too, the
+    /// connection is over by itself, with [`CloseReason::Eof`].
     ///
     /// ```
     /// # use halloo::Connection;

@@ -3,7 +3,7 @@
 //! Nothing waits. A poll that would wait moves the clock instead, to the next thing that happens or to its timeout.
 
 use std::cell::{RefCell, RefMut};
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -89,10 +89,11 @@ impl Simulated {
 
     /// Tells the edges there are, at most as many as fit; some late, some for nothing, in any order.
     fn tell(world: &mut World, events: &mut Vec<Event>, most: usize) -> bool {
-        let count = world.ends.len();
+        let count = world.alive.len();
         let first = usize::try_from(world.random.below(count as u64)).unwrap_or(0);
         let before = events.len();
-        for end in (first..count).chain(0..first) {
+        for index in (first..count).chain(0..first) {
+            let end = world.alive[index];
             let Some(token) = world.ends[end].token else { continue };
             let World { faults, random, ends, .. } = &mut *world;
             let spurious = faults.strikes(Fault::SpuriousReadiness, random);
@@ -124,18 +125,6 @@ impl Simulated {
             events.push(Event { token, readable: true, writable: true, deep: true, broken: true, over: true });
         }
     }
-
-    /// Time passes while the loop works, too: a little, none, or far too much.
-    fn tick(world: &mut World) {
-        let World { faults, random, .. } = &mut *world;
-        if faults.strikes(Fault::Clock, random) {
-            let jump = Duration::from_millis(random.below(20_000));
-            world.clock += jump;
-        } else if !random.one_in(3) {
-            let step = Duration::from_micros(random.below(3_000));
-            world.clock += step;
-        }
-    }
 }
 
 impl Network for Simulated {
@@ -161,7 +150,7 @@ impl Network for Simulated {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
-        Self::tick(&mut self.world());
+        self.world().tick();
         let mut world = self.call("poll", Fault::Poll, 0)?;
         let most = world.random.length(16);
         let end = timeout.map(|timeout| world.clock + timeout);
@@ -273,9 +262,7 @@ impl Network for Simulated {
         };
         let count = before_mark.min(room.len());
         if count > 0 {
-            for (slot, byte) in room.iter_mut().zip(end.queue.drain(..count)) {
-                *slot = byte;
-            }
+            end.queue.read_exact(&mut room[..count])?;
             end.urgent_after = end.urgent_after.map(|after| after - count);
             world.note("recv", *stream, i64::try_from(count).unwrap_or(0));
             world.count(*stream, Ok(count));
@@ -301,6 +288,10 @@ impl Network for Simulated {
             world.note("send", *stream, -2);
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        if end.shut {
+            world.note("send", *stream, -3);
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let count = bytes.len().min(end.room.saturating_sub(end.unsent.len()));
         end.blocked = count < bytes.len();
         end.unsent.extend(&bytes[..count]);
@@ -309,7 +300,9 @@ impl Network for Simulated {
     }
 
     fn shutdown(&mut self, stream: &usize) -> io::Result<()> {
-        let mut world = self.call("shutdown", Fault::Shutdown, *stream)?;
+        let mut world = self.call("shutdown", Fault::Shutdown, *stream).inspect_err(|_| {
+            self.world.borrow_mut().stream(*stream).client.missed_the_end = true;
+        })?;
         world.note("shutdown", *stream, 0);
         let stream_end = world.stream(*stream);
         stream_end.shut = true;

@@ -102,7 +102,7 @@ fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
 fn a_peer_that_goes_without_reading_ends_its_own_connection_alone() {
     let ((_folder, path), notes) = (path(), Notes::default());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = Probe::new(&notes).on_open(|connection| connection.send(&[b'x'; 60_000]).is_ok());
+    let handler = Probe::new(&notes).on_open(|connection| connection.send(&vec![b'x'; 60_000]).is_ok());
     listen(&mut events, &path, handler);
     let mut stays = Client::connect_unix(&path);
     let goes = Client::connect_unix(&path);
