@@ -117,7 +117,7 @@ impl Client {
     /// Whether it could not be told of our end of stream when that came.
     #[cfg(test)]
     pub(crate) fn missed_the_end(&self) -> bool {
-        self.with(|stream| stream.client.missed_the_end)
+        self.world.borrow().unended.contains(&self.end)
     }
 
     /// Its address, or for the peer of an outbound connection the one that was connected to.

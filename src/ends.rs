@@ -99,8 +99,6 @@ pub(crate) struct ClientSide {
     pub(crate) saw_reset: bool,
     /// An error was injected into a call for it: what it sees is its own fault.
     pub(crate) struck: bool,
-    /// It could not be told of our end of stream when that came.
-    pub(crate) missed_the_end: bool,
 }
 
 impl End {

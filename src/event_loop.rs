@@ -286,7 +286,7 @@ impl<'h> EventLoop<'h> {
 /// ```
 ///
 /// # Panics
-/// If the loop runs in a [simulation](crate::testing): there is no descriptor.
+/// If the loop runs in a simulation (feature `testing`): there is no descriptor.
 #[cfg(unix)]
 impl AsFd for EventLoop<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {

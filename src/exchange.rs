@@ -176,8 +176,10 @@ impl<N: Network> Exchange<'_, N> {
         };
         if std::mem::replace(&mut state.sending, Sending::Finished) != Sending::Finished
             && network.shutdown(stream).is_err()
+            && state.phase == Phase::Open
         {
-            // The peer is gone already. What it has left is read, and then there is nothing to wait for.
+            // The peer is gone already. What it has left is read, and then there is nothing to wait for; one that is
+            // closing does not wait.
             state.is_broken = true;
             if !matches!(state.input, Input::Ended | Input::Told) {
                 state.input = Input::Deep;

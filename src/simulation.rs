@@ -301,7 +301,7 @@ impl Network for Simulated {
 
     fn shutdown(&mut self, stream: &usize) -> io::Result<()> {
         let mut world = self.call("shutdown", Fault::Shutdown, *stream).inspect_err(|_| {
-            self.world.borrow_mut().stream(*stream).client.missed_the_end = true;
+            self.world.borrow_mut().unended.insert(*stream);
         })?;
         world.note("shutdown", *stream, 0);
         let stream_end = world.stream(*stream);

@@ -128,7 +128,9 @@ impl Run {
         let fuse = (self.simulation.below(2) == 0).then(|| self.fuse.clone());
         let answer = move |datagram: &mut Datagram<'_>, _: &[u8]| {
             datagram.reply(ANSWER);
-            fuse.iter().for_each(|fuse| fuse.burn(8));
+            if let Some(fuse) = &fuse {
+                fuse.burn(8);
+            }
         };
         self.events.bind(Bind::from(UDP), datagrams(answer.clone())).expect("the address is free");
         self.events.bind(Bind::from(EVERYWHERE), datagrams(answer)).expect("the address is free");
@@ -244,8 +246,8 @@ impl Run {
     /// Tells something to one that was connected at some time, from here or from elsewhere.
     fn notify(&mut self) {
         let mut calls = self.calls.borrow_mut();
-        let index = usize::try_from(self.simulation.below(calls.calls.len() as u64)).expect("an index");
-        let Some(id) = calls.calls.keys().nth(index).copied() else { return };
+        let index = usize::try_from(self.simulation.below(calls.by_id.len() as u64)).expect("an index");
+        let Some(id) = calls.by_id.keys().nth(index).copied() else { return };
         let note = calls.next_note(id, self.events.stats().turns);
         if self.simulation.below(2) == 0 {
             self.events.context().notify(id, note);

@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) trace: Option<Vec<String>>,
     /// Failed accepts and failed receives, from the beginning.
     pub(crate) failures: [u64; 2],
+    /// Streams whose end could not be told.
+    pub(crate) unended: BTreeSet<usize>,
     /// What the loop has asked of each socket since somebody cleared this.
     pub(crate) usage: BTreeMap<usize, Usage>,
 }
@@ -63,6 +65,7 @@ impl World {
             fingerprint: 0,
             trace: None,
             failures: [0; 2],
+            unended: BTreeSet::new(),
             usage: BTreeMap::new(),
         }
     }

@@ -46,7 +46,7 @@ pub(super) struct Call {
 /// Everything that was asked for, and what came of it.
 #[derive(Default)]
 pub(super) struct Calls {
-    pub(super) calls: BTreeMap<ConnectionId, Call>,
+    pub(super) by_id: BTreeMap<ConnectionId, Call>,
     /// By value: who is to be told, and the turn it was said in.
     notes: BTreeMap<u64, (ConnectionId, u64)>,
     next_note: u64,
@@ -87,11 +87,11 @@ impl Calls {
         self.asked += 1;
         let call =
             Call { target, fate: Fate::Asked, written: Vec::new(), local: None, is_given_up: false, is_lost: false };
-        assert!(self.calls.insert(id, call).is_none(), "{id:?} is used again");
+        assert!(self.by_id.insert(id, call).is_none(), "{id:?} is used again");
     }
 
     pub(super) fn call(&mut self, id: ConnectionId) -> &mut Call {
-        self.calls.get_mut(&id).expect("it was asked for")
+        self.by_id.get_mut(&id).expect("it was asked for")
     }
 
     /// Takes the one step from a fate to the next.
@@ -119,7 +119,7 @@ impl Calls {
 
     /// Whether nothing is left to wait for.
     pub(super) fn are_over(&self) -> bool {
-        self.calls.values().all(|call| matches!(call.fate, Fate::Over | Fate::Failed))
+        self.by_id.values().all(|call| matches!(call.fate, Fate::Over | Fate::Failed))
     }
 }
 

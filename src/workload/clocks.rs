@@ -109,16 +109,16 @@ fn ticking(
         let was_due = tick.due.take().expect("what is over is not called");
         assert!(context.now() >= was_due, "a tick is early");
         let after = Duration::from_micros(simulation.below(3) * simulation.below(5_000));
-        match simulation.below(6) {
+        match (simulation.below(6), &fuse) {
             _ if are_ending.get() => None,
-            0 => None,
-            1 => {
+            (0, _) => None,
+            (1, _) => {
                 let own = tick.id.get().expect("it was set");
                 assert!(context.remove(own) && !context.remove(own), "a tick may remove itself, once");
                 Some(after)
             }
-            2 if fuse.is_some() => {
-                fuse.iter().for_each(|fuse| fuse.burn(1));
+            (2, Some(fuse)) => {
+                fuse.burn(1);
                 None
             }
             _ => {

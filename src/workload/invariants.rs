@@ -40,10 +40,8 @@ fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
     ];
     let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
     let wait = core.next_timeout();
-    let is_left = !tables.deferred.is_empty()
-        || !tables.marked.is_empty()
-        || !(tables.notes.is_empty() && tables.connects.is_empty())
-        || core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;
+    let lists = [tables.deferred.len(), tables.marked.len(), tables.notes.len(), tables.connects.len()];
+    let is_left = lists.iter().sum::<usize>() + core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;
     assert!(!is_left || wait == Some(std::time::Duration::ZERO), "work is left, and the poll would wait {wait:?}");
     assert!(tables.timers.next().is_none_or(|next| next > tables.now), "a timer that was due has not come up");
     let is_in_time = first == Moment::NEVER || wait.is_some_and(|wait| wait <= first.since(tables.now));

@@ -89,7 +89,7 @@ impl Servers {
     pub(super) fn check(&self, calls: &Calls, is_lenient: bool) {
         let by_side: BTreeMap<SocketAddr, &Served> =
             self.served.iter().map(|served| (served.peer.loop_side(), served)).collect();
-        for (id, call) in calls.calls.iter().filter(|(_, call)| call.target == Target::Answers) {
+        for (id, call) in calls.by_id.iter().filter(|(_, call)| call.target == Target::Answers) {
             let Some(local) = call.local else { continue };
             let (served, peer) = (by_side[&local], &by_side[&local].peer);
             let (received, written) = (peer.received(), &call.written);
