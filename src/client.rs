@@ -1,6 +1,8 @@
 //! A client in a simulated network: what it does, and what it sees.
 
 use std::cell::RefCell;
+#[cfg(test)]
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::ends::{Segment, Stream};
@@ -110,6 +112,24 @@ impl Client {
     #[must_use]
     pub fn was_struck(&self) -> bool {
         self.with(|stream| stream.client.struck)
+    }
+
+    /// Whether it could not be told of our end of stream when that came.
+    #[cfg(test)]
+    pub(crate) fn missed_the_end(&self) -> bool {
+        self.world.borrow().unended.contains(&self.end)
+    }
+
+    /// Its address, or for the peer of an outbound connection the one that was connected to.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.with(|stream| stream.peer)
+    }
+
+    /// The loop's side of it.
+    #[cfg(test)]
+    pub(crate) fn loop_side(&self) -> SocketAddr {
+        self.world.borrow().ends[self.end].local
     }
 }
 

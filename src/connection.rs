@@ -361,6 +361,12 @@ impl<'h, N: Network> Connections<'h, N> {
         &self.deadlines
     }
 
+    /// Whether it is to be tried again.
+    #[cfg(test)]
+    pub(crate) fn is_crowded(&self, id: ConnectionId) -> bool {
+        self.crowded.iter().any(|(_, other, _)| *other == id)
+    }
+
     #[cfg(test)]
     pub(crate) fn stream(&self, slot: u32) -> Option<&N::Stream> {
         self.exchange.sockets.get(slot as usize)?.stream()

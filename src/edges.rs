@@ -1,7 +1,4 @@
-//! What the simulated poll tells, and when: readiness by edges, late, for nothing and out of order, and a clock that does
-//! as it likes.
-
-use std::time::Duration;
+//! What the simulated poll tells, and when: readiness by edges, late, for nothing and out of order.
 
 use crate::faults::Fault;
 use crate::network::Event;
@@ -10,10 +7,11 @@ use crate::world::World;
 impl World {
     /// Tells the edges there are, at most as many as fit; some late, some for nothing, in any order.
     pub(crate) fn tell(&mut self, events: &mut Vec<Event>, most: usize) -> bool {
-        let count = self.ends.len();
+        let count = self.alive.len();
         let first = usize::try_from(self.random.below(count as u64)).unwrap_or(0);
         let before = events.len();
-        for end in (first..count).chain(0..first) {
+        for index in (first..count).chain(0..first) {
+            let end = self.alive[index];
             let Some(token) = self.ends[end].token else { continue };
             let World { faults, random, ends, .. } = self;
             let spurious = faults.strikes(Fault::SpuriousReadiness, random);
@@ -43,18 +41,6 @@ impl World {
         if !ghosts.is_empty() && faults.strikes(Fault::SpuriousReadiness, random) {
             let token = ghosts[usize::try_from(random.below(ghosts.len() as u64)).unwrap_or(0)];
             events.push(Event { token, readable: true, writable: true, deep: true, broken: true, over: true });
-        }
-    }
-
-    /// Time passes while the loop works, too: a little, none, or far too much.
-    pub(crate) fn tick(&mut self) {
-        let World { faults, random, .. } = self;
-        if faults.strikes(Fault::Clock, random) {
-            let jump = Duration::from_millis(random.below(20_000));
-            self.clock += jump;
-        } else if !random.one_in(3) {
-            let step = Duration::from_micros(random.below(3_000));
-            self.clock += step;
         }
     }
 }

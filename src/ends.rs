@@ -115,6 +115,23 @@ impl End {
     pub(crate) fn is_told(&self) -> bool {
         self.edge && self.token.is_some()
     }
+
+    /// Whether nothing can happen to it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_quiet = match &self.kind {
+            Kind::Stream(stream) => {
+                stream.client.knows_the_end() && stream.under_way.is_empty() && stream.unsent.is_empty()
+            }
+            Kind::Listener { .. } | Kind::Socket { .. } => true,
+        };
+        self.hold == Hold::Closed && is_quiet
+    }
+}
+
+impl ClientSide {
+    pub(crate) fn knows_the_end(&self) -> bool {
+        self.saw_end || self.saw_reset
+    }
 }
 
 impl Stream {

@@ -170,12 +170,20 @@ impl<N: Network> Exchange<'_, N> {
 
     /// Ends our side, now that everything is sent.
     pub(crate) fn finish(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
-        let sending = &mut tables.state(slot).sending;
-        if let Some(stream) = self.sockets[slot as usize].stream()
-            && std::mem::replace(sending, Sending::Finished) != Sending::Finished
+        let state = tables.state(slot);
+        let Some(stream) = self.sockets[slot as usize].stream() else {
+            return;
+        };
+        if std::mem::replace(&mut state.sending, Sending::Finished) != Sending::Finished
+            && network.shutdown(stream).is_err()
+            && state.phase == Phase::Open
         {
-            // It fails where the peer is gone already; reading or the close that follows tells.
-            let _ = network.shutdown(stream);
+            // The peer is gone already. What it has left is read, and then there is nothing to wait for; one that is
+            // closing does not wait.
+            state.is_broken = true;
+            if !matches!(state.input, Input::Ended | Input::Told) {
+                state.input = Input::Deep;
+            }
         }
     }
 

@@ -48,8 +48,8 @@ pub trait StreamHandler {
     /// What the handler keeps about one connection.
     type Session;
 
-    /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does: what is written goes out first, and
-    /// no other callback comes.
+    /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does:
+    /// what is written goes out first, and no other callback comes.
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
 
     /// Bytes have come. Returns how many of them are used up; the rest is kept and shown again, with what comes after

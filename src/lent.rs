@@ -102,9 +102,9 @@ impl<'a> Connection<'a> {
     /// Takes the whole message, or nothing of it.
     ///
     /// # Errors
-    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing. In the first case
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message longer than
-    /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
+    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In the
+    /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message
+    /// longer than `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
         self.put(message, true).map(drop).ok_or(Full)
     }
@@ -174,8 +174,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
-    /// client says that its request is whole, and waits for the answer. The connection stays until somebody closes it, as
-    /// [`on_eof`](crate::StreamHandler::on_eof) does by default, or a timeout does.
+    /// client says that its request is whole, and waits for the answer. Once the peer's end has been told, too, the
+    /// connection is over by itself, with [`CloseReason::Eof`].
     ///
     /// ```
     /// # use halloo::Connection;

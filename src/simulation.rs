@@ -3,7 +3,7 @@
 //! Nothing waits. A poll that would wait moves the clock instead, to the next thing that happens or to its timeout.
 
 use std::cell::{RefCell, RefMut};
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -223,9 +223,7 @@ impl Network for Simulated {
         };
         let count = before_mark.min(room.len());
         if count > 0 {
-            for (slot, byte) in room.iter_mut().zip(end.queue.drain(..count)) {
-                *slot = byte;
-            }
+            end.queue.read_exact(&mut room[..count])?;
             end.urgent_after = end.urgent_after.map(|after| after - count);
             world.note("recv", *stream, i64::try_from(count).unwrap_or(0));
             world.count(*stream, Ok(count));
@@ -251,6 +249,10 @@ impl Network for Simulated {
             world.note("send", *stream, -2);
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        if end.shut {
+            world.note("send", *stream, -3);
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let count = bytes.len().min(end.room.saturating_sub(end.unsent.len()));
         end.blocked = count < bytes.len();
         end.unsent.extend(&bytes[..count]);
@@ -259,7 +261,9 @@ impl Network for Simulated {
     }
 
     fn shutdown(&mut self, stream: &usize) -> io::Result<()> {
-        let mut world = self.call("shutdown", Fault::Shutdown, *stream)?;
+        let mut world = self.call("shutdown", Fault::Shutdown, *stream).inspect_err(|_| {
+            self.world.borrow_mut().unended.insert(*stream);
+        })?;
         world.note("shutdown", *stream, 0);
         let stream_end = world.stream(*stream);
         stream_end.shut = true;

@@ -260,6 +260,8 @@ impl Simulation {
     fn is_busy(&self) -> bool {
         let world = self.world.borrow();
         world.ends.iter().any(|end| match &end.kind {
+            // What a client sends to nobody goes nowhere.
+            Kind::Stream(stream) if end.hold == Hold::Closed && stream.client.knows_the_end() => false,
             Kind::Stream(stream) => {
                 let has_room = stream.client.received.len() - stream.client.taken < stream.client.window;
                 let is_over = stream.client.saw_end || stream.client.saw_reset || stream.reset != Reset::No;

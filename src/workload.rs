@@ -1,38 +1,42 @@
 //! The mixed workload: every kind of client at handlers of every kind, on a network where everything goes wrong.
 //!
 //! One seed is one run. After each turn the [`invariants`] are checked; at the end, each client must
-//! have been served in full, or have met its own fault; then the loop drains, in time.
+//! have been served in full, or have met its own fault, and so must each server that the loop has called; then the loop
+//! drains, in time.
 
 mod actor;
+mod calls;
 mod cases;
+mod clocks;
+mod edges;
 mod invariants;
+mod mail;
+mod servers;
 mod trades;
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use self::actor::{Actor, GREETING, Trade};
-use self::trades::{Echo, Greeter, Grenade, GrenadeWentOff, Journal};
+use self::calls::{Caller, Calls, Proxy, call};
+use self::clocks::{Clocks, wind};
+use self::mail::{ANSWER, EVERYWHERE, UDP};
+use self::servers::{BEHIND, Servers, Target};
+use self::trades::{Echo, Fuse, Greeter, Grenade, GrenadeWentOff, Journal};
+use crate::connect::Connect;
 use crate::event_loop::{EventLoop, Turn};
 use crate::framing;
 use crate::handler::datagrams;
 use crate::lent::{Connection, Datagram};
 use crate::options::{Bind, Listen};
 use crate::testing::{Fault, Simulation};
-use crate::token::ConnectionId;
+use crate::token::{ConnectionId, HandlerId};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-/// A UDP socket of one address, and one of every address.
-const UDP: SocketAddr = SocketAddr::new(HOST, 5);
-const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7);
-/// What the second is asked at.
-const ASKED: [SocketAddr; 2] = [SocketAddr::new(HOST, 7), SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 7)];
-const ANSWER: &[u8] = b"Hello, UDP Client!";
-
 /// Turns after which everybody who can be served has been: a long echo through an inbox of one byte takes many.
 const TURNS_MAX: u32 = 1_000_000;
 
@@ -47,10 +51,20 @@ struct Run {
     answered: u64,
     peers: BTreeSet<SocketAddr>,
     grenades: Rc<()>,
+    servers: Servers,
+    calls: Rc<RefCell<Calls>>,
+    clocks: Rc<RefCell<Clocks>>,
+    /// The handlers that connect.
+    caller: Rc<Cell<Option<HandlerId>>>,
+    grenade: Option<HandlerId>,
+    fuse: Fuse,
+    /// The same, if timers and failed connections panic in this world.
+    short_fuse: Option<Fuse>,
 }
 
 impl Run {
     fn new(simulation: &Simulation) -> Self {
+        let fuse = Fuse { simulation: simulation.clone(), burnt: Rc::default() };
         let mut run = Self {
             simulation: simulation.clone(),
             events: simulation.event_loop(),
@@ -61,9 +75,17 @@ impl Run {
             answered: 0,
             peers: BTreeSet::new(),
             grenades: Rc::new(()),
+            servers: Servers::new(simulation),
+            calls: Rc::default(),
+            clocks: Rc::default(),
+            caller: Rc::default(),
+            grenade: None,
+            short_fuse: (simulation.below(4) == 0).then(|| fuse.clone()),
+            fuse,
         };
         run.events.catch_panics(simulation.below(2) == 0);
         run.set_up();
+        run.attach_caller();
         run.spoil();
         run
     }
@@ -89,9 +111,14 @@ impl Run {
         let echo = self.events.attach(Echo { journal: Rc::clone(journal), simulation: simulation.clone() });
         let greeter = |at_once| Greeter { journal: Rc::clone(journal), simulation: simulation.clone(), echo, at_once };
         let (greet, banner) = (greeter(false), greeter(true));
-        let grenade = Grenade { simulation: simulation.clone(), session: Rc::clone(&self.grenades) };
-        let [at_greet, at_echo, at_lines, at_banner, at_grenade] = Trade::ALL.map(|trade| self.listen(trade));
-        self.events.listen(at_grenade, grenade).expect("the address is free");
+        let calls = Rc::clone(&self.calls);
+        let grenade = Grenade { fuse: self.fuse.clone(), calls, session: Rc::clone(&self.grenades) };
+        let grenade = self.events.attach(grenade);
+        self.grenade = Some(grenade);
+        let [at_greet, at_echo, at_lines, at_banner, at_grenade, at_proxy] = Trade::ALL.map(|trade| self.listen(trade));
+        self.events.listen_for(at_grenade, grenade).expect("the address is free");
+        let proxy = self.proxy();
+        self.events.listen(at_proxy, proxy).expect("the address is free");
         self.events.listen(at_greet, greet).expect("the address is free");
         self.events.listen_for(at_echo, echo).expect("the address is free");
         self.events.listen(at_banner, banner).expect("the address is free");
@@ -99,15 +126,34 @@ impl Run {
             connection.send(&[line, b"!\n"].concat()).expect("half an outbox is free");
         };
         self.events.listen(at_lines, framing::lines(100, answer)).expect("the address is free");
-        let (simulation, panics) = (self.simulation.clone(), self.simulation.below(2) == 0);
+        let fuse = (self.simulation.below(2) == 0).then(|| self.fuse.clone());
         let answer = move |datagram: &mut Datagram<'_>, _: &[u8]| {
             datagram.reply(ANSWER);
-            if panics && simulation.below(8) == 0 {
-                resume_unwind(Box::new(GrenadeWentOff));
+            if let Some(fuse) = &fuse {
+                fuse.burn(8);
             }
         };
         self.events.bind(Bind::from(UDP), datagrams(answer.clone())).expect("the address is free");
         self.events.bind(Bind::from(EVERYWHERE), datagrams(answer)).expect("the address is free");
+    }
+
+    fn proxy(&self) -> Proxy {
+        let to = Connect::from(BEHIND).idle_timeout(None).write_timeout(None);
+        let small = usize::try_from(1 + self.simulation.below(2_000)).expect("a length");
+        let to = if self.simulation.below(3) == 0 { to.outbox_bytes_max(small).input_bytes_max(small) } else { to };
+        Proxy { journal: Rc::clone(&self.journal), calls: Rc::clone(&self.calls), to, waiting: BTreeMap::new() }
+    }
+
+    fn attach_caller(&mut self) {
+        let caller = self.events.attach(Caller {
+            journal: Rc::clone(&self.journal),
+            calls: Rc::clone(&self.calls),
+            clocks: Rc::clone(&self.clocks),
+            simulation: self.simulation.clone(),
+            own: Rc::clone(&self.caller),
+            fuse: self.short_fuse.clone(),
+        });
+        self.caller.set(Some(caller));
     }
 
     /// Decides what goes wrong.
@@ -119,12 +165,15 @@ impl Run {
         }
         if self.simulation.below(4) == 0 {
             let spare = usize::try_from(2 + self.simulation.below(4)).expect("a count");
-            self.simulation.set_descriptors_max(7 + spare);
+            self.simulation.set_descriptors_max(8 + spare);
+            self.calls.borrow_mut().may_fail = true;
         }
         // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
         if self.simulation.below(3) > 0 {
             self.simulation.inject(Fault::Clock, 0);
         }
+        let has = |fault| self.simulation.world.borrow().faults.has(fault);
+        self.calls.borrow_mut().may_fail |= has(Fault::Connect) || has(Fault::Register) || has(Fault::Clock);
     }
 
     fn turn(&mut self, wait: Duration) -> Turn {
@@ -141,15 +190,31 @@ impl Run {
             }
         };
         self.simulation.world.borrow_mut().say(|| format!("--------- {turn:?}"));
+        assert_eq!(
+            self.events.stats().panics,
+            self.fuse.burnt.get(),
+            "somebody else has panicked, and that was caught"
+        );
         invariants::hold(self.events.core(), &self.simulation.world.borrow());
+        if !matches!(turn, Turn::Stopped(_)) {
+            self.calls.borrow().assert_notes_are_told(&self.events.core().tables);
+            self.clocks.borrow().assert_none_is_late(&self.events.core().tables);
+        }
         turn
     }
 
     fn step(&mut self) {
-        match self.simulation.below(8) {
-            0 | 1 if self.actors.len() < 12 => self.arrive(),
-            2 => self.send_datagram(),
-            3 => self.simulation.advance(Duration::from_micros(self.simulation.below(5_000))),
+        self.servers.act(&self.simulation);
+        match self.simulation.below(12) {
+            0..3 if self.actors.len() < 12 => self.arrive(),
+            3 => self.send_datagram(),
+            4 => self.simulation.advance(Duration::from_micros(self.simulation.below(5_000))),
+            5 => self.call(),
+            6 => {
+                let caller = self.caller.get().expect("it is attached");
+                wind(&self.clocks, &self.simulation, &mut self.events, caller, self.short_fuse.as_ref());
+            }
+            7 => self.notify(),
             _ => {
                 let index = usize::try_from(self.simulation.below(self.actors.len() as u64)).expect("an index");
                 if let Some(actor) = self.actors.get_mut(index) {
@@ -166,19 +231,30 @@ impl Run {
         self.actors.push(Actor::new(&self.simulation, client, trade, number));
     }
 
-    fn send_datagram(&mut self) {
-        let port = u16::try_from(self.simulation.below(3)).expect("a port");
-        let to = [UDP, ASKED[0], ASKED[1]][usize::from(port)];
-        // Port 0, our own sockets, a broadcast: those nobody must answer.
-        let from = match self.simulation.below(8) {
-            0 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 0),
-            1 => [UDP, ASKED[0]][usize::from(port % 2)],
-            2 => SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 9),
-            _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 100 + port),
-        };
-        self.datagrams += 1;
-        self.peers.insert(from);
-        self.simulation.send_datagram(from, to, b"Hello, UDP Server!");
+    fn call(&mut self) {
+        if self.simulation.below(8) > 0 {
+            let caller = self.caller.get().expect("it is attached");
+            return call(&self.calls, &self.simulation, self.events.context(), caller);
+        }
+        // One that panics in whatever comes of it.
+        let (grenade, context) = (self.grenade.expect("it is attached"), self.events.context());
+        let id = context.connect(Target::Answers.address(), grenade);
+        context.notify(id, 0);
+        context.schedule(grenade, Duration::from_millis(1), 0);
+        self.calls.borrow_mut().asked += 1;
+    }
+
+    /// Tells something to one that was connected at some time, from here or from elsewhere.
+    fn notify(&mut self) {
+        let mut calls = self.calls.borrow_mut();
+        let index = usize::try_from(self.simulation.below(calls.by_id.len() as u64)).expect("an index");
+        let Some(id) = calls.by_id.keys().nth(index).copied() else { return };
+        let note = calls.next_note(id, self.events.stats().turns);
+        if self.simulation.below(2) == 0 {
+            self.events.context().notify(id, note);
+        } else {
+            self.events.handle().notify(id, note).expect("it runs");
+        }
     }
 
     /// Turns until everybody who is owed something has it.
@@ -186,15 +262,19 @@ impl Run {
         for actor in &mut self.actors {
             while actor.act() {}
         }
+        self.clocks.borrow().are_ending.set(true);
         for turn in 0..TURNS_MAX {
             let _ = self.turn(Duration::from_millis(100));
             for actor in &mut self.actors {
                 actor.read();
             }
-            if turn > 20 && self.actors.iter().all(Actor::is_done) && self.datagrams_are_in() {
+            self.servers.act(&self.simulation);
+            let is_quiet = self.servers.are_done() && self.calls.borrow().are_over() && self.clocks.borrow().are_over();
+            if turn > 20 && is_quiet && self.actors.iter().all(Actor::is_done) && self.datagrams_are_in() {
                 return self.fall_asleep();
             }
         }
+        assert!(self.calls.borrow().are_over() && self.clocks.borrow().are_over(), "a call or a timer is left");
         for actor in &self.actors {
             assert!(actor.is_done(), "after {TURNS_MAX} turns there is no answer for {actor:?}");
         }
@@ -213,26 +293,17 @@ impl Run {
         panic!("the loop has nothing to do, and no rest");
     }
 
-    fn datagrams_are_in(&self) -> bool {
-        self.events.stats().datagrams_received == self.datagrams
-    }
-
-    fn check_datagrams(&mut self) {
-        let mut answered = self.answered;
-        for peer in &self.peers {
-            while let Some((from, payload)) = self.simulation.receive_datagram(*peer) {
-                let is_legitimate = peer.port() >= 100;
-                assert!(is_legitimate, "{peer} must not be answered");
-                let asked = [UDP, ASKED[0], ASKED[1]][usize::from(peer.port() - 100)];
-                assert_eq!((from, &payload[..]), (asked, ANSWER), "the answer comes from the address that was asked");
-                answered += 1;
-            }
+    /// Checks what has arrived at clients, and at servers that were called. A client of the proxy is owed nothing if the
+    /// connection that was made for it has met an error, or could not be made.
+    fn check_streams(&self, is_lenient: bool) {
+        let (calls, struck) = (self.calls.borrow(), self.servers.struck().collect::<BTreeSet<_>>());
+        for actor in &self.actors {
+            let made = calls.proxied.get(&actor.address());
+            let is_excused =
+                calls.unconnected.contains(&actor.address()) || made.is_some_and(|made| struck.contains(made));
+            actor.check(is_lenient || actor.trade == Trade::Proxy && is_excused);
         }
-        self.answered = answered;
-        let stats = self.events.stats();
-        assert_eq!(answered, stats.datagrams_sent, "what was sent has arrived");
-        let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused;
-        assert_eq!(accounted, self.datagrams, "each datagram is answered, lost or refused, and counted");
+        self.servers.check(&calls, is_lenient);
     }
 
     /// Drains with some clients still there, and ends in time. Who has asked before is answered, if there is time.
@@ -247,12 +318,16 @@ impl Run {
         for _ in 0..self.simulation.below(4) {
             self.send_datagram();
         }
-        let is_empty = self.events.stats().connections == 0 && first == self.actors.len();
+        for _ in 0..self.simulation.below(3) {
+            self.call();
+        }
+        let waits = self.events.stats().connections > 0 || first < self.actors.len();
         let before: Vec<ConnectionId> = self.journal.borrow().open.iter().copied().collect();
         let grace = Duration::from_millis(self.simulation.below(4_000));
         let end = self.simulation.elapsed() + grace;
         self.events.context().drain(grace);
         let report = loop {
+            self.servers.act(&self.simulation);
             let is_late = self.simulation.elapsed() > end;
             if let Turn::Stopped(report) = self.turn(Duration::from_secs(10)) {
                 break report;
@@ -260,7 +335,7 @@ impl Run {
             assert!(!is_late, "the drain goes on past its end");
         };
         assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
-        let in_vain = is_empty && grace > Duration::from_secs(2) && report.took > grace / 2;
+        let in_vain = !waits && grace > Duration::from_secs(2) && report.took > grace / 2;
         assert!(!in_vain, "with nobody there, the drain took {:?} of {grace:?}", report.took);
         if grace > Duration::from_secs(1) {
             self.journal.borrow().assert_heard(&before);
@@ -275,6 +350,9 @@ impl Run {
             actor.check(report.took >= grace);
         }
         assert!(self.journal.borrow().open.is_empty(), "whoever was opened is closed");
+        let (calls, stats) = (self.calls.borrow(), self.events.stats());
+        assert!(calls.are_over(), "whoever was asked for was opened and closed, or has failed");
+        assert_eq!((stats.connects, stats.connect_errors), (calls.asked, calls.failed), "and counted");
         assert_eq!(Rc::strong_count(&self.grenades), 2, "every session is dropped, its handler's panics or not");
     }
 }
@@ -290,9 +368,7 @@ pub(crate) fn run(simulation: &Simulation) {
     let had_clock_faults = run.simulation.world.borrow().faults.has(Fault::Clock);
     run.simulation.heal();
     run.serve_all();
-    for actor in &run.actors {
-        actor.check(had_clock_faults || run.has_timeouts);
-    }
+    run.check_streams(had_clock_faults || run.has_timeouts);
     run.check_datagrams();
     run.drain();
 }

@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) descriptors_max: usize,
     pub(crate) descriptors: usize,
     pub(crate) ends: Vec<End>,
+    /// Those to which something can happen still.
+    pub(crate) alive: Vec<usize>,
     /// Tokens of closed sockets that the poll still knows: another process holds a copy of the descriptor.
     pub(crate) ghosts: Vec<Token>,
     /// What simulated UDP peers have received, by their address.
@@ -38,6 +40,8 @@ pub(crate) struct World {
     pub(crate) trace: Option<Vec<String>>,
     /// Failed accepts and failed receives, from the beginning.
     pub(crate) failures: [u64; 2],
+    /// Streams whose end could not be told.
+    pub(crate) unended: BTreeSet<usize>,
     /// What the loop has asked of each socket since somebody cleared this.
     pub(crate) usage: BTreeMap<usize, Usage>,
 }
@@ -52,6 +56,7 @@ impl World {
             descriptors_max: 20_000,
             descriptors: 0,
             ends: Vec::new(),
+            alive: Vec::new(),
             ghosts: Vec::new(),
             mail: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -60,6 +65,7 @@ impl World {
             fingerprint: 0,
             trace: None,
             failures: [0; 2],
+            unended: BTreeSet::new(),
             usage: BTreeMap::new(),
         }
     }
@@ -112,6 +118,7 @@ impl World {
 
     pub(crate) fn add(&mut self, local: SocketAddr, hold: Hold, kind: Kind) -> usize {
         self.descriptors += usize::from(hold == Hold::Held);
+        self.alive.push(self.ends.len());
         self.ends.push(End { token: None, edge: false, hold, local, kind });
         self.ends.len() - 1
     }
@@ -206,9 +213,20 @@ impl World {
         false
     }
 
+    /// Time passes while the loop works, too: a little, none, or far too much.
+    pub(crate) fn tick(&mut self) {
+        if self.faults.strikes(Fault::Clock, &mut self.random) {
+            self.clock += Duration::from_millis(self.random.below(20_000));
+        } else if !self.random.one_in(3) {
+            self.clock += Duration::from_micros(self.random.below(3_000));
+        }
+    }
+
     /// Time for the network: some of what is under way gets a little further.
     pub(crate) fn flow(&mut self) {
-        for end in 0..self.ends.len() {
+        let mut alive = std::mem::take(&mut self.alive);
+        alive.retain(|&end| !self.ends[end].is_over());
+        for &end in &alive {
             if !matches!(self.ends[end].kind, Kind::Stream(_)) {
                 continue;
             }
@@ -221,6 +239,7 @@ impl World {
             }
             self.carry(end);
         }
+        self.alive = alive;
     }
 
     /// One segment from the client arrives.

@@ -1,6 +1,7 @@
 //! Simulated clients with a plan, and what each is owed.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use crate::testing::{Client, Simulation};
 
@@ -14,10 +15,11 @@ pub(super) enum Trade {
     Lines = 3,
     Banner = 4,
     Grenade = 6,
+    Proxy = 8,
 }
 
 impl Trade {
-    pub(super) const ALL: [Self; 5] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Grenade];
+    pub(super) const ALL: [Self; 6] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Grenade, Self::Proxy];
 }
 
 enum Act {
@@ -53,7 +55,7 @@ impl Actor {
         let mut actor = Self { trade, client, plan: VecDeque::new(), due: Due::Everything, expected: Vec::new() };
         match trade {
             Trade::Greet => actor.plan_greeting(simulation),
-            Trade::Echo => actor.plan_echo(simulation, number),
+            Trade::Echo | Trade::Proxy => actor.plan_echo(simulation, number),
             Trade::Lines => actor.plan_lines(simulation, number),
             Trade::Banner => actor.plan_banner(simulation),
             Trade::Grenade => actor.plan_danger(simulation),
@@ -124,7 +126,7 @@ impl Actor {
         for _ in 0..sends {
             let length = usize::try_from(1 + simulation.below(10 << scale)).expect("a length");
             let first = self.expected.len();
-            let bytes: Vec<u8> = (first..first + length).map(|at| pattern(number, at)).collect();
+            let bytes = pattern(number, first, length);
             self.expected.extend(&bytes);
             self.send(bytes);
             if simulation.below(8) == 0 {
@@ -179,6 +181,10 @@ impl Actor {
         let _ = self.client.read();
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.client.address()
+    }
+
     /// Whether nothing more is to come to it.
     pub(super) fn is_done(&self) -> bool {
         self.due == Due::Order || self.client.was_struck() || self.client.was_reset() || self.client.has_ended()
@@ -206,6 +212,12 @@ impl std::fmt::Debug for Actor {
     }
 }
 
-fn pattern(number: u8, at: usize) -> u8 {
-    number.wrapping_mul(37).wrapping_add(u8::try_from(at % 251).expect("less than 251"))
+/// So many bytes of somebody's own, from a place on.
+pub(super) fn pattern(number: u8, first: usize, length: usize) -> Vec<u8> {
+    let period: [u8; 251] =
+        std::array::from_fn(|at| number.wrapping_mul(37).wrapping_add(u8::try_from(at).expect("less than 251")));
+    let mut bytes = period.repeat(length.div_ceil(period.len()) + 1);
+    bytes.drain(..first % period.len());
+    bytes.truncate(length);
+    bytes
 }

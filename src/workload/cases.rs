@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{ASKED, EVERYWHERE, HOST};
+use super::mail::ASKED;
+use super::{EVERYWHERE, HOST};
 use crate::connect::Connect;
 use crate::error::ErrorKind;
 use crate::event_loop::Turn;

@@ -1,7 +1,7 @@
 //! What must hold after every turn, whatever the network did: checked against a simulated world.
 
 use crate::dispatch::Core;
-use crate::ends::{Hold, Inbound, Kind, Reset};
+use crate::ends::{Answer, Hold, Inbound, Kind, Reset};
 use crate::entries::Lifecycle;
 use crate::limits;
 use crate::moment::Moment;
@@ -40,10 +40,10 @@ fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
     ];
     let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
     let wait = core.next_timeout();
-    let is_left = !tables.deferred.is_empty()
-        || !tables.marked.is_empty()
-        || core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;
+    let lists = [tables.deferred.len(), tables.marked.len(), tables.notes.len(), tables.connects.len()];
+    let is_left = lists.iter().sum::<usize>() + core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;
     assert!(!is_left || wait == Some(std::time::Duration::ZERO), "work is left, and the poll would wait {wait:?}");
+    assert!(tables.timers.next().is_none_or(|next| next > tables.now), "a timer that was due has not come up");
     let is_in_time = first == Moment::NEVER || wait.is_some_and(|wait| wait <= first.since(tables.now));
     assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(tables.now));
 }
@@ -89,16 +89,29 @@ fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32)
         Queued::Deferred => Some(&tables.deferred),
     };
     assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
+    let Some(&end) = core.connections.stream(slot) else {
+        let id = tables.id(slot);
+        let is_waiting = tables.connects.iter().any(|(other, _)| *other == id) || core.connections.is_crowded(id);
+        // Or it was given up before its turn came, which is for the next.
+        let is_cared_for = is_waiting && matches!(state.phase, Phase::Opening(_)) || state.queued != Queued::No;
+        assert!(is_cared_for, "{slot} has no socket and will have none: {state:?}");
+        return;
+    };
     let deadline = tables.deadline(slot);
     if deadline != Moment::NEVER && state.queued == Queued::No {
         let armed = core.connections.deadlines().armed(slot);
         assert!(armed <= deadline, "the deadline of {slot} is armed");
     }
-    let end = *core.connections.stream(slot).expect("a connection has a socket");
     let edge = world.ends[end].edge && world.ends[end].token.is_some();
     let Kind::Stream(stream) = &world.ends[end].kind else { panic!("the socket of a connection is a stream") };
     if state.queued == Queued::No {
         assert!(world.ends[end].token.is_some(), "whoever waits is watched");
+        let gives_up = state.progress.after(bounds.connect_timeout);
+        let is_timed =
+            !matches!(state.phase, Phase::Opening(_)) || core.connections.deadlines().armed(slot) <= gives_up;
+        assert!(is_timed, "{slot} waits for an answer without end");
+        let is_awaited = !matches!(state.phase, Phase::Opening(_)) || stream.answer == Answer::Awaited;
+        assert!(edge || is_awaited, "{slot} waits for an answer that has been told: {state:?}");
         let told = matches!(state.phase, Phase::Closing(_)) || state.input != Input::Waiting;
         let readable = !stream.queue.is_empty() || stream.ended || stream.reset == Reset::Arrived;
         assert!(told || edge || !readable, "{slot} waits for an edge that has been told: {state:?}");

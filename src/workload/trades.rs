@@ -1,15 +1,18 @@
 //! Handlers that keep a journal of what they are told, and check it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::io;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::actor::GREETING;
+use super::calls::Calls;
 use crate::handler::StreamHandler;
 use crate::lent::Connection;
 use crate::reason::CloseReason;
+use crate::tables::Context;
 use crate::testing::Simulation;
 use crate::token::{ConnectionId, HandlerId};
 
@@ -25,12 +28,12 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    fn open(&mut self, id: ConnectionId) -> ConnectionId {
+    pub(super) fn open(&mut self, id: ConnectionId) -> ConnectionId {
         assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is used again");
         id
     }
 
-    fn close(&mut self, id: ConnectionId, reason: CloseReason) {
+    pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason) {
         assert!(self.open.remove(&id), "{id:?} is closed and was not open");
         self.closed.insert(id);
         if reason == CloseReason::Drained {
@@ -38,7 +41,7 @@ impl Journal {
         }
     }
 
-    fn hear(&mut self, id: ConnectionId) {
+    pub(super) fn hear(&mut self, id: ConnectionId) {
         assert!(self.heard.insert(id), "{id:?} hears of the drain twice");
     }
 
@@ -151,18 +154,33 @@ impl StreamHandler for Echo {
 /// The panic of a handler here.
 pub(super) struct GrenadeWentOff;
 
+/// Makes such panics, and counts them, so that no other is taken for one.
+#[derive(Clone)]
+pub(super) struct Fuse {
+    pub(super) simulation: Simulation,
+    pub(super) burnt: Rc<Cell<u64>>,
+}
+
+impl Fuse {
+    /// Panics one time in so many. Without the panic hook: it would print a thousand times.
+    pub(super) fn burn(&self, one_in: u64) {
+        if self.simulation.below(one_in) == 0 {
+            self.burnt.set(self.burnt.get() + 1);
+            resume_unwind(Box::new(GrenadeWentOff));
+        }
+    }
+}
+
 /// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
 pub(super) struct Grenade {
-    pub(super) simulation: Simulation,
+    pub(super) fuse: Fuse,
+    pub(super) calls: Rc<RefCell<Calls>>,
     pub(super) session: Rc<()>,
 }
 
 impl Grenade {
-    /// Without the panic hook: it would print a thousand times.
     fn go_off(&self) {
-        if self.simulation.below(3) == 0 {
-            resume_unwind(Box::new(GrenadeWentOff));
-        }
+        self.fuse.burn(3);
     }
 }
 
@@ -192,7 +210,20 @@ impl StreamHandler for Grenade {
         self.go_off();
     }
 
+    fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>, _: u64) {
+        self.go_off();
+    }
+
+    fn on_timer(&mut self, _: &mut Context, _: u64) {
+        self.go_off();
+    }
+
     fn on_close(&mut self, _: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
+        self.go_off();
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, _: io::Error) {
+        self.calls.borrow_mut().failed += 1;
         self.go_off();
     }
 }

@@ -205,6 +205,23 @@ fn timers_of_no_delay_fire_once_a_turn_and_leave_the_others_theirs() {
 }
 
 #[test]
+fn a_loop_that_runs_does_not_sleep_between_ticks_of_no_delay() {
+    let ticks = Cell::new(0);
+    let mut events = EventLoop::new().expect("a loop");
+    events.every(Duration::ZERO, |context| {
+        ticks.set(ticks.get() + 1);
+        if ticks.get() == 3_000 {
+            context.stop();
+        }
+        Some(Duration::ZERO)
+    });
+    let began = Instant::now();
+    events.run().expect("the poll works");
+    // A poll sleeps for whole milliseconds: once for each tick would be three seconds.
+    assert!(began.elapsed() < 2_000 * MS, "3,000 ticks took {:?}", began.elapsed());
+}
+
+#[test]
 fn thousands_of_timers_due_at_once_are_bounded_per_turn_and_all_fire() {
     let notes = Notes::default();
     let mut events = EventLoop::new().expect("a loop");
