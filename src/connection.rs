@@ -86,9 +86,10 @@ impl<'h, N: Network> Connections<'h, N> {
         let state = tables.state(stub.slot);
         // After our own end of stream the peer's makes it over, and there may be much to read still. A unix socket is
         // over with its peer, however much that has left to read.
-        let may_read_on = state.sending == Sending::Finished || state.peer.address().is_none();
+        let may_read_on = || state.sending == Sending::Finished || state.peer.address().is_none();
         let broken = event.broken || event.over;
-        state.is_broken |= event.broken || event.over && !may_read_on;
+        let is_dead = event.broken || event.over && !may_read_on();
+        state.is_broken |= is_dead;
         if event.writable || broken {
             state.output = Output::Ready;
         }
