@@ -127,8 +127,8 @@
 //! # How it is built
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
-//! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect phase
-//! state staged timers entries tables lent context handle handler network packets doors streams system ends faults world
+//! `endpoint doors error limits moment token reason stats peer sources buffers column deadlines bounds options connect
+//! phase state staged timers entries tables lent context handle handler network packets streams system ends faults world
 //! client simulation backoff roster callbacks exchange connection listener datagrams ticks dispatch setup event_loop
 //! formats cuts framing testing framed_echo workload`
 //!
