@@ -1,31 +1,63 @@
 //! Listening unix sockets: files that outlive their server unless somebody looks after them.
+//!
+//! Beside the flow, for the kernel's side of it. It promises that a file of ours goes with the last listener at it, that
+//! one which somebody answers on, or which is no socket, is left alone, and that no path is ever shared with another
+//! server.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mio::net::UnixListener;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::endpoint::Endpoint;
 
-/// A listener at a path; when it goes, the file it made goes too.
+/// A listener at a path.
 pub(crate) struct Door {
     pub(crate) listener: UnixListener,
-    made: Option<Made>,
+    /// When the last that has it goes, the file goes too.
+    _made: Option<Arc<Made>>,
 }
 
-/// A file of ours: known again by its number, since somebody may have put another in its place.
+/// What clones of one set of options have in common: the socket that one of them has opened, while any is open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Mutex<Weak<Made>>>);
+
+/// A file of ours: known again by its number, since somebody may have put another in its place. While the socket is
+/// open, no other file gets that number.
+#[derive(Debug)]
 struct Made {
+    socket: Socket,
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl Door {
-    /// Listens at a path. A socket that stands there already is replaced if nobody answers on it.
-    pub(crate) fn open(path: &Path, backlog: i32) -> io::Result<Self> {
+    /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced if
+    /// nobody answers on it.
+    pub(crate) fn open(path: &Path, backlog: i32, shared: &Shared) -> io::Result<Self> {
+        // Nothing that is changed under the lock can be left half done.
+        let mut known = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = match known.upgrade() {
+            Some(made) => made,
+            None => Arc::new(Made::new(path, backlog)?),
+        };
+        *known = Arc::downgrade(&made);
+        Ok(Self { listener: UnixListener::from_std(made.socket.try_clone()?.into()), _made: Some(made) })
+    }
+
+    /// Listens on a socket that somebody else has opened, and leaves its file alone.
+    pub(crate) fn given(listener: std::os::unix::net::UnixListener) -> Self {
+        Self { listener: UnixListener::from_std(listener), _made: None }
+    }
+}
+
+impl Made {
+    fn new(path: &Path, backlog: i32) -> io::Result<Self> {
         // The working directory may change until the file is to be removed.
         let path = std::path::absolute(path)?;
         let address = SockAddr::unix(&path)?;
@@ -39,24 +71,18 @@ impl Door {
             }
             outcome => outcome?,
         }
-        let made = fs::symlink_metadata(&path)?;
-        let made = Made { path, device: made.dev(), inode: made.ino() };
-        let door = Self { listener: UnixListener::from_std(socket.try_clone()?.into()), made: Some(made) };
-        socket.listen(backlog)?;
-        Ok(door)
-    }
-
-    /// Listens on a socket that somebody else has opened, and leaves its file alone.
-    pub(crate) fn given(listener: std::os::unix::net::UnixListener) -> Self {
-        Self { listener: UnixListener::from_std(listener), made: None }
+        let file = fs::symlink_metadata(&path)?;
+        let made = Self { socket, path, device: file.dev(), inode: file.ino() };
+        made.socket.listen(backlog)?;
+        Ok(made)
     }
 }
 
-impl Drop for Door {
+impl Drop for Made {
     fn drop(&mut self) {
-        if let Some(Made { path, device, inode }) = &self.made
-            && fs::symlink_metadata(path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
-            && let Err(error) = fs::remove_file(path)
+        let Self { path, device, inode, .. } = self;
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
+            && let Err(error) = fs::remove_file(&path)
         {
             log::warn!("cannot remove {}: {error}", Endpoint::Unix(path.clone()));
         }
@@ -84,13 +110,17 @@ fn nonblocking() -> io::Result<Socket> {
 mod tests {
     use super::*;
 
+    fn open(path: &Path) -> io::Result<Door> {
+        Door::open(path, 1, &Shared::default())
+    }
+
     #[test]
     fn a_path_that_a_former_server_left_is_replaced_and_one_that_answers_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("door");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a path"));
-        let door = Door::open(&path, 1).expect("nobody answers there");
-        let second = Door::open(&path, 1).err().expect("somebody answers there");
+        let door = open(&path).expect("nobody answers there");
+        let second = open(&path).err().expect("somebody answers there");
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(door);
         assert!(!path.exists(), "the file goes with its listener");
@@ -101,7 +131,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notes.txt");
         fs::write(&path, "keep me").expect("a file");
-        assert_eq!(Door::open(&path, 1).err().expect("it is in use").kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(open(&path).err().expect("it is in use").kind(), io::ErrorKind::AddrInUse);
         assert_eq!(fs::read(&path).expect("it is there"), b"keep me");
     }
 
@@ -109,11 +139,28 @@ mod tests {
     fn a_file_that_somebody_has_put_in_its_place_is_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("door");
-        let door = Door::open(&path, 1).expect("a path");
+        let door = open(&path).expect("a path");
         fs::remove_file(&path).expect("it is there");
-        let next = Door::open(&path, 1).expect("a path");
+        let next = open(&path).expect("a path");
         drop(door);
         assert!(path.exists(), "that one is the next server's");
         drop(next);
+    }
+
+    #[test]
+    fn clones_share_one_socket_and_the_file_goes_with_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("door");
+        let shared = Shared::default();
+        let [one, other] = [(); 2].map(|()| Door::open(&path, 8, &shared.clone()).expect("it is theirs"));
+        assert_eq!(open(&path).err().expect("it is not another's").kind(), io::ErrorKind::AddrInUse);
+        // The try of the other came to whoever asks first.
+        assert!(one.listener.accept().is_ok());
+        let _client = std::os::unix::net::UnixStream::connect(&path).expect("both listen");
+        drop(one);
+        assert!(path.exists() && other.listener.accept().is_ok());
+        drop(other);
+        assert!(!path.exists());
+        drop(Door::open(&path, 1, &shared).expect("it is opened anew"));
     }
 }

@@ -127,10 +127,10 @@
 //! # How it is built
 //! One file is one station of the flow, in this order; a module names only modules to its left.
 //!
-//! `endpoint error limits moment token reason stats peer sources buffers column deadlines bounds options connect
-//! phase state staged timers entries tables lent context handle handler network packets batches doors streams system
-//! ends faults world edges client simulation backoff roster callbacks exchange connection listener datagrams ticks
-//! dispatch setup event_loop formats cuts framing testing framed_echo workload`
+//! `endpoint doors error limits moment token reason stats peer sources buffers column deadlines bounds options
+//! connect phase state staged timers entries tables lent context handle handler network packets batches streams
+//! system ends faults world edges client simulation backoff roster callbacks exchange connection listener datagrams
+//! ticks dispatch setup event_loop formats cuts framing testing framed_echo workload`
 //!
 //! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
 //! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.

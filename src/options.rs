@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bounds::Bounds;
+#[cfg(unix)]
+use crate::doors::Shared;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -35,6 +37,9 @@ pub struct Listen {
     pub(crate) at: Endpoint,
     /// A socket that listens already.
     pub(crate) given: Option<Given>,
+    /// The socket at a path, which clones share.
+    #[cfg(unix)]
+    pub(crate) shared: Shared,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
@@ -71,6 +76,9 @@ impl Listen {
     /// Listen at a unix stream socket, by its path. The file is made; one that a former server has left is replaced if
     /// nobody answers on it. When the listener closes, the file is removed.
     ///
+    /// Clones share one socket: loops on several threads can listen there together, and the file goes with the last of
+    /// them.
+    ///
     /// Its clients have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per source do not
     /// concern them. Who may connect is decided by the permissions of the path.
     ///
@@ -95,6 +103,8 @@ impl Listen {
         Self {
             at,
             given: None,
+            #[cfg(unix)]
+            shared: Shared::default(),
             connections_max: None,
             connections_per_source_max: None,
             when_full: WhenFull::Pause,

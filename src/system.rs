@@ -223,7 +223,7 @@ fn listening(options: &Listen) -> io::Result<Listener> {
             return Ok(Listener::Unix(Door::given(adopt(socket.try_clone()?.into())?.into())));
         }
         #[cfg(unix)]
-        (None, Endpoint::Unix(path)) => return Door::open(path, backlog).map(Listener::Unix),
+        (None, Endpoint::Unix(path)) => return Door::open(path, backlog, &options.shared).map(Listener::Unix),
         #[cfg(not(unix))]
         (None, Endpoint::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
         (None, Endpoint::Internet(address)) => {

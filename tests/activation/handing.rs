@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use crate::descriptors;
 use crate::support::{
-    GREETING, Launch, Server, UDP_GREETING, ask, ask_udp, begin_asking, can_hand_over, connect, has_v6, rest,
+    GREETING, Launch, PATIENCE, Server, UDP_GREETING, ask, ask_udp, begin_asking, can_hand_over, connect, has_v6, rest,
     udp_client, uninterrupted,
 };
 
@@ -85,6 +87,47 @@ fn many_sockets_are_served_in_the_order_handed_over() {
     for address in [udp_at, udp_six_at, SocketAddr::from(([127, 0, 0, 3], udp_every_at.port()))] {
         assert_eq!(ask_udp(&udp_client(address)), UDP_GREETING, "{address}");
     }
+}
+
+#[test]
+fn listeners_of_unix_sockets_handed_over_are_served_and_their_files_left_alone() {
+    if !can_hand_over() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("door");
+    let unix = UnixListener::bind(&path).expect("a short path");
+    let name =
+        <std::os::unix::net::SocketAddr as SocketAddrExt>::from_abstract_name(path.as_os_str().as_encoded_bytes())
+            .expect("a short name");
+    let nowhere = UnixListener::bind_addr(&name).expect("a name of this test alone");
+    let (tcp, tcp_at) = listener("127.0.0.1");
+    for workers in ["1", "3"] {
+        let arguments = &["--workers", workers, "--greeting", "{peer} {local}"];
+        let handed = &descriptors![unix, tcp, nowhere];
+        let mut server = Launch { arguments, handed, ..Launch::default() }.serve();
+        let shown = path.to_str().expect("a plain path");
+        assert_eq!(server.served(), [format!("unix={shown}"), format!("tcp={tcp_at}"), format!("unix=@{shown}")]);
+        for _ in 0..5 {
+            assert_eq!(greeted(UnixStream::connect(&path)), format!("unix {shown}"));
+            assert_eq!(greeted(UnixStream::connect_addr(&name)), format!("unix @{shown}"));
+        }
+        server.assert_stops();
+        assert!(path.exists(), "it is the supervisor's");
+    }
+    // Whoever comes between two servers waits for the next.
+    let waiting = UnixStream::connect(&path);
+    let _next = Launch { handed: &descriptors![unix], ..Launch::default() }.serve();
+    assert_eq!(greeted(waiting), GREETING);
+}
+
+fn greeted(connected: std::io::Result<UnixStream>) -> String {
+    let mut stream = connected.expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option of every stream");
+    stream.write_all(b"hello").expect("the server is there");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text, and then the end of the stream");
+    text
 }
 
 #[test]

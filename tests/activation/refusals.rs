@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::BorrowedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::descriptors;
 use crate::support::{Ended, Launch, can_hand_over};
@@ -24,7 +24,7 @@ fn assert_refused(ended: &Ended, status: i32, parts: &[&str]) {
 #[track_caller]
 fn refuse(wrong: BorrowedFd<'_>, what: &str) {
     let ended = Launch { handed: &[wrong], ..Launch::default() }.run();
-    assert_refused(&ended, 3, &["descriptor 3", "LISTEN_FDS", what, "hand over TCP listeners"]);
+    assert_refused(&ended, 3, &["descriptor 3", "LISTEN_FDS", what, "hand over listeners"]);
 }
 
 #[test]
@@ -33,11 +33,13 @@ fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let unix = UnixListener::bind(folder.path().join("stream")).expect("a short path");
     let datagrams = UnixDatagram::bind(folder.path().join("datagrams")).expect("a short path");
     let (pair, _other) = UnixStream::pair().expect("a pair");
-    for socket in descriptors![unix, datagrams, pair] {
-        refuse(socket, "a unix socket");
+    refuse(descriptors![datagrams][0], "a unix socket for datagrams");
+    let deaf = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    deaf.bind(&SockAddr::unix(folder.path().join("stream")).expect("a short path")).expect("a free path");
+    for socket in descriptors![pair, deaf] {
+        refuse(socket, "a unix socket that does not listen");
     }
     let file = File::create(folder.path().join("file")).expect("a new file");
     let null = File::open("/dev/null").expect("it is always there");

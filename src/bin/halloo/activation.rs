@@ -2,16 +2,19 @@
 //!
 //! Beside the command line, before anything is opened: `LISTEN_FDS` says how many there are, from descriptor 3 on, and
 //! `LISTEN_PID` for whom they are (`sd_listen_fds(3)`). It promises them in the order handed over, each known to be a
-//! TCP listener or a UDP socket, and one sentence about the first that is neither. It never takes what is meant for
+//! TCP listener, a listener of a unix socket or a UDP socket, and one sentence about the first that is neither. It never takes what is meant for
 //! another process, and never opens a socket of its own.
 
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
 use crate::escape;
 use crate::exit::{Failure, Status};
+use crate::site::Site;
 
 /// More than anybody hands over: a larger number is a mistake, and no memory is spent on it.
 const SOCKETS_MAX: usize = 4096;
@@ -24,6 +27,7 @@ const VALUE_BYTES_MAX: usize = 64;
 pub(crate) enum Handed {
     Tcp(TcpListener),
     Udp(UdpSocket),
+    Unix(UnixListener, Site),
 }
 
 /// Takes the sockets meant for this process; there are none if nobody has handed any over.
@@ -72,24 +76,34 @@ fn take_one(handed: &mut ListenFd, index: usize) -> Result<Handed, &'static str>
         let is_bound = socket.local_addr().is_ok_and(|address| address.port() != 0);
         return if is_bound { Ok(Handed::Udp(socket)) } else { Err("a UDP socket without a port") };
     }
-    if handed.take_unix_listener(index).is_ok() || handed.take_unix_datagram(index).is_ok() {
-        return Err("a unix socket");
+    if let Ok(Some(listener)) = handed.take_unix_listener(index) {
+        let address = listener.local_addr().ok().filter(|_| is_listening(&listener));
+        return match address {
+            Some(address) => Ok(Handed::Unix(listener, Site::of_unix(&address))),
+            None => Err("a unix socket that does not listen"),
+        };
     }
-    Err("closed, or no socket of the internet")
+    if handed.take_unix_datagram(index).is_ok() {
+        return Err("a unix socket for datagrams");
+    }
+    Err("closed, or no socket that is known")
 }
 
 #[cfg(target_os = "linux")]
-fn is_listening(listener: &TcpListener) -> bool {
+fn is_listening(listener: &impl AsFd) -> bool {
     SockRef::from(listener).is_listener().unwrap_or(false)
 }
 
 /// Not every system tells.
 #[cfg(not(target_os = "linux"))]
-fn is_listening(_listener: &TcpListener) -> bool {
+fn is_listening(_listener: &impl AsFd) -> bool {
     true
 }
 
 fn refused(descriptor: usize, what: &str) -> Failure {
     let cause = format!("cannot serve on descriptor {descriptor}, which LISTEN_FDS counts in: it is {what}");
-    Failure::new(Status::Unreachable, format!("{cause}; hand over TCP listeners and bound UDP sockets alone"))
+    Failure::new(
+        Status::Unreachable,
+        format!("{cause}; hand over listeners, of TCP or unix sockets, and bound UDP sockets alone"),
+    )
 }

@@ -6,7 +6,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::escape;
 use crate::exit::{Status, plain_words};
@@ -81,7 +84,28 @@ impl Class {
 impl Question<'_> {
     /// Asks over TCP.
     pub(crate) fn tcp(&self, address: SocketAddr) -> Answer {
-        let connected = self.left().and_then(|left| TcpStream::connect_timeout(&address, left));
+        self.stream(self.left().and_then(|left| TcpStream::connect_timeout(&address, left)).map(Socket::from))
+    }
+
+    /// Asks at a unix socket.
+    pub(crate) fn unix(&self, path: &Path) -> Answer {
+        self.stream(self.connect(path))
+    }
+
+    fn connect(&self, path: &Path) -> io::Result<Socket> {
+        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
+        loop {
+            // It also bounds the wait for room in the backlog (unix(7), socket(7)).
+            socket.set_write_timeout(Some(self.left()?))?;
+            match socket.connect(&address) {
+                Ok(()) => return Ok(socket),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn stream(&self, connected: io::Result<Socket>) -> Answer {
         match (connected, self.send) {
             (Err(error), _) => self.failed(&error, "no connection"),
             (Ok(_), None) => self.ended(Class::Ok, "connected"),
@@ -112,12 +136,12 @@ impl Question<'_> {
         }
     }
 
-    fn talk(&self, mut stream: TcpStream, send: &[u8]) -> io::Result<Answer> {
+    fn talk(&self, mut stream: Socket, send: &[u8]) -> io::Result<Answer> {
         self.say(&mut stream, send)?;
         self.hear(&mut stream)
     }
 
-    fn say(&self, stream: &mut TcpStream, mut rest: &[u8]) -> io::Result<()> {
+    fn say(&self, stream: &mut Socket, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             stream.set_write_timeout(Some(self.left()?))?;
             match stream.write(rest) {
@@ -131,7 +155,7 @@ impl Question<'_> {
         Ok(())
     }
 
-    fn hear(&self, stream: &mut TcpStream) -> io::Result<Answer> {
+    fn hear(&self, stream: &mut Socket) -> io::Result<Answer> {
         let mut heard = Vec::new();
         let mut time = self.asked.elapsed();
         let mut chunk = [0; 4096];

@@ -1,4 +1,4 @@
-//! What is done with a TCP connection, one handler for each mode.
+//! What is done with a connection, of TCP or of a unix socket, one handler for each mode.
 //!
 //! Between the loop, which calls with bytes, and the greeting desk, which knows the words. It promises one answer for
 //! each question and a connection closed when there is nothing more to say. It never greets anybody once the desk has
@@ -12,6 +12,7 @@ use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 use crate::desk::{Desk, Parties};
 use crate::options::Mode;
 use crate::protocol::Protocol;
+use crate::site::Site;
 
 /// The longest line that is taken for one, in bytes.
 const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -28,7 +29,10 @@ pub(crate) fn attach<'h>(events: &mut EventLoop<'h>, mode: Mode, desk: &'h RefCe
 }
 
 fn parties(desk: &Desk, connection: &Connection<'_>) -> Parties {
-    desk.parties(Protocol::Tcp, || [connection.peer_addr(), connection.local_addr()])
+    match desk.unix(|| connection.listener()) {
+        None => desk.parties(Protocol::Tcp, || (connection.peer_addr(), connection.local_addr().map(Site::from))),
+        Some(site) => desk.parties(Protocol::Unix, || (None, Some(site.clone()))),
+    }
 }
 
 /// Greets once for what was received; false if there are no more greetings.
@@ -39,7 +43,7 @@ fn greet(desk: &RefCell<Desk>, connection: &mut Connection<'_>, received: &[u8],
     }
     let parties = parties(&desk, connection);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
-    if connection.send(desk.compose(parties, ending)).is_err() {
+    if connection.send(desk.compose(&parties, ending)).is_err() {
         desk.release();
         return false;
     }

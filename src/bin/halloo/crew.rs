@@ -46,7 +46,7 @@ pub(crate) fn serve(common: &Common<'_>, handed: Vec<Handed>, printer: &Printer)
         common.ending.workers.meet(handles);
         signals::watch(common.ending.clone(), common.counters.clone())
             .map_err(|error| Failure::of_system("cannot catch signals", &error))?;
-        if served.iter().any(|(protocol, _)| *protocol == Protocol::Tcp) {
+        if served.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
             descriptors::spare().map_err(|error| Failure::of_system("cannot serve any client", &error))?;
         }
         printer.print(Line::Plain(ready(&served)));
@@ -191,8 +191,8 @@ fn add(one: Outcome, other: Outcome) -> Outcome {
 fn ready(served: &[Served]) -> String {
     let mut line = "READY".to_owned();
     // Writing into a string cannot fail.
-    for (protocol, address) in served {
-        let _ = write!(line, " {protocol}={address}");
+    for (protocol, site) in served {
+        let _ = write!(line, " {protocol}={}", site.for_programs());
     }
     let _ = write!(line, " pid={}", std::process::id());
     line
@@ -200,6 +200,8 @@ fn ready(served: &[Served]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
     use std::time::Duration;
 
     use clap::Parser;
@@ -211,6 +213,7 @@ mod tests {
     use crate::options::{CommandLine, ServeOptions};
     use crate::printer::Printer;
     use crate::protocol::Protocol;
+    use crate::site::Site;
     use crate::supervisor::Supervisor;
     use crate::worker::Common;
 
@@ -260,12 +263,14 @@ mod tests {
 
     #[test]
     fn the_ready_line_names_every_socket_in_order() {
+        let address = |text: &str| Site::from(text.parse::<SocketAddr>().unwrap());
         let served = [
-            (Protocol::Tcp, "127.0.0.1:8888".parse().unwrap()),
-            (Protocol::Udp, "127.0.0.1:8888".parse().unwrap()),
-            (Protocol::Tcp, "[::1]:8888".parse().unwrap()),
+            (Protocol::Tcp, address("127.0.0.1:8888")),
+            (Protocol::Udp, address("127.0.0.1:8888")),
+            (Protocol::Tcp, address("[::1]:8888")),
+            (Protocol::Unix, Site::path(Path::new("/run/my halloo.sock"))),
         ];
-        let pid = std::process::id();
-        assert_eq!(ready(&served), format!("READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 pid={pid}"));
+        let sites = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20halloo.sock";
+        assert_eq!(ready(&served), format!("READY {sites} pid={}", std::process::id()));
     }
 }

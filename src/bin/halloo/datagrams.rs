@@ -25,7 +25,7 @@ impl DatagramHandler for Datagrams<'_> {
         if desk.is_closed() {
             return;
         }
-        let parties = desk.parties(Protocol::Udp, || [Some(datagram.peer_addr()), Some(datagram.local_addr())]);
+        let parties = desk.parties(Protocol::Udp, || (Some(datagram.peer_addr()), Some(datagram.local_addr().into())));
         let greets = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
         if greets && desk.is_greeting(payload) {
             log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
@@ -35,7 +35,7 @@ impl DatagramHandler for Datagrams<'_> {
             return;
         }
         let done = match self.mode {
-            Mode::Greet | Mode::Banner | Mode::Line => datagram.reply(desk.compose(parties, b"")),
+            Mode::Greet | Mode::Banner | Mode::Line => datagram.reply(desk.compose(&parties, b"")),
             Mode::Echo => datagram.reply(payload),
             Mode::Discard => true,
         };

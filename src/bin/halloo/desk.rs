@@ -7,16 +7,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use halloo::Context;
+use halloo::{Context, ListenerId};
 
 use crate::ending::Ending;
 use crate::event::Event;
 use crate::exit::{Failure, Status};
 use crate::host::hostname;
 use crate::options::{Mode, Replies};
+use crate::placeholder::{Facts, Field};
 use crate::protocol::Protocol;
 use crate::reporter::Reporter;
-use crate::template::{Facts, Field, Template};
+use crate::site::Site;
+use crate::template::Template;
 use crate::tickets::Tickets;
 
 /// One for each worker.
@@ -35,11 +37,14 @@ pub(crate) struct Desk {
     written: Option<(Protocol, usize)>,
     /// Whether a greeting or an event names the parties.
     names_parties: bool,
+    /// The unix sockets among the worker's listeners.
+    unix: Vec<(ListenerId, Site)>,
 }
 
 /// The templates, and what fills them besides the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Greetings {
+    /// Over all streams: a client of a unix socket may be one of TCP, with somebody between who hands on its bytes.
     tcp: Template,
     udp: Template,
     hostname: String,
@@ -54,11 +59,11 @@ pub(crate) struct Limit {
 }
 
 /// Who is greeted, and where they asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Parties {
-    pub(crate) protocol: Protocol,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<SocketAddr>,
+    protocol: Protocol,
+    peer: Option<SocketAddr>,
+    local: Option<Site>,
 }
 
 impl Greetings {
@@ -101,7 +106,7 @@ impl Greetings {
 
     fn over(&self, protocol: Protocol) -> &Template {
         match protocol {
-            Protocol::Tcp => &self.tcp,
+            Protocol::Tcp | Protocol::Unix => &self.tcp,
             Protocol::Udp => &self.udp,
         }
     }
@@ -112,8 +117,8 @@ impl Desk {
     pub(crate) fn new(greetings: Greetings, limit: Limit, reporter: Reporter) -> Self {
         let is_fixed = greetings.tcp.is_fixed() && greetings.udp.is_fixed();
         let names_parties = !is_fixed || !reporter.is_silent();
-        let (given, ticket, buffer, written) = (0, None, Vec::new(), None);
-        Self { greetings, limit, reporter, given, ticket, buffer, written, names_parties }
+        let (given, ticket, buffer, written, unix) = (0, None, Vec::new(), None, Vec::new());
+        Self { greetings, limit, reporter, given, ticket, buffer, written, names_parties, unix }
     }
 
     /// One that tells nobody, for tests of the rooms behind it.
@@ -145,9 +150,24 @@ impl Desk {
         self.limit.tickets.as_ref().is_some_and(|tickets| tickets.is_used_up())
     }
 
+    /// Makes it known that a listener is one of a unix socket.
+    pub(crate) fn learn(&mut self, listener: ListenerId, site: Site) {
+        self.unix.push((listener, site));
+    }
+
+    /// The unix socket of a listener, if it is one; where there are none, nobody is asked for the listener.
+    pub(crate) fn unix(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Option<&Site> {
+        let listener = if self.unix.is_empty() { None } else { listener() }?;
+        self.unix.iter().find(|(known, _)| *known == listener).map(|(_, site)| site)
+    }
+
     /// The parties as told, if anybody will read of them.
-    pub(crate) fn parties(&self, protocol: Protocol, told: impl FnOnce() -> [Option<SocketAddr>; 2]) -> Parties {
-        let [peer, local] = if self.names_parties { told() } else { [None; 2] };
+    pub(crate) fn parties(
+        &self,
+        protocol: Protocol,
+        told: impl FnOnce() -> (Option<SocketAddr>, Option<Site>),
+    ) -> Parties {
+        let (peer, local) = if self.names_parties { told() } else { (None, None) };
         Parties { protocol, peer, local }
     }
 
@@ -169,19 +189,18 @@ impl Desk {
     }
 
     /// Writes the greeting that is reserved, the ending behind it.
-    pub(crate) fn compose(&mut self, to: Parties, ending: &[u8]) -> &[u8] {
-        let Parties { protocol, peer, local } = to;
-        let template = self.greetings.over(protocol);
-        let same_for_all = template.is_fixed().then_some((protocol, ending.len()));
-        if same_for_all.is_some() && self.written == same_for_all {
+    pub(crate) fn compose(&mut self, to: &Parties, ending: &[u8]) -> &[u8] {
+        let &Parties { protocol, peer, ref local } = to;
+        if self.written == Some((protocol, ending.len())) {
             return &self.buffer;
         }
+        let template = self.greetings.over(protocol);
         let number = self.ticket.unwrap_or_default();
-        let facts = Facts { peer, local, protocol, number, hostname: &self.greetings.hostname };
+        let facts = Facts { peer, local: local.as_ref(), protocol, number, hostname: &self.greetings.hostname };
         self.buffer.clear();
         template.render(facts, &mut self.buffer);
         self.buffer.extend_from_slice(ending);
-        self.written = same_for_all;
+        self.written = template.is_fixed().then_some((protocol, ending.len()));
         &self.buffer
     }
 

@@ -6,9 +6,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use halloo::{Bind, EventLoop, HandlerId, Listen, SourceId, datagrams, stream};
+use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, datagrams, stream};
 
 use crate::connections;
 use crate::datagrams::Datagrams;
@@ -16,28 +15,29 @@ use crate::descriptors;
 use crate::desk::Desk;
 use crate::options::{Limits, Mode};
 use crate::protocol::Protocol;
+use crate::site::Site;
 
 /// Answers to one UDP source in a second, unless the command line says otherwise: a person never asks that often.
 const UDP_RATE: u32 = 100;
 
-/// A socket to be opened, by the first worker and by each other. Of one handed over, each gets a copy.
+/// A socket to be opened, by the first worker and by each other. Of one handed over, and of a unix socket, each gets a
+/// copy; the file of one that was opened here goes with the last.
 #[derive(Clone, Debug)]
 pub(crate) enum Door {
     Tcp(Listen),
     Udp(Bind),
+    Unix(Listen, Site),
 }
 
 impl Door {
-    /// A listener, at an address or handed over.
+    /// A TCP listener, at an address or handed over.
     pub(crate) fn tcp(at: impl Into<Listen>, limits: &Limits) -> Self {
-        let mut listen = at.into();
-        if let Some(connections) = limits.max_connections_per_source {
-            listen = listen.connections_per_source_max(connections);
-        }
-        if let Some(after) = limits.idle_timeout {
-            listen = listen.idle_timeout(Some::<Duration>(after));
-        }
-        Self::Tcp(listen)
+        Self::Tcp(listen(at.into(), limits))
+    }
+
+    /// A listener of a unix socket, at a path or handed over.
+    pub(crate) fn unix(at: impl Into<Listen>, site: Site, limits: &Limits) -> Self {
+        Self::Unix(listen(at.into(), limits), site)
     }
 
     /// A UDP socket, at an address or handed over.
@@ -53,8 +53,8 @@ impl Door {
     /// At an address, one that leaves IPv4 to others or not.
     pub(crate) fn at(protocol: Protocol, at: SocketAddr, only_v6: bool, limits: &Limits) -> Self {
         match protocol {
-            Protocol::Tcp => Self::tcp(at, limits),
             Protocol::Udp => Self::udp(at, limits),
+            Protocol::Tcp | Protocol::Unix => Self::tcp(at, limits),
         }
         .with(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
     }
@@ -68,6 +68,7 @@ impl Door {
         match self {
             Self::Tcp(listen) => Self::Tcp(tcp(listen)),
             Self::Udp(bind) => Self::Udp(udp(bind)),
+            Self::Unix(..) => self,
         }
     }
 
@@ -75,6 +76,7 @@ impl Door {
         match self {
             Self::Tcp(_) => Protocol::Tcp,
             Self::Udp(_) => Protocol::Udp,
+            Self::Unix(..) => Protocol::Unix,
         }
     }
 
@@ -83,10 +85,22 @@ impl Door {
     pub(crate) fn prove_free(&self) -> io::Result<SocketAddr> {
         let mut events = EventLoop::new().map_err(cause)?;
         let id = match self.clone() {
-            Self::Tcp(listen) => SourceId::from(events.listen(listen, stream(|_, input| input.len())).map_err(cause)?),
+            Self::Tcp(listen) | Self::Unix(listen, _) => {
+                SourceId::from(events.listen(listen, stream(|_, input| input.len())).map_err(cause)?)
+            }
             Self::Udp(bind) => SourceId::from(events.bind(bind, datagrams(|_, _| {})).map_err(cause)?),
         };
         events.local_addr(id).map_err(cause)
+    }
+}
+
+fn listen(mut listen: Listen, limits: &Limits) -> Listen {
+    if let Some(connections) = limits.max_connections_per_source {
+        listen = listen.connections_per_source_max(connections);
+    }
+    match limits.idle_timeout {
+        Some(after) => listen.idle_timeout(after),
+        None => listen,
     }
 }
 
@@ -111,18 +125,24 @@ impl<'h> Room<'h> {
     }
 
     /// Opens a socket, and says where it is bound.
-    pub(crate) fn open(&self, events: &mut EventLoop<'h>, door: Door) -> io::Result<(SourceId, SocketAddr)> {
+    pub(crate) fn open(&self, events: &mut EventLoop<'h>, door: Door) -> io::Result<(SourceId, Site)> {
         let id = match door {
-            Door::Tcp(mut listen) => {
-                if let Some(connections) = self.connections_max {
-                    listen = listen.connections_max(connections);
-                }
-                events.listen_for(listen, self.handler).map(SourceId::from)
+            Door::Tcp(listen) => self.listen(events, listen)?.into(),
+            Door::Udp(bind) => events.bind(bind, self.datagrams).map_err(cause)?.into(),
+            Door::Unix(listen, site) => {
+                let id = self.listen(events, listen)?;
+                self.datagrams.desk.borrow_mut().learn(id, site.clone());
+                return Ok((id.into(), site));
             }
-            Door::Udp(bind) => events.bind(bind, self.datagrams).map(SourceId::from),
         };
-        let id = id.map_err(cause)?;
-        Ok((id, events.local_addr(id).map_err(cause)?))
+        Ok((id, events.local_addr(id).map_err(cause)?.into()))
+    }
+
+    fn listen(&self, events: &mut EventLoop<'h>, mut listen: Listen) -> io::Result<ListenerId> {
+        if let Some(connections) = self.connections_max {
+            listen = listen.connections_max(connections);
+        }
+        events.listen_for(listen, self.handler).map_err(cause)
     }
 }
 
@@ -160,7 +180,7 @@ mod tests {
             for (index, events) in loops.iter_mut().enumerate() {
                 let room = Room::new(events, Mode::Greet, &desk, Some(9), (index + 1, 2));
                 assert_eq!(room.connections_max, Some(5 - index));
-                assert_eq!(room.open(events, door.clone().shared()).unwrap().1, at);
+                assert_eq!(room.open(events, door.clone().shared()).unwrap().1, at.into());
             }
             assert_eq!(door.prove_free().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
         }

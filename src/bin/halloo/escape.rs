@@ -10,6 +10,9 @@ use std::fmt::Write;
 /// The most that is printed of one client's text, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 256;
 
+/// The most that is printed of a path, in bytes: all of a unix socket's, none of whose 107 bytes needs more than four.
+pub(crate) const PATH_BYTES_MAX: usize = 107 * 4;
+
 /// What stands at the end of a text that was cut.
 const CUT: &str = "...";
 
@@ -19,6 +22,11 @@ const MARKS_MAX: u8 = 4;
 /// The bytes as printable text of at most [`TEXT_BYTES_MAX`] bytes.
 pub(crate) fn text(bytes: &[u8]) -> String {
     escape(bytes, TEXT_BYTES_MAX, Backslash::Double)
+}
+
+/// A path, as [`text`], but of at most [`PATH_BYTES_MAX`] bytes.
+pub(crate) fn path(bytes: &[u8]) -> String {
+    escape(bytes, PATH_BYTES_MAX, Backslash::Double)
 }
 
 /// A message of our own on one line: as [`text`], but a backslash stays single: parts of it may be escaped already.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crate::address::plain;
 use crate::escape;
 use crate::protocol::Protocol;
+use crate::site::Site;
 
 /// What happened: a greeting given, a connection echoed to its end, a datagram discarded.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) struct Event {
     time: SystemTime,
     protocol: Protocol,
     peer: Option<SocketAddr>,
-    local: Option<SocketAddr>,
+    local: Option<Site>,
     bytes: u64,
     text: Box<[u8]>,
 }
@@ -28,7 +29,7 @@ impl Event {
     pub(crate) fn new(
         protocol: Protocol,
         peer: Option<SocketAddr>,
-        local: Option<SocketAddr>,
+        local: Option<Site>,
         bytes: u64,
         text: &[u8],
     ) -> Self {
@@ -37,14 +38,16 @@ impl Event {
         Self { time: SystemTime::now(), protocol, peer, local, bytes, text: text[..shown].into() }
     }
 
-    /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline.
+    /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline. A client of a unix socket has no address:
+    /// the socket's path stands there.
     pub(crate) fn write_text(&self, into: &mut Vec<u8>) {
         let unit = if self.bytes == 1 { "byte" } else { "bytes" };
         // Writing into a vector cannot fail, here and below.
         let _ = write!(into, "{} ", self.protocol);
-        let _ = match self.peer {
-            Some(peer) => write!(into, "{}", plain(peer)),
-            None => write!(into, "-"),
+        let _ = match (self.peer, &self.local) {
+            (Some(peer), _) => write!(into, "{}", plain(peer)),
+            (None, Some(local)) if self.protocol == Protocol::Unix => write!(into, "{local}"),
+            (None, _) => write!(into, "-"),
         };
         let _ = write!(into, " {} {unit}", self.bytes);
         if !self.text.is_empty() {
@@ -57,12 +60,15 @@ impl Event {
     pub(crate) fn write_json(&self, into: &mut Vec<u8>) {
         let _ = write!(into, "{{\"time\":\"{}\"", stamp(self.time));
         let _ = write!(into, ",\"protocol\":\"{}\"", self.protocol);
-        for (name, address) in [("peer", self.peer), ("local", self.local)] {
-            let _ = match address {
-                Some(address) => write!(into, ",\"{name}\":\"{}\"", plain(address)),
-                None => write!(into, ",\"{name}\":null"),
-            };
-        }
+        let _ = match self.peer {
+            Some(peer) => write!(into, ",\"peer\":\"{}\"", plain(peer)),
+            None => write!(into, ",\"peer\":null"),
+        };
+        let _ = match &self.local {
+            Some(Site::Internet(local)) => write!(into, ",\"local\":\"{}\"", plain(*local)),
+            Some(Site::Unix(name)) => write!(into, ",\"local\":{}", serde_json::Value::from(name.for_people())),
+            None => write!(into, ",\"local\":null"),
+        };
         let _ = write!(into, ",\"bytes\":{},\"text\":", self.bytes);
         let _ = serde_json::to_writer(&mut *into, &escape::text(&self.text));
         into.extend_from_slice(b"}\n");
@@ -76,15 +82,23 @@ pub(crate) fn stamp(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::Event;
+    use super::{Event, Site};
     use crate::protocol::Protocol;
 
     fn event(bytes: u64, text: &[u8]) -> Event {
         let peer = "[::ffff:127.0.0.1]:50514".parse().ok();
-        Event::new(Protocol::Tcp, peer, "127.0.0.1:8888".parse().ok(), bytes, text)
+        let local: Option<SocketAddr> = "127.0.0.1:8888".parse().ok();
+        Event::new(Protocol::Tcp, peer, local.map(Site::from), bytes, text)
+    }
+
+    fn unix(path: &str) -> Event {
+        Event::new(Protocol::Unix, None, Some(Site::path(Path::new(path))), 2, b"hi")
     }
 
     fn text(event: &Event) -> String {
@@ -120,6 +134,15 @@ mod tests {
         assert!(places.is_sorted() && places[0].is_some());
         let time = value["time"].as_str().unwrap();
         assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len());
+    }
+
+    #[test]
+    fn over_a_unix_socket_its_path_stands_where_nobody_has_an_address() {
+        assert_eq!(text(&unix("/run/halloo.sock")), "unix /run/halloo.sock 2 bytes: hi\n");
+        assert_eq!(text(&unix("/run/\u{1b}\n")), "unix /run/\\x1b\\n 2 bytes: hi\n");
+        let value: Value = serde_json::from_str(&json(&unix("/run/\"a\"\n"))).unwrap();
+        assert_eq!((&value["protocol"], &value["peer"]), (&"unix".into(), &Value::Null));
+        assert_eq!(value["local"], r#"/run/"a"\n"#);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! halloo answers greetings over TCP and UDP; `halloo probe` asks somebody else's server.
+//! halloo answers greetings over TCP, UDP and unix sockets; `halloo probe` asks somebody else's server.
 //!
 //! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
 //! left.
 //!
-//! `protocol duration escape exit address host template spelled options usage -> activation descriptors workers supervisor
-//! ending -> event outputs remarks printer logger reporter counters -> tickets desk connections datagrams -> doors sockets
-//! signals -> idleness worker crew serve -> ask probe`
+//! `protocol duration escape exit address site host placeholder template spelled target options usage -> activation descriptors
+//! workers supervisor ending -> event outputs remarks printer logger reporter counters -> tickets desk connections
+//! datagrams -> doors refusals sockets signals -> idleness worker crew serve -> ask probe`
 
 mod activation;
 mod address;
@@ -27,16 +27,20 @@ mod idleness;
 mod logger;
 mod options;
 mod outputs;
+mod placeholder;
 mod printer;
 mod probe;
 mod protocol;
+mod refusals;
 mod remarks;
 mod reporter;
 mod serve;
 mod signals;
+mod site;
 mod sockets;
 mod spelled;
 mod supervisor;
+mod target;
 mod template;
 mod tickets;
 mod usage;

@@ -4,6 +4,7 @@
 //! carry them out. It promises that a flag wins over its variable and the variable over the default.
 //! It never opens, binds or resolves anything.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -12,9 +13,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::address::Address;
 use crate::duration::{parse as duration, parse_positive as positive_duration};
 use crate::spelled::Spelled;
+use crate::target::Target;
 use crate::template::Template;
 
-/// Answers greetings over TCP and UDP.
+/// Answers greetings over TCP, UDP and unix sockets.
 #[derive(Debug, Parser)]
 #[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(after_help = SERVE_HELP, subcommand_negates_reqs = true)]
@@ -31,7 +33,7 @@ pub(crate) enum Command {
     /// Serve greetings; what halloo does when no command is given
     #[command(after_help = SERVE_HELP)]
     Serve(ServeOptions),
-    /// Ask a server over TCP and UDP and say what came back
+    /// Ask a server over TCP and UDP, or at a unix socket, and say what came back
     #[command(after_help = PROBE_HELP)]
     Probe(ProbeOptions),
 }
@@ -68,6 +70,9 @@ pub(crate) struct Listening {
     /// Serve UDP alone here
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_UDP", value_delimiter = ',')]
     pub(crate) udp: Vec<Address>,
+    /// Serve a unix socket here, as TCP; its file goes when halloo ends
+    #[arg(long, value_name = "PATH", env = "HALLOO_UNIX", value_delimiter = ',')]
+    pub(crate) unix: Vec<PathBuf>,
 }
 
 /// What to answer.
@@ -77,10 +82,10 @@ pub(crate) struct Replies {
     /// When to answer, and with what
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
-    /// The greeting, over TCP and UDP alike; may contain {peer} {local} {protocol} {number} {hostname}
+    /// The greeting, over all protocols alike; may contain {peer} {local} {protocol} {number} {hostname}
     #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING", allow_hyphen_values = true)]
     pub(crate) greeting: Option<Template>,
-    /// The greeting over TCP [default: "Hello, TCP Client!"]
+    /// The greeting over TCP and unix sockets [default: "Hello, TCP Client!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_TCP_GREETING", allow_hyphen_values = true)]
     pub(crate) tcp_greeting: Option<Template>,
     /// The greeting over UDP [default: "Hello, UDP Client!"]
@@ -97,8 +102,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<usize>)]
     pub(crate) max_connections: Option<usize>,
-    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed [default: no
-    /// limit]
+    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; clients of
+    /// unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
     #[arg(value_parser = positive::<u32>)]
     pub(crate) max_connections_per_source: Option<u32>,
@@ -176,12 +181,12 @@ pub(crate) enum EventStyle {
 /// The flags of `halloo probe`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
-    /// Whom to ask, such as 9000, localhost:9000 or name:9000; a missing port is 8888
-    pub(crate) address: Address,
+    /// Whom to ask, such as 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
+    pub(crate) address: Target,
 
     #[command(flatten)]
     pub(crate) protocols: Asked,
-    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!" and "Hello, UDP Server!"]
+    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!", and over UDP "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
     pub(crate) send: Option<Spelled>,
@@ -273,8 +278,11 @@ fn expected(text: &str) -> Result<String, String> {
 const SERVE_HELP: &str = "\
 Addresses: 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000.
 A missing host is localhost, a missing port 8888; port 0 is any free one.
-For several, repeat the flag or put commas between them.
+For several, repeat the flag or put commas between them; paths alike.
+A socket that nobody serves any more is replaced at its path; anything else that
+stands there is left alone.
 Times: 500ms, 10s, 2m. Braces in a greeting are written {{ and }}.
+To a client of a unix socket, {peer} is the word unix and {local} the path.
 A flag wins over its environment variable; an empty variable counts as none.
 
 The first line on standard output is READY with every address served.
@@ -295,6 +303,7 @@ Examples:
   halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
   halloo --tcp :9000 --mode line      one greeting for each line
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
+  halloo --unix /run/halloo.sock      a unix socket alone
   halloo --workers 4 --events off     on four cores
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
 
@@ -302,7 +311,7 @@ Exit status:
   0  stopped as asked, by a signal or by a limit
   1  an error while running
   2  the command line is wrong
-  3  an address or a socket handed over could not be served";
+  3  an address, a path or a socket handed over could not be served";
 
 const PROBE_HELP: &str = "\
 One line for each answer: protocol, address, a word, the time it took, the text.
@@ -313,6 +322,7 @@ Examples:
   halloo probe localhost              TCP and UDP on port 8888
   halloo probe --tcp --expect Hello example.org:9000
   halloo probe --connect-only 9000
+  halloo probe unix:/run/halloo.sock
   halloo probe --tcp --send 'hello\\n' 9000    a server that waits for a whole line
 
 Exit status, of several answers the worst (5, 3, 4, 0):

@@ -17,6 +17,7 @@ use crate::exit::{Failure, Status, plain_words};
 use crate::options::{Asked, ProbeOptions};
 use crate::protocol::Protocol;
 use crate::spelled::Spelled;
+use crate::target::Target;
 
 /// The most a datagram carries over IPv4 (RFC 768, less both headers), in bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
@@ -43,17 +44,26 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<Status, Failure> {
 
 fn protocols(options: &ProbeOptions) -> &'static [Protocol] {
     let Asked { tcp, udp, connect_only } = options.protocols;
-    match (tcp || connect_only, udp) {
-        (true, false) => &[Protocol::Tcp],
-        (false, true) => &[Protocol::Udp],
+    match (&options.address, tcp || connect_only, udp) {
+        (Target::Unix(_), ..) => &[Protocol::Unix],
+        (_, true, false) => &[Protocol::Tcp],
+        (_, false, true) => &[Protocol::Udp],
         _ => &[Protocol::Tcp, Protocol::Udp],
     }
 }
 
 fn check(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), Failure> {
     let refuse = |sentence: String| Err(Failure::new(Status::Usage, sentence));
-    if options.address.port() == 0 {
-        return refuse(format!("nobody can be asked on port 0 of {}; name the port of the server", options.address));
+    let Asked { tcp, udp, .. } = options.protocols;
+    match &options.address {
+        Target::Internet(address) if address.port() == 0 => {
+            return refuse(format!("nobody can be asked on port 0 of {address}; name the port of the server"));
+        }
+        path @ Target::Unix(_) if tcp || udp => {
+            let flag = if tcp { "--tcp" } else { "--udp" };
+            return refuse(format!("{flag} has no use with the unix socket {path}; leave one of the two out"));
+        }
+        _ => {}
     }
     let bytes = options.send.as_ref().map_or(0, |Spelled(bytes)| bytes.len());
     if protocols.contains(&Protocol::Udp) && bytes > DATAGRAM_BYTES_MAX {
@@ -67,7 +77,7 @@ fn check(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), Failure> 
 /// Asks the first of the addresses where somebody is; gives back whom it asked.
 fn ask(options: &ProbeOptions, protocol: Protocol) -> (String, Answer) {
     let usual = match protocol {
-        Protocol::Tcp => "Hello, TCP Server!",
+        Protocol::Tcp | Protocol::Unix => "Hello, TCP Server!",
         Protocol::Udp => "Hello, UDP Server!",
     };
     let send = options.send.as_ref().map_or(usual.as_bytes(), |Spelled(bytes)| bytes);
@@ -77,15 +87,18 @@ fn ask(options: &ProbeOptions, protocol: Protocol) -> (String, Answer) {
         asked: Instant::now(),
         timeout: options.timeout,
     };
-    let addresses = match resolve(&options.address, &question) {
-        Ok(addresses) => addresses,
-        Err(answer) => return (options.address.to_string(), answer),
+    let addresses = match &options.address {
+        Target::Unix(path) => return (options.address.to_string(), question.unix(path)),
+        Target::Internet(address) => match resolve(address, &question) {
+            Ok(addresses) => addresses,
+            Err(answer) => return (options.address.to_string(), answer),
+        },
     };
     let mut first = None;
     for address in addresses {
         let answer = match protocol {
-            Protocol::Tcp => question.tcp(address),
             Protocol::Udp => question.udp(address),
+            Protocol::Tcp | Protocol::Unix => question.tcp(address),
         };
         let nobody = matches!(answer.class, Class::Refused | Class::Unreachable);
         let found = (address.to_string(), answer);
@@ -139,6 +152,7 @@ mod tests {
         assert_eq!(protocols(&options("halloo probe 1 --tcp --udp")), both);
         assert_eq!(protocols(&options("halloo probe 1 --udp")), [Protocol::Udp]);
         assert_eq!(protocols(&options("halloo probe 1 --connect-only")), [Protocol::Tcp]);
+        assert_eq!(protocols(&options("halloo probe unix:/a --connect-only")), [Protocol::Unix]);
     }
 
     #[test]
@@ -146,6 +160,8 @@ mod tests {
         let failure = run(&options("halloo probe localhost:0")).unwrap_err();
         assert_eq!(failure.status, Status::Usage);
         assert!(failure.sentence.contains("port 0"), "{}", failure.sentence);
+        let failure = run(&options("halloo probe --udp unix:/run/a")).unwrap_err();
+        assert!(failure.status == Status::Usage && failure.sentence.contains("--udp"), "{}", failure.sentence);
         let mut long = options("halloo probe localhost:1");
         long.send = "x".repeat(70_000).parse().ok();
         assert!(run(&long).unwrap_err().sentence.contains("--tcp"));

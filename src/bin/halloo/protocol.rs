@@ -1,4 +1,4 @@
-//! The two protocols halloo speaks, and how their names are written.
+//! The protocols halloo speaks, and how their names are written.
 //!
 //! First in the flow: every later room uses the names, in flags, event lines and greetings.
 //! It promises one spelling of each; it never opens a socket.
@@ -12,6 +12,8 @@ pub(crate) enum Protocol {
     Tcp,
     /// Single datagrams.
     Udp,
+    /// A connection to a unix socket.
+    Unix,
 }
 
 impl Protocol {
@@ -20,6 +22,7 @@ impl Protocol {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Unix => "unix",
         }
     }
 }

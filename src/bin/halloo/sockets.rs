@@ -1,31 +1,34 @@
 //! From the sockets handed over and the addresses of the command line to what is served.
 //!
-//! Between these and the loops, once, at the start. It promises that what was handed over comes first, as it is, and then
-//! the order in which addresses were given, IPv4 before IPv6 and TCP before UDP; one port for all sockets of an address
+//! Between these and the loops, once, at the start. It promises that what was handed over comes first, as it is, then the
+//! addresses in the order given, IPv4 before IPv6 and TCP before UDP, then the paths; one port for all sockets of an address
 //! that leaves the port open; that an address of a name which this machine does not have is passed over, unless none is
 //! left; and that a failure is one sentence with protocol, address, cause and way out. It never shares a port that is
 //! taken: where several workers are to share one, it was free before the first of them had it.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
-use halloo::{EventLoop, SourceId};
+use halloo::{EventLoop, Listen, SourceId};
 
 use crate::activation::Handed;
 use crate::address::Address;
 use crate::descriptors;
 use crate::desk::Desk;
 use crate::doors::{Door, Room};
-use crate::exit::{Failure, Status, plain_words, way_out};
+use crate::exit::{Failure, Status, plain_words};
 use crate::options::{Limits, Listening, ServeOptions};
 use crate::protocol::Protocol;
+use crate::refusals;
+use crate::site::Site;
 
 /// How often a free port is looked for that is free for every socket of an address.
 const PORT_TRIES_MAX: usize = 16;
 
 /// A socket that is served.
-pub(crate) type Served = (Protocol, SocketAddr);
+pub(crate) type Served = (Protocol, Site);
 
 /// What the first worker has opened, for all to know.
 #[derive(Clone, Debug)]
@@ -53,8 +56,11 @@ pub(crate) fn open<'h>(
     desk: &'h RefCell<Desk>,
 ) -> Result<Plan, Failure> {
     let ServeOptions { workers, listening, replies, limits, .. } = options;
-    let groups = groups(listening, handed.is_empty())?;
-    let sockets = handed.len() + groups.iter().map(|group| group.found.len() * group.protocols.len()).sum::<usize>();
+    let groups = groups(listening, handed.is_empty() && listening.unix.is_empty())?;
+    let paths = &listening.unix;
+    let sockets = handed.len()
+        + paths.len()
+        + groups.iter().map(|group| group.found.len() * group.protocols.len()).sum::<usize>();
     let connections_max = limits.max_connections.or_else(|| descriptors::connections_max(*workers, sockets));
     let room = Room::new(events, replies.mode, desk, connections_max, (1, *workers));
     let plan = Plan { served: Vec::new(), doors: Vec::new(), connections_max };
@@ -64,6 +70,9 @@ pub(crate) fn open<'h>(
     }
     for group in &groups {
         opener.open_group(group)?;
+    }
+    for path in paths {
+        opener.open_path(path)?;
     }
     Ok(opener.plan)
 }
@@ -77,13 +86,8 @@ pub(crate) fn join<'h>(
     number: usize,
 ) -> Result<(), Failure> {
     let room = Room::new(events, options.replies.mode, desk, plan.connections_max, (number, options.workers));
-    for (door, (protocol, at)) in plan.doors.into_iter().zip(plan.served) {
-        room.open(events, door).map_err(|error| {
-            let words = plain_words(&error);
-            let so = way_out(&words).unwrap_or("try again, or with fewer workers");
-            let sentence = format!("cannot serve {protocol} on {at} with worker {number}: {words}; {so}");
-            Failure::new(Status::Unreachable, sentence)
-        })?;
+    for (door, (protocol, site)) in plan.doors.into_iter().zip(plan.served) {
+        room.open(events, door).map_err(|error| refusals::of_worker(protocol, &site, number, &error))?;
     }
     Ok(())
 }
@@ -102,18 +106,10 @@ fn groups(listening: &Listening, wants_usual: bool) -> Result<Vec<Group>, Failur
     }
     let resolve = |(address, flag, protocols): (Address, _, _)| match address.resolve() {
         Ok(found) if !found.is_empty() => Ok(Group { address, flag, protocols, found }),
-        Ok(_) => Err(unknown(&address, "it has no address")),
-        Err(error) => Err(unknown(&address, &plain_words(&error))),
+        Ok(_) => Err(refusals::of_name(&address, "it has no address")),
+        Err(error) => Err(refusals::of_name(&address, &plain_words(&error))),
     };
     wanted.into_iter().map(resolve).collect()
-}
-
-fn unknown(address: &Address, cause: &str) -> Failure {
-    let so = match address.zone() {
-        Some(zone) => format!("this machine has no interface {zone} ({cause}); ip link lists those it has"),
-        None => format!("the name is unknown ({cause}); check its spelling, or give an IP address"),
-    };
-    Failure::new(Status::Unreachable, format!("cannot serve on {address}: {so}"))
 }
 
 /// What every socket needs, and what has come of those before it.
@@ -145,15 +141,25 @@ impl Opener<'_, '_> {
         let door = match handed {
             Handed::Tcp(socket) => Door::tcp(socket, self.limits),
             Handed::Udp(socket) => Door::udp(socket, self.limits),
+            Handed::Unix(socket, site) => Door::unix(socket, site, self.limits),
         };
         let protocol = door.protocol();
-        let (_, address) = self.room.open(self.events, door.clone()).map_err(|error| {
-            let words = plain_words(&error);
-            let so = way_out(&words).unwrap_or("try again, and see what the system's log says");
-            let sentence = format!("cannot serve {protocol} on a socket handed over: {words}; {so}");
-            Failure::new(Status::Unreachable, sentence)
-        })?;
-        self.note((protocol, address), door);
+        let opened = self.room.open(self.events, door.clone());
+        let (_, site) = opened.map_err(|error| refusals::of_handed(protocol, &error))?;
+        self.note((protocol, site), door);
+        Ok(())
+    }
+
+    /// Opens a unix socket, whose path is from then on a whole one, whoever reads of it and wherever.
+    fn open_path(&mut self, path: &Path) -> Result<(), Failure> {
+        let path = &std::path::absolute(path).map_err(|error| refusals::of_path(path, &error))?;
+        let served = (Protocol::Unix, Site::path(path));
+        if self.plan.served.contains(&served) {
+            return Ok(());
+        }
+        let door = Door::unix(Listen::unix(path), served.1.clone(), self.limits);
+        self.room.open(self.events, door.clone()).map_err(|error| refusals::of_path(path, &error))?;
+        self.note(served, door);
         Ok(())
     }
 
@@ -208,9 +214,10 @@ impl Opener<'_, '_> {
 
     fn open_address(&mut self, address: SocketAddr, group: &Group, opened: &mut Opened) -> Result<(), Miss> {
         for &protocol in group.protocols {
-            let port = opened.first().map_or(address.port(), |((_, first), ..)| first.port());
+            let first = opened.first().and_then(|((_, first), ..)| first.address());
+            let port = first.unwrap_or(address).port();
             let at = with_port(address, port);
-            if port != 0 && self.plan.served.contains(&(protocol, at)) {
+            if port != 0 && self.plan.served.contains(&(protocol, at.into())) {
                 continue;
             }
             match self.open_one(protocol, at) {
@@ -220,8 +227,8 @@ impl Opener<'_, '_> {
                     return Err(Miss::Clash);
                 }
                 Err(error) => {
-                    let failure = refused(protocol, at, &error, group.flag, &self.plan.served);
-                    let missing = is_missing(&error);
+                    let failure = refusals::of_address(protocol, at, &error, group.flag, &self.plan.served);
+                    let missing = refusals::is_missing(&error);
                     return Err(if missing { Miss::Missing(at, failure) } else { Miss::Failed(failure) });
                 }
             }
@@ -236,8 +243,8 @@ impl Opener<'_, '_> {
             let at = door.prove_free()?;
             door = Door::at(protocol, at, only_v6, self.limits).shared();
         }
-        let (id, address) = self.room.open(self.events, door.clone())?;
-        Ok(((protocol, address), door, id))
+        let (id, site) = self.room.open(self.events, door.clone())?;
+        Ok(((protocol, site), door, id))
     }
 
     /// Whether the IPv6 wildcard must leave IPv4 alone, since that is served or asked for by itself.
@@ -247,7 +254,7 @@ impl Opener<'_, '_> {
             let mut wildcards = group.found.iter().filter(|found| found.is_ipv4() && found.ip().is_unspecified());
             group.protocols.contains(&protocol) && wildcards.any(|found| found.port() == at.port())
         };
-        let is_taken = self.plan.served.contains(&(protocol, everywhere)) || self.groups.iter().any(asks);
+        let is_taken = self.plan.served.contains(&(protocol, everywhere.into())) || self.groups.iter().any(asks);
         at.is_ipv6() && at.ip().is_unspecified() && is_taken
     }
 }
@@ -257,71 +264,23 @@ fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address
 }
 
-/// Whether the machine simply has no such address: it is none of its own, or its whole family is switched off.
-fn is_missing(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable || is_family_missing(error)
-}
-
-#[cfg(target_os = "linux")]
-fn is_family_missing(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_family_missing(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported
-}
-
-/// The one sentence about a socket that cannot be opened.
-fn refused(protocol: Protocol, at: SocketAddr, error: &io::Error, flag: &str, served: &[Served]) -> Failure {
-    let another = match at.ip() {
-        ip if ip.is_loopback() => format!("{flag} localhost:PORT"),
-        IpAddr::V4(ip) => format!("{flag} {ip}:PORT"),
-        IpAddr::V6(ip) => format!("{flag} [{ip}]:PORT"),
-    };
-    let overlaps =
-        |other: SocketAddr| other.port() == at.port() && (other.ip().is_unspecified() || at.ip().is_unspecified());
-    let own = served.iter().find(|(other, address)| *other == protocol && overlaps(*address));
-    let (cause, so) = match (error.kind(), own) {
-        (io::ErrorKind::AddrInUse, Some((_, other))) => {
-            (format!("it overlaps {other}, which was asked for as well"), "leave one of the two out".to_owned())
-        }
-        (io::ErrorKind::AddrInUse, None) => (
-            "the port is taken by another program".to_owned(),
-            format!("stop that program, or choose another port with {another}"),
-        ),
-        (io::ErrorKind::PermissionDenied, _) => (
-            "this user may not open that port".to_owned(),
-            format!("choose one from 1024 up with {another}, or allow it with CAP_NET_BIND_SERVICE"),
-        ),
-        _ if is_missing(error) => (
-            "this machine does not have that address".to_owned(),
-            format!("give one that it has, or all of them with {flag} 0.0.0.0:{}", at.port()),
-        ),
-        _ => {
-            let words = plain_words(error);
-            let known = way_out(&words).map(str::to_owned);
-            (words, known.unwrap_or_else(|| format!("try another address or port with {another}")))
-        }
-    };
-    Failure::new(Status::Unreachable, format!("cannot serve {protocol} on {at}: {cause}; {so}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{SocketAddr, TcpListener, UdpSocket};
 
     use clap::Parser;
     use halloo::EventLoop;
 
-    use super::{Served, join, open};
+    use super::{join, open};
     use crate::desk::Desk;
     use crate::exit::{Failure, Status};
     use crate::options::{CommandLine, Mode};
     use crate::protocol::Protocol;
 
+    type Address = (Protocol, SocketAddr);
+
     /// What the first of so many workers serves; the others are served the same.
-    fn opened_by(workers: usize, listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Served>, Failure> {
+    fn opened_by(workers: usize, listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Address>, Failure> {
         let flags = [("--listen", listen), ("--tcp", tcp), ("--udp", udp)].into_iter();
         let addresses = flags.flat_map(|(flag, texts)| texts.iter().map(move |text| format!("{flag}={text}")));
         let words = ["halloo".to_owned(), format!("--workers={workers}")].into_iter().chain(addresses);
@@ -333,13 +292,13 @@ mod tests {
         for (index, events) in others.iter_mut().enumerate() {
             join(events, plan.clone(), &options, &desk, index + 2)?;
         }
-        Ok(plan.served)
+        Ok(plan.served.into_iter().filter_map(|(protocol, site)| Some((protocol, site.address()?))).collect())
     }
 
-    fn opened(listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Served>, Failure> {
+    fn opened(listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Address>, Failure> {
         let of_one = opened_by(1, listen, tcp, udp);
         let of_many = opened_by(3, listen, tcp, udp);
-        let ips = |served: &Vec<Served>| served.iter().map(|(protocol, at)| (*protocol, at.ip())).collect::<Vec<_>>();
+        let ips = |served: &Vec<Address>| served.iter().map(|(protocol, at)| (*protocol, at.ip())).collect::<Vec<_>>();
         assert_eq!(of_one.as_ref().map(ips), of_many.as_ref().map(ips), "as with one worker, so with many");
         of_one.and(of_many)
     }

@@ -5,13 +5,9 @@
 //! It promises a bounded greeting, no allocation while rendering into a buffer that has grown, and an answer about a
 //! datagram in bounded time, whatever it contains. It never answers for a template that is nothing but placeholders.
 
-use std::io::Write;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::address::plain;
-use crate::host::{HOST_NAME_BYTES_MAX, is_host_name, is_host_name_byte};
-use crate::protocol::Protocol;
+use crate::placeholder::{Facts, Field};
 
 /// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
@@ -28,26 +24,6 @@ pub(crate) struct Template {
 enum Part {
     Fixed(Vec<u8>),
     Field(Field),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
-    Peer,
-    Local,
-    Protocol,
-    Number,
-    Hostname,
-}
-
-/// What the placeholders stand for in one greeting.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) protocol: Protocol,
-    pub(crate) number: u64,
-    /// One that [`is_host_name`] accepts, where the template asks for it.
-    pub(crate) hostname: &'a str,
 }
 
 impl Template {
@@ -172,86 +148,6 @@ impl Part {
     }
 }
 
-impl Field {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "peer" => Self::Peer,
-            "local" => Self::Local,
-            "protocol" => Self::Protocol,
-            "number" => Self::Number,
-            "hostname" => Self::Hostname,
-            _ => return None,
-        })
-    }
-
-    /// The longest text it can stand for, in bytes.
-    const fn bytes_max(self) -> usize {
-        match self {
-            // [IPv6 address % zone]:port
-            Self::Peer | Self::Local => 1 + 39 + 1 + 10 + 2 + 5,
-            Self::Protocol => 3,
-            // u64::MAX
-            Self::Number => 20,
-            Self::Hostname => HOST_NAME_BYTES_MAX,
-        }
-    }
-
-    fn render(self, facts: Facts<'_>, into: &mut Vec<u8>) {
-        debug_assert!(self != Self::Hostname || is_host_name(facts.hostname), "such a greeting is not known again");
-        // Writing into a vector cannot fail.
-        let _ = match self {
-            Self::Peer => write_address(facts.peer, into),
-            Self::Local => write_address(facts.local, into),
-            Self::Protocol => write!(into, "{}", facts.protocol),
-            Self::Number => write!(into, "{}", facts.number),
-            Self::Hostname => write!(into, "{}", facts.hostname),
-        };
-    }
-
-    fn follow(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
-        match self {
-            Self::Peer | Self::Local => follow_address(rest, start, ends),
-            Self::Protocol if rest.starts_with(b"tcp") || rest.starts_with(b"udp") => ends.push(start + 3),
-            Self::Protocol => {}
-            Self::Number => follow_run(self.bytes_max(), rest, start, ends, |byte| byte.is_ascii_digit()),
-            Self::Hostname => follow_run(self.bytes_max(), rest, start, ends, is_host_name_byte),
-        }
-    }
-}
-
-fn write_address(address: Option<SocketAddr>, into: &mut Vec<u8>) -> std::io::Result<()> {
-    match address {
-        Some(address) => write!(into, "{}", plain(address)),
-        None => write!(into, "-"),
-    }
-}
-
-/// A run can end behind each of its bytes. Starts come in order, and what an earlier one has reached is not looked at
-/// again: all of them together take one look at each byte, and one more each where the run stops.
-fn follow_run(bytes_max: usize, rest: &[u8], start: usize, ends: &mut Vec<usize>, belongs: fn(u8) -> bool) {
-    let known = ends.last().map_or(0, |last| last.saturating_sub(start));
-    let fresh = rest.iter().take(bytes_max).skip(known).take_while(|&&byte| belongs(byte)).count();
-    ends.extend((1..=fresh).map(|length| start + known + length));
-}
-
-/// An address ends behind one to five digits of its port: the only choice there is.
-fn follow_address(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
-    let rest = &rest[..rest.len().min(Field::Peer.bytes_max())];
-    let colon = if rest.first() == Some(&b'[') {
-        rest.windows(2).position(|pair| pair == b"]:").map(|at| at + 1)
-    } else {
-        rest.iter().position(|&byte| byte == b':')
-    };
-    let Some(port) = colon.map(|at| at + 1) else { return };
-    let digits = rest[port..].iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
-    for end in (1..=digits).map(|length| port + length) {
-        let text = std::str::from_utf8(&rest[..end]);
-        if text.is_ok_and(|text| text.parse::<SocketAddr>().is_ok()) {
-            ends.push(start + end);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -259,18 +155,18 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Facts, GREETING_BYTES_MAX, Template, follow_run};
-    use crate::host::is_host_name_byte;
+    use super::{Facts, GREETING_BYTES_MAX, Template};
     use crate::protocol::Protocol;
+    use crate::site::Site;
 
     fn template(text: &str) -> Template {
         text.parse().unwrap()
     }
 
-    fn facts() -> Facts<'static> {
+    fn facts(local: &Site) -> Facts<'_> {
         Facts {
             peer: "127.0.0.1:50514".parse().ok(),
-            local: "[::1]:8888".parse().ok(),
+            local: Some(local),
             protocol: Protocol::Udp,
             number: 7,
             hostname: "box-1.example.org",
@@ -279,7 +175,8 @@ mod tests {
 
     fn rendered(text: &str) -> String {
         let mut into = Vec::new();
-        template(text).render(facts(), &mut into);
+        let local: SocketAddr = "[::1]:8888".parse().unwrap();
+        template(text).render(facts(&local.into()), &mut into);
         String::from_utf8(into).unwrap()
     }
 
@@ -360,23 +257,11 @@ mod tests {
         ) {
             let template = template(&text);
             let mut greeting = Vec::new();
-            let facts = Facts { peer: Some(peer), local: Some(local), number, ..facts() };
+            let local = local.into();
+            let facts = Facts { peer: Some(peer), number, ..facts(&local) };
             template.render(facts, &mut greeting);
             prop_assert!(greeting.len() <= template.bytes_max());
             prop_assert!(template.matches(&greeting));
-        }
-
-        #[test]
-        fn runs_from_many_starts_give_each_end_once_and_in_order(
-            text in "[a.!]{40}", bytes_max in 1..20_usize, starts in prop::collection::btree_set(0..=40_usize, 0..20),
-        ) {
-            let mut ends = Vec::new();
-            for &start in &starts {
-                follow_run(bytes_max, &text.as_bytes()[start..], start, &mut ends, is_host_name_byte);
-            }
-            let reaches = |start, end| start < end && end - start <= bytes_max && !text[start..end].contains('!');
-            let model = (1..=40).filter(|&end| starts.iter().any(|&start| reaches(start, end)));
-            prop_assert_eq!(ends, model.collect::<Vec<_>>());
         }
 
         #[test]
