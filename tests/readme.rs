@@ -11,6 +11,9 @@ const PORT: &str = "8888";
 const BINARY: &str = "target/release/halloo";
 const SERVER: &str = "cargo run --release";
 
+/// Where the README serves a unix socket.
+const SOCKET: &str = "/tmp/halloo.sock";
+
 /// A command of a console block, with the output that the block shows.
 struct Shown {
     command: String,
@@ -115,11 +118,14 @@ fn has_tools(command: &str) -> bool {
     missing.is_none()
 }
 
-/// Runs a command in a shell, with the port and the binary of this test; log lines left out.
+/// Runs a command in a shell, with the port, the path and the binary of this test; log lines left out.
 fn run(command: &str, port: &str) -> Vec<String> {
-    let command = command.replace(PORT, port).replace(BINARY, env!("CARGO_BIN_EXE_halloo"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let socket = folder.path().join("halloo.sock");
+    let socket = socket.to_str().expect("a plain path");
+    let command = command.replace(PORT, port).replace(SOCKET, socket).replace(BINARY, env!("CARGO_BIN_EXE_halloo"));
     let output = Command::new("bash").args(["-c", &format!("exec 2>&1\n{command}")]).output().expect("bash is there");
-    let text = String::from_utf8_lossy(&output.stdout).replace(port, PORT);
+    let text = String::from_utf8_lossy(&output.stdout).replace(port, PORT).replace(socket, SOCKET);
     let lines = text.lines().filter(|line| !line.contains(" INFO "));
     lines.map(str::to_owned).collect()
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::address::plain;
 use crate::event::Event;
 use crate::protocol::Protocol;
+use crate::site::Site;
 
 #[expect(dead_code, reason = "only what event lines need of it is called")]
 #[path = "../../src/bin/halloo/address.rs"]
@@ -23,6 +24,9 @@ mod escape;
 mod event;
 #[path = "../../src/bin/halloo/protocol.rs"]
 mod protocol;
+#[expect(dead_code, reason = "only what event lines need of it is called")]
+#[path = "../../src/bin/halloo/site.rs"]
+mod site;
 
 /// An IPv6 address with a zone and a port.
 const ADDRESS_BYTES_MAX: usize = 58;
@@ -48,7 +52,7 @@ struct Case<'a> {
 fuzz_target!(|case: Case<'_>| {
     let Case { is_udp, peer, local, bytes, text } = case;
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
-    let event = Event::new(protocol, peer, local, bytes, text);
+    let event = Event::new(protocol, peer, local.map(Site::from), bytes, text);
     // The event keeps no more than the beginning, and shows what it would show of the whole.
     let shown = escape::text(text);
     let [peer, local] = [peer, local].map(|address| address.map(|address| plain(address).to_string()));

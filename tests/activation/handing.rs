@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
 use crate::descriptors;
@@ -97,9 +97,7 @@ fn listeners_of_unix_sockets_handed_over_are_served_and_their_files_left_alone()
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("door");
     let unix = UnixListener::bind(&path).expect("a short path");
-    let name =
-        <std::os::unix::net::SocketAddr as SocketAddrExt>::from_abstract_name(path.as_os_str().as_encoded_bytes())
-            .expect("a short name");
+    let name = UnixAddr::from_abstract_name(path.as_os_str().as_encoded_bytes()).expect("a short name");
     let nowhere = UnixListener::bind_addr(&name).expect("a name of this test alone");
     let (tcp, tcp_at) = listener("127.0.0.1");
     for workers in ["1", "3"] {

@@ -40,7 +40,8 @@ pub(crate) fn of_worker(protocol: Protocol, site: &Site, number: usize, error: &
 /// A path.
 pub(crate) fn of_path(path: &Path, error: &io::Error) -> Failure {
     const ANOTHER: &str = "choose another path with --unix PATH";
-    let folder = || escape::path(path.parent().unwrap_or(path).as_os_str().as_bytes());
+    let parent = path.parent().unwrap_or(path);
+    let folder = || escape::path(parent.as_os_str().as_bytes());
     let stands_there = fs::symlink_metadata(path).map(|found| found.file_type());
     let (cause, so) = match error.kind() {
         io::ErrorKind::AddrInUse if stands_there.is_ok_and(|kind| !kind.is_socket()) => {
@@ -49,7 +50,9 @@ pub(crate) fn of_path(path: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::AddrInUse => {
             ("the path is taken by another program".to_owned(), format!("stop that program, or {ANOTHER}"))
         }
-        io::ErrorKind::NotFound => (format!("there is no folder {}", folder()), format!("make it, or {ANOTHER}")),
+        io::ErrorKind::NotFound if !parent.exists() => {
+            (format!("there is no folder {}", folder()), format!("make it, or {ANOTHER}"))
+        }
         io::ErrorKind::NotADirectory => (format!("{} is no folder", folder()), ANOTHER.to_owned()),
         io::ErrorKind::PermissionDenied => (
             format!("this user may not make a file in {}", folder()),
