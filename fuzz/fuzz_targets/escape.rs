@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 use crate::escape::{TEXT_BYTES_MAX, message, text};
 
+#[expect(dead_code, reason = "only what is tried here is called")]
 #[path = "../../src/bin/halloo/escape.rs"]
 mod escape;
 

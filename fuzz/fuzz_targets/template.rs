@@ -8,14 +8,28 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
 use crate::address::plain;
+use crate::placeholder::{Facts, Field};
 use crate::protocol::Protocol;
-use crate::template::{Facts, GREETING_BYTES_MAX, Template};
+use crate::site::{SITE_BYTES_MAX, Site};
+use crate::template::{GREETING_BYTES_MAX, Template};
 
 #[expect(dead_code, reason = "only what templates need of it is called")]
 #[path = "../../src/bin/halloo/address.rs"]
 mod address;
+#[expect(dead_code, reason = "only what templates need of it is called")]
+#[path = "../../src/bin/halloo/escape.rs"]
+mod escape;
+#[expect(dead_code, reason = "only what templates need of it is called")]
+#[path = "../../src/bin/halloo/host.rs"]
+mod host;
+#[path = "../../src/bin/halloo/placeholder.rs"]
+mod placeholder;
 #[path = "../../src/bin/halloo/protocol.rs"]
 mod protocol;
+#[expect(dead_code, reason = "only what templates need of it is called")]
+#[path = "../../src/bin/halloo/site.rs"]
+mod site;
+#[expect(dead_code, reason = "only what is tried here is called")]
 #[path = "../../src/bin/halloo/template.rs"]
 mod template;
 
@@ -53,8 +67,8 @@ impl Piece<'_> {
         match self {
             Self::Fixed(text) => (text.replace('{', "{{").replace('}', "}}"), text.to_owned(), text.len()),
             Self::Peer => field("peer", address(facts.peer).unwrap_or_default(), 58),
-            Self::Local => field("local", address(facts.local).unwrap_or_default(), 58),
-            Self::Protocol => field("protocol", facts.protocol.to_string(), 3),
+            Self::Local => field("local", facts.local.map(Site::to_string).unwrap_or_default(), SITE_BYTES_MAX),
+            Self::Protocol => field("protocol", facts.protocol.to_string(), "unix".len()),
             Self::Number => field("number", facts.number.to_string(), 20),
             Self::Hostname => field("hostname", facts.hostname.to_owned(), HOST_NAME_BYTES_MAX),
         }
@@ -65,8 +79,8 @@ fuzz_target!(|case: Case<'_>| {
     let letter = |byte: &u8| char::from(HOST_NAME_BYTES[usize::from(*byte) % HOST_NAME_BYTES.len()]);
     let hostname: String = [0].iter().chain(case.hostname).take(HOST_NAME_BYTES_MAX).map(letter).collect();
     let protocol = if case.is_udp { Protocol::Udp } else { Protocol::Tcp };
-    let (peer, local) = (Some(case.peer), Some(case.local));
-    let facts = Facts { peer, local, protocol, number: case.number, hostname: &hostname };
+    let (peer, local) = (Some(case.peer), Site::from(case.local));
+    let facts = Facts { peer, local: Some(&local), protocol, number: case.number, hostname: &hostname };
 
     let (mut text, mut greeting, mut bytes_max) = (String::new(), String::new(), 0);
     for piece in &case.pieces {
@@ -89,7 +103,7 @@ fuzz_target!(|case: Case<'_>| {
 
 fn assert_knows_its_own(template: &Template, case: &Case<'_>, facts: Facts<'_>, greeting: &str) {
     assert_eq!(rendered(template, facts), greeting.as_bytes());
-    assert_eq!(template.names_host(), case.pieces.contains(&Piece::Hostname));
+    assert_eq!(template.names(Field::Hostname), case.pieces.contains(&Piece::Hostname));
     let is_fixed = |piece: &&Piece<'_>| matches!(piece, Piece::Fixed(text) if !text.is_empty());
     let fixed = case.pieces.iter().filter(is_fixed).count();
     assert_eq!(template.matches(greeting.as_bytes()), fixed > 0, "{greeting:?}");
