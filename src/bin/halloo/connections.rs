@@ -28,11 +28,14 @@ pub(crate) fn attach<'h>(events: &mut EventLoop<'h>, mode: Mode, desk: &'h RefCe
     }
 }
 
-fn parties(desk: &Desk, connection: &Connection<'_>) -> Parties {
-    match desk.unix(|| connection.listener()) {
-        None => desk.parties(Protocol::Tcp, || (connection.peer_addr(), connection.local_addr().map(Site::from))),
-        Some(site) => desk.parties(Protocol::Unix, || (None, Some(site.clone()))),
-    }
+fn parties(desk: &Desk, connection: &Connection<'_>) -> Option<Parties> {
+    desk.parties(|| match desk.unix(|| connection.listener()) {
+        None => {
+            let (peer, local) = (connection.peer_addr(), connection.local_addr().map(Site::from));
+            Parties { protocol: Protocol::Tcp, peer, local }
+        }
+        Some(site) => Parties { protocol: Protocol::Unix, peer: None, local: Some(site.clone()) },
+    })
 }
 
 /// Greets once for what was received; false if there are no more greetings.
@@ -43,7 +46,7 @@ fn greet(desk: &RefCell<Desk>, connection: &mut Connection<'_>, received: &[u8],
     }
     let parties = parties(&desk, connection);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
-    if connection.send(desk.compose(&parties, ending)).is_err() {
+    if connection.send(desk.compose(Protocol::Tcp, parties.as_ref(), ending)).is_err() {
         desk.release();
         return false;
     }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use halloo::{Datagram, DatagramHandler};
 
-use crate::desk::Desk;
+use crate::desk::{Desk, Parties};
 use crate::options::Mode;
 use crate::protocol::Protocol;
 
@@ -25,7 +25,10 @@ impl DatagramHandler for Datagrams<'_> {
         if desk.is_closed() {
             return;
         }
-        let parties = desk.parties(Protocol::Udp, || (Some(datagram.peer_addr()), Some(datagram.local_addr().into())));
+        let parties = desk.parties(|| {
+            let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
+            Parties { protocol: Protocol::Udp, peer, local }
+        });
         let greets = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
         if greets && desk.is_greeting(payload) {
             log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
@@ -35,7 +38,9 @@ impl DatagramHandler for Datagrams<'_> {
             return;
         }
         let done = match self.mode {
-            Mode::Greet | Mode::Banner | Mode::Line => datagram.reply(desk.compose(&parties, b"")),
+            Mode::Greet | Mode::Banner | Mode::Line => {
+                datagram.reply(desk.compose(Protocol::Udp, parties.as_ref(), b""))
+            }
             Mode::Echo => datagram.reply(payload),
             Mode::Discard => true,
         };

@@ -61,9 +61,9 @@ pub(crate) struct Limit {
 /// Who is greeted, and where they asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Parties {
-    protocol: Protocol,
-    peer: Option<SocketAddr>,
-    local: Option<Site>,
+    pub(crate) protocol: Protocol,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<Site>,
 }
 
 impl Greetings {
@@ -162,13 +162,8 @@ impl Desk {
     }
 
     /// The parties as told, if anybody will read of them.
-    pub(crate) fn parties(
-        &self,
-        protocol: Protocol,
-        told: impl FnOnce() -> (Option<SocketAddr>, Option<Site>),
-    ) -> Parties {
-        let (peer, local) = if self.names_parties { told() } else { (None, None) };
-        Parties { protocol, peer, local }
+    pub(crate) fn parties(&self, told: impl FnOnce() -> Parties) -> Option<Parties> {
+        self.names_parties.then(told)
     }
 
     /// Reserves the next greeting; false if there are none left. Then comes [`note`](Self::note), or
@@ -189,18 +184,20 @@ impl Desk {
     }
 
     /// Writes the greeting that is reserved, the ending behind it.
-    pub(crate) fn compose(&mut self, to: &Parties, ending: &[u8]) -> &[u8] {
-        let &Parties { protocol, peer, ref local } = to;
-        if self.written == Some((protocol, ending.len())) {
+    pub(crate) fn compose(&mut self, over: Protocol, to: Option<&Parties>, ending: &[u8]) -> &[u8] {
+        let written = Some((over, ending.len()));
+        if self.written == written {
             return &self.buffer;
         }
-        let template = self.greetings.over(protocol);
+        let (peer, local) = to.map_or((None, None), |to| (to.peer, to.local.as_ref()));
+        let protocol = to.map_or(over, |to| to.protocol);
         let number = self.ticket.unwrap_or_default();
-        let facts = Facts { peer, local: local.as_ref(), protocol, number, hostname: &self.greetings.hostname };
+        let facts = Facts { peer, local, protocol, number, hostname: &self.greetings.hostname };
+        let template = self.greetings.over(over);
         self.buffer.clear();
         template.render(facts, &mut self.buffer);
         self.buffer.extend_from_slice(ending);
-        self.written = template.is_fixed().then_some((protocol, ending.len()));
+        self.written = written.filter(|_| template.is_fixed());
         &self.buffer
     }
 
@@ -210,10 +207,9 @@ impl Desk {
     }
 
     /// Counts a greeting as given and tells it: how many bytes were received, and how they begin.
-    pub(crate) fn note(&mut self, context: &Context, of: Parties, bytes: u64, text: &[u8]) {
+    pub(crate) fn note(&mut self, context: &Context, of: Option<Parties>, bytes: u64, text: &[u8]) {
         self.given += 1;
-        if !self.reporter.is_silent() {
-            let Parties { protocol, peer, local } = of;
+        if let Some(Parties { protocol, peer, local }) = of {
             self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
         }
         let Some(tickets) = &self.limit.tickets else { return };
