@@ -48,24 +48,24 @@ impl Client {
         while !rest.is_empty() {
             let drawn = SEGMENT_BYTES_MIN + world.random.below(SEGMENT_BYTES_MAX - SEGMENT_BYTES_MIN);
             let length = usize::try_from(drawn).unwrap_or(rest.len()).min(rest.len());
-            world.stream(self.end).under_way.push_back(Segment::Bytes(rest[..length].to_vec()));
+            world.send(self.end, Segment::Bytes(rest[..length].to_vec()));
             rest = &rest[length..];
         }
     }
 
     /// Sends an urgent byte, which stands in the way of a read and is no part of the stream.
     pub fn send_urgent(&self) {
-        self.with(|stream| stream.under_way.push_back(Segment::Urgent));
+        self.world.borrow_mut().send(self.end, Segment::Urgent);
     }
 
     /// Ends its side; it can still read.
     pub fn finish(&self) {
-        self.with(|stream| stream.under_way.push_back(Segment::Fin));
+        self.world.borrow_mut().send(self.end, Segment::Fin);
     }
 
     /// Resets the connection.
     pub fn reset(&self) {
-        self.with(|stream| stream.under_way.push_back(Segment::Reset));
+        self.world.borrow_mut().send(self.end, Segment::Reset);
     }
 
     /// Sets how much the client's kernel takes that the client has not [read](Self::read). Default: anything, as of a

@@ -150,6 +150,14 @@ impl World {
         Some(end)
     }
 
+    /// A client sends, perhaps after everything was over.
+    pub(crate) fn send(&mut self, end: usize, segment: Segment) {
+        self.stream(end).under_way.push_back(segment);
+        if !self.alive.contains(&end) {
+            self.alive.push(end);
+        }
+    }
+
     /// A stream between a socket of ours and its peer.
     pub(crate) fn add_stream(&mut self, local: SocketAddr, peer: SocketAddr, hold: Hold, answer: Answer) -> usize {
         // Less than a greeting at the least, and enough to bring a long echo home.

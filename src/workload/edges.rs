@@ -124,6 +124,25 @@ fn connections_are_begun_in_portions_and_all_of_them() {
 }
 
 #[test]
+fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
+    check(0..100, |simulation| {
+        let fates = RefCell::default();
+        simulation.serve(SERVER);
+        let mut events = simulation.event_loop();
+        let handler = events.attach(Note(&fates));
+        events.context().connect(SERVER, handler);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        let peer = simulation.accept(SERVER).expect("the loop has connected");
+        peer.finish();
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!((peer.has_ended(), &fates.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
+        peer.send(b"is anybody there?");
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert!(peer.was_reset(), "nobody is there");
+    });
+}
+
+#[test]
 fn a_stream_whose_end_cannot_be_told_is_over_and_not_waited_for() {
     check(0..100, |simulation| {
         let fates = RefCell::default();

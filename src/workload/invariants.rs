@@ -91,7 +91,9 @@ fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32)
     assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
     let Some(&end) = core.connections.stream(slot) else {
         let id = tables.id(slot);
-        let is_waiting = tables.connects.iter().any(|(other, _)| *other == id) || core.connections.is_crowded(id);
+        let is_timed = core.connections.deadlines().armed(slot) <= state.progress.after(bounds.connect_timeout);
+        let is_crowded = core.connections.is_crowded(id) && is_timed;
+        let is_waiting = is_crowded || tables.connects.iter().any(|(other, _)| *other == id);
         // Or it was given up before its turn came, which is for the next.
         let is_cared_for = is_waiting && matches!(state.phase, Phase::Opening(_)) || state.queued != Queued::No;
         assert!(is_cared_for, "{slot} has no socket and will have none: {state:?}");
