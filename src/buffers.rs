@@ -61,6 +61,10 @@ pub(crate) struct Buffers {
     pub(crate) inbox: ByteQueue,
     /// Output that the kernel has not taken.
     pub(crate) outbox: ByteQueue,
+    /// Whether the connection's own callbacks have written some of it. Only then is it an answer that more input would
+    /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other do
+    /// so for ever.
+    pub(crate) answers: bool,
 }
 
 impl Buffers {
@@ -84,6 +88,7 @@ impl Pool {
 
     pub(crate) fn give_back(&mut self, mut buffers: Box<Buffers>) {
         if self.spare.len() < limits::POOLED_BUFFERS_MAX {
+            buffers.answers = false;
             buffers.inbox.recycle();
             buffers.outbox.recycle();
             self.spare.push(buffers);

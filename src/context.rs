@@ -218,7 +218,8 @@ impl Context {
     }
 
     /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
-    /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset.
+    /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset. Clients past
+    /// `connections_max` are reset with the backlog.
     ///
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {

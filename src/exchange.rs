@@ -73,6 +73,7 @@ impl<N: Network> Exchange<'_, N> {
         match network.send(stream, buffers.outbox.as_slice(), ends_here) {
             Ok(count) => {
                 buffers.outbox.consume(count);
+                buffers.answers &= !buffers.outbox.is_empty();
                 state.progress = *now;
                 state.spend(count);
                 stats.bytes_sent += count as u64;

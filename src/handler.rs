@@ -61,12 +61,15 @@ pub trait StreamHandler {
     /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 
-    /// The peer has ended its stream and can still read. Default: close.
+    /// The peer has ended its stream and can still read. It comes when all input has been shown; what
+    /// [`on_data`](Self::on_data) has left unused by then is lost, unless the connection is paused: then it waits for
+    /// [`resume`](Connection::resume). Default: close.
     fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
         connection.close();
     }
 
-    /// The outbox is empty again, after a write that did not fit or that the kernel could not take at once.
+    /// The outbox is empty again, after a write that did not fit or that the kernel could not take at once. Where every
+    /// write fitted and the kernel took it all, it does not come: who waits for it waits after a short write.
     fn on_flushed(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
     /// The time of [`set_timeout`](Connection::set_timeout) has come. Default: close.
@@ -80,10 +83,12 @@ pub trait StreamHandler {
     /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
 
-    /// The loop drains: a protocol that knows where one request ends closes there. Default: nothing.
+    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by [`stream`] close here.
+    /// Default: nothing, so that who is connected stays until the grace is over.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
-    /// The connection is closed, its descriptor too: once for every session, and last. Only a session whose own callback
+    /// The connection is closed, its descriptor too: once for every session, and last. Sessions of a loop that is dropped
+    /// before it has stopped are only dropped. Only a session whose own callback
     /// has panicked is dropped without it.
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 

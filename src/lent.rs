@@ -112,7 +112,7 @@ impl<'a> Connection<'a> {
     /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the tables, because
     /// protocols answer with many small messages.
     fn put(&mut self, bytes: &[u8], whole: bool) -> Option<usize> {
-        let Context { states, origins, pool, now, .. } = &mut *self.context;
+        let Context { states, origins, pool, now, calling, .. } = &mut *self.context;
         let state = &mut states[self.slot as usize];
         if !state.takes_output() {
             return None;
@@ -134,7 +134,9 @@ impl<'a> Connection<'a> {
             if pending == 0 && state.phase == Phase::Open {
                 state.progress = *now;
             }
-            state.buffers.get_or_insert_with(|| pool.take()).outbox.push(&bytes[..taken]);
+            let buffers = state.buffers.get_or_insert_with(|| pool.take());
+            buffers.outbox.push(&bytes[..taken]);
+            buffers.answers |= calling.is_some_and(|calling| calling.slot == self.slot);
             self.context.touch(self.slot);
         }
         Some(taken)

@@ -83,6 +83,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! Limits go with the address: `Listen::from(address).connections_max(100).idle_timeout(Duration::from_secs(30))`.
+//!
 //! # Where to go from there
 //! | you want | it is |
 //! |---|---|

@@ -157,7 +157,9 @@ impl Listen {
         self
     }
 
-    /// Bytes of output kept until the kernel takes them; while it is full, nothing is read. Default: 65,536.
+    /// Bytes of output kept until the kernel takes them. While it is full of what the connection's own callbacks have
+    /// written, nothing is read of it: who does not take answers gives no questions. What others write to it, as a proxy
+    /// does, holds up nothing. Default: 65,536.
     pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
         self.bounds.outbox_bytes_max = bytes;
         self

@@ -8,6 +8,7 @@ mod actor;
 mod calls;
 mod cases;
 mod clocks;
+mod coupled;
 mod edges;
 mod invariants;
 mod mail;
