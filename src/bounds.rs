@@ -29,15 +29,18 @@ impl Default for Bounds {
 impl Bounds {
     /// What cannot work about them, for a handler that must see `input_bytes_min` bytes at once.
     pub(crate) fn objection(&self, input_bytes_min: usize) -> Option<&'static str> {
-        let timeouts = [self.idle_timeout, self.write_timeout, Some(self.connect_timeout)];
-        if timeouts.contains(&Some(Duration::ZERO)) {
+        if self.connect_timeout.is_zero() {
+            Some("a connection has no time to open with a timeout of zero: give one, the default is 10 s")
+        } else if [self.idle_timeout, self.write_timeout].contains(&Some(Duration::ZERO)) {
             Some("a timeout of zero would close every connection: give a time, or None for no timeout")
         } else if self.input_bytes_max == 0 || self.input_bytes_max > limits::INPUT_BYTES_MAX {
             Some("input_bytes_max is between 1 and 65,536")
         } else if self.outbox_bytes_max == 0 || u32::try_from(self.outbox_bytes_max).is_err() {
             Some("outbox_bytes_max is between 1 and 4,294,967,295")
         } else if self.input_bytes_max < input_bytes_min {
-            Some("a frame of the handler's maximum would not fit input_bytes_max: raise it, or lower the maximum")
+            Some(
+                "a frame of the handler's maximum would not fit input_bytes_max: raise that, to 65,536 at most, or lower the maximum",
+            )
         } else {
             None
         }

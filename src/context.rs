@@ -118,6 +118,7 @@ impl Context {
     ///
     /// # Panics
     /// If the handler is another loop's.
+    #[track_caller]
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
         let handler = self.own_handler(served_by);
         if self.lifecycle.is_ending(self.now) {
@@ -206,6 +207,7 @@ impl Context {
     ///
     /// # Panics
     /// If the handler is another loop's.
+    #[track_caller]
     pub fn schedule(&mut self, served_by: HandlerId, after: Duration, value: u64) -> TimerId {
         let handler = self.own_handler(served_by);
         let (serial, at) = (self.next_serial(), self.later(after));

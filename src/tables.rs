@@ -159,6 +159,7 @@ impl Context {
     }
 
     /// The key of a handler of this loop.
+    #[track_caller]
     pub(crate) fn own_handler(&self, id: HandlerId) -> u32 {
         assert!(id == self.handler_id(id.key), "{id:?} is a handler of another loop");
         id.key
