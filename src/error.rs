@@ -51,7 +51,7 @@ pub struct Error {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The loop could not be set up.
+    /// The loop could not be set up, or has ended.
     Setup,
     /// A TCP address or a unix path could not be listened on.
     Listen,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::dispatch::Core;
 use crate::endpoint::Endpoint;
-use crate::entries::Socket;
+use crate::entries::{Lifecycle, Socket};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handler::{DatagramHandler, Served};
 use crate::network::Network;
@@ -42,6 +42,7 @@ impl<'h, N: Network> Core<'h, N> {
 
     fn open(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, Option<SocketAddr>)> {
         at.check(input_bytes_min)?;
+        self.check_goes_on(&at.at)?;
         let Self { network, tables, .. } = self;
         let place = Place { serial: tables.next_serial(), slot: slot_of(tables.origins.vacant_key()) };
         let (listener, local) = network
@@ -65,6 +66,7 @@ impl<'h, N: Network> Core<'h, N> {
 
     pub(crate) fn bind(&mut self, at: &Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<SocketId> {
         at.check()?;
+        self.check_goes_on(&at.address.into())?;
         let Self { network, tables, datagrams, .. } = self;
         let place = Place { serial: tables.next_serial(), slot: slot_of(tables.sockets.vacant_key()) };
         let (socket, local) = network
@@ -76,6 +78,14 @@ impl<'h, N: Network> Core<'h, N> {
         tables.sockets.insert(Socket { serial: place.serial, local, rates, limit_loopback, open: true });
         datagrams.add(place, socket, local, handler);
         Ok(SocketId(place))
+    }
+
+    /// A loop that has ended serves nobody: what it opened would let clients wait for ever.
+    fn check_goes_on(&self, at: &Endpoint) -> Result<()> {
+        match self.tables.lifecycle {
+            Lifecycle::Stopped(_) => Err(Error::said(ErrorKind::Setup, Some(at.clone()), "this loop has ended")),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn every(&mut self, first: Duration, tick: Tick<'h>) -> TimerId {

@@ -179,3 +179,16 @@ fn a_loop_with_nothing_to_watch_waits_for_its_handle() {
     other.join().expect("no panic").expect("it ran");
     assert_eq!((report.finished, report.forced), (0, 0));
 }
+
+#[test]
+fn a_loop_that_has_ended_opens_nothing() {
+    let mut events = EventLoop::new().expect("a loop");
+    events.context().stop();
+    events.run().expect("the poll works");
+    let listened = events.listen(loopback(), stream(greet)).expect_err("it has ended");
+    let bound = events.bind(loopback(), halloo::datagrams(|_, _| {})).expect_err("it has ended");
+    for error in [listened, bound] {
+        assert_eq!(error.kind(), halloo::ErrorKind::Setup);
+        assert!(error.to_string().contains("has ended"), "{error}");
+    }
+}
