@@ -159,7 +159,7 @@ pub(crate) enum Mode {
     Greet,
     /// Answer on connect without waiting, then close
     Banner,
-    /// Answer each line (64 KiB at most) with a greeting and a newline; stay connected
+    /// Answer each line (16 KiB at most) with a greeting and a newline; stay connected
     Line,
     /// Send back whatever comes
     Echo,
