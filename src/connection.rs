@@ -19,6 +19,7 @@ use crate::handler::{News, Served};
 use crate::limits;
 use crate::moment::Moment;
 use crate::network::{Event, Network};
+use crate::peer::Peer;
 use crate::phase::{Due, Ending, Input, Notice, Output, Phase, Rest, Sending, Step};
 use crate::reason::CloseReason;
 use crate::state::{NO_SESSION, State, UNOPENED};
@@ -174,13 +175,13 @@ impl<'h, N: Network> Connections<'h, N> {
                 return false;
             }
         }
-        let local = network.local_addr(stream).ok().flatten();
-        if local.is_some() && local == tables.state(slot).peer.address() {
+        let local = network.local_addr(stream).ok().flatten().map(|local| Peer::from(Some(local)));
+        if local == Some(tables.state(slot).peer) {
             // Two ends of one socket: the port we were given is the one we asked for, and nobody listens there.
             self.fail(network, tables, slot, io::ErrorKind::ConnectionRefused.into());
             return false;
         }
-        tables.locals.set(slot, local.map(|local| Some(local).into()));
+        tables.locals.set(slot, local);
         let now = tables.now;
         let is_draining = matches!(tables.lifecycle, Lifecycle::Draining(_));
         let state = tables.state(slot);

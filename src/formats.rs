@@ -128,11 +128,11 @@ impl Format {
             Self::Delimiter(byte) => send_delimited(connection, payload, byte, &[byte]),
             Self::LengthU16(order) => {
                 let length = u16::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
-                send_both(connection, &order.bytes_of(length.to_be_bytes()), payload)
+                Ok(connection.send_both(&order.bytes_of(length.to_be_bytes()), payload)?)
             }
             Self::LengthU32(order) => {
                 let length = u32::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
-                send_both(connection, &order.bytes_of(length.to_be_bytes()), payload)
+                Ok(connection.send_both(&order.bytes_of(length.to_be_bytes()), payload)?)
             }
         }
     }
@@ -152,21 +152,5 @@ fn send_delimited(connection: &mut Connection<'_>, payload: &[u8], delimiter: u8
     if memchr::memchr(delimiter, payload).is_some() {
         return Err(SendError::HoldsDelimiter);
     }
-    send_both(connection, payload, end)
-}
-
-/// Both parts or none.
-fn send_both(connection: &mut Connection<'_>, head: &[u8], tail: &[u8]) -> Result<(), SendError> {
-    let bytes = head.len().saturating_add(tail.len());
-    // Full if it takes no output at all: then nobody has to be called about room.
-    connection.send(b"")?;
-    if bytes > connection.outbox_bytes_max().saturating_sub(connection.pending()) {
-        if bytes <= connection.outbox_bytes_max() {
-            connection.call_when_flushed();
-        }
-        return Err(SendError::Full);
-    }
-    connection.send(head)?;
-    connection.send(tail)?;
-    Ok(())
+    Ok(connection.send_both(payload, end)?)
 }

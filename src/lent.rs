@@ -96,7 +96,7 @@ impl<'a> Connection<'a> {
     /// ```
     #[must_use = "what did not fit is still the caller's"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        self.put(bytes, false).unwrap_or(0)
+        self.put(bytes, b"", false).unwrap_or(0)
     }
 
     /// Takes the whole message, or nothing of it.
@@ -106,12 +106,17 @@ impl<'a> Connection<'a> {
     /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message
     /// longer than `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
-        self.put(message, true).map(drop).ok_or(Full)
+        self.send_both(message, b"")
+    }
+
+    /// A message in two parts: both or none.
+    pub(crate) fn send_both(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Full> {
+        self.put(head, tail, true).map(drop).ok_or(Full)
     }
 
     /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the tables, because
     /// protocols answer with many small messages.
-    fn put(&mut self, bytes: &[u8], whole: bool) -> Option<usize> {
+    fn put(&mut self, head: &[u8], tail: &[u8], whole: bool) -> Option<usize> {
         let Context { states, origins, pool, now, calling, .. } = &mut *self.context;
         let state = &mut states[self.slot as usize];
         if !state.takes_output() {
@@ -119,10 +124,11 @@ impl<'a> Connection<'a> {
         }
         let most = origins[state.origin as usize].bounds.outbox_bytes_max;
         let pending = state.pending();
-        let taken = bytes.len().min(most.saturating_sub(pending));
-        if taken < bytes.len() {
+        let wanted = head.len().saturating_add(tail.len());
+        let taken = wanted.min(most.saturating_sub(pending));
+        if taken < wanted {
             // What can never fit is not worth a call to try again.
-            if !whole || bytes.len() <= most {
+            if !whole || wanted <= most {
                 state.owe_flushed();
             }
             if whole {
@@ -135,7 +141,9 @@ impl<'a> Connection<'a> {
                 state.progress = *now;
             }
             let buffers = state.buffers.get_or_insert_with(|| pool.take());
-            buffers.outbox.push(&bytes[..taken]);
+            let split = taken.min(head.len());
+            buffers.outbox.push(&head[..split]);
+            buffers.outbox.push(&tail[..taken - split]);
             buffers.answers |= calling.is_some_and(|calling| calling.slot == self.slot);
             self.context.touch(self.slot);
         }

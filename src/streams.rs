@@ -13,7 +13,6 @@ use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use crate::endpoint::Endpoint;
-use crate::packets::canonical;
 
 /// A listening socket.
 pub(crate) enum Listener {
@@ -60,7 +59,7 @@ impl Listener {
 
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(canonical(peer)))),
+            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))),
             #[cfg(unix)]
             Self::Unix(door) => door.listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
         }
@@ -102,7 +101,7 @@ impl Stream {
     /// Its address on this side, if its family has addresses.
     pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().map(canonical).map(Some),
+            Self::Tcp(stream) => stream.local_addr().map(Some),
             #[cfg(unix)]
             Self::Unix(_) => Ok(None),
         }
