@@ -201,6 +201,8 @@ fn the_write_timeout_runs_from_when_there_is_something_to_take() {
     let mut events = simulation.event_loop();
     let mute = stream(|connection: &mut Connection<'_>, input: &[u8]| {
         id.set(Some(connection.id()));
+        // All that the kernel has room for, so that it takes nothing of what comes later.
+        assert_eq!(connection.send(b"abc"), Ok(()));
         input.len()
     });
     events.listen(Listen::from(SERVER).idle_timeout(None), mute).expect("the address is free");
