@@ -50,6 +50,7 @@ impl Backoff {
         if let Some(episode) = &mut self.episode {
             episode.failures += 1;
         }
+        // planted: no-backoff-without-descriptors
         if trouble == Trouble::Passing && self.in_a_row < limits::ERRORS_IN_A_ROW_MAX {
             return Reaction::Retry;
         }

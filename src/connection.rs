@@ -89,12 +89,14 @@ impl<'h, N: Network> Connections<'h, N> {
         // over with its peer, however much that has left to read.
         let may_read_on = || state.sending == Sending::Finished || state.peer.address().is_none();
         let broken = event.broken || event.over;
+        // planted: both-sides-ended-is-broken
         let is_dead = event.broken || event.over && !may_read_on();
         state.is_broken |= is_dead;
         if event.writable || broken {
             state.output = Output::Ready;
         }
         if !matches!(state.input, Input::Ended | Input::Told) {
+            // planted: eof-behind-short-read-missed
             if event.deep || broken {
                 state.input = Input::Deep;
             } else if event.readable && state.input == Input::Waiting {
@@ -113,6 +115,7 @@ impl<'h, N: Network> Connections<'h, N> {
             return;
         }
         if tables.state(id.slot).session == UNOPENED {
+            // planted: note-before-open-lost
             tables.early_notes.push((id, value));
             return;
         }
@@ -244,6 +247,7 @@ impl<'h, N: Network> Connections<'h, N> {
                 }
                 Step::Flushed => {
                     tables.state(slot).notice = Notice::Told;
+                    // planted: rest-not-delivered-after-flush
                     tables.state(slot).rest = Rest::Fresh;
                     self.exchange.callbacks.tell(tables, slot, News::Flushed);
                 }
@@ -280,6 +284,7 @@ impl<'h, N: Network> Connections<'h, N> {
                 *socket = Socket::Watched(stream);
             }
         }
+        // planted: deadline-not-rearmed
         self.arm(tables, slot);
         true
     }
@@ -291,6 +296,7 @@ impl<'h, N: Network> Connections<'h, N> {
     /// Closes the descriptor, then tells the handler.
     fn drop(&mut self, network: &mut N, tables: &mut Context, slot: u32, reason: CloseReason, ending: Ending) {
         self.release(network, slot, ending);
+        // planted: failed-connect-untold-at-drain-end
         if tables.state(slot).session == UNOPENED {
             return self.fail(network, tables, slot, reason.of_connect());
         }

@@ -46,6 +46,7 @@ impl Context {
     /// What is written to it leaves at the end of this turn.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let state = self.states.get(id.slot as usize)?;
+        // planted: note-reaches-the-next-in-the-slot
         let is_there = state.serial == id.serial && state.is_open();
         is_there.then(|| Connection::lend(self, id.slot))
     }

@@ -107,6 +107,7 @@ impl<'h, N: Network> Datagrams<'h, N> {
 
     fn receive(&mut self, network: &mut N, tables: &mut Context, slot: u32) -> Round {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
+        // planted: undelivered-datagrams-lost-on-panic
         let mut may_have_more = true;
         loop {
             let Some(station) = &mut self.stations[slot as usize] else {
@@ -128,6 +129,7 @@ impl<'h, N: Network> Datagrams<'h, N> {
             }
             match network.receive(&mut station.socket, &mut self.batch, budget as usize) {
                 Ok(more) => {
+                    // planted: full-batch-is-the-last
                     may_have_more = more;
                     station.backoff.succeeded();
                 }

@@ -72,6 +72,7 @@ impl<N: Network> Exchange<'_, N> {
         };
         match network.send(stream, buffers.outbox.as_slice(), ends_here) {
             Ok(count) => {
+                // planted: rest-of-short-write-dropped
                 buffers.outbox.consume(count);
                 buffers.answers &= !buffers.outbox.is_empty();
                 state.progress = *now;
@@ -81,6 +82,7 @@ impl<N: Network> Exchange<'_, N> {
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock => {
+                    // planted: write-would-block-is-an-end
                     state.output = Output::Blocked;
                     // The peer has more to take than fits: by the time it has, it may have sent something.
                     state.tail = Tail::Unknown;
@@ -199,6 +201,7 @@ impl<N: Network> Exchange<'_, N> {
         };
         self.finish(network, tables, slot);
         let state = tables.state(slot);
+        // planted: no-linger
         state.phase = if state.may_be_sending() {
             state.progress = now;
             if let Some(buffers) = &mut state.buffers {

@@ -169,6 +169,7 @@ impl<'a> Connection<'a> {
 
     /// Reads again, and shows again what the handler has left in the inbox.
     pub fn resume(&mut self) {
+        // planted: resume-does-not-read
         if std::mem::take(&mut self.state().paused) {
             self.state().rest = Rest::Fresh;
             self.context.touch(self.slot);
@@ -328,6 +329,7 @@ impl Datagram<'_> {
     pub fn reply(&mut self, payload: &[u8]) -> bool {
         let Envelope { peer, asked, .. } = self.envelope;
         let from = asked.filter(|ip| can_be_answered(*ip));
+        // planted: answers-own-address
         let staged = !self.is_own
             && peer.port() != 0
             && can_be_answered(peer.ip())

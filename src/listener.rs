@@ -146,6 +146,7 @@ impl<N: Network> Listeners<N> {
                 }
                 Err(error) => {
                     let trouble = Trouble::of(&error);
+                    // planted: first-accept-error-ends-accepting
                     if trouble == Trouble::Empty {
                         return Round::Emptied;
                     }

@@ -77,6 +77,7 @@ impl State {
     pub(crate) fn begin_turn(&mut self, turn: u32) {
         if self.turn != turn {
             self.turn = turn;
+            // planted: no-budget
             self.budget = limits::BYTES_PER_TURN_MAX;
             self.tail = Tail::Unknown;
             self.notice = match self.notice {
@@ -105,10 +106,12 @@ impl State {
     fn next_open(&self, bounds: &Bounds) -> Step {
         let (kept, pending) = (self.kept(), self.pending());
         let answers_wait = pending >= bounds.outbox_bytes_max && self.answers();
+        // planted: reads-while-paused
         let reading = !self.paused && !answers_wait;
         let held_up = self.paused || pending > 0;
         let step = if pending > 0 && self.output == Output::Ready {
             return Step::Flush;
+        // planted: shutdown-before-outbox-is-empty
         } else if pending == 0 && self.sending == Sending::Finishing {
             return Step::Finish;
         } else if pending == 0 && self.notice == Notice::Owed {
@@ -153,6 +156,7 @@ impl State {
     /// When this connection must be looked at, if nothing happens before and the handler's own timeout is at `timer`.
     pub(crate) fn deadline(&self, bounds: &Bounds, timer: Moment) -> Moment {
         match self.phase {
+            // planted: no-connect-timeout
             Phase::Opening(_) => self.progress.after(bounds.connect_timeout),
             Phase::Open => self.limit(bounds).0.min(timer),
             Phase::Closing(_) => self.limit(bounds).0,

@@ -356,6 +356,7 @@ impl Context {
     pub(crate) fn defer(&mut self, slot: u32) {
         if self.states[slot as usize].queued == Queued::No {
             self.states[slot as usize].queued = Queued::Deferred;
+            // planted: deferred-list-forgotten
             self.deferred.push_back(slot);
         }
     }

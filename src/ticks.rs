@@ -66,6 +66,7 @@ impl<'h> Ticks<'h> {
             log::error!("a timer has panicked, and is over");
         }
         let again = outcome.flatten().is_some_and(|after| {
+            // planted: timer-repeats-at-once
             let at = tables.later(after);
             tables.timers.again(place, at)
         });

@@ -186,6 +186,7 @@ impl Stub {
     /// Whether this came from the thing that now has the given serial.
     #[expect(clippy::cast_possible_truncation, reason = "the low half is what a token carries")]
     pub(crate) fn is_of(self, serial: u64) -> bool {
+        // planted: no-generation-in-token
         self.serial_low == serial as u32
     }
 }
