@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use crate::address::{Address, plain};
 
 #[expect(dead_code, reason = "only what is tried here is called")]
-#[path = "../../src/bin/halloo/address.rs"]
+#[path = "../../server/src/address.rs"]
 mod address;
 
 fuzz_target!(|input: (SocketAddr, &str)| {

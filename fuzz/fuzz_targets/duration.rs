@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 use crate::duration::{measured, parse, parse_positive, show};
 
-#[path = "../../src/bin/halloo/duration.rs"]
+#[path = "../../server/src/duration.rs"]
 mod duration;
 
 /// The longest duration taken: 366 days.

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use crate::escape::{TEXT_BYTES_MAX, message, text};
 
 #[expect(dead_code, reason = "only what is tried here is called")]
-#[path = "../../src/bin/halloo/escape.rs"]
+#[path = "../../server/src/escape.rs"]
 mod escape;
 
 /// What stands at the end of a text that was cut.

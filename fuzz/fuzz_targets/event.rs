@@ -15,17 +15,17 @@ use crate::protocol::Protocol;
 use crate::site::Site;
 
 #[expect(dead_code, reason = "only what event lines need of it is called")]
-#[path = "../../src/bin/halloo/address.rs"]
+#[path = "../../server/src/address.rs"]
 mod address;
 #[expect(dead_code, reason = "only what event lines need of it is called")]
-#[path = "../../src/bin/halloo/escape.rs"]
+#[path = "../../server/src/escape.rs"]
 mod escape;
-#[path = "../../src/bin/halloo/event.rs"]
+#[path = "../../server/src/event.rs"]
 mod event;
-#[path = "../../src/bin/halloo/protocol.rs"]
+#[path = "../../server/src/protocol.rs"]
 mod protocol;
 #[expect(dead_code, reason = "only what event lines need of it is called")]
-#[path = "../../src/bin/halloo/site.rs"]
+#[path = "../../server/src/site.rs"]
 mod site;
 
 /// An IPv6 address with a zone and a port.

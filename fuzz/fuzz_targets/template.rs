@@ -14,23 +14,23 @@ use crate::site::{SITE_BYTES_MAX, Site};
 use crate::template::{GREETING_BYTES_MAX, Template};
 
 #[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../src/bin/halloo/address.rs"]
+#[path = "../../server/src/address.rs"]
 mod address;
 #[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../src/bin/halloo/escape.rs"]
+#[path = "../../server/src/escape.rs"]
 mod escape;
 #[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../src/bin/halloo/host.rs"]
+#[path = "../../server/src/host.rs"]
 mod host;
-#[path = "../../src/bin/halloo/placeholder.rs"]
+#[path = "../../server/src/placeholder.rs"]
 mod placeholder;
-#[path = "../../src/bin/halloo/protocol.rs"]
+#[path = "../../server/src/protocol.rs"]
 mod protocol;
 #[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../src/bin/halloo/site.rs"]
+#[path = "../../server/src/site.rs"]
 mod site;
 #[expect(dead_code, reason = "only what is tried here is called")]
-#[path = "../../src/bin/halloo/template.rs"]
+#[path = "../../server/src/template.rs"]
 mod template;
 
 /// Of what the name of a host is made, and how long it is at most (POSIX).

@@ -136,7 +136,7 @@ pub(crate) fn cargo() -> Command {
 
 /// Builds a program of this repository for release, and says where it lies.
 pub(crate) fn build(program: &str) -> Found<PathBuf> {
-    let package = if program == "halloo" { "halloo" } else { "comparison" };
+    let package = if program == "halloo" { "halloo-server" } else { "comparison" };
     let mut command = cargo();
     command.args(["build", "--release", "--quiet", "--locked", "--package", package, "--bin", program]);
     command.args(["--message-format", "json-render-diagnostics"]);

@@ -37,8 +37,8 @@ pub(crate) fn measure(bench: &Bench, build_times: bool) -> Table {
     }
     if build_times {
         for (what, result) in [
-            ("the library alone", build_seconds(bench, &["--no-default-features", "--lib"])),
-            ("the program", build_seconds(bench, &["--bin", "halloo"])),
+            ("the library alone", build_seconds(bench, &["--package", "halloo", "--lib"])),
+            ("the program", build_seconds(bench, &["--package", "halloo-server"])),
         ] {
             match result {
                 Ok(seconds) => table.note(format!("A cold release build of {what} takes {seconds:.0} s.")),
@@ -71,7 +71,7 @@ fn build_seconds(bench: &Bench, what: &[&str]) -> io::Result<f64> {
     let folder = tempfile::tempdir()?;
     bench.machine.go_anywhere()?;
     let mut command = cargo();
-    command.args(["build", "--release", "--quiet", "--locked", "--package", "halloo", "--target-dir"]);
+    command.args(["build", "--release", "--quiet", "--locked", "--target-dir"]);
     let begin = Instant::now();
     let status = command.arg(folder.path()).args(what).status();
     let took = begin.elapsed();

@@ -15,7 +15,7 @@ mod tests {
             .current_dir(root)
             // The format is rustdoc's own business, and so for unstable compilers only.
             .env("RUSTC_BOOTSTRAP", "1")
-            .args(["rustdoc", "--quiet", "--locked", "--package", "halloo", "--lib", "--no-default-features"])
+            .args(["rustdoc", "--quiet", "--locked", "--package", "halloo", "--lib"])
             .args(["--features", "testing", "--target-dir"])
             .arg(&folder)
             .args(["--", "-Z", "unstable-options", "--output-format", "json"])

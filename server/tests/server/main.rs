@@ -1,8 +1,6 @@
 //! The built binary as a person, a script or a hostile network meets it: over real sockets on loopback, with signals,
 //! limits and standard streams as the system has them.
 
-#![cfg(feature = "cli")]
-
 mod clients;
 mod crowds;
 mod datagrams;

@@ -4,8 +4,6 @@
 //! What it takes to make a kernel misbehave is not everywhere: strace, unshare, ip, prlimit, the right to trace a
 //! process and to make a network namespace. Where `CI` is set a test that cannot be run fails; elsewhere it says so.
 
-#![cfg(feature = "cli")]
-
 mod accepting;
 mod clients;
 mod conversations;

@@ -57,9 +57,19 @@ fn build_examples(folder: &Path) {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--offline", "--examples", "--profile", profile, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--package",
+            "halloo",
+            "--examples",
+            "--profile",
+            profile,
+            "--target-dir",
+        ])
         .arg(target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status();
     assert!(built.is_ok_and(|status| status.success()), "the examples build");
 }
