@@ -3,11 +3,10 @@
 //! Only what concerns the whole loop, or a call of the embedder's, becomes an [`Error`]. What a client does ends as
 //! its [`CloseReason`](crate::CloseReason), and trouble of a listener or a UDP socket is counted, logged and retried.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
+use std::{fmt, io};
 
-use crate::endpoint::Endpoint;
+use crate::address::Endpoint;
 
 /// What every fallible call of the library returns.
 ///

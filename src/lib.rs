@@ -127,98 +127,57 @@
 //! plainer ways elsewhere; `reuse_port` on `unix`. Where there is no 64-bit word for a token it does not compile.
 //!
 //! # How it is built
-//! One file is one station of the flow, in this order; a module names only modules to its left.
+//! | folder | what is in it |
+//! |---|---|
+//! | `options` | what to listen on, bind and connect to, with limits and defaults |
+//! | `state` | pure data: the state of a connection and what is next for it, buffers, deadlines, timers, the send queue |
+//! | `net` | the seam to the outside: the calls the loop makes, to the kernel (`system`) or in memory (`simulated`) |
+//! | `context` | what a callback can reach: [`Context`], [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
+//! | `event_loop` | one turn: listeners, connections, UDP sockets, timers, callbacks, backoff |
+//! | `framing` | formats, and the decoder that finds frames in a stream |
+//! | `tests` | the simulated workload and what must hold after every turn of it |
 //!
-//! `endpoint doors error limits moment token reason stats peer sources buffers column deadlines bounds options
-//! connect phase state staged timers entries tables lent context handle handler network packets batches streams
-//! system ends faults world edges client simulation backoff roster callbacks exchange connection listener datagrams
-//! ticks dispatch setup event_loop formats cuts framing testing framed_echo workload`
+//! A folder names only folders before it:
 //!
-//! Up to `context` stand the tables: plain data and what callbacks may mark in it. `network` is the seam to the outside and
-//! `system` the kernel behind it. From `backoff` on stands the loop, generic over that seam.
+//! `leaf files -> options -> state -> net -> context -> event_loop -> framing -> testing`
 
-mod backoff;
-#[cfg(target_os = "linux")]
-mod batches;
-mod bounds;
-mod buffers;
-mod callbacks;
-#[cfg(any(test, feature = "testing"))]
-mod client;
-mod column;
-mod connect;
-mod connection;
+mod address;
+mod close_reason;
 mod context;
-mod cuts;
-mod datagrams;
-mod deadlines;
-#[doc = include_str!("defaults.md")]
+#[doc = include_str!("../docs/defaults.md")]
 pub mod defaults {}
-mod dispatch;
-#[cfg(unix)]
-mod doors;
-#[cfg(any(test, feature = "testing"))]
-mod edges;
-mod endpoint;
-#[cfg(any(test, feature = "testing"))]
-mod ends;
-mod entries;
 mod error;
 mod event_loop;
-mod exchange;
-#[cfg(any(test, feature = "testing"))]
-mod faults;
-mod formats;
-#[cfg(test)]
-mod framed_echo;
 pub mod framing;
-mod handle;
-mod handler;
-mod lent;
-mod limits;
-mod listener;
-mod moment;
-mod network;
-mod options;
-mod packets;
-mod peer;
-mod phase;
-#[doc = include_str!("promises.md")]
+#[doc = include_str!("../docs/guarantees.md")]
 pub mod promises {}
-mod reason;
-mod roster;
-mod setup;
-#[cfg(any(test, feature = "testing"))]
-mod simulation;
-mod sources;
-mod staged;
+mod ids;
+mod limits;
+mod net;
+mod options;
+#[cfg(unix)]
+mod socket_file;
 mod state;
 mod stats;
-mod streams;
-mod system;
-mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod ticks;
-mod timers;
-mod token;
 #[cfg(test)]
-mod workload;
-#[cfg(any(test, feature = "testing"))]
-mod world;
+mod tests;
 
-pub use connect::Connect;
-pub use entries::DrainReport;
+pub use close_reason::CloseReason;
+pub use context::Context;
+pub use context::connection::Connection;
+pub use context::datagram::Datagram;
+pub use context::handle::Handle;
+pub use context::handler::{DatagramHandler, StreamHandler, datagrams, stream};
+pub use context::lifecycle::DrainReport;
 pub use error::{Error, ErrorKind, Full, Result, Stopped};
 pub use event_loop::{EventLoop, Turn};
-pub use handle::Handle;
-pub use handler::{DatagramHandler, StreamHandler, datagrams, stream};
-pub use lent::{Connection, Datagram};
-pub use options::{Bind, Listen, WhenFull};
-pub use reason::CloseReason;
+pub use ids::{ConnectionId, HandlerId, ListenerId, SocketId, SourceId, TimerId};
+pub use options::bind::Bind;
+pub use options::connect::Connect;
+pub use options::listen::{Listen, WhenFull};
 pub use stats::Stats;
-pub use tables::Context;
-pub use token::{ConnectionId, HandlerId, ListenerId, SocketId, SourceId, TimerId};
 
 /// The README's Rust blocks, as tests.
 #[cfg(doctest)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::AddAssign;
 
-use crate::reason::CloseReason;
+use crate::close_reason::CloseReason;
 
 /// What a loop has done since it began, and how many connections it has now.
 ///

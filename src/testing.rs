@@ -39,13 +39,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use crate::client::Client;
-use crate::ends::{Hold, Kind, Reset};
 use crate::error::Result;
 use crate::event_loop::{EventLoop, Turn};
-pub use crate::faults::Fault;
-use crate::simulation::Simulated;
-use crate::world::World;
+use crate::net::simulated::Simulated;
+use crate::net::simulated::sim_socket::{Hold, Kind, Reset};
+use crate::net::simulated::world::World;
+
+pub use crate::net::simulated::client::Client;
+pub use crate::net::simulated::faults::Fault;
 
 /// Turns after which [`Simulation::settle`] gives up: something goes on for ever.
 const SETTLE_TURNS_MAX: u32 = 100_000;
@@ -322,11 +323,11 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::stream;
+    use crate::context::handler::stream;
 
     const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7);
 
-    fn echo(connection: &mut crate::lent::Connection<'_>, input: &[u8]) -> usize {
+    fn echo(connection: &mut crate::context::connection::Connection<'_>, input: &[u8]) -> usize {
         connection.write(input)
     }
 

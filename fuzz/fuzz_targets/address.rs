@@ -7,11 +7,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use halloo_fuzz::assert_line;
 use libfuzzer_sys::fuzz_target;
 
-use crate::address::{Address, plain};
+use crate::text::address::{Address, plain};
 
 #[expect(dead_code, reason = "only what is tried here is called")]
-#[path = "../../server/src/address.rs"]
-mod address;
+#[path = "../../server/src/text/mod.rs"]
+mod text;
 
 fuzz_target!(|input: (SocketAddr, &str)| {
     let (socket, text) = input;

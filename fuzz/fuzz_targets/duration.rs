@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use halloo_fuzz::assert_line;
 use libfuzzer_sys::fuzz_target;
 
-use crate::duration::{measured, parse, parse_positive, show};
+use crate::text::duration::{measured, parse, parse_positive, show};
 
-#[path = "../../server/src/duration.rs"]
-mod duration;
+#[expect(dead_code, reason = "only what is tried here is called")]
+#[path = "../../server/src/text/mod.rs"]
+mod text;
 
 /// The longest duration taken: 366 days.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);

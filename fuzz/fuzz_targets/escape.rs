@@ -5,11 +5,11 @@
 use halloo_fuzz::assert_line;
 use libfuzzer_sys::fuzz_target;
 
-use crate::escape::{TEXT_BYTES_MAX, message, text};
+use crate::text::escape::{TEXT_BYTES_MAX, message, text};
 
 #[expect(dead_code, reason = "only what is tried here is called")]
-#[path = "../../server/src/escape.rs"]
-mod escape;
+#[path = "../../server/src/text/mod.rs"]
+mod text;
 
 /// What stands at the end of a text that was cut.
 const CUT: &str = "...";

@@ -9,35 +9,25 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-use crate::address::plain;
-use crate::event::Event;
-use crate::protocol::Protocol;
-use crate::site::Site;
+use crate::text::address::plain;
+use crate::text::bound_address::Site;
+use crate::text::event::Event;
+use crate::text::protocol::Protocol;
 
-#[expect(dead_code, reason = "only what event lines need of it is called")]
-#[path = "../../server/src/address.rs"]
-mod address;
-#[expect(dead_code, reason = "only what event lines need of it is called")]
-#[path = "../../server/src/escape.rs"]
-mod escape;
-#[path = "../../server/src/event.rs"]
-mod event;
-#[path = "../../server/src/protocol.rs"]
-mod protocol;
-#[expect(dead_code, reason = "only what event lines need of it is called")]
-#[path = "../../server/src/site.rs"]
-mod site;
+#[expect(dead_code, reason = "only what is tried here is called")]
+#[path = "../../server/src/text/mod.rs"]
+mod text;
 
 /// An IPv6 address with a zone and a port.
 const ADDRESS_BYTES_MAX: usize = 58;
 
 /// The longest line: one address, the largest count, a text that was cut.
-const LINE_BYTES_MAX: usize = FORM.len() + ADDRESS_BYTES_MAX + escape::TEXT_BYTES_MAX;
+const LINE_BYTES_MAX: usize = FORM.len() + ADDRESS_BYTES_MAX + text::escape::TEXT_BYTES_MAX;
 const FORM: &str = "tcp  18446744073709551615 bytes: ";
 
 /// The longest object: two addresses, and every byte of the text behind a backslash.
 const JSON_BYTES_MAX: usize =
-    JSON_FORM.len() + "2026-01-01T00:00:00.000Z".len() + 2 * ADDRESS_BYTES_MAX + 2 * escape::TEXT_BYTES_MAX;
+    JSON_FORM.len() + "2026-01-01T00:00:00.000Z".len() + 2 * ADDRESS_BYTES_MAX + 2 * text::escape::TEXT_BYTES_MAX;
 const JSON_FORM: &str = r#"{"time":"","protocol":"tcp","peer":"","local":"","bytes":18446744073709551615,"text":""}"#;
 
 #[derive(Debug, Arbitrary)]
@@ -54,7 +44,7 @@ fuzz_target!(|case: Case<'_>| {
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
     let event = Event::new(protocol, peer, local.map(Site::from), bytes, text);
     // The event keeps no more than the beginning, and shows what it would show of the whole.
-    let shown = escape::text(text);
+    let shown = text::escape::text(text);
     let [peer, local] = [peer, local].map(|address| address.map(|address| plain(address).to_string()));
 
     let line = line_of(|into| event.write_text(into));

@@ -7,31 +7,15 @@ use std::net::SocketAddr;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-use crate::address::plain;
-use crate::placeholder::{Facts, Field};
-use crate::protocol::Protocol;
-use crate::site::{SITE_BYTES_MAX, Site};
-use crate::template::{GREETING_BYTES_MAX, Template};
+use crate::text::address::plain;
+use crate::text::bound_address::{SITE_BYTES_MAX, Site};
+use crate::text::placeholder::{Facts, Field};
+use crate::text::protocol::Protocol;
+use crate::text::template::{GREETING_BYTES_MAX, Template};
 
-#[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../server/src/address.rs"]
-mod address;
-#[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../server/src/escape.rs"]
-mod escape;
-#[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../server/src/host.rs"]
-mod host;
-#[path = "../../server/src/placeholder.rs"]
-mod placeholder;
-#[path = "../../server/src/protocol.rs"]
-mod protocol;
-#[expect(dead_code, reason = "only what templates need of it is called")]
-#[path = "../../server/src/site.rs"]
-mod site;
 #[expect(dead_code, reason = "only what is tried here is called")]
-#[path = "../../server/src/template.rs"]
-mod template;
+#[path = "../../server/src/text/mod.rs"]
+mod text;
 
 /// Of what the name of a host is made, and how long it is at most (POSIX).
 const HOST_NAME_BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";

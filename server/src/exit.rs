@@ -3,10 +3,9 @@
 //! Beside the flow: every room that can fail hands a [`Failure`] up to `main`, which prints it.
 //! It promises that a status means the same everywhere; it never ends the process itself.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
-use crate::escape;
+use crate::text::escape;
 
 /// What the exit status says to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,58 +1,34 @@
 //! halloo answers greetings over TCP, UDP and unix sockets; `halloo probe` asks somebody else's server.
 //!
-//! The binary on the library's public interface. Its rooms, in the order of their arrows: each names only rooms to its
-//! left.
+//! | folder | what is in it |
+//! |---|---|
+//! | `text` | how things are written and read: addresses, durations, templates, escapes, event lines |
+//! | `cli` | the flags, and what is asked for by them |
+//! | `process` | descriptors, inherited sockets, the supervisor, the end |
+//! | `output` | standard output and standard error, and the threads that write them |
+//! | `greeting` | who gets a greeting, what it says, and the handlers that send it |
+//! | `serve` | sockets, workers, signals |
+//! | `probe` | asking somebody else's server |
 //!
-//! `protocol duration escape exit address site host placeholder template spelled target options usage -> activation descriptors
-//! workers supervisor ending -> event outputs remarks printer logger reporter counters -> tickets desk connections
-//! datagrams -> doors refusals sockets signals -> idleness worker crew serve -> ask probe`
+//! A folder names only folders before it, and `exit` stands where it is named:
+//!
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> serve -> probe`
 
-mod activation;
-mod address;
-mod ask;
-mod connections;
-mod counters;
-mod crew;
-mod datagrams;
-mod descriptors;
-mod desk;
-mod doors;
-mod duration;
-mod ending;
-mod escape;
-mod event;
+mod cli;
 mod exit;
-mod host;
-mod idleness;
-mod logger;
-mod options;
-mod outputs;
-mod placeholder;
-mod printer;
+mod greeting;
+mod output;
 mod probe;
-mod protocol;
-mod refusals;
-mod remarks;
-mod reporter;
+mod process;
 mod serve;
-mod signals;
-mod site;
-mod sockets;
-mod spelled;
-mod supervisor;
-mod target;
-mod template;
-mod tickets;
-mod usage;
-mod worker;
-mod workers;
+mod text;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::cli::parse::Request;
 use crate::exit::{Failure, Status};
-use crate::usage::Request;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -65,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(arguments: &[OsString]) -> Result<Status, Failure> {
-    match usage::read(arguments)? {
+    match cli::parse::read(arguments)? {
         Request::Serve(options) => serve::run(&options),
         Request::Probe(options) => probe::run(&options),
         Request::Show(text) => {

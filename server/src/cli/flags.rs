@@ -1,0 +1,332 @@
+//! The command line: every flag, its environment variable, its help.
+//!
+//! At the start of the flow: clap fills these, `settings` checks what one flag alone cannot know, `serve` and `probe`
+//! carry them out. It promises that a flag wins over its variable and the variable over the default.
+//! It never opens, binds or resolves anything.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::text::address::{Address, Target};
+use crate::text::duration::{parse as duration, parse_positive as positive_duration};
+use crate::text::template::Template;
+use crate::text::unescape::Spelled;
+
+/// Answers greetings over TCP, UDP and unix sockets.
+#[derive(Debug, Parser)]
+#[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(after_help = SERVE_HELP, subcommand_negates_reqs = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve greetings; what halloo does when no command is given
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeOptions),
+    /// Ask a server over TCP and UDP, or at a unix socket, and say what came back
+    #[command(after_help = PROBE_HELP)]
+    Probe(ProbeOptions),
+}
+
+/// The flags of `halloo serve`, by the sections of its help.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeOptions {
+    #[command(flatten)]
+    pub(crate) listening: Listening,
+    #[command(flatten)]
+    pub(crate) replies: Replies,
+    /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
+    #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
+    #[arg(value_parser = workers, default_value = "1", hide_default_value = true)]
+    pub(crate) workers: usize,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) lifetime: Lifetime,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Where to serve.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(crate) struct Listening {
+    /// Serve TCP and UDP here [default: localhost:8888, if nothing else is served]
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<Address>,
+    /// Serve TCP alone here
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_TCP", value_delimiter = ',')]
+    pub(crate) tcp: Vec<Address>,
+    /// Serve UDP alone here
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_UDP", value_delimiter = ',')]
+    pub(crate) udp: Vec<Address>,
+    /// Serve a unix socket here, as TCP; its file goes when halloo ends
+    #[arg(long, value_name = "PATH", env = "HALLOO_UNIX", value_delimiter = ',')]
+    pub(crate) unix: Vec<PathBuf>,
+}
+
+/// What to answer.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Replies")]
+pub(crate) struct Replies {
+    /// When to answer, and with what
+    #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
+    pub(crate) mode: Mode,
+    /// The greeting, over all protocols alike; may contain {peer} {local} {protocol} {number} {hostname}
+    #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING", allow_hyphen_values = true)]
+    pub(crate) greeting: Option<Template>,
+    /// The greeting over TCP and unix sockets [default: "Hello, TCP Client!"]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_TCP_GREETING", allow_hyphen_values = true)]
+    pub(crate) tcp_greeting: Option<Template>,
+    /// The greeting over UDP [default: "Hello, UDP Client!"]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_UDP_GREETING", allow_hyphen_values = true)]
+    pub(crate) udp_greeting: Option<Template>,
+}
+
+/// What to hold at most.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
+    /// descriptor limit less 64, or half of a small one]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<usize>)]
+    pub(crate) max_connections: Option<usize>,
+    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; clients of
+    /// unix sockets have no address and no such limit [default: no limit]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<u32>)]
+    pub(crate) max_connections_per_source: Option<u32>,
+    /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not take
+    /// its answer is closed after 30s [default: 60s]
+    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(value_parser = positive_duration)]
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
+    /// free]
+    #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
+    #[arg(value_parser = rate)]
+    pub(crate) udp_rate: Option<u32>,
+}
+
+/// How long to serve.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Lifetime")]
+pub(crate) struct Lifetime {
+    /// How long open connections may take to finish once halloo is asked to stop
+    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(value_parser = duration, default_value = "5s")]
+    pub(crate) drain_timeout: Duration,
+    /// Stop after exactly this many greetings, over all protocols and workers
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<u64>)]
+    pub(crate) max_greetings: Option<u64>,
+    /// Stop when no connection was open and no greeting given for this long, with any worker
+    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
+    #[arg(value_parser = positive_duration)]
+    pub(crate) exit_when_idle: Option<Duration>,
+}
+
+/// What to print.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// How to print what was received, on standard output
+    #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
+    pub(crate) events: EventStyle,
+    /// Log more on standard error; twice: everything
+    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = times)]
+    pub(crate) verbose: u8,
+    /// Log warnings and errors only; twice: errors only
+    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = times)]
+    pub(crate) quiet: u8,
+}
+
+/// What the server does with what it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Answer the first bytes, or the end of stream, then close
+    Greet,
+    /// Answer on connect without waiting, then close
+    Banner,
+    /// Answer each line (16 KiB at most) with a greeting and a newline; stay connected
+    Line,
+    /// Send back whatever comes
+    Echo,
+    /// Read everything, answer nothing
+    Discard,
+}
+
+/// How greetings given are told on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventStyle {
+    /// One line each (echo, discard: one a connection), at most 20 a second, the rest summed up
+    Text,
+    /// One JSON object each
+    Json,
+    /// Nothing
+    Off,
+}
+
+/// The flags of `halloo probe`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ProbeOptions {
+    /// Whom to ask, such as 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
+    pub(crate) address: Target,
+
+    #[command(flatten)]
+    pub(crate) protocols: Asked,
+    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!", and over UDP "Hello, UDP Server!"]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
+    #[arg(help_heading = "Question")]
+    pub(crate) send: Option<Spelled>,
+    /// How many times to ask
+    #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
+    #[arg(value_parser = positive::<u64>, default_value = "1", help_heading = "Question")]
+    pub(crate) count: u64,
+
+    /// The text the answer must contain [default: any answer is right]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT", allow_hyphen_values = true)]
+    #[arg(value_parser = expected, help_heading = "Answer")]
+    pub(crate) expect: Option<String>,
+    /// The most time each answer may take, connecting included
+    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(value_parser = positive_duration, default_value = "2s", help_heading = "Answer")]
+    pub(crate) timeout: Duration,
+}
+
+/// What to ask over.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Question")]
+pub(crate) struct Asked {
+    /// Ask over TCP alone
+    #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = FalseyValueParser::new())]
+    pub(crate) tcp: bool,
+    /// Ask over UDP alone
+    #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = FalseyValueParser::new())]
+    pub(crate) udp: bool,
+    /// Only connect over TCP, send nothing
+    #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = FalseyValueParser::new())]
+    #[arg(conflicts_with_all = ["udp", "send", "expect"])]
+    pub(crate) connect_only: bool,
+}
+
+/// A whole number, of the type the flag has.
+fn positive<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    match whole(text, 1, u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>())) {
+        Err(_) if text.trim().parse() == Ok(0) => {
+            Err("it must be 1 or more; leave the flag out for the default".to_owned())
+        }
+        number => N::try_from(number?).map_err(|_| "it is too large".to_owned()),
+    }
+}
+
+/// A whole number from the least to the most, which is named only to who goes past it.
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let text = text.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(number) if number > most => Err(format!("it can be {most} at most")),
+        Err(_) if is_number => Err(format!("it can be {most} at most")),
+        _ => Err(format!("write a whole number, {least} or more")),
+    }
+}
+
+/// More threads than any machine makes use of.
+const WORKERS_MAX: usize = 1024;
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(number @ 1..=WORKERS_MAX) => Ok(number),
+        _ => Err(format!("write a whole number from 1 to {WORKERS_MAX}; one for each core is enough")),
+    }
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    let number = whole(text, 0, u64::from(u32::MAX));
+    let number = number.map_err(|error| format!("{error}, of answers per second; 0 is no limit"))?;
+    u32::try_from(number).map_err(|_| "it is too large".to_owned())
+}
+
+/// How often a flag is given, or its variable: as a number, or as people write yes and no.
+fn times(text: &str) -> Result<u8, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Ok(1),
+        "false" | "no" | "off" => Ok(0),
+        number => number.parse().map_err(|_| "write true or false, or how often, such as 2".to_owned()),
+    }
+}
+
+fn expected(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("an empty text is in every answer; leave the flag out to take any answer".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+const SERVE_HELP: &str = "\
+Addresses: 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000.
+A missing host is localhost, a missing port 8888; port 0 is any free one.
+For several, repeat the flag or put commas between them; paths alike.
+A socket that nobody serves any more is replaced at its path; anything else that
+stands there is left alone.
+Times: 500ms, 10s, 2m. Braces in a greeting are written {{ and }}.
+To a client of a unix socket, {peer} is the word unix and {local} the path.
+A flag wins over its environment variable; an empty variable counts as none.
+
+The first line on standard output is READY with every address served.
+SIGTERM and Ctrl-C answer whoever has asked and end (line, echo and discard at
+once, greet waits for the question); a second one resets who is left.
+SIGUSR1 logs the counters.
+
+Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
+default, by all workers together; NOTIFY_SOCKET hears READY, STOPPING and the
+watchdog.
+
+With --workers, the kernel chooses a worker for each client by its address and
+port. Totals hold for all workers together, and --max-connections is divided
+among them: one that is full lets its clients wait though others have room.
+
+Examples:
+  halloo                              TCP and UDP on localhost:8888
+  halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
+  halloo --tcp :9000 --mode line      one greeting for each line
+  halloo --greeting 'Hello, {peer}!'  a greeting of your own
+  halloo --unix /run/halloo.sock      a unix socket alone
+  halloo --workers 4 --events off     on four cores
+  halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
+
+Exit status:
+  0  stopped as asked, by a signal or by a limit
+  1  an error while running
+  2  the command line is wrong
+  3  an address, a path or a socket handed over could not be served";
+
+const PROBE_HELP: &str = "\
+One line for each answer: protocol, address, a word, the time it took, the text.
+The word is ok, refused, timeout, unreachable, dns or mismatch.
+A connection that stays open ends the answer when it falls silent.
+
+Examples:
+  halloo probe localhost              TCP and UDP on port 8888
+  halloo probe --tcp --expect Hello example.org:9000
+  halloo probe --connect-only 9000
+  halloo probe unix:/run/halloo.sock
+  halloo probe --tcp --send 'hello\\n' 9000    a server that waits for a whole line
+
+Exit status, of several answers the worst (5, 3, 4, 0):
+  0  every answer was right
+  2  the command line is wrong
+  3  refused, unreachable, or the name is unknown
+  4  no answer in time
+  5  a wrong answer, or closed without one";

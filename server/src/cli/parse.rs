@@ -1,0 +1,249 @@
+//! From the words of the command line to a request, or to one sentence about what is wrong with them.
+//!
+//! At the start of the flow, between clap and `main`. It promises that a mistake is told in one line that names the
+//! flag, the variable it came from if it did, and the way out; and that a command never stumbles over a variable of
+//! another. It never ends the process.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory, Error, FromArgMatches};
+
+use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions};
+use crate::exit::{Failure, Status};
+use crate::text::address::Address;
+use crate::text::escape;
+
+/// Room for the sentence, a long argument in it cut.
+const SENTENCE_BYTES_MAX: usize = 1024;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Serve greetings.
+    Serve(Box<ServeOptions>),
+    /// Ask a server.
+    Probe(Box<ProbeOptions>),
+    /// Print help or version, ready-made.
+    Show(Error),
+}
+
+/// Reads the arguments, the program's own name first.
+pub(crate) fn read(arguments: &[OsString]) -> Result<Request, Failure> {
+    let mut command = CommandLine::command();
+    let names_command = |name: &OsString| command.find_subcommand(name).is_some();
+    if arguments.get(1).is_some_and(names_command) {
+        // The flags before a command are then nobody's: their variables must not be read, nor complained about.
+        command = command.mut_args(without_variable);
+    }
+    command = command
+        .mut_args(without_empty_variable)
+        .mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
+    let matches = match command.try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Ok(Request::Show(error)),
+        Err(error) => return Err(refuse(&error, arguments)),
+    };
+    let line = CommandLine::from_arg_matches(&matches).map_err(|error| refuse(&error, arguments))?;
+    match line.command {
+        Some(Command::Probe(options)) => Ok(Request::Probe(Box::new(options))),
+        Some(Command::Serve(options)) => serve(options, matches.subcommand_matches("serve")),
+        None => serve(line.serve, Some(&matches)),
+    }
+}
+
+fn without_variable(argument: Arg) -> Arg {
+    argument.env(None::<&str>)
+}
+
+/// Where variables are set by a form, one left blank is not meant.
+fn without_empty_variable(argument: Arg) -> Arg {
+    match argument.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => without_variable(argument),
+        _ => argument,
+    }
+}
+
+/// Of `-v` and `-q` the flag wins over the variable; both at once contradict each other.
+fn serve(mut options: ServeOptions, matches: Option<&ArgMatches>) -> Result<Request, Failure> {
+    if options.output.verbose > 0 && options.output.quiet > 0 {
+        let source = |flag| matches.and_then(|matches| matches.value_source(flag));
+        match (source("verbose"), source("quiet")) {
+            (Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)) => options.output.quiet = 0,
+            (Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)) => options.output.verbose = 0,
+            _ => {
+                let sentence = "--verbose and --quiet contradict each other; leave one of them out";
+                return Err(Failure::new(Status::Usage, sentence));
+            }
+        }
+    }
+    if let Some(connections) = options.limits.max_connections.filter(|connections| *connections < options.workers) {
+        let sentence = format!(
+            "--max-connections {connections} is too few for --workers {}; each worker needs one at least",
+            options.workers
+        );
+        return Err(Failure::new(Status::Usage, sentence));
+    }
+    Ok(Request::Serve(Box::new(options)))
+}
+
+/// Clap's several lines as one sentence.
+fn refuse(error: &Error, arguments: &[OsString]) -> Failure {
+    let text = error.to_string();
+    let mut pieces: Vec<&str> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        if !line.is_empty() {
+            pieces.push(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    let mut sentence = pieces.join("; ").replace(":; ", ": ").replace("; tip: ", "; ");
+    if let Some(variable) = variable(error, arguments) {
+        sentence.push_str(" (it comes from the environment variable ");
+        sentence.push_str(&variable);
+        sentence.push(')');
+    }
+    if let Some(hint) = hint(error) {
+        sentence.push_str("; ");
+        sentence.push_str(&hint);
+    }
+    Failure::new(Status::Usage, escape::message(&sentence, SENTENCE_BYTES_MAX))
+}
+
+/// The environment variable a wrong value came from.
+fn variable(error: &Error, arguments: &[OsString]) -> Option<String> {
+    let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    // It reads `--greeting <TEXT>`.
+    let flag = argument.split([' ', '.', '=']).next()?;
+    let given = arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .any(|argument| argument == flag || argument.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')));
+    let command = CommandLine::command();
+    let chosen = arguments.get(1).and_then(|name| command.find_subcommand(name)).unwrap_or(&command);
+    let variable = chosen
+        .get_arguments()
+        .find(|known| flag.strip_prefix("--").is_some_and(|name| known.get_long() == Some(name)))?
+        .get_env()?;
+    (!given && std::env::var_os(variable).is_some()).then(|| variable.to_string_lossy().into_owned())
+}
+
+/// The way out where clap has none to offer.
+fn hint(error: &Error) -> Option<String> {
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => {
+            let address =
+                word.parse::<Address>().is_ok_and(|_| word.contains([':', '.']) || word.parse::<u16>().is_ok());
+            if address {
+                return Some(format!("to serve there write --listen {word}, to ask it write probe {word}"));
+            }
+            let is_helped = error.get(ContextKind::SuggestedSubcommand).is_some();
+            (!is_helped).then(|| "the commands are serve and probe, and halloo --help lists the flags".to_owned())
+        }
+        (ErrorKind::UnknownArgument, _) if error.get(ContextKind::SuggestedArg).is_none() => {
+            Some("halloo --help lists what there is".to_owned())
+        }
+        (ErrorKind::MissingRequiredArgument, _) => Some("such as halloo probe localhost:8888".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory;
+
+    use super::{Request, read};
+    use crate::cli::flags::CommandLine;
+    use crate::exit::Status;
+
+    fn ask(line: &str) -> Result<Request, String> {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        read(&words).map_err(|failure| {
+            assert_eq!(failure.status, Status::Usage);
+            failure.sentence
+        })
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        let command = CommandLine::command();
+        let probe = command.find_subcommand("probe").unwrap();
+        for argument in command.get_arguments().chain(probe.get_arguments()) {
+            let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else {
+                continue;
+            };
+            let variable = argument.get_env().unwrap().to_str().unwrap();
+            assert!(variable.starts_with("HALLOO_"));
+            assert!(variable.ends_with(&long.to_uppercase().replace('-', "_")), "{variable}");
+        }
+    }
+
+    #[test]
+    fn no_command_means_serve() {
+        for line in ["halloo", "halloo serve", "halloo --tcp 1 -v", "halloo serve --tcp 1 -v"] {
+            assert!(matches!(ask(line), Ok(Request::Serve(_))), "{line}");
+        }
+        assert!(matches!(ask("halloo probe localhost"), Ok(Request::Probe(_))));
+        for line in ["halloo --help", "halloo -h", "halloo --version", "halloo serve --help", "halloo probe -h"] {
+            assert!(matches!(ask(line), Ok(Request::Show(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_one_sentence_that_names_the_flag_and_the_way_out() {
+        for (line, thing, way_out) in [
+            ("halloo --listen localhost:99999", "--listen", "to 65535"),
+            ("halloo --tcp [::1", "--tcp", "[::1]:9000"),
+            ("halloo --greeting {name}", "--greeting", "{hostname}"),
+            ("halloo --max-connections 0", "--max-connections", "1 or more"),
+            ("halloo --max-connections-per-source 0", "--max-connections-per-source", "1 or more"),
+            ("halloo --max-greetings 0", "--max-greetings", "1 or more"),
+            ("halloo --max-greetings many", "--max-greetings", "whole number"),
+            ("halloo --idle-timeout 0s", "--idle-timeout", "more than zero"),
+            ("halloo --idle-timeout 5", "--idle-timeout", "5s"),
+            ("halloo --idle-timeout -5s", "--idle-timeout", "cannot be negative"),
+            ("halloo --max-connections 99999999999999999999999", "--max-connections", "18446744073709551615 at most"),
+            ("halloo --max-connections-per-source 4294967296", "--max-connections-per-source", "4294967295 at most"),
+            ("halloo --max-greetings -3", "--max-greetings", "1 or more"),
+            ("halloo --udp-rate -1", "--udp-rate", "whole number"),
+            ("halloo --udp-rate 5000000000", "--udp-rate", "4294967295 at most"),
+            ("halloo --listen 127.0.0.1:0,", "--listen", "comma too many"),
+            ("halloo --listen http://localhost:9000/", "--listen", "leave out http://"),
+            ("halloo --listen ::1:9000", "--listen", "[::1]:9000"),
+            ("halloo probe a:1,b:2", "a:1,b:2", "several addresses"),
+            ("halloo hail", "hail", "serve and probe"),
+            ("halloo --workers 0", "--workers", "from 1 to 1024"),
+            ("halloo --workers 1025", "--workers", "from 1 to 1024"),
+            ("halloo --workers 4 --max-connections 3", "--max-connections 3", "--workers 4"),
+            ("halloo --mode wave", "--mode", "banner"),
+            ("halloo --lisen 9000", "--lisen", "--listen"),
+            ("halloo 9000", "9000", "--listen 9000"),
+            ("halloo -v -q", "--verbose", "leave one"),
+            ("halloo probe", "<ADDRESS>", "probe localhost:8888"),
+            ("halloo probe 1 --connect-only --udp", "--connect-only", "cannot be used with"),
+            ("halloo probe 1 --timeout 0ms", "--timeout", "more than zero"),
+        ] {
+            let sentence = ask(line).unwrap_err();
+            assert!(sentence.contains(thing) && sentence.contains(way_out), "{line}: {sentence}");
+            assert!(!sentence.contains('\n') && !sentence.ends_with('.'), "{line}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_argument_stays_on_one_line() {
+        let sentence = ask("halloo --\u{1b}[31m").unwrap_err();
+        assert!(sentence.contains(r"\x1b") || !sentence.contains('\u{1b}'), "{sentence}");
+    }
+}

@@ -1,0 +1,80 @@
+//! What stands behind the `log` macros: it formats a line, cuts it, and queues it.
+//!
+//! Between the library's log lines and the printer. It promises never to block and never to panic, and one line of
+//! bounded length for each record. It never writes to a stream: `simple_logger` does, on the thread of standard error.
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::output::printer_thread::{self, Printer};
+use crate::output::stderr::Remark;
+use crate::text::escape;
+
+/// The longest log line, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// The `log` crate's logger for this process.
+struct QueueingLogger {
+    printer: Printer,
+    level: LevelFilter,
+}
+
+/// Sends every record from now on to the printer, and what the standard library says of a panic with it: its own hook
+/// would write to standard error, and wait there for as long as nobody reads.
+pub(crate) fn install(printer: Printer, level: LevelFilter) {
+    std::panic::set_hook(Box::new(|panic| {
+        // A logger that panics over a failed stream is the printer's to count; another line would only fail again.
+        if std::thread::current().name() != Some(printer_thread::ERROR_THREAD) {
+            log::error!("{panic}");
+        }
+    }));
+    // A second logger is refused: only a test could try.
+    if log::set_boxed_logger(Box::new(QueueingLogger { printer, level })).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+/// The level that so many `-v` and `-q` ask for.
+pub(crate) const fn level(verbose: u8, quiet: u8) -> LevelFilter {
+    match (quiet, verbose) {
+        (0, 0) => LevelFilter::Info,
+        (0, 1) => LevelFilter::Debug,
+        (0, _) => LevelFilter::Trace,
+        (1, _) => LevelFilter::Warn,
+        _ => LevelFilter::Error,
+    }
+}
+
+impl Log for QueueingLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let text = match record.args().as_str() {
+                Some(text) => escape::message(text, MESSAGE_BYTES_MAX),
+                None => escape::message(&record.args().to_string(), MESSAGE_BYTES_MAX),
+            };
+            let target = record.module_path_static().unwrap_or("halloo");
+            self.printer.remark(Remark::Log(record.level(), target, text));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use log::LevelFilter;
+
+    use super::level;
+
+    #[test]
+    fn the_log_level_is_info_unless_asked_for_more_or_less() {
+        assert_eq!(level(0, 0), LevelFilter::Info);
+        assert_eq!(level(1, 0), LevelFilter::Debug);
+        assert_eq!(level(2, 0), LevelFilter::Trace);
+        assert_eq!(level(0, 1), LevelFilter::Warn);
+        assert_eq!(level(0, 3), LevelFilter::Error);
+    }
+}

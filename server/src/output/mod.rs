@@ -1,0 +1,8 @@
+//! Everything that is printed: standard output, standard error, the threads that write them.
+
+pub(crate) mod counters;
+pub(crate) mod event_log;
+pub(crate) mod logger;
+pub(crate) mod printer_thread;
+pub(crate) mod stderr;
+pub(crate) mod stdout;

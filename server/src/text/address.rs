@@ -1,0 +1,408 @@
+//! Addresses as people write them, and the socket addresses they mean.
+//!
+//! Beside the flow: the command line reads them here; `sockets` and `probe` ask what they stand for. It promises that
+//! `localhost` is both loopback addresses without asking anybody (RFC 6761, section 6.3), that IPv4 comes before IPv6,
+//! and that a part left out is localhost or port 8888. It never asks a resolver before it must.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::{fmt, io};
+
+use crate::text::bound_address::Site;
+
+/// The port of the programs halloo began with.
+const PORT: u16 = 8888;
+
+/// The longest name a resolver takes (RFC 1035, section 2.3.4), and its longest label.
+const NAME_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
+/// The longest name of a network interface: `IFNAMSIZ` less the NUL (`if_nametoindex(3)`).
+const ZONE_BYTES_MAX: usize = 15;
+
+const FORMS: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
+
+/// One address of the command line: where, and which port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Localhost,
+    Ip(IpAddr),
+    /// A name, or an IPv6 address with a zone, which also only the resolver understands.
+    Name(String),
+}
+
+impl Address {
+    /// `localhost:8888`.
+    pub(crate) const fn standard() -> Self {
+        Self { host: Host::Localhost, port: PORT }
+    }
+
+    /// The port; 0 means any free one.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The interface it names, by name or number.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => name.split_once('%').map(|(_, zone)| zone),
+            Host::Localhost | Host::Ip(_) => None,
+        }
+    }
+
+    /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name, which may take its time.
+    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let mut found = match &self.host {
+            Host::Localhost => vec![
+                SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
+            ],
+            Host::Ip(ip) => vec![SocketAddr::new(*ip, self.port)],
+            Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
+        };
+        found.sort_by_key(SocketAddr::is_ipv6);
+        let mut each: Vec<SocketAddr> = Vec::with_capacity(found.len());
+        for address in found {
+            if !each.contains(&address) {
+                each.push(address);
+            }
+        }
+        Ok(each)
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(format!("the address is empty: is there a comma too many? {FORMS}"));
+        }
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {FORMS}"));
+        }
+        if text.contains(',') {
+            return Err(format!("it is several addresses, and one is taken here; {FORMS}"));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self { host: Host::Localhost, port: parse_port(text)? });
+        }
+        let (host, port) = split(text)?;
+        Ok(Self { host: parse_host(host)?, port: port.map_or(Ok(PORT), parse_port)? })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Localhost => write!(formatter, "localhost:{}", self.port),
+            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(formatter),
+            Host::Name(name) if name.contains(':') => write!(formatter, "[{name}]:{}", self.port),
+            Host::Name(name) => write!(formatter, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// Takes the text apart into host and, where there is one, port.
+fn split(text: &str) -> Result<(&str, Option<&str>), String> {
+    if let Some(inside) = text.strip_prefix('[') {
+        return match inside.split_once(']') {
+            Some((host, _)) if !is_ipv6(host) => Err(format!("[{host}] is not an IPv6 address; {FORMS}")),
+            Some((host, "")) => Ok((host, None)),
+            Some((host, rest)) => match rest.strip_prefix(':') {
+                Some(port) => Ok((host, Some(port))),
+                None => Err(format!("a colon belongs between ] and the port; {FORMS}")),
+            },
+            None => Err(format!("the closing ] is missing; {FORMS}")),
+        };
+    }
+    match text.split_once(':') {
+        None => Ok((text, None)),
+        // More than one colon: an IPv6 address without brackets, which leaves no place for a port.
+        Some((_, rest)) if rest.contains(':') => {
+            let with_port = text.rsplit_once(':').filter(|(host, port)| is_ipv6(host) && is_decimal(port));
+            match with_port {
+                Some((host, port)) if is_ipv6(text) => {
+                    Err(format!("it can be read in two ways: write [{host}]:{port} for port {port}, or [{text}]"))
+                }
+                Some((host, port)) => Err(format!("brackets belong around an IPv6 address: write [{host}]:{port}")),
+                None if is_ipv6(text) => Ok((text, None)),
+                None => Err(format!("it has too many colons; {FORMS}")),
+            }
+        }
+        Some((host, port)) => Ok((host, Some(port))),
+    }
+}
+
+fn is_ipv6(text: &str) -> bool {
+    let (ip, zone) = text.split_once('%').unwrap_or((text, "0"));
+    ip.parse::<Ipv6Addr>().is_ok()
+        && (1..=ZONE_BYTES_MAX).contains(&zone.len())
+        && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+}
+
+fn is_decimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn parse_host(host: &str) -> Result<Host, String> {
+    if host.is_empty() || is_localhost(host) {
+        return Ok(Host::Localhost);
+    }
+    if let Ok(ip) = host.parse() {
+        return Ok(Host::Ip(ip));
+    }
+    if host == "*" {
+        return Err("for every address of this machine write 0.0.0.0 or [::] in place of *".to_owned());
+    }
+    match host.split_once('%').filter(|_| is_ipv6(host)) {
+        Some((ip, zone)) => check_zone(ip, zone)?,
+        None => check_name(host)?,
+    }
+    Ok(Host::Name(host.to_owned()))
+}
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") && check_name(&name).is_ok()
+}
+
+/// The name of an interface means something on a link-local address alone (RFC 4007, section 11.2).
+fn check_zone(ip: &str, zone: &str) -> Result<(), String> {
+    let is_link_local = ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local() || ip.is_multicast());
+    if is_link_local || is_decimal(zone) {
+        return Ok(());
+    }
+    Err(format!("%{zone} has no meaning for {ip}, which is not a link-local address: leave it out"))
+}
+
+fn check_name(host: &str) -> Result<(), String> {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let label_is_right = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() > NAME_BYTES_MAX || !name.split('.').all(label_is_right) {
+        return Err(format!("{host} is neither an IP address nor a host name; {FORMS}"));
+    }
+    // No name ends in a number: it is an IPv4 address with a slip in it, or one that only some resolvers read as such.
+    if name.rsplit('.').next().is_some_and(is_number) {
+        return Err(format!("{host} is not an IPv4 address; {FORMS}"));
+    }
+    Ok(())
+}
+
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => is_decimal(label),
+    }
+}
+
+fn parse_port(port: &str) -> Result<u16, String> {
+    if port.is_empty() {
+        return Err(format!("the port is missing after the colon; {FORMS}"));
+    }
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{port} is not a port number; {FORMS}"));
+    }
+    port.parse().map_err(|_| format!("{port} is not a port: ports go from 0, any free one, to 65535"))
+}
+
+/// The address as people know it: an IPv4 peer of a dual-stack socket is an IPv4 address.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(six) => match six.ip().to_ipv4_mapped() {
+            Some(four) => SocketAddr::from((four, six.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+/// What stands before a path.
+const UNIX: &str = "unix:";
+
+/// One server to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Internet(Address),
+    Unix(PathBuf),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim_start().strip_prefix(UNIX) {
+            Some("") => Err(format!("the path is missing: write {UNIX}/run/halloo.sock")),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Internet),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet(address) => address.fmt(formatter),
+            Self::Unix(path) => Site::path(path).fmt(formatter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+    use super::{Address, plain};
+    use proptest::prelude::*;
+    use std::net::SocketAddr;
+
+    fn shown(text: &str) -> String {
+        text.parse::<Address>().map_or_else(|error| format!("error: {error}"), |address| address.to_string())
+    }
+
+    fn means(text: &str) -> Vec<String> {
+        let address: Address = text.parse().unwrap();
+        address.resolve().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_short_form_has_its_meaning() {
+        for (text, meaning) in [
+            ("9000", "localhost:9000"),
+            (":9000", "localhost:9000"),
+            ("localhost", "localhost:8888"),
+            ("LocalHost:9000", "localhost:9000"),
+            ("localhost.", "localhost:8888"),
+            ("app.localhost:1", "localhost:1"),
+            ("127.0.0.1", "127.0.0.1:8888"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("[::1]", "[::1]:8888"),
+            ("::1", "[::1]:8888"),
+            ("::", "[::]:8888"),
+            ("2001:db8::a:b", "[2001:db8::a:b]:8888"),
+            ("1:2:3:4:5:6:7:8", "[1:2:3:4:5:6:7:8]:8888"),
+            ("[::1:9000]", "[::1:9000]:8888"),
+            ("fe80::1%eth0", "[fe80::1%eth0]:8888"),
+            ("[fe80::1%2]:7", "[fe80::1%2]:7"),
+            ("example.org", "example.org:8888"),
+            (" my_host-1:65535 ", "my_host-1:65535"),
+        ] {
+            assert_eq!(shown(text), meaning);
+        }
+        assert_eq!(Address::standard().to_string(), "localhost:8888");
+    }
+
+    #[test]
+    fn localhost_is_both_loopback_addresses_ipv4_first() {
+        assert_eq!(means("localhost:7"), ["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(means("::1"), ["[::1]:8888"]);
+        assert_eq!(means("127.0.0.2:0"), ["127.0.0.2:0"]);
+    }
+
+    #[test]
+    fn a_malformed_address_is_named_and_shown_right() {
+        for (text, clue) in [
+            ("", "empty"),
+            ("70000", "70000 is not a port"),
+            ("localhost:70000", "70000 is not a port"),
+            ("localhost:", "port is missing"),
+            ("localhost:http", "http is not a port number"),
+            ("localhost:+1", "+1 is not a port number"),
+            ("[::1", "closing ]"),
+            ("[::1]9000", "colon belongs"),
+            ("[127.0.0.1]:1", "not an IPv6 address"),
+            ("a:b:c", "too many colons"),
+            ("tcp://localhost:1", "leave out tcp://"),
+            ("http://[::1]:9000/x", "leave out http://"),
+            ("a:1,b:2", "several addresses"),
+            ("::1:9000", "write [::1]:9000 for port 9000, or [::1:9000]"),
+            ("fe80::1:80", "write [fe80::1]:80 for port 80, or [fe80::1:80]"),
+            ("::1:65535", "write [::1]:65535"),
+            ("fe80::1%2:90", "write [fe80::1%2]:90"),
+            ("[::1%lo]:0", "%lo has no meaning for ::1"),
+            ("256.0.0.1", "not an IPv4 address"),
+            ("127.1:9000", "not an IPv4 address"),
+            ("*:9000", "0.0.0.0"),
+            ("two words", "neither"),
+            ("-a", "neither"),
+            ("a..b", "neither"),
+            ("fe80::1%", "too many colons"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.contains(clue), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_ends_in_a_hexadecimal_number_is_no_name() {
+        for text in ["0x7f", "0X7F.", "1.2.3.0x4", "0x7f000001:80", "a.0xg.0xf"] {
+            assert!(shown(text).contains("not an IPv4 address"), "{text}: {}", shown(text));
+        }
+        for text in ["0xg", "x7f", "0x7f.org", "10x7f", "face"] {
+            assert_eq!(shown(text), format!("{text}:8888"));
+        }
+    }
+
+    #[test]
+    fn a_zone_is_as_long_as_the_name_of_an_interface_can_be() {
+        let zoned = |length| format!("fe80::1%{}", "a".repeat(length));
+        assert_eq!(shown(&zoned(15)), format!("[{}]:8888", zoned(15)));
+        for length in [0, 16, 2000] {
+            assert!(shown(&zoned(length)).contains("too many colons"));
+            assert!(shown(&format!("[{}]:1", zoned(length))).contains("not an IPv6 address"));
+        }
+    }
+
+    #[test]
+    fn an_ipv4_peer_of_a_dual_stack_socket_is_shown_as_ipv4() {
+        let mapped: SocketAddr = "[::ffff:127.0.0.2]:5".parse().unwrap();
+        assert_eq!(plain(mapped).to_string(), "127.0.0.2:5");
+        let six: SocketAddr = "[fe80::1%3]:5".parse().unwrap();
+        assert_eq!(plain(six), six);
+    }
+
+    proptest! {
+        #[test]
+        fn every_socket_address_means_itself(address in any::<SocketAddr>()) {
+            // A zone and a flow label are for the resolver.
+            let address = SocketAddr::new(address.ip(), address.port());
+            prop_assert_eq!(means(&address.to_string()), [address.to_string()]);
+        }
+
+        #[test]
+        fn what_is_printed_is_read_again(text in "[a-z0-9.:\\[\\]%-]{0,24}") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,40}") {
+            let _ = text.parse::<Address>();
+        }
+    }
+
+    #[test]
+    fn a_path_has_its_word_before_it_and_all_else_is_an_address() {
+        let read = |text: &str| text.parse::<Target>().map(|target| target.to_string());
+        assert_eq!(read("unix:/run/a b:c").as_deref(), Ok("/run/a b:c"));
+        assert_eq!(read("unix:a.sock").as_deref(), Ok("a.sock"));
+        assert_eq!(read("9000").as_deref(), Ok("localhost:9000"));
+        assert_eq!(read("unix").as_deref(), Ok("unix:8888"));
+        assert!(read("unix:").unwrap_err().contains("unix:/run/halloo.sock"));
+        assert!(read("/run/a").is_err());
+    }
+}

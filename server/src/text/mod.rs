@@ -1,0 +1,11 @@
+//! How things are written and read: addresses, durations, templates, escapes, event lines.
+
+pub(crate) mod address;
+pub(crate) mod bound_address;
+pub(crate) mod duration;
+pub(crate) mod escape;
+pub(crate) mod event;
+pub(crate) mod placeholder;
+pub(crate) mod protocol;
+pub(crate) mod template;
+pub(crate) mod unescape;

@@ -1,0 +1,104 @@
+//! Where a stream socket is: an internet address, or a path.
+
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::PathBuf;
+
+/// A place to listen at or to connect to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Endpoint {
+    Internet(SocketAddr),
+    /// A socket in the file system; empty for one that has no path.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// The internet address, if it is one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Internet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::Internet(address)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet(address) => address.fmt(f),
+            Self::Unix(path) if path.as_os_str().is_empty() => f.write_str("an unnamed unix socket"),
+            // Escaped: a path may hold anything.
+            Self::Unix(path) => write!(f, "{}", path.display().to_string().escape_debug()),
+        }
+    }
+}
+
+/// The address of a peer; an IPv4 one in its IPv6-mapped form, which no other peer can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Peer {
+    ip: [u8; 16],
+    scope: [u8; 4],
+    port: u16,
+}
+
+impl Peer {
+    /// Of a unix socket, which has no address: the unspecified one, at no port.
+    const NONE: Self = Self { ip: [0; 16], scope: [0; 4], port: 0 };
+
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        let ip = Ipv6Addr::from(self.ip);
+        match ip.to_ipv4_mapped() {
+            _ if self == Self::NONE => None,
+            Some(v4) => Some(SocketAddr::new(v4.into(), self.port)),
+            None => Some(SocketAddrV6::new(ip, self.port, 0, u32::from_ne_bytes(self.scope)).into()),
+        }
+    }
+}
+
+impl From<Option<SocketAddr>> for Peer {
+    fn from(address: Option<SocketAddr>) -> Self {
+        let Some(address) = address else {
+            return Self::NONE;
+        };
+        let (ip, scope) = match address {
+            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
+        };
+        Self { ip: ip.octets(), scope: scope.to_ne_bytes(), port: address.port() }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) => address.fmt(f),
+            None => f.write_str("a unix peer"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_comes_back_as_it_was() {
+        for address in ["127.0.0.1:8888", "0.0.0.0:0", "[::1]:65535", "[fe80::1%7]:80", "[::]:1", "[2001:db8::1]:1"] {
+            let address: SocketAddr = address.parse().expect("an address");
+            assert_eq!(Peer::from(Some(address)).address(), Some(address));
+        }
+        assert_eq!(Peer::from(None).address(), None);
+    }
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_shows_its_ipv4_address() {
+        let mapped = Peer::from(Some("[::ffff:192.0.2.1]:80".parse().expect("an address")));
+        assert_eq!(mapped.to_string(), "192.0.2.1:80");
+    }
+}

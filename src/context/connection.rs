@@ -1,0 +1,264 @@
+//! One connection, lent to a callback: a view of the tables whose methods read and mark.
+//!
+//! They never touch a socket; what they mark is carried out after the callback.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::error::Full;
+use crate::ids::{ConnectionId, HandlerId, ListenerId, Place};
+use crate::state::connection_state::State;
+use crate::state::phase::{Ending, Phase, Rest, Sending};
+use crate::state::timestamp::Moment;
+
+/// One connection, lent to a callback.
+///
+/// ```
+/// use halloo::{EventLoop, stream};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// events.listen(address, stream(|connection, input| {
+///     if let Some(peer) = connection.peer_addr() {
+///         let _ = connection.send(format!("{peer} sent {} bytes\n", input.len()).as_bytes());
+///     }
+///     connection.close();
+///     input.len()
+/// }))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub struct Connection<'a> {
+    context: &'a mut Context,
+    slot: u32,
+}
+
+impl<'a> Connection<'a> {
+    pub(crate) fn lend(context: &'a mut Context, slot: u32) -> Self {
+        Self { context, slot }
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.context.state(self.slot)
+    }
+
+    fn known(&self) -> &State {
+        &self.context.states[self.slot as usize]
+    }
+
+    /// Whether it is there to its handler, or will be.
+    fn is_open(&self) -> bool {
+        self.known().is_open()
+    }
+
+    /// Its name, good for as long as the loop lives.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.context.id(self.slot)
+    }
+
+    /// The handler that serves it.
+    #[must_use]
+    pub fn handler(&self) -> HandlerId {
+        self.context.handler_id(self.context.origins[self.known().origin as usize].handler)
+    }
+
+    /// The listener that accepted it; `None` for an outbound connection.
+    #[must_use]
+    pub fn listener(&self) -> Option<ListenerId> {
+        let slot = self.known().origin;
+        let origin = &self.context.origins[slot as usize];
+        (!origin.is_outbound).then_some(ListenerId(Place { serial: origin.serial, slot }))
+    }
+
+    /// The address of the other side; `None` on a unix socket. An IPv4 client of an IPv6 socket shows its IPv4 address.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.known().peer.address()
+    }
+
+    /// Our address, as the client asked for it; `None` on a unix socket, and before an outbound connection is open.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.context.local_addr(self.slot)
+    }
+
+    /// Takes as many of the bytes as fit `outbox_bytes_max`, and says how many. If that was not all of them,
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) comes once there is room again. After a close it takes none.
+    ///
+    /// ```
+    /// // An echo with backpressure: what does not fit is not consumed, and shown again.
+    /// let echo = halloo::stream(|connection, input| connection.write(input));
+    /// # let _ = echo;
+    /// ```
+    #[must_use = "what did not fit is still the caller's"]
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        self.put(bytes, b"", false).unwrap_or(0)
+    }
+
+    /// Takes the whole message, or nothing of it.
+    ///
+    /// # Errors
+    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In the
+    /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message
+    /// longer than `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
+    pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
+        self.send_both(message, b"")
+    }
+
+    /// A message in two parts: both or none.
+    pub(crate) fn send_both(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Full> {
+        self.put(head, tail, true).map(drop).ok_or(Full)
+    }
+
+    /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the tables, because
+    /// protocols answer with many small messages.
+    fn put(&mut self, head: &[u8], tail: &[u8], whole: bool) -> Option<usize> {
+        let Context { states, origins, pool, now, calling, .. } = &mut *self.context;
+        let state = &mut states[self.slot as usize];
+        if !state.takes_output() {
+            return None;
+        }
+        let most = origins[state.origin as usize].bounds.outbox_bytes_max;
+        let pending = state.pending();
+        let wanted = head.len().saturating_add(tail.len());
+        let taken = wanted.min(most.saturating_sub(pending));
+        if taken < wanted {
+            // What can never fit is not worth a call to try again.
+            if !whole || wanted <= most {
+                state.owe_flushed();
+            }
+            if whole {
+                return None;
+            }
+        }
+        if taken > 0 {
+            // What waits for the connection to open does not put off the time to give that up.
+            if pending == 0 && state.phase == Phase::Open {
+                state.progress = *now;
+            }
+            let buffers = state.buffers.get_or_insert_with(|| pool.take());
+            let split = taken.min(head.len());
+            buffers.outbox.push(&head[..split]);
+            buffers.outbox.push(&tail[..taken - split]);
+            buffers.answers |= calling.is_some_and(|calling| calling.slot == self.slot);
+            self.context.touch(self.slot);
+        }
+        Some(taken)
+    }
+
+    /// Bytes written that the kernel has not taken yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.known().pending()
+    }
+
+    /// The most that [`pending`](Self::pending) can be.
+    #[must_use]
+    pub fn outbox_bytes_max(&self) -> usize {
+        self.context.bounds(self.slot).outbox_bytes_max
+    }
+
+    /// Stops reading, until [`resume`](Self::resume). Meanwhile no input is shown; timeouts run on.
+    pub fn pause(&mut self) {
+        self.state().paused = true;
+    }
+
+    /// Reads again, and shows again what the handler has left in the inbox.
+    pub fn resume(&mut self) {
+        // planted: resume-does-not-read
+        if std::mem::take(&mut self.state().paused) {
+            self.state().rest = Rest::Fresh;
+            self.context.touch(self.slot);
+        }
+    }
+
+    /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
+    /// replaces the former. It is no part of the idle timeout, which runs besides.
+    pub fn set_timeout(&mut self, after: Option<Duration>) {
+        let at = after.map_or(Moment::NEVER, |after| self.context.later(after));
+        self.context.timeouts.set(self.slot, at);
+        self.context.touch(self.slot);
+    }
+
+    /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
+    /// client says that its request is whole, and waits for the answer. Once the peer's end has been told, too, the
+    /// connection is over by itself, with [`CloseReason::Eof`].
+    ///
+    /// ```
+    /// # use halloo::Connection;
+    /// fn ask(connection: &mut Connection<'_>, question: &[u8]) {
+    ///     let _ = connection.send(question);
+    ///     connection.finish();
+    /// }
+    /// # let _ = ask;
+    /// ```
+    pub fn finish(&mut self) {
+        if self.known().takes_output() {
+            self.state().sending = Sending::Finishing;
+            self.context.touch(self.slot);
+        }
+    }
+
+    /// Sends what is written, then the end of stream, and sees to it that the peer can read all of it. No more input
+    /// is shown.
+    pub fn close(&mut self) {
+        let reason = self.cause().unwrap_or(CloseReason::Local);
+        self.close_because(reason);
+    }
+
+    /// Resets the connection now; what is written and not yet sent is lost.
+    pub fn abort(&mut self) {
+        let phase = match self.known().phase {
+            Phase::Open | Phase::Opening(_) => Phase::Condemned(CloseReason::Aborted, Ending::Reset),
+            Phase::Closing(first) => Phase::Condemned(first, Ending::Reset),
+            other => other,
+        };
+        self.state().phase = phase;
+        self.context.touch(self.slot);
+    }
+
+    /// The rest of the loop.
+    #[must_use]
+    pub fn context(&mut self) -> &mut Context {
+        self.context
+    }
+
+    /// Closes for a reason that only the library itself can give.
+    pub(crate) fn close_because(&mut self, reason: CloseReason) {
+        let phase = match self.known().phase {
+            Phase::Open => Phase::Closing(reason),
+            Phase::Opening(None) => Phase::Opening(Some(reason)),
+            _ => return,
+        };
+        self.state().phase = phase;
+        self.context.touch(self.slot);
+    }
+
+    /// Whether input may be shown to the handler now.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.is_open() && !self.known().paused
+    }
+
+    /// Asks for an `on_flushed` though everything fitted.
+    pub(crate) fn call_when_flushed(&mut self) {
+        self.state().owe_flushed();
+    }
+
+    /// What the running callback stands for, if it is this connection's.
+    fn cause(&self) -> Option<CloseReason> {
+        self.context.calling.filter(|calling| calling.slot == self.slot).map(|calling| calling.cause)
+    }
+}
+
+impl std::fmt::Debug for Connection<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id())
+            .field("peer", &self.peer_addr())
+            .field("phase", &self.known().phase)
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,83 @@
+//! The way into a loop from other threads: a mailbox of errands, and the wake that makes the loop look into it.
+//!
+//! A job runs on the loop's thread with the [`Context`] in its hands, in the turn after it was posted. Posting wakes
+//! the poll once, however many jobs wait. Once the loop has ended, every call says so.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::context::mailbox::{Errand, Mailbox};
+use crate::error::Stopped;
+use crate::ids::ConnectionId;
+
+/// Reaches a loop from any thread; cheap to clone.
+///
+/// ```
+/// let mut events = halloo::EventLoop::new()?;
+/// let handle = events.handle();
+/// let other = std::thread::spawn(move || handle.stop());
+/// events.run()?;
+/// assert!(other.join().unwrap().is_ok());
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    mailbox: Arc<Mailbox>,
+}
+
+impl Handle {
+    /// Runs a job on the loop's thread. A job that was accepted when the loop ends is dropped without being run.
+    ///
+    /// # Errors
+    /// [`Stopped`] once the loop has ended.
+    pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), Stopped> {
+        self.mailbox.post(Errand::Job(Box::new(job)))
+    }
+
+    /// [`Context::notify`], from here, without an allocation for each.
+    ///
+    /// ```
+    /// # use halloo::{ConnectionId, Handle};
+    /// /// Tells a connection from a thread that has computed something for it.
+    /// fn tell(handle: &Handle, client: ConnectionId, result: u64) {
+    ///     if handle.notify(client, result).is_err() {
+    ///         eprintln!("the server has ended");
+    ///     }
+    /// }
+    /// # let _ = tell;
+    /// ```
+    ///
+    /// # Errors
+    /// [`Stopped`] once the loop has ended.
+    pub fn notify(&self, id: ConnectionId, value: u64) -> Result<(), Stopped> {
+        self.mailbox.post(Errand::Note(id, value))
+    }
+
+    /// [`Context::stop`], from here.
+    ///
+    /// # Errors
+    /// [`Stopped`] once the loop has ended.
+    pub fn stop(&self) -> Result<(), Stopped> {
+        self.post(Context::stop)
+    }
+
+    /// [`Context::drain`], from here.
+    ///
+    /// # Errors
+    /// [`Stopped`] once the loop has ended.
+    pub fn drain(&self, grace: Duration) -> Result<(), Stopped> {
+        self.post(move |context| context.drain(grace))
+    }
+
+    pub(crate) fn to(mailbox: &Arc<Mailbox>) -> Self {
+        Self { mailbox: Arc::clone(mailbox) }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! Handlers: the loop calls them with bytes, and they answer with bytes.
+
+use std::io;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::connection::Connection;
+use crate::context::datagram::Datagram;
+use crate::ids::ConnectionId;
+
+/// A protocol over streams: one handler for all connections of its listeners, and for those it makes.
+///
+/// ```
+/// use halloo::{Connection, EventLoop, StreamHandler};
+///
+/// /// Counts the bytes of each client, and tells it at its end of stream.
+/// struct Count;
+///
+/// impl StreamHandler for Count {
+///     type Session = u64;
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
+///         Some(0)
+///     }
+///
+///     fn on_data(&mut self, _: &mut Connection<'_>, count: &mut u64, input: &[u8]) -> usize {
+///         *count += input.len() as u64;
+///         input.len()
+///     }
+///
+///     fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u64) {
+///         let _ = connection.send(format!("{count}\n").as_bytes());
+///         connection.close();
+///     }
+/// }
+///
+/// let mut events = EventLoop::new()?;
+/// events.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Count)?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub trait StreamHandler {
+    /// What the handler keeps about one connection.
+    type Session;
+
+    /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does:
+    /// what is written goes out first, and no other callback comes.
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
+
+    /// Bytes have come. Returns how many of them are used up; the rest is kept and shown again, with what comes after
+    /// it, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
+    ///
+    /// A handler that leaves a full inbox untouched while nothing holds it up is closed with
+    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause). Waiting for room in
+    /// the outbox needs a [`write`](Connection::write) or [`send`](Connection::send) that did not fit: after it
+    /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
+
+    /// The peer has ended its stream and can still read. It comes when all input has been shown; what
+    /// [`on_data`](Self::on_data) has left unused by then is lost, unless the connection is paused: then it waits for
+    /// [`resume`](Connection::resume). Default: close.
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
+        connection.close();
+    }
+
+    /// The outbox is empty again, after a write that did not fit or that the kernel could not take at once. Where every
+    /// write fitted and the kernel took it all, it does not come: who waits for it waits after a short write.
+    fn on_flushed(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
+
+    /// The time of [`set_timeout`](Connection::set_timeout) has come. Default: close.
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
+        connection.close();
+    }
+
+    /// The time of a [`schedule`](crate::Context::schedule) has come. Default: nothing.
+    fn on_timer(&mut self, _context: &mut Context, _value: u64) {}
+
+    /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
+    fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
+
+    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by [`stream`] close here.
+    /// Default: nothing, so that who is connected stays until the grace is over.
+    fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
+
+    /// The connection is closed, its descriptor too: once for every session, and last. Sessions of a loop that is dropped
+    /// before it has stopped are only dropped. Only a session whose own callback
+    /// has panicked is dropped without it.
+    fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
+
+    /// An outbound connection has failed: refused, unreachable, not answered in time, or given up. Every
+    /// [`connect`](Context::connect) ends in this or in [`on_open`](Self::on_open). Default: nothing.
+    fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
+
+    /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose
+    /// `input_bytes_max` is less is refused. Default: 1.
+    fn input_bytes_min(&self) -> usize {
+        1
+    }
+}
+
+/// A protocol over datagrams.
+///
+/// ```
+/// use halloo::{Datagram, DatagramHandler, EventLoop};
+///
+/// struct Length;
+///
+/// impl DatagramHandler for Length {
+///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+///         datagram.reply(format!("{}\n", payload.len()).as_bytes());
+///     }
+/// }
+///
+/// let mut events = EventLoop::new()?;
+/// events.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Length)?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+pub trait DatagramHandler {
+    /// One datagram has come; an empty one is one too.
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]);
+}
+
+/// Makes a stream handler of a closure: called with what has come, it returns how much is used up. It keeps no session
+/// and closes its connections when the loop drains.
+///
+/// ```
+/// let greet = halloo::stream(|connection, input| {
+///     let _ = connection.send(b"Hello, TCP Client!");
+///     connection.close();
+///     input.len()
+/// });
+/// # let _ = greet;
+/// ```
+pub fn stream<F>(handler: F) -> F
+where
+    F: FnMut(&mut Connection<'_>, &[u8]) -> usize,
+{
+    handler
+}
+
+/// Makes a datagram handler of a closure.
+///
+/// ```
+/// let greet = halloo::datagrams(|datagram, _| {
+///     datagram.reply(b"Hello, UDP Client!");
+/// });
+/// # let _ = greet;
+/// ```
+pub fn datagrams<F>(handler: F) -> F
+where
+    F: FnMut(&mut Datagram<'_>, &[u8]),
+{
+    handler
+}
+
+impl<F> StreamHandler for F
+where
+    F: FnMut(&mut Connection<'_>, &[u8]) -> usize,
+{
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        self(connection, input)
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+        connection.close();
+    }
+}
+
+impl<F> DatagramHandler for F
+where
+    F: FnMut(&mut Datagram<'_>, &[u8]),
+{
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+        self(datagram, payload);
+    }
+}

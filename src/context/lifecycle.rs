@@ -1,0 +1,64 @@
+//! How far the life of a loop has come.
+
+use std::time::Duration;
+
+use crate::close_reason::CloseReason;
+use crate::state::timestamp::Moment;
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lifecycle {
+    Running,
+    /// Asked to drain; the stations have not yet begun.
+    Asked(Drain),
+    Draining(Drain),
+    Stopped(DrainReport),
+}
+
+impl Lifecycle {
+    /// Whether the loop has ended, or is cutting what is left at the end of its drain.
+    pub(crate) fn is_ending(self, now: Moment) -> bool {
+        match self {
+            Self::Running | Self::Asked(_) => false,
+            Self::Draining(drain) => drain.until <= now,
+            Self::Stopped(_) => true,
+        }
+    }
+}
+
+/// A drain that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    pub(crate) since: Moment,
+    pub(crate) until: Moment,
+    /// Connections that had ended before it began.
+    pub(crate) closed_before: u64,
+}
+
+/// The callback that is running.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calling {
+    pub(crate) slot: u32,
+    /// What a `close()` inside it means.
+    pub(crate) cause: CloseReason,
+}
+
+/// How a drain went.
+///
+/// ```
+/// let mut events = halloo::EventLoop::new()?;
+/// events.context().drain(std::time::Duration::from_secs(1));
+/// let report = events.run()?;
+/// assert_eq!((report.finished, report.forced), (0, 0));
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Connections that ended by themselves since the drain began, those from the backlog included.
+    pub finished: u64,
+    /// Connections cut at its end.
+    pub forced: u64,
+    /// How long it took.
+    pub took: Duration,
+}

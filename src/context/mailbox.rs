@@ -1,0 +1,109 @@
+//! The mailbox of a loop: what other threads have posted, until the loop takes it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::context::Context;
+use crate::error::Stopped;
+use crate::ids::ConnectionId;
+
+pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
+
+/// What a handle asks for.
+pub(crate) enum Errand {
+    Job(Job),
+    /// To tell a connection a value.
+    Note(ConnectionId, u64),
+}
+
+/// What handles and their loop share.
+pub(crate) struct Mailbox {
+    /// `None` once the loop has ended.
+    errands: Mutex<Option<VecDeque<Errand>>>,
+    /// How many there are, so that a turn without any takes no lock.
+    waiting: AtomicUsize,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { errands: Mutex::new(Some(VecDeque::new())), waiting: AtomicUsize::new(0), wake })
+    }
+
+    pub(crate) fn post(&self, errand: Errand) -> Result<(), Stopped> {
+        let mut lock = self.lock();
+        let errands = lock.as_mut().ok_or(Stopped)?;
+        errands.push_back(errand);
+        self.waiting.store(errands.len(), Ordering::Release);
+        let first = errands.len() == 1;
+        drop(lock);
+        if first {
+            (self.wake)();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take(&self) -> Option<Errand> {
+        let mut lock = self.lock();
+        let errands = lock.as_mut()?;
+        let errand = errands.pop_front();
+        self.waiting.store(errands.len(), Ordering::Release);
+        errand
+    }
+
+    pub(crate) fn close(&self) {
+        self.waiting.store(0, Ordering::Release);
+        let errands = self.lock().take();
+        // Dropped here, after the lock: what a job holds may itself call a handle when it goes.
+        drop(errands);
+    }
+
+    /// The lock is never held over foreign code, so a poisoned one guards a whole queue.
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Errand>>> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::handle::Handle;
+
+    #[test]
+    fn many_posts_wake_the_loop_once_until_it_has_looked() {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let mailbox = Mailbox::new(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        let handle = Handle::to(&mailbox);
+        for _ in 0..10 {
+            handle.stop().expect("it is open");
+        }
+        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.waiting()), (1, 10));
+        while mailbox.take().is_some() {}
+        handle.stop().expect("it is open");
+        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.waiting()), (2, 1));
+    }
+
+    #[test]
+    fn a_job_that_calls_a_handle_when_it_is_dropped_does_not_lock_up() {
+        struct Bomb(Handle);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert_eq!(self.0.stop(), Err(Stopped));
+            }
+        }
+        let mailbox = Mailbox::new(Box::new(|| {}));
+        let handle = Handle::to(&mailbox);
+        let bomb = Bomb(handle.clone());
+        handle.post(move |_| drop(bomb)).expect("it is open");
+        mailbox.close();
+        assert_eq!(handle.stop(), Err(Stopped));
+    }
+}

@@ -1,0 +1,248 @@
+//! Cuts: where one frame ends in a stream.
+//!
+//! Pure: bytes and what is known about them in, a frame of them out, where it lies. Each byte is looked at once, however
+//! slowly they come: what is known about a frame that has begun is kept as [`Begun`].
+
+use crate::framing::format::Format;
+
+/// What is known about a frame that has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Begun {
+    #[default]
+    Nothing,
+    /// So many bytes of it are known to hold no delimiter.
+    Searched(usize),
+    /// Its length has come and is used up: so many bytes follow, one at least.
+    Announced(usize),
+}
+
+/// What the rest of a stream begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next<'a> {
+    /// A frame: its content, and how much of the rest it takes.
+    Frame(&'a [u8], usize),
+    /// Less than a frame, of which so many bytes need not be shown again.
+    Unfinished(usize),
+    /// A frame that is, or will be, over the maximum.
+    TooLong,
+}
+
+impl Format {
+    /// The room in which a frame of the maximum can be seen whole. A length has been taken by then.
+    pub(crate) fn input_bytes_min(self, frame_bytes_max: usize) -> usize {
+        match self {
+            Self::Lines => frame_bytes_max.saturating_add(b"\r\n".len()),
+            Self::Delimiter(_) => frame_bytes_max.saturating_add(1),
+            Self::LengthU16(_) => frame_bytes_max.max(size_of::<u16>()),
+            Self::LengthU32(_) => frame_bytes_max.max(size_of::<u32>()),
+        }
+    }
+
+    /// Looks at the rest of a stream, from where the last frame ended, or the length of this one.
+    pub(crate) fn next<'a>(self, rest: &'a [u8], begun: &mut Begun, frame_bytes_max: usize) -> Next<'a> {
+        match self {
+            Self::Lines => self.next_delimited(rest, b'\n', begun, frame_bytes_max),
+            Self::Delimiter(byte) => self.next_delimited(rest, byte, begun, frame_bytes_max),
+            Self::LengthU16(order) => {
+                let length = rest.first_chunk().map(|bytes| u16::from_be_bytes(order.bytes_of(*bytes)).into());
+                next_announced(rest, length, size_of::<u16>(), begun, frame_bytes_max)
+            }
+            Self::LengthU32(order) => {
+                let length = rest.first_chunk().map(|bytes| u32::from_be_bytes(order.bytes_of(*bytes)));
+                let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+                next_announced(rest, length, size_of::<u32>(), begun, frame_bytes_max)
+            }
+        }
+    }
+
+    fn next_delimited<'a>(self, rest: &'a [u8], delimiter: u8, begun: &mut Begun, frame_bytes_max: usize) -> Next<'a> {
+        let searched = if let Begun::Searched(searched) = *begun { searched } else { 0 };
+        let found = memchr::memchr(delimiter, &rest[searched..]).map(|at| searched + at);
+        let end = found.unwrap_or(rest.len());
+        *begun = Begun::Searched(end);
+        let content = self.content(&rest[..end]);
+        if content.len() > frame_bytes_max {
+            Next::TooLong
+        } else if found.is_some() {
+            Next::Frame(content, end + 1)
+        } else {
+            Next::Unfinished(0)
+        }
+    }
+
+    /// A line without the CR at its end.
+    fn content(self, delimited: &[u8]) -> &[u8] {
+        if self == Self::Lines { delimited.strip_suffix(b"\r").unwrap_or(delimited) } else { delimited }
+    }
+
+    /// What has come of the content of a frame that never will be whole; `None` if none has begun.
+    pub(crate) fn unfinished<'a>(self, rest: &'a [u8], begun: &Begun) -> Option<&'a [u8]> {
+        match (self, begun) {
+            (_, Begun::Announced(_)) => Some(rest),
+            _ if rest.is_empty() => None,
+            (Self::LengthU16(_) | Self::LengthU32(_), _) => Some(&[]),
+            (Self::Lines | Self::Delimiter(_), _) => Some(self.content(rest)),
+        }
+    }
+}
+
+/// A length is used up before what it announces has come, so that a frame may take a whole inbox. Before nothing it
+/// stays, because nobody would be shown a frame of which no byte is left.
+fn next_announced<'a>(
+    rest: &'a [u8],
+    length: Option<usize>,
+    length_bytes: usize,
+    begun: &mut Begun,
+    frame_bytes_max: usize,
+) -> Next<'a> {
+    let (length, start) = match (*begun, length) {
+        (Begun::Announced(length), _) => (length, 0),
+        (_, Some(length)) => (length, length_bytes),
+        (_, None) => return Next::Unfinished(0),
+    };
+    if length > frame_bytes_max {
+        return Next::TooLong;
+    }
+    if let Some(content) = rest[start..].get(..length) {
+        return Next::Frame(content, start + length);
+    }
+    *begun = Begun::Announced(length);
+    Next::Unfinished(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::format::ByteOrder;
+    use proptest::prelude::*;
+
+    const BIG: ByteOrder = ByteOrder::BigEndian;
+    const LITTLE: ByteOrder = ByteOrder::LittleEndian;
+
+    fn any_format() -> impl Strategy<Value = Format> {
+        let lengths = [BIG, LITTLE].map(|order| [Format::LengthU16(order), Format::LengthU32(order)]);
+        prop_oneof![
+            Just(Format::Lines),
+            any::<u8>().prop_map(Format::Delimiter),
+            prop::sample::select(lengths.concat())
+        ]
+    }
+
+    /// A frame as a peer writes it who knows nothing of this file, with what no delimiter may hold left out.
+    fn written(format: Format, mut frame: Vec<u8>, crlf: bool) -> (Vec<u8>, Vec<u8>) {
+        let length = u8::try_from(frame.len()).expect("a short frame");
+        let (head, tail) = match format {
+            Format::Lines => {
+                frame.retain(|byte| *byte != b'\n');
+                let crlf = crlf || frame.last() == Some(&b'\r');
+                (vec![], if crlf { vec![b'\r', b'\n'] } else { vec![b'\n'] })
+            }
+            Format::Delimiter(delimiter) => {
+                frame.retain(|byte| *byte != delimiter);
+                (vec![], vec![delimiter])
+            }
+            Format::LengthU16(ByteOrder::BigEndian) => (vec![0, length], vec![]),
+            Format::LengthU16(ByteOrder::LittleEndian) => (vec![length, 0], vec![]),
+            Format::LengthU32(ByteOrder::BigEndian) => (vec![0, 0, 0, length], vec![]),
+            Format::LengthU32(ByteOrder::LittleEndian) => (vec![length, 0, 0, 0], vec![]),
+        };
+        let bytes = [head, frame.clone(), tail].concat();
+        (frame, bytes)
+    }
+
+    /// What comes out of a stream: the frames, then what has come of one more, or `Err` if that is too long.
+    type Heard = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
+
+    /// Reads a stream in pieces into the least room that works, as a connection does.
+    fn heard(format: Format, frame_bytes_max: usize, stream: &[u8], pieces: &[usize]) -> Heard {
+        let (mut stream, mut pieces) = (stream, pieces.iter().cycle());
+        let (mut inbox, mut begun, mut frames) = (Vec::new(), Begun::Nothing, Vec::new());
+        while !stream.is_empty() {
+            let room = format.input_bytes_min(frame_bytes_max) - inbox.len();
+            assert!(room > 0, "an inbox that is full of less than a frame would be an overflow");
+            let (piece, rest) = stream.split_at(room.min(stream.len()).min(*pieces.next().expect("no end")));
+            stream = rest;
+            inbox.extend_from_slice(piece);
+            loop {
+                match format.next(&inbox, &mut begun, frame_bytes_max) {
+                    Next::Frame(frame, bytes) => {
+                        begun = Begun::Nothing;
+                        frames.push(frame.to_vec());
+                        inbox.drain(..bytes);
+                    }
+                    Next::Unfinished(bytes) => {
+                        inbox.drain(..bytes);
+                        break;
+                    }
+                    Next::TooLong => return (frames, Err(())),
+                }
+            }
+        }
+        (frames, Ok(format.unfinished(&inbox, &begun).map(<[u8]>::to_vec)))
+    }
+
+    fn any_pieces() -> impl Strategy<Value = Vec<usize>> {
+        prop_oneof![Just(vec![1]), prop::collection::vec(1usize..20, 1..10), Just(vec![usize::MAX])]
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_wherever_the_stream_is_cut(
+            format in any_format(),
+            frames in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..40), any::<bool>()), 0..20),
+            pieces in any_pieces(),
+            spare in 0usize..10,
+        ) {
+            let (frames, bytes): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+                frames.into_iter().map(|(frame, crlf)| written(format, frame, crlf)).unzip();
+            let longest = frames.iter().map(Vec::len).max().unwrap_or_default();
+            prop_assert_eq!(heard(format, longest + spare, &bytes.concat(), &pieces), (frames, Ok(None)));
+        }
+
+        #[test]
+        fn whatever_comes_no_frame_is_over_the_maximum_and_the_cuts_decide_nothing(
+            format in any_format(),
+            stream in prop::collection::vec(prop_oneof![0u8..12, any::<u8>()], 0..200),
+            pieces in any_pieces(),
+            most in prop_oneof![0usize..20, Just(100_000)],
+        ) {
+            let (frames, rest) = heard(format, most, &stream, &pieces);
+            prop_assert!(frames.iter().all(|frame| frame.len() <= most));
+            if let Ok(Some(rest)) = &rest {
+                prop_assert!(rest.len() <= most);
+            }
+            prop_assert_eq!((frames, rest), heard(format, most, &stream, &[usize::MAX]));
+        }
+    }
+
+    #[test]
+    fn what_is_known_to_hold_no_delimiter_is_not_searched_again() {
+        // Delimiters that have come to stand where there were none would be found.
+        let mut begun = Begun::Searched(3);
+        assert_eq!(Format::Lines.next(b"\n\n\na", &mut begun, 9), Next::Unfinished(0));
+        assert_eq!(begun, Begun::Searched(4));
+        assert_eq!(Format::Lines.next(b"\n\n\n\nbc\n", &mut begun, 9), Next::Frame(b"\n\n\n\nbc", 7));
+        assert_eq!(begun, Begun::Searched(6), "nor is it once it was found, and has to wait");
+    }
+
+    #[test]
+    fn a_length_is_read_once_and_takes_no_room_beside_its_frame() {
+        let mut begun = Begun::Nothing;
+        assert_eq!(Format::LengthU16(BIG).next(b"\0\x03ab", &mut begun, 3), Next::Unfinished(2));
+        assert_eq!(Format::LengthU16(BIG).next(b"abc", &mut begun, 3), Next::Frame(b"abc", 3));
+        assert_eq!(Format::LengthU16(BIG).input_bytes_min(65_535), 65_535);
+        assert_eq!(Format::LengthU32(BIG).input_bytes_min(0), 4);
+    }
+
+    #[test]
+    fn a_frame_over_the_maximum_is_known_as_soon_as_it_can_be() {
+        let is_too_long = |format: Format, rest: &[u8]| format.next(rest, &mut Begun::Nothing, 3) == Next::TooLong;
+        assert!(is_too_long(Format::LengthU16(BIG), &[0, 4]) && !is_too_long(Format::LengthU16(BIG), &[0, 3]));
+        assert!(is_too_long(Format::LengthU16(LITTLE), &[0, 1]) && !is_too_long(Format::LengthU16(LITTLE), &[3, 0]));
+        assert!(is_too_long(Format::LengthU32(BIG), &[255; 4]) && !is_too_long(Format::LengthU32(BIG), &[255; 3]));
+        assert!(is_too_long(Format::LengthU32(LITTLE), &[0, 0, 0, 1]));
+        assert!(is_too_long(Format::Delimiter(0), b"abcd") && !is_too_long(Format::Delimiter(0), b"abc"));
+        assert!(is_too_long(Format::Lines, b"abcd") && is_too_long(Format::Lines, b"abc\r\r"));
+        assert!(!is_too_long(Format::Lines, b"abc\r"), "an LF may follow");
+    }
+}

@@ -1,0 +1,156 @@
+//! Formats: what stands between the frames of a stream, and how a frame is sent.
+//!
+//! Said once here for both ways. A frame that is sent is copied once, into the outbox, with what delimits it; how
+//! frames are found in what comes is for [`cuts`](crate::framing::decode).
+
+use std::fmt;
+
+use crate::context::connection::Connection;
+use crate::error::Full;
+
+/// How a stream is divided into frames: by a delimiter behind each, or by its length before it.
+///
+/// ```
+/// use halloo::framing::{self, ByteOrder, Format};
+///
+/// // DNS over TCP (RFC 1035 section 4.2.2): two bytes of length, the high one first.
+/// const DNS: Format = Format::LengthU16(ByteOrder::BigEndian);
+///
+/// let echo = framing::frames(DNS, 4096, |connection, message| {
+///     let _ = DNS.send(connection, message);
+/// });
+/// # let _ = echo;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Format {
+    /// Lines that end in LF; a CR before it is dropped.
+    Lines,
+    /// Frames that end in this byte, as it is: for NUL-terminated text it is 0.
+    Delimiter(u8),
+    /// A length of two bytes, then so many bytes. The length does not count itself.
+    LengthU16(ByteOrder),
+    /// A length of four bytes, then so many bytes. The length does not count itself.
+    LengthU32(ByteOrder),
+}
+
+/// Which byte of a length comes first.
+///
+/// ```
+/// use halloo::framing::{ByteOrder, Format};
+///
+/// let network = Format::LengthU32(ByteOrder::BigEndian);
+/// assert_ne!(network, Format::LengthU32(ByteOrder::LittleEndian));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ByteOrder {
+    /// The high one: network byte order.
+    BigEndian,
+    /// The low one.
+    LittleEndian,
+}
+
+/// Why [`Format::send`] took nothing.
+///
+/// ```
+/// use halloo::framing::SendError;
+/// assert_eq!(SendError::from(halloo::Full), SendError::Full);
+/// assert_eq!(SendError::TooLong.to_string(), "the payload is longer than the length before it can say");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The outbox has no room for the whole frame now, or the connection is closing: as [`Full`].
+    Full,
+    /// The payload is longer than the length before it can say.
+    TooLong,
+    /// The payload holds the byte that ends a frame: the peer would see two.
+    HoldsDelimiter,
+}
+
+impl From<Full> for SendError {
+    fn from(Full: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => Full.fmt(f),
+            Self::TooLong => f.write_str("the payload is longer than the length before it can say"),
+            Self::HoldsDelimiter => f.write_str("the payload holds the byte that ends a frame"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl Format {
+    /// Sends one frame: the whole of it, with what delimits it, or nothing.
+    ///
+    /// Payload and delimiter count against the outbox together, and are copied nowhere but there. What a peer of the
+    /// same format reads is the payload, byte for byte; a line that itself ends in CR is therefore ended by CR LF.
+    ///
+    /// ```
+    /// use halloo::framing::{ByteOrder, Format, FrameHandler, SendError};
+    /// use halloo::Connection;
+    ///
+    /// const FORMAT: Format = Format::LengthU32(ByteOrder::LittleEndian);
+    ///
+    /// /// Sends each frame back, and closes where that cannot be.
+    /// struct Echo;
+    ///
+    /// impl FrameHandler for Echo {
+    ///     type Session = ();
+    ///
+    ///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+    ///         FORMAT.send(connection, b"welcome").ok()
+    ///     }
+    ///
+    ///     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
+    ///         if FORMAT.send(connection, frame) == Err(SendError::Full) {
+    ///             connection.close();
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError::Full`] as for [`Connection::send`], after which [`on_flushed`](crate::StreamHandler::on_flushed)
+    /// tells when to try again; the others for a payload that the format cannot carry, however often it is tried.
+    pub fn send(self, connection: &mut Connection<'_>, payload: &[u8]) -> Result<(), SendError> {
+        match self {
+            Self::Lines => {
+                let end: &[u8] = if payload.ends_with(b"\r") { b"\r\n" } else { b"\n" };
+                send_delimited(connection, payload, b'\n', end)
+            }
+            Self::Delimiter(byte) => send_delimited(connection, payload, byte, &[byte]),
+            Self::LengthU16(order) => {
+                let length = u16::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
+                Ok(connection.send_both(&order.bytes_of(length.to_be_bytes()), payload)?)
+            }
+            Self::LengthU32(order) => {
+                let length = u32::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
+                Ok(connection.send_both(&order.bytes_of(length.to_be_bytes()), payload)?)
+            }
+        }
+    }
+}
+
+impl ByteOrder {
+    /// The bytes of a number in this order from those with the high one first, and the other way round.
+    pub(crate) fn bytes_of<const BYTES: usize>(self, mut bytes: [u8; BYTES]) -> [u8; BYTES] {
+        if self == Self::LittleEndian {
+            bytes.reverse();
+        }
+        bytes
+    }
+}
+
+fn send_delimited(connection: &mut Connection<'_>, payload: &[u8], delimiter: u8, end: &[u8]) -> Result<(), SendError> {
+    if memchr::memchr(delimiter, payload).is_some() {
+        return Err(SendError::HoldsDelimiter);
+    }
+    Ok(connection.send_both(payload, end)?)
+}

@@ -1,0 +1,67 @@
+//! What an error means for a source that the loop goes on using.
+
+use std::io;
+
+/// What the loop does about an error of a source that it goes on using.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    /// Nothing there: the poll will tell.
+    Empty,
+    /// That one call failed; the next may not.
+    Passing,
+    /// A resource is used up: trying again at once would only spin.
+    Exhausted,
+}
+
+impl Trouble {
+    pub(crate) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::Empty,
+            _ if is_exhaustion(error) => Self::Exhausted,
+            _ => Self::Passing,
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
+/// Without the numbers, only the kind tells; what it does not tell pauses after a few tries.
+#[cfg(not(target_os = "linux"))]
+fn is_exhaustion(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    #[test]
+    fn errors_of_accept_have_the_classes_that_accept_2_gives_them() {
+        let trouble = |errno: Errno| Trouble::of(&io::Error::from(errno));
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+            assert_eq!(trouble(errno), Trouble::Exhausted, "{errno}");
+        }
+        let passing = [
+            Errno::EINTR,
+            Errno::ECONNABORTED,
+            Errno::EPROTO,
+            Errno::EPERM,
+            Errno::ENETDOWN,
+            Errno::EHOSTUNREACH,
+            Errno::EOPNOTSUPP,
+            Errno::ENOPROTOOPT,
+            Errno::ENONET,
+            Errno::ETIMEDOUT,
+        ];
+        for errno in passing {
+            assert_eq!(trouble(errno), Trouble::Passing, "{errno}");
+        }
+        assert_eq!(trouble(Errno::EAGAIN), Trouble::Empty);
+    }
+}

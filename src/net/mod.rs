@@ -1,0 +1,98 @@
+//! The seam to the outside: every call that the loop makes to a kernel, or to what stands in for one.
+//!
+//! The loop is generic over [`Network`], with static dispatch. An implementation supplies: readiness told by edges
+//! (once for each change, lost if nobody acts on it), non-blocking calls with the errors of their system calls, a
+//! monotonic clock, and randomness. What an error means is decided here too, by [`Trouble`], for all implementations
+//! alike.
+
+pub(crate) mod io_error_class;
+pub(crate) mod recv_batch;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod simulated;
+pub(crate) mod system;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::ids::Token;
+use crate::net::recv_batch::Batch;
+use crate::options::bind::Bind;
+use crate::options::connect::Connect;
+use crate::options::listen::Listen;
+use crate::state::send_queue::{Letter, Staged};
+
+/// What the loop needs of the outside.
+pub(crate) trait Network {
+    /// A listening socket.
+    type Listener;
+    /// A connected socket.
+    type Stream;
+    /// A UDP socket.
+    type Datagrams;
+
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+    /// A number that nobody outside can foresee.
+    fn entropy(&self) -> u64;
+    /// How many connections a listener may have that says nothing of it.
+    fn connections_max(&self) -> usize;
+    /// Something that ends a poll that waits, from any thread.
+    fn waker(&self) -> Box<dyn Fn() + Send + Sync>;
+    /// Waits for events, at most as long as told, and appends them; says whether there may be more at once.
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool>;
+
+    /// Opens a listener; its edges carry the token.
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Self::Listener, Option<SocketAddr>)>;
+    fn close_listener(&mut self, listener: Self::Listener);
+    /// Takes a client from the backlog.
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
+    /// Begins to connect; an edge tells that the answer has come.
+    fn connect(&mut self, to: &Connect) -> io::Result<Self::Stream>;
+    /// Whether the answer has come; a refusal is an error.
+    fn connected(&self, stream: &Self::Stream) -> io::Result<bool>;
+    /// The address on this side, if there are addresses.
+    fn local_addr(&self, stream: &Self::Stream) -> io::Result<Option<SocketAddr>>;
+    /// Asks for edges of a stream, in both directions and for good.
+    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+    fn recv(&mut self, stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize>;
+    /// Sends; `more` says that the end of stream follows at once, so that both can share a segment.
+    fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
+    /// Ends our side of a stream.
+    fn shutdown(&mut self, stream: &Self::Stream) -> io::Result<()>;
+    fn close(&mut self, stream: Self::Stream);
+    /// Closes a stream so that its peer sees a reset.
+    fn reset(&mut self, stream: Self::Stream);
+
+    /// Opens a UDP socket; its edges carry the token.
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::Datagrams, SocketAddr)>;
+    fn close_socket(&mut self, socket: Self::Datagrams);
+    /// Receives at least one datagram into an empty batch, and at most so many. Says whether there may be more of which
+    /// no edge will tell.
+    fn receive(&mut self, socket: &mut Self::Datagrams, batch: &mut Batch, most: usize) -> io::Result<bool>;
+    /// Sends letters that all leave through this socket, and says for each what became of it.
+    fn transmit(
+        &mut self,
+        socket: &mut Self::Datagrams,
+        letters: &[Letter],
+        staged: &Staged,
+        outcome: impl FnMut(&Letter, io::Result<()>),
+    );
+    /// Whether an address is this machine's.
+    fn is_local(&mut self, ip: IpAddr) -> bool;
+}
+
+/// What an edge told about one source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they come from the kernel as independent bits")]
+pub(crate) struct Event {
+    pub(crate) token: Token,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// Behind a short read there may be more: the peer has shut down, or an urgent byte stands in the way.
+    pub(crate) deep: bool,
+    /// The source is broken.
+    pub(crate) broken: bool,
+    /// The stream is over in both directions.
+    pub(crate) over: bool,
+}

@@ -1,0 +1,301 @@
+//! The [`Network`] of this machine: mio for readiness, socket2 for what std has no call for.
+//!
+//! It holds no policy. Each method is one system call, or the few that open a socket, and its error is the kernel's.
+//! How datagrams are received and sent differs between systems and stands in [`packets`](crate::net::system::udp_socket) and
+//! `batches`.
+
+#[cfg(target_os = "linux")]
+pub(crate) mod batched_udp_socket;
+pub(crate) mod stream;
+pub(crate) mod udp_socket;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Waker};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::address::Endpoint;
+use crate::ids::Token;
+use crate::limits;
+use crate::net::recv_batch::Batch;
+use crate::net::system::stream::{Listener, Stream};
+use crate::net::{Event, Network};
+use crate::options::bind::Bind;
+use crate::options::connect::Connect;
+use crate::options::listen::{Given, Listen};
+use crate::state::send_queue::{Letter, Staged};
+
+#[cfg(unix)]
+use crate::net::system::stream::Door;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
+
+#[cfg(target_os = "linux")]
+type Datagrams = crate::net::system::batched_udp_socket::Batches;
+#[cfg(not(target_os = "linux"))]
+type Datagrams = crate::net::system::udp_socket::Packets;
+
+/// The kernel under us.
+pub(crate) struct System {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+}
+
+impl System {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), mio_token(Token::WAKE))?);
+        Ok(Self { poll, events: Events::with_capacity(limits::EVENTS_PER_POLL_MAX), waker })
+    }
+
+    /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.
+    fn forget(&self, source: &mut (impl mio::event::Source + ?Sized)) {
+        let _ = self.poll.registry().deregister(source);
+    }
+
+    fn watch(
+        &self,
+        source: &mut (impl mio::event::Source + ?Sized),
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.poll.registry().register(source, mio_token(token), interest)
+    }
+}
+
+#[cfg(unix)]
+impl AsFd for System {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
+impl Network for System {
+    type Listener = Listener;
+    type Stream = Stream;
+    type Datagrams = Datagrams;
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn entropy(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn connections_max(&self) -> usize {
+        use nix::sys::resource::{Resource, getrlimit};
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        // A limit too small for the reserve is shared by halves; accept copes with what is missing.
+        let connections = descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED).max(descriptors / 2).max(1);
+        usize::try_from(connections).unwrap_or(usize::MAX)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn connections_max(&self) -> usize {
+        limits::CONNECTIONS_MAX_UNKNOWN
+    }
+
+    fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
+        let waker = Arc::clone(&self.waker);
+        Box::new(move || {
+            if let Err(error) = waker.wake() {
+                log::error!("cannot wake the loop: {error}");
+            }
+        })
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
+        self.poll.poll(&mut self.events, timeout)?;
+        let before = events.len();
+        events.extend(self.events.iter().map(|event| Event {
+            token: Token(event.token().0 as u64),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            deep: event.is_read_closed() || is_priority(event),
+            broken: event.is_error(),
+            over: event.is_read_closed() && event.is_write_closed(),
+        }));
+        Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
+    }
+
+    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
+        let mut listener = listening(options)?;
+        let address = listener.local_addr()?;
+        self.watch(listener.source(), token, Interest::READABLE)?;
+        Ok((listener, address))
+    }
+
+    fn close_listener(&mut self, mut listener: Listener) {
+        self.forget(listener.source());
+    }
+
+    fn accept(&mut self, listener: &Listener) -> io::Result<(Stream, Option<SocketAddr>)> {
+        listener.accept()
+    }
+
+    fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
+        Stream::connect(&to.to, to.nodelay)
+    }
+
+    fn connected(&self, stream: &Stream) -> io::Result<bool> {
+        stream.connected()
+    }
+
+    fn local_addr(&self, stream: &Stream) -> io::Result<Option<SocketAddr>> {
+        stream.local_addr()
+    }
+
+    fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
+        stream.watch(self.poll.registry(), mio_token(token), both_directions())
+    }
+
+    fn recv(&mut self, stream: &Stream, room: &mut [u8]) -> io::Result<usize> {
+        stream.recv(room)
+    }
+
+    fn send(&mut self, stream: &Stream, bytes: &[u8], more: bool) -> io::Result<usize> {
+        stream.send(bytes, more)
+    }
+
+    fn shutdown(&mut self, stream: &Stream) -> io::Result<()> {
+        stream.shutdown()
+    }
+
+    fn close(&mut self, stream: Stream) {
+        drop(stream);
+    }
+
+    fn reset(&mut self, stream: Stream) {
+        stream.forget_unsent();
+        drop(stream);
+    }
+
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Datagrams, SocketAddr)> {
+        let socket = match &options.socket {
+            Some(socket) => adopt(socket.try_clone()?.into())?,
+            None => bound(options)?,
+        };
+        if let Some(bytes) = options.kernel_receive_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let mut datagrams = Datagrams::new(socket.into(), options.datagram_bytes_max)?;
+        let address = datagrams.socket().local_addr()?;
+        self.watch(datagrams.socket(), token, Interest::READABLE)?;
+        Ok((datagrams, address))
+    }
+
+    fn close_socket(&mut self, mut socket: Datagrams) {
+        self.forget(socket.socket());
+    }
+
+    fn receive(&mut self, socket: &mut Datagrams, batch: &mut Batch, most: usize) -> io::Result<bool> {
+        socket.receive(batch, most)
+    }
+
+    fn transmit(
+        &mut self,
+        socket: &mut Datagrams,
+        letters: &[Letter],
+        staged: &Staged,
+        outcome: impl FnMut(&Letter, io::Result<()>),
+    ) {
+        socket.transmit(letters, staged, outcome);
+    }
+
+    fn is_local(&mut self, ip: IpAddr) -> bool {
+        // Only a local address can be bound to.
+        ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+    }
+}
+
+/// A socket that somebody else has opened, made to suit the loop.
+fn adopt(socket: Socket) -> io::Result<Socket> {
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn listening(options: &Listen) -> io::Result<Listener> {
+    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    let socket = match (&options.given, &options.at) {
+        (Some(Given::Tcp(socket)), _) => adopt(socket.try_clone()?.into())?,
+        #[cfg(unix)]
+        (Some(Given::Unix(socket)), _) => {
+            return Ok(Listener::Unix(Door::given(adopt(socket.try_clone()?.into())?.into())));
+        }
+        #[cfg(unix)]
+        (None, Endpoint::Unix(path)) => return Door::open(path, backlog, &options.shared).map(Listener::Unix),
+        #[cfg(not(unix))]
+        (None, Endpoint::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
+        (None, Endpoint::Internet(address)) => {
+            let socket = open(*address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
+            // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
+            #[cfg(unix)]
+            socket.set_reuse_address(true)?;
+            socket.bind(&(*address).into())?;
+            socket.listen(backlog)?;
+            socket
+        }
+    };
+    // Accepted sockets inherit it, which saves a call for each.
+    socket.set_tcp_nodelay(options.nodelay)?;
+    Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+}
+
+fn bound(options: &Bind) -> io::Result<Socket> {
+    let socket = open(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
+    socket.bind(&options.address.into())?;
+    Ok(socket)
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol, reuse_port: bool, only_v6: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(only_v6)?;
+    }
+    #[cfg(unix)]
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    #[cfg(not(unix))]
+    if reuse_port {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(socket)
+}
+
+const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits to travel in: halloo runs on 64-bit systems");
+
+#[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+fn mio_token(token: Token) -> mio::Token {
+    mio::Token(token.0 as usize)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn both_directions() -> Interest {
+    Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn both_directions() -> Interest {
+    Interest::READABLE | Interest::WRITABLE
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_priority(event: &mio::event::Event) -> bool {
+    event.is_priority()
+}
+
+/// Where the poll does not tell of urgent bytes, every readiness may hide some.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_priority(_event: &mio::event::Event) -> bool {
+    true
+}

@@ -1,0 +1,166 @@
+//! Stream sockets on this machine's kernel: TCP everywhere, unix sockets where there are such.
+//!
+//! One type for both families, so that the loop above knows neither. Each method is one call.
+
+#[cfg(not(target_os = "linux"))]
+use std::io::Write;
+use std::io::{self, Read};
+use std::net::{Shutdown, SocketAddr};
+#[cfg(unix)]
+use std::path::Path;
+#[cfg(unix)]
+use std::sync::Arc;
+
+use mio::event::Source;
+#[cfg(unix)]
+use mio::net::UnixListener;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+use socket2::SockRef;
+
+use crate::address::Endpoint;
+#[cfg(unix)]
+use crate::socket_file::{Made, Shared};
+
+/// A listening socket.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(Door),
+}
+
+/// A connected socket, or one that is about to be.
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(mio::net::UnixStream),
+}
+
+/// The same call, whatever the family.
+macro_rules! each {
+    ($socket:expr, $inner:ident => $call:expr) => {
+        match $socket {
+            Self::Tcp($inner) => $call,
+            #[cfg(unix)]
+            Self::Unix($inner) => $call,
+        }
+    };
+}
+
+impl Listener {
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            #[cfg(unix)]
+            Self::Unix(door) => &mut door.listener,
+        }
+    }
+
+    /// The address it is bound to, if its family has addresses.
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))),
+            #[cfg(unix)]
+            Self::Unix(door) => door.listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        }
+    }
+}
+
+impl Stream {
+    /// Begins to connect.
+    pub(crate) fn connect(to: &Endpoint, nodelay: bool) -> io::Result<Self> {
+        match to {
+            Endpoint::Internet(address) => {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(nodelay)?;
+                Ok(Self::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Endpoint::Unix(path) => mio::net::UnixStream::connect(path).map(Self::Unix),
+            #[cfg(not(unix))]
+            Endpoint::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether the other side has answered: its refusal is the error.
+    pub(crate) fn connected(&self) -> io::Result<bool> {
+        if let Some(error) = each!(self, stream => stream.take_error())? {
+            return Err(error);
+        }
+        match each!(self, stream => stream.peer_addr().map(drop)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn watch(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
+        each!(self, stream => registry.register(stream, token, interest))
+    }
+
+    /// Its address on this side, if its family has addresses.
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map(Some),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn recv(&self, room: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).read(room))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        // Without the signal that a peer's end would raise in a program that does not ignore it.
+        let flags = nix::libc::MSG_NOSIGNAL | if more { nix::libc::MSG_MORE } else { 0 };
+        each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn send(&self, bytes: &[u8], _more: bool) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    pub(crate) fn shutdown(&self) -> io::Result<()> {
+        each!(self, stream => stream.shutdown(Shutdown::Write))
+    }
+
+    /// Has the close that follows discard what is unsent, and send a reset where the family knows one (socket(7)). A
+    /// socket that refuses the option is closed all the same.
+    pub(crate) fn forget_unsent(&self) {
+        let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+    }
+}
+
+/// A listener at a path.
+#[cfg(unix)]
+pub(crate) struct Door {
+    pub(crate) listener: UnixListener,
+    /// When the last that has it goes, the file goes too.
+    _made: Option<Arc<Made>>,
+}
+
+#[cfg(unix)]
+impl Door {
+    /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced if
+    /// nobody answers on it.
+    pub(crate) fn open(path: &Path, backlog: i32, shared: &Shared) -> io::Result<Self> {
+        let made = shared.open(path, backlog)?;
+        Ok(Self { listener: UnixListener::from_std(made.listener()?), _made: Some(made) })
+    }
+
+    /// Listens on a socket that somebody else has opened, and leaves its file alone.
+    pub(crate) fn given(listener: std::os::unix::net::UnixListener) -> Self {
+        Self { listener: UnixListener::from_std(listener), _made: None }
+    }
+}

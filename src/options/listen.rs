@@ -1,0 +1,250 @@
+//! What to listen on and how: the options of listeners, with their defaults.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Endpoint;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::options::connection_limits::Bounds;
+
+#[cfg(unix)]
+use crate::socket_file::Shared;
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
+
+/// A listener to be: an address or a path, and the limits of the connections accepted there.
+///
+/// A plain address is enough; every limit has a default.
+///
+/// ```
+/// use std::time::Duration;
+/// use halloo::{EventLoop, Listen, WhenFull, stream};
+///
+/// let mut events = EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let at = Listen::from(address)
+///     .connections_max(1_000)
+///     .when_full(WhenFull::Refuse)
+///     .idle_timeout(Duration::from_secs(10));
+/// events.listen(at, stream(|connection, input| connection.write(input)))?;
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a Listen does nothing until EventLoop::listen takes it"]
+pub struct Listen {
+    pub(crate) at: Endpoint,
+    /// A socket that listens already.
+    pub(crate) given: Option<Given>,
+    /// The socket at a path, which clones share.
+    #[cfg(unix)]
+    pub(crate) shared: Shared,
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) connections_per_source_max: Option<u32>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) bounds: Bounds,
+    pub(crate) backlog: u32,
+    pub(crate) reuse_port: bool,
+    pub(crate) only_v6: bool,
+    pub(crate) nodelay: bool,
+}
+
+/// A listening socket that somebody else has opened.
+#[derive(Clone, Debug)]
+pub(crate) enum Given {
+    Tcp(Arc<TcpListener>),
+    #[cfg(unix)]
+    Unix(Arc<UnixListener>),
+}
+
+/// What a listener does with more clients than `connections_max`.
+///
+/// ```
+/// assert_eq!(halloo::WhenFull::default(), halloo::WhenFull::Pause);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenFull {
+    /// Leave them in the kernel's backlog until there is room: everybody is served, some later.
+    #[default]
+    Pause,
+    /// Accept and close at once, counted in [`Stats::refused_full`](crate::Stats::refused_full).
+    Refuse,
+}
+
+impl Listen {
+    /// Listen at a unix stream socket, by its path. The file is made; one that a former server has left is replaced if
+    /// nobody answers on it. When the listener closes, the file is removed.
+    ///
+    /// Clones share one socket: loops on several threads can listen there together, and the file goes with the last of
+    /// them.
+    ///
+    /// Its clients have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per source do not
+    /// concern them. Who may connect is decided by the permissions of the path.
+    ///
+    /// ```
+    /// # let folder = std::env::temp_dir().join(format!("halloo-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("greeter.sock");
+    /// let mut events = halloo::EventLoop::new()?;
+    /// events.listen(halloo::Listen::unix(&path), halloo::stream(|connection, input| connection.write(input)))?;
+    /// assert!(path.exists());
+    /// drop(events);
+    /// assert!(!path.exists());
+    /// # std::fs::remove_dir(folder)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn unix(path: impl Into<std::path::PathBuf>) -> Self {
+        Self::at(Endpoint::Unix(path.into()))
+    }
+
+    fn at(at: Endpoint) -> Self {
+        Self {
+            at,
+            given: None,
+            #[cfg(unix)]
+            shared: Shared::default(),
+            connections_max: None,
+            connections_per_source_max: None,
+            when_full: WhenFull::Pause,
+            bounds: Bounds::default(),
+            backlog: limits::BACKLOG,
+            reuse_port: false,
+            only_v6: false,
+            nodelay: true,
+        }
+    }
+
+    /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
+    /// time of the call, less 64, or half of a limit under 128. The count is the handler's: listeners that share one by
+    /// [`listen_for`](crate::EventLoop::listen_for) share it. Outbound connections are not in it: a proxy, which takes two
+    /// descriptors for each client, sets half.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.connections_max = Some(connections);
+        self
+    }
+
+    /// Close a client at once if its source has this many connections with the handler already. A source is an IPv4
+    /// address or an IPv6 /64. Default: no such limit.
+    pub fn connections_per_source_max(mut self, connections: u32) -> Self {
+        self.connections_per_source_max = Some(connections);
+        self
+    }
+
+    /// What to do at `connections_max`. Default: [`WhenFull::Pause`].
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Close a connection of which the handler has consumed no input, and the kernel taken no output, for this long.
+    /// While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. `None`: never. Default: 60 s.
+    pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.bounds.idle_timeout = after.into();
+        self
+    }
+
+    /// Close a connection that takes none of the bytes waiting for it for this long. `None`: never. Default: 30 s.
+    pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.bounds.write_timeout = after.into();
+        self
+    }
+
+    /// Bytes of input kept for a handler that has not consumed them. Default: 65,536, which is also the most.
+    pub fn input_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.input_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of output kept until the kernel takes them. While it is full of what the connection's own callbacks have
+    /// written, nothing is read of it: who does not take answers gives no questions. What others write to it, as a proxy
+    /// does, holds up nothing. Default: 65,536.
+    pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
+        self.bounds.outbox_bytes_max = bytes;
+        self
+    }
+
+    /// Connections that the kernel may complete ahead of us; it cuts this to its own limit. Default: 4,096.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Share the port with other sockets that do the same (`SO_REUSEPORT`), which then each get a part of the clients.
+    /// Default: no.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// On an IPv6 wildcard, leave IPv4 to others (`IPV6_V6ONLY`). Default: no, `[::]` serves both.
+    pub fn only_v6(mut self, only: bool) -> Self {
+        self.only_v6 = only;
+        self
+    }
+
+    /// Send small writes at once instead of gathering them (`TCP_NODELAY`). Default: yes; what one callback writes
+    /// leaves together in any case.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.nodelay = nodelay;
+        self
+    }
+
+    /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn check(&self, input_bytes_min: usize) -> Result<()> {
+        let objection = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
+            Some(
+                "a limit of no connections would serve nobody: allow at least one in connections_max and _per_source_max",
+            )
+        } else if self.backlog == 0 {
+            Some("a backlog of zero would lose clients: allow at least one")
+        } else {
+            self.bounds.objection(input_bytes_min)
+        };
+        objection.map_or(Ok(()), |sentence| Err(Error::said(ErrorKind::Option, Some(self.at.clone()), sentence)))
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self::at(address.into())
+    }
+}
+
+/// Takes over a socket that listens already, from a supervisor or from before; what concerns its opening (backlog,
+/// `reuse_port`, `only_v6`) is as it is.
+///
+/// ```
+/// let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let address = socket.local_addr()?;
+/// let mut events = halloo::EventLoop::new()?;
+/// let listener = events.listen(socket, halloo::stream(|connection, input| connection.write(input)))?;
+/// assert_eq!(events.local_addr(listener)?, address);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl From<TcpListener> for Listen {
+    fn from(socket: TcpListener) -> Self {
+        // Without an address it is no socket to listen on; `listen` will say so.
+        let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        Self { given: Some(Given::Tcp(Arc::new(socket))), ..Self::from(address) }
+    }
+}
+
+/// Takes over a unix socket that listens already. Its file is left alone when the listener closes.
+///
+/// ```
+/// # let path = std::env::temp_dir().join(format!("halloo-{}-given.sock", std::process::id()));
+/// let socket = std::os::unix::net::UnixListener::bind(&path)?;
+/// let mut events = halloo::EventLoop::new()?;
+/// events.listen(socket, halloo::stream(|connection, input| connection.write(input)))?;
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(unix)]
+impl From<UnixListener> for Listen {
+    fn from(socket: UnixListener) -> Self {
+        let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
+        Self { given: Some(Given::Unix(Arc::new(socket))), ..Self::unix(path.unwrap_or_default()) }
+    }
+}

@@ -1,0 +1,158 @@
+//! Listening unix sockets: files that outlive their server unless somebody looks after them.
+//!
+//! Beside the flow, for the kernel's side of it. It promises that a file of ours goes with the last listener at it, that
+//! one which somebody answers on, or which is no socket, is left alone, and that no path is ever shared with another
+//! server.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{fs, io};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::address::Endpoint;
+
+/// What clones of one set of options have in common: the socket that one of them has opened, while any is open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Mutex<Weak<Made>>>);
+
+/// A file of ours: known again by its number, since somebody may have put another in its place. While the socket is
+/// open, no other file gets that number.
+#[derive(Debug)]
+pub(crate) struct Made {
+    socket: Socket,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Shared {
+    /// The socket at a path, which is opened if no clone has it open.
+    pub(crate) fn open(&self, path: &Path, backlog: i32) -> io::Result<Arc<Made>> {
+        // Nothing that is changed under the lock can be left half done.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = match known.upgrade() {
+            Some(made) => made,
+            None => Arc::new(Made::new(path, backlog)?),
+        };
+        *known = Arc::downgrade(&made);
+        Ok(made)
+    }
+}
+
+impl Made {
+    fn new(path: &Path, backlog: i32) -> io::Result<Self> {
+        // The working directory may change until the file is to be removed.
+        let path = std::path::absolute(path)?;
+        let address = SockAddr::unix(&path)?;
+        let socket = nonblocking()?;
+        match socket.bind(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(&path, &address) => {
+                let at = Endpoint::Unix(path.clone());
+                log::info!("{at} was left behind by a server that has ended: replacing it");
+                fs::remove_file(&path)?;
+                socket.bind(&address)?;
+            }
+            outcome => outcome?,
+        }
+        let file = fs::symlink_metadata(&path)?;
+        let made = Self { socket, path, device: file.dev(), inode: file.ino() };
+        made.socket.listen(backlog)?;
+        Ok(made)
+    }
+
+    /// One more descriptor of the socket.
+    pub(crate) fn listener(&self) -> io::Result<UnixListener> {
+        Ok(self.socket.try_clone()?.into())
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let Self { path, device, inode, .. } = self;
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
+            && let Err(error) = fs::remove_file(&path)
+        {
+            log::warn!("cannot remove {}: {error}", Endpoint::Unix(path.clone()));
+        }
+    }
+}
+
+/// Whether a path is a socket on which nobody answers.
+fn is_abandoned(path: &Path, address: &SockAddr) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let refused = |socket: Socket| {
+        let outcome = socket.connect(address);
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    is_socket && nonblocking().is_ok_and(refused)
+}
+
+/// Never one that waits: a server with a full backlog would hold us up.
+fn nonblocking() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> io::Result<Arc<Made>> {
+        Shared::default().open(path, 1)
+    }
+
+    #[test]
+    fn a_path_that_a_former_server_left_is_replaced_and_one_that_answers_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("door");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("a path"));
+        let door = open(&path).expect("nobody answers there");
+        let second = open(&path).expect_err("somebody answers there");
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        drop(door);
+        assert!(!path.exists(), "the file goes with its listener");
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notes.txt");
+        fs::write(&path, "keep me").expect("a file");
+        assert_eq!(open(&path).expect_err("it is in use").kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read(&path).expect("it is there"), b"keep me");
+    }
+
+    #[test]
+    fn a_file_that_somebody_has_put_in_its_place_is_not_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("door");
+        let door = open(&path).expect("a path");
+        fs::remove_file(&path).expect("it is there");
+        let next = open(&path).expect("a path");
+        drop(door);
+        assert!(path.exists(), "that one is the next server's");
+        drop(next);
+    }
+
+    #[test]
+    fn clones_share_one_socket_and_the_file_goes_with_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("door");
+        let shared = Shared::default();
+        let accept = |made: &Arc<Made>| made.listener().and_then(|listener| listener.accept());
+        let [one, other] = [(); 2].map(|()| shared.clone().open(&path, 8).expect("it is theirs"));
+        assert_eq!(open(&path).expect_err("it is not another's").kind(), io::ErrorKind::AddrInUse);
+        // The try of the other came to whoever asks first.
+        assert!(accept(&one).is_ok());
+        let _client = std::os::unix::net::UnixStream::connect(&path).expect("both listen");
+        drop(one);
+        assert!(path.exists() && accept(&other).is_ok());
+        drop(other);
+        assert!(!path.exists());
+        drop(shared.open(&path, 1).expect("it is opened anew"));
+    }
+}

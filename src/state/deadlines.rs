@@ -1,0 +1,188 @@
+//! When to look at which slot again: a heap of deadlines, one a slot at most.
+//!
+//! Pure. The heap is lazy: [`arm`](Deadlines::arm) moves a deadline only to an earlier moment, and a later one is left
+//! to be noticed when the earlier comes up, by whoever asked. So activity, which moves a deadline later with each
+//! exchange, costs one comparison and no work on the heap, and the heap never holds more than a slot's number of
+//! entries.
+
+use crate::state::timestamp::Moment;
+
+/// Deadlines by slot, the earliest at hand.
+#[derive(Default)]
+pub(crate) struct Deadlines {
+    /// The slots that are armed.
+    heap: Vec<u32>,
+    /// By slot: when it comes up; [`NEVER`](Moment::NEVER) for a slot that is not armed.
+    moments: Vec<Moment>,
+    /// By slot: where it stands in the heap, if it is armed.
+    places: Vec<u32>,
+}
+
+impl Deadlines {
+    /// None, with room for `slots` before anything has to grow.
+    pub(crate) fn with_room(slots: usize) -> Self {
+        Self { heap: Vec::with_capacity(slots), moments: Vec::with_capacity(slots), places: Vec::with_capacity(slots) }
+    }
+
+    /// Sees to it that the slot comes up at `at` or before.
+    pub(crate) fn arm(&mut self, slot: u32, at: Moment) {
+        let before = self.armed(slot);
+        if at >= before {
+            return;
+        }
+        if slot as usize >= self.moments.len() {
+            self.moments.resize(slot as usize + 1, Moment::NEVER);
+            self.places.resize(slot as usize + 1, 0);
+        }
+        self.moments[slot as usize] = at;
+        let place = if before == Moment::NEVER {
+            self.heap.push(slot);
+            self.heap.len() - 1
+        } else {
+            self.places[slot as usize] as usize
+        };
+        self.sift_up(place);
+    }
+
+    /// Forgets the slot.
+    pub(crate) fn disarm(&mut self, slot: u32) {
+        if self.armed(slot) != Moment::NEVER {
+            self.remove(self.places[slot as usize] as usize);
+        }
+    }
+
+    /// The earliest moment at which a slot comes up.
+    pub(crate) fn next(&self) -> Option<Moment> {
+        self.heap.first().map(|&first| self.armed(first))
+    }
+
+    /// When the slot comes up; [`NEVER`](Moment::NEVER) if it does not.
+    pub(crate) fn armed(&self, slot: u32) -> Moment {
+        self.moments.get(slot as usize).copied().unwrap_or(Moment::NEVER)
+    }
+
+    /// Takes out a slot whose moment has come.
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<u32> {
+        let first = *self.heap.first()?;
+        (self.armed(first) <= now).then(|| {
+            self.remove(0);
+            first
+        })
+    }
+
+    fn remove(&mut self, place: usize) {
+        let slot = self.heap.swap_remove(place);
+        self.moments[slot as usize] = Moment::NEVER;
+        if place < self.heap.len() {
+            let settled = self.sift_up(place);
+            self.sift_down(settled);
+        }
+    }
+
+    fn at(&self, place: usize) -> Moment {
+        self.moments[self.heap[place] as usize]
+    }
+
+    /// Moves an entry towards the root until its parent is no later; returns where it came to stand.
+    fn sift_up(&mut self, mut place: usize) -> usize {
+        while place > 0 && self.at(place) < self.at((place - 1) / 2) {
+            self.swap(place, (place - 1) / 2);
+            place = (place - 1) / 2;
+        }
+        self.note(place);
+        place
+    }
+
+    /// Moves an entry away from the root until no child is earlier.
+    fn sift_down(&mut self, mut place: usize) {
+        loop {
+            let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
+            match children.min_by_key(|&child| self.at(child)) {
+                Some(child) if self.at(child) < self.at(place) => {
+                    self.swap(place, child);
+                    place = child;
+                }
+                _ => break,
+            }
+        }
+        self.note(place);
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        self.heap.swap(one, other);
+        self.note(one);
+        self.note(other);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "one entry a slot at most, and slots are 32 bits")]
+    fn note(&mut self, place: usize) {
+        self.places[self.heap[place] as usize] = place as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Arm(u32, u64),
+        Disarm(u32),
+        Pop(u64),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            6 => (0u32..64, 0u64..1000).prop_map(|(slot, at)| Act::Arm(slot, at)),
+            2 => (0u32..64).prop_map(Act::Disarm),
+            1 => (0u64..1000).prop_map(Act::Pop),
+        ]
+    }
+
+    fn at(nanoseconds: u64) -> Moment {
+        Moment::since_start(Duration::from_nanos(nanoseconds))
+    }
+
+    proptest! {
+        /// The model: for each slot the earliest moment it was armed for since it last came up.
+        #[test]
+        fn the_heap_agrees_with_a_map(acts in prop::collection::vec(act(), 1..300)) {
+            let mut deadlines = Deadlines::default();
+            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+            for act in acts {
+                match act {
+                    Act::Arm(slot, when) => {
+                        deadlines.arm(slot, at(when));
+                        let armed = model.entry(slot).or_insert(when);
+                        *armed = when.min(*armed);
+                    }
+                    Act::Disarm(slot) => {
+                        deadlines.disarm(slot);
+                        model.remove(&slot);
+                    }
+                    Act::Pop(now) => match deadlines.pop_due(at(now)) {
+                        Some(slot) => {
+                            let armed = model.remove(&slot).expect("an armed slot came up");
+                            prop_assert!(armed <= now, "early");
+                            prop_assert!(model.values().all(|other| *other >= armed), "out of order");
+                        }
+                        None => prop_assert!(model.values().all(|armed| *armed > now), "one is late"),
+                    },
+                }
+                prop_assert_eq!(deadlines.next(), model.values().min().map(|when| at(*when)));
+                prop_assert_eq!(deadlines.heap.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_never_comes_takes_no_room() {
+        let mut deadlines = Deadlines::default();
+        deadlines.arm(7, Moment::NEVER);
+        assert_eq!(deadlines.next(), None);
+        assert!(deadlines.moments.is_empty());
+    }
+}

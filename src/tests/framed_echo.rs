@@ -1,0 +1,110 @@
+//! A framed echo under a thousand bad networks, for every format.
+//!
+//! The peer is not of this crate's making: it puts its own bytes around its frames, and knows what must come back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::event_loop::EventLoop;
+use crate::framing::{self, ByteOrder, Format};
+use crate::options::listen::Listen;
+use crate::testing::{Client, Fault, Simulation, check};
+
+const FORMATS: [Format; 7] = [
+    Format::Lines,
+    Format::Delimiter(0),
+    Format::Delimiter(b'x'),
+    Format::LengthU16(ByteOrder::BigEndian),
+    Format::LengthU16(ByteOrder::LittleEndian),
+    Format::LengthU32(ByteOrder::BigEndian),
+    Format::LengthU32(ByteOrder::LittleEndian),
+];
+
+const FRAME_BYTES_MAX: usize = 300;
+
+/// The most that any format puts around a frame.
+const EXTRA_BYTES_MAX: usize = 4;
+
+/// A frame with what belongs around it, if nothing in it could be taken for that.
+fn around(format: Format, frame: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(frame.len()).expect("a short frame");
+    let [high, low] = length.to_be_bytes();
+    match format {
+        Format::Lines if frame.ends_with(b"\r") => [frame, b"\r\n"].concat(),
+        Format::Lines => [frame, b"\n"].concat(),
+        Format::Delimiter(delimiter) => [frame, &[delimiter]].concat(),
+        Format::LengthU16(ByteOrder::BigEndian) => [&[high, low], frame].concat(),
+        Format::LengthU16(ByteOrder::LittleEndian) => [&[low, high], frame].concat(),
+        Format::LengthU32(ByteOrder::BigEndian) => [&[0, 0, high, low], frame].concat(),
+        Format::LengthU32(ByteOrder::LittleEndian) => [&[low, high, 0, 0], frame].concat(),
+    }
+}
+
+fn below(simulation: &Simulation, bound: usize) -> usize {
+    usize::try_from(simulation.below(bound as u64)).expect("less than the bound")
+}
+
+fn any_frame(simulation: &Simulation) -> Vec<u8> {
+    let length = if simulation.below(4) == 0 { FRAME_BYTES_MAX } else { 20 };
+    // Neither LF nor NUL nor x, but CR.
+    let letters = b"ab\r\xff";
+    (0..below(simulation, length + 1)).map(|_| letters[below(simulation, letters.len())]).collect()
+}
+
+/// Sends a stream in pieces while the loop turns and the client reads now and then.
+fn say(simulation: &Simulation, events: &mut EventLoop<'_>, client: &Client, mut stream: &[u8]) {
+    let longest = [1, 10, 1_000][below(simulation, 3)];
+    while !stream.is_empty() {
+        let (piece, rest) = stream.split_at(stream.len().min(1 + below(simulation, longest)));
+        client.send(piece);
+        stream = rest;
+        for _ in 0..simulation.below(3) {
+            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        }
+        if simulation.below(3) == 0 {
+            let _ = client.read();
+        }
+    }
+}
+
+#[test]
+fn a_framed_echo_sends_back_every_frame_whatever_the_network_does() {
+    let address = SocketAddr::from(([10, 0, 0, 1], 7));
+    check(0..1_000, |simulation| {
+        let format = FORMATS[below(simulation, FORMATS.len())];
+        let mut events = simulation.event_loop();
+        let at = Listen::from(address)
+            .input_bytes_max(format.input_bytes_min(FRAME_BYTES_MAX) + below(simulation, 100))
+            .outbox_bytes_max(2 * (FRAME_BYTES_MAX + EXTRA_BYTES_MAX) + below(simulation, 100));
+        let echo = framing::frames(format, FRAME_BYTES_MAX, |connection, frame| {
+            format.send(connection, frame).expect("half an outbox is free");
+        });
+        events.listen(at, echo).expect("the address is free");
+        for fault in [Fault::Accept, Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
+            simulation.inject(fault, 2 + simulation.below(10));
+        }
+        if simulation.below(4) == 0 {
+            simulation.inject(Fault::Receive, 50);
+            simulation.inject(Fault::Send, 50);
+        }
+
+        let client = simulation.connect(address).expect("somebody listens");
+        client.set_window(1 + below(simulation, 1_000));
+        let frames: Vec<Vec<u8>> = (0..simulation.below(40)).map(|_| any_frame(simulation)).collect();
+        let stream = frames.iter().map(|frame| around(format, frame)).collect::<Vec<_>>().concat();
+        say(simulation, &mut events, &client, &stream);
+        client.finish();
+        for _ in 0..20 {
+            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        }
+        client.set_window(usize::MAX);
+        // With this much trouble the world would never be quiet.
+        simulation.heal();
+        simulation.settle(&mut events).expect("no error is the loop's");
+
+        let received = client.received();
+        assert!(stream.starts_with(&received), "{format:?}: {} bytes came that nobody sent", received.len());
+        let is_whole = received.len() == stream.len() && client.has_ended() && !client.was_reset();
+        assert!(is_whole || client.was_struck(), "{format:?}: {} of {} bytes", received.len(), stream.len());
+    });
+}

@@ -1,0 +1,230 @@
+//! Handlers that keep a journal of what they are told, and check it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::outbound::Calls;
+use super::planned_client::GREETING;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::connection::Connection;
+use crate::context::handler::StreamHandler;
+use crate::ids::{ConnectionId, HandlerId};
+use crate::testing::Simulation;
+
+/// Who was opened, and who was closed.
+#[derive(Default)]
+pub(super) struct Journal {
+    pub(super) open: BTreeSet<ConnectionId>,
+    closed: BTreeSet<ConnectionId>,
+    answered: BTreeSet<ConnectionId>,
+    /// Who has heard of the drain, and who was cut at its end.
+    heard: BTreeSet<ConnectionId>,
+    cut: BTreeSet<ConnectionId>,
+}
+
+impl Journal {
+    pub(super) fn open(&mut self, id: ConnectionId) -> ConnectionId {
+        assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is used again");
+        id
+    }
+
+    pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason) {
+        assert!(self.open.remove(&id), "{id:?} is closed and was not open");
+        self.closed.insert(id);
+        if reason == CloseReason::Drained {
+            self.cut.insert(id);
+        }
+    }
+
+    pub(super) fn hear(&mut self, id: ConnectionId) {
+        assert!(self.heard.insert(id), "{id:?} hears of the drain twice");
+    }
+
+    /// Whoever was here when the drain began, and stayed to its end, has heard of it.
+    pub(super) fn assert_heard(&self, before: &[ConnectionId]) {
+        for id in before.iter().filter(|id| self.cut.contains(id)) {
+            assert!(self.heard.contains(id), "{id:?} was cut and had not heard of the drain");
+        }
+    }
+
+    fn assert_open(&self, connection: &Connection<'_>, session: ConnectionId) {
+        assert_eq!(connection.id(), session, "a session is its connection's");
+        assert!(self.open.contains(&session), "a callback came for {session:?}, which is not open");
+    }
+}
+
+/// Answers once, at the first bytes or at the end of stream; sometimes meddles with echo connections.
+pub(super) struct Greeter {
+    pub(super) journal: Rc<RefCell<Journal>>,
+    pub(super) simulation: Simulation,
+    pub(super) echo: HandlerId,
+    pub(super) at_once: bool,
+}
+
+impl Greeter {
+    fn greet(&self, connection: &mut Connection<'_>) {
+        assert!(self.journal.borrow_mut().answered.insert(connection.id()), "answered twice");
+        connection.send(GREETING).expect("the outbox of a new connection is empty");
+        connection.close();
+        if self.simulation.below(4) == 0 {
+            connection.context().for_each(self.echo, |other| {
+                other.pause();
+                other.set_timeout(Some(Duration::from_millis(1)));
+            });
+        }
+    }
+}
+
+impl StreamHandler for Greeter {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        let id = self.journal.borrow_mut().open(connection.id());
+        if self.at_once {
+            self.greet(connection);
+        }
+        Some(id)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        self.journal.borrow().assert_open(connection, *session);
+        self.greet(connection);
+        input.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow().assert_open(connection, *session);
+        self.greet(connection);
+    }
+
+    fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow_mut().hear(*session);
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+        self.journal.borrow().assert_open(connection, session);
+        self.journal.borrow_mut().close(session, reason);
+    }
+}
+
+/// Sends back what comes, now and then only a part of it, until a timer lets it go on.
+pub(super) struct Echo {
+    pub(super) journal: Rc<RefCell<Journal>>,
+    pub(super) simulation: Simulation,
+}
+
+impl StreamHandler for Echo {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        Some(self.journal.borrow_mut().open(connection.id()))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        self.journal.borrow().assert_open(connection, *session);
+        assert!(connection.is_listening(), "input is shown to a handler that has paused, or closed");
+        let mut part = input.len();
+        if self.simulation.below(4) == 0 {
+            part = usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
+            connection.pause();
+            connection.set_timeout(Some(Duration::from_millis(1)));
+        }
+        connection.write(&input[..part])
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow().assert_open(connection, *session);
+        connection.resume();
+    }
+
+    fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
+        self.journal.borrow_mut().hear(*session);
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+        self.journal.borrow_mut().close(session, reason);
+    }
+}
+
+/// The panic of a handler here.
+pub(super) struct GrenadeWentOff;
+
+/// Makes such panics, and counts them, so that no other is taken for one.
+#[derive(Clone)]
+pub(super) struct Fuse {
+    pub(super) simulation: Simulation,
+    pub(super) burnt: Rc<Cell<u64>>,
+}
+
+impl Fuse {
+    /// Panics one time in so many. Without the panic hook: it would print a thousand times.
+    pub(super) fn burn(&self, one_in: u64) {
+        if self.simulation.below(one_in) == 0 {
+            self.burnt.set(self.burnt.get() + 1);
+            resume_unwind(Box::new(GrenadeWentOff));
+        }
+    }
+}
+
+/// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
+pub(super) struct Grenade {
+    pub(super) fuse: Fuse,
+    pub(super) calls: Rc<RefCell<Calls>>,
+    pub(super) session: Rc<()>,
+}
+
+impl Grenade {
+    fn go_off(&self) {
+        self.fuse.burn(3);
+    }
+}
+
+impl StreamHandler for Grenade {
+    type Session = Rc<()>;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Rc<()>> {
+        self.go_off();
+        Some(Rc::clone(&self.session))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, input: &[u8]) -> usize {
+        connection.set_timeout(Some(Duration::from_millis(1)));
+        self.go_off();
+        connection.write(input)
+    }
+
+    fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.go_off();
+    }
+
+    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.go_off();
+    }
+
+    fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.go_off();
+    }
+
+    fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>, _: u64) {
+        self.go_off();
+    }
+
+    fn on_timer(&mut self, _: &mut Context, _: u64) {
+        self.go_off();
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
+        self.go_off();
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, _: io::Error) {
+        self.calls.borrow_mut().failed += 1;
+        self.go_off();
+    }
+}

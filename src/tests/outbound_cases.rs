@@ -1,0 +1,219 @@
+//! Single cases that take a simulated network to come about: used-up descriptors, silence, an end that cannot be told.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::HOST;
+use nix::errno::Errno;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::connection::Connection;
+use crate::context::handler::StreamHandler;
+use crate::ids::ConnectionId;
+use crate::limits;
+use crate::options::connect::Connect;
+use crate::testing::{Fault, Simulation, check};
+
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
+
+/// What became of connections.
+#[derive(Default)]
+struct Fates {
+    opened: u64,
+    failed: Vec<io::Error>,
+    closed: Vec<CloseReason>,
+}
+
+/// Notes what becomes of its connections, and asks nothing.
+struct Note<'a>(&'a RefCell<Fates>);
+
+impl StreamHandler for Note<'_> {
+    type Session = ();
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+        self.0.borrow_mut().opened += 1;
+        connection.finish();
+        Some(())
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        input.len()
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, (): (), reason: CloseReason) {
+        self.0.borrow_mut().closed.push(reason);
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, error: io::Error) {
+        self.0.borrow_mut().failed.push(error);
+    }
+}
+
+#[test]
+fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open() {
+    check(0..100, |simulation| {
+        let fates = RefCell::default();
+        simulation.serve(SERVER);
+        simulation.set_descriptors_max(2);
+        let mut events = simulation.event_loop();
+        let handler = events.attach(Note(&fates));
+        for _ in 0..5 {
+            events.context().connect(SERVER, handler);
+        }
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!((fates.borrow().opened, fates.borrow().failed.len()), (2, 3));
+        let is_that = |error: &io::Error| error.raw_os_error() == Some(Errno::EMFILE as i32);
+        assert!(fates.borrow().failed.iter().all(is_that), "{:?}", fates.borrow().failed);
+        while let Some(peer) = simulation.accept(SERVER) {
+            peer.finish();
+        }
+        simulation.settle(&mut events).expect("no error is the loop's");
+        events.context().connect(SERVER, handler);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!((fates.borrow().opened, fates.borrow().failed.len()), (3, 3), "there is room again");
+    });
+}
+
+#[test]
+fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never_opens() {
+    check(0..100, |simulation| {
+        let fates = RefCell::default();
+        simulation.silence(SERVER);
+        let mut events = simulation.event_loop();
+        let handler = events.attach(Note(&fates));
+        let began = simulation.elapsed();
+        let id = events.context().connect(Connect::from(SERVER).timeout(Duration::from_secs(5)), handler);
+        while simulation.elapsed() < began + Duration::from_secs(4) {
+            let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
+        }
+        assert!(fates.borrow().failed.is_empty(), "it was given up early");
+        events.context().connection(id).expect("it is there").send(b"anybody?").expect("there is room");
+        while fates.borrow().failed.is_empty() {
+            let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
+        }
+        let took = simulation.elapsed().saturating_sub(began);
+        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "it was given up after {took:?}");
+        assert_eq!(fates.borrow().failed[0].kind(), io::ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn connections_are_begun_in_portions_and_all_of_them() {
+    let (simulation, fates) = (Simulation::new(1), RefCell::default());
+    simulation.serve(SERVER);
+    simulation.keep_trace();
+    let mut events = simulation.event_loop();
+    let handler = events.attach(Note(&fates));
+    for _ in 0..1_000 {
+        let id = events.context().connect(SERVER, handler);
+        events.context().connection(id).expect("it is there").send(b"hello").expect("there is room");
+    }
+    let begun = || simulation.trace().lines().filter(|line| line.contains(" connect ")).count();
+    let mut last = 0;
+    while last < 1_000 {
+        assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there are more to begin with");
+        let _ = events.turn(Some(Duration::from_secs(1))).expect("the poll works");
+        let now = begun();
+        assert!(now > last && now - last <= limits::CONNECTS_PER_TURN_MAX, "{} in a turn", now - last);
+        last = now;
+    }
+    simulation.settle(&mut events).expect("no error is the loop's");
+    assert_eq!(fates.borrow().opened, 1_000);
+}
+
+#[test]
+fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
+    check(0..100, |simulation| {
+        let fates = RefCell::default();
+        simulation.serve(SERVER);
+        let mut events = simulation.event_loop();
+        let handler = events.attach(Note(&fates));
+        events.context().connect(SERVER, handler);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        let peer = simulation.accept(SERVER).expect("the loop has connected");
+        peer.finish();
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!((peer.has_ended(), &fates.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
+        peer.send(b"is anybody there?");
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert!(peer.was_reset(), "nobody is there");
+    });
+}
+
+#[test]
+fn a_stream_whose_end_cannot_be_told_is_over_and_not_waited_for() {
+    check(0..100, |simulation| {
+        let fates = RefCell::default();
+        simulation.serve(SERVER);
+        let mut events = simulation.event_loop();
+        let handler = events.attach(Note(&fates));
+        simulation.fail(Fault::Shutdown, Errno::ENOTCONN as i32, 1);
+        events.context().connect(Connect::from(SERVER).idle_timeout(None), handler);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!((fates.borrow().opened, &fates.borrow().closed[..]), (1, &[CloseReason::Reset][..]));
+        assert_eq!(events.stats().connections, 0);
+    });
+}
+
+const PROXY: SocketAddr = SocketAddr::new(HOST, 7);
+const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
+
+/// Hands bytes on, both ways; a session is the other side.
+#[derive(Default)]
+struct Proxy {
+    opening: HashMap<ConnectionId, ConnectionId>,
+}
+
+impl StreamHandler for Proxy {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        if connection.listener().is_none() {
+            return self.opening.remove(&connection.id());
+        }
+        let (handler, client) = (connection.handler(), connection.id());
+        let out = connection.context().connect(TARGET, handler);
+        self.opening.insert(out, client);
+        Some(out)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
+        let Some(mut to) = connection.context().connection(*other) else { return input.len() };
+        let taken = to.write(input);
+        if taken < input.len() {
+            connection.pause();
+        }
+        taken
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
+        if let Some(mut from) = connection.context().connection(*other) {
+            from.resume();
+        }
+    }
+}
+
+#[test]
+fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
+    check(0..50, |simulation| {
+        let mut events = simulation.event_loop();
+        events.listen(PROXY, Proxy::default()).expect("the address is free");
+        simulation.serve(TARGET);
+        let client = simulation.connect(PROXY).expect("somebody listens");
+        simulation.settle(&mut events).expect("no error is the loop's");
+        let peer = simulation.accept(TARGET).expect("the proxy has connected");
+        peer.set_window(0);
+        client.send(&vec![7; 400_000]);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        peer.send(b"answer");
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!(client.received(), b"answer");
+        peer.set_window(usize::MAX);
+        simulation.settle(&mut events).expect("no error is the loop's");
+        assert_eq!(peer.received().len(), 400_000);
+    });
+}

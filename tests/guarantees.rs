@@ -1,0 +1,139 @@
+//! The page of promises names only tests and invariants that are there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+const PAGE: &str = "docs/guarantees.md";
+
+/// What the page calls the invariants, and where they stand.
+const SIMULATION: &str = "simulation";
+const INVARIANTS: &str = "src/tests/invariants.rs";
+
+const GROUPS: [&str; 7] =
+    ["Accept", "Streams", "Outbound connections", "UDP", "The process", "Handlers", "Memory and work"];
+
+/// Fewer than there are: below these the search is broken, or the page is.
+const ROWS_MIN: usize = 85;
+const ROWS_IN_A_GROUP_MIN: usize = 6;
+const TESTS_MIN: usize = 150;
+const INVARIANTS_MIN: usize = 5;
+
+/// One line of the page.
+struct Row {
+    group: String,
+    promise: String,
+    /// Where what holds it stands, and its name.
+    held_by: Vec<(String, String)>,
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+}
+
+fn rows() -> Vec<Row> {
+    let (page, mut group) = (read(PAGE), String::new());
+    let mut rows = Vec::new();
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("# ") {
+            heading.clone_into(&mut group);
+        }
+        let Some(cells) = line.strip_prefix('|') else { continue };
+        if line.starts_with("|---") || line == "| promise | held by |" {
+            continue;
+        }
+        let cells: Vec<&str> = cells.trim_end().trim_end_matches('|').split('|').map(str::trim).collect();
+        let [promise, held_by] = cells[..] else { panic!("not two cells: {line}") };
+        let held_by = held_by.split("<br>").map(str::trim).filter(|name| !name.is_empty()).map(holder).collect();
+        rows.push(Row { group: group.clone(), promise: promise.to_owned(), held_by });
+    }
+    rows
+}
+
+fn holder(code: &str) -> (String, String) {
+    let text = code.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+    let (place, name) = text.and_then(|text| text.split_once(": ")).unwrap_or_else(|| panic!("no place: {code}"));
+    (place.to_owned(), name.to_owned())
+}
+
+/// The name of the function that a line begins, if it begins one.
+fn function(line: &str) -> Option<&str> {
+    let (before, rest) = line.trim_start().split_once("fn ")?;
+    let is_declared = before.is_empty() || (before.starts_with("pub") && before.ends_with(' '));
+    is_declared.then_some(rest)?.split(['(', '<']).next()
+}
+
+/// The tests of a file that every run of the tests runs, also those inside `proptest!`.
+fn tests(text: &str) -> BTreeSet<&str> {
+    let mut lines = text.lines().map(str::trim);
+    let mut found = BTreeSet::new();
+    while lines.any(|line| line == "#[test]") {
+        let mut attributes = lines.clone().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        let is_ignored = attributes.any(|line| line.starts_with("#[ignore"));
+        let name = lines.by_ref().find_map(function).expect("a test is a function");
+        if !is_ignored {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_promise_names_what_holds_it() {
+    let rows = rows();
+    assert!(rows.len() >= ROWS_MIN, "only {} rows were found: the search is broken", rows.len());
+    for group in GROUPS {
+        let count = rows.iter().filter(|row| row.group == group).count();
+        assert!(count >= ROWS_IN_A_GROUP_MIN, "only {count} rows under {group}: the search is broken");
+    }
+    let mut promises = BTreeSet::new();
+    for Row { group, promise, held_by } in &rows {
+        assert!(GROUPS.contains(&group.as_str()), "`{promise}` stands under {group}, which is no group");
+        assert!(promise.ends_with('.') && promises.insert(promise), "no sentence of its own: `{promise}`");
+        assert!(!held_by.is_empty(), "nothing holds `{promise}`");
+        assert_eq!(held_by.iter().collect::<BTreeSet<_>>().len(), held_by.len(), "named twice for `{promise}`");
+    }
+}
+
+#[test]
+fn every_test_that_a_promise_names_is_there() {
+    let mut seen = BTreeSet::new();
+    for row in rows() {
+        for (path, name) in row.held_by.into_iter().filter(|(place, _)| place != SIMULATION) {
+            let text = read(&path);
+            assert!(tests(&text).contains(name.as_str()), "{path} has no test {name}, which holds `{}`", row.promise);
+            // In a folder of tests only what its root names is compiled.
+            if let Some((folder, file)) = path.split_once("tests/").and_then(|(_, path)| path.split_once('/')) {
+                let module = format!("mod {};", file.trim_end_matches(".rs"));
+                let root = read(&path.replace(file, "main.rs"));
+                assert!(root.lines().any(|line| line == module), "the root of tests/{folder} has no `{module}`");
+            }
+            seen.insert((path, name));
+        }
+    }
+    assert!(seen.len() >= TESTS_MIN, "only {} tests were found: the search is broken", seen.len());
+}
+
+#[test]
+fn every_invariant_that_a_promise_names_is_there() {
+    let text = read(INVARIANTS);
+    let there: BTreeSet<&str> = text.lines().filter_map(function).collect();
+    let mut seen = BTreeSet::new();
+    for row in rows() {
+        for (_, name) in row.held_by.into_iter().filter(|(place, _)| place == SIMULATION) {
+            assert!(there.contains(name.as_str()), "{INVARIANTS} has no {name}, which holds `{}`", row.promise);
+            seen.insert(name);
+        }
+    }
+    assert!(seen.len() >= INVARIANTS_MIN, "only {} invariants were found: the search is broken", seen.len());
+}
+
+#[test]
+fn a_test_is_told_from_what_is_none() {
+    let text = "#[test]\n// why\n#[cfg(unix)]\nfn one() {}\nfn helper() {}\n#[test]\n#[ignore = \"long\"]\nfn two() {}\n\
+                proptest! {\n    /// It holds.\n    #[test]\n    fn three(x in 0..9) {}\n}\n// #[test]\nfn four() {}\n";
+    assert_eq!(tests(text), BTreeSet::from(["one", "three"]));
+    assert_eq!(function("pub(super) fn hold(core: &Core<'_, Simulated>) {"), Some("hold"));
+    assert_eq!(function("    // a fn is a function"), None);
+}

@@ -1,0 +1,47 @@
+//! The public interface of the library is what `public_api.txt` says, which somebody has read.
+//!
+//! A change of the one without the other fails the test here; `UPDATE=1 cargo test -p public_api` writes the text anew, to
+//! be read again. What rustdoc tells machines is not stable: the test needs a compiler that `public-api` knows.
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    /// What rustdoc knows about the library, all features on.
+    fn described(root: &Path) -> String {
+        let folder = root.join("target/public_api");
+        let status = Command::new(env!("CARGO"))
+            .current_dir(root)
+            // The format is rustdoc's own business, and so for unstable compilers only.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .args(["rustdoc", "--quiet", "--locked", "--package", "halloo", "--lib"])
+            .args(["--features", "testing", "--target-dir"])
+            .arg(&folder)
+            .args(["--", "-Z", "unstable-options", "--output-format", "json"])
+            .status()
+            .expect("cargo is there");
+        assert!(status.success(), "rustdoc failed");
+        let interface = public_api::Builder::from_rustdoc_json(folder.join("doc/halloo.json"))
+            .omit_blanket_impls(true)
+            .omit_auto_trait_impls(true)
+            .omit_auto_derived_impls(true)
+            .build()
+            .expect("this version of public-api knows this compiler's format: take the newest");
+        interface.to_string()
+    }
+
+    #[test]
+    fn the_public_interface_is_the_one_that_was_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let path = root.join("tests/public_api/public_api.txt");
+        let described = described(&root);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &described).expect("the file can be written");
+        }
+        let read = std::fs::read_to_string(&path).expect("the file is there");
+        let news: Vec<&str> = described.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
+        let gone: Vec<&str> = read.lines().filter(|line| !described.lines().any(|other| other == *line)).collect();
+        assert!(news.is_empty() && gone.is_empty(), "new: {news:#?}\ngone: {gone:#?}\nUPDATE=1 writes it anew");
+    }
+}
