@@ -6,32 +6,32 @@ use std::path::PathBuf;
 
 /// A place to listen at or to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Endpoint {
-    Internet(SocketAddr),
+pub(crate) enum Address {
+    Inet(SocketAddr),
     /// A socket in the file system; empty for one that has no path.
     Unix(PathBuf),
 }
 
-impl Endpoint {
+impl Address {
     /// The internet address, if it is one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Internet(address) => Some(*address),
+            Self::Inet(address) => Some(*address),
             Self::Unix(_) => None,
         }
     }
 }
 
-impl From<SocketAddr> for Endpoint {
+impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self::Internet(address)
+        Self::Inet(address)
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internet(address) => address.fmt(f),
+            Self::Inet(address) => address.fmt(f),
             Self::Unix(path) if path.as_os_str().is_empty() => f.write_str("an unnamed unix socket"),
             // Escaped: a path may hold anything.
             Self::Unix(path) => write!(f, "{}", path.display().to_string().escape_debug()),
@@ -41,17 +41,17 @@ impl fmt::Display for Endpoint {
 
 /// The address of a peer; an IPv4 one in its IPv6-mapped form, which no other peer can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Peer {
+pub(crate) struct PackedAddress {
     ip: [u8; 16],
     scope: [u8; 4],
     port: u16,
 }
 
-impl Peer {
+impl PackedAddress {
     /// Of a unix socket, which has no address: the unspecified one, at no port.
     const NONE: Self = Self { ip: [0; 16], scope: [0; 4], port: 0 };
 
-    pub(crate) fn address(self) -> Option<SocketAddr> {
+    pub(crate) fn socket_addr(self) -> Option<SocketAddr> {
         let ip = Ipv6Addr::from(self.ip);
         match ip.to_ipv4_mapped() {
             _ if self == Self::NONE => None,
@@ -61,7 +61,7 @@ impl Peer {
     }
 }
 
-impl From<Option<SocketAddr>> for Peer {
+impl From<Option<SocketAddr>> for PackedAddress {
     fn from(address: Option<SocketAddr>) -> Self {
         let Some(address) = address else {
             return Self::NONE;
@@ -74,9 +74,9 @@ impl From<Option<SocketAddr>> for Peer {
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for PackedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address() {
+        match self.socket_addr() {
             Some(address) => address.fmt(f),
             None => f.write_str("a unix peer"),
         }
@@ -91,14 +91,14 @@ mod tests {
     fn an_address_comes_back_as_it_was() {
         for address in ["127.0.0.1:8888", "0.0.0.0:0", "[::1]:65535", "[fe80::1%7]:80", "[::]:1", "[2001:db8::1]:1"] {
             let address: SocketAddr = address.parse().expect("an address");
-            assert_eq!(Peer::from(Some(address)).address(), Some(address));
+            assert_eq!(PackedAddress::from(Some(address)).socket_addr(), Some(address));
         }
-        assert_eq!(Peer::from(None).address(), None);
+        assert_eq!(PackedAddress::from(None).socket_addr(), None);
     }
 
     #[test]
     fn an_ipv4_client_of_an_ipv6_socket_shows_its_ipv4_address() {
-        let mapped = Peer::from(Some("[::ffff:192.0.2.1]:80".parse().expect("an address")));
+        let mapped = PackedAddress::from(Some("[::ffff:192.0.2.1]:80".parse().expect("an address")));
         assert_eq!(mapped.to_string(), "192.0.2.1:80");
     }
 }

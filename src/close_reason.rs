@@ -36,7 +36,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// What the handler is told of an outbound connection that has come to this end before it was open.
-    pub(crate) fn of_connect(self) -> io::Error {
+    pub(crate) fn to_connect_error(self) -> io::Error {
         match self {
             Self::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "nobody has answered in time"),
             Self::Io(kind) => kind.into(),
@@ -66,7 +66,7 @@ impl CloseReason {
     }
 
     /// One of each kind, in the order of the counters.
-    pub(crate) fn each() -> [Self; Self::COUNT] {
+    pub(crate) fn all() -> [Self; Self::COUNT] {
         [
             Self::Eof,
             Self::Local,
@@ -98,7 +98,7 @@ impl CloseReason {
     }
 
     /// What an error of a connection's socket means.
-    pub(crate) fn of(error: &io::Error) -> Self {
+    pub(crate) fn from_io_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Reset,
             kind => Self::Io(kind),
@@ -121,10 +121,10 @@ mod tests {
 
     #[test]
     fn each_reason_has_a_counter_and_a_word_of_its_own() {
-        for (index, reason) in CloseReason::each().into_iter().enumerate() {
+        for (index, reason) in CloseReason::all().into_iter().enumerate() {
             assert_eq!(reason.index(), index);
         }
-        let mut words = CloseReason::each().map(CloseReason::as_str).to_vec();
+        let mut words = CloseReason::all().map(CloseReason::as_str).to_vec();
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), CloseReason::COUNT);
@@ -133,8 +133,11 @@ mod tests {
     #[test]
     fn a_vanished_peer_is_a_reset_whichever_call_noticed() {
         for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset] {
-            assert_eq!(CloseReason::of(&kind.into()), CloseReason::Reset);
+            assert_eq!(CloseReason::from_io_error(&kind.into()), CloseReason::Reset);
         }
-        assert_eq!(CloseReason::of(&io::ErrorKind::TimedOut.into()), CloseReason::Io(io::ErrorKind::TimedOut));
+        assert_eq!(
+            CloseReason::from_io_error(&io::ErrorKind::TimedOut.into()),
+            CloseReason::Io(io::ErrorKind::TimedOut)
+        );
     }
 }

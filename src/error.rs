@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use crate::address::Endpoint;
+use crate::address::Address;
 
 /// What every fallible call of the library returns.
 ///
@@ -38,7 +38,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
-    at: Option<Endpoint>,
+    address: Option<Address>,
     cause: Cause,
 }
 
@@ -66,17 +66,17 @@ pub enum ErrorKind {
 
 #[derive(Debug)]
 enum Cause {
-    System(io::Error),
-    Said(&'static str),
+    Io(io::Error),
+    Message(&'static str),
 }
 
 impl Error {
-    pub(crate) fn system(kind: ErrorKind, at: Option<Endpoint>, cause: io::Error) -> Self {
-        Self { kind, at, cause: Cause::System(cause) }
+    pub(crate) fn from_io(kind: ErrorKind, address: Option<Address>, cause: io::Error) -> Self {
+        Self { kind, address, cause: Cause::Io(cause) }
     }
 
-    pub(crate) fn said(kind: ErrorKind, at: Option<Endpoint>, sentence: &'static str) -> Self {
-        Self { kind, at, cause: Cause::Said(sentence) }
+    pub(crate) fn with_message(kind: ErrorKind, address: Option<Address>, message: &'static str) -> Self {
+        Self { kind, address, cause: Cause::Message(message) }
     }
 
     /// The step that failed.
@@ -88,17 +88,17 @@ impl Error {
     /// The address it was about, if it was about one. What concerns a unix socket names its path in the text.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.at.as_ref().and_then(Endpoint::address)
+        self.address.as_ref().and_then(Address::socket_addr)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.cause, &self.at) {
-            (Cause::Said(sentence), Some(at)) => write!(f, "{sentence}, for {at}"),
-            (Cause::Said(sentence), None) => f.write_str(sentence),
-            (Cause::System(_), Some(at)) => write!(f, "cannot {} at {at}", self.kind),
-            (Cause::System(_), None) => write!(f, "cannot {}", self.kind),
+        match (&self.cause, &self.address) {
+            (Cause::Message(message), Some(at)) => write!(f, "{message}, for {at}"),
+            (Cause::Message(message), None) => f.write_str(message),
+            (Cause::Io(_), Some(at)) => write!(f, "cannot {} at {at}", self.kind),
+            (Cause::Io(_), None) => write!(f, "cannot {}", self.kind),
         }
     }
 }
@@ -106,8 +106,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
-            Cause::System(error) => Some(error),
-            Cause::Said(_) => None,
+            Cause::Io(error) => Some(error),
+            Cause::Message(_) => None,
         }
     }
 }
@@ -116,9 +116,9 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.cause {
-            Cause::System(cause) => cause.kind(),
-            Cause::Said(_) if error.kind == ErrorKind::Unknown => io::ErrorKind::NotFound,
-            Cause::Said(_) => io::ErrorKind::InvalidInput,
+            Cause::Io(cause) => cause.kind(),
+            Cause::Message(_) if error.kind == ErrorKind::Unknown => io::ErrorKind::NotFound,
+            Cause::Message(_) => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }
@@ -181,7 +181,7 @@ mod tests {
     fn an_io_error_keeps_the_kind_and_names_step_and_address() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let cause = io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = io::Error::from(Error::system(ErrorKind::Listen, Some(address.into()), cause));
+        let error = io::Error::from(Error::from_io(ErrorKind::Listen, Some(address.into()), cause));
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "cannot listen at 127.0.0.1:80");
         let inner = error.get_ref().and_then(std::error::Error::source).expect("the cause is kept");

@@ -1,6 +1,6 @@
 //! Names of things: the ids that callers keep, and the tokens that the poll hands back.
 //!
-//! An id is plain data: a slot of a table and a serial number that no other thing of that loop ever had. A token packs
+//! An id is plain data: a slot of a table and a generation number that no other thing of that loop ever had. A token packs
 //! the same into the 64 bits that travel through the kernel. Both are inert: dropping one changes nothing, and one that
 //! outlived its thing finds nothing.
 
@@ -19,7 +19,7 @@
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConnectionId {
-    pub(crate) serial: u64,
+    pub(crate) generation: u64,
     pub(crate) slot: u32,
 }
 
@@ -33,8 +33,8 @@ pub struct ConnectionId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct HandlerId {
     /// Its loop, by number.
-    pub(crate) owner: u64,
-    pub(crate) key: u32,
+    pub(crate) loop_id: u64,
+    pub(crate) index: u32,
 }
 
 /// One listener of a loop.
@@ -47,7 +47,7 @@ pub struct HandlerId {
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ListenerId(pub(crate) Place);
+pub struct ListenerId(pub(crate) Key);
 
 /// One UDP socket of a loop.
 ///
@@ -59,7 +59,7 @@ pub struct ListenerId(pub(crate) Place);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SocketId(pub(crate) Place);
+pub struct SocketId(pub(crate) Key);
 
 /// One timer of a loop.
 ///
@@ -72,7 +72,7 @@ pub struct SocketId(pub(crate) Place);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct TimerId(pub(crate) Place);
+pub struct TimerId(pub(crate) Key);
 
 /// Anything a loop has been told to watch: a listener, a UDP socket or a timer.
 ///
@@ -85,43 +85,43 @@ pub struct TimerId(pub(crate) Place);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SourceId(pub(crate) Watched);
+pub struct SourceId(pub(crate) SourceKey);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(crate) enum Watched {
-    Listener(Place),
-    Socket(Place),
-    Timer(Place),
+pub(crate) enum SourceKey {
+    Listener(Key),
+    Socket(Key),
+    Timer(Key),
 }
 
-/// A slot, and the serial number of what stands in it.
+/// A slot, and the generation number of what stands in it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(crate) struct Place {
-    pub(crate) serial: u64,
+pub(crate) struct Key {
+    pub(crate) generation: u64,
     pub(crate) slot: u32,
 }
 
 impl From<ListenerId> for SourceId {
     fn from(id: ListenerId) -> Self {
-        Self(Watched::Listener(id.0))
+        Self(SourceKey::Listener(id.0))
     }
 }
 
 impl From<SocketId> for SourceId {
     fn from(id: SocketId) -> Self {
-        Self(Watched::Socket(id.0))
+        Self(SourceKey::Socket(id.0))
     }
 }
 
 impl From<TimerId> for SourceId {
     fn from(id: TimerId) -> Self {
-        Self(Watched::Timer(id.0))
+        Self(SourceKey::Timer(id.0))
     }
 }
 
-/// What the kernel carries for us from a registration to its events: kind, slot, and the low half of the serial.
+/// What the kernel carries for us from a registration to its events: kind, slot, and the low half of the generation.
 ///
-/// Half a serial is enough: a stale event lives for one batch, and no slot changes hands 2^32 times in a batch.
+/// Half a generation is enough: a stale event lives for one batch, and no slot changes hands 2^32 times in a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Token(pub(crate) u64);
 
@@ -129,21 +129,21 @@ pub(crate) struct Token(pub(crate) u64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Target {
     Wake,
-    Connection(Stub),
-    Listener(Stub),
-    Socket(Stub),
+    Connection(TokenKey),
+    Listener(TokenKey),
+    Socket(TokenKey),
 }
 
-/// A slot, and the half of a serial that a token has room for.
+/// A slot, and the half of a generation that a token has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stub {
+pub(crate) struct TokenKey {
     pub(crate) slot: u32,
-    serial_low: u32,
+    generation_low: u32,
 }
 
 /// A slab's key as the slot of an id.
 #[expect(clippy::cast_possible_truncation, reason = "a process has fewer than 2^32 descriptors")]
-pub(crate) fn slot_of(key: usize) -> u32 {
+pub(crate) fn to_slot(key: usize) -> u32 {
     key as u32
 }
 
@@ -154,40 +154,40 @@ impl Token {
     pub(crate) const WAKE: Self = Self(u64::MAX);
 
     pub(crate) fn connection(id: ConnectionId) -> Self {
-        Self::pack(0, id.slot, id.serial)
+        Self::pack(0, id.slot, id.generation)
     }
 
-    pub(crate) fn listener(place: Place) -> Self {
-        Self::pack(1, place.slot, place.serial)
+    pub(crate) fn listener(key: Key) -> Self {
+        Self::pack(1, key.slot, key.generation)
     }
 
-    pub(crate) fn socket(place: Place) -> Self {
-        Self::pack(2, place.slot, place.serial)
+    pub(crate) fn socket(key: Key) -> Self {
+        Self::pack(2, key.slot, key.generation)
     }
 
-    fn pack(kind: u64, slot: u32, serial: u64) -> Self {
+    fn pack(kind: u64, slot: u32, generation: u64) -> Self {
         debug_assert!(u64::from(slot) <= SLOT_MASK, "a process has fewer descriptors than that");
-        Self(kind << KIND_SHIFT | u64::from(slot) << 32 | serial & u64::from(u32::MAX))
+        Self(kind << KIND_SHIFT | u64::from(slot) << 32 | generation & u64::from(u32::MAX))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the halves are masked or shifted to their width")]
     pub(crate) fn target(self) -> Target {
-        let stub = Stub { slot: (self.0 >> 32 & SLOT_MASK) as u32, serial_low: self.0 as u32 };
+        let key = TokenKey { slot: (self.0 >> 32 & SLOT_MASK) as u32, generation_low: self.0 as u32 };
         match self.0 >> KIND_SHIFT {
-            0 => Target::Connection(stub),
-            1 => Target::Listener(stub),
-            2 => Target::Socket(stub),
+            0 => Target::Connection(key),
+            1 => Target::Listener(key),
+            2 => Target::Socket(key),
             _ => Target::Wake,
         }
     }
 }
 
-impl Stub {
-    /// Whether this came from the thing that now has the given serial.
+impl TokenKey {
+    /// Whether this came from the thing that now has the given generation.
     #[expect(clippy::cast_possible_truncation, reason = "the low half is what a token carries")]
-    pub(crate) fn is_of(self, serial: u64) -> bool {
+    pub(crate) fn matches(self, generation: u64) -> bool {
         // planted: no-generation-in-token
-        self.serial_low == serial as u32
+        self.generation_low == generation as u32
     }
 }
 
@@ -198,16 +198,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_gives_back_kind_slot_and_serial(slot in 0u32..1 << 30, serial: u64, other: u64) {
-            let Target::Connection(stub) = Token::connection(ConnectionId { serial, slot }).target() else {
+        fn a_token_gives_back_kind_slot_and_generation(slot in 0u32..1 << 30, generation: u64, other: u64) {
+            let Target::Connection(key) = Token::connection(ConnectionId { generation, slot }).target() else {
                 panic!("another kind came back");
             };
-            prop_assert_eq!(stub.slot, slot);
-            prop_assert!(stub.is_of(serial));
-            prop_assert_eq!(stub.is_of(other), (other ^ serial).trailing_zeros() >= 32);
-            let place = Place { serial, slot };
-            prop_assert_eq!(Token::listener(place).target(), Target::Listener(stub));
-            prop_assert_eq!(Token::socket(place).target(), Target::Socket(stub));
+            prop_assert_eq!(key.slot, slot);
+            prop_assert!(key.matches(generation));
+            prop_assert_eq!(key.matches(other), (other ^ generation).trailing_zeros() >= 32);
+            let whole = Key { generation, slot };
+            prop_assert_eq!(Token::listener(whole).target(), Target::Listener(key));
+            prop_assert_eq!(Token::socket(whole).target(), Target::Socket(key));
         }
     }
 

@@ -56,7 +56,7 @@ pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 /// Replies to one peer merged into one message, and their bytes together: what Linux cuts up again (`UDP_MAX_SEGMENTS`
 /// of its first versions), and the longest payload over IPv4.
 #[cfg(any(test, target_os = "linux"))]
-pub(crate) const MERGED_LETTERS_MAX: usize = 64;
+pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_BYTES_MAX: usize = 65_507;
 
@@ -66,7 +66,7 @@ pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
 
 /// Timers that come up in a turn, and jobs and notes that are done in one; the rest is the next turn's.
 pub(crate) const TIMERS_PER_TURN_MAX: usize = 1024;
-pub(crate) const ERRANDS_PER_TURN_MAX: usize = 1024;
+pub(crate) const MESSAGES_PER_TURN_MAX: usize = 1024;
 
 /// Outbound connections begun in a turn; each takes a few system calls.
 pub(crate) const CONNECTS_PER_TURN_MAX: usize = 128;
@@ -83,10 +83,10 @@ pub(crate) const POLLS_PER_TURN_MAX: u32 = 16;
 pub(crate) const ERRORS_IN_A_ROW_MAX: u32 = 16;
 
 /// First pause of a source whose call failed for want of a resource.
-pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(10);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
 /// Longest such pause: the doubling ends here, so a client never waits longer than this once there is room again.
-pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Shortest time between two log lines about the same trouble of the same source. Measured: trouble that lasts 1.4 s, or
 /// clients that cannot be watched, or a flood of 50,000 forged datagrams a second, make two lines or none
@@ -104,7 +104,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
 /// A read of at least this many bytes may be part of something longer still under way, even when it emptied the
-/// receive queue; a close after it is a staged one. A segment carries at least 1,220 bytes of it over IPv6 (RFC 8200
+/// receive queue; a close after it lingers. A segment carries at least 1,220 bytes of it over IPv6 (RFC 8200
 /// section 5 less headers), so what is shorter than this came as a message of its own.
 pub(crate) const WHOLE_MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -125,17 +125,17 @@ pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
 
 /// Room for datagrams received by one call, in each loop, whatever number of sockets it has: 64 of up to 32 KiB, or 32
 /// of the longest there can be. It is address space; memory becomes of it as far as datagrams have been long.
-pub(crate) const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(crate) const RECV_BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Bytes of replies staged for UDP after which the loop sends them before the turn's end.
-pub(crate) const STAGED_BYTES_SOFT_MAX: usize = 256 * 1024;
+/// Bytes of queued UDP replies after which the loop sends them before the turn's end.
+pub(crate) const SEND_QUEUE_BYTES_SOFT_MAX: usize = 256 * 1024;
 
-/// Bytes of replies staged for UDP past which a handler's `reply` is refused: a handler that answers one datagram
+/// Bytes of queued UDP replies past which a handler's `reply` is refused: a handler that answers one datagram
 /// with a thousand meets it, one that answers each with one never does.
-pub(crate) const STAGED_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const SEND_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Replies staged for UDP past which a handler's `reply` is refused.
-pub(crate) const STAGED_REPLIES_MAX: usize = 1024;
+/// Queued UDP replies past which a handler's `reply` is refused.
+pub(crate) const SEND_QUEUE_DATAGRAMS_MAX: usize = 1024;
 
 /// Buckets of the table that bounds UDP replies per source: 128 KiB a socket, whatever is forged at it. Sources that
 /// fall into one bucket share its rate; among 1,000 honest sources one in sixteen has a neighbour. In total, a socket
@@ -147,8 +147,10 @@ pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
 // ---- how they hang together -----------------------------------------------------------------------------------------
 
 const _: () = assert!(BYTES_PER_TURN_MAX as usize >= INPUT_BYTES_MAX, "one read must fit the budget of a turn");
-const _: () = assert!(STAGED_BYTES_SOFT_MAX + DATAGRAM_BYTES_MAX < STAGED_BYTES_MAX, "an answer to each must fit");
-const _: () = assert!(DATAGRAMS_PER_TURN_MAX as usize <= STAGED_REPLIES_MAX, "an answer to each must fit");
-const _: () = assert!(BATCH_BYTES_MAX > DATAGRAM_BYTES_MAX, "the longest must fit, and the byte that tells a cut one");
+const _: () =
+    assert!(SEND_QUEUE_BYTES_SOFT_MAX + DATAGRAM_BYTES_MAX < SEND_QUEUE_BYTES_MAX, "an answer to each must fit");
+const _: () = assert!(DATAGRAMS_PER_TURN_MAX as usize <= SEND_QUEUE_DATAGRAMS_MAX, "an answer to each must fit");
+const _: () =
+    assert!(RECV_BATCH_BYTES_MAX > DATAGRAM_BYTES_MAX, "the longest must fit, and the byte that tells a cut one");
 const _: () = assert!(RATE_BUCKETS.is_power_of_two(), "a bucket is found with a mask");
 const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < INPUT_BYTES_MAX, "else no read would tell");

@@ -12,55 +12,55 @@ use std::{fs, io};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::address::Endpoint;
+use crate::address::Address;
 
 /// What clones of one set of options have in common: the socket that one of them has opened, while any is open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Weak<Made>>>);
+pub(crate) struct SharedSocketFile(Arc<Mutex<Weak<SocketFile>>>);
 
 /// A file of ours: known again by its number, since somebody may have put another in its place. While the socket is
 /// open, no other file gets that number.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct SocketFile {
     socket: Socket,
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl Shared {
+impl SharedSocketFile {
     /// The socket at a path, which is opened if no clone has it open.
-    pub(crate) fn open(&self, path: &Path, backlog: i32) -> io::Result<Arc<Made>> {
+    pub(crate) fn open(&self, path: &Path, backlog: i32) -> io::Result<Arc<SocketFile>> {
         // Nothing that is changed under the lock can be left half done.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = match known.upgrade() {
-            Some(made) => made,
-            None => Arc::new(Made::new(path, backlog)?),
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match shared.upgrade() {
+            Some(file) => file,
+            None => Arc::new(SocketFile::bind(path, backlog)?),
         };
-        *known = Arc::downgrade(&made);
-        Ok(made)
+        *shared = Arc::downgrade(&file);
+        Ok(file)
     }
 }
 
-impl Made {
-    fn new(path: &Path, backlog: i32) -> io::Result<Self> {
+impl SocketFile {
+    fn bind(path: &Path, backlog: i32) -> io::Result<Self> {
         // The working directory may change until the file is to be removed.
         let path = std::path::absolute(path)?;
         let address = SockAddr::unix(&path)?;
-        let socket = nonblocking()?;
+        let socket = nonblocking_socket()?;
         match socket.bind(&address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(&path, &address) => {
-                let at = Endpoint::Unix(path.clone());
-                log::info!("{at} was left behind by a server that has ended: replacing it");
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(&path, &address) => {
+                let address_text = Address::Unix(path.clone());
+                log::info!("{address_text} was left behind by a server that has ended: replacing it");
                 fs::remove_file(&path)?;
                 socket.bind(&address)?;
             }
             outcome => outcome?,
         }
-        let file = fs::symlink_metadata(&path)?;
-        let made = Self { socket, path, device: file.dev(), inode: file.ino() };
-        made.socket.listen(backlog)?;
-        Ok(made)
+        let metadata = fs::symlink_metadata(&path)?;
+        let file = Self { socket, path, device: metadata.dev(), inode: metadata.ino() };
+        file.socket.listen(backlog)?;
+        Ok(file)
     }
 
     /// One more descriptor of the socket.
@@ -69,29 +69,29 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let Self { path, device, inode, .. } = self;
         if fs::symlink_metadata(&path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
             && let Err(error) = fs::remove_file(&path)
         {
-            log::warn!("cannot remove {}: {error}", Endpoint::Unix(path.clone()));
+            log::warn!("cannot remove {}: {error}", Address::Unix(path.clone()));
         }
     }
 }
 
 /// Whether a path is a socket on which nobody answers.
-fn is_abandoned(path: &Path, address: &SockAddr) -> bool {
+fn is_stale(path: &Path, address: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = |socket: Socket| {
         let outcome = socket.connect(address);
         outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
-    is_socket && nonblocking().is_ok_and(refused)
+    is_socket && nonblocking_socket().is_ok_and(refused)
 }
 
 /// Never one that waits: a server with a full backlog would hold us up.
-fn nonblocking() -> io::Result<Socket> {
+fn nonblocking_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -101,19 +101,19 @@ fn nonblocking() -> io::Result<Socket> {
 mod tests {
     use super::*;
 
-    fn open(path: &Path) -> io::Result<Arc<Made>> {
-        Shared::default().open(path, 1)
+    fn open(path: &Path) -> io::Result<Arc<SocketFile>> {
+        SharedSocketFile::default().open(path, 1)
     }
 
     #[test]
     fn a_path_that_a_former_server_left_is_replaced_and_one_that_answers_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("door");
+        let path = folder.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a path"));
-        let door = open(&path).expect("nobody answers there");
+        let first = open(&path).expect("nobody answers there");
         let second = open(&path).expect_err("somebody answers there");
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
-        drop(door);
+        drop(first);
         assert!(!path.exists(), "the file goes with its listener");
     }
 
@@ -129,11 +129,11 @@ mod tests {
     #[test]
     fn a_file_that_somebody_has_put_in_its_place_is_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("door");
-        let door = open(&path).expect("a path");
+        let path = folder.path().join("socket");
+        let first = open(&path).expect("a path");
         fs::remove_file(&path).expect("it is there");
         let next = open(&path).expect("a path");
-        drop(door);
+        drop(first);
         assert!(path.exists(), "that one is the next server's");
         drop(next);
     }
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn clones_share_one_socket_and_the_file_goes_with_the_last() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("door");
-        let shared = Shared::default();
-        let accept = |made: &Arc<Made>| made.listener().and_then(|listener| listener.accept());
+        let path = folder.path().join("socket");
+        let shared = SharedSocketFile::default();
+        let accept = |file: &Arc<SocketFile>| file.listener().and_then(|listener| listener.accept());
         let [one, other] = [(); 2].map(|()| shared.clone().open(&path, 8).expect("it is theirs"));
         assert_eq!(open(&path).expect_err("it is not another's").kind(), io::ErrorKind::AddrInUse);
         // The try of the other came to whoever asks first.

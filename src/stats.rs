@@ -162,7 +162,7 @@ impl fmt::Display for Stats {
         write!(f, " datagrams_sent={} datagrams_dropped={}", self.datagrams_sent, self.datagrams_dropped)?;
         write!(f, " replies_refused={} receive_errors={}", self.replies_refused, self.receive_errors)?;
         write!(f, " panics={}", self.panics)?;
-        for reason in CloseReason::each() {
+        for reason in CloseReason::all() {
             if self.closed(reason) > 0 {
                 write!(f, " closed.{}={}", reason.as_str(), self.closed(reason))?;
             }

@@ -42,7 +42,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::event_loop::{EventLoop, Turn};
 use crate::net::simulated::Simulated;
-use crate::net::simulated::sim_socket::{Hold, Kind, Reset};
+use crate::net::simulated::sim_socket::{FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
 
 pub use crate::net::simulated::client::Client;
@@ -154,8 +154,8 @@ impl Simulation {
     /// A client connects from a given address.
     #[must_use]
     pub fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Option<Client> {
-        let end = self.world.borrow_mut().connect(from, to)?;
-        Some(Client::new(&self.world, end))
+        let socket = self.world.borrow_mut().connect(from, to)?;
+        Some(Client::new(&self.world, socket))
     }
 
     /// Somebody listens at an address, for the loop's own connections. Where nobody does, they are refused.
@@ -181,21 +181,21 @@ impl Simulation {
     /// ```
     pub fn serve(&self, at: SocketAddr) {
         let mut world = self.world.borrow_mut();
-        world.silent.remove(&at);
-        world.servers.entry(at).or_default();
+        world.blackholes.remove(&at);
+        world.remote_listeners.entry(at).or_default();
     }
 
     /// Nobody answers at an address, neither yes nor no.
     pub fn silence(&self, at: SocketAddr) {
-        self.world.borrow_mut().silent.insert(at);
+        self.world.borrow_mut().blackholes.insert(at);
     }
 
     /// The next connection that has come from the loop to an address where somebody [listens](Self::serve): its other
     /// side.
     #[must_use]
     pub fn accept(&self, at: SocketAddr) -> Option<Client> {
-        let end = self.world.borrow_mut().servers.get_mut(&at)?.pop_front()?;
-        Some(Client::new(&self.world, end))
+        let socket = self.world.borrow_mut().remote_listeners.get_mut(&at)?.pop_front()?;
+        Some(Client::new(&self.world, socket))
     }
 
     fn next_client_address(&self) -> SocketAddr {
@@ -222,13 +222,13 @@ impl Simulation {
     /// ```
     #[expect(clippy::must_use_candidate, reason = "UDP promises nothing, and few ask")]
     pub fn send_datagram(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> bool {
-        self.world.borrow_mut().deliver(from, to, payload.to_vec())
+        self.world.borrow_mut().deliver_datagram(from, to, payload.to_vec())
     }
 
     /// The next datagram that has reached an address, and who sent it.
     #[must_use]
     pub fn receive_datagram(&self, at: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
-        self.world.borrow_mut().mail.get_mut(&at)?.pop_front()
+        self.world.borrow_mut().received_datagrams.get_mut(&at)?.pop_front()
     }
 
     /// Turns the loop until nothing has happened for a second, or it has stopped. Timeouts further away do not fire:
@@ -240,17 +240,17 @@ impl Simulation {
     /// # Panics
     /// If it goes on for ever.
     pub fn settle(&self, events: &mut EventLoop<'_>) -> Result<()> {
-        self.world.borrow_mut().touch();
+        self.world.borrow_mut().record_activity();
         for _ in 0..SETTLE_TURNS_MAX {
             if let Turn::Stopped(_) = events.turn(Some(SETTLE_WAIT))? {
                 // What it has sent is still to arrive.
-                self.world.borrow_mut().flow();
-                if !self.is_busy() {
+                self.world.borrow_mut().advance_network();
+                if !self.is_active() {
                     return Ok(());
                 }
                 continue;
             }
-            if self.world.borrow().quiet_for() >= SETTLE_QUIET && !self.is_busy() {
+            if self.world.borrow().idle_for() >= SETTLE_QUIET && !self.is_active() {
                 return Ok(());
             }
         }
@@ -258,22 +258,22 @@ impl Simulation {
     }
 
     /// Whether anything is under way.
-    fn is_busy(&self) -> bool {
+    fn is_active(&self) -> bool {
         let world = self.world.borrow();
-        world.ends.iter().any(|end| match &end.kind {
+        world.sockets.iter().any(|socket| match &socket.kind {
             // What a client sends to nobody goes nowhere.
-            Kind::Stream(stream) if end.hold == Hold::Closed && stream.client.knows_the_end() => false,
-            Kind::Stream(stream) => {
-                let has_room = stream.client.received.len() - stream.client.taken < stream.client.window;
-                let is_over = stream.client.saw_end || stream.client.saw_reset || stream.reset != Reset::No;
-                let ends = end.hold == Hold::Closed && !is_over;
-                let is_awaited = end.hold == Hold::Held && world.is_awaited(stream);
+            SimSocketKind::Stream(stream) if socket.fd == FdState::Closed && stream.client.saw_eof_or_reset() => false,
+            SimSocketKind::Stream(stream) => {
+                let has_room = stream.client.received.len() - stream.client.read < stream.client.window;
+                let is_over = stream.client.saw_eof || stream.client.saw_reset || stream.reset != Reset::No;
+                let ends = socket.fd == FdState::Closed && !is_over;
+                let is_awaited = socket.fd == FdState::Open && world.is_answer_pending(stream);
                 is_awaited
-                    || !stream.under_way.is_empty()
-                    || end.is_told()
-                    || has_room && (ends || !stream.unsent.is_empty())
+                    || !stream.in_flight.is_empty()
+                    || socket.has_event()
+                    || has_room && (ends || !stream.send_buffer.is_empty())
             }
-            _ => end.is_told(),
+            _ => socket.has_event(),
         })
     }
 
@@ -311,12 +311,12 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&Simulation::new(seed)))) else {
             continue;
         };
-        let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
+        let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         let again = Simulation::new(seed);
         again.keep_trace();
         let _ = catch_unwind(AssertUnwindSafe(|| test(&again)));
-        panic!("seed {seed} failed. What happened:\n{}\nseed {seed} failed: {said}", again.trace());
+        panic!("seed {seed} failed. What happened:\n{}\nseed {seed} failed: {message}", again.trace());
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection, lent to a callback: a view of the tables whose methods read and mark.
+//! One connection, lent to a callback: a view of the context whose methods read and mark.
 //!
 //! They never touch a socket; what they mark is carried out after the callback.
 
@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::error::Full;
-use crate::ids::{ConnectionId, HandlerId, ListenerId, Place};
-use crate::state::connection_state::State;
-use crate::state::phase::{Ending, Phase, Rest, Sending};
-use crate::state::timestamp::Moment;
+use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
+use crate::state::connection_state::ConnectionState;
+use crate::state::phase::{CloseMode, Phase, WriteHalf};
+use crate::state::timestamp::Timestamp;
 
 /// One connection, lent to a callback.
 ///
@@ -35,21 +35,21 @@ pub struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn lend(context: &'a mut Context, slot: u32) -> Self {
+    pub(crate) fn new(context: &'a mut Context, slot: u32) -> Self {
         Self { context, slot }
     }
 
-    fn state(&mut self) -> &mut State {
+    fn state_mut(&mut self) -> &mut ConnectionState {
         self.context.state(self.slot)
     }
 
-    fn known(&self) -> &State {
-        &self.context.states[self.slot as usize]
+    fn state(&self) -> &ConnectionState {
+        &self.context.connections[self.slot as usize]
     }
 
     /// Whether it is there to its handler, or will be.
     fn is_open(&self) -> bool {
-        self.known().is_open()
+        self.state().is_open()
     }
 
     /// Its name, good for as long as the loop lives.
@@ -61,21 +61,21 @@ impl<'a> Connection<'a> {
     /// The handler that serves it.
     #[must_use]
     pub fn handler(&self) -> HandlerId {
-        self.context.handler_id(self.context.origins[self.known().origin as usize].handler)
+        self.context.handler_id(self.context.listeners[self.state().listener as usize].handler)
     }
 
     /// The listener that accepted it; `None` for an outbound connection.
     #[must_use]
     pub fn listener(&self) -> Option<ListenerId> {
-        let slot = self.known().origin;
-        let origin = &self.context.origins[slot as usize];
-        (!origin.is_outbound).then_some(ListenerId(Place { serial: origin.serial, slot }))
+        let slot = self.state().listener;
+        let listener = &self.context.listeners[slot as usize];
+        (!listener.is_outbound).then_some(ListenerId(Key { generation: listener.generation, slot }))
     }
 
     /// The address of the other side; `None` on a unix socket. An IPv4 client of an IPv6 socket shows its IPv4 address.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.known().peer.address()
+        self.state().peer.socket_addr()
     }
 
     /// Our address, as the client asked for it; `None` on a unix socket, and before an outbound connection is open.
@@ -94,7 +94,7 @@ impl<'a> Connection<'a> {
     /// ```
     #[must_use = "what did not fit is still the caller's"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        self.put(bytes, b"", false).unwrap_or(0)
+        self.queue_output(bytes, b"", false).unwrap_or(0)
     }
 
     /// Takes the whole message, or nothing of it.
@@ -104,30 +104,30 @@ impl<'a> Connection<'a> {
     /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message
     /// longer than `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
-        self.send_both(message, b"")
+        self.send_pair(message, b"")
     }
 
     /// A message in two parts: both or none.
-    pub(crate) fn send_both(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Full> {
-        self.put(head, tail, true).map(drop).ok_or(Full)
+    pub(crate) fn send_pair(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Full> {
+        self.queue_output(head, tail, true).map(drop).ok_or(Full)
     }
 
-    /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the tables, because
+    /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the context, because
     /// protocols answer with many small messages.
-    fn put(&mut self, head: &[u8], tail: &[u8], whole: bool) -> Option<usize> {
-        let Context { states, origins, pool, now, calling, .. } = &mut *self.context;
-        let state = &mut states[self.slot as usize];
-        if !state.takes_output() {
+    fn queue_output(&mut self, head: &[u8], tail: &[u8], whole: bool) -> Option<usize> {
+        let Context { connections, listeners, buffer_pool, now, running_callback, .. } = &mut *self.context;
+        let state = &mut connections[self.slot as usize];
+        if !state.accepts_output() {
             return None;
         }
-        let most = origins[state.origin as usize].bounds.outbox_bytes_max;
-        let pending = state.pending();
+        let outbox_bytes_max = listeners[state.listener as usize].limits.outbox_bytes_max;
+        let queued = state.outbox_len();
         let wanted = head.len().saturating_add(tail.len());
-        let taken = wanted.min(most.saturating_sub(pending));
+        let taken = wanted.min(outbox_bytes_max.saturating_sub(queued));
         if taken < wanted {
             // What can never fit is not worth a call to try again.
-            if !whole || wanted <= most {
-                state.owe_flushed();
+            if !whole || wanted <= outbox_bytes_max {
+                state.request_flush_notice();
             }
             if whole {
                 return None;
@@ -135,15 +135,15 @@ impl<'a> Connection<'a> {
         }
         if taken > 0 {
             // What waits for the connection to open does not put off the time to give that up.
-            if pending == 0 && state.phase == Phase::Open {
-                state.progress = *now;
+            if queued == 0 && state.phase == Phase::Open {
+                state.last_progress = *now;
             }
-            let buffers = state.buffers.get_or_insert_with(|| pool.take());
+            let buffers = state.buffers.get_or_insert_with(|| buffer_pool.take());
             let split = taken.min(head.len());
             buffers.outbox.push(&head[..split]);
             buffers.outbox.push(&tail[..taken - split]);
-            buffers.answers |= calling.is_some_and(|calling| calling.slot == self.slot);
-            self.context.touch(self.slot);
+            buffers.own_output |= running_callback.is_some_and(|callback| callback.slot == self.slot);
+            self.context.mark_dirty(self.slot);
         }
         Some(taken)
     }
@@ -151,35 +151,35 @@ impl<'a> Connection<'a> {
     /// Bytes written that the kernel has not taken yet.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.known().pending()
+        self.state().outbox_len()
     }
 
     /// The most that [`pending`](Self::pending) can be.
     #[must_use]
     pub fn outbox_bytes_max(&self) -> usize {
-        self.context.bounds(self.slot).outbox_bytes_max
+        self.context.connection_limits(self.slot).outbox_bytes_max
     }
 
     /// Stops reading, until [`resume`](Self::resume). Meanwhile no input is shown; timeouts run on.
     pub fn pause(&mut self) {
-        self.state().paused = true;
+        self.state_mut().paused = true;
     }
 
     /// Reads again, and shows again what the handler has left in the inbox.
     pub fn resume(&mut self) {
         // planted: resume-does-not-read
-        if std::mem::take(&mut self.state().paused) {
-            self.state().rest = Rest::Fresh;
-            self.context.touch(self.slot);
+        if std::mem::take(&mut self.state_mut().paused) {
+            self.state_mut().inbox_changed = true;
+            self.context.mark_dirty(self.slot);
         }
     }
 
     /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
     /// replaces the former. It is no part of the idle timeout, which runs besides.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
-        let at = after.map_or(Moment::NEVER, |after| self.context.later(after));
+        let at = after.map_or(Timestamp::NEVER, |after| self.context.deadline_after(after));
         self.context.timeouts.set(self.slot, at);
-        self.context.touch(self.slot);
+        self.context.mark_dirty(self.slot);
     }
 
     /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
@@ -195,28 +195,28 @@ impl<'a> Connection<'a> {
     /// # let _ = ask;
     /// ```
     pub fn finish(&mut self) {
-        if self.known().takes_output() {
-            self.state().sending = Sending::Finishing;
-            self.context.touch(self.slot);
+        if self.state().accepts_output() {
+            self.state_mut().write_half = WriteHalf::ShutdownPending;
+            self.context.mark_dirty(self.slot);
         }
     }
 
     /// Sends what is written, then the end of stream, and sees to it that the peer can read all of it. No more input
     /// is shown.
     pub fn close(&mut self) {
-        let reason = self.cause().unwrap_or(CloseReason::Local);
-        self.close_because(reason);
+        let reason = self.callback_cause().unwrap_or(CloseReason::Local);
+        self.close_with(reason);
     }
 
     /// Resets the connection now; what is written and not yet sent is lost.
     pub fn abort(&mut self) {
-        let phase = match self.known().phase {
-            Phase::Open | Phase::Opening(_) => Phase::Condemned(CloseReason::Aborted, Ending::Reset),
-            Phase::Closing(first) => Phase::Condemned(first, Ending::Reset),
+        let phase = match self.state().phase {
+            Phase::Open | Phase::Connecting(_) => Phase::Closing(CloseReason::Aborted, CloseMode::Reset),
+            Phase::Flushing(first) => Phase::Closing(first, CloseMode::Reset),
             other => other,
         };
-        self.state().phase = phase;
-        self.context.touch(self.slot);
+        self.state_mut().phase = phase;
+        self.context.mark_dirty(self.slot);
     }
 
     /// The rest of the loop.
@@ -226,29 +226,29 @@ impl<'a> Connection<'a> {
     }
 
     /// Closes for a reason that only the library itself can give.
-    pub(crate) fn close_because(&mut self, reason: CloseReason) {
-        let phase = match self.known().phase {
-            Phase::Open => Phase::Closing(reason),
-            Phase::Opening(None) => Phase::Opening(Some(reason)),
+    pub(crate) fn close_with(&mut self, reason: CloseReason) {
+        let phase = match self.state().phase {
+            Phase::Open => Phase::Flushing(reason),
+            Phase::Connecting(None) => Phase::Connecting(Some(reason)),
             _ => return,
         };
-        self.state().phase = phase;
-        self.context.touch(self.slot);
+        self.state_mut().phase = phase;
+        self.context.mark_dirty(self.slot);
     }
 
     /// Whether input may be shown to the handler now.
-    pub(crate) fn is_listening(&self) -> bool {
-        self.is_open() && !self.known().paused
+    pub(crate) fn is_reading(&self) -> bool {
+        self.is_open() && !self.state().paused
     }
 
     /// Asks for an `on_flushed` though everything fitted.
-    pub(crate) fn call_when_flushed(&mut self) {
-        self.state().owe_flushed();
+    pub(crate) fn request_flushed(&mut self) {
+        self.state_mut().request_flush_notice();
     }
 
     /// What the running callback stands for, if it is this connection's.
-    fn cause(&self) -> Option<CloseReason> {
-        self.context.calling.filter(|calling| calling.slot == self.slot).map(|calling| calling.cause)
+    fn callback_cause(&self) -> Option<CloseReason> {
+        self.context.running_callback.filter(|callback| callback.slot == self.slot).map(|callback| callback.cause)
     }
 }
 
@@ -257,7 +257,7 @@ impl std::fmt::Debug for Connection<'_> {
         f.debug_struct("Connection")
             .field("id", &self.id())
             .field("peer", &self.peer_addr())
-            .field("phase", &self.known().phase)
+            .field("phase", &self.state().phase)
             .field("pending", &self.pending())
             .finish_non_exhaustive()
     }

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::context::Context;
-use crate::ids::{Place, SocketId};
-use crate::net::recv_batch::Envelope;
-use crate::state::source_limits::PeerSource;
+use crate::ids::{Key, SocketId};
+use crate::net::recv_batch::RecvMeta;
+use crate::state::source_limits::SourcePrefix;
 
 /// One datagram that has come in, lent to a callback.
 ///
@@ -23,10 +23,10 @@ use crate::state::source_limits::PeerSource;
 /// ```
 pub struct Datagram<'a> {
     pub(crate) context: &'a mut Context,
-    pub(crate) socket: Place,
-    pub(crate) envelope: Envelope,
+    pub(crate) socket: Key,
+    pub(crate) meta: RecvMeta,
     /// Whether it comes from one of this loop's own sockets, or pretends to.
-    pub(crate) is_own: bool,
+    pub(crate) is_from_own_socket: bool,
 }
 
 impl Datagram<'_> {
@@ -39,44 +39,46 @@ impl Datagram<'_> {
     /// Who sent it. On UDP anybody can pretend to be anybody.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.envelope.peer
+        self.meta.peer
     }
 
     /// The address it was sent to; a reply leaves from there.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        let bound = self.context.sockets[self.socket.slot as usize].local;
-        self.envelope.asked.map_or(bound, |ip| SocketAddr::new(ip, bound.port()))
+        let bound = self.context.udp_sockets[self.socket.slot as usize].local;
+        self.meta.dst_ip.map_or(bound, |ip| SocketAddr::new(ip, bound.port()))
     }
 
     /// Whether it was longer than its room, so that the payload is only its beginning.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
-        self.envelope.truncated
+        self.meta.truncated
     }
 
-    /// Sends a datagram back: true if it is staged to leave in this turn, false if it is refused.
+    /// Sends a datagram back: true if it is queued to leave in this turn, false if it is refused.
     ///
     /// Refused are: port 0; multicast, broadcast and unspecified addresses; the loop's own sockets; a source past its
     /// rate; and more than 1,024 replies or 1 MiB of them at once. A refusal is counted.
     pub fn reply(&mut self, payload: &[u8]) -> bool {
-        let Envelope { peer, asked, .. } = self.envelope;
-        let from = asked.filter(|ip| can_be_answered(*ip));
+        let RecvMeta { peer, dst_ip, .. } = self.meta;
+        let from = dst_ip.filter(|ip| is_unicast(*ip));
         // planted: answers-own-address
-        let staged = !self.is_own
+        let queued = !self.is_from_own_socket
             && peer.port() != 0
-            && can_be_answered(peer.ip())
+            && is_unicast(peer.ip())
             && self.is_within_rate(peer.ip())
-            && self.context.staged.push(self.socket.slot, peer, from, payload);
-        self.context.stats.replies_refused += u64::from(!staged);
-        staged
+            && self.context.send_queue.push(self.socket.slot, peer, from, payload);
+        self.context.stats.replies_refused += u64::from(!queued);
+        queued
     }
 
     fn is_within_rate(&mut self, peer: IpAddr) -> bool {
         let now = self.context.now;
-        let socket = &mut self.context.sockets[self.socket.slot as usize];
-        match &mut socket.rates {
-            Some(rates) if socket.limit_loopback || !peer.is_loopback() => rates.take(PeerSource::of(peer), now),
+        let socket = &mut self.context.udp_sockets[self.socket.slot as usize];
+        match &mut socket.rate_limiter {
+            Some(rate_limiter) if socket.limit_loopback || !peer.is_loopback() => {
+                rate_limiter.try_acquire(SourcePrefix::of(peer), now)
+            }
             _ => true,
         }
     }
@@ -89,16 +91,13 @@ impl Datagram<'_> {
 }
 
 /// Whether an address is one party's, so that a datagram may be sent to it, or from it.
-fn can_be_answered(ip: IpAddr) -> bool {
+fn is_unicast(ip: IpAddr) -> bool {
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     !is_broadcast && !ip.is_multicast() && !ip.is_unspecified()
 }
 
 impl std::fmt::Debug for Datagram<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Datagram")
-            .field("socket", &self.socket)
-            .field("envelope", &self.envelope)
-            .finish_non_exhaustive()
+        f.debug_struct("Datagram").field("socket", &self.socket).field("meta", &self.meta).finish_non_exhaustive()
     }
 }

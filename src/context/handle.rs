@@ -1,4 +1,4 @@
-//! The way into a loop from other threads: a mailbox of errands, and the wake that makes the loop look into it.
+//! The way into a loop from other threads: a mailbox of messages, and the wake that makes the loop look into it.
 //!
 //! A job runs on the loop's thread with the [`Context`] in its hands, in the turn after it was posted. Posting wakes
 //! the poll once, however many jobs wait. Once the loop has ended, every call says so.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::context::mailbox::{Errand, Mailbox};
+use crate::context::mailbox::{Mailbox, Message};
 use crate::error::Stopped;
 use crate::ids::ConnectionId;
 
@@ -33,7 +33,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`] once the loop has ended.
     pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), Stopped> {
-        self.mailbox.post(Errand::Job(Box::new(job)))
+        self.mailbox.post(Message::Job(Box::new(job)))
     }
 
     /// [`Context::notify`], from here, without an allocation for each.
@@ -52,7 +52,7 @@ impl Handle {
     /// # Errors
     /// [`Stopped`] once the loop has ended.
     pub fn notify(&self, id: ConnectionId, value: u64) -> Result<(), Stopped> {
-        self.mailbox.post(Errand::Note(id, value))
+        self.mailbox.post(Message::Notify(id, value))
     }
 
     /// [`Context::stop`], from here.
@@ -71,7 +71,7 @@ impl Handle {
         self.post(move |context| context.drain(grace))
     }
 
-    pub(crate) fn to(mailbox: &Arc<Mailbox>) -> Self {
+    pub(crate) fn new(mailbox: &Arc<Mailbox>) -> Self {
         Self { mailbox: Arc::clone(mailbox) }
     }
 }

@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use crate::close_reason::CloseReason;
-use crate::state::timestamp::Moment;
+use crate::state::timestamp::Timestamp;
 
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lifecycle {
     Running,
-    /// Asked to drain; the stations have not yet begun.
-    Asked(Drain),
+    /// A drain was requested and begins at the end of this turn.
+    DrainRequested(Drain),
     Draining(Drain),
     Stopped(DrainReport),
 }
 
 impl Lifecycle {
     /// Whether the loop has ended, or is cutting what is left at the end of its drain.
-    pub(crate) fn is_ending(self, now: Moment) -> bool {
+    pub(crate) fn is_ending(self, now: Timestamp) -> bool {
         match self {
-            Self::Running | Self::Asked(_) => false,
+            Self::Running | Self::DrainRequested(_) => false,
             Self::Draining(drain) => drain.until <= now,
             Self::Stopped(_) => true,
         }
@@ -29,15 +29,15 @@ impl Lifecycle {
 /// A drain that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {
-    pub(crate) since: Moment,
-    pub(crate) until: Moment,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
     /// Connections that had ended before it began.
     pub(crate) closed_before: u64,
 }
 
 /// The callback that is running.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Calling {
+pub(crate) struct RunningCallback {
     pub(crate) slot: u32,
     /// What a `close()` inside it means.
     pub(crate) cause: CloseReason,

@@ -11,32 +11,32 @@ use crate::ids::ConnectionId;
 pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
 
 /// What a handle asks for.
-pub(crate) enum Errand {
+pub(crate) enum Message {
     Job(Job),
     /// To tell a connection a value.
-    Note(ConnectionId, u64),
+    Notify(ConnectionId, u64),
 }
 
 /// What handles and their loop share.
 pub(crate) struct Mailbox {
     /// `None` once the loop has ended.
-    errands: Mutex<Option<VecDeque<Errand>>>,
+    messages: Mutex<Option<VecDeque<Message>>>,
     /// How many there are, so that a turn without any takes no lock.
-    waiting: AtomicUsize,
+    message_count: AtomicUsize,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Mailbox {
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { errands: Mutex::new(Some(VecDeque::new())), waiting: AtomicUsize::new(0), wake })
+        Arc::new(Self { messages: Mutex::new(Some(VecDeque::new())), message_count: AtomicUsize::new(0), wake })
     }
 
-    pub(crate) fn post(&self, errand: Errand) -> Result<(), Stopped> {
+    pub(crate) fn post(&self, message: Message) -> Result<(), Stopped> {
         let mut lock = self.lock();
-        let errands = lock.as_mut().ok_or(Stopped)?;
-        errands.push_back(errand);
-        self.waiting.store(errands.len(), Ordering::Release);
-        let first = errands.len() == 1;
+        let messages = lock.as_mut().ok_or(Stopped)?;
+        messages.push_back(message);
+        self.message_count.store(messages.len(), Ordering::Release);
+        let first = messages.len() == 1;
         drop(lock);
         if first {
             (self.wake)();
@@ -44,28 +44,28 @@ impl Mailbox {
         Ok(())
     }
 
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Acquire)
+    pub(crate) fn len(&self) -> usize {
+        self.message_count.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take(&self) -> Option<Errand> {
+    pub(crate) fn receive(&self) -> Option<Message> {
         let mut lock = self.lock();
-        let errands = lock.as_mut()?;
-        let errand = errands.pop_front();
-        self.waiting.store(errands.len(), Ordering::Release);
-        errand
+        let messages = lock.as_mut()?;
+        let message = messages.pop_front();
+        self.message_count.store(messages.len(), Ordering::Release);
+        message
     }
 
     pub(crate) fn close(&self) {
-        self.waiting.store(0, Ordering::Release);
-        let errands = self.lock().take();
+        self.message_count.store(0, Ordering::Release);
+        let messages = self.lock().take();
         // Dropped here, after the lock: what a job holds may itself call a handle when it goes.
-        drop(errands);
+        drop(messages);
     }
 
     /// The lock is never held over foreign code, so a poisoned one guards a whole queue.
-    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Errand>>> {
-        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Message>>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,14 +81,14 @@ mod tests {
         let mailbox = Mailbox::new(Box::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         }));
-        let handle = Handle::to(&mailbox);
+        let handle = Handle::new(&mailbox);
         for _ in 0..10 {
             handle.stop().expect("it is open");
         }
-        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.waiting()), (1, 10));
-        while mailbox.take().is_some() {}
+        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.len()), (1, 10));
+        while mailbox.receive().is_some() {}
         handle.stop().expect("it is open");
-        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.waiting()), (2, 1));
+        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.len()), (2, 1));
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             }
         }
         let mailbox = Mailbox::new(Box::new(|| {}));
-        let handle = Handle::to(&mailbox);
+        let handle = Handle::new(&mailbox);
         let bomb = Bomb(handle.clone());
         handle.post(move |_| drop(bomb)).expect("it is open");
         mailbox.close();

@@ -1,4 +1,4 @@
-//! The tables of a loop: everything it knows, and nothing it does.
+//! The context of a loop: everything it knows, and nothing it does.
 //!
 //! [`Context`] is lent to every callback. Reading it answers questions; marking it (a connection's outbox, an intent to
 //! close, a source to remove, a drain) is carried out by the stations after the callback. Sessions live with their
@@ -20,24 +20,24 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::address::Peer;
+use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
-use crate::context::lifecycle::{Calling, Drain, Lifecycle};
-use crate::context::source_entries::{Origin, Socket};
-use crate::ids::{ConnectionId, HandlerId, Place, SocketId, SourceId, TimerId, Watched, slot_of};
+use crate::context::lifecycle::{Drain, Lifecycle, RunningCallback};
+use crate::context::source_entries::{ListenerEntry, UdpSocketEntry};
+use crate::ids::{ConnectionId, HandlerId, Key, SocketId, SourceId, SourceKey, TimerId, to_slot};
 use crate::limits;
 use crate::options::connect::Connect;
-use crate::options::connection_limits::Bounds;
+use crate::options::connection_limits::ConnectionLimits;
 use crate::options::listen::{Listen, WhenFull};
-use crate::state::buffers::Pool;
-use crate::state::connection_state::{State, UNOPENED};
-use crate::state::phase::{Ending, Input, Phase, Queued};
-use crate::state::send_queue::Staged;
-use crate::state::source_limits::{PeerSource, SourceCounts};
-use crate::state::sparse_vec::Column;
-use crate::state::timers::{Task, Timers};
-use crate::state::timestamp::Moment;
+use crate::state::buffers::BufferPool;
+use crate::state::connection_state::{CONNECTING_SESSION, ConnectionState};
+use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
+use crate::state::send_queue::SendQueue;
+use crate::state::source_limits::{ConnectionCounts, SourcePrefix};
+use crate::state::sparse_vec::SparseVec;
+use crate::state::timers::{TimerTask, Timers};
+use crate::state::timestamp::Timestamp;
 use crate::stats::Stats;
 
 /// What a callback may see and ask of the whole loop.
@@ -61,262 +61,264 @@ use crate::stats::Stats;
 /// # Ok::<(), halloo::Error>(())
 /// ```
 pub struct Context {
-    pub(crate) began: Instant,
-    pub(crate) now: Moment,
+    pub(crate) started: Instant,
+    pub(crate) now: Timestamp,
     pub(crate) turn: u32,
-    pub(crate) states: Slab<State>,
-    pub(crate) origins: Slab<Origin>,
+    pub(crate) connections: Slab<ConnectionState>,
+    pub(crate) listeners: Slab<ListenerEntry>,
     /// Those of outbound connections.
-    outbound: Vec<u32>,
-    pub(crate) sockets: Slab<Socket>,
+    outbound_entries: Vec<u32>,
+    pub(crate) udp_sockets: Slab<UdpSocketEntry>,
     /// Clients of each handler.
-    pub(crate) served: Vec<usize>,
-    pub(crate) sources: SourceCounts,
-    pub(crate) pool: Pool,
-    /// Connections touched by callbacks of others.
-    pub(crate) marked: VecDeque<u32>,
+    pub(crate) clients_by_handler: Vec<usize>,
+    pub(crate) connection_counts: ConnectionCounts,
+    pub(crate) buffer_pool: BufferPool,
+    /// Connections that a callback of another one has changed.
+    pub(crate) dirty: VecDeque<u32>,
     /// Connections with work left over.
     pub(crate) deferred: VecDeque<u32>,
-    pub(crate) staged: Staged,
+    pub(crate) send_queue: SendQueue,
     pub(crate) timers: Timers,
     /// The same for outbound connections that are not open yet.
-    pub(crate) early_notes: Vec<(ConnectionId, u64)>,
+    pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
     /// Outbound connections to begin with.
-    pub(crate) connects: VecDeque<(ConnectionId, Connect)>,
+    pub(crate) pending_connects: VecDeque<(ConnectionId, Connect)>,
     /// What connections are to be told, and which.
     pub(crate) notes: VecDeque<(ConnectionId, u64)>,
-    pub(crate) removed: Vec<Watched>,
+    pub(crate) removed_sources: Vec<SourceKey>,
     pub(crate) lifecycle: Lifecycle,
     /// The connection whose callback is running; left over when it unwound.
-    pub(crate) calling: Option<Calling>,
+    pub(crate) running_callback: Option<RunningCallback>,
     /// The timer whose closure is running; left over when it unwound.
-    pub(crate) ticking: Option<Place>,
+    pub(crate) running_timer: Option<Key>,
     pub(crate) catches_panics: bool,
     pub(crate) stats: Stats,
     /// The local address of each connection that its listener's does not tell.
-    pub(crate) locals: Column<Option<Peer>>,
+    pub(crate) local_addrs: SparseVec<Option<PackedAddress>>,
     /// When each connection's handler has asked for `on_timeout`.
-    pub(crate) timeouts: Column<Moment>,
+    pub(crate) timeouts: SparseVec<Timestamp>,
     /// Of everything that has an id: the high bits are the loop's own, so that no other loop's id fits here.
-    last_serial: u64,
+    last_generation: u64,
 }
 
 /// How many loops this process has had.
 static LOOPS: AtomicU64 = AtomicU64::new(0);
 
 /// Serial numbers a loop has to itself: at a million a second, enough for a year.
-const SERIALS_PER_LOOP_BITS: u32 = 45;
+const GENERATION_BITS_PER_LOOP: u32 = 45;
 
 impl Context {
-    pub(crate) fn new(began: Instant) -> Self {
+    pub(crate) fn new(started: Instant) -> Self {
         Self {
-            began,
-            now: Moment::START,
+            started,
+            now: Timestamp::START,
             turn: 0,
-            states: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<State>()),
-            origins: Slab::new(),
-            sockets: Slab::new(),
-            served: Vec::new(),
-            sources: SourceCounts::default(),
-            pool: Pool::default(),
-            marked: VecDeque::new(),
+            connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionState>()),
+            listeners: Slab::new(),
+            udp_sockets: Slab::new(),
+            clients_by_handler: Vec::new(),
+            connection_counts: ConnectionCounts::default(),
+            buffer_pool: BufferPool::default(),
+            dirty: VecDeque::new(),
             deferred: VecDeque::new(),
-            staged: Staged::default(),
-            removed: Vec::new(),
+            send_queue: SendQueue::default(),
+            removed_sources: Vec::new(),
             lifecycle: Lifecycle::Running,
-            calling: None,
+            running_callback: None,
             catches_panics: false,
             stats: Stats::default(),
-            locals: Column::new(None),
-            timeouts: Column::new(Moment::NEVER),
+            local_addrs: SparseVec::new(None),
+            timeouts: SparseVec::new(Timestamp::NEVER),
             timers: Timers::default(),
             notes: VecDeque::new(),
-            early_notes: Vec::new(),
-            connects: VecDeque::new(),
-            outbound: Vec::new(),
-            ticking: None,
-            last_serial: LOOPS.fetch_add(1, Ordering::Relaxed) << SERIALS_PER_LOOP_BITS,
+            notes_before_open: Vec::new(),
+            pending_connects: VecDeque::new(),
+            outbound_entries: Vec::new(),
+            running_timer: None,
+            last_generation: LOOPS.fetch_add(1, Ordering::Relaxed) << GENERATION_BITS_PER_LOOP,
         }
     }
 
-    pub(crate) fn read_clock(&mut self, now: Instant) {
-        self.now = self.moment(now);
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = self.timestamp(now);
     }
 
-    pub(crate) fn moment(&self, now: Instant) -> Moment {
-        Moment::since_start(now.saturating_duration_since(self.began))
+    pub(crate) fn timestamp(&self, now: Instant) -> Timestamp {
+        Timestamp::since_start(now.saturating_duration_since(self.started))
     }
 
     /// This long after now, and later than now always: what is set again when it fires is the next turn's.
-    pub(crate) fn later(&self, after: Duration) -> Moment {
+    pub(crate) fn deadline_after(&self, after: Duration) -> Timestamp {
         self.now.after(after.max(Duration::from_nanos(1)))
     }
 
     /// When a drain that is under way ends.
-    pub(crate) fn drain_until(&self) -> Option<Moment> {
+    pub(crate) fn drain_until(&self) -> Option<Timestamp> {
         match self.lifecycle {
-            Lifecycle::Asked(drain) | Lifecycle::Draining(drain) => Some(drain.until),
+            Lifecycle::DrainRequested(drain) | Lifecycle::Draining(drain) => Some(drain.until),
             Lifecycle::Running | Lifecycle::Stopped(_) => None,
         }
     }
 
-    pub(crate) fn next_serial(&mut self) -> u64 {
-        self.last_serial += 1;
-        self.last_serial
+    pub(crate) fn next_generation(&mut self) -> u64 {
+        self.last_generation += 1;
+        self.last_generation
     }
 
-    pub(crate) fn handler_id(&self, key: u32) -> HandlerId {
-        HandlerId { owner: self.last_serial >> SERIALS_PER_LOOP_BITS, key }
+    pub(crate) fn handler_id(&self, index: u32) -> HandlerId {
+        HandlerId { loop_id: self.last_generation >> GENERATION_BITS_PER_LOOP, index }
     }
 
     /// The key of a handler of this loop.
     #[track_caller]
-    pub(crate) fn own_handler(&self, id: HandlerId) -> u32 {
-        assert!(id == self.handler_id(id.key), "{id:?} is a handler of another loop");
-        id.key
+    pub(crate) fn own_handler_index(&self, id: HandlerId) -> u32 {
+        assert!(id == self.handler_id(id.index), "{id:?} is a handler of another loop");
+        id.index
     }
 
-    pub(crate) fn state(&mut self, slot: u32) -> &mut State {
-        &mut self.states[slot as usize]
+    pub(crate) fn state(&mut self, slot: u32) -> &mut ConnectionState {
+        &mut self.connections[slot as usize]
     }
 
-    pub(crate) fn bounds(&self, slot: u32) -> Bounds {
-        self.origins[self.states[slot as usize].origin as usize].bounds
+    pub(crate) fn connection_limits(&self, slot: u32) -> ConnectionLimits {
+        self.listeners[self.connections[slot as usize].listener as usize].limits
     }
 
     /// When a connection must be looked at, if nothing happens before.
-    pub(crate) fn deadline(&self, slot: u32) -> Moment {
-        self.states[slot as usize].deadline(&self.bounds(slot), self.timeouts.get(slot))
+    pub(crate) fn deadline(&self, slot: u32) -> Timestamp {
+        self.connections[slot as usize].deadline(&self.connection_limits(slot), self.timeouts.get(slot))
     }
 
     pub(crate) fn id(&self, slot: u32) -> ConnectionId {
-        ConnectionId { serial: self.states[slot as usize].serial, slot }
+        ConnectionId { generation: self.connections[slot as usize].generation, slot }
     }
 
-    pub(crate) fn origin(&mut self, place: Place) -> Option<&mut Origin> {
-        self.origins.get_mut(place.slot as usize).filter(|origin| origin.serial == place.serial)
+    pub(crate) fn listener(&mut self, key: Key) -> Option<&mut ListenerEntry> {
+        self.listeners.get_mut(key.slot as usize).filter(|listener| listener.generation == key.generation)
     }
 
-    pub(crate) fn socket(&mut self, place: Place) -> Option<&mut Socket> {
-        self.sockets.get_mut(place.slot as usize).filter(|socket| socket.serial == place.serial)
+    pub(crate) fn udp_socket(&mut self, key: Key) -> Option<&mut UdpSocketEntry> {
+        self.udp_sockets.get_mut(key.slot as usize).filter(|socket| socket.generation == key.generation)
     }
 
     /// Enters a listener.
-    pub(crate) fn add_origin(
+    pub(crate) fn add_listener(
         &mut self,
-        place: Place,
+        key: Key,
         handler: u32,
         options: &Listen,
         local: Option<SocketAddr>,
-        most: usize,
+        default_connections_max: usize,
     ) {
-        let key = self.origins.insert(Origin {
-            serial: place.serial,
+        let slot = self.listeners.insert(ListenerEntry {
+            generation: key.generation,
             handler,
             local,
             is_outbound: false,
-            bounds: options.bounds,
-            connections_max: options.connections_max.unwrap_or(most),
+            limits: options.limits,
+            connections_max: options.connections_max.unwrap_or(default_connections_max),
             connections_per_source_max: options.connections_per_source_max,
             when_full: options.when_full,
             connections: 0,
-            listening: true,
+            is_listening: true,
         });
-        debug_assert_eq!(key, place.slot as usize, "the place was reserved");
+        debug_assert_eq!(slot, key.slot as usize, "the slot was reserved");
     }
 
     /// Whether a listener's handler has all the connections it may have.
-    pub(crate) fn is_full(&self, origin: u32) -> bool {
-        let origin = &self.origins[origin as usize];
-        self.served[origin.handler as usize] >= origin.connections_max
+    pub(crate) fn is_full(&self, listener: u32) -> bool {
+        let listener = &self.listeners[listener as usize];
+        self.clients_by_handler[listener.handler as usize] >= listener.connections_max
     }
 
     /// Counts a client of a source, unless the source has its share already.
-    pub(crate) fn admit(&mut self, origin: u32, peer: Option<IpAddr>) -> bool {
-        let Origin { handler, connections_per_source_max, .. } = self.origins[origin as usize];
-        let (Some(most), Some(peer)) = (connections_per_source_max, peer) else {
+    pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<IpAddr>) -> bool {
+        let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
+        let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
             return true;
         };
-        self.sources.admit(handler, PeerSource::of(peer), most)
+        self.connection_counts.try_add(handler, SourcePrefix::of(peer), connections_max)
     }
 
     /// Enters a client; its local address is given where the listener's is not enough.
-    pub(crate) fn add_client(&mut self, origin: u32, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> u32 {
-        let slot = self.add_connection(origin, peer);
-        self.locals.set(slot, local.map(|local| Some(local).into()));
-        self.served[self.origins[origin as usize].handler as usize] += 1;
+    pub(crate) fn add_accepted(&mut self, listener: u32, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> u32 {
+        let slot = self.add_connection(listener, peer);
+        self.local_addrs.set(slot, local.map(|local| Some(local).into()));
+        self.clients_by_handler[self.listeners[listener as usize].handler as usize] += 1;
         self.stats.accepted += 1;
         slot
     }
 
     /// Enters a connection that is to be opened.
     pub(crate) fn add_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
-        let origin = self.outbound_origin(handler, to.bounds);
-        let slot = self.add_connection(origin, to.to.address());
-        self.locals.set(slot, None);
+        let listener = self.outbound_entry(handler, to.limits);
+        let slot = self.add_connection(listener, to.address.socket_addr());
+        self.local_addrs.set(slot, None);
         let state = self.state(slot);
-        (state.phase, state.session) = (Phase::Opening(None), UNOPENED);
+        (state.phase, state.session) = (Phase::Connecting(None), CONNECTING_SESSION);
         self.stats.connects += 1;
         let id = self.id(slot);
-        self.connects.push_back((id, to));
+        self.pending_connects.push_back((id, to));
         id
     }
 
-    fn add_connection(&mut self, origin: u32, peer: Option<SocketAddr>) -> u32 {
-        let serial = self.next_serial();
-        let slot = slot_of(self.states.insert(State::new(serial, peer.into(), origin, self.now)));
-        self.timeouts.set(slot, Moment::NEVER);
-        self.origins[origin as usize].connections += 1;
+    fn add_connection(&mut self, listener: u32, peer: Option<SocketAddr>) -> u32 {
+        let generation = self.next_generation();
+        let slot = to_slot(self.connections.insert(ConnectionState::new(generation, peer.into(), listener, self.now)));
+        self.timeouts.set(slot, Timestamp::NEVER);
+        self.listeners[listener as usize].connections += 1;
         self.stats.connections += 1;
         slot
     }
 
     /// The entry that a handler's outbound connections with the same bounds share.
-    fn outbound_origin(&mut self, handler: u32, bounds: Bounds) -> u32 {
-        let alike = |origin: &Origin| origin.handler == handler && origin.bounds == bounds;
-        if let Some(&found) = self.outbound.iter().find(|&&origin| alike(&self.origins[origin as usize])) {
+    fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits) -> u32 {
+        let is_shared = |listener: &ListenerEntry| listener.handler == handler && listener.limits == limits;
+        if let Some(&found) =
+            self.outbound_entries.iter().find(|&&listener| is_shared(&self.listeners[listener as usize]))
+        {
             return found;
         }
-        let serial = self.next_serial();
-        let origin = slot_of(self.origins.insert(Origin {
-            serial,
+        let generation = self.next_generation();
+        let listener = to_slot(self.listeners.insert(ListenerEntry {
+            generation,
             handler,
             local: None,
             is_outbound: true,
-            bounds,
+            limits,
             connections_max: usize::MAX,
             connections_per_source_max: None,
             when_full: WhenFull::Pause,
             connections: 0,
-            listening: false,
+            is_listening: false,
         }));
-        self.outbound.push(origin);
-        origin
+        self.outbound_entries.push(listener);
+        listener
     }
 
     pub(crate) fn local_addr(&self, slot: u32) -> Option<SocketAddr> {
-        match self.locals.get(slot) {
-            Some(local) => local.address(),
-            None => self.origins[self.states[slot as usize].origin as usize].local,
+        match self.local_addrs.get(slot) {
+            Some(local) => local.socket_addr(),
+            None => self.listeners[self.connections[slot as usize].listener as usize].local,
         }
     }
 
     /// Counts a connection out, or an outbound one that has failed before it was open; its slot stays until
-    /// [`free`](Self::free).
-    pub(crate) fn count_out(&mut self, slot: u32, reason: Option<CloseReason>) {
-        let state = &mut self.states[slot as usize];
-        state.phase = Phase::Gone;
+    /// [`free_slot`](Self::free_slot).
+    pub(crate) fn record_close(&mut self, slot: u32, reason: Option<CloseReason>) {
+        let state = &mut self.connections[slot as usize];
+        state.phase = Phase::Closed;
         if let Some(buffers) = state.buffers.take() {
-            self.pool.give_back(buffers);
+            self.buffer_pool.put(buffers);
         }
-        let origin = &mut self.origins[state.origin as usize];
-        if !origin.is_outbound {
-            self.served[origin.handler as usize] -= 1;
+        let listener = &mut self.listeners[state.listener as usize];
+        if !listener.is_outbound {
+            self.clients_by_handler[listener.handler as usize] -= 1;
         }
-        if origin.connections_per_source_max.is_some()
-            && let Some(peer) = state.peer.address()
+        if listener.connections_per_source_max.is_some()
+            && let Some(peer) = state.peer.socket_addr()
         {
-            self.sources.leave(origin.handler, PeerSource::of(peer.ip()));
+            self.connection_counts.remove(listener.handler, SourcePrefix::of(peer.ip()));
         }
         self.stats.connections -= 1;
         match reason {
@@ -327,55 +329,55 @@ impl Context {
 
     /// One more than the last slot that is taken.
     pub(crate) fn slots_end(&self) -> u32 {
-        self.states.iter().next_back().map_or(0, |(last, _)| slot_of(last) + 1)
+        self.connections.iter().next_back().map_or(0, |(last, _)| to_slot(last) + 1)
     }
 
     /// Notes that a connection's callback has panicked.
-    pub(crate) fn condemn(&mut self, slot: u32) {
+    pub(crate) fn abort_panicked(&mut self, slot: u32) {
         let state = self.state(slot);
         log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
-        if state.phase != Phase::Gone {
-            state.phase = Phase::Condemned(CloseReason::Panicked, Ending::Reset);
+        if state.phase != Phase::Closed {
+            state.phase = Phase::Closing(CloseReason::Panicked, CloseMode::Reset);
         }
     }
 
     /// Gives the slot of a connection that is gone to the next.
-    pub(crate) fn free(&mut self, slot: u32) {
-        let origin = self.states.remove(slot as usize).origin;
-        self.origins[origin as usize].connections -= 1;
-        self.forget_origin(origin);
+    pub(crate) fn free_slot(&mut self, slot: u32) {
+        let listener = self.connections.remove(slot as usize).listener;
+        self.listeners[listener as usize].connections -= 1;
+        self.remove_listener_if_unused(listener);
     }
 
     /// Drops an entry once nobody needs it: it listens no more and its last connection is gone.
-    pub(crate) fn forget_origin(&mut self, origin: u32) {
-        let entry = &self.origins[origin as usize];
-        if !entry.listening && entry.connections == 0 {
-            self.origins.remove(origin as usize);
-            self.outbound.retain(|&other| other != origin);
+    pub(crate) fn remove_listener_if_unused(&mut self, listener: u32) {
+        let entry = &self.listeners[listener as usize];
+        if !entry.is_listening && entry.connections == 0 {
+            self.listeners.remove(listener as usize);
+            self.outbound_entries.retain(|&other| other != listener);
         }
     }
 
     /// What an outbound connection was to be told before it was open.
-    pub(crate) fn take_early_notes(&mut self, slot: u32) -> Vec<u64> {
+    pub(crate) fn take_notes_before_open(&mut self, slot: u32) -> Vec<u64> {
         let id = self.id(slot);
-        let mine = self.early_notes.iter().filter(|(of, _)| *of == id).map(|(_, value)| *value).collect();
-        self.early_notes.retain(|(of, _)| *of != id);
+        let mine = self.notes_before_open.iter().filter(|(of, _)| *of == id).map(|(_, value)| *value).collect();
+        self.notes_before_open.retain(|(of, _)| *of != id);
         mine
     }
 
     /// Puts a connection down for the next turn.
     pub(crate) fn defer(&mut self, slot: u32) {
-        if self.states[slot as usize].queued == Queued::No {
-            self.states[slot as usize].queued = Queued::Deferred;
+        if self.connections[slot as usize].queued == Queued::No {
+            self.connections[slot as usize].queued = Queued::Deferred;
             // planted: deferred-list-forgotten
             self.deferred.push_back(slot);
         }
     }
 
     /// Takes a slot off the list it stands on; false if its connection is gone.
-    pub(crate) fn unqueue(&mut self, slot: u32) -> bool {
-        match self.states.get_mut(slot as usize) {
-            Some(state) if state.phase != Phase::Gone => {
+    pub(crate) fn dequeue(&mut self, slot: u32) -> bool {
+        match self.connections.get_mut(slot as usize) {
+            Some(state) if state.phase != Phase::Closed => {
                 state.queued = Queued::No;
                 true
             }
@@ -383,11 +385,11 @@ impl Context {
         }
     }
 
-    /// Notes that a callback touched a connection, unless it is the one the callback is for.
-    pub(crate) fn touch(&mut self, slot: u32) {
-        if self.calling.is_none_or(|calling| calling.slot != slot) && self.state(slot).queued == Queued::No {
-            self.state(slot).queued = Queued::Marked;
-            self.marked.push_back(slot);
+    /// Notes that a callback changed a connection, unless it is the one the callback is for.
+    pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        if self.running_callback.is_none_or(|callback| callback.slot != slot) && self.state(slot).queued == Queued::No {
+            self.state(slot).queued = Queued::Dirty;
+            self.dirty.push_back(slot);
         }
     }
 }
@@ -396,7 +398,7 @@ impl Context {
     /// The time of this turn: read once, the same for all its callbacks.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.began + self.now.as_duration()
+        self.started + self.now.as_duration()
     }
 
     /// The loop's counters.
@@ -407,14 +409,16 @@ impl Context {
 
     /// Removes a listener, a UDP socket or a timer; connections live on. Returns whether it was there.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
-        let SourceId(watched) = id.into();
-        let was_there = match watched {
-            Watched::Listener(place) => self.origin(place).is_some_and(|origin| std::mem::take(&mut origin.listening)),
-            Watched::Socket(place) => self.socket(place).is_some_and(|socket| std::mem::take(&mut socket.open)),
-            Watched::Timer(place) => self.timers.remove(place),
+        let SourceId(source) = id.into();
+        let was_there = match source {
+            SourceKey::Listener(key) => {
+                self.listener(key).is_some_and(|listener| std::mem::take(&mut listener.is_listening))
+            }
+            SourceKey::Socket(key) => self.udp_socket(key).is_some_and(|socket| std::mem::take(&mut socket.is_open)),
+            SourceKey::Timer(key) => self.timers.remove(key),
         };
         if was_there {
-            self.removed.push(watched);
+            self.removed_sources.push(source);
         }
         was_there
     }
@@ -423,10 +427,10 @@ impl Context {
     ///
     /// What is written to it leaves at the end of this turn.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
-        let state = self.states.get(id.slot as usize)?;
+        let state = self.connections.get(id.slot as usize)?;
         // planted: note-reaches-the-next-in-the-slot
-        let is_there = state.serial == id.serial && state.is_open();
-        is_there.then(|| Connection::lend(self, id.slot))
+        let is_there = state.generation == id.generation && state.is_open();
+        is_there.then(|| Connection::new(self, id.slot))
     }
 
     /// Visits every open connection of a handler, in no particular order.
@@ -445,11 +449,11 @@ impl Context {
     /// ```
     pub fn for_each(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
         for slot in 0..self.slots_end() {
-            if let Some(state) = self.states.get(slot as usize)
+            if let Some(state) = self.connections.get(slot as usize)
                 && state.phase == Phase::Open
-                && self.origins[state.origin as usize].handler == served_by.key
+                && self.listeners[state.listener as usize].handler == served_by.index
             {
-                visit(&mut Connection::lend(self, slot));
+                visit(&mut Connection::new(self, slot));
             }
         }
     }
@@ -499,14 +503,14 @@ impl Context {
     /// If the handler is another loop's.
     #[track_caller]
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
-        let handler = self.own_handler(served_by);
+        let handler = self.own_handler_index(served_by);
         if self.lifecycle.is_ending(self.now) {
-            return ConnectionId { serial: self.next_serial(), slot: u32::MAX };
+            return ConnectionId { generation: self.next_generation(), slot: u32::MAX };
         }
         self.add_outbound(handler, to.into())
     }
 
-    /// Sends a datagram of the embedder's own initiative: true if it is staged to leave in this turn, or the next if no
+    /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
     /// turn is under way. No rate holds for it. Refused are port 0, a socket that is gone, and more than 1,024 datagrams
     /// or 1 MiB of them at once.
     ///
@@ -521,9 +525,9 @@ impl Context {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn send_to(&mut self, socket: SocketId, payload: &[u8], to: SocketAddr) -> bool {
-        let SocketId(place) = socket;
-        let is_open = self.socket(place).is_some_and(|socket| socket.open);
-        is_open && to.port() != 0 && self.staged.push(place.slot, to, None, payload)
+        let SocketId(key) = socket;
+        let is_open = self.udp_socket(key).is_some_and(|socket| socket.is_open);
+        is_open && to.port() != 0 && self.send_queue.push(key.slot, to, None, payload)
     }
 
     /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value: how one connection tells
@@ -588,9 +592,9 @@ impl Context {
     /// If the handler is another loop's.
     #[track_caller]
     pub fn schedule(&mut self, served_by: HandlerId, after: Duration, value: u64) -> TimerId {
-        let handler = self.own_handler(served_by);
-        let (serial, at) = (self.next_serial(), self.later(after));
-        TimerId(self.timers.add(serial, at, Task::Tell { handler, value }))
+        let handler = self.own_handler_index(served_by);
+        let (generation, at) = (self.next_generation(), self.deadline_after(after));
+        TimerId(self.timers.add(generation, at, TimerTask::Handler { handler, value }))
     }
 
     /// Ends the loop at once: a [`drain`](Self::drain) without grace, and final.
@@ -608,9 +612,9 @@ impl Context {
         match &mut self.lifecycle {
             Lifecycle::Running => {
                 let closed_before = self.stats.closed_in_all();
-                self.lifecycle = Lifecycle::Asked(Drain { since: self.now, until: wanted, closed_before });
+                self.lifecycle = Lifecycle::DrainRequested(Drain { since: self.now, until: wanted, closed_before });
             }
-            Lifecycle::Asked(drain) | Lifecycle::Draining(drain) => drain.until = wanted.min(drain.until),
+            Lifecycle::DrainRequested(drain) | Lifecycle::Draining(drain) => drain.until = wanted.min(drain.until),
             Lifecycle::Stopped(_) => {}
         }
     }
@@ -618,11 +622,11 @@ impl Context {
     /// Has every open connection hear that the loop drains.
     pub(crate) fn begin_drain(&mut self) {
         for slot in 0..self.slots_end() {
-            if let Some(state) = self.states.get_mut(slot as usize).filter(|state| state.phase == Phase::Open) {
-                state.owes_drain = true;
+            if let Some(state) = self.connections.get_mut(slot as usize).filter(|state| state.phase == Phase::Open) {
+                state.drain_notice_due = true;
                 // What has come since the last poll is to be answered, too.
-                if state.input == Input::Waiting {
-                    state.input = Input::Ready;
+                if state.read_state == ReadState::WouldBlock {
+                    state.read_state = ReadState::Readable;
                 }
                 self.defer(slot);
             }

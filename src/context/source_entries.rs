@@ -2,30 +2,30 @@
 
 use std::net::SocketAddr;
 
-use crate::options::connection_limits::Bounds;
+use crate::options::connection_limits::ConnectionLimits;
 use crate::options::listen::WhenFull;
-use crate::state::source_limits::Rates;
+use crate::state::source_limits::RateLimiter;
 
 /// What connections have in common that came by one listener, or went out alike.
-pub(crate) struct Origin {
-    pub(crate) serial: u64,
+pub(crate) struct ListenerEntry {
+    pub(crate) generation: u64,
     pub(crate) handler: u32,
     /// The listener's address; outbound and at a unix socket there is none.
     pub(crate) local: Option<SocketAddr>,
     pub(crate) is_outbound: bool,
-    pub(crate) bounds: Bounds,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
     pub(crate) connections: u32,
-    pub(crate) listening: bool,
+    pub(crate) is_listening: bool,
 }
 
-/// A UDP socket, as the tables know it.
-pub(crate) struct Socket {
-    pub(crate) serial: u64,
+/// A UDP socket, as the context knows it.
+pub(crate) struct UdpSocketEntry {
+    pub(crate) generation: u64,
     pub(crate) local: SocketAddr,
-    pub(crate) rates: Option<Rates>,
+    pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) limit_loopback: bool,
-    pub(crate) open: bool,
+    pub(crate) is_open: bool,
 }

@@ -9,20 +9,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
-use crate::context::erased_handler::{News, Served};
-use crate::context::lifecycle::Calling;
-use crate::ids::slot_of;
+use crate::context::erased_handler::{ErasedHandler, HandlerEvent};
+use crate::context::lifecycle::RunningCallback;
+use crate::ids::to_slot;
 use crate::state::connection_state::NO_SESSION;
 
 /// Calls foreign code. Where the embedder has asked for it, a panic is caught here, counted, and becomes `None`; else it
 /// unwinds, and the next turn finds whose callback it was.
-pub(crate) fn guarded<T>(tables: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
-    if !tables.catches_panics {
-        return Some(call(tables));
+pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
+    if !context.catches_panics {
+        return Some(call(context));
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| call(tables)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| call(context)));
     if outcome.is_err() {
-        tables.stats.panics += 1;
+        context.stats.panics += 1;
     }
     outcome.ok()
 }
@@ -30,105 +30,105 @@ pub(crate) fn guarded<T>(tables: &mut Context, call: impl FnOnce(&mut Context) -
 /// The stream handlers of a loop.
 #[derive(Default)]
 pub(crate) struct Callbacks<'h> {
-    handlers: Vec<Box<dyn Served + 'h>>,
+    handlers: Vec<Box<dyn ErasedHandler + 'h>>,
 }
 
 impl<'h> Callbacks<'h> {
-    pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> u32 {
+    pub(crate) fn attach(&mut self, handler: Box<dyn ErasedHandler + 'h>) -> u32 {
         self.handlers.push(handler);
-        slot_of(self.handlers.len() - 1)
+        to_slot(self.handlers.len() - 1)
     }
 
-    pub(crate) fn handler(&self, key: u32) -> Option<&(dyn Served + 'h)> {
-        self.handlers.get(key as usize).map(|handler| &**handler)
+    pub(crate) fn handler(&self, index: u32) -> Option<&(dyn ErasedHandler + 'h)> {
+        self.handlers.get(index as usize).map(|handler| &**handler)
     }
 
     /// Calls the handler with a new client; a refusal closes it.
-    pub(crate) fn welcome(&mut self, tables: &mut Context, slot: u32) {
-        let session = self.call(tables, slot, CloseReason::Local, |handler, connection, _| handler.open(connection));
-        tables.state(slot).session = session.unwrap_or(NO_SESSION);
+    pub(crate) fn on_open(&mut self, context: &mut Context, slot: u32) {
+        let session = self.call(context, slot, CloseReason::Local, |handler, connection, _| handler.open(connection));
+        context.state(slot).session = session.unwrap_or(NO_SESSION);
         if session == Some(NO_SESSION) {
-            Connection::lend(tables, slot).close_because(CloseReason::Local);
+            Connection::new(context, slot).close_with(CloseReason::Local);
         }
     }
 
     /// Calls the handler, if it keeps a session, with the end of a connection.
-    pub(crate) fn farewell(&mut self, tables: &mut Context, slot: u32, reason: CloseReason) {
-        let session = std::mem::replace(&mut tables.state(slot).session, NO_SESSION);
+    pub(crate) fn on_close(&mut self, context: &mut Context, slot: u32, reason: CloseReason) {
+        let session = std::mem::replace(&mut context.state(slot).session, NO_SESSION);
         if session != NO_SESSION {
-            self.call(tables, slot, reason, |handler, connection, _| handler.close(connection, session, reason));
+            self.call(context, slot, reason, |handler, connection, _| handler.close(connection, session, reason));
         }
     }
 
     /// Drops the session of a connection whose callback panicked.
-    pub(crate) fn forget(&mut self, tables: &mut Context, slot: u32) {
-        let session = std::mem::replace(&mut tables.state(slot).session, NO_SESSION);
+    pub(crate) fn drop_session(&mut self, context: &mut Context, slot: u32) {
+        let session = std::mem::replace(&mut context.state(slot).session, NO_SESSION);
         if session != NO_SESSION {
-            let handler = self.of(tables, slot);
-            guarded(tables, |_| handler.forget(session));
+            let handler = self.handler_of(context, slot);
+            catch_panic(context, |_| handler.drop_session(session));
         }
     }
 
     /// Calls the handler with news.
-    pub(crate) fn tell(&mut self, tables: &mut Context, slot: u32, news: News) {
-        let cause = match news {
-            News::Eof => CloseReason::Eof,
-            News::Timeout => CloseReason::TimedOut,
-            News::Flushed | News::Drain | News::Note(_) => CloseReason::Local,
+    pub(crate) fn on_event(&mut self, context: &mut Context, slot: u32, event: HandlerEvent) {
+        let cause = match event {
+            HandlerEvent::Eof => CloseReason::Eof,
+            HandlerEvent::Timeout => CloseReason::TimedOut,
+            HandlerEvent::Flushed | HandlerEvent::Drain | HandlerEvent::Notify(_) => CloseReason::Local,
         };
-        self.call(tables, slot, cause, |handler, connection, session| handler.tell(connection, session, news));
+        self.call(context, slot, cause, |handler, connection, session| handler.event(connection, session, event));
     }
 
     /// Calls the handler with bytes, and says how many it has used up.
-    pub(crate) fn data(&mut self, tables: &mut Context, slot: u32, input: &[u8]) -> usize {
-        let consumed = self.call(tables, slot, CloseReason::Local, |handler, connection, session| {
+    pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
+        let consumed = self.call(context, slot, CloseReason::Local, |handler, connection, session| {
             handler.data(connection, session, input)
         });
         consumed.map_or(0, |consumed| consumed.min(input.len()))
     }
 
     /// Calls a handler with a value of a timer.
-    pub(crate) fn timer(&mut self, tables: &mut Context, handler: u32, value: u64) {
+    pub(crate) fn on_timer(&mut self, context: &mut Context, handler: u32, value: u64) {
         let handler = &mut self.handlers[handler as usize];
-        if guarded(tables, |context| handler.timer(context, value)).is_none() {
+        if catch_panic(context, |context| handler.timer(context, value)).is_none() {
             log::error!("a handler has panicked over a timer");
         }
     }
 
     /// Tells a handler that its outbound connection has failed.
-    pub(crate) fn connect_failed(&mut self, tables: &mut Context, slot: u32, error: io::Error) {
-        let id = tables.id(slot);
-        let handler = self.of(tables, slot);
-        if guarded(tables, |context| handler.connect_failed(context, id, error)).is_none() {
+    pub(crate) fn on_connect_failed(&mut self, context: &mut Context, slot: u32, error: io::Error) {
+        let id = context.id(slot);
+        let handler = self.handler_of(context, slot);
+        if catch_panic(context, |context| handler.connect_failed(context, id, error)).is_none() {
             log::error!("a handler has panicked over a failed connection");
         }
     }
 
     /// The longest input that a connection's handler must see at once.
-    pub(crate) fn input_bytes_min(&mut self, tables: &Context, slot: u32) -> usize {
-        self.of(tables, slot).input_bytes_min()
+    pub(crate) fn input_bytes_min(&mut self, context: &Context, slot: u32) -> usize {
+        self.handler_of(context, slot).input_bytes_min()
     }
 
-    fn of(&mut self, tables: &Context, slot: u32) -> &mut (dyn Served + 'h) {
-        &mut *self.handlers[tables.origins[tables.states[slot as usize].origin as usize].handler as usize]
+    fn handler_of(&mut self, context: &Context, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
+        &mut *self.handlers[context.listeners[context.connections[slot as usize].listener as usize].handler as usize]
     }
 
     /// Calls a connection's handler; `None` if it panicked and that was caught, which is the connection's end.
     fn call<T>(
         &mut self,
-        tables: &mut Context,
+        context: &mut Context,
         slot: u32,
         cause: CloseReason,
-        callback: impl FnOnce(&mut dyn Served, &mut Connection<'_>, u32) -> T,
+        callback: impl FnOnce(&mut dyn ErasedHandler, &mut Connection<'_>, u32) -> T,
     ) -> Option<T> {
-        let session = tables.state(slot).session;
-        let handler = self.of(tables, slot);
-        tables.calling = Some(Calling { slot, cause });
-        let outcome = guarded(tables, |tables| callback(handler, &mut Connection::lend(tables, slot), session));
-        tables.calling = None;
+        let session = context.state(slot).session;
+        let handler = self.handler_of(context, slot);
+        context.running_callback = Some(RunningCallback { slot, cause });
+        let outcome = catch_panic(context, |context| callback(handler, &mut Connection::new(context, slot), session));
+        context.running_callback = None;
         if outcome.is_none() {
-            tables.condemn(slot);
-            self.forget(tables, slot);
+            context.abort_panicked(slot);
+            self.drop_session(context, slot);
         }
         outcome
     }

@@ -1,7 +1,7 @@
 //! One turn of the loop: where an event goes, and what comes after what.
 //!
 //! The order is always the same: poll; events; what earlier turns left; notes and jobs; timers and deadlines; connections
-//! to open; connections touched by callbacks of others; staged datagrams; what is to be removed and freed. The batch of
+//! to open; connections touched by callbacks of others; queued datagrams; what is to be removed and freed. The batch of
 //! events and the cursor in it belong to the loop, so that a handler that unwinds costs nobody else an event.
 
 use std::io;
@@ -9,112 +9,106 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::Endpoint;
+use crate::address::Address;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::erased_handler::Served;
+use crate::context::erased_handler::ErasedHandler;
 use crate::context::handler::DatagramHandler;
 use crate::context::lifecycle::{Drain, DrainReport, Lifecycle};
-use crate::context::mailbox::{Errand, Mailbox};
-use crate::context::source_entries::Socket;
+use crate::context::mailbox::{Mailbox, Message};
+use crate::context::source_entries::UdpSocketEntry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::callbacks::guarded;
+use crate::event_loop::Turn;
+use crate::event_loop::callbacks::catch_panic;
 use crate::event_loop::connections::Connections;
 use crate::event_loop::listeners::Listeners;
-use crate::event_loop::timer_callbacks::{Tick, Ticks};
-use crate::event_loop::udp_sockets::Datagrams;
-use crate::ids::{HandlerId, ListenerId, Place, SocketId, SourceId, Target, TimerId, Token, Watched, slot_of};
+use crate::event_loop::timer_callbacks::{TimerCallback, TimerCallbacks};
+use crate::event_loop::udp_sockets::UdpSockets;
+use crate::ids::{HandlerId, Key, ListenerId, SocketId, SourceId, SourceKey, Target, TimerId, Token, to_slot};
 use crate::limits;
 use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
-use crate::state::source_limits::Rates;
-use crate::state::timers::Task;
-use crate::state::timestamp::Moment;
+use crate::state::source_limits::RateLimiter;
+use crate::state::timers::TimerTask;
+use crate::state::timestamp::Timestamp;
 
 /// A loop on some network.
 pub(crate) struct Core<'h, N: Network> {
     pub(crate) network: N,
-    pub(crate) tables: Context,
+    pub(crate) context: Context,
     pub(crate) connections: Connections<'h, N>,
     pub(crate) listeners: Listeners<N>,
-    pub(crate) datagrams: Datagrams<'h, N>,
-    pub(crate) ticks: Ticks<'h>,
+    pub(crate) udp_sockets: UdpSockets<'h, N>,
+    pub(crate) timer_callbacks: TimerCallbacks<'h>,
     pub(crate) mailbox: Arc<Mailbox>,
-    batch: Vec<Event>,
-    cursor: usize,
+    events: Vec<Event>,
+    next_event: usize,
     /// The last poll of the turn came back full.
     poll_has_more: bool,
     /// A turn is under way, or was when a handler unwound.
-    working: bool,
-}
-
-/// What a turn was.
-pub(crate) enum Round {
-    Idle,
-    Progress,
-    Stopped(DrainReport),
+    in_turn: bool,
 }
 
 impl<N: Network> Core<'_, N> {
     pub(crate) fn new(network: N) -> Self {
-        let mut tables = Context::new(network.now());
-        tables.read_clock(network.now());
+        let mut context = Context::new(network.now());
+        context.set_now(network.now());
         Self {
             mailbox: Mailbox::new(network.waker()),
-            tables,
+            context,
             network,
             connections: Connections::new(),
             listeners: Listeners::new(),
-            datagrams: Datagrams::new(),
-            ticks: Ticks::default(),
-            batch: Vec::new(),
-            cursor: 0,
+            udp_sockets: UdpSockets::new(),
+            timer_callbacks: TimerCallbacks::default(),
+            events: Vec::new(),
+            next_event: 0,
             poll_has_more: false,
-            working: false,
+            in_turn: false,
         }
     }
 
-    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Round> {
-        if let Lifecycle::Stopped(report) = self.tables.lifecycle {
-            return Ok(Round::Stopped(report));
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        if let Lifecycle::Stopped(report) = self.context.lifecycle {
+            return Ok(Turn::Stopped(report));
         }
         self.poll(timeout)?;
-        if std::mem::replace(&mut self.working, true) {
+        if std::mem::replace(&mut self.in_turn, true) {
             // The last turn unwound, out of a handler.
-            self.tables.stats.panics += 1;
-            if let Some(calling) = self.tables.calling.take() {
-                self.connections.condemn(&mut self.network, &mut self.tables, calling.slot);
+            self.context.stats.panics += 1;
+            if let Some(callback) = self.context.running_callback.take() {
+                self.connections.abort_panicked(&mut self.network, &mut self.context, callback.slot);
             }
-            if let Some(place) = self.tables.ticking.take() {
-                self.tables.timers.remove(place);
+            if let Some(key) = self.context.running_timer.take() {
+                self.context.timers.remove(key);
             }
         }
-        self.tables.turn = self.tables.turn.wrapping_add(1);
-        self.tables.stats.turns += 1;
+        self.context.turn = self.context.turn.wrapping_add(1);
+        self.context.stats.turns += 1;
         let mut progress = false;
         for stage in Self::STAGES {
             progress |= stage(self);
         }
-        self.working = false;
-        Ok(match self.tables.lifecycle {
-            Lifecycle::Stopped(report) => Round::Stopped(report),
-            _ if progress => Round::Progress,
-            _ => Round::Idle,
+        self.in_turn = false;
+        Ok(match self.context.lifecycle {
+            Lifecycle::Stopped(report) => Turn::Stopped(report),
+            _ if progress => Turn::Progress,
+            _ => Turn::Idle,
         })
     }
 
     /// What a turn does after the poll, in order; each says whether there was anything to do.
     const STAGES: [fn(&mut Self) -> bool; 9] = [
-        Self::dispatch,
-        Self::serve_unfinished,
-        Self::run_errands,
-        Self::expire,
-        Self::connect,
-        Self::serve_marked,
-        Self::transmit,
-        Self::remove,
-        Self::conclude,
+        Self::dispatch_events,
+        Self::drive_unfinished,
+        Self::handle_messages,
+        Self::expire_deadlines,
+        Self::start_connects,
+        Self::drive_dirty,
+        Self::send_datagrams,
+        Self::remove_sources,
+        Self::end_turn,
     ];
 
     /// How long the poll may wait: zero while work is left over.
@@ -124,27 +118,28 @@ impl<N: Network> Core<'_, N> {
         }
         let deadline = self.next_deadline()?;
         // Callbacks and the embedder may have taken long: what came due meanwhile is not to be waited for.
-        Some(deadline.since(self.tables.moment(self.network.now())))
+        Some(deadline.since(self.context.timestamp(self.network.now())))
     }
 
     fn has_work_left(&self) -> bool {
-        let tables = &self.tables;
+        let context = &self.context;
         self.poll_has_more
-            || self.listeners.roster.ready() + self.datagrams.roster.ready() + self.mailbox.waiting() > 0
-            || !(tables.deferred.is_empty() && tables.marked.is_empty() && tables.removed.is_empty())
-            || !(tables.notes.is_empty() && tables.connects.is_empty())
-            || matches!(tables.lifecycle, Lifecycle::Asked(_) | Lifecycle::Stopped(_))
-            || self.working
-            || !tables.staged.letters.is_empty()
+            || self.listeners.ready_queue.ready_len() + self.udp_sockets.ready_queue.ready_len() + self.mailbox.len()
+                > 0
+            || !(context.deferred.is_empty() && context.dirty.is_empty() && context.removed_sources.is_empty())
+            || !(context.notes.is_empty() && context.pending_connects.is_empty())
+            || matches!(context.lifecycle, Lifecycle::DrainRequested(_) | Lifecycle::Stopped(_))
+            || self.in_turn
+            || !context.send_queue.transmits.is_empty()
     }
 
-    fn next_deadline(&self) -> Option<Moment> {
+    fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = [
             self.connections.next_deadline(),
-            self.listeners.roster.next_deadline(),
-            self.datagrams.roster.next_deadline(),
-            self.tables.timers.next(),
-            self.tables.drain_until(),
+            self.listeners.ready_queue.next_deadline(),
+            self.udp_sockets.ready_queue.next_deadline(),
+            self.context.timers.next_deadline(),
+            self.context.drain_until(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -155,13 +150,13 @@ impl<N: Network> Core<'_, N> {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        if self.cursor == self.batch.len() {
-            self.batch.clear();
-            self.cursor = 0;
+        if self.next_event == self.events.len() {
+            self.events.clear();
+            self.next_event = 0;
         }
         self.poll_has_more = true;
         for _ in 0..limits::POLLS_PER_TURN_MAX {
-            match self.network.poll(&mut self.batch, wait) {
+            match self.network.poll(&mut self.events, wait) {
                 Ok(has_more) => self.poll_has_more = has_more,
                 // A signal or a debugger: what there is shows in the next poll.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poll_has_more = false,
@@ -172,239 +167,255 @@ impl<N: Network> Core<'_, N> {
             }
             wait = Some(Duration::ZERO);
         }
-        self.tables.read_clock(self.network.now());
+        self.context.set_now(self.network.now());
         Ok(())
     }
 
-    fn dispatch(&mut self) -> bool {
-        let any = self.cursor < self.batch.len();
-        while let Some(event) = self.batch.get(self.cursor) {
-            self.cursor += 1;
-            self.tables.stats.events += 1;
+    fn dispatch_events(&mut self) -> bool {
+        let any = self.next_event < self.events.len();
+        while let Some(event) = self.events.get(self.next_event) {
+            self.next_event += 1;
+            self.context.stats.events += 1;
             match event.token.target() {
                 Target::Wake => {}
-                Target::Connection(stub) => {
-                    self.connections.on_event(&mut self.network, &mut self.tables, stub, event);
+                Target::Connection(key) => {
+                    self.connections.on_event(&mut self.network, &mut self.context, key, event);
                 }
-                Target::Listener(stub) => self.listeners.on_event(stub),
-                Target::Socket(stub) => self.datagrams.on_event(stub),
+                Target::Listener(key) => self.listeners.on_event(key),
+                Target::Socket(key) => self.udp_sockets.on_event(key),
             }
         }
         any
     }
 
-    fn serve_unfinished(&mut self) -> bool {
-        let Self { network, tables, connections, listeners, datagrams, .. } = self;
-        let any = tables.deferred.len() + listeners.roster.ready() + datagrams.roster.ready() > 0;
-        for _ in 0..tables.deferred.len() {
-            if let Some(slot) = tables.deferred.pop_front()
-                && tables.unqueue(slot)
+    fn drive_unfinished(&mut self) -> bool {
+        let Self { network, context, connections, listeners, udp_sockets, .. } = self;
+        let any = context.deferred.len() + listeners.ready_queue.ready_len() + udp_sockets.ready_queue.ready_len() > 0;
+        for _ in 0..context.deferred.len() {
+            if let Some(slot) = context.deferred.pop_front()
+                && context.dequeue(slot)
             {
-                connections.serve(network, tables, slot);
+                connections.drive(network, context, slot);
             }
         }
-        listeners.serve(network, tables, connections);
-        datagrams.serve(network, tables);
+        listeners.accept_ready(network, context, connections);
+        udp_sockets.receive_ready(network, context);
         any
     }
 
-    /// Hands over the notes that were there at the start, and does the errands that were.
-    fn run_errands(&mut self) -> bool {
-        let (notes, errands) = (self.tables.notes.len(), self.mailbox.waiting());
-        for _ in 0..notes.min(limits::ERRANDS_PER_TURN_MAX) {
-            if let Some((id, value)) = self.tables.notes.pop_front() {
-                self.connections.notify(&mut self.network, &mut self.tables, id, value);
+    /// Delivers the notes and messages that were there at the start.
+    fn handle_messages(&mut self) -> bool {
+        let (notes, messages) = (self.context.notes.len(), self.mailbox.len());
+        for _ in 0..notes.min(limits::MESSAGES_PER_TURN_MAX) {
+            if let Some((id, value)) = self.context.notes.pop_front() {
+                self.connections.notify(&mut self.network, &mut self.context, id, value);
             }
         }
-        for _ in 0..errands.min(limits::ERRANDS_PER_TURN_MAX) {
-            match self.mailbox.take() {
-                Some(Errand::Note(id, value)) => {
-                    self.connections.notify(&mut self.network, &mut self.tables, id, value);
+        for _ in 0..messages.min(limits::MESSAGES_PER_TURN_MAX) {
+            match self.mailbox.receive() {
+                Some(Message::Notify(id, value)) => {
+                    self.connections.notify(&mut self.network, &mut self.context, id, value);
                 }
-                Some(Errand::Job(job)) => {
-                    self.tables.stats.jobs += 1;
-                    if guarded(&mut self.tables, job).is_none() {
+                Some(Message::Job(job)) => {
+                    self.context.stats.jobs += 1;
+                    if catch_panic(&mut self.context, job).is_none() {
                         log::error!("a job has panicked");
                     }
                 }
                 None => {}
             }
         }
-        notes + errands > 0
+        notes + messages > 0
     }
 
-    fn expire(&mut self) -> bool {
-        let now = self.tables.now;
-        let pauses = self.listeners.roster.expire(now) | self.datagrams.roster.expire(now);
-        let timers = self.ticks.expire(&mut self.tables, self.connections.callbacks());
-        self.connections.expire(&mut self.network, &mut self.tables) | timers | pauses
+    fn expire_deadlines(&mut self) -> bool {
+        let now = self.context.now;
+        let backoffs = self.listeners.ready_queue.expire(now) | self.udp_sockets.ready_queue.expire(now);
+        let timers = self.timer_callbacks.expire(&mut self.context, &mut self.connections.callbacks);
+        self.connections.expire(&mut self.network, &mut self.context) | timers | backoffs
     }
 
-    fn connect(&mut self) -> bool {
-        self.connections.connect(&mut self.network, &mut self.tables)
+    fn start_connects(&mut self) -> bool {
+        self.connections.start_connects(&mut self.network, &mut self.context)
     }
 
     /// Serves the connections that callbacks of others have touched. What their own callbacks touch waits a turn.
-    fn serve_marked(&mut self) -> bool {
-        let count = self.tables.marked.len();
+    fn drive_dirty(&mut self) -> bool {
+        let count = self.context.dirty.len();
         for _ in 0..count {
-            if let Some(slot) = self.tables.marked.pop_front()
-                && self.tables.unqueue(slot)
+            if let Some(slot) = self.context.dirty.pop_front()
+                && self.context.dequeue(slot)
             {
-                self.connections.serve(&mut self.network, &mut self.tables, slot);
+                self.connections.drive(&mut self.network, &mut self.context, slot);
             }
         }
         count > 0
     }
 
-    fn transmit(&mut self) -> bool {
-        self.datagrams.transmit(&mut self.network, &mut self.tables);
+    fn send_datagrams(&mut self) -> bool {
+        self.udp_sockets.send_queued(&mut self.network, &mut self.context);
         false
     }
 
-    fn remove(&mut self) -> bool {
-        let any = !self.tables.removed.is_empty();
-        while let Some(watched) = self.tables.removed.pop() {
-            match watched {
-                Watched::Listener(place) => self.listeners.remove(&mut self.network, &mut self.tables, place.slot),
-                Watched::Socket(place) => self.datagrams.remove(&mut self.network, &mut self.tables, place.slot),
-                Watched::Timer(place) => self.ticks.remove(place),
+    fn remove_sources(&mut self) -> bool {
+        let any = !self.context.removed_sources.is_empty();
+        while let Some(source) = self.context.removed_sources.pop() {
+            match source {
+                SourceKey::Listener(key) => self.listeners.remove(&mut self.network, &mut self.context, key.slot),
+                SourceKey::Socket(key) => self.udp_sockets.remove(&mut self.network, &mut self.context, key.slot),
+                SourceKey::Timer(key) => self.timer_callbacks.remove(key),
             }
         }
         any
     }
 
     /// Frees what is gone, once the drain has had its look.
-    fn conclude(&mut self) -> bool {
+    fn end_turn(&mut self) -> bool {
         self.advance_drain();
-        if self.connections.free(&mut self.tables) {
-            self.listeners.roster.room_has_come();
+        if self.connections.free_closed(&mut self.context) {
+            self.listeners.ready_queue.retry_held_up();
         }
         false
     }
 
     /// Brings a drain forward, to its report once it is over.
     fn advance_drain(&mut self) {
-        if let Lifecycle::Asked(drain) = self.tables.lifecycle {
-            self.tables.lifecycle = Lifecycle::Draining(drain);
+        if let Lifecycle::DrainRequested(drain) = self.context.lifecycle {
+            self.context.lifecycle = Lifecycle::Draining(drain);
             self.listeners.begin_drain();
-            self.datagrams.begin_drain();
-            self.tables.begin_drain();
+            self.udp_sockets.begin_drain();
+            self.context.begin_drain();
         }
-        let Lifecycle::Draining(Drain { since, until, closed_before }) = self.tables.lifecycle else {
+        let Lifecycle::Draining(Drain { since, until, closed_before }) = self.context.lifecycle else {
             return;
         };
-        let is_done = self.listeners.is_empty() && self.tables.stats.connections == 0 && self.datagrams.is_drained();
-        if !is_done && self.tables.now < until {
+        let is_done = self.listeners.is_empty() && self.context.stats.connections == 0 && self.udp_sockets.is_drained();
+        if !is_done && self.context.now < until {
             return;
         }
-        self.listeners.close_all(&mut self.network, &mut self.tables);
-        self.connections.cut_all(&mut self.network, &mut self.tables);
-        self.datagrams.transmit(&mut self.network, &mut self.tables);
-        self.datagrams.close_all(&mut self.network, &mut self.tables);
+        self.listeners.close_all(&mut self.network, &mut self.context);
+        self.connections.close_all(&mut self.network, &mut self.context);
+        self.udp_sockets.send_queued(&mut self.network, &mut self.context);
+        self.udp_sockets.close_all(&mut self.network, &mut self.context);
         self.mailbox.close();
         // A loop is cut once, though a handler's panic may spread that over several turns.
-        let forced = self.tables.stats.closed(CloseReason::Drained);
-        let finished = self.tables.stats.closed_in_all() - closed_before - forced;
-        let report = DrainReport { finished, forced, took: self.tables.now.since(since) };
-        self.tables.lifecycle = Lifecycle::Stopped(report);
+        let forced = self.context.stats.closed(CloseReason::Drained);
+        let finished = self.context.stats.closed_in_all() - closed_before - forced;
+        let report = DrainReport { finished, forced, took: self.context.now.since(since) };
+        self.context.lifecycle = Lifecycle::Stopped(report);
     }
 }
 
 impl<'h, N: Network> Core<'h, N> {
     /// Takes a handler in.
-    pub(crate) fn attach(&mut self, handler: Box<dyn Served + 'h>) -> HandlerId {
-        self.tables.served.push(0);
-        let key = self.connections.attach(handler);
-        self.tables.handler_id(key)
+    pub(crate) fn attach(&mut self, handler: Box<dyn ErasedHandler + 'h>) -> HandlerId {
+        self.context.clients_by_handler.push(0);
+        let index = self.connections.attach(handler);
+        self.context.handler_id(index)
     }
 
     /// Listens for a handler of its own, which is taken in only if that succeeds.
-    pub(crate) fn listen(&mut self, at: &Listen, handler: Box<dyn Served + 'h>) -> Result<ListenerId> {
-        let opened = self.open(at, handler.input_bytes_min())?;
+    pub(crate) fn listen(&mut self, at: &Listen, handler: Box<dyn ErasedHandler + 'h>) -> Result<ListenerId> {
+        let opened = self.open_listener(at, handler.input_bytes_min())?;
         let handler = self.attach(handler);
-        Ok(self.enter(opened, at, handler))
+        Ok(self.add_listener(opened, at, handler))
     }
 
     /// Listens for a handler that is here already.
     pub(crate) fn listen_for(&mut self, at: &Listen, served_by: HandlerId) -> Result<ListenerId> {
-        let is_ours = served_by == self.tables.handler_id(served_by.key);
-        let Some(handler) = self.connections.handler(served_by.key).filter(|_| is_ours) else {
-            return Err(Error::said(ErrorKind::Unknown, Some(at.at.clone()), "this loop has no such handler"));
+        let is_ours = served_by == self.context.handler_id(served_by.index);
+        let Some(handler) = self.connections.handler(served_by.index).filter(|_| is_ours) else {
+            return Err(Error::with_message(
+                ErrorKind::Unknown,
+                Some(at.address.clone()),
+                "this loop has no such handler",
+            ));
         };
-        let opened = self.open(at, handler.input_bytes_min())?;
-        Ok(self.enter(opened, at, served_by))
+        let opened = self.open_listener(at, handler.input_bytes_min())?;
+        Ok(self.add_listener(opened, at, served_by))
     }
 
-    fn open(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Place, N::Listener, Option<SocketAddr>)> {
-        at.check(input_bytes_min)?;
-        self.check_goes_on(&at.at)?;
-        let Self { network, tables, .. } = self;
-        let place = Place { serial: tables.next_serial(), slot: slot_of(tables.origins.vacant_key()) };
+    fn open_listener(&mut self, at: &Listen, input_bytes_min: usize) -> Result<(Key, N::Listener, Option<SocketAddr>)> {
+        at.validate(input_bytes_min)?;
+        self.check_not_stopped(&at.address)?;
+        let Self { network, context, .. } = self;
+        let key = Key { generation: context.next_generation(), slot: to_slot(context.listeners.vacant_key()) };
         let (listener, local) = network
-            .listen(at, Token::listener(place))
-            .map_err(|error| Error::system(ErrorKind::Listen, Some(at.at.clone()), error))?;
-        Ok((place, listener, local))
+            .listen(at, Token::listener(key))
+            .map_err(|error| Error::from_io(ErrorKind::Listen, Some(at.address.clone()), error))?;
+        Ok((key, listener, local))
     }
 
-    fn enter(
+    fn add_listener(
         &mut self,
-        opened: (Place, N::Listener, Option<SocketAddr>),
+        opened: (Key, N::Listener, Option<SocketAddr>),
         at: &Listen,
         handler: HandlerId,
     ) -> ListenerId {
-        let (place, listener, local) = opened;
-        let most = self.network.connections_max();
-        self.tables.add_origin(place, handler.key, at, local, most);
-        self.listeners.add(place, listener, local.map_or_else(|| at.at.clone(), Endpoint::from));
-        ListenerId(place)
+        let (key, listener, local) = opened;
+        let default_max = self.network.connections_max();
+        self.context.add_listener(key, handler.index, at, local, default_max);
+        self.listeners.add(key, listener, local.map_or_else(|| at.address.clone(), Address::from));
+        ListenerId(key)
     }
 
     pub(crate) fn bind(&mut self, at: &Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<SocketId> {
-        at.check()?;
-        self.check_goes_on(&at.address.into())?;
-        let Self { network, tables, datagrams, .. } = self;
-        let place = Place { serial: tables.next_serial(), slot: slot_of(tables.sockets.vacant_key()) };
+        at.validate()?;
+        self.check_not_stopped(&at.address.into())?;
+        let Self { network, context, udp_sockets, .. } = self;
+        let key = Key { generation: context.next_generation(), slot: to_slot(context.udp_sockets.vacant_key()) };
         let (socket, local) = network
-            .bind(at, Token::socket(place))
-            .map_err(|error| Error::system(ErrorKind::Bind, Some(at.address.into()), error))?;
+            .bind(at, Token::socket(key))
+            .map_err(|error| Error::from_io(ErrorKind::Bind, Some(at.address.into()), error))?;
         let limit = at.replies_per_source_per_second_max;
-        let rates = limit.map(|limit| Rates::new(limit.get(), [network.entropy(), network.entropy()]));
+        let rate_limiter = limit.map(|limit| RateLimiter::new(limit.get(), [network.entropy(), network.entropy()]));
         let Bind { limit_loopback, .. } = *at;
-        tables.sockets.insert(Socket { serial: place.serial, local, rates, limit_loopback, open: true });
-        datagrams.add(place, socket, local, handler);
-        Ok(SocketId(place))
+        context.udp_sockets.insert(UdpSocketEntry {
+            generation: key.generation,
+            local,
+            rate_limiter,
+            limit_loopback,
+            is_open: true,
+        });
+        udp_sockets.add(key, socket, local, handler);
+        Ok(SocketId(key))
     }
 
     /// A loop that has ended serves nobody: what it opened would let clients wait for ever.
-    fn check_goes_on(&self, at: &Endpoint) -> Result<()> {
-        match self.tables.lifecycle {
-            Lifecycle::Stopped(_) => Err(Error::said(ErrorKind::Setup, Some(at.clone()), "this loop has ended")),
+    fn check_not_stopped(&self, at: &Address) -> Result<()> {
+        match self.context.lifecycle {
+            Lifecycle::Stopped(_) => {
+                Err(Error::with_message(ErrorKind::Setup, Some(at.clone()), "this loop has ended"))
+            }
             _ => Ok(()),
         }
     }
 
-    pub(crate) fn every(&mut self, first: Duration, tick: Tick<'h>) -> TimerId {
-        self.tables.read_clock(self.network.now());
-        let (serial, at) = (self.tables.next_serial(), self.tables.later(first));
-        let place = self.tables.timers.add(serial, at, Task::Tick);
-        self.ticks.add(place, tick);
-        TimerId(place)
+    pub(crate) fn every(&mut self, first: Duration, callback: TimerCallback<'h>) -> TimerId {
+        self.context.set_now(self.network.now());
+        let (generation, at) = (self.context.next_generation(), self.context.deadline_after(first));
+        let key = self.context.timers.add(generation, at, TimerTask::Callback);
+        self.timer_callbacks.add(key, callback);
+        TimerId(key)
     }
 
     pub(crate) fn local_addr(&self, id: SourceId) -> Result<SocketAddr> {
         let found = match id.0 {
-            Watched::Listener(Place { serial, slot }) => {
-                let origin = self.tables.origins.get(slot as usize);
-                origin.filter(|origin| origin.serial == serial && origin.listening).and_then(|origin| origin.local)
+            SourceKey::Listener(Key { generation, slot }) => {
+                let listener = self.context.listeners.get(slot as usize);
+                listener
+                    .filter(|listener| listener.generation == generation && listener.is_listening)
+                    .and_then(|listener| listener.local)
             }
-            Watched::Socket(Place { serial, slot }) => {
-                let socket = self.tables.sockets.get(slot as usize);
-                socket.filter(|socket| socket.serial == serial && socket.open).map(|socket| socket.local)
+            SourceKey::Socket(Key { generation, slot }) => {
+                let socket = self.context.udp_sockets.get(slot as usize);
+                socket.filter(|socket| socket.generation == generation && socket.is_open).map(|socket| socket.local)
             }
-            Watched::Timer(_) => None,
+            SourceKey::Timer(_) => None,
         };
-        found.ok_or_else(|| Error::said(ErrorKind::Unknown, None, "no listener or socket with an address has this id"))
+        found.ok_or_else(|| {
+            Error::with_message(ErrorKind::Unknown, None, "no listener or socket with an address has this id")
+        })
     }
 }
 

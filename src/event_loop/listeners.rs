@@ -1,51 +1,51 @@
-//! The station of listeners: accepts clients, within limits, whatever accept returns.
+//! Listeners: accepts clients, within limits, whatever accept returns.
 //!
-//! A listener that may have clients waiting is on the roster's ready list until accept has said `WouldBlock`, or until
+//! A listener that may have clients waiting is in the ready queue until accept has said `WouldBlock`, or until
 //! something holds it up: its handler is full, or it pauses after an error. It promises that clients in the backlog
 //! never need another client's knock to be served, and that no error ends or spins the loop.
 
 use std::net::SocketAddr;
 
-use crate::address::{Endpoint, Peer};
+use crate::address::{Address, PackedAddress};
 use crate::context::Context;
-use crate::event_loop::backoff::{Backoff, Reaction, Seldom};
+use crate::event_loop::backoff::{Backoff, BackoffAction, LogThrottle};
 use crate::event_loop::connections::Connections;
-use crate::event_loop::ready_queue::{Roster, Round};
-use crate::ids::{Place, Stub, slot_of};
+use crate::event_loop::ready_queue::{ReadyQueue, ServeResult};
+use crate::ids::{Key, TokenKey, to_slot};
 use crate::limits;
 use crate::net::Network;
-use crate::net::io_error_class::Trouble;
+use crate::net::io_error_class::IoErrorClass;
 use crate::options::listen::WhenFull;
 
-/// All listeners, by the slot of their entry in the tables.
+/// All listeners, by the slot of their entry in the context.
 pub(crate) struct Listeners<N: Network> {
-    stations: Vec<Option<Station<N::Listener>>>,
-    pub(crate) roster: Roster,
+    listeners: Vec<Option<OpenListener<N::Listener>>>,
+    pub(crate) ready_queue: ReadyQueue,
 }
 
-struct Station<L> {
-    listener: L,
-    serial: u64,
-    at: Endpoint,
+struct OpenListener<L> {
+    socket: L,
+    generation: u64,
+    address: Address,
     backoff: Backoff,
     /// Clients that may still be accepted once a drain has begun; `None` before.
-    last_call: Option<u32>,
+    drain_left: Option<u32>,
     /// About clients that wait, and about those that are refused.
-    held: Seldom,
-    refused: Seldom,
+    full_log: LogThrottle,
+    refused_log: LogThrottle,
 }
 
-impl<L> Station<L> {
+impl<L> OpenListener<L> {
     /// Counts a client that was refused, for want of room in all or for its source, and says so now and then.
-    fn refused(&mut self, tables: &mut Context, peer: Option<SocketAddr>, is_full: bool) {
-        let stats = &mut tables.stats;
+    fn count_refused(&mut self, context: &mut Context, peer: Option<SocketAddr>, is_full: bool) {
+        let stats = &mut context.stats;
         let (count, whose) =
             if is_full { (&mut stats.refused_full, "in all") } else { (&mut stats.refused_source, "of its source") };
         *count += 1;
-        if self.refused.may_say(tables.now) {
+        if self.refused_log.allow(context.now) {
             log::info!(
                 "{}: refused, the most connections {whose} are open; so far {count} were refused so",
-                Peer::from(peer)
+                PackedAddress::from(peer)
             );
         }
     }
@@ -53,60 +53,65 @@ impl<L> Station<L> {
 
 impl<N: Network> Listeners<N> {
     pub(crate) fn new() -> Self {
-        Self { stations: Vec::new(), roster: Roster::default() }
+        Self { listeners: Vec::new(), ready_queue: ReadyQueue::default() }
     }
 
-    pub(crate) fn add(&mut self, place: Place, listener: N::Listener, at: Endpoint) {
-        let slot = place.slot as usize;
-        if self.stations.len() <= slot {
-            self.stations.resize_with(slot + 1, || None);
+    pub(crate) fn add(&mut self, key: Key, listener: N::Listener, address: Address) {
+        let slot = key.slot as usize;
+        if self.listeners.len() <= slot {
+            self.listeners.resize_with(slot + 1, || None);
         }
-        let station = Station {
-            listener,
-            serial: place.serial,
-            at,
+        let listener = OpenListener {
+            socket: listener,
+            generation: key.generation,
+            address,
             backoff: Backoff::new(),
-            last_call: None,
-            held: Seldom::default(),
-            refused: Seldom::default(),
+            drain_left: None,
+            full_log: LogThrottle::default(),
+            refused_log: LogThrottle::default(),
         };
-        self.stations[slot] = Some(station);
-        self.roster.add(place.slot);
+        self.listeners[slot] = Some(listener);
+        self.ready_queue.add(key.slot);
     }
 
     /// Closes a listener; the kernel resets who is left in its backlog.
-    pub(crate) fn remove(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
-        if let Some(station) = self.stations[slot as usize].take() {
-            network.close_listener(station.listener);
-            self.roster.remove(slot);
-            tables.origins[slot as usize].listening = false;
-            tables.forget_origin(slot);
+    pub(crate) fn remove(&mut self, network: &mut N, context: &mut Context, slot: u32) {
+        if let Some(listener) = self.listeners[slot as usize].take() {
+            network.close_listener(listener.socket);
+            self.ready_queue.remove(slot);
+            context.listeners[slot as usize].is_listening = false;
+            context.remove_listener_if_unused(slot);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.stations.iter().all(Option::is_none)
+        self.listeners.iter().all(Option::is_none)
     }
 
     /// Takes note of an event, unless the listener it was for is gone.
-    pub(crate) fn on_event(&mut self, stub: Stub) {
-        if let Some(Some(station)) = self.stations.get(stub.slot as usize)
-            && stub.is_of(station.serial)
+    pub(crate) fn on_event(&mut self, key: TokenKey) {
+        if let Some(Some(listener)) = self.listeners.get(key.slot as usize)
+            && key.matches(listener.generation)
         {
-            self.roster.edge(stub.slot);
+            self.ready_queue.on_event(key.slot);
         }
     }
 
     /// Gives every ready listener its budget of accepts.
-    pub(crate) fn serve(&mut self, network: &mut N, tables: &mut Context, connections: &mut Connections<'_, N>) {
-        for _ in 0..self.roster.ready() {
-            let Some(slot) = self.roster.front() else {
+    pub(crate) fn accept_ready(
+        &mut self,
+        network: &mut N,
+        context: &mut Context,
+        connections: &mut Connections<'_, N>,
+    ) {
+        for _ in 0..self.ready_queue.ready_len() {
+            let Some(slot) = self.ready_queue.front() else {
                 return;
             };
-            let round = self.accept(network, tables, connections, slot);
-            self.roster.conclude(round, tables.now);
-            if round == Round::Emptied {
-                self.emptied(network, tables, slot);
+            let result = self.accept(network, context, connections, slot);
+            self.ready_queue.finish_front(result, context.now);
+            if result == ServeResult::WouldBlock {
+                self.on_backlog_empty(network, context, slot);
             }
         }
     }
@@ -114,90 +119,93 @@ impl<N: Network> Listeners<N> {
     fn accept(
         &mut self,
         network: &mut N,
-        tables: &mut Context,
+        context: &mut Context,
         connections: &mut Connections<'_, N>,
         slot: u32,
-    ) -> Round {
-        let Some(station) = &mut self.stations[slot as usize] else {
-            return Round::Emptied;
+    ) -> ServeResult {
+        let Some(listener) = &mut self.listeners[slot as usize] else {
+            return ServeResult::WouldBlock;
         };
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
-            let is_full = tables.is_full(slot);
-            if is_full && tables.origins[slot as usize].when_full == WhenFull::Pause {
-                if station.held.may_say(tables.now) {
-                    let most = tables.origins[slot as usize].connections_max;
-                    log::info!("{}: {most} connections are open, the most allowed: further clients wait", station.at);
+            let is_full = context.is_full(slot);
+            if is_full && context.listeners[slot as usize].when_full == WhenFull::Pause {
+                if listener.full_log.allow(context.now) {
+                    let connections_max = context.listeners[slot as usize].connections_max;
+                    log::info!(
+                        "{}: {connections_max} connections are open, the most allowed: further clients wait",
+                        listener.address
+                    );
                 }
-                return Round::Held;
+                return ServeResult::HandlerFull;
             }
-            if station.last_call == Some(0) {
-                return Round::Emptied;
+            if listener.drain_left == Some(0) {
+                return ServeResult::WouldBlock;
             }
-            match network.accept(&station.listener) {
+            match network.accept(&listener.socket) {
                 Ok((stream, peer)) => {
-                    station.backoff.succeeded();
-                    station.last_call = station.last_call.map(|left| left - 1);
-                    if !is_full && tables.admit(slot, peer.map(|peer| peer.ip())) {
-                        connections.open(network, tables, stream, peer, slot);
+                    listener.backoff.on_success();
+                    listener.drain_left = listener.drain_left.map(|left| left - 1);
+                    if !is_full && context.try_count_source(slot, peer.map(|peer| peer.ip())) {
+                        connections.add_accepted(network, context, stream, peer, slot);
                         continue;
                     }
                     network.close(stream);
-                    station.refused(tables, peer, is_full);
+                    listener.count_refused(context, peer, is_full);
                 }
                 Err(error) => {
-                    let trouble = Trouble::of(&error);
+                    let class = IoErrorClass::of(&error);
                     // planted: first-accept-error-ends-accepting
-                    if trouble == Trouble::Empty {
-                        return Round::Emptied;
+                    if class == IoErrorClass::WouldBlock {
+                        return ServeResult::WouldBlock;
                     }
-                    tables.stats.accept_errors += 1;
-                    if let Reaction::Pause { after, say } = station.backoff.failed(trouble, tables.now) {
-                        if say {
-                            log::warn!("{}: cannot accept, clients wait in the backlog: {error}", station.at);
+                    context.stats.accept_errors += 1;
+                    if let BackoffAction::Wait { after, should_log } = listener.backoff.on_error(class, context.now) {
+                        if should_log {
+                            log::warn!("{}: cannot accept, clients wait in the backlog: {error}", listener.address);
                         }
-                        tables.stats.pauses += 1;
-                        return Round::Paused(after);
+                        context.stats.pauses += 1;
+                        return ServeResult::BackOff(after);
                     }
                 }
             }
         }
-        Round::Spent
+        ServeResult::BudgetSpent
     }
 
-    /// Nobody waits: trouble is over, and so is a listener's last call.
-    fn emptied(&mut self, network: &mut N, tables: &mut Context, slot: u32) {
-        let Some(station) = &mut self.stations[slot as usize] else {
+    /// The backlog is empty: the errors are over, and a draining listener closes.
+    fn on_backlog_empty(&mut self, network: &mut N, context: &mut Context, slot: u32) {
+        let Some(listener) = &mut self.listeners[slot as usize] else {
             return;
         };
-        if let Some(relief) = station.backoff.emptied(tables.now) {
-            let (at, failures, lasted) = (&station.at, relief.failures, relief.lasted);
+        if let Some(recovery) = listener.backoff.on_would_block(context.now) {
+            let (at, failures, lasted) = (&listener.address, recovery.failures, recovery.lasted);
             log::info!("{at}: accepts again, after {failures} failed tries in {lasted:.1?}");
         }
-        if station.last_call.is_some() {
-            self.remove(network, tables, slot);
+        if listener.drain_left.is_some() {
+            self.remove(network, context, slot);
         }
     }
 
     /// Has every listener accept what is in its backlog, and then close.
     pub(crate) fn begin_drain(&mut self) {
-        for (slot, station) in self.stations.iter_mut().enumerate() {
-            if let Some(station) = station {
-                station.last_call = Some(limits::DRAIN_BACKLOG_MAX);
-                self.roster.make_ready(slot_of(slot));
+        for (slot, listener) in self.listeners.iter_mut().enumerate() {
+            if let Some(listener) = listener {
+                listener.drain_left = Some(limits::DRAIN_BACKLOG_MAX);
+                self.ready_queue.make_ready(to_slot(slot));
             }
         }
     }
 
     /// Closes every listener at once.
-    pub(crate) fn close_all(&mut self, network: &mut N, tables: &mut Context) {
-        for slot in 0..self.stations.len() {
-            self.remove(network, tables, slot_of(slot));
+    pub(crate) fn close_all(&mut self, network: &mut N, context: &mut Context) {
+        for slot in 0..self.listeners.len() {
+            self.remove(network, context, to_slot(slot));
         }
     }
 
     #[cfg(test)]
-    pub(crate) fn each(&self) -> impl Iterator<Item = (u32, &N::Listener)> {
-        let each = self.stations.iter().enumerate();
-        each.filter_map(|(slot, station)| Some((slot_of(slot), &station.as_ref()?.listener)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &N::Listener)> {
+        let each = self.listeners.iter().enumerate();
+        each.filter_map(|(slot, listener)| Some((to_slot(slot), &listener.as_ref()?.socket)))
     }
 }

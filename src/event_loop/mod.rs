@@ -14,12 +14,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::context::erased_handler::WithSessions;
+use crate::context::erased_handler::HandlerWithSessions;
 use crate::context::handle::Handle;
 use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::context::lifecycle::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::core::{Core, Round};
+use crate::event_loop::core::Core;
 use crate::ids::{HandlerId, ListenerId, SocketId, SourceId, TimerId};
 use crate::net::Network;
 use crate::net::system::System;
@@ -115,7 +115,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Setup`] if the system has no descriptors left for the poll and its wake.
     pub fn new() -> Result<Self> {
-        let system = System::new().map_err(|error| Error::system(ErrorKind::Setup, None, error))?;
+        let system = System::new().map_err(|error| Error::from_io(ErrorKind::Setup, None, error))?;
         Ok(Self(Inner::System(Core::new(system))))
     }
 
@@ -137,7 +137,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::Option`] if an option cannot work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen(&at.into(), Box::new(WithSessions::new(handler))))
+        each!(&mut self.0, core => core.listen(&at.into(), Box::new(HandlerWithSessions::new(handler))))
     }
 
     /// Takes a handler in that several listeners are to share, or outbound connections.
@@ -153,7 +153,7 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn attach(&mut self, handler: impl StreamHandler + 'h) -> HandlerId {
-        each!(&mut self.0, core => core.attach(Box::new(WithSessions::new(handler))))
+        each!(&mut self.0, core => core.attach(Box::new(HandlerWithSessions::new(handler))))
     }
 
     /// Listens for clients, and has them served by a handler that is [attached](Self::attach) already.
@@ -191,8 +191,8 @@ impl<'h> EventLoop<'h> {
     /// assert_eq!(left, 0);
     /// # Ok::<(), halloo::Error>(())
     /// ```
-    pub fn every(&mut self, first: Duration, tick: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
-        each!(&mut self.0, core => core.every(first, Box::new(tick)))
+    pub fn every(&mut self, first: Duration, callback: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
+        each!(&mut self.0, core => core.every(first, Box::new(callback)))
     }
 
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
@@ -213,19 +213,19 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn catch_panics(&mut self, catch: bool) {
-        each!(&mut self.0, core => core.tables.catches_panics = catch);
+        each!(&mut self.0, core => core.context.catches_panics = catch);
     }
 
     /// A way into the loop for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        each!(&self.0, core => Handle::to(&core.mailbox))
+        each!(&self.0, core => Handle::new(&core.mailbox))
     }
 
     /// The loop's counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
-        each!(&self.0, core => core.tables.stats())
+        each!(&self.0, core => core.context.stats())
     }
 
     /// Turns until the loop is stopped. With nothing to watch, it waits for a [`Handle`].
@@ -261,12 +261,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        match each!(&mut self.0, core => core.turn(timeout)) {
-            Ok(Round::Idle) => Ok(Turn::Idle),
-            Ok(Round::Progress) => Ok(Turn::Progress),
-            Ok(Round::Stopped(report)) => Ok(Turn::Stopped(report)),
-            Err(error) => Err(Error::system(ErrorKind::Poll, None, error)),
-        }
+        each!(&mut self.0, core => core.turn(timeout)).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))
     }
 
     /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring
@@ -276,11 +271,11 @@ impl<'h> EventLoop<'h> {
         each!(&self.0, core => core.next_timeout())
     }
 
-    /// The loop's tables, between two turns. Reads the clock; what is marked through them is done in the next turn.
+    /// The loop's context, between two turns. Reads the clock; what is changed through it is done in the next turn.
     pub fn context(&mut self) -> &mut Context {
         each!(&mut self.0, core => {
-            core.tables.read_clock(core.network.now());
-            &mut core.tables
+            core.context.set_now(core.network.now());
+            &mut core.context
         })
     }
 }
@@ -313,6 +308,6 @@ impl AsFd for EventLoop<'_> {
 
 impl std::fmt::Debug for EventLoop<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventLoop").field("context", each!(&self.0, core => &core.tables)).finish_non_exhaustive()
+        f.debug_struct("EventLoop").field("context", each!(&self.0, core => &core.context)).finish_non_exhaustive()
     }
 }

@@ -1,79 +1,79 @@
 //! The station of timers: calls what has come due.
 //!
-//! The closures stand here, since they may borrow what the tables cannot; when each comes up is a matter of the tables.
+//! The closures stand here, since they may borrow what the context cannot; when each comes up is a matter of the context.
 //! It promises that a timer fires never early, and once for each time it was set; and that timers without end leave
 //! room for everything else in a turn.
 
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::event_loop::callbacks::{Callbacks, guarded};
-use crate::ids::Place;
+use crate::event_loop::callbacks::{Callbacks, catch_panic};
+use crate::ids::Key;
 use crate::limits;
-use crate::state::timers::Task;
+use crate::state::timers::TimerTask;
 
 /// A closure that says how long until it is called again, or `None` for never.
-pub(crate) type Tick<'h> = Box<dyn FnMut(&mut Context) -> Option<Duration> + 'h>;
+pub(crate) type TimerCallback<'h> = Box<dyn FnMut(&mut Context) -> Option<Duration> + 'h>;
 
-/// The closures of timers, by the slot of their entry in the tables, each with its serial.
+/// The closures of timers, by the slot of their entry in the context, each with its generation.
 #[derive(Default)]
-pub(crate) struct Ticks<'h> {
-    ticks: Vec<Option<(u64, Tick<'h>)>>,
+pub(crate) struct TimerCallbacks<'h> {
+    callbacks: Vec<Option<(u64, TimerCallback<'h>)>>,
 }
 
-impl<'h> Ticks<'h> {
-    pub(crate) fn add(&mut self, place: Place, tick: Tick<'h>) {
-        let slot = place.slot as usize;
-        if self.ticks.len() <= slot {
-            self.ticks.resize_with(slot + 1, || None);
+impl<'h> TimerCallbacks<'h> {
+    pub(crate) fn add(&mut self, key: Key, callback: TimerCallback<'h>) {
+        let slot = key.slot as usize;
+        if self.callbacks.len() <= slot {
+            self.callbacks.resize_with(slot + 1, || None);
         }
-        self.ticks[slot] = Some((place.serial, tick));
+        self.callbacks[slot] = Some((key.generation, callback));
     }
 
     /// Drops a closure, if it is still the one that stands there.
-    pub(crate) fn remove(&mut self, place: Place) {
-        if let Some(entry) = self.ticks.get_mut(place.slot as usize) {
-            entry.take_if(|(serial, _)| *serial == place.serial);
+    pub(crate) fn remove(&mut self, key: Key) {
+        if let Some(entry) = self.callbacks.get_mut(key.slot as usize) {
+            entry.take_if(|(generation, _)| *generation == key.generation);
         }
     }
 
     /// Calls what has come due; true if there was anything.
-    pub(crate) fn expire(&mut self, tables: &mut Context, callbacks: &mut Callbacks<'h>) -> bool {
+    pub(crate) fn expire(&mut self, context: &mut Context, callbacks: &mut Callbacks<'h>) -> bool {
         let mut any = false;
         for _ in 0..limits::TIMERS_PER_TURN_MAX {
-            let Some((place, task)) = tables.timers.pop_due(tables.now) else {
+            let Some((key, task)) = context.timers.pop_expired(context.now) else {
                 break;
             };
             any = true;
-            tables.stats.timers += 1;
+            context.stats.timers += 1;
             match task {
-                Task::Tell { handler, value } => callbacks.timer(tables, handler, value),
-                Task::Tick => self.tick(tables, place),
+                TimerTask::Handler { handler, value } => callbacks.on_timer(context, handler, value),
+                TimerTask::Callback => self.call(context, key),
             }
         }
         any
     }
 
     /// Calls a closure. It is out of its slot meanwhile, so that it may remove itself; one that panics is over.
-    fn tick(&mut self, tables: &mut Context, place: Place) {
-        let Some((_, mut tick)) = self.ticks.get_mut(place.slot as usize).and_then(Option::take) else {
+    fn call(&mut self, context: &mut Context, key: Key) {
+        let Some((_, mut callback)) = self.callbacks.get_mut(key.slot as usize).and_then(Option::take) else {
             return;
         };
-        tables.ticking = Some(place);
-        let outcome = guarded(tables, |context| tick(context));
-        tables.ticking = None;
+        context.running_timer = Some(key);
+        let outcome = catch_panic(context, |context| callback(context));
+        context.running_timer = None;
         if outcome.is_none() {
             log::error!("a timer has panicked, and is over");
         }
         let again = outcome.flatten().is_some_and(|after| {
             // planted: timer-repeats-at-once
-            let at = tables.later(after);
-            tables.timers.again(place, at)
+            let at = context.deadline_after(after);
+            context.timers.rearm(key, at)
         });
         if again {
-            self.add(place, tick);
+            self.add(key, callback);
         } else {
-            tables.timers.remove(place);
+            context.timers.remove(key);
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Cuts: where one frame ends in a stream.
+//! Decoding: where one frame ends in a stream.
 //!
 //! Pure: bytes and what is known about them in, a frame of them out, where it lies. Each byte is looked at once, however
-//! slowly they come: what is known about a frame that has begun is kept as [`Begun`].
+//! slowly they come: what is known about a frame that has begun is kept as [`DecodeState`].
 
 use crate::framing::format::Format;
 
 /// What is known about a frame that has begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Begun {
+pub(crate) enum DecodeState {
     #[default]
-    Nothing,
+    Start,
     /// So many bytes of it are known to hold no delimiter.
     Searched(usize),
     /// Its length has come and is used up: so many bytes follow, one at least.
-    Announced(usize),
+    LengthRead(usize),
 }
 
 /// What the rest of a stream begins with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Next<'a> {
+pub(crate) enum Decoded<'a> {
     /// A frame: its content, and how much of the rest it takes.
     Frame(&'a [u8], usize),
     /// Less than a frame, of which so many bytes need not be shown again.
-    Unfinished(usize),
+    Incomplete(usize),
     /// A frame that is, or will be, over the maximum.
     TooLong,
 }
@@ -39,75 +39,81 @@ impl Format {
     }
 
     /// Looks at the rest of a stream, from where the last frame ended, or the length of this one.
-    pub(crate) fn next<'a>(self, rest: &'a [u8], begun: &mut Begun, frame_bytes_max: usize) -> Next<'a> {
+    pub(crate) fn decode<'a>(self, rest: &'a [u8], state: &mut DecodeState, frame_bytes_max: usize) -> Decoded<'a> {
         match self {
-            Self::Lines => self.next_delimited(rest, b'\n', begun, frame_bytes_max),
-            Self::Delimiter(byte) => self.next_delimited(rest, byte, begun, frame_bytes_max),
+            Self::Lines => self.decode_delimited(rest, b'\n', state, frame_bytes_max),
+            Self::Delimiter(byte) => self.decode_delimited(rest, byte, state, frame_bytes_max),
             Self::LengthU16(order) => {
-                let length = rest.first_chunk().map(|bytes| u16::from_be_bytes(order.bytes_of(*bytes)).into());
-                next_announced(rest, length, size_of::<u16>(), begun, frame_bytes_max)
+                let length = rest.first_chunk().map(|bytes| u16::from_be_bytes(order.in_order(*bytes)).into());
+                decode_length_prefixed(rest, length, size_of::<u16>(), state, frame_bytes_max)
             }
             Self::LengthU32(order) => {
-                let length = rest.first_chunk().map(|bytes| u32::from_be_bytes(order.bytes_of(*bytes)));
+                let length = rest.first_chunk().map(|bytes| u32::from_be_bytes(order.in_order(*bytes)));
                 let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-                next_announced(rest, length, size_of::<u32>(), begun, frame_bytes_max)
+                decode_length_prefixed(rest, length, size_of::<u32>(), state, frame_bytes_max)
             }
         }
     }
 
-    fn next_delimited<'a>(self, rest: &'a [u8], delimiter: u8, begun: &mut Begun, frame_bytes_max: usize) -> Next<'a> {
-        let searched = if let Begun::Searched(searched) = *begun { searched } else { 0 };
+    fn decode_delimited<'a>(
+        self,
+        rest: &'a [u8],
+        delimiter: u8,
+        state: &mut DecodeState,
+        frame_bytes_max: usize,
+    ) -> Decoded<'a> {
+        let searched = if let DecodeState::Searched(searched) = *state { searched } else { 0 };
         let found = memchr::memchr(delimiter, &rest[searched..]).map(|at| searched + at);
         let end = found.unwrap_or(rest.len());
-        *begun = Begun::Searched(end);
-        let content = self.content(&rest[..end]);
+        *state = DecodeState::Searched(end);
+        let content = self.without_line_end(&rest[..end]);
         if content.len() > frame_bytes_max {
-            Next::TooLong
+            Decoded::TooLong
         } else if found.is_some() {
-            Next::Frame(content, end + 1)
+            Decoded::Frame(content, end + 1)
         } else {
-            Next::Unfinished(0)
+            Decoded::Incomplete(0)
         }
     }
 
     /// A line without the CR at its end.
-    fn content(self, delimited: &[u8]) -> &[u8] {
+    fn without_line_end(self, delimited: &[u8]) -> &[u8] {
         if self == Self::Lines { delimited.strip_suffix(b"\r").unwrap_or(delimited) } else { delimited }
     }
 
     /// What has come of the content of a frame that never will be whole; `None` if none has begun.
-    pub(crate) fn unfinished<'a>(self, rest: &'a [u8], begun: &Begun) -> Option<&'a [u8]> {
-        match (self, begun) {
-            (_, Begun::Announced(_)) => Some(rest),
+    pub(crate) fn decode_eof<'a>(self, rest: &'a [u8], state: &DecodeState) -> Option<&'a [u8]> {
+        match (self, state) {
+            (_, DecodeState::LengthRead(_)) => Some(rest),
             _ if rest.is_empty() => None,
             (Self::LengthU16(_) | Self::LengthU32(_), _) => Some(&[]),
-            (Self::Lines | Self::Delimiter(_), _) => Some(self.content(rest)),
+            (Self::Lines | Self::Delimiter(_), _) => Some(self.without_line_end(rest)),
         }
     }
 }
 
 /// A length is used up before what it announces has come, so that a frame may take a whole inbox. Before nothing it
 /// stays, because nobody would be shown a frame of which no byte is left.
-fn next_announced<'a>(
+fn decode_length_prefixed<'a>(
     rest: &'a [u8],
     length: Option<usize>,
     length_bytes: usize,
-    begun: &mut Begun,
+    state: &mut DecodeState,
     frame_bytes_max: usize,
-) -> Next<'a> {
-    let (length, start) = match (*begun, length) {
-        (Begun::Announced(length), _) => (length, 0),
+) -> Decoded<'a> {
+    let (length, start) = match (*state, length) {
+        (DecodeState::LengthRead(length), _) => (length, 0),
         (_, Some(length)) => (length, length_bytes),
-        (_, None) => return Next::Unfinished(0),
+        (_, None) => return Decoded::Incomplete(0),
     };
     if length > frame_bytes_max {
-        return Next::TooLong;
+        return Decoded::TooLong;
     }
     if let Some(content) = rest[start..].get(..length) {
-        return Next::Frame(content, start + length);
+        return Decoded::Frame(content, start + length);
     }
-    *begun = Begun::Announced(length);
-    Next::Unfinished(start)
+    *state = DecodeState::LengthRead(length);
+    Decoded::Incomplete(start)
 }
 
 #[cfg(test)]
@@ -129,7 +135,7 @@ mod tests {
     }
 
     /// A frame as a peer writes it who knows nothing of this file, with what no delimiter may hold left out.
-    fn written(format: Format, mut frame: Vec<u8>, crlf: bool) -> (Vec<u8>, Vec<u8>) {
+    fn encoded(format: Format, mut frame: Vec<u8>, crlf: bool) -> (Vec<u8>, Vec<u8>) {
         let length = u8::try_from(frame.len()).expect("a short frame");
         let (head, tail) = match format {
             Format::Lines => {
@@ -151,12 +157,12 @@ mod tests {
     }
 
     /// What comes out of a stream: the frames, then what has come of one more, or `Err` if that is too long.
-    type Heard = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
+    type DecodedStream = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
 
     /// Reads a stream in pieces into the least room that works, as a connection does.
-    fn heard(format: Format, frame_bytes_max: usize, stream: &[u8], pieces: &[usize]) -> Heard {
+    fn decode_in_pieces(format: Format, frame_bytes_max: usize, stream: &[u8], pieces: &[usize]) -> DecodedStream {
         let (mut stream, mut pieces) = (stream, pieces.iter().cycle());
-        let (mut inbox, mut begun, mut frames) = (Vec::new(), Begun::Nothing, Vec::new());
+        let (mut inbox, mut state, mut frames) = (Vec::new(), DecodeState::Start, Vec::new());
         while !stream.is_empty() {
             let room = format.input_bytes_min(frame_bytes_max) - inbox.len();
             assert!(room > 0, "an inbox that is full of less than a frame would be an overflow");
@@ -164,21 +170,21 @@ mod tests {
             stream = rest;
             inbox.extend_from_slice(piece);
             loop {
-                match format.next(&inbox, &mut begun, frame_bytes_max) {
-                    Next::Frame(frame, bytes) => {
-                        begun = Begun::Nothing;
+                match format.decode(&inbox, &mut state, frame_bytes_max) {
+                    Decoded::Frame(frame, bytes) => {
+                        state = DecodeState::Start;
                         frames.push(frame.to_vec());
                         inbox.drain(..bytes);
                     }
-                    Next::Unfinished(bytes) => {
+                    Decoded::Incomplete(bytes) => {
                         inbox.drain(..bytes);
                         break;
                     }
-                    Next::TooLong => return (frames, Err(())),
+                    Decoded::TooLong => return (frames, Err(())),
                 }
             }
         }
-        (frames, Ok(format.unfinished(&inbox, &begun).map(<[u8]>::to_vec)))
+        (frames, Ok(format.decode_eof(&inbox, &state).map(<[u8]>::to_vec)))
     }
 
     fn any_pieces() -> impl Strategy<Value = Vec<usize>> {
@@ -194,9 +200,9 @@ mod tests {
             spare in 0usize..10,
         ) {
             let (frames, bytes): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
-                frames.into_iter().map(|(frame, crlf)| written(format, frame, crlf)).unzip();
+                frames.into_iter().map(|(frame, crlf)| encoded(format, frame, crlf)).unzip();
             let longest = frames.iter().map(Vec::len).max().unwrap_or_default();
-            prop_assert_eq!(heard(format, longest + spare, &bytes.concat(), &pieces), (frames, Ok(None)));
+            prop_assert_eq!(decode_in_pieces(format, longest + spare, &bytes.concat(), &pieces), (frames, Ok(None)));
         }
 
         #[test]
@@ -204,39 +210,40 @@ mod tests {
             format in any_format(),
             stream in prop::collection::vec(prop_oneof![0u8..12, any::<u8>()], 0..200),
             pieces in any_pieces(),
-            most in prop_oneof![0usize..20, Just(100_000)],
+            frame_bytes_max in prop_oneof![0usize..20, Just(100_000)],
         ) {
-            let (frames, rest) = heard(format, most, &stream, &pieces);
-            prop_assert!(frames.iter().all(|frame| frame.len() <= most));
+            let (frames, rest) = decode_in_pieces(format, frame_bytes_max, &stream, &pieces);
+            prop_assert!(frames.iter().all(|frame| frame.len() <= frame_bytes_max));
             if let Ok(Some(rest)) = &rest {
-                prop_assert!(rest.len() <= most);
+                prop_assert!(rest.len() <= frame_bytes_max);
             }
-            prop_assert_eq!((frames, rest), heard(format, most, &stream, &[usize::MAX]));
+            prop_assert_eq!((frames, rest), decode_in_pieces(format, frame_bytes_max, &stream, &[usize::MAX]));
         }
     }
 
     #[test]
     fn what_is_known_to_hold_no_delimiter_is_not_searched_again() {
         // Delimiters that have come to stand where there were none would be found.
-        let mut begun = Begun::Searched(3);
-        assert_eq!(Format::Lines.next(b"\n\n\na", &mut begun, 9), Next::Unfinished(0));
-        assert_eq!(begun, Begun::Searched(4));
-        assert_eq!(Format::Lines.next(b"\n\n\n\nbc\n", &mut begun, 9), Next::Frame(b"\n\n\n\nbc", 7));
-        assert_eq!(begun, Begun::Searched(6), "nor is it once it was found, and has to wait");
+        let mut state = DecodeState::Searched(3);
+        assert_eq!(Format::Lines.decode(b"\n\n\na", &mut state, 9), Decoded::Incomplete(0));
+        assert_eq!(state, DecodeState::Searched(4));
+        assert_eq!(Format::Lines.decode(b"\n\n\n\nbc\n", &mut state, 9), Decoded::Frame(b"\n\n\n\nbc", 7));
+        assert_eq!(state, DecodeState::Searched(6), "nor is it once it was found, and has to wait");
     }
 
     #[test]
     fn a_length_is_read_once_and_takes_no_room_beside_its_frame() {
-        let mut begun = Begun::Nothing;
-        assert_eq!(Format::LengthU16(BIG).next(b"\0\x03ab", &mut begun, 3), Next::Unfinished(2));
-        assert_eq!(Format::LengthU16(BIG).next(b"abc", &mut begun, 3), Next::Frame(b"abc", 3));
+        let mut state = DecodeState::Start;
+        assert_eq!(Format::LengthU16(BIG).decode(b"\0\x03ab", &mut state, 3), Decoded::Incomplete(2));
+        assert_eq!(Format::LengthU16(BIG).decode(b"abc", &mut state, 3), Decoded::Frame(b"abc", 3));
         assert_eq!(Format::LengthU16(BIG).input_bytes_min(65_535), 65_535);
         assert_eq!(Format::LengthU32(BIG).input_bytes_min(0), 4);
     }
 
     #[test]
     fn a_frame_over_the_maximum_is_known_as_soon_as_it_can_be() {
-        let is_too_long = |format: Format, rest: &[u8]| format.next(rest, &mut Begun::Nothing, 3) == Next::TooLong;
+        let is_too_long =
+            |format: Format, rest: &[u8]| format.decode(rest, &mut DecodeState::Start, 3) == Decoded::TooLong;
         assert!(is_too_long(Format::LengthU16(BIG), &[0, 4]) && !is_too_long(Format::LengthU16(BIG), &[0, 3]));
         assert!(is_too_long(Format::LengthU16(LITTLE), &[0, 1]) && !is_too_long(Format::LengthU16(LITTLE), &[3, 0]));
         assert!(is_too_long(Format::LengthU32(BIG), &[255; 4]) && !is_too_long(Format::LengthU32(BIG), &[255; 3]));

@@ -1,7 +1,7 @@
 //! Formats: what stands between the frames of a stream, and how a frame is sent.
 //!
 //! Said once here for both ways. A frame that is sent is copied once, into the outbox, with what delimits it; how
-//! frames are found in what comes is for [`cuts`](crate::framing::decode).
+//! frames are found in what comes is for [`decode`](crate::framing::decode).
 
 use std::fmt;
 
@@ -128,11 +128,11 @@ impl Format {
             Self::Delimiter(byte) => send_delimited(connection, payload, byte, &[byte]),
             Self::LengthU16(order) => {
                 let length = u16::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
-                Ok(connection.send_both(&order.bytes_of(length.to_be_bytes()), payload)?)
+                Ok(connection.send_pair(&order.in_order(length.to_be_bytes()), payload)?)
             }
             Self::LengthU32(order) => {
                 let length = u32::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
-                Ok(connection.send_both(&order.bytes_of(length.to_be_bytes()), payload)?)
+                Ok(connection.send_pair(&order.in_order(length.to_be_bytes()), payload)?)
             }
         }
     }
@@ -140,7 +140,7 @@ impl Format {
 
 impl ByteOrder {
     /// The bytes of a number in this order from those with the high one first, and the other way round.
-    pub(crate) fn bytes_of<const BYTES: usize>(self, mut bytes: [u8; BYTES]) -> [u8; BYTES] {
+    pub(crate) fn in_order<const BYTES: usize>(self, mut bytes: [u8; BYTES]) -> [u8; BYTES] {
         if self == Self::LittleEndian {
             bytes.reverse();
         }
@@ -152,5 +152,5 @@ fn send_delimited(connection: &mut Connection<'_>, payload: &[u8], delimiter: u8
     if memchr::memchr(delimiter, payload).is_some() {
         return Err(SendError::HoldsDelimiter);
     }
-    Ok(connection.send_both(payload, end)?)
+    Ok(connection.send_pair(payload, end)?)
 }

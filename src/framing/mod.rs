@@ -40,7 +40,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
-use crate::framing::decode::{Begun, Next};
+use crate::framing::decode::{DecodeState, Decoded};
 use crate::ids::ConnectionId;
 
 pub use crate::framing::format::{ByteOrder, Format, SendError};
@@ -214,25 +214,30 @@ impl<H: FrameHandler> Framed<H> {
     }
 
     /// Hands over every whole frame; returns how many bytes they took.
-    fn cut(&mut self, connection: &mut Connection<'_>, session: &mut FramedSession<H::Session>, input: &[u8]) -> usize {
+    fn deliver_frames(
+        &mut self,
+        connection: &mut Connection<'_>,
+        session: &mut FramedSession<H::Session>,
+        input: &[u8],
+    ) -> usize {
         let mut consumed = 0;
-        while connection.is_listening() {
-            match self.format.next(&input[consumed..], &mut session.begun, self.frame_bytes_max) {
-                Next::Frame(..) if connection.pending() > connection.outbox_bytes_max() / 2 => {
-                    connection.call_when_flushed();
+        while connection.is_reading() {
+            match self.format.decode(&input[consumed..], &mut session.decode_state, self.frame_bytes_max) {
+                Decoded::Frame(..) if connection.pending() > connection.outbox_bytes_max() / 2 => {
+                    connection.request_flushed();
                     break;
                 }
-                Next::Frame(frame, bytes) => {
-                    session.begun = Begun::Nothing;
-                    self.handler.on_frame(connection, &mut session.inner, frame);
+                Decoded::Frame(frame, bytes) => {
+                    session.decode_state = DecodeState::Start;
+                    self.handler.on_frame(connection, &mut session.session, frame);
                     consumed += bytes;
                 }
-                Next::Unfinished(bytes) => {
+                Decoded::Incomplete(bytes) => {
                     consumed += bytes;
                     break;
                 }
-                Next::TooLong => {
-                    connection.close_because(CloseReason::InputOverflow);
+                Decoded::TooLong => {
+                    connection.close_with(CloseReason::InputOverflow);
                     break;
                 }
             }
@@ -241,12 +246,12 @@ impl<H: FrameHandler> Framed<H> {
     }
 
     /// Hands over what has come of a frame that never will be whole, and lets go of it.
-    fn end(&mut self, connection: &mut Connection<'_>, session: &mut FramedSession<H::Session>) {
+    fn deliver_unfinished(&mut self, connection: &mut Connection<'_>, session: &mut FramedSession<H::Session>) {
         let slot = connection.id().slot;
         let mut inbox = connection.context().state(slot).take_inbox();
-        let begun = std::mem::take(&mut session.begun);
-        if let Some(rest) = self.format.unfinished(inbox.as_slice(), &begun) {
-            self.handler.on_unfinished(connection, &mut session.inner, rest);
+        let decode_state = std::mem::take(&mut session.decode_state);
+        if let Some(rest) = self.format.decode_eof(inbox.as_slice(), &decode_state) {
+            self.handler.on_unfinished(connection, &mut session.session, rest);
         }
         inbox.clear();
         if let Some(buffers) = &mut connection.context().state(slot).buffers {
@@ -269,35 +274,35 @@ impl<H: FrameHandler> Framed<H> {
 /// ```
 #[derive(Debug)]
 pub struct FramedSession<S> {
-    inner: S,
-    begun: Begun,
+    session: S,
+    decode_state: DecodeState,
 }
 
 impl<H: FrameHandler> StreamHandler for Framed<H> {
     type Session = FramedSession<H::Session>;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
-        self.handler.on_open(connection).map(|inner| FramedSession { inner, begun: Begun::Nothing })
+        self.handler.on_open(connection).map(|session| FramedSession { session, decode_state: DecodeState::Start })
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
-        self.cut(connection, session, input)
+        self.deliver_frames(connection, session, input)
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.end(connection, session);
+        self.deliver_unfinished(connection, session);
         let id = connection.id();
         if connection.context().connection(id).is_some() {
-            self.handler.on_eof(connection, &mut session.inner);
+            self.handler.on_eof(connection, &mut session.session);
         }
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.handler.on_flushed(connection, &mut session.inner);
+        self.handler.on_flushed(connection, &mut session.session);
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.handler.on_timeout(connection, &mut session.inner);
+        self.handler.on_timeout(connection, &mut session.session);
     }
 
     fn on_timer(&mut self, context: &mut Context, value: u64) {
@@ -305,11 +310,11 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
     }
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {
-        self.handler.on_notify(connection, &mut session.inner, value);
+        self.handler.on_notify(connection, &mut session.session, value);
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.handler.on_drain(connection, &mut session.inner);
+        self.handler.on_drain(connection, &mut session.session);
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
@@ -317,7 +322,7 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: Self::Session, reason: CloseReason) {
-        self.handler.on_close(connection, session.inner, reason);
+        self.handler.on_close(connection, session.session, reason);
     }
 
     fn input_bytes_min(&self) -> usize {

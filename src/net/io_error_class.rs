@@ -4,27 +4,27 @@ use std::io;
 
 /// What the loop does about an error of a source that it goes on using.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum IoErrorClass {
     /// Nothing there: the poll will tell.
-    Empty,
+    WouldBlock,
     /// That one call failed; the next may not.
-    Passing,
+    Transient,
     /// A resource is used up: trying again at once would only spin.
-    Exhausted,
+    ResourceExhausted,
 }
 
-impl Trouble {
+impl IoErrorClass {
     pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::WouldBlock => Self::Empty,
-            _ if is_exhaustion(error) => Self::Exhausted,
-            _ => Self::Passing,
+            io::ErrorKind::WouldBlock => Self::WouldBlock,
+            _ if is_resource_exhausted(error) => Self::ResourceExhausted,
+            _ => Self::Transient,
         }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn is_exhaustion(error: &io::Error) -> bool {
+fn is_resource_exhausted(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
@@ -32,7 +32,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 /// Without the numbers, only the kind tells; what it does not tell pauses after a few tries.
 #[cfg(not(target_os = "linux"))]
-fn is_exhaustion(error: &io::Error) -> bool {
+fn is_resource_exhausted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
 
@@ -43,9 +43,9 @@ mod tests {
 
     #[test]
     fn errors_of_accept_have_the_classes_that_accept_2_gives_them() {
-        let trouble = |errno: Errno| Trouble::of(&io::Error::from(errno));
+        let class = |errno: Errno| IoErrorClass::of(&io::Error::from(errno));
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
-            assert_eq!(trouble(errno), Trouble::Exhausted, "{errno}");
+            assert_eq!(class(errno), IoErrorClass::ResourceExhausted, "{errno}");
         }
         let passing = [
             Errno::EINTR,
@@ -60,8 +60,8 @@ mod tests {
             Errno::ETIMEDOUT,
         ];
         for errno in passing {
-            assert_eq!(trouble(errno), Trouble::Passing, "{errno}");
+            assert_eq!(class(errno), IoErrorClass::Transient, "{errno}");
         }
-        assert_eq!(trouble(Errno::EAGAIN), Trouble::Empty);
+        assert_eq!(class(Errno::EAGAIN), IoErrorClass::WouldBlock);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The loop is generic over [`Network`], with static dispatch. An implementation supplies: readiness told by edges
 //! (once for each change, lost if nobody acts on it), non-blocking calls with the errors of their system calls, a
-//! monotonic clock, and randomness. What an error means is decided here too, by [`Trouble`], for all implementations
+//! monotonic clock, and randomness. What an error means is decided here too, by [`IoErrorClass`](io_error_class::IoErrorClass), for all implementations
 //! alike.
 
 pub(crate) mod io_error_class;
@@ -16,11 +16,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::ids::Token;
-use crate::net::recv_batch::Batch;
+use crate::net::recv_batch::RecvBatch;
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
-use crate::state::send_queue::{Letter, Staged};
+use crate::state::send_queue::{SendQueue, Transmit};
 
 /// What the loop needs of the outside.
 pub(crate) trait Network {
@@ -29,7 +29,7 @@ pub(crate) trait Network {
     /// A connected socket.
     type Stream;
     /// A UDP socket.
-    type Datagrams;
+    type UdpSocket;
 
     /// The monotonic clock.
     fn now(&self) -> Instant;
@@ -50,36 +50,36 @@ pub(crate) trait Network {
     /// Begins to connect; an edge tells that the answer has come.
     fn connect(&mut self, to: &Connect) -> io::Result<Self::Stream>;
     /// Whether the answer has come; a refusal is an error.
-    fn connected(&self, stream: &Self::Stream) -> io::Result<bool>;
+    fn is_connected(&self, stream: &Self::Stream) -> io::Result<bool>;
     /// The address on this side, if there are addresses.
     fn local_addr(&self, stream: &Self::Stream) -> io::Result<Option<SocketAddr>>;
     /// Asks for edges of a stream, in both directions and for good.
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
-    fn recv(&mut self, stream: &Self::Stream, room: &mut [u8]) -> io::Result<usize>;
+    fn recv(&mut self, stream: &Self::Stream, buffer: &mut [u8]) -> io::Result<usize>;
     /// Sends; `more` says that the end of stream follows at once, so that both can share a segment.
     fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
     /// Ends our side of a stream.
-    fn shutdown(&mut self, stream: &Self::Stream) -> io::Result<()>;
+    fn shutdown_write(&mut self, stream: &Self::Stream) -> io::Result<()>;
     fn close(&mut self, stream: Self::Stream);
     /// Closes a stream so that its peer sees a reset.
     fn reset(&mut self, stream: Self::Stream);
 
     /// Opens a UDP socket; its edges carry the token.
-    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::Datagrams, SocketAddr)>;
-    fn close_socket(&mut self, socket: Self::Datagrams);
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::UdpSocket, SocketAddr)>;
+    fn close_udp_socket(&mut self, socket: Self::UdpSocket);
     /// Receives at least one datagram into an empty batch, and at most so many. Says whether there may be more of which
     /// no edge will tell.
-    fn receive(&mut self, socket: &mut Self::Datagrams, batch: &mut Batch, most: usize) -> io::Result<bool>;
-    /// Sends letters that all leave through this socket, and says for each what became of it.
-    fn transmit(
+    fn recv_datagrams(&mut self, socket: &mut Self::UdpSocket, batch: &mut RecvBatch, max: usize) -> io::Result<bool>;
+    /// Sends datagrams that all leave through this socket, and says for each what became of it.
+    fn send_datagrams(
         &mut self,
-        socket: &mut Self::Datagrams,
-        letters: &[Letter],
-        staged: &Staged,
-        outcome: impl FnMut(&Letter, io::Result<()>),
+        socket: &mut Self::UdpSocket,
+        transmits: &[Transmit],
+        send_queue: &SendQueue,
+        outcome: impl FnMut(&Transmit, io::Result<()>),
     );
     /// Whether an address is this machine's.
-    fn is_local(&mut self, ip: IpAddr) -> bool;
+    fn is_local_ip(&mut self, ip: IpAddr) -> bool;
 }
 
 /// What an edge told about one source.
@@ -90,9 +90,9 @@ pub(crate) struct Event {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     /// Behind a short read there may be more: the peer has shut down, or an urgent byte stands in the way.
-    pub(crate) deep: bool,
+    pub(crate) read_to_end: bool,
     /// The source is broken.
-    pub(crate) broken: bool,
+    pub(crate) error: bool,
     /// The stream is over in both directions.
-    pub(crate) over: bool,
+    pub(crate) hang_up: bool,
 }

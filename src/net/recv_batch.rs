@@ -9,54 +9,54 @@ use crate::limits;
 ///
 /// It belongs to the loop, so that a handler that unwinds loses none but its own, and all sockets share its room.
 #[derive(Default)]
-pub(crate) struct Batch {
-    room: Vec<u8>,
+pub(crate) struct RecvBatch {
+    buffer: Vec<u8>,
     /// Between the beginnings of two datagrams.
     stride: usize,
-    arrived: Vec<Arrival>,
-    handed_on: usize,
+    received: Vec<ReceivedDatagram>,
+    delivered: usize,
 }
 
 /// One datagram, as far as it fitted its part of the room.
-pub(crate) struct Arrival {
-    pub(crate) length: usize,
-    pub(crate) envelope: Envelope,
+pub(crate) struct ReceivedDatagram {
+    pub(crate) len: usize,
+    pub(crate) meta: RecvMeta,
 }
 
-impl Batch {
+impl RecvBatch {
     /// Room for datagrams of so many bytes, part by part; and the list of what has arrived, in their order.
-    pub(crate) fn open(&mut self, bytes: usize) -> (ChunksExactMut<'_, u8>, &mut Vec<Arrival>) {
+    pub(crate) fn prepare(&mut self, bytes: usize) -> (ChunksExactMut<'_, u8>, &mut Vec<ReceivedDatagram>) {
         // The system gives pages of zeros as they are written to: room that is never filled costs nothing.
-        if self.room.is_empty() {
-            self.room = vec![0; limits::BATCH_BYTES_MAX];
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; limits::RECV_BATCH_BYTES_MAX];
         }
         self.stride = bytes;
-        (self.room.chunks_exact_mut(self.stride), &mut self.arrived)
+        (self.buffer.chunks_exact_mut(self.stride), &mut self.received)
     }
 
     /// The next one to hand on; the batch is empty again after the last.
-    pub(crate) fn next(&mut self) -> Option<(Envelope, &[u8])> {
-        let Some(&Arrival { length, envelope }) = self.arrived.get(self.handed_on) else {
+    pub(crate) fn next(&mut self) -> Option<(RecvMeta, &[u8])> {
+        let Some(&ReceivedDatagram { len, meta }) = self.received.get(self.delivered) else {
             self.clear();
             return None;
         };
-        let start = self.handed_on * self.stride;
-        self.handed_on += 1;
-        Some((envelope, &self.room[start..start + length]))
+        let start = self.delivered * self.stride;
+        self.delivered += 1;
+        Some((meta, &self.buffer[start..start + len]))
     }
 
     /// Forgets what has not been handed on.
     pub(crate) fn clear(&mut self) {
-        self.arrived.clear();
-        self.handed_on = 0;
+        self.received.clear();
+        self.delivered = 0;
     }
 }
 
 /// What is known about a datagram besides its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Envelope {
+pub(crate) struct RecvMeta {
     pub(crate) peer: SocketAddr,
     /// The address that was asked, where the socket is bound to every address.
-    pub(crate) asked: Option<IpAddr>,
+    pub(crate) dst_ip: Option<IpAddr>,
     pub(crate) truncated: bool,
 }

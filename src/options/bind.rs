@@ -23,7 +23,7 @@ use crate::limits;
 pub struct Bind {
     pub(crate) address: SocketAddr,
     /// A socket that is bound already.
-    pub(crate) socket: Option<Arc<UdpSocket>>,
+    pub(crate) inherited: Option<Arc<UdpSocket>>,
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
     pub(crate) kernel_receive_bytes: Option<usize>,
@@ -73,10 +73,10 @@ impl Bind {
     }
 
     /// Refuses options that cannot work.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
-            let sentence = "datagram_bytes_max is between 1 and 65,535";
-            return Err(Error::said(ErrorKind::Option, Some(self.address.into()), sentence));
+            let message = "datagram_bytes_max is between 1 and 65,535";
+            return Err(Error::with_message(ErrorKind::Option, Some(self.address.into()), message));
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl From<SocketAddr> for Bind {
     fn from(address: SocketAddr) -> Self {
         Self {
             address,
-            socket: None,
+            inherited: None,
             reuse_port: false,
             only_v6: false,
             kernel_receive_bytes: None,
@@ -111,6 +111,6 @@ impl From<UdpSocket> for Bind {
     fn from(socket: UdpSocket) -> Self {
         // Without an address it is no bound socket; `bind` will say so.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { socket: Some(Arc::new(socket)), ..Self::from(address) }
+        Self { inherited: Some(Arc::new(socket)), ..Self::from(address) }
     }
 }

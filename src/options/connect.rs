@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::address::Endpoint;
-use crate::options::connection_limits::Bounds;
+use crate::address::Address;
+use crate::options::connection_limits::ConnectionLimits;
 
 /// An outbound connection to be: where to, and the limits of the connection.
 ///
@@ -23,8 +23,8 @@ use crate::options::connection_limits::Bounds;
 #[derive(Clone, Debug)]
 #[must_use = "a Connect does nothing until Context::connect takes it"]
 pub struct Connect {
-    pub(crate) to: Endpoint,
-    pub(crate) bounds: Bounds,
+    pub(crate) address: Address,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) nodelay: bool,
 }
 
@@ -37,37 +37,37 @@ impl Connect {
     /// ```
     #[cfg(unix)]
     pub fn unix(path: impl Into<std::path::PathBuf>) -> Self {
-        Self { to: Endpoint::Unix(path.into()), bounds: Bounds::default(), nodelay: false }
+        Self { address: Address::Unix(path.into()), limits: ConnectionLimits::default(), nodelay: false }
     }
 
     /// Give up if the other side has not answered in this time. Default: 10 s.
     pub fn timeout(mut self, after: Duration) -> Self {
-        self.bounds.connect_timeout = after;
+        self.limits.connect_timeout = after;
         self
     }
 
     /// As [`Listen::idle_timeout`](crate::Listen::idle_timeout); it runs from when the connection is open.
     pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.bounds.idle_timeout = after.into();
+        self.limits.idle_timeout = after.into();
         self
     }
 
     /// As [`Listen::write_timeout`](crate::Listen::write_timeout).
     pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.bounds.write_timeout = after.into();
+        self.limits.write_timeout = after.into();
         self
     }
 
     /// As [`Listen::input_bytes_max`](crate::Listen::input_bytes_max).
     pub fn input_bytes_max(mut self, bytes: usize) -> Self {
-        self.bounds.input_bytes_max = bytes;
+        self.limits.input_bytes_max = bytes;
         self
     }
 
     /// As [`Listen::outbox_bytes_max`](crate::Listen::outbox_bytes_max). What is written before the connection is open
     /// counts, too.
     pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
-        self.bounds.outbox_bytes_max = bytes;
+        self.limits.outbox_bytes_max = bytes;
         self
     }
 
@@ -77,14 +77,14 @@ impl Connect {
         self
     }
 
-    /// What cannot work about it, for a handler that must see `input_bytes_min` bytes at once.
-    pub(crate) fn objection(&self, input_bytes_min: usize) -> Option<&'static str> {
-        self.bounds.objection(input_bytes_min)
+    /// Refuses limits that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
+        self.limits.validate(input_bytes_min)
     }
 }
 
 impl From<SocketAddr> for Connect {
     fn from(address: SocketAddr) -> Self {
-        Self { to: Endpoint::Internet(address), bounds: Bounds::default(), nodelay: true }
+        Self { address: Address::Inet(address), limits: ConnectionLimits::default(), nodelay: true }
     }
 }

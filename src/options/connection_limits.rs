@@ -1,4 +1,4 @@
-//! The bounds of one connection, as tables and stations use them.
+//! The bounds of one connection, as context and stations use them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::limits;
 
 /// What a connection may take, in bytes and in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct ConnectionLimits {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) connect_timeout: Duration,
@@ -14,7 +14,7 @@ pub(crate) struct Bounds {
     pub(crate) outbox_bytes_max: usize,
 }
 
-impl Default for Bounds {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             idle_timeout: Some(limits::IDLE_TIMEOUT),
@@ -26,23 +26,23 @@ impl Default for Bounds {
     }
 }
 
-impl Bounds {
-    /// What cannot work about them, for a handler that must see `input_bytes_min` bytes at once.
-    pub(crate) fn objection(&self, input_bytes_min: usize) -> Option<&'static str> {
+impl ConnectionLimits {
+    /// Refuses limits that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
         if self.connect_timeout.is_zero() {
-            Some("a connection has no time to open with a timeout of zero: give one, the default is 10 s")
+            Err("a connection has no time to open with a timeout of zero: give one, the default is 10 s")
         } else if [self.idle_timeout, self.write_timeout].contains(&Some(Duration::ZERO)) {
-            Some("a timeout of zero would close every connection: give a time, or None for no timeout")
+            Err("a timeout of zero would close every connection: give a time, or None for no timeout")
         } else if self.input_bytes_max == 0 || self.input_bytes_max > limits::INPUT_BYTES_MAX {
-            Some("input_bytes_max is between 1 and 65,536")
+            Err("input_bytes_max is between 1 and 65,536")
         } else if self.outbox_bytes_max == 0 || u32::try_from(self.outbox_bytes_max).is_err() {
-            Some("outbox_bytes_max is between 1 and 4,294,967,295")
+            Err("outbox_bytes_max is between 1 and 4,294,967,295")
         } else if self.input_bytes_max < input_bytes_min {
-            Some(
+            Err(
                 "a frame of the handler's maximum would not fit input_bytes_max: raise that, to 65,536 at most, or lower the maximum",
             )
         } else {
-            None
+            Ok(())
         }
     }
 }

@@ -1,18 +1,17 @@
 //! What to listen on and how: the options of listeners, with their defaults.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::Endpoint;
+use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::options::connection_limits::Bounds;
-
+use crate::options::connection_limits::ConnectionLimits;
 #[cfg(unix)]
-use crate::socket_file::Shared;
-#[cfg(unix)]
-use std::os::unix::net::UnixListener;
+use crate::socket_file::SharedSocketFile;
 
 /// A listener to be: an address or a path, and the limits of the connections accepted there.
 ///
@@ -34,16 +33,16 @@ use std::os::unix::net::UnixListener;
 #[derive(Clone, Debug)]
 #[must_use = "a Listen does nothing until EventLoop::listen takes it"]
 pub struct Listen {
-    pub(crate) at: Endpoint,
+    pub(crate) address: Address,
     /// A socket that listens already.
-    pub(crate) given: Option<Given>,
+    pub(crate) inherited: Option<InheritedListener>,
     /// The socket at a path, which clones share.
     #[cfg(unix)]
-    pub(crate) shared: Shared,
+    pub(crate) socket_file: SharedSocketFile,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
-    pub(crate) bounds: Bounds,
+    pub(crate) limits: ConnectionLimits,
     pub(crate) backlog: u32,
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
@@ -52,7 +51,7 @@ pub struct Listen {
 
 /// A listening socket that somebody else has opened.
 #[derive(Clone, Debug)]
-pub(crate) enum Given {
+pub(crate) enum InheritedListener {
     Tcp(Arc<TcpListener>),
     #[cfg(unix)]
     Unix(Arc<UnixListener>),
@@ -96,19 +95,19 @@ impl Listen {
     /// ```
     #[cfg(unix)]
     pub fn unix(path: impl Into<std::path::PathBuf>) -> Self {
-        Self::at(Endpoint::Unix(path.into()))
+        Self::new(Address::Unix(path.into()))
     }
 
-    fn at(at: Endpoint) -> Self {
+    fn new(address: Address) -> Self {
         Self {
-            at,
-            given: None,
+            address,
+            inherited: None,
             #[cfg(unix)]
-            shared: Shared::default(),
+            socket_file: SharedSocketFile::default(),
             connections_max: None,
             connections_per_source_max: None,
             when_full: WhenFull::Pause,
-            bounds: Bounds::default(),
+            limits: ConnectionLimits::default(),
             backlog: limits::BACKLOG,
             reuse_port: false,
             only_v6: false,
@@ -141,19 +140,19 @@ impl Listen {
     /// Close a connection of which the handler has consumed no input, and the kernel taken no output, for this long.
     /// While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. `None`: never. Default: 60 s.
     pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.bounds.idle_timeout = after.into();
+        self.limits.idle_timeout = after.into();
         self
     }
 
     /// Close a connection that takes none of the bytes waiting for it for this long. `None`: never. Default: 30 s.
     pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.bounds.write_timeout = after.into();
+        self.limits.write_timeout = after.into();
         self
     }
 
     /// Bytes of input kept for a handler that has not consumed them. Default: 65,536, which is also the most.
     pub fn input_bytes_max(mut self, bytes: usize) -> Self {
-        self.bounds.input_bytes_max = bytes;
+        self.limits.input_bytes_max = bytes;
         self
     }
 
@@ -161,7 +160,7 @@ impl Listen {
     /// written, nothing is read of it: who does not take answers gives no questions. What others write to it, as a proxy
     /// does, holds up nothing. Default: 65,536.
     pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
-        self.bounds.outbox_bytes_max = bytes;
+        self.limits.outbox_bytes_max = bytes;
         self
     }
 
@@ -192,23 +191,23 @@ impl Listen {
     }
 
     /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
-    pub(crate) fn check(&self, input_bytes_min: usize) -> Result<()> {
-        let objection = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
-            Some(
+    pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<()> {
+        let valid = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
+            Err(
                 "a limit of no connections would serve nobody: allow at least one in connections_max and _per_source_max",
             )
         } else if self.backlog == 0 {
-            Some("a backlog of zero would lose clients: allow at least one")
+            Err("a backlog of zero would lose clients: allow at least one")
         } else {
-            self.bounds.objection(input_bytes_min)
+            self.limits.validate(input_bytes_min)
         };
-        objection.map_or(Ok(()), |sentence| Err(Error::said(ErrorKind::Option, Some(self.at.clone()), sentence)))
+        valid.map_err(|message| Error::with_message(ErrorKind::Option, Some(self.address.clone()), message))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self::at(address.into())
+        Self::new(address.into())
     }
 }
 
@@ -227,7 +226,7 @@ impl From<TcpListener> for Listen {
     fn from(socket: TcpListener) -> Self {
         // Without an address it is no socket to listen on; `listen` will say so.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { given: Some(Given::Tcp(Arc::new(socket))), ..Self::from(address) }
+        Self { inherited: Some(InheritedListener::Tcp(Arc::new(socket))), ..Self::from(address) }
     }
 }
 
@@ -245,6 +244,6 @@ impl From<TcpListener> for Listen {
 impl From<UnixListener> for Listen {
     fn from(socket: UnixListener) -> Self {
         let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
-        Self { given: Some(Given::Unix(Arc::new(socket))), ..Self::unix(path.unwrap_or_default()) }
+        Self { inherited: Some(InheritedListener::Unix(Arc::new(socket))), ..Self::unix(path.unwrap_or_default()) }
     }
 }

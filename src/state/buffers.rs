@@ -64,7 +64,7 @@ pub(crate) struct Buffers {
     /// Whether the connection's own callbacks have written some of it. Only then is it an answer that more input would
     /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other do
     /// so for ever.
-    pub(crate) answers: bool,
+    pub(crate) own_output: bool,
 }
 
 impl Buffers {
@@ -75,23 +75,23 @@ impl Buffers {
 
 /// Boxes of buffers not in use, a bounded number of them, so that the steady state allocates nothing.
 #[derive(Default)]
-pub(crate) struct Pool {
+pub(crate) struct BufferPool {
     #[expect(clippy::vec_box, reason = "connections hold the boxes; moving them in and out must not copy")]
-    spare: Vec<Box<Buffers>>,
+    free: Vec<Box<Buffers>>,
 }
 
-impl Pool {
+impl BufferPool {
     #[expect(clippy::unnecessary_box_returns, reason = "the box is what is pooled")]
     pub(crate) fn take(&mut self) -> Box<Buffers> {
-        self.spare.pop().unwrap_or_default()
+        self.free.pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_back(&mut self, mut buffers: Box<Buffers>) {
-        if self.spare.len() < limits::POOLED_BUFFERS_MAX {
-            buffers.answers = false;
+    pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
+        if self.free.len() < limits::POOLED_BUFFERS_MAX {
+            buffers.own_output = false;
             buffers.inbox.recycle();
             buffers.outbox.recycle();
-            self.spare.push(buffers);
+            self.free.push(buffers);
         }
     }
 }
@@ -122,14 +122,14 @@ mod tests {
 
     #[test]
     fn the_pool_hands_out_empty_buffers_and_keeps_a_bounded_number() {
-        let mut pool = Pool::default();
+        let mut pool = BufferPool::default();
         for _ in 0..2 * limits::POOLED_BUFFERS_MAX {
             let mut buffers = Box::<Buffers>::default();
             buffers.inbox.push(b"somebody else's");
             buffers.outbox.push(&vec![0; 3 * limits::OUTBOX_BYTES_MAX]);
-            pool.give_back(buffers);
+            pool.put(buffers);
         }
-        assert_eq!(pool.spare.len(), limits::POOLED_BUFFERS_MAX);
+        assert_eq!(pool.free.len(), limits::POOLED_BUFFERS_MAX);
         let buffers = pool.take();
         assert!(buffers.is_empty());
         let room = buffers.outbox.bytes.capacity();

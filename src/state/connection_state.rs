@@ -1,75 +1,78 @@
 //! The state of one connection, and what is to be done next about it.
 //!
 //! Pure: it knows no socket, no handler and no clock. Callbacks mark it, the stations act on it, and
-//! [`State::next`] is the one place that says what follows from it. A step that cannot be taken now (a full outbox, a
-//! pause, a spent budget) is never forgotten: whatever changes the state asks `next` again.
+//! [`ConnectionState::next_action`] is the one place that says what follows from it. A step that cannot be taken now (a full outbox, a
+//! pause, a spent budget) is never forgotten: whatever changes the state asks `next_action` again.
 
-use crate::address::Peer;
+use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::limits;
-use crate::options::connection_limits::Bounds;
+use crate::options::connection_limits::ConnectionLimits;
 use crate::state::buffers::{Buffers, ByteQueue};
-use crate::state::phase::{Due, Ending, Input, Notice, Output, Phase, Queued, Rest, Sending, Step, Tail};
-use crate::state::timestamp::Moment;
+use crate::state::phase::{
+    Action, CloseMode, Expiry, FlushNotice, PeerActivity, Phase, Queued, ReadState, WriteHalf, WriteState,
+};
+use crate::state::timestamp::Timestamp;
 
-/// One connection, as the tables know it.
+/// One connection, as the context knows it.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) serial: u64,
+pub(crate) struct ConnectionState {
+    pub(crate) generation: u64,
     /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.
-    pub(crate) progress: Moment,
+    pub(crate) last_progress: Timestamp,
     pub(crate) buffers: Option<Box<Buffers>>,
-    pub(crate) peer: Peer,
-    /// The entry of its kind in the tables: handler, bounds, the listener's address.
-    pub(crate) origin: u32,
+    pub(crate) peer: PackedAddress,
+    /// Its entry among the listeners: handler, limits, the listener's address.
+    pub(crate) listener: u32,
     /// The session's key with the handler, or [`NO_SESSION`].
     pub(crate) session: u32,
-    /// The turn that `budget`, `tail` and `notice` speak of.
+    /// The turn of `budget`, `peer_activity` and `flush_notice`.
     turn: u32,
     /// Bytes that may still be read and sent in that turn.
     pub(crate) budget: u32,
     pub(crate) phase: Phase,
-    pub(crate) input: Input,
-    pub(crate) output: Output,
-    pub(crate) sending: Sending,
-    pub(crate) rest: Rest,
-    pub(crate) tail: Tail,
-    pub(crate) notice: Notice,
+    pub(crate) read_state: ReadState,
+    pub(crate) write_state: WriteState,
+    pub(crate) write_half: WriteHalf,
+    /// Whether the inbox holds something that the handler has not seen, or something has changed since it has.
+    pub(crate) inbox_changed: bool,
+    pub(crate) peer_activity: PeerActivity,
+    pub(crate) flush_notice: FlushNotice,
     pub(crate) queued: Queued,
     pub(crate) paused: bool,
-    pub(crate) owes_drain: bool,
+    pub(crate) drain_notice_due: bool,
     /// The poll has told that the connection is dead in both directions.
-    pub(crate) is_broken: bool,
+    pub(crate) is_disconnected: bool,
 }
 
 /// The session key of a connection whose handler keeps none: refused, or not yet accepted.
 pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 /// The session key of an outbound connection that is not open yet.
-pub(crate) const UNOPENED: u32 = u32::MAX - 1;
+pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
 
-impl State {
-    pub(crate) fn new(serial: u64, peer: Peer, origin: u32, now: Moment) -> Self {
+impl ConnectionState {
+    pub(crate) fn new(generation: u64, peer: PackedAddress, listener: u32, now: Timestamp) -> Self {
         Self {
-            serial,
-            progress: now,
+            generation,
+            last_progress: now,
             buffers: None,
             peer,
-            origin,
+            listener,
             session: NO_SESSION,
             turn: 0,
             budget: limits::BYTES_PER_TURN_MAX,
             phase: Phase::Open,
-            input: Input::Ready,
-            output: Output::Ready,
-            sending: Sending::Open,
-            rest: Rest::Seen,
-            tail: Tail::Unknown,
-            notice: Notice::None,
+            read_state: ReadState::Readable,
+            write_state: WriteState::Writable,
+            write_half: WriteHalf::Open,
+            inbox_changed: false,
+            peer_activity: PeerActivity::Unknown,
+            flush_notice: FlushNotice::None,
             queued: Queued::No,
             paused: false,
-            owes_drain: false,
-            is_broken: false,
+            drain_notice_due: false,
+            is_disconnected: false,
         }
     }
 
@@ -79,158 +82,166 @@ impl State {
             self.turn = turn;
             // planted: no-budget
             self.budget = limits::BYTES_PER_TURN_MAX;
-            self.tail = Tail::Unknown;
-            self.notice = match self.notice {
-                Notice::None | Notice::Told => Notice::None,
-                Notice::Owed | Notice::OwedAgain => Notice::Owed,
+            self.peer_activity = PeerActivity::Unknown;
+            self.flush_notice = match self.flush_notice {
+                FlushNotice::None | FlushNotice::Delivered => FlushNotice::None,
+                FlushNotice::Due | FlushNotice::DueNextTurn => FlushNotice::Due,
             };
         }
     }
 
-    pub(crate) fn next(&self, bounds: &Bounds) -> Step {
+    pub(crate) fn next_action(&self, limits: &ConnectionLimits) -> Action {
         match self.phase {
-            Phase::Open => self.next_open(bounds),
-            Phase::Closing(_) if self.pending() == 0 => Step::Shut,
-            Phase::Closing(_) if self.output == Output::Ready => Step::Flush,
-            Phase::Condemned(reason, ending) => Step::Drop(reason, ending),
-            Phase::Lingering(reason, left) if left == 0 || matches!(self.input, Input::Ended | Input::Told) => {
-                Step::Drop(reason, Ending::Close)
+            Phase::Open => self.next_action_open(limits),
+            Phase::Flushing(_) if self.outbox_len() == 0 => Action::Linger,
+            Phase::Flushing(_) if self.write_state == WriteState::Writable => Action::Flush,
+            Phase::Closing(reason, mode) => Action::Close(reason, mode),
+            Phase::Lingering(reason, left)
+                if left == 0 || matches!(self.read_state, ReadState::Eof | ReadState::EofDelivered) =>
+            {
+                Action::Close(reason, CloseMode::Close)
             }
-            Phase::Lingering(..) if self.input == Input::Waiting => Step::Wait,
-            Phase::Lingering(..) if self.budget == 0 => Step::Later,
-            Phase::Lingering(..) => Step::Discard,
-            Phase::Opening(_) | Phase::Closing(_) | Phase::Gone => Step::Wait,
+            Phase::Lingering(..) if self.read_state == ReadState::WouldBlock => Action::Wait,
+            Phase::Lingering(..) if self.budget == 0 => Action::Yield,
+            Phase::Lingering(..) => Action::Discard,
+            Phase::Connecting(_) | Phase::Flushing(_) | Phase::Closed => Action::Wait,
         }
     }
 
-    fn next_open(&self, bounds: &Bounds) -> Step {
-        let (kept, pending) = (self.kept(), self.pending());
-        let answers_wait = pending >= bounds.outbox_bytes_max && self.answers();
+    fn next_action_open(&self, limits: &ConnectionLimits) -> Action {
+        let (inbox_len, outbox_len) = (self.inbox_len(), self.outbox_len());
+        let own_output_full = outbox_len >= limits.outbox_bytes_max && self.has_own_output();
         // planted: reads-while-paused
-        let reading = !self.paused && !answers_wait;
-        let held_up = self.paused || pending > 0;
-        let step = if pending > 0 && self.output == Output::Ready {
-            return Step::Flush;
+        let may_read = !self.paused && !own_output_full;
+        let is_held_up = self.paused || outbox_len > 0;
+        let action = if outbox_len > 0 && self.write_state == WriteState::Writable {
+            return Action::Flush;
         // planted: shutdown-before-outbox-is-empty
-        } else if pending == 0 && self.sending == Sending::Finishing {
-            return Step::Finish;
-        } else if pending == 0 && self.notice == Notice::Owed {
-            Step::Flushed
-        } else if pending == 0 && self.notice == Notice::OwedAgain {
-            Step::Later
-        } else if kept > 0 && self.rest == Rest::Fresh && reading {
-            Step::Show
+        } else if outbox_len == 0 && self.write_half == WriteHalf::ShutdownPending {
+            return Action::ShutdownWrite;
+        } else if outbox_len == 0 && self.flush_notice == FlushNotice::Due {
+            Action::NotifyFlushed
+        } else if outbox_len == 0 && self.flush_notice == FlushNotice::DueNextTurn {
+            Action::Yield
+        } else if inbox_len > 0 && self.inbox_changed && may_read {
+            Action::Deliver
         } else {
-            match self.input {
-                Input::Ended if kept == 0 || !held_up => Step::End,
+            match self.read_state {
+                ReadState::Eof if inbox_len == 0 || !is_held_up => Action::NotifyEof,
                 // Both sides have ended, and nobody can say any more.
-                Input::Told if self.sending == Sending::Finished && (kept == 0 || !held_up) => {
-                    return Step::Drop(CloseReason::Eof, Ending::Close);
+                ReadState::EofDelivered
+                    if self.write_half == WriteHalf::Shutdown && (inbox_len == 0 || !is_held_up) =>
+                {
+                    return Action::Close(CloseReason::Eof, CloseMode::Close);
                 }
-                Input::Ended | Input::Told => Step::Wait,
-                _ if kept >= bounds.input_bytes_max && !held_up => Step::Overflow,
-                Input::Ready | Input::Deep if reading && kept < bounds.input_bytes_max => Step::Read,
-                _ => Step::Wait,
+                ReadState::Eof | ReadState::EofDelivered => Action::Wait,
+                _ if inbox_len >= limits.input_bytes_max && !is_held_up => Action::CloseOverflow,
+                ReadState::Readable | ReadState::ReadToEnd if may_read && inbox_len < limits.input_bytes_max => {
+                    Action::Read
+                }
+                _ => Action::Wait,
             }
         };
-        let spends = matches!(step, Step::Flushed | Step::Show | Step::Read);
-        match if spends && self.budget == 0 { Step::Later } else { step } {
+        let uses_budget = matches!(action, Action::NotifyFlushed | Action::Deliver | Action::Read);
+        match if uses_budget && self.budget == 0 { Action::Yield } else { action } {
             // Who has asked is answered first, so that a handler that closes on a drain closes behind the answer.
-            Step::Wait | Step::Later if self.owes_drain => Step::Drain,
+            Action::Wait | Action::Yield if self.drain_notice_due => Action::NotifyDrain,
             // Nothing would ever tell again that the peer is gone.
-            Step::Wait if self.is_broken => Step::Drop(CloseReason::Reset, Ending::Close),
-            step => step,
+            Action::Wait if self.is_disconnected => Action::Close(CloseReason::Reset, CloseMode::Close),
+            action => action,
         }
     }
 
     /// Whether the peer may have sent, or be sending, what nobody has read: closing the descriptor now could turn our
     /// end of stream into a reset.
-    pub(crate) fn may_be_sending(&self) -> bool {
-        match self.input {
-            Input::Ended | Input::Told => false,
-            Input::Waiting => self.tail == Tail::Unknown || self.kept() > 0,
-            Input::Ready | Input::Deep => true,
+    pub(crate) fn peer_may_be_sending(&self) -> bool {
+        match self.read_state {
+            ReadState::Eof | ReadState::EofDelivered => false,
+            ReadState::WouldBlock => self.peer_activity == PeerActivity::Unknown || self.inbox_len() > 0,
+            ReadState::Readable | ReadState::ReadToEnd => true,
         }
     }
 
     /// When this connection must be looked at, if nothing happens before and the handler's own timeout is at `timer`.
-    pub(crate) fn deadline(&self, bounds: &Bounds, timer: Moment) -> Moment {
+    pub(crate) fn deadline(&self, limits: &ConnectionLimits, timer: Timestamp) -> Timestamp {
         match self.phase {
             // planted: no-connect-timeout
-            Phase::Opening(_) => self.progress.after(bounds.connect_timeout),
-            Phase::Open => self.limit(bounds).0.min(timer),
-            Phase::Closing(_) => self.limit(bounds).0,
-            Phase::Lingering(..) => self.progress.after(limits::LINGER),
-            Phase::Condemned(..) | Phase::Gone => Moment::NEVER,
+            Phase::Connecting(_) => self.last_progress.after(limits.connect_timeout),
+            Phase::Open => self.limit_deadline(limits).0.min(timer),
+            Phase::Flushing(_) => self.limit_deadline(limits).0,
+            Phase::Lingering(..) => self.last_progress.after(limits::LINGER),
+            Phase::Closing(..) | Phase::Closed => Timestamp::NEVER,
         }
     }
 
     /// What has come due by now.
-    pub(crate) fn due(&self, bounds: &Bounds, timer: Moment, now: Moment) -> Due {
-        let (limit, reason) = self.limit(bounds);
+    pub(crate) fn expiry(&self, limits: &ConnectionLimits, timer: Timestamp, now: Timestamp) -> Expiry {
+        let (limit, reason) = self.limit_deadline(limits);
         match self.phase {
-            Phase::Opening(_) if self.deadline(bounds, timer) <= now => Due::End(CloseReason::TimedOut),
-            Phase::Open | Phase::Closing(_) if limit <= now => Due::End(reason),
-            Phase::Open if timer <= now => Due::Timer,
-            Phase::Lingering(reason, _) if self.deadline(bounds, timer) <= now => Due::End(reason),
-            _ => Due::Nothing,
+            Phase::Connecting(_) if self.deadline(limits, timer) <= now => {
+                Expiry::ConnectionLimit(CloseReason::TimedOut)
+            }
+            Phase::Open | Phase::Flushing(_) if limit <= now => Expiry::ConnectionLimit(reason),
+            Phase::Open if timer <= now => Expiry::HandlerTimeout,
+            Phase::Lingering(reason, _) if self.deadline(limits, timer) <= now => Expiry::ConnectionLimit(reason),
+            _ => Expiry::None,
         }
     }
 
     /// The limit that runs, and what it means: while output waits only the write timeout does.
-    fn limit(&self, bounds: &Bounds) -> (Moment, CloseReason) {
-        let (span, reason) = if self.pending() > 0 {
-            (bounds.write_timeout, CloseReason::WriteStalled)
+    fn limit_deadline(&self, limits: &ConnectionLimits) -> (Timestamp, CloseReason) {
+        let (span, reason) = if self.outbox_len() > 0 {
+            (limits.write_timeout, CloseReason::WriteStalled)
         } else {
-            (bounds.idle_timeout, CloseReason::TimedOut)
+            (limits.idle_timeout, CloseReason::TimedOut)
         };
-        (span.map_or(Moment::NEVER, |span| self.progress.after(span)), reason)
+        (span.map_or(Timestamp::NEVER, |span| self.last_progress.after(span)), reason)
     }
 
     /// Notes that the handler's output did not all go out at once.
-    pub(crate) fn owe_flushed(&mut self) {
-        self.notice = match self.notice {
-            Notice::None | Notice::Owed => Notice::Owed,
-            Notice::Told | Notice::OwedAgain => Notice::OwedAgain,
+    pub(crate) fn request_flush_notice(&mut self) {
+        self.flush_notice = match self.flush_notice {
+            FlushNotice::None | FlushNotice::Due => FlushNotice::Due,
+            FlushNotice::Delivered | FlushNotice::DueNextTurn => FlushNotice::DueNextTurn,
         };
     }
 
     /// Takes note of a read of `count` bytes into room for `room`.
-    pub(crate) fn received(&mut self, count: usize, room: usize) {
-        self.spend(count);
+    pub(crate) fn record_read(&mut self, count: usize, room: usize) {
+        self.spend_budget(count);
         let short = count < room;
-        if short && self.input == Input::Ready {
-            self.input = Input::Waiting;
+        if short && self.read_state == ReadState::Readable {
+            self.read_state = ReadState::WouldBlock;
         }
         let whole = short && count < limits::WHOLE_MESSAGE_BYTES_MAX;
-        self.tail = if whole { Tail::Quiet } else { Tail::Unknown };
+        self.peer_activity = if whole { PeerActivity::Quiet } else { PeerActivity::Unknown };
     }
 
-    pub(crate) fn spend(&mut self, count: usize) {
+    pub(crate) fn spend_budget(&mut self, count: usize) {
         self.budget = self.budget.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// Whether it is there to its handler, or will be.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Opening(None))
+        matches!(self.phase, Phase::Open | Phase::Connecting(None))
     }
 
-    pub(crate) fn takes_output(&self) -> bool {
-        self.is_open() && self.sending == Sending::Open
+    pub(crate) fn accepts_output(&self) -> bool {
+        self.is_open() && self.write_half == WriteHalf::Open
     }
 
     /// Bytes in the outbox.
-    pub(crate) fn pending(&self) -> usize {
+    pub(crate) fn outbox_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
     }
 
     /// Whether what is in the outbox was written by the connection's own callbacks.
-    fn answers(&self) -> bool {
-        self.buffers.as_ref().is_some_and(|buffers| buffers.answers)
+    fn has_own_output(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.own_output)
     }
 
     /// Bytes in the inbox.
-    pub(crate) fn kept(&self) -> usize {
+    pub(crate) fn inbox_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len())
     }
 
@@ -247,7 +258,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
 
-    const BOUNDS: Bounds = Bounds {
+    const LIMITS: ConnectionLimits = ConnectionLimits {
         idle_timeout: Some(Duration::from_secs(60)),
         write_timeout: Some(Duration::from_secs(30)),
         connect_timeout: Duration::from_secs(10),
@@ -255,109 +266,119 @@ mod tests {
         outbox_bytes_max: 4,
     };
 
-    fn peer() -> Peer {
+    fn peer() -> PackedAddress {
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))).into()
     }
 
-    fn any_state() -> impl Strategy<Value = State> {
-        let inputs = [Input::Waiting, Input::Ready, Input::Deep, Input::Ended, Input::Told];
+    fn any_state() -> impl Strategy<Value = ConnectionState> {
+        let read_states =
+            [ReadState::WouldBlock, ReadState::Readable, ReadState::ReadToEnd, ReadState::Eof, ReadState::EofDelivered];
         let phases = [
-            Phase::Opening(None),
+            Phase::Connecting(None),
             Phase::Open,
-            Phase::Closing(CloseReason::Local),
+            Phase::Flushing(CloseReason::Local),
             Phase::Lingering(CloseReason::Local, 1),
         ];
-        let sending = [Sending::Open, Sending::Finishing, Sending::Finished];
-        let notices = [Notice::None, Notice::Owed, Notice::Told, Notice::OwedAgain];
-        let sources = (prop::sample::select(inputs.to_vec()), prop::sample::select(phases.to_vec()));
-        let marks =
-            (prop::sample::select(notices.to_vec()), any::<[bool; 5]>(), prop::sample::select(sending.to_vec()));
-        (sources, marks, 0usize..5, 0usize..5).prop_map(|((input, phase), (notice, bits, sending), kept, pending)| {
-            let [paused, owes_drain, blocked, fresh, spent] = bits;
-            let mut state = State::new(1, peer(), 0, Moment::START);
-            let mut buffers = Box::<Buffers>::default();
-            buffers.inbox.push(&[0; 4][..kept]);
-            buffers.outbox.push(&[0; 4][..pending]);
-            buffers.answers = fresh != blocked;
-            state.buffers = Some(buffers);
-            (state.input, state.phase, state.notice, state.paused) = (input, phase, notice, paused);
-            state.owes_drain = owes_drain;
-            state.sending = sending;
-            state.output = if blocked { Output::Blocked } else { Output::Ready };
-            state.rest = if fresh { Rest::Fresh } else { Rest::Seen };
-            state.budget = u32::from(!spent);
-            state.tail = if fresh { Tail::Quiet } else { Tail::Unknown };
-            state
-        })
+        let write_halves = [WriteHalf::Open, WriteHalf::ShutdownPending, WriteHalf::Shutdown];
+        let flush_notices = [FlushNotice::None, FlushNotice::Due, FlushNotice::Delivered, FlushNotice::DueNextTurn];
+        let sources = (prop::sample::select(read_states.to_vec()), prop::sample::select(phases.to_vec()));
+        let marks = (
+            prop::sample::select(flush_notices.to_vec()),
+            any::<[bool; 5]>(),
+            prop::sample::select(write_halves.to_vec()),
+        );
+        (sources, marks, 0usize..5, 0usize..5).prop_map(
+            |((read_state, phase), (flush_notice, bits, write_half), inbox_len, outbox_len)| {
+                let [paused, drain_notice_due, blocked, changed, spent] = bits;
+                let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
+                let mut buffers = Box::<Buffers>::default();
+                buffers.inbox.push(&[0; 4][..inbox_len]);
+                buffers.outbox.push(&[0; 4][..outbox_len]);
+                buffers.own_output = changed != blocked;
+                state.buffers = Some(buffers);
+                (state.read_state, state.phase, state.flush_notice, state.paused) =
+                    (read_state, phase, flush_notice, paused);
+                state.drain_notice_due = drain_notice_due;
+                state.write_half = write_half;
+                state.write_state = if blocked { WriteState::WouldBlock } else { WriteState::Writable };
+                state.inbox_changed = changed;
+                state.budget = u32::from(!spent);
+                state.peer_activity = if changed { PeerActivity::Quiet } else { PeerActivity::Unknown };
+                state
+            },
+        )
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn a_step_is_taken_only_where_it_may_be(state in any_state()) {
-            let (kept, pending) = (state.kept(), state.pending());
-            let answers_wait = pending == 4 && state.answers();
-            match state.next(&BOUNDS) {
-                Step::Read => prop_assert!(!state.paused && kept < 4 && !answers_wait && state.budget > 0),
-                Step::Show => prop_assert!(!state.paused && kept > 0 && !answers_wait && state.budget > 0),
-                Step::Flush => prop_assert!(pending > 0 && state.output == Output::Ready),
-                Step::Finish => prop_assert!(pending == 0 && state.sending == Sending::Finishing),
-                Step::Flushed => prop_assert!(pending == 0 && state.notice == Notice::Owed),
-                Step::Overflow => {
-                    prop_assert!(!state.paused && kept == 4 && pending == 0);
-                    prop_assert!(!matches!(state.input, Input::Ended | Input::Told), "no more can come");
+        fn an_action_is_taken_only_where_it_may_be(state in any_state()) {
+            let (inbox_len, outbox_len) = (state.inbox_len(), state.outbox_len());
+            let own_output_full = outbox_len == 4 && state.has_own_output();
+            match state.next_action(&LIMITS) {
+                Action::Read => prop_assert!(!state.paused && inbox_len < 4 && !own_output_full && state.budget > 0),
+                Action::Deliver => prop_assert!(!state.paused && inbox_len > 0 && !own_output_full && state.budget > 0),
+                Action::Flush => prop_assert!(outbox_len > 0 && state.write_state == WriteState::Writable),
+                Action::ShutdownWrite => prop_assert!(outbox_len == 0 && state.write_half == WriteHalf::ShutdownPending),
+                Action::NotifyFlushed => prop_assert!(outbox_len == 0 && state.flush_notice == FlushNotice::Due),
+                Action::CloseOverflow => {
+                    prop_assert!(!state.paused && inbox_len == 4 && outbox_len == 0);
+                    prop_assert!(!matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered), "no more can come");
                 }
-                Step::End => prop_assert!(state.input == Input::Ended && (kept == 0 || pending == 0 && !state.paused)),
-                Step::Shut => prop_assert!(matches!(state.phase, Phase::Closing(_)) && pending == 0),
-                Step::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
-                Step::Drain => prop_assert!(state.owes_drain),
-                Step::Wait | Step::Later | Step::Drop(..) => {}
+                Action::NotifyEof => prop_assert!(state.read_state == ReadState::Eof && (inbox_len == 0 || outbox_len == 0 && !state.paused)),
+                Action::Linger => prop_assert!(matches!(state.phase, Phase::Flushing(_)) && outbox_len == 0),
+                Action::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
+                Action::NotifyDrain => prop_assert!(state.drain_notice_due),
+                Action::Wait | Action::Yield | Action::Close(..) => {}
             }
         }
 
         #[test]
         fn input_left_over_means_that_a_close_must_linger(state in any_state()) {
-            let is_over = matches!(state.input, Input::Ended | Input::Told);
-            prop_assert!(state.kept() == 0 || is_over || state.may_be_sending());
+            let is_over = matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered);
+            prop_assert!(state.inbox_len() == 0 || is_over || state.peer_may_be_sending());
         }
 
         /// Who waits with bytes to read is held up by its handler or its outbox, both of which ask again.
         #[test]
         fn nobody_waits_who_could_go_on(state in any_state()) {
-            let is_there = !matches!(state.phase, Phase::Opening(_));
-            if is_there && state.next(&BOUNDS) == Step::Wait && matches!(state.input, Input::Ready | Input::Deep) {
-                let full_outbox = state.pending() > 0 && state.output == Output::Blocked;
-                prop_assert!(full_outbox || state.paused, "{:?} {:?}", state.phase, state.input);
+            let is_there = !matches!(state.phase, Phase::Connecting(_));
+            if is_there && state.next_action(&LIMITS) == Action::Wait && matches!(state.read_state, ReadState::Readable | ReadState::ReadToEnd) {
+                let full_outbox = state.outbox_len() > 0 && state.write_state == WriteState::WouldBlock;
+                prop_assert!(full_outbox || state.paused, "{:?} {:?}", state.phase, state.read_state);
             }
         }
     }
 
     #[test]
     fn while_output_waits_only_the_write_timeout_runs() {
-        let mut state = State::new(1, peer(), 0, Moment::START);
-        let at = |seconds| Moment::START.after(Duration::from_secs(seconds));
-        let never = Moment::NEVER;
-        assert_eq!((state.deadline(&BOUNDS, never), state.due(&BOUNDS, never, at(59))), (at(60), Due::Nothing));
-        assert_eq!(state.due(&BOUNDS, never, at(60)), Due::End(CloseReason::TimedOut));
+        let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
+        let at = |seconds| Timestamp::START.after(Duration::from_secs(seconds));
+        let never = Timestamp::NEVER;
+        assert_eq!((state.deadline(&LIMITS, never), state.expiry(&LIMITS, never, at(59))), (at(60), Expiry::None));
+        assert_eq!(state.expiry(&LIMITS, never, at(60)), Expiry::ConnectionLimit(CloseReason::TimedOut));
         state.buffers.get_or_insert_default().outbox.push(b"x");
-        assert_eq!(state.due(&BOUNDS, never, at(30)), Due::End(CloseReason::WriteStalled));
-        assert_eq!((state.deadline(&BOUNDS, at(10)), state.due(&BOUNDS, at(10), at(10))), (at(10), Due::Timer));
+        assert_eq!(state.expiry(&LIMITS, never, at(30)), Expiry::ConnectionLimit(CloseReason::WriteStalled));
+        assert_eq!(
+            (state.deadline(&LIMITS, at(10)), state.expiry(&LIMITS, at(10), at(10))),
+            (at(10), Expiry::HandlerTimeout)
+        );
     }
 
     #[test]
-    fn an_entry_of_the_tables_is_small() {
-        assert!(size_of::<State>() <= 80, "{} bytes", size_of::<State>());
+    fn the_state_of_a_connection_is_small() {
+        assert!(size_of::<ConnectionState>() <= 80, "{} bytes", size_of::<ConnectionState>());
     }
 
     #[test]
     fn a_second_notice_in_a_turn_waits_for_the_next() {
-        let mut state = State::new(1, peer(), 0, Moment::START);
-        state.input = Input::Waiting;
-        state.notice = Notice::Told;
-        state.owe_flushed();
-        assert_eq!(state.next(&BOUNDS), Step::Later);
+        let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
+        state.read_state = ReadState::WouldBlock;
+        state.flush_notice = FlushNotice::Delivered;
+        state.request_flush_notice();
+        assert_eq!(state.next_action(&LIMITS), Action::Yield);
         state.begin_turn(1);
-        assert_eq!(state.next(&BOUNDS), Step::Flushed);
+        assert_eq!(state.next_action(&LIMITS), Action::NotifyFlushed);
     }
 }

@@ -5,118 +5,118 @@
 //! exchange, costs one comparison and no work on the heap, and the heap never holds more than a slot's number of
 //! entries.
 
-use crate::state::timestamp::Moment;
+use crate::state::timestamp::Timestamp;
 
 /// Deadlines by slot, the earliest at hand.
 #[derive(Default)]
 pub(crate) struct Deadlines {
     /// The slots that are armed.
     heap: Vec<u32>,
-    /// By slot: when it comes up; [`NEVER`](Moment::NEVER) for a slot that is not armed.
-    moments: Vec<Moment>,
+    /// By slot: when it comes up; [`NEVER`](Timestamp::NEVER) for a slot that is not armed.
+    times: Vec<Timestamp>,
     /// By slot: where it stands in the heap, if it is armed.
-    places: Vec<u32>,
+    positions: Vec<u32>,
 }
 
 impl Deadlines {
     /// None, with room for `slots` before anything has to grow.
-    pub(crate) fn with_room(slots: usize) -> Self {
-        Self { heap: Vec::with_capacity(slots), moments: Vec::with_capacity(slots), places: Vec::with_capacity(slots) }
+    pub(crate) fn with_capacity(slots: usize) -> Self {
+        Self { heap: Vec::with_capacity(slots), times: Vec::with_capacity(slots), positions: Vec::with_capacity(slots) }
     }
 
     /// Sees to it that the slot comes up at `at` or before.
-    pub(crate) fn arm(&mut self, slot: u32, at: Moment) {
-        let before = self.armed(slot);
+    pub(crate) fn arm(&mut self, slot: u32, at: Timestamp) {
+        let before = self.deadline(slot);
         if at >= before {
             return;
         }
-        if slot as usize >= self.moments.len() {
-            self.moments.resize(slot as usize + 1, Moment::NEVER);
-            self.places.resize(slot as usize + 1, 0);
+        if slot as usize >= self.times.len() {
+            self.times.resize(slot as usize + 1, Timestamp::NEVER);
+            self.positions.resize(slot as usize + 1, 0);
         }
-        self.moments[slot as usize] = at;
-        let place = if before == Moment::NEVER {
+        self.times[slot as usize] = at;
+        let position = if before == Timestamp::NEVER {
             self.heap.push(slot);
             self.heap.len() - 1
         } else {
-            self.places[slot as usize] as usize
+            self.positions[slot as usize] as usize
         };
-        self.sift_up(place);
+        self.sift_up(position);
     }
 
     /// Forgets the slot.
     pub(crate) fn disarm(&mut self, slot: u32) {
-        if self.armed(slot) != Moment::NEVER {
-            self.remove(self.places[slot as usize] as usize);
+        if self.deadline(slot) != Timestamp::NEVER {
+            self.remove(self.positions[slot as usize] as usize);
         }
     }
 
     /// The earliest moment at which a slot comes up.
-    pub(crate) fn next(&self) -> Option<Moment> {
-        self.heap.first().map(|&first| self.armed(first))
+    pub(crate) fn earliest(&self) -> Option<Timestamp> {
+        self.heap.first().map(|&first| self.deadline(first))
     }
 
-    /// When the slot comes up; [`NEVER`](Moment::NEVER) if it does not.
-    pub(crate) fn armed(&self, slot: u32) -> Moment {
-        self.moments.get(slot as usize).copied().unwrap_or(Moment::NEVER)
+    /// When the slot comes up; [`NEVER`](Timestamp::NEVER) if it does not.
+    pub(crate) fn deadline(&self, slot: u32) -> Timestamp {
+        self.times.get(slot as usize).copied().unwrap_or(Timestamp::NEVER)
     }
 
     /// Takes out a slot whose moment has come.
-    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<u32> {
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<u32> {
         let first = *self.heap.first()?;
-        (self.armed(first) <= now).then(|| {
+        (self.deadline(first) <= now).then(|| {
             self.remove(0);
             first
         })
     }
 
-    fn remove(&mut self, place: usize) {
-        let slot = self.heap.swap_remove(place);
-        self.moments[slot as usize] = Moment::NEVER;
-        if place < self.heap.len() {
-            let settled = self.sift_up(place);
+    fn remove(&mut self, position: usize) {
+        let slot = self.heap.swap_remove(position);
+        self.times[slot as usize] = Timestamp::NEVER;
+        if position < self.heap.len() {
+            let settled = self.sift_up(position);
             self.sift_down(settled);
         }
     }
 
-    fn at(&self, place: usize) -> Moment {
-        self.moments[self.heap[place] as usize]
+    fn time_at(&self, position: usize) -> Timestamp {
+        self.times[self.heap[position] as usize]
     }
 
     /// Moves an entry towards the root until its parent is no later; returns where it came to stand.
-    fn sift_up(&mut self, mut place: usize) -> usize {
-        while place > 0 && self.at(place) < self.at((place - 1) / 2) {
-            self.swap(place, (place - 1) / 2);
-            place = (place - 1) / 2;
+    fn sift_up(&mut self, mut position: usize) -> usize {
+        while position > 0 && self.time_at(position) < self.time_at((position - 1) / 2) {
+            self.swap(position, (position - 1) / 2);
+            position = (position - 1) / 2;
         }
-        self.note(place);
-        place
+        self.record_position(position);
+        position
     }
 
     /// Moves an entry away from the root until no child is earlier.
-    fn sift_down(&mut self, mut place: usize) {
+    fn sift_down(&mut self, mut position: usize) {
         loop {
-            let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
-            match children.min_by_key(|&child| self.at(child)) {
-                Some(child) if self.at(child) < self.at(place) => {
-                    self.swap(place, child);
-                    place = child;
+            let children = 2 * position + 1..(2 * position + 3).min(self.heap.len());
+            match children.min_by_key(|&child| self.time_at(child)) {
+                Some(child) if self.time_at(child) < self.time_at(position) => {
+                    self.swap(position, child);
+                    position = child;
                 }
                 _ => break,
             }
         }
-        self.note(place);
+        self.record_position(position);
     }
 
     fn swap(&mut self, one: usize, other: usize) {
         self.heap.swap(one, other);
-        self.note(one);
-        self.note(other);
+        self.record_position(one);
+        self.record_position(other);
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "one entry a slot at most, and slots are 32 bits")]
-    fn note(&mut self, place: usize) {
-        self.places[self.heap[place] as usize] = place as u32;
+    fn record_position(&mut self, position: usize) {
+        self.positions[self.heap[position] as usize] = position as u32;
     }
 }
 
@@ -142,8 +142,8 @@ mod tests {
         ]
     }
 
-    fn at(nanoseconds: u64) -> Moment {
-        Moment::since_start(Duration::from_nanos(nanoseconds))
+    fn at(nanoseconds: u64) -> Timestamp {
+        Timestamp::since_start(Duration::from_nanos(nanoseconds))
     }
 
     proptest! {
@@ -163,7 +163,7 @@ mod tests {
                         deadlines.disarm(slot);
                         model.remove(&slot);
                     }
-                    Act::Pop(now) => match deadlines.pop_due(at(now)) {
+                    Act::Pop(now) => match deadlines.pop_expired(at(now)) {
                         Some(slot) => {
                             let armed = model.remove(&slot).expect("an armed slot came up");
                             prop_assert!(armed <= now, "early");
@@ -172,7 +172,7 @@ mod tests {
                         None => prop_assert!(model.values().all(|armed| *armed > now), "one is late"),
                     },
                 }
-                prop_assert_eq!(deadlines.next(), model.values().min().map(|when| at(*when)));
+                prop_assert_eq!(deadlines.earliest(), model.values().min().map(|when| at(*when)));
                 prop_assert_eq!(deadlines.heap.len(), model.len());
             }
         }
@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn a_deadline_that_never_comes_takes_no_room() {
         let mut deadlines = Deadlines::default();
-        deadlines.arm(7, Moment::NEVER);
-        assert_eq!(deadlines.next(), None);
-        assert!(deadlines.moments.is_empty());
+        deadlines.arm(7, Timestamp::NEVER);
+        assert_eq!(deadlines.earliest(), None);
+        assert!(deadlines.times.is_empty());
     }
 }

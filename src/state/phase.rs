@@ -7,28 +7,28 @@ use crate::close_reason::CloseReason;
 pub(crate) enum Phase {
     /// On its way to a peer that has not answered yet; perhaps closed by its handler already, which is for when it is
     /// open.
-    Opening(Option<CloseReason>),
+    Connecting(Option<CloseReason>),
     Open,
     /// Closed by its handler or a limit: what is written goes out, nothing is read.
-    Closing(CloseReason),
+    Flushing(CloseReason),
     /// Our end of stream is sent; late input is thrown away until the peer's end, or until this many bytes more.
     Lingering(CloseReason, u32),
     /// To be dropped as it is.
-    Condemned(CloseReason, Ending),
+    Closing(CloseReason, CloseMode),
     /// The descriptor is closed; the slot is free at the end of the turn.
-    Gone,
+    Closed,
 }
 
 /// How a descriptor is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Ending {
+pub(crate) enum CloseMode {
     /// As the kernel does it: what it has taken still goes out.
     Close,
     /// So that the peer sees a reset.
     Reset,
 }
 
-impl Ending {
+impl CloseMode {
     /// How a connection ends for which nobody has said more than the reason.
     pub(crate) fn of(reason: CloseReason) -> Self {
         match reason {
@@ -42,47 +42,39 @@ impl Ending {
 
 /// What is known about bytes to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Input {
+pub(crate) enum ReadState {
     /// None: the poll will tell.
-    Waiting,
+    WouldBlock,
     /// Some, or it is not known; a read that does not fill its buffer has emptied the queue.
-    Ready,
+    Readable,
     /// Some, and behind a short read there may be more or the end: an urgent mark, or the peer has shut down.
-    Deep,
+    ReadToEnd,
     /// The end of stream was read, and the handler does not know yet.
-    Ended,
+    Eof,
     /// The end of stream was read and told.
-    Told,
+    EofDelivered,
 }
 
 /// What is known about room for bytes to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Output {
-    Ready,
+pub(crate) enum WriteState {
+    Writable,
     /// The kernel said `WouldBlock`: the poll will tell.
-    Blocked,
-}
-
-/// Whether the handler should be shown what is in the inbox.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Rest {
-    /// It has been, and nothing has changed since.
-    Seen,
-    Fresh,
+    WouldBlock,
 }
 
 /// How far our side of the stream has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sending {
+pub(crate) enum WriteHalf {
     Open,
     /// The handler has said that no more follows: once everything is sent, our end of stream is.
-    Finishing,
-    Finished,
+    ShutdownPending,
+    Shutdown,
 }
 
 /// What the last read of this turn tells about the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tail {
+pub(crate) enum PeerActivity {
     /// It may well be sending more.
     Unknown,
     /// It sent one short message and nothing after it.
@@ -91,14 +83,14 @@ pub(crate) enum Tail {
 
 /// Whether the handler is to hear that its output has gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Notice {
+pub(crate) enum FlushNotice {
     None,
     /// Once the outbox is empty.
-    Owed,
+    Due,
     /// It has heard in this turn.
-    Told,
+    Delivered,
     /// It has heard in this turn and is owed another: the next turn's.
-    OwedAgain,
+    DueNextTurn,
 }
 
 /// Which list of the loop the slot stands on.
@@ -106,48 +98,48 @@ pub(crate) enum Notice {
 pub(crate) enum Queued {
     No,
     /// Touched by somebody else's callback: served at the end of this turn.
-    Marked,
+    Dirty,
     /// Left unfinished: served in the next turn.
     Deferred,
 }
 
 /// What to do next about a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Step {
+pub(crate) enum Action {
     /// Nothing, until the poll, a deadline or somebody's callback changes the state.
     Wait,
     /// More, but not in this turn.
-    Later,
+    Yield,
     /// Send what is in the outbox.
     Flush,
     /// Tell the handler that the loop drains.
-    Drain,
+    NotifyDrain,
     /// Everything written is sent, and reading goes on: end our side.
-    Finish,
+    ShutdownWrite,
     /// Tell the handler that its output has gone.
-    Flushed,
+    NotifyFlushed,
     /// Show the handler what is in the inbox.
-    Show,
+    Deliver,
     /// Read, and show what came.
     Read,
     /// Tell the handler of the end of stream.
-    End,
+    NotifyEof,
     /// Close: the handler left a full inbox untouched.
-    Overflow,
+    CloseOverflow,
     /// Everything written is sent: end our side.
-    Shut,
+    Linger,
     /// Read and throw away.
     Discard,
     /// Close the descriptor.
-    Drop(CloseReason, Ending),
+    Close(CloseReason, CloseMode),
 }
 
 /// What has come due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Due {
-    Nothing,
+pub(crate) enum Expiry {
+    None,
     /// The handler's own timeout.
-    Timer,
+    HandlerTimeout,
     /// A limit ran out: the connection ends for this reason.
-    End(CloseReason),
+    ConnectionLimit(CloseReason),
 }

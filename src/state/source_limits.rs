@@ -1,7 +1,7 @@
 //! Where traffic comes from, and how much of it each source may have.
 //!
 //! Pure tables, asked by the listener (connections per source) and by a datagram's reply (replies per source). The
-//! count of connections is exact, since it is bounded by the connections themselves; the table of rates has a fixed
+//! count of connections is exact, since it is bounded by the connections themselves; the table of limiter has a fixed
 //! size, since anybody can forge a datagram's source.
 
 use std::collections::HashMap;
@@ -11,17 +11,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::limits;
-use crate::state::timestamp::Moment;
+use crate::state::timestamp::Timestamp;
 
 /// One party, as far as an address can tell: an IPv4 address, or an IPv6 /64, which one household or host gets whole
 /// (RFC 6177).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum PeerSource {
+pub(crate) enum SourcePrefix {
     V4(u32),
     V6(u64),
 }
 
-impl PeerSource {
+impl SourcePrefix {
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.to_bits()),
@@ -32,20 +32,20 @@ impl PeerSource {
 
 /// How many connections each source has with each handler; holds an entry only while there is one.
 #[derive(Default)]
-pub(crate) struct SourceCounts {
-    open: HashMap<(u32, PeerSource), u32>,
+pub(crate) struct ConnectionCounts {
+    open: HashMap<(u32, SourcePrefix), u32>,
 }
 
-impl SourceCounts {
-    /// Counts one more, unless that would be more than `most`.
-    pub(crate) fn admit(&mut self, handler: u32, source: PeerSource, most: u32) -> bool {
+impl ConnectionCounts {
+    /// Counts one more, unless that would be more than `connections_max`.
+    pub(crate) fn try_add(&mut self, handler: u32, source: SourcePrefix, connections_max: u32) -> bool {
         let count = self.open.entry((handler, source)).or_insert(0);
-        let admitted = *count < most;
-        *count += u32::from(admitted);
-        admitted
+        let is_added = *count < connections_max;
+        *count += u32::from(is_added);
+        is_added
     }
 
-    pub(crate) fn leave(&mut self, handler: u32, source: PeerSource) {
+    pub(crate) fn remove(&mut self, handler: u32, source: SourcePrefix) {
         if let Entry::Occupied(mut entry) = self.open.entry((handler, source)) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
@@ -55,30 +55,30 @@ impl SourceCounts {
     }
 }
 
-/// A token bucket per source in a table of fixed size: `per_second` replies a second, in a burst of at most one
+/// A token bucket per source in a table of fixed size: `per_second` replies a second, in a burst of at connections_max one
 /// second's worth. Sources whose hash falls together share a bucket; the key of the hash is secret, so nobody can aim
 /// at another's.
-pub(crate) struct Rates {
+pub(crate) struct RateLimiter {
     key: [u64; 2],
     interval: Duration,
     burst: Duration,
     /// Per bucket, when it will be full again (the generic cell rate algorithm, ITU-T I.371).
-    full_at: Box<[Moment]>,
+    full_at: Box<[Timestamp]>,
 }
 
-impl Rates {
+impl RateLimiter {
     pub(crate) fn new(per_second: u32, key: [u64; 2]) -> Self {
         let interval = Duration::from_secs(1) / per_second;
         Self {
             key,
             interval,
             burst: interval * (per_second - 1),
-            full_at: vec![Moment::START; limits::RATE_BUCKETS].into_boxed_slice(),
+            full_at: vec![Timestamp::START; limits::RATE_BUCKETS].into_boxed_slice(),
         }
     }
 
     /// Takes one reply from the source's bucket, if there is one in it.
-    pub(crate) fn take(&mut self, source: PeerSource, now: Moment) -> bool {
+    pub(crate) fn try_acquire(&mut self, source: SourcePrefix, now: Timestamp) -> bool {
         let bucket = self.bucket(source);
         let full_at = self.full_at[bucket].max(now);
         let allowed = full_at.since(now) <= self.burst;
@@ -89,7 +89,7 @@ impl Rates {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
-    fn bucket(&self, source: PeerSource) -> usize {
+    fn bucket(&self, source: SourcePrefix) -> usize {
         let mut hasher = DefaultHasher::new();
         (self.key, source).hash(&mut hasher);
         hasher.finish() as usize & (limits::RATE_BUCKETS - 1)
@@ -101,13 +101,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(milliseconds: u64) -> Moment {
-        Moment::START.after(Duration::from_millis(milliseconds))
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp::START.after(Duration::from_millis(milliseconds))
     }
 
     #[test]
     fn a_mapped_address_is_its_ipv4_self_and_a_64_is_one_source() {
-        let parse = |text: &str| PeerSource::of(text.parse().expect("an address"));
+        let parse = |text: &str| SourcePrefix::of(text.parse().expect("an address"));
         assert_eq!(parse("::ffff:10.0.0.1"), parse("10.0.0.1"));
         assert_ne!(parse("::ffff:10.0.0.1"), parse("10.0.0.2"));
         assert_eq!(parse("2001:db8::1"), parse("2001:db8::ffff:1"));
@@ -117,24 +117,24 @@ mod tests {
     proptest! {
         #[test]
         fn counts_agree_with_a_list_of_who_is_in(steps in prop::collection::vec((0u32..2, 0u32..3, any::<bool>()), 1..200)) {
-            let mut counts = SourceCounts::default();
+            let mut counts = ConnectionCounts::default();
             let mut inside: Vec<(u32, u32)> = Vec::new();
             for (handler, address, enter) in steps {
-                let source = PeerSource::V4(address);
+                let source = SourcePrefix::V4(address);
                 let present = inside.iter().filter(|who| **who == (handler, address)).count();
                 if enter {
-                    let admitted = counts.admit(handler, source, 3);
-                    prop_assert_eq!(admitted, present < 3);
-                    if admitted {
+                    let is_added = counts.try_add(handler, source, 3);
+                    prop_assert_eq!(is_added, present < 3);
+                    if is_added {
                         inside.push((handler, address));
                     }
                 } else if let Some(index) = inside.iter().position(|who| *who == (handler, address)) {
                     inside.swap_remove(index);
-                    counts.leave(handler, source);
+                    counts.remove(handler, source);
                 }
             }
             for (handler, address) in inside {
-                counts.leave(handler, PeerSource::V4(address));
+                counts.remove(handler, SourcePrefix::V4(address));
             }
             prop_assert!(counts.open.values().all(|count| *count == 0));
         }
@@ -142,7 +142,7 @@ mod tests {
         /// The model: a bucket that starts full, fills at the rate, and never holds more than a second's worth.
         #[test]
         fn a_source_gets_its_burst_then_its_rate(rate in 1u32..50, gaps in prop::collection::vec(0u64..1500, 1..200)) {
-            let mut rates = Rates::new(rate, [1, 2]);
+            let mut limiter = RateLimiter::new(rate, [1, 2]);
             let nanoseconds_each = 1_000_000_000 / u64::from(rate);
             let capacity = nanoseconds_each * u64::from(rate);
             let (mut filled, mut now) = (capacity, 0);
@@ -151,26 +151,26 @@ mod tests {
                 filled = (filled + gap * 1_000_000).min(capacity);
                 let expected = filled >= nanoseconds_each;
                 filled -= if expected { nanoseconds_each } else { 0 };
-                prop_assert_eq!(rates.take(PeerSource::V4(7), at(now)), expected);
+                prop_assert_eq!(limiter.try_acquire(SourcePrefix::V4(7), at(now)), expected);
             }
         }
     }
 
     #[test]
     fn a_million_forged_sources_leave_the_table_as_it_was() {
-        let mut rates = Rates::new(1, [3, 4]);
-        let size = rates.full_at.len();
+        let mut limiter = RateLimiter::new(1, [3, 4]);
+        let size = limiter.full_at.len();
         for address in 0..1_000_000 {
-            rates.take(PeerSource::V4(address), at(0));
+            limiter.try_acquire(SourcePrefix::V4(address), at(0));
         }
-        assert_eq!(rates.full_at.len(), size);
-        assert!(!rates.take(PeerSource::V4(1), at(0)), "every bucket has been drunk from");
+        assert_eq!(limiter.full_at.len(), size);
+        assert!(!limiter.try_acquire(SourcePrefix::V4(1), at(0)), "every bucket has been drunk from");
     }
 
     #[test]
     fn the_key_decides_who_shares_a_bucket() {
-        let (one, other) = (Rates::new(1, [1, 1]), Rates::new(1, [2, 2]));
-        let moved = (0..100).filter(|n| one.bucket(PeerSource::V4(*n)) != other.bucket(PeerSource::V4(*n))).count();
+        let (one, other) = (RateLimiter::new(1, [1, 1]), RateLimiter::new(1, [2, 2]));
+        let moved = (0..100).filter(|n| one.bucket(SourcePrefix::V4(*n)) != other.bucket(SourcePrefix::V4(*n))).count();
         assert!(moved > 90, "only {moved} of 100 sources moved");
     }
 }

@@ -1,12 +1,12 @@
-//! Time as the tables keep it: nanoseconds since the loop began, on the monotonic clock.
+//! Time as the context keeps it: nanoseconds since the loop began, on the monotonic clock.
 
 use std::time::Duration;
 
 /// A point in time, in eight bytes; five centuries fit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Moment(u64);
+pub(crate) struct Timestamp(u64);
 
-impl Moment {
+impl Timestamp {
     pub(crate) const START: Self = Self(0);
     /// Later than everything: a deadline that never comes.
     pub(crate) const NEVER: Self = Self(u64::MAX);
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_span_too_long_to_count_never_ends() {
-        assert_eq!(Moment::START.after(Duration::MAX), Moment::NEVER);
-        assert_eq!(Moment::START.since(Moment::NEVER), Duration::ZERO);
+        assert_eq!(Timestamp::START.after(Duration::MAX), Timestamp::NEVER);
+        assert_eq!(Timestamp::START.since(Timestamp::NEVER), Duration::ZERO);
     }
 }

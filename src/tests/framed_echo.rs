@@ -26,7 +26,7 @@ const FRAME_BYTES_MAX: usize = 300;
 const EXTRA_BYTES_MAX: usize = 4;
 
 /// A frame with what belongs around it, if nothing in it could be taken for that.
-fn around(format: Format, frame: &[u8]) -> Vec<u8> {
+fn encode(format: Format, frame: &[u8]) -> Vec<u8> {
     let length = u16::try_from(frame.len()).expect("a short frame");
     let [high, low] = length.to_be_bytes();
     match format {
@@ -40,22 +40,22 @@ fn around(format: Format, frame: &[u8]) -> Vec<u8> {
     }
 }
 
-fn below(simulation: &Simulation, bound: usize) -> usize {
+fn random_below(simulation: &Simulation, bound: usize) -> usize {
     usize::try_from(simulation.below(bound as u64)).expect("less than the bound")
 }
 
 fn any_frame(simulation: &Simulation) -> Vec<u8> {
     let length = if simulation.below(4) == 0 { FRAME_BYTES_MAX } else { 20 };
     // Neither LF nor NUL nor x, but CR.
-    let letters = b"ab\r\xff";
-    (0..below(simulation, length + 1)).map(|_| letters[below(simulation, letters.len())]).collect()
+    let transmits = b"ab\r\xff";
+    (0..random_below(simulation, length + 1)).map(|_| transmits[random_below(simulation, transmits.len())]).collect()
 }
 
 /// Sends a stream in pieces while the loop turns and the client reads now and then.
-fn say(simulation: &Simulation, events: &mut EventLoop<'_>, client: &Client, mut stream: &[u8]) {
-    let longest = [1, 10, 1_000][below(simulation, 3)];
+fn send_in_pieces(simulation: &Simulation, events: &mut EventLoop<'_>, client: &Client, mut stream: &[u8]) {
+    let longest = [1, 10, 1_000][random_below(simulation, 3)];
     while !stream.is_empty() {
-        let (piece, rest) = stream.split_at(stream.len().min(1 + below(simulation, longest)));
+        let (piece, rest) = stream.split_at(stream.len().min(1 + random_below(simulation, longest)));
         client.send(piece);
         stream = rest;
         for _ in 0..simulation.below(3) {
@@ -71,11 +71,11 @@ fn say(simulation: &Simulation, events: &mut EventLoop<'_>, client: &Client, mut
 fn a_framed_echo_sends_back_every_frame_whatever_the_network_does() {
     let address = SocketAddr::from(([10, 0, 0, 1], 7));
     check(0..1_000, |simulation| {
-        let format = FORMATS[below(simulation, FORMATS.len())];
+        let format = FORMATS[random_below(simulation, FORMATS.len())];
         let mut events = simulation.event_loop();
         let at = Listen::from(address)
-            .input_bytes_max(format.input_bytes_min(FRAME_BYTES_MAX) + below(simulation, 100))
-            .outbox_bytes_max(2 * (FRAME_BYTES_MAX + EXTRA_BYTES_MAX) + below(simulation, 100));
+            .input_bytes_max(format.input_bytes_min(FRAME_BYTES_MAX) + random_below(simulation, 100))
+            .outbox_bytes_max(2 * (FRAME_BYTES_MAX + EXTRA_BYTES_MAX) + random_below(simulation, 100));
         let echo = framing::frames(format, FRAME_BYTES_MAX, |connection, frame| {
             format.send(connection, frame).expect("half an outbox is free");
         });
@@ -89,16 +89,16 @@ fn a_framed_echo_sends_back_every_frame_whatever_the_network_does() {
         }
 
         let client = simulation.connect(address).expect("somebody listens");
-        client.set_window(1 + below(simulation, 1_000));
+        client.set_window(1 + random_below(simulation, 1_000));
         let frames: Vec<Vec<u8>> = (0..simulation.below(40)).map(|_| any_frame(simulation)).collect();
-        let stream = frames.iter().map(|frame| around(format, frame)).collect::<Vec<_>>().concat();
-        say(simulation, &mut events, &client, &stream);
+        let stream = frames.iter().map(|frame| encode(format, frame)).collect::<Vec<_>>().concat();
+        send_in_pieces(simulation, &mut events, &client, &stream);
         client.finish();
         for _ in 0..20 {
             let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
         }
         client.set_window(usize::MAX);
-        // With this much trouble the world would never be quiet.
+        // With these faults the world would never be idle.
         simulation.heal();
         simulation.settle(&mut events).expect("no error is the loop's");
 

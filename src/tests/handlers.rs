@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::outbound::Calls;
+use super::outbound::OutboundLog;
 use super::planned_client::GREETING;
 
 use crate::close_reason::CloseReason;
@@ -19,16 +19,16 @@ use crate::testing::Simulation;
 
 /// Who was opened, and who was closed.
 #[derive(Default)]
-pub(super) struct Journal {
+pub(super) struct CallbackLog {
     pub(super) open: BTreeSet<ConnectionId>,
     closed: BTreeSet<ConnectionId>,
     answered: BTreeSet<ConnectionId>,
     /// Who has heard of the drain, and who was cut at its end.
-    heard: BTreeSet<ConnectionId>,
-    cut: BTreeSet<ConnectionId>,
+    drain_notified: BTreeSet<ConnectionId>,
+    drained: BTreeSet<ConnectionId>,
 }
 
-impl Journal {
+impl CallbackLog {
     pub(super) fn open(&mut self, id: ConnectionId) -> ConnectionId {
         assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is used again");
         id
@@ -38,18 +38,18 @@ impl Journal {
         assert!(self.open.remove(&id), "{id:?} is closed and was not open");
         self.closed.insert(id);
         if reason == CloseReason::Drained {
-            self.cut.insert(id);
+            self.drained.insert(id);
         }
     }
 
-    pub(super) fn hear(&mut self, id: ConnectionId) {
-        assert!(self.heard.insert(id), "{id:?} hears of the drain twice");
+    pub(super) fn record_drain(&mut self, id: ConnectionId) {
+        assert!(self.drain_notified.insert(id), "{id:?} hears of the drain twice");
     }
 
     /// Whoever was here when the drain began, and stayed to its end, has heard of it.
-    pub(super) fn assert_heard(&self, before: &[ConnectionId]) {
-        for id in before.iter().filter(|id| self.cut.contains(id)) {
-            assert!(self.heard.contains(id), "{id:?} was cut and had not heard of the drain");
+    pub(super) fn assert_notified(&self, before: &[ConnectionId]) {
+        for id in before.iter().filter(|id| self.drained.contains(id)) {
+            assert!(self.drain_notified.contains(id), "{id:?} was cut and had not events_seen of the drain");
         }
     }
 
@@ -60,16 +60,16 @@ impl Journal {
 }
 
 /// Answers once, at the first bytes or at the end of stream; sometimes meddles with echo connections.
-pub(super) struct Greeter {
-    pub(super) journal: Rc<RefCell<Journal>>,
+pub(super) struct GreetHandler {
+    pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) simulation: Simulation,
     pub(super) echo: HandlerId,
     pub(super) at_once: bool,
 }
 
-impl Greeter {
+impl GreetHandler {
     fn greet(&self, connection: &mut Connection<'_>) {
-        assert!(self.journal.borrow_mut().answered.insert(connection.id()), "answered twice");
+        assert!(self.callback_log.borrow_mut().answered.insert(connection.id()), "answered twice");
         connection.send(GREETING).expect("the outbox of a new connection is empty");
         connection.close();
         if self.simulation.below(4) == 0 {
@@ -81,11 +81,11 @@ impl Greeter {
     }
 }
 
-impl StreamHandler for Greeter {
+impl StreamHandler for GreetHandler {
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
-        let id = self.journal.borrow_mut().open(connection.id());
+        let id = self.callback_log.borrow_mut().open(connection.id());
         if self.at_once {
             self.greet(connection);
         }
@@ -93,42 +93,42 @@ impl StreamHandler for Greeter {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
-        self.journal.borrow().assert_open(connection, *session);
+        self.callback_log.borrow().assert_open(connection, *session);
         self.greet(connection);
         input.len()
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
-        self.journal.borrow().assert_open(connection, *session);
+        self.callback_log.borrow().assert_open(connection, *session);
         self.greet(connection);
     }
 
     fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
-        self.journal.borrow_mut().hear(*session);
+        self.callback_log.borrow_mut().record_drain(*session);
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
-        self.journal.borrow().assert_open(connection, session);
-        self.journal.borrow_mut().close(session, reason);
+        self.callback_log.borrow().assert_open(connection, session);
+        self.callback_log.borrow_mut().close(session, reason);
     }
 }
 
 /// Sends back what comes, now and then only a part of it, until a timer lets it go on.
-pub(super) struct Echo {
-    pub(super) journal: Rc<RefCell<Journal>>,
+pub(super) struct EchoHandler {
+    pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) simulation: Simulation,
 }
 
-impl StreamHandler for Echo {
+impl StreamHandler for EchoHandler {
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
-        Some(self.journal.borrow_mut().open(connection.id()))
+        Some(self.callback_log.borrow_mut().open(connection.id()))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
-        self.journal.borrow().assert_open(connection, *session);
-        assert!(connection.is_listening(), "input is shown to a handler that has paused, or closed");
+        self.callback_log.borrow().assert_open(connection, *session);
+        assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
         let mut part = input.len();
         if self.simulation.below(4) == 0 {
             part = usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
@@ -139,92 +139,92 @@ impl StreamHandler for Echo {
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
-        self.journal.borrow().assert_open(connection, *session);
+        self.callback_log.borrow().assert_open(connection, *session);
         connection.resume();
     }
 
     fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
-        self.journal.borrow_mut().hear(*session);
+        self.callback_log.borrow_mut().record_drain(*session);
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
-        self.journal.borrow_mut().close(session, reason);
+        self.callback_log.borrow_mut().close(session, reason);
     }
 }
 
 /// The panic of a handler here.
-pub(super) struct GrenadeWentOff;
+pub(super) struct InjectedPanic;
 
 /// Makes such panics, and counts them, so that no other is taken for one.
 #[derive(Clone)]
-pub(super) struct Fuse {
+pub(super) struct PanicInjector {
     pub(super) simulation: Simulation,
-    pub(super) burnt: Rc<Cell<u64>>,
+    pub(super) injected: Rc<Cell<u64>>,
 }
 
-impl Fuse {
+impl PanicInjector {
     /// Panics one time in so many. Without the panic hook: it would print a thousand times.
-    pub(super) fn burn(&self, one_in: u64) {
+    pub(super) fn maybe_panic(&self, one_in: u64) {
         if self.simulation.below(one_in) == 0 {
-            self.burnt.set(self.burnt.get() + 1);
-            resume_unwind(Box::new(GrenadeWentOff));
+            self.injected.set(self.injected.get() + 1);
+            resume_unwind(Box::new(InjectedPanic));
         }
     }
 }
 
 /// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
-pub(super) struct Grenade {
-    pub(super) fuse: Fuse,
-    pub(super) calls: Rc<RefCell<Calls>>,
+pub(super) struct PanickingHandler {
+    pub(super) panic_injector: PanicInjector,
+    pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
     pub(super) session: Rc<()>,
 }
 
-impl Grenade {
-    fn go_off(&self) {
-        self.fuse.burn(3);
+impl PanickingHandler {
+    fn maybe_panic(&self) {
+        self.panic_injector.maybe_panic(3);
     }
 }
 
-impl StreamHandler for Grenade {
+impl StreamHandler for PanickingHandler {
     type Session = Rc<()>;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Rc<()>> {
-        self.go_off();
+        self.maybe_panic();
         Some(Rc::clone(&self.session))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, input: &[u8]) -> usize {
         connection.set_timeout(Some(Duration::from_millis(1)));
-        self.go_off();
+        self.maybe_panic();
         connection.write(input)
     }
 
     fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
-        self.go_off();
+        self.maybe_panic();
     }
 
     fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
-        self.go_off();
+        self.maybe_panic();
     }
 
     fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
-        self.go_off();
+        self.maybe_panic();
     }
 
     fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>, _: u64) {
-        self.go_off();
+        self.maybe_panic();
     }
 
     fn on_timer(&mut self, _: &mut Context, _: u64) {
-        self.go_off();
+        self.maybe_panic();
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
-        self.go_off();
+        self.maybe_panic();
     }
 
     fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, _: io::Error) {
-        self.calls.borrow_mut().failed += 1;
-        self.go_off();
+        self.outbound_log.borrow_mut().failed += 1;
+        self.maybe_panic();
     }
 }

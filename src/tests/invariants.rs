@@ -2,136 +2,157 @@
 
 use crate::context::lifecycle::Lifecycle;
 use crate::event_loop::core::Core;
-use crate::ids::slot_of;
+use crate::ids::to_slot;
 use crate::limits;
 use crate::net::simulated::Simulated;
-use crate::net::simulated::sim_socket::{Answer, Hold, Inbound, Kind, Reset};
+use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
-use crate::state::phase::{Input, Output, Phase, Queued, Step};
-use crate::state::timestamp::Moment;
+use crate::state::phase::{Action, Phase, Queued, ReadState, WriteState};
+use crate::state::timestamp::Timestamp;
 
 /// Checks everything; the caller is between two turns.
-pub(super) fn hold(core: &Core<'_, Simulated>, world: &World) {
-    if matches!(core.tables.lifecycle, Lifecycle::Stopped(_)) {
+pub(super) fn check(core: &Core<'_, Simulated>, world: &World) {
+    if matches!(core.context.lifecycle, Lifecycle::Stopped(_)) {
         assert_eq!(world.descriptors, 0, "a stopped loop holds no descriptor");
-        assert_eq!(core.tables.stats.connections, 0, "a stopped loop has no connection");
+        assert_eq!(core.context.stats.connections, 0, "a stopped loop has no connection");
         return;
     }
     counters_agree(core, world);
-    nothing_due_is_slept_over(core);
-    for (key, _) in &core.tables.states {
-        connection_is_cared_for(core, world, u32::try_from(key).expect("a slot"));
+    poll_never_waits_past_a_deadline(core);
+    for (key, _) in &core.context.connections {
+        connection_will_be_served(core, world, u32::try_from(key).expect("a slot"));
     }
-    listeners_are_cared_for(core, world);
-    sockets_are_cared_for(core, world);
-    assert!(core.tables.staged.letters.is_empty(), "datagrams are never queued beyond the turn");
-    assert!(core.tables.calling.is_none(), "no callback runs between turns");
+    listeners_will_be_served(core, world);
+    udp_sockets_will_be_served(core, world);
+    assert!(core.context.send_queue.transmits.is_empty(), "datagrams are never queued beyond the turn");
+    assert!(core.context.running_callback.is_none(), "no callback runs between turns");
 }
 
 /// The poll never waits past a deadline that is armed, nor past the end of a drain.
-fn nothing_due_is_slept_over(core: &Core<'_, Simulated>) {
-    let tables = &core.tables;
-    let deadlines = tables.states.iter().map(|(slot, _)| tables.deadline(slot_of(slot)));
+fn poll_never_waits_past_a_deadline(core: &Core<'_, Simulated>) {
+    let context = &core.context;
+    let deadlines = context.connections.iter().map(|(slot, _)| context.deadline(to_slot(slot)));
     let pauses = [
-        core.listeners.roster.next_deadline(),
-        core.datagrams.roster.next_deadline(),
-        tables.drain_until(),
-        tables.timers.next(),
+        core.listeners.ready_queue.next_deadline(),
+        core.udp_sockets.ready_queue.next_deadline(),
+        context.drain_until(),
+        context.timers.next_deadline(),
     ];
-    let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Moment::NEVER);
+    let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Timestamp::NEVER);
     let wait = core.next_timeout();
-    let lists = [tables.deferred.len(), tables.marked.len(), tables.notes.len(), tables.connects.len()];
-    let is_left = lists.iter().sum::<usize>() + core.listeners.roster.ready() + core.datagrams.roster.ready() > 0;
+    let lists = [context.deferred.len(), context.dirty.len(), context.notes.len(), context.pending_connects.len()];
+    let is_left =
+        lists.iter().sum::<usize>() + core.listeners.ready_queue.ready_len() + core.udp_sockets.ready_queue.ready_len()
+            > 0;
     assert!(!is_left || wait == Some(std::time::Duration::ZERO), "work is left, and the poll would wait {wait:?}");
-    assert!(tables.timers.next().is_none_or(|next| next > tables.now), "a timer that was due has not come up");
-    let is_in_time = first == Moment::NEVER || wait.is_some_and(|wait| wait <= first.since(tables.now));
-    assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(tables.now));
+    assert!(
+        context.timers.next_deadline().is_none_or(|next| next > context.now),
+        "a timer that was due has not come up"
+    );
+    let is_in_time = first == Timestamp::NEVER || wait.is_some_and(|wait| wait <= first.since(context.now));
+    assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(context.now));
 }
 
 fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
-    let tables = &core.tables;
-    let there = tables.states.len() as u64;
-    assert_eq!(tables.stats.connections, there, "every slot is a connection's");
-    let stats = &tables.stats;
+    let context = &core.context;
+    let there = context.connections.len() as u64;
+    assert_eq!(context.stats.connections, there, "every slot is a connection's");
+    let stats = &context.stats;
     let ended = stats.closed_in_all() + stats.connect_errors;
     assert_eq!(stats.accepted + stats.connects, there + ended, "accepted and connected is open and ended");
-    let failures = [tables.stats.accept_errors, tables.stats.receive_errors];
+    let failures = [context.stats.accept_errors, context.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");
-    let clients = tables.states.iter().filter(|(_, state)| !tables.origins[state.origin as usize].is_outbound).count();
-    assert_eq!(tables.served.iter().sum::<usize>(), clients, "handlers count their clients");
-    let by_origin: u32 = tables.origins.iter().map(|(_, origin)| origin.connections).sum();
-    assert_eq!(u64::from(by_origin), there, "listeners count their connections");
-    let held =
-        |wanted: fn(&Kind) -> bool| world.ends.iter().filter(|end| end.hold == Hold::Held && wanted(&end.kind)).count();
-    let begun = tables.states.iter().filter(|(slot, _)| core.connections.stream(slot_of(*slot)).is_some()).count();
-    assert_eq!(held(|kind| matches!(kind, Kind::Stream(_))), begun, "a descriptor for each connection");
-    let is_needed = |origin: &crate::context::source_entries::Origin| origin.listening || origin.connections > 0;
-    let needed = tables.origins.iter().all(|(_, origin)| is_needed(origin)) || !tables.removed.is_empty();
+    let clients =
+        context.connections.iter().filter(|(_, state)| !context.listeners[state.listener as usize].is_outbound).count();
+    assert_eq!(context.clients_by_handler.iter().sum::<usize>(), clients, "handlers count their clients");
+    let by_listener: u32 = context.listeners.iter().map(|(_, listener)| listener.connections).sum();
+    assert_eq!(u64::from(by_listener), there, "listeners count their connections");
+    let held = |wanted: fn(&SimSocketKind) -> bool| {
+        world.sockets.iter().filter(|end| end.fd == FdState::Open && wanted(&end.kind)).count()
+    };
+    let started =
+        context.connections.iter().filter(|(slot, _)| core.connections.stream(to_slot(*slot)).is_some()).count();
+    assert_eq!(held(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
+    let is_needed =
+        |listener: &crate::context::source_entries::ListenerEntry| listener.is_listening || listener.connections > 0;
+    let needed =
+        context.listeners.iter().all(|(_, listener)| is_needed(listener)) || !context.removed_sources.is_empty();
     assert!(needed, "an entry goes with the last that needs it");
-    let listening = tables.origins.iter().filter(|(_, origin)| origin.listening).count();
-    assert_eq!(held(|kind| matches!(kind, Kind::Listener { .. })), listening, "a descriptor for each listener");
-    assert_eq!(held(|kind| matches!(kind, Kind::Socket(_))), tables.sockets.len(), "and for each UDP socket");
+    let listening = context.listeners.iter().filter(|(_, listener)| listener.is_listening).count();
+    assert_eq!(
+        held(|kind| matches!(kind, SimSocketKind::Listener { .. })),
+        listening,
+        "a descriptor for each listener"
+    );
+    assert_eq!(
+        held(|kind| matches!(kind, SimSocketKind::Udp(_))),
+        context.udp_sockets.len(),
+        "and for each UDP socket"
+    );
 }
 
-fn connection_is_cared_for(core: &Core<'_, Simulated>, world: &World, slot: u32) {
-    let tables = &core.tables;
-    let (state, bounds) = (&tables.states[slot as usize], tables.bounds(slot));
-    assert_ne!(state.phase, Phase::Gone, "what is gone is freed at the end of its turn");
-    assert!(state.kept() <= bounds.input_bytes_max, "the inbox keeps to its bound");
-    assert!(state.pending() <= bounds.outbox_bytes_max, "the outbox keeps to its bound");
+fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u32) {
+    let context = &core.context;
+    let (state, limits) = (&context.connections[slot as usize], context.connection_limits(slot));
+    assert_ne!(state.phase, Phase::Closed, "what is gone is freed at the end of its turn");
+    assert!(state.inbox_len() <= limits.input_bytes_max, "the inbox keeps to its bound");
+    assert!(state.outbox_len() <= limits.outbox_bytes_max, "the outbox keeps to its bound");
     if state.queued == Queued::No {
         assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
-        assert_eq!(state.next(&bounds), Step::Wait, "whoever could go on is on a list: {state:?}");
+        assert_eq!(state.next_action(&limits), Action::Wait, "whoever could go on is on a list: {state:?}");
     }
     let list = match state.queued {
         Queued::No => None,
-        Queued::Marked => Some(&tables.marked),
-        Queued::Deferred => Some(&tables.deferred),
+        Queued::Dirty => Some(&context.dirty),
+        Queued::Deferred => Some(&context.deferred),
     };
     assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
     let Some(&end) = core.connections.stream(slot) else {
-        let id = tables.id(slot);
-        let is_timed = core.connections.deadlines().armed(slot) <= state.progress.after(bounds.connect_timeout);
-        let is_crowded = core.connections.is_crowded(id) && is_timed;
-        let is_waiting = is_crowded || tables.connects.iter().any(|(other, _)| *other == id);
+        let id = context.id(slot);
+        let is_timed = core.connections.deadlines().deadline(slot) <= state.last_progress.after(limits.connect_timeout);
+        let is_connect_retry = core.connections.is_connect_retry(id) && is_timed;
+        let is_waiting = is_connect_retry || context.pending_connects.iter().any(|(other, _)| *other == id);
         // Or it was given up before its turn came, which is for the next.
-        let is_cared_for = is_waiting && matches!(state.phase, Phase::Opening(_)) || state.queued != Queued::No;
+        let is_cared_for = is_waiting && matches!(state.phase, Phase::Connecting(_)) || state.queued != Queued::No;
         assert!(is_cared_for, "{slot} has no socket and will have none: {state:?}");
         return;
     };
-    let deadline = tables.deadline(slot);
-    if deadline != Moment::NEVER && state.queued == Queued::No {
-        let armed = core.connections.deadlines().armed(slot);
+    let deadline = context.deadline(slot);
+    if deadline != Timestamp::NEVER && state.queued == Queued::No {
+        let armed = core.connections.deadlines().deadline(slot);
         assert!(armed <= deadline, "the deadline of {slot} is armed");
     }
-    let edge = world.ends[end].edge && world.ends[end].token.is_some();
-    let Kind::Stream(stream) = &world.ends[end].kind else { panic!("the socket of a connection is a stream") };
+    let edge = world.sockets[end].has_edge && world.sockets[end].token.is_some();
+    let SimSocketKind::Stream(stream) = &world.sockets[end].kind else {
+        panic!("the socket of a connection is a stream")
+    };
     if state.queued == Queued::No {
-        assert!(world.ends[end].token.is_some(), "whoever waits is watched");
-        let gives_up = state.progress.after(bounds.connect_timeout);
+        assert!(world.sockets[end].token.is_some(), "whoever waits is watched");
+        let gives_up = state.last_progress.after(limits.connect_timeout);
         let is_timed =
-            !matches!(state.phase, Phase::Opening(_)) || core.connections.deadlines().armed(slot) <= gives_up;
+            !matches!(state.phase, Phase::Connecting(_)) || core.connections.deadlines().deadline(slot) <= gives_up;
         assert!(is_timed, "{slot} waits for an answer without end");
-        let is_awaited = !matches!(state.phase, Phase::Opening(_)) || stream.answer == Answer::Awaited;
+        let is_awaited =
+            !matches!(state.phase, Phase::Connecting(_)) || stream.connect_answer == ConnectAnswer::Pending;
         assert!(edge || is_awaited, "{slot} waits for an answer that has been told: {state:?}");
-        let told = matches!(state.phase, Phase::Closing(_)) || state.input != Input::Waiting;
-        let readable = !stream.queue.is_empty() || stream.ended || stream.reset == Reset::Arrived;
-        assert!(told || edge || !readable, "{slot} waits for an edge that has been told: {state:?}");
-        let blocked = state.output == Output::Blocked && !stream.blocked && stream.reset == Reset::No;
+        let is_reported = matches!(state.phase, Phase::Flushing(_)) || state.read_state != ReadState::WouldBlock;
+        let readable = !stream.recv_buffer.is_empty() || stream.fin_received || stream.reset == Reset::Arrived;
+        assert!(is_reported || edge || !readable, "{slot} waits for an edge that has been told: {state:?}");
+        let blocked = state.write_state == WriteState::WouldBlock && !stream.blocked && stream.reset == Reset::No;
         assert!(edge || !blocked, "{slot} waits for room that has been told: {state:?}");
     }
 }
 
-fn listeners_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
-    for (slot, &end) in core.listeners.each() {
-        let Kind::Listener { backlog } = &world.ends[end].kind else { panic!("a listener listens") };
-        if backlog.is_empty() || world.ends[end].edge || core.listeners.roster.will_be_served(slot) {
+fn listeners_will_be_served(core: &Core<'_, Simulated>, world: &World) {
+    for (slot, &end) in core.listeners.iter() {
+        let SimSocketKind::Listener { backlog } = &world.sockets[end].kind else { panic!("a listener listens") };
+        if backlog.is_empty() || world.sockets[end].has_edge || core.listeners.ready_queue.will_be_served(slot) {
             continue;
         }
-        assert!(core.listeners.roster.is_held(slot), "clients of {slot} wait and nobody knows");
-        assert!(core.tables.is_full(slot), "{slot} is held and its handler has room");
+        assert!(core.listeners.ready_queue.is_handler_full(slot), "clients of {slot} wait and nobody knows");
+        assert!(core.context.is_full(slot), "{slot} is held and its handler has room");
     }
-    for usage in world.usage.values() {
+    for usage in world.call_counts.values() {
         assert!(usage.accepts <= limits::ACCEPTS_PER_TURN_MAX, "{} accepts in a turn", usage.accepts);
         let failures = usage.most_failures_in_a_row;
         assert!(failures <= limits::ERRORS_IN_A_ROW_MAX, "{failures} failed tries in a row in one turn");
@@ -140,13 +161,15 @@ fn listeners_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
     }
 }
 
-fn sockets_are_cared_for(core: &Core<'_, Simulated>, world: &World) {
-    for (slot, &(end, _)) in core.datagrams.each() {
-        let Kind::Socket(Inbound { queue, .. }) = &world.ends[end].kind else { panic!("a UDP socket is one") };
-        let known = world.ends[end].edge || core.datagrams.roster.will_be_served(slot);
+fn udp_sockets_will_be_served(core: &Core<'_, Simulated>, world: &World) {
+    for (slot, &(end, _)) in core.udp_sockets.iter() {
+        let SimSocketKind::Udp(RecvQueue { queue, .. }) = &world.sockets[end].kind else {
+            panic!("a UDP socket is one")
+        };
+        let known = world.sockets[end].has_edge || core.udp_sockets.ready_queue.will_be_served(slot);
         assert!(queue.is_empty() || known, "datagrams of {slot} wait and nobody knows");
     }
-    for usage in world.usage.values() {
+    for usage in world.call_counts.values() {
         let received = usage.datagrams;
         assert!(received <= limits::DATAGRAMS_PER_TURN_MAX, "{received} datagrams received in a turn");
     }

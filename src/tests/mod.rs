@@ -22,12 +22,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::handlers::{Echo, Fuse, Greeter, Grenade, GrenadeWentOff, Journal};
-use self::outbound::{Caller, Calls, Proxy, call};
-use self::planned_client::{Actor, GREETING, Trade};
-use self::sim_servers::{BEHIND, Servers, Target};
-use self::timer_checks::{Clocks, wind};
-use self::udp_traffic::{ANSWER, EVERYWHERE, UDP};
+use self::handlers::{CallbackLog, EchoHandler, GreetHandler, InjectedPanic, PanicInjector, PanickingHandler};
+use self::outbound::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
+use self::planned_client::{GREETING, PlannedClient, Service};
+use self::sim_servers::{PROXY_TARGET, SimServers, Target};
+use self::timer_checks::{TimerChecks, change_timers};
+use self::udp_traffic::{UDP, UDP_REPLY, UDP_WILDCARD};
 
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
@@ -45,57 +45,57 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const TURNS_MAX: u32 = 1_000_000;
 
 /// One seed's world.
-struct Run {
+struct Workload {
     simulation: Simulation,
     events: EventLoop<'static>,
-    journal: Rc<RefCell<Journal>>,
-    actors: Vec<Actor>,
+    callback_log: Rc<RefCell<CallbackLog>>,
+    clients: Vec<PlannedClient>,
     has_timeouts: bool,
     datagrams: u64,
-    answered: u64,
+    replies: u64,
     peers: BTreeSet<SocketAddr>,
-    grenades: Rc<()>,
-    servers: Servers,
-    calls: Rc<RefCell<Calls>>,
-    clocks: Rc<RefCell<Clocks>>,
+    panicking_sessions: Rc<()>,
+    servers: SimServers,
+    outbound_log: Rc<RefCell<OutboundLog>>,
+    timer_checks: Rc<RefCell<TimerChecks>>,
     /// The handlers that connect.
-    caller: Rc<Cell<Option<HandlerId>>>,
-    grenade: Option<HandlerId>,
-    fuse: Fuse,
+    outbound_handler: Rc<Cell<Option<HandlerId>>>,
+    panicking_handler: Option<HandlerId>,
+    panic_injector: PanicInjector,
     /// The same, if timers and failed connections panic in this world.
-    short_fuse: Option<Fuse>,
+    timer_panic_injector: Option<PanicInjector>,
 }
 
-impl Run {
+impl Workload {
     fn new(simulation: &Simulation) -> Self {
-        let fuse = Fuse { simulation: simulation.clone(), burnt: Rc::default() };
+        let panic_injector = PanicInjector { simulation: simulation.clone(), injected: Rc::default() };
         let mut run = Self {
             simulation: simulation.clone(),
             events: simulation.event_loop(),
-            journal: Rc::default(),
-            actors: Vec::new(),
+            callback_log: Rc::default(),
+            clients: Vec::new(),
             has_timeouts: simulation.below(4) == 0,
             datagrams: 0,
-            answered: 0,
+            replies: 0,
             peers: BTreeSet::new(),
-            grenades: Rc::new(()),
-            servers: Servers::new(simulation),
-            calls: Rc::default(),
-            clocks: Rc::default(),
-            caller: Rc::default(),
-            grenade: None,
-            short_fuse: (simulation.below(4) == 0).then(|| fuse.clone()),
-            fuse,
+            panicking_sessions: Rc::new(()),
+            servers: SimServers::new(simulation),
+            outbound_log: Rc::default(),
+            timer_checks: Rc::default(),
+            outbound_handler: Rc::default(),
+            panicking_handler: None,
+            timer_panic_injector: (simulation.below(4) == 0).then(|| panic_injector.clone()),
+            panic_injector,
         };
         run.events.catch_panics(simulation.below(2) == 0);
-        run.set_up();
-        run.attach_caller();
-        run.spoil();
+        run.attach_handlers();
+        run.attach_outbound_handler();
+        run.inject_faults();
         run
     }
 
-    fn listen(&self, trade: Trade) -> Listen {
-        let mut at = Listen::from(SocketAddr::new(HOST, trade as u16));
+    fn listen(&self, service: Service) -> Listen {
+        let mut at = Listen::from(SocketAddr::new(HOST, service as u16));
         if !self.has_timeouts {
             at = at.idle_timeout(None).write_timeout(None);
         }
@@ -107,20 +107,31 @@ impl Run {
         if self.simulation.below(2) == 0 {
             at = at.outbox_bytes_max(small(GREETING.len() as u64)).input_bytes_max(small(1));
         }
-        if trade == Trade::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
+        if service == Service::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
     }
 
-    fn set_up(&mut self) {
-        let (journal, simulation) = (&self.journal, &self.simulation);
-        let echo = self.events.attach(Echo { journal: Rc::clone(journal), simulation: simulation.clone() });
-        let greeter = |at_once| Greeter { journal: Rc::clone(journal), simulation: simulation.clone(), echo, at_once };
+    fn attach_handlers(&mut self) {
+        let (callback_log, simulation) = (&self.callback_log, &self.simulation);
+        let echo =
+            self.events.attach(EchoHandler { callback_log: Rc::clone(callback_log), simulation: simulation.clone() });
+        let greeter = |at_once| GreetHandler {
+            callback_log: Rc::clone(callback_log),
+            simulation: simulation.clone(),
+            echo,
+            at_once,
+        };
         let (greet, banner) = (greeter(false), greeter(true));
-        let calls = Rc::clone(&self.calls);
-        let grenade = Grenade { fuse: self.fuse.clone(), calls, session: Rc::clone(&self.grenades) };
-        let grenade = self.events.attach(grenade);
-        self.grenade = Some(grenade);
-        let [at_greet, at_echo, at_lines, at_banner, at_grenade, at_proxy] = Trade::ALL.map(|trade| self.listen(trade));
-        self.events.listen_for(at_grenade, grenade).expect("the address is free");
+        let calls = Rc::clone(&self.outbound_log);
+        let panicking_handler = PanickingHandler {
+            panic_injector: self.panic_injector.clone(),
+            outbound_log: calls,
+            session: Rc::clone(&self.panicking_sessions),
+        };
+        let panicking_handler = self.events.attach(panicking_handler);
+        self.panicking_handler = Some(panicking_handler);
+        let [at_greet, at_echo, at_lines, at_banner, at_panic, at_proxy] =
+            Service::ALL.map(|service| self.listen(service));
+        self.events.listen_for(at_panic, panicking_handler).expect("the address is free");
         let proxy = self.proxy();
         self.events.listen(at_proxy, proxy).expect("the address is free");
         self.events.listen(at_greet, greet).expect("the address is free");
@@ -130,38 +141,43 @@ impl Run {
             connection.send(&[line, b"!\n"].concat()).expect("half an outbox is free");
         };
         self.events.listen(at_lines, framing::lines(100, answer)).expect("the address is free");
-        let fuse = (self.simulation.below(2) == 0).then(|| self.fuse.clone());
+        let panic_injector = (self.simulation.below(2) == 0).then(|| self.panic_injector.clone());
         let answer = move |datagram: &mut Datagram<'_>, _: &[u8]| {
-            datagram.reply(ANSWER);
-            if let Some(fuse) = &fuse {
-                fuse.burn(8);
+            datagram.reply(UDP_REPLY);
+            if let Some(panic_injector) = &panic_injector {
+                panic_injector.maybe_panic(8);
             }
         };
         self.events.bind(Bind::from(UDP), datagrams(answer.clone())).expect("the address is free");
-        self.events.bind(Bind::from(EVERYWHERE), datagrams(answer)).expect("the address is free");
+        self.events.bind(Bind::from(UDP_WILDCARD), datagrams(answer)).expect("the address is free");
     }
 
-    fn proxy(&self) -> Proxy {
-        let to = Connect::from(BEHIND).idle_timeout(None).write_timeout(None);
+    fn proxy(&self) -> ProxyHandler {
+        let to = Connect::from(PROXY_TARGET).idle_timeout(None).write_timeout(None);
         let small = usize::try_from(1 + self.simulation.below(2_000)).expect("a length");
         let to = if self.simulation.below(3) == 0 { to.outbox_bytes_max(small).input_bytes_max(small) } else { to };
-        Proxy { journal: Rc::clone(&self.journal), calls: Rc::clone(&self.calls), to, waiting: BTreeMap::new() }
+        ProxyHandler {
+            callback_log: Rc::clone(&self.callback_log),
+            calls: Rc::clone(&self.outbound_log),
+            to,
+            waiting: BTreeMap::new(),
+        }
     }
 
-    fn attach_caller(&mut self) {
-        let caller = self.events.attach(Caller {
-            journal: Rc::clone(&self.journal),
-            calls: Rc::clone(&self.calls),
-            clocks: Rc::clone(&self.clocks),
+    fn attach_outbound_handler(&mut self) {
+        let outbound_handler = self.events.attach(OutboundHandler {
+            callback_log: Rc::clone(&self.callback_log),
+            outbound_log: Rc::clone(&self.outbound_log),
+            timer_checks: Rc::clone(&self.timer_checks),
             simulation: self.simulation.clone(),
-            own: Rc::clone(&self.caller),
-            fuse: self.short_fuse.clone(),
+            own_id: Rc::clone(&self.outbound_handler),
+            panic_injector: self.timer_panic_injector.clone(),
         });
-        self.caller.set(Some(caller));
+        self.outbound_handler.set(Some(outbound_handler));
     }
 
     /// Decides what goes wrong.
-    fn spoil(&self) {
+    fn inject_faults(&self) {
         for fault in Fault::ALL {
             if self.simulation.below(2) == 0 {
                 self.simulation.inject(fault, 2 + self.simulation.below(30));
@@ -170,87 +186,94 @@ impl Run {
         if self.simulation.below(4) == 0 {
             let spare = usize::try_from(2 + self.simulation.below(4)).expect("a count");
             self.simulation.set_descriptors_max(8 + spare);
-            self.calls.borrow_mut().may_fail = true;
+            self.outbound_log.borrow_mut().may_fail = true;
         }
         // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
         if self.simulation.below(3) > 0 {
             self.simulation.inject(Fault::Clock, 0);
         }
         let has = |fault| self.simulation.world.borrow().faults.has(fault);
-        self.calls.borrow_mut().may_fail |= has(Fault::Connect) || has(Fault::Register) || has(Fault::Clock);
+        self.outbound_log.borrow_mut().may_fail |= has(Fault::Connect) || has(Fault::Register) || has(Fault::Clock);
     }
 
     fn turn(&mut self, wait: Duration) -> Turn {
-        self.simulation.world.borrow_mut().usage.clear();
+        self.simulation.world.borrow_mut().call_counts.clear();
         // Where the loop does not catch the panics of handlers, its embedder does, and turns it again.
         let turn = loop {
             match catch_unwind(AssertUnwindSafe(|| self.events.turn(Some(wait)))) {
                 Ok(turn) => break turn.expect("no error is the loop's"),
-                Err(panic) if panic.is::<GrenadeWentOff>() => {
-                    self.simulation.world.borrow_mut().usage.clear();
+                Err(panic) if panic.is::<InjectedPanic>() => {
+                    self.simulation.world.borrow_mut().call_counts.clear();
                     assert_eq!(self.events.next_timeout(), Some(Duration::ZERO), "the rest of the turn is left");
                 }
                 Err(panic) => resume_unwind(panic),
             }
         };
-        self.simulation.world.borrow_mut().say(|| format!("--------- {turn:?}"));
+        self.simulation.world.borrow_mut().trace_line(|| format!("--------- {turn:?}"));
         assert_eq!(
             self.events.stats().panics,
-            self.fuse.burnt.get(),
+            self.panic_injector.injected.get(),
             "somebody else has panicked, and that was caught"
         );
-        invariants::hold(self.events.core(), &self.simulation.world.borrow());
+        invariants::check(self.events.core(), &self.simulation.world.borrow());
         if !matches!(turn, Turn::Stopped(_)) {
-            self.calls.borrow().assert_notes_are_told(&self.events.core().tables);
-            self.clocks.borrow().assert_none_is_late(&self.events.core().tables);
+            self.outbound_log.borrow().assert_notes_are_delivered(&self.events.core().context);
+            self.timer_checks.borrow().assert_none_is_late(&self.events.core().context);
         }
         turn
     }
 
-    fn step(&mut self) {
-        self.servers.act(&self.simulation);
+    fn random_step(&mut self) {
+        self.servers.step(&self.simulation);
         match self.simulation.below(12) {
-            0..3 if self.actors.len() < 12 => self.arrive(),
+            0..3 if self.clients.len() < 12 => self.add_client(),
             3 => self.send_datagram(),
             4 => self.simulation.advance(Duration::from_micros(self.simulation.below(5_000))),
-            5 => self.call(),
+            5 => self.open_outbound(),
             6 => {
-                let caller = self.caller.get().expect("it is attached");
-                wind(&self.clocks, &self.simulation, &mut self.events, caller, self.short_fuse.as_ref());
+                let outbound_handler = self.outbound_handler.get().expect("it is attached");
+                change_timers(
+                    &self.timer_checks,
+                    &self.simulation,
+                    &mut self.events,
+                    outbound_handler,
+                    self.timer_panic_injector.as_ref(),
+                );
             }
             7 => self.notify(),
             _ => {
-                let index = usize::try_from(self.simulation.below(self.actors.len() as u64)).expect("an index");
-                if let Some(actor) = self.actors.get_mut(index) {
-                    actor.act();
+                let index = usize::try_from(self.simulation.below(self.clients.len() as u64)).expect("an index");
+                if let Some(client) = self.clients.get_mut(index) {
+                    client.step();
                 }
             }
         }
     }
 
-    fn arrive(&mut self) {
-        let trade = Trade::ALL[usize::try_from(self.simulation.below(Trade::ALL.len() as u64)).expect("an index")];
-        let client = self.simulation.connect(SocketAddr::new(HOST, trade as u16)).expect("somebody listens");
-        let number = u8::try_from(self.actors.len()).expect("a few");
-        self.actors.push(Actor::new(&self.simulation, client, trade, number));
+    fn add_client(&mut self) {
+        let service =
+            Service::ALL[usize::try_from(self.simulation.below(Service::ALL.len() as u64)).expect("an index")];
+        let client = self.simulation.connect(SocketAddr::new(HOST, service as u16)).expect("somebody listens");
+        let number = u8::try_from(self.clients.len()).expect("a few");
+        self.clients.push(PlannedClient::new(&self.simulation, client, service, number));
     }
 
-    fn call(&mut self) {
+    fn open_outbound(&mut self) {
         if self.simulation.below(8) > 0 {
-            let caller = self.caller.get().expect("it is attached");
-            return call(&self.calls, &self.simulation, self.events.context(), caller);
+            let outbound_handler = self.outbound_handler.get().expect("it is attached");
+            return open_outbound(&self.outbound_log, &self.simulation, self.events.context(), outbound_handler);
         }
         // One that panics in whatever comes of it.
-        let (grenade, context) = (self.grenade.expect("it is attached"), self.events.context());
-        let id = context.connect(Target::Answers.address(), grenade);
+        let (panicking_handler, context) = (self.panicking_handler.expect("it is attached"), self.events.context());
+        let id = context.connect(Target::Answers.address(), panicking_handler);
         context.notify(id, 0);
-        context.schedule(grenade, Duration::from_millis(1), 0);
-        self.calls.borrow_mut().asked += 1;
+        context.schedule(panicking_handler, Duration::from_millis(1), 0);
+        self.outbound_log.borrow_mut().requested += 1;
     }
 
     /// Tells something to one that was connected at some time, from here or from elsewhere.
     fn notify(&mut self) {
-        let mut calls = self.calls.borrow_mut();
+        let mut calls = self.outbound_log.borrow_mut();
         let index = usize::try_from(self.simulation.below(calls.by_id.len() as u64)).expect("an index");
         let Some(id) = calls.by_id.keys().nth(index).copied() else { return };
         let note = calls.next_note(id, self.events.stats().turns);
@@ -262,31 +285,36 @@ impl Run {
     }
 
     /// Turns until everybody who is owed something has it.
-    fn serve_all(&mut self) {
-        for actor in &mut self.actors {
-            while actor.act() {}
+    fn run_until_served(&mut self) {
+        for client in &mut self.clients {
+            while client.step() {}
         }
-        self.clocks.borrow().are_ending.set(true);
+        self.timer_checks.borrow().are_ending.set(true);
         for turn in 0..TURNS_MAX {
             let _ = self.turn(Duration::from_millis(100));
-            for actor in &mut self.actors {
-                actor.read();
+            for client in &mut self.clients {
+                client.read();
             }
-            self.servers.act(&self.simulation);
-            let is_quiet = self.servers.are_done() && self.calls.borrow().are_over() && self.clocks.borrow().are_over();
-            if turn > 20 && is_quiet && self.actors.iter().all(Actor::is_done) && self.datagrams_are_in() {
-                return self.fall_asleep();
+            self.servers.step(&self.simulation);
+            let is_quiet = self.servers.are_finished()
+                && self.outbound_log.borrow().are_finished()
+                && self.timer_checks.borrow().are_finished();
+            if turn > 20 && is_quiet && self.clients.iter().all(PlannedClient::is_finished) && self.datagrams_are_in() {
+                return self.run_until_idle();
             }
         }
-        assert!(self.calls.borrow().are_over() && self.clocks.borrow().are_over(), "a call or a timer is left");
-        for actor in &self.actors {
-            assert!(actor.is_done(), "after {TURNS_MAX} turns there is no answer for {actor:?}");
+        assert!(
+            self.outbound_log.borrow().are_finished() && self.timer_checks.borrow().are_finished(),
+            "a call or a timer is left"
+        );
+        for client in &self.clients {
+            assert!(client.is_finished(), "after {TURNS_MAX} turns there is no answer for {client:?}");
         }
         assert!(self.datagrams_are_in(), "datagrams are left");
     }
 
     /// With nothing left to do, the loop does not spin.
-    fn fall_asleep(&mut self) {
+    fn run_until_idle(&mut self) {
         for _ in 0..1_000 {
             let turn = self.turn(Duration::from_micros(1));
             if turn == Turn::Idle && self.events.next_timeout() != Some(Duration::ZERO) {
@@ -300,38 +328,38 @@ impl Run {
     /// Checks what has arrived at clients, and at servers that were called. A client of the proxy is owed nothing if the
     /// connection that was made for it has met an error, or could not be made.
     fn check_streams(&self, is_lenient: bool) {
-        let (calls, struck) = (self.calls.borrow(), self.servers.struck().collect::<BTreeSet<_>>());
-        for actor in &self.actors {
-            let made = calls.proxied.get(&actor.address());
+        let (calls, faulted) = (self.outbound_log.borrow(), self.servers.faulted().collect::<BTreeSet<_>>());
+        for client in &self.clients {
+            let made = calls.proxied.get(&client.address());
             let is_excused =
-                calls.unconnected.contains(&actor.address()) || made.is_some_and(|made| struck.contains(made));
-            actor.check(is_lenient || actor.trade == Trade::Proxy && is_excused);
+                calls.failed_proxied.contains(&client.address()) || made.is_some_and(|made| faulted.contains(made));
+            client.check(is_lenient || client.service == Service::Proxy && is_excused);
         }
         self.servers.check(&calls, is_lenient);
     }
 
     /// Drains with some clients still there, and ends in time. Who has asked before is answered, if there is time.
     fn drain(&mut self) {
-        let first = self.actors.len();
+        let first = self.clients.len();
         for _ in 0..self.simulation.below(4) {
-            self.arrive();
+            self.add_client();
         }
-        for actor in &mut self.actors[first..] {
-            while actor.act() {}
+        for client in &mut self.clients[first..] {
+            while client.step() {}
         }
         for _ in 0..self.simulation.below(4) {
             self.send_datagram();
         }
         for _ in 0..self.simulation.below(3) {
-            self.call();
+            self.open_outbound();
         }
-        let waits = self.events.stats().connections > 0 || first < self.actors.len();
-        let before: Vec<ConnectionId> = self.journal.borrow().open.iter().copied().collect();
+        let waits = self.events.stats().connections > 0 || first < self.clients.len();
+        let before: Vec<ConnectionId> = self.callback_log.borrow().open.iter().copied().collect();
         let grace = Duration::from_millis(self.simulation.below(4_000));
         let end = self.simulation.elapsed() + grace;
         self.events.context().drain(grace);
         let report = loop {
-            self.servers.act(&self.simulation);
+            self.servers.step(&self.simulation);
             let is_late = self.simulation.elapsed() > end;
             if let Turn::Stopped(report) = self.turn(Duration::from_secs(10)) {
                 break report;
@@ -342,36 +370,40 @@ impl Run {
         let in_vain = !waits && grace > Duration::from_secs(2) && report.took > grace / 2;
         assert!(!in_vain, "with nobody there, the drain took {:?} of {grace:?}", report.took);
         if grace > Duration::from_secs(1) {
-            self.journal.borrow().assert_heard(&before);
+            self.callback_log.borrow().assert_notified(&before);
             self.check_datagrams();
             assert!(self.datagrams_are_in(), "datagrams that were waiting are handled in a drain");
         }
         // The loop is gone; what its kernel has taken still goes out.
         for _ in 0..200 {
-            self.simulation.world.borrow_mut().flow();
+            self.simulation.world.borrow_mut().advance_network();
         }
-        for actor in self.actors[first..].iter().filter(|actor| actor.trade == Trade::Greet) {
-            actor.check(report.took >= grace);
+        for client in self.clients[first..].iter().filter(|client| client.service == Service::Greet) {
+            client.check(report.took >= grace);
         }
-        assert!(self.journal.borrow().open.is_empty(), "whoever was opened is closed");
-        let (calls, stats) = (self.calls.borrow(), self.events.stats());
-        assert!(calls.are_over(), "whoever was asked for was opened and closed, or has failed");
-        assert_eq!((stats.connects, stats.connect_errors), (calls.asked, calls.failed), "and counted");
-        assert_eq!(Rc::strong_count(&self.grenades), 2, "every session is dropped, its handler's panics or not");
+        assert!(self.callback_log.borrow().open.is_empty(), "whoever was opened is closed");
+        let (calls, stats) = (self.outbound_log.borrow(), self.events.stats());
+        assert!(calls.are_finished(), "whoever was asked for was opened and closed, or has failed");
+        assert_eq!((stats.connects, stats.connect_errors), (calls.requested, calls.failed), "and counted");
+        assert_eq!(
+            Rc::strong_count(&self.panicking_sessions),
+            2,
+            "every session is dropped, its handler's panics or not"
+        );
     }
 }
 
 /// One run of a seed.
 pub(crate) fn run(simulation: &Simulation) {
-    let mut run = Run::new(simulation);
+    let mut run = Workload::new(simulation);
     for _ in 0..20 + simulation.below(60) {
-        run.step();
+        run.random_step();
         let wait = Duration::from_micros(run.simulation.below(2_000));
         let _ = run.turn(wait);
     }
     let had_clock_faults = run.simulation.world.borrow().faults.has(Fault::Clock);
     run.simulation.heal();
-    run.serve_all();
+    run.run_until_served();
     run.check_streams(had_clock_faults || run.has_timeouts);
     run.check_datagrams();
     run.drain();

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::handlers::{Fuse, Journal};
+use super::handlers::{CallbackLog, PanicInjector};
 use super::planned_client::pattern;
-use super::sim_servers::{BYE, Target};
-use super::timer_checks::Clocks;
+use super::sim_servers::{GOODBYE, Target};
+use super::timer_checks::TimerChecks;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
@@ -23,45 +23,45 @@ use crate::testing::Simulation;
 
 /// How far a connection that was asked for has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
-    Asked,
+pub(super) enum OutboundState {
+    Requested,
     Open,
-    Over,
+    Closed,
     Failed,
 }
 
 /// One connection that was asked for.
-pub(super) struct Call {
+pub(super) struct OutboundRecord {
     pub(super) target: Target,
-    pub(super) fate: Fate,
+    pub(super) state: OutboundState,
     /// What the outbox has taken.
     pub(super) written: Vec<u8>,
     /// Our side of it, once it is open.
     pub(super) local: Option<SocketAddr>,
     /// It was aborted: nothing of it need arrive.
-    pub(super) is_given_up: bool,
+    pub(super) is_aborted: bool,
     /// It was taken for broken.
     pub(super) is_lost: bool,
 }
 
 /// Everything that was asked for, and what came of it.
 #[derive(Default)]
-pub(super) struct Calls {
-    pub(super) by_id: BTreeMap<ConnectionId, Call>,
+pub(super) struct OutboundLog {
+    pub(super) by_id: BTreeMap<ConnectionId, OutboundRecord>,
     /// By value: who is to be told, and the turn it was said in.
     notes: BTreeMap<u64, (ConnectionId, u64)>,
     next_note: u64,
     /// Clients of the proxy, each with our side of the connection that was made for it.
     pub(super) proxied: BTreeMap<SocketAddr, SocketAddr>,
     /// Clients of the proxy for whom none could be made.
-    pub(super) unconnected: BTreeSet<SocketAddr>,
+    pub(super) failed_proxied: BTreeSet<SocketAddr>,
     /// Whether something goes wrong in this world that a connection may fail for.
     pub(super) may_fail: bool,
-    pub(super) asked: u64,
+    pub(super) requested: u64,
     pub(super) failed: u64,
 }
 
-impl Calls {
+impl OutboundLog {
     /// Gives a note to a connection, and remembers whose it is.
     pub(super) fn next_note(&mut self, id: ConnectionId, turn: u64) -> u64 {
         self.next_note += 1;
@@ -69,49 +69,55 @@ impl Calls {
         self.next_note
     }
 
-    fn hear(&mut self, id: ConnectionId, value: u64) {
+    fn record_note(&mut self, id: ConnectionId, value: u64) {
         let (whose, _) = self.notes.remove(&value).expect("a note is told once, and only if it was given");
         assert_eq!(whose, id, "a note is told to the connection it is for");
     }
 
     /// A note to a connection that is open is told by the end of the turn after the one it was given in.
-    pub(super) fn assert_notes_are_told(&self, tables: &Context) {
-        let turn = tables.stats.turns;
+    pub(super) fn assert_notes_are_delivered(&self, context: &Context) {
+        let turn = context.stats.turns;
         for (value, (id, given)) in &self.notes {
-            let state = tables.states.get(id.slot as usize).filter(|state| state.serial == id.serial);
+            let state = context.connections.get(id.slot as usize).filter(|state| state.generation == id.generation);
             let is_open = state.is_some_and(|state| state.phase == Phase::Open);
             assert!(!is_open || given + 2 > turn, "note {value} of turn {given} has not reached {id:?}");
         }
     }
 
-    fn ask(&mut self, id: ConnectionId, target: Target) {
-        self.asked += 1;
-        let call =
-            Call { target, fate: Fate::Asked, written: Vec::new(), local: None, is_given_up: false, is_lost: false };
+    fn record_request(&mut self, id: ConnectionId, target: Target) {
+        self.requested += 1;
+        let call = OutboundRecord {
+            target,
+            state: OutboundState::Requested,
+            written: Vec::new(),
+            local: None,
+            is_aborted: false,
+            is_lost: false,
+        };
         assert!(self.by_id.insert(id, call).is_none(), "{id:?} is used again");
     }
 
-    pub(super) fn call(&mut self, id: ConnectionId) -> &mut Call {
+    pub(super) fn record(&mut self, id: ConnectionId) -> &mut OutboundRecord {
         self.by_id.get_mut(&id).expect("it was asked for")
     }
 
     /// Takes the one step from a fate to the next.
-    fn turn(&mut self, id: ConnectionId, from: Fate, to: Fate) {
-        let call = self.call(id);
-        assert_eq!(call.fate, from, "{id:?} is {to:?} now");
-        call.fate = to;
+    fn advance(&mut self, id: ConnectionId, from: OutboundState, to: OutboundState) {
+        let call = self.record(id);
+        assert_eq!(call.state, from, "{id:?} is {to:?} now");
+        call.state = to;
     }
 
-    fn fail(&mut self, id: ConnectionId, error: &io::Error) {
+    fn record_failure(&mut self, id: ConnectionId, error: &io::Error) {
         self.failed += 1;
-        self.turn(id, Fate::Asked, Fate::Failed);
+        self.advance(id, OutboundState::Requested, OutboundState::Failed);
         let may_fail = self.may_fail;
-        let Call { target, is_given_up, .. } = self.call(id);
+        let OutboundRecord { target, is_aborted: is_given_up, .. } = self.record(id);
         let is_expected = match error.kind() {
             io::ErrorKind::ConnectionAborted => true,
-            io::ErrorKind::InvalidInput => *target == Target::Nonsense,
-            io::ErrorKind::TimedOut => *target == Target::Silent || may_fail,
-            io::ErrorKind::ConnectionRefused => *target == Target::Nobody || may_fail,
+            io::ErrorKind::InvalidInput => *target == Target::InvalidOptions,
+            io::ErrorKind::TimedOut => *target == Target::Blackhole || may_fail,
+            io::ErrorKind::ConnectionRefused => *target == Target::Refuses || may_fail,
             io::ErrorKind::ConnectionReset => *target == Target::Resets || may_fail,
             _ => may_fail,
         };
@@ -119,14 +125,14 @@ impl Calls {
     }
 
     /// Whether nothing is left to wait for.
-    pub(super) fn are_over(&self) -> bool {
-        self.by_id.values().all(|call| matches!(call.fate, Fate::Over | Fate::Failed))
+    pub(super) fn are_finished(&self) -> bool {
+        self.by_id.values().all(|call| matches!(call.state, OutboundState::Closed | OutboundState::Failed))
     }
 }
 
 /// Writes so many bytes in a pattern, and remembers what was taken of them.
-fn write(calls: &mut Calls, connection: &mut Connection<'_>, count: u64) {
-    let call = calls.call(connection.id());
+fn write(calls: &mut OutboundLog, connection: &mut Connection<'_>, count: u64) {
+    let call = calls.record(connection.id());
     let first = call.written.len();
     let bytes = pattern(0, first, usize::try_from(count).expect("a length"));
     let taken = connection.write(&bytes);
@@ -134,12 +140,17 @@ fn write(calls: &mut Calls, connection: &mut Connection<'_>, count: u64) {
 }
 
 /// Connects to a target of some kind, and does what one may do before it is open.
-pub(super) fn call(calls: &Rc<RefCell<Calls>>, simulation: &Simulation, context: &mut Context, handler: HandlerId) {
+pub(super) fn open_outbound(
+    calls: &Rc<RefCell<OutboundLog>>,
+    simulation: &Simulation,
+    context: &mut Context,
+    handler: HandlerId,
+) {
     let target = Target::ALL[usize::try_from(simulation.below(Target::ALL.len() as u64)).expect("an index")];
     let mut to = Connect::from(target.address()).idle_timeout(None).write_timeout(None);
     match target {
-        Target::Silent => to = to.timeout(Duration::from_millis(1 + simulation.below(3_000))),
-        Target::Nonsense => to = to.timeout(Duration::ZERO),
+        Target::Blackhole => to = to.timeout(Duration::from_millis(1 + simulation.below(3_000))),
+        Target::InvalidOptions => to = to.timeout(Duration::ZERO),
         _ if simulation.below(3) == 0 => {
             let small = usize::try_from(1 + simulation.below(100)).expect("a length");
             to = to.outbox_bytes_max(small).input_bytes_max(small);
@@ -152,7 +163,7 @@ pub(super) fn call(calls: &Rc<RefCell<Calls>>, simulation: &Simulation, context:
         return;
     }
     let mut calls = calls.borrow_mut();
-    calls.ask(id, target);
+    calls.record_request(id, target);
     for _ in 0..simulation.below(4) {
         let note = calls.next_note(id, turn);
         context.notify(id, note);
@@ -166,7 +177,7 @@ pub(super) fn call(calls: &Rc<RefCell<Calls>>, simulation: &Simulation, context:
         2 => opening.close(),
         3 => {
             opening.abort();
-            calls.call(id).is_given_up = true;
+            calls.record(id).is_aborted = true;
         }
         4 => opening.pause(),
         _ => {}
@@ -174,39 +185,39 @@ pub(super) fn call(calls: &Rc<RefCell<Calls>>, simulation: &Simulation, context:
 }
 
 /// Asks servers of every kind, whole and by half, and hears what it is told.
-pub(super) struct Caller {
-    pub(super) journal: Rc<RefCell<Journal>>,
-    pub(super) calls: Rc<RefCell<Calls>>,
-    pub(super) clocks: Rc<RefCell<Clocks>>,
+pub(super) struct OutboundHandler {
+    pub(super) callback_log: Rc<RefCell<CallbackLog>>,
+    pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
+    pub(super) timer_checks: Rc<RefCell<TimerChecks>>,
     pub(super) simulation: Simulation,
-    pub(super) own: Rc<Cell<Option<HandlerId>>>,
+    pub(super) own_id: Rc<Cell<Option<HandlerId>>>,
     /// Panics over what concerns no connection.
-    pub(super) fuse: Option<Fuse>,
+    pub(super) panic_injector: Option<PanicInjector>,
 }
 
-impl Caller {
-    fn go_off(&self) {
-        if let Some(fuse) = &self.fuse {
-            fuse.burn(8);
+impl OutboundHandler {
+    fn maybe_panic(&self) {
+        if let Some(panic_injector) = &self.panic_injector {
+            panic_injector.maybe_panic(8);
         }
     }
 }
 
-impl StreamHandler for Caller {
+impl StreamHandler for OutboundHandler {
     /// What has come.
     type Session = Vec<u8>;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Vec<u8>> {
         let (id, simulation) = (connection.id(), &self.simulation);
-        let mut calls = self.calls.borrow_mut();
-        calls.turn(id, Fate::Asked, Fate::Open);
-        calls.call(id).local = Some(connection.local_addr().expect("it is open"));
+        let mut calls = self.outbound_log.borrow_mut();
+        calls.advance(id, OutboundState::Requested, OutboundState::Open);
+        calls.record(id).local = Some(connection.local_addr().expect("it is open"));
         write(&mut calls, connection, simulation.below(2_000));
         if simulation.below(8) == 0 {
-            calls.turn(id, Fate::Open, Fate::Over);
+            calls.advance(id, OutboundState::Open, OutboundState::Closed);
             return None;
         }
-        self.journal.borrow_mut().open(id);
+        self.callback_log.borrow_mut().open(id);
         match simulation.below(4) {
             0 => connection.pause(),
             1 => connection.finish(),
@@ -217,16 +228,16 @@ impl StreamHandler for Caller {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>, input: &[u8]) -> usize {
-        assert!(connection.is_listening(), "input is shown to a handler that has paused, or closed");
+        assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
         let part = 1 + usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
         received.extend(&input[..part]);
-        assert!(BYE.starts_with(received), "{received:?} was never sent");
+        assert!(GOODBYE.starts_with(received), "{received:?} was never sent");
         part
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>) {
-        if self.calls.borrow_mut().call(connection.id()).target == Target::Answers {
-            assert_eq!(received, BYE, "the end comes after everything");
+        if self.outbound_log.borrow_mut().record(connection.id()).target == Target::Answers {
+            assert_eq!(received, GOODBYE, "the end comes after everything");
         }
         // Else it is over by itself, since both sides have ended.
         if self.simulation.below(2) == 0 {
@@ -236,19 +247,19 @@ impl StreamHandler for Caller {
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut Vec<u8>) {
         connection.resume();
-        write(&mut self.calls.borrow_mut(), connection, self.simulation.below(100));
+        write(&mut self.outbound_log.borrow_mut(), connection, self.simulation.below(100));
         connection.finish();
     }
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, _: &mut Vec<u8>, value: u64) {
         let (id, turn) = (connection.id(), connection.context().stats.turns);
-        let mut calls = self.calls.borrow_mut();
-        calls.hear(id, value);
+        let mut calls = self.outbound_log.borrow_mut();
+        calls.record_note(id, value);
         match self.simulation.below(16) {
             0 => connection.close(),
             1 => {
                 connection.abort();
-                calls.call(id).is_given_up = true;
+                calls.record(id).is_aborted = true;
             }
             2 => connection.finish(),
             3..8 => write(&mut calls, connection, 10),
@@ -261,47 +272,47 @@ impl StreamHandler for Caller {
     }
 
     fn on_timer(&mut self, context: &mut Context, value: u64) {
-        self.clocks.borrow_mut().fired(context, value);
-        self.go_off();
+        self.timer_checks.borrow_mut().record_fired(context, value);
+        self.maybe_panic();
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Vec<u8>) {
-        self.journal.borrow_mut().hear(connection.id());
+        self.callback_log.borrow_mut().record_drain(connection.id());
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, _: Vec<u8>, reason: CloseReason) {
         let id = connection.id();
-        self.journal.borrow_mut().close(id, reason);
-        let mut calls = self.calls.borrow_mut();
-        calls.turn(id, Fate::Open, Fate::Over);
-        calls.call(id).is_lost = reason == CloseReason::Reset;
+        self.callback_log.borrow_mut().close(id, reason);
+        let mut calls = self.outbound_log.borrow_mut();
+        calls.advance(id, OutboundState::Open, OutboundState::Closed);
+        calls.record(id).is_lost = reason == CloseReason::Reset;
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
-        self.calls.borrow_mut().fail(id, &error);
+        self.outbound_log.borrow_mut().record_failure(id, &error);
         if self.simulation.below(4) == 0 {
-            call(&self.calls, &self.simulation, context, self.own.get().expect("it is attached"));
+            open_outbound(&self.outbound_log, &self.simulation, context, self.own_id.get().expect("it is attached"));
         }
-        self.go_off();
+        self.maybe_panic();
     }
 }
 
 /// Passes on what comes, both ways, between its clients and a server that sends everything back.
-pub(super) struct Proxy {
-    pub(super) journal: Rc<RefCell<Journal>>,
-    pub(super) calls: Rc<RefCell<Calls>>,
+pub(super) struct ProxyHandler {
+    pub(super) callback_log: Rc<RefCell<CallbackLog>>,
+    pub(super) calls: Rc<RefCell<OutboundLog>>,
     pub(super) to: Connect,
     /// Connections that open, each with the client it is for.
     pub(super) waiting: BTreeMap<ConnectionId, (ConnectionId, SocketAddr)>,
 }
 
-impl StreamHandler for Proxy {
+impl StreamHandler for ProxyHandler {
     /// The other side.
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         let (id, handler) = (connection.id(), connection.handler());
-        self.journal.borrow_mut().open(id);
+        self.callback_log.borrow_mut().open(id);
         let mut calls = self.calls.borrow_mut();
         if connection.listener().is_none() {
             let (client, address) = self.waiting.remove(&id).expect("each is open once, and was asked for");
@@ -311,7 +322,7 @@ impl StreamHandler for Proxy {
         let client = connection.peer_addr().expect("it has an address");
         let outbound = connection.context().connect(self.to.clone(), handler);
         if connection.context().connection(outbound).is_some() {
-            calls.asked += 1;
+            calls.requested += 1;
             self.waiting.insert(outbound, (id, client));
         }
         Some(outbound)
@@ -339,11 +350,11 @@ impl StreamHandler for Proxy {
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
-        self.journal.borrow_mut().hear(connection.id());
+        self.callback_log.borrow_mut().record_drain(connection.id());
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, other: ConnectionId, reason: CloseReason) {
-        self.journal.borrow_mut().close(connection.id(), reason);
+        self.callback_log.borrow_mut().close(connection.id(), reason);
         if reason != CloseReason::Eof
             && let Some(mut other) = connection.context().connection(other)
         {
@@ -356,7 +367,7 @@ impl StreamHandler for Proxy {
         let mut calls = self.calls.borrow_mut();
         calls.failed += 1;
         assert!(calls.may_fail || error.kind() == io::ErrorKind::ConnectionAborted, "{id:?} has failed: {error}");
-        calls.unconnected.insert(address);
+        calls.failed_proxied.insert(address);
         if let Some(mut client) = context.connection(client) {
             client.abort();
         }

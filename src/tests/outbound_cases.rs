@@ -22,16 +22,16 @@ const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)
 
 /// What became of connections.
 #[derive(Default)]
-struct Fates {
+struct Outcomes {
     opened: u64,
     failed: Vec<io::Error>,
     closed: Vec<CloseReason>,
 }
 
 /// Notes what becomes of its connections, and asks nothing.
-struct Note<'a>(&'a RefCell<Fates>);
+struct RecordOutcomes<'a>(&'a RefCell<Outcomes>);
 
-impl StreamHandler for Note<'_> {
+impl StreamHandler for RecordOutcomes<'_> {
     type Session = ();
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
@@ -56,88 +56,88 @@ impl StreamHandler for Note<'_> {
 #[test]
 fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open() {
     check(0..100, |simulation| {
-        let fates = RefCell::default();
+        let outcomes = RefCell::default();
         simulation.serve(SERVER);
         simulation.set_descriptors_max(2);
         let mut events = simulation.event_loop();
-        let handler = events.attach(Note(&fates));
+        let handler = events.attach(RecordOutcomes(&outcomes));
         for _ in 0..5 {
             events.context().connect(SERVER, handler);
         }
         simulation.settle(&mut events).expect("no error is the loop's");
-        assert_eq!((fates.borrow().opened, fates.borrow().failed.len()), (2, 3));
+        assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (2, 3));
         let is_that = |error: &io::Error| error.raw_os_error() == Some(Errno::EMFILE as i32);
-        assert!(fates.borrow().failed.iter().all(is_that), "{:?}", fates.borrow().failed);
+        assert!(outcomes.borrow().failed.iter().all(is_that), "{:?}", outcomes.borrow().failed);
         while let Some(peer) = simulation.accept(SERVER) {
             peer.finish();
         }
         simulation.settle(&mut events).expect("no error is the loop's");
         events.context().connect(SERVER, handler);
         simulation.settle(&mut events).expect("no error is the loop's");
-        assert_eq!((fates.borrow().opened, fates.borrow().failed.len()), (3, 3), "there is room again");
+        assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (3, 3), "there is room again");
     });
 }
 
 #[test]
 fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never_opens() {
     check(0..100, |simulation| {
-        let fates = RefCell::default();
+        let outcomes = RefCell::default();
         simulation.silence(SERVER);
         let mut events = simulation.event_loop();
-        let handler = events.attach(Note(&fates));
+        let handler = events.attach(RecordOutcomes(&outcomes));
         let began = simulation.elapsed();
         let id = events.context().connect(Connect::from(SERVER).timeout(Duration::from_secs(5)), handler);
         while simulation.elapsed() < began + Duration::from_secs(4) {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
-        assert!(fates.borrow().failed.is_empty(), "it was given up early");
+        assert!(outcomes.borrow().failed.is_empty(), "it was given up early");
         events.context().connection(id).expect("it is there").send(b"anybody?").expect("there is room");
-        while fates.borrow().failed.is_empty() {
+        while outcomes.borrow().failed.is_empty() {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
         let took = simulation.elapsed().saturating_sub(began);
         assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "it was given up after {took:?}");
-        assert_eq!(fates.borrow().failed[0].kind(), io::ErrorKind::TimedOut);
+        assert_eq!(outcomes.borrow().failed[0].kind(), io::ErrorKind::TimedOut);
     });
 }
 
 #[test]
 fn connections_are_begun_in_portions_and_all_of_them() {
-    let (simulation, fates) = (Simulation::new(1), RefCell::default());
+    let (simulation, outcomes) = (Simulation::new(1), RefCell::default());
     simulation.serve(SERVER);
     simulation.keep_trace();
     let mut events = simulation.event_loop();
-    let handler = events.attach(Note(&fates));
+    let handler = events.attach(RecordOutcomes(&outcomes));
     for _ in 0..1_000 {
         let id = events.context().connect(SERVER, handler);
         events.context().connection(id).expect("it is there").send(b"hello").expect("there is room");
     }
-    let begun = || simulation.trace().lines().filter(|line| line.contains(" connect ")).count();
+    let started = || simulation.trace().lines().filter(|line| line.contains(" connect ")).count();
     let mut last = 0;
     while last < 1_000 {
         assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there are more to begin with");
         let _ = events.turn(Some(Duration::from_secs(1))).expect("the poll works");
-        let now = begun();
+        let now = started();
         assert!(now > last && now - last <= limits::CONNECTS_PER_TURN_MAX, "{} in a turn", now - last);
         last = now;
     }
     simulation.settle(&mut events).expect("no error is the loop's");
-    assert_eq!(fates.borrow().opened, 1_000);
+    assert_eq!(outcomes.borrow().opened, 1_000);
 }
 
 #[test]
 fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
     check(0..100, |simulation| {
-        let fates = RefCell::default();
+        let outcomes = RefCell::default();
         simulation.serve(SERVER);
         let mut events = simulation.event_loop();
-        let handler = events.attach(Note(&fates));
+        let handler = events.attach(RecordOutcomes(&outcomes));
         events.context().connect(SERVER, handler);
         simulation.settle(&mut events).expect("no error is the loop's");
         let peer = simulation.accept(SERVER).expect("the loop has connected");
         peer.finish();
         simulation.settle(&mut events).expect("no error is the loop's");
-        assert_eq!((peer.has_ended(), &fates.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
+        assert_eq!((peer.has_ended(), &outcomes.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
         peer.send(b"is anybody there?");
         simulation.settle(&mut events).expect("no error is the loop's");
         assert!(peer.was_reset(), "nobody is there");
@@ -147,14 +147,14 @@ fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
 #[test]
 fn a_stream_whose_end_cannot_be_told_is_over_and_not_waited_for() {
     check(0..100, |simulation| {
-        let fates = RefCell::default();
+        let outcomes = RefCell::default();
         simulation.serve(SERVER);
         let mut events = simulation.event_loop();
-        let handler = events.attach(Note(&fates));
+        let handler = events.attach(RecordOutcomes(&outcomes));
         simulation.fail(Fault::Shutdown, Errno::ENOTCONN as i32, 1);
         events.context().connect(Connect::from(SERVER).idle_timeout(None), handler);
         simulation.settle(&mut events).expect("no error is the loop's");
-        assert_eq!((fates.borrow().opened, &fates.borrow().closed[..]), (1, &[CloseReason::Reset][..]));
+        assert_eq!((outcomes.borrow().opened, &outcomes.borrow().closed[..]), (1, &[CloseReason::Reset][..]));
         assert_eq!(events.stats().connections, 0);
     });
 }

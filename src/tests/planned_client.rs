@@ -9,30 +9,30 @@ pub(super) const GREETING: &[u8] = b"Hello, TCP Client!";
 
 /// What a client comes for; the number is the port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Trade {
+pub(super) enum Service {
     Greet = 1,
     Echo = 2,
     Lines = 3,
     Banner = 4,
-    Grenade = 6,
+    Panic = 6,
     Proxy = 8,
 }
 
-impl Trade {
-    pub(super) const ALL: [Self; 6] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Grenade, Self::Proxy];
+impl Service {
+    pub(super) const ALL: [Self; 6] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Panic, Self::Proxy];
 }
 
-enum Act {
+enum ClientStep {
     Send(Vec<u8>),
     Urgent,
-    Finish,
+    ShutdownWrite,
     Reset,
     Read,
 }
 
 /// What a client may count on, if no error was injected into its own calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Due {
+enum Expectation {
     /// All of its answer, and the end of stream.
     Everything,
     /// The same, unless a linger or a limit was cut short by a jump of the clock.
@@ -42,32 +42,33 @@ enum Due {
 }
 
 /// One client and its plan.
-pub(super) struct Actor {
-    pub(super) trade: Trade,
+pub(super) struct PlannedClient {
+    pub(super) service: Service,
     client: Client,
-    plan: VecDeque<Act>,
-    due: Due,
+    plan: VecDeque<ClientStep>,
+    expectation: Expectation,
     expected: Vec<u8>,
 }
 
-impl Actor {
-    pub(super) fn new(simulation: &Simulation, client: Client, trade: Trade, number: u8) -> Self {
-        let mut actor = Self { trade, client, plan: VecDeque::new(), due: Due::Everything, expected: Vec::new() };
-        match trade {
-            Trade::Greet => actor.plan_greeting(simulation),
-            Trade::Echo | Trade::Proxy => actor.plan_echo(simulation, number),
-            Trade::Lines => actor.plan_lines(simulation, number),
-            Trade::Banner => actor.plan_banner(simulation),
-            Trade::Grenade => actor.plan_danger(simulation),
+impl PlannedClient {
+    pub(super) fn new(simulation: &Simulation, client: Client, service: Service, number: u8) -> Self {
+        let mut client =
+            Self { service, client, plan: VecDeque::new(), expectation: Expectation::Everything, expected: Vec::new() };
+        match service {
+            Service::Greet => client.plan_greeting(simulation),
+            Service::Echo | Service::Proxy => client.plan_echo(simulation, number),
+            Service::Lines => client.plan_lines(simulation, number),
+            Service::Banner => client.plan_banner(simulation),
+            Service::Panic => client.plan_panics(simulation),
         }
         if simulation.below(12) == 0 {
-            actor.leave_early(simulation);
+            client.reset_early(simulation);
         }
-        actor
+        client
     }
 
     fn send(&mut self, bytes: Vec<u8>) {
-        self.plan.push_back(Act::Send(bytes));
+        self.plan.push_back(ClientStep::Send(bytes));
     }
 
     fn plan_greeting(&mut self, simulation: &Simulation) {
@@ -78,23 +79,23 @@ impl Actor {
                 for _ in 0..5 {
                     self.send(vec![b'b']);
                 }
-                self.due = Due::Order;
+                self.expectation = Expectation::Order;
             }
             1 => {
                 let length = 1_024 + simulation.below(59_000);
                 self.send(vec![b'l'; usize::try_from(length).expect("a length")]);
-                self.due = Due::EverythingInTime;
+                self.expectation = Expectation::EverythingInTime;
             }
-            2 => self.plan.push_back(Act::Urgent),
+            2 => self.plan.push_back(ClientStep::Urgent),
             _ => {}
         }
-        if self.plan.len() < 2 && self.due == Due::Everything && simulation.below(4) > 0 {
+        if self.plan.len() < 2 && self.expectation == Expectation::Everything && simulation.below(4) > 0 {
             self.send(b"Hello, TCP Server!".to_vec());
-        } else if self.due == Due::Everything {
-            self.plan.push_back(Act::Finish);
+        } else if self.expectation == Expectation::Everything {
+            self.plan.push_back(ClientStep::ShutdownWrite);
         }
         if simulation.below(4) == 0 {
-            self.plan.push_back(Act::Finish);
+            self.plan.push_back(ClientStep::ShutdownWrite);
         }
     }
 
@@ -103,25 +104,25 @@ impl Actor {
         self.expected = GREETING.to_vec();
         if simulation.below(4) == 0 {
             self.send(vec![b'f'; usize::try_from(simulation.below(300_000)).expect("a length")]);
-            self.due = Due::EverythingInTime;
+            self.expectation = Expectation::EverythingInTime;
         }
     }
 
     /// Talks to a handler that panics: it is owed nothing, and leaves in the end.
-    fn plan_danger(&mut self, simulation: &Simulation) {
+    fn plan_panics(&mut self, simulation: &Simulation) {
         for _ in 0..=simulation.below(4) {
             self.expected.extend(b"boom");
             self.send(b"boom".to_vec());
         }
-        self.plan.push_back(Act::Finish);
-        self.due = Due::Order;
+        self.plan.push_back(ClientStep::ShutdownWrite);
+        self.expectation = Expectation::Order;
     }
 
     fn plan_echo(&mut self, simulation: &Simulation, number: u8) {
         let is_bulk = simulation.below(16) == 0;
         let (sends, scale) = if is_bulk { (1, 13) } else { (1 + simulation.below(6), 3 * simulation.below(4)) };
         if is_bulk {
-            self.client.set_room(64 * 1024);
+            self.client.set_send_buffer_bytes_max(64 * 1024);
         }
         for _ in 0..sends {
             let length = usize::try_from(1 + simulation.below(10 << scale)).expect("a length");
@@ -130,11 +131,11 @@ impl Actor {
             self.expected.extend(&bytes);
             self.send(bytes);
             if simulation.below(8) == 0 {
-                self.plan.push_back(Act::Urgent);
+                self.plan.push_back(ClientStep::Urgent);
             }
-            self.plan.push_back(Act::Read);
+            self.plan.push_back(ClientStep::Read);
         }
-        self.plan.push_back(Act::Finish);
+        self.plan.push_back(ClientStep::ShutdownWrite);
         if !is_bulk && simulation.below(3) == 0 {
             self.client.set_window(usize::try_from(1 + simulation.below(2_000)).expect("a length"));
         }
@@ -153,26 +154,26 @@ impl Actor {
             let rest = text.split_off(length);
             self.send(std::mem::replace(&mut text, rest));
         }
-        self.plan.push_back(Act::Finish);
+        self.plan.push_back(ClientStep::ShutdownWrite);
     }
 
     /// Resets somewhere within its plan.
-    fn leave_early(&mut self, simulation: &Simulation) {
+    fn reset_early(&mut self, simulation: &Simulation) {
         let place = simulation.below(self.plan.len() as u64 + 1);
         self.plan.truncate(usize::try_from(place).expect("an index"));
-        self.plan.push_back(Act::Reset);
-        self.due = Due::Order;
+        self.plan.push_back(ClientStep::Reset);
+        self.expectation = Expectation::Order;
     }
 
     /// Takes the next step of its plan; false if it has none left.
-    pub(super) fn act(&mut self) -> bool {
+    pub(super) fn step(&mut self) -> bool {
         match self.plan.pop_front() {
             None => return false,
-            Some(Act::Send(bytes)) => self.client.send(&bytes),
-            Some(Act::Urgent) => self.client.send_urgent(),
-            Some(Act::Finish) => self.client.finish(),
-            Some(Act::Reset) => self.client.reset(),
-            Some(Act::Read) => drop(self.client.read()),
+            Some(ClientStep::Send(bytes)) => self.client.send(&bytes),
+            Some(ClientStep::Urgent) => self.client.send_urgent(),
+            Some(ClientStep::ShutdownWrite) => self.client.finish(),
+            Some(ClientStep::Reset) => self.client.reset(),
+            Some(ClientStep::Read) => drop(self.client.read()),
         }
         true
     }
@@ -186,17 +187,20 @@ impl Actor {
     }
 
     /// Whether nothing more is to come to it.
-    pub(super) fn is_done(&self) -> bool {
-        self.due == Due::Order || self.client.was_struck() || self.client.was_reset() || self.client.has_ended()
+    pub(super) fn is_finished(&self) -> bool {
+        self.expectation == Expectation::Order
+            || self.client.was_struck()
+            || self.client.was_reset()
+            || self.client.has_ended()
     }
 
     /// Checks what it got against what it was owed.
     pub(super) fn check(&self, is_lenient: bool) {
         let received = self.client.received();
         assert!(self.expected.starts_with(&received), "{self:?} got bytes that are not its own");
-        let is_owed = match self.due {
-            Due::Order => false,
-            Due::Everything | Due::EverythingInTime => !is_lenient,
+        let is_owed = match self.expectation {
+            Expectation::Order => false,
+            Expectation::Everything | Expectation::EverythingInTime => !is_lenient,
         };
         if is_owed && !self.client.was_struck() {
             let (got, wanted) = (received.len(), self.expected.len());
@@ -205,10 +209,14 @@ impl Actor {
     }
 }
 
-impl std::fmt::Debug for Actor {
+impl std::fmt::Debug for PlannedClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (ended, reset, struck) = (self.client.has_ended(), self.client.was_reset(), self.client.was_struck());
-        write!(f, "{:?} {:?}, due {:?}, ended {ended} reset {reset} struck {struck}", self.trade, self.client, self.due)
+        let (ended, reset, faulted) = (self.client.has_ended(), self.client.was_reset(), self.client.was_struck());
+        write!(
+            f,
+            "{:?} {:?}, due {:?}, ended {ended} reset {reset} faulted {faulted}",
+            self.service, self.client, self.expectation
+        )
     }
 }
 

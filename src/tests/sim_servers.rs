@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::outbound::Calls;
+use super::outbound::OutboundLog;
 
 use crate::testing::{Client, Simulation};
 
 /// What a server says when it has heard everything.
-pub(super) const BYE: &[u8] = b"bye";
+pub(super) const GOODBYE: &[u8] = b"bye";
 
 /// The server behind the proxy.
-pub(super) const BEHIND: SocketAddr = SocketAddr::new(FAR, 9);
+pub(super) const PROXY_TARGET: SocketAddr = SocketAddr::new(REMOTE_HOST, 9);
 
-const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
+const REMOTE_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 
 /// Whom a call is to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,22 +21,23 @@ pub(super) enum Target {
     /// Hears everything to its end, says goodbye and ends.
     Answers = 20,
     Resets = 21,
-    Silent = 22,
-    Nobody = 23,
+    Blackhole = 22,
+    Refuses = 23,
     /// An option that cannot work; the server would answer.
-    Nonsense = 24,
+    InvalidOptions = 24,
 }
 
 impl Target {
-    pub(super) const ALL: [Self; 5] = [Self::Answers, Self::Resets, Self::Silent, Self::Nobody, Self::Nonsense];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Answers, Self::Resets, Self::Blackhole, Self::Refuses, Self::InvalidOptions];
 
     pub(super) fn address(self) -> SocketAddr {
-        SocketAddr::new(FAR, self as u16)
+        SocketAddr::new(REMOTE_HOST, self as u16)
     }
 }
 
 /// A server's side of one connection.
-struct Served {
+struct ServerConnection {
     peer: Client,
     at: SocketAddr,
     has_ended: bool,
@@ -44,58 +45,59 @@ struct Served {
 
 /// All servers.
 #[derive(Default)]
-pub(super) struct Servers {
-    served: Vec<Served>,
+pub(super) struct SimServers {
+    connections: Vec<ServerConnection>,
 }
 
-impl Servers {
+impl SimServers {
     pub(super) fn new(simulation: &Simulation) -> Self {
-        for at in [BEHIND, Target::Answers.address(), Target::Resets.address(), Target::Nonsense.address()] {
+        for at in [PROXY_TARGET, Target::Answers.address(), Target::Resets.address(), Target::InvalidOptions.address()]
+        {
             simulation.serve(at);
         }
-        simulation.silence(Target::Silent.address());
+        simulation.silence(Target::Blackhole.address());
         Self::default()
     }
 
     /// Has every server do what it is there for.
-    pub(super) fn act(&mut self, simulation: &Simulation) {
-        for at in [BEHIND, Target::Answers.address(), Target::Resets.address()] {
+    pub(super) fn step(&mut self, simulation: &Simulation) {
+        for at in [PROXY_TARGET, Target::Answers.address(), Target::Resets.address()] {
             while let Some(peer) = simulation.accept(at) {
                 if simulation.below(3) == 0 {
                     peer.set_window(usize::try_from(1 + simulation.below(2_000)).expect("a length"));
                 }
-                self.served.push(Served { peer, at, has_ended: false });
+                self.connections.push(ServerConnection { peer, at, has_ended: false });
             }
         }
         assert!(
-            simulation.accept(Target::Nonsense.address()).is_none(),
+            simulation.accept(Target::InvalidOptions.address()).is_none(),
             "nobody is asked with options that cannot work"
         );
-        for served in self.served.iter_mut().filter(|served| !served.has_ended) {
-            served.act(simulation);
+        for served in self.connections.iter_mut().filter(|served| !served.has_ended) {
+            served.step(simulation);
         }
     }
 
     /// Whether everybody has heard the end, or will not.
-    pub(super) fn are_done(&self) -> bool {
-        self.served.iter().all(|served| served.has_ended || served.peer.was_reset() || served.is_struck())
+    pub(super) fn are_finished(&self) -> bool {
+        self.connections.iter().all(|served| served.has_ended || served.peer.was_reset() || served.is_faulted())
     }
 
     /// Our sides of the connections whose server has met an injected error, or could not be told of our end.
-    pub(super) fn struck(&self) -> impl Iterator<Item = SocketAddr> {
-        self.served.iter().filter(|served| served.is_struck()).map(|served| served.peer.loop_side())
+    pub(super) fn faulted(&self) -> impl Iterator<Item = SocketAddr> {
+        self.connections.iter().filter(|served| served.is_faulted()).map(|served| served.peer.loop_address())
     }
 
     /// Checks what has arrived against what was written.
-    pub(super) fn check(&self, calls: &Calls, is_lenient: bool) {
-        let by_side: BTreeMap<SocketAddr, &Served> =
-            self.served.iter().map(|served| (served.peer.loop_side(), served)).collect();
+    pub(super) fn check(&self, calls: &OutboundLog, is_lenient: bool) {
+        let by_side: BTreeMap<SocketAddr, &ServerConnection> =
+            self.connections.iter().map(|served| (served.peer.loop_address(), served)).collect();
         for (id, call) in calls.by_id.iter().filter(|(_, call)| call.target == Target::Answers) {
             let Some(local) = call.local else { continue };
             let (served, peer) = (by_side[&local], &by_side[&local].peer);
             let (received, written) = (peer.received(), &call.written);
             assert!(written.starts_with(&received), "{id:?} has brought what was not written to it");
-            if !is_lenient && !call.is_given_up && !served.is_struck() {
+            if !is_lenient && !call.is_aborted && !served.is_faulted() {
                 let (got, wanted) = (received.len(), written.len());
                 assert!(!call.is_lost, "{id:?} was taken for broken, and its server has only ended");
                 assert!(peer.has_ended() && got == wanted, "{got} of {wanted} bytes of {id:?} have arrived");
@@ -104,28 +106,28 @@ impl Servers {
     }
 }
 
-impl Served {
+impl ServerConnection {
     /// Whether it has met an injected error, or could not be told of our end.
-    fn is_struck(&self) -> bool {
-        self.peer.was_struck() || self.peer.missed_the_end()
+    fn is_faulted(&self) -> bool {
+        self.peer.was_struck() || self.peer.missed_eof()
     }
 
-    fn act(&mut self, simulation: &Simulation) {
-        let news = self.peer.read();
+    fn step(&mut self, simulation: &Simulation) {
+        let unread = self.peer.read();
         if self.at == Target::Resets.address() {
             if simulation.below(2) == 0 {
-                self.peer.send(BYE);
+                self.peer.send(GOODBYE);
             }
             self.peer.reset();
             self.has_ended = true;
             return;
         }
-        if self.at == BEHIND {
-            self.peer.send(&news);
+        if self.at == PROXY_TARGET {
+            self.peer.send(&unread);
         }
         if self.peer.has_ended() && !self.peer.was_reset() {
-            if self.at != BEHIND {
-                self.peer.send(BYE);
+            if self.at != PROXY_TARGET {
+                self.peer.send(GOODBYE);
             }
             self.peer.finish();
             self.has_ended = true;

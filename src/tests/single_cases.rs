@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::udp_traffic::ASKED;
-use super::{EVERYWHERE, HOST};
+use super::udp_traffic::WILDCARD_ADDRESSES;
+use super::{HOST, UDP_WILDCARD};
 use nix::errno::Errno;
 
 use crate::close_reason::CloseReason;
@@ -23,11 +23,11 @@ const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 9);
 
 /// Never the server's turn to say something before it is asked.
-struct Answer<'a> {
+struct CountingEcho<'a> {
     opened: &'a Cell<u32>,
 }
 
-impl StreamHandler for Answer<'_> {
+impl StreamHandler for CountingEcho<'_> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -49,7 +49,7 @@ fn who_has_asked_when_a_drain_begins_is_answered_though_the_poll_has_not_told_ye
     check(0..50, |simulation| {
         let opened = Cell::new(0);
         let mut events = simulation.event_loop();
-        events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+        events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
         let client = simulation.connect(SERVER).expect("somebody listens");
         simulation.settle(&mut events).expect("no error is the loop's");
         // From here on no edge is told.
@@ -71,12 +71,12 @@ fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this
     let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
         datagram.reply(payload);
     };
-    events.bind(EVERYWHERE, datagrams(echo)).expect("the address is free");
-    let elsewhere = SocketAddr::new(PEER.ip(), EVERYWHERE.port());
-    simulation.send_datagram(elsewhere, ASKED[0], b"from afar");
-    simulation.send_datagram(ASKED[0], ASKED[0], b"from itself");
+    events.bind(UDP_WILDCARD, datagrams(echo)).expect("the address is free");
+    let elsewhere = SocketAddr::new(PEER.ip(), UDP_WILDCARD.port());
+    simulation.send_datagram(elsewhere, WILDCARD_ADDRESSES[0], b"from afar");
+    simulation.send_datagram(WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[0], b"from itself");
     simulation.settle(&mut events).expect("no error is the loop's");
-    assert_eq!(simulation.receive_datagram(elsewhere), Some((ASKED[0], b"from afar".to_vec())));
+    assert_eq!(simulation.receive_datagram(elsewhere), Some((WILDCARD_ADDRESSES[0], b"from afar".to_vec())));
     assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
 }
 
@@ -120,7 +120,7 @@ fn a_drain_counts_only_who_has_ended_since_it_began() {
     let simulation = Simulation::new(1);
     let opened = Cell::new(0);
     let mut events = simulation.event_loop();
-    events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+    events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
     for _ in 0..3 {
         let client = simulation.connect(SERVER).expect("somebody listens");
         client.finish();
@@ -156,18 +156,18 @@ fn a_connection_for_which_there_was_no_room_is_tried_again_until_there_is_or_its
         }
     }
 
-    for (tries, told) in [(5, "open"), (1_000_000, "timed out")] {
+    for (tries, expected) in [(5, "open"), (1_000_000, "timed out")] {
         let simulation = Simulation::new(1);
-        let heard = RefCell::default();
+        let events_seen = RefCell::default();
         let mut events = simulation.event_loop();
-        let handler = events.attach(Ask(&heard));
+        let handler = events.attach(Ask(&events_seen));
         simulation.serve(PEER);
         simulation.fail(Fault::Connect, Errno::EAGAIN as i32, tries);
         events.context().connect(Connect::from(PEER).timeout(Duration::from_secs(1)), handler);
         while simulation.elapsed() < Duration::from_secs(2) {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
         }
-        assert_eq!(*heard.borrow(), [told]);
+        assert_eq!(*events_seen.borrow(), [expected]);
     }
 }
 
@@ -207,7 +207,7 @@ fn the_write_timeout_runs_from_when_there_is_something_to_take() {
     });
     events.listen(Listen::from(SERVER).idle_timeout(None), mute).expect("the address is free");
     let client = simulation.connect(SERVER).expect("somebody listens");
-    client.set_room(3);
+    client.set_send_buffer_bytes_max(3);
     client.set_window(0);
     client.send(b"hello");
     simulation.settle(&mut events).expect("no error is the loop's");
@@ -240,7 +240,7 @@ fn a_flood_of_clients_does_not_hold_up_a_drain() {
     let simulation = Simulation::new(1);
     let opened = Cell::new(0);
     let mut events = simulation.event_loop();
-    events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+    events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
     events.context().drain(Duration::from_secs(600));
     let mut came = 0;
     while simulation.connect(SERVER).is_some() {
@@ -261,7 +261,7 @@ fn accepting_that_fails_for_want_of_descriptors_pauses_and_that_is_counted() {
     let simulation = Simulation::new(1);
     let opened = Cell::new(0);
     let mut events = simulation.event_loop();
-    events.listen(SERVER, Answer { opened: &opened }).expect("the address is free");
+    events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
     simulation.fail(Fault::Accept, Errno::EMFILE as i32, 3);
     let _client = simulation.connect(SERVER).expect("somebody listens");
     simulation.settle(&mut events).expect("no error is the loop's");
@@ -276,7 +276,7 @@ fn many_long_datagrams_of_one_turn_are_all_answered() {
         datagram.reply(payload);
     };
     events.bind(SERVER, datagrams(echo)).expect("the address is free");
-    let long = vec![7; limits::STAGED_BYTES_MAX / 50];
+    let long = vec![7; limits::SEND_QUEUE_BYTES_MAX / 50];
     for _ in 0..100 {
         simulation.send_datagram(PEER, SERVER, &long);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::handlers::Fuse;
+use super::handlers::PanicInjector;
 
 use crate::context::Context;
 use crate::event_loop::EventLoop;
@@ -14,17 +14,17 @@ use crate::testing::Simulation;
 
 /// What was set, and not taken back.
 #[derive(Default)]
-pub(super) struct Clocks {
+pub(super) struct TimerChecks {
     values: BTreeMap<u64, (Instant, TimerId)>,
     next_value: u64,
-    ticks: Vec<Rc<Tick>>,
+    repeating: Vec<Rc<RepeatingTimer>>,
     /// Ticks end at their next chance.
     pub(super) are_ending: Rc<Cell<bool>>,
 }
 
 /// A closure that is called again and again.
 #[derive(Default)]
-struct Tick {
+struct RepeatingTimer {
     /// When it comes up; `None` once it is over.
     due: Cell<Option<Instant>>,
     id: Cell<Option<TimerId>>,
@@ -35,7 +35,7 @@ fn due(now: Instant, after: Duration) -> Instant {
     now + after.max(Duration::from_nanos(1))
 }
 
-impl Clocks {
+impl TimerChecks {
     fn schedule(&mut self, context: &mut Context, handler: HandlerId, after: Duration) {
         self.next_value += 1;
         let id = context.schedule(handler, after, self.next_value);
@@ -43,7 +43,7 @@ impl Clocks {
     }
 
     /// A value has come.
-    pub(super) fn fired(&mut self, context: &Context, value: u64) {
+    pub(super) fn record_fired(&mut self, context: &Context, value: u64) {
         let (due, _) = self.values.remove(&value).expect("a value comes once, and not after it was removed");
         assert!(context.now() >= due, "value {value} has come early");
     }
@@ -54,76 +54,81 @@ impl Clocks {
         if let Some((_, id)) = self.values.remove(&value) {
             assert!(context.remove(id) && !context.remove(id), "a value that has not come can be removed, once");
         }
-        let index = usize::try_from(simulation.below(self.ticks.len() as u64 + 1)).expect("an index");
-        if let Some(tick) = self.ticks.get(index) {
-            let is_set = tick.due.take().is_some();
-            assert_eq!(context.remove(tick.id.get().expect("it was set")), is_set, "a tick is there until it is over");
+        let index = usize::try_from(simulation.below(self.repeating.len() as u64 + 1)).expect("an index");
+        if let Some(timer) = self.repeating.get(index) {
+            let is_set = timer.due.take().is_some();
+            assert_eq!(
+                context.remove(timer.id.get().expect("it was set")),
+                is_set,
+                "a timer is there until it is over"
+            );
         }
     }
 
     /// Whether nothing is set any more.
-    pub(super) fn are_over(&self) -> bool {
-        self.values.is_empty() && self.ticks.iter().all(|tick| tick.due.get().is_none())
+    pub(super) fn are_finished(&self) -> bool {
+        self.values.is_empty() && self.repeating.iter().all(|timer| timer.due.get().is_none())
     }
 
     /// After a turn nothing is left that was due in it.
-    pub(super) fn assert_none_is_late(&self, tables: &Context) {
-        let now = tables.now();
+    pub(super) fn assert_none_is_late(&self, context: &Context) {
+        let now = context.now();
         let late = self.values.iter().find(|(_, (due, _))| *due <= now);
         assert!(late.is_none(), "a value that was due has not come: {late:?}");
-        assert!(self.ticks.iter().all(|tick| tick.due.get().is_none_or(|due| due > now)), "a tick is late");
+        assert!(self.repeating.iter().all(|timer| timer.due.get().is_none_or(|due| due > now)), "a timer is late");
     }
 }
 
 /// Sets one timer of some kind, or removes one.
-pub(super) fn wind(
-    clocks: &Rc<RefCell<Clocks>>,
+pub(super) fn change_timers(
+    timer_checks: &Rc<RefCell<TimerChecks>>,
     simulation: &Simulation,
     events: &mut EventLoop<'static>,
     handler: HandlerId,
-    fuse: Option<&Fuse>,
+    panic_injector: Option<&PanicInjector>,
 ) {
     let after = Duration::from_micros(simulation.below(4) * simulation.below(10_000));
     match simulation.below(4) {
-        0 | 1 => clocks.borrow_mut().schedule(events.context(), handler, after),
-        2 => clocks.borrow_mut().remove(simulation, events.context()),
+        0 | 1 => timer_checks.borrow_mut().schedule(events.context(), handler, after),
+        2 => timer_checks.borrow_mut().remove(simulation, events.context()),
         _ => {
-            let tick = Rc::<Tick>::default();
+            let timer = Rc::<RepeatingTimer>::default();
             let first = due(events.context().now(), after);
-            let closure = ticking(&tick, simulation, &clocks.borrow().are_ending, fuse.cloned());
-            tick.id.set(Some(events.every(after, closure)));
-            tick.due.set(Some(first));
-            clocks.borrow_mut().ticks.push(tick);
+            let closure =
+                repeating_callback(&timer, simulation, &timer_checks.borrow().are_ending, panic_injector.cloned());
+            timer.id.set(Some(events.every(after, closure)));
+            timer.due.set(Some(first));
+            timer_checks.borrow_mut().repeating.push(timer);
         }
     }
 }
 
 /// A closure that checks when it is called, and ends, removes itself or panics now and then.
-fn ticking(
-    tick: &Rc<Tick>,
+fn repeating_callback(
+    timer: &Rc<RepeatingTimer>,
     simulation: &Simulation,
     are_ending: &Rc<Cell<bool>>,
-    fuse: Option<Fuse>,
+    panic_injector: Option<PanicInjector>,
 ) -> impl FnMut(&mut Context) -> Option<Duration> + 'static {
-    let (tick, simulation, are_ending) = (Rc::clone(tick), simulation.clone(), Rc::clone(are_ending));
+    let (timer, simulation, are_ending) = (Rc::clone(timer), simulation.clone(), Rc::clone(are_ending));
     move |context| {
-        let was_due = tick.due.take().expect("what is over is not called");
-        assert!(context.now() >= was_due, "a tick is early");
+        let was_due = timer.due.take().expect("what is over is not called");
+        assert!(context.now() >= was_due, "a timer is early");
         let after = Duration::from_micros(simulation.below(3) * simulation.below(5_000));
-        match (simulation.below(6), &fuse) {
+        match (simulation.below(6), &panic_injector) {
             _ if are_ending.get() => None,
             (0, _) => None,
             (1, _) => {
-                let own = tick.id.get().expect("it was set");
-                assert!(context.remove(own) && !context.remove(own), "a tick may remove itself, once");
+                let own = timer.id.get().expect("it was set");
+                assert!(context.remove(own) && !context.remove(own), "a timer may remove itself, once");
                 Some(after)
             }
-            (2, Some(fuse)) => {
-                fuse.burn(1);
+            (2, Some(panic_injector)) => {
+                panic_injector.maybe_panic(1);
                 None
             }
             _ => {
-                tick.due.set(Some(due(context.now(), after)));
+                timer.due.set(Some(due(context.now(), after)));
                 Some(after)
             }
         }

@@ -2,24 +2,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{HOST, Run};
+use super::{HOST, Workload};
 
 /// A UDP socket of one address, and one of every address.
 pub(super) const UDP: SocketAddr = SocketAddr::new(HOST, 5);
-pub(super) const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7);
+pub(super) const UDP_WILDCARD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7);
 /// What the second is asked at.
-pub(super) const ASKED: [SocketAddr; 2] =
+pub(super) const WILDCARD_ADDRESSES: [SocketAddr; 2] =
     [SocketAddr::new(HOST, 7), SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 7)];
-pub(super) const ANSWER: &[u8] = b"Hello, UDP Client!";
+pub(super) const UDP_REPLY: &[u8] = b"Hello, UDP Client!";
 
-impl Run {
+impl Workload {
     pub(super) fn send_datagram(&mut self) {
         let port = u16::try_from(self.simulation.below(3)).expect("a port");
-        let to = [UDP, ASKED[0], ASKED[1]][usize::from(port)];
+        let to = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1]][usize::from(port)];
         // Port 0, our own sockets, a broadcast: those nobody must answer.
         let from = match self.simulation.below(8) {
             0 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 0),
-            1 => [UDP, ASKED[0]][usize::from(port % 2)],
+            1 => [UDP, WILDCARD_ADDRESSES[0]][usize::from(port % 2)],
             2 => SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 9),
             _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 100 + port),
         };
@@ -33,17 +33,21 @@ impl Run {
     }
 
     pub(super) fn check_datagrams(&mut self) {
-        let mut answered = self.answered;
+        let mut answered = self.replies;
         for peer in &self.peers {
             while let Some((from, payload)) = self.simulation.receive_datagram(*peer) {
                 let is_legitimate = peer.port() >= 100;
                 assert!(is_legitimate, "{peer} must not be answered");
-                let asked = [UDP, ASKED[0], ASKED[1]][usize::from(peer.port() - 100)];
-                assert_eq!((from, &payload[..]), (asked, ANSWER), "the answer comes from the address that was asked");
+                let asked = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1]][usize::from(peer.port() - 100)];
+                assert_eq!(
+                    (from, &payload[..]),
+                    (asked, UDP_REPLY),
+                    "the answer comes from the address that was asked"
+                );
                 answered += 1;
             }
         }
-        self.answered = answered;
+        self.replies = answered;
         let stats = self.events.stats();
         assert_eq!(answered, stats.datagrams_sent, "what was sent has arrived");
         let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::net::simulated::sim_socket::{Segment, Stream};
+use crate::net::simulated::sim_socket::{Segment, SimStream};
 use crate::net::simulated::world::World;
 
 #[cfg(test)]
@@ -30,16 +30,16 @@ const SEGMENT_BYTES_MIN: u64 = 1_220;
 /// ```
 pub struct Client {
     world: Rc<RefCell<World>>,
-    end: usize,
+    socket: usize,
 }
 
 impl Client {
-    pub(crate) fn new(world: &Rc<RefCell<World>>, end: usize) -> Self {
-        Self { world: Rc::clone(world), end }
+    pub(crate) fn new(world: &Rc<RefCell<World>>, socket: usize) -> Self {
+        Self { world: Rc::clone(world), socket }
     }
 
-    fn with<T>(&self, what: impl FnOnce(&mut Stream) -> T) -> T {
-        what(self.world.borrow_mut().stream(self.end))
+    fn with_stream<T>(&self, what: impl FnOnce(&mut SimStream) -> T) -> T {
+        what(self.world.borrow_mut().stream(self.socket))
     }
 
     /// Sends; a short message arrives whole, a long one in segments.
@@ -49,93 +49,93 @@ impl Client {
         while !rest.is_empty() {
             let drawn = SEGMENT_BYTES_MIN + world.random.below(SEGMENT_BYTES_MAX - SEGMENT_BYTES_MIN);
             let length = usize::try_from(drawn).unwrap_or(rest.len()).min(rest.len());
-            world.send(self.end, Segment::Bytes(rest[..length].to_vec()));
+            world.send(self.socket, Segment::Bytes(rest[..length].to_vec()));
             rest = &rest[length..];
         }
     }
 
     /// Sends an urgent byte, which stands in the way of a read and is no part of the stream.
     pub fn send_urgent(&self) {
-        self.world.borrow_mut().send(self.end, Segment::Urgent);
+        self.world.borrow_mut().send(self.socket, Segment::Urgent);
     }
 
     /// Ends its side; it can still read.
     pub fn finish(&self) {
-        self.world.borrow_mut().send(self.end, Segment::Fin);
+        self.world.borrow_mut().send(self.socket, Segment::Fin);
     }
 
     /// Resets the connection.
     pub fn reset(&self) {
-        self.world.borrow_mut().send(self.end, Segment::Reset);
+        self.world.borrow_mut().send(self.socket, Segment::Reset);
     }
 
     /// Sets how much the client's kernel takes that the client has not [read](Self::read). Default: anything, as of a
     /// client that always reads.
     pub fn set_window(&self, bytes: usize) {
-        self.with(|stream| stream.client.window = bytes);
+        self.with_stream(|stream| stream.client.window = bytes);
     }
 
     /// Sets how much the loop's kernel takes that has not reached the client.
     #[cfg(test)]
-    pub(crate) fn set_room(&self, bytes: usize) {
-        self.with(|stream| stream.room = bytes);
+    pub(crate) fn set_send_buffer_bytes_max(&self, bytes: usize) {
+        self.with_stream(|stream| stream.send_buffer_bytes_max = bytes);
     }
 
     /// Reads all that has come since the last time.
     #[must_use]
     pub fn read(&self) -> Vec<u8> {
-        self.with(|stream| {
-            let news = stream.client.received[stream.client.taken..].to_vec();
-            stream.client.taken = stream.client.received.len();
-            news
+        self.with_stream(|stream| {
+            let unread = stream.client.received[stream.client.read..].to_vec();
+            stream.client.read = stream.client.received.len();
+            unread
         })
     }
 
     /// All that has come since the beginning, without reading it.
     #[must_use]
     pub fn received(&self) -> Vec<u8> {
-        self.with(|stream| stream.client.received.clone())
+        self.with_stream(|stream| stream.client.received.clone())
     }
 
     /// Whether the server's end of stream has come.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.with(|stream| stream.client.saw_end)
+        self.with_stream(|stream| stream.client.saw_eof)
     }
 
     /// Whether the server's side has reset the connection.
     #[must_use]
     pub fn was_reset(&self) -> bool {
-        self.with(|stream| stream.client.saw_reset)
+        self.with_stream(|stream| stream.client.saw_reset)
     }
 
     /// Whether an injected error has hit this client's own calls, so that what it sees is nobody's mistake.
     #[must_use]
     pub fn was_struck(&self) -> bool {
-        self.with(|stream| stream.client.struck)
+        self.with_stream(|stream| stream.client.hit_by_fault)
     }
 
     /// Whether it could not be told of our end of stream when that came.
     #[cfg(test)]
-    pub(crate) fn missed_the_end(&self) -> bool {
-        self.world.borrow().unended.contains(&self.end)
+    pub(crate) fn missed_eof(&self) -> bool {
+        self.world.borrow().failed_shutdowns.contains(&self.socket)
     }
 
     /// Its address, or for the peer of an outbound connection the one that was connected to.
     #[cfg(test)]
     pub(crate) fn address(&self) -> SocketAddr {
-        self.with(|stream| stream.peer)
+        self.with_stream(|stream| stream.peer)
     }
 
     /// The loop's side of it.
     #[cfg(test)]
-    pub(crate) fn loop_side(&self) -> SocketAddr {
-        self.world.borrow().ends[self.end].local
+    pub(crate) fn loop_address(&self) -> SocketAddr {
+        self.world.borrow().sockets[self.socket].local
     }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("Client").field("socket", &self.socket).finish_non_exhaustive()
     }
 }

@@ -233,19 +233,19 @@ impl Faults {
     }
 
     /// Whether this is the moment.
-    pub(crate) fn strikes(&mut self, fault: Fault, random: &mut Random) -> bool {
+    pub(crate) fn occurs(&mut self, fault: Fault, random: &mut Random) -> bool {
         let one_in = self.one_in[fault as usize];
         one_in > 0 && random.one_in(one_in)
     }
 
     /// The error that a call meets, if it meets one.
-    pub(crate) fn meet(&mut self, fault: Fault, random: &mut Random) -> Option<io::Error> {
+    pub(crate) fn next_error(&mut self, fault: Fault, random: &mut Random) -> Option<io::Error> {
         if let Some((errno, left)) = self.series[fault as usize] {
             self.begin_series(fault, errno, left - 1);
             return Some(io::Error::from_raw_os_error(errno));
         }
         let errors = fault.errors();
-        if !self.strikes(fault, random) {
+        if !self.occurs(fault, random) {
             return None;
         }
         let errno = errors[usize::try_from(random.below(errors.len() as u64)).unwrap_or(0)] as i32;

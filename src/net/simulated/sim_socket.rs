@@ -1,4 +1,4 @@
-//! The two ends of every simulated connection: a socket of the loop's, and what is behind it.
+//! Simulated sockets: a socket of the loop's, and what is behind it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,7 +8,7 @@ use crate::ids::Token;
 
 /// Calls on one socket.
 #[derive(Default)]
-pub(crate) struct Usage {
+pub(crate) struct CallCounts {
     pub(crate) accepts: u32,
     pub(crate) datagrams: u32,
     pub(crate) bytes_read: usize,
@@ -17,36 +17,36 @@ pub(crate) struct Usage {
 }
 
 /// One socket of the loop, and what is at its other end.
-pub(crate) struct End {
+pub(crate) struct SimSocket {
     pub(crate) token: Option<Token>,
     /// An edge that the poll has not told yet.
-    pub(crate) edge: bool,
-    pub(crate) hold: Hold,
+    pub(crate) has_edge: bool,
+    pub(crate) fd: FdState,
     pub(crate) local: SocketAddr,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SimSocketKind,
 }
 
 /// Whether the loop has a descriptor of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hold {
+pub(crate) enum FdState {
     /// Not yet: it stands in a backlog.
-    Waiting,
-    Held,
+    InBacklog,
+    Open,
     Closed,
 }
 
-pub(crate) enum Kind {
+pub(crate) enum SimSocketKind {
     Listener { backlog: VecDeque<usize> },
-    Stream(Box<Stream>),
-    Socket(Inbound),
+    Stream(Box<SimStream>),
+    Udp(RecvQueue),
 }
 
 /// What a UDP socket has received.
 #[derive(Default)]
-pub(crate) struct Inbound {
+pub(crate) struct RecvQueue {
     pub(crate) queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)>,
     /// An error that cut a receive short: the next one is told.
-    pub(crate) pending: Option<io::Error>,
+    pub(crate) pending_error: Option<io::Error>,
 }
 
 /// What travels from a client to the loop.
@@ -57,34 +57,34 @@ pub(crate) enum Segment {
     Reset,
 }
 
-pub(crate) struct Stream {
+pub(crate) struct SimStream {
     pub(crate) peer: SocketAddr,
-    pub(crate) answer: Answer,
-    pub(crate) under_way: VecDeque<Segment>,
+    pub(crate) connect_answer: ConnectAnswer,
+    pub(crate) in_flight: VecDeque<Segment>,
     /// Arrived and not yet read.
-    pub(crate) queue: VecDeque<u8>,
+    pub(crate) recv_buffer: VecDeque<u8>,
     /// How many bytes of the queue stand before the urgent mark.
     pub(crate) urgent_after: Option<usize>,
-    pub(crate) ended: bool,
+    pub(crate) fin_received: bool,
     pub(crate) reset: Reset,
     /// Taken from the loop and not yet with the client.
-    pub(crate) unsent: VecDeque<u8>,
-    /// Room for `unsent`.
-    pub(crate) room: usize,
+    pub(crate) send_buffer: VecDeque<u8>,
+    /// Room in `send_buffer`.
+    pub(crate) send_buffer_bytes_max: usize,
     /// A send was refused, or cut short, for want of room.
     pub(crate) blocked: bool,
-    pub(crate) shut: bool,
+    pub(crate) write_shut_down: bool,
     pub(crate) client: ClientSide,
 }
 
 /// What has become of a connection that the loop has asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Answer {
-    Awaited,
+pub(crate) enum ConnectAnswer {
+    Pending,
     /// It is there; so is every client's of a listener.
-    Yes,
+    Connected,
     /// An error number.
-    No(i32),
+    Failed(i32),
 }
 
 /// How far a reset by the client has come.
@@ -93,7 +93,7 @@ pub(crate) enum Reset {
     No,
     /// Here, and not yet told to a call.
     Arrived,
-    Told,
+    Reported,
 }
 
 /// What a client sees.
@@ -101,43 +101,43 @@ pub(crate) enum Reset {
 pub(crate) struct ClientSide {
     pub(crate) received: Vec<u8>,
     /// How much of it the client has taken out of its receive buffer.
-    pub(crate) taken: usize,
+    pub(crate) read: usize,
     /// Room of that buffer; without end for a client that always reads.
     pub(crate) window: usize,
-    pub(crate) saw_end: bool,
+    pub(crate) saw_eof: bool,
     pub(crate) saw_reset: bool,
     /// An error was injected into a call for it: what it sees is its own fault.
-    pub(crate) struck: bool,
+    pub(crate) hit_by_fault: bool,
 }
 
-impl End {
+impl SimSocket {
     /// Whether the poll has an edge to tell of it.
-    pub(crate) fn is_told(&self) -> bool {
-        self.edge && self.token.is_some()
+    pub(crate) fn has_event(&self) -> bool {
+        self.has_edge && self.token.is_some()
     }
 
     /// Whether nothing can happen to it any more.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         let is_quiet = match &self.kind {
-            Kind::Stream(stream) => {
-                stream.client.knows_the_end() && stream.under_way.is_empty() && stream.unsent.is_empty()
+            SimSocketKind::Stream(stream) => {
+                stream.client.saw_eof_or_reset() && stream.in_flight.is_empty() && stream.send_buffer.is_empty()
             }
-            Kind::Listener { .. } | Kind::Socket { .. } => true,
+            SimSocketKind::Listener { .. } | SimSocketKind::Udp { .. } => true,
         };
-        self.hold == Hold::Closed && is_quiet
+        self.fd == FdState::Closed && is_quiet
     }
 }
 
 impl ClientSide {
-    pub(crate) fn knows_the_end(&self) -> bool {
-        self.saw_end || self.saw_reset
+    pub(crate) fn saw_eof_or_reset(&self) -> bool {
+        self.saw_eof || self.saw_reset
     }
 }
 
-impl Stream {
+impl SimStream {
     /// The client's connection is reset: what had not reached it never will.
-    pub(crate) fn cut(&mut self) {
-        self.unsent.clear();
+    pub(crate) fn reset_client(&mut self) {
+        self.send_buffer.clear();
         self.client.saw_reset = true;
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 use crate::ids::Token;
 use crate::net::Event;
 use crate::net::simulated::faults::{Fault, Faults, Random};
-use crate::net::simulated::sim_socket::{Answer, ClientSide, End, Hold, Inbound, Kind, Reset, Segment, Stream, Usage};
+use crate::net::simulated::sim_socket::{
+    CallCounts, ClientSide, ConnectAnswer, FdState, RecvQueue, Reset, Segment, SimSocket, SimSocketKind, SimStream,
+};
 
 /// Everything outside the loop.
 pub(crate) struct World {
@@ -19,21 +21,21 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) clock: Duration,
     /// When something last happened, other than a poll or a failed call.
-    last_news: Duration,
+    last_activity: Duration,
     /// Descriptors the process may have.
     pub(crate) descriptors_max: usize,
     pub(crate) descriptors: usize,
-    pub(crate) ends: Vec<End>,
+    pub(crate) sockets: Vec<SimSocket>,
     /// Those to which something can happen still.
-    pub(crate) alive: Vec<usize>,
+    pub(crate) active: Vec<usize>,
     /// Tokens of closed sockets that the poll still knows: another process holds a copy of the descriptor.
-    pub(crate) ghosts: Vec<Token>,
+    pub(crate) stale_tokens: Vec<Token>,
     /// What simulated UDP peers have received, by their address.
-    pub(crate) mail: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
+    pub(crate) received_datagrams: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
     /// Where somebody listens for the loop's own connections, and those that have come and were not looked at yet.
-    pub(crate) servers: BTreeMap<SocketAddr, VecDeque<usize>>,
+    pub(crate) remote_listeners: BTreeMap<SocketAddr, VecDeque<usize>>,
     /// Where nobody answers at all.
-    pub(crate) silent: BTreeSet<SocketAddr>,
+    pub(crate) blackholes: BTreeSet<SocketAddr>,
     pub(crate) next_port: u16,
     /// The calls of the loop so far, mixed into a number: the same for the same run.
     pub(crate) fingerprint: u64,
@@ -41,9 +43,9 @@ pub(crate) struct World {
     /// Failed accepts and failed receives, from the beginning.
     pub(crate) failures: [u64; 2],
     /// Streams whose end could not be told.
-    pub(crate) unended: BTreeSet<usize>,
+    pub(crate) failed_shutdowns: BTreeSet<usize>,
     /// What the loop has asked of each socket since somebody cleared this.
-    pub(crate) usage: BTreeMap<usize, Usage>,
+    pub(crate) call_counts: BTreeMap<usize, CallCounts>,
 }
 
 impl World {
@@ -52,169 +54,179 @@ impl World {
             random: Random::new(seed),
             faults: Faults::default(),
             clock: Duration::ZERO,
-            last_news: Duration::ZERO,
+            last_activity: Duration::ZERO,
             descriptors_max: 20_000,
             descriptors: 0,
-            ends: Vec::new(),
-            alive: Vec::new(),
-            ghosts: Vec::new(),
-            mail: BTreeMap::new(),
-            servers: BTreeMap::new(),
-            silent: BTreeSet::new(),
+            sockets: Vec::new(),
+            active: Vec::new(),
+            stale_tokens: Vec::new(),
+            received_datagrams: BTreeMap::new(),
+            remote_listeners: BTreeMap::new(),
+            blackholes: BTreeSet::new(),
             next_port: 40_000,
             fingerprint: 0,
             trace: None,
             failures: [0; 2],
-            unended: BTreeSet::new(),
-            usage: BTreeMap::new(),
+            failed_shutdowns: BTreeSet::new(),
+            call_counts: BTreeMap::new(),
         }
     }
 
     /// Notes a call and its outcome.
-    pub(crate) fn note(&mut self, call: &'static str, end: usize, outcome: i64) {
-        for word in [call.len() as u64, end as u64, outcome.cast_unsigned()] {
+    pub(crate) fn record_call(&mut self, call: &'static str, socket: usize, outcome: i64) {
+        for word in [call.len() as u64, socket as u64, outcome.cast_unsigned()] {
             self.fingerprint = (self.fingerprint ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
         }
         if call != "poll" && outcome >= 0 {
-            self.touch();
+            self.record_activity();
         }
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>9.3?} {call} {end} -> {outcome}", self.clock));
+            trace.push(format!("{:>9.3?} {call} {socket} -> {outcome}", self.clock));
         }
     }
 
     /// Counts a call that brought something, or failed.
-    pub(crate) fn count(&mut self, end: usize, outcome: Result<usize, ()>) {
-        let usage = self.usage.entry(end).or_default();
-        match (outcome, &self.ends[end].kind) {
-            (Ok(_), Kind::Listener { .. }) => usage.accepts += 1,
-            (Ok(_), Kind::Socket(_)) => usage.datagrams += 1,
-            (Ok(count), Kind::Stream(_)) => usage.bytes_read += count,
+    pub(crate) fn count(&mut self, socket: usize, outcome: Result<usize, ()>) {
+        let counts = self.call_counts.entry(socket).or_default();
+        match (outcome, &self.sockets[socket].kind) {
+            (Ok(_), SimSocketKind::Listener { .. }) => counts.accepts += 1,
+            (Ok(_), SimSocketKind::Udp(_)) => counts.datagrams += 1,
+            (Ok(count), SimSocketKind::Stream(_)) => counts.bytes_read += count,
             (Err(()), _) => {
-                self.failures[usize::from(matches!(self.ends[end].kind, Kind::Socket(_)))] += 1;
-                usage.failures_in_a_row += 1;
-                usage.most_failures_in_a_row = usage.most_failures_in_a_row.max(usage.failures_in_a_row);
+                self.failures[usize::from(matches!(self.sockets[socket].kind, SimSocketKind::Udp(_)))] += 1;
+                counts.failures_in_a_row += 1;
+                counts.most_failures_in_a_row = counts.most_failures_in_a_row.max(counts.failures_in_a_row);
                 return;
             }
         }
-        usage.failures_in_a_row = 0;
+        counts.failures_in_a_row = 0;
     }
 
     /// Notes that something happens now.
-    pub(crate) fn touch(&mut self) {
-        self.last_news = self.clock;
+    pub(crate) fn record_activity(&mut self) {
+        self.last_activity = self.clock;
     }
 
     /// For how long nothing has.
-    pub(crate) fn quiet_for(&self) -> Duration {
-        self.clock.saturating_sub(self.last_news)
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.clock.saturating_sub(self.last_activity)
     }
 
-    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
+    pub(crate) fn trace_line(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
         }
     }
 
-    pub(crate) fn add(&mut self, local: SocketAddr, hold: Hold, kind: Kind) -> usize {
-        self.descriptors += usize::from(hold == Hold::Held);
-        self.alive.push(self.ends.len());
-        self.ends.push(End { token: None, edge: false, hold, local, kind });
-        self.ends.len() - 1
+    pub(crate) fn add_socket(&mut self, local: SocketAddr, fd: FdState, kind: SimSocketKind) -> usize {
+        self.descriptors += usize::from(fd == FdState::Open);
+        self.active.push(self.sockets.len());
+        self.sockets.push(SimSocket { token: None, has_edge: false, fd, local, kind });
+        self.sockets.len() - 1
     }
 
-    pub(crate) fn stream(&mut self, end: usize) -> &mut Stream {
-        match &mut self.ends[end].kind {
-            Kind::Stream(stream) => stream,
-            _ => panic!("end {end} is no stream"),
+    pub(crate) fn stream(&mut self, socket: usize) -> &mut SimStream {
+        match &mut self.sockets[socket].kind {
+            SimSocketKind::Stream(stream) => stream,
+            _ => panic!("socket {socket} is no stream"),
         }
     }
 
-    pub(crate) fn inbound(&mut self, end: usize) -> &mut Inbound {
-        match &mut self.ends[end].kind {
-            Kind::Socket(inbound) => inbound,
-            _ => panic!("end {end} is no UDP socket"),
+    pub(crate) fn recv_queue(&mut self, socket: usize) -> &mut RecvQueue {
+        match &mut self.sockets[socket].kind {
+            SimSocketKind::Udp(recv_queue) => recv_queue,
+            _ => panic!("socket {socket} is no UDP socket"),
         }
     }
 
     /// A client's connection comes in; `None` if nobody listens there.
     pub(crate) fn connect(&mut self, from: SocketAddr, to: SocketAddr) -> Option<usize> {
-        let listener = self.ends.iter().position(|end| {
-            end.hold == Hold::Held && matches!(end.kind, Kind::Listener { .. }) && is_served(end.local, to)
+        let listener = self.sockets.iter().position(|socket| {
+            socket.fd == FdState::Open
+                && matches!(socket.kind, SimSocketKind::Listener { .. })
+                && is_bound_at(socket.local, to)
         })?;
-        let end = self.add_stream(to, from, Hold::Waiting, Answer::Yes);
-        if let Kind::Listener { backlog } = &mut self.ends[listener].kind {
-            backlog.push_back(end);
+        let socket = self.add_stream(to, from, FdState::InBacklog, ConnectAnswer::Connected);
+        if let SimSocketKind::Listener { backlog } = &mut self.sockets[listener].kind {
+            backlog.push_back(socket);
         }
-        self.ends[listener].edge = true;
-        Some(end)
+        self.sockets[listener].has_edge = true;
+        Some(socket)
     }
 
     /// A client sends, perhaps after everything was over.
-    pub(crate) fn send(&mut self, end: usize, segment: Segment) {
-        self.stream(end).under_way.push_back(segment);
-        if !self.alive.contains(&end) {
-            self.alive.push(end);
+    pub(crate) fn send(&mut self, socket: usize, segment: Segment) {
+        self.stream(socket).in_flight.push_back(segment);
+        if !self.active.contains(&socket) {
+            self.active.push(socket);
         }
     }
 
     /// A stream between a socket of ours and its peer.
-    pub(crate) fn add_stream(&mut self, local: SocketAddr, peer: SocketAddr, hold: Hold, answer: Answer) -> usize {
+    pub(crate) fn add_stream(
+        &mut self,
+        local: SocketAddr,
+        peer: SocketAddr,
+        fd: FdState,
+        connect_answer: ConnectAnswer,
+    ) -> usize {
         // Less than a greeting at the least, and enough to bring a long echo home.
-        let room = 10 + self.random.length(200_000);
-        let stream = Stream {
+        let send_buffer_bytes = 10 + self.random.length(200_000);
+        let stream = SimStream {
             peer,
-            answer,
-            under_way: VecDeque::new(),
-            queue: VecDeque::new(),
+            connect_answer,
+            in_flight: VecDeque::new(),
+            recv_buffer: VecDeque::new(),
             urgent_after: None,
-            ended: false,
+            fin_received: false,
             reset: Reset::No,
-            unsent: VecDeque::new(),
-            room,
+            send_buffer: VecDeque::new(),
+            send_buffer_bytes_max: send_buffer_bytes,
             blocked: false,
-            shut: false,
+            write_shut_down: false,
             client: ClientSide { window: usize::MAX, ..ClientSide::default() },
         };
-        self.touch();
-        self.add(local, hold, Kind::Stream(Box::new(stream)))
+        self.record_activity();
+        self.add_socket(local, fd, SimSocketKind::Stream(Box::new(stream)))
     }
 
     /// Whether the answer to a connection of the loop's is still under way.
-    pub(crate) fn is_awaited(&self, stream: &Stream) -> bool {
-        stream.answer == Answer::Awaited && !self.silent.contains(&stream.peer)
+    pub(crate) fn is_answer_pending(&self, stream: &SimStream) -> bool {
+        stream.connect_answer == ConnectAnswer::Pending && !self.blackholes.contains(&stream.peer)
     }
 
     /// The peer of a connection of the loop's answers.
-    fn answer(&mut self, end: usize) {
-        let peer = self.stream(end).peer;
+    fn answer_connect(&mut self, socket: usize) {
+        let peer = self.stream(socket).peer;
         let World { faults, random, .. } = &mut *self;
-        let refusal = faults.meet(Fault::Connect, random).and_then(|error| error.raw_os_error());
-        let answer = match (refusal, self.servers.get_mut(&peer)) {
-            (Some(errno), _) => Answer::No(errno),
-            (None, Some(arrived)) => {
-                arrived.push_back(end);
-                Answer::Yes
+        let refusal = faults.next_error(Fault::Connect, random).and_then(|error| error.raw_os_error());
+        let answer = match (refusal, self.remote_listeners.get_mut(&peer)) {
+            (Some(errno), _) => ConnectAnswer::Failed(errno),
+            (None, Some(backlog)) => {
+                backlog.push_back(socket);
+                ConnectAnswer::Connected
             }
-            (None, None) => Answer::No(nix::errno::Errno::ECONNREFUSED as i32),
+            (None, None) => ConnectAnswer::Failed(nix::errno::Errno::ECONNREFUSED as i32),
         };
-        self.stream(end).answer = answer;
-        self.ends[end].edge = true;
-        self.touch();
+        self.stream(socket).connect_answer = answer;
+        self.sockets[socket].has_edge = true;
+        self.record_activity();
     }
 
     /// Whether an address is the loop's machine's: a socket of its own is bound there.
-    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.ends.iter().any(|end| end.hold == Hold::Held && end.local.ip() == ip)
+    pub(crate) fn is_local_ip(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.sockets.iter().any(|socket| socket.fd == FdState::Open && socket.local.ip() == ip)
     }
 
     /// A datagram comes in, if somebody is bound there.
-    pub(crate) fn deliver(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
-        self.touch();
-        for end in self.ends.iter_mut().filter(|end| end.hold == Hold::Held && is_served(end.local, to)) {
-            if let Kind::Socket(inbound) = &mut end.kind {
-                inbound.queue.push_back((from, to.ip(), payload));
-                end.edge = true;
+    pub(crate) fn deliver_datagram(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
+        self.record_activity();
+        for socket in
+            self.sockets.iter_mut().filter(|socket| socket.fd == FdState::Open && is_bound_at(socket.local, to))
+        {
+            if let SimSocketKind::Udp(recv_queue) = &mut socket.kind {
+                recv_queue.queue.push_back((from, to.ip(), payload));
+                socket.has_edge = true;
                 return true;
             }
         }
@@ -222,8 +234,8 @@ impl World {
     }
 
     /// Time passes while the loop works, too: a little, none, or far too much.
-    pub(crate) fn tick(&mut self) {
-        if self.faults.strikes(Fault::Clock, &mut self.random) {
+    pub(crate) fn advance_clock(&mut self) {
+        if self.faults.occurs(Fault::Clock, &mut self.random) {
             self.clock += Duration::from_millis(self.random.below(20_000));
         } else if !self.random.one_in(3) {
             self.clock += Duration::from_micros(self.random.below(3_000));
@@ -231,146 +243,149 @@ impl World {
     }
 
     /// Time for the network: some of what is under way gets a little further.
-    pub(crate) fn flow(&mut self) {
-        let mut alive = std::mem::take(&mut self.alive);
-        alive.retain(|&end| !self.ends[end].is_over());
-        for &end in &alive {
-            if !matches!(self.ends[end].kind, Kind::Stream(_)) {
+    pub(crate) fn advance_network(&mut self) {
+        let mut active = std::mem::take(&mut self.active);
+        active.retain(|&socket| !self.sockets[socket].is_finished());
+        for &socket in &active {
+            if !matches!(self.sockets[socket].kind, SimSocketKind::Stream(_)) {
                 continue;
             }
-            let awaited = matches!(&self.ends[end].kind, Kind::Stream(stream) if self.is_awaited(stream));
-            if awaited && self.ends[end].hold == Hold::Held && self.random.one_in(2) {
-                self.answer(end);
+            let is_answer_pending =
+                matches!(&self.sockets[socket].kind, SimSocketKind::Stream(stream) if self.is_answer_pending(stream));
+            if is_answer_pending && self.sockets[socket].fd == FdState::Open && self.random.one_in(2) {
+                self.answer_connect(socket);
             }
-            while !self.stream(end).under_way.is_empty() && !self.random.one_in(3) {
-                self.arrive(end);
+            while !self.stream(socket).in_flight.is_empty() && !self.random.one_in(3) {
+                self.deliver_segment(socket);
             }
-            self.carry(end);
+            self.carry_to_client(socket);
         }
-        self.alive = alive;
+        self.active = active;
     }
 
     /// One segment from the client arrives.
-    fn arrive(&mut self, end: usize) {
+    fn deliver_segment(&mut self, socket: usize) {
         let purges = self.random.one_in(2);
-        self.touch();
-        let is_closed = self.ends[end].hold == Hold::Closed;
-        let stream = self.stream(end);
-        let Some(segment) = stream.under_way.pop_front() else { return };
+        self.record_activity();
+        let is_closed = self.sockets[socket].fd == FdState::Closed;
+        let stream = self.stream(socket);
+        let Some(segment) = stream.in_flight.pop_front() else { return };
         if is_closed {
             // Nobody is there any more: the kernel answers with a reset.
             if matches!(segment, Segment::Bytes(_) | Segment::Urgent) {
-                stream.cut();
+                stream.reset_client();
             }
             return;
         }
         match segment {
-            Segment::Bytes(bytes) => stream.queue.extend(bytes),
-            Segment::Urgent => stream.urgent_after = Some(stream.queue.len()),
-            Segment::Fin => stream.ended = true,
+            Segment::Bytes(bytes) => stream.recv_buffer.extend(bytes),
+            Segment::Urgent => stream.urgent_after = Some(stream.recv_buffer.len()),
+            Segment::Fin => stream.fin_received = true,
             Segment::Reset => {
                 stream.reset = Reset::Arrived;
-                stream.unsent.clear();
+                stream.send_buffer.clear();
                 if purges {
-                    stream.queue.clear();
+                    stream.recv_buffer.clear();
                     stream.urgent_after = None;
                 }
             }
         }
-        self.ends[end].edge = true;
+        self.sockets[socket].has_edge = true;
     }
 
     /// Some of what the loop has sent reaches the client.
-    fn carry(&mut self, end: usize) {
-        let is_closed = self.ends[end].hold == Hold::Closed;
+    fn carry_to_client(&mut self, socket: usize) {
+        let is_closed = self.sockets[socket].fd == FdState::Closed;
         let stalls = self.random.one_in(3);
-        let most = self.random.length(100_000);
-        let stream = self.stream(end);
+        let max = self.random.length(100_000);
+        let stream = self.stream(socket);
         if stalls || stream.client.saw_reset {
             return;
         }
-        let unread = stream.client.received.len() - stream.client.taken;
-        let count = most.min(stream.unsent.len()).min(stream.client.window.saturating_sub(unread));
-        stream.client.received.extend(stream.unsent.drain(..count));
-        let is_news = count > 0;
-        if stream.unsent.is_empty() && (stream.shut || is_closed) && stream.reset == Reset::No {
-            stream.client.saw_end = true;
+        let unread = stream.client.received.len() - stream.client.read;
+        let count = max.min(stream.send_buffer.len()).min(stream.client.window.saturating_sub(unread));
+        stream.client.received.extend(stream.send_buffer.drain(..count));
+        let has_moved = count > 0;
+        if stream.send_buffer.is_empty() && (stream.write_shut_down || is_closed) && stream.reset == Reset::No {
+            stream.client.saw_eof = true;
         }
-        if stream.blocked && stream.unsent.len() <= stream.room * 2 / 3 {
+        if stream.blocked && stream.send_buffer.len() <= stream.send_buffer_bytes_max * 2 / 3 {
             stream.blocked = false;
-            self.ends[end].edge = true;
+            self.sockets[socket].has_edge = true;
         }
-        if is_news {
-            self.touch();
+        if has_moved {
+            self.record_activity();
         }
     }
 
     /// The loop closes a descriptor.
-    pub(crate) fn close(&mut self, end: usize) {
-        self.ends[end].hold = Hold::Closed;
-        self.ghosts.extend(self.ends[end].token.take());
+    pub(crate) fn close(&mut self, socket: usize) {
+        self.sockets[socket].fd = FdState::Closed;
+        self.stale_tokens.extend(self.sockets[socket].token.take());
         self.descriptors -= 1;
-        match &mut self.ends[end].kind {
-            Kind::Stream(stream) if !stream.queue.is_empty() || stream.urgent_after.is_some() => stream.cut(),
-            Kind::Stream(stream) => stream.shut = true,
-            Kind::Listener { backlog } => {
+        match &mut self.sockets[socket].kind {
+            SimSocketKind::Stream(stream) if !stream.recv_buffer.is_empty() || stream.urgent_after.is_some() => {
+                stream.reset_client()
+            }
+            SimSocketKind::Stream(stream) => stream.write_shut_down = true,
+            SimSocketKind::Listener { backlog } => {
                 for client in std::mem::take(backlog) {
-                    self.ends[client].hold = Hold::Closed;
-                    self.stream(client).cut();
+                    self.sockets[client].fd = FdState::Closed;
+                    self.stream(client).reset_client();
                 }
             }
-            Kind::Socket(_) => {}
+            SimSocketKind::Udp(_) => {}
         }
     }
 
     /// What the poll would tell about a source now.
-    pub(crate) fn readiness(&self, end: usize, token: Token) -> Event {
-        let quiet = Event { token, readable: false, writable: false, deep: false, broken: false, over: false };
-        match &self.ends[end].kind {
-            Kind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
-            Kind::Socket(Inbound { queue, pending }) => {
-                Event { readable: !queue.is_empty(), broken: pending.is_some(), ..quiet }
+    pub(crate) fn readiness(&self, socket: usize, token: Token) -> Event {
+        let quiet = Event { token, readable: false, writable: false, read_to_end: false, error: false, hang_up: false };
+        match &self.sockets[socket].kind {
+            SimSocketKind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
+            SimSocketKind::Udp(RecvQueue { queue, pending_error }) => {
+                Event { readable: !queue.is_empty(), error: pending_error.is_some(), ..quiet }
             }
-            Kind::Stream(stream) if stream.answer == Answer::Awaited => quiet,
-            Kind::Stream(stream) => {
-                let is_refused = matches!(stream.answer, Answer::No(_));
+            SimSocketKind::Stream(stream) if stream.connect_answer == ConnectAnswer::Pending => quiet,
+            SimSocketKind::Stream(stream) => {
+                let is_refused = matches!(stream.connect_answer, ConnectAnswer::Failed(_));
                 let is_reset = stream.reset != Reset::No || is_refused;
                 Event {
                     token,
-                    readable: !stream.queue.is_empty() || stream.ended || is_reset,
-                    writable: is_reset || stream.unsent.len() <= stream.room * 2 / 3,
-                    deep: stream.ended || is_reset || stream.urgent_after.is_some(),
-                    broken: is_reset,
-                    over: is_reset || (stream.ended && stream.shut),
+                    readable: !stream.recv_buffer.is_empty() || stream.fin_received || is_reset,
+                    writable: is_reset || stream.send_buffer.len() <= stream.send_buffer_bytes_max * 2 / 3,
+                    read_to_end: stream.fin_received || is_reset || stream.urgent_after.is_some(),
+                    error: is_reset,
+                    hang_up: is_reset || (stream.fin_received && stream.write_shut_down),
                 }
             }
         }
     }
 
     /// Tells the edges there are, at most as many as fit; some late, some for nothing, in any order.
-    pub(crate) fn tell(&mut self, events: &mut Vec<Event>, most: usize) -> bool {
-        let count = self.alive.len();
+    pub(crate) fn report_events(&mut self, events: &mut Vec<Event>, max: usize) -> bool {
+        let count = self.active.len();
         let first = usize::try_from(self.random.below(count as u64)).unwrap_or(0);
         let before = events.len();
         for index in (first..count).chain(0..first) {
-            let end = self.alive[index];
-            let Some(token) = self.ends[end].token else { continue };
-            let World { faults, random, ends, .. } = self;
-            let spurious = faults.strikes(Fault::SpuriousReadiness, random);
-            if !(ends[end].edge || spurious) || faults.strikes(Fault::LateReadiness, random) {
+            let socket = self.active[index];
+            let Some(token) = self.sockets[socket].token else { continue };
+            let World { faults, random, sockets, .. } = self;
+            let spurious = faults.occurs(Fault::SpuriousReadiness, random);
+            if !(sockets[socket].has_edge || spurious) || faults.occurs(Fault::LateReadiness, random) {
                 continue;
             }
-            if events.len() - before == most {
+            if events.len() - before == max {
                 return true;
             }
-            let mut event = self.readiness(end, token);
+            let mut event = self.readiness(socket, token);
             if spurious {
                 event.readable |= self.random.one_in(2);
                 event.writable |= self.random.one_in(2);
             }
-            self.ends[end].edge = false;
-            if event.readable || event.writable || event.deep || event.broken || event.over {
-                self.say(|| format!("          edge {end} {event:?}"));
+            self.sockets[socket].has_edge = false;
+            if event.readable || event.writable || event.read_to_end || event.error || event.hang_up {
+                self.trace_line(|| format!("          edge {socket} {event:?}"));
                 events.push(event);
             }
         }
@@ -378,16 +393,16 @@ impl World {
     }
 
     /// Tells of a socket that is closed: as broken, and as ready for everything.
-    pub(crate) fn tell_ghost(&mut self, events: &mut Vec<Event>) {
-        let World { faults, random, ghosts, .. } = self;
-        if !ghosts.is_empty() && faults.strikes(Fault::SpuriousReadiness, random) {
-            let token = ghosts[usize::try_from(random.below(ghosts.len() as u64)).unwrap_or(0)];
-            events.push(Event { token, readable: true, writable: true, deep: true, broken: true, over: true });
+    pub(crate) fn report_stale_event(&mut self, events: &mut Vec<Event>) {
+        let World { faults, random, stale_tokens, .. } = self;
+        if !stale_tokens.is_empty() && faults.occurs(Fault::SpuriousReadiness, random) {
+            let token = stale_tokens[usize::try_from(random.below(stale_tokens.len() as u64)).unwrap_or(0)];
+            events.push(Event { token, readable: true, writable: true, read_to_end: true, error: true, hang_up: true });
         }
     }
 }
 
 /// Whether a socket bound to one address is reached at another.
-fn is_served(bound: SocketAddr, asked: SocketAddr) -> bool {
-    bound.port() == asked.port() && (bound.ip() == asked.ip() || bound.ip().is_unspecified())
+fn is_bound_at(bound: SocketAddr, dst_ip: SocketAddr) -> bool {
+    bound.port() == dst_ip.port() && (bound.ip() == dst_ip.ip() || bound.ip().is_unspecified())
 }

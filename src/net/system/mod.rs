@@ -1,8 +1,8 @@
 //! The [`Network`] of this machine: mio for readiness, socket2 for what std has no call for.
 //!
 //! It holds no policy. Each method is one system call, or the few that open a socket, and its error is the kernel's.
-//! How datagrams are received and sent differs between systems and stands in [`packets`](crate::net::system::udp_socket) and
-//! `batches`.
+//! How datagrams are received and sent differs between systems and stands in [`udp_socket`] and
+//! `batched_udp_socket`.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;
@@ -12,6 +12,8 @@ pub(crate) mod udp_socket;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,26 +21,23 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::address::Endpoint;
+use crate::address::Address;
 use crate::ids::Token;
 use crate::limits;
-use crate::net::recv_batch::Batch;
+use crate::net::recv_batch::RecvBatch;
+#[cfg(unix)]
+use crate::net::system::stream::BoundUnixListener;
 use crate::net::system::stream::{Listener, Stream};
 use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
-use crate::options::listen::{Given, Listen};
-use crate::state::send_queue::{Letter, Staged};
-
-#[cfg(unix)]
-use crate::net::system::stream::Door;
-#[cfg(unix)]
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::options::listen::{InheritedListener, Listen};
+use crate::state::send_queue::{SendQueue, Transmit};
 
 #[cfg(target_os = "linux")]
-type Datagrams = crate::net::system::batched_udp_socket::Batches;
+type SystemUdpSocket = crate::net::system::batched_udp_socket::BatchedUdpSocket;
 #[cfg(not(target_os = "linux"))]
-type Datagrams = crate::net::system::udp_socket::Packets;
+type SystemUdpSocket = crate::net::system::udp_socket::UdpSocket;
 
 /// The kernel under us.
 pub(crate) struct System {
@@ -55,11 +54,11 @@ impl System {
     }
 
     /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.
-    fn forget(&self, source: &mut (impl mio::event::Source + ?Sized)) {
+    fn deregister(&self, source: &mut (impl mio::event::Source + ?Sized)) {
         let _ = self.poll.registry().deregister(source);
     }
 
-    fn watch(
+    fn register_source(
         &self,
         source: &mut (impl mio::event::Source + ?Sized),
         token: Token,
@@ -79,7 +78,7 @@ impl AsFd for System {
 impl Network for System {
     type Listener = Listener;
     type Stream = Stream;
-    type Datagrams = Datagrams;
+    type UdpSocket = SystemUdpSocket;
 
     fn now(&self) -> Instant {
         Instant::now()
@@ -119,22 +118,22 @@ impl Network for System {
             token: Token(event.token().0 as u64),
             readable: event.is_readable(),
             writable: event.is_writable(),
-            deep: event.is_read_closed() || is_priority(event),
-            broken: event.is_error(),
-            over: event.is_read_closed() && event.is_write_closed(),
+            read_to_end: event.is_read_closed() || is_priority(event),
+            error: event.is_error(),
+            hang_up: event.is_read_closed() && event.is_write_closed(),
         }));
         Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
     }
 
     fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
-        let mut listener = listening(options)?;
+        let mut listener = open_listener(options)?;
         let address = listener.local_addr()?;
-        self.watch(listener.source(), token, Interest::READABLE)?;
+        self.register_source(listener.source(), token, Interest::READABLE)?;
         Ok((listener, address))
     }
 
     fn close_listener(&mut self, mut listener: Listener) {
-        self.forget(listener.source());
+        self.deregister(listener.source());
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<(Stream, Option<SocketAddr>)> {
@@ -142,11 +141,11 @@ impl Network for System {
     }
 
     fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
-        Stream::connect(&to.to, to.nodelay)
+        Stream::connect(&to.address, to.nodelay)
     }
 
-    fn connected(&self, stream: &Stream) -> io::Result<bool> {
-        stream.connected()
+    fn is_connected(&self, stream: &Stream) -> io::Result<bool> {
+        stream.is_connected()
     }
 
     fn local_addr(&self, stream: &Stream) -> io::Result<Option<SocketAddr>> {
@@ -154,19 +153,19 @@ impl Network for System {
     }
 
     fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
-        stream.watch(self.poll.registry(), mio_token(token), both_directions())
+        stream.register(self.poll.registry(), mio_token(token), stream_interest())
     }
 
-    fn recv(&mut self, stream: &Stream, room: &mut [u8]) -> io::Result<usize> {
-        stream.recv(room)
+    fn recv(&mut self, stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
+        stream.recv(buffer)
     }
 
     fn send(&mut self, stream: &Stream, bytes: &[u8], more: bool) -> io::Result<usize> {
         stream.send(bytes, more)
     }
 
-    fn shutdown(&mut self, stream: &Stream) -> io::Result<()> {
-        stream.shutdown()
+    fn shutdown_write(&mut self, stream: &Stream) -> io::Result<()> {
+        stream.shutdown_write()
     }
 
     fn close(&mut self, stream: Stream) {
@@ -174,68 +173,72 @@ impl Network for System {
     }
 
     fn reset(&mut self, stream: Stream) {
-        stream.forget_unsent();
+        stream.reset_on_close();
         drop(stream);
     }
 
-    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Datagrams, SocketAddr)> {
-        let socket = match &options.socket {
-            Some(socket) => adopt(socket.try_clone()?.into())?,
-            None => bound(options)?,
+    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(SystemUdpSocket, SocketAddr)> {
+        let socket = match &options.inherited {
+            Some(socket) => from_inherited(socket.try_clone()?.into())?,
+            None => open_udp_socket(options)?,
         };
         if let Some(bytes) = options.kernel_receive_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let mut datagrams = Datagrams::new(socket.into(), options.datagram_bytes_max)?;
-        let address = datagrams.socket().local_addr()?;
-        self.watch(datagrams.socket(), token, Interest::READABLE)?;
-        Ok((datagrams, address))
+        let mut socket = SystemUdpSocket::new(socket.into(), options.datagram_bytes_max)?;
+        let address = socket.inner().local_addr()?;
+        self.register_source(socket.inner(), token, Interest::READABLE)?;
+        Ok((socket, address))
     }
 
-    fn close_socket(&mut self, mut socket: Datagrams) {
-        self.forget(socket.socket());
+    fn close_udp_socket(&mut self, mut socket: SystemUdpSocket) {
+        self.deregister(socket.inner());
     }
 
-    fn receive(&mut self, socket: &mut Datagrams, batch: &mut Batch, most: usize) -> io::Result<bool> {
-        socket.receive(batch, most)
+    fn recv_datagrams(&mut self, socket: &mut SystemUdpSocket, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
+        socket.recv_datagrams(batch, max)
     }
 
-    fn transmit(
+    fn send_datagrams(
         &mut self,
-        socket: &mut Datagrams,
-        letters: &[Letter],
-        staged: &Staged,
-        outcome: impl FnMut(&Letter, io::Result<()>),
+        socket: &mut SystemUdpSocket,
+        transmits: &[Transmit],
+        send_queue: &SendQueue,
+        outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
-        socket.transmit(letters, staged, outcome);
+        socket.send_datagrams(transmits, send_queue, outcome);
     }
 
-    fn is_local(&mut self, ip: IpAddr) -> bool {
+    fn is_local_ip(&mut self, ip: IpAddr) -> bool {
         // Only a local address can be bound to.
         ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
     }
 }
 
 /// A socket that somebody else has opened, made to suit the loop.
-fn adopt(socket: Socket) -> io::Result<Socket> {
+fn from_inherited(socket: Socket) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-fn listening(options: &Listen) -> io::Result<Listener> {
+fn open_listener(options: &Listen) -> io::Result<Listener> {
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
-    let socket = match (&options.given, &options.at) {
-        (Some(Given::Tcp(socket)), _) => adopt(socket.try_clone()?.into())?,
+    let socket = match (&options.inherited, &options.address) {
+        (Some(InheritedListener::Tcp(socket)), _) => from_inherited(socket.try_clone()?.into())?,
         #[cfg(unix)]
-        (Some(Given::Unix(socket)), _) => {
-            return Ok(Listener::Unix(Door::given(adopt(socket.try_clone()?.into())?.into())));
+        (Some(InheritedListener::Unix(socket)), _) => {
+            return Ok(Listener::Unix(BoundUnixListener::from_inherited(
+                from_inherited(socket.try_clone()?.into())?.into(),
+            )));
         }
         #[cfg(unix)]
-        (None, Endpoint::Unix(path)) => return Door::open(path, backlog, &options.shared).map(Listener::Unix),
+        (None, Address::Unix(path)) => {
+            return BoundUnixListener::bind(path, backlog, &options.socket_file).map(Listener::Unix);
+        }
         #[cfg(not(unix))]
-        (None, Endpoint::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
-        (None, Endpoint::Internet(address)) => {
-            let socket = open(*address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
+        (None, Address::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
+        (None, Address::Inet(address)) => {
+            let socket = new_socket(*address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
             // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
             #[cfg(unix)]
             socket.set_reuse_address(true)?;
@@ -249,13 +252,19 @@ fn listening(options: &Listen) -> io::Result<Listener> {
     Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
 }
 
-fn bound(options: &Bind) -> io::Result<Socket> {
-    let socket = open(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
+fn open_udp_socket(options: &Bind) -> io::Result<Socket> {
+    let socket = new_socket(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
     socket.bind(&options.address.into())?;
     Ok(socket)
 }
 
-fn open(address: SocketAddr, kind: Type, protocol: Protocol, reuse_port: bool, only_v6: bool) -> io::Result<Socket> {
+fn new_socket(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+    reuse_port: bool,
+    only_v6: bool,
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
@@ -280,12 +289,12 @@ fn mio_token(token: Token) -> mio::Token {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn both_directions() -> Interest {
+fn stream_interest() -> Interest {
     Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn both_directions() -> Interest {
+fn stream_interest() -> Interest {
     Interest::READABLE | Interest::WRITABLE
 }
 

@@ -18,15 +18,15 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
 use socket2::SockRef;
 
-use crate::address::Endpoint;
+use crate::address::Address;
 #[cfg(unix)]
-use crate::socket_file::{Made, Shared};
+use crate::socket_file::{SharedSocketFile, SocketFile};
 
 /// A listening socket.
 pub(crate) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(Door),
+    Unix(BoundUnixListener),
 }
 
 /// A connected socket, or one that is about to be.
@@ -52,7 +52,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener,
             #[cfg(unix)]
-            Self::Unix(door) => &mut door.listener,
+            Self::Unix(bound) => &mut bound.listener,
         }
     }
 
@@ -69,29 +69,29 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))),
             #[cfg(unix)]
-            Self::Unix(door) => door.listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+            Self::Unix(bound) => bound.listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
 }
 
 impl Stream {
     /// Begins to connect.
-    pub(crate) fn connect(to: &Endpoint, nodelay: bool) -> io::Result<Self> {
+    pub(crate) fn connect(to: &Address, nodelay: bool) -> io::Result<Self> {
         match to {
-            Endpoint::Internet(address) => {
+            Address::Inet(address) => {
                 let stream = TcpStream::connect(*address)?;
                 stream.set_nodelay(nodelay)?;
                 Ok(Self::Tcp(stream))
             }
             #[cfg(unix)]
-            Endpoint::Unix(path) => mio::net::UnixStream::connect(path).map(Self::Unix),
+            Address::Unix(path) => mio::net::UnixStream::connect(path).map(Self::Unix),
             #[cfg(not(unix))]
-            Endpoint::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// Whether the other side has answered: its refusal is the error.
-    pub(crate) fn connected(&self) -> io::Result<bool> {
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = each!(self, stream => stream.take_error())? {
             return Err(error);
         }
@@ -102,7 +102,7 @@ impl Stream {
         }
     }
 
-    pub(crate) fn watch(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
         each!(self, stream => registry.register(stream, token, interest))
     }
 
@@ -115,8 +115,8 @@ impl Stream {
         }
     }
 
-    pub(crate) fn recv(&self, room: &mut [u8]) -> io::Result<usize> {
-        each!(self, stream => (&mut &*stream).read(room))
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).read(buffer))
     }
 
     #[cfg(target_os = "linux")]
@@ -131,36 +131,36 @@ impl Stream {
         each!(self, stream => (&mut &*stream).write(bytes))
     }
 
-    pub(crate) fn shutdown(&self) -> io::Result<()> {
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         each!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
     /// Has the close that follows discard what is unsent, and send a reset where the family knows one (socket(7)). A
     /// socket that refuses the option is closed all the same.
-    pub(crate) fn forget_unsent(&self) {
+    pub(crate) fn reset_on_close(&self) {
         let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
     }
 }
 
 /// A listener at a path.
 #[cfg(unix)]
-pub(crate) struct Door {
+pub(crate) struct BoundUnixListener {
     pub(crate) listener: UnixListener,
     /// When the last that has it goes, the file goes too.
-    _made: Option<Arc<Made>>,
+    _file: Option<Arc<SocketFile>>,
 }
 
 #[cfg(unix)]
-impl Door {
+impl BoundUnixListener {
     /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced if
     /// nobody answers on it.
-    pub(crate) fn open(path: &Path, backlog: i32, shared: &Shared) -> io::Result<Self> {
-        let made = shared.open(path, backlog)?;
-        Ok(Self { listener: UnixListener::from_std(made.listener()?), _made: Some(made) })
+    pub(crate) fn bind(path: &Path, backlog: i32, shared: &SharedSocketFile) -> io::Result<Self> {
+        let file = shared.open(path, backlog)?;
+        Ok(Self { listener: UnixListener::from_std(file.listener()?), _file: Some(file) })
     }
 
     /// Listens on a socket that somebody else has opened, and leaves its file alone.
-    pub(crate) fn given(listener: std::os::unix::net::UnixListener) -> Self {
-        Self { listener: UnixListener::from_std(listener), _made: None }
+    pub(crate) fn from_inherited(listener: std::os::unix::net::UnixListener) -> Self {
+        Self { listener: UnixListener::from_std(listener), _file: None }
     }
 }

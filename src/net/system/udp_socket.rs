@@ -2,72 +2,70 @@
 //!
 //! A socket bound to every address has to say which one a peer asked, and to answer from there; on Linux packet
 //! information tells (ip(7), RFC 3542), elsewhere the system chooses the address. Where the kernel takes many datagrams
-//! a call, `batches` go before this, and come back to it if they are refused.
+//! a call, `batched_udp_socket` goes before this, and comes back to it if batches are refused.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use mio::net::UdpSocket;
-
-use crate::net::recv_batch::{Arrival, Batch, Envelope};
-use crate::state::send_queue::{Letter, Staged};
+use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::state::send_queue::{SendQueue, Transmit};
 
 /// A UDP socket, and how to use it.
-pub(crate) struct Packets {
-    pub(crate) socket: UdpSocket,
+pub(crate) struct UdpSocket {
+    pub(crate) inner: mio::net::UdpSocket,
     pub(crate) is_v6: bool,
     /// Bytes of a datagram that are kept.
-    pub(crate) room: usize,
+    pub(crate) datagram_bytes_max: usize,
     /// Room for packet information, on a socket bound to every address.
     control: Option<Vec<u8>>,
 }
 
-impl Packets {
-    pub(crate) fn new(socket: std::net::UdpSocket, room: usize) -> io::Result<Self> {
+impl UdpSocket {
+    pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize) -> io::Result<Self> {
         let address = socket.local_addr()?;
-        let socket = UdpSocket::from_std(socket);
+        let inner = mio::net::UdpSocket::from_std(socket);
         let is_v6 = address.is_ipv6();
         // Before the first receive, so that every datagram comes with it.
-        let control = if address.ip().is_unspecified() { packet_information(&socket, is_v6)? } else { None };
-        Ok(Self { socket, is_v6, room, control })
+        let control = if address.ip().is_unspecified() { enable_packet_info(&inner, is_v6)? } else { None };
+        Ok(Self { inner, is_v6, datagram_bytes_max, control })
     }
 
-    pub(crate) fn socket(&mut self) -> &mut UdpSocket {
-        &mut self.socket
+    pub(crate) fn inner(&mut self) -> &mut mio::net::UdpSocket {
+        &mut self.inner
     }
 
     /// Receives one datagram, whatever is asked for. Whether there are more, only the next receive can tell.
-    pub(crate) fn receive(&mut self, batch: &mut Batch, _most: usize) -> io::Result<bool> {
+    pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, _most: usize) -> io::Result<bool> {
         receive(self, batch)?;
         Ok(true)
     }
 
-    /// Sends letters one by one, and says for each what became of it.
-    pub(crate) fn transmit(
+    /// Sends datagrams one by one, and says for each what became of it.
+    pub(crate) fn send_datagrams(
         &self,
-        letters: &[Letter],
-        staged: &Staged,
-        mut outcome: impl FnMut(&Letter, io::Result<()>),
+        transmits: &[Transmit],
+        send_queue: &SendQueue,
+        mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
-        for letter in letters {
+        for transmit in transmits {
             let sent = loop {
-                match send(self, letter.to, letter.from, staged.payload(letter)) {
+                match send(self, transmit.to, transmit.from, send_queue.payload(transmit)) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     other => break other,
                 }
             };
-            outcome(letter, sent);
+            outcome(transmit, sent);
         }
     }
 
     /// Whether datagrams come with packet information.
     #[cfg(target_os = "linux")]
-    pub(crate) fn is_informed(&self) -> bool {
+    pub(crate) fn has_packet_info(&self) -> bool {
         self.control.is_some()
     }
 
     /// A peer's address as this socket's family writes it.
-    pub(crate) fn written(&self, peer: SocketAddr) -> SocketAddr {
+    pub(crate) fn to_own_family(&self, peer: SocketAddr) -> SocketAddr {
         match peer {
             SocketAddr::V4(v4) if self.is_v6 => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
             other => other,
@@ -85,18 +83,18 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The sender of a datagram that came without one: nobody, who cannot be answered.
+/// The peer of a datagram that came without a source address: it cannot be answered.
 #[cfg(target_os = "linux")]
-pub(crate) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Origin, asked};
+pub(crate) use linux::{PacketInfo, dst_ip};
 #[cfg(target_os = "linux")]
-use linux::{packet_information, receive, send};
+use linux::{enable_packet_info, receive, send};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{Arrival, Batch, Envelope, IpAddr, NOBODY, Packets, SocketAddr, UdpSocket, canonical, io};
+    use super::{IpAddr, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, UdpSocket, canonical, io};
     use nix::libc;
     use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
     use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage};
@@ -106,7 +104,7 @@ mod linux {
     use std::os::fd::AsRawFd;
 
     /// Asks for packet information, and makes room for it.
-    pub(super) fn packet_information(socket: &UdpSocket, is_v6: bool) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn enable_packet_info(socket: &mio::net::UdpSocket, is_v6: bool) -> io::Result<Option<Vec<u8>>> {
         if is_v6 {
             setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
         } else {
@@ -115,21 +113,21 @@ mod linux {
         Ok(Some(nix::cmsg_space!(libc::in6_pktinfo)))
     }
 
-    pub(super) fn receive(packets: &mut Packets, batch: &mut Batch) -> io::Result<()> {
-        let fd = packets.socket.as_raw_fd();
-        let control = packets.control.as_deref_mut();
-        let (mut rooms, arrived) = batch.open(packets.room);
-        let mut room = [IoSliceMut::new(rooms.next().unwrap_or_default())];
-        let message = recvmsg::<SockaddrStorage>(fd, &mut room, control, MsgFlags::empty())?;
-        let peer = message.address.as_ref().and_then(std_addr).map_or(NOBODY, canonical);
+    pub(super) fn receive(socket: &mut UdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
+        let fd = socket.inner.as_raw_fd();
+        let control = socket.control.as_deref_mut();
+        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max);
+        let mut buffer = [IoSliceMut::new(buffers.next().unwrap_or_default())];
+        let message = recvmsg::<SockaddrStorage>(fd, &mut buffer, control, MsgFlags::empty())?;
+        let peer = message.address.as_ref().and_then(std_addr).map_or(UNKNOWN_PEER, canonical);
         let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-        let envelope = Envelope { peer, asked: asked(&message), truncated };
-        arrived.push(Arrival { length: message.bytes, envelope });
+        let meta = RecvMeta { peer, dst_ip: dst_ip(&message), truncated };
+        received.push(ReceivedDatagram { len: message.bytes, meta });
         Ok(())
     }
 
     /// The address that the datagram was sent to, if packet information came with it.
-    pub(crate) fn asked<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<IpAddr> {
+    pub(crate) fn dst_ip<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<IpAddr> {
         message.cmsgs().ok()?.find_map(|control| match control {
             // Not `ipi_addr`: for a broadcast that one is nobody's address to answer from.
             ControlMessageOwned::Ipv4PacketInfo(info) => {
@@ -142,25 +140,25 @@ mod linux {
         })
     }
 
-    pub(super) fn send(packets: &Packets, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn send(socket: &UdpSocket, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
         let Some(from) = from else {
-            return packets.socket.send_to(payload, packets.written(to)).map(drop);
+            return socket.inner.send_to(payload, socket.to_own_family(to)).map(drop);
         };
-        let to = SockaddrStorage::from(packets.written(to));
-        let origin = Origin::new(from, packets.is_v6);
-        let (fd, payload) = (packets.socket.as_raw_fd(), [IoSlice::new(payload)]);
-        sendmsg(fd, &payload, &[origin.control()], MsgFlags::empty(), Some(&to))?;
+        let to = SockaddrStorage::from(socket.to_own_family(to));
+        let packet_info = PacketInfo::new(from, socket.is_v6);
+        let (fd, payload) = (socket.inner.as_raw_fd(), [IoSlice::new(payload)]);
+        sendmsg(fd, &payload, &[packet_info.control()], MsgFlags::empty(), Some(&to))?;
         Ok(())
     }
 
     /// The address that a datagram is to leave from, as the kernel wants to be told it. The interface stays open: the
     /// route decides it, as it would without.
-    pub(crate) enum Origin {
+    pub(crate) enum PacketInfo {
         V4(libc::in_pktinfo),
         V6(libc::in6_pktinfo),
     }
 
-    impl Origin {
+    impl PacketInfo {
         pub(crate) fn new(from: IpAddr, is_v6: bool) -> Self {
             let v6 = match from {
                 IpAddr::V4(v4) if !is_v6 => {
@@ -191,21 +189,21 @@ mod linux {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn receive(packets: &mut Packets, batch: &mut Batch) -> io::Result<()> {
+fn receive(socket: &mut UdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
     // One byte more than is kept: it tells a cut one.
-    let (mut rooms, arrived) = batch.open(packets.room + 1);
-    let (length, peer) = packets.socket.recv_from(rooms.next().unwrap_or_default())?;
-    let envelope = Envelope { peer: canonical(peer), asked: None, truncated: length > packets.room };
-    arrived.push(Arrival { length: length.min(packets.room), envelope });
+    let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1);
+    let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
+    let meta = RecvMeta { peer: canonical(peer), dst_ip: None, truncated: length > socket.datagram_bytes_max };
+    received.push(ReceivedDatagram { len: length.min(socket.datagram_bytes_max), meta });
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(packets: &Packets, to: SocketAddr, _from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
-    packets.socket.send_to(payload, packets.written(to)).map(drop)
+fn send(socket: &UdpSocket, to: SocketAddr, _from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
+    socket.inner.send_to(payload, socket.to_own_family(to)).map(drop)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn packet_information(_socket: &UdpSocket, _is_v6: bool) -> io::Result<Option<Vec<u8>>> {
+fn enable_packet_info(_socket: &mio::net::UdpSocket, _is_v6: bool) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
