@@ -1,4 +1,6 @@
-//! Where a stream socket is: an internet address, or a path.
+//! The address of a stream socket, and its packed form.
+//!
+//! An IPv4 address and its IPv6-mapped form are the same packed address.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};

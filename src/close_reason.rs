@@ -1,4 +1,6 @@
 //! Why a connection ended.
+//!
+//! Each reason has one counter and one word.
 
 use std::{fmt, io};
 

@@ -1,7 +1,6 @@
 //! Errors of the library: what failed, at which address, and why.
 //!
-//! Only what concerns the whole loop, or a call of the embedder's, becomes an [`Error`]. What a client does ends as
-//! its [`CloseReason`](crate::CloseReason), and trouble of a listener or a UDP socket is counted, logged and retried.
+//! What a client does is never an [`Error`]; it is the [`CloseReason`](crate::CloseReason) of its connection.
 
 use std::net::SocketAddr;
 use std::{fmt, io};

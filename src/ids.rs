@@ -1,8 +1,6 @@
-//! Names of things: the ids that callers keep, and the tokens that the poll hands back.
+//! Ids of connections, listeners, sockets and timers, and poll tokens.
 //!
-//! An id is plain data: a slot of a table and a generation number that no other thing of that loop ever had. A token packs
-//! the same into the 64 bits that travel through the kernel. Both are inert: dropping one changes nothing, and one that
-//! outlived its thing finds nothing.
+//! An id contains a generation that no other object of the loop ever has: an id of a closed object finds nothing.
 
 /// One connection, for as long as the loop lives.
 ///

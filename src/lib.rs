@@ -1,5 +1,7 @@
-//! A single-threaded event loop for TCP, UDP and unix sockets: handlers get bytes and answer with bytes, and the loop
-//! does the rest, without threads, without an async runtime and without unsafe code.
+//! A single-threaded event loop for TCP, UDP and unix sockets.
+//!
+//! Handlers get bytes and answer with bytes; the loop does the rest, without threads, without an async runtime and
+//! without unsafe code.
 //!
 //! # Your first server
 //! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets what has come and returns how much of

@@ -1,7 +1,7 @@
-//! Every limit of the loop: its number, its unit and the reason for it.
+//! Every limit of the loop: its number, its unit, its reason.
 //!
-//! First station of the flow's rules: nothing in the loop grows without one of these. A limit that an embedder may
-//! change has a setter on [`Listen`](crate::Listen) or [`Bind`](crate::Bind); the number here is its default.
+//! Nothing in the loop grows without one of these. A limit with a setter on [`Listen`](crate::Listen),
+//! [`Bind`](crate::Bind) or [`Connect`](crate::Connect) has its default here.
 
 use std::time::Duration;
 

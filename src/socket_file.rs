@@ -1,8 +1,7 @@
-//! Listening unix sockets: files that outlive their server unless somebody looks after them.
+//! The file of a listening unix socket: bound, replaced if stale, removed.
 //!
-//! Beside the flow, for the kernel's side of it. It promises that a file of ours goes with the last listener at it, that
-//! one which somebody answers on, or which is no socket, is left alone, and that no path is ever shared with another
-//! server.
+//! A file that a live server listens on, or that is no socket, is never replaced; only the file that this process
+//! created is removed.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;

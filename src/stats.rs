@@ -1,4 +1,4 @@
-//! Counters of what the loop did: plain numbers, always on.
+//! Counters of a loop: plain numbers, always on.
 
 use std::fmt;
 use std::ops::AddAssign;

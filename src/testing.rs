@@ -1,4 +1,4 @@
-//! A simulated network, for tests of handlers: the real loop, and around it a world that a seed decides.
+//! A simulated network for tests of handlers, decided by a seed.
 //!
 //! [`Simulation::event_loop`] gives an ordinary [`EventLoop`], so the code that sets up your server runs unchanged.
 //! Clients connect, send, read and leave; the network brings their bytes in pieces, late and out of step; and

@@ -1,6 +1,6 @@
-//! One connection, lent to a callback: a view of the context whose methods read and mark.
+//! One connection as a callback sees it.
 //!
-//! They never touch a socket; what they mark is carried out after the callback.
+//! No method makes a system call; the loop carries the changes out after the callback.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, Phase, WriteHalf};
 use crate::state::timestamp::Timestamp;
 
-/// One connection, lent to a callback.
+/// One connection, as a callback gets it.
 ///
 /// ```
 /// use halloo::{EventLoop, stream};

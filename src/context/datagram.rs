@@ -1,4 +1,6 @@
-//! One datagram, lent to a callback, and which replies to it are refused.
+//! One received datagram as a callback sees it, and replies to it.
+//!
+//! A reply to an address that is no single peer's is refused.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +9,7 @@ use crate::ids::{Key, SocketId};
 use crate::net::recv_batch::RecvMeta;
 use crate::state::source_limits::SourcePrefix;
 
-/// One datagram that has come in, lent to a callback.
+/// One received datagram, as a callback gets it.
 ///
 /// ```
 /// use halloo::{EventLoop, datagrams};

@@ -1,4 +1,6 @@
-//! A stream handler as the loop holds one: its type erased, its sessions beside it.
+//! A stream handler with its type erased, and its sessions.
+//!
+//! A session lives as long as its connection, unless its callback panics.
 
 use std::io;
 

@@ -1,7 +1,6 @@
-//! The way into a loop from other threads: a mailbox of messages, and the wake that makes the loop look into it.
+//! The handle to a loop for other threads.
 //!
-//! A job runs on the loop's thread with the [`Context`] in its hands, in the turn after it was posted. Posting wakes
-//! the poll once, however many jobs wait. Once the loop has ended, every call says so.
+//! After the loop has ended, every call returns an error.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Handlers: the loop calls them with bytes, and they answer with bytes.
+//! The handler traits, and closures as handlers.
 
 use std::io;
 

@@ -1,4 +1,6 @@
-//! How far the life of a loop has come.
+//! How far a loop is between running and stopped.
+//!
+//! A loop never goes back: running, drain requested, draining, stopped.
 
 use std::time::Duration;
 

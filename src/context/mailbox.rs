@@ -1,4 +1,6 @@
-//! The mailbox of a loop: what other threads have posted, until the loop takes it.
+//! Messages from other threads to a loop.
+//!
+//! One wake-up suffices for all messages posted before the loop receives the first.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,7 @@
-//! The context of a loop: everything it knows, and nothing it does.
+//! The context: all state of a loop that callbacks can reach.
 //!
-//! [`Context`] is lent to every callback. Reading it answers questions; marking it (a connection's outbox, an intent to
-//! close, a source to remove, a drain) is carried out by the stations after the callback. Sessions live with their
-//! handlers and sockets with the stations, so a callback reaches every other connection with a plain `&mut`.
+//! Callbacks read it and mark changes in it; the loop carries them out afterwards. It contains no handler and no
+//! socket, so that a callback can change every connection through `&mut Context`.
 
 pub(crate) mod connection;
 pub(crate) mod datagram;
@@ -42,7 +41,7 @@ use crate::stats::Stats;
 
 /// What a callback may see and ask of the whole loop.
 ///
-/// It is lent, never owned: [`Connection::context`](crate::Connection::context), [`Datagram::context`](crate::Datagram::context),
+/// Callbacks get it by reference: [`Connection::context`](crate::Connection::context), [`Datagram::context`](crate::Datagram::context),
 /// [`EventLoop::context`](crate::EventLoop::context) and the jobs of [`Handle::post`](crate::Handle::post) give it.
 ///
 /// ```

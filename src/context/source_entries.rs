@@ -1,4 +1,4 @@
-//! What a loop knows of its listeners and UDP sockets.
+//! Entries of the context for listeners and UDP sockets.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,6 @@
-//! How a listener or a UDP socket meets errors that last: by pausing, a little longer each time, and saying so once.
+//! Backoff after errors of a listener or UDP socket.
 //!
-//! Pure. A pause is a deadline of the one source, never a sleep of the loop.
+//! A backoff is a deadline of one source; the loop never sleeps for it.
 
 use std::time::Duration;
 

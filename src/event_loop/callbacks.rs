@@ -1,7 +1,7 @@
-//! The way into foreign code: every callback of a stream handler is made here.
+//! Every call of a stream handler's callbacks.
 //!
-//! Before each, it is noted whose callback runs, so that a `close()` in it has its meaning, touches of others are told
-//! from its own, and a panic finds its culprit.
+//! While a callback runs, the context names its connection, so that a `close()`, a change of another connection and a
+//! panic are attributed to the right one.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,9 +1,7 @@
-//! The station of connections: what is done when, from a client's arrival to the last of it.
+//! All connections: accept, connect, events, deadlines, close.
 //!
-//! Events, deadlines, accepts and callbacks all lead to [`Connections::serve`], which takes the steps that a
-//! connection's state calls for until it can only wait. It promises that a connection that can go on is either served
-//! to its end, on the deferred list, or watched by the poll; and that nothing one connection does, its errors
-//! included, touches another.
+//! A connection that can make progress is deferred, dirty or registered with the poll; an error of one connection ends
+//! only that connection.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,8 +1,6 @@
-//! One turn of the loop: where an event goes, and what comes after what.
+//! One turn of the loop, and the calls that open sockets.
 //!
-//! The order is always the same: poll; events; what earlier turns left; notes and jobs; timers and deadlines; connections
-//! to open; connections touched by callbacks of others; queued datagrams; what is to be removed and freed. The batch of
-//! events and the cursor in it belong to the loop, so that a handler that unwinds costs nobody else an event.
+//! The order of a turn is fixed (`STAGES`). Events not yet dispatched outlive a callback that panics.
 
 use std::io;
 use std::net::SocketAddr;

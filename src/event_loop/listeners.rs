@@ -1,8 +1,6 @@
-//! Listeners: accepts clients, within limits, whatever accept returns.
+//! Listeners: accepting clients, within limits, whatever accept(2) returns.
 //!
-//! A listener that may have clients waiting is in the ready queue until accept has said `WouldBlock`, or until
-//! something holds it up: its handler is full, or it pauses after an error. It promises that clients in the backlog
-//! never need another client's knock to be served, and that no error ends or spins the loop.
+//! A listener that stopped accepting before `WouldBlock` is retried without another event.
 
 use std::net::SocketAddr;
 

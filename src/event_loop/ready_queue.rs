@@ -1,7 +1,6 @@
-//! Which of a station's sources have work to do, which wait, and for what.
+//! Which listeners or UDP sockets are ready, and what others wait for.
 //!
-//! Pure. Listeners and UDP sockets are served from here: an edge puts a source on the ready list, and only an empty
-//! source leaves it to wait for the next edge. Held and paused ones come back by themselves.
+//! Only a source that returned `WouldBlock` waits for the next event.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,8 +1,6 @@
-//! The bytes of one connection between its socket and its handler, a step at a time.
+//! Reads, writes and shutdowns of connections, one action each.
 //!
-//! Each method is one step that a connection's state may call for: read and show, send, tell, end. It calls the socket
-//! or the handler at most once, and notes in the state what became of it. Which step comes when is decided in
-//! [`connection`](crate::event_loop::connections).
+//! Each method calls the socket or the handler at most once, and records the outcome in the connection's state.
 
 use std::io;
 

@@ -1,8 +1,6 @@
-//! The station of timers: calls what has come due.
+//! Timer callbacks, and calling those that are due.
 //!
-//! The closures stand here, since they may borrow what the context cannot; when each comes up is a matter of the context.
-//! It promises that a timer fires never early, and once for each time it was set; and that timers without end leave
-//! room for everything else in a turn.
+//! A timer never fires early, and once for each time it was set.
 
 use std::time::Duration;
 

@@ -1,9 +1,6 @@
-//! UDP sockets: receives datagrams, calls their handler, sends what is queued.
+//! UDP sockets: receiving, calling handlers, sending what is queued.
 //!
-//! A socket that may have datagrams waiting is in the ready queue until a receive has said `WouldBlock`, or that
-//! an edge will tell of the next, or until it pauses after errors in a row. It promises that one datagram's error,
-//! coming or going, costs no other datagram, and that nothing is queued beyond the turn: what the kernel will not take is
-//! lost and counted.
+//! An error of one datagram costs no other, and no datagram stays queued after the turn.
 
 use std::io;
 use std::net::SocketAddr;

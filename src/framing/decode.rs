@@ -1,7 +1,6 @@
-//! Decoding: where one frame ends in a stream.
+//! The decoder: where the next frame of a stream ends.
 //!
-//! Pure: bytes and what is known about them in, a frame of them out, where it lies. Each byte is looked at once, however
-//! slowly they come: what is known about a frame that has begun is kept as [`DecodeState`].
+//! Each byte is searched once, however the stream is split: [`DecodeState`] keeps what is known.
 
 use crate::framing::format::Format;
 

@@ -1,7 +1,6 @@
-//! Formats: what stands between the frames of a stream, and how a frame is sent.
+//! Frame formats, and sending a frame.
 //!
-//! Said once here for both ways. A frame that is sent is copied once, into the outbox, with what delimits it; how
-//! frames are found in what comes is for [`decode`](crate::framing::decode).
+//! A frame is sent whole or not at all.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Frames out of streams: handlers that see whole messages instead of bytes as they come.
+//! Framing: handlers that receive whole messages instead of bytes.
 //!
 //! [`Framed`] is a [`StreamHandler`] around a [`FrameHandler`], or around a closure in [`frames`] or [`lines`]. It finds
 //! the frames, hands each over where it lies, and keeps to the bounds of its connection: no frame is handed over while

@@ -1,4 +1,4 @@
-//! What an error means for a source that the loop goes on using.
+//! What an I/O error means for a listener or UDP socket.
 
 use std::io;
 

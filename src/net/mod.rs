@@ -1,9 +1,7 @@
-//! The seam to the outside: every call that the loop makes to a kernel, or to what stands in for one.
+//! The seam to the kernel: every call the loop makes to it.
 //!
-//! The loop is generic over [`Network`], with static dispatch. An implementation supplies: readiness told by edges
-//! (once for each change, lost if nobody acts on it), non-blocking calls with the errors of their system calls, a
-//! monotonic clock, and randomness. What an error means is decided here too, by [`IoErrorClass`](io_error_class::IoErrorClass), for all implementations
-//! alike.
+//! An implementation of [`Network`] reports readiness edge-triggered (once per change), never blocks except in `poll`,
+//! and returns the errors of its system calls.
 
 pub(crate) mod io_error_class;
 pub(crate) mod recv_batch;

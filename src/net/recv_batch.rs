@@ -1,4 +1,6 @@
-//! Datagrams that came in together, and which of them have been handed on.
+//! Datagrams received by one call, and which are delivered.
+//!
+//! All sockets of a loop share one batch; an undelivered datagram outlives a callback that panics.
 
 use std::net::{IpAddr, SocketAddr};
 use std::slice::ChunksExactMut;

@@ -1,4 +1,4 @@
-//! What to bind and how: the options of UDP sockets, with their defaults.
+//! Options of UDP sockets, with their defaults.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! What to connect to and how: the options of outbound connections, with their defaults.
+//! Options of outbound connections, with their defaults.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The bounds of one connection, as context and stations use them.
+//! The limits of one connection: timeouts and buffer sizes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What to listen on and how: the options of listeners, with their defaults.
+//! Options of listeners, with their defaults.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! What to listen on, to bind and to connect to, and the limits of connections.
+//! Options for listening, binding and connecting.
 
 pub(crate) mod bind;
 pub(crate) mod connect;

@@ -1,7 +1,6 @@
-//! The bytes of a connection between the kernel and its handler: an inbox, an outbox, and the pool they come from.
+//! Inbox and outbox of a connection, and the pool of buffers.
 //!
-//! Pure. A connection owns a box of buffers only while it holds bytes; an idle one owns none. Nothing here knows a
-//! socket or a bound: who pushes has asked how much fits.
+//! An idle connection owns no buffers.
 
 use crate::limits;
 

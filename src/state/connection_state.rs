@@ -1,8 +1,7 @@
-//! The state of one connection, and what is to be done next about it.
+//! The state of one connection, and its next action.
 //!
-//! Pure: it knows no socket, no handler and no clock. Callbacks mark it, the stations act on it, and
-//! [`ConnectionState::next_action`] is the one place that says what follows from it. A step that cannot be taken now (a full outbox, a
-//! pause, a spent budget) is never forgotten: whatever changes the state asks `next_action` again.
+//! [`ConnectionState::next_action`] alone decides what is next. An action that is not possible now is never forgotten:
+//! whatever changes the state asks again.
 
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
@@ -16,6 +15,7 @@ use crate::state::timestamp::Timestamp;
 
 /// One connection, as the context knows it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct ConnectionState {
     pub(crate) generation: u64,
     /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.

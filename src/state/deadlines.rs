@@ -1,9 +1,7 @@
-//! When to look at which slot again: a heap of deadlines, one a slot at most.
+//! Deadlines by slot: an indexed heap, one deadline per slot.
 //!
-//! Pure. The heap is lazy: [`arm`](Deadlines::arm) moves a deadline only to an earlier moment, and a later one is left
-//! to be noticed when the earlier comes up, by whoever asked. So activity, which moves a deadline later with each
-//! exchange, costs one comparison and no work on the heap, and the heap never holds more than a slot's number of
-//! entries.
+//! The heap is lazy: [`arm`](Deadlines::arm) moves a deadline only to an earlier time. A later one is noticed when the
+//! earlier one expires, so that activity costs one comparison.
 
 use crate::state::timestamp::Timestamp;
 

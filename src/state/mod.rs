@@ -1,4 +1,4 @@
-//! Pure data: no input or output, no clock.
+//! State of the loop as pure data: no I/O, no clock.
 
 pub(crate) mod buffers;
 pub(crate) mod connection_state;

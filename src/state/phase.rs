@@ -1,4 +1,4 @@
-//! The words for where a connection stands and what comes next: each an enum, none a flag.
+//! The phases of a connection, its read and write state, its actions.
 
 use crate::close_reason::CloseReason;
 

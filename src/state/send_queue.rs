@@ -1,7 +1,6 @@
-//! Datagrams on their way out, from a callback until the end of the turn.
+//! UDP datagrams queued in this turn, grouped by destination.
 //!
-//! Pure: one arena of bytes and a list of transmits that point into it. Nothing stays over a turn. Transmits to one peer keep
-//! their order, and are brought together before they leave, so that neighbours can be merged into one message.
+//! Datagrams to one destination keep their order. The queue is empty after every turn.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;

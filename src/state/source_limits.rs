@@ -1,8 +1,6 @@
-//! Where traffic comes from, and how much of it each source may have.
+//! Connection counts and reply rate limits per source address.
 //!
-//! Pure tables, asked by the listener (connections per source) and by a datagram's reply (replies per source). The
-//! count of connections is exact, since it is bounded by the connections themselves; the table of limiter has a fixed
-//! size, since anybody can forge a datagram's source.
+//! The count is exact. The table of the rate limiter has a fixed size, because a datagram's source can be forged.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -55,7 +53,7 @@ impl ConnectionCounts {
     }
 }
 
-/// A token bucket per source in a table of fixed size: `per_second` replies a second, in a burst of at connections_max one
+/// A token bucket per source in a table of fixed size: `per_second` replies a second, in a burst of at most one
 /// second's worth. Sources whose hash falls together share a bucket; the key of the hash is secret, so nobody can aim
 /// at another's.
 pub(crate) struct RateLimiter {

@@ -1,7 +1,6 @@
-//! A values of the context that few connections have something in.
+//! Values by slot for what few connections have.
 //!
-//! Pure. It stands beside the entries, by slot, and takes no room before its first use, so that what is rare does not
-//! make every entry longer.
+//! It allocates nothing until a value other than the default is set.
 
 /// Values by slot; where none was set, the values's own.
 pub(crate) struct SparseVec<T> {

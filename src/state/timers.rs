@@ -1,8 +1,6 @@
-//! Timers: what comes up when, and for whom.
+//! Timers ordered by deadline, then by when they were set.
 //!
-//! Pure. A timer belongs to a handler, which gets its number back, or to a closure of the embedder's, which stands with
-//! the stations. They come up in the order of their moments, those of one moment in the order they were set; one that
-//! was removed never does.
+//! A removed timer never fires, even if its slot is reused.
 
 use std::collections::BTreeMap;
 

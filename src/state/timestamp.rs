@@ -1,4 +1,4 @@
-//! Time as the context keeps it: nanoseconds since the loop began, on the monotonic clock.
+//! Timestamps: nanoseconds since the loop started, on the monotonic clock.
 
 use std::time::Duration;
 

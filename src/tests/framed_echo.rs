@@ -1,6 +1,4 @@
-//! A framed echo under a thousand bad networks, for every format.
-//!
-//! The peer is not of this crate's making: it puts its own bytes around its frames, and knows what must come back.
+//! Framed echo in every format on a faulty simulated network.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Handlers that keep a journal of what they are told, and check it.
+//! Handlers of the workload, which check their callbacks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

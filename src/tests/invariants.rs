@@ -1,4 +1,4 @@
-//! What must hold after every turn, whatever the network did: checked against a simulated world.
+//! What must hold after every turn of the workload.
 
 use crate::context::lifecycle::Lifecycle;
 use crate::event_loop::core::Core;

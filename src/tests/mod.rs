@@ -1,8 +1,7 @@
-//! The mixed workload: every kind of client at handlers of every kind, on a network where everything goes wrong.
+//! The simulated workload: every kind of client, handler and fault at once.
 //!
-//! One seed is one run. After each turn the [`invariants`] are checked; at the end, each client must
-//! have been served in full, or have met its own fault, and so must each server that the loop has called; then the loop
-//! drains, in time.
+//! One seed is one run. After each turn the [`invariants`] are checked. At the end each client has been served in full,
+//! or has met a fault of its own, and the loop drains in time.
 
 mod framed_echo;
 mod handlers;

@@ -1,4 +1,4 @@
-//! Outbound connections: handlers that make them, and the journal of what has become of each.
+//! Handlers that open outbound connections, and what became of each.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Single cases that take a simulated network to come about: used-up descriptors, silence, an end that cannot be told.
+//! Single cases of outbound connections: descriptors, timeouts, proxies.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

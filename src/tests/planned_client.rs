@@ -1,4 +1,4 @@
-//! Simulated clients with a plan, and what each is owed.
+//! Simulated clients with a plan, and what each must receive.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The other side of outbound connections: simulated servers, and what each must have received.
+//! Simulated servers for outbound connections, and what each must receive.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

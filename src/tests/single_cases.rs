@@ -1,4 +1,4 @@
-//! Single cases that the mixed workload meets too seldom, or could not tell from others.
+//! Single cases that the random workload meets too seldom.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Timers of every kind, each with the moment before which it must not come up.
+//! Timers of the workload: none early, none late, none twice.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

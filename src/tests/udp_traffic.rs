@@ -1,4 +1,4 @@
-//! The part of a run that is UDP: who writes to the loop, and what must not be answered.
+//! UDP of the workload: who sends, and what must not be answered.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! A run of the benchmark: what is asked for, on what machine, and how it goes.
+//! A run of the benchmark: options, machine, progress.
 
 use std::cell::RefCell;
 use std::error::Error;

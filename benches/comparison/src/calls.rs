@@ -1,4 +1,4 @@
-//! System calls for an exchange, as strace counts them.
+//! System calls per exchange, as strace counts them.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};

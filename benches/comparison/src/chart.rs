@@ -1,4 +1,4 @@
-//! The processor times as bars, one panel for each workload: an SVG for a README, light or dark.
+//! CPU times as a bar chart in SVG.
 
 use std::fmt::Write;
 

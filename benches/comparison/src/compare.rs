@@ -1,4 +1,4 @@
-//! All servers on all workloads, in turns: what an exchange costs, and how fast the answers come.
+//! CPU time and latency of all servers on all workloads.
 
 use crate::bench::{Bench, Reading};
 use crate::chart::{Bar, Panel};

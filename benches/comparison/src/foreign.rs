@@ -1,4 +1,4 @@
-//! The peers that are not Rust: what it takes to have them, and how they are started.
+//! The peers that are not written in Rust: build and start.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! How the cost of an exchange grows: beside idle connections, and with the number of clients that ask at once.
+//! CPU time per exchange beside idle connections, and with more clients.
 
 use std::io;
 

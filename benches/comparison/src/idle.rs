@@ -1,4 +1,4 @@
-//! Connections that are kept open and do nothing.
+//! Idle connections that are kept open.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

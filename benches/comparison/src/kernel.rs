@@ -1,7 +1,7 @@
-//! What the kernel keeps for a connection at the server's end.
+//! Kernel memory per connection.
 //!
-//! Its objects are of fixed kinds, one of each: which they are was seen in `/proc/slabinfo` while 9,000 connections came.
-//! How large they are is read on this machine, in `/sys/kernel/slab`, which is root's alone.
+//! The kinds of objects were seen in `/proc/slabinfo` while 9,000 connections were opened. Their sizes are read on this
+//! machine, in `/sys/kernel/slab`, which only root can read.
 
 use std::fs;
 

@@ -1,9 +1,8 @@
-//! halloo beside other servers on this machine: what an exchange costs each of them, how fast they answer, what they
-//! keep, and how that grows.
+//! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
-//! `cargo run --release -p comparison` runs all of it in a few minutes. In the order of the flow: `workload` says what is
-//! asked, `servers` starts who answers, `load` asks, `bench` brings the two together, and each of `compare`, `calls`,
-//! `memory`, `growth` and `startup` measures one thing and makes a table of it.
+//! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
+//! starts the servers, `load` generates the load, `bench` combines them, and each of `compare`, `calls`, `memory`,
+//! `growth` and `startup` measures one thing and makes a table of it.
 
 mod arguments;
 mod bench;

@@ -1,4 +1,4 @@
-//! Where things run: which processors there are, and who gets which.
+//! Which CPUs there are, and which process runs on which.
 
 use std::process::{Command, Stdio};
 use std::{fs, io};

@@ -1,4 +1,4 @@
-//! `cargo run --release -p comparison`: halloo beside other servers on this machine.
+//! The benchmark's program: `cargo run --release -p comparison`.
 
 fn main() -> std::process::ExitCode {
     comparison::main()

@@ -1,4 +1,4 @@
-//! One measurement: a server started, warmed up, loaded, and what came of it.
+//! One measurement: start a server, warm it up, load it.
 
 use std::io;
 use std::time::Duration;

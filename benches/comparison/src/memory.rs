@@ -1,4 +1,4 @@
-//! What servers keep: allocations for an exchange, and memory for an idle connection.
+//! Allocations per exchange, and memory per idle connection.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a million connections would take, worked out from what one took here.
+//! Memory for a million connections, extrapolated from one.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A server under measurement: a child process, what it costs, and where it runs.
+//! A measured server as a child process: CPU time, memory, CPU affinity.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

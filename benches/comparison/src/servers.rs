@@ -1,4 +1,4 @@
-//! Who is compared, how each is started, and which of them this machine does not have.
+//! The compared servers: how each starts, and which are missing here.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! How long it takes until a server is ready, how large the program is, how long it takes to build.
+//! Time until a server is ready, program size, build time.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! The middle of some figures, and how far they lie apart.
+//! Median and spread of a series of figures.
 
 /// The median of some runs, with the least and the greatest.
 #[derive(Clone, Copy, PartialEq, Debug)]

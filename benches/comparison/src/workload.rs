@@ -1,4 +1,4 @@
-//! What is asked of every server, byte for byte.
+//! The exchanges of each workload, byte for byte.
 
 use clap::ValueEnum;
 

@@ -1,4 +1,4 @@
-//! What the README shows of the benchmark is what the benchmark has printed.
+//! The README shows the figures that the benchmark printed.
 
 const README: &str = include_str!("../../../README.md");
 const RESULTS: &str = include_str!("../results.md");

@@ -1,4 +1,4 @@
-//! Every built-in server on every workload, each answer checked: the whole program, for a moment.
+//! Every built-in server on every workload, for a moment.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! A client in a simulated network: what it does, and what it sees.
+//! A simulated client: what it sends, reads and sees.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,7 +1,6 @@
-//! What can go wrong in a simulated network, and when it does.
+//! Which calls of the simulated network fail, when, and with which error.
 //!
-//! Pure: a seed decides. Each call of the loop to the network asks here first; the error it gets is one that the call
-//! has in its manual page, at once or for a while.
+//! The seed alone decides; each error is one that the call's manual page lists.
 
 use std::io;
 

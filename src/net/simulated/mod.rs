@@ -1,6 +1,6 @@
-//! The [`Network`] of a simulated [`World`]: the calls of the loop, carried out in memory.
+//! The simulated network: the loop's calls, carried out in memory.
 //!
-//! Nothing waits. A poll that would wait moves the clock instead, to the next thing that happens or to its timeout.
+//! Nothing waits: a poll that would wait advances the clock.
 
 pub(crate) mod client;
 pub(crate) mod faults;

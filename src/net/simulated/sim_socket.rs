@@ -1,4 +1,4 @@
-//! Simulated sockets: a socket of the loop's, and what is behind it.
+//! Simulated sockets, and the clients connected to them.
 
 use std::collections::VecDeque;
 use std::io;

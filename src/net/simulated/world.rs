@@ -1,8 +1,7 @@
-//! A network in memory: hosts, streams and datagrams between a loop and its simulated peers.
+//! The simulated world: sockets, clients, clock, bytes in flight.
 //!
-//! It keeps to what a kernel does: bytes of a stream arrive in order and in segments; a read is short only when the
-//! queue is empty or at an urgent mark; an edge is told once, merged with others, and lost if nobody acts on it; unread
-//! input at close makes a reset, and a reset destroys what is still under way. All else is the seed's to decide.
+//! It keeps to what a kernel does: bytes arrive in order; a read is short only at the end of the queue or at an urgent
+//! mark; an edge is reported once; unread input at close causes a reset, and a reset discards what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -325,7 +324,7 @@ impl World {
         self.descriptors -= 1;
         match &mut self.sockets[socket].kind {
             SimSocketKind::Stream(stream) if !stream.recv_buffer.is_empty() || stream.urgent_after.is_some() => {
-                stream.reset_client()
+                stream.reset_client();
             }
             SimSocketKind::Stream(stream) => stream.write_shut_down = true,
             SimSocketKind::Listener { backlog } => {

@@ -1,10 +1,7 @@
-//! Datagrams on Linux, many a call: recvmmsg(2), sendmmsg(2), and neighbouring replies to one peer as one message that
-//! the kernel cuts up again (udp(7), `UDP_SEGMENT`).
+//! UDP on Linux: recvmmsg(2), sendmmsg(2) and `UDP_SEGMENT` (udp(7)).
 //!
-//! Datagrams leave in the order they were queued, each as a datagram of its own, whatever carries it. A failed call is
-//! about one message: what stands before it has gone, what stands behind it is tried again, and a merged one that the
-//! kernel or the device will not cut up goes datagram by datagram. Where the kernel has no such calls, each datagram has one
-//! of its own, in [`udp_socket`](crate::net::system::udp_socket).
+//! Datagrams leave in the order they were queued. A failed call concerns one message: the messages before it were sent,
+//! those after it are sent by the next call, and a merged message that is refused is sent again unmerged.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};

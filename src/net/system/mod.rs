@@ -1,8 +1,6 @@
-//! The [`Network`] of this machine: mio for readiness, socket2 for what std has no call for.
+//! The network of this machine: mio, socket2 and nix.
 //!
-//! It holds no policy. Each method is one system call, or the few that open a socket, and its error is the kernel's.
-//! How datagrams are received and sent differs between systems and stands in [`udp_socket`] and
-//! `batched_udp_socket`.
+//! Each method is one system call, or the few that open a socket, and its error is the kernel's.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;

@@ -1,6 +1,6 @@
-//! Stream sockets on this machine's kernel: TCP everywhere, unix sockets where there are such.
+//! TCP and unix stream sockets and listeners.
 //!
-//! One type for both families, so that the loop above knows neither. Each method is one call.
+//! Each method is one system call.
 
 #[cfg(not(target_os = "linux"))]
 use std::io::Write;

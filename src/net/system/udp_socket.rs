@@ -1,8 +1,6 @@
-//! Datagrams on this machine's kernel, one a call: the plain way, on every system.
+//! UDP with one datagram per system call, on every system.
 //!
-//! A socket bound to every address has to say which one a peer asked, and to answer from there; on Linux packet
-//! information tells (ip(7), RFC 3542), elsewhere the system chooses the address. Where the kernel takes many datagrams
-//! a call, `batched_udp_socket` goes before this, and comes back to it if batches are refused.
+//! On Linux a socket bound to a wildcard address replies from the address that was asked (ip(7), RFC 3542).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};

@@ -1,7 +1,7 @@
-//! halloo as a library, with every allocation of its thread counted.
+//! The library as a server that counts its allocations.
 //!
-//! Arguments: a mode, and the number of exchanges after which it ends and says how many allocations there were. A program
-//! of its own, since counting them has its price.
+//! Arguments: a mode, and the number of exchanges after which it ends and prints the count. It is a program of its own,
+//! because counting costs time.
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

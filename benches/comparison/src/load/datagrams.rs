@@ -1,4 +1,6 @@
-//! A client with some datagrams under way; what gets no answer is asked again, and counted.
+//! A UDP client with some datagrams in flight.
+//!
+//! A datagram without an answer is sent again, and counted.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,4 @@
-//! A client that keeps its connection, with some lines under way.
+//! A client with one connection and some lines in flight.
 
 use std::collections::VecDeque;
 use std::io;

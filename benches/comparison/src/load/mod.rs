@@ -1,7 +1,6 @@
-//! The clients: one thread that keeps a load on a server, checks every answer byte by byte, and counts.
+//! The load generator: one thread that checks every answer byte by byte.
 //!
-//! The next question is asked when an answer has come, so as many are under way as the load's shape says, until the end;
-//! then what is under way is waited for, and no more is asked.
+//! A request follows each answer, so that the number in flight is constant until the end.
 
 mod datagrams;
 mod lines;

@@ -1,4 +1,4 @@
-//! A client that connects for every question, and reads the answer to its end.
+//! A client that connects for every request and reads to EOF.
 
 use std::io;
 use std::net::SocketAddr;

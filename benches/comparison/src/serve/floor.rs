@@ -1,7 +1,7 @@
-//! The floor: what serving costs when there is nothing but the system calls, as one would write it by hand in C.
+//! The floor: a server on bare epoll, without any care.
 //!
-//! Edge-triggered epoll; each connection is registered once and read when its event comes. No log, no limits, no
-//! timeouts, and no care: a short write is lost, and any error ends the connection.
+//! Edge-triggered; each connection is registered once and read when its event comes. No log, no limits, no timeouts, no
+//! error handling: a short write is lost, and any error ends the connection.
 
 use std::error::Error;
 use std::net::{TcpListener, UdpSocket};

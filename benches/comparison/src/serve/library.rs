@@ -1,4 +1,4 @@
-//! halloo as others embed it: closures through the public interface, limits and timeouts as they come.
+//! The library as an embedder uses it, with default limits and timeouts.
 
 use std::cell::Cell;
 use std::error::Error;

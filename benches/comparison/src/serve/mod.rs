@@ -1,6 +1,6 @@
-//! The servers that are part of this program, each a process of its own: this executable, started with `serve`.
+//! The servers in this program, each started as a child process.
 //!
-//! Each listens on a free port of 127.0.0.1, says its address in one line on standard output, and serves until killed.
+//! Each listens on a free port of 127.0.0.1, prints its address in one line, and serves until killed.
 
 pub(crate) mod floor;
 pub(crate) mod library;

@@ -1,7 +1,7 @@
-//! mio as its `tcp_server` example uses it: a map of connections, a fresh 4 KiB buffer for each read, reading until
-//! nothing is left, and a registration changed to and fro between reading and writing.
+//! mio as its `tcp_server` example uses it.
 //!
-//! Unlike the example, one client's error ends that client alone.
+//! A map of connections, a new 4 KiB buffer for each read, and a registration switched between reading and writing.
+//! Unlike in the example, one client's error ends that client alone.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! tokio on its single-threaded runtime, a task for each connection.
+//! tokio on its single-threaded runtime, one task per connection.
 
 use std::error::Error;
 
