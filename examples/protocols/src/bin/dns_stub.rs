@@ -1,12 +1,29 @@
-//! One small zone, and the answers to queries about it. Pure: a message in, a message out.
+//! A DNS server for one small zone, over UDP and TCP: A, AAAA, SOA, EDNS, truncation.
+//!
+//! `cargo run --release -p protocols --bin dns_stub`, then `dig @127.0.0.1 -p 5353 www.halloo.test`, with `+tcp`, too.
+//! Another address may be given.
+//!
+//! Both transports ask the same zone. Over UDP an answer that is too long goes out empty, with the bit set that tells
+//! the client to ask again over TCP.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use domain::base::iana::{Opcode, OptRcode, Rcode, Rtype};
 use domain::base::message_builder::{AdditionalBuilder, StaticCompressor};
 use domain::base::{Message, MessageBuilder, Name, Serial, ToName, Ttl};
 use domain::rdata::{A, Aaaa, Soa};
+use halloo::framing::{self, ByteOrder, Format};
+use halloo::{Bind, EventLoop, Listen, datagrams};
+
+/// A query over TCP: one question and some options. Who announces a longer one is cut.
+const QUERY_BYTES_MAX: usize = 4096;
+
+/// An answer over TCP, its length before it.
+const ANSWER_BYTES_MAX: usize = 2 + u16::MAX as usize;
+
+/// Over TCP each message has its length before it (RFC 1035 section 4.2.2).
+const FORMAT: Format = Format::LengthU16(ByteOrder::BigEndian);
 
 /// What fits a datagram on every path (DNS flag day 2020), and what fits without EDNS (RFC 1035 section 4.2.1).
 const DATAGRAM_BYTES_MAX: u16 = 1232;
@@ -17,17 +34,47 @@ const OPT_BYTES: usize = 11;
 
 const TTL: Ttl = Ttl::from_secs(300);
 
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:5353").parse()?;
+    let zone = Zone::new()?;
+    let mut events = EventLoop::new()?;
+    // A query is shown while half of the outbox is free, and so its answer always fits.
+    let at = Listen::from(address).outbox_bytes_max(2 * ANSWER_BYTES_MAX);
+    let answer_frame = framing::frames(FORMAT, QUERY_BYTES_MAX, |connection, query| {
+        let answer = zone.answer(query, false);
+        if answer.is_none_or(|answer| FORMAT.send(connection, &answer).is_err()) {
+            connection.close();
+        }
+    });
+    let listener = events.listen(at, answer_frame)?;
+    let address = events.local_addr(listener)?;
+    // Over UDP anybody can ask in another's name; that other is not to be flooded from here.
+    let at = Bind::from(address).replies_per_source_per_second_max(1000);
+    let answer_datagram = datagrams(|datagram, query| {
+        if let Some(answer) = zone.answer(query, true) {
+            let _ = datagram.reply(&answer);
+        }
+    });
+    events.bind(at, answer_datagram)?;
+    println!("Listening on {address}");
+    events.run()?;
+    Ok(())
+}
+
+// ---- the zone -------------------------------------------------------------------------------------------------------
+
 /// Names are compared without regard to case, by `domain`.
 type OwnName = Name<Vec<u8>>;
 type Target = StaticCompressor<Vec<u8>>;
 
-pub(crate) struct Zone {
+/// The addresses of the names in the zone.
+struct Zone {
     apex: OwnName,
     addresses: HashMap<OwnName, Vec<IpAddr>>,
 }
 
 impl Zone {
-    pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error>> {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
         let addresses = HashMap::from([
             ("halloo.test.".parse()?, vec![v4, v6]),
@@ -40,7 +87,7 @@ impl Zone {
     }
 
     /// The answer to a query; `None` to what is none, an answer above all: two servers shall not answer each other.
-    pub(crate) fn answer(&self, query: &[u8], is_datagram: bool) -> Option<Vec<u8>> {
+    fn answer(&self, query: &[u8], is_datagram: bool) -> Option<Vec<u8>> {
         let query = Message::from_octets(query).ok().filter(|query| !query.header().qr())?;
         let edns = query.opt();
         let room = match &edns {
