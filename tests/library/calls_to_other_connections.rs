@@ -182,11 +182,11 @@ fn a_connection_can_be_reached_between_two_turns() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(events.context().connection(notes.ids()[0]).expect("it is open").send(b"news"), Ok(()));
+    assert_eq!(events.context().connection(notes.ids()[0]).expect("it is open").send(b"data"), Ok(()));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));
     events.context().for_each(handler, |connection| connection.close());
-    assert_eq!(client.read_to_end(&mut events), (&b"news"[..], StreamEnd::Eof));
+    assert_eq!(client.read_to_end(&mut events), (&b"data"[..], StreamEnd::Eof));
 }
 
 #[test]

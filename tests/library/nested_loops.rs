@@ -157,9 +157,9 @@ fn a_datagram_of_ones_own_leaves_and_what_cannot_is_refused() {
     let socket =
         events.bind(loopback(), datagrams(|_, payload| heard.borrow_mut().push(payload.to_vec()))).expect("one");
     let (from, to) = (events.local_addr(socket).expect("it is there"), peer.local_addr().expect("it is bound"));
-    assert!(events.context().send_to(socket, b"news", to));
+    assert!(events.context().send_to(socket, b"data", to));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "it is to leave");
-    assert_eq!(recv(&mut events, &peer), (b"news".to_vec(), from));
+    assert_eq!(recv(&mut events, &peer), (b"data".to_vec(), from));
     assert!(!events.context().send_to(socket, b"?", SocketAddr::new(to.ip(), 0)), "nobody is at port 0");
     assert!(!events.context().send_to(socket, &vec![0; 2_000_000], to), "nor does that fit");
     let once = events.every(Duration::ZERO, move |context| {

@@ -237,9 +237,9 @@ fn notes_are_told_in_portions_and_all_of_them() {
     }
     let mut last = 0;
     turn_until(&mut events, "all of them", |events| {
-        let news = events.stats().notes - last;
-        assert!(news <= 2_048, "{news} in a turn");
-        last += news;
+        let delivered = events.stats().notes - last;
+        assert!(delivered <= 2_048, "{delivered} in a turn");
+        last += delivered;
         last == 6_000
     });
     turn_until_idle(&mut events);

@@ -104,7 +104,7 @@ fn a_turn_that_carries_out_what_was_marked_between_turns_is_progress() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
     turn_until_idle(&mut events);
-    events.context().connection(notes.ids()[0]).expect("it is open").send(b"news").expect("the outbox is empty");
+    events.context().connection(notes.ids()[0]).expect("it is open").send(b"data").expect("the outbox is empty");
     assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Progress);
     assert_eq!(events.stats().bytes_sent, 4, "it was sent");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));

@@ -20,7 +20,7 @@ use crate::turns::{turn_until, turn_until_idle, turn_until_stopped};
 /// A path in a folder of its own, which goes with the test.
 fn path() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("door.sock");
+    let path = folder.path().join("listener.sock");
     (folder, path)
 }
 

@@ -100,7 +100,7 @@ fn a_server_that_never_answers_times_out() {
 }
 
 #[test]
-fn a_wrong_answer_and_a_closed_door_behind_an_open_one_are_mismatches() {
+fn a_wrong_answer_and_a_connection_closed_without_one_are_mismatches() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
     let expected = [("tcp", address.as_str(), "mismatch"), ("udp", &address, "mismatch")];
@@ -118,7 +118,7 @@ fn a_wrong_answer_and_a_closed_door_behind_an_open_one_are_mismatches() {
 }
 
 #[test]
-fn an_unknown_name_is_told_from_a_closed_door() {
+fn an_unknown_name_is_told_from_a_refused_connection() {
     let ended = probe("no-such-name.invalid:9", &["--tcp", "--timeout", "20s"]);
     assert_reports(&ended, 3, &[("tcp", "no-such-name.invalid:9", "dns")]);
     // A zone that this machine lacks is a name that nobody far away has to be asked about.
@@ -184,7 +184,7 @@ fn of_several_answers_the_worst_gives_the_status() {
     // A wrong answer is worse than none.
     let ended = probe(&address, &["--timeout", "1s", "--expect", "Good evening"]);
     assert_reports(&ended, 5, &[("tcp", &address, "mismatch"), ("udp", &address, "timeout")]);
-    // A closed door is worse than silence, wherever it stands.
+    // A refused connection is worse than silence, in any order.
     let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     silent.connect(elsewhere.local_addr().expect("it is bound")).expect("loopback is there");
     let ended = probe(&address, &["--timeout", "1s"]);

@@ -99,7 +99,7 @@ fn assert_served_in_order(host: &str) {
 #[test]
 fn listeners_of_unix_sockets_handed_over_are_served_and_their_files_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("door");
+    let path = folder.path().join("listener");
     let unix = UnixListener::bind(&path).expect("a short path");
     let name = UnixAddr::from_abstract_name(path.as_os_str().as_encoded_bytes()).expect("a short name");
     let nowhere = UnixListener::bind_addr(&name).expect("a name of this test alone");

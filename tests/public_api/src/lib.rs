@@ -40,8 +40,8 @@ mod tests {
             std::fs::write(&path, &described).expect("the file can be written");
         }
         let read = std::fs::read_to_string(&path).expect("the file is there");
-        let news: Vec<&str> = described.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
+        let added: Vec<&str> = described.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
         let gone: Vec<&str> = read.lines().filter(|line| !described.lines().any(|other| other == *line)).collect();
-        assert!(news.is_empty() && gone.is_empty(), "new: {news:#?}\ngone: {gone:#?}\nUPDATE=1 writes it anew");
+        assert!(added.is_empty() && gone.is_empty(), "new: {added:#?}\ngone: {gone:#?}\nUPDATE=1 writes it anew");
     }
 }
