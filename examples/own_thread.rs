@@ -1,4 +1,6 @@
-//! The loop on a thread of its own, and slow work on others: a client that asks for much holds up nobody but itself.
+//! The loop on one thread, and slow work on others.
+//!
+//! A client with slow work delays no other client.
 //!
 //! `cargo run --release --example own_thread`, then `nc localhost 8888` and a number: it is told how many primes there
 //! are up to it. Another address may be given. A line on standard input prints the loop's counters.

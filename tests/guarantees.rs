@@ -1,4 +1,4 @@
-//! The page of promises names only tests and invariants that are there.
+//! The page of guarantees names only tests and invariants that exist.
 
 use std::collections::BTreeSet;
 use std::fs;

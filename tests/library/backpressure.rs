@@ -1,4 +1,6 @@
-//! Backpressure: what a peer does not take stays within the outbox, and arrives whole when it does.
+//! Peers that read slowly, or not at all.
+//!
+//! The outbox keeps its bound, and every byte arrives.
 
 use std::cell::{Cell, RefCell};
 

@@ -1,4 +1,4 @@
-//! Company: what a callback does to other connections.
+//! What a callback does to other connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

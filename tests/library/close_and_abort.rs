@@ -1,4 +1,6 @@
-//! Closing: each session ends once, for its first cause, and nothing happens to it afterwards.
+//! `close`, `abort` and `on_close`.
+//!
+//! Each session ends once, with its first cause.
 
 use std::cell::Cell;
 

@@ -1,4 +1,6 @@
-//! Resets: a peer that is gone ends its own connection, whatever that one waits for, and nobody else's.
+//! Peers that reset their connection.
+//!
+//! A reset ends its own connection and no other.
 
 use std::cell::Cell;
 

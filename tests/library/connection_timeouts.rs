@@ -1,4 +1,6 @@
-//! Deadlines: idle, write and the handler's own; never early, and each only when it should.
+//! Idle timeout, write timeout and `set_timeout`.
+//!
+//! A timeout is never early.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
-//! Draining and stopping: who is here is served, nobody holds the end up, and the end is final.
+//! `drain` and `stop`.
+//!
+//! Clients with a request are answered, and the end is final.
 
 use std::cell::Cell;
 use std::net::TcpStream;

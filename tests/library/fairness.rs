@@ -1,4 +1,6 @@
-//! Budgets: whatever one source brings, the others have their turn.
+//! Budgets of a turn: bytes, accepts, datagrams.
+//!
+//! No source keeps another waiting.
 
 use std::time::Duration;
 

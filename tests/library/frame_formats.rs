@@ -1,4 +1,6 @@
-//! Frames of every format on real sockets: handed over where they lie, sent whole or not at all, within their bounds.
+//! Frames of every format on real sockets.
+//!
+//! A frame is handed over and sent whole or not at all.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Half-close: `finish` ends our side of a stream, and reading goes on.
+//! Half-close: `finish` shuts down sending, and reading goes on.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! Panics of handlers: they unwind out of the turn, cost the guilty connection alone, and the loop goes on.
+//! Panics in callbacks.
+//!
+//! A panic costs one connection, and the loop goes on.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! Lines: cut out of the stream wherever it was split, within their bounds, each answered.
+//! Lines: split anywhere, within their bounds, each answered.
 
 use std::cell::RefCell;
 

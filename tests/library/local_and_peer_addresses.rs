@@ -1,4 +1,4 @@
-//! Addresses: which ones connections and sockets say they have, and the removal of listeners and sockets.
+//! The local and peer addresses of connections.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -1,4 +1,6 @@
-//! Limits of connections: in all, per source, and shared by the listeners of one handler.
+//! Limits of connections: in all and per source.
+//!
+//! Listeners of one handler share its limits.
 
 use halloo::{EventLoop, HandlerId, Listen, WhenFull, stream};
 use support::byte_pattern::byte_pattern;

@@ -1,5 +1,6 @@
-//! Memory of the process while 100 MiB go through it: each test runs in a process of its own, so that it measures
-//! nobody else, and over unix sockets, where no kernel's retransmission decides how long it takes.
+//! Resident memory while 100 MiB pass through an echo or a proxy.
+//!
+//! Each test runs in a process of its own, over unix sockets.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The library through its public API alone, over real sockets on loopback.
+//! The library through its public API alone, over real sockets.
 
 #![expect(
     clippy::redundant_closure_for_method_calls,

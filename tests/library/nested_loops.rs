@@ -1,4 +1,4 @@
-//! Loops inside of loops: a descriptor for an outer poll, a loop turned from another's tick, and what crosses threads.
+//! Loops inside other loops, and what crosses threads.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;

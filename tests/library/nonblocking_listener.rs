@@ -1,4 +1,4 @@
-//! Listeners on the loop's own thread: one that accepts, and one whose backlog is full.
+//! Listeners on the loop's own thread.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;

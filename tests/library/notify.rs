@@ -1,4 +1,6 @@
-//! Notes: told once, in order, to the connection they are for and to no other.
+//! `notify` and `on_notify`.
+//!
+//! A value is delivered once, in order, to its own connection.
 
 use std::cell::Cell;
 use std::sync::Arc;

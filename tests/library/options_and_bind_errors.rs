@@ -1,4 +1,6 @@
-//! Options that cannot work, and addresses that cannot be had: refused at once, in a sentence.
+//! Invalid options, and addresses that cannot be bound.
+//!
+//! The error comes at once, and names the step and the address.
 
 use std::error::Error as _;
 use std::io;

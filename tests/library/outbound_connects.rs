@@ -1,4 +1,6 @@
-//! Outbound connections: each opens or fails, once, and never before `connect` has returned.
+//! `connect`: success, failure, timeout.
+//!
+//! Each connection opens or fails once, after `connect` has returned.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

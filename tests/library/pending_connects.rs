@@ -1,4 +1,6 @@
-//! Before an outbound connection is open: what is written waits, a close is for later, an abort gives it up.
+//! Outbound connections before they are open.
+//!
+//! Writes wait, `close` is delayed, `abort` ends the attempt.
 
 use std::cell::Cell;
 use std::io;

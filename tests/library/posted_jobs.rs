@@ -1,4 +1,4 @@
-//! Handles: the way into a loop from other threads.
+//! Handles: jobs posted from other threads.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! A proxy: one handler for both sides, without a cell to share, and with backpressure and half-close carried over.
+//! A proxy: one handler for both sides, with backpressure and half-close.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! A handler that takes notes of its callbacks, and does in each what a test says.
+//! A handler that records its callbacks, with closures for each.
 
 use std::cell::RefCell;
 use std::io;

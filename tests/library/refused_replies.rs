@@ -1,4 +1,4 @@
-//! Replies that are refused: to a source past its rate, to ourselves, to nobody.
+//! UDP replies that are refused: rate limit, own sockets, port 0.
 
 use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};

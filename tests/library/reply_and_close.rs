@@ -1,4 +1,6 @@
-//! Greeting and closing: whoever can be answered reads the whole answer, and then the end of stream.
+//! Replies followed by `close`.
+//!
+//! The client reads the whole reply, and then EOF.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! Timers: never early, once for each time they were set, in order, and never in anybody's way.
+//! Timers: order, removal, budget, panics.
+//!
+//! A timer is never early, and fires once for each `schedule`.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! Embedding: a loop inside another, turn by turn, and what its handlers may hold.
+//! `turn` and `next_timeout`, and what handlers may borrow.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,6 @@
-//! Datagrams: each is handed on whole or says so, and is answered from the address that was asked.
+//! Datagrams: length, truncation, addresses, floods.
+//!
+//! A reply leaves from the address that was asked.
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, UdpSocket};

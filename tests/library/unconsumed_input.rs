@@ -1,4 +1,6 @@
-//! What a handler leaves of its input: kept, and shown again when something has changed, never in a spin.
+//! Input that a handler does not consume.
+//!
+//! It is shown again only when something has changed.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Unix sockets: the same promises without addresses, and the file of a listener.
+//! Unix sockets, and the file of a listener.
 
 use std::fs;
 use std::os::unix::net::UnixListener;

@@ -1,4 +1,6 @@
-//! accept and what belongs to it: the errors of one moment cost nobody anything but the client they were about.
+//! Errors of `accept4`, `epoll_ctl`, `epoll_wait` and `getsockname`.
+//!
+//! An error costs at most the one client that it is about.
 
 use crate::HALLOO;
 use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};

@@ -1,4 +1,6 @@
-//! Clients that take all they can get: measured, and bounded.
+//! The memory that clients cost which never read or never stop sending.
+//!
+//! One client costs at most an inbox and an outbox.
 
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
-//! The cases of faults as data, and the one way to run them against streams.
+//! Fault cases as data, and the assertions that run them.
+//!
+//! Every case checks descriptors, processor time and log lines afterwards.
 
 use std::time::Duration;
 

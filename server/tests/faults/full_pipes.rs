@@ -1,4 +1,6 @@
-//! Standard output and standard error that nobody reads, while clients come: the pipes fill, the service does not.
+//! Full pipes at standard output and standard error, under load.
+//!
+//! Clients are served, and memory does not grow.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

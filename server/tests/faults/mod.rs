@@ -1,4 +1,4 @@
-//! The built binary under faults: failing system calls, few descriptors, full pipes, forged datagrams.
+//! The built binary under faults: failing system calls, full pipes, forged datagrams.
 //!
 //! strace makes system calls fail; forged datagrams need a network namespace.
 

@@ -1,4 +1,6 @@
-//! Connections that have been served for a while, one of which meets an error: the others go on talking.
+//! Read and send errors of connections that have been served before.
+//!
+//! An error ends its own connection and no other.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;

@@ -1,4 +1,6 @@
-//! Trouble that lasts: a pause instead of a spin, two lines of log, and nobody forgotten when it is over.
+//! Errors that last: pauses with backoff, and service afterwards.
+//!
+//! The log has one line for the beginning and one for the end.
 
 use std::net::{TcpStream, UdpSocket};
 use std::thread;

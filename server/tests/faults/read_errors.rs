@@ -1,4 +1,6 @@
-//! Reading from streams: an error is the end of the one client whose read it was, and an interruption of nobody.
+//! Errors of `recvfrom` on streams.
+//!
+//! A read error ends its own connection; `EINTR` and `EAGAIN` end none.
 
 use crate::HALLOO;
 use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};

@@ -1,4 +1,6 @@
-//! Sending to streams, ending and closing them: what fails there is that client's loss, or nobody's.
+//! Errors of `sendto`, `shutdown` and `close` on streams.
+//!
+//! An error costs at most the one client that it is about.
 
 use support::strace::{FaultInjection, injected};
 use support::streams::GREETING;

@@ -1,4 +1,6 @@
-//! The end of the process under faults: it is a good one, and in time.
+//! Failing system calls while the server drains.
+//!
+//! The process exits with status 0, in time.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! Datagrams that say they come from somewhere else: nobody is answered who cannot be one party, and two servers set
-//! at each other fall silent.
+//! Datagrams with forged source addresses.
+//!
+//! Two servers that answer each other fall silent within the rate limit.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -1,4 +1,6 @@
-//! A start that fails in one of its calls: one line that says so, and an exit status, never half a server.
+//! Failing system calls at the start.
+//!
+//! A failed start is one line and an exit status.
 
 use support::server::Server;
 use support::wait::wait_until;

@@ -1,4 +1,6 @@
-//! Hardly any descriptors: service, or one line that says why not.
+//! A start with 4 to 16 file descriptors.
+//!
+//! The server serves, or reports the cause in one line.
 
 use support::server::Server;
 use support::streams::GREETING;

@@ -1,4 +1,6 @@
-//! Stopped and continued in the middle of work: time is lost, and nothing else.
+//! SIGSTOP and SIGCONT under load.
+//!
+//! Every client is served afterwards.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

@@ -1,4 +1,4 @@
-//! Clients that report an error as text instead of failing.
+//! Clients that return an error as text instead of failing.
 //!
 //! The test that compares the text can then name the fault.
 

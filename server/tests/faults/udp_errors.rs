@@ -1,4 +1,6 @@
-//! Datagrams whose receiving or sending fails: the next one is served, and what is lost is counted.
+//! Errors of `recvmmsg`, `sendmmsg` and `sendto` on UDP sockets.
+//!
+//! A failed send loses its own datagram alone, and is counted.
 
 use std::time::Instant;
 

@@ -1,4 +1,6 @@
-//! Floods of datagrams: the answers are bounded, memory stands still, the log stays short, and TCP is served.
+//! Floods of UDP datagrams.
+//!
+//! Replies, memory and log lines are bounded, and TCP is served.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;

@@ -1,4 +1,6 @@
-//! A worker that fails: never half a server, but an end in order that names it.
+//! A worker whose poll fails.
+//!
+//! The other workers drain, and the error names the worker.
 
 use std::net::TcpStream;
 

@@ -1,4 +1,6 @@
-//! Standard streams that are gone, full or stuck: the service goes on, and so does the way to end it.
+//! Standard streams that are closed, full or never read.
+//!
+//! The server serves on, and exits on SIGTERM.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,6 @@
-//! Settings from the environment: every flag has a variable, and the flag wins.
+//! Settings from environment variables.
+//!
+//! Every flag has a variable, and the flag takes precedence.
 
 use std::io::Write;
 

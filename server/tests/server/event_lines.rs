@@ -1,4 +1,6 @@
-//! The lines about what was received: for people at a pace they can follow, for programs complete, and never raw.
+//! The lines on standard output about what was received.
+//!
+//! A line contains printable characters only.
 
 use std::time::Instant;
 

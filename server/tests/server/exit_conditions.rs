@@ -1,4 +1,4 @@
-//! When a server ends by itself, and with what.
+//! `--max-greetings` and `--exit-when-idle`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,6 @@
-//! Few descriptors and many clients: nobody is forgotten, nothing spins, and the log stays short.
+//! More clients than file descriptors.
+//!
+//! Every client is served at last, and the processor stays idle meanwhile.
 
 use std::time::Duration;
 

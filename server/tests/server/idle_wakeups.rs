@@ -1,4 +1,4 @@
-//! An idle server sleeps: no system call, no wake-up.
+//! An idle server: no wake-up, no system call.
 
 use std::fs;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! The limits a person can set, each as it shows from outside.
+//! The limits that flags set: connections, idle time, UDP replies.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
-//! Clients that do what clients should not: each harms at most itself, and whoever can be answered is.
+//! Clients that reset, flood, never read or send byte by byte.
+//!
+//! Other clients are served meanwhile, and no descriptor is lost.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

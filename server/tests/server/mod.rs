@@ -1,4 +1,4 @@
-//! The built binary over real sockets on loopback, with signals, limits and standard streams.
+//! The built binary over real sockets on loopback.
 
 mod broken_standard_streams;
 mod environment_variables;

@@ -1,4 +1,4 @@
-//! What each mode answers over TCP and UDP, and what the placeholders of a greeting stand for.
+//! The reply of each `--mode`, and the placeholders of a greeting.
 
 use support::server::Server;
 use support::streams::{GREETING, REQUEST, read_exactly, read_to_end, send};

@@ -1,4 +1,4 @@
-//! The four programs it began with: their clients meet this server, its examples, and the defaults of both.
+//! The original Python clients and the examples, with the server.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

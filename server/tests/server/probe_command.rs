@@ -1,4 +1,4 @@
-//! `halloo probe` tells apart what a server can do wrong, by a word and by its exit status.
+//! `halloo probe`: its lines and exit statuses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};

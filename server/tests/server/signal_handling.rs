@@ -1,4 +1,6 @@
-//! Signals: a good end, a quick end, and those that end nothing.
+//! SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGSTOP and SIGCONT.
+//!
+//! Clients that sent a request before the signal are answered.
 
 use std::net::TcpStream;
 use std::process::{Command, Stdio};

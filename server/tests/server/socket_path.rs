@@ -1,4 +1,4 @@
-//! The path of a unix socket, in a folder that is removed after the test.
+//! The path of a unix socket, in a temporary folder.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Datagrams of every kind: which are answered, from where, and which never.
+//! UDP: which datagrams are answered, and from which address.
 
 use std::net::{SocketAddr, UdpSocket};
 

@@ -1,4 +1,6 @@
-//! Paths of unix sockets that cannot be served, or were left behind, and probes that ask at one.
+//! Paths of unix sockets: stale files, bind errors, probes.
+//!
+//! A file that is not a stale socket is never removed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

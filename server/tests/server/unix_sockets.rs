@@ -1,4 +1,6 @@
-//! Unix sockets: served like TCP, at a path that is there exactly as long as somebody listens.
+//! Unix sockets: modes, limits, drain, workers.
+//!
+//! The socket file exists exactly as long as the server listens.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};

@@ -1,4 +1,6 @@
-//! What cannot be done is said in one line that names the thing and the way out, with the status that belongs to it.
+//! Wrong command lines and addresses that cannot be bound.
+//!
+//! An error is one line with a hint, and has its exit status.
 
 use std::net::{TcpListener, UdpSocket};
 

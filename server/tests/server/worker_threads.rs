@@ -1,4 +1,4 @@
-//! Several workers on one address: the clients are spread, and everything that is said of the server is said of all.
+//! `--workers`: one address, limit, drain and log for all.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Several workers under a supervisor: they share what is handed over, and speak with one voice.
+//! Socket activation and the watchdog with several workers.
 
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};

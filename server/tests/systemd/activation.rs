@@ -1,4 +1,4 @@
-//! A server that is started by a supervisor, with sockets at descriptor 3 and up.
+//! A server started by a supervisor, with sockets from descriptor 3 up.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{BorrowedFd, RawFd};

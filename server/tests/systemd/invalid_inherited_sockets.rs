@@ -1,4 +1,6 @@
-//! What cannot be served, though it was handed over: one sentence that names the descriptor and says what it is.
+//! Inherited descriptors that cannot be served.
+//!
+//! The error is one line that names the descriptor.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -1,4 +1,6 @@
-//! What a supervisor hears: that the server is ready, that it stops, and nothing else; and that nobody depends on it.
+//! Messages to `NOTIFY_SOCKET`: READY=1 and STOPPING=1.
+//!
+//! A supervisor that is gone or does not read delays nothing.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt;

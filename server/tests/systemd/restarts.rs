@@ -1,4 +1,6 @@
-//! Restarts that nobody notices: the sockets stay with the supervisor, and clients wait there.
+//! Restarts with inherited sockets.
+//!
+//! No connection and no datagram is lost.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

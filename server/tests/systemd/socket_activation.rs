@@ -1,4 +1,6 @@
-//! Sockets that are open already: served as they are, in the order handed over, and nothing besides unless asked for.
+//! Inherited sockets (`LISTEN_FDS`): order, limits, unix sockets.
+//!
+//! Other addresses are served only if a flag or variable names them.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,6 @@
-//! The watchdog: a word about twice in each period while the loop turns, and no wake-up where nobody asks for it.
+//! WATCHDOG=1 twice in each period of `WATCHDOG_USEC`.
+//!
+//! Without `WATCHDOG_USEC` the server never wakes.
 
 use std::time::{Duration, Instant};
 

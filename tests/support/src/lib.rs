@@ -1,4 +1,4 @@
-//! What the test programs share: processes, clients, and waiting with a deadline.
+//! What the test programs share: processes, clients, waiting with a deadline.
 //!
 //! `thread::sleep` stands only here, in [`wait`].
 

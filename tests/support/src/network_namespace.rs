@@ -1,7 +1,6 @@
-//! Tests in a network namespace of their own, where forged datagrams reach nothing else.
+//! Tests in a network namespace of their own.
 //!
-//! The test starts itself again under `unshare`. The namespace has no name and lives as long as that process, so there
-//! is nothing to remove, however the test ends.
+//! The namespace lives as long as the process that the test starts under `unshare`.
 
 use std::any::type_name_of_val;
 use std::io::Write;

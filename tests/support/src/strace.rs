@@ -1,8 +1,6 @@
-//! Errors injected into the system calls of a running process by strace.
+//! Errors injected into the system calls of a running process.
 //!
-//! strace attaches to one thread, which of a server's is the first, the loop's, and to no other. The count of `when`
-//! begins with the attachment, and the fault ends with it. An injected call is not made at all: a datagram that could
-//! not be received still waits, a descriptor that could not be closed is still open.
+//! strace attaches to one thread, and the injected call is not made: its datagram still waits.
 
 use std::process::{Command, Stdio};
 

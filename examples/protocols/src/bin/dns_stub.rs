@@ -1,4 +1,4 @@
-//! A DNS server for one small zone, over UDP and TCP: A, AAAA, SOA, EDNS, truncation.
+//! A DNS server for one small zone, over UDP and TCP.
 //!
 //! `cargo run --release -p protocols --bin dns_stub`, then `dig @127.0.0.1 -p 5353 www.halloo.test`, with `+tcp`, too.
 //! Another address may be given.

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server that says hello: keep-alive, pipelining, HEAD, error statuses.
+//! An HTTP/1.1 server: keep-alive, pipelining, HEAD, error statuses.
 //!
 //! `cargo run --release -p protocols --bin http_hello`, then `curl -v localhost:8080`. Another address may be given.
 //!

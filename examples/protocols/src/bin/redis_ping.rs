@@ -1,4 +1,4 @@
-//! A small Redis: PING, ECHO, SET, GET, DEL, INCR, EXPIRE, in RESP2 and inline.
+//! A small Redis with keys that expire, in RESP2 and inline.
 //!
 //! `cargo run --release -p protocols --bin redis_ping`, then `redis-cli -p 6380 set greeting hello ex 10`. Another
 //! address may be given.
