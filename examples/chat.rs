@@ -1,4 +1,6 @@
-//! A chat: everybody hears what everybody says, and who reads too slowly misses lines, but holds up nobody.
+//! A chat server: every line goes to every other client.
+//!
+//! A client that reads too slowly misses lines, and delays no other.
 //!
 //! `cargo run --example chat`, then `nc localhost 8888` a few times. Another address may be given.
 

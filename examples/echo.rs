@@ -1,5 +1,6 @@
-//! An echo server. Its handler is one line, and has backpressure: what does not fit the outbox is not consumed, and
-//! while the outbox is full nothing more is read.
+//! An echo server whose handler is one line, with backpressure.
+//!
+//! What does not fit the outbox is not consumed, and while the outbox is full nothing more is read.
 //!
 //! `cargo run --example echo`, then `nc localhost 8888`. Another address may be given.
 

@@ -1,4 +1,6 @@
-//! The loop on a thread of its own, and slow work on others: a client that asks for much holds up nobody but itself.
+//! The loop on one thread, and slow work on others.
+//!
+//! A client with slow work delays no other client.
 //!
 //! `cargo run --release --example own_thread`, then `nc localhost 8888` and a number: it is told how many primes there
 //! are up to it. Another address may be given. A line on standard input prints the loop's counters.
@@ -26,11 +28,11 @@ const LINE_BYTES_MAX: usize = 64;
 
 type Question = (ConnectionId, u64);
 
-struct Desk {
+struct PrimeHandler {
     questions: SyncSender<Question>,
 }
 
-impl FrameHandler for Desk {
+impl FrameHandler for PrimeHandler {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -58,9 +60,9 @@ impl FrameHandler for Desk {
 }
 
 /// Serves until told to stop, on the thread that calls it.
-fn serve(at: SocketAddr, desk: Desk, ready: &Sender<(SocketAddr, Handle)>) -> halloo::Result<()> {
+fn serve(at: SocketAddr, handler: PrimeHandler, ready: &Sender<(SocketAddr, Handle)>) -> halloo::Result<()> {
     let mut events = EventLoop::new()?;
-    let listener = events.listen(Listen::from(at), Framed::new(Format::Lines, LINE_BYTES_MAX, desk))?;
+    let listener = events.listen(Listen::from(at), Framed::new(Format::Lines, LINE_BYTES_MAX, handler))?;
     // Nobody to hear of it is nobody to serve for.
     if ready.send((events.local_addr(listener)?, events.handle())).is_ok() {
         events.run()?;
@@ -89,7 +91,7 @@ fn is_prime(number: u64) -> bool {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let at: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let ((questions, queue), (ready, is_ready)) = (sync_channel(QUESTIONS_MAX), channel());
-    let server = thread::spawn(move || serve(at, Desk { questions }, &ready));
+    let server = thread::spawn(move || serve(at, PrimeHandler { questions }, &ready));
     if let Ok((address, handle)) = is_ready.recv() {
         println!("Listening on {address}");
         let queue = Arc::new(Mutex::new(queue));

@@ -1,4 +1,4 @@
-//! A blocking TCP client on std alone: says hello, prints what comes back, closes.
+//! A blocking TCP client on std alone.
 //!
 //! Run a server first (`cargo run --release`), then `cargo run --example tcp_client`. Another address may be given.
 

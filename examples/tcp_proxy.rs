@@ -1,4 +1,6 @@
-//! A TCP proxy: every client gets a connection of its own to the target, and the two are joined in both directions.
+//! A TCP proxy: each client gets a connection to the target.
+//!
+//! The two are joined in both directions.
 //!
 //! `cargo run --example tcp_proxy 127.0.0.1:7000 127.0.0.1:8888`, then `nc localhost 7000`. The first address is where
 //! it listens, the second where it connects to.

@@ -1,4 +1,4 @@
-//! A TCP server on the library: prints what each client says, answers, closes.
+//! A TCP server: prints what each client sends, replies, closes.
 //!
 //! `cargo run --example tcp_server`, then `cargo run --example tcp_client` or `nc localhost 8888`. Another address may
 //! be given.

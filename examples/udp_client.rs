@@ -1,4 +1,4 @@
-//! A blocking UDP client on std alone: sends one datagram, prints the one that comes back.
+//! A blocking UDP client on std alone.
 //!
 //! Run a server first (`cargo run --release`), then `cargo run --example udp_client`. Another address may be given.
 

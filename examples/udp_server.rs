@@ -1,4 +1,4 @@
-//! A UDP server on the library: prints each datagram and answers its sender.
+//! A UDP server: prints each datagram and replies.
 //!
 //! `cargo run --example udp_server`, then `cargo run --example udp_client` or `nc -u localhost 8888`. Another address
 //! may be given.

@@ -1,5 +1,6 @@
-//! An echo server on every processor: one thread for each, and on each a loop of its own. The loops share the port and
-//! nothing else; the kernel gives each of them a part of the clients (`SO_REUSEPORT`).
+//! An echo server with one loop on one thread per processor.
+//!
+//! The loops share the port (`SO_REUSEPORT`), and the kernel gives each of them a part of the clients.
 //!
 //! `cargo run --example workers`, then `nc localhost 8888`, from as many terminals as you like. Enter ends it. Another
 //! address and a number of workers may be given.

@@ -1,4 +1,6 @@
-//! In the steady state an exchange allocates nothing: every allocation of the loop's thread is counted.
+//! Allocations of the loop's thread in the steady state.
+//!
+//! A request and its reply allocate nothing.
 
 use std::cell::Cell;
 use std::io::{Read, Write};

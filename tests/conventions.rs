@@ -191,10 +191,11 @@ fn the_library_knows_no_clock_but_the_monotonic_one() {
 
 #[test]
 fn tests_wait_for_conditions_and_never_just_sleep() {
-    for path in rust_files(&["tests", "server/tests"]) {
-        let is_support = path.file_name().is_some_and(|name| name == "support.rs" || name == "conventions.rs");
+    let support = root().join("tests/support");
+    for path in rust_files(&["tests", "server/tests", "examples/protocols/tests"]) {
+        let may_sleep = path.starts_with(&support) || path.ends_with("conventions.rs");
         let sleeps = read(&path).contains("thread::sleep");
-        assert!(is_support || !sleeps, "{} sleeps: wait for a condition, as support.rs does", path.display());
+        assert!(may_sleep || !sleeps, "{} sleeps: wait for a condition, with `support::wait`", path.display());
     }
 }
 

@@ -64,13 +64,16 @@ fn function(line: &str) -> Option<&str> {
     is_declared.then_some(rest)?.split(['(', '<']).next()
 }
 
-/// The tests of a file that every run of the tests runs, also those inside `proptest!`.
+/// An ignored test that `.ci/run` runs: the attribute names what it needs of the machine.
+const NEEDS: &str = "#[ignore = \"needs ";
+
+/// The tests of a file that run by default or in `.ci/run`, also those inside `proptest!`.
 fn tests(text: &str) -> BTreeSet<&str> {
     let mut lines = text.lines().map(str::trim);
     let mut found = BTreeSet::new();
     while lines.any(|line| line == "#[test]") {
         let mut attributes = lines.clone().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-        let is_ignored = attributes.any(|line| line.starts_with("#[ignore"));
+        let is_ignored = attributes.any(|line| line.starts_with("#[ignore") && !line.starts_with(NEEDS));
         let name = lines.by_ref().find_map(function).expect("a test is a function");
         if !is_ignored {
             found.insert(name);
@@ -106,7 +109,7 @@ fn every_test_that_a_promise_names_is_there() {
             // In a folder of tests only what its root names is compiled.
             if let Some((folder, file)) = path.split_once("tests/").and_then(|(_, path)| path.split_once('/')) {
                 let module = format!("mod {};", file.trim_end_matches(".rs"));
-                let root = read(&path.replace(file, "main.rs"));
+                let root = read(&path.replace(file, "mod.rs"));
                 assert!(root.lines().any(|line| line == module), "the root of tests/{folder} has no `{module}`");
             }
             seen.insert((path, name));
@@ -132,8 +135,9 @@ fn every_invariant_that_a_promise_names_is_there() {
 #[test]
 fn a_test_is_told_from_what_is_none() {
     let text = "#[test]\n// why\n#[cfg(unix)]\nfn one() {}\nfn helper() {}\n#[test]\n#[ignore = \"long\"]\nfn two() {}\n\
-                proptest! {\n    /// It holds.\n    #[test]\n    fn three(x in 0..9) {}\n}\n// #[test]\nfn four() {}\n";
-    assert_eq!(tests(text), BTreeSet::from(["one", "three"]));
+                proptest! {\n    /// It holds.\n    #[test]\n    fn three(x in 0..9) {}\n}\n// #[test]\nfn four() {}\n\
+                #[test]\n#[ignore = \"needs strace\"]\nfn five() {}\n";
+    assert_eq!(tests(text), BTreeSet::from(["five", "one", "three"]));
     assert_eq!(function("pub(super) fn hold(core: &Core<'_, Simulated>) {"), Some("hold"));
     assert_eq!(function("    // a fn is a function"), None);
 }

@@ -1,14 +1,21 @@
-//! Backpressure: what a peer does not take stays within the outbox, and arrives whole when it does.
+//! Peers that read slowly, or not at all.
+//!
+//! The outbox keeps its bound, and every byte arrives.
 
 use std::cell::{Cell, RefCell};
 
 use halloo::{Connection, EventLoop, Full, Listen, stream};
+use support::byte_pattern::byte_pattern;
 
-use crate::support::{Called, Client, End, Notes, Probe, echo, loopback, pattern, turn_until, turn_until_asleep};
+use crate::loopback::loopback;
+use crate::nonblocking_client::{Client, StreamEnd};
+use crate::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::simple_handlers::echo;
+use crate::turns::{turn_until, turn_until_idle};
 
 /// Echoes a pattern to a client that reads only so much at a time, and tells the most that was ever pending.
 fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, read_bytes: usize) -> usize {
-    let question = pattern(length);
+    let question = byte_pattern(length);
     let pending_max = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max).input_bytes_max(input_bytes_max);
@@ -19,10 +26,10 @@ fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, r
     });
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    client.say(&question);
+    client.send(&question);
     let mut half_closed = false;
     turn_until(&mut events, "the whole echo", |events| {
-        client.push();
+        client.flush();
         if client.has_sent_all() && !half_closed {
             client.half_close();
             half_closed = true;
@@ -33,7 +40,7 @@ fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, r
         client.end.is_some()
     });
     assert!(client.received == question, "{} of {length} bytes came back whole", client.received.len());
-    assert_eq!(client.end, Some(End::Orderly));
+    assert_eq!(client.end, Some(StreamEnd::Eof));
     pending_max.get()
 }
 
@@ -57,32 +64,32 @@ fn an_outbox_larger_than_the_input_echoes_every_byte() {
 
 #[test]
 fn while_its_outbox_is_full_a_connection_is_not_read() {
-    let notes = Notes::default();
+    let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(10_000).input_bytes_max(5_000);
-    let handler = Probe::new(&notes).on_data(echo);
+    let handler = RecordingHandler::new(&notes).on_data(echo);
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    let question = pattern(32 * 1024 * 1024);
-    client.say(&question);
+    let question = byte_pattern(32 * 1024 * 1024);
+    client.send(&question);
     turn_until(&mut events, "the outbox is full", |events| {
-        client.push();
+        client.flush();
         notes.ids().first().is_some_and(|id| events.context().connection(*id).expect("open").pending() == 10_000)
     });
-    turn_until_asleep(&mut events);
+    turn_until_idle(&mut events);
     let stats = events.stats();
     let kept = stats.bytes_received - stats.bytes_sent;
     assert!((10_000..=15_000).contains(&kept), "{kept} bytes are in inbox and outbox");
     assert!(!client.has_sent_all(), "the rest waits with the client");
-    assert!(notes.shown().iter().all(|shown| shown.len() <= 5_000), "more was shown than the inbox holds");
+    assert!(notes.inputs().iter().all(|shown| shown.len() <= 5_000), "more was shown than the inbox holds");
 }
 
 #[test]
 fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
-    let notes = Notes::default();
+    let notes = CallLog::default();
     let taken = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
-    let handler = Probe::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
         taken.set(
             taken.get() + connection.write(&vec![1; 65_536]) + connection.write(&[2; 10]) + connection.write(b"3"),
         );
@@ -90,40 +97,40 @@ fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    assert_eq!(client.ask(&mut events, b"?", 65_536).len(), 65_536);
-    turn_until_asleep(&mut events);
-    assert_eq!((notes.count(&Called::Flushed), taken.get()), (1, 65_536));
+    assert_eq!(client.request(&mut events, b"?", 65_536).len(), 65_536);
+    turn_until_idle(&mut events);
+    assert_eq!((notes.count(&Call::Flushed), taken.get()), (1, 65_536));
 }
 
 #[test]
 fn on_flushed_does_not_come_for_what_the_kernel_takes_at_once() {
-    let notes = Notes::default();
+    let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = Probe::new(&notes).on_data(echo);
+    let handler = RecordingHandler::new(&notes).on_data(echo);
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     for _ in 0..10 {
-        assert_eq!(client.ask(&mut events, b"0123456789", 10), b"0123456789");
+        assert_eq!(client.request(&mut events, b"0123456789", 10), b"0123456789");
     }
-    turn_until_asleep(&mut events);
-    assert_eq!(notes.count(&Called::Flushed), 0);
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 0);
 }
 
 #[test]
 fn on_flushed_comes_after_the_kernel_took_only_a_part() {
     const LENGTH: usize = 16 * 1024 * 1024;
-    let notes = Notes::default();
+    let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(LENGTH);
-    let handler = Probe::new(&notes).on_open(|connection| connection.send(&vec![5; LENGTH]).is_ok());
+    let handler = RecordingHandler::new(&notes).on_open(|connection| connection.send(&vec![5; LENGTH]).is_ok());
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
-    turn_until_asleep(&mut events);
-    assert_eq!(notes.count(&Called::Flushed), 0, "not while some of it waits");
-    turn_until(&mut events, "all of it", |_| client.has(LENGTH));
-    turn_until_asleep(&mut events);
-    assert_eq!(notes.count(&Called::Flushed), 1);
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 0, "not while some of it waits");
+    turn_until(&mut events, "all of it", |_| client.has_received(LENGTH));
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 1);
 }
 
 /// Writes on where it left off, and closes at the end.
@@ -137,10 +144,10 @@ fn produce(connection: &mut Connection<'_>, product: &[u8], produced: &Cell<usiz
 #[test]
 fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_everything_out() {
     for (length, outbox_bytes_max) in [(3 * 1024 * 1024, 65_536), (20_000, 100)] {
-        let (notes, turns) = (Notes::default(), RefCell::new(Vec::new()));
-        let (product, produced) = (pattern(length), Cell::new(0));
+        let (notes, turns) = (CallLog::default(), RefCell::new(Vec::new()));
+        let (product, produced) = (byte_pattern(length), Cell::new(0));
         let mut events = EventLoop::new().expect("a loop");
-        let handler = Probe::new(&notes)
+        let handler = RecordingHandler::new(&notes)
             .on_open(|connection| {
                 produce(connection, &product, &produced);
                 true
@@ -155,7 +162,7 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
         let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
         let (received, end) = client.read_to_end(&mut events);
         assert!(received == product, "{} bytes came", received.len());
-        assert_eq!(end, End::Orderly);
+        assert_eq!(end, StreamEnd::Eof);
         assert_eq!(turns.borrow().len(), length.div_ceil(outbox_bytes_max) - 1, "once for each lack of room");
         assert!(turns.borrow().is_sorted_by(|one, next| one < next), "twice in a turn: {turns:?}");
     }
@@ -163,10 +170,10 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
 
 #[test]
 fn send_takes_a_message_whole_or_not_at_all() {
-    let notes = Notes::default();
+    let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(100);
-    let handler = Probe::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
         assert_eq!(connection.send(&[b'a'; 101]), Err(Full), "longer than the outbox");
         assert_eq!(connection.pending(), 0);
         assert_eq!(connection.send(&[b'b'; 60]), Ok(()));
@@ -181,10 +188,10 @@ fn send_takes_a_message_whole_or_not_at_all() {
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     let expected = [[b'b'; 60].as_slice(), &[b'd'; 40]].concat();
-    assert_eq!(client.ask(&mut events, b"?", 100), expected);
-    turn_until_asleep(&mut events);
+    assert_eq!(client.request(&mut events, b"?", 100), expected);
+    turn_until_idle(&mut events);
     assert_eq!(client.received.len(), 100);
-    assert_eq!(notes.count(&Called::Flushed), 1);
+    assert_eq!(notes.count(&Call::Flushed), 1);
 }
 
 #[test]
@@ -198,8 +205,8 @@ fn a_message_that_never_fits_is_refused_without_a_spin() {
     });
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    client.say(&pattern(101));
+    client.send(&byte_pattern(101));
     turn_until(&mut events, "it is tried", |_| tries.get() > 0);
-    turn_until_asleep(&mut events);
+    turn_until_idle(&mut events);
     assert!(tries.get() <= 3, "{} tries of what can never fit", tries.get());
 }

@@ -1,22 +1,27 @@
-//! Budgets: whatever one source brings, the others have their turn.
+//! Budgets of a turn: bytes, accepts, datagrams.
+//!
+//! No source keeps another waiting.
 
 use std::time::Duration;
 
 use halloo::{Bind, EventLoop, datagrams, stream};
+use support::byte_pattern::byte_pattern;
 
-use crate::support::{
-    Client, GREETING, Notes, Probe, echo, greet, loopback, pattern, say_all, turn_until, turn_until_asleep, udp_peer,
-};
+use crate::loopback::{loopback, udp_socket};
+use crate::nonblocking_client::{Client, send_all};
+use crate::recording_handler::{CallLog, RecordingHandler};
+use crate::simple_handlers::{GREETING, echo, greet};
+use crate::turns::{turn_until, turn_until_idle};
 
 #[test]
 fn one_connection_is_read_for_at_most_64_kib_a_turn() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    client.say(&pattern(8 * 1024 * 1024));
+    client.send(&byte_pattern(8 * 1024 * 1024));
     let (mut before, mut most) = (0, 0);
     turn_until(&mut events, "all is read", |events| {
-        client.push();
+        client.flush();
         let now = events.stats().bytes_received;
         most = most.max(now - before);
         before = now;
@@ -31,24 +36,24 @@ fn clients_that_never_stop_sending_do_not_keep_another_waiting() {
     let discard = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
     let greeter = events.listen(loopback(), greet).expect("a listener");
     let (discard, greeter) = (events.local_addr(discard).expect("there"), events.local_addr(greeter).expect("there"));
-    let flood = pattern(256 * 1024);
+    let flood = byte_pattern(256 * 1024);
     let mut greedy: Vec<Client> = (0..4).map(|_| Client::connect(discard)).collect();
     turn_until(&mut events, "the flood is under way", |events| {
-        say_all(&mut greedy, &flood[..flood.len() / 4]);
+        send_all(&mut greedy, &flood[..flood.len() / 4]);
         events.stats().bytes_received > 1024 * 1024
     });
     for _ in 0..20 {
         let mut client = Client::connect(greeter);
-        client.say(b"Hello, TCP Server!");
+        client.send(b"Hello, TCP Server!");
         let before = events.stats().turns;
         turn_until(&mut events, "the greeting", |_| {
             for greedy in &mut greedy {
-                greedy.push();
+                greedy.flush();
                 if greedy.has_sent_all() {
-                    greedy.say(&flood);
+                    greedy.send(&flood);
                 }
             }
-            client.has(GREETING.len())
+            client.has_received(GREETING.len())
         });
         assert_eq!(client.received, GREETING);
         let turns = events.stats().turns - before;
@@ -62,21 +67,21 @@ fn a_client_that_never_reads_its_echo_does_not_keep_another_waiting() {
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut deaf = Client::connect_narrow(address);
-    let flood = pattern(10 * 1024 * 1024);
-    deaf.say(&flood);
+    let flood = byte_pattern(10 * 1024 * 1024);
+    deaf.send(&flood);
     turn_until(&mut events, "its output waits", |events| {
-        deaf.push();
+        deaf.flush();
         events.stats().bytes_received > events.stats().bytes_sent
     });
-    turn_until_asleep(&mut events);
-    assert_eq!(Client::connect(address).ask(&mut events, b"and me?", 7), b"and me?");
+    turn_until_idle(&mut events);
+    assert_eq!(Client::connect(address).request(&mut events, b"and me?", 7), b"and me?");
 }
 
 #[test]
 fn a_crowd_is_accepted_in_portions_and_all_of_it_without_another_knock() {
-    let notes = Notes::default();
+    let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), Probe::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let clients: Vec<Client> = (0..300).map(|_| Client::connect(address)).collect();
     let mut before = 0;
@@ -99,20 +104,20 @@ fn a_full_udp_socket_hands_on_at_most_128_datagrams_a_turn_and_keeps_no_tcp_clie
     let socket = events.bind(at, datagrams(|_, _| {})).expect("a socket");
     let listener = events.listen(loopback(), greet).expect("a listener");
     let (udp, tcp) = (events.local_addr(socket).expect("there"), events.local_addr(listener).expect("there"));
-    let flooder = udp_peer("127.0.0.1");
+    let flooder = udp_socket("127.0.0.1");
     let flood = || (0..400).filter(|_| flooder.send_to(b"flood", udp).is_ok()).count();
     let mut sent = flood() as u64;
     turn_until(&mut events, "the flood is under way", |events| events.stats().datagrams_received > 0);
 
     let mut client = Client::connect(tcp);
-    client.say(b"Hello, TCP Server!");
+    client.send(b"Hello, TCP Server!");
     let (mut before, turns) = (events.stats().datagrams_received, events.stats().turns);
     turn_until(&mut events, "the greeting", |events| {
         let received = events.stats().datagrams_received;
         assert!(received - before <= 128, "{} in one turn", received - before);
         before = received;
         sent += flood() as u64;
-        client.has(GREETING.len())
+        client.has_received(GREETING.len())
     });
     assert_eq!(client.received, GREETING);
     let turns = events.stats().turns - turns;

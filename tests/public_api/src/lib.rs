@@ -1,4 +1,4 @@
-//! The public interface of the library is what `public_api.txt` says, which somebody has read.
+//! The public interface of the library is the reviewed text of it.
 //!
 //! A change of the one without the other fails the test here; `UPDATE=1 cargo test -p public_api` writes the text anew, to
 //! be read again. What rustdoc tells machines is not stable: the test needs a compiler that `public-api` knows.
@@ -40,8 +40,8 @@ mod tests {
             std::fs::write(&path, &described).expect("the file can be written");
         }
         let read = std::fs::read_to_string(&path).expect("the file is there");
-        let news: Vec<&str> = described.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
+        let added: Vec<&str> = described.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
         let gone: Vec<&str> = read.lines().filter(|line| !described.lines().any(|other| other == *line)).collect();
-        assert!(news.is_empty() && gone.is_empty(), "new: {news:#?}\ngone: {gone:#?}\nUPDATE=1 writes it anew");
+        assert!(added.is_empty() && gone.is_empty(), "new: {added:#?}\ngone: {gone:#?}\nUPDATE=1 writes it anew");
     }
 }

@@ -1,5 +1,6 @@
-//! The loop inside another one: calloop, as Wayland compositors and desktop programs have it, turns halloo whenever
-//! there is something to do. Here its own part is a clock that everybody who is connected sees ticking.
+//! The loop inside calloop, the loop of Wayland compositors.
+//!
+//! calloop turns halloo when there is something to do, and has a clock that every client sees ticking.
 //!
 //! `cargo run --release -p protocols --bin in_calloop`, then `nc localhost 8888`. Another address may be given.
 //!

@@ -1,5 +1,6 @@
-//! The loop inside a `poll(2)` of your own: what is typed on standard input goes to everybody who is connected, and an
-//! echo is served between.
+//! The loop inside a `poll(2)` of the program's own.
+//!
+//! Standard input goes to every client, between the echoes.
 //!
 //! `cargo run --release -p protocols --bin in_your_own_poll`, then `nc localhost 8888`. Another address may be given.
 //! The end of standard input ends it, once everybody has what was written.

@@ -1,4 +1,4 @@
-//! A greeting over TLS: rustls stands inside the handler, between the bytes of the wire and those of the conversation.
+//! A greeting over TLS, with rustls inside the handler.
 //!
 //! `cargo run --release -p protocols --bin tls_greeter`, then
 //! `echo 'Hello, TLS Server!' | openssl s_client -quiet -connect localhost:8443`. Another address may be given.

@@ -1,0 +1,234 @@
+//! A small Redis with keys that expire, in RESP2 and inline.
+//!
+//! `cargo run --release -p protocols --bin redis_ping`, then `redis-cli -p 6380 set greeting hello ex 10`. Another
+//! address may be given.
+//!
+//! A command is read where it lies, and its reply goes out before its effect is kept: a reply that does not fit the
+//! outbox leaves the command unconsumed, and it comes again, whole, once there is room. The replies to everything that
+//! one read has brought leave in one `send`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use halloo::{Connection, Context, EventLoop, Full, HandlerId, Listen, StreamHandler, TimerId};
+
+/// The words of a command, its name among them, and the longest of them.
+const WORDS_MAX: usize = 16;
+const WORD_BYTES_MAX: usize = 32 * 1024;
+
+/// Keys and values in all. Past it nothing is added.
+const STORE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:6380").parse()?;
+    let mut events = EventLoop::new()?;
+    // A client may keep its connection for a while without a word, as they do.
+    let at = Listen::from(address).idle_timeout(Duration::from_secs(600));
+    let listener = events.listen(at, Server { store: Store::default() })?;
+    println!("Listening on {}", events.local_addr(listener)?);
+    events.run()?;
+    Ok(())
+}
+
+struct Server {
+    store: Store,
+}
+
+impl StreamHandler for Server {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        let (mut rest, mut words) = (input, Vec::with_capacity(WORDS_MAX));
+        loop {
+            match parse_command(rest, &mut words) {
+                Ok(Some(after)) if words.is_empty() || self.execute(connection, &words).is_ok() => rest = after,
+                Ok(_) => return input.len() - rest.len(),
+                Err(what) => {
+                    let _ = connection.send(format!("-ERR Protocol error: {what}\r\n").as_bytes());
+                    connection.close();
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    fn on_timer(&mut self, _: &mut Context, number: u64) {
+        self.store.on_timer(number);
+    }
+}
+
+impl Server {
+    /// Replies, then does it; nothing can come between the two.
+    fn execute(&mut self, connection: &mut Connection<'_>, words: &[&[u8]]) -> Result<(), Full> {
+        let (store, handler) = (&mut self.store, connection.handler());
+        match (words[0].to_ascii_uppercase().as_slice(), &words[1..]) {
+            (b"PING", []) => connection.send(b"+PONG\r\n")?,
+            (b"PING" | b"ECHO", [word]) => connection.send(&bulk(word))?,
+            (b"GET", [key]) => match store.get(key) {
+                Some(value) => connection.send(&bulk(value))?,
+                None => connection.send(b"$-1\r\n")?,
+            },
+            (b"SET" | b"INCR", _) if store.is_full() => connection.send(b"-OOM the store is full\r\n")?,
+            (b"SET", [key, value, options @ ..]) => match lifetime(options) {
+                Ok(after) => {
+                    connection.send(b"+OK\r\n")?;
+                    store.put(key, value);
+                    store.expire(connection.context(), handler, key, after);
+                }
+                Err(reply) => connection.send(reply)?,
+            },
+            (b"INCR", [key]) => match number::<i64>(store.get(key).unwrap_or(b"0")) {
+                Some(former) if former < i64::MAX => {
+                    connection.send(format!(":{}\r\n", former + 1).as_bytes())?;
+                    store.put(key, (former + 1).to_string().as_bytes());
+                }
+                _ => connection.send(b"-ERR value is not an integer or out of range\r\n")?,
+            },
+            (b"DEL", keys @ [_, ..]) => {
+                let is_there = |at: &usize| store.get(keys[*at]).is_some() && !keys[..*at].contains(&keys[*at]);
+                let count = (0..keys.len()).filter(is_there).count();
+                connection.send(format!(":{count}\r\n").as_bytes())?;
+                for key in keys {
+                    store.delete(connection.context(), handler, key);
+                }
+            }
+            (b"EXPIRE", [key, seconds]) => match lifetime(&[b"EX", seconds]) {
+                Ok(after) => {
+                    connection.send(if store.get(key).is_some() { b":1\r\n" } else { b":0\r\n" })?;
+                    store.expire(connection.context(), handler, key, after);
+                }
+                Err(reply) => connection.send(reply)?,
+            },
+            // What redis-benchmark and redis-cli ask first.
+            (b"CONFIG", [_, name]) => connection.send(&[b"*2\r\n", &bulk(name)[..], b"$0\r\n\r\n"].concat())?,
+            (b"COMMAND", _) => connection.send(b"*0\r\n")?,
+            _ => connection.send(b"-ERR unknown command, or wrong number of arguments\r\n")?,
+        }
+        Ok(())
+    }
+}
+
+// ---- RESP2 ----------------------------------------------------------------------------------------------------------
+
+/// Finds the words of the first command, and returns what follows it; `None` while it is not whole.
+fn parse_command<'a>(input: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<Option<&'a [u8]>, &'static str> {
+    words.clear();
+    let Some((line, mut rest)) = cut_line(input) else { return Ok(None) };
+    let Some(count) = line.strip_prefix(b"*") else {
+        words.extend(line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()));
+        return Ok(Some(rest));
+    };
+    let count = number(count).filter(|count| *count <= WORDS_MAX).ok_or("invalid multibulk length")?;
+    for _ in 0..count {
+        let Some((line, after)) = cut_line(rest) else { return Ok(None) };
+        let length = line.strip_prefix(b"$").ok_or("expected '$'")?;
+        let length = number(length).filter(|length| *length <= WORD_BYTES_MAX).ok_or("invalid bulk length")?;
+        let Some(after_word) = after.get(length + 2..) else { return Ok(None) };
+        words.push(&after[..length]);
+        rest = after_word;
+    }
+    Ok(Some(rest))
+}
+
+/// The first line without its end, and what follows it.
+fn cut_line(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = input.iter().position(|byte| *byte == b'\n')?;
+    Some((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), &input[end + 1..]))
+}
+
+fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The time that the options of a SET give a key, none being for ever; or the reply to ones that make no sense.
+fn lifetime(options: &[&[u8]]) -> Result<Option<Duration>, &'static [u8]> {
+    const INVALID: &[u8] = b"-ERR syntax error, or invalid expire time\r\n";
+    let [unit, span] = options else {
+        return if options.is_empty() { Ok(None) } else { Err(INVALID) };
+    };
+    let span = number(span).ok_or(INVALID)?;
+    match unit.to_ascii_uppercase().as_slice() {
+        b"EX" => Ok(Some(Duration::from_secs(span))),
+        b"PX" => Ok(Some(Duration::from_millis(span))),
+        _ => Err(INVALID),
+    }
+}
+
+fn bulk(bytes: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+// ---- the store ------------------------------------------------------------------------------------------------------
+
+/// Keys and values, with one timer of the loop for each key that expires.
+#[derive(Default)]
+struct Store {
+    entries: HashMap<Vec<u8>, Entry>,
+    /// Which key a timer is about, by the number that it brings back: one of its own for each that is set.
+    expiring: HashMap<u64, Vec<u8>>,
+    expiries: u64,
+    bytes: usize,
+}
+
+struct Entry {
+    value: Vec<u8>,
+    expiry: Option<(u64, TimerId)>,
+}
+
+impl Store {
+    fn is_full(&self) -> bool {
+        self.bytes > STORE_BYTES_MAX
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.entries.get(key).map(|entry| entry.value.as_slice())
+    }
+
+    /// Gives a key a value; when it goes stays as it was.
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes += value.len();
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.bytes -= entry.value.len();
+            entry.value = value.to_vec();
+        } else {
+            self.bytes += key.len();
+            self.entries.insert(key.to_vec(), Entry { value: value.to_vec(), expiry: None });
+        }
+    }
+
+    /// Has a key go after a time, or never, whatever was said before.
+    fn expire(&mut self, context: &mut Context, handler: HandlerId, key: &[u8], after: Option<Duration>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if let Some((number, timer)) = entry.expiry.take() {
+            context.remove(timer);
+            self.expiring.remove(&number);
+        }
+        if let Some(after) = after {
+            self.expiries += 1;
+            entry.expiry = Some((self.expiries, context.schedule(handler, after, self.expiries)));
+            self.expiring.insert(self.expiries, key.to_vec());
+        }
+    }
+
+    /// A timer has come up: its key goes.
+    fn on_timer(&mut self, number: u64) {
+        if let Some(key) = self.expiring.remove(&number)
+            && let Some(entry) = self.entries.remove(&key)
+        {
+            self.bytes -= key.len() + entry.value.len();
+        }
+    }
+
+    fn delete(&mut self, context: &mut Context, handler: HandlerId, key: &[u8]) {
+        self.expire(context, handler, key, None);
+        if let Some(entry) = self.entries.remove(key) {
+            self.bytes -= key.len() + entry.value.len();
+        }
+    }
+}

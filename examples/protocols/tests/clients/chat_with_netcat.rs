@@ -1,0 +1,60 @@
+//! `chat` with netcat.
+
+use support::process::Process;
+
+use crate::programs::{start_example, start_netcat};
+
+/// Lines said at once: as many as fit an outbox, so that whoever reads hears all of them.
+const LINES_AT_ONCE: usize = 50;
+
+/// More than the kernel keeps for a connection that nobody reads.
+const ROUNDS: usize = 300;
+
+fn enter(at: std::net::SocketAddr, name: &str) -> Process {
+    let mut client = start_netcat(at);
+    client.write_stdin(&format!("{name}\n"));
+    client.stdout.wait_for_text("* here are:");
+    client
+}
+
+#[test]
+#[ignore = "needs nc"]
+fn everybody_hears_everybody_by_name() {
+    let (_server, at) = start_example(env!("CARGO_BIN_EXE_chat"), &["127.0.0.1:0"]);
+    let mut ann = enter(at, "ann");
+    let mut bob = enter(at, "bob");
+    ann.stdout.wait_for_text("* bob has come\n");
+    assert!(bob.stdout.text().ends_with("* here are: ann\n"), "{}", bob.stdout.text());
+    ann.write_stdin("hello, bob\n");
+    bob.write_stdin("hello, \x1b[31mann\r\n");
+    bob.stdout.wait_for_text("ann: hello, bob\n");
+    ann.stdout.wait_for_text("bob: hello, [31mann\n");
+
+    let mut other = start_netcat(at);
+    other.write_stdin("ann\n");
+    other.stdout.wait_for_text("* not that one; your name?\n");
+    drop(bob);
+    ann.stdout.wait_for_text("* bob has gone\n");
+    assert!(!ann.stdout.text().contains("ann:"), "nobody hears themselves: {}", ann.stdout.text());
+}
+
+#[test]
+#[ignore = "needs nc"]
+fn who_reads_slowly_misses_lines_and_holds_up_nobody() {
+    let (_server, at) = start_example(env!("CARGO_BIN_EXE_chat"), &["127.0.0.1:0"]);
+    let (mut talker, listener, slow) = (enter(at, "talker"), enter(at, "listener"), enter(at, "slow"));
+    slow.signal("STOP");
+    for round in 0..ROUNDS {
+        let line = format!("{round}{}\n", "x".repeat(1000));
+        talker.write_stdin(&line.repeat(LINES_AT_ONCE));
+        talker.write_stdin(&format!("end of round {round}\n"));
+        listener.stdout.wait_for_end(&format!("end of round {round}\n"));
+    }
+    let heard = listener.stdout.text();
+    assert_eq!(heard.matches("xx\n").count(), ROUNDS * LINES_AT_ONCE);
+    assert!(!heard.contains("too slow"), "who reads misses nothing");
+    slow.signal("CONT");
+    slow.stdout.wait_for_text("* you were too slow and have missed some lines\n");
+    talker.write_stdin("are you back?\n");
+    slow.stdout.wait_for_text("talker: are you back?\n");
+}

@@ -1,0 +1,16 @@
+//! `udp_time` with chronyd.
+
+use support::shell::shell;
+
+use crate::programs::start_example;
+
+#[test]
+#[ignore = "needs chronyd"]
+fn chronyd_believes_it_and_finds_the_clock_right() {
+    let (_server, at) = start_example(env!("CARGO_BIN_EXE_udp_time"), &["127.0.0.1:0"]);
+    let server = format!("server {} port {} iburst maxsamples 1", at.ip(), at.port());
+    let said = shell(&format!("chronyd -Q -t 30 -f /dev/null '{server}' 'bindcmdaddress /'"));
+    let wrong_by = said.split("System clock wrong by ").nth(1).and_then(|rest| rest.split(' ').next());
+    let seconds: f64 = wrong_by.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    assert!(seconds.abs() < 0.1, "{said}");
+}

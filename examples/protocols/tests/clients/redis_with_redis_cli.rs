@@ -1,0 +1,118 @@
+//! `redis_ping` with redis-cli, redis-benchmark and netcat.
+
+use std::net::SocketAddr;
+
+use support::process::Process;
+use support::shell::shell;
+use support::wait::wait_until;
+
+use crate::programs::start_example;
+
+struct Redis {
+    _server: Process,
+    at: SocketAddr,
+}
+
+impl Redis {
+    fn serve() -> Self {
+        let (server, at) = start_example(env!("CARGO_BIN_EXE_redis_ping"), &["127.0.0.1:0"]);
+        Self { _server: server, at }
+    }
+
+    #[track_caller]
+    fn ask(&self, command: &str) -> String {
+        shell(&format!("redis-cli -h {} -p {} {command}", self.at.ip(), self.at.port())).trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn load(&self, arguments: &str) -> String {
+        shell(&format!("redis-benchmark -h {} -p {} {arguments}", self.at.ip(), self.at.port()))
+    }
+}
+
+#[test]
+#[ignore = "needs redis-cli"]
+fn redis_cli_gets_the_answers_of_a_redis() {
+    let redis = Redis::serve();
+    let talk = [
+        ("ping", "PONG"),
+        ("ping hello", "hello"),
+        ("echo 'two words'", "two words"),
+        ("get a", ""),
+        ("set a 41", "OK"),
+        ("get a", "41"),
+        ("incr a", "42"),
+        ("incr new", "1"),
+        ("set text abc", "OK"),
+        ("incr text", "ERR value is not an integer or out of range"),
+        ("del a a text nobody", "2"),
+        ("get a", ""),
+        ("expire nobody 10", "0"),
+        ("set a 1 nonsense 1", "ERR syntax error, or invalid expire time"),
+        ("set a", "ERR unknown command, or wrong number of arguments"),
+        ("config get save", "save"),
+    ];
+    for (command, reply) in talk {
+        assert_eq!(redis.ask(command), reply, "{command}");
+    }
+}
+
+#[test]
+#[ignore = "needs redis-cli"]
+fn a_key_goes_when_its_time_is_over_and_stays_if_it_was_set_anew() {
+    let redis = Redis::serve();
+    // All at once, so that nothing of it is over before the rest is said.
+    let commands = [
+        "set short x px 300",
+        "set kept x px 300",
+        "set kept y",
+        "set long x px 300",
+        "expire long 3600",
+        "set number 1 px 300",
+        "incr number",
+    ];
+    let (host, port) = (redis.at.ip(), redis.at.port());
+    let replies = shell(&format!("printf '{}\n' | redis-cli -h {host} -p {port}", commands.join("\n")));
+    assert_eq!(replies.split_whitespace().collect::<Vec<_>>(), ["OK", "OK", "OK", "OK", "1", "OK", "2"]);
+    wait_until("the short one to go", || redis.ask("get short").is_empty());
+    wait_until("the number to go", || redis.ask("get number").is_empty());
+    assert_eq!((redis.ask("get kept"), redis.ask("get long")), ("y".to_owned(), "x".to_owned()));
+}
+
+#[test]
+#[ignore = "needs nc"]
+fn inline_commands_are_understood_and_nonsense_ends_the_connection() {
+    let redis = Redis::serve();
+    let netcat = |bytes: &str| shell(&format!("printf '{bytes}' | nc -N {} {}", redis.at.ip(), redis.at.port()));
+    assert_eq!(netcat("PING\\r\\nset a 1\\n\\r\\nget a\\r\\n"), "+PONG\r\n+OK\r\n$1\r\n1\r\n");
+    assert_eq!(netcat("*1\\r\\nPING\\r\\nPING\\r\\n"), "-ERR Protocol error: expected '$'\r\n");
+    assert_eq!(netcat("*1000000\\r\\n"), "-ERR Protocol error: invalid multibulk length\r\n");
+    assert_eq!(netcat("*1\\r\\n$99999999\\r\\n"), "-ERR Protocol error: invalid bulk length\r\n");
+    assert_eq!(netcat("*2\\r\\n$4\\r\\nECHO\\r\\n$5\\r\\nhel"), "", "half a command is none");
+}
+
+#[test]
+#[ignore = "needs redis-benchmark and redis-cli"]
+fn redis_benchmark_is_content() {
+    let redis = Redis::serve();
+    let report = redis.load("-t ping,set,get,incr -P 16 -n 20000 -q");
+    assert_eq!(report.matches("requests per second").count(), 5, "{report}");
+    assert!(!report.contains("ERR") && !report.contains("WARN"), "{report}");
+}
+
+#[test]
+#[ignore = "needs redis-benchmark and redis-cli"]
+fn a_command_whose_reply_has_to_wait_is_done_once() {
+    let redis = Redis::serve();
+    redis.load("-P 500 -c 20 -n 20000 -q INCR counter");
+    assert_eq!(redis.ask("get counter"), "20000");
+    // Each reply fills half an outbox, so that most of the commands of one read have to wait.
+    shell(&format!(
+        "head -c 30000 /dev/zero | tr '\\0' x | redis-cli -h {} -p {} -x set big",
+        redis.at.ip(),
+        redis.at.port()
+    ));
+    let report = redis.load("-P 100 -c 5 -n 5000 -q GET big");
+    assert!(report.contains("requests per second"), "{report}");
+    assert_eq!(redis.ask("get big").len(), 30000);
+}

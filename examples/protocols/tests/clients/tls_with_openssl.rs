@@ -1,0 +1,26 @@
+//! `tls_greeter` with openssl, curl and netcat.
+
+use support::shell::shell;
+
+use crate::programs::start_example;
+
+#[test]
+#[ignore = "needs openssl, curl and nc"]
+fn openssl_and_curl_are_greeted_and_hear_a_clean_end() {
+    let (server, at) = start_example(env!("CARGO_BIN_EXE_tls_greeter"), &["127.0.0.1:0"]);
+    for version in ["-tls1_2", "-tls1_3"] {
+        // Without our close_notify it would print "unexpected eof", and fail.
+        let said = shell(&format!("echo hello | openssl s_client -quiet {version} -connect {at} 2>/dev/null"));
+        assert_eq!(said, "Hello, TLS Client!\n", "{version}");
+    }
+    let ciphers = shell(&format!("echo | openssl s_client -ign_eof -connect {at}"));
+    assert!(ciphers.contains("TLSv1.3") && !ciphers.contains("unexpected eof"), "{ciphers}");
+    assert_eq!(shell(&format!("curl -sSk --http0.9 https://{at}")), "Hello, TLS Client!\n");
+    server.stdout.wait_for_text("Received: hello\\n\n");
+    server.stdout.wait_for_text("Received: GET / HTTP/1.1\\r\\n");
+
+    // Who does not speak TLS gets an alert, and nobody else notices.
+    let alert = shell(&format!("echo 'Hello, TCP Server!' | nc -N {} {} | od -An -tx1", at.ip(), at.port()));
+    assert_eq!(alert.split_whitespace().next(), Some("15"), "{alert}");
+    assert_eq!(shell(&format!("curl -sSk --http0.9 https://{at}")), "Hello, TLS Client!\n");
+}

@@ -1,0 +1,178 @@
+//! Fault cases as data, and the assertions that run them.
+//!
+//! Every case checks descriptors, processor time and log lines afterwards.
+
+use std::time::Duration;
+
+use support::measurement::fastest_of;
+use support::server::Server;
+use support::strace::{FaultInjection, injected};
+use support::streams::{GREETING, REQUEST};
+use support::tcp::connect;
+use support::udp::UDP_GREETING;
+use support::wait::wait_until;
+
+use crate::SERVED_WITHIN;
+use crate::tolerant_clients::{read_until_closed, request, request_udp, send_request, try_send};
+
+/// What a client sees of a call of its own that fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// Nothing at all.
+    Served,
+    /// The end of its connection.
+    Ended,
+}
+
+/// One call, the errors it may meet, and what follows from them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FaultCase {
+    pub(crate) call: &'static str,
+    pub(crate) errnos: &'static [&'static str],
+    pub(crate) outcome: Outcome,
+}
+
+/// How a case's clients behave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RequestTiming {
+    /// They ask as soon as they are connected.
+    OnConnect,
+    /// They say nothing until the fault has been met.
+    AfterFault,
+    /// They have asked before the server looks, so that it never has to wait for them.
+    WhilePaused,
+    /// The same with more than a question, so that the server reads on after its greeting.
+    LargeWhilePaused,
+}
+
+/// Once, several times in a row, and every third time.
+pub(crate) const ONCE_THRICE_AND_EVERY_THIRD: [&str; 3] = ["1", "1..3", "1+3"];
+
+/// Enough that every pattern above leaves some of them alone.
+const CLIENTS: usize = 6;
+
+/// More than the cases need, and far less than a spin uses.
+const CPU_TIME_MAX: Duration = Duration::from_millis(400);
+
+/// A start and an end of trouble.
+const LOG_LINES_MAX: usize = 2;
+
+/// What a server has and has used before a fault.
+pub(crate) struct Baseline {
+    descriptors: usize,
+    cpu_time: Duration,
+    log_lines: usize,
+}
+
+impl Baseline {
+    pub(crate) fn of(server: &Server) -> Self {
+        Self { descriptors: server.fd_count(), cpu_time: server.cpu_time(), log_lines: server.log_lines().len() }
+    }
+
+    /// Others are served at once, and nothing is lost. `withheld` are descriptors that the fault itself kept from being
+    /// closed.
+    #[track_caller]
+    pub(crate) fn assert_unharmed(&self, server: &mut Server, fault: &str, withheld: usize) {
+        assert!(server.is_running(), "{fault}: it ended: {}", server.stderr.text());
+        assert_serves(server, fault);
+        self.assert_nothing_lost(server, fault, withheld);
+    }
+
+    /// The descriptors are back, the load has stayed low and the log short.
+    #[track_caller]
+    pub(crate) fn assert_nothing_lost(&self, server: &mut Server, fault: &str, withheld: usize) {
+        assert!(server.is_running(), "{fault}: it ended: {}", server.stderr.text());
+        let expected = self.descriptors + withheld;
+        wait_until(&format!("{fault}: the descriptors to come back"), || server.fd_count() == expected);
+        let used = server.cpu_time().saturating_sub(self.cpu_time);
+        assert!(used < CPU_TIME_MAX, "{fault}: it used {used:?} of processor time");
+        let log = &server.log_lines()[self.log_lines..];
+        assert!(log.len() <= LOG_LINES_MAX, "{fault}: {} lines of log:\n{}", log.len(), log.join("\n"));
+    }
+}
+
+/// Whoever comes now is served, over whatever is served, and soon.
+#[track_caller]
+pub(crate) fn assert_serves(server: &Server, fault: &str) {
+    let ready = server.stdout.lines().swap_remove(0);
+    if ready.contains("tcp=") {
+        let said = || server.stderr.text();
+        let took = fastest_of(3, || assert_eq!(request(server.tcp()), GREETING, "{fault}: another client; {}", said()));
+        assert!(took < SERVED_WITHIN, "{fault}: another client was served after {took:?}");
+    }
+    if ready.contains("udp=") {
+        let took = fastest_of(3, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{fault}: another datagram"));
+        assert!(took < SERVED_WITHIN, "{fault}: another datagram was answered after {took:?}");
+    }
+}
+
+/// Has a server meet every error of some cases, in every pattern, from clients of that timing.
+#[track_caller]
+pub(crate) fn assert_fault_cases(server: &mut Server, cases: &[FaultCase], timing: RequestTiming, patterns: &[&str]) {
+    let mut run = 0;
+    for case in cases {
+        for errno in case.errnos {
+            for when in patterns {
+                assert_fault_case(server, case, errno, timing, when);
+                run += 1;
+            }
+        }
+    }
+    assert!(run > 0, "there is something to run");
+}
+
+#[track_caller]
+fn assert_fault_case(server: &mut Server, case: &FaultCase, errno: &str, timing: RequestTiming, when: &str) {
+    let before = Baseline::of(server);
+    let fault = FaultInjection::start(server, case.call, errno, when);
+    let name = format!("{} {timing:?}", fault.name());
+    let heard = run_clients(server, &fault, timing);
+    let calls = fault.end();
+    let met = injected(&calls).count();
+    assert!(met > 0, "{name}: it was never met:\n{}", calls.join("\n"));
+    let (greeted, ended) = (count(&heard, GREETING), count(&heard, ""));
+    assert_eq!(greeted + ended, CLIENTS, "{name}: {heard:?}");
+    match case.outcome {
+        Outcome::Served => assert_eq!(ended, 0, "{name}: {heard:?}"),
+        // Each error costs the one client whose call it was, and no client more.
+        Outcome::Ended => assert_eq!(ended, met, "{name}: {heard:?}\n{}", calls.join("\n")),
+    }
+    let withheld = if case.call == "close" { met } else { 0 };
+    before.assert_unharmed(server, &name, withheld);
+}
+
+fn count(heard: &[String], text: &str) -> usize {
+    heard.iter().filter(|one| *one == text).count()
+}
+
+/// What each client of a case hears.
+#[track_caller]
+fn run_clients(server: &Server, fault: &FaultInjection, timing: RequestTiming) -> Vec<String> {
+    match timing {
+        RequestTiming::OnConnect => (0..CLIENTS).map(|_| read_until_closed(&send_request(server.tcp()))).collect(),
+        RequestTiming::AfterFault => {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| connect(server.tcp())).collect();
+            fault.wait_injected(1);
+            let hear = |client| {
+                try_send(client, REQUEST);
+                read_until_closed(client)
+            };
+            clients.iter().map(hear).collect()
+        }
+        RequestTiming::WhilePaused | RequestTiming::LargeWhilePaused => {
+            let much = vec![b'x'; 20_000];
+            let question = if timing == RequestTiming::LargeWhilePaused { &much } else { REQUEST };
+            server.pause();
+            let clients: Vec<_> = (0..CLIENTS).map(|_| connect(server.tcp())).collect();
+            for client in &clients {
+                try_send(client, question);
+            }
+            server.resume();
+            let heard = clients.iter().map(read_until_closed).collect();
+            // What is left to read is their ends.
+            drop(clients);
+            fault.wait_injected(1);
+            heard
+        }
+    }
+}

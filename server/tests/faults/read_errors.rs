@@ -1,0 +1,55 @@
+//! Errors of `recvfrom` on streams.
+//!
+//! A read error ends its own connection; `EINTR` and `EAGAIN` end none.
+
+use crate::HALLOO;
+use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+
+pub(crate) const READ_ERRORS: [&str; 8] =
+    ["ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOBUFS", "ENOMEM", "ENOTCONN", "EIO"];
+
+const FAILED_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &READ_ERRORS, outcome: Outcome::Ended }];
+
+const INTERRUPTED_READS: [FaultCase; 1] =
+    [FaultCase { call: "recvfrom", errnos: &["EINTR"], outcome: Outcome::Served }];
+
+/// What a read says that the poll told of too soon.
+const EMPTY_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &["EAGAIN"], outcome: Outcome::Served }];
+
+const LATE_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &READ_ERRORS, outcome: Outcome::Served }];
+
+#[test]
+#[ignore = "needs strace"]
+fn a_client_whose_first_read_fails_ends_alone() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn of_clients_that_are_all_connected_only_those_end_whose_read_fails() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::AfterFault, &ONCE_THRICE_AND_EVERY_THIRD);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_interrupted_read_is_read_again_and_an_empty_one_waited_for() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    for timing in [RequestTiming::OnConnect, RequestTiming::AfterFault] {
+        assert_fault_cases(&mut server, &INTERRUPTED_READS, timing, &["1", "1..3", "1+3", "1..40"]);
+    }
+    assert_fault_cases(&mut server, &EMPTY_READS, RequestTiming::WhilePaused, &["1", "1..3"]);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_read_that_fails_after_the_greeting_takes_nothing_from_the_client() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    // One read for each of the six that brings the question; those behind it are of late input.
+    assert_fault_cases(&mut server, &LATE_READS, RequestTiming::LargeWhilePaused, &["7", "7..9", "7+"]);
+    server.assert_exits_on_sigterm();
+}

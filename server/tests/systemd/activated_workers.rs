@@ -1,0 +1,100 @@
+//! Socket activation and the watchdog with several workers.
+
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use support::server::Server;
+use support::streams::{GREETING, read_to_end};
+use support::tcp::{connect, request, send_request};
+use support::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use support::wait::{TIMEOUT, wait_until};
+
+use crate::activation::Activation;
+use crate::borrowed_fds;
+use crate::notify_socket::NotifySocket;
+
+const WORKERS: [&str; 2] = ["--workers", "3"];
+
+/// How many descriptors of a server stand for a socket of this process.
+fn duplicates(server: &Server, socket: impl AsFd) -> usize {
+    let own = format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd());
+    let name = std::fs::read_link(own).expect("it is open");
+    server.fd_targets().iter().filter(|link| **link == name).count()
+}
+
+#[test]
+fn sockets_handed_over_are_served_by_every_worker() {
+    let (tcp, udp) =
+        (TcpListener::bind("127.0.0.1:0").expect("a port"), UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let (tcp_at, udp_at) = (tcp.local_addr().expect("it is bound"), udp.local_addr().expect("it is bound"));
+    let mut server =
+        Activation { arguments: &WORKERS, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.start();
+    assert_eq!(server.ready_addresses(), [format!("tcp={tcp_at}"), format!("udp={udp_at}")]);
+    assert_eq!((duplicates(&server, &tcp), duplicates(&server, &udp)), (3, 3));
+    for _ in 0..50 {
+        let clients: Vec<TcpStream> = (0..5).map(|_| send_request(tcp_at)).collect();
+        assert_eq!(request_udp_on(&udp_client(udp_at), UDP_REQUEST), UDP_GREETING);
+        assert!(clients.iter().all(|client| read_to_end(client) == GREETING));
+    }
+    server.signal("USR1");
+    wait_until("the counters", || server.stderr.text().contains("worker 3: "));
+    let sum = server.stderr.lines().into_iter().find(|line| line.contains(" turns=")).expect("it was asked for");
+    assert!(sum.contains(" accepted=250 ") && sum.contains(" datagrams_received=50 "), "{sum}");
+    // Whoever comes after its end waits for the next server, as with one worker.
+    server.assert_exits_on_sigterm();
+    let waiting = send_request(tcp_at);
+    let mut next =
+        Activation { arguments: &WORKERS, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.start();
+    assert_eq!(read_to_end(&waiting), GREETING);
+    next.assert_exits_on_sigterm();
+}
+
+#[test]
+fn beside_sockets_handed_over_others_are_shared_that_were_asked_for() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let handed_at = tcp.local_addr().expect("it is bound");
+    let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0"]].concat();
+    let server = Activation { arguments: &arguments, sockets: &borrowed_fds![tcp], ..Activation::default() }.start();
+    let list = server.ready_addresses();
+    assert_eq!((list.len(), list[0].as_str()), (2, format!("tcp={handed_at}").as_str()));
+    let own = list[1].strip_prefix("tcp=").expect("it serves TCP").parse().expect("an address");
+    assert!((0..30).all(|_| request(handed_at) == GREETING && request(own) == GREETING));
+}
+
+#[test]
+fn the_watchdog_is_fed_until_the_last_worker_has_drained() {
+    let supervisor = NotifySocket::new();
+    let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
+    let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--drain-timeout", "300s"]].concat();
+    let mut server = Activation { arguments: &arguments, env: &variables, sockets: &[] }.start();
+    assert_eq!(supervisor.recv(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    }
+    let (before, address) = (server.fd_targets().len(), server.tcp());
+    let clients: Vec<TcpStream> = (0..8).map(|_| connect(address)).collect();
+    wait_until("the connections", || server.fd_targets().len() == before + clients.len());
+    server.signal("TERM");
+    while supervisor.recv() != "STOPPING=1" {}
+    // One worker after the other has nobody left, the first not always being the last.
+    for client in clients {
+        assert_eq!(supervisor.recv(), "WATCHDOG=1");
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        assert_eq!(read_to_end(&client), GREETING);
+        while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
+    }
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn a_watchdog_does_not_keep_idle_workers_alive() {
+    let supervisor = NotifySocket::new();
+    let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
+    let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"]].concat();
+    let begun = std::time::Instant::now();
+    let mut server = Activation { arguments: &arguments, env: &variables, sockets: &[] }.start();
+    while supervisor.recv() != "STOPPING=1" {}
+    assert_eq!(server.wait(), 0);
+    assert!((Duration::from_millis(700)..TIMEOUT).contains(&begun.elapsed()));
+}

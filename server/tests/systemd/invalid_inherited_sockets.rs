@@ -1,0 +1,74 @@
+//! Inherited descriptors that cannot be served.
+//!
+//! The error is one line that names the descriptor.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use support::server::assert_fails;
+
+use crate::activation::Activation;
+use crate::borrowed_fds;
+
+#[track_caller]
+fn assert_socket_refused(wrong: BorrowedFd<'_>, what: &str) {
+    let ended = Activation { sockets: &[wrong], ..Activation::default() }.run();
+    assert_fails(&ended, 3, &["descriptor 3", "LISTEN_FDS", what, "hand over listeners"]);
+}
+
+#[test]
+fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let datagrams = UnixDatagram::bind(folder.path().join("datagrams")).expect("a short path");
+    let (pair, _other) = UnixStream::pair().expect("a pair");
+    assert_socket_refused(borrowed_fds![datagrams][0], "a unix socket for datagrams");
+    let deaf = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    deaf.bind(&SockAddr::unix(folder.path().join("stream")).expect("a short path")).expect("a free path");
+    for socket in borrowed_fds![pair, deaf] {
+        assert_socket_refused(socket, "a unix socket that does not listen");
+    }
+    let file = File::create(folder.path().join("file")).expect("a new file");
+    let null = File::open("/dev/null").expect("it is always there");
+    for file in borrowed_fds![file, null] {
+        assert_socket_refused(file, "closed, or no socket");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+    let (server, _) = listener.accept().expect("somebody has come");
+    for stream in borrowed_fds![client, server] {
+        assert_socket_refused(stream, "a TCP connection");
+    }
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let nowhere = Socket::new(Domain::IPV6, Type::STREAM, None);
+    for socket in std::iter::once(deaf).chain(nowhere) {
+        assert_socket_refused(borrowed_fds![socket][0], "a TCP socket that does not listen");
+    }
+    let nowhere = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+    assert_socket_refused(borrowed_fds![nowhere][0], "a UDP socket without a port");
+}
+
+#[test]
+fn the_one_that_is_wrong_is_named_wherever_it_stands() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let (pair, _other) = UnixStream::pair().expect("a pair");
+    let ended = Activation { sockets: &borrowed_fds![tcp, udp, pair, udp], ..Activation::default() }.run();
+    assert_fails(&ended, 3, &["descriptor 5", "a unix socket"]);
+    // One more is announced than there are.
+    let variables = &[("LISTEN_FDS", "3")];
+    let ended = Activation { env: variables, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.run();
+    assert_fails(&ended, 3, &["descriptor 5", "closed"]);
+}
+
+#[test]
+fn a_count_that_is_none_is_refused_in_one_sentence() {
+    for count in ["two", "-1", "1.5", "2000000000", "99999999999999999999", "\u{1b}[31m"] {
+        let ended = Activation { env: &[("LISTEN_FDS", count)], ..Activation::default() }.run();
+        assert_fails(&ended, 2, &["LISTEN_FDS is no number of sockets", "unset it"]);
+        assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Messages to `NOTIFY_SOCKET`: READY=1 and STOPPING=1.
+//!
+//! A supervisor that is gone or does not read delays nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
+use std::time::Duration;
+
+use support::server::Server;
+use support::streams::{GREETING, read_to_end};
+use support::tcp::{connect, request};
+use support::udp::retry_interrupted;
+use support::wait::{TIMEOUT, assert_holds_for, wait_until};
+
+use crate::activation::{Activation, connect_accepted};
+use crate::borrowed_fds;
+use crate::notify_socket::NotifySocket;
+
+/// Longer than a word takes that is on its way.
+const MESSAGE_DELAY: Duration = Duration::from_millis(300);
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    (socket, address)
+}
+
+/// Starts a server on a free port, heard by this supervisor.
+#[track_caller]
+fn start(supervisor: &NotifySocket, arguments: &[&str]) -> (Server, SocketAddr) {
+    let arguments = [&["--tcp", "127.0.0.1:0"], arguments].concat();
+    let server =
+        Activation { arguments: &arguments, env: &[("NOTIFY_SOCKET", &supervisor.path)], sockets: &[] }.start();
+    assert_eq!(supervisor.recv(), "READY=1");
+    let address = server.tcp();
+    (server, address)
+}
+
+#[test]
+fn it_hears_that_the_server_is_ready_and_that_it_stops_when_a_drain_begins() {
+    let supervisor = NotifySocket::new();
+    let (mut server, address) = start(&supervisor, &["--drain-timeout", "300s"]);
+    let silent = connect_accepted(&server, address, server.fd_targets().len());
+    assert_eq!(supervisor.recv_within(MESSAGE_DELAY), None, "it is ready, and that is all");
+    server.signal("TERM");
+    assert_eq!(supervisor.recv(), "STOPPING=1");
+    assert!(server.is_running(), "it has a client still");
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    drop(silent);
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None, "asked twice, it says so once");
+}
+
+#[test]
+fn ready_is_said_only_when_every_socket_is_open() {
+    let (supervisor, (taken, address)) = (NotifySocket::new(), listener());
+    let arguments = &["--tcp", "127.0.0.1:0", "--tcp", &address.to_string()];
+    let ended = Activation { arguments, env: &[("NOTIFY_SOCKET", &supervisor.path)], sockets: &[] }.run();
+    assert_eq!((ended.status, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
+    // The word is there before anybody is served.
+    let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str())];
+    let _server = Activation { env: variables, sockets: &borrowed_fds![taken], ..Activation::default() }.spawn();
+    assert_eq!(request(address), GREETING);
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)).as_deref(), Some("READY=1"));
+}
+
+#[test]
+fn it_hears_of_an_end_by_a_limit_and_by_idleness_too() {
+    let supervisor = NotifySocket::new();
+    let (mut server, address) = start(&supervisor, &["--max-greetings", "1", "--drain-timeout", "300s"]);
+    assert_eq!(request(address), GREETING);
+    assert_eq!(supervisor.recv(), "STOPPING=1");
+    assert_eq!(server.wait(), 0);
+    let (mut server, _) = start(&supervisor, &["--exit-when-idle", "50ms"]);
+    assert_eq!(supervisor.recv(), "STOPPING=1");
+    assert_eq!(server.wait(), 0);
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
+}
+
+#[test]
+fn a_name_outside_the_file_system_is_heard_too() {
+    let name = format!("halloo-test-{}", std::process::id());
+    let address = UnixAddress::from_abstract_name(&name).expect("a short name");
+    let socket = UnixDatagram::bind_addr(&address).expect("a name of our own");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
+    let variables = &[("NOTIFY_SOCKET", &*format!("@{name}"))];
+    let _server = Activation { arguments: &["--tcp", "127.0.0.1:0"], env: variables, sockets: &[] }.spawn();
+    let mut word = [0; 64];
+    let count = retry_interrupted(|| socket.recv(&mut word)).expect("a word comes");
+    assert_eq!(&word[..count], b"READY=1");
+}
+
+#[test]
+fn a_supervisor_that_is_gone_or_never_was_hurts_nobody() {
+    let (tcp, address) = listener();
+    let sockets = &borrowed_fds![tcp];
+    let too_long = format!("/{}", "x".repeat(200));
+    for name in ["/nowhere/at/all", "nonsense", "@", "@nobody-listens-here", "vsock:2:1", &too_long, "/dev/null"] {
+        let variables = &[("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "20000")];
+        let mut server = Activation { env: variables, sockets, ..Activation::default() }.start();
+        assert_eq!(request(address), GREETING, "{name}");
+        server.assert_exits_on_sigterm();
+        let log = server.stderr.lines();
+        assert!(log.iter().all(|line| line.contains(" stop")), "{name}: {log:?}");
+    }
+    let supervisor = NotifySocket::new();
+    let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "20000")];
+    let mut server = Activation { arguments: &["-v"], env: variables, sockets }.start();
+    assert_eq!(supervisor.recv(), "READY=1");
+    drop(supervisor);
+    wait_until("a log line for who asks", || server.stderr.text().contains("does not hear WATCHDOG=1"));
+    assert_eq!(request(address), GREETING);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
+    let (supervisor, (tcp, address)) = (NotifySocket::new(), listener());
+    let mut before = 0;
+    // Each sender has a bound of its own besides the queue's: it is full when a new one finds no room.
+    loop {
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("an option of every socket");
+        let sent = std::iter::from_fn(|| sender.send_to(b"noise", &supervisor.path).ok()).count();
+        before += sent;
+        if sent == 0 {
+            break;
+        }
+    }
+    let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "20000")];
+    let mut server = Activation { env: variables, sockets: &borrowed_fds![tcp], ..Activation::default() }.start();
+    // Longer than several words would wait that did wait.
+    assert_holds_for(MESSAGE_DELAY, "it serves", || request(address) == GREETING);
+    for _ in 0..before {
+        assert_eq!(supervisor.recv(), "noise");
+    }
+    assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn a_supervisor_that_starts_anew_at_the_same_place_is_heard() {
+    let supervisor = NotifySocket::new();
+    let (mut server, address) = start(&supervisor, &[]);
+    std::fs::remove_file(&supervisor.path).expect("it is ours");
+    let anew = UnixDatagram::bind(&supervisor.path).expect("the place is free");
+    anew.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
+    let client = connect(address);
+    server.signal("TERM");
+    let mut word = [0; 64];
+    let count = retry_interrupted(|| anew.recv(&mut word)).expect("a word comes");
+    assert_eq!(&word[..count], b"STOPPING=1");
+    client.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    assert_eq!(read_to_end(&client), GREETING);
+    assert_eq!(server.wait(), 0);
+}

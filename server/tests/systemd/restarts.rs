@@ -1,0 +1,113 @@
+//! Restarts with inherited sockets.
+//!
+//! No connection and no datagram is lost.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use support::server::Server;
+use support::streams::{GREETING, read_to_end};
+use support::tcp::{request, send_request};
+use support::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use support::wait::wait_until;
+
+use crate::activation::{Activation, connect_accepted, idle_context_switches};
+use crate::borrowed_fds;
+
+const RESTARTS: usize = 4;
+const CLIENTS: usize = 6;
+
+/// What each server has to greet before it is stopped, and what comes while none is there.
+const GREETED_BY_EACH_MIN: usize = 50;
+
+fn sockets() -> (TcpListener, SocketAddr, UdpSocket, SocketAddr) {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let (tcp_at, udp_at) = (tcp.local_addr().expect("it is bound"), udp.local_addr().expect("it is bound"));
+    (tcp, tcp_at, udp, udp_at)
+}
+
+/// Ends the clients' loops, also when a test fails between.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
+    let (tcp, tcp_at, udp, udp_at) = sockets();
+    let sockets = &borrowed_fds![tcp, udp];
+    let activation = Activation { sockets, ..Activation::default() };
+    let (enough, greeted, greeted_udp) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let ending = SetOnDrop(&enough);
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    assert_eq!(request(tcp_at), GREETING);
+                    greeted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope.spawn(|| {
+            let client = udp_client(udp_at);
+            while !enough.load(Ordering::Relaxed) {
+                assert_eq!(request_udp_on(&client, UDP_REQUEST), UDP_GREETING);
+                greeted_udp.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..=RESTARTS {
+            let before = [&greeted, &greeted_udp].map(|count| count.load(Ordering::Relaxed));
+            let mut server = activation.start();
+            let is_busy = |count: &AtomicUsize, before| count.load(Ordering::Relaxed) >= before + GREETED_BY_EACH_MIN;
+            wait_until("some traffic", || is_busy(&greeted, before[0]) && is_busy(&greeted_udp, before[1]));
+            server.assert_exits_on_sigterm();
+        }
+        // Whoever has come meanwhile is served by one more, which stays until they are done.
+        let server = activation.start();
+        drop(ending);
+        server
+    });
+    assert!(greeted.into_inner() >= RESTARTS * GREETED_BY_EACH_MIN);
+}
+
+/// Stops a server, once it has this silent client, and waits until it accepts nobody.
+fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> std::net::TcpStream {
+    let link = |listener: &TcpListener| {
+        let own = std::os::fd::AsRawFd::as_raw_fd(listener);
+        std::fs::read_link(format!("/proc/self/fd/{own}")).expect("it is open")
+    };
+    let (listener, before) = (link(tcp), server.fd_targets().len());
+    let silent = connect_accepted(server, tcp_at, before);
+    server.signal("TERM");
+    wait_until("the listener to be given back", || !server.fd_targets().contains(&listener));
+    silent
+}
+
+#[test]
+fn clients_that_come_while_a_server_ends_wait_for_the_next() {
+    let (tcp, tcp_at, udp, udp_at) = sockets();
+    let sockets = &borrowed_fds![tcp, udp];
+    let activation = Activation { arguments: &["--drain-timeout", "300s"], sockets, ..Activation::default() };
+    let mut first = activation.start();
+    let silent = begin_drain(&first, &tcp, tcp_at);
+    let rest_before = idle_context_switches(&first);
+    let waiting: Vec<_> = (0..50).map(|_| send_request(tcp_at)).collect();
+    assert!(first.is_running());
+    // The next one serves beside the first, which has its last client still.
+    let mut second = activation.start();
+    for client in &waiting {
+        assert_eq!(read_to_end(client), GREETING);
+    }
+    assert_eq!(idle_context_switches(&first), rest_before, "clients of the next one do not wake it");
+    assert_eq!(request_udp_on(&udp_client(udp_at), UDP_REQUEST), UDP_GREETING);
+    std::io::Write::write_all(&mut &silent, b"at last").expect("the server is there");
+    assert_eq!(read_to_end(&silent), GREETING);
+    assert_eq!(first.wait(), 0);
+    assert_eq!(request(tcp_at), GREETING);
+    second.assert_exits_on_sigterm();
+}

@@ -1,0 +1,105 @@
+//! WATCHDOG=1 twice in each period of `WATCHDOG_USEC`.
+//!
+//! Without `WATCHDOG_USEC` the server never wakes.
+
+use std::time::{Duration, Instant};
+
+use support::server::Server;
+use support::streams::{GREETING, read_to_end};
+use support::tcp::request;
+use support::wait::{TIMEOUT, assert_holds_for};
+
+use crate::activation::{Activation, connect_accepted, idle_context_switches};
+use crate::notify_socket::NotifySocket;
+
+const HALF: Duration = Duration::from_millis(150);
+const PERIOD: &str = "300000";
+
+/// Longer than any repeated wake-up would take here.
+const IDLE: Duration = Duration::from_millis(1500);
+
+#[track_caller]
+fn start(supervisor: Option<&NotifySocket>, arguments: &[&str], variables: &[(&str, &str)]) -> Server {
+    let mut variables = variables.to_vec();
+    if let Some(supervisor) = supervisor {
+        variables.push(("NOTIFY_SOCKET", &supervisor.path));
+    }
+    let server = Activation { arguments, env: &variables, sockets: &[] }.start();
+    if let Some(supervisor) = supervisor {
+        assert_eq!(supervisor.recv(), "READY=1");
+    }
+    server
+}
+
+/// Hears some words, and checks the pace at which they come.
+#[track_caller]
+fn assert_pace(supervisor: &NotifySocket) {
+    let words = 6;
+    assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    let begun = Instant::now();
+    for _ in 0..words {
+        assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    }
+    let took = begun.elapsed();
+    // The first may have been late, and then the next seems early; a machine that is busy makes them all late.
+    assert!(took > HALF * (words - 2) && took < HALF * words * 4, "{words} words took {took:?}");
+}
+
+#[test]
+fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
+    let supervisor = NotifySocket::new();
+    let arguments = ["--tcp", "127.0.0.1:0", "--drain-timeout", "300s"];
+    let mut server = start(Some(&supervisor), &arguments, &[("WATCHDOG_USEC", PERIOD)]);
+    let (address, descriptors) = (server.tcp(), server.fd_targets().len());
+    assert_pace(&supervisor);
+
+    let (mut words, begun) = (0, Instant::now());
+    while words < 4 && begun.elapsed() < TIMEOUT {
+        assert_eq!(request(address), GREETING);
+        words += usize::from(supervisor.recv_within(Duration::from_millis(1)).is_some());
+    }
+    assert_eq!(words, 4, "it has time for a word between clients");
+
+    let silent = connect_accepted(&server, address, descriptors);
+    server.signal("TERM");
+    while supervisor.recv() != "STOPPING=1" {}
+    assert_pace(&supervisor);
+    silent.shutdown(std::net::Shutdown::Write).expect("it is connected");
+    assert_eq!(read_to_end(&silent), GREETING);
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn it_does_not_keep_an_idle_server_alive() {
+    let supervisor = NotifySocket::new();
+    let arguments = ["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"];
+    let begun = Instant::now();
+    let mut server = start(Some(&supervisor), &arguments, &[("WATCHDOG_USEC", PERIOD)]);
+    assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    while supervisor.recv() != "STOPPING=1" {}
+    assert_eq!(server.wait(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(700));
+}
+
+#[test]
+fn where_nobody_asks_for_it_nothing_is_said_and_nobody_wakes() {
+    let supervisor = NotifySocket::new();
+    let not_asked: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("WATCHDOG_USEC", "0")],
+        &[("WATCHDOG_USEC", "often")],
+        &[("WATCHDOG_USEC", "")],
+        &[("WATCHDOG_USEC", "20000"), ("WATCHDOG_PID", "1")],
+    ];
+    let arguments = ["--listen", "127.0.0.1:0"];
+    let mut servers =
+        not_asked.map(|variables| start(Some(&supervisor), &arguments, variables)).into_iter().collect::<Vec<_>>();
+    // A period without anybody to tell.
+    servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000")]));
+    servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000"), ("NOTIFY_SOCKET", "")]));
+    let settled: Vec<u64> = servers.iter().map(|server| idle_context_switches(server)).collect();
+    assert_holds_for(IDLE, "nobody wakes", || {
+        servers.iter().map(|server| server.voluntary_context_switches()).eq(settled.iter().copied())
+    });
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
+}

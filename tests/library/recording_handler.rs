@@ -1,0 +1,236 @@
+//! A handler that records its callbacks, with closures for each.
+
+use std::cell::RefCell;
+use std::io;
+
+use halloo::{CloseReason, Connection, ConnectionId, Context, StreamHandler};
+
+/// A callback, as the notes keep it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Call {
+    Open,
+    Data(Vec<u8>),
+    Eof,
+    Flushed,
+    Timeout,
+    Drain,
+    Note(u64),
+    Closed(CloseReason),
+    Failed(io::ErrorKind),
+}
+
+/// What a [`Probe`] was called with, in order.
+#[derive(Default)]
+pub(crate) struct CallLog {
+    log: RefCell<Vec<(ConnectionId, Call)>>,
+    /// The values of timers, which are no connection's.
+    fired: RefCell<Vec<u64>>,
+}
+
+impl CallLog {
+    /// All callbacks.
+    pub(crate) fn all(&self) -> Vec<Call> {
+        self.log.borrow().iter().map(|(_, called)| called.clone()).collect()
+    }
+
+    /// The callbacks of one connection.
+    pub(crate) fn of(&self, id: ConnectionId) -> Vec<Call> {
+        self.log.borrow().iter().filter(|(whose, _)| *whose == id).map(|(_, called)| called.clone()).collect()
+    }
+
+    /// The connections, in the order they were opened.
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
+        self.log.borrow().iter().filter(|(_, called)| *called == Call::Open).map(|(id, _)| *id).collect()
+    }
+
+    pub(crate) fn count(&self, called: &Call) -> usize {
+        self.log.borrow().iter().filter(|(_, other)| other == called).count()
+    }
+
+    /// The values that timers have brought.
+    pub(crate) fn timer_values(&self) -> Vec<u64> {
+        self.fired.borrow().clone()
+    }
+
+    /// The kinds of all failures to connect.
+    pub(crate) fn connect_errors(&self) -> Vec<io::ErrorKind> {
+        let kind = |(_, called): &(ConnectionId, Call)| match called {
+            Call::Failed(kind) => Some(*kind),
+            _ => None,
+        };
+        self.log.borrow().iter().filter_map(kind).collect()
+    }
+
+    /// Every input as it was shown.
+    pub(crate) fn inputs(&self) -> Vec<Vec<u8>> {
+        let shown = |(_, called): &(ConnectionId, Call)| match called {
+            Call::Data(bytes) => Some(bytes.clone()),
+            _ => None,
+        };
+        self.log.borrow().iter().filter_map(shown).collect()
+    }
+
+    /// The reasons of all closes.
+    pub(crate) fn close_reasons(&self) -> Vec<CloseReason> {
+        let reason = |(_, called): &(ConnectionId, Call)| match called {
+            Call::Closed(reason) => Some(*reason),
+            _ => None,
+        };
+        self.log.borrow().iter().filter_map(reason).collect()
+    }
+}
+
+type OnOpen<'a> = Box<dyn FnMut(&mut Connection<'_>) -> bool + 'a>;
+type OnData<'a> = Box<dyn FnMut(&mut Connection<'_>, &[u8]) -> usize + 'a>;
+type OnEvent<'a> = Box<dyn FnMut(&mut Connection<'_>) + 'a>;
+type OnNote<'a> = Box<dyn FnMut(&mut Connection<'_>, u64) + 'a>;
+type OnTimer<'a> = Box<dyn FnMut(&mut Context, u64) + 'a>;
+type OnFailure<'a> = Box<dyn FnMut(&mut Context, ConnectionId, &io::Error) + 'a>;
+
+/// A handler that takes notes, and does in each callback what a test says. Without a word it uses all input, and does
+/// as the trait's defaults do.
+pub(crate) struct RecordingHandler<'a> {
+    notes: &'a CallLog,
+    open: OnOpen<'a>,
+    data: OnData<'a>,
+    eof: OnEvent<'a>,
+    flushed: OnEvent<'a>,
+    timeout: OnEvent<'a>,
+    drain: OnEvent<'a>,
+    close: OnEvent<'a>,
+    note: OnNote<'a>,
+    timer: OnTimer<'a>,
+    failed: OnFailure<'a>,
+}
+
+impl<'a> RecordingHandler<'a> {
+    pub(crate) fn new(notes: &'a CallLog) -> Self {
+        Self {
+            notes,
+            open: Box::new(|_| true),
+            data: Box::new(|_, input| input.len()),
+            eof: Box::new(|connection| connection.close()),
+            flushed: Box::new(|_| {}),
+            timeout: Box::new(|connection| connection.close()),
+            drain: Box::new(|_| {}),
+            close: Box::new(|_| {}),
+            note: Box::new(|_, _| {}),
+            timer: Box::new(|_, _| {}),
+            failed: Box::new(|_, _, _| {}),
+        }
+    }
+
+    /// `false` refuses.
+    pub(crate) fn on_open(mut self, act: impl FnMut(&mut Connection<'_>) -> bool + 'a) -> Self {
+        self.open = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_data(mut self, act: impl FnMut(&mut Connection<'_>, &[u8]) -> usize + 'a) -> Self {
+        self.data = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_eof(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.eof = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_flushed(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.flushed = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_timeout(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.timeout = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_drain(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.drain = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_close(mut self, act: impl FnMut(&mut Connection<'_>) + 'a) -> Self {
+        self.close = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_notify(mut self, act: impl FnMut(&mut Connection<'_>, u64) + 'a) -> Self {
+        self.note = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_timer(mut self, act: impl FnMut(&mut Context, u64) + 'a) -> Self {
+        self.timer = Box::new(act);
+        self
+    }
+
+    pub(crate) fn on_connect_failed(mut self, act: impl FnMut(&mut Context, ConnectionId, &io::Error) + 'a) -> Self {
+        self.failed = Box::new(act);
+        self
+    }
+
+    fn note(&self, connection: &Connection<'_>, called: Call) {
+        self.notes.log.borrow_mut().push((connection.id(), called));
+    }
+}
+
+impl StreamHandler for RecordingHandler<'_> {
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        self.note(connection, Call::Open);
+        (self.open)(connection).then(|| connection.id())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        assert_eq!(*session, connection.id(), "somebody else's session");
+        assert!(!input.is_empty(), "there is nothing to show");
+        self.note(connection, Call::Data(input.to_vec()));
+        (self.data)(connection, input)
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Call::Eof);
+        (self.eof)(connection);
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Call::Flushed);
+        (self.flushed)(connection);
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Call::Timeout);
+        (self.timeout)(connection);
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+        self.note(connection, Call::Drain);
+        (self.drain)(connection);
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+        assert_eq!(session, connection.id(), "somebody else's session");
+        self.note(connection, Call::Closed(reason));
+        (self.close)(connection);
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, value: u64) {
+        assert_eq!(*session, connection.id(), "somebody else's session");
+        self.note(connection, Call::Note(value));
+        (self.note)(connection, value);
+    }
+
+    fn on_timer(&mut self, context: &mut Context, value: u64) {
+        self.notes.fired.borrow_mut().push(value);
+        (self.timer)(context, value);
+    }
+
+    fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
+        assert!(context.connection(id).is_none(), "it failed and is there");
+        self.notes.log.borrow_mut().push((id, Call::Failed(error.kind())));
+        (self.failed)(context, id, &error);
+    }
+}

@@ -1,0 +1,58 @@
+//! Turning a loop until a condition holds, with a deadline.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use halloo::{DrainReport, EventLoop, Turn};
+use support::wait::TIMEOUT;
+
+/// How long a turn waits while clients of the same thread have something to do.
+const SHORT: Duration = Duration::from_millis(2);
+
+/// Turns the loop until the condition holds.
+#[track_caller]
+pub(crate) fn turn_until(events: &mut EventLoop<'_>, what: &str, mut holds: impl FnMut(&mut EventLoop<'_>) -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !holds(events) {
+        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}; {}", events.stats());
+        let _ = events.turn(Some(SHORT)).expect("the poll works");
+    }
+}
+
+/// Turns the loop until it has nothing to do; a loop that spins never comes to that.
+#[track_caller]
+pub(crate) fn turn_until_idle(events: &mut EventLoop<'_>) {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let rests = events.next_timeout() != Some(Duration::ZERO);
+        let turn = events.turn(Some(10 * SHORT)).expect("the poll works");
+        if rests && turn == Turn::Idle {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the loop never rests; {}", events.stats());
+    }
+}
+
+/// Turns the loop until it has stopped.
+#[track_caller]
+pub(crate) fn turn_until_stopped(events: &mut EventLoop<'_>) -> DrainReport {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        if let Turn::Stopped(report) = events.turn(Some(SHORT)).expect("the poll works") {
+            return report;
+        }
+        assert!(Instant::now() < deadline, "the loop never stops; {}", events.stats());
+    }
+}
+
+/// Turns the loop until the peer has a datagram.
+#[track_caller]
+pub(crate) fn recv(events: &mut EventLoop<'_>, peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut received = None;
+    turn_until(events, "a datagram", |_| {
+        let mut room = vec![0; 65_536];
+        received = peer.recv_from(&mut room).ok().map(|(count, from)| (room[..count].to_vec(), from));
+        received.is_some()
+    });
+    received.expect("it has come")
+}

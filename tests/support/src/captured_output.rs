@@ -1,0 +1,94 @@
+//! What a child process has written into a pipe so far.
+//!
+//! A thread reads the pipe to its end, so that the child never waits for the test.
+
+use std::io::{ErrorKind, Read};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::wait::{INTERVAL, repeat_every, wait_until};
+
+/// Everything that a child process has written into a pipe so far.
+#[derive(Clone, Default)]
+pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
+
+impl CapturedOutput {
+    /// Starts to read a pipe; without one there is no output.
+    pub fn read_from(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let captured = Self::default();
+        if let Some(mut pipe) = pipe {
+            let into = Arc::clone(&captured.0);
+            thread::spawn(move || {
+                let mut chunk = vec![0; 64 * 1024];
+                loop {
+                    match pipe.read(&mut chunk) {
+                        Ok(count @ 1..) => into.lock().expect("no panic holds it").extend_from_slice(&chunk[..count]),
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        Ok(0) | Err(_) => return,
+                    }
+                }
+            });
+        }
+        captured
+    }
+
+    /// The bytes so far.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.lock().expect("no panic holds it").clone()
+    }
+
+    /// The number of bytes so far.
+    pub fn byte_count(&self) -> usize {
+        self.0.lock().expect("no panic holds it").len()
+    }
+
+    /// Whether the last bytes are these.
+    pub fn ends_with(&self, text: &str) -> bool {
+        self.0.lock().expect("no panic holds it").ends_with(text.as_bytes())
+    }
+
+    /// The text so far, which has to be UTF-8.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.bytes()).expect("the output is valid UTF-8")
+    }
+
+    /// The complete lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.text();
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        complete.lines().map(str::to_owned).collect()
+    }
+
+    /// The number of complete lines that contain `part`.
+    pub fn count_lines_with(&self, part: &str) -> usize {
+        self.lines().iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Whether the pipe has reached its end.
+    pub fn is_closed(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Waits for a line that contains `part`, and returns it.
+    #[track_caller]
+    pub fn wait_for_line(&self, part: &str) -> String {
+        let mut found = None;
+        repeat_every(INTERVAL, || {
+            found = self.lines().into_iter().find(|line| line.contains(part));
+            found.is_none()
+        });
+        found.unwrap_or_else(|| panic!("no line contains `{part}`:\n{}", self.text()))
+    }
+
+    /// Waits for a text anywhere in the output.
+    #[track_caller]
+    pub fn wait_for_text(&self, text: &str) {
+        wait_until(&format!("{text:?} in the output"), || self.text().contains(text));
+    }
+
+    /// Waits for a text at the end of the output.
+    #[track_caller]
+    pub fn wait_for_end(&self, text: &str) {
+        wait_until(&format!("{text:?} at the end of the output"), || self.ends_with(text));
+    }
+}

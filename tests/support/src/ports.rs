@@ -1,0 +1,25 @@
+//! Ports without a socket.
+
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A port that no TCP or UDP socket of localhost has just now.
+///
+/// It lies below those that the kernel gives to outbound connections, of which one could otherwise take it.
+pub fn unused_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 100).expect("two digits") * 100;
+    let ports = || 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+    std::iter::repeat_with(ports).find(|port| is_unused(*port)).expect("the iterator is endless")
+}
+
+fn is_unused(port: u16) -> bool {
+    // Without IPv6 the error is another one.
+    fn is_taken<T>(bound: io::Result<T>) -> bool {
+        bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+    }
+    !["127.0.0.1", "::1"]
+        .iter()
+        .any(|host| is_taken(TcpListener::bind((*host, port))) || is_taken(UdpSocket::bind((*host, port))))
+}
