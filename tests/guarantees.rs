@@ -99,6 +99,18 @@ fn every_promise_names_what_holds_it() {
     }
 }
 
+/// Every `mod.rs` on the way from `tests/` down to the module names the next step.
+fn assert_module_is_compiled(folders: &str, module: &str) {
+    if folders == "tests" || folders.ends_with("/tests") || !folders.contains("tests/") {
+        return;
+    }
+    let declaration = format!("mod {module};");
+    let root = read(&format!("{folders}/mod.rs"));
+    assert!(root.lines().any(|line| line.ends_with(&declaration)), "{folders}/mod.rs has no `{declaration}`");
+    let (above, folder) = folders.rsplit_once('/').expect("a folder below tests/");
+    assert_module_is_compiled(above, folder);
+}
+
 #[test]
 fn every_test_that_a_promise_names_is_there() {
     let mut seen = BTreeSet::new();
@@ -106,11 +118,9 @@ fn every_test_that_a_promise_names_is_there() {
         for (path, name) in row.held_by.into_iter().filter(|(place, _)| place != SIMULATION) {
             let text = read(&path);
             assert!(tests(&text).contains(name.as_str()), "{path} has no test {name}, which holds `{}`", row.promise);
-            // In a folder of tests only what its root names is compiled.
-            if let Some((folder, file)) = path.split_once("tests/").and_then(|(_, path)| path.split_once('/')) {
-                let module = format!("mod {};", file.trim_end_matches(".rs"));
-                let root = read(&path.replace(file, "mod.rs"));
-                assert!(root.lines().any(|line| line == module), "the root of tests/{folder} has no `{module}`");
+            // In a folder of tests only what a `mod.rs` names is compiled.
+            if let Some((folders, module)) = path.trim_end_matches(".rs").rsplit_once('/') {
+                assert_module_is_compiled(folders, module);
             }
             seen.insert((path, name));
         }

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use support::ports::unused_port;
-use support::server::{Server, ServerBinary};
+use support::network::ports::unused_port;
+use support::process::server::{Server, ServerBinary};
 
 const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 

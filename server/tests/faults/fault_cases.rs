@@ -5,15 +5,15 @@
 use std::time::Duration;
 
 use support::measurement::fastest_of;
-use support::server::Server;
-use support::strace::{FaultInjection, injected};
-use support::streams::{GREETING, REQUEST};
-use support::tcp::connect;
-use support::udp::UDP_GREETING;
+use support::network::streams::{GREETING, REQUEST};
+use support::network::tcp::connect;
+use support::network::udp::UDP_GREETING;
+use support::process::server::Server;
+use support::process::strace::{FaultInjection, injected};
 use support::wait::wait_until;
 
 use crate::SERVED_WITHIN;
-use crate::tolerant_clients::{read_until_closed, request, request_udp, send_request, try_send};
+use crate::streams::tolerant_clients::{read_until_closed, request, request_udp, send_request, try_send};
 
 /// What a client sees of a call of its own that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,28 +4,14 @@
 
 #![cfg(target_os = "linux")]
 
-mod accept_errors;
-mod client_memory;
 mod fault_cases;
-mod full_pipes;
-mod open_connection_errors;
-mod persistent_errors;
-mod read_errors;
-mod send_errors;
-mod shutdown_errors;
-mod spoofed_datagrams;
-mod startup_errors;
-mod startup_fd_limits;
-mod stop_and_continue;
-mod test_network;
-mod tolerant_clients;
-mod udp_errors;
-mod udp_floods;
-mod worker_poll_errors;
+mod process;
+mod streams;
+mod udp;
 
 use std::time::Duration;
 
-use support::server::ServerBinary;
+use support::process::server::ServerBinary;
 
 const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 

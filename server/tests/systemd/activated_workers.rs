@@ -4,10 +4,10 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use support::server::Server;
-use support::streams::{GREETING, read_to_end};
-use support::tcp::{connect, request, send_request};
-use support::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use support::network::streams::{GREETING, read_to_end};
+use support::network::tcp::{connect, request, send_request};
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use support::process::server::Server;
 use support::wait::{TIMEOUT, wait_until};
 
 use crate::activation::Activation;

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use support::process::{Process, ProcessOutput, run};
-use support::server::Server;
-use support::tcp::connect;
+use support::network::tcp::connect;
+use support::process::child::{Process, ProcessOutput, run};
+use support::process::server::Server;
 use support::wait::{wait_for_stable, wait_until};
 
 use crate::HALLOO;

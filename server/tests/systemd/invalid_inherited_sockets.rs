@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use support::server::assert_fails;
+use support::process::server::assert_fails;
 
 use crate::activation::Activation;
 use crate::borrowed_fds;

@@ -11,6 +11,6 @@ mod restarts;
 mod socket_activation;
 mod watchdog;
 
-use support::server::ServerBinary;
+use support::process::server::ServerBinary;
 
 const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));

@@ -7,10 +7,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::time::Duration;
 
-use support::server::Server;
-use support::streams::{GREETING, read_to_end};
-use support::tcp::{connect, request};
-use support::udp::retry_interrupted;
+use support::network::streams::{GREETING, read_to_end};
+use support::network::tcp::{connect, request};
+use support::network::udp::retry_interrupted;
+use support::process::server::Server;
 use support::wait::{TIMEOUT, assert_holds_for, wait_until};
 
 use crate::activation::{Activation, connect_accepted};

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use support::udp::retry_interrupted;
+use support::network::udp::retry_interrupted;
 use support::wait::TIMEOUT;
 use tempfile::TempDir;
 

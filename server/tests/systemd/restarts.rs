@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use support::server::Server;
-use support::streams::{GREETING, read_to_end};
-use support::tcp::{request, send_request};
-use support::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use support::network::streams::{GREETING, read_to_end};
+use support::network::tcp::{request, send_request};
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use support::process::server::Server;
 use support::wait::wait_until;
 
 use crate::activation::{Activation, connect_accepted, idle_context_switches};

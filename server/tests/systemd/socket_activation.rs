@@ -10,10 +10,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
-use support::server::Server;
-use support::streams::{GREETING, read_to_end};
-use support::tcp::{connect, request, send_request};
-use support::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, retry_interrupted, udp_client};
+use support::network::streams::{GREETING, read_to_end};
+use support::network::tcp::{connect, request, send_request};
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, retry_interrupted, udp_client};
+use support::process::server::Server;
 use support::wait::TIMEOUT;
 
 use crate::activation::Activation;

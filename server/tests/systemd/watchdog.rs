@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use support::server::Server;
-use support::streams::{GREETING, read_to_end};
-use support::tcp::request;
+use support::network::streams::{GREETING, read_to_end};
+use support::network::tcp::request;
+use support::process::server::Server;
 use support::wait::{TIMEOUT, assert_holds_for};
 
 use crate::activation::{Activation, connect_accepted, idle_context_switches};

@@ -1,6 +1,6 @@
 //! `chat` with netcat.
 
-use support::process::Process;
+use support::process::child::Process;
 
 use crate::programs::{start_example, start_netcat};
 

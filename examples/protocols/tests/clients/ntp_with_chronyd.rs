@@ -1,6 +1,6 @@
 //! `udp_time` with chronyd.
 
-use support::shell::shell;
+use support::process::shell::shell;
 
 use crate::programs::start_example;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use support::process::Process;
+use support::process::child::Process;
 use support::wait::wait_for;
 
 /// Starts a program with piped standard input and output.

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::measurement::print_measurement;
-use support::ports::unused_port;
-use support::process::Process;
-use support::shell::{shell, try_shell};
+use support::network::ports::unused_port;
+use support::process::child::Process;
+use support::process::shell::{shell, try_shell};
 use support::wait::{holds_for, wait_until};
 
 use crate::programs::{start_example, start_program};

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use support::process::Process;
-use support::shell::shell;
+use support::process::child::Process;
+use support::process::shell::shell;
 use support::wait::wait_until;
 
 use crate::programs::start_example;

@@ -1,6 +1,6 @@
 //! `tls_greeter` with openssl, curl and netcat.
 
-use support::shell::shell;
+use support::process::shell::shell;
 
 use crate::programs::start_example;
 

@@ -1,0 +1,65 @@
+//! Full pipes at standard output and standard error, under load.
+//!
+//! Clients are served, and memory does not grow.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::measurement::{fastest_of, print_measurement};
+use support::network::streams::GREETING;
+use support::network::udp::{UDP_GREETING, send_udp_request, udp_client};
+use support::process::server::Server;
+
+use crate::streams::tolerant_clients::{recv, request};
+use crate::{HALLOO, SERVED_WITHIN};
+
+/// More than both pipes, the queue before them and a batch hold.
+const QUESTIONS: usize = 4_000;
+
+/// Output that is stuck gets a last chance of two seconds.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn full_pipes_under_load_hold_up_nobody_and_cost_no_memory() {
+    let (output, output_writer) = std::io::pipe().expect("a pipe");
+    let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command_under(&[], &["--listen", "127.0.0.1:0", "--events", "json", "-vv"]);
+    command.stdin(Stdio::null()).stdout(output_writer).stderr(errors_writer);
+    let mut server = Server::spawn(command);
+    // The first line is read, and nothing after it.
+    let (mut output, mut ready) = (BufReader::new(output), String::new());
+    output.read_line(&mut ready).expect("the first line");
+    let address = ready.split(' ').find_map(|word| word.strip_prefix("tcp=")?.parse().ok()).expect("it serves TCP");
+    fill(address);
+    let before = server.resident_kib();
+    let used = server.cpu_time();
+    thread::scope(|scope| {
+        let loads: Vec<_> = (0..2).map(|_| scope.spawn(|| fill(address))).collect();
+        while !loads.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let took = fastest_of(3, || assert_eq!(request(address), GREETING));
+            assert!(took < SERVED_WITHIN, "a client waited {took:?}");
+        }
+    });
+    let grown = server.resident_kib().saturating_sub(before);
+    let used = server.cpu_time().saturating_sub(used);
+    print_measurement(&format!(
+        "full pipes: {} questions, {grown} KiB more memory, {used:?} of processor time",
+        2 * QUESTIONS
+    ));
+    assert!(grown < 2048, "memory grew by {grown} KiB");
+    let asked = Instant::now();
+    server.assert_exits_on_sigterm();
+    assert!(asked.elapsed() < ENDS_WITHIN, "the end took {:?}", asked.elapsed());
+}
+
+fn fill(address: SocketAddr) {
+    assert_eq!(recv(&send_udp_request(address)), UDP_GREETING);
+    let client = udp_client(address);
+    for _ in 0..QUESTIONS {
+        client.send(&[b'x'; 256]).expect("loopback takes it");
+        assert_eq!(recv(&client), UDP_GREETING);
+    }
+}

@@ -1,0 +1,8 @@
+//! Start, shutdown and workers under faults.
+
+mod full_pipes;
+mod shutdown_errors;
+mod startup_errors;
+mod startup_fd_limits;
+mod stop_and_continue;
+mod worker_poll_errors;

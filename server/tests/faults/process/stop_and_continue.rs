@@ -1,0 +1,61 @@
+//! SIGSTOP and SIGCONT under load.
+//!
+//! Every client is served afterwards.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use support::network::streams::GREETING;
+use support::network::udp::UDP_GREETING;
+use support::wait::{repeat_for, wait_until};
+
+use crate::HALLOO;
+use crate::fault_cases::{Baseline, assert_serves};
+use crate::streams::tolerant_clients::{request, request_udp};
+
+const STOPS: usize = 15;
+
+#[test]
+fn stopped_and_continued_under_load_it_serves_everybody() {
+    let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    assert_serves(&server, "before");
+    let (log, descriptors) = (server.log_lines().len(), server.fd_count());
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    assert_eq!(request(server.tcp()), GREETING);
+                    assert_eq!(request_udp(server.udp()), UDP_GREETING);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..STOPS {
+            let before = answered.load(Ordering::Relaxed);
+            server.pause();
+            repeat_for(Duration::from_millis(20), || ());
+            server.resume();
+            wait_until("service to go on", || answered.load(Ordering::Relaxed) > before + 10);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(answered.load(Ordering::Relaxed) > STOPS * 10);
+    wait_until("the descriptors to come back", || server.fd_count() == descriptors);
+    assert_eq!(server.log_lines().len(), log, "{:#?}", server.log_lines());
+    server.assert_exits_on_sigterm();
+}
+
+/// The first thread is interrupted wherever it is: a stop and a continue make every call that waits return.
+#[test]
+fn a_stop_while_it_waits_wakes_nobody() {
+    let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let before = Baseline::of(&server);
+    for _ in 0..30 {
+        server.pause();
+        server.resume();
+    }
+    before.assert_unharmed(&mut server, "30 stops", 0);
+    server.assert_exits_on_sigterm();
+}

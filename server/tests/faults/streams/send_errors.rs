@@ -1,0 +1,79 @@
+//! Errors of `sendto`, `shutdown` and `close` on streams.
+//!
+//! An error costs at most the one client that it is about.
+
+use support::network::streams::GREETING;
+use support::process::strace::{FaultInjection, injected};
+
+use crate::HALLOO;
+use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::streams::tolerant_clients::request;
+
+pub(crate) const SEND_ERRORS: [&str; 8] =
+    ["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM", "EHOSTUNREACH", "ETIMEDOUT", "ENETDOWN", "EPERM"];
+
+const FAILED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &SEND_ERRORS, outcome: Outcome::Ended }];
+
+const INTERRUPTED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &["EINTR"], outcome: Outcome::Served }];
+
+/// A stream that takes nothing now takes it a moment later: its being watched tells when.
+const BLOCKED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &["EAGAIN"], outcome: Outcome::Served }];
+
+const ENDINGS: [FaultCase; 1] = [FaultCase { call: "shutdown", errnos: &["ENOTCONN"], outcome: Outcome::Served }];
+
+const CLOSES: [FaultCase; 1] = [FaultCase { call: "close", errnos: &["EINTR", "EIO"], outcome: Outcome::Served }];
+
+#[test]
+#[ignore = "needs strace"]
+fn a_client_that_cannot_be_sent_to_ends_alone() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    assert_fault_cases(&mut server, &FAILED_SENDS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_send_that_is_interrupted_or_has_no_room_is_made_again() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    assert_fault_cases(&mut server, &INTERRUPTED_SENDS, RequestTiming::OnConnect, &["1", "1..3", "1+3", "1..40"]);
+    // Whoever is watched by now would wait for an edge that only a kernel tells which means it.
+    assert_fault_cases(&mut server, &BLOCKED_SENDS, RequestTiming::WhilePaused, &["1", "1..3"]);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_stream_whose_end_cannot_be_told_still_brings_its_reply_and_ends() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    assert_fault_cases(&mut server, &ENDINGS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_close_that_reports_an_error_costs_no_reply() {
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    assert_fault_cases(&mut server, &CLOSES, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    server.assert_exits_on_sigterm();
+}
+
+/// On Linux the descriptor is free whatever close says: closing it again could hit somebody else's.
+#[test]
+#[ignore = "needs strace"]
+fn a_descriptor_whose_close_fails_is_not_closed_again() {
+    for errno in ["EINTR", "EIO"] {
+        let server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+        let fault = FaultInjection::start(&server, "close", errno, "1+");
+        for _ in 0..5 {
+            assert_eq!(request(server.tcp()), GREETING, "{errno}");
+        }
+        fault.wait_injected(5);
+        let calls = fault.end();
+        let mut descriptors: Vec<&str> = injected(&calls).filter_map(|call| call.split(')').next()).collect();
+        assert_eq!(descriptors.len(), 5, "{errno}: {calls:?}");
+        // The tool keeps the call from being made, so none of them comes free for another client.
+        descriptors.sort_unstable();
+        descriptors.dedup();
+        assert_eq!(descriptors.len(), 5, "{errno}: one was closed twice: {calls:?}");
+    }
+}

@@ -1,0 +1,235 @@
+//! Datagrams with forged source addresses.
+//!
+//! Two servers that answer each other fall silent within the rate limit.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::measurement::print_measurement;
+use support::network::raw_udp::RawUdpSocket;
+use support::network::udp::{UDP_GREETING, UDP_REQUEST};
+use support::process::server::Server;
+use support::wait::{repeat_for, wait_until};
+
+use crate::HALLOO;
+use crate::streams::tolerant_clients::{recv, request_udp};
+use crate::udp::test_network::in_test_network;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Has a server meet one forged datagram and then an honest one: only the latter is answered.
+#[track_caller]
+fn assert_unanswered(server: &Server, to: SocketAddr, from: SocketAddr, payload: &[u8]) {
+    let before = server.counters();
+    RawUdpSocket::new().send(from, to, payload);
+    assert_eq!(request_udp(to), UDP_GREETING, "after one from {from}");
+    let after = server.counters();
+    let grown = |name: &str| after[name] - before[name];
+    assert_eq!(grown("datagrams_received"), 2, "the forged one from {from} to {to} did not arrive, or came again");
+    assert_eq!(grown("datagrams_sent") + grown("datagrams_dropped"), 1, "one from {from} to {to} was answered");
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn nobody_is_answered_who_cannot_be_one_party() {
+    in_test_network(|| {
+        for listening in ["10.9.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let server = HALLOO.start(&["--udp", listening]);
+            let to = SocketAddr::new(address("10.9.0.1:0").ip(), server.udp().port());
+            for from in ["10.9.0.2:0", "127.0.0.1:0", "255.255.255.255:9", "224.0.0.1:9", "239.255.255.250:1900"] {
+                assert_unanswered(&server, to, address(from), UDP_REQUEST);
+            }
+        }
+        for listening in ["[fd09::1]:0", "[::]:0"] {
+            let server = HALLOO.start(&["--udp", listening]);
+            let to = SocketAddr::new(address("[fd09::1]:0").ip(), server.udp().port());
+            for from in ["[fd09::2]:0", "[::1]:0"] {
+                assert_unanswered(&server, to, address(from), UDP_REQUEST);
+            }
+        }
+    });
+}
+
+/// Only the kernel knows which addresses are broadcast ones of its networks; it refuses, since nobody allowed it.
+#[test]
+#[ignore = "needs a network namespace"]
+fn an_answer_to_the_broadcast_address_of_a_network_never_leaves() {
+    in_test_network(|| {
+        for listening in ["10.9.0.1:0", "0.0.0.0:0"] {
+            let server = HALLOO.start(&["--udp", listening]);
+            let to = SocketAddr::new(address("10.9.0.1:0").ip(), server.udp().port());
+            RawUdpSocket::new().send(address("10.9.255.255:9"), to, UDP_REQUEST);
+            assert_eq!(request_udp(to), UDP_GREETING);
+            let counters = server.counters();
+            let told = ["datagrams_received", "datagrams_sent", "datagrams_dropped"].map(|name| counters[name]);
+            assert_eq!(told, [2, 1, 1], "{listening}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_server_never_answers_itself() {
+    in_test_network(|| {
+        for (listening, owns) in [
+            ("10.9.0.1:0", &["10.9.0.1"][..]),
+            ("0.0.0.0:0", &["10.9.0.1", "10.9.0.2", "127.0.0.1", "127.9.9.9"]),
+            ("[::]:0", &["10.9.0.1", "10.9.0.2", "127.0.0.1"]),
+        ] {
+            let server = HALLOO.start(&["--udp", listening]);
+            let to = SocketAddr::new(address("10.9.0.1:0").ip(), server.udp().port());
+            for own in owns {
+                assert_unanswered(&server, to, SocketAddr::new(own.parse().expect("an address"), to.port()), b"hello");
+            }
+        }
+        for (listening, owns) in [("[fd09::1]:0", &["fd09::1"][..]), ("[::]:0", &["fd09::1", "fd09::2", "::1"])] {
+            let server = HALLOO.start(&["--udp", listening]);
+            let to = SocketAddr::new(address("[fd09::1]:0").ip(), server.udp().port());
+            for own in owns {
+                assert_unanswered(&server, to, SocketAddr::new(own.parse().expect("an address"), to.port()), b"hello");
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_greeting_from_another_server_is_not_answered() {
+    in_test_network(|| {
+        let server = HALLOO.start(&["--udp", "10.9.0.1:0"]);
+        assert_unanswered(&server, server.udp(), address("10.9.0.2:8888"), UDP_GREETING.as_bytes());
+    });
+}
+
+/// Sends back whatever comes, as the echo service of RFC 862 does.
+struct Echo {
+    at: SocketAddr,
+    over: Arc<AtomicBool>,
+    echoed: Arc<AtomicU64>,
+}
+
+impl Echo {
+    #[track_caller]
+    fn start(at: &str) -> Self {
+        let socket = UdpSocket::bind(at).expect("a free port");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("an option of every socket");
+        let (over, echoed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let echo = Self { at: socket.local_addr().expect("it is bound"), over: over.clone(), echoed: echoed.clone() };
+        thread::spawn(move || {
+            let mut datagram = [0; 2048];
+            while !over.load(Ordering::Relaxed) {
+                if let Ok((count, from)) = socket.recv_from(&mut datagram) {
+                    echoed.fetch_add(1, Ordering::Relaxed);
+                    let _ = socket.send_to(&datagram[..count], from);
+                }
+            }
+        });
+        echo
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a server has sent once it has sent nothing more for a while, and how long that took.
+#[track_caller]
+fn sent_until_silent(server: &Server) -> (u64, Duration) {
+    let began = Instant::now();
+    let (mut sent, mut last_change) = (server.counters()["datagrams_sent"], Instant::now());
+    wait_until("it to fall silent", || {
+        repeat_for(Duration::from_millis(40), || ());
+        let now = server.counters()["datagrams_sent"];
+        if now != sent {
+            (sent, last_change) = (now, Instant::now());
+        }
+        last_change.elapsed() > Duration::from_millis(400)
+    });
+    (sent, began.elapsed())
+}
+
+/// One source has its rate, and a burst of a second's worth.
+#[track_caller]
+fn assert_within_rate(what: &str, rate: u64, sent: u64, took: Duration) {
+    print_measurement(&format!("{what}: {sent} answers, silent after {took:?}"));
+    let most = rate + rate * u64::try_from(took.as_millis()).expect("a short time") / 1000;
+    assert!(sent >= 1 && sent <= most, "{what}: {sent} answers in {took:?}");
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_server_and_an_echo_service_set_at_each_other_fall_silent_within_the_rate() {
+    in_test_network(|| {
+        for (mode, most) in [("greet", 1), ("line", 1), ("echo", 100)] {
+            let echo = Echo::start("10.9.0.3:0");
+            let server = HALLOO.start(&["--udp", "10.9.0.1:0", "--mode", mode]);
+            RawUdpSocket::new().send(echo.at, server.udp(), b"hello");
+            let (sent, took) = sent_until_silent(&server);
+            assert_within_rate(&format!("--mode {mode} and an echo service"), most, sent, took);
+            let echoed = echo.echoed.load(Ordering::Relaxed);
+            assert!(echoed <= sent, "{echoed} echoed of {sent} sent");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn two_servers_set_at_each_other_fall_silent_within_the_rate() {
+    in_test_network(|| {
+        let with = |at: &str, more: &[&str]| HALLOO.start(&[&["--udp", at], more].concat());
+        // The same greeting is known for one; different ones are told by the rate alone, and so are echoes.
+        let pairs: [(&[&str], &[&str], u64); 4] = [
+            (&[], &[], 1),
+            (&["--greeting", "one"], &["--greeting", "two"], 100),
+            (&["--mode", "echo"], &["--mode", "echo"], 100),
+            (&["--mode", "echo"], &[], 2),
+        ];
+        for (one, other, rate) in pairs {
+            let (first, second) = (with("10.9.0.1:0", one), with("10.9.0.2:0", other));
+            RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
+            let (sent, took) = sent_until_silent(&first);
+            assert_within_rate(&format!("{one:?} and {other:?}"), rate, sent, took);
+        }
+        let greeting = |text| ["--greeting", text];
+        let (first, second) = (with("[fd09::1]:0", &greeting("one")), with("[fd09::2]:0", &greeting("two")));
+        RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
+        let (sent, took) = sent_until_silent(&first);
+        assert_within_rate("two greetings over IPv6", 100, sent, took);
+        // On loopback a rate holds that was asked for.
+        let echo = ["--mode", "echo", "--udp-rate", "50"];
+        let (first, second) = (with("127.0.0.1:0", &echo), with("127.0.0.2:0", &echo));
+        RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
+        let (sent, took) = sent_until_silent(&first);
+        assert_within_rate("two echoes on loopback at 50 a second", 50, sent, took);
+    });
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn on_a_wildcard_the_answer_comes_from_the_address_that_was_asked() {
+    in_test_network(|| {
+        for (listening, asked) in [
+            ("0.0.0.0:0", &["10.9.0.1", "10.9.0.2", "127.0.0.2", "10.64.1.2"][..]),
+            ("[::]:0", &["fd09::1", "fd09::2", "::1", "10.9.0.2", "10.64.1.2"]),
+        ] {
+            let server = HALLOO.start(&["--udp", listening, "--greeting", "{local}"]);
+            for ip in asked {
+                let to = SocketAddr::new(ip.parse().expect("an address"), server.udp().port());
+                // From another address than it asks, and hearing from the asked one alone.
+                let own = if to.is_ipv4() { "10.9.0.3:0" } else { "[fd09::2]:0" };
+                let client = UdpSocket::bind(own).expect("it is this machine's");
+                client.connect(to).expect("there is a route");
+                client.set_read_timeout(Some(Duration::from_secs(5))).expect("an option of every socket");
+                client.send(UDP_REQUEST).expect("there is a route");
+                assert_eq!(recv(&client), to.to_string(), "{listening}: {}", server.stderr.text());
+            }
+        }
+    });
+}

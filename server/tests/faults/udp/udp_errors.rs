@@ -1,0 +1,240 @@
+//! Errors of `recvmmsg`, `sendmmsg` and `sendto` on UDP sockets.
+//!
+//! A failed send loses its own datagram alone, and is counted.
+
+use std::time::Instant;
+
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, send_udp_request, try_recv, udp_client};
+use support::process::server::Server;
+use support::process::strace::{FaultInjection, injected};
+use support::wait::wait_until;
+
+use crate::HALLOO;
+use crate::fault_cases::{Baseline, ONCE_THRICE_AND_EVERY_THIRD};
+use crate::streams::tolerant_clients::{recv, request_udp, wait_for_datagram};
+
+/// An errno here is often about another datagram, sent earlier: what waits is still there.
+pub(crate) const RECEIVE_ERRORS: [&str; 13] = [
+    "EINTR",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "ENETDOWN",
+    "ENOPROTOOPT",
+    "EPROTO",
+    "EMSGSIZE",
+    "EPERM",
+    "ENOMEM",
+    "ENOBUFS",
+    "EIO",
+];
+
+const SEND_ERRORS: [&str; 12] = [
+    "EAGAIN",
+    "ENOBUFS",
+    "ENOMEM",
+    "EPERM",
+    "EACCES",
+    "EINVAL",
+    "EMSGSIZE",
+    "ECONNREFUSED",
+    "ENETUNREACH",
+    "EHOSTUNREACH",
+    "ENETDOWN",
+    "EADDRNOTAVAIL",
+];
+
+/// A socket bound to one address, and one bound to all, which says with every answer where it is to leave from; and the
+/// call that sends an answer that is alone.
+const SOCKETS: [(&str, &str); 2] = [("127.0.0.1:0", "sendto"), ("0.0.0.0:0", "sendmmsg")];
+
+const CLIENTS: usize = 6;
+
+#[track_caller]
+fn assert_received_all_the_same(server: &mut Server, errno: &str, when: &str) {
+    let before = Baseline::of(server);
+    let errors = server.counters()["receive_errors"];
+    let fault = FaultInjection::start(server, "recvmmsg", errno, when);
+    let name = fault.name().to_owned();
+    for _ in 0..CLIENTS {
+        assert_eq!(request_udp(server.udp()), UDP_GREETING, "{name}");
+    }
+    let met = injected(&fault.end()).count();
+    assert!(met > 0, "{name}: it was never met");
+    assert_eq!(server.counters()["receive_errors"] - errors, met as u64, "{name}");
+    before.assert_unharmed(server, &name, 0);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_receive_that_fails_costs_no_datagram() {
+    for (address, _) in SOCKETS {
+        let mut server = HALLOO.start(&["--udp", address]);
+        for errno in RECEIVE_ERRORS {
+            // Once, several times, and often enough in a row to pause.
+            for when in ["1", "1..3", "1+3", "1..40"] {
+                assert_received_all_the_same(&mut server, errno, when);
+            }
+        }
+        server.assert_exits_on_sigterm();
+    }
+}
+
+/// Asks one after the other, and says who was not answered though its answer was tried.
+fn unanswered(server: &Server, fault: &FaultInjection) -> usize {
+    let client_unanswered = |number| {
+        let client = send_udp_request(server.udp());
+        wait_until(&format!("{}: try {number}", fault.name()), || fault.calls().len() >= number);
+        let call = fault.calls().swap_remove(number - 1);
+        if call.contains("(INJECTED)") {
+            return true;
+        }
+        assert_eq!(wait_for_datagram(&format!("{}: an answer", fault.name()), &client), UDP_GREETING);
+        assert_eq!(try_recv(&client), None, "{}: a second answer", fault.name());
+        false
+    };
+    (1..=CLIENTS).filter(|&number| client_unanswered(number)).count()
+}
+
+#[track_caller]
+fn assert_lost_alone(server: &mut Server, call: &str, errno: &str, when: &str) -> usize {
+    let before = Baseline::of(server);
+    let counters = server.counters();
+    let fault = FaultInjection::start(server, call, errno, when);
+    let name = fault.name().to_owned();
+    let lost = unanswered(server, &fault);
+    let met = injected(&fault.end()).count();
+    assert!(met > 0, "{name}: it was never met");
+    assert_eq!(lost, met, "{name}");
+    let now = server.counters();
+    assert_eq!(now["datagrams_dropped"] - counters["datagrams_dropped"], met as u64, "{name}");
+    assert_eq!(now["datagrams_sent"] - counters["datagrams_sent"], (CLIENTS - met) as u64, "{name}");
+    before.assert_unharmed(server, &name, 0);
+    met
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_answer_that_cannot_be_sent_is_lost_alone_counted_and_logged_at_most_once_a_second() {
+    for (address, call) in SOCKETS {
+        let mut server = HALLOO.start(&["--udp", address]);
+        let (began, mut lost) = (Instant::now(), 0);
+        for errno in SEND_ERRORS {
+            for when in ONCE_THRICE_AND_EVERY_THIRD {
+                lost += assert_lost_alone(&mut server, call, errno, when);
+            }
+        }
+        let lines = server.stderr.count_lines_with("lost a datagram to 127.0.0.1:");
+        let seconds = usize::try_from(began.elapsed().as_secs()).expect("a short time") + 1;
+        assert!(lines > 0 && lines <= seconds && lines < lost, "{lines} lines in {seconds} s for {lost} lost");
+        assert_eq!(server.log_lines().len(), lines, "{:#?}", server.log_lines());
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_answer_whose_sending_is_interrupted_is_sent_again() {
+    for (address, call) in SOCKETS {
+        let mut server = HALLOO.start(&["--udp", address]);
+        for when in ["1", "1..3", "1+3", "1..40"] {
+            let before = Baseline::of(&server);
+            let fault = FaultInjection::start(&server, call, "EINTR", when);
+            for _ in 0..CLIENTS {
+                assert_eq!(request_udp(server.udp()), UDP_GREETING, "{address} EINTR {when}");
+            }
+            assert!(injected(&fault.end()).count() > 0, "{address} EINTR {when}");
+            before.assert_unharmed(&mut server, &format!("{address} EINTR {when}"), 0);
+        }
+        assert_eq!(server.counters()["datagrams_dropped"], 0, "{address}");
+        server.assert_exits_on_sigterm();
+    }
+}
+
+/// Questions that the server finds all at once: their answers can be merged.
+const BURST: usize = 8;
+
+fn assert_answers_a_burst(server: &Server, fault: &str) {
+    let client = udp_client(server.udp());
+    server.pause();
+    for _ in 0..BURST {
+        client.send(UDP_REQUEST).expect("loopback takes it");
+    }
+    server.resume();
+    for number in 1..=BURST {
+        assert_eq!(recv(&client), UDP_GREETING, "{fault}: answer {number}");
+    }
+    assert_eq!(try_recv(&client), None, "{fault}: one more");
+}
+
+/// Waits for so many calls, and tells how many messages each has sent, of those that sent any. An answer is heard before
+/// the call that sends it is over.
+#[track_caller]
+fn messages_of(calls: usize, fault: FaultInjection) -> Vec<usize> {
+    wait_until(&format!("{}: {calls} calls", fault.name()), || fault.calls().len() >= calls);
+    fault.end().iter().filter_map(|call| call.rsplit(" = ").next()?.trim().parse().ok()).collect()
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn answers_that_the_kernel_will_not_cut_out_of_one_message_leave_one_by_one() {
+    // A device that cannot: all later ones leave one by one, too. A path too narrow for one message: only that one.
+    let refusals =
+        [("EIO", [BURST, BURST]), ("EOPNOTSUPP", [BURST, BURST]), ("EINVAL", [BURST, 1]), ("EMSGSIZE", [BURST, 1])];
+    for (address, _) in SOCKETS {
+        for (errno, expected) in refusals {
+            let mut server = HALLOO.start(&["--udp", address]);
+            let fault = FaultInjection::start(&server, "sendmmsg", errno, "1");
+            let name = format!("{address} {}", fault.name());
+            assert_answers_a_burst(&server, &name);
+            assert_answers_a_burst(&server, &name);
+            assert_eq!(messages_of(3, fault), expected, "{name}");
+            let counters = server.counters();
+            assert_eq!((counters["datagrams_sent"], counters["datagrams_dropped"]), (2 * BURST as u64, 0), "{name}");
+            assert_eq!(server.log_lines(), Vec::<String>::new(), "{name}");
+            server.assert_exits_on_sigterm();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_error_that_a_merged_message_meets_costs_one_answer() {
+    for (address, _) in SOCKETS {
+        let mut server = HALLOO.start(&["--udp", address]);
+        let client = udp_client(server.udp());
+        let fault = FaultInjection::start(&server, "sendmmsg", "ENOBUFS", "1");
+        server.pause();
+        for _ in 0..BURST {
+            client.send(UDP_REQUEST).expect("loopback takes it");
+        }
+        server.resume();
+        for number in 2..=BURST {
+            assert_eq!(recv(&client), UDP_GREETING, "{address}: answer {number}");
+        }
+        assert_eq!(messages_of(2, fault), [1], "{address}: the others are still merged");
+        let counters = server.counters();
+        assert_eq!((counters["datagrams_sent"], counters["datagrams_dropped"]), (BURST as u64 - 1, 1), "{address}");
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn where_the_kernel_knows_no_batches_each_datagram_has_a_call_of_its_own() {
+    for (address, _) in SOCKETS {
+        for call in ["recvmmsg", "sendmmsg"] {
+            let mut server = HALLOO.start(&["--udp", address]);
+            let fault = FaultInjection::start(&server, call, "ENOSYS", "1+");
+            let name = format!("{address} {}", fault.name());
+            assert_answers_a_burst(&server, &name);
+            assert_eq!(request_udp(server.udp()), UDP_GREETING, "{name}");
+            assert_eq!(fault.end().len(), 1, "{name}: it is not asked again");
+            let counters = server.counters();
+            let failed = (counters["receive_errors"], counters["datagrams_dropped"]);
+            assert_eq!((counters["datagrams_sent"], failed), (BURST as u64 + 1, (0, 0)), "{name}");
+            server.assert_exits_on_sigterm();
+        }
+    }
+}

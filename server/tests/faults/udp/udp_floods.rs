@@ -1,0 +1,136 @@
+//! Floods of UDP datagrams.
+//!
+//! Replies, memory and log lines are bounded, and TCP is served.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::measurement::print_measurement;
+use support::network::raw_udp::RawUdpSocket;
+use support::network::streams::GREETING;
+use support::network::udp::UDP_REQUEST;
+use support::process::server::Server;
+
+use crate::fault_cases::assert_serves;
+use crate::streams::tolerant_clients::request;
+use crate::udp::test_network::in_test_network;
+use crate::{HALLOO, SERVED_WITHIN};
+
+const LASTS: Duration = Duration::from_secs(2);
+
+/// What the server promises one source without being told.
+const RATE: u64 = 100;
+
+/// Event lines in any second, and the line that sums up the rest.
+const EVENT_LINES_PER_SECOND_MAX: u64 = 21;
+
+/// More than allocators and stacks move by themselves.
+const KIB_MAX: u64 = 1024;
+
+/// What was seen of a flood.
+struct Flood {
+    datagrams: u64,
+    lasted: Duration,
+    /// How long TCP clients took, the fastest first.
+    took: Vec<Duration>,
+    received: u64,
+    sent: u64,
+    kib: u64,
+    lines: u64,
+    log_lines: u64,
+}
+
+impl Flood {
+    /// Floods a server from sources of the test's choosing, and asks over TCP all the while.
+    #[track_caller]
+    fn at(server: &Server, source: impl Fn(u32) -> SocketAddr + Sync) -> Self {
+        assert_serves(server, "before");
+        let (counters, kib, lines) = (server.counters(), server.resident_kib(), server.stdout.lines().len());
+        let (log_lines, began) = (server.log_lines().len(), Instant::now());
+        let mut took = Vec::new();
+        let datagrams = thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let forger = RawUdpSocket::new();
+                let mut count = 0;
+                while began.elapsed() < LASTS {
+                    forger.send(source(count), server.udp(), UDP_REQUEST);
+                    count += 1;
+                }
+                u64::from(count)
+            });
+            while !flood.is_finished() {
+                let asked = Instant::now();
+                assert_eq!(request(server.tcp()), GREETING);
+                took.push(asked.elapsed());
+            }
+            flood.join().expect("it only sends")
+        });
+        took.sort_unstable();
+        let (lasted, after) = (began.elapsed(), server.counters());
+        Self {
+            datagrams,
+            lasted,
+            took,
+            received: after["datagrams_received"] - counters["datagrams_received"],
+            sent: after["datagrams_sent"] + after["datagrams_dropped"]
+                - counters["datagrams_sent"]
+                - counters["datagrams_dropped"],
+            kib: server.resident_kib().saturating_sub(kib),
+            lines: (server.stdout.lines().len() - lines) as u64,
+            log_lines: (server.log_lines().len() - log_lines) as u64,
+        }
+    }
+
+    #[track_caller]
+    fn assert_bounded(&self, what: &str) {
+        let &Self { datagrams, lasted, received, sent, kib, lines, log_lines, .. } = self;
+        // A flood this near fills the loopback device, and what it drops of TCP comes again a while later: no server
+        // can do anything about that, so the slowest tenth is told and not judged.
+        let (most, slowest) = (self.took[self.took.len() * 9 / 10], self.took[self.took.len() - 1]);
+        print_measurement(&format!(
+            "{what}: {datagrams} datagrams in {lasted:.1?}, {received} received, {sent} answers, {kib} KiB more memory, \
+             {lines} event lines, {log_lines} log lines, {} TCP clients within {most:.1?}, the slowest {slowest:.0?}",
+            self.took.len()
+        ));
+        assert!(received > 5_000, "{what}: {received} were received, which is no flood");
+        assert!(kib < KIB_MAX, "{what}: memory grew by {kib} KiB");
+        let seconds = lasted.as_secs() + 2;
+        assert!(lines <= EVENT_LINES_PER_SECOND_MAX * seconds, "{what}: {lines} event lines in {lasted:?}");
+        assert!(log_lines <= seconds, "{what}: {log_lines} log lines in {lasted:?}");
+        assert!(most < SERVED_WITHIN, "{what}: TCP clients waited {most:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_flood_from_one_source_is_answered_at_the_rate_of_one_source() {
+    in_test_network(|| {
+        let server = HALLOO.start(&["--listen", "10.9.0.1:0"]);
+        let source = SocketAddr::from(([10, 64, 0, 1], 9));
+        let flood = Flood::at(&server, |_| source);
+        flood.assert_bounded("flood from one source");
+        let seconds = flood.lasted.as_secs() + 1;
+        assert!(flood.sent >= RATE, "{} answers", flood.sent);
+        assert!(flood.sent <= RATE * (seconds + 1), "{} answers in {:?}", flood.sent, flood.lasted);
+        assert_serves(&server, "after the flood");
+    });
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_flood_from_many_forged_sources_makes_no_memory_grow() {
+    in_test_network(|| {
+        let server = HALLOO.start(&["--listen", "10.9.0.1:0"]);
+        let block = u32::from(Ipv4Addr::new(10, 64, 0, 0));
+        // Another source each time, all over a block of four million.
+        let source = |count: u32| (Ipv4Addr::from(block + count.wrapping_mul(2_654_435_761) % (1 << 22)), 9).into();
+        let flood = Flood::at(&server, source);
+        flood.assert_bounded("flood from many sources");
+        assert!(flood.sent <= flood.received, "{} answers to {}", flood.sent, flood.received);
+        // The table of sources is one of fixed size: in total no more than its buckets' rates together.
+        let buckets = 16 * 1024;
+        assert!(flood.sent <= buckets * RATE * (flood.lasted.as_secs() + 2));
+        assert_serves(&server, "after the flood");
+    });
+}

@@ -1,0 +1,150 @@
+//! More clients than file descriptors.
+//!
+//! Every client is served at last, and the processor stays idle meanwhile.
+
+use std::time::Duration;
+
+use support::network::streams::{GREETING, read_to_end, read_until_closed};
+use support::network::tcp::{connect_many, request, send_requests};
+use support::network::udp::{UDP_GREETING, request_udp};
+use support::process::server::Server;
+use support::wait::{assert_holds_for, wait_for};
+
+use crate::HALLOO;
+
+/// A spin would use all of a processor's time.
+const CPU_TIME_MAX: Duration = Duration::from_millis(500);
+
+const LOG_LINES_MAX: usize = 8;
+
+/// By default fewer connections are taken than there are descriptors; with this, the system itself says no.
+const MORE_THAN_THERE_IS_ROOM_FOR: [&str; 2] = ["--max-connections", "1000"];
+
+/// Both ways to meet the limit.
+const WAYS: [&[&str]; 2] = [&[], &MORE_THAN_THERE_IS_ROOM_FOR];
+
+fn start_with_20_descriptors(arguments: &[&str]) -> Server {
+    let listening = ["--listen", "127.0.0.1:0"];
+    Server::start(HALLOO.command_with_fd_limits(20, 20, &[&listening, arguments].concat()))
+}
+
+#[track_caller]
+fn assert_low_load_and_short_log(server: &Server) {
+    let used = server.cpu_time();
+    assert!(used < CPU_TIME_MAX, "it used {used:?} of processor time");
+    let log = server.stderr.lines();
+    assert!(log.len() <= LOG_LINES_MAX, "the log has {} lines:\n{}", log.len(), log.join("\n"));
+}
+
+#[test]
+fn with_20_descriptors_40_clients_that_have_asked_are_all_served() {
+    for way in WAYS {
+        let mut server = start_with_20_descriptors(way);
+        for _ in 0..5 {
+            server.pause();
+            let clients = send_requests(40, server.tcp());
+            server.resume();
+            for client in &clients {
+                assert_eq!(read_to_end(client), GREETING, "{way:?}");
+            }
+        }
+        assert_low_load_and_short_log(&server);
+        assert_eq!(request_udp(server.udp(), b""), UDP_GREETING);
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+fn with_20_descriptors_silent_clients_only_delay_the_others_until_they_time_out() {
+    for way in WAYS {
+        let mut server = start_with_20_descriptors(&[&["--idle-timeout", "200ms"], way].concat());
+        server.pause();
+        let mut silent = Vec::new();
+        let mut asking = Vec::new();
+        for _ in 0..20 {
+            silent.append(&mut connect_many(1, server.tcp()));
+            asking.append(&mut send_requests(1, server.tcp()));
+        }
+        server.resume();
+        for client in &asking {
+            assert_eq!(read_to_end(client), GREETING, "{way:?}");
+        }
+        for client in &silent {
+            assert_eq!(read_until_closed(client), b"", "{way:?}");
+        }
+        assert_low_load_and_short_log(&server);
+        // Trouble that is over leaves nothing behind.
+        assert_eq!(request(server.tcp()), GREETING);
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+fn with_20_descriptors_all_of_them_held_the_server_waits_asleep_and_goes_on() {
+    for way in WAYS {
+        let mut server = start_with_20_descriptors(way);
+        let silent = connect_many(40, server.tcp());
+        let asking = send_requests(10, server.tcp());
+        let before = server.cpu_time();
+        assert_holds_for(Duration::from_millis(1200), "UDP is served beside", || {
+            request_udp(server.udp(), b"still there?") == UDP_GREETING
+        });
+        let used = server.cpu_time_since(before);
+        assert!(used < CPU_TIME_MAX / 2, "{way:?}: it used {used:?} of processor time while it could do nothing");
+        drop(silent);
+        for client in &asking {
+            assert_eq!(read_to_end(client), GREETING, "{way:?}");
+        }
+        assert_low_load_and_short_log(&server);
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+fn a_full_descriptor_table_is_told_once_when_it_begins_and_once_when_it_ends() {
+    let server = start_with_20_descriptors(&MORE_THAN_THERE_IS_ROOM_FOR);
+    let silent = connect_many(40, server.tcp());
+    server.stderr.wait_for_line("cannot accept, clients wait in the backlog");
+    assert_holds_for(Duration::from_millis(300), "it says no more", || server.stderr.lines().len() == 1);
+    drop(silent);
+    server.stderr.wait_for_line("accepts again, after ");
+    assert_eq!(server.stderr.lines().len(), 2, "{}", server.stderr.text());
+}
+
+#[test]
+fn a_soft_limit_is_raised_to_the_hard_one() {
+    let server = Server::start(HALLOO.command_with_fd_limits(30, 300, &["--listen", "127.0.0.1:0"]));
+    let silent = connect_many(150, server.tcp());
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(server.stderr.text(), "");
+    drop(silent);
+}
+
+#[test]
+fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
+    let (mut good, mut refused) = (0, 0);
+    let cases = (3..20).map(|limit| (limit, "1")).chain((10..30).map(|limit| (limit, "3")));
+    for (limit, workers) in cases {
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", workers];
+        let mut server = Server::spawn(HALLOO.command_with_fd_limits(limit, limit, &arguments));
+        let begins = wait_for("the first line, or the end", || {
+            let begins = !server.stdout.lines().is_empty();
+            (begins || !server.is_running()).then_some(begins)
+        });
+        if begins {
+            good += 1;
+            for client in send_requests(10, server.tcp()) {
+                assert_eq!(read_to_end(&client), GREETING, "{limit}");
+            }
+            server.assert_exits_on_sigterm();
+        } else if server.wait() != 127 {
+            // With 127 there were too few even to load a program.
+            refused += 1;
+            let line = server.stderr.wait_for_line("too many open files");
+            assert!(line.starts_with("halloo: ") && line.ends_with("raise the limit with ulimit -n"), "{line}");
+            assert_eq!(server.stderr.lines().len(), 1, "{limit}: {}", server.stderr.text());
+            assert!(matches!(server.wait(), 1 | 3), "{limit}");
+        }
+    }
+    assert!(good > 0 && refused > 0, "{good} served, {refused} refused");
+}

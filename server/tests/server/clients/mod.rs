@@ -1,0 +1,8 @@
+//! What clients are sent, and what is printed of them.
+
+mod event_lines;
+mod few_file_descriptors;
+mod many_clients;
+mod misbehaving_clients;
+mod original_clients_and_examples;
+mod udp_replies;

@@ -1,0 +1,206 @@
+//! The original Python clients and the examples, with the server.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use support::network::streams::GREETING;
+use support::network::tcp::{request, request_with};
+use support::network::udp::{UDP_GREETING, request_udp};
+use support::process::child::run;
+use support::process::server::Server;
+use support::wait::wait_for;
+
+use crate::HALLOO;
+
+const TCP_CLIENT: &str = r#"
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+client.connect(("localhost", int(sys.argv[1])))
+client.sendall(b"Hello, TCP Server!")
+data = client.recv(1024)
+print(f"Received: {data.decode()}")
+client.close()
+"#;
+
+const UDP_CLIENT: &str = r#"
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.sendto(b"Hello, UDP Server!", ("localhost", int(sys.argv[1])))
+data, address = client.recvfrom(1024)
+print(f"Received: {data.decode()}")
+client.close()
+"#;
+
+fn python(program: &str, port: u16) -> String {
+    let mut command = Command::new("python3");
+    command.args(["-c", program, &port.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = run(command);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    ended.stdout
+}
+
+/// A built example. `cargo test` builds them all; when only this target was asked for, they are built now.
+fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let folder = Path::new(HALLOO.path()).parent().expect("the binary lies in a folder").join("examples");
+        if !folder.join("tcp_client").exists() {
+            build_examples(&folder);
+        }
+        folder
+    });
+    folder.join(name)
+}
+
+fn build_examples(folder: &Path) {
+    let profile = folder.parent().expect("examples lie in a profile's folder");
+    let target = profile.parent().expect("a profile's folder lies in the target folder");
+    let profile = match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--package",
+            "halloo",
+            "--examples",
+            "--profile",
+            profile,
+            "--target-dir",
+        ])
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "the examples build");
+}
+
+/// Starts an example server on a free port.
+fn example_server(name: &str) -> (Server, SocketAddr) {
+    let mut command = Command::new(example(name));
+    command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let server = Server::spawn(command);
+    let first = server.stdout.wait_for_line("Listening on ");
+    let address = first.strip_prefix("Listening on ").expect("it begins so").parse().expect("an address");
+    (server, address)
+}
+
+fn example_client(name: &str, server: SocketAddr) -> String {
+    let mut command = Command::new(example(name));
+    command.arg(server.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = run(command);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    ended.stdout
+}
+
+fn start_on_localhost() -> Server {
+    let mut command = HALLOO.command(&[]);
+    command.env("HALLOO_LISTEN", "localhost:0");
+    Server::start(command)
+}
+
+/// Each address of the READY line is served.
+#[track_caller]
+fn assert_replies_everywhere(server: &Server) {
+    for word in server.ready_addresses() {
+        let (protocol, address) = word.split_once('=').expect("an address of a protocol");
+        let address = address.parse().expect("an address");
+        match protocol {
+            "tcp" => assert_eq!(request(address), GREETING),
+            _ => assert_eq!(request_udp(address, b"hi"), UDP_GREETING),
+        }
+    }
+}
+
+#[test]
+fn localhost_is_served_over_tcp_and_udp_on_one_port() {
+    let server = start_on_localhost();
+    let port = server.tcp().port();
+    assert_ne!(port, 0);
+    assert_eq!(server.ready_addresses()[..2], [format!("tcp=127.0.0.1:{port}"), format!("udp=127.0.0.1:{port}")]);
+    assert_replies_everywhere(&server);
+}
+
+#[test]
+#[ignore = "needs IPv6"]
+fn localhost_is_served_over_tcp_and_udp_ipv4_before_ipv6_on_one_port() {
+    let server = start_on_localhost();
+    let (port, pid) = (server.tcp().port(), server.pid());
+    let (v4, v6) = (format!("127.0.0.1:{port}"), format!("[::1]:{port}"));
+    assert_eq!(server.ready_line(), format!("READY tcp={v4} udp={v4} tcp={v6} udp={v6} pid={pid}"));
+    assert_replies_everywhere(&server);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn the_original_clients_are_answered_and_the_server_prints_what_it_received() {
+    let server = HALLOO.start(&["--listen", "localhost:0"]);
+    let port = server.tcp().port();
+    assert_eq!(python(TCP_CLIENT, port), "Received: Hello, TCP Client!\n");
+    assert_eq!(python(UDP_CLIENT, port), "Received: Hello, UDP Client!\n");
+    let lines = wait_for("a line for each", || Some(server.event_lines()).filter(|lines| lines.len() == 2));
+    assert!(lines[0].starts_with("tcp 127.0.0.1:"), "{lines:?}");
+    assert!(lines[0].ends_with(" 18 bytes: Hello, TCP Server!"), "{lines:?}");
+    assert!(lines[1].starts_with("udp 127.0.0.1:"), "{lines:?}");
+    assert!(lines[1].ends_with(" 18 bytes: Hello, UDP Server!"), "{lines:?}");
+}
+
+#[test]
+fn the_example_clients_are_answered_by_the_server() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    assert_eq!(example_client("tcp_client", server.tcp()), "Received: Hello, TCP Client!\n");
+    assert_eq!(example_client("udp_client", server.udp()), "Received: Hello, UDP Client!\n");
+}
+
+#[test]
+fn the_example_servers_answer_the_example_clients() {
+    for protocol in ["tcp", "udp"] {
+        let (server, address) = example_server(&format!("{protocol}_server"));
+        let name = protocol.to_uppercase();
+        let (answer, question) = (format!("Received: Hello, {name} Client!\n"), format!(": Hello, {name} Server!"));
+        assert_eq!(example_client(&format!("{protocol}_client"), address), answer);
+        let received = server.stdout.wait_for_line("Received from 127.0.0.1:");
+        assert!(received.ends_with(&question), "{received}");
+    }
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn the_example_servers_answer_the_original_clients() {
+    for (protocol, client) in [("tcp", TCP_CLIENT), ("udp", UDP_CLIENT)] {
+        let (_server, address) = example_server(&format!("{protocol}_server"));
+        let answer = format!("Received: Hello, {} Client!\n", protocol.to_uppercase());
+        assert_eq!(python(client, address.port()), answer);
+    }
+}
+
+#[test]
+fn the_echo_example_sends_back_what_comes() {
+    let (_server, address) = example_server("echo");
+    assert_eq!(request_with(address, b"one\ntwo"), "one\ntwo");
+}
+
+#[test]
+fn the_workers_example_spreads_its_clients_and_counts_them_all_at_the_end() {
+    let mut command = Command::new(example("workers"));
+    command.args(["127.0.0.1:0", "4"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = Server::spawn(command);
+    let first = server.stdout.wait_for_line("Listening on ");
+    let address = first.strip_prefix("Listening on ").expect("it begins so").parse().expect("an address");
+    for _ in 0..60 {
+        assert_eq!(request_with(address, b"one\ntwo"), "one\ntwo");
+    }
+    server.write_stdin("\n");
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    server.stdout.wait_for_line("together: 60 clients, 420 bytes sent back");
+    let lines = server.stdout.lines();
+    let counts = lines.iter().filter_map(|line| line.strip_prefix("worker ")?.split(' ').nth(1)?.parse::<u64>().ok());
+    let counts: Vec<u64> = counts.collect();
+    assert_eq!((counts.len(), counts.iter().sum()), (4, 60), "{lines:?}");
+    assert!(counts.iter().filter(|count| **count > 0).count() >= 2, "one worker served them all: {lines:?}");
+}

@@ -1,0 +1,80 @@
+//! `--max-greetings` and `--exit-when-idle`.
+
+use std::time::{Duration, Instant};
+
+use support::network::streams::{GREETING, read_exactly, read_to_end, read_until_closed, send};
+use support::network::tcp::{connect, request, send_requests};
+use support::network::udp::{UDP_GREETING, request_udp, try_recv, udp_client};
+use support::wait::{TIMEOUT, assert_holds_for};
+
+use crate::HALLOO;
+
+#[test]
+fn exactly_as_many_are_greeted_as_asked_for_over_both_protocols_and_the_rest_closed_unanswered() {
+    let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--max-greetings", "50", "--greeting", "{number}"]);
+    server.pause();
+    let streams = send_requests(40, server.tcp());
+    let sockets: Vec<_> = (0..40).map(|_| udp_client(server.udp())).collect();
+    for socket in &sockets {
+        socket.send(b"hello").expect("loopback takes it");
+    }
+    server.resume();
+    let mut numbers: Vec<usize> = Vec::new();
+    for stream in &streams {
+        let answer = String::from_utf8(read_until_closed(stream)).expect("digits");
+        numbers.extend(answer.parse::<usize>().ok());
+    }
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    let over_udp = sockets.iter().filter_map(try_recv).map(|answer| String::from_utf8(answer).expect("digits"));
+    numbers.extend(over_udp.map(|answer| answer.parse::<usize>().expect("digits")));
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(1..=50), "{numbers:?}");
+    server.stderr.wait_for_line("50 greetings given");
+}
+
+#[test]
+fn the_last_greeting_of_each_mode_ends_the_server() {
+    for mode in ["greet", "banner", "line"] {
+        let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--max-greetings", "3", "--mode", mode]);
+        let client = connect(server.tcp());
+        send(&client, b"hello\n");
+        assert!(rest_of(mode, &client).starts_with(GREETING));
+        assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
+        assert!(server.is_running(), "there is one left");
+        assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
+        drop(client);
+        assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
+    }
+}
+
+/// A line leaves the connection open, the others close it.
+fn rest_of(mode: &str, client: &std::net::TcpStream) -> String {
+    match mode {
+        "line" => String::from_utf8(read_exactly(client, GREETING.len() + 1)).expect("UTF-8"),
+        _ => read_to_end(client),
+    }
+}
+
+#[test]
+fn a_server_that_nobody_visits_ends_when_it_was_idle_for_long_enough() {
+    let begun = Instant::now();
+    let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--exit-when-idle", "300ms"]);
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    let lasted = begun.elapsed();
+    assert!(lasted >= Duration::from_millis(300), "it ended after {lasted:?}");
+    assert!(lasted < TIMEOUT / 2, "it ended after {lasted:?}");
+}
+
+#[test]
+fn an_open_connection_or_another_greeting_is_not_idle() {
+    let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--exit-when-idle", "400ms"]);
+    let silent = connect(server.tcp());
+    assert_holds_for(Duration::from_millis(900), "it serves on beside a connection", || server.is_running());
+    send(&silent, b"hello");
+    assert_eq!(read_to_end(&silent), GREETING);
+    assert_holds_for(Duration::from_millis(900), "it serves on while it is asked", || {
+        request_udp(server.udp(), b"hello") == UDP_GREETING && server.is_running()
+    });
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+}

@@ -1,0 +1,141 @@
+//! The limits that flags set: connections, idle time, UDP replies.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use support::network::streams::{GREETING, read_to_end, read_until_closed, send};
+use support::network::tcp::{connect, connect_from, connect_many, request, send_request, send_requests};
+use support::network::udp::{UDP_GREETING, try_recv, udp_client};
+use support::process::server::Server;
+use support::wait::{TIMEOUT, assert_holds_for, wait_until};
+
+use crate::HALLOO;
+
+/// The counter of that name, as the server logs it now.
+#[track_caller]
+fn counter(server: &Server, name: &str) -> u64 {
+    server.counters()[name]
+}
+
+#[test]
+fn past_max_connections_clients_wait_their_turn_and_all_are_served() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-connections", "5"]);
+    let silent = connect_many(5, server.tcp());
+    wait_until("five connections", || counter(&server, "connections") == 5);
+    let waiting = send_requests(30, server.tcp());
+    assert_holds_for(Duration::from_millis(200), "no more than five", || counter(&server, "accepted") == 5);
+    drop(silent);
+    for client in &waiting {
+        assert_eq!(read_to_end(client), GREETING);
+    }
+    assert_eq!(counter(&server, "accepted"), 35);
+}
+
+#[test]
+fn past_max_connections_per_source_a_client_is_closed_and_other_sources_are_served() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-connections-per-source", "3"]);
+    let mut silent = connect_many(3, server.tcp());
+    wait_until("three connections", || counter(&server, "connections") == 3);
+    for _ in 0..5 {
+        assert_eq!(read_until_closed(&connect(server.tcp())), b"");
+    }
+    let other = connect_from([127, 0, 0, 2], server.tcp());
+    send(&other, b"hello");
+    assert_eq!(read_to_end(&other), GREETING);
+    // Those who are in still have their say, and whoever leaves makes room.
+    let first = silent.remove(0);
+    send(&first, b"hello");
+    assert_eq!(read_to_end(&first), GREETING);
+    wait_until("two connections", || counter(&server, "connections") == 2);
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(counter(&server, "refused_source"), 5);
+}
+
+#[test]
+fn the_idle_timeout_closes_a_silent_client_and_never_early() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--idle-timeout", "300ms"]);
+    let begun = Instant::now();
+    let clients = connect_many(10, server.tcp());
+    for client in &clients {
+        assert_eq!(read_until_closed(client), b"");
+        let lasted = begun.elapsed();
+        assert!(lasted >= Duration::from_millis(300), "it was closed after {lasted:?}");
+    }
+    assert!(begun.elapsed() < TIMEOUT / 2, "it took {:?}", begun.elapsed());
+    assert_eq!(request(server.tcp()), GREETING);
+}
+
+#[test]
+fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
+    let begun = Instant::now();
+    let flags = ["--tcp", "127.0.0.1:0", "--max-connections", "5", "--max-connections-per-source", "4"];
+    let server = HALLOO.start(&flags);
+    let _silent = connect_many(4, server.tcp());
+    wait_until("four connections", || counter(&server, "connections") == 4);
+    for _ in 0..50 {
+        assert_eq!(read_until_closed(&connect(server.tcp())), b"");
+    }
+    server.stderr.wait_for_line("refused, the most connections of its source are open; so far 1 were refused so");
+    // The fifth fills the last place, again and again.
+    for _ in 0..50 {
+        let other = connect_from([127, 0, 0, 2], server.tcp());
+        wait_until("the fifth connection", || counter(&server, "connections") == 5);
+        send(&other, b"hello");
+        assert_eq!(read_to_end(&other), GREETING);
+    }
+    server.stderr.wait_for_line("5 connections are open, the most allowed: further clients wait");
+    let most = 1 + usize::try_from(begun.elapsed().as_secs()).expect("it is short");
+    for part in ["refused, the most", "further clients wait"] {
+        assert!(server.stderr.count_lines_with(part) <= most, "{}", server.stderr.text());
+    }
+}
+
+/// Sends so many datagrams from one socket, a few at a time, and counts the answers until no more come.
+fn count_replies(server: SocketAddr, questions: usize) -> usize {
+    let client = udp_client(server);
+    let mut count = 0;
+    for chunk in 0..questions.div_ceil(50) {
+        for _ in 0..50.min(questions - chunk * 50) {
+            client.send(b"hello").expect("loopback takes it");
+        }
+        let (mut last, before) = (Instant::now(), count);
+        wait_until("the answers", || {
+            while let Some(answer) = try_recv(&client) {
+                assert_eq!(answer, UDP_GREETING.as_bytes());
+                (last, count) = (Instant::now(), count + 1);
+            }
+            count - before == 50 || last.elapsed() > Duration::from_millis(250)
+        });
+    }
+    count
+}
+
+#[test]
+fn the_udp_rate_holds_for_this_machine_too_where_it_is_given() {
+    let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "20", "--events", "off"]);
+    let begun = Instant::now();
+    let count = count_replies(server.udp(), 200);
+    // One second's worth at once, and what time brings.
+    let most = 20 + 20 * usize::try_from(begun.elapsed().as_secs() + 1).expect("it is few");
+    assert!((20..=most).contains(&count), "{count} answers in {:?}", begun.elapsed());
+    assert!(counter(&server, "replies_refused") >= 100, "{}", server.stderr.text());
+}
+
+#[test]
+fn without_a_udp_rate_or_with_0_this_machine_is_answered_as_often_as_it_asks() {
+    for rate in [&[][..], &["--udp-rate", "0"]] {
+        let server = HALLOO.start(&[&["--udp", "127.0.0.1:0", "--events", "off"], rate].concat());
+        assert_eq!(count_replies(server.udp(), 500), 500, "with {rate:?}");
+    }
+}
+
+#[test]
+fn clients_that_wait_are_served_in_time_when_the_one_before_them_leaves() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-connections", "1"]);
+    for _ in 0..10 {
+        let silent = connect(server.tcp());
+        let next = send_request(server.tcp());
+        drop(silent);
+        assert_eq!(read_to_end(&next), GREETING);
+    }
+}

@@ -1,0 +1,8 @@
+//! What flags, environment variables and `probe` do.
+
+mod environment_variables;
+mod exit_conditions;
+mod limit_flags;
+mod modes_and_placeholders;
+mod probe_command;
+mod usage_and_bind_errors;

@@ -1,0 +1,235 @@
+//! `halloo probe`: its lines and exit statuses.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use support::process::child::ProcessOutput;
+use support::wait::{TIMEOUT, repeat_every, wait_for, wait_until};
+
+use crate::HALLOO;
+
+#[track_caller]
+fn probe(address: &str, arguments: &[&str]) -> ProcessOutput {
+    let ended = HALLOO.run(&[&["probe", address], arguments].concat());
+    assert_eq!(ended.stderr, "");
+    ended
+}
+
+/// Protocol, address and word of each line; the time and the text follow.
+fn words(ended: &ProcessOutput) -> Vec<[String; 3]> {
+    ended
+        .stdout
+        .lines()
+        .map(|line| {
+            let mut words = line.splitn(5, ' ').map(str::to_owned);
+            let found = [(); 3].map(|()| words.next().expect("a word"));
+            let time = words.next().expect("a time");
+            assert!(time.ends_with('s') && time.starts_with(|c: char| c.is_ascii_digit()), "{line}");
+            assert!(words.next().is_some_and(|text| !text.is_empty()), "{line} has no text");
+            found
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_reports(ended: &ProcessOutput, status: i32, expected: &[(&str, &str, &str)]) {
+    assert_eq!(ended.status, status, "{ended:?}");
+    let words = words(ended);
+    let words: Vec<(&str, &str, &str)> =
+        words.iter().map(|[protocol, address, word]| (protocol.as_str(), address.as_str(), word.as_str())).collect();
+    assert_eq!(words, expected, "{ended:?}");
+}
+
+/// A TCP listener and a UDP socket on one port.
+fn bind_tcp_and_udp() -> (TcpListener, UdpSocket, SocketAddr) {
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        if let Ok(socket) = UdpSocket::bind(address) {
+            return (listener, socket, address);
+        }
+    }
+    panic!("no port is free for both");
+}
+
+#[test]
+fn an_answer_is_ok_with_its_text() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let address = server.tcp().to_string();
+    let ended = probe(&address, &[]);
+    assert_reports(&ended, 0, &[("tcp", &address, "ok"), ("udp", &address, "ok")]);
+    let texts: Vec<&str> = ended.stdout.lines().filter_map(|line| line.splitn(5, ' ').nth(4)).collect();
+    assert_eq!(texts, ["Hello, TCP Client!", "Hello, UDP Client!"]);
+    assert_reports(&probe(&address, &["--tcp"]), 0, &[("tcp", &address, "ok")]);
+    assert_reports(&probe(&address, &["--udp"]), 0, &[("udp", &address, "ok")]);
+    assert_reports(&probe(&address, &["--tcp", "--expect", "TCP Cl"]), 0, &[("tcp", &address, "ok")]);
+}
+
+#[test]
+fn a_port_that_nobody_serves_is_refused() {
+    // Bound and deaf: nobody else can take the port meanwhile.
+    let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    stream.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let address = stream.local_addr().expect("it is bound").as_socket().expect("an address").to_string();
+    assert_reports(&probe(&address, &["--tcp"]), 3, &[("tcp", &address, "refused")]);
+    assert_reports(&probe(&address, &["--connect-only"]), 3, &[("tcp", &address, "refused")]);
+    // Connected elsewhere, a UDP socket hears nobody, and the kernel says so to whoever asks.
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.connect(elsewhere.local_addr().expect("it is bound")).expect("loopback is there");
+    let address = socket.local_addr().expect("it is bound").to_string();
+    assert_reports(&probe(&address, &["--udp"]), 3, &[("udp", &address, "refused")]);
+}
+
+#[test]
+fn a_server_that_never_answers_times_out() {
+    let (_listener, _socket, address) = bind_tcp_and_udp();
+    let address = address.to_string();
+    let asked = Instant::now();
+    let ended = probe(&address, &["--timeout", "300ms"]);
+    assert_reports(&ended, 4, &[("tcp", &address, "timeout"), ("udp", &address, "timeout")]);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert!(lines[0].ends_with(" connected, but no answer within 300ms"), "{ended:?}");
+    assert!(lines[1].ends_with("ms no answer within 300ms"), "{ended:?}");
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(600) && took < TIMEOUT / 2, "{took:?} for two timeouts of 300 ms");
+    assert_reports(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);
+}
+
+#[test]
+fn a_wrong_answer_and_a_connection_closed_without_one_are_mismatches() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let address = server.tcp().to_string();
+    let expected = [("tcp", address.as_str(), "mismatch"), ("udp", &address, "mismatch")];
+    let ended = probe(&address, &["--expect", "Good evening"]);
+    assert_reports(&ended, 5, &expected);
+    assert!(ended.stdout.contains("Hello, TCP Client!"), "{ended:?}");
+    let (listener, _socket, address) = bind_tcp_and_udp();
+    let closer = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("it comes");
+        stream.read(&mut [0; 64]).expect("it asks")
+    });
+    let address = address.to_string();
+    assert_reports(&probe(&address, &["--tcp"]), 5, &[("tcp", &address, "mismatch")]);
+    assert_eq!(closer.join().expect("it only reads"), "Hello, TCP Server!".len());
+}
+
+#[test]
+fn an_unknown_name_is_told_from_a_refused_connection() {
+    let ended = probe("no-such-name.invalid:9", &["--tcp", "--timeout", "20s"]);
+    assert_reports(&ended, 3, &[("tcp", "no-such-name.invalid:9", "dns")]);
+    // A zone that this machine lacks is a name that nobody far away has to be asked about.
+    let zone = "[fe80::1%nowhere]:9";
+    assert_reports(&probe(zone, &[]), 3, &[("tcp", zone, "dns"), ("udp", zone, "dns")]);
+}
+
+#[test]
+fn an_unreachable_network_has_a_word_of_its_own() {
+    // The limited broadcast address is nobody's for TCP, and forbidden for UDP without asking for it.
+    let ended = probe("255.255.255.255:9", &["--timeout", "2s"]);
+    let address = "255.255.255.255:9";
+    assert_reports(&ended, 3, &[("tcp", address, "unreachable"), ("udp", address, "unreachable")]);
+}
+
+#[test]
+fn it_asks_as_often_as_wanted_with_the_words_wanted() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let address = server.tcp().to_string();
+    let ended = probe(&address, &["--count", "3", "--send", "anybody?"]);
+    assert_reports(&ended, 0, &[("tcp", address.as_str(), "ok"), ("udp", &address, "ok")].repeat(3));
+    wait_until("a line for each question", || server.event_lines().len() == 6);
+    assert!(server.event_lines().iter().all(|line| line.ends_with(" 8 bytes: anybody?")), "{:?}", server.event_lines());
+}
+
+#[test]
+fn connecting_alone_asks_nothing() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--mode", "discard"]);
+    let address = server.tcp().to_string();
+    assert_reports(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);
+    assert!(server.stdout.wait_for_line("tcp 127.0.0.1:").ends_with(" 0 bytes"));
+}
+
+#[test]
+fn a_server_that_drips_cannot_stretch_the_timeout() {
+    let (listener, _socket, address) = bind_tcp_and_udp();
+    let dripping = thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.expect("it comes");
+            repeat_every(Duration::from_millis(30), || stream.write_all(b".").is_ok());
+        }
+    });
+    let address = address.to_string();
+    let asked = Instant::now();
+    let ended = probe(&address, &["--tcp", "--timeout", "500ms", "--expect", "Hello"]);
+    assert_reports(&ended, 5, &[("tcp", &address, "mismatch")]);
+    // Without an expectation whatever came by then is the answer.
+    assert_reports(&probe(&address, &["--tcp", "--timeout", "500ms"]), 0, &[("tcp", &address, "ok")]);
+    assert!(asked.elapsed() < TIMEOUT / 2, "it took {:?}", asked.elapsed());
+    dripping.join().expect("it only sends");
+}
+
+#[test]
+fn of_several_answers_the_worst_gives_the_status() {
+    // Answered over TCP; over UDP first silence, then nobody.
+    let (server, silent) = wait_for("a port that is free for both", || {
+        let server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+        UdpSocket::bind(server.tcp()).ok().map(|silent| (server, silent))
+    });
+    let address = server.tcp().to_string();
+    let ended = probe(&address, &["--timeout", "1s"]);
+    assert_reports(&ended, 4, &[("tcp", &address, "ok"), ("udp", &address, "timeout")]);
+    // A wrong answer is worse than none.
+    let ended = probe(&address, &["--timeout", "1s", "--expect", "Good evening"]);
+    assert_reports(&ended, 5, &[("tcp", &address, "mismatch"), ("udp", &address, "timeout")]);
+    // A refused connection is worse than silence, in any order.
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    silent.connect(elsewhere.local_addr().expect("it is bound")).expect("loopback is there");
+    let ended = probe(&address, &["--timeout", "1s"]);
+    assert_reports(&ended, 3, &[("tcp", &address, "ok"), ("udp", &address, "refused")]);
+}
+
+#[test]
+fn hostile_answers_stay_on_one_printable_line() {
+    let greeting = "\u{1b}[31mred\r\n\u{202e}";
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", greeting]);
+    let ended = probe(&server.tcp().to_string(), &[]);
+    assert_eq!((ended.status, ended.stdout.lines().count()), (0, 2), "{ended:?}");
+    let is_harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!ended.stdout.chars().any(is_harmful), "{ended:?}");
+}
+
+#[test]
+fn a_connection_that_is_not_made_in_time_is_told_from_an_answer_that_does_not_come() {
+    // Past its backlog, a listener on Linux answers no further client.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    listener.listen(1).expect("it is bound");
+    let address = listener.local_addr().expect("it is bound").as_socket().expect("of the internet");
+    let _waiting: Vec<Socket> = (0..8)
+        .map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            client.set_nonblocking(true).expect("an option of every socket");
+            let _ = client.connect(&address.into());
+            client
+        })
+        .collect();
+    let ended = probe(&address.to_string(), &["--tcp", "--timeout", "300ms"]);
+    assert_reports(&ended, 4, &[("tcp", &address.to_string(), "timeout")]);
+    assert!(ended.stdout.contains(" no connection within 300ms"), "{ended:?}");
+}
+
+#[test]
+fn a_question_may_have_line_ends_and_any_byte() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "line", "--events", "json"]);
+    let address = server.tcp().to_string();
+    let ended = probe(&address, &["--tcp", "--send", r"one\ttwo\\\x07\r\n"]);
+    assert_reports(&ended, 0, &[("tcp", &address, "ok")]);
+    let event: serde_json::Value = serde_json::from_str(&server.stdout.wait_for_line("two")).expect("JSON");
+    assert_eq!((event["bytes"].as_u64(), event["text"].as_str()), (Some(9), Some(r"one\ttwo\\\x07")));
+    let ended = HALLOO.run(&["probe", &address, "--send", r"a\q"]);
+    assert_eq!((ended.status, ended.stderr.lines().count()), (2, 1), "{ended:?}");
+    assert!(ended.stderr.contains(r"\q stands for nothing"), "{ended:?}");
+}

@@ -1,0 +1,140 @@
+//! Wrong command lines and addresses that cannot be bound.
+//!
+//! An error is one line with a hint, and has its exit status.
+
+use std::net::{TcpListener, UdpSocket};
+
+use support::network::network_namespace::in_network_namespace;
+use support::network::streams::GREETING;
+use support::network::tcp::request;
+use support::process::child::run;
+use support::process::server::assert_fails;
+use support::wait::wait_for;
+
+use crate::HALLOO;
+
+#[track_caller]
+fn assert_command_fails(status: i32, arguments: &[&str], parts: &[&str]) {
+    assert_fails(&HALLOO.run(arguments), status, parts);
+}
+
+#[test]
+fn one_free_port_is_found_for_both_protocols() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let port = server.tcp().port();
+    let expected = format!("READY tcp=127.0.0.1:{port} udp=127.0.0.1:{port} pid={}", server.pid());
+    assert_eq!(server.ready_line(), expected);
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_protocol_and_another_way() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    assert_command_fails(3, &["--tcp", &address], &["tcp", &address, "taken", "another port with --tcp"]);
+    assert_command_fails(3, &["--listen", &address], &["tcp", &address, "taken", "another port with --listen"]);
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    assert_command_fails(3, &["--udp", &address], &["udp", &address, "taken", "another port with --udp"]);
+    // TCP is tried first, and may find somebody's connection on that port: another number is tried then.
+    let (ended, address) = wait_for("a port that is free for TCP and taken for UDP", || {
+        let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("it is bound").to_string();
+        let ended = HALLOO.run(&["--listen", &address]);
+        (!ended.stderr.contains(" tcp ")).then_some((ended, address))
+    });
+    assert_fails(&ended, 3, &["udp", &address, "taken", "another port with --listen"]);
+}
+
+#[test]
+fn a_second_server_on_the_same_port_is_refused_and_the_first_serves_on() {
+    let first = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let address = first.tcp().to_string();
+    assert_command_fails(3, &["--listen", &address], &[&address, "taken"]);
+    assert_eq!(request(first.tcp()), GREETING);
+}
+
+#[test]
+fn an_address_of_another_machine_is_named_with_one_of_this() {
+    for flag in ["--listen", "--tcp", "--udp"] {
+        assert_command_fails(
+            3,
+            &[flag, "192.0.2.1:8888"],
+            &["192.0.2.1:8888", "does not have that address", flag, "0.0.0.0:8888"],
+        );
+    }
+    assert_command_fails(3, &["--listen", "name.invalid."], &["name.invalid", "unknown", "IP address"]);
+}
+
+#[test]
+#[ignore = "needs a network namespace and setpriv"]
+fn a_privileged_port_is_named_with_one_that_is_allowed() {
+    // In a new namespace the ports below 1024 are privileged, whatever this machine allows.
+    in_network_namespace(|| {
+        let wrapper = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
+        let output = run(HALLOO.command_under(&wrapper, &["--tcp", "127.0.0.1:1"]));
+        assert_fails(&output, 3, &["tcp", "127.0.0.1:1:", "may not open", "from 1024 up", "--tcp localhost:PORT"]);
+    });
+}
+
+#[test]
+fn a_command_line_that_is_wrong_is_told_in_one_line_with_the_way_out() {
+    for (arguments, parts) in [
+        (&["--listen", "localhost:99999"][..], &["--listen", "localhost:99999", "65535"][..]),
+        (&["--tcp", "[::1"], &["--tcp", "[::1", "[::1]:9000"]),
+        (&["--udp", "a b:1"], &["--udp", "a b:1"]),
+        (&["--listen", ""], &["--listen"]),
+        (&["--greeting", "Hello, {name}!"], &["--greeting", "{name}", "{peer}", "{hostname}"]),
+        (&["--tcp-greeting", "Hello, {peer!"], &["--tcp-greeting", "{{"]),
+        (&["--max-connections", "0"], &["--max-connections", "1 or more"]),
+        (&["--max-connections-per-source", "0"], &["--max-connections-per-source", "1 or more"]),
+        (&["--max-greetings", "0"], &["--max-greetings", "1 or more"]),
+        (&["--idle-timeout", "0s"], &["--idle-timeout", "more than zero", "500ms"]),
+        (&["--exit-when-idle", "0s"], &["--exit-when-idle", "more than zero"]),
+        (&["--idle-timeout", "5"], &["--idle-timeout", "unit", "5s"]),
+        (&["--udp-rate", "fast"], &["--udp-rate", "whole number"]),
+        (&["--mode", "wave"], &["--mode", "wave", "greet", "banner", "line", "echo", "discard"]),
+        (&["--events", "xml"], &["--events", "xml", "json"]),
+        (&["--mode", "echo", "--greeting", "x"], &["--greeting", "echo", "leave one"]),
+        (&["--mode", "discard", "--udp-greeting", "x"], &["--udp-greeting", "discard", "leave one"]),
+        (&["--lisen", "9000"], &["--lisen", "--listen"]),
+        (&["9000"], &["9000", "--listen 9000"]),
+        (&["-v", "-q"], &["--verbose", "--quiet"]),
+        (&["probe"], &["ADDRESS", "halloo probe localhost:8888"]),
+        (&["probe", "localhost:0"], &["port 0"]),
+        (&["probe", "localhost", "--timeout", "0s"], &["--timeout", "more than zero"]),
+        (&["probe", "localhost", "--count", "0"], &["--count", "1 or more"]),
+        (&["probe", "localhost", "--expect", ""], &["--expect", "empty"]),
+        (&["probe", "localhost", "--connect-only", "--udp"], &["--connect-only", "--udp"]),
+    ] {
+        assert_command_fails(2, arguments, parts);
+    }
+}
+
+#[test]
+fn hostile_arguments_stay_on_one_printable_line() {
+    for argument in ["--\u{1b}]0;title\u{7}", "--greeting={\n\u{1b}[31m}", "--listen=a\r\nb\u{202e}:1"] {
+        let ended = HALLOO.run(&[argument]);
+        assert_fails(&ended, 2, &[]);
+        let line = ended.stderr.trim_end_matches('\n');
+        assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_answers_not_errors() {
+    for (arguments, part) in [
+        (&["--help"][..], "Exit status:"),
+        (&["-h"], "--listen <ADDRESS>"),
+        (&["serve", "--help"], "--max-greetings"),
+        (&["probe", "--help"], "unreachable"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+    ] {
+        let ended = HALLOO.run(arguments);
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{arguments:?}");
+        assert!(ended.stdout.contains(part), "{}", ended.stdout);
+    }
+    let help = HALLOO.run(&["--help"]).stdout;
+    for section in ["Listening:", "Replies:", "Limits:", "Lifetime:", "Output:", "Examples:"] {
+        assert!(help.contains(section), "{section} is missing");
+    }
+}

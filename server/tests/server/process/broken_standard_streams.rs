@@ -1,0 +1,155 @@
+//! Standard streams that are closed, full or never read.
+//!
+//! The server serves on, and exits on SIGTERM.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+
+use support::network::streams::GREETING;
+use support::network::tcp::request;
+use support::network::udp::{UDP_GREETING, recv, request_udp, udp_client};
+use support::process::captured_output::CapturedOutput;
+use support::process::server::Server;
+use support::wait::wait_until;
+
+use crate::HALLOO;
+
+#[track_caller]
+fn assert_serves(to: SocketAddr) {
+    for _ in 0..30 {
+        assert_eq!(request(to), GREETING);
+        assert_eq!(request_udp(to, b"hello"), UDP_GREETING);
+    }
+}
+
+fn address_in(ready: &str) -> SocketAddr {
+    let word = ready.split(' ').find_map(|word| word.strip_prefix("tcp=")).expect("tcp is served");
+    word.parse().expect("an address")
+}
+
+#[test]
+fn a_reader_that_leaves_after_the_first_line_ends_nothing() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
+    command.stdout(writer);
+    let mut server = Server::spawn(command);
+    let mut ready = String::new();
+    BufReader::new(reader).read_line(&mut ready).expect("the first line");
+    assert_serves(address_in(&ready));
+    server.stderr.wait_for_line("cannot write to standard output");
+    assert_serves(address_in(&ready));
+    server.assert_exits_on_sigterm();
+    let warnings = server.stderr.lines().into_iter().filter(|line| line.contains(" WARN ")).count();
+    assert_eq!(warnings, 1, "{}", server.stderr.text());
+}
+
+#[test]
+fn full_disks_under_both_streams_end_nothing() {
+    let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    for both in [false, true] {
+        let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "-vv"]);
+        command.stdout(full());
+        if both {
+            command.stderr(full());
+        }
+        let mut server = Server::spawn(command);
+        let address = server.listening_address();
+        assert_serves(address);
+        server.signal("USR1");
+        assert_serves(address);
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+fn closed_standard_streams_end_nothing() {
+    let shell = ["sh", "-c", "exec \"$0\" \"$@\" >&- 2>&- <&-"];
+    let command = HALLOO.command_under(&shell, &["--listen", "127.0.0.1:0", "-vv"]);
+    let mut server = Server::spawn(command);
+    let address = server.listening_address();
+    assert_serves(address);
+    server.signal("USR1");
+    assert_serves(address);
+    server.assert_exits_on_sigterm();
+}
+
+/// Asks until pipe and queue must be full several times over: about 400 bytes are printed for each question.
+fn fill_pipes(server: SocketAddr) {
+    // UDP is served as well once TCP answers.
+    assert_eq!(request(server), GREETING);
+    let client = udp_client(server);
+    for _ in 0..5_000 {
+        client.send(&[b'x'; 256]).expect("loopback takes it");
+        assert_eq!(recv(&client), UDP_GREETING.as_bytes());
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json"]);
+    command.stdout(writer);
+    let mut server = Server::spawn(command);
+    let address = server.listening_address();
+    fill_pipes(address);
+    assert_serves(address);
+    // What was lost is counted, and said as soon as somebody reads.
+    let printed = CapturedOutput::read_from(Some(reader));
+    printed.wait_for_line("\"lost\":");
+    server.assert_exits_on_sigterm();
+    wait_until("the pipe to end", || printed.is_closed());
+    let (mut told, mut lost) = (0, 0);
+    for line in &printed.lines()[1..] {
+        let event: serde_json::Value = serde_json::from_str(line).expect("whole lines");
+        match event["lost"].as_u64() {
+            Some(count) => lost += count,
+            None => told += 1,
+        }
+    }
+    assert!(told > 1_000 && lost > 1_000, "{told} told, {lost} lost");
+    assert_eq!(told + lost, 1 + 5_000 + 60);
+}
+
+#[test]
+fn pipes_that_nobody_reads_do_not_hold_up_the_end() {
+    let (mut output, output_writer) = std::io::pipe().expect("a pipe");
+    let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json", "-vv"]);
+    command.stdout(output_writer).stderr(errors_writer);
+    let mut server = Server::spawn(command);
+    let address = server.listening_address();
+    fill_pipes(address);
+    assert_serves(address);
+    server.assert_exits_on_sigterm();
+    let mut first = [0; 6];
+    output.read_exact(&mut first).expect("what the pipe holds");
+    assert_eq!(&first, b"READY ");
+}
+
+#[test]
+fn a_stuck_standard_error_holds_up_no_line_before_it() {
+    let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
+    command.stderr(errors_writer);
+    let mut server = Server::start(command);
+    assert_eq!(request(server.tcp()), GREETING);
+    wait_until("the line", || server.event_lines().len() == 1);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn a_stuck_standard_output_does_not_silence_standard_error() {
+    let (_output, output_writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json"]);
+    command.stdout(output_writer);
+    let mut server = Server::spawn(command);
+    let address = server.listening_address();
+    fill_pipes(address);
+    server.signal("USR1");
+    let line = server.stderr.wait_for_line(" turns=");
+    assert!(line.contains(" datagrams_received=5000 "), "{line}");
+    server.assert_exits_on_sigterm();
+    server.stderr.wait_for_line(" stopped");
+    assert!(!server.stderr.text().contains("lost"), "{}", server.stderr.text());
+}

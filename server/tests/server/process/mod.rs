@@ -1,0 +1,6 @@
+//! The process: signals, workers, standard streams.
+
+mod broken_standard_streams;
+mod idle_wakeups;
+mod signal_handling;
+mod worker_threads;

@@ -1,0 +1,224 @@
+//! SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGSTOP and SIGCONT.
+//!
+//! Clients that sent a request before the signal are answered.
+
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::network::streams::{GREETING, read_to_end, read_until_closed, send};
+use support::network::tcp::{connect, connect_many, request, send_request, send_requests};
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, recv, request_udp, udp_client};
+use support::process::child::run;
+use support::process::server::Server;
+use support::wait::{TIMEOUT, assert_holds_for, wait_until};
+
+use crate::HALLOO;
+
+/// Starts a program on a terminal of its own and closes that: whoever leads its session is hung up on.
+const TERMINAL: &str = r#"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+first = b""
+while b"\n" not in first:
+    first += os.read(terminal, 1024)
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print(first.split()[0].decode(), os.waitstatus_to_exitcode(status))
+"#;
+
+fn start(arguments: &[&str]) -> Server {
+    HALLOO.start(&[&["--listen", "127.0.0.1:0"], arguments].concat())
+}
+
+/// Clients that say nothing, once the server has them.
+fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
+    let before = server.fd_count();
+    let clients = connect_many(count, server.tcp());
+    wait_until("the connections", || server.fd_count() == before + count);
+    clients
+}
+
+#[test]
+fn clients_that_have_asked_before_the_end_are_all_answered() {
+    // The greater lots are more than one turn of the loop takes: the rest of them meets a server that is ending.
+    let lots = [("TERM", 40, 10), ("INT", 40, 10), ("TERM", 400, 0), ("INT", 400, 200), ("TERM", 0, 200)];
+    for (signal, streams, datagrams) in lots {
+        let mut server = start(&[]);
+        server.pause();
+        let clients = send_requests(streams, server.tcp());
+        let sender = udp_client(server.udp());
+        for _ in 0..datagrams {
+            sender.send(UDP_REQUEST).expect("loopback takes it");
+        }
+        server.signal(signal);
+        server.resume();
+        for client in &clients {
+            assert_eq!(read_to_end(client), GREETING, "{signal}");
+        }
+        for _ in 0..datagrams {
+            assert_eq!(recv(&sender), UDP_GREETING.as_bytes(), "{signal}");
+        }
+        assert_eq!(server.wait(), 0);
+        server.stderr.wait_for_line(" stopped");
+    }
+}
+
+#[test]
+fn a_client_that_asks_while_the_server_ends_is_still_answered_and_new_ones_are_refused() {
+    let mut server = start(&["--drain-timeout", "60s"]);
+    let (address, slow) = (server.tcp(), connect_accepted(1, &server));
+    server.signal("TERM");
+    wait_until("the listener to close", || TcpStream::connect(address).is_err());
+    assert!(server.is_running());
+    send(&slow[0], b"at last");
+    assert_eq!(read_to_end(&slow[0]), GREETING);
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn silent_clients_delay_the_end_by_the_drain_timeout_and_no_more() {
+    let mut server = start(&["--drain-timeout", "400ms"]);
+    let silent = connect_accepted(3, &server);
+    let asked = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(400), "it ended after {took:?}");
+    assert!(took < Duration::from_secs(4), "it ended after {took:?}");
+    for client in &silent {
+        assert_eq!(read_until_closed(client), b"");
+    }
+    server.stderr.wait_for_line("reset: 3");
+}
+
+#[test]
+fn with_no_drain_timeout_silent_clients_are_cut_at_once() {
+    let mut server = start(&["--drain-timeout", "0s"]);
+    let silent = connect_accepted(1, &server);
+    server.signal("TERM");
+    assert_eq!(read_until_closed(&silent[0]), b"");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_says_how_many_were_cut() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let mut server = start(&["--drain-timeout", "300s"]);
+        let silent = connect_accepted(3, &server);
+        server.signal(first);
+        server.stderr.wait_for_line("5m to finish");
+        assert_holds_for(Duration::from_millis(100), "it waits for its clients", || server.is_running());
+        server.signal(second);
+        assert_eq!(server.wait(), 0);
+        server.stderr.wait_for_line("reset: 3");
+        for client in &silent {
+            assert_eq!(read_until_closed(client), b"");
+        }
+    }
+}
+
+#[test]
+fn connections_that_are_not_asked_anything_close_at_once_in_the_other_modes() {
+    for mode in ["line", "echo", "discard"] {
+        let mut server = start(&["--drain-timeout", "300s", "--mode", mode]);
+        let silent = connect_accepted(3, &server);
+        server.signal("TERM");
+        for client in &silent {
+            assert_eq!(read_to_end(client), "", "{mode}");
+        }
+        drop(silent);
+        assert_eq!(server.wait(), 0, "{mode}");
+    }
+}
+
+#[test]
+fn a_closed_terminal_of_others_and_a_broken_pipe_end_nothing() {
+    let mut server = start(&[]);
+    for signal in ["HUP", "PIPE", "HUP"] {
+        server.signal(signal);
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+    assert_holds_for(Duration::from_millis(100), "it serves on", || request(server.tcp()) == GREETING);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_closed_terminal_ends_what_was_started_on_it() {
+    let mut command = Command::new("python3");
+    // Without the hang-up it would end by itself in time, and the test would not: it fails.
+    command.args(["-c", TERMINAL, HALLOO.path(), "--listen", "127.0.0.1:0", "--exit-when-idle", "60s"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = run(command);
+    assert_eq!((ended.stdout.as_str(), ended.status), ("READY 0\n", 0), "{ended:?}");
+}
+
+#[test]
+fn the_counters_are_logged_when_asked_for_even_if_quiet() {
+    let server = start(&["-qq"]);
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(request_udp(server.udp(), b""), UDP_GREETING);
+    server.signal("USR1");
+    let line = server.stderr.wait_for_line(" turns=");
+    for part in [" accepted=1 ", " bytes_received=18 ", " bytes_sent=18 ", " datagrams_received=1 "] {
+        assert!(line.contains(part), "`{part}` is missing in {line}");
+    }
+    assert_eq!(request(server.tcp()), GREETING);
+}
+
+#[test]
+fn a_server_that_was_stopped_goes_on_where_it_was() {
+    let server = start(&[]);
+    for _ in 0..5 {
+        let open = connect(server.tcp());
+        server.pause();
+        let waiting = send_request(server.tcp());
+        send(&open, b"hello");
+        server.resume();
+        assert_eq!(read_to_end(&waiting), GREETING);
+        assert_eq!(read_to_end(&open), GREETING);
+    }
+}
+
+#[test]
+fn a_server_can_start_again_at_once_on_the_port_it_had() {
+    // Another program may take the port in between; a server that waits for old connections fails every time.
+    let started = (0..5).any(|_| {
+        let mut first = start(&[]);
+        for _ in 0..10 {
+            assert_eq!(request(first.tcp()), GREETING);
+        }
+        let address = first.tcp();
+        first.assert_exits_on_sigterm();
+        let mut command = HALLOO.command(&["--listen", &address.to_string(), "--exit-when-idle", "100ms"]);
+        command.stdin(Stdio::null());
+        run(command).status == 0
+    });
+    assert!(started, "the port stays taken");
+}
+
+#[test]
+fn a_server_that_ends_during_traffic_leaves_nobody_without_end() {
+    let mut server = start(&["--drain-timeout", "2s"]);
+    let address = server.tcp();
+    let clients = std::thread::spawn(move || {
+        let end = Instant::now() + TIMEOUT;
+        let mut greeted = 0;
+        while Instant::now() < end {
+            let Ok(client) = TcpStream::connect(address) else {
+                return greeted;
+            };
+            client.set_read_timeout(Some(TIMEOUT)).expect("an option of every stream");
+            let _ = std::io::Write::write_all(&mut &client, b"hello");
+            greeted += usize::from(read_until_closed(&client) == GREETING.as_bytes());
+        }
+        panic!("the server never went");
+    });
+    wait_until("some traffic", || server.event_lines().len() >= 5);
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    assert!(clients.join().expect("every client met its end") >= 5);
+}

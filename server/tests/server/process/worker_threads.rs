@@ -1,0 +1,377 @@
+//! `--workers`: one address, limit, drain and log for all.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use support::network::streams::{GREETING, read_to_end, read_until_closed, send};
+use support::network::tcp::{connect, connect_many, request, send_request, send_requests};
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, recv, request_udp, try_recv, udp_client};
+use support::process::child::run;
+use support::process::server::Server;
+use support::wait::{assert_holds_for, holds_for, wait_for, wait_until};
+
+use crate::HALLOO;
+
+const WORKERS: usize = 4;
+
+/// Clients among whom each worker has some: that one of four is left out has a chance of one in ten million.
+const CROWD: usize = 60;
+
+fn start(arguments: &[&str]) -> Server {
+    HALLOO.start(&[&["--workers", "4", "--listen", "127.0.0.1:0"], arguments].concat())
+}
+
+/// The counters of that name as the server tells them now: of all, and of each worker.
+#[track_caller]
+fn counters(server: &Server, name: &str) -> (u64, Vec<u64>) {
+    let lines = || server.stderr.lines().into_iter().filter(|line| line.contains(" turns=")).collect::<Vec<_>>();
+    let before = lines().len();
+    server.signal("USR1");
+    wait_until("the counters of all workers", || lines().len() == before + 1 + WORKERS);
+    let told = lines().split_off(before);
+    let value = |line: &String| {
+        let words = line.split_whitespace().filter_map(|word| word.split_once('='));
+        let found = words.into_iter().find(|(word, _)| *word == name).and_then(|(_, value)| value.parse().ok());
+        found.unwrap_or_else(|| panic!("there is no {name} in {line}"))
+    };
+    for (number, line) in told[1..].iter().enumerate() {
+        assert!(line.contains(&format!(" worker {}: turns=", number + 1)), "{line}");
+    }
+    (value(&told[0]), told[1..].iter().map(value).collect())
+}
+
+/// Connections that say nothing, once some worker has each of them.
+#[track_caller]
+fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
+    let before = server.fd_count();
+    let clients = connect_many(count, server.tcp());
+    wait_until("the connections", || server.fd_count() == before + count);
+    clients
+}
+
+fn thread_names(server: &Server) -> BTreeSet<String> {
+    server.thread_names().into_iter().map(|(_, name)| name).collect()
+}
+
+/// How many sockets wait for clients at an IPv4 address, as the kernel lists them.
+fn sockets(protocol: &str, at: SocketAddr) -> usize {
+    let table = fs::read_to_string(format!("/proc/net/{protocol}")).expect("the kernel lists them");
+    let (port, state) = (format!(":{:04X}", at.port()), if protocol == "tcp" { "0A" } else { "07" });
+    let is_one = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words[1].ends_with(&port) && words[3] == state
+    };
+    table.lines().skip(1).filter(is_one).count()
+}
+
+#[test]
+fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() {
+    let mut server = start(&["--events", "off"]);
+    let expected = ["halloo", "signals", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
+    let expected = BTreeSet::from(expected);
+    // Each thread takes its name when it begins.
+    wait_until("the names of the threads", || thread_names(&server) == expected);
+    let streams = send_requests(CROWD, server.tcp());
+    let sockets: Vec<UdpSocket> = (0..CROWD).map(|_| udp_client(server.udp())).collect();
+    for socket in &sockets {
+        socket.send(UDP_REQUEST).expect("loopback takes it");
+    }
+    assert!(streams.iter().all(|stream| read_to_end(stream) == GREETING));
+    assert!(sockets.iter().all(|socket| recv(socket) == UDP_GREETING.as_bytes()));
+    for name in ["accepted", "datagrams_received"] {
+        let (all, each) = counters(&server, name);
+        assert_eq!((all, each.iter().sum()), (CROWD as u64, CROWD as u64), "{name}: {each:?}");
+        assert!(each.iter().filter(|count| **count > 0).count() >= 2, "one worker had all of {name}: {each:?}");
+    }
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn one_worker_has_no_thread_of_its_own() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--workers", "1"]);
+    let expected = BTreeSet::from(["halloo", "signals", "stderr", "stdout"].map(str::to_owned));
+    wait_until("the names of the threads", || thread_names(&server) == expected);
+    assert_eq!(server.thread_count(), expected.len());
+}
+
+#[test]
+fn the_first_line_names_each_address_once_and_comes_when_all_listen() {
+    let server = start(&[]);
+    let port = server.tcp().port();
+    assert_ne!(port, 0);
+    let expected = format!("READY tcp=127.0.0.1:{port} udp=127.0.0.1:{port} pid={}", server.pid());
+    assert_eq!(server.ready_line(), expected);
+    assert_eq!((sockets("tcp", server.tcp()), sockets("udp", server.udp())), (WORKERS, WORKERS));
+}
+
+#[test]
+#[ignore = "needs IPv6"]
+fn the_first_line_names_the_ipv6_addresses_of_localhost_and_all_workers_serve_them() {
+    let server = HALLOO.start(&["--workers", "4", "--listen", "localhost:0"]);
+    let port = server.tcp().port();
+    let (v4, v6) = (format!("127.0.0.1:{port}"), format!("[::1]:{port}"));
+    assert_eq!(server.ready_line(), format!("READY tcp={v4} udp={v4} tcp={v6} udp={v6} pid={}", server.pid()));
+    let v6: SocketAddr = v6.parse().expect("an address");
+    assert!((0..CROWD).all(|_| request(v6) == GREETING && request_udp(v6, UDP_REQUEST) == UDP_GREETING));
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_though_workers_share_theirs() {
+    let assert_taken = |flag: &str, address: SocketAddr| {
+        let address = address.to_string();
+        let ended = HALLOO.run(&["--workers", "4", flag, &address]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (3, ""), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        for part in [&address, "the port is taken by another program", flag] {
+            assert!(ended.stderr.contains(part), "{ended:?}");
+        }
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    assert_taken("--tcp", taken.local_addr().expect("it is bound"));
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    assert_taken("--udp", taken.local_addr().expect("it is bound"));
+    // Also by somebody who would share it: another server like this one.
+    let other = start(&[]);
+    assert_taken("--listen", other.tcp());
+    for kind in [Type::STREAM, Type::DGRAM] {
+        let socket = Socket::new(Domain::IPV4, kind, None).expect("a socket");
+        socket.set_reuse_port(true).expect("an option of every socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        let address = socket.local_addr().expect("it is bound").as_socket().expect("of the internet");
+        if kind == Type::STREAM {
+            socket.listen(1).expect("it is bound");
+            assert_taken("--tcp", address);
+        } else {
+            assert_taken("--udp", address);
+        }
+    }
+    assert!((0..CROWD).all(|_| request(other.tcp()) == GREETING));
+}
+
+#[test]
+fn exactly_as_many_are_greeted_as_asked_for_over_all_workers_with_a_number_each() {
+    let mut server = start(&["--max-greetings", "120", "--greeting", "{number}", "--events", "off"]);
+    server.pause();
+    let streams = send_requests(100, server.tcp());
+    let sockets: Vec<UdpSocket> = (0..100).map(|_| udp_client(server.udp())).collect();
+    for socket in &sockets {
+        socket.send(UDP_REQUEST).expect("loopback takes it");
+    }
+    server.resume();
+    let number = |text: Vec<u8>| String::from_utf8(text).expect("digits").parse::<u64>().ok();
+    let mut numbers: Vec<u64> = streams.iter().filter_map(|stream| number(read_until_closed(stream))).collect();
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    numbers.extend(sockets.iter().filter_map(try_recv).filter_map(number));
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(1..=120), "{numbers:?}");
+    server.stderr.wait_for_line("120 greetings given");
+}
+
+#[test]
+fn greetings_that_were_refused_cost_no_number_and_the_last_one_still_comes() {
+    // Most answers are refused for their source's rate, and what was reserved for them must come back.
+    let arguments = ["--max-greetings", "60", "--greeting", "{number}", "--udp-rate", "1", "--events", "off"];
+    let mut server = start(&arguments);
+    let flooders: Vec<UdpSocket> = (0..16).map(|_| udp_client(server.udp())).collect();
+    let mut answers: Vec<Vec<u8>> = Vec::new();
+    let hear_all = |answers: &mut Vec<Vec<u8>>| {
+        for flooder in &flooders {
+            answers.extend(std::iter::from_fn(|| try_recv(flooder)));
+        }
+    };
+    let address = server.tcp();
+    wait_until("the last greeting", || {
+        for flooder in flooders.iter().cycle().take(320) {
+            // What the server no longer takes at its end is refused here.
+            let _ = flooder.send(UDP_REQUEST);
+        }
+        if let Ok(stream) = TcpStream::connect(address) {
+            let _ = (&stream).write_all(b"hello");
+            answers.push(read_until_closed(&stream));
+        }
+        hear_all(&mut answers);
+        !server.is_running()
+    });
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    hear_all(&mut answers);
+    let texts = answers.into_iter().map(|answer| String::from_utf8(answer).expect("digits"));
+    let mut numbers: Vec<u64> = texts.filter_map(|text| text.parse().ok()).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(1..=60), "{numbers:?}");
+}
+
+#[test]
+fn a_signal_drains_all_workers_and_the_end_is_told_of_all() {
+    let mut server = start(&["--drain-timeout", "60s"]);
+    let clients = connect_accepted(CROWD, &server);
+    server.signal("TERM");
+    wait_until("every listener to close", || sockets("tcp", server.tcp()) == 0);
+    assert!(server.is_running());
+    for client in &clients {
+        send(client, b"at last");
+        assert_eq!(read_to_end(client), GREETING);
+    }
+    assert_eq!(server.wait(), 0);
+    server.stderr.wait_for_line(&format!("connections finished: {CROWD}"));
+}
+
+#[test]
+fn the_drain_timeout_is_one_for_all_workers() {
+    let mut server = start(&["--drain-timeout", "400ms"]);
+    let silent = connect_accepted(CROWD, &server);
+    let asked = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(400), "it ended after {took:?}");
+    assert!(took < Duration::from_secs(4), "it ended after {took:?}");
+    assert!(silent.iter().all(|client| read_until_closed(client).is_empty()));
+    server.stderr.wait_for_line(&format!("reset: {CROWD}"));
+}
+
+#[test]
+fn a_second_signal_resets_what_is_left_with_every_worker() {
+    let mut server = start(&["--drain-timeout", "300s"]);
+    let silent = connect_accepted(CROWD, &server);
+    server.signal("TERM");
+    server.stderr.wait_for_line("5m to finish");
+    assert_holds_for(Duration::from_millis(100), "it waits for its clients", || server.is_running());
+    server.signal("INT");
+    assert_eq!(server.wait(), 0);
+    server.stderr.wait_for_line(&format!("reset: {CROWD}"));
+    assert!(silent.iter().all(|client| read_until_closed(client).is_empty()));
+}
+
+#[test]
+fn clients_that_have_asked_before_the_end_are_answered_by_whichever_worker() {
+    for (signal, streams, datagrams) in [("TERM", 400, 0), ("INT", 100, 200)] {
+        let mut server = start(&["--events", "off"]);
+        server.pause();
+        let clients = send_requests(streams, server.tcp());
+        let senders: Vec<UdpSocket> = (0..datagrams).map(|_| udp_client(server.udp())).collect();
+        for sender in &senders {
+            sender.send(UDP_REQUEST).expect("loopback takes it");
+        }
+        server.signal(signal);
+        server.resume();
+        assert!(clients.iter().all(|client| read_to_end(client) == GREETING), "{signal}");
+        assert!(senders.iter().all(|sender| recv(sender) == UDP_GREETING.as_bytes()), "{signal}");
+        assert_eq!(server.wait(), 0);
+    }
+}
+
+#[test]
+fn idle_means_that_no_worker_has_anything_to_do() {
+    let begun = Instant::now();
+    let mut server = start(&["--exit-when-idle", "300ms"]);
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    assert!(begun.elapsed() >= Duration::from_millis(300), "it ended after {:?}", begun.elapsed());
+    server.stderr.wait_for_line("nothing to do for 300ms");
+
+    let mut server = start(&["--exit-when-idle", "400ms"]);
+    let silent = connect(server.tcp());
+    assert_holds_for(Duration::from_millis(1200), "one worker has a connection", || server.is_running());
+    send(&silent, b"hello");
+    assert_eq!(read_to_end(&silent), GREETING);
+    // Each question comes from another port, and to another worker.
+    assert_holds_for(Duration::from_millis(1200), "some worker is asked", || {
+        request_udp(server.udp(), UDP_REQUEST) == UDP_GREETING && server.is_running()
+    });
+    let last = Instant::now();
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    assert!(last.elapsed() >= Duration::from_millis(350), "it ended {:?} after the last greeting", last.elapsed());
+    assert_eq!(server.stderr.lines().iter().filter(|line| line.contains("nothing to do")).count(), 1);
+}
+
+#[test]
+fn with_nothing_to_do_all_workers_sleep() {
+    // Also where idleness is watched, once every worker but one has lain down.
+    let server = start(&["--exit-when-idle", "1s"]);
+    let silent = connect(server.tcp());
+    for _ in 0..CROWD {
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+    let settled = wait_for("rest", || {
+        let before = server.voluntary_context_switches();
+        holds_for(Duration::from_millis(1200), || server.voluntary_context_switches() == before).then_some(before)
+    });
+    assert_holds_for(Duration::from_secs(2), "nobody wakes", || server.voluntary_context_switches() == settled);
+    send(&silent, b"hello");
+    assert_eq!(read_to_end(&silent), GREETING);
+}
+
+#[test]
+fn max_connections_is_divided_among_the_workers_and_those_past_it_wait() {
+    let server = start(&["--max-connections", "4"]);
+    let mut silent: Vec<TcpStream> = Vec::new();
+    // Until each worker has one.
+    wait_until("four connections", || {
+        silent.push(connect(server.tcp()));
+        holds_for(Duration::from_millis(20), || counters(&server, "connections").0 == 4)
+    });
+    let (all, each) = counters(&server, "connections");
+    assert_eq!((all, each), (4, vec![1; 4]));
+    let waiting = send_request(server.tcp());
+    assert_holds_for(Duration::from_millis(200), "no fifth", || counters(&server, "accepted").0 == 4);
+    drop(silent);
+    assert_eq!(read_to_end(&waiting), GREETING);
+}
+
+#[test]
+fn workers_together_stay_within_the_descriptors() {
+    // Without a division of the default, four workers would take 4 * 136 connections.
+    let server = Server::start(HALLOO.command_with_fd_limits(
+        200,
+        200,
+        &["--workers", "4", "--tcp", "127.0.0.1:0", "--events", "off"],
+    ));
+    let _silent = connect_many(300, server.tcp());
+    wait_until("all the connections it takes", || counters(&server, "connections").0 >= 100);
+    let (all, each) = counters(&server, "connections");
+    assert!(all <= 136 && each.iter().all(|count| *count <= 34), "{all} connections: {each:?}");
+    assert_eq!(counters(&server, "accept_errors").0, 0, "{}", server.stderr.text());
+}
+
+#[test]
+fn text_events_come_at_most_20_a_second_from_all_workers_together() {
+    let server = start(&[]);
+    let sockets: Vec<UdpSocket> = (0..500).map(|_| udp_client(server.udp())).collect();
+    for socket in &sockets {
+        socket.send(UDP_REQUEST).expect("loopback takes it");
+    }
+    assert!(sockets.iter().all(|socket| recv(socket) == UDP_GREETING.as_bytes()));
+    let told = |lines: &[String]| -> usize {
+        let sums =
+            lines.iter().filter_map(|line| line.strip_prefix("... and ")?.split(' ').next()?.parse::<usize>().ok());
+        lines.iter().filter(|line| line.starts_with("udp ")).count() + sums.sum::<usize>()
+    };
+    wait_until("every event to be told", || told(&server.event_lines()) == 500);
+    let single = server.event_lines().iter().filter(|line| line.starts_with("udp ")).count();
+    assert!((20..=100).contains(&single), "{single} lines of 500 came one by one");
+}
+
+#[test]
+fn a_number_of_workers_that_cannot_be_is_told_in_one_line() {
+    for (arguments, parts) in [
+        (&["--workers", "0"][..], &["--workers", "from 1 to 1024"][..]),
+        (&["--workers", "1025"], &["--workers", "from 1 to 1024"]),
+        (&["--workers", "-1"], &["--workers", "from 1 to 1024"]),
+        (&["--workers", "all"], &["--workers", "whole number"]),
+        (&["--workers", "4", "--max-connections", "3"], &["--max-connections 3", "--workers 4", "each worker"]),
+    ] {
+        let ended = HALLOO.run(arguments);
+        assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.lines().count()), (2, "", 1), "{ended:?}");
+        assert!(parts.iter().all(|part| ended.stderr.contains(part)), "{ended:?}");
+    }
+    let mut command = HALLOO.command(&[]);
+    command.env("HALLOO_WORKERS", "0");
+    assert!(run(command).stderr.contains("HALLOO_WORKERS"));
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
+    command.env("HALLOO_WORKERS", "2");
+    let server = Server::start(command);
+    wait_until("the second worker", || thread_names(&server).contains("worker-2"));
+}

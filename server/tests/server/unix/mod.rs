@@ -1,0 +1,5 @@
+//! Unix sockets.
+
+pub(crate) mod socket_path;
+mod unix_socket_paths;
+mod unix_sockets;

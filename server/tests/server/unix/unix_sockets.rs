@@ -1,0 +1,276 @@
+//! Unix sockets: modes, limits, drain, workers.
+//!
+//! The socket file exists exactly as long as the server listens.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::network::streams::{GREETING, REQUEST, read_to_end, send};
+use support::network::tcp::{request, send_request};
+use support::network::udp::request_udp;
+use support::process::child::run;
+use support::process::server::Server;
+use support::wait::{assert_holds_for, wait_for, wait_until};
+
+use crate::HALLOO;
+use crate::unix::socket_path::{SocketPath, connect_unix};
+
+// ---- what is served -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_path_replaces_the_default_and_its_file_goes_with_the_server() {
+    let spot = SocketPath::new();
+    let mut server = spot.start_server(&[]);
+    assert_eq!(server.ready_line(), format!("READY unix={} pid={}", spot.as_str(), server.pid()));
+    for _ in 0..3 {
+        assert_eq!(spot.request(), GREETING);
+    }
+    server.stdout.wait_for_line(&format!("unix {} 18 bytes: Hello, TCP Server!", spot.as_str()));
+    server.assert_exits_on_sigterm();
+    assert!(!spot.path.exists());
+    assert_eq!(server.event_lines().len(), 3);
+}
+
+#[test]
+#[ignore = "needs nc"]
+fn a_client_of_netcat_is_greeted() {
+    let spot = SocketPath::new();
+    let _server = spot.start_server(&[]);
+    let command = format!("printf 'Hello, TCP Server!' | nc -N -U '{}'", spot.as_str());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = run(shell);
+    assert_eq!((ended.status, ended.stdout.as_str()), (0, GREETING), "{ended:?}");
+}
+
+#[test]
+fn all_five_modes_are_served_as_over_tcp() {
+    for (mode, question, answer) in [
+        ("greet", "", GREETING),
+        ("greet", "hello", GREETING),
+        ("banner", "", GREETING),
+        ("line", "one\ntwo\n", "Hello, TCP Client!\nHello, TCP Client!\n"),
+        ("echo", "any\0bytes", "any\0bytes"),
+        ("discard", "any bytes", ""),
+    ] {
+        let spot = SocketPath::new();
+        let _server = spot.start_server(&["--mode", mode]);
+        let client = spot.connect();
+        if !question.is_empty() {
+            send(&client, question.as_bytes());
+        }
+        if mode != "banner" {
+            client.shutdown(Shutdown::Write).expect("it is connected");
+        }
+        assert_eq!(read_to_end(&client), answer, "{mode}");
+    }
+}
+
+#[test]
+fn paths_are_served_behind_the_addresses_in_the_order_given_each_once() {
+    let (first, second) = (SocketPath::new(), SocketPath::new());
+    let arguments =
+        ["--unix", second.as_str(), "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--unix", first.as_str()];
+    let list = format!("{},{}", first.as_str(), second.as_str());
+    for (arguments, variable) in
+        [(&arguments[..], None), (&arguments[2..6], Some(format!("{},{list}", second.as_str())))]
+    {
+        let mut command = HALLOO.command(arguments);
+        command.envs(variable.map(|list| ("HALLOO_UNIX", list)));
+        let mut server = Server::start(command);
+        let (tcp, udp) = (server.tcp(), server.udp());
+        let paths = format!("unix={} unix={}", second.as_str(), first.as_str());
+        assert_eq!(server.ready_line(), format!("READY tcp={tcp} udp={udp} {paths} pid={}", server.pid()));
+        for spot in [&first, &second] {
+            assert_eq!(spot.request(), GREETING);
+            server.stdout.wait_for_line(&format!("unix {} ", spot.as_str()));
+        }
+        assert_eq!((request(tcp).as_str(), request_udp(udp, b"hello").as_str()), (GREETING, "Hello, UDP Client!"));
+        server.stdout.wait_for_line("tcp 127.0.0.1:");
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+fn a_relative_path_is_told_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = HALLOO.command(&["--unix", "here.sock"]);
+    let mut server = Server::start({
+        command.current_dir(&folder);
+        command
+    });
+    let path = folder.path().join("here.sock");
+    assert!(server.ready_line().starts_with(&format!("READY unix={} ", path.display())), "{}", server.ready_line());
+    send(&connect_unix(&path), REQUEST);
+    server.stdout.wait_for_line(&format!("unix {} 18 bytes", path.display()));
+    server.assert_exits_on_sigterm();
+    assert!(!path.exists());
+}
+
+#[test]
+fn placeholders_and_json_name_the_path_and_nobody_s_address() {
+    let spot = SocketPath::new();
+    let greeting = "{protocol} {peer} {local} {number}";
+    let server = spot.start_server(&["--tcp", "127.0.0.1:0", "--tcp-greeting", greeting, "--events", "json"]);
+    assert_eq!(spot.request(), format!("unix unix {} 1", spot.as_str()));
+    assert!(request(server.tcp()).starts_with("tcp 127.0.0.1:"));
+    assert_eq!(spot.request(), format!("unix unix {} 3", spot.as_str()));
+    let line = server.stdout.wait_for_line("\"protocol\":\"unix\"");
+    let event: Value = serde_json::from_str(&line).expect("a JSON value");
+    let expected = (Value::Null, Value::from(spot.as_str()), Value::from(18), Value::from("Hello, TCP Server!"));
+    let [peer, local, bytes, text] = ["peer", "local", "bytes", "text"].map(|name| event[name].clone());
+    assert_eq!((peer, local, bytes, text), expected);
+}
+
+#[test]
+fn a_hostile_path_stays_on_one_printable_line_and_is_read_again_by_programs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(OsStr::from_bytes(b"a b%\x1b[31m\n\xff"));
+    for events in ["text", "json"] {
+        let mut command = HALLOO.command(&["--events", events, "--unix"]);
+        command.arg(&path);
+        let server = Server::start(command);
+        let ready = server.ready_line();
+        assert!(ready.contains("/a%20b%25%1B%5B31m%0A%FF pid="), "{ready}");
+        send(&connect_unix(&path), REQUEST);
+        let line = server.stdout.wait_for_line("Hello, TCP Server!");
+        let shown = if events == "text" { r"/a b%\x1b[31m\n\xff 18 bytes" } else { r#"/a b%\\x1b[31m\\n\\xff","# };
+        assert!(line.contains(shown), "{line}");
+    }
+    // The servers were killed: what they have left behind is replaced, and said to be, on one line as well.
+    let mut command = HALLOO.command(&["--unix"]);
+    command.arg(&path);
+    let server = Server::start(command);
+    let line = server.stderr.wait_for_line("replacing it");
+    assert!(!line.contains('\u{1b}'), "{line}");
+    assert_eq!(server.ready_line().split(' ').count(), 3);
+}
+
+// ---- limits and ends ------------------------------------------------------------------------------------------------
+
+#[test]
+fn max_connections_counts_clients_of_tcp_and_of_unix_sockets_together() {
+    let spot = SocketPath::new();
+    let server = spot.start_server(&["--tcp", "127.0.0.1:0", "--max-connections", "1"]);
+    let first = spot.connect_accepted(&server);
+    let waiting = spot.connect();
+    send(&waiting, REQUEST);
+    let tcp = send_request(server.tcp());
+    server.stderr.wait_for_line("the most allowed");
+    waiting.set_nonblocking(true).expect("an option of every stream");
+    assert_holds_for(Duration::from_millis(200), "nobody else is served", || (&waiting).read(&mut [0; 16]).is_err());
+    waiting.set_nonblocking(false).expect("an option of every stream");
+    drop(first);
+    assert_eq!((read_to_end(&waiting).as_str(), read_to_end(&tcp).as_str()), (GREETING, GREETING));
+}
+
+#[test]
+fn a_limit_per_source_does_not_concern_clients_without_an_address() {
+    let spot = SocketPath::new();
+    let server = spot.start_server(&["--max-connections-per-source", "1"]);
+    let held: Vec<UnixStream> = (0..5).map(|_| spot.connect_accepted(&server)).collect();
+    assert_eq!(spot.request(), GREETING);
+    for client in held {
+        send(&client, REQUEST);
+        assert_eq!(read_to_end(&client), GREETING);
+    }
+}
+
+#[test]
+fn the_idle_timeout_and_the_counters_hold_for_them_too() {
+    let spot = SocketPath::new();
+    let server = spot.start_server(&["--idle-timeout", "100ms"]);
+    assert_eq!(read_to_end(&spot.connect()), "");
+    assert_eq!(spot.request(), GREETING);
+    server.signal("USR1");
+    let line = server.stderr.wait_for_line(" turns=");
+    assert!(line.contains(" accepted=2 "), "{line}");
+}
+
+#[test]
+fn exactly_as_many_are_greeted_as_asked_for_and_the_file_is_gone_then() {
+    for workers in ["1", "3"] {
+        let spot = SocketPath::new();
+        let mut server = spot.start_server(&["--workers", workers, "--max-greetings", "3", "--greeting", "{number}"]);
+        let clients: Vec<UnixStream> = (0..8).map(|_| spot.connect()).collect();
+        for mut client in &clients {
+            // One that comes too late finds nobody.
+            let _ = client.write_all(b"hello");
+        }
+        assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+        assert!(!spot.path.exists());
+        let answer = |mut client: UnixStream| {
+            let mut text = String::new();
+            client.read_to_string(&mut text).ok().filter(|_| !text.is_empty()).map(|_| text)
+        };
+        let mut numbers: Vec<String> = clients.into_iter().filter_map(answer).collect();
+        numbers.sort();
+        assert_eq!(numbers, ["1", "2", "3"], "{workers} workers");
+    }
+}
+
+#[test]
+fn idleness_ends_with_a_client_and_ends_the_server_and_its_file() {
+    let spot = SocketPath::new();
+    let mut server = spot.start_server(&["--exit-when-idle", "200ms"]);
+    let client = spot.connect_accepted(&server);
+    assert_holds_for(Duration::from_millis(500), "somebody is connected", || server.is_running());
+    send(&client, REQUEST);
+    assert_eq!(read_to_end(&client), GREETING);
+    drop(client);
+    assert_eq!(server.wait(), 0);
+    assert!(!spot.path.exists());
+}
+
+#[test]
+fn a_drain_serves_who_waits_and_who_is_connected_and_the_file_goes_as_it_begins() {
+    for workers in ["1", "4"] {
+        let spot = SocketPath::new();
+        let mut server = spot.start_server(&["--workers", workers, "--drain-timeout", "20s"]);
+        let connected = spot.connect_accepted(&server);
+        server.pause();
+        let waiting: Vec<UnixStream> = (0..20).map(|_| spot.connect()).collect();
+        for client in &waiting {
+            send(client, REQUEST);
+        }
+        server.signal("TERM");
+        server.resume();
+        for client in &waiting {
+            assert_eq!(read_to_end(client), GREETING, "{workers} workers");
+        }
+        wait_until("the file to be gone", || !spot.path.exists());
+        assert!(server.is_running(), "one client is still connected");
+        send(&connected, REQUEST);
+        assert_eq!(read_to_end(&connected), GREETING);
+        assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    }
+}
+
+#[test]
+fn all_workers_accept_at_one_path_which_the_first_line_names_once() {
+    let spot = SocketPath::new();
+    let mut server = spot.start_server(&["--workers", "3", "--events", "off"]);
+    assert_eq!(server.ready_line(), format!("READY unix={} pid={}", spot.as_str(), server.pid()));
+    let each = wait_for("clients of every worker", || {
+        let clients: Vec<UnixStream> = (0..30).map(|_| spot.connect()).collect();
+        for client in &clients {
+            send(client, REQUEST);
+        }
+        assert!(clients.iter().all(|client| read_to_end(client) == GREETING));
+        let before = server.stderr.lines().len();
+        server.signal("USR1");
+        wait_until("the counters", || server.stderr.lines().len() >= before + 4);
+        let lines = server.stderr.lines().split_off(before + 1);
+        let has_some = |line: &&String| !line.contains(" accepted=0 ");
+        (lines.iter().filter(has_some).count() == 3).then_some(lines)
+    });
+    assert!(each.iter().all(|line| line.contains(" worker ")), "{each:?}");
+    server.assert_exits_on_sigterm();
+    assert!(!spot.path.exists());
+}

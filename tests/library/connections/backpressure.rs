@@ -1,0 +1,212 @@
+//! Peers that read slowly, or not at all.
+//!
+//! The outbox keeps its bound, and every byte arrives.
+
+use std::cell::{Cell, RefCell};
+
+use halloo::{Connection, EventLoop, Full, Listen, stream};
+use support::byte_pattern::byte_pattern;
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::echo;
+use crate::helpers::turns::{turn_until, turn_until_idle};
+
+/// Echoes a pattern to a client that reads only so much at a time, and tells the most that was ever pending.
+fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, read_bytes: usize) -> usize {
+    let question = byte_pattern(length);
+    let pending_max = Cell::new(0);
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max).input_bytes_max(input_bytes_max);
+    let handler = stream(|connection, input| {
+        let used = connection.write(input);
+        pending_max.set(pending_max.get().max(connection.pending()));
+        used
+    });
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    client.send(&question);
+    let mut half_closed = false;
+    turn_until(&mut events, "the whole echo", |events| {
+        client.flush();
+        if client.has_sent_all() && !half_closed {
+            client.half_close();
+            half_closed = true;
+        }
+        client.read_up_to(read_bytes);
+        let handler = pending_max.get();
+        assert!(handler <= outbox_bytes_max, "{handler} bytes are pending; {}", events.stats());
+        client.end.is_some()
+    });
+    assert!(client.received == question, "{} of {length} bytes came back whole", client.received.len());
+    assert_eq!(client.end, Some(StreamEnd::Eof));
+    pending_max.get()
+}
+
+#[test]
+fn a_slow_reader_of_a_long_echo_gets_every_byte_and_the_outbox_keeps_its_bound() {
+    let pending_max = echo_slowly(4 * 1024 * 1024, 64 * 1024, 64 * 1024, 32 * 1024);
+    assert_eq!(pending_max, 64 * 1024, "the outbox was full at times");
+}
+
+#[test]
+fn an_outbox_smaller_than_the_input_still_echoes_every_byte() {
+    assert_eq!(echo_slowly(300_000, 1_000, 65_536, 65_536), 1_000);
+    assert_eq!(echo_slowly(2_000, 7, 100, 65_536), 7);
+    assert_eq!(echo_slowly(300, 1, 1, 65_536), 1);
+}
+
+#[test]
+fn an_outbox_larger_than_the_input_echoes_every_byte() {
+    echo_slowly(1024 * 1024, 300_000, 1_000, 16 * 1024);
+}
+
+#[test]
+fn while_its_outbox_is_full_a_connection_is_not_read() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).outbox_bytes_max(10_000).input_bytes_max(5_000);
+    let handler = RecordingHandler::new(&notes).on_data(echo);
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let question = byte_pattern(32 * 1024 * 1024);
+    client.send(&question);
+    turn_until(&mut events, "the outbox is full", |events| {
+        client.flush();
+        notes.ids().first().is_some_and(|id| events.context().connection(*id).expect("open").pending() == 10_000)
+    });
+    turn_until_idle(&mut events);
+    let stats = events.stats();
+    let kept = stats.bytes_received - stats.bytes_sent;
+    assert!((10_000..=15_000).contains(&kept), "{kept} bytes are in inbox and outbox");
+    assert!(!client.has_sent_all(), "the rest waits with the client");
+    assert!(notes.inputs().iter().all(|shown| shown.len() <= 5_000), "more was shown than the inbox holds");
+}
+
+#[test]
+fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
+    let notes = CallLog::default();
+    let taken = Cell::new(0);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        taken.set(
+            taken.get() + connection.write(&vec![1; 65_536]) + connection.write(&[2; 10]) + connection.write(b"3"),
+        );
+        input.len()
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    assert_eq!(client.request(&mut events, b"?", 65_536).len(), 65_536);
+    turn_until_idle(&mut events);
+    assert_eq!((notes.count(&Call::Flushed), taken.get()), (1, 65_536));
+}
+
+#[test]
+fn on_flushed_does_not_come_for_what_the_kernel_takes_at_once() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(echo);
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    for _ in 0..10 {
+        assert_eq!(client.request(&mut events, b"0123456789", 10), b"0123456789");
+    }
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 0);
+}
+
+#[test]
+fn on_flushed_comes_after_the_kernel_took_only_a_part() {
+    const LENGTH: usize = 16 * 1024 * 1024;
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).outbox_bytes_max(LENGTH);
+    let handler = RecordingHandler::new(&notes).on_open(|connection| connection.send(&vec![5; LENGTH]).is_ok());
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 0, "not while some of it waits");
+    turn_until(&mut events, "all of it", |_| client.has_received(LENGTH));
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 1);
+}
+
+/// Writes on where it left off, and closes at the end.
+fn produce(connection: &mut Connection<'_>, product: &[u8], produced: &Cell<usize>) {
+    produced.set(produced.get() + connection.write(&product[produced.get()..]));
+    if produced.get() == product.len() {
+        connection.close();
+    }
+}
+
+#[test]
+fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_everything_out() {
+    for (length, outbox_bytes_max) in [(3 * 1024 * 1024, 65_536), (20_000, 100)] {
+        let (notes, turns) = (CallLog::default(), RefCell::new(Vec::new()));
+        let (product, produced) = (byte_pattern(length), Cell::new(0));
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = RecordingHandler::new(&notes)
+            .on_open(|connection| {
+                produce(connection, &product, &produced);
+                true
+            })
+            .on_flushed(|connection| {
+                turns.borrow_mut().push(connection.context().stats().turns);
+                assert_eq!(connection.pending(), 0);
+                produce(connection, &product, &produced);
+            });
+        let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max);
+        let listener = events.listen(at, handler).expect("a listener");
+        let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+        let (received, end) = client.read_to_end(&mut events);
+        assert!(received == product, "{} bytes came", received.len());
+        assert_eq!(end, StreamEnd::Eof);
+        assert_eq!(turns.borrow().len(), length.div_ceil(outbox_bytes_max) - 1, "once for each lack of room");
+        assert!(turns.borrow().is_sorted_by(|one, next| one < next), "twice in a turn: {turns:?}");
+    }
+}
+
+#[test]
+fn send_takes_a_message_whole_or_not_at_all() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).outbox_bytes_max(100);
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        assert_eq!(connection.send(&[b'a'; 101]), Err(Full), "longer than the outbox");
+        assert_eq!(connection.pending(), 0);
+        assert_eq!(connection.send(&[b'b'; 60]), Ok(()));
+        assert_eq!(connection.send(&[b'c'; 41]), Err(Full));
+        assert_eq!(connection.pending(), 60);
+        assert_eq!(connection.send(&[b'd'; 40]), Ok(()));
+        assert_eq!(connection.send(b"e"), Err(Full));
+        assert_eq!(connection.send(b""), Ok(()));
+        assert_eq!((connection.pending(), connection.outbox_bytes_max()), (100, 100));
+        input.len()
+    });
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let expected = [[b'b'; 60].as_slice(), &[b'd'; 40]].concat();
+    assert_eq!(client.request(&mut events, b"?", 100), expected);
+    turn_until_idle(&mut events);
+    assert_eq!(client.received.len(), 100);
+    assert_eq!(notes.count(&Call::Flushed), 1);
+}
+
+#[test]
+fn a_message_that_never_fits_is_refused_without_a_spin() {
+    let tries = Cell::new(0);
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).outbox_bytes_max(100);
+    let handler = stream(|connection, input| {
+        tries.set(tries.get() + 1);
+        connection.send(input).map_or(0, |()| input.len())
+    });
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&byte_pattern(101));
+    turn_until(&mut events, "it is tried", |_| tries.get() > 0);
+    turn_until_idle(&mut events);
+    assert!(tries.get() <= 3, "{} tries of what can never fit", tries.get());
+}

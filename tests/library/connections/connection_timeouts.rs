@@ -1,0 +1,298 @@
+//! Idle timeout, write timeout and `set_timeout`.
+//!
+//! A timeout is never early.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use halloo::{CloseReason, Connection, EventLoop, Listen, Turn};
+use support::byte_pattern::byte_pattern;
+use support::wait::TIMEOUT;
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::helpers::turns::{turn_until, turn_until_idle};
+
+const fn milliseconds(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Writes until nothing more fits.
+fn fill(connection: &mut Connection<'_>) {
+    while connection.write(&vec![1; 65_536]) == 65_536 {}
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_asking_and_never_early() {
+    let (notes, opened, closed) = (CallLog::default(), Cell::new(None), Cell::new(None));
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(milliseconds(150));
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|connection| {
+            opened.set(Some(connection.context().now()));
+            true
+        })
+        .on_close(|_| closed.set(Some(Instant::now())));
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
+    assert_eq!(notes.all(), [Call::Open, Call::Closed(CloseReason::TimedOut)]);
+    let lasted = closed.get().expect("closed").duration_since(opened.get().expect("opened"));
+    assert!(lasted >= milliseconds(150), "closed after {lasted:?}");
+}
+
+#[test]
+fn bytes_that_nobody_uses_do_not_extend_the_idle_timeout() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(milliseconds(300));
+    let listener = events.listen(at, RecordingHandler::new(&notes).on_data(|_, _| 0)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is closed all the same", |_| {
+        client.send(b"x");
+        !notes.close_reasons().is_empty()
+    });
+    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+    assert!(notes.inputs().len() > 1, "bytes did come");
+}
+
+#[test]
+fn bytes_that_are_used_extend_the_idle_timeout() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(milliseconds(400));
+    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let began = Instant::now();
+    turn_until(&mut events, "a second", |_| {
+        client.send(b"x");
+        began.elapsed() > milliseconds(1000)
+    });
+    assert_eq!(notes.close_reasons(), []);
+    turn_until(&mut events, "it is closed once it is quiet", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+}
+
+#[test]
+fn a_paused_connection_times_out_too() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(milliseconds(50));
+    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+        connection.pause();
+        true
+    });
+    let listener = events.listen(at, handler).expect("a listener");
+    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is closed", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+}
+
+#[test]
+fn without_timeouts_there_is_nothing_to_wait_for() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(None).write_timeout(None);
+    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until_idle(&mut events);
+    assert_eq!(events.next_timeout(), None);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_after_the_write_timeout_and_never_early() {
+    let (notes, closed) = (CallLog::default(), Cell::new(None));
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(milliseconds(20)).write_timeout(milliseconds(400));
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|connection| {
+            fill(connection);
+            true
+        })
+        .on_flushed(fill)
+        .on_close(|_| closed.set(Some(Instant::now())));
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let (mut sent, mut last_sent) = (0, Instant::now());
+    turn_until(&mut events, "it is cut", |events| {
+        if events.stats().bytes_sent > sent {
+            sent = events.stats().bytes_sent;
+            last_sent = events.context().now();
+        }
+        !notes.close_reasons().is_empty()
+    });
+    assert_eq!(notes.close_reasons(), [CloseReason::WriteStalled], "the idle timeout does not run meanwhile");
+    // The clock was read after the turn, so it may be later than the turn's own time by as much as that took.
+    let lasted = closed.get().expect("closed").duration_since(last_sent);
+    assert!(lasted >= milliseconds(300), "cut after {lasted:?}");
+    turn_until(&mut events, "its stream ends", |_| client.has_reached_end());
+    assert_eq!(client.end, Some(StreamEnd::Reset), "what it read is not all there was");
+}
+
+#[test]
+fn a_client_that_takes_a_little_now_and_then_is_not_cut() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(milliseconds(20)).write_timeout(milliseconds(500));
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|connection| {
+            fill(connection);
+            true
+        })
+        .on_flushed(fill);
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let began = Instant::now();
+    turn_until(&mut events, "a second", |_| {
+        client.read_up_to(256 * 1024);
+        began.elapsed() > milliseconds(1200)
+    });
+    assert_eq!(notes.close_reasons(), []);
+}
+
+#[test]
+fn a_closing_connection_whose_client_takes_nothing_is_cut_after_the_write_timeout() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).outbox_bytes_max(32 * 1024 * 1024).write_timeout(milliseconds(200));
+    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+        connection.send(&vec![1; 32 * 1024 * 1024]).expect("the outbox is empty");
+        connection.close();
+        true
+    });
+    let listener = events.listen(at, handler).expect("a listener");
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is cut", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.close_reasons(), [CloseReason::WriteStalled], "what it was sent did not arrive");
+    turn_until(&mut events, "its stream ends", |_| client.has_reached_end());
+    assert_eq!(client.end, Some(StreamEnd::Reset));
+}
+
+#[test]
+fn set_timeout_fires_once_and_never_early() {
+    let (notes, fired) = (CallLog::default(), RefCell::new(Vec::new()));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|connection| {
+            fired.borrow_mut().push(connection.context().now());
+            connection.set_timeout(Some(milliseconds(100)));
+            true
+        })
+        .on_timeout(|_| fired.borrow_mut().push(Instant::now()));
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it fires", |_| fired.borrow().len() == 2);
+    let after = fired.borrow()[1].duration_since(fired.borrow()[0]);
+    assert!(after >= milliseconds(100), "fired after {after:?}");
+    turn_until(&mut events, "as long again", |_| fired.borrow()[1].elapsed() > milliseconds(150));
+    assert_eq!(notes.all(), [Call::Open, Call::Timeout]);
+}
+
+#[test]
+fn a_new_timeout_replaces_the_former_and_none_takes_it_back() {
+    let notes = CallLog::default();
+    let (began, fired) = (Cell::new(Instant::now()), Cell::new(None));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|connection| {
+            connection.set_timeout(Some(milliseconds(20)));
+            true
+        })
+        .on_data(|connection, input| {
+            began.set(connection.context().now());
+            connection.set_timeout((input == b"later").then_some(milliseconds(300)));
+            input.len()
+        })
+        .on_timeout(|_| fired.set(Some(Instant::now())));
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let (mut later, mut never) = (Client::connect(address), Client::connect(address));
+    later.send(b"later");
+    never.send(b"never");
+    turn_until(&mut events, "one fires", |_| fired.get().is_some());
+    let after = fired.get().expect("fired").duration_since(began.get());
+    assert!(after >= milliseconds(290), "fired after {after:?}");
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Timeout), 1, "{:?}", notes.all());
+}
+
+#[test]
+fn the_default_of_on_timeout_closes() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+        assert_eq!(connection.write(b"too late"), 8);
+        connection.set_timeout(Some(milliseconds(10)));
+        true
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    assert_eq!(client.read_to_end(&mut events), (&b"too late"[..], StreamEnd::Eof));
+    drop(client);
+    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.all(), [Call::Open, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
+}
+
+#[test]
+fn a_timeout_of_zero_that_is_set_again_and_again_fires_once_a_turn() {
+    let (notes, turns) = (CallLog::default(), RefCell::new(Vec::new()));
+    let again = |connection: &mut Connection<'_>| connection.set_timeout(Some(Duration::ZERO));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|connection| {
+            again(connection);
+            true
+        })
+        .on_timeout(|connection| {
+            let turn = connection.context().stats().turns;
+            turns.borrow_mut().push(turn);
+            if turns.borrow().len() < 50 {
+                again(connection);
+            }
+        });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it has fired", |_| turns.borrow().len() == 50);
+    assert!(turns.borrow().is_sorted_by(|one, next| one < next), "twice in a turn: {turns:?}");
+}
+
+#[test]
+fn a_turn_does_not_wait_for_a_deadline_that_passed_between_two_turns() {
+    const IDLE: Duration = milliseconds(1500);
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener =
+        events.listen(Listen::from(loopback()).idle_timeout(IDLE), RecordingHandler::new(&notes)).expect("a listener");
+    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until_idle(&mut events);
+    let deadline = Instant::now() + TIMEOUT;
+    while events.next_timeout() != Some(Duration::ZERO) {
+        assert!(Instant::now() < deadline, "the deadline never passes");
+        std::thread::yield_now();
+    }
+    let began = Instant::now();
+    while notes.close_reasons().is_empty() {
+        assert_eq!(events.turn(Some(TIMEOUT)).expect("the poll works"), Turn::Progress);
+    }
+    let late = began.elapsed();
+    assert!(late < IDLE / 2, "the turn waited for {late:?} though the deadline had passed");
+    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+}
+
+#[test]
+fn a_deadline_set_from_outside_is_kept() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).idle_timeout(None);
+    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&byte_pattern(10));
+    turn_until(&mut events, "it is accepted", |_| !notes.inputs().is_empty());
+    turn_until_idle(&mut events);
+    assert_eq!(events.next_timeout(), None);
+    events.context().connection(notes.ids()[0]).expect("it is open").set_timeout(Some(milliseconds(30)));
+    turn_until(&mut events, "it fires", |_| notes.count(&Call::Timeout) == 1);
+}

@@ -1,0 +1,209 @@
+//! Half-close: `finish` shuts down sending, and reading goes on.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use halloo::{CloseReason, Connection, EventLoop, Full, Listen};
+use support::byte_pattern::byte_pattern;
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+
+/// Has a client served by a handler, and tells it.
+fn client_of<'a>(events: &mut EventLoop<'a>, handler: RecordingHandler<'a>) -> Client {
+    let listener = events.listen(Listen::from(loopback()).idle_timeout(None), handler).expect("a listener");
+    Client::connect_narrow(events.local_addr(listener).expect("it is there"))
+}
+
+fn finish(connection: &mut Connection<'_>) -> bool {
+    connection.send(b"that is all").expect("there is room");
+    connection.finish();
+    true
+}
+
+#[test]
+fn after_a_finish_the_peer_has_the_end_of_stream_and_can_still_send() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let mut client = client_of(&mut events, RecordingHandler::new(&notes).on_open(finish));
+    assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
+    for word in [&b"and"[..], b"yet", b"more"] {
+        let before = notes.inputs().len();
+        client.send(word);
+        turn_until(&mut events, "what it says", |_| notes.inputs().len() > before);
+    }
+    assert_eq!(notes.inputs(), [&b"and"[..], b"yet", b"more"]);
+    client.half_close();
+    turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
+    assert_eq!((notes.count(&Call::Eof), notes.close_reasons()), (1, vec![CloseReason::Eof]));
+}
+
+#[test]
+fn what_was_written_before_a_finish_arrives_before_the_end_however_slowly_it_is_read() {
+    let (notes, text) = (CallLog::default(), byte_pattern(2 * 1024 * 1024));
+    let sent = Cell::new(0);
+    let write = |connection: &mut Connection<'_>| {
+        sent.set(sent.get() + connection.write(&text[sent.get()..]));
+        if sent.get() == text.len() {
+            connection.finish();
+            connection.finish();
+        }
+        true
+    };
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_open(write).on_flushed(|connection| {
+        write(connection);
+    });
+    let mut client = client_of(&mut events, handler);
+    turn_until(&mut events, "the end", |_| {
+        client.read_up_to(16 * 1024);
+        client.end.is_some()
+    });
+    assert!(client.received == text && client.end == Some(StreamEnd::Eof), "{} bytes", client.received.len());
+    turn_until_idle(&mut events);
+    assert_eq!(notes.close_reasons(), [], "it is half open still");
+}
+
+#[test]
+fn after_a_finish_nothing_can_be_written() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
+        assert_eq!((connection.write(input), connection.send(input), connection.pending()), (0, Err(Full), 0));
+        connection.finish();
+        input.len()
+    });
+    let mut client = client_of(&mut events, handler);
+    client.send(b"say it again");
+    turn_until(&mut events, "the question", |_| !notes.inputs().is_empty());
+    assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
+    turn_until_idle(&mut events);
+    assert_eq!(notes.count(&Call::Flushed), 0, "there will never be room");
+}
+
+#[test]
+fn a_close_after_a_finish_is_a_close() {
+    for ends_itself in [false, true] {
+        let notes = CallLog::default();
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
+            connection.close();
+            input.len()
+        });
+        let mut client = client_of(&mut events, handler);
+        assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
+        client.send(b"thanks");
+        if ends_itself {
+            client.half_close();
+        } else {
+            drop(client);
+        }
+        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+    }
+}
+
+#[test]
+fn an_abort_after_a_finish_is_an_abort() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
+        connection.abort();
+        input.len()
+    });
+    let mut client = client_of(&mut events, handler);
+    client.send(b"no");
+    turn_until(&mut events, "it is over", |_| !notes.close_reasons().is_empty());
+    assert_eq!((notes.close_reasons(), events.stats().connections), (vec![CloseReason::Aborted], 0));
+}
+
+#[test]
+fn when_both_sides_have_ended_the_connection_is_over_whatever_the_handler_waits_for() {
+    // Who ends first, the peer or we.
+    for we_are_first in [true, false] {
+        let notes = CallLog::default();
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = RecordingHandler::new(&notes).on_open(|connection| !we_are_first || finish(connection)).on_eof(
+            |connection| {
+                if !we_are_first {
+                    finish(connection);
+                }
+            },
+        );
+        let mut client = client_of(&mut events, handler);
+        turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+        client.half_close();
+        assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
+        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        assert_eq!(notes.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
+    }
+}
+
+/// A client that sends, ends and goes, while the handler that has finished is paused.
+fn read_after_the_peer_has_gone(bytes: usize) {
+    let (notes, text) = (CallLog::default(), byte_pattern(bytes));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+        connection.pause();
+        finish(connection)
+    });
+    let mut client = client_of(&mut events, handler);
+    assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
+    client.send(&text);
+    turn_until(&mut events, "the kernel has it", |_| {
+        client.flush();
+        client.has_sent_all()
+    });
+    drop(client);
+    turn_until_idle(&mut events);
+    assert_eq!(notes.all(), [Call::Open], "it is neither shown to a handler that has paused, nor lost");
+    let id = notes.ids()[0];
+    events.context().connection(id).expect("it is open").resume();
+    turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
+    assert!(notes.inputs().concat() == text, "{} of {bytes} bytes", notes.inputs().concat().len());
+    assert_eq!((notes.count(&Call::Eof), notes.close_reasons()), (1, vec![CloseReason::Eof]));
+}
+
+#[test]
+fn what_waits_to_be_read_outlives_the_peer_that_has_gone_after_our_finish() {
+    read_after_the_peer_has_gone(5);
+    read_after_the_peer_has_gone(100_000);
+}
+
+#[test]
+fn a_reset_after_a_finish_is_told_as_one_even_to_a_paused_handler() {
+    for paused in [false, true] {
+        let notes = CallLog::default();
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = RecordingHandler::new(&notes).on_open(|connection| {
+            if paused {
+                connection.pause();
+            }
+            finish(connection)
+        });
+        let mut client = client_of(&mut events, handler);
+        assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
+        client.reset();
+        turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
+        assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    }
+}
+
+#[test]
+fn a_finish_from_elsewhere_is_carried_out_in_the_next_turn() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let mut client = client_of(&mut events, RecordingHandler::new(&notes));
+    turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+    turn_until_idle(&mut events);
+    let id = notes.ids()[0];
+    events.context().connection(id).expect("it is open").finish();
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
+    let _ = events.turn(None).expect("the poll works");
+    assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
+    assert!(events.context().connection(id).is_some(), "it is still there");
+    events.context().drain(Duration::from_millis(10));
+    assert_eq!(turn_until_stopped(&mut events).forced, 1);
+}

@@ -1,0 +1,10 @@
+//! Open connections: replies, ends, timeouts, addresses.
+
+mod backpressure;
+mod calls_to_other_connections;
+mod close_and_abort;
+mod connection_resets;
+mod connection_timeouts;
+mod half_close;
+mod local_and_peer_addresses;
+mod reply_and_close;

@@ -1,0 +1,248 @@
+//! Replies followed by `close`.
+//!
+//! The client reads the whole reply, and then EOF.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use halloo::{CloseReason, EventLoop, stream};
+use support::byte_pattern::byte_pattern;
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd, send_all};
+use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::{GREETING, greet};
+use crate::helpers::turns::{turn_until, turn_until_idle};
+
+#[test]
+fn a_client_reads_the_whole_answer_and_then_the_end_however_much_it_sent_before_reading() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), greet).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    for length in [1, 18, 1_025, 20_000, 60_000] {
+        let mut client = Client::connect(address);
+        client.send(&byte_pattern(length));
+        assert!(client.has_sent_all(), "{length} bytes fit the kernel");
+        assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "{length} bytes");
+    }
+}
+
+#[test]
+fn input_that_the_handler_leaves_unused_does_not_destroy_the_answer() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(|connection, input| {
+        greet(connection, input);
+        input.len().min(18)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    for length in [18, 19, 1_025, 20_000, 60_000] {
+        let mut client = Client::connect(address);
+        client.send(&byte_pattern(length));
+        assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_long_answer_survives_a_long_question_that_nobody_reads() {
+    let answer = byte_pattern(60_000);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(|connection, _| {
+        connection.send(&answer).expect("the outbox is empty");
+        connection.close();
+        1
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&byte_pattern(60_000));
+    let (received, end) = client.read_to_end(&mut events);
+    assert!(received == answer, "{} bytes came", received.len());
+    assert_eq!(end, StreamEnd::Eof);
+}
+
+#[test]
+fn input_that_comes_after_the_close_does_not_destroy_the_answer() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&byte_pattern(20_000));
+    turn_until(&mut events, "the question is read", |_| !notes.inputs().is_empty());
+    client.send(&byte_pattern(100_000));
+    turn_until(&mut events, "the late input is taken", |_| {
+        client.flush();
+        client.has_sent_all()
+    });
+    turn_until(&mut events, "the late input is read", |events| events.stats().bytes_received == 120_000);
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    drop(client);
+    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+    assert_eq!(notes.inputs().len(), 1, "a closed connection shows nothing more");
+}
+
+#[test]
+fn a_client_that_never_closes_its_side_is_let_go_of_after_the_linger() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&byte_pattern(20_000));
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    turn_until(&mut events, "the linger ends", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+    assert_eq!(events.stats().connections, 0);
+}
+
+#[test]
+fn a_question_that_comes_byte_by_byte_is_answered_when_it_is_whole() {
+    const QUESTION: &[u8] = b"Hello, TCP Server!";
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes)
+        .on_data(|connection, input| if input == QUESTION { greet(connection, input) } else { 0 });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    for (index, byte) in QUESTION.iter().enumerate() {
+        client.send(&[*byte]);
+        turn_until(&mut events, "a byte is shown", |_| {
+            notes.inputs().last().is_some_and(|shown| shown == &QUESTION[..=index])
+        });
+    }
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    assert_eq!(notes.inputs().len(), QUESTION.len(), "once for each byte");
+}
+
+#[test]
+fn a_client_that_sends_byte_by_byte_past_its_greeting_has_its_greeting_and_the_end() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), greet).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(b"H");
+    turn_until(&mut events, "the greeting", |_| client.has_received(GREETING.len()));
+    for byte in b"ello, TCP Server!" {
+        client.send(&[*byte]);
+        let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+    }
+    assert_eq!(client.received, GREETING);
+    turn_until(&mut events, "the end", |_| client.has_reached_end());
+    assert_eq!(client.received, GREETING);
+}
+
+#[test]
+fn a_client_that_half_closes_before_the_answer_is_answered() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(b"Hello, TCP Server!");
+    client.half_close();
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.close_reasons(), [CloseReason::Local], "it was the handler that closed");
+    assert_eq!(notes.count(&Call::Eof), 0);
+}
+
+#[test]
+fn a_client_that_ends_its_stream_without_a_word_can_be_answered() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_eof(|connection| {
+        greet(connection, &[]);
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.half_close();
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
+}
+
+#[test]
+fn a_half_closed_client_can_be_answered_much_later() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes)
+        .on_eof(|connection| connection.set_timeout(Some(Duration::from_millis(50))))
+        .on_timeout(|connection| {
+            greet(connection, &[]);
+        });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.half_close();
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
+    assert_eq!(notes.all(), [Call::Open, Call::Eof, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
+}
+
+#[test]
+fn pipelined_questions_are_each_answered_in_order() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(|connection, input| {
+        let whole = input.chunks_exact(4);
+        let used = 4 * whole.len();
+        for question in whole {
+            connection.send(question).expect("the outbox has room");
+            connection.send(b"!").expect("the outbox has room");
+        }
+        used
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    assert_eq!(client.request(&mut events, b"one.two.thr", 10), b"one.!two.!");
+    assert_eq!(client.request(&mut events, b"e", 5), b"thre!");
+}
+
+#[test]
+fn behind_an_urgent_byte_nothing_is_lost_and_nothing_sticks() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+
+    let mut client = Client::connect(address);
+    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    client.send(b"abc");
+    client.send_urgent(b'!');
+    client.send(b"def");
+    turn_until(&mut events, "all of it is shown", |_| notes.inputs().concat() == b"abcdef");
+    turn_until_idle(&mut events);
+    client.send(b"ghi");
+    turn_until(&mut events, "and what follows", |_| notes.inputs().concat() == b"abcdefghi");
+    client.send_urgent(b'!');
+    turn_until_idle(&mut events);
+    client.half_close();
+    assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
+    assert_eq!(notes.inputs().concat(), b"abcdefghi");
+}
+
+#[test]
+fn a_client_that_begins_with_an_urgent_byte_is_greeted() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), greet).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut client = Client::connect(address);
+    client.send_urgent(b'!');
+    client.send(b"Hello, TCP Server!");
+    turn_until(&mut events, "the greeting", |_| client.has_received(GREETING.len()));
+    assert_eq!(client.received, GREETING);
+}
+
+#[test]
+fn many_clients_at_once_are_each_greeted_once() {
+    let greeted = Cell::new(0);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(|connection, input| {
+        greeted.set(greeted.get() + 1);
+        greet(connection, input)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut clients: Vec<Client> = (0..300).map(|_| Client::connect(address)).collect();
+    send_all(&mut clients, b"Hello, TCP Server!");
+    for client in &mut clients {
+        assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    }
+    turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+    assert_eq!((greeted.get(), events.stats().closed(CloseReason::Local)), (300, 300));
+}

@@ -1,0 +1,354 @@
+//! Panics in callbacks.
+//!
+//! A panic costs one connection, and the loop goes on.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use halloo::{CloseReason, Connection, EventLoop, StreamHandler, datagrams, stream};
+use support::wait::TIMEOUT;
+
+use crate::helpers::loopback::{loopback, udp_socket};
+use crate::helpers::nonblocking_client::{Client, StreamEnd, send_all};
+use crate::helpers::recording_handler::{CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::echo;
+use crate::helpers::turns::{recv, turn_until, turn_until_idle, turn_until_stopped};
+
+/// Turns the loop until a handler's panic comes out of it.
+#[track_caller]
+fn turn_until_panic(events: &mut EventLoop<'_>) {
+    let deadline = Instant::now() + TIMEOUT;
+    while catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2))))).is_ok() {
+        assert!(Instant::now() < deadline, "nobody panics; {}", events.stats());
+    }
+}
+
+/// A callback to panic in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Callback {
+    Open,
+    Data,
+    Eof,
+    Flushed,
+    Timeout,
+    Drain,
+    Close,
+}
+
+/// A handler that panics in one callback, and counts what becomes of its sessions.
+struct Fragile<'a> {
+    breaks_in: Callback,
+    dropped: &'a Cell<u32>,
+    closed: &'a Cell<u32>,
+}
+
+struct Session<'a> {
+    dropped: &'a Cell<u32>,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.dropped.set(self.dropped.get() + 1);
+    }
+}
+
+impl Fragile<'_> {
+    fn reach(&self, callback: Callback) {
+        assert_ne!(self.breaks_in, callback, "this is the panic of the test");
+    }
+}
+
+impl<'a> StreamHandler for Fragile<'a> {
+    type Session = Session<'a>;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Session<'a>> {
+        self.reach(Callback::Open);
+        if self.breaks_in == Callback::Timeout {
+            connection.set_timeout(Some(Duration::from_millis(1)));
+        }
+        Some(Session { dropped: self.dropped })
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>, input: &[u8]) -> usize {
+        self.reach(Callback::Data);
+        let _ = connection.write(&vec![0; 65_537]);
+        input.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>) {
+        self.reach(Callback::Eof);
+        connection.close();
+    }
+
+    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Session<'a>) {
+        self.reach(Callback::Flushed);
+    }
+
+    fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Session<'a>) {
+        self.reach(Callback::Timeout);
+    }
+
+    fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Session<'a>) {
+        self.reach(Callback::Drain);
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, _session: Session<'a>, _: CloseReason) {
+        self.closed.set(self.closed.get() + 1);
+        self.reach(Callback::Close);
+    }
+}
+
+/// Has one connection panic in a callback beside one that echoes; the guilty one is reset, the other served.
+fn survive(breaks_in: Callback) {
+    let (dropped, closed) = (Cell::new(0), Cell::new(0));
+    let mut events = EventLoop::new().expect("a loop");
+    let fragile = Fragile { breaks_in, dropped: &dropped, closed: &closed };
+    let fragile = events.listen(loopback(), fragile).expect("a listener");
+    let echo = events.listen(loopback(), stream(echo)).expect("a listener");
+    let (fragile, echo) = (events.local_addr(fragile).expect("there"), events.local_addr(echo).expect("there"));
+    let mut bystander = Client::connect(echo);
+    assert_eq!(bystander.request(&mut events, b"before", 6), b"before");
+
+    let mut guilty = Client::connect(fragile);
+    match breaks_in {
+        Callback::Open | Callback::Timeout => {}
+        Callback::Data | Callback::Flushed => guilty.send(b"?"),
+        Callback::Eof | Callback::Close => guilty.half_close(),
+        Callback::Drain => {
+            turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 2);
+            events.context().drain(TIMEOUT);
+        }
+    }
+    turn_until_panic(&mut events);
+    turn_until(&mut events, "the guilty one is gone", |events| guilty.has_reached_end() && events.stats().panics > 0);
+    let sessions = u32::from(breaks_in != Callback::Open);
+    assert_eq!(dropped.get(), sessions, "its session is dropped");
+    assert_eq!(events.stats().panics, 1);
+    if breaks_in == Callback::Close {
+        assert_eq!((closed.get(), guilty.end), (1, Some(StreamEnd::Eof)), "it was closed already");
+        assert_eq!(events.stats().closed(CloseReason::Eof), 1);
+    } else {
+        assert_eq!((closed.get(), guilty.end), (0, Some(StreamEnd::Reset)), "without on_close");
+        assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
+    }
+    if breaks_in != Callback::Drain {
+        assert_eq!(bystander.request(&mut events, b"after", 5), b"after");
+        turn_until_idle(&mut events);
+        assert_eq!(events.stats().connections, 1);
+        events.context().drain(TIMEOUT);
+    }
+    assert_eq!(bystander.read_to_end(&mut events).1, StreamEnd::Eof);
+    drop(bystander);
+    assert_eq!(turn_until_stopped(&mut events).forced, 0);
+    assert_eq!((events.stats().connections, events.stats().closed_in_all()), (0, 2));
+}
+
+#[test]
+fn a_panic_in_on_open_costs_the_guilty_connection_alone() {
+    survive(Callback::Open);
+}
+
+#[test]
+fn a_panic_in_on_data_costs_the_guilty_connection_alone() {
+    survive(Callback::Data);
+}
+
+#[test]
+fn a_panic_in_on_eof_costs_the_guilty_connection_alone() {
+    survive(Callback::Eof);
+}
+
+#[test]
+fn a_panic_in_on_flushed_costs_the_guilty_connection_alone() {
+    survive(Callback::Flushed);
+}
+
+#[test]
+fn a_panic_in_on_timeout_costs_the_guilty_connection_alone() {
+    survive(Callback::Timeout);
+}
+
+#[test]
+fn a_panic_in_on_drain_costs_the_guilty_connection_alone() {
+    survive(Callback::Drain);
+}
+
+#[test]
+fn a_panic_in_on_close_costs_nobody_anything() {
+    survive(Callback::Close);
+}
+
+#[test]
+fn the_rest_of_the_batch_is_served_after_a_panic() {
+    let notes = CallLog::default();
+    let panics = Cell::new(true);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        assert!(!panics.replace(false), "this is the panic of the test");
+        connection.write(input)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
+    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 20);
+    turn_until_idle(&mut events);
+    send_all(&mut clients, b"all at once");
+    turn_until_panic(&mut events);
+    for client in &mut clients {
+        turn_until(&mut events, "an answer, or the reset", |_| client.has_received(11));
+    }
+    let guilty = clients.iter().filter(|client| client.end == Some(StreamEnd::Reset)).count();
+    let served = clients.iter().filter(|client| client.received == b"all at once").count();
+    assert_eq!((guilty, served), (1, 19));
+    assert_eq!(notes.close_reasons(), []);
+}
+
+#[test]
+fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
+    let (notes, opened) = (CallLog::default(), Cell::new(0));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes)
+        .on_open(|_| {
+            opened.set(opened.get() + 1);
+            assert_ne!(opened.get(), 3, "this is the panic of the test");
+            true
+        })
+        .on_data(echo);
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
+    send_all(&mut clients, b"hello");
+    turn_until_panic(&mut events);
+    for client in &mut clients {
+        turn_until(&mut events, "an answer, or the reset", |_| client.has_received(5));
+    }
+    assert_eq!(clients.iter().filter(|client| client.received == b"hello").count(), 9);
+    assert_eq!((events.stats().connections, events.stats().closed(CloseReason::Panicked)), (9, 1));
+}
+
+#[test]
+fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        let (me, everybody) = (connection.id(), connection.handler());
+        connection.context().for_each(everybody, |other| {
+            if other.id() != me {
+                other.send(input).expect("the outbox is empty");
+            }
+        });
+        panic!("this is the panic of the test");
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let (mut guilty, mut other) = (Client::connect(address), Client::connect(address));
+    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 2);
+    turn_until_idle(&mut events);
+    guilty.send(b"last words");
+    turn_until_panic(&mut events);
+    turn_until(&mut events, "the last words", |_| other.has_received(10));
+    assert_eq!(other.received, b"last words");
+    assert_eq!(guilty.read_to_end(&mut events).1, StreamEnd::Reset);
+}
+
+#[test]
+fn a_panic_in_on_datagram_costs_one_datagram() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = datagrams(|datagram, payload| {
+        assert_ne!(payload, b"boom", "this is the panic of the test");
+        assert!(datagram.reply(payload));
+    });
+    let socket = events.bind(loopback(), handler).expect("a socket");
+    let address = events.local_addr(socket).expect("it is there");
+    let peer = udp_socket("127.0.0.1");
+    for payload in [&b"one"[..], b"boom", b"two", b"three"] {
+        peer.send_to(payload, address).expect("it is sent");
+    }
+    turn_until_panic(&mut events);
+    for answer in [&b"one"[..], b"two", b"three"] {
+        assert_eq!(recv(&mut events, &peer).0, answer);
+    }
+    assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (4, 3));
+    assert_eq!(events.stats().panics, 1, "a callback has panicked");
+}
+
+#[test]
+fn a_panic_in_a_job_costs_that_job() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handle = events.handle();
+    handle.post(|_| panic!("this is the panic of the test")).expect("it runs");
+    handle.post(halloo::Context::stop).expect("it runs");
+    turn_until_panic(&mut events);
+    turn_until_stopped(&mut events);
+    assert_eq!(events.stats().jobs, 2);
+}
+
+#[test]
+fn a_panic_at_the_end_of_a_drain_does_not_falsify_its_report() {
+    let (closed, notes) = (Cell::new(0), CallLog::default());
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_close(|_| {
+        closed.set(closed.get() + 1);
+        assert_ne!(closed.get(), 2, "this is the panic of the test");
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let clients: Vec<Client> = (0..4).map(|_| Client::connect(address)).collect();
+    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 4);
+    events.context().stop();
+    turn_until_panic(&mut events);
+    let report = turn_until_stopped(&mut events);
+    assert_eq!((closed.get(), report.forced, report.finished), (clients.len(), 4, 0));
+}
+
+#[test]
+fn a_loop_can_be_dropped_after_a_panic() {
+    let dropped = Cell::new(0);
+    let witness = Session { dropped: &dropped };
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(move |_, _| {
+        let _held = &witness;
+        panic!("this is the panic of the test")
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(b"?");
+    turn_until_panic(&mut events);
+    drop(events);
+    assert_eq!(dropped.get(), 1, "the handler is dropped with its loop");
+}
+
+#[test]
+fn caught_panics_are_counted_and_cost_the_guilty_alone() {
+    let mut events = EventLoop::new().expect("a loop");
+    events.catch_panics(true);
+    let handler = stream(|connection, input| {
+        assert_ne!(input, b"boom", "this is the panic of the test");
+        connection.write(input)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let socket = events
+        .bind(
+            loopback(),
+            datagrams(|datagram, payload| {
+                assert_ne!(payload, b"boom", "this is the panic of the test");
+                assert!(datagram.reply(payload));
+            }),
+        )
+        .expect("a socket");
+    let address = events.local_addr(listener).expect("it is there");
+    let (mut guilty, mut other) = (Client::connect(address), Client::connect(address));
+    guilty.send(b"boom");
+    assert_eq!(other.request(&mut events, b"still there?", 12), b"still there?");
+    assert_eq!(guilty.read_to_end(&mut events).1, StreamEnd::Reset);
+    let peer = udp_socket("127.0.0.1");
+    for payload in [&b"boom"[..], b"next"] {
+        peer.send_to(payload, events.local_addr(socket).expect("it is there")).expect("it is sent");
+    }
+    assert_eq!(recv(&mut events, &peer).0, b"next");
+    events.handle().post(|_| panic!("this is the panic of the test")).expect("it runs");
+    turn_until(&mut events, "the job's panic is counted", |events| events.stats().panics == 3);
+    assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
+    assert_eq!(other.request(&mut events, b"and now?", 8), b"and now?");
+}

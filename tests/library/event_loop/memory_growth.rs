@@ -1,0 +1,103 @@
+//! Resident memory while 100 MiB pass through an echo or a proxy.
+//!
+//! Each test runs in a process of its own, over unix sockets.
+
+use std::path::Path;
+use std::process::Command;
+
+use halloo::{Connect, EventLoop, Listen, StreamHandler, stream};
+use support::byte_pattern::byte_pattern;
+
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::simple_handlers::echo;
+use crate::helpers::turns::turn_until;
+use crate::outbound::proxy_handler::Proxy;
+
+/// Set in the process that is measured.
+const ALONE: &str = "HALLOO_TEST_ALONE";
+
+const BLOCK: usize = 1024 * 1024;
+const BLOCKS: usize = 100;
+
+/// Room for the client's own buffers and what allocators keep: a twentieth of what goes through would be found.
+const GROWTH_KIB_MAX: u64 = 4 * 1024;
+
+/// Runs a test of this name in a process of its own; true in there.
+fn is_own_process(name: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let own = std::env::current_exe().expect("a running test has a path");
+    let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(said.contains("1 passed"), "{name} is the name of no test: {said}");
+    false
+}
+
+/// What the process has in memory now.
+fn resident_kib() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("there is a /proc");
+    let pages: u64 =
+        statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("resident is the second field");
+    pages * 4
+}
+
+/// Sends 100 MiB and reads them back slowly, and tells by how much the process has grown at most.
+fn send_and_read_back(events: &mut EventLoop<'_>, client: &mut Client) -> u64 {
+    let block = byte_pattern(BLOCK);
+    let (mut blocks_sent, mut read, mut most, mut has_ended) = (0, 0, 0, false);
+    let before = resident_kib();
+    turn_until(events, "the end of 100 MiB", |_| {
+        client.flush();
+        if client.has_sent_all() && blocks_sent < BLOCKS {
+            blocks_sent += 1;
+            client.send(&block);
+        } else if client.has_sent_all() && !has_ended {
+            client.half_close();
+            has_ended = true;
+        }
+        // Less in a turn than the loop can bring in one: what lies between piles up wherever it may.
+        client.read_up_to(48 * 1024);
+        let expected = &block[read % BLOCK..];
+        let count = expected.len().min(client.received.len());
+        assert!(client.received[..count] == expected[..count], "what comes back is not what was sent, at {read}");
+        client.received.drain(..count);
+        read += count;
+        most = most.max(resident_kib());
+        client.end.is_some() && client.received.is_empty()
+    });
+    assert_eq!((client.end, read), (Some(StreamEnd::Eof), BLOCK * BLOCKS));
+    most.saturating_sub(before)
+}
+
+fn listen<'a>(events: &mut EventLoop<'a>, at: &Path, handler: impl StreamHandler + 'a) {
+    events.listen(Listen::unix(at), handler).expect("a free path");
+}
+
+#[test]
+fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
+    if is_own_process("memory_growth::an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("echo.sock");
+        let mut events = EventLoop::new().expect("a loop");
+        listen(&mut events, &path, stream(echo));
+        let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
+        println!("100 MiB echoed: {grown} KiB more");
+        assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");
+    }
+}
+
+#[test]
+fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
+    if is_own_process("memory_growth::a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, behind) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));
+        let mut events = EventLoop::new().expect("a loop");
+        listen(&mut events, &behind, stream(echo));
+        listen(&mut events, &path, Proxy::new(Connect::unix(&behind)));
+        let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
+        println!("100 MiB proxied: {grown} KiB more");
+        assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");
+    }
+}

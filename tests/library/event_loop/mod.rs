@@ -1,0 +1,12 @@
+//! The loop: turns, timers, jobs, panics, drain.
+
+mod drain_and_stop;
+mod fairness;
+mod handler_panics;
+#[cfg(target_os = "linux")]
+mod memory_growth;
+mod nested_loops;
+mod notify;
+mod posted_jobs;
+mod scheduled_timers;
+mod turn_and_next_timeout;

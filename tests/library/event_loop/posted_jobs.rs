@@ -1,0 +1,197 @@
+//! Handles: jobs posted from other threads.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use halloo::{Context, EventLoop, Handle, Stopped, stream};
+use support::wait::TIMEOUT;
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::recording_handler::{CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::{GREETING, greet};
+use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+
+#[test]
+fn a_handle_wakes_a_loop_that_waits() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handle = events.handle();
+    let other = thread::spawn(move || {
+        let began = Instant::now();
+        for _ in 0..50 {
+            let (run, was_run) = channel();
+            handle.post(move |_| run.send(()).expect("the thread waits")).expect("it runs");
+            was_run.recv_timeout(TIMEOUT).expect("the loop wakes");
+        }
+        handle.stop().expect("it runs");
+        began.elapsed()
+    });
+    events.run().expect("the poll works");
+    let lasted = other.join().expect("it does not panic");
+    assert!(lasted < TIMEOUT, "fifty times there and back took {lasted:?}");
+    assert_eq!(events.stats().jobs, 51);
+}
+
+#[test]
+fn jobs_run_on_the_loops_thread_in_the_order_they_were_posted() {
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let mut events = EventLoop::new().expect("a loop");
+    let handle = events.handle();
+    let other = thread::spawn({
+        let ran = Arc::clone(&ran);
+        move || {
+            for number in 0..1_000 {
+                let ran = Arc::clone(&ran);
+                let job = move |_: &mut Context| ran.lock().expect("no panic").push((number, thread::current().id()));
+                handle.post(job).expect("it runs");
+            }
+        }
+    });
+    turn_until(&mut events, "all have run", |events| events.stats().jobs == 1_000);
+    other.join().expect("it does not panic");
+    let expected: Vec<_> = (0..1_000).map(|number| (number, thread::current().id())).collect();
+    assert_eq!(*ran.lock().expect("no panic"), expected);
+}
+
+#[test]
+fn a_job_reaches_a_connection() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    let (handle, id) = (events.handle(), notes.ids()[0]);
+    let job = move |context: &mut Context| {
+        let mut connection = context.connection(id).expect("it is open");
+        connection.send(b"from elsewhere").expect("the outbox is empty");
+        connection.close();
+    };
+    thread::spawn(move || handle.post(job)).join().expect("no panic").expect("it runs");
+    assert_eq!(client.read_to_end(&mut events), (&b"from elsewhere"[..], StreamEnd::Eof));
+}
+
+#[test]
+fn a_job_that_posts_itself_again_leaves_the_others_their_turn() {
+    fn again(handle: &Handle) {
+        let next = handle.clone();
+        // Once the loop has stopped, that was the last.
+        let _ = handle.post(move |_| again(&next));
+    }
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), greet).expect("a listener");
+    again(&events.handle());
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "a job waits");
+    let before = events.stats().jobs;
+    let _ = events.turn(None).expect("the poll works");
+    assert_eq!(events.stats().jobs, before + 1);
+    events.context().stop();
+    turn_until_stopped(&mut events);
+}
+
+#[test]
+fn a_job_that_was_not_run_is_dropped_when_the_loop_ends() {
+    let witness = Arc::new(());
+    let mut events = EventLoop::new().expect("a loop");
+    let handle = events.handle();
+    let (inner, held) = (handle.clone(), Arc::clone(&witness));
+    handle
+        .post(move |context| {
+            inner.post(move |_| panic!("it must not run: {held:?}")).expect("it runs still");
+            context.stop();
+        })
+        .expect("it runs");
+    turn_until_stopped(&mut events);
+    assert_eq!((Arc::strong_count(&witness), events.stats().jobs), (1, 1));
+    assert_eq!(handle.post(|_| {}), Err(Stopped));
+}
+
+#[test]
+fn a_job_that_was_not_run_is_dropped_with_the_loop() {
+    let witness = Arc::new(());
+    let events = EventLoop::new().expect("a loop");
+    let (handle, held) = (events.handle(), Arc::clone(&witness));
+    handle.post(move |_| panic!("it must not run: {held:?}")).expect("the loop is there");
+    assert_eq!(Arc::strong_count(&witness), 2);
+    drop(events);
+    assert_eq!(Arc::strong_count(&witness), 1);
+    assert_eq!(
+        (handle.stop(), handle.drain(Duration::ZERO), handle.post(|_| {})),
+        (Err(Stopped), Err(Stopped), Err(Stopped))
+    );
+}
+
+#[test]
+fn a_handle_can_be_sent_shared_and_cloned() {
+    fn check(_: &(impl Clone + Send + Sync + std::fmt::Debug + 'static)) {}
+    let events = EventLoop::new().expect("a loop");
+    check(&events.handle());
+}
+
+/// A blocking client on std alone.
+fn ask(address: SocketAddr, question: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("the listener is there");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("an option of every stream");
+    stream.write_all(question).expect("there is room");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer and its end");
+    answer
+}
+
+#[test]
+fn a_loop_that_runs_serves_clients_of_other_threads_until_it_is_drained_from_one() {
+    fn serve(addresses: &Sender<(SocketAddr, Handle)>) -> (u64, u64) {
+        let mut greeted = 0;
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = stream(|connection, input| {
+            greeted += 1;
+            greet(connection, input)
+        });
+        let listener = events.listen(loopback(), handler).expect("a listener");
+        addresses.send((events.local_addr(listener).expect("it is there"), events.handle())).expect("somebody waits");
+        let finished = events.run().expect("the poll works").finished;
+        drop(events);
+        (greeted, finished)
+    }
+    let (addresses, here) = channel();
+    let server = thread::spawn(move || serve(&addresses));
+    let (address, handle) = here.recv_timeout(TIMEOUT).expect("it listens");
+    let clients: Vec<_> = (0..8)
+        .map(|_| thread::spawn(move || (0..20).map(|_| ask(address, b"Hello, TCP Server!")).collect::<Vec<_>>()))
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().expect("no panic"), vec![GREETING.to_vec(); 20]);
+    }
+    handle.drain(TIMEOUT).expect("it runs");
+    assert_eq!(server.join().expect("no panic").0, 160);
+    assert_eq!(handle.stop(), Err(Stopped));
+}
+
+#[test]
+fn a_loop_with_nothing_to_watch_waits_for_its_handle() {
+    let mut events = EventLoop::new().expect("a loop");
+    turn_until_idle(&mut events);
+    let handle = events.handle();
+    let other = thread::spawn(move || handle.drain(Duration::ZERO));
+    let report = events.run().expect("the poll works");
+    other.join().expect("no panic").expect("it ran");
+    assert_eq!((report.finished, report.forced), (0, 0));
+}
+
+#[test]
+fn a_loop_that_has_ended_opens_nothing() {
+    let mut events = EventLoop::new().expect("a loop");
+    events.context().stop();
+    events.run().expect("the poll works");
+    let listened = events.listen(loopback(), stream(greet)).expect_err("it has ended");
+    let bound = events.bind(loopback(), halloo::datagrams(|_, _| {})).expect_err("it has ended");
+    for error in [listened, bound] {
+        assert_eq!(error.kind(), halloo::ErrorKind::Setup);
+        assert!(error.to_string().contains("has ended"), "{error}");
+    }
+}

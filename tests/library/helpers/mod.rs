@@ -1,0 +1,8 @@
+//! Clients and handlers that the tests share.
+
+pub(crate) mod loopback;
+pub(crate) mod nonblocking_client;
+pub(crate) mod nonblocking_listener;
+pub(crate) mod recording_handler;
+pub(crate) mod simple_handlers;
+pub(crate) mod turns;

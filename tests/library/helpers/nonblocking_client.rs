@@ -1,0 +1,167 @@
+//! A client on the loop's own thread, which never blocks.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use halloo::EventLoop;
+use socket2::{Domain, Socket, Type};
+use support::wait::TIMEOUT;
+
+use crate::helpers::loopback::any_port;
+use crate::helpers::turns::turn_until;
+
+/// A client, or a server's side, on the loop's own thread: it never blocks.
+pub(crate) struct Client {
+    stream: Socket,
+    unsent: Vec<u8>,
+    /// How much of `unsent` has gone all the same; dropped once all of it has.
+    gone: usize,
+    pub(crate) received: Vec<u8>,
+    pub(crate) end: Option<StreamEnd>,
+}
+
+/// What a client's reading ended with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StreamEnd {
+    Eof,
+    Reset,
+}
+
+impl Client {
+    pub(crate) fn connect(to: SocketAddr) -> Self {
+        Self::new(TcpStream::connect_timeout(&to, TIMEOUT).expect("the listener is there").into())
+    }
+
+    /// Connects from an address of its own.
+    pub(crate) fn connect_from(host: &str, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+        socket.bind(&any_port(host).into()).expect("a loopback address");
+        socket.connect_timeout(&to.into(), TIMEOUT).expect("the listener is there");
+        Self::new(socket)
+    }
+
+    /// Connects with little room for what it has not read.
+    pub(crate) fn connect_narrow(to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket.connect_timeout(&to.into(), TIMEOUT).expect("the listener is there");
+        Self::new(socket)
+    }
+
+    /// Connects to a unix socket.
+    #[cfg(unix)]
+    pub(crate) fn connect_unix(to: &std::path::Path) -> Self {
+        let stream = std::os::unix::net::UnixStream::connect(to).expect("the listener is there");
+        Self::new(std::os::fd::OwnedFd::from(stream).into())
+    }
+
+    pub(crate) fn new(stream: Socket) -> Self {
+        stream.set_nonblocking(true).expect("an option of every socket");
+        // A unix socket knows no such option, and has no such delay.
+        let _ = stream.set_tcp_nodelay(true);
+        Self { stream, unsent: Vec::new(), gone: 0, received: Vec::new(), end: None }
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
+    }
+
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        self.stream.peer_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
+    }
+
+    /// Sends what the kernel takes at once, and keeps the rest for later.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.unsent.extend_from_slice(bytes);
+        self.flush();
+    }
+
+    /// One urgent byte (`MSG_OOB`).
+    pub(crate) fn send_urgent(&mut self, byte: u8) {
+        assert!(self.has_sent_all(), "an urgent byte would overtake");
+        self.stream.send_out_of_band(&[byte]).expect("there is room for a byte");
+    }
+
+    /// Sends on; what a closed peer refuses is forgotten.
+    pub(crate) fn flush(&mut self) {
+        while self.gone < self.unsent.len() {
+            match self.stream.write(&self.unsent[self.gone..]) {
+                Ok(count) => self.gone += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.gone = self.unsent.len(),
+            }
+        }
+        self.unsent.clear();
+        self.gone = 0;
+    }
+
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// Reads at most so many bytes of what is there.
+    pub(crate) fn read_up_to(&mut self, most: usize) {
+        let mut room = vec![0; most];
+        match self.stream.read(&mut room) {
+            Ok(0) => self.end = Some(StreamEnd::Eof),
+            Ok(count) => self.received.extend_from_slice(&room[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.end = Some(StreamEnd::Reset),
+            Err(error) => panic!("a client cannot read: {error}"),
+        }
+    }
+
+    /// Sends and reads what can be sent and read.
+    pub(crate) fn pump(&mut self) {
+        self.flush();
+        if self.end.is_none() {
+            self.read_up_to(64 * 1024);
+        }
+    }
+
+    /// Pumps, and says whether it has received so much, or the end.
+    pub(crate) fn has_received(&mut self, count: usize) -> bool {
+        self.pump();
+        self.received.len() >= count || self.end.is_some()
+    }
+
+    pub(crate) fn has_reached_end(&mut self) -> bool {
+        self.pump();
+        self.end.is_some()
+    }
+
+    /// Ends its own side; it still reads.
+    pub(crate) fn half_close(&self) {
+        assert!(self.has_sent_all(), "the end would overtake");
+        self.stream.shutdown(Shutdown::Write).expect("it is connected");
+    }
+
+    /// Closes so that the other side sees a reset.
+    pub(crate) fn reset(self) {
+        self.stream.set_linger(Some(Duration::ZERO)).expect("an option of every stream");
+    }
+
+    /// What it has received, once that has ended.
+    #[track_caller]
+    pub(crate) fn read_to_end(&mut self, events: &mut EventLoop<'_>) -> (&[u8], StreamEnd) {
+        turn_until(events, "the end of a client's stream", |_| self.has_reached_end());
+        (&self.received, self.end.expect("it has ended"))
+    }
+
+    /// Asks, and reads as much as that many bytes.
+    #[track_caller]
+    pub(crate) fn request(&mut self, events: &mut EventLoop<'_>, question: &[u8], answer_bytes: usize) -> &[u8] {
+        let wanted = self.received.len() + answer_bytes;
+        self.send(question);
+        turn_until(events, "an answer", |_| self.has_received(wanted));
+        &self.received[wanted - answer_bytes..]
+    }
+}
+
+/// Has each say the same.
+pub(crate) fn send_all(clients: &mut [Client], bytes: &[u8]) {
+    for client in clients {
+        client.send(bytes);
+    }
+}

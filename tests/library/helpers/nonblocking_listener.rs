@@ -1,0 +1,82 @@
+//! Listeners on the loop's own thread.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use halloo::EventLoop;
+use socket2::{Domain, Socket, Type};
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::Client;
+use crate::helpers::turns::turn_until;
+
+/// A listener for the loop to connect to.
+pub(crate) struct Listener {
+    listener: Socket,
+}
+
+impl Listener {
+    pub(crate) fn new() -> Self {
+        Self::over(TcpListener::bind(loopback()).expect("a free port").into())
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix(at: &std::path::Path) -> Self {
+        let listener = std::os::unix::net::UnixListener::bind(at).expect("a path");
+        Self::over(std::os::fd::OwnedFd::from(listener).into())
+    }
+
+    fn over(listener: Socket) -> Self {
+        listener.set_nonblocking(true).expect("an option of every socket");
+        Self { listener }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+    }
+
+    /// The next that has connected, if there is one.
+    pub(crate) fn try_accept(&self) -> Option<Client> {
+        self.listener.accept().ok().map(|(stream, _)| Client::new(stream))
+    }
+
+    /// Turns the loop until it has connected.
+    #[track_caller]
+    pub(crate) fn accept(&self, events: &mut EventLoop<'_>) -> Client {
+        let mut accepted = None;
+        turn_until(events, "a connection", |_| {
+            accepted = self.try_accept();
+            accepted.is_some()
+        });
+        accepted.expect("it has come")
+    }
+}
+
+/// An address without a listener.
+pub(crate) fn unused_address() -> SocketAddr {
+    Listener::new().address()
+}
+
+/// A listener that accepts no connection and whose backlog is full: a connect to it has no result.
+pub(crate) struct FullBacklog {
+    listener: Socket,
+    /// The connections that fill it.
+    waiting: Vec<TcpStream>,
+}
+
+impl FullBacklog {
+    pub(crate) fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&loopback().into()).expect("a free port");
+        listener.listen(0).expect("it is bound");
+        let mut deaf = Self { listener, waiting: Vec::new() };
+        while let Ok(stream) = TcpStream::connect_timeout(&deaf.address(), Duration::from_millis(100)) {
+            deaf.waiting.push(stream);
+        }
+        deaf
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+    }
+}

@@ -1,0 +1,394 @@
+//! Frames of every format on real sockets.
+//!
+//! A frame is handed over and sent whole or not at all.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+
+use halloo::framing::{self, ByteOrder, Format, FrameHandler, Framed, FramedSession, SendError, frames};
+use halloo::{CloseReason, Connect, Connection, ConnectionId, Context, ErrorKind, EventLoop, Listen, StreamHandler};
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::turns::{turn_until, turn_until_idle};
+
+const SHORT: Format = Format::LengthU16(ByteOrder::BigEndian);
+
+/// Each format, and two frames of it as they travel: `ab`, and one of nothing.
+const EXAMPLES: [(Format, &[u8]); 6] = [
+    (Format::Lines, b"ab\n\n"),
+    (Format::Delimiter(0), b"ab\0\0"),
+    (Format::LengthU16(ByteOrder::BigEndian), b"\0\x02ab\0\0"),
+    (Format::LengthU16(ByteOrder::LittleEndian), b"\x02\0ab\0\0"),
+    (Format::LengthU32(ByteOrder::BigEndian), b"\0\0\0\x02ab\0\0\0\0"),
+    (Format::LengthU32(ByteOrder::LittleEndian), b"\x02\0\0\0ab\0\0\0\0"),
+];
+
+/// Serves one client.
+fn serve<'h>(at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> (EventLoop<'h>, Client) {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(at, handler).expect("a listener");
+    let client = Client::connect(events.local_addr(listener).expect("it is there"));
+    (events, client)
+}
+
+#[test]
+fn an_echo_of_every_format_sends_back_what_it_got_wherever_the_stream_was_split() {
+    for (format, example) in EXAMPLES {
+        for at in 0..example.len() {
+            let (mut events, mut client) = serve(
+                loopback(),
+                frames(format, 100, |connection, frame| format.send(connection, frame).expect("there is room")),
+            );
+            client.send(&example[..at]);
+            turn_until(&mut events, "the head is read", |events| events.stats().bytes_received == at as u64);
+            client.send(&example[at..]);
+            turn_until(&mut events, "the echo", |_| client.has_received(example.len()));
+            client.half_close();
+            assert_eq!(client.read_to_end(&mut events), (example, StreamEnd::Eof), "{format:?} split at {at}");
+        }
+    }
+}
+
+/// A framed handler, and where the input lay that it was last shown.
+struct Watched<'a, F> {
+    framed: Framed<F>,
+    input: &'a Cell<Range<*const u8>>,
+}
+
+impl<F: FnMut(&mut Connection<'_>, &[u8])> StreamHandler for Watched<'_, F> {
+    type Session = FramedSession<()>;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
+        self.framed.on_open(connection)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
+        self.input.set(input.as_ptr_range());
+        self.framed.on_data(connection, session, input)
+    }
+}
+
+#[test]
+fn a_frame_is_handed_over_where_it_was_read_and_not_copied() {
+    let nowhere = std::ptr::null()..std::ptr::null();
+    for (format, example) in EXAMPLES {
+        let (input, seen) = (Cell::new(nowhere.clone()), Cell::new(0));
+        let framed = frames(format, 100, |_, frame| {
+            let (whole, part) = (input.replace(nowhere.clone()), frame.as_ptr_range());
+            assert!(whole.start <= part.start && part.end <= whole.end, "{format:?}: {part:?} is not in {whole:?}");
+            input.set(whole);
+            seen.set(seen.get() + 1);
+        });
+        let (mut events, mut client) = serve(loopback(), Watched { framed, input: &input });
+        client.send(&example.repeat(3));
+        turn_until(&mut events, "all frames", |_| seen.get() == 6);
+    }
+}
+
+#[test]
+fn a_length_over_the_maximum_closes_before_a_byte_of_the_frame_has_come() {
+    let prefixes: [(Format, &[u8]); 4] = [
+        (Format::LengthU16(ByteOrder::BigEndian), &[0, 101]),
+        (Format::LengthU16(ByteOrder::LittleEndian), &[101, 0]),
+        (Format::LengthU32(ByteOrder::BigEndian), &[255; 4]),
+        (Format::LengthU32(ByteOrder::LittleEndian), &[0, 0, 0, 1]),
+    ];
+    for (format, prefix) in prefixes {
+        let (mut events, mut client) = serve(loopback(), frames(format, 100, |_, _| panic!("there is no frame")));
+        client.send(prefix);
+        assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof), "{format:?}");
+        drop(client);
+        turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::InputOverflow) == 1);
+    }
+}
+
+#[test]
+fn a_frame_may_be_as_long_as_the_inbox_and_a_longer_maximum_is_an_error_at_listen() {
+    let longest = vec![7; 65_535];
+    let seen = Cell::new(0);
+    let (mut events, mut client) = serve(
+        loopback(),
+        frames(SHORT, longest.len(), |_, frame| {
+            assert!(frame.iter().all(|byte| *byte == 7));
+            seen.set(frame.len());
+        }),
+    );
+    client.send(&[&[0xff, 0xff], longest.as_slice()].concat());
+    turn_until(&mut events, "the longest frame", |_| {
+        client.pump();
+        seen.get() == longest.len()
+    });
+
+    for (format, around) in [(Format::Lines, 2), (Format::Delimiter(0), 1), (SHORT, 0)] {
+        let at = |bytes| Listen::from(loopback()).input_bytes_max(bytes);
+        events.listen(at(100), frames(format, 100 - around, |_, _| {})).expect("it fits");
+        let error = events.listen(at(99), frames(format, 100 - around, |_, _| {})).expect_err("it does not");
+        assert_eq!(error.kind(), ErrorKind::Option, "{format:?}");
+    }
+}
+
+/// Asks one question over a connection of its own, and keeps what comes back.
+struct Asks<'a> {
+    question: &'a [u8],
+    heard: &'a RefCell<Vec<Vec<u8>>>,
+    failed: &'a Cell<Option<std::io::ErrorKind>>,
+}
+
+impl FrameHandler for Asks<'_> {
+    type Session = ();
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+        SHORT.send(connection, self.question).expect("the outbox is empty");
+        connection.finish();
+        Some(())
+    }
+
+    fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
+        self.heard.borrow_mut().push(frame.to_vec());
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, error: std::io::Error) {
+        self.failed.set(Some(error.kind()));
+    }
+}
+
+#[test]
+fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
+    let (heard, failed) = (RefCell::default(), Cell::new(None));
+    let mut events = EventLoop::new().expect("a loop");
+    let twice = frames(SHORT, 100, |connection, frame| {
+        SHORT.send(connection, frame).expect("half an outbox is free");
+        SHORT.send(connection, frame).expect("half an outbox is free");
+    });
+    let listener = events.listen(loopback(), twice).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let asks = events.attach(Framed::new(SHORT, 100, Asks { question: b"who?", heard: &heard, failed: &failed }));
+    events.context().connect(address, asks);
+    turn_until(&mut events, "two answers and the end", |events| events.stats().closed(CloseReason::Eof) == 2);
+    assert_eq!(*heard.borrow(), [b"who?", b"who?"]);
+
+    events.context().connect(Connect::from(address).input_bytes_max(99), asks);
+    turn_until(&mut events, "a refusal", |_| failed.get().is_some());
+    assert_eq!(failed.get(), Some(std::io::ErrorKind::InvalidInput));
+}
+
+/// What sending these payloads one after another gives, with an outbox of so many bytes, and what the client reads.
+fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Result<(), SendError>>, Vec<u8>) {
+    let outcomes = RefCell::new(Vec::new());
+    let handler = halloo::stream(|connection, input| {
+        outcomes.borrow_mut().extend(payloads.iter().map(|payload| format.send(connection, payload)));
+        connection.close();
+        input.len()
+    });
+    let (mut events, mut client) = serve(Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max), handler);
+    client.send(b"go");
+    let (received, end) = client.read_to_end(&mut events);
+    assert_eq!(end, StreamEnd::Eof);
+    let received = received.to_vec();
+    drop(events);
+    (outcomes.into_inner(), received)
+}
+
+#[test]
+fn a_frame_is_sent_whole_with_what_is_around_it_or_not_at_all() {
+    let full = Err(SendError::Full);
+    // Room for the payload alone is not enough, and what comes after may fit.
+    let lengths = sent(SHORT, 10, &[b"123456789", b"12345", b"12", b"1", b""]);
+    assert_eq!(lengths, (vec![full, Ok(()), full, Ok(()), full], b"\0\x0512345\0\x011".to_vec()));
+    let lines = sent(Format::Lines, 6, &[b"123456", b"12345", b""]);
+    assert_eq!(lines, (vec![full, Ok(()), full], b"12345\n".to_vec()));
+}
+
+#[test]
+fn a_payload_that_the_format_cannot_carry_is_refused_and_says_why() {
+    let cut = Err(SendError::HoldsDelimiter);
+    assert_eq!(
+        sent(Format::Lines, 100, &[b"a\nb", b"a\rb", b"c\r"]),
+        (vec![cut, Ok(()), Ok(())], b"a\rb\nc\r\r\n".to_vec())
+    );
+    assert_eq!(sent(Format::Delimiter(b';'), 100, &[b"a;", b"a\n"]), (vec![cut, Ok(())], b"a\n;".to_vec()));
+    let long = vec![0; 65_536];
+    assert_eq!(sent(SHORT, 100_000, &[&long, b"x"]), (vec![Err(SendError::TooLong), Ok(())], b"\0\x01x".to_vec()));
+    let (outcomes, received) = sent(SHORT, 100_000, &[&long[1..]]);
+    assert_eq!((outcomes, received.len()), (vec![Ok(())], 65_537));
+}
+
+/// Sends a frame when asked to, and again whenever there is room.
+struct Insists<'a> {
+    refusals: &'a Cell<u32>,
+    is_sent: bool,
+}
+
+impl Insists<'_> {
+    fn try_to_send(&mut self, connection: &mut Connection<'_>) {
+        match SHORT.send(connection, b"12345678") {
+            Ok(()) => self.is_sent = true,
+            Err(error) => {
+                assert_eq!(error, SendError::Full);
+                self.refusals.set(self.refusals.get() + 1);
+            }
+        }
+    }
+}
+
+impl FrameHandler for Insists<'_> {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
+        connection.send(b"x").expect("the outbox is empty");
+        self.try_to_send(connection);
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+        if !self.is_sent {
+            self.try_to_send(connection);
+        }
+    }
+}
+
+#[test]
+fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
+    let refusals = Cell::new(0);
+    let at = Listen::from(loopback()).outbox_bytes_max(10);
+    let (mut events, mut client) = serve(at, Framed::new(SHORT, 4, Insists { refusals: &refusals, is_sent: false }));
+    assert_eq!(client.request(&mut events, b"\0\0", 11), b"x\0\x0812345678");
+    assert_eq!(refusals.get(), 1);
+}
+
+/// Tries to send behind the end of its side.
+struct Afterthought;
+
+impl FrameHandler for Afterthought {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
+        connection.send(b"12345678").expect("the outbox is empty");
+        connection.finish();
+        assert_eq!(SHORT.send(connection, b"9"), Err(SendError::Full));
+    }
+
+    fn on_flushed(&mut self, _: &mut Connection<'_>, (): &mut ()) {
+        panic!("there never will be room again");
+    }
+}
+
+#[test]
+fn nobody_is_called_about_room_who_has_finished() {
+    let (mut events, mut client) =
+        serve(Listen::from(loopback()).outbox_bytes_max(10), Framed::new(SHORT, 4, Afterthought));
+    client.send(b"\0\0");
+    assert_eq!(client.read_to_end(&mut events), (&b"12345678"[..], StreamEnd::Eof));
+    turn_until_idle(&mut events);
+}
+
+/// Notes what it is told, and takes what is unfinished for a frame.
+struct Takes<'a> {
+    told: &'a RefCell<Vec<String>>,
+    closes_early: bool,
+}
+
+impl Takes<'_> {
+    fn note(&self, what: &str, bytes: &[u8]) {
+        self.told.borrow_mut().push(format!("{what} {}", bytes.escape_ascii()));
+    }
+}
+
+impl FrameHandler for Takes<'_> {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
+        self.note("frame", frame);
+    }
+
+    fn on_unfinished(&mut self, connection: &mut Connection<'_>, (): &mut (), rest: &[u8]) {
+        self.note("unfinished", rest);
+        if self.closes_early {
+            connection.close();
+        }
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+        self.note("eof", b"");
+        connection.close();
+    }
+}
+
+#[test]
+fn what_has_come_of_a_frame_at_the_end_of_stream_is_told_once_before_it() {
+    let cases: [(Format, &[u8], &[&str]); 9] = [
+        (Format::Lines, b"a\n", &["frame a", "eof "]),
+        (Format::Lines, b"a\nb", &["frame a", "unfinished b", "eof "]),
+        (Format::Lines, b"b\r", &["unfinished b", "eof "]),
+        (Format::Delimiter(0), b"b\r", &["unfinished b\\r", "eof "]),
+        (SHORT, b"\0\0", &["frame ", "eof "]),
+        (SHORT, b"\0", &["unfinished ", "eof "]),
+        (SHORT, b"\0\x02", &["unfinished ", "eof "]),
+        (SHORT, b"\0\x02a", &["unfinished a", "eof "]),
+        (SHORT, b"\0\x02ab", &["frame ab", "eof "]),
+    ];
+    for (format, stream, expected) in cases {
+        for closes_early in [false, true] {
+            let told = RefCell::default();
+            let (mut events, mut client) =
+                serve(loopback(), Framed::new(format, 100, Takes { told: &told, closes_early }));
+            client.send(stream);
+            client.half_close();
+            turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::Eof) == 1);
+            let is_early = closes_early && expected.len() > 1 && expected[expected.len() - 2].starts_with('u');
+            let expected = &expected[..expected.len() - usize::from(is_early)];
+            assert_eq!(*told.borrow(), expected, "{format:?} {}", stream.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn behind_a_pause_a_close_or_an_abort_no_frame_is_handed_over() {
+    for (format, example) in EXAMPLES {
+        let stops: [fn(&mut Connection<'_>); 3] = [|it| it.pause(), |it| it.close(), |it| it.abort()];
+        for stop in stops {
+            let seen = Cell::new(0);
+            let handler = framing::frames(format, 100, |connection, _| {
+                seen.set(seen.get() + 1);
+                stop(connection);
+            });
+            let (mut events, mut client) = serve(loopback(), handler);
+            client.send(&example.repeat(2));
+            turn_until(&mut events, "a frame", |_| seen.get() > 0);
+            turn_until_idle(&mut events);
+            assert_eq!(seen.get(), 1, "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_nothing_that_has_to_wait_for_the_outbox_is_handed_over_when_it_can_be() {
+    for (format, example) in EXAMPLES {
+        // The second of the two: half of what is not `ab`.
+        let empty = &example[2 + (example.len() - 2) / 2..];
+        let seen = Cell::new(0);
+        let at = Listen::from(loopback()).outbox_bytes_max(10);
+        let handler = frames(format, 100, |connection, frame| {
+            assert_eq!(connection.pending(), 0, "more than half would be taken");
+            assert!(frame.is_empty());
+            seen.set(seen.get() + 1);
+            connection.send(b"123456").expect("the outbox is empty");
+        });
+        let (mut events, mut client) = serve(at, handler);
+        client.send(&empty.repeat(3));
+        turn_until(&mut events, "every answer", |_| client.has_received(18));
+        assert_eq!(seen.get(), 3, "{format:?}");
+    }
+}

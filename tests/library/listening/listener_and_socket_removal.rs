@@ -1,0 +1,115 @@
+//! The removal of listeners and UDP sockets.
+
+use std::net::{TcpStream, UdpSocket};
+
+use halloo::{ErrorKind, EventLoop, SourceId, datagrams, stream};
+
+use crate::helpers::loopback::{loopback, udp_socket};
+use crate::helpers::nonblocking_client::Client;
+use crate::helpers::recording_handler::{CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::{GREETING, greet};
+use crate::helpers::turns::{recv, turn_until, turn_until_idle};
+
+#[test]
+fn a_removed_listener_is_gone_and_its_connections_live_on() {
+    let notes = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        assert!(connection.listener().is_some() && connection.local_addr().is_some());
+        connection.write(input)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut client = Client::connect(address);
+    assert_eq!(client.request(&mut events, b"before", 6), b"before");
+
+    assert!(events.context().remove(listener));
+    assert!(!events.context().remove(listener), "it is gone already");
+    assert_eq!(events.local_addr(listener).expect_err("it is gone").kind(), ErrorKind::Unknown);
+    turn_until_idle(&mut events);
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert_eq!(client.request(&mut events, b"after", 5), b"after");
+
+    let next = events.listen(loopback(), greet).expect("a listener");
+    assert_ne!(next, listener);
+    assert!(!events.context().remove(listener), "an id is never given again");
+    assert_eq!(client.request(&mut events, b"and on", 6), b"and on");
+    let next = events.local_addr(next).expect("it is there");
+    assert_eq!(Client::connect(next).request(&mut events, b"?", GREETING.len()), GREETING);
+}
+
+#[test]
+fn a_callback_can_remove_its_own_listener_while_others_wait_in_the_backlog() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(|connection, input| {
+        if let Some(listener) = connection.listener() {
+            connection.context().remove(listener);
+        }
+        greet(connection, input)
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut first = Client::connect(address);
+    first.send(b"?");
+    let mut others: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
+    assert_eq!(first.request(&mut events, b"", GREETING.len()), GREETING);
+    turn_until_idle(&mut events);
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(events.local_addr(listener).is_err());
+    for other in &mut others {
+        other.send(b"?");
+        assert!([b"", GREETING].contains(&other.read_to_end(&mut events).0), "served or cut, not left hanging");
+    }
+}
+
+#[test]
+fn a_removed_socket_is_gone() {
+    let mut events = EventLoop::new().expect("a loop");
+    let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
+    let socket = events.bind(loopback(), echo()).expect("a socket");
+    let address = events.local_addr(socket).expect("it is there");
+    let peer = udp_socket("127.0.0.1");
+    peer.send_to(b"before", address).expect("it is sent");
+    assert_eq!(recv(&mut events, &peer), (b"before".to_vec(), address));
+
+    assert!(events.context().remove(socket));
+    assert!(!events.context().remove(socket), "it is gone already");
+    assert_eq!(events.local_addr(socket).expect_err("it is gone").kind(), ErrorKind::Unknown);
+    turn_until_idle(&mut events);
+    UdpSocket::bind(address).expect("the port is free again");
+    let next = events.bind(loopback(), echo()).expect("a socket");
+    assert_ne!(next, socket);
+    assert!(!events.context().remove(socket), "an id is never given again");
+    let address = events.local_addr(next).expect("it is there");
+    peer.send_to(b"after", address).expect("it is sent");
+    assert_eq!(recv(&mut events, &peer), (b"after".to_vec(), address));
+}
+
+#[test]
+fn a_datagram_that_removes_its_own_socket_is_answered_all_the_same_or_counted_as_lost() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = datagrams(|datagram, payload| {
+        assert!(datagram.reply(payload));
+        let socket = datagram.socket();
+        assert!(datagram.context().remove(socket));
+    });
+    let socket = events.bind(loopback(), handler).expect("a socket");
+    let address = events.local_addr(socket).expect("it is there");
+    udp_socket("127.0.0.1").send_to(b"last", address).expect("it is sent");
+    turn_until(&mut events, "it is gone", |events| events.local_addr(socket).is_err());
+    turn_until_idle(&mut events);
+    let stats = events.stats();
+    assert_eq!((stats.datagrams_received, stats.datagrams_sent + stats.datagrams_dropped), (1, 1));
+}
+
+#[test]
+fn ids_of_listeners_and_sockets_are_told_apart() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), greet).expect("a listener");
+    let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
+    let (one, other) = (SourceId::from(listener), SourceId::from(socket));
+    assert_ne!(one, other);
+    assert_ne!(events.local_addr(one).expect("there"), events.local_addr(other).expect("there"));
+    assert!(events.context().remove(other) && !events.context().remove(other));
+    assert!(events.local_addr(listener).is_ok(), "the listener is untouched");
+}

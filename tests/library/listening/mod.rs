@@ -1,0 +1,7 @@
+//! Listeners: options, limits, unix sockets, removal.
+
+mod listener_and_socket_removal;
+mod max_connections;
+mod options_and_bind_errors;
+#[cfg(unix)]
+mod unix_sockets;

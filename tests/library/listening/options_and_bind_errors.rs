@@ -1,0 +1,151 @@
+//! Invalid options, and addresses that cannot be bound.
+//!
+//! The error comes at once, and names the step and the address.
+
+use std::error::Error as _;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
+
+use halloo::{Bind, Error, ErrorKind, EventLoop, Listen, datagrams, framing, stream};
+
+use crate::helpers::loopback::{any_port, loopback};
+use crate::helpers::nonblocking_client::Client;
+use crate::helpers::simple_handlers::{GREETING, greet};
+
+/// Checks that a refusal is one readable line about an option, with the address in it.
+fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
+    let error = outcome.expect_err("it cannot work");
+    assert_eq!((error.kind(), error.address()), (ErrorKind::Option, Some(loopback())), "{error}");
+    assert!(error.source().is_none(), "no system call failed");
+    let sentence = error.to_string();
+    assert!(sentence.contains("127.0.0.1:0") && !sentence.contains('\n'), "{sentence}");
+    assert!(sentence.split_whitespace().count() > 5 && !sentence.ends_with('.'), "{sentence}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn options_of_a_listener_that_cannot_work_are_refused() {
+    let mut events = EventLoop::new().expect("a loop");
+    let options: [fn(Listen) -> Listen; 9] = [
+        |at| at.connections_max(0),
+        |at| at.connections_per_source_max(0),
+        |at| at.backlog(0),
+        |at| at.idle_timeout(Duration::ZERO),
+        |at| at.write_timeout(Duration::ZERO),
+        |at| at.input_bytes_max(0),
+        |at| at.input_bytes_max(65_537),
+        |at| at.outbox_bytes_max(0),
+        |at| at.outbox_bytes_max(usize::MAX),
+    ];
+    for option in options {
+        assert_refused(events.listen(option(Listen::from(loopback())), greet));
+        let handler = events.attach(greet);
+        assert_refused(events.listen_for(option(Listen::from(loopback())), handler));
+    }
+}
+
+#[test]
+fn options_at_their_very_ends_work() {
+    let options: [fn(Listen) -> Listen; 8] = [
+        |at| at.connections_max(1).connections_per_source_max(1),
+        |at| at.connections_max(usize::MAX).connections_per_source_max(u32::MAX),
+        |at| at.backlog(1),
+        |at| at.backlog(u32::MAX),
+        |at| at.idle_timeout(Duration::MAX).write_timeout(Duration::MAX),
+        |at| at.idle_timeout(None).write_timeout(None),
+        |at| at.input_bytes_max(1).outbox_bytes_max(18),
+        |at| at.input_bytes_max(65_536).outbox_bytes_max(1 << 30),
+    ];
+    for (index, option) in options.into_iter().enumerate() {
+        let mut events = EventLoop::new().expect("a loop");
+        let listener = events.listen(option(Listen::from(loopback())), greet).expect("it can work");
+        let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+        assert_eq!(client.request(&mut events, b"?", 18), GREETING, "option {index}");
+    }
+}
+
+#[test]
+fn room_for_no_datagram_or_for_more_than_one_can_be_is_refused() {
+    let mut events = EventLoop::new().expect("a loop");
+    for bytes in [0, 65_536] {
+        assert_refused(events.bind(Bind::from(loopback()).datagram_bytes_max(bytes), datagrams(|_, _| {})));
+    }
+    for bytes in [1, 65_535] {
+        events.bind(Bind::from(loopback()).datagram_bytes_max(bytes), datagrams(|_, _| {})).expect("it can work");
+    }
+}
+
+#[test]
+fn a_frame_longer_than_the_inbox_is_refused() {
+    let mut events = EventLoop::new().expect("a loop");
+    let at = || Listen::from(loopback()).input_bytes_max(100);
+    assert_refused(events.listen(at(), framing::lines(99, |_, _| {})));
+    assert_refused(events.listen(at(), framing::lines(usize::MAX, |_, _| {})));
+    let handler = events.attach(framing::lines(99, |_, _| {}));
+    assert_refused(events.listen_for(at(), handler));
+    events.listen(at(), framing::lines(98, |_, _| {})).expect("a line of 98 and its CRLF fit");
+}
+
+#[test]
+fn a_taken_tcp_port_is_an_error_that_names_step_and_address() {
+    let taken = TcpListener::bind(loopback()).expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let mut events = EventLoop::new().expect("a loop");
+    let error = events.listen(address, greet).expect_err("it is taken");
+    assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(address)));
+    assert_eq!(error.to_string(), format!("cannot listen at {address}"));
+    let cause = error.source().expect("the system's own").downcast_ref::<io::Error>().expect("an io::Error");
+    assert_eq!(cause.kind(), io::ErrorKind::AddrInUse);
+    let converted = io::Error::from(error);
+    assert_eq!(converted.kind(), io::ErrorKind::AddrInUse);
+    assert!(converted.to_string().contains(&address.to_string()));
+    drop(taken);
+    events.listen(address, greet).expect("it is free now");
+}
+
+#[test]
+fn a_taken_udp_port_is_an_error_that_names_step_and_address() {
+    let taken = UdpSocket::bind(loopback()).expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let mut events = EventLoop::new().expect("a loop");
+    let error = events.bind(address, datagrams(|_, _| {})).expect_err("it is taken");
+    assert_eq!((error.kind(), error.address()), (ErrorKind::Bind, Some(address)));
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn an_address_that_is_not_this_machines_is_an_error() {
+    // From the block that RFC 5737 keeps for documentation.
+    let mut events = EventLoop::new().expect("a loop");
+    let error = events.listen(any_port("192.0.2.1"), greet).expect_err("nobody has it");
+    assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(any_port("192.0.2.1"))));
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrNotAvailable);
+    let error = events.bind(any_port("192.0.2.1"), datagrams(|_, _| {})).expect_err("nobody has it");
+    assert_eq!(error.kind(), ErrorKind::Bind);
+}
+
+#[test]
+fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
+    let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
+    let listener = one.listen(Listen::from(loopback()).reuse_port(true), greet).expect("a listener");
+    let address = one.local_addr(listener).expect("it is there");
+    assert!(other.listen(address, greet).is_err(), "it did not ask to share");
+    other.listen(Listen::from(address).reuse_port(true), greet).expect("both asked to share");
+    let socket = one.bind(Bind::from(loopback()).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
+    let address = one.local_addr(socket).expect("it is there");
+    assert!(other.bind(address, datagrams(|_, _| {})).is_err(), "it did not ask to share");
+    other.bind(Bind::from(address).reuse_port(true), datagrams(|_, _| {})).expect("both asked to share");
+}
+
+#[test]
+fn a_handler_that_the_loop_does_not_have_is_refused() {
+    let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
+    let handler = one.attach(stream(|_, input| input.len()));
+    let error = other.listen_for(loopback(), handler).expect_err("it is the other's");
+    assert_eq!(error.kind(), ErrorKind::Unknown);
+    other.attach(greet);
+    let error = other.listen_for(loopback(), handler).expect_err("one of its own does not make it its own");
+    assert_eq!(error.kind(), ErrorKind::Unknown);
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+}

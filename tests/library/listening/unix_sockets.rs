@@ -1,0 +1,318 @@
+//! Unix sockets, and the file of a listener.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use halloo::{CloseReason, Connect, ErrorKind, EventLoop, Listen, ListenerId, stream};
+use support::byte_pattern::byte_pattern;
+use tempfile::TempDir;
+
+use crate::helpers::loopback::loopback;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::nonblocking_listener::Listener;
+use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::{GREETING, echo, greet};
+use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::outbound::proxy_handler::Proxy;
+
+/// A path in a folder of its own, which goes with the test.
+fn path() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("listener.sock");
+    (folder, path)
+}
+
+/// Listens at a path without an idle timeout.
+fn listen<'a>(events: &mut EventLoop<'a>, path: &PathBuf, handler: impl halloo::StreamHandler + 'a) -> ListenerId {
+    events.listen(Listen::unix(path).idle_timeout(None), handler).expect("a free path")
+}
+
+#[test]
+fn a_client_of_a_unix_socket_is_greeted_and_has_no_address() {
+    let ((_folder, path), notes) = (path(), CallLog::default());
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        assert_eq!((connection.peer_addr(), connection.local_addr()), (None, None));
+        greet(connection, input)
+    });
+    let listener = listen(&mut events, &path, handler);
+    assert_eq!(events.local_addr(listener).expect_err("it has none").kind(), ErrorKind::Unknown);
+    let mut client = Client::connect_unix(&path);
+    client.send(b"Hello, TCP Server!");
+    assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    drop(client);
+    turn_until(&mut events, "it is over", |_| notes.close_reasons().len() == 1);
+    let said = [Call::Open, Call::Data(b"Hello, TCP Server!".to_vec()), Call::Closed(CloseReason::Local)];
+    assert_eq!(notes.all(), said);
+}
+
+#[test]
+fn a_long_echo_over_a_unix_socket_comes_back_whole() {
+    let ((_folder, path), text) = (path(), byte_pattern(3_000_000));
+    let mut events = EventLoop::new().expect("a loop");
+    listen(&mut events, &path, stream(echo));
+    let mut client = Client::connect_unix(&path);
+    client.send(&text);
+    let mut has_ended = false;
+    turn_until(&mut events, "the echo", |_| {
+        client.flush();
+        if client.has_sent_all() && !has_ended {
+            client.half_close();
+            has_ended = true;
+        }
+        client.read_up_to(50_000);
+        client.end.is_some()
+    });
+    assert!(client.received == text && client.end == Some(StreamEnd::Eof), "{} bytes", client.received.len());
+    turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+    turn_until_idle(&mut events);
+}
+
+#[test]
+fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
+    for has_finished in [false, true] {
+        let ((_folder, path), notes, text) = (path(), CallLog::default(), byte_pattern(100_000));
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = RecordingHandler::new(&notes).on_open(|connection| {
+            connection.pause();
+            if has_finished {
+                connection.finish();
+            }
+            true
+        });
+        listen(&mut events, &path, handler);
+        let mut client = Client::connect_unix(&path);
+        client.send(&text);
+        turn_until(&mut events, "it is sent", |_| {
+            client.flush();
+            client.has_sent_all()
+        });
+        turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+        drop(client);
+        turn_until_idle(&mut events);
+        assert_eq!(notes.all(), [Call::Open]);
+        let id = notes.ids()[0];
+        events.context().connection(id).expect("it is open").resume();
+        turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
+        assert!(notes.inputs().concat() == text, "{} bytes", notes.inputs().concat().len());
+        assert_eq!((notes.count(&Call::Eof), notes.close_reasons()), (1, vec![CloseReason::Eof]));
+    }
+}
+
+#[test]
+fn a_peer_that_goes_without_reading_ends_its_own_connection_alone() {
+    let ((_folder, path), notes) = (path(), CallLog::default());
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_open(|connection| connection.send(&vec![b'x'; 60_000]).is_ok());
+    listen(&mut events, &path, handler);
+    let mut stays = Client::connect_unix(&path);
+    let goes = Client::connect_unix(&path);
+    turn_until(&mut events, "both are open", |_| notes.ids().len() == 2);
+    drop(goes);
+    turn_until(&mut events, "one is over", |events| events.stats().connections == 1);
+    turn_until(&mut events, "the other is served", |_| stays.has_received(60_000));
+    turn_until_idle(&mut events);
+}
+
+#[test]
+fn an_abort_ends_a_unix_connection_at_once() {
+    let ((_folder, path), notes) = (path(), CallLog::default());
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+        connection.abort();
+        input.len()
+    });
+    listen(&mut events, &path, handler);
+    let mut client = Client::connect_unix(&path);
+    client.send(b"?");
+    assert_eq!(client.read_to_end(&mut events).0, b"");
+    assert_eq!(notes.close_reasons(), [CloseReason::Aborted]);
+}
+
+#[test]
+fn a_drain_serves_who_waits_at_a_unix_socket_and_removes_its_file() {
+    let (_folder, path) = path();
+    let mut events = EventLoop::new().expect("a loop");
+    listen(&mut events, &path, stream(greet));
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect_unix(&path)).collect();
+    for client in &mut clients {
+        client.send(b"?");
+    }
+    events.context().drain(Duration::from_secs(20));
+    for client in &mut clients {
+        turn_until(&mut events, "the greeting", |_| client.has_reached_end());
+        assert_eq!((&client.received[..], client.end), (GREETING, Some(StreamEnd::Eof)));
+    }
+    drop(clients);
+    assert_eq!(turn_until_stopped(&mut events).forced, 0);
+    assert!(!path.exists(), "the file goes when the listener closes, not later");
+}
+
+#[test]
+fn limits_per_source_do_not_concern_clients_without_an_address() {
+    let ((_folder, path), notes) = (path(), CallLog::default());
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::unix(&path).connections_per_source_max(1).connections_max(3);
+    events.listen(at, RecordingHandler::new(&notes)).expect("a free path");
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect_unix(&path)).collect();
+    turn_until(&mut events, "three are served", |_| notes.ids().len() == 3);
+    turn_until_idle(&mut events);
+    assert_eq!((notes.ids().len(), events.stats().refused_source), (3, 0), "the limit on all of them holds");
+    clients.remove(0);
+    turn_until(&mut events, "the fourth", |_| notes.ids().len() == 4);
+}
+
+#[test]
+fn a_path_that_a_dead_server_has_left_is_used_again() {
+    let (_folder, path) = path();
+    drop(UnixListener::bind(&path).expect("a path"));
+    assert!(path.exists(), "std leaves it");
+    let mut events = EventLoop::new().expect("a loop");
+    listen(&mut events, &path, stream(greet));
+    let mut client = Client::connect_unix(&path);
+    assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
+}
+
+#[test]
+fn a_path_on_which_somebody_answers_is_refused_by_name_and_left_alone() {
+    let (_folder, path) = path();
+    let mut events = EventLoop::new().expect("a loop");
+    listen(&mut events, &path, stream(greet));
+    let mut other = EventLoop::new().expect("a loop");
+    let error = other.listen(Listen::unix(&path), stream(greet)).expect_err("the path is taken");
+    assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, None));
+    assert_eq!(error.to_string(), format!("cannot listen at {}", path.display()));
+    let cause = std::io::Error::from(error);
+    assert_eq!(cause.kind(), std::io::ErrorKind::AddrInUse);
+    drop(other);
+    let mut client = Client::connect_unix(&path);
+    assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
+}
+
+#[test]
+fn what_is_no_socket_is_never_replaced() {
+    let (_folder, path) = path();
+    fs::write(&path, "precious").expect("a file");
+    let mut events = EventLoop::new().expect("a loop");
+    events.listen(Listen::unix(&path), stream(greet)).expect_err("the path is taken");
+    let missing = path.join("below").join("a").join("file");
+    events.listen(Listen::unix(missing), stream(greet)).expect_err("there is no such folder");
+    drop(events);
+    assert_eq!(fs::read(&path).expect("it is there"), b"precious");
+}
+
+#[test]
+fn the_file_goes_with_its_listener_however_that_ends() {
+    for ending in ["removed", "stopped", "dropped"] {
+        let (_folder, path) = path();
+        let mut events = EventLoop::new().expect("a loop");
+        let listener = listen(&mut events, &path, stream(echo));
+        let mut client = Client::connect_unix(&path);
+        assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
+        match ending {
+            "removed" => {
+                assert!(events.context().remove(listener) && !events.context().remove(listener));
+                let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+                assert!(!path.exists(), "removed");
+                assert_eq!(client.request(&mut events, b"still", 5), b"still", "its connections live on");
+            }
+            "stopped" => {
+                events.context().stop();
+                turn_until_stopped(&mut events);
+                assert!(!path.exists(), "stopped");
+            }
+            _ => drop(events),
+        }
+        assert!(!path.exists(), "{ending}");
+    }
+}
+
+#[test]
+fn a_file_that_somebody_else_has_put_in_its_place_stays() {
+    let (_folder, path) = path();
+    let mut events = EventLoop::new().expect("a loop");
+    listen(&mut events, &path, stream(greet));
+    fs::remove_file(&path).expect("it is there");
+    let successor = UnixListener::bind(&path).expect("the path is free");
+    drop(events);
+    assert!(path.exists(), "it is the successor's");
+    drop(successor);
+}
+
+#[test]
+fn a_socket_that_was_handed_over_keeps_its_file() {
+    let (_folder, path) = path();
+    let given = UnixListener::bind(&path).expect("a path");
+    let mut events = EventLoop::new().expect("a loop");
+    events.listen(given, stream(greet)).expect("it listens");
+    let mut client = Client::connect_unix(&path);
+    assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
+    drop(events);
+    assert!(path.exists(), "whoever made it removes it");
+}
+
+#[test]
+fn an_outbound_connection_over_a_unix_socket_opens_or_says_why_not() {
+    let ((folder, path), notes) = (path(), CallLog::default());
+    let server = Listener::unix(&path);
+    let nobody = folder.path().join("nobody.sock");
+    drop(UnixListener::bind(&nobody).expect("a path"));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection| {
+        assert_eq!((connection.peer_addr(), connection.local_addr(), connection.listener()), (None, None, None));
+        true
+    }));
+    let id = events.context().connect(Connect::unix(&path), handler);
+    events.context().connection(id).expect("it is there").send(b"hello").expect("there is room");
+    let mut peer = server.accept(&mut events);
+    turn_until(&mut events, "the message", |_| peer.has_received(5));
+    let failures = [
+        (folder.path().join("missing.sock"), std::io::ErrorKind::NotFound),
+        (nobody, std::io::ErrorKind::ConnectionRefused),
+        (PathBuf::from("x".repeat(1_000)), std::io::ErrorKind::InvalidInput),
+    ];
+    for (path, kind) in failures {
+        let id = events.context().connect(Connect::unix(path), handler);
+        assert_eq!(notes.of(id), [], "nothing comes before connect has returned");
+        turn_until(&mut events, "a failure", |_| !notes.of(id).is_empty());
+        assert_eq!(notes.of(id), [Call::Failed(kind)]);
+    }
+}
+
+#[test]
+fn a_unix_listener_with_a_full_backlog_fails_a_connection_once() {
+    let ((_folder, path), notes) = (path(), CallLog::default());
+    let server = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+    server.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("it is free");
+    server.listen(1).expect("it is bound");
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = events.attach(RecordingHandler::new(&notes));
+    let ids: Vec<_> = (0..10).map(|_| events.context().connect(Connect::unix(&path), handler)).collect();
+    turn_until(&mut events, "all are settled", |_| notes.ids().len() + notes.connect_errors().len() == 10);
+    assert!(!notes.ids().is_empty() && !notes.connect_errors().is_empty(), "{:?}", notes.all());
+    assert!(ids.iter().all(|id| notes.of(*id).len() == 1));
+}
+
+#[test]
+fn a_proxy_stands_between_tcp_and_a_unix_socket() {
+    let ((_folder, path), text) = (path(), byte_pattern(1_000_000));
+    let server = Listener::unix(&path);
+    let mut events = EventLoop::new().expect("a loop");
+    let proxy = Proxy::new(Connect::unix(&path).idle_timeout(None));
+    let listener = events.listen(loopback(), proxy).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&text);
+    let mut peer = server.accept(&mut events);
+    turn_until(&mut events, "the text", |_| {
+        client.flush();
+        peer.has_received(text.len())
+    });
+    client.half_close();
+    assert!(peer.read_to_end(&mut events) == (&text[..], StreamEnd::Eof));
+    peer.send(b"well said");
+    drop(peer);
+    assert_eq!(client.read_to_end(&mut events), (&b"well said"[..], StreamEnd::Eof));
+    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+}

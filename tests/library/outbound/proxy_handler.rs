@@ -1,0 +1,198 @@
+//! A proxy: one handler for both sides, with backpressure and half-close.
+
+use std::io;
+
+use halloo::{CloseReason, Connect, Connection, ConnectionId, Context, EventLoop, HandlerId, Listen, StreamHandler};
+use support::byte_pattern::byte_pattern;
+use support::wait::TIMEOUT;
+
+use crate::helpers::loopback::{any_port, loopback};
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::nonblocking_listener::{Listener, unused_address};
+use crate::helpers::turns::{turn_until, turn_until_idle};
+
+/// Passes on what comes, both ways.
+pub(crate) struct Proxy {
+    pub(crate) to: Connect,
+    /// For the outbound side, until its `on_open`: who it is for.
+    pub(crate) waiting: Vec<(ConnectionId, ConnectionId)>,
+}
+
+impl Proxy {
+    pub(crate) fn new(to: Connect) -> Self {
+        Self { to, waiting: Vec::new() }
+    }
+}
+
+impl StreamHandler for Proxy {
+    /// The other side.
+    type Session = ConnectionId;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        let (id, handler) = (connection.id(), connection.handler());
+        if connection.listener().is_none() {
+            let place = self.waiting.iter().position(|(outbound, _)| *outbound == id)?;
+            return Some(self.waiting.swap_remove(place).1);
+        }
+        let outbound = connection.context().connect(self.to.clone(), handler);
+        self.waiting.push((outbound, id));
+        Some(outbound)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
+        let taken = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
+        if taken < input.len() {
+            // Until the other side's outbox is empty again.
+            connection.pause();
+        }
+        taken
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
+        if let Some(mut other) = connection.context().connection(*other) {
+            other.resume();
+        }
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
+        match connection.context().connection(*other) {
+            Some(mut other) => other.finish(),
+            None => connection.close(),
+        }
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, other: ConnectionId, reason: CloseReason) {
+        // An orderly end is the other's, too, once it has sent what it was given.
+        if reason != CloseReason::Eof
+            && let Some(mut other) = connection.context().connection(other)
+        {
+            other.abort();
+        }
+    }
+
+    fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, _: io::Error) {
+        if let Some(place) = self.waiting.iter().position(|(outbound, _)| *outbound == id)
+            && let Some(mut client) = context.connection(self.waiting.swap_remove(place).1)
+        {
+            client.abort();
+        }
+    }
+}
+
+/// A loop with a proxy in it, a client of that, and what the proxy connects to.
+fn proxied(to: &Listener) -> (EventLoop<'static>, Client) {
+    let mut events = EventLoop::new().expect("a loop");
+    let to = Connect::from(to.address()).idle_timeout(None);
+    let listener = events.listen(Listen::from(loopback()).idle_timeout(None), Proxy::new(to)).expect("a listener");
+    let client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    (events, client)
+}
+
+#[test]
+fn a_proxy_carries_both_directions_and_each_end() {
+    let server = Listener::new();
+    let (mut events, mut client) = proxied(&server);
+    client.send(b"sent before anybody was there");
+    let mut peer = server.accept(&mut events);
+    turn_until(&mut events, "the question", |_| peer.has_received(29));
+    client.half_close();
+    assert_eq!(peer.read_to_end(&mut events), (&b"sent before anybody was there"[..], StreamEnd::Eof));
+    assert_eq!(client.end, None, "one direction has ended, not the other");
+    assert_eq!(events.stats().connections, 2, "{}", events.stats());
+    peer.send(b"an answer to all of it");
+    peer.half_close();
+    assert_eq!(client.read_to_end(&mut events), (&b"an answer to all of it"[..], StreamEnd::Eof));
+    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    assert_eq!(events.stats().closed(CloseReason::Eof), 2);
+}
+
+#[test]
+fn a_proxy_carries_a_reset_over() {
+    let server = Listener::new();
+    let (mut events, client) = proxied(&server);
+    let mut peer = server.accept(&mut events);
+    client.reset();
+    assert_eq!(peer.read_to_end(&mut events), (&b""[..], StreamEnd::Reset));
+    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+}
+
+#[test]
+fn a_proxy_to_nobody_ends_its_client() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), Proxy::new(unused_address().into())).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(b"anybody there?");
+    assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Reset);
+    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    assert_eq!((events.stats().connects, events.stats().connect_errors), (1, 1));
+}
+
+#[test]
+fn a_proxy_holds_back_whoever_sends_faster_than_the_other_reads_both_ways_at_once() {
+    let (there, back) = (byte_pattern(3_000_000), byte_pattern(2_500_000));
+    let server = Listener::new();
+    let (mut events, mut client) = proxied(&server);
+    let mut peer = server.accept(&mut events);
+    client.send(&there);
+    peer.send(&back);
+    let (mut client_ended, mut peer_ended) = (false, false);
+    turn_until(&mut events, "both streams", |events| {
+        for (side, has_ended) in [(&mut client, &mut client_ended), (&mut peer, &mut peer_ended)] {
+            side.flush();
+            if side.has_sent_all() && !*has_ended {
+                side.half_close();
+                *has_ended = true;
+            }
+            side.read_up_to(16 * 1024);
+        }
+        let kept = events.stats().bytes_received - events.stats().bytes_sent;
+        // An inbox and an outbox on each side.
+        assert!(kept <= 4 * 65_536, "{kept} bytes are in the proxy");
+        client.end.is_some() && peer.end.is_some()
+    });
+    assert!(client.received == back && peer.received == there, "{} {}", client.received.len(), peer.received.len());
+    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    turn_until_idle(&mut events);
+}
+
+#[test]
+fn one_handler_serves_two_listeners_and_the_connections_it_makes() {
+    struct Meeting {
+        opened: Vec<bool>,
+    }
+    impl StreamHandler for Meeting {
+        type Session = ();
+        fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+            self.opened.push(connection.listener().is_none());
+            Some(())
+        }
+        fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+            let everybody = connection.handler();
+            connection.context().for_each(everybody, |other| other.send(input).expect("there is room"));
+            input.len()
+        }
+        fn on_close(&mut self, _: &mut Connection<'_>, (): (), _: CloseReason) {
+            assert!(self.opened.len() == 5, "all were there before the first has left");
+        }
+    }
+    let server = Listener::new();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler: HandlerId = events.attach(Meeting { opened: Vec::new() });
+    let addresses = [loopback(), any_port("127.0.0.2")].map(|at| {
+        let listener = events.listen_for(at, handler).expect("a listener");
+        events.local_addr(listener).expect("it is there")
+    });
+    let mut everybody: Vec<Client> = addresses.iter().cycle().take(4).map(|at| Client::connect(*at)).collect();
+    events.context().connect(server.address(), handler);
+    everybody.push(server.accept(&mut events));
+    turn_until(&mut events, "all are there", |events| events.stats().accepted == 4);
+    turn_until_idle(&mut events);
+    everybody[4].send(b"hello all");
+    for side in &mut everybody {
+        turn_until(&mut events, "the broadcast", |_| side.has_received(9));
+        assert_eq!(side.received, b"hello all");
+    }
+    events.context().drain(TIMEOUT);
+    drop(everybody);
+    turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+}

@@ -1,0 +1,155 @@
+//! UDP replies that are refused: rate limit, own sockets, port 0.
+
+use std::cell::Cell;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Instant;
+
+use halloo::{Bind, EventLoop, datagrams};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::helpers::loopback::{any_port, loopback, udp_socket};
+use crate::helpers::turns::{recv, turn_until, turn_until_idle};
+
+/// A loop whose one socket echoes at a rate, and how many of `count` datagrams from `from` it answers.
+fn answered(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {
+    let before = (events.stats().datagrams_received, events.stats().datagrams_sent, events.stats().replies_refused);
+    for _ in 0..count {
+        from.send_to(b"?", to).expect("it is sent");
+    }
+    turn_until(events, "all are handed on", |events| events.stats().datagrams_received == before.0 + count as u64);
+    let answered = events.stats().datagrams_sent - before.1;
+    assert_eq!(answered + events.stats().replies_refused - before.2, count as u64, "answered or refused");
+    answered
+}
+
+#[test]
+fn a_source_past_its_rate_is_refused_and_another_is_not() {
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Bind::from(any_port("0.0.0.0")).replies_per_source_per_second_max(5).limit_loopback(true);
+    let echo = datagrams(|datagram, payload| {
+        datagram.reply(payload);
+    });
+    let socket = events.bind(at, echo).expect("a socket");
+    let port = events.local_addr(socket).expect("it is there").port();
+    let to = SocketAddr::new(loopback().ip(), port);
+    let (one, other) = (udp_socket("127.0.0.1"), udp_socket("127.0.0.2"));
+
+    let began = Instant::now();
+    let of_one = answered(&mut events, to, &one, 50);
+    let most = 5 + began.elapsed().as_secs() * 5 + 5;
+    assert!((5..=most).contains(&of_one), "a burst of a second's worth: {of_one}");
+    assert!(answered(&mut events, to, &other, 3) >= 1, "it has a rate of its own");
+
+    turn_until(&mut events, "it is answered again", |events| answered(events, to, &one, 1) == 1);
+    assert_eq!(recv(&mut events, &one).0, b"?");
+}
+
+#[test]
+fn without_being_told_to_the_rate_leaves_loopback_alone() {
+    let mut events = EventLoop::new().expect("a loop");
+    let echo = || {
+        datagrams(|datagram, payload| {
+            datagram.reply(payload);
+        })
+    };
+    let limited = events.bind(Bind::from(loopback()).replies_per_source_per_second_max(1), echo()).expect("a socket");
+    let unlimited = events.bind(loopback(), echo()).expect("a socket");
+    let zero = Bind::from(loopback()).replies_per_source_per_second_max(0).limit_loopback(true);
+    let zero = events.bind(zero, echo()).expect("a socket");
+    let peer = udp_socket("127.0.0.1");
+    for socket in [limited, unlimited, zero] {
+        let to = events.local_addr(socket).expect("it is there");
+        assert_eq!(answered(&mut events, to, &peer, 100), 100);
+    }
+}
+
+/// A UDP socket that shares its address with others that ask for it too.
+fn bind_with_reuse_port(address: SocketAddr) -> UdpSocket {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
+    socket.set_reuse_port(true).expect("an option of every socket");
+    socket.bind(&address.into()).expect("it is shared");
+    socket.set_nonblocking(true).expect("an option of every socket");
+    socket.into()
+}
+
+#[test]
+fn a_datagram_that_says_it_comes_from_a_socket_of_this_loop_is_not_answered() {
+    let replied = Cell::new(None);
+    let mut events = EventLoop::new().expect("a loop");
+    let asked = events
+        .bind(loopback(), datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload)))))
+        .expect("a socket");
+    let own = events.bind(Bind::from(any_port("127.0.0.2")).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
+    let (asked, own) = (events.local_addr(asked).expect("there"), events.local_addr(own).expect("there"));
+    bind_with_reuse_port(own).send_to(b"I am you", asked).expect("it is sent");
+    turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+    assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
+    let peer = udp_socket("127.0.0.2");
+    peer.send_to(b"I am not", asked).expect("it is sent");
+    assert_eq!(recv(&mut events, &peer).0, b"I am not");
+}
+
+#[test]
+fn a_socket_of_every_address_does_not_answer_its_own_port_on_any_of_them() {
+    for host in ["127.0.0.1", "127.0.0.2"] {
+        let replied = Cell::new(None);
+        let mut events = EventLoop::new().expect("a loop");
+        let socket = events
+            .bind(
+                Bind::from(any_port("0.0.0.0")).reuse_port(true),
+                datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload)))),
+            )
+            .expect("a socket");
+        let port = events.local_addr(socket).expect("it is there").port();
+        let twin = bind_with_reuse_port(SocketAddr::new(any_port(host).ip(), port));
+        twin.send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port)).expect("it is sent");
+        turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+        assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1), "from {host}");
+        turn_until_idle(&mut events);
+        assert_eq!(events.stats().datagrams_sent, 0);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs a network namespace"]
+fn a_datagram_from_port_0_is_handed_on_and_not_answered() {
+    support::network::network_namespace::in_network_namespace(|| {
+        let replied = Cell::new(None);
+        let mut events = EventLoop::new().expect("a loop");
+        let socket = events
+            .bind(
+                loopback(),
+                datagrams(|datagram, payload| {
+                    replied.set(Some((datagram.peer_addr().port(), datagram.reply(payload))));
+                }),
+            )
+            .expect("a socket");
+        let to = events.local_addr(socket).expect("it is there");
+        // Only a raw socket can send from port 0.
+        support::network::raw_udp::RawUdpSocket::new().send(loopback(), to, b"forged");
+        turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+        assert_eq!((replied.get(), events.stats().replies_refused), (Some((0, false)), 1));
+        let peer = udp_socket("127.0.0.1");
+        replied.set(None);
+        peer.send_to(b"honest", to).expect("it is sent");
+        assert_eq!(recv(&mut events, &peer).0, b"honest");
+    });
+}
+
+#[test]
+fn a_peer_that_has_our_port_at_an_address_of_its_own_is_answered() {
+    let mut events = EventLoop::new().expect("a loop");
+    let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
+    // The port is free at one address; until it is so at the other too.
+    let (to, peer) = std::iter::repeat_with(|| {
+        let socket = events.bind(loopback(), echo()).expect("a socket");
+        let to = events.local_addr(socket).expect("it is there");
+        (to, UdpSocket::bind(SocketAddr::new(any_port("127.0.0.2").ip(), to.port())))
+    })
+    .find_map(|(to, peer)| peer.ok().map(|peer| (to, peer)))
+    .expect("it tries for ever");
+    peer.set_nonblocking(true).expect("an option of every socket");
+    peer.send_to(b"not you", to).expect("it is sent");
+    assert_eq!(recv(&mut events, &peer), (b"not you".to_vec(), to));
+}

@@ -1,0 +1,90 @@
+//! Tests in a network namespace of their own.
+//!
+//! The namespace lives as long as the process that the test starts under `unshare`.
+
+use std::any::type_name_of_val;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::measurement::MEASUREMENT;
+use crate::process::child::Process;
+use crate::wait::TIMEOUT;
+
+/// Set in the process inside.
+const INSIDE: &str = "HALLOO_TEST_NETWORK_NAMESPACE";
+
+/// Longer than anything inside waits, so that what failed inside is reported.
+const OUTER_TIMEOUT: Duration = Duration::from_secs(4 * TIMEOUT.as_secs());
+
+/// Ways to make a network namespace: as root, or as root of a new user namespace.
+const UNSHARE_OPTIONS: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
+
+/// Runs the body of a test in a network namespace with a loopback device, as root of it.
+///
+/// `body` has to be a closure of the test itself, whose name it carries.
+#[track_caller]
+pub fn in_network_namespace<F: FnOnce()>(body: F) {
+    in_network_namespace_after(|| (), body);
+}
+
+/// The same with something to run inside first.
+#[track_caller]
+pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        ip("link set lo up");
+        setup();
+        return body();
+    }
+    let full_name = type_name_of_val(&body);
+    let (_, name) = full_name.split_once("::").expect("the crate's name comes first");
+    let name = name.trim_end_matches("::{{closure}}");
+    let mut command = Command::new("unshare");
+    command.args(unshare_options()).arg(std::env::current_exe().expect("a test has a path"));
+    command.args([name, "--exact", "--nocapture", "--include-ignored"]).env(INSIDE, "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0);
+    let mut inner = Process::spawn(command);
+    let _group = ProcessGroup(inner.pid());
+    let status = inner.wait_within(OUTER_TIMEOUT);
+    inner.wait_for_eof();
+    let (output, errors) = (inner.stdout.text(), inner.stderr.text());
+    assert!(status == 0 && output.contains("1 passed"), "{name} inside:\n{output}\n{errors}");
+    for line in errors.lines().filter(|line| line.starts_with(MEASUREMENT)) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// Runs `ip` with these arguments.
+#[track_caller]
+pub fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip is there");
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The first way that works here.
+fn unshare_options() -> &'static [&'static str] {
+    static OPTIONS: OnceLock<&'static [&'static str]> = OnceLock::new();
+    OPTIONS.get_or_init(|| {
+        let works = |options: &&&[&str]| {
+            let tried = Command::new("unshare").args(**options).args(["ip", "link", "set", "lo", "up"]).output();
+            tried.is_ok_and(|tried| tried.status.success())
+        };
+        UNSHARE_OPTIONS.iter().find(works).expect("unshare may make a network namespace, and ip configure it")
+    })
+}
+
+/// The process group of the test inside, killed as a whole: its servers too.
+struct ProcessGroup(u32);
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        // Most often the group is empty by now, which is an error here of no interest.
+        let _ = killpg(Pid::from_raw(self.0.try_into().expect("a process id")), Signal::SIGKILL);
+    }
+}

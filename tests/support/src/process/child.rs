@@ -1,0 +1,206 @@
+//! A child process that ends with its test, and what the kernel reports about it.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::process::captured_output::CapturedOutput;
+use crate::wait::{TIMEOUT, wait_for_within, wait_until};
+
+/// What a command that ends by itself has returned.
+#[derive(Debug)]
+pub struct ProcessOutput {
+    /// The exit status.
+    pub status: i32,
+    /// All of standard output.
+    pub stdout: String,
+    /// All of standard error.
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn run(command: Command) -> ProcessOutput {
+    let mut process = Process::spawn(command);
+    let status = process.wait();
+    process.wait_for_eof();
+    ProcessOutput { status, stdout: process.stdout.text(), stderr: process.stderr.text() }
+}
+
+/// A child process, killed when it is dropped.
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Standard output, if it is piped.
+    pub stdout: CapturedOutput,
+    /// Standard error, if it is piped.
+    pub stderr: CapturedOutput,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    /// Starts a program.
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdin = child.stdin.take();
+        let stdout = CapturedOutput::read_from(child.stdout.take());
+        let stderr = CapturedOutput::read_from(child.stderr.take());
+        Self { child, stdin, stdout, stderr }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes to standard input, which has to be piped.
+    #[track_caller]
+    pub fn write_stdin(&mut self, text: &str) {
+        self.stdin.as_mut().expect("standard input is open").write_all(text.as_bytes()).expect("the process reads");
+    }
+
+    /// Closes standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    // ---- signals and the end ----------------------------------------------------------------------------------------
+
+    /// Sends a signal, by its name without `SIG`.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let signal: Signal = format!("SIG{name}").parse().expect("the name of a signal");
+        let pid = Pid::from_raw(self.pid().try_into().expect("a process id"));
+        kill(pid, signal).unwrap_or_else(|error| panic!("SIG{name} to {pid}: {error}"));
+    }
+
+    /// Stops all threads (SIGSTOP): what arrives waits in the kernel.
+    #[track_caller]
+    pub fn pause(&self) {
+        self.signal("STOP");
+        // A lower case t: stopped under a tracer.
+        let is_stopped = |thread: &String| matches!(self.stat(thread)[0].as_str(), "T" | "t");
+        wait_until("all threads to stop", || self.threads().iter().all(is_stopped));
+    }
+
+    /// Continues after [`pause`](Self::pause) (SIGCONT).
+    #[track_caller]
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Whether the process has not exited.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child of this process").is_none()
+    }
+
+    /// Waits for the exit, and returns the exit status.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        self.wait_within(TIMEOUT)
+    }
+
+    /// Waits for the exit for `timeout` at most, and returns the exit status.
+    #[track_caller]
+    pub fn wait_within(&mut self, timeout: Duration) -> i32 {
+        let check = || self.child.try_wait().expect("a child of this process");
+        let status = wait_for_within("the exit of the process", timeout, check);
+        status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
+    }
+
+    /// Waits for the end of both pipes, which comes with the exit.
+    #[track_caller]
+    pub fn wait_for_eof(&self) {
+        wait_until("the end of the pipes", || self.stdout.is_closed() && self.stderr.is_closed());
+    }
+
+    /// Sends SIGTERM, and fails unless the process exits with status 0.
+    #[track_caller]
+    pub fn assert_exits_on_sigterm(&mut self) {
+        assert!(self.is_running(), "it exited before SIGTERM: {}", self.stderr.text());
+        self.signal("TERM");
+        assert_eq!(self.wait(), 0, "{}", self.stderr.text());
+    }
+
+    // ---- proc(5) ----------------------------------------------------------------------------------------------------
+
+    fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process runs");
+        tasks.map(|task| task.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// The number of threads.
+    pub fn thread_count(&self) -> usize {
+        self.threads().len()
+    }
+
+    /// The names of the threads, with their ids.
+    pub fn thread_names(&self) -> Vec<(u32, String)> {
+        let name = |id: String| {
+            let name = fs::read_to_string(format!("/proc/{}/task/{id}/comm", self.pid())).expect("the process runs");
+            (id.parse().expect("a thread id"), name.trim().to_owned())
+        };
+        self.threads().into_iter().map(name).collect()
+    }
+
+    /// The fields of `stat` behind the name, which may contain anything: the state is the first.
+    fn stat(&self, thread: &str) -> Vec<String> {
+        let stat = fs::read_to_string(format!("/proc/{}/task/{thread}/stat", self.pid())).expect("the process runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        fields.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The processor time used so far by all threads, in steps of 10 ms.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        // utime and stime, fields 14 and 15 of the whole line.
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// The processor time used since an earlier [`cpu_time`](Self::cpu_time).
+    pub fn cpu_time_since(&self, before: Duration) -> Duration {
+        self.cpu_time().saturating_sub(before)
+    }
+
+    /// The voluntary context switches of all threads: as many as they woke up.
+    pub fn voluntary_context_switches(&self) -> u64 {
+        let count = |thread: &String| self.status(&format!("task/{thread}/status"), "voluntary_ctxt_switches:");
+        self.threads().iter().map(count).sum()
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.status("status", "VmRSS:")
+    }
+
+    fn status(&self, file: &str, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("the process runs");
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        value.unwrap_or_else(|| panic!("{file} has no {name}"))
+    }
+
+    /// The number of open file descriptors.
+    pub fn fd_count(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process runs").count()
+    }
+
+    /// What the open file descriptors refer to.
+    pub fn fd_targets(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process runs");
+        entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
+    }
+}

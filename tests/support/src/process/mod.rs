@@ -1,0 +1,11 @@
+//! Child processes and what is done to them.
+
+pub mod captured_output;
+#[cfg(unix)]
+pub mod child;
+pub mod rlimit;
+#[cfg(unix)]
+pub mod server;
+pub mod shell;
+#[cfg(target_os = "linux")]
+pub mod strace;

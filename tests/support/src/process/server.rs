@@ -1,0 +1,190 @@
+//! The `halloo` binary as a child process.
+//!
+//! No setting comes from the environment of the tests.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::{Deref, DerefMut};
+use std::process::{Command, Stdio};
+
+use crate::process::child::{Process, ProcessOutput, run};
+use crate::wait::{wait_for, wait_until};
+
+/// Variables that the server reads.
+const VARIABLE_PREFIXES: [&str; 4] = ["HALLOO_", "LISTEN_", "NOTIFY_", "WATCHDOG_"];
+
+/// The path of the binary, which only a test program of its package knows.
+#[derive(Clone, Copy)]
+pub struct ServerBinary(&'static str);
+
+impl ServerBinary {
+    /// The path is `env!("CARGO_BIN_EXE_halloo")`.
+    pub const fn new(path: &'static str) -> Self {
+        Self(path)
+    }
+
+    /// The path of the binary.
+    pub const fn path(self) -> &'static str {
+        self.0
+    }
+
+    /// A command line of the binary.
+    pub fn command(self, arguments: &[&str]) -> Command {
+        self.command_under(&[], arguments)
+    }
+
+    /// The same, started by another program, such as `strace`.
+    pub fn command_under(self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let words: Vec<&str> = wrapper.iter().chain([&self.0]).chain(arguments).copied().collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, _) in std::env::vars_os() {
+            if VARIABLE_PREFIXES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// The same with other limits of file descriptors (`RLIMIT_NOFILE`).
+    pub fn command_with_fd_limits(self, soft: u64, hard: u64, arguments: &[&str]) -> Command {
+        let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
+        self.command_under(&["sh", "-c", &script], arguments)
+    }
+
+    /// Starts a server, and waits for its READY line.
+    #[track_caller]
+    pub fn start(self, arguments: &[&str]) -> Server {
+        Server::start(self.command(arguments))
+    }
+
+    /// Runs the binary to its end.
+    #[track_caller]
+    pub fn run(self, arguments: &[&str]) -> ProcessOutput {
+        run(self.command(arguments))
+    }
+}
+
+/// A server process.
+pub struct Server(Process);
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.0
+    }
+}
+
+impl Server {
+    /// Starts a server, and waits for its READY line.
+    #[track_caller]
+    pub fn start(command: Command) -> Self {
+        let server = Self::spawn(command);
+        wait_until("the READY line", || server.is_ready() || server.stdout.is_closed());
+        assert!(server.is_ready(), "no READY line: {}", server.stderr.text());
+        server
+    }
+
+    /// Starts a server without waiting.
+    #[track_caller]
+    pub fn spawn(command: Command) -> Self {
+        Self(Process::spawn(command))
+    }
+
+    /// Whether the READY line has come.
+    pub fn is_ready(&self) -> bool {
+        self.stdout.count_lines_with("READY ") > 0
+    }
+
+    /// The READY line, which is the first.
+    pub fn ready_line(&self) -> String {
+        self.stdout.lines().swap_remove(0)
+    }
+
+    /// The lines behind the READY line.
+    pub fn event_lines(&self) -> Vec<String> {
+        self.stdout.lines().split_off(1)
+    }
+
+    /// The addresses of the READY line, in order, as `protocol=address`.
+    #[track_caller]
+    pub fn ready_addresses(&self) -> Vec<String> {
+        let (ready, end) = (self.ready_line(), format!(" pid={}", self.pid()));
+        let list = ready.strip_prefix("READY ").and_then(|rest| rest.strip_suffix(&end));
+        list.unwrap_or_else(|| panic!("{ready}")).split(' ').map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn address(&self, protocol: &str) -> SocketAddr {
+        let ready = self.ready_line();
+        address_in(&ready, protocol).unwrap_or_else(|| panic!("no {protocol} in {ready}"))
+    }
+
+    /// The first TCP address of the READY line.
+    #[track_caller]
+    pub fn tcp(&self) -> SocketAddr {
+        self.address("tcp")
+    }
+
+    /// The first UDP address of the READY line.
+    #[track_caller]
+    pub fn udp(&self) -> SocketAddr {
+        self.address("udp")
+    }
+
+    /// The TCP listener on 127.0.0.1 in the kernel's table, for a server whose READY line cannot be read.
+    #[track_caller]
+    pub fn listening_address(&self) -> SocketAddr {
+        wait_for("a listening socket", || {
+            let sockets: Vec<String> =
+                self.fd_targets().iter().map(|target| target.to_string_lossy().into_owned()).collect();
+            fs::read_to_string("/proc/net/tcp").ok()?.lines().skip(1).find_map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let is_own = words[3] == "0A" && sockets.contains(&format!("socket:[{}]", words[9]));
+                let port = u16::from_str_radix(words[1].split_once(':')?.1, 16).ok()?;
+                is_own.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            })
+        })
+    }
+
+    /// The counters, which the server logs on SIGUSR1.
+    #[track_caller]
+    pub fn counters(&self) -> HashMap<String, u64> {
+        let before = self.stderr.count_lines_with(" turns=");
+        self.signal("USR1");
+        wait_until("the counters", || self.stderr.count_lines_with(" turns=") > before);
+        let line = self.stderr.lines().into_iter().rfind(|line| line.contains(" turns=")).expect("it was counted");
+        let pairs = line.split(' ').filter_map(|word| word.split_once('='));
+        pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// The log lines without the counters.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.stderr.lines().into_iter().filter(|line| !line.contains(" turns=")).collect()
+    }
+}
+
+/// The first address of a protocol in a READY line.
+pub fn address_in(ready_line: &str, protocol: &str) -> Option<SocketAddr> {
+    ready_line.split(' ').find_map(|word| word.strip_prefix(protocol)?.strip_prefix('=')?.parse().ok())
+}
+
+/// Fails unless a command ended with `status`, wrote nothing to standard output and one line to standard error, which
+/// contains all of `parts`.
+#[track_caller]
+pub fn assert_fails(output: &ProcessOutput, status: i32, parts: &[&str]) {
+    assert_eq!((output.status, output.stdout.as_str()), (status, ""), "{output:?}");
+    let line = output.stderr.strip_suffix('\n').expect("a whole line");
+    assert!(line.starts_with("halloo: ") && !line.contains('\n') && !line.ends_with('.'), "{line:?}");
+    for part in parts {
+        assert!(line.contains(part), "`{part}` is missing in: {line}");
+    }
+}
