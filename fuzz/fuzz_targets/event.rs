@@ -4,14 +4,14 @@
 
 use std::net::SocketAddr;
 
-use halloo_fuzz::assert_line;
+use halloo_fuzz::assert_printable_line;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-use crate::text::address::plain;
-use crate::text::bound_address::Site;
-use crate::text::event::Event;
+use crate::text::address::to_canonical;
+use crate::text::bound_address::BoundAddress;
+use crate::text::greeting_event::GreetingEvent;
 use crate::text::protocol::Protocol;
 
 #[expect(dead_code, reason = "only what is tried here is called")]
@@ -22,16 +22,16 @@ mod text;
 const ADDRESS_BYTES_MAX: usize = 58;
 
 /// The longest line: one address, the largest count, a text that was cut.
-const LINE_BYTES_MAX: usize = FORM.len() + ADDRESS_BYTES_MAX + text::escape::TEXT_BYTES_MAX;
-const FORM: &str = "tcp  18446744073709551615 bytes: ";
+const LINE_BYTES_MAX: usize = LINE_FORMAT.len() + ADDRESS_BYTES_MAX + text::escape::TEXT_BYTES_MAX;
+const LINE_FORMAT: &str = "tcp  18446744073709551615 bytes: ";
 
 /// The longest object: two addresses, and every byte of the text behind a backslash.
 const JSON_BYTES_MAX: usize =
-    JSON_FORM.len() + "2026-01-01T00:00:00.000Z".len() + 2 * ADDRESS_BYTES_MAX + 2 * text::escape::TEXT_BYTES_MAX;
-const JSON_FORM: &str = r#"{"time":"","protocol":"tcp","peer":"","local":"","bytes":18446744073709551615,"text":""}"#;
+    JSON_FORMAT.len() + "2026-01-01T00:00:00.000Z".len() + 2 * ADDRESS_BYTES_MAX + 2 * text::escape::TEXT_BYTES_MAX;
+const JSON_FORMAT: &str = r#"{"time":"","protocol":"tcp","peer":"","local":"","bytes":18446744073709551615,"text":""}"#;
 
 #[derive(Debug, Arbitrary)]
-struct Case<'a> {
+struct Input<'a> {
     is_udp: bool,
     peer: Option<SocketAddr>,
     local: Option<SocketAddr>,
@@ -39,33 +39,33 @@ struct Case<'a> {
     text: &'a [u8],
 }
 
-fuzz_target!(|case: Case<'_>| {
-    let Case { is_udp, peer, local, bytes, text } = case;
+fuzz_target!(|input: Input<'_>| {
+    let Input { is_udp, peer, local, bytes: byte_count, text } = input;
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
-    let event = Event::new(protocol, peer, local.map(Site::from), bytes, text);
+    let event = GreetingEvent::new(protocol, peer, local.map(BoundAddress::from), byte_count, text);
     // The event keeps no more than the beginning, and shows what it would show of the whole.
-    let shown = text::escape::text(text);
-    let [peer, local] = [peer, local].map(|address| address.map(|address| plain(address).to_string()));
+    let escaped = text::escape::text(text);
+    let [peer, local] = [peer, local].map(|address| address.map(|address| to_canonical(address).to_string()));
 
-    let line = line_of(|into| event.write_text(into));
-    assert_line(&line, LINE_BYTES_MAX);
-    let unit = if bytes == 1 { "byte" } else { "bytes" };
+    let line = written_line(|buffer| event.write_text(buffer));
+    assert_printable_line(&line, LINE_BYTES_MAX);
+    let unit = if byte_count == 1 { "byte" } else { "bytes" };
     let colon = if text.is_empty() { "" } else { ": " };
-    assert_eq!(line, format!("{protocol} {} {bytes} {unit}{colon}{shown}", peer.as_deref().unwrap_or("-")));
+    assert_eq!(line, format!("{protocol} {} {byte_count} {unit}{colon}{escaped}", peer.as_deref().unwrap_or("-")));
 
-    let line = line_of(|into| event.write_json(into));
-    assert_line(&line, JSON_BYTES_MAX);
+    let line = written_line(|buffer| event.write_json(buffer));
+    assert_printable_line(&line, JSON_BYTES_MAX);
     let mut object: Value = serde_json::from_str(&line).expect("a JSON value");
     let time = object["time"].take();
     assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
-    let said = serde_json::json!({
-        "time": null, "protocol": protocol.as_str(), "peer": peer, "local": local, "bytes": bytes, "text": shown,
+    let expected = serde_json::json!({
+        "time": null, "protocol": protocol.as_str(), "peer": peer, "local": local, "bytes": byte_count, "text": escaped,
     });
-    assert_eq!(object, said);
+    assert_eq!(object, expected);
 });
 
 /// What was written, without the newline behind it.
-fn line_of(write: impl FnOnce(&mut Vec<u8>)) -> String {
+fn written_line(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut line = Vec::new();
     write(&mut line);
     assert_eq!(line.pop(), Some(b'\n'));

@@ -13,31 +13,31 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Debug, Arbitrary)]
-struct Case<'a> {
+struct Input<'a> {
     seed: u64,
-    format: AnyFormat,
+    format: FormatInput,
     frame_bytes_max: u8,
     /// Room beyond the least that works.
-    input_room: u8,
-    outbox_room: u8,
+    extra_input_bytes: u8,
+    extra_outbox_bytes: u8,
     /// How much of the answers the client's kernel takes before the client reads.
     window: u16,
     /// One in so many moments of readiness goes wrong; below two none.
-    trouble: u8,
+    fault_interval: u8,
     /// Whether the client waits for its answers before it ends its side.
-    waits: bool,
+    waits_for_replies: bool,
     steps: Vec<Step<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, Arbitrary)]
-enum AnyFormat {
+enum FormatInput {
     Lines,
     Delimiter(u8),
     LengthU16 { is_little: bool },
     LengthU32 { is_little: bool },
 }
 
-impl AnyFormat {
+impl FormatInput {
     fn format(self) -> Format {
         let order = |is_little| if is_little { ByteOrder::LittleEndian } else { ByteOrder::BigEndian };
         match self {
@@ -49,7 +49,7 @@ impl AnyFormat {
     }
 
     /// How many bytes stand around a frame at most, and how many of them in the inbox beside it.
-    fn extra_bytes_max(self) -> (usize, usize) {
+    fn overhead_bytes_max(self) -> (usize, usize) {
         match self {
             Self::Lines => (2, 2),
             Self::Delimiter(_) => (1, 1),
@@ -59,7 +59,7 @@ impl AnyFormat {
     }
 
     /// A frame as it travels.
-    fn around(self, frame: &[u8]) -> Vec<u8> {
+    fn encode(self, frame: &[u8]) -> Vec<u8> {
         let length = u32::try_from(frame.len()).expect("a short frame").to_le_bytes();
         let mut head = match self {
             Self::Lines | Self::Delimiter(_) => vec![],
@@ -84,20 +84,20 @@ struct Step<'a> {
     segment: &'a [u8],
     /// How often the loop turns before the next step.
     turns: u8,
-    is_read: bool,
+    reads: bool,
 }
 
 /// What the handler was told.
 #[derive(Default, PartialEq, Debug)]
-struct Heard {
+struct Received {
     frames: Vec<Vec<u8>>,
     /// What had come of one more at the end of stream.
     unfinished: Option<Vec<u8>>,
-    ended: Option<CloseReason>,
+    close_reason: Option<CloseReason>,
 }
 
 /// Sends each frame back.
-struct Echo<'a>(Format, &'a RefCell<Heard>);
+struct Echo<'a>(Format, &'a RefCell<Received>);
 
 impl FrameHandler for Echo<'_> {
     type Session = ();
@@ -116,93 +116,100 @@ impl FrameHandler for Echo<'_> {
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, (): (), reason: CloseReason) {
-        assert_eq!(self.1.borrow_mut().ended.replace(reason), None, "it closes once");
+        assert_eq!(self.1.borrow_mut().close_reason.replace(reason), None, "it closes once");
     }
 }
 
-fuzz_target!(|case: Case<'_>| {
-    let heard = RefCell::default();
+fuzz_target!(|input: Input<'_>| {
+    let received = RefCell::default();
     let address = SocketAddr::from(([10, 0, 0, 1], 7));
-    let (format, frame_bytes_max) = (case.format.format(), usize::from(case.frame_bytes_max));
-    let (extra, beside) = case.format.extra_bytes_max();
-    let simulation = Simulation::new(case.seed);
-    let mut events = simulation.event_loop();
-    let at = Listen::from(address)
+    let (format, frame_bytes_max) = (input.format.format(), usize::from(input.frame_bytes_max));
+    let (overhead, inbox_overhead) = input.format.overhead_bytes_max();
+    let simulation = Simulation::new(input.seed);
+    let mut event_loop = simulation.event_loop();
+    let listen = Listen::from(address)
         // A length has to fit, too, where no frame does.
-        .input_bytes_max((frame_bytes_max + beside).max(extra) + usize::from(case.input_room))
-        .outbox_bytes_max(2 * (frame_bytes_max + extra) + usize::from(case.outbox_room))
+        .input_bytes_max((frame_bytes_max + inbox_overhead).max(overhead) + usize::from(input.extra_input_bytes))
+        .outbox_bytes_max(2 * (frame_bytes_max + overhead) + usize::from(input.extra_outbox_bytes))
         .idle_timeout(None)
         .write_timeout(None);
-    events.listen(at, Framed::new(format, frame_bytes_max, Echo(format, &heard))).expect("a listener");
+    event_loop.listen(listen, Framed::new(format, frame_bytes_max, Echo(format, &received))).expect("a listener");
     for fault in [Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
-        simulation.inject(fault, if case.trouble < 2 { 0 } else { case.trouble.into() });
+        simulation.inject(fault, if input.fault_interval < 2 { 0 } else { input.fault_interval.into() });
     }
 
     let client = simulation.connect(address).expect("somebody listens");
-    client.set_window(case.window.into());
-    for step in &case.steps {
+    client.set_window(input.window.into());
+    for step in &input.steps {
         client.send(step.segment);
-        turn(&mut events, step.turns % 8);
-        if step.is_read {
+        run_turns(&mut event_loop, step.turns % 8);
+        if step.reads {
             let _ = client.read();
         }
     }
-    let stream: Vec<u8> = case.steps.iter().flat_map(|step| step.segment).copied().collect();
-    let expected = plain_split(case.format, &stream, frame_bytes_max);
-    let settle = |events: &mut EventLoop<'_>| {
-        // Without an end to the trouble the world would never be quiet.
+    let stream: Vec<u8> = input.steps.iter().flat_map(|step| step.segment).copied().collect();
+    let expected = expected_frames(input.format, &stream, frame_bytes_max);
+    let run_until_idle = |event_loop: &mut EventLoop<'_>| {
+        // Without an end to the faults the simulation would never be idle.
         simulation.heal();
         client.set_window(usize::MAX);
-        simulation.settle(events).expect("turns");
+        simulation.settle(event_loop).expect("turns");
     };
-    if case.waits {
-        settle(&mut events);
-        assert_eq!(heard.borrow().frames, expected.frames, "no frame waits for what comes behind it");
+    if input.waits_for_replies {
+        run_until_idle(&mut event_loop);
+        assert_eq!(received.borrow().frames, expected.frames, "no frame waits for what comes behind it");
     }
     client.finish();
-    turn(&mut events, 8);
-    settle(&mut events);
-    assert_eq!(*heard.borrow(), expected);
-    let answers: Vec<u8> = expected.frames.iter().flat_map(|frame| case.format.around(frame)).collect();
-    assert_eq!(client.received(), answers);
+    run_turns(&mut event_loop, 8);
+    run_until_idle(&mut event_loop);
+    assert_eq!(*received.borrow(), expected);
+    let replies: Vec<u8> = expected.frames.iter().flat_map(|frame| input.format.encode(frame)).collect();
+    assert_eq!(client.received(), replies);
     assert!(client.has_ended() && !client.was_reset());
 });
 
-fn turn(events: &mut EventLoop<'_>, turns: u8) {
+fn run_turns(event_loop: &mut EventLoop<'_>, turns: u8) {
     for _ in 0..turns {
-        let _ = events.turn(Some(Duration::ZERO)).expect("a turn");
+        let _ = event_loop.turn(Some(Duration::ZERO)).expect("a turn");
     }
 }
 
 /// The frames of a whole stream, and why it ends.
-fn plain_split(format: AnyFormat, stream: &[u8], frame_bytes_max: usize) -> Heard {
+fn expected_frames(format: FormatInput, stream: &[u8], frame_bytes_max: usize) -> Received {
     let (frames, unfinished) = match format {
-        AnyFormat::Lines => split_at(b'\n', stream, frame_bytes_max, |line| line.strip_suffix(b"\r").unwrap_or(line)),
-        AnyFormat::Delimiter(delimiter) => split_at(delimiter, stream, frame_bytes_max, |frame| frame),
-        AnyFormat::LengthU16 { is_little } => split_by(2, is_little, stream, frame_bytes_max),
-        AnyFormat::LengthU32 { is_little } => split_by(4, is_little, stream, frame_bytes_max),
+        FormatInput::Lines => {
+            split_at_delimiter(b'\n', stream, frame_bytes_max, |line| line.strip_suffix(b"\r").unwrap_or(line))
+        }
+        FormatInput::Delimiter(delimiter) => split_at_delimiter(delimiter, stream, frame_bytes_max, |frame| frame),
+        FormatInput::LengthU16 { is_little } => split_by_length(2, is_little, stream, frame_bytes_max),
+        FormatInput::LengthU32 { is_little } => split_by_length(4, is_little, stream, frame_bytes_max),
     };
-    let ended = Some(if unfinished.is_ok() { CloseReason::Eof } else { CloseReason::InputOverflow });
-    Heard { frames, unfinished: unfinished.unwrap_or_default(), ended }
+    let close_reason = Some(if unfinished.is_ok() { CloseReason::Eof } else { CloseReason::InputOverflow });
+    Received { frames, unfinished: unfinished.unwrap_or_default(), close_reason }
 }
 
 /// Frames, then what has come of one more, or that it is too long.
-type Split = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
+type FramesAndRest = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
 
-fn split_at(delimiter: u8, stream: &[u8], frame_bytes_max: usize, content: fn(&[u8]) -> &[u8]) -> Split {
-    let mut pieces: Vec<&[u8]> = stream.split(|byte| *byte == delimiter).collect();
-    let last = pieces.pop().unwrap_or_default();
-    let frames: Vec<Vec<u8>> = pieces.iter().map(|piece| content(piece).to_vec()).collect();
-    if let Some(at) = frames.iter().position(|frame| frame.len() > frame_bytes_max) {
-        return (frames[..at].to_vec(), Err(()));
+fn split_at_delimiter(
+    delimiter: u8,
+    stream: &[u8],
+    frame_bytes_max: usize,
+    content: fn(&[u8]) -> &[u8],
+) -> FramesAndRest {
+    let mut chunks: Vec<&[u8]> = stream.split(|byte| *byte == delimiter).collect();
+    let last = chunks.pop().unwrap_or_default();
+    let frames: Vec<Vec<u8>> = chunks.iter().map(|chunk| content(chunk).to_vec()).collect();
+    if let Some(first_too_long) = frames.iter().position(|frame| frame.len() > frame_bytes_max) {
+        return (frames[..first_too_long].to_vec(), Err(()));
     }
-    let unfinished = content(last);
-    let unfinished = (!last.is_empty()).then(|| unfinished.to_vec());
+    let rest = content(last);
+    let unfinished = (!last.is_empty()).then(|| rest.to_vec());
     let is_too_long = unfinished.as_ref().is_some_and(|rest| rest.len() > frame_bytes_max);
     (frames, if is_too_long { Err(()) } else { Ok(unfinished) })
 }
 
-fn split_by(length_bytes: usize, is_little: bool, mut stream: &[u8], frame_bytes_max: usize) -> Split {
+fn split_by_length(length_bytes: usize, is_little: bool, mut stream: &[u8], frame_bytes_max: usize) -> FramesAndRest {
     let mut frames = Vec::new();
     while let Some((head, tail)) = stream.split_at_checked(length_bytes) {
         let shift = |sum: usize, byte: &u8| sum << 8 | usize::from(*byte);

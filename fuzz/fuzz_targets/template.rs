@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-use crate::text::address::plain;
-use crate::text::bound_address::{SITE_BYTES_MAX, Site};
-use crate::text::placeholder::{Facts, Field};
+use crate::text::address::to_canonical;
+use crate::text::bound_address::{BOUND_ADDRESS_BYTES_MAX, BoundAddress};
+use crate::text::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::protocol::Protocol;
 use crate::text::template::{GREETING_BYTES_MAX, Template};
 
@@ -18,11 +18,11 @@ use crate::text::template::{GREETING_BYTES_MAX, Template};
 mod text;
 
 /// Of what the name of a host is made, and how long it is at most (POSIX).
-const HOST_NAME_BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
-const HOST_NAME_BYTES_MAX: usize = 255;
+const HOSTNAME_BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+const HOSTNAME_BYTES_MAX: usize = 255;
 
 #[derive(Debug, Arbitrary)]
-struct Case<'a> {
+struct Input<'a> {
     is_udp: bool,
     peer: SocketAddr,
     local: SocketAddr,
@@ -35,7 +35,7 @@ struct Case<'a> {
 
 #[derive(Clone, Copy, PartialEq, Debug, Arbitrary)]
 enum Piece<'a> {
-    Fixed(&'a str),
+    Literal(&'a str),
     Peer,
     Local,
     Protocol,
@@ -45,66 +45,70 @@ enum Piece<'a> {
 
 impl Piece<'_> {
     /// As it stands in a template, as a greeting has it, and the longest that can be, in bytes.
-    fn forms(self, facts: Facts<'_>) -> (String, String, usize) {
-        let address = |address: Option<SocketAddr>| address.map(|address| plain(address).to_string());
-        let field = |name: &str, value: String, bytes_max| (format!("{{{name}}}"), value, bytes_max);
+    fn source_value_and_bytes_max(self, values: PlaceholderValues<'_>) -> (String, String, usize) {
+        let address = |address: Option<SocketAddr>| address.map(|address| to_canonical(address).to_string());
+        let placeholder = |name: &str, value: String, bytes_max| (format!("{{{name}}}"), value, bytes_max);
         match self {
-            Self::Fixed(text) => (text.replace('{', "{{").replace('}', "}}"), text.to_owned(), text.len()),
-            Self::Peer => field("peer", address(facts.peer).unwrap_or_default(), 58),
-            Self::Local => field("local", facts.local.map(Site::to_string).unwrap_or_default(), SITE_BYTES_MAX),
-            Self::Protocol => field("protocol", facts.protocol.to_string(), "unix".len()),
-            Self::Number => field("number", facts.number.to_string(), 20),
-            Self::Hostname => field("hostname", facts.hostname.to_owned(), HOST_NAME_BYTES_MAX),
+            Self::Literal(text) => (text.replace('{', "{{").replace('}', "}}"), text.to_owned(), text.len()),
+            Self::Peer => placeholder("peer", address(values.peer).unwrap_or_default(), 58),
+            Self::Local => placeholder(
+                "local",
+                values.local.map(BoundAddress::to_string).unwrap_or_default(),
+                BOUND_ADDRESS_BYTES_MAX,
+            ),
+            Self::Protocol => placeholder("protocol", values.protocol.to_string(), "unix".len()),
+            Self::Number => placeholder("number", values.number.to_string(), 20),
+            Self::Hostname => placeholder("hostname", values.hostname.to_owned(), HOSTNAME_BYTES_MAX),
         }
     }
 }
 
-fuzz_target!(|case: Case<'_>| {
-    let letter = |byte: &u8| char::from(HOST_NAME_BYTES[usize::from(*byte) % HOST_NAME_BYTES.len()]);
-    let hostname: String = [0].iter().chain(case.hostname).take(HOST_NAME_BYTES_MAX).map(letter).collect();
-    let protocol = if case.is_udp { Protocol::Udp } else { Protocol::Tcp };
-    let (peer, local) = (Some(case.peer), Site::from(case.local));
-    let facts = Facts { peer, local: Some(&local), protocol, number: case.number, hostname: &hostname };
+fuzz_target!(|input: Input<'_>| {
+    let hostname_char = |byte: &u8| char::from(HOSTNAME_BYTES[usize::from(*byte) % HOSTNAME_BYTES.len()]);
+    let hostname: String = [0].iter().chain(input.hostname).take(HOSTNAME_BYTES_MAX).map(hostname_char).collect();
+    let protocol = if input.is_udp { Protocol::Udp } else { Protocol::Tcp };
+    let (peer, local) = (Some(input.peer), BoundAddress::from(input.local));
+    let values = PlaceholderValues { peer, local: Some(&local), protocol, number: input.number, hostname: &hostname };
 
     let (mut text, mut greeting, mut bytes_max) = (String::new(), String::new(), 0);
-    for piece in &case.pieces {
-        let (source, value, most) = piece.forms(facts);
+    for piece in &input.pieces {
+        let (source, value, value_bytes_max) = piece.source_value_and_bytes_max(values);
         text += &source;
         greeting += &value;
-        bytes_max += most;
+        bytes_max += value_bytes_max;
     }
     let template = text.parse::<Template>();
     assert_eq!(template.is_ok(), (1..=GREETING_BYTES_MAX).contains(&bytes_max), "{text:?}: {template:?}");
     if let Ok(template) = template {
-        assert_knows_its_own(&template, &case, facts, &greeting);
+        assert_matches_own_greeting(&template, &input, values, &greeting);
     }
-    if let Ok(template) = case.text.parse::<Template>() {
-        let greeting = rendered(&template, facts);
+    if let Ok(template) = input.text.parse::<Template>() {
+        let greeting = render(&template, values);
         assert!(greeting.len() <= GREETING_BYTES_MAX);
-        template.matches(case.datagram);
+        template.matches(input.datagram);
     }
 });
 
-fn assert_knows_its_own(template: &Template, case: &Case<'_>, facts: Facts<'_>, greeting: &str) {
-    assert_eq!(rendered(template, facts), greeting.as_bytes());
-    assert_eq!(template.names(Field::Hostname), case.pieces.contains(&Piece::Hostname));
-    let is_fixed = |piece: &&Piece<'_>| matches!(piece, Piece::Fixed(text) if !text.is_empty());
-    let fixed = case.pieces.iter().filter(is_fixed).count();
-    assert_eq!(template.matches(greeting.as_bytes()), fixed > 0, "{greeting:?}");
-    // A byte that stands in no text, at a place that the case chooses.
-    let at = usize::try_from(facts.number % (greeting.len() as u64 + 1)).expect("a place in it");
-    let (head, tail) = greeting.as_bytes().split_at(at);
-    assert!(!template.matches(&[head, b"\xff", tail].concat()), "{greeting:?} with a byte at {at}");
-    if case.pieces.iter().all(|piece| matches!(piece, Piece::Fixed(_))) {
-        assert_eq!(*template, Template::fixed(greeting));
-        assert_eq!(template.matches(case.datagram), case.datagram == greeting.as_bytes());
+fn assert_matches_own_greeting(template: &Template, input: &Input<'_>, values: PlaceholderValues<'_>, greeting: &str) {
+    assert_eq!(render(template, values), greeting.as_bytes());
+    assert_eq!(template.contains(Placeholder::Hostname), input.pieces.contains(&Piece::Hostname));
+    let is_literal = |piece: &&Piece<'_>| matches!(piece, Piece::Literal(text) if !text.is_empty());
+    let literals = input.pieces.iter().filter(is_literal).count();
+    assert_eq!(template.matches(greeting.as_bytes()), literals > 0, "{greeting:?}");
+    // A byte that stands in no text, at a position that the input chooses.
+    let position = usize::try_from(values.number % (greeting.len() as u64 + 1)).expect("a place in it");
+    let (head, tail) = greeting.as_bytes().split_at(position);
+    assert!(!template.matches(&[head, b"\xff", tail].concat()), "{greeting:?} with a byte at {position}");
+    if input.pieces.iter().all(|piece| matches!(piece, Piece::Literal(_))) {
+        assert_eq!(*template, Template::literal(greeting));
+        assert_eq!(template.matches(input.datagram), input.datagram == greeting.as_bytes());
     } else {
-        template.matches(case.datagram);
+        template.matches(input.datagram);
     }
 }
 
-fn rendered(template: &Template, facts: Facts<'_>) -> Vec<u8> {
+fn render(template: &Template, values: PlaceholderValues<'_>) -> Vec<u8> {
     let mut greeting = Vec::new();
-    template.render(facts, &mut greeting);
+    template.render(values, &mut greeting);
     greeting
 }

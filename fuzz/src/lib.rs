@@ -6,21 +6,21 @@ use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, Grapheme
 use icu_properties::{CodePointMapData, CodePointSetData};
 
 /// How many combining marks may follow each other, as `escape.rs` promises.
-const MARKS_MAX: usize = 4;
+const COMBINING_MARKS_MAX: usize = 4;
 
 /// Holds a text to be one printable line of at most so many bytes, no character of it invisible or piled up with marks.
 ///
 /// # Panics
 /// If it is not.
-pub fn assert_line(line: &str, bytes_max: usize) {
+pub fn assert_printable_line(line: &str, bytes_max: usize) {
     assert!(line.len() <= bytes_max, "{} bytes, not {bytes_max} at most: {line:?}", line.len());
     // At the start of a line a mark has nothing to stand on.
-    let mut marks = MARKS_MAX;
+    let mut marks = COMBINING_MARKS_MAX;
     for character in line.chars() {
         assert!(is_printable(character), "{character:?} in {line:?}");
         let is_mark = CodePointSetData::new::<GraphemeExtend>().contains(character);
         marks = if is_mark { marks + 1 } else { 0 };
-        assert!(marks <= MARKS_MAX, "too many marks, or on nothing: {line:?}");
+        assert!(marks <= COMBINING_MARKS_MAX, "too many marks, or on nothing: {line:?}");
     }
 }
 

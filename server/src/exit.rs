@@ -9,92 +9,92 @@ use crate::text::escape;
 
 /// What the exit status says to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub(crate) enum ExitStatus {
     /// Stopped as asked, or every answer was right.
-    Done,
+    Success,
     /// An error while running.
-    RunTime,
+    RuntimeError,
     /// The command line is wrong.
-    Usage,
-    /// Could not bind; or nobody to be reached by a probe.
-    Unreachable,
+    UsageError,
+    /// An address could not be bound, or a probe could not reach the server.
+    Unavailable,
     /// No answer in time.
     TimedOut,
     /// An answer, and the wrong one.
-    WrongAnswer,
+    Mismatch,
 }
 
-impl Status {
+impl ExitStatus {
     /// The number the shell sees.
     pub(crate) const fn code(self) -> u8 {
         match self {
-            Self::Done => 0,
-            Self::RunTime => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 3,
+            Self::Success => 0,
+            Self::RuntimeError => 1,
+            Self::UsageError => 2,
+            Self::Unavailable => 3,
             Self::TimedOut => 4,
-            Self::WrongAnswer => 5,
+            Self::Mismatch => 5,
         }
     }
 
-    /// The worse of two answers: a wrong answer tells more than none, and a closed door more than silence.
-    pub(crate) fn worse(self, other: Self) -> Self {
-        if other.rank() > self.rank() { other } else { self }
+    /// The more severe of two statuses: a wrong answer before a refused connection, and that before a timeout.
+    pub(crate) fn most_severe(self, other: Self) -> Self {
+        if other.severity() > self.severity() { other } else { self }
     }
 
-    const fn rank(self) -> u8 {
+    const fn severity(self) -> u8 {
         match self {
-            Self::Done => 0,
+            Self::Success => 0,
             Self::TimedOut => 1,
-            Self::Unreachable => 2,
-            Self::WrongAnswer => 3,
-            Self::RunTime => 4,
-            Self::Usage => 5,
+            Self::Unavailable => 2,
+            Self::Mismatch => 3,
+            Self::RuntimeError => 4,
+            Self::UsageError => 5,
         }
     }
 }
 
-/// What the system says about an error, in plain words and without its number.
-pub(crate) fn plain_words(error: &io::Error) -> String {
+/// The system's message for an error, in lower case and without the error number.
+pub(crate) fn describe_io_error(error: &io::Error) -> String {
     let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    // The resolver's sentence says what everybody knows before it says what is wrong.
-    let words = words.strip_prefix("failed to lookup address information: ").unwrap_or(words);
-    escape::text(words.to_lowercase().as_bytes())
+    let message = text.split(" (os error").next().unwrap_or(&text);
+    // The resolver's message starts with what failed, which the caller has already named.
+    let message = message.strip_prefix("failed to lookup address information: ").unwrap_or(message);
+    escape::text(message.to_lowercase().as_bytes())
 }
 
-/// The way out of an error that is the machine's, where one is known.
-pub(crate) fn way_out(words: &str) -> Option<&'static str> {
-    words.starts_with("too many open files").then_some("raise the limit with ulimit -n")
+/// What to do about a system error, where it is known.
+pub(crate) fn hint(message: &str) -> Option<&'static str> {
+    message.starts_with("too many open files").then_some("raise the limit with ulimit -n")
 }
 
-/// Why halloo cannot do what was asked: one sentence, and the status to leave with.
+/// Why the process ends with an error: the message for standard error, and the exit status.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct ExitError {
     /// The exit status.
-    pub(crate) status: Status,
-    /// Names the thing and the way out; lower case, no full stop.
-    pub(crate) sentence: String,
+    pub(crate) status: ExitStatus,
+    /// What failed, the cause and a hint; lower case, no full stop.
+    pub(crate) message: String,
 }
 
-impl Failure {
-    /// A failure of the machine's, at some step.
-    pub(crate) fn of_system(step: &str, error: &io::Error) -> Self {
-        let words = plain_words(error);
-        let way_out = way_out(&words).unwrap_or("try again, and see what the system's log says");
-        Self::new(Status::RunTime, format!("{step}: {words}; {way_out}"))
+impl ExitError {
+    /// A system error that made an action fail.
+    pub(crate) fn from_io(action: &str, error: &io::Error) -> Self {
+        let cause = describe_io_error(error);
+        let hint = hint(&cause).unwrap_or("try again, and see what the system's log says");
+        Self::new(ExitStatus::RuntimeError, format!("{action}: {cause}; {hint}"))
     }
 
-    /// A failure of that kind.
-    pub(crate) fn new(status: Status, sentence: impl Into<String>) -> Self {
-        Self { status, sentence: sentence.into() }
+    /// An error with that status.
+    pub(crate) fn new(status: ExitStatus, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
     }
 }
 
 /// The line on standard error.
-impl fmt::Display for Failure {
+impl fmt::Display for ExitError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "halloo: {}", self.sentence)
+        write!(formatter, "halloo: {}", self.message)
     }
 }
 
@@ -102,24 +102,26 @@ impl fmt::Display for Failure {
 mod tests {
     use std::io;
 
-    use super::{Failure, Status};
+    use super::{ExitError, ExitStatus};
 
     #[test]
     fn a_failure_of_the_machine_is_told_in_plain_words_with_a_way_out() {
-        let failure = Failure::of_system("cannot begin", &io::Error::from_raw_os_error(24));
+        let error = ExitError::from_io("cannot begin", &io::Error::from_raw_os_error(24));
         if cfg!(target_os = "linux") {
-            let sentence = "halloo: cannot begin: too many open files; raise the limit with ulimit -n";
-            assert_eq!(failure.to_string(), sentence);
+            let expected = "halloo: cannot begin: too many open files; raise the limit with ulimit -n";
+            assert_eq!(error.to_string(), expected);
         }
-        assert_eq!(failure.status.code(), 1);
+        assert_eq!(error.status.code(), 1);
     }
 
     #[test]
     fn of_several_answers_the_worst_decides() {
-        let worst = |answers: &[Status]| answers.iter().copied().fold(Status::Done, Status::worse).code();
-        assert_eq!(worst(&[Status::Done, Status::Done]), 0);
-        assert_eq!(worst(&[Status::Done, Status::TimedOut]), 4);
-        assert_eq!(worst(&[Status::Unreachable, Status::TimedOut]), 3);
-        assert_eq!(worst(&[Status::WrongAnswer, Status::Unreachable, Status::TimedOut]), 5);
+        let worst = |statuses: &[ExitStatus]| {
+            statuses.iter().copied().fold(ExitStatus::Success, ExitStatus::most_severe).code()
+        };
+        assert_eq!(worst(&[ExitStatus::Success, ExitStatus::Success]), 0);
+        assert_eq!(worst(&[ExitStatus::Success, ExitStatus::TimedOut]), 4);
+        assert_eq!(worst(&[ExitStatus::Unavailable, ExitStatus::TimedOut]), 3);
+        assert_eq!(worst(&[ExitStatus::Mismatch, ExitStatus::Unavailable, ExitStatus::TimedOut]), 5);
     }
 }

@@ -27,26 +27,26 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::parse::Request;
-use crate::exit::{Failure, Status};
+use crate::cli::parse::Invocation;
+use crate::exit::{ExitError, ExitStatus};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let status = carry_out(&arguments).unwrap_or_else(|failure| {
+    let status = run(&arguments).unwrap_or_else(|error| {
         // Where standard error is gone, the exit status still speaks.
-        let _ = writeln!(io::stderr(), "{failure}");
-        failure.status
+        let _ = writeln!(io::stderr(), "{error}");
+        error.status
     });
     ExitCode::from(status.code())
 }
 
-fn carry_out(arguments: &[OsString]) -> Result<Status, Failure> {
-    match cli::parse::read(arguments)? {
-        Request::Serve(options) => serve::run(&options),
-        Request::Probe(options) => probe::run(&options),
-        Request::Show(text) => {
+fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
+    match cli::parse::parse_arguments(arguments)? {
+        Invocation::Serve(options) => serve::run(&options),
+        Invocation::Probe(options) => probe::run(&options),
+        Invocation::HelpOrVersion(text) => {
             let _ = text.print();
-            Ok(Status::Done)
+            Ok(ExitStatus::Success)
         }
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::text::address::{Address, Target};
-use crate::text::duration::{parse as duration, parse_positive as positive_duration};
+use crate::text::address::{Address, ProbeTarget};
+use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
-use crate::text::unescape::Spelled;
+use crate::text::unescape::Unescaped;
 
 /// Answers greetings over TCP, UDP and unix sockets.
 #[derive(Debug, Parser)]
@@ -41,25 +41,25 @@ pub(crate) enum Command {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeOptions {
     #[command(flatten)]
-    pub(crate) listening: Listening,
+    pub(crate) listening: ListenOptions,
     #[command(flatten)]
-    pub(crate) replies: Replies,
+    pub(crate) replies: ReplyOptions,
     /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
     #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
-    #[arg(value_parser = workers, default_value = "1", hide_default_value = true)]
+    #[arg(value_parser = parse_workers, default_value = "1", hide_default_value = true)]
     pub(crate) workers: usize,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitOptions,
     #[command(flatten)]
-    pub(crate) lifetime: Lifetime,
+    pub(crate) lifetime: LifetimeOptions,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: OutputOptions,
 }
 
 /// Where to serve.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
-pub(crate) struct Listening {
+pub(crate) struct ListenOptions {
     /// Serve TCP and UDP here [default: localhost:8888, if nothing else is served]
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_LISTEN", value_delimiter = ',')]
     pub(crate) listen: Vec<Address>,
@@ -77,7 +77,7 @@ pub(crate) struct Listening {
 /// What to answer.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Replies")]
-pub(crate) struct Replies {
+pub(crate) struct ReplyOptions {
     /// When to answer, and with what
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
@@ -95,59 +95,59 @@ pub(crate) struct Replies {
 /// What to hold at most.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
-pub(crate) struct Limits {
+pub(crate) struct LimitOptions {
     /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
     /// descriptor limit less 64, or half of a small one]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
-    #[arg(value_parser = positive::<usize>)]
+    #[arg(value_parser = parse_positive_integer::<usize>)]
     pub(crate) max_connections: Option<usize>,
     /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; clients of
     /// unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
-    #[arg(value_parser = positive::<u32>)]
+    #[arg(value_parser = parse_positive_integer::<u32>)]
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not take
     /// its answer is closed after 30s [default: 60s]
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
-    #[arg(value_parser = positive_duration)]
+    #[arg(value_parser = parse_positive_duration)]
     pub(crate) idle_timeout: Option<Duration>,
     /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
     /// free]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
-    #[arg(value_parser = rate)]
+    #[arg(value_parser = parse_udp_rate)]
     pub(crate) udp_rate: Option<u32>,
 }
 
 /// How long to serve.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lifetime")]
-pub(crate) struct Lifetime {
+pub(crate) struct LifetimeOptions {
     /// How long open connections may take to finish once halloo is asked to stop
     #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
-    #[arg(value_parser = duration, default_value = "5s")]
+    #[arg(value_parser = parse_duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
     /// Stop after exactly this many greetings, over all protocols and workers
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
-    #[arg(value_parser = positive::<u64>)]
+    #[arg(value_parser = parse_positive_integer::<u64>)]
     pub(crate) max_greetings: Option<u64>,
     /// Stop when no connection was open and no greeting given for this long, with any worker
     #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
-    #[arg(value_parser = positive_duration)]
+    #[arg(value_parser = parse_positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
 }
 
 /// What to print.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
-pub(crate) struct Output {
+pub(crate) struct OutputOptions {
     /// How to print what was received, on standard output
     #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
     pub(crate) events: EventStyle,
     /// Log more on standard error; twice: everything
-    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = times)]
+    #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) verbose: u8,
     /// Log warnings and errors only; twice: errors only
-    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = times)]
+    #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) quiet: u8,
 }
 
@@ -181,33 +181,33 @@ pub(crate) enum EventStyle {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
     /// Whom to ask, such as 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
-    pub(crate) address: Target,
+    pub(crate) address: ProbeTarget,
 
     #[command(flatten)]
-    pub(crate) protocols: Asked,
+    pub(crate) protocols: ProbeProtocols,
     /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!", and over UDP "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
-    pub(crate) send: Option<Spelled>,
+    pub(crate) send: Option<Unescaped>,
     /// How many times to ask
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
-    #[arg(value_parser = positive::<u64>, default_value = "1", help_heading = "Question")]
+    #[arg(value_parser = parse_positive_integer::<u64>, default_value = "1", help_heading = "Question")]
     pub(crate) count: u64,
 
     /// The text the answer must contain [default: any answer is right]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT", allow_hyphen_values = true)]
-    #[arg(value_parser = expected, help_heading = "Answer")]
+    #[arg(value_parser = parse_expected_text, help_heading = "Answer")]
     pub(crate) expect: Option<String>,
     /// The most time each answer may take, connecting included
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
-    #[arg(value_parser = positive_duration, default_value = "2s", help_heading = "Answer")]
+    #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
 }
 
 /// What to ask over.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Question")]
-pub(crate) struct Asked {
+pub(crate) struct ProbeProtocols {
     /// Ask over TCP alone
     #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = FalseyValueParser::new())]
     pub(crate) tcp: bool,
@@ -220,9 +220,9 @@ pub(crate) struct Asked {
     pub(crate) connect_only: bool,
 }
 
-/// A whole number, of the type the flag has.
-fn positive<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
-    match whole(text, 1, u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>())) {
+/// Parses an integer of 1 or more, of the type the flag has.
+fn parse_positive_integer<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    match parse_integer(text, 1, u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>())) {
         Err(_) if text.trim().parse() == Ok(0) => {
             Err("it must be 1 or more; leave the flag out for the default".to_owned())
         }
@@ -230,36 +230,36 @@ fn positive<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     }
 }
 
-/// A whole number from the least to the most, which is named only to who goes past it.
-fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+/// Parses an integer from `min` to `max`; the error names `max` only if the number exceeds it.
+fn parse_integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        Ok(number) if number > most => Err(format!("it can be {most} at most")),
-        Err(_) if is_number => Err(format!("it can be {most} at most")),
-        _ => Err(format!("write a whole number, {least} or more")),
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        Ok(number) if number > max => Err(format!("it can be {max} at most")),
+        Err(_) if is_number => Err(format!("it can be {max} at most")),
+        _ => Err(format!("write a whole number, {min} or more")),
     }
 }
 
 /// More threads than any machine makes use of.
 const WORKERS_MAX: usize = 1024;
 
-fn workers(text: &str) -> Result<usize, String> {
+fn parse_workers(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(number @ 1..=WORKERS_MAX) => Ok(number),
         _ => Err(format!("write a whole number from 1 to {WORKERS_MAX}; one for each core is enough")),
     }
 }
 
-fn rate(text: &str) -> Result<u32, String> {
-    let number = whole(text, 0, u64::from(u32::MAX));
+fn parse_udp_rate(text: &str) -> Result<u32, String> {
+    let number = parse_integer(text, 0, u64::from(u32::MAX));
     let number = number.map_err(|error| format!("{error}, of answers per second; 0 is no limit"))?;
     u32::try_from(number).map_err(|_| "it is too large".to_owned())
 }
 
-/// How often a flag is given, or its variable: as a number, or as people write yes and no.
-fn times(text: &str) -> Result<u8, String> {
+/// Parses how often a flag is given: its variable contains a number, or a word for yes or no.
+fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(1),
         "false" | "no" | "off" => Ok(0),
@@ -267,7 +267,7 @@ fn times(text: &str) -> Result<u8, String> {
     }
 }
 
-fn expected(text: &str) -> Result<String, String> {
+fn parse_expected_text(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("an empty text is in every answer; leave the flag out to take any answer".to_owned());
     }

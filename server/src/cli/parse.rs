@@ -11,30 +11,30 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, Error, FromArgMatches};
 
 use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions};
-use crate::exit::{Failure, Status};
+use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::Address;
 use crate::text::escape;
 
-/// Room for the sentence, a long argument in it cut.
-const SENTENCE_BYTES_MAX: usize = 1024;
+/// The longest error message; a long argument in it is cut.
+const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum Invocation {
     /// Serve greetings.
     Serve(Box<ServeOptions>),
     /// Ask a server.
     Probe(Box<ProbeOptions>),
     /// Print help or version, ready-made.
-    Show(Error),
+    HelpOrVersion(Error),
 }
 
 /// Reads the arguments, the program's own name first.
-pub(crate) fn read(arguments: &[OsString]) -> Result<Request, Failure> {
+pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, ExitError> {
     let mut command = CommandLine::command();
-    let names_command = |name: &OsString| command.find_subcommand(name).is_some();
-    if arguments.get(1).is_some_and(names_command) {
-        // The flags before a command are then nobody's: their variables must not be read, nor complained about.
+    let is_subcommand = |name: &OsString| command.find_subcommand(name).is_some();
+    if arguments.get(1).is_some_and(is_subcommand) {
+        // The flags of `serve` without its name do not apply then: their variables must not be read or validated.
         command = command.mut_args(without_variable);
     }
     command = command
@@ -42,14 +42,14 @@ pub(crate) fn read(arguments: &[OsString]) -> Result<Request, Failure> {
         .mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) if !error.use_stderr() => return Ok(Request::Show(error)),
-        Err(error) => return Err(refuse(&error, arguments)),
+        Err(error) if !error.use_stderr() => return Ok(Invocation::HelpOrVersion(error)),
+        Err(error) => return Err(usage_error(&error, arguments)),
     };
-    let line = CommandLine::from_arg_matches(&matches).map_err(|error| refuse(&error, arguments))?;
-    match line.command {
-        Some(Command::Probe(options)) => Ok(Request::Probe(Box::new(options))),
-        Some(Command::Serve(options)) => serve(options, matches.subcommand_matches("serve")),
-        None => serve(line.serve, Some(&matches)),
+    let command_line = CommandLine::from_arg_matches(&matches).map_err(|error| usage_error(&error, arguments))?;
+    match command_line.command {
+        Some(Command::Probe(options)) => Ok(Invocation::Probe(Box::new(options))),
+        Some(Command::Serve(options)) => validate_serve(options, matches.subcommand_matches("serve")),
+        None => validate_serve(command_line.serve, Some(&matches)),
     }
 }
 
@@ -66,84 +66,84 @@ fn without_empty_variable(argument: Arg) -> Arg {
 }
 
 /// Of `-v` and `-q` the flag wins over the variable; both at once contradict each other.
-fn serve(mut options: ServeOptions, matches: Option<&ArgMatches>) -> Result<Request, Failure> {
+fn validate_serve(mut options: ServeOptions, matches: Option<&ArgMatches>) -> Result<Invocation, ExitError> {
     if options.output.verbose > 0 && options.output.quiet > 0 {
         let source = |flag| matches.and_then(|matches| matches.value_source(flag));
         match (source("verbose"), source("quiet")) {
             (Some(ValueSource::CommandLine), Some(ValueSource::EnvVariable)) => options.output.quiet = 0,
             (Some(ValueSource::EnvVariable), Some(ValueSource::CommandLine)) => options.output.verbose = 0,
             _ => {
-                let sentence = "--verbose and --quiet contradict each other; leave one of them out";
-                return Err(Failure::new(Status::Usage, sentence));
+                let message = "--verbose and --quiet contradict each other; leave one of them out";
+                return Err(ExitError::new(ExitStatus::UsageError, message));
             }
         }
     }
     if let Some(connections) = options.limits.max_connections.filter(|connections| *connections < options.workers) {
-        let sentence = format!(
+        let message = format!(
             "--max-connections {connections} is too few for --workers {}; each worker needs one at least",
             options.workers
         );
-        return Err(Failure::new(Status::Usage, sentence));
+        return Err(ExitError::new(ExitStatus::UsageError, message));
     }
-    Ok(Request::Serve(Box::new(options)))
+    Ok(Invocation::Serve(Box::new(options)))
 }
 
-/// Clap's several lines as one sentence.
-fn refuse(error: &Error, arguments: &[OsString]) -> Failure {
+/// Turns clap's several lines into a message of one line.
+fn usage_error(error: &Error, arguments: &[OsString]) -> ExitError {
     let text = error.to_string();
-    let mut pieces: Vec<&str> = Vec::new();
+    let mut parts: Vec<&str> = Vec::new();
     for line in text.lines().map(str::trim) {
         if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
         }
         if !line.is_empty() {
-            pieces.push(line.strip_prefix("error: ").unwrap_or(line));
+            parts.push(line.strip_prefix("error: ").unwrap_or(line));
         }
     }
-    let mut sentence = pieces.join("; ").replace(":; ", ": ").replace("; tip: ", "; ");
-    if let Some(variable) = variable(error, arguments) {
-        sentence.push_str(" (it comes from the environment variable ");
-        sentence.push_str(&variable);
-        sentence.push(')');
+    let mut message = parts.join("; ").replace(":; ", ": ").replace("; tip: ", "; ");
+    if let Some(variable) = source_variable(error, arguments) {
+        message.push_str(" (it comes from the environment variable ");
+        message.push_str(&variable);
+        message.push(')');
     }
-    if let Some(hint) = hint(error) {
-        sentence.push_str("; ");
-        sentence.push_str(&hint);
+    if let Some(hint) = usage_hint(error) {
+        message.push_str("; ");
+        message.push_str(&hint);
     }
-    Failure::new(Status::Usage, escape::message(&sentence, SENTENCE_BYTES_MAX))
+    ExitError::new(ExitStatus::UsageError, escape::message(&message, MESSAGE_BYTES_MAX))
 }
 
 /// The environment variable a wrong value came from.
-fn variable(error: &Error, arguments: &[OsString]) -> Option<String> {
+fn source_variable(error: &Error, arguments: &[OsString]) -> Option<String> {
     let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else {
         return None;
     };
     // It reads `--greeting <TEXT>`.
     let flag = argument.split([' ', '.', '=']).next()?;
-    let given = arguments
+    let is_on_command_line = arguments
         .iter()
         .filter_map(|argument| argument.to_str())
         .any(|argument| argument == flag || argument.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')));
     let command = CommandLine::command();
-    let chosen = arguments.get(1).and_then(|name| command.find_subcommand(name)).unwrap_or(&command);
-    let variable = chosen
+    let subcommand = arguments.get(1).and_then(|name| command.find_subcommand(name)).unwrap_or(&command);
+    let variable = subcommand
         .get_arguments()
-        .find(|known| flag.strip_prefix("--").is_some_and(|name| known.get_long() == Some(name)))?
+        .find(|argument| flag.strip_prefix("--").is_some_and(|long| argument.get_long() == Some(long)))?
         .get_env()?;
-    (!given && std::env::var_os(variable).is_some()).then(|| variable.to_string_lossy().into_owned())
+    (!is_on_command_line && std::env::var_os(variable).is_some()).then(|| variable.to_string_lossy().into_owned())
 }
 
-/// The way out where clap has none to offer.
-fn hint(error: &Error) -> Option<String> {
+/// A hint where clap has none.
+fn usage_hint(error: &Error) -> Option<String> {
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => {
-            let address =
-                word.parse::<Address>().is_ok_and(|_| word.contains([':', '.']) || word.parse::<u16>().is_ok());
-            if address {
-                return Some(format!("to serve there write --listen {word}, to ask it write probe {word}"));
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(value))) => {
+            let is_address =
+                value.parse::<Address>().is_ok_and(|_| value.contains([':', '.']) || value.parse::<u16>().is_ok());
+            if is_address {
+                return Some(format!("to serve there write --listen {value}, to ask it write probe {value}"));
             }
-            let is_helped = error.get(ContextKind::SuggestedSubcommand).is_some();
-            (!is_helped).then(|| "the commands are serve and probe, and halloo --help lists the flags".to_owned())
+            let has_suggestion = error.get(ContextKind::SuggestedSubcommand).is_some();
+            (!has_suggestion).then(|| "the commands are serve and probe, and halloo --help lists the flags".to_owned())
         }
         (ErrorKind::UnknownArgument, _) if error.get(ContextKind::SuggestedArg).is_none() => {
             Some("halloo --help lists what there is".to_owned())
@@ -159,15 +159,15 @@ mod tests {
 
     use clap::CommandFactory;
 
-    use super::{Request, read};
+    use super::{Invocation, parse_arguments};
     use crate::cli::flags::CommandLine;
-    use crate::exit::Status;
+    use crate::exit::ExitStatus;
 
-    fn ask(line: &str) -> Result<Request, String> {
-        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        read(&words).map_err(|failure| {
-            assert_eq!(failure.status, Status::Usage);
-            failure.sentence
+    fn parse(line: &str) -> Result<Invocation, String> {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        parse_arguments(&arguments).map_err(|error| {
+            assert_eq!(error.status, ExitStatus::UsageError);
+            error.message
         })
     }
 
@@ -193,17 +193,17 @@ mod tests {
     #[test]
     fn no_command_means_serve() {
         for line in ["halloo", "halloo serve", "halloo --tcp 1 -v", "halloo serve --tcp 1 -v"] {
-            assert!(matches!(ask(line), Ok(Request::Serve(_))), "{line}");
+            assert!(matches!(parse(line), Ok(Invocation::Serve(_))), "{line}");
         }
-        assert!(matches!(ask("halloo probe localhost"), Ok(Request::Probe(_))));
+        assert!(matches!(parse("halloo probe localhost"), Ok(Invocation::Probe(_))));
         for line in ["halloo --help", "halloo -h", "halloo --version", "halloo serve --help", "halloo probe -h"] {
-            assert!(matches!(ask(line), Ok(Request::Show(_))), "{line}");
+            assert!(matches!(parse(line), Ok(Invocation::HelpOrVersion(_))), "{line}");
         }
     }
 
     #[test]
     fn a_mistake_is_one_sentence_that_names_the_flag_and_the_way_out() {
-        for (line, thing, way_out) in [
+        for (arguments, subject, hint) in [
             ("halloo --listen localhost:99999", "--listen", "to 65535"),
             ("halloo --tcp [::1", "--tcp", "[::1]:9000"),
             ("halloo --greeting {name}", "--greeting", "{hostname}"),
@@ -235,15 +235,15 @@ mod tests {
             ("halloo probe 1 --connect-only --udp", "--connect-only", "cannot be used with"),
             ("halloo probe 1 --timeout 0ms", "--timeout", "more than zero"),
         ] {
-            let sentence = ask(line).unwrap_err();
-            assert!(sentence.contains(thing) && sentence.contains(way_out), "{line}: {sentence}");
-            assert!(!sentence.contains('\n') && !sentence.ends_with('.'), "{line}: {sentence}");
+            let message = parse(arguments).unwrap_err();
+            assert!(message.contains(subject) && message.contains(hint), "{arguments}: {message}");
+            assert!(!message.contains('\n') && !message.ends_with('.'), "{arguments}: {message}");
         }
     }
 
     #[test]
     fn a_hostile_argument_stays_on_one_line() {
-        let sentence = ask("halloo --\u{1b}[31m").unwrap_err();
-        assert!(sentence.contains(r"\x1b") || !sentence.contains('\u{1b}'), "{sentence}");
+        let message = parse("halloo --\u{1b}[31m").unwrap_err();
+        assert!(message.contains(r"\x1b") || !message.contains('\u{1b}'), "{message}");
     }
 }

@@ -9,45 +9,45 @@ use std::cell::RefCell;
 use halloo::{Datagram, DatagramHandler};
 
 use crate::cli::flags::Mode;
-use crate::greeting::greeter::{Desk, Parties};
+use crate::greeting::greeter::{Addresses, Greeter};
 use crate::text::protocol::Protocol;
 
 /// The handler of every UDP socket.
 #[derive(Clone, Copy)]
-pub(crate) struct Datagrams<'h> {
+pub(crate) struct GreetingDatagramHandler<'h> {
     pub(crate) mode: Mode,
-    pub(crate) desk: &'h RefCell<Desk>,
+    pub(crate) greeter: &'h RefCell<Greeter>,
 }
 
-impl DatagramHandler for Datagrams<'_> {
+impl DatagramHandler for GreetingDatagramHandler<'_> {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
-        let mut desk = self.desk.borrow_mut();
-        if desk.is_closed() {
+        let mut greeter = self.greeter.borrow_mut();
+        if greeter.is_exhausted() {
             return;
         }
-        let parties = desk.parties(|| {
+        let addresses = greeter.addresses_if_needed(|| {
             let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
-            Parties { protocol: Protocol::Udp, peer, local }
+            Addresses { protocol: Protocol::Udp, peer, local }
         });
-        let greets = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
-        if greets && desk.is_greeting(payload) {
+        let sends_greeting = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
+        if sends_greeting && greeter.is_greeting(payload) {
             log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
             return;
         }
-        if !desk.reserve() {
+        if !greeter.reserve() {
             return;
         }
-        let done = match self.mode {
+        let is_answered = match self.mode {
             Mode::Greet | Mode::Banner | Mode::Line => {
-                datagram.reply(desk.compose(Protocol::Udp, parties.as_ref(), b""))
+                datagram.reply(greeter.render(Protocol::Udp, addresses.as_ref(), b""))
             }
             Mode::Echo => datagram.reply(payload),
             Mode::Discard => true,
         };
-        if done {
-            desk.note(datagram.context(), parties, payload.len() as u64, payload);
+        if is_answered {
+            greeter.record(datagram.context(), addresses, payload.len() as u64, payload);
         } else {
-            desk.release();
+            greeter.release();
         }
     }
 }
@@ -59,56 +59,63 @@ mod tests {
 
     use halloo::{EventLoop, Turn};
 
-    use super::Datagrams;
+    use super::GreetingDatagramHandler;
     use crate::cli::flags::Mode;
-    use crate::greeting::greeter::Desk;
+    use crate::greeting::greeter::Greeter;
 
-    /// Sends each payload from a socket of its own, and tells what came back.
-    fn ask(mode: Mode, greeting: Option<&str>, greetings_max: Option<u64>, payloads: &[&str]) -> Vec<Option<String>> {
-        let desk = Desk::silent(mode, greeting, greetings_max);
-        let mut events = EventLoop::new().unwrap();
-        let socket = events.bind(SocketAddr::from(([127, 0, 0, 1], 0)), Datagrams { mode, desk: &desk }).unwrap();
-        let address = events.local_addr(socket).unwrap();
-        let ask = |payload: &&str| {
+    /// Sends each payload from a socket of its own, and returns the replies.
+    fn send_each(
+        mode: Mode,
+        greeting: Option<&str>,
+        greetings_max: Option<u64>,
+        payloads: &[&str],
+    ) -> Vec<Option<String>> {
+        let greeter = Greeter::for_test(mode, greeting, greetings_max);
+        let mut event_loop = EventLoop::new().unwrap();
+        let socket = event_loop
+            .bind(SocketAddr::from(([127, 0, 0, 1], 0)), GreetingDatagramHandler { mode, greeter: &greeter })
+            .unwrap();
+        let address = event_loop.local_addr(socket).unwrap();
+        let send = |payload: &&str| {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.send_to(payload.as_bytes(), address).unwrap();
             client.set_nonblocking(true).unwrap();
             client
         };
-        let clients: Vec<UdpSocket> = payloads.iter().map(ask).collect();
+        let clients: Vec<UdpSocket> = payloads.iter().map(send).collect();
         // On loopback what was sent has arrived: a turn in which nothing happens is the last.
-        while matches!(events.turn(Some(Duration::ZERO)).unwrap(), Turn::Progress) {}
-        let heard = |client: UdpSocket| {
-            let mut answer = [0; 1024];
-            client.recv(&mut answer).ok().map(|count| String::from_utf8_lossy(&answer[..count]).into_owned())
+        while matches!(event_loop.turn(Some(Duration::ZERO)).unwrap(), Turn::Progress) {}
+        let receive = |client: UdpSocket| {
+            let mut buffer = [0; 1024];
+            client.recv(&mut buffer).ok().map(|count| String::from_utf8_lossy(&buffer[..count]).into_owned())
         };
-        clients.into_iter().map(heard).collect()
+        clients.into_iter().map(receive).collect()
     }
 
     #[test]
     fn every_datagram_is_greeted_the_empty_one_too() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
-            let heard = ask(mode, None, None, &["Hello, UDP Server!", ""]);
-            assert!(heard.iter().all(|answer| answer.as_deref() == Some("Hello, UDP Client!")), "{heard:?}");
+            let replies = send_each(mode, None, None, &["Hello, UDP Server!", ""]);
+            assert!(replies.iter().all(|reply| reply.as_deref() == Some("Hello, UDP Client!")), "{replies:?}");
         }
     }
 
     #[test]
     fn a_greeting_is_not_greeted_and_costs_no_number() {
-        let heard = ask(Mode::Greet, Some("hi {number}"), None, &["hello", "hi 17", "hi there", "hi 1 "]);
-        let heard: Vec<Option<&str>> = heard.iter().map(Option::as_deref).collect();
-        assert_eq!(heard, [Some("hi 1"), None, Some("hi 2"), Some("hi 3")]);
+        let replies = send_each(Mode::Greet, Some("hi {number}"), None, &["hello", "hi 17", "hi there", "hi 1 "]);
+        let replies: Vec<Option<&str>> = replies.iter().map(Option::as_deref).collect();
+        assert_eq!(replies, [Some("hi 1"), None, Some("hi 2"), Some("hi 3")]);
     }
 
     #[test]
     fn echo_sends_back_and_discard_is_silent() {
-        assert_eq!(ask(Mode::Echo, None, None, &["a", ""]), [Some("a".to_owned()), Some(String::new())]);
-        assert_eq!(ask(Mode::Discard, None, None, &["a", ""]), [None, None]);
+        assert_eq!(send_each(Mode::Echo, None, None, &["a", ""]), [Some("a".to_owned()), Some(String::new())]);
+        assert_eq!(send_each(Mode::Discard, None, None, &["a", ""]), [None, None]);
     }
 
     #[test]
     fn after_the_last_greeting_nobody_is_answered() {
-        let heard = ask(Mode::Greet, None, Some(2), &["a", "b", "c", "d"]);
-        assert_eq!(heard.iter().flatten().count(), 2);
+        let replies = send_each(Mode::Greet, None, Some(2), &["a", "b", "c", "d"]);
+        assert_eq!(replies.iter().flatten().count(), 2);
     }
 }

@@ -9,101 +9,101 @@ use std::sync::Arc;
 
 use halloo::{Context, ListenerId};
 
-use crate::cli::flags::{Mode, Replies};
-use crate::exit::{Failure, Status};
-use crate::greeting::greeting_quota::Tickets;
-use crate::output::event_log::Reporter;
-use crate::process::shutdown::Ending;
-use crate::text::bound_address::Site;
-use crate::text::event::Event;
-use crate::text::placeholder::{Facts, Field, hostname};
+use crate::cli::flags::{Mode, ReplyOptions};
+use crate::exit::{ExitError, ExitStatus};
+use crate::greeting::greeting_quota::GreetingQuota;
+use crate::output::event_log::EventLog;
+use crate::process::shutdown::Shutdown;
+use crate::text::bound_address::BoundAddress;
+use crate::text::greeting_event::GreetingEvent;
+use crate::text::placeholder::{Placeholder, PlaceholderValues, read_hostname};
 use crate::text::protocol::Protocol;
 use crate::text::template::Template;
 
-/// One for each worker.
+/// Renders, numbers and records the greetings of one worker.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    greetings: Greetings,
-    limit: Limit,
-    reporter: Reporter,
-    /// How many have been given here.
-    given: u64,
-    /// The ticket of the greeting that is being given.
-    ticket: Option<u64>,
+pub(crate) struct Greeter {
+    templates: GreetingTemplates,
+    limit: GreetingLimit,
+    event_log: EventLog,
+    /// Greetings sent by this worker.
+    greeting_count: u64,
+    /// The number of the greeting that is being sent.
+    reserved_number: Option<u64>,
     /// The greeting being written, or the last one.
     buffer: Vec<u8>,
-    /// What stands in the buffer, if it is the same for everybody: protocol and length of the ending.
-    written: Option<(Protocol, usize)>,
-    /// Whether a greeting or an event names the parties.
-    names_parties: bool,
+    /// Protocol and suffix length of the greeting in the buffer, if it is the same for every client.
+    cached: Option<(Protocol, usize)>,
+    /// Whether a greeting or an event contains the addresses.
+    needs_addresses: bool,
     /// The unix sockets among the worker's listeners.
-    unix: Vec<(ListenerId, Site)>,
+    unix_listeners: Vec<(ListenerId, BoundAddress)>,
 }
 
 /// The templates, and what fills them besides the client.
 #[derive(Clone, Debug)]
-pub(crate) struct Greetings {
+pub(crate) struct GreetingTemplates {
     /// Over all streams: a client of a unix socket may be one of TCP, with somebody between who hands on its bytes.
     tcp: Template,
     udp: Template,
     hostname: String,
 }
 
-/// When it is enough, for all workers together.
+/// The limit on greetings, which all workers share.
 #[derive(Clone, Debug)]
-pub(crate) struct Limit {
-    /// Where nothing depends on the number of a greeting, there are none.
-    pub(crate) tickets: Option<Arc<Tickets>>,
-    pub(crate) ending: Ending,
+pub(crate) struct GreetingLimit {
+    /// `None` if nothing depends on the number of a greeting.
+    pub(crate) quota: Option<Arc<GreetingQuota>>,
+    pub(crate) shutdown: Shutdown,
 }
 
-/// Who is greeted, and where they asked.
+/// The addresses of the client and of the socket it has reached.
 #[derive(Clone, Debug)]
-pub(crate) struct Parties {
+pub(crate) struct Addresses {
     pub(crate) protocol: Protocol,
     pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<Site>,
+    pub(crate) local: Option<BoundAddress>,
 }
 
-impl Greetings {
+impl GreetingTemplates {
     /// The templates of the command line, the usual ones where it has none.
-    pub(crate) fn new(replies: &Replies) -> Result<Self, Failure> {
-        let given = [
+    pub(crate) fn new(replies: &ReplyOptions) -> Result<Self, ExitError> {
+        let options = [
             ("--greeting", &replies.greeting),
             ("--tcp-greeting", &replies.tcp_greeting),
             ("--udp-greeting", &replies.udp_greeting),
         ];
         if let (Mode::Echo | Mode::Discard, Some((flag, _))) =
-            (replies.mode, given.iter().find(|(_, greeting)| greeting.is_some()))
+            (replies.mode, options.iter().find(|(_, greeting)| greeting.is_some()))
         {
             let mode = if replies.mode == Mode::Echo { "echo" } else { "discard" };
-            let sentence = format!(
+            let message = format!(
                 "{flag} has no use with --mode {mode}, which greets nobody; leave one of the two out, or unset its variable"
             );
-            return Err(Failure::new(Status::Usage, sentence));
+            return Err(ExitError::new(ExitStatus::UsageError, message));
         }
-        let choose = |own: &Option<Template>, usual| {
-            own.as_ref().or(replies.greeting.as_ref()).cloned().unwrap_or_else(|| Template::fixed(usual))
+        let template_or_default = |specific: &Option<Template>, default| {
+            specific.as_ref().or(replies.greeting.as_ref()).cloned().unwrap_or_else(|| Template::literal(default))
         };
-        let tcp = choose(&replies.tcp_greeting, "Hello, TCP Client!");
-        let udp = choose(&replies.udp_greeting, "Hello, UDP Client!");
-        let mut greetings = Self { tcp, udp, hostname: String::new() };
-        if greetings.names(Field::Hostname) {
-            greetings.hostname = hostname();
+        let tcp = template_or_default(&replies.tcp_greeting, "Hello, TCP Client!");
+        let udp = template_or_default(&replies.udp_greeting, "Hello, UDP Client!");
+        let mut templates = Self { tcp, udp, hostname: String::new() };
+        if templates.contains(Placeholder::Hostname) {
+            templates.hostname = read_hostname();
         }
-        Ok(greetings)
+        Ok(templates)
     }
 
-    /// Whether a greeting tells its number, which then must be no other's.
-    pub(crate) fn are_numbered(&self) -> bool {
-        self.names(Field::Number)
+    /// Whether a greeting contains its number, which then must be unique.
+    pub(crate) fn has_number(&self) -> bool {
+        self.contains(Placeholder::Number)
     }
 
-    fn names(&self, field: Field) -> bool {
-        self.tcp.names(field) || self.udp.names(field)
+    fn contains(&self, placeholder: Placeholder) -> bool {
+        self.tcp.contains(placeholder) || self.udp.contains(placeholder)
     }
 
-    fn over(&self, protocol: Protocol) -> &Template {
+    fn for_protocol(&self, protocol: Protocol) -> &Template {
         match protocol {
             Protocol::Tcp | Protocol::Unix => &self.tcp,
             Protocol::Udp => &self.udp,
@@ -111,151 +111,167 @@ impl Greetings {
     }
 }
 
-impl Desk {
-    /// A desk that has given none yet.
-    pub(crate) fn new(greetings: Greetings, limit: Limit, reporter: Reporter) -> Self {
-        let is_fixed = greetings.tcp.is_fixed() && greetings.udp.is_fixed();
-        let names_parties = !is_fixed || !reporter.is_silent();
-        let (given, ticket, buffer, written, unix) = (0, None, Vec::new(), None, Vec::new());
-        Self { greetings, limit, reporter, given, ticket, buffer, written, names_parties, unix }
+impl Greeter {
+    /// A greeter that has sent no greeting yet.
+    pub(crate) fn new(templates: GreetingTemplates, limit: GreetingLimit, event_log: EventLog) -> Self {
+        let is_constant = templates.tcp.is_constant() && templates.udp.is_constant();
+        let needs_addresses = !is_constant || !event_log.is_off();
+        let (greeting_count, reserved_number, buffer, cached, unix_listeners) = (0, None, Vec::new(), None, Vec::new());
+        Self {
+            templates,
+            limit,
+            event_log,
+            greeting_count,
+            reserved_number,
+            buffer,
+            cached,
+            needs_addresses,
+            unix_listeners,
+        }
     }
 
-    /// One that tells nobody, for tests of the rooms behind it.
+    /// A greeter that prints nothing, for tests.
     #[cfg(test)]
-    pub(crate) fn silent(mode: Mode, greeting: Option<&str>, greetings_max: Option<u64>) -> std::cell::RefCell<Self> {
+    pub(crate) fn for_test(mode: Mode, greeting: Option<&str>, greetings_max: Option<u64>) -> std::cell::RefCell<Self> {
         let greeting = greeting.map(|text| text.parse().unwrap());
-        let replies = Replies { mode, greeting, tcp_greeting: None, udp_greeting: None };
-        let reporter =
-            Reporter::new(crate::output::printer_thread::Printer::to_nowhere(), crate::cli::flags::EventStyle::Off);
+        let replies = ReplyOptions { mode, greeting, tcp_greeting: None, udp_greeting: None };
+        let event_log =
+            EventLog::new(crate::output::printer_thread::Printer::null(), crate::cli::flags::EventStyle::Off);
         let drain_timeout = std::time::Duration::from_secs(20);
-        let supervisor = crate::process::sd_notify::Supervisor::none();
-        let ending = Ending { drain_timeout, supervisor, workers: crate::process::shutdown::Workers::default() };
-        let limit = Limit { tickets: Some(Arc::new(Tickets::new(greetings_max))), ending };
-        std::cell::RefCell::new(Self::new(Greetings::new(&replies).unwrap(), limit, reporter))
+        let notifier = crate::process::sd_notify::SdNotifier::disabled();
+        let shutdown = Shutdown { drain_timeout, notifier, loops: crate::process::shutdown::LoopHandles::default() };
+        let limit = GreetingLimit { quota: Some(Arc::new(GreetingQuota::new(greetings_max))), shutdown };
+        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies).unwrap(), limit, event_log))
     }
 
-    /// Makes the loop of a test known to this desk, which will ask it to drain.
+    /// Sets the loop of a test, which drains after the last greeting.
     #[cfg(test)]
-    pub(crate) fn meet(&self, events: &halloo::EventLoop<'_>) {
-        self.limit.ending.workers.meet(vec![events.handle()]);
+    pub(crate) fn set_loop(&self, event_loop: &halloo::EventLoop<'_>) {
+        self.limit.shutdown.loops.set(vec![event_loop.handle()]);
     }
 
-    /// How many greetings have been given here.
-    pub(crate) fn given(&self) -> u64 {
-        self.given
+    /// Greetings sent by this worker.
+    pub(crate) fn greeting_count(&self) -> u64 {
+        self.greeting_count
     }
 
-    /// Whether the last one of all has been given, or is being given.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.limit.tickets.as_ref().is_some_and(|tickets| tickets.is_used_up())
+    /// Whether no greeting is left: the last one has been sent, or is being sent.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.limit.quota.as_ref().is_some_and(|quota| quota.is_exhausted())
     }
 
-    /// Makes it known that a listener is one of a unix socket.
-    pub(crate) fn learn(&mut self, listener: ListenerId, site: Site) {
-        self.unix.push((listener, site));
+    /// Registers the listener of a unix socket.
+    pub(crate) fn add_unix_listener(&mut self, listener: ListenerId, address: BoundAddress) {
+        self.unix_listeners.push((listener, address));
     }
 
-    /// The unix socket of a listener, if it is one; where there are none, nobody is asked for the listener.
-    pub(crate) fn unix(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Option<&Site> {
-        let listener = if self.unix.is_empty() { None } else { listener() }?;
-        self.unix.iter().find(|(known, _)| *known == listener).map(|(_, site)| site)
+    /// The address of a listener of a unix socket; without such listeners, `listener` is not called.
+    pub(crate) fn unix_address(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Option<&BoundAddress> {
+        let listener = if self.unix_listeners.is_empty() { None } else { listener() }?;
+        self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
     }
 
-    /// The parties as told, if anybody will read of them.
-    pub(crate) fn parties(&self, told: impl FnOnce() -> Parties) -> Option<Parties> {
-        self.names_parties.then(told)
+    /// The addresses, if a greeting or an event contains them.
+    pub(crate) fn addresses_if_needed(&self, lookup: impl FnOnce() -> Addresses) -> Option<Addresses> {
+        self.needs_addresses.then(lookup)
     }
 
-    /// Reserves the next greeting; false if there are none left. Then comes [`note`](Self::note), or
-    /// [`release`](Self::release) if it could not be given.
+    /// Reserves the next greeting; false if there are none left. Then comes [`record`](Self::record), or
+    /// [`release`](Self::release) if it could not be sent.
     pub(crate) fn reserve(&mut self) -> bool {
-        let Some(tickets) = &self.limit.tickets else {
+        let Some(quota) = &self.limit.quota else {
             return true;
         };
-        self.ticket = self.ticket.take().or_else(|| tickets.take());
-        self.ticket.is_some()
+        self.reserved_number = self.reserved_number.take().or_else(|| quota.try_acquire());
+        self.reserved_number.is_some()
     }
 
-    /// Gives back what was reserved.
+    /// Releases the reserved greeting.
     pub(crate) fn release(&mut self) {
-        if let (Some(tickets), Some(ticket)) = (&self.limit.tickets, self.ticket.take()) {
-            tickets.give_back(ticket);
+        if let (Some(quota), Some(number)) = (&self.limit.quota, self.reserved_number.take()) {
+            quota.release(number);
         }
     }
 
-    /// Writes the greeting that is reserved, the ending behind it.
-    pub(crate) fn compose(&mut self, over: Protocol, to: Option<&Parties>, ending: &[u8]) -> &[u8] {
-        let written = Some((over, ending.len()));
-        if self.written == written {
+    /// Renders the reserved greeting, followed by a suffix.
+    pub(crate) fn render(&mut self, protocol: Protocol, addresses: Option<&Addresses>, suffix: &[u8]) -> &[u8] {
+        let rendered = Some((protocol, suffix.len()));
+        if self.cached == rendered {
             return &self.buffer;
         }
-        let (peer, local) = to.map_or((None, None), |to| (to.peer, to.local.as_ref()));
-        let protocol = to.map_or(over, |to| to.protocol);
-        let number = self.ticket.unwrap_or_default();
-        let facts = Facts { peer, local, protocol, number, hostname: &self.greetings.hostname };
-        let template = self.greetings.over(over);
+        let (peer, local) = addresses.map_or((None, None), |addresses| (addresses.peer, addresses.local.as_ref()));
+        let placeholder_protocol = addresses.map_or(protocol, |addresses| addresses.protocol);
+        let number = self.reserved_number.unwrap_or_default();
+        let values = PlaceholderValues {
+            peer,
+            local,
+            protocol: placeholder_protocol,
+            number,
+            hostname: &self.templates.hostname,
+        };
+        let template = self.templates.for_protocol(protocol);
         self.buffer.clear();
-        template.render(facts, &mut self.buffer);
-        self.buffer.extend_from_slice(ending);
-        self.written = written.filter(|_| template.is_fixed());
+        template.render(values, &mut self.buffer);
+        self.buffer.extend_from_slice(suffix);
+        self.cached = rendered.filter(|_| template.is_constant());
         &self.buffer
     }
 
-    /// Whether a datagram is itself a greeting of this desk, or of one like it.
+    /// Whether a datagram is itself a greeting of this server, or of one with the same template.
     pub(crate) fn is_greeting(&self, datagram: &[u8]) -> bool {
-        self.greetings.udp.matches(datagram)
+        self.templates.udp.matches(datagram)
     }
 
-    /// Counts a greeting as given and tells it: how many bytes were received, and how they begin.
-    pub(crate) fn note(&mut self, context: &Context, of: Option<Parties>, bytes: u64, text: &[u8]) {
-        self.given += 1;
-        if let Some(Parties { protocol, peer, local }) = of {
-            self.reporter.report(context.now(), || Event::new(protocol, peer, local, bytes, text));
+    /// Counts a greeting as sent and logs its event: how many bytes were received, and how they begin.
+    pub(crate) fn record(&mut self, context: &Context, addresses: Option<Addresses>, byte_count: u64, received: &[u8]) {
+        self.greeting_count += 1;
+        if let Some(Addresses { protocol, peer, local }) = addresses {
+            self.event_log.log(context.now(), || GreetingEvent::new(protocol, peer, local, byte_count, received));
         }
-        let Some(tickets) = &self.limit.tickets else { return };
-        if self.ticket.take().is_none() {
+        let Some(quota) = &self.limit.quota else { return };
+        if self.reserved_number.take().is_none() {
             // What was not reserved, a connection that has ended, counts all the same.
-            let _ = tickets.take();
+            let _ = quota.try_acquire();
         }
-        if let Some(all) = tickets.use_up() {
-            log::info!("{all} greetings given, as many as asked for: stopping");
-            // A loop that has ended needs no word.
-            let _ = self.limit.ending.begin();
+        if let Some(total) = quota.commit() {
+            log::info!("{total} greetings given, as many as asked for: stopping");
+            // Loops that have ended already need no message.
+            let _ = self.limit.shutdown.drain();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Greetings, Mode, Protocol, Replies};
-    use crate::exit::Status;
+    use super::{GreetingTemplates, Mode, Protocol, ReplyOptions};
+    use crate::exit::ExitStatus;
 
-    fn replies(mode: Mode, common: Option<&str>, udp: Option<&str>) -> Replies {
+    fn reply_options(mode: Mode, common: Option<&str>, udp: Option<&str>) -> ReplyOptions {
         let template = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        Replies { mode, greeting: template(common), tcp_greeting: None, udp_greeting: template(udp) }
+        ReplyOptions { mode, greeting: template(common), tcp_greeting: None, udp_greeting: template(udp) }
     }
 
     #[test]
     fn the_usual_greetings_are_those_of_the_first_programs() {
-        let greetings = Greetings::new(&replies(Mode::Greet, None, None)).unwrap();
-        assert!(greetings.over(Protocol::Tcp).matches(b"Hello, TCP Client!"));
-        assert!(greetings.over(Protocol::Udp).matches(b"Hello, UDP Client!"));
+        let templates = GreetingTemplates::new(&reply_options(Mode::Greet, None, None)).unwrap();
+        assert!(templates.for_protocol(Protocol::Tcp).matches(b"Hello, TCP Client!"));
+        assert!(templates.for_protocol(Protocol::Udp).matches(b"Hello, UDP Client!"));
     }
 
     #[test]
     fn a_greeting_of_one_protocol_goes_before_the_common_one() {
-        let greetings = Greetings::new(&replies(Mode::Line, Some("both"), Some("datagram"))).unwrap();
-        assert!(greetings.over(Protocol::Tcp).matches(b"both"));
-        assert!(greetings.over(Protocol::Udp).matches(b"datagram"));
+        let templates = GreetingTemplates::new(&reply_options(Mode::Line, Some("both"), Some("datagram"))).unwrap();
+        assert!(templates.for_protocol(Protocol::Tcp).matches(b"both"));
+        assert!(templates.for_protocol(Protocol::Udp).matches(b"datagram"));
     }
 
     #[test]
     fn a_greeting_where_nobody_is_greeted_is_a_usage_error() {
         for mode in [Mode::Echo, Mode::Discard] {
-            assert!(Greetings::new(&replies(mode, None, None)).is_ok());
-            let failure = Greetings::new(&replies(mode, None, Some("x"))).unwrap_err();
-            assert_eq!(failure.status, Status::Usage);
-            assert!(failure.sentence.contains("--udp-greeting"), "{}", failure.sentence);
+            assert!(GreetingTemplates::new(&reply_options(mode, None, None)).is_ok());
+            let error = GreetingTemplates::new(&reply_options(mode, None, Some("x"))).unwrap_err();
+            assert_eq!(error.status, ExitStatus::UsageError);
+            assert!(error.message.contains("--udp-greeting"), "{}", error.message);
         }
     }
 }

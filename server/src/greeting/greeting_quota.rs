@@ -9,61 +9,61 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One roll for the whole process.
+/// Numbers for the greetings of all workers, up to a maximum.
 #[derive(Debug)]
-pub(crate) struct Tickets {
+pub(crate) struct GreetingQuota {
     max: Option<u64>,
-    /// How many have been torn off the roll, those past the limit included, which are void.
-    torn: AtomicU64,
-    /// How many greetings have been given.
-    given: AtomicU64,
-    returned: Mutex<Vec<u64>>,
-    /// How many those are, so that nobody takes the lock for nothing.
-    returned_count: AtomicUsize,
+    /// Numbers issued so far; numbers above `max` are invalid.
+    issued: AtomicU64,
+    /// Greetings sent so far.
+    committed: AtomicU64,
+    released: Mutex<Vec<u64>>,
+    /// How many numbers are in `released`, so that the lock is taken only if there are any.
+    released_count: AtomicUsize,
 }
 
-impl Tickets {
-    /// A roll with so many tickets, or without end.
+impl GreetingQuota {
+    /// A quota of that many numbers, or without a maximum.
     pub(crate) fn new(max: Option<u64>) -> Self {
-        let (torn, given) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { max, torn, given, returned: Mutex::default(), returned_count: AtomicUsize::new(0) }
+        let (issued, committed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { max, issued, committed, released: Mutex::default(), released_count: AtomicUsize::new(0) }
     }
 
-    /// Whether there is none left. One that is out may still come back.
-    pub(crate) fn is_used_up(&self) -> bool {
-        let all_torn = self.max.is_some_and(|max| self.torn.load(Ordering::Relaxed) >= max);
-        all_torn && self.returned_count.load(Ordering::Acquire) == 0
+    /// Whether no number is left. An acquired number may still be released.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let all_issued = self.max.is_some_and(|max| self.issued.load(Ordering::Relaxed) >= max);
+        all_issued && self.released_count.load(Ordering::Acquire) == 0
     }
 
-    /// The next one.
-    pub(crate) fn take(&self) -> Option<u64> {
-        if self.returned_count.load(Ordering::Acquire) > 0 {
-            let mut returned = self.returned();
-            let number = returned.pop();
-            self.returned_count.store(returned.len(), Ordering::Release);
+    /// Acquires the next number.
+    pub(crate) fn try_acquire(&self) -> Option<u64> {
+        if self.released_count.load(Ordering::Acquire) > 0 {
+            let mut released = self.lock_released();
+            let number = released.pop();
+            self.released_count.store(released.len(), Ordering::Release);
             if number.is_some() {
                 return number;
             }
         }
-        let number = self.torn.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.issued.fetch_add(1, Ordering::Relaxed) + 1;
         self.max.is_none_or(|max| number <= max).then_some(number)
     }
 
-    /// Takes one back whose greeting was not given.
-    pub(crate) fn give_back(&self, number: u64) {
-        let mut returned = self.returned();
-        returned.push(number);
-        self.returned_count.store(returned.len(), Ordering::Release);
+    /// Releases a number whose greeting was not sent.
+    pub(crate) fn release(&self, number: u64) {
+        let mut released = self.lock_released();
+        released.push(number);
+        self.released_count.store(released.len(), Ordering::Release);
     }
 
-    /// Notes that a greeting was given; for the last one it says how many there were.
-    pub(crate) fn use_up(&self) -> Option<u64> {
-        self.max.filter(|max| self.given.fetch_add(1, Ordering::Relaxed) + 1 == *max)
+    /// Counts a greeting as sent; returns the total if it was the last one.
+    pub(crate) fn commit(&self) -> Option<u64> {
+        self.max.filter(|max| self.committed.fetch_add(1, Ordering::Relaxed) + 1 == *max)
     }
 
     /// Nothing is called while the lock is held, so a poisoned one guards a whole list.
-    fn returned(&self) -> MutexGuard<'_, Vec<u64>> {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_released(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,56 +71,56 @@ impl Tickets {
 mod tests {
     use std::thread;
 
-    use super::Tickets;
+    use super::GreetingQuota;
 
     #[test]
     fn numbers_begin_with_one_and_go_on_without_a_gap() {
-        let tickets = Tickets::new(None);
-        assert_eq!((tickets.take(), tickets.take(), tickets.take()), (Some(1), Some(2), Some(3)));
-        tickets.give_back(2);
-        assert_eq!((tickets.take(), tickets.take()), (Some(2), Some(4)));
-        assert!(!tickets.is_used_up() && tickets.use_up().is_none());
+        let quota = GreetingQuota::new(None);
+        assert_eq!((quota.try_acquire(), quota.try_acquire(), quota.try_acquire()), (Some(1), Some(2), Some(3)));
+        quota.release(2);
+        assert_eq!((quota.try_acquire(), quota.try_acquire()), (Some(2), Some(4)));
+        assert!(!quota.is_exhausted() && quota.commit().is_none());
     }
 
     #[test]
     fn one_given_back_is_the_last_that_is_left() {
-        let tickets = Tickets::new(Some(2));
-        assert_eq!((tickets.take(), tickets.take(), tickets.take()), (Some(1), Some(2), None));
-        assert!(tickets.is_used_up());
-        assert_eq!(tickets.use_up(), None);
-        tickets.give_back(1);
-        assert!(!tickets.is_used_up());
-        assert_eq!((tickets.take(), tickets.take()), (Some(1), None));
-        assert_eq!(tickets.use_up(), Some(2));
+        let quota = GreetingQuota::new(Some(2));
+        assert_eq!((quota.try_acquire(), quota.try_acquire(), quota.try_acquire()), (Some(1), Some(2), None));
+        assert!(quota.is_exhausted());
+        assert_eq!(quota.commit(), None);
+        quota.release(1);
+        assert!(!quota.is_exhausted());
+        assert_eq!((quota.try_acquire(), quota.try_acquire()), (Some(1), None));
+        assert_eq!(quota.commit(), Some(2));
     }
 
     #[test]
     fn of_many_threads_that_take_and_give_back_one_hears_of_the_last_and_no_number_is_missing() {
         const MAX: u64 = 20_000;
-        let tickets = Tickets::new(Some(MAX));
-        let work = |seed: u64| {
-            let (mut used, mut lasts, mut tries) = (Vec::new(), 0, seed);
-            // What others have out may come back: only when all have been given is the work over.
-            while tickets.given.load(std::sync::atomic::Ordering::Relaxed) < MAX {
-                let Some(number) = tickets.take() else { continue };
-                tries += 1;
-                if tries % 3 == 0 {
-                    tickets.give_back(number);
+        let quota = GreetingQuota::new(Some(MAX));
+        let acquire_and_release = |seed: u64| {
+            let (mut committed, mut last_count, mut attempts) = (Vec::new(), 0, seed);
+            // Numbers that other threads hold may be released: the work is over only when all are committed.
+            while quota.committed.load(std::sync::atomic::Ordering::Relaxed) < MAX {
+                let Some(number) = quota.try_acquire() else { continue };
+                attempts += 1;
+                if attempts % 3 == 0 {
+                    quota.release(number);
                 } else {
-                    used.push(number);
-                    lasts += u32::from(tickets.use_up().is_some());
+                    committed.push(number);
+                    last_count += u32::from(quota.commit().is_some());
                 }
             }
-            (used, lasts)
+            (committed, last_count)
         };
-        let all = thread::scope(|scope| {
-            let threads = [0, 1, 2, 3].map(|seed| scope.spawn(move || work(seed)));
+        let results = thread::scope(|scope| {
+            let threads = [0, 1, 2, 3].map(|seed| scope.spawn(move || acquire_and_release(seed)));
             threads.map(|thread| thread.join().unwrap())
         });
-        let mut numbers: Vec<u64> = all.iter().flat_map(|(used, _)| used).copied().collect();
+        let mut numbers: Vec<u64> = results.iter().flat_map(|(numbers, _)| numbers).copied().collect();
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(1..=MAX));
-        assert_eq!(all.iter().map(|(_, lasts)| lasts).sum::<u32>(), 1);
-        assert!(tickets.is_used_up());
+        assert_eq!(results.iter().map(|(_, last_count)| last_count).sum::<u32>(), 1);
+        assert!(quota.is_exhausted());
     }
 }

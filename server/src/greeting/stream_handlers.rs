@@ -10,91 +10,91 @@ use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
 use crate::cli::flags::Mode;
-use crate::greeting::greeter::{Desk, Parties};
-use crate::text::bound_address::Site;
+use crate::greeting::greeter::{Addresses, Greeter};
+use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
 /// The longest line that is taken for one, in bytes.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// Gives the loop the handler of a mode.
-pub(crate) fn attach<'h>(events: &mut EventLoop<'h>, mode: Mode, desk: &'h RefCell<Desk>) -> HandlerId {
+/// Attaches the handler of a mode to the loop.
+pub(crate) fn attach<'h>(event_loop: &mut EventLoop<'h>, mode: Mode, greeter: &'h RefCell<Greeter>) -> HandlerId {
     match mode {
-        Mode::Greet => events.attach(Greet { desk }),
-        Mode::Banner => events.attach(Banner { desk }),
-        Mode::Line => events.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, Line { desk })),
-        Mode::Echo => events.attach(Echo { desk }),
-        Mode::Discard => events.attach(Discard { desk }),
+        Mode::Greet => event_loop.attach(GreetHandler { greeter }),
+        Mode::Banner => event_loop.attach(BannerHandler { greeter }),
+        Mode::Line => event_loop.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, LineHandler { greeter })),
+        Mode::Echo => event_loop.attach(EchoHandler { greeter }),
+        Mode::Discard => event_loop.attach(DiscardHandler { greeter }),
     }
 }
 
-fn parties(desk: &Desk, connection: &Connection<'_>) -> Option<Parties> {
-    desk.parties(|| match desk.unix(|| connection.listener()) {
+fn addresses(greeter: &Greeter, connection: &Connection<'_>) -> Option<Addresses> {
+    greeter.addresses_if_needed(|| match greeter.unix_address(|| connection.listener()) {
         None => {
-            let (peer, local) = (connection.peer_addr(), connection.local_addr().map(Site::from));
-            Parties { protocol: Protocol::Tcp, peer, local }
+            let (peer, local) = (connection.peer_addr(), connection.local_addr().map(BoundAddress::from));
+            Addresses { protocol: Protocol::Tcp, peer, local }
         }
-        Some(site) => Parties { protocol: Protocol::Unix, peer: None, local: Some(site.clone()) },
+        Some(address) => Addresses { protocol: Protocol::Unix, peer: None, local: Some(address.clone()) },
     })
 }
 
 /// Greets once for what was received; false if there are no more greetings.
-fn greet(desk: &RefCell<Desk>, connection: &mut Connection<'_>, received: &[u8], ending: &[u8]) -> bool {
-    let mut desk = desk.borrow_mut();
-    if !desk.reserve() {
+fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, received: &[u8], suffix: &[u8]) -> bool {
+    let mut greeter = greeter.borrow_mut();
+    if !greeter.reserve() {
         return false;
     }
-    let parties = parties(&desk, connection);
+    let addresses = addresses(&greeter, connection);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
-    if connection.send(desk.compose(Protocol::Tcp, parties.as_ref(), ending)).is_err() {
-        desk.release();
+    if connection.send(greeter.render(Protocol::Tcp, addresses.as_ref(), suffix)).is_err() {
+        greeter.release();
         return false;
     }
-    desk.note(connection.context(), parties, received.len() as u64, received);
+    greeter.record(connection.context(), addresses, received.len() as u64, received);
     true
 }
 
 /// Answers the first bytes, or the end of the stream, then closes.
-struct Greet<'h> {
-    desk: &'h RefCell<Desk>,
+struct GreetHandler<'h> {
+    greeter: &'h RefCell<Greeter>,
 }
 
-impl StreamHandler for Greet<'_> {
+impl StreamHandler for GreetHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        (!self.desk.borrow().is_closed()).then_some(())
+        (!self.greeter.borrow().is_exhausted()).then_some(())
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        greet(self.desk, connection, input, b"");
+        send_greeting(self.greeter, connection, input, b"");
         connection.close();
         input.len()
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        greet(self.desk, connection, b"", b"");
+        send_greeting(self.greeter, connection, b"", b"");
         connection.close();
     }
 
     /// A question that is still to come gets its answer, unless there are none left.
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        if self.desk.borrow().is_closed() {
+        if self.greeter.borrow().is_exhausted() {
             connection.close();
         }
     }
 }
 
 /// Answers without waiting for a question, then closes.
-struct Banner<'h> {
-    desk: &'h RefCell<Desk>,
+struct BannerHandler<'h> {
+    greeter: &'h RefCell<Greeter>,
 }
 
-impl StreamHandler for Banner<'_> {
+impl StreamHandler for BannerHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-        greet(self.desk, connection, b"", b"");
+        send_greeting(self.greeter, connection, b"", b"");
         // Refusing sends what is written first: all there is to say has been said.
         None
     }
@@ -105,19 +105,19 @@ impl StreamHandler for Banner<'_> {
 }
 
 /// Answers each line, and stays.
-struct Line<'h> {
-    desk: &'h RefCell<Desk>,
+struct LineHandler<'h> {
+    greeter: &'h RefCell<Greeter>,
 }
 
-impl FrameHandler for Line<'_> {
+impl FrameHandler for LineHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        (!self.desk.borrow().is_closed()).then_some(())
+        (!self.greeter.borrow().is_exhausted()).then_some(())
     }
 
     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), line: &[u8]) {
-        if !greet(self.desk, connection, line, b"\n") {
+        if !send_greeting(self.greeter, connection, line, b"\n") {
             connection.close();
         }
     }
@@ -128,47 +128,47 @@ impl FrameHandler for Line<'_> {
 }
 
 /// Sends back whatever comes; its session counts the bytes.
-struct Echo<'h> {
-    desk: &'h RefCell<Desk>,
+struct EchoHandler<'h> {
+    greeter: &'h RefCell<Greeter>,
 }
 
-impl StreamHandler for Echo<'_> {
+impl StreamHandler for EchoHandler<'_> {
     type Session = u64;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
-        (!self.desk.borrow().is_closed()).then_some(0)
+        (!self.greeter.borrow().is_exhausted()).then_some(0)
     }
 
     /// What does not fit the outbox is left, and shown again when there is room.
-    fn on_data(&mut self, connection: &mut Connection<'_>, bytes: &mut u64, input: &[u8]) -> usize {
-        let taken = connection.write(input);
-        *bytes += taken as u64;
-        taken
+    fn on_data(&mut self, connection: &mut Connection<'_>, byte_count: &mut u64, input: &[u8]) -> usize {
+        let written = connection.write(input);
+        *byte_count += written as u64;
+        written
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u64) {
         connection.close();
     }
 
-    fn on_close(&mut self, connection: &mut Connection<'_>, bytes: u64, _: CloseReason) {
-        note_total(self.desk, connection, bytes);
+    fn on_close(&mut self, connection: &mut Connection<'_>, byte_count: u64, _: CloseReason) {
+        record_closed(self.greeter, connection, byte_count);
     }
 }
 
 /// Reads everything and answers nothing; its session counts the bytes.
-struct Discard<'h> {
-    desk: &'h RefCell<Desk>,
+struct DiscardHandler<'h> {
+    greeter: &'h RefCell<Greeter>,
 }
 
-impl StreamHandler for Discard<'_> {
+impl StreamHandler for DiscardHandler<'_> {
     type Session = u64;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
-        (!self.desk.borrow().is_closed()).then_some(0)
+        (!self.greeter.borrow().is_exhausted()).then_some(0)
     }
 
-    fn on_data(&mut self, _: &mut Connection<'_>, bytes: &mut u64, input: &[u8]) -> usize {
-        *bytes += input.len() as u64;
+    fn on_data(&mut self, _: &mut Connection<'_>, byte_count: &mut u64, input: &[u8]) -> usize {
+        *byte_count += input.len() as u64;
         input.len()
     }
 
@@ -176,16 +176,16 @@ impl StreamHandler for Discard<'_> {
         connection.close();
     }
 
-    fn on_close(&mut self, connection: &mut Connection<'_>, bytes: u64, _: CloseReason) {
-        note_total(self.desk, connection, bytes);
+    fn on_close(&mut self, connection: &mut Connection<'_>, byte_count: u64, _: CloseReason) {
+        record_closed(self.greeter, connection, byte_count);
     }
 }
 
-/// Where nobody is greeted, a connection that has ended counts as one greeting.
-fn note_total(desk: &RefCell<Desk>, connection: &mut Connection<'_>, bytes: u64) {
-    let mut desk = desk.borrow_mut();
-    let parties = parties(&desk, connection);
-    desk.note(connection.context(), parties, bytes, b"");
+/// In echo and discard mode a closed connection counts as one greeting.
+fn record_closed(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, byte_count: u64) {
+    let mut greeter = greeter.borrow_mut();
+    let addresses = addresses(&greeter, connection);
+    greeter.record(connection.context(), addresses, byte_count, b"");
 }
 
 #[cfg(test)]
@@ -200,43 +200,47 @@ mod tests {
 
     use super::attach;
     use crate::cli::flags::Mode;
-    use crate::greeting::greeter::Desk;
+    use crate::greeting::greeter::Greeter;
 
     /// Far beyond what any answer takes.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// Ends the loop when the client is done, however that happens.
-    struct Ending(Handle);
+    /// Stops the loop when the client has finished or panicked.
+    struct StopOnDrop(Handle);
 
-    impl Drop for Ending {
+    impl Drop for StopOnDrop {
         fn drop(&mut self) {
             let _ = self.0.stop();
         }
     }
 
-    /// Serves while the client talks.
-    fn talk<T: Send>(mode: Mode, desk: &RefCell<Desk>, client: impl FnOnce(SocketAddr) -> T + Send) -> T {
-        let mut events = EventLoop::new().unwrap();
-        let handler = attach(&mut events, mode, desk);
-        let listener = events.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
-        let (address, ending) = (events.local_addr(listener).unwrap(), Ending(events.handle()));
+    /// Runs the loop until the client has finished.
+    fn run_with_client<T: Send>(
+        mode: Mode,
+        greeter: &RefCell<Greeter>,
+        client: impl FnOnce(SocketAddr) -> T + Send,
+    ) -> T {
+        let mut event_loop = EventLoop::new().unwrap();
+        let handler = attach(&mut event_loop, mode, greeter);
+        let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+        let (address, stop_on_drop) = (event_loop.local_addr(listener).unwrap(), StopOnDrop(event_loop.handle()));
         thread::scope(|scope| {
             let client = scope.spawn(move || {
-                let _ending = ending;
+                let _stop_on_drop = stop_on_drop;
                 client(address)
             });
-            events.run().unwrap();
+            event_loop.run().unwrap();
             client.join().unwrap()
         })
     }
 
     fn connect(address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         stream
     }
 
-    fn rest(stream: &mut TcpStream) -> String {
+    fn read_to_end(stream: &mut TcpStream) -> String {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
@@ -244,53 +248,53 @@ mod tests {
 
     #[test]
     fn greet_answers_the_first_bytes_or_the_end_of_stream_and_closes() {
-        let desk = Desk::silent(Mode::Greet, None, None);
-        talk(Mode::Greet, &desk, |address| {
-            let mut asks = connect(address);
-            asks.write_all(b"Hello, TCP Server!").unwrap();
-            assert_eq!(rest(&mut asks), "Hello, TCP Client!");
-            let mut ends = connect(address);
-            ends.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(rest(&mut ends), "Hello, TCP Client!");
+        let greeter = Greeter::for_test(Mode::Greet, None, None);
+        run_with_client(Mode::Greet, &greeter, |address| {
+            let mut sender = connect(address);
+            sender.write_all(b"Hello, TCP Server!").unwrap();
+            assert_eq!(read_to_end(&mut sender), "Hello, TCP Client!");
+            let mut half_closed = connect(address);
+            half_closed.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&mut half_closed), "Hello, TCP Client!");
         });
-        assert_eq!(desk.borrow().given(), 2);
+        assert_eq!(greeter.borrow().greeting_count(), 2);
     }
 
     #[test]
     fn banner_answers_without_a_question_and_numbers_its_greetings() {
-        let desk = Desk::silent(Mode::Banner, Some("{protocol} {number} {peer}"), None);
-        talk(Mode::Banner, &desk, |address| {
+        let greeter = Greeter::for_test(Mode::Banner, Some("{protocol} {number} {peer}"), None);
+        run_with_client(Mode::Banner, &greeter, |address| {
             for number in 1..=3 {
                 let mut client = connect(address);
-                let own = client.local_addr().unwrap();
-                assert_eq!(rest(&mut client), format!("tcp {number} {own}"));
+                let client_address = client.local_addr().unwrap();
+                assert_eq!(read_to_end(&mut client), format!("tcp {number} {client_address}"));
             }
         });
     }
 
     #[test]
     fn line_answers_each_line_and_stays() {
-        let desk = Desk::silent(Mode::Line, Some("{number}"), None);
-        talk(Mode::Line, &desk, |address| {
+        let greeter = Greeter::for_test(Mode::Line, Some("{number}"), None);
+        run_with_client(Mode::Line, &greeter, |address| {
             let mut lines = BufReader::new(connect(address));
-            let mut answer = String::new();
-            for (question, answers) in [("one\r\ntwo\nthr", ["1\n", "2\n"].as_slice()), ("ee\n", &["3\n"])] {
-                lines.get_mut().write_all(question.as_bytes()).unwrap();
-                for expected in answers {
-                    answer.clear();
-                    lines.read_line(&mut answer).unwrap();
-                    assert_eq!(answer, *expected);
+            let mut reply = String::new();
+            for (input, replies) in [("one\r\ntwo\nthr", ["1\n", "2\n"].as_slice()), ("ee\n", &["3\n"])] {
+                lines.get_mut().write_all(input.as_bytes()).unwrap();
+                for expected in replies {
+                    reply.clear();
+                    lines.read_line(&mut reply).unwrap();
+                    assert_eq!(reply, *expected);
                 }
             }
         });
-        assert_eq!(desk.borrow().given(), 3);
+        assert_eq!(greeter.borrow().greeting_count(), 3);
     }
 
     #[test]
     fn echo_sends_back_every_byte_however_many() {
-        let desk = Desk::silent(Mode::Echo, None, None);
+        let greeter = Greeter::for_test(Mode::Echo, None, None);
         let sent: String = "0123456789".repeat(50_000);
-        let echoed = talk(Mode::Echo, &desk, |address| {
+        let echoed = run_with_client(Mode::Echo, &greeter, |address| {
             let mut client = connect(address);
             let mut writer = client.try_clone().unwrap();
             thread::scope(|scope| {
@@ -298,7 +302,7 @@ mod tests {
                     writer.write_all(sent.as_bytes()).unwrap();
                     writer.shutdown(Shutdown::Write).unwrap();
                 });
-                rest(&mut client)
+                read_to_end(&mut client)
             })
         });
         assert!(echoed == sent);
@@ -306,35 +310,35 @@ mod tests {
 
     #[test]
     fn discard_reads_to_the_end_and_says_nothing() {
-        let desk = Desk::silent(Mode::Discard, None, None);
-        talk(Mode::Discard, &desk, |address| {
+        let greeter = Greeter::for_test(Mode::Discard, None, None);
+        run_with_client(Mode::Discard, &greeter, |address| {
             let mut client = connect(address);
             client.write_all("x".repeat(200_000).as_bytes()).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(rest(&mut client), "");
+            assert_eq!(read_to_end(&mut client), "");
         });
-        assert_eq!(desk.borrow().given(), 1);
+        assert_eq!(greeter.borrow().greeting_count(), 1);
     }
 
     #[test]
     fn exactly_as_many_are_greeted_as_the_limit_says_and_the_loop_ends() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
-            let desk = Desk::silent(mode, None, Some(3));
-            let mut events = EventLoop::new().unwrap();
-            desk.borrow().meet(&events);
-            let handler = attach(&mut events, mode, &desk);
-            let listener = events.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
-            let address = events.local_addr(listener).unwrap();
+            let greeter = Greeter::for_test(mode, None, Some(3));
+            let mut event_loop = EventLoop::new().unwrap();
+            greeter.borrow().set_loop(&event_loop);
+            let handler = attach(&mut event_loop, mode, &greeter);
+            let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+            let address = event_loop.local_addr(listener).unwrap();
             let clients: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
             for mut client in &clients {
                 client.write_all(b"hello\n").unwrap();
                 client.shutdown(Shutdown::Write).unwrap();
             }
-            events.run().unwrap();
-            drop(events);
-            let greeted =
-                clients.into_iter().map(|mut client| rest(&mut client)).filter(|text| !text.is_empty()).count();
-            assert_eq!((greeted, desk.borrow().given()), (3, 3), "{mode:?}");
+            event_loop.run().unwrap();
+            drop(event_loop);
+            let replies =
+                clients.into_iter().map(|mut client| read_to_end(&mut client)).filter(|text| !text.is_empty()).count();
+            assert_eq!((replies, greeter.borrow().greeting_count()), (3, 3), "{mode:?}");
         }
     }
 }

@@ -9,66 +9,70 @@ use halloo::{Stats, Stopped};
 use log::Level;
 
 use crate::output::printer_thread::Printer;
-use crate::output::stderr::Remark;
-use crate::process::shutdown::Workers;
+use crate::output::stderr::StderrLine;
+use crate::process::shutdown::LoopHandles;
 
-/// What can be counted, and where it is told.
+/// Collects the counters of all loops and logs them.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    workers: Workers,
+    loops: LoopHandles,
     printer: Printer,
-    /// What those workers had counted that have ended.
-    last: Arc<[OnceLock<Stats>]>,
+    /// The counters of the workers that have ended.
+    final_stats: Arc<[OnceLock<Stats>]>,
 }
 
-/// A count under way: each worker's part, and when the last has handed in its own, or has ended, it is told.
-struct Count {
-    of: Counters,
+/// A report on its way; it is logged when the last clone is dropped: each loop has added its part, or has ended.
+struct StatsReport {
+    counters: Counters,
     parts: Mutex<Vec<Option<Stats>>>,
 }
 
 impl Counters {
-    /// The counters of so many workers.
-    pub(crate) fn new(count: usize, workers: Workers, printer: Printer) -> Self {
-        Self { workers, printer, last: (0..count).map(|_| OnceLock::new()).collect() }
+    /// The counters of that many workers.
+    pub(crate) fn new(workers: usize, loops: LoopHandles, printer: Printer) -> Self {
+        Self { loops, printer, final_stats: (0..workers).map(|_| OnceLock::new()).collect() }
     }
 
-    /// Keeps what a worker has counted to its end.
-    pub(crate) fn close(&self, number: usize, stats: Stats) {
-        let _ = self.last[number - 1].set(stats);
+    /// Stores the counters of a worker that has ended.
+    pub(crate) fn set_final(&self, worker_number: usize, stats: Stats) {
+        let _ = self.final_stats[worker_number - 1].set(stats);
     }
 
-    /// Asks every worker; asked for, the counters are printed at any log level. [`Stopped`] if all have ended.
-    pub(crate) fn show(&self) -> Result<(), Stopped> {
-        let count = Arc::new(Count { of: self.clone(), parts: Mutex::new(vec![None; self.last.len()]) });
-        let mut asked = Err(Stopped);
-        for (index, handle) in self.workers.handles().iter().enumerate() {
-            let count = Arc::clone(&count);
-            let hand_in = move |context: &mut halloo::Context| {
-                let mut parts = count.parts.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Logs the counters of every loop, at any log level. [`Stopped`] if all loops have ended.
+    pub(crate) fn request_report(&self) -> Result<(), Stopped> {
+        let report =
+            Arc::new(StatsReport { counters: self.clone(), parts: Mutex::new(vec![None; self.final_stats.len()]) });
+        let mut result = Err(Stopped);
+        for (index, handle) in self.loops.as_slice().iter().enumerate() {
+            let report = Arc::clone(&report);
+            let add_part = move |context: &mut halloo::Context| {
+                let mut parts = report.parts.lock().unwrap_or_else(PoisonError::into_inner);
                 parts[index] = Some(context.stats().clone());
             };
-            asked = handle.post(hand_in).or(asked);
+            result = handle.post(add_part).or(result);
         }
-        asked
+        result
     }
 }
 
-impl Drop for Count {
+impl Drop for StatsReport {
     fn drop(&mut self) {
         let parts = std::mem::take(self.parts.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let known = parts.into_iter().zip(self.of.last.iter()).map(|(part, last)| part.or_else(|| last.get().cloned()));
-        // A worker that is ending in this very moment has neither: then all are, and nobody waits for a count.
-        let Some(each) = known.collect::<Option<Vec<Stats>>>() else { return };
-        let mut all = Stats::default();
-        for stats in &each {
-            all += stats;
+        let all_stats = parts
+            .into_iter()
+            .zip(self.counters.final_stats.iter())
+            .map(|(part, final_stats)| part.or_else(|| final_stats.get().cloned()));
+        // A worker that is just ending has neither. Then all workers are ending, and the report is dropped.
+        let Some(per_worker) = all_stats.collect::<Option<Vec<Stats>>>() else { return };
+        let mut total = Stats::default();
+        for stats in &per_worker {
+            total += stats;
         }
-        let print = |text| self.of.printer.remark(Remark::Log(Level::Info, "halloo", text));
-        print(all.to_string());
-        if each.len() > 1 {
-            for (index, stats) in each.iter().enumerate() {
-                print(format!("worker {}: {stats}", index + 1));
+        let log = |text| self.counters.printer.eprint(StderrLine::Log(Level::Info, "halloo", text));
+        log(total.to_string());
+        if per_worker.len() > 1 {
+            for (index, stats) in per_worker.iter().enumerate() {
+                log(format!("worker {}: {stats}", index + 1));
             }
         }
     }

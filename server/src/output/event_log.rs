@@ -12,46 +12,46 @@ use std::time::{Duration, Instant};
 
 use crate::cli::flags::EventStyle;
 use crate::output::printer_thread::Printer;
-use crate::output::stdout::Line;
-use crate::text::event::Event;
+use crate::output::stdout::StdoutLine;
+use crate::text::greeting_event::GreetingEvent;
 
 /// More than a person can follow.
 const LINES_PER_SECOND_MAX: usize = 20;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where events go: each worker has a copy.
+/// Prints events, or counts them; each worker has a clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Reporter {
+pub(crate) struct EventLog {
     printer: Printer,
     style: EventStyle,
-    gate: Arc<Gate>,
+    limiter: Arc<LineLimiter>,
 }
 
-impl Reporter {
-    /// Events go to this printer, in this style.
+impl EventLog {
+    /// An event log that prints to this printer, in this style.
     pub(crate) fn new(printer: Printer, style: EventStyle) -> Self {
-        Self { printer, style, gate: Arc::new(Gate::new()) }
+        Self { printer, style, limiter: Arc::new(LineLimiter::new()) }
     }
 
-    /// Whether nobody sees any event.
-    pub(crate) fn is_silent(&self) -> bool {
+    /// Whether no event is printed or counted.
+    pub(crate) fn is_off(&self) -> bool {
         self.style == EventStyle::Off
     }
 
-    /// Tells one event, made only if somebody will see it.
-    pub(crate) fn report(&self, now: Instant, event: impl FnOnce() -> Event) {
+    /// Logs one event, which is made only if it is printed.
+    pub(crate) fn log(&self, now: Instant, event: impl FnOnce() -> GreetingEvent) {
         match self.style {
             EventStyle::Off => {}
-            EventStyle::Json => self.printer.print(Line::Event(event())),
-            EventStyle::Text => match self.gate.admit(now) {
-                Verdict::Print => self.printer.print(Line::Event(event())),
-                Verdict::Count => self.printer.sum_up(),
-                Verdict::CountUntil(moment) => {
-                    self.printer.sum_up();
-                    if !self.printer.sum_up_at(moment) {
+            EventStyle::Json => self.printer.print(StdoutLine::Event(event())),
+            EventStyle::Text => match self.limiter.decide(now) {
+                Decision::Print => self.printer.print(StdoutLine::Event(event())),
+                Decision::Suppress => self.printer.count_suppressed(),
+                Decision::SuppressUntil(due) => {
+                    self.printer.count_suppressed();
+                    if !self.printer.write_suppressed_at(due) {
                         // The queue is full: the next event asks again.
-                        self.gate.ask_again();
+                        self.limiter.reset();
                     }
                 }
             },
@@ -59,74 +59,74 @@ impl Reporter {
     }
 }
 
-/// What the copies share. Where the lines of this second are used up, nobody takes the lock.
+/// The limit on lines, which all clones share. While events are suppressed, the lock is not taken.
 #[derive(Debug)]
-struct Gate {
-    began: Instant,
-    /// Until when events are only counted, in nanoseconds since then.
-    closed_until: AtomicU64,
-    pace: Mutex<Pace>,
+struct LineLimiter {
+    epoch: Instant,
+    /// Until when events are only counted, in nanoseconds since `epoch`.
+    suppressed_until_nanos: AtomicU64,
+    window: Mutex<SlidingWindow>,
 }
 
-impl Gate {
+impl LineLimiter {
     fn new() -> Self {
-        Self { began: Instant::now(), closed_until: AtomicU64::new(0), pace: Mutex::default() }
+        Self { epoch: Instant::now(), suppressed_until_nanos: AtomicU64::new(0), window: Mutex::default() }
     }
 
-    fn admit(&self, now: Instant) -> Verdict {
-        if self.nanos(now) < self.closed_until.load(Ordering::Relaxed) {
-            return Verdict::Count;
+    fn decide(&self, now: Instant) -> Decision {
+        if self.nanos_since_epoch(now) < self.suppressed_until_nanos.load(Ordering::Relaxed) {
+            return Decision::Suppress;
         }
-        let verdict = self.pace.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
-        if let Verdict::CountUntil(moment) = verdict {
-            self.closed_until.store(self.nanos(moment), Ordering::Relaxed);
+        let decision = self.window.lock().unwrap_or_else(PoisonError::into_inner).decide(now);
+        if let Decision::SuppressUntil(due) = decision {
+            self.suppressed_until_nanos.store(self.nanos_since_epoch(due), Ordering::Relaxed);
         }
-        verdict
+        decision
     }
 
-    fn ask_again(&self) {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).sum_due = None;
-        self.closed_until.store(0, Ordering::Relaxed);
+    fn reset(&self) {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner).suppressed_due = None;
+        self.suppressed_until_nanos.store(0, Ordering::Relaxed);
     }
 
-    fn nanos(&self, moment: Instant) -> u64 {
-        u64::try_from(moment.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+    fn nanos_since_epoch(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
 /// The lines of the last second.
 #[derive(Debug, Default)]
-struct Pace {
-    printed: VecDeque<Instant>,
-    /// When the printer tells the sum that it has been asked for.
-    sum_due: Option<Instant>,
+struct SlidingWindow {
+    printed_at: VecDeque<Instant>,
+    /// When the printer writes the number of suppressed events.
+    suppressed_due: Option<Instant>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum Decision {
     Print,
-    Count,
-    /// Count, and have the sum told then.
-    CountUntil(Instant),
+    Suppress,
+    /// Count the event, and write the number of suppressed events at that moment.
+    SuppressUntil(Instant),
 }
 
-impl Pace {
-    fn admit(&mut self, now: Instant) -> Verdict {
+impl SlidingWindow {
+    fn decide(&mut self, now: Instant) -> Decision {
         // A loop's clock stands still during a turn: another worker's line may have been later.
-        let now = self.printed.back().map_or(now, |last| now.max(*last));
-        if self.printed.len() == LINES_PER_SECOND_MAX {
-            let room = self.printed[0] + SECOND;
-            if now < room {
-                if self.sum_due.is_some_and(|due| now < due) {
-                    return Verdict::Count;
+        let now = self.printed_at.back().map_or(now, |last| now.max(*last));
+        if self.printed_at.len() == LINES_PER_SECOND_MAX {
+            let next_slot = self.printed_at[0] + SECOND;
+            if now < next_slot {
+                if self.suppressed_due.is_some_and(|due| now < due) {
+                    return Decision::Suppress;
                 }
-                self.sum_due = Some(room);
-                return Verdict::CountUntil(room);
+                self.suppressed_due = Some(next_slot);
+                return Decision::SuppressUntil(next_slot);
             }
-            self.printed.pop_front();
+            self.printed_at.pop_front();
         }
-        self.printed.push_back(now);
-        Verdict::Print
+        self.printed_at.push_back(now);
+        Decision::Print
     }
 }
 
@@ -137,59 +137,62 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Gate, LINES_PER_SECOND_MAX, Pace, SECOND, Verdict};
+    use super::{Decision, LINES_PER_SECOND_MAX, LineLimiter, SECOND, SlidingWindow};
 
     #[test]
     fn twenty_are_printed_and_the_rest_of_the_second_is_summed_up() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut window, start) = (SlidingWindow::default(), Instant::now());
         for _ in 0..LINES_PER_SECOND_MAX {
-            assert_eq!(pace.admit(start), Verdict::Print);
+            assert_eq!(window.decide(start), Decision::Print);
         }
-        assert_eq!(pace.admit(start), Verdict::CountUntil(start + SECOND));
-        assert_eq!(pace.admit(start + SECOND / 2), Verdict::Count);
-        assert_eq!(pace.admit(start + SECOND), Verdict::Print);
+        assert_eq!(window.decide(start), Decision::SuppressUntil(start + SECOND));
+        assert_eq!(window.decide(start + SECOND / 2), Decision::Suppress);
+        assert_eq!(window.decide(start + SECOND), Decision::Print);
     }
 
     #[test]
     fn many_workers_print_twenty_together_and_ask_for_one_sum() {
-        let gate = Gate::new();
-        let work = || -> (usize, usize) {
-            let verdicts: Vec<Verdict> = (0..100).map(|_| gate.admit(gate.began)).collect();
-            let count = |wanted: fn(&Verdict) -> bool| verdicts.iter().filter(|verdict| wanted(verdict)).count();
-            (count(|verdict| *verdict == Verdict::Print), count(|verdict| matches!(verdict, Verdict::CountUntil(_))))
+        let limiter = LineLimiter::new();
+        let decide_many = || -> (usize, usize) {
+            let decisions: Vec<Decision> = (0..100).map(|_| limiter.decide(limiter.epoch)).collect();
+            let count = |matches: fn(&Decision) -> bool| decisions.iter().filter(|decision| matches(decision)).count();
+            (
+                count(|decision| *decision == Decision::Print),
+                count(|decision| matches!(decision, Decision::SuppressUntil(_))),
+            )
         };
-        let all = thread::scope(|scope| {
-            let workers = [(); 4].map(|()| scope.spawn(work));
+        let results = thread::scope(|scope| {
+            let workers = [(); 4].map(|()| scope.spawn(decide_many));
             workers.map(|worker| worker.join().unwrap())
         });
-        let printed: usize = all.iter().map(|(printed, _)| printed).sum();
-        let asked: usize = all.iter().map(|(_, asked)| asked).sum();
-        assert_eq!((printed, asked), (LINES_PER_SECOND_MAX, 1));
-        assert_eq!(gate.admit(gate.began + SECOND), Verdict::Print);
+        let printed: usize = results.iter().map(|(printed, _)| printed).sum();
+        let suppressed: usize = results.iter().map(|(_, suppressed)| suppressed).sum();
+        assert_eq!((printed, suppressed), (LINES_PER_SECOND_MAX, 1));
+        assert_eq!(limiter.decide(limiter.epoch + SECOND), Decision::Print);
         // A worker whose turn began before that line.
-        assert!(matches!(gate.admit(gate.began + SECOND / 2), Verdict::Count | Verdict::Print));
-        gate.ask_again();
-        assert_eq!(gate.admit(gate.began + SECOND), Verdict::Print);
+        assert!(matches!(limiter.decide(limiter.epoch + SECOND / 2), Decision::Suppress | Decision::Print));
+        limiter.reset();
+        assert_eq!(limiter.decide(limiter.epoch + SECOND), Decision::Print);
     }
 
     #[test]
     fn a_quiet_client_is_never_summed_up() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut window, start) = (SlidingWindow::default(), Instant::now());
         for number in 0..1000 {
-            assert_eq!(pace.admit(start + Duration::from_millis(51) * number), Verdict::Print);
+            assert_eq!(window.decide(start + Duration::from_millis(51) * number), Decision::Print);
         }
     }
 
     proptest! {
         #[test]
         fn no_second_has_more_than_twenty_lines(steps in prop::collection::vec(0_u64..120, 1..400)) {
-            let (mut pace, start) = (Pace::default(), Instant::now());
-            let mut at = 0;
+            let (mut window, start) = (SlidingWindow::default(), Instant::now());
+            let mut elapsed_millis = 0;
             let mut printed = Vec::new();
             for step in steps {
-                at += step;
-                if pace.admit(start + Duration::from_millis(at)) == Verdict::Print {
-                    printed.push(at);
+                elapsed_millis += step;
+                if window.decide(start + Duration::from_millis(elapsed_millis)) == Decision::Print {
+                    printed.push(elapsed_millis);
                 }
             }
             for first in &printed {
@@ -200,16 +203,16 @@ mod tests {
 
         #[test]
         fn every_sum_is_told_within_the_second(steps in prop::collection::vec(0_u64..120, 1..400)) {
-            let (mut pace, mut at) = (Pace::default(), Instant::now());
+            let (mut window, mut now) = (SlidingWindow::default(), Instant::now());
             let mut due = None;
             for step in steps {
-                at += Duration::from_millis(step);
-                match pace.admit(at) {
-                    Verdict::Print => {}
-                    Verdict::Count => prop_assert!(due.is_some_and(|due| at < due)),
-                    Verdict::CountUntil(moment) => {
-                        prop_assert!(moment > at && moment <= at + SECOND);
-                        due = Some(moment);
+                now += Duration::from_millis(step);
+                match window.decide(now) {
+                    Decision::Print => {}
+                    Decision::Suppress => prop_assert!(due.is_some_and(|due| now < due)),
+                    Decision::SuppressUntil(next) => {
+                        prop_assert!(next > now && next <= now + SECOND);
+                        due = Some(next);
                     }
                 }
             }

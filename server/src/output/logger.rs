@@ -6,11 +6,11 @@
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::output::printer_thread::{self, Printer};
-use crate::output::stderr::Remark;
+use crate::output::stderr::StderrLine;
 use crate::text::escape;
 
 /// The longest log line, in bytes.
-const MESSAGE_BYTES_MAX: usize = 1024;
+const LOG_LINE_BYTES_MAX: usize = 1024;
 
 /// The `log` crate's logger for this process.
 struct QueueingLogger {
@@ -23,7 +23,7 @@ struct QueueingLogger {
 pub(crate) fn install(printer: Printer, level: LevelFilter) {
     std::panic::set_hook(Box::new(|panic| {
         // A logger that panics over a failed stream is the printer's to count; another line would only fail again.
-        if std::thread::current().name() != Some(printer_thread::ERROR_THREAD) {
+        if std::thread::current().name() != Some(printer_thread::STDERR_THREAD_NAME) {
             log::error!("{panic}");
         }
     }));
@@ -34,7 +34,7 @@ pub(crate) fn install(printer: Printer, level: LevelFilter) {
 }
 
 /// The level that so many `-v` and `-q` ask for.
-pub(crate) const fn level(verbose: u8, quiet: u8) -> LevelFilter {
+pub(crate) const fn level_from_flags(verbose: u8, quiet: u8) -> LevelFilter {
     match (quiet, verbose) {
         (0, 0) => LevelFilter::Info,
         (0, 1) => LevelFilter::Debug,
@@ -52,11 +52,11 @@ impl Log for QueueingLogger {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let text = match record.args().as_str() {
-                Some(text) => escape::message(text, MESSAGE_BYTES_MAX),
-                None => escape::message(&record.args().to_string(), MESSAGE_BYTES_MAX),
+                Some(text) => escape::message(text, LOG_LINE_BYTES_MAX),
+                None => escape::message(&record.args().to_string(), LOG_LINE_BYTES_MAX),
             };
             let target = record.module_path_static().unwrap_or("halloo");
-            self.printer.remark(Remark::Log(record.level(), target, text));
+            self.printer.eprint(StderrLine::Log(record.level(), target, text));
         }
     }
 
@@ -67,14 +67,14 @@ impl Log for QueueingLogger {
 mod tests {
     use log::LevelFilter;
 
-    use super::level;
+    use super::level_from_flags;
 
     #[test]
     fn the_log_level_is_info_unless_asked_for_more_or_less() {
-        assert_eq!(level(0, 0), LevelFilter::Info);
-        assert_eq!(level(1, 0), LevelFilter::Debug);
-        assert_eq!(level(2, 0), LevelFilter::Trace);
-        assert_eq!(level(0, 1), LevelFilter::Warn);
-        assert_eq!(level(0, 3), LevelFilter::Error);
+        assert_eq!(level_from_flags(0, 0), LevelFilter::Info);
+        assert_eq!(level_from_flags(1, 0), LevelFilter::Debug);
+        assert_eq!(level_from_flags(2, 0), LevelFilter::Trace);
+        assert_eq!(level_from_flags(0, 1), LevelFilter::Warn);
+        assert_eq!(level_from_flags(0, 3), LevelFilter::Error);
     }
 }

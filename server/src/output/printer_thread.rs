@@ -15,214 +15,233 @@ use std::{io, thread};
 use log::Level;
 
 use crate::cli::flags::EventStyle;
-use crate::output::stderr::{Remark, Remarks};
-use crate::output::stdout::{Line, Output, Stream};
+use crate::output::stderr::{StderrLine, StderrWriter};
+use crate::output::stdout::{StdoutLine, StdoutWriter};
 
 /// The names of the printing threads.
-const OUTPUT_THREAD: &str = "stdout";
-pub(crate) const ERROR_THREAD: &str = "stderr";
+const STDOUT_THREAD_NAME: &str = "stdout";
+pub(crate) const STDERR_THREAD_NAME: &str = "stderr";
 
 /// Lines that may wait: room for a burst, about a hundred kilobytes.
 const QUEUE_LINES_MAX: usize = 1024;
 
-/// How long the end waits before it looks again whether the queue has room.
-const END_STEP: Duration = Duration::from_millis(5);
+/// How long a flush waits before it tries the full queue again.
+const FLUSH_RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A stream that lines are written to, by a thread that may block in a write.
+pub(crate) trait LineSink {
+    type Line;
+
+    /// Takes a line, which may be buffered until [`flush`](Self::flush).
+    fn write_line(&mut self, line: &Self::Line);
+
+    /// Writes how many events were not printed.
+    fn write_suppressed(&mut self, _count: u64) {}
+
+    /// Whether the buffer should be flushed.
+    fn is_buffer_full(&self) -> bool {
+        false
+    }
+
+    /// Writes what is buffered, and how many lines the queue had no room for.
+    fn flush(&mut self, lost: u64);
+}
 
 enum Message<L> {
     Line(L),
-    /// Events are being counted instead of printed: say how many at that moment.
-    SumUpAt(Instant),
-    /// Everything before this is written: answer.
-    End(SyncSender<()>),
+    /// Events are counted and not printed: write their number at that moment.
+    WriteSuppressedAt(Instant),
+    /// Write everything before this message, then answer.
+    Flush(SyncSender<()>),
 }
 
-/// What the two sides of a queue count together.
+/// What both ends of a queue count.
 #[derive(Debug, Default)]
-struct Tally {
-    /// Events summed up instead of printed.
-    summed: AtomicU64,
+struct QueueCounters {
+    /// Events that are counted and not printed.
+    suppressed: AtomicU64,
     /// Lines that found the queue full.
     lost: AtomicU64,
 }
 
-/// The end of a stream's queue that others hold.
+/// The sending end of a stream's queue.
 #[derive(Debug)]
-struct Queue<L> {
-    messages: SyncSender<Message<L>>,
-    tally: Arc<Tally>,
+struct LineQueue<L> {
+    sender: SyncSender<Message<L>>,
+    counters: Arc<QueueCounters>,
 }
 
-impl<L> Clone for Queue<L> {
+impl<L> Clone for LineQueue<L> {
     fn clone(&self) -> Self {
-        Self { messages: self.messages.clone(), tally: Arc::clone(&self.tally) }
+        Self { sender: self.sender.clone(), counters: Arc::clone(&self.counters) }
     }
 }
 
-impl<L> Queue<L> {
-    fn before<S: Stream<Line = L>>(stream: S) -> (Self, Press<S>) {
-        let (sender, messages) = mpsc::sync_channel(QUEUE_LINES_MAX);
-        let tally = Arc::new(Tally::default());
-        let press = Press { messages, tally: Arc::clone(&tally), stream, sum_up_at: None };
-        (Self { messages: sender, tally }, press)
+impl<L> LineQueue<L> {
+    fn new<S: LineSink<Line = L>>(sink: S) -> (Self, PrinterThread<S>) {
+        let (sender, receiver) = mpsc::sync_channel(QUEUE_LINES_MAX);
+        let counters = Arc::new(QueueCounters::default());
+        let thread = PrinterThread { receiver, counters: Arc::clone(&counters), sink, suppressed_due: None };
+        (Self { sender, counters }, thread)
     }
 
     /// Queues a line, or counts it as lost.
-    fn put(&self, line: L) {
-        // A queue that is full stays busy for a long while yet: the thread will see the count.
-        if self.messages.try_send(Message::Line(line)).is_err() {
-            self.tally.lost.fetch_add(1, Ordering::Relaxed);
+    fn push(&self, line: L) {
+        // A full queue keeps the thread busy: it will see the count.
+        if self.sender.try_send(Message::Line(line)).is_err() {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until everything queued is written, or until then.
-    fn finish(&self, end: Instant) {
-        let (answer, answered) = mpsc::sync_channel(1);
-        while self.messages.try_send(Message::End(answer.clone())).is_err() {
-            if Instant::now() >= end {
+    /// Waits until everything queued is written, or until the deadline.
+    fn flush_until(&self, deadline: Instant) {
+        let (done_sender, done) = mpsc::sync_channel(1);
+        while self.sender.try_send(Message::Flush(done_sender.clone())).is_err() {
+            if Instant::now() >= deadline {
                 return;
             }
-            thread::sleep(END_STEP);
+            thread::sleep(FLUSH_RETRY_INTERVAL);
         }
-        let _ = answered.recv_timeout(end.saturating_duration_since(Instant::now()));
+        let _ = done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
-/// The way to both streams.
+/// Queues lines for both standard streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {
-    output: Queue<Line>,
-    errors: Queue<Remark>,
+    stdout: LineQueue<StdoutLine>,
+    stderr: LineQueue<StderrLine>,
 }
 
 impl Printer {
     /// Starts the threads of the process's own streams.
     pub(crate) fn start(style: EventStyle) -> io::Result<Self> {
-        let (errors, remarks) = Queue::before(Remarks::standard());
-        let complaints = errors.clone();
-        let complain = move |text| complaints.put(Remark::Log(Level::Warn, "halloo", text));
-        let (output, lines) = Queue::before(Output::standard(style, complain));
-        thread::Builder::new().name(ERROR_THREAD.to_owned()).spawn(move || remarks.run())?;
-        thread::Builder::new().name(OUTPUT_THREAD.to_owned()).spawn(move || lines.run())?;
-        Ok(Self { output, errors })
+        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::new());
+        let error_queue = stderr.clone();
+        let on_error = move |text| error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
+        let (stdout, stdout_thread) = LineQueue::new(StdoutWriter::new(style, on_error));
+        thread::Builder::new().name(STDERR_THREAD_NAME.to_owned()).spawn(move || stderr_thread.run())?;
+        thread::Builder::new().name(STDOUT_THREAD_NAME.to_owned()).spawn(move || stdout_thread.run())?;
+        Ok(Self { stdout, stderr })
     }
 
-    /// One that prints nothing, for tests of what stands before it.
+    /// A printer that prints nothing, for tests.
     #[cfg(test)]
-    pub(crate) fn to_nowhere() -> Self {
-        let (errors, _) = Queue::before(Remarks::standard());
-        Self { output: Queue::before(Output::standard(EventStyle::Off, |_| {})).0, errors }
+    pub(crate) fn null() -> Self {
+        let (stderr, _) = LineQueue::new(StderrWriter::new());
+        Self { stdout: LineQueue::new(StdoutWriter::new(EventStyle::Off, |_| {})).0, stderr }
     }
 
     /// Queues a line for standard output. Never blocks.
-    pub(crate) fn print(&self, line: Line) {
-        self.output.put(line);
+    pub(crate) fn print(&self, line: StdoutLine) {
+        self.stdout.push(line);
     }
 
     /// Queues a line for standard error. Never blocks.
-    pub(crate) fn remark(&self, remark: Remark) {
-        self.errors.put(remark);
+    pub(crate) fn eprint(&self, line: StderrLine) {
+        self.stderr.push(line);
     }
 
-    /// Counts an event that is not printed by itself.
-    pub(crate) fn sum_up(&self) {
-        self.output.tally.summed.fetch_add(1, Ordering::Relaxed);
+    /// Counts an event that is not printed.
+    pub(crate) fn count_suppressed(&self) {
+        self.stdout.counters.suppressed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Asks that the events counted be told at that moment; false if the queue is full.
-    pub(crate) fn sum_up_at(&self, moment: Instant) -> bool {
-        self.output.messages.try_send(Message::SumUpAt(moment)).is_ok()
+    /// Asks for the number of counted events to be written at that moment; false if the queue is full.
+    pub(crate) fn write_suppressed_at(&self, due: Instant) -> bool {
+        self.stdout.sender.try_send(Message::WriteSuppressedAt(due)).is_ok()
     }
 
-    /// Waits until everything queued is written, at most for `patience`. A complaint about standard output comes before
-    /// its end, and is written too.
-    pub(crate) fn finish(&self, patience: Duration) {
-        let end = Instant::now() + patience;
-        self.output.finish(end);
-        // Where output is stuck, the other thread has had all that time to write; it only has to say so.
-        self.errors.finish(end.max(Instant::now() + END_STEP));
+    /// Waits until everything queued is written, at most for `timeout`. An error of standard output is reported
+    /// before its queue is empty, and is written too.
+    pub(crate) fn flush(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        self.stdout.flush_until(deadline);
+        // If standard output is blocked, the other thread has had all that time to write; it only has to answer.
+        self.stderr.flush_until(deadline.max(Instant::now() + FLUSH_RETRY_INTERVAL));
     }
 }
 
-/// The thread's side.
-struct Press<S: Stream> {
-    messages: Receiver<Message<S::Line>>,
-    tally: Arc<Tally>,
-    stream: S,
-    sum_up_at: Option<Instant>,
+/// The receiving end of a stream's queue, and the thread that writes the stream.
+struct PrinterThread<S: LineSink> {
+    receiver: Receiver<Message<S::Line>>,
+    counters: Arc<QueueCounters>,
+    sink: S,
+    suppressed_due: Option<Instant>,
 }
 
-impl<S: Stream> Press<S> {
+impl<S: LineSink> PrinterThread<S> {
     fn run(mut self) {
         loop {
-            let message = match self.messages.try_recv() {
+            let message = match self.receiver.try_recv() {
                 Ok(message) => message,
                 Err(TryRecvError::Disconnected) => return self.flush(),
                 Err(TryRecvError::Empty) => {
                     self.flush();
-                    match self.wait() {
+                    match self.receive() {
                         Ok(Some(message)) => message,
                         Ok(None) => continue,
                         Err(()) => return,
                     }
                 }
             };
-            self.take(message);
+            self.handle(message);
         }
     }
 
-    /// Sleeps until there is a message, or, where a sum is pending, until it is due.
-    fn wait(&mut self) -> Result<Option<Message<S::Line>>, ()> {
-        let Some(moment) = self.sum_up_at else {
-            return self.messages.recv().map(Some).map_err(|_| ());
+    /// Sleeps until there is a message, or until the number of suppressed events is due.
+    fn receive(&mut self) -> Result<Option<Message<S::Line>>, ()> {
+        let Some(due) = self.suppressed_due else {
+            return self.receiver.recv().map(Some).map_err(|_| ());
         };
-        match self.messages.recv_timeout(moment.saturating_duration_since(Instant::now())) {
+        match self.receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(message) => Ok(Some(message)),
             Err(RecvTimeoutError::Timeout) => {
-                self.sum_up();
+                self.write_suppressed();
                 Ok(None)
             }
             Err(RecvTimeoutError::Disconnected) => {
-                self.sum_up();
+                self.write_suppressed();
                 self.flush();
                 Err(())
             }
         }
     }
 
-    /// Takes one message in; what it prints is gathered first.
-    fn take(&mut self, message: Message<S::Line>) {
-        self.sum_up_if_due();
+    /// Handles one message; what it prints is buffered first.
+    fn handle(&mut self, message: Message<S::Line>) {
+        self.write_suppressed_if_due();
         match message {
-            Message::Line(line) => self.stream.write(&line),
-            Message::SumUpAt(moment) => self.sum_up_at = Some(moment),
-            Message::End(answer) => {
-                self.sum_up();
+            Message::Line(line) => self.sink.write_line(&line),
+            Message::WriteSuppressedAt(due) => self.suppressed_due = Some(due),
+            Message::Flush(done_sender) => {
+                self.write_suppressed();
                 self.flush();
-                let _ = answer.try_send(());
+                let _ = done_sender.try_send(());
             }
         }
-        if self.stream.is_full() {
+        if self.sink.is_buffer_full() {
             self.flush();
         }
     }
 
-    fn sum_up_if_due(&mut self) {
-        if self.sum_up_at.is_some_and(|moment| moment <= Instant::now()) {
-            self.sum_up();
+    fn write_suppressed_if_due(&mut self) {
+        if self.suppressed_due.is_some_and(|due| due <= Instant::now()) {
+            self.write_suppressed();
         }
     }
 
-    fn sum_up(&mut self) {
-        self.sum_up_at = None;
-        let summed = self.tally.summed.swap(0, Ordering::Relaxed);
-        if summed > 0 {
-            self.stream.write_sum(summed);
+    fn write_suppressed(&mut self) {
+        self.suppressed_due = None;
+        let count = self.counters.suppressed.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            self.sink.write_suppressed(count);
         }
     }
 
-    /// Writes what has been gathered, and what was lost before it.
+    /// Writes what is buffered, and how many lines were lost.
     fn flush(&mut self) {
-        self.stream.flush(self.tally.lost.swap(0, Ordering::Relaxed));
+        self.sink.flush(self.counters.lost.swap(0, Ordering::Relaxed));
     }
 }
 
@@ -232,18 +251,18 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{Press, Printer, QUEUE_LINES_MAX, Queue};
+    use super::{LineQueue, Printer, PrinterThread, QUEUE_LINES_MAX};
     use crate::cli::flags::EventStyle;
-    use crate::output::stderr::Remarks;
-    use crate::output::stdout::{Line, Output};
+    use crate::output::stderr::StderrWriter;
+    use crate::output::stdout::{StdoutLine, StdoutWriter};
 
     /// Far beyond what any step of a test takes.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// A standard output that hands every write to the test.
-    struct Pipe(mpsc::SyncSender<String>);
+    struct ChannelWriter(mpsc::SyncSender<String>);
 
-    impl std::io::Write for Pipe {
+    impl std::io::Write for ChannelWriter {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             let text = String::from_utf8_lossy(bytes).into_owned();
             self.0.send(text).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
@@ -255,23 +274,24 @@ mod tests {
         }
     }
 
-    fn pair(room: usize) -> (Printer, Press<Output>, Receiver<String>) {
-        let (pipe, read) = mpsc::sync_channel(room);
-        let (output, press) = Queue::before(Output::new(Box::new(Pipe(pipe)), EventStyle::Text, |_| {}));
-        let (errors, remarks) = Queue::before(Remarks::new(Box::new(Silent)));
-        thread::spawn(move || remarks.run());
-        (Printer { output, errors }, press, read)
+    fn printer_without_thread(capacity: usize) -> (Printer, PrinterThread<StdoutWriter>, Receiver<String>) {
+        let (sender, written) = mpsc::sync_channel(capacity);
+        let (stdout, thread) =
+            LineQueue::new(StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {}));
+        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_logger(Box::new(NullLogger)));
+        thread::spawn(move || stderr_thread.run());
+        (Printer { stdout, stderr }, thread, written)
     }
 
-    fn started(room: usize) -> (Printer, Receiver<String>) {
-        let (printer, press, read) = pair(room);
-        thread::spawn(move || press.run());
-        (printer, read)
+    fn start_printer(capacity: usize) -> (Printer, Receiver<String>) {
+        let (printer, thread, written) = printer_without_thread(capacity);
+        thread::spawn(move || thread.run());
+        (printer, written)
     }
 
-    struct Silent;
+    struct NullLogger;
 
-    impl log::Log for Silent {
+    impl log::Log for NullLogger {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
             true
         }
@@ -279,57 +299,57 @@ mod tests {
         fn flush(&self) {}
     }
 
-    fn line(text: impl Into<String>) -> Line {
-        Line::Plain(text.into())
+    fn line(text: impl Into<String>) -> StdoutLine {
+        StdoutLine::Plain(text.into())
     }
 
     #[test]
     fn lines_come_out_in_order() {
-        let (printer, read) = started(100);
+        let (printer, written) = start_printer(100);
         for number in 0..50 {
             printer.print(line(number.to_string()));
         }
-        printer.finish(PATIENCE);
-        let all: String = read.try_iter().collect();
-        let numbers: Vec<usize> = all.lines().map(|line| line.parse().unwrap()).collect();
+        printer.flush(TEST_TIMEOUT);
+        let output: String = written.try_iter().collect();
+        let numbers: Vec<usize> = output.lines().map(|line| line.parse().unwrap()).collect();
         assert!(numbers.iter().copied().eq(0..50));
     }
 
     #[test]
     fn an_output_nobody_reads_blocks_no_one_and_the_loss_is_said() {
         // A thread that hangs in a write takes no message, as one that has not begun.
-        let (printer, press, read) = pair(10_000);
+        let (printer, printer_thread, written) = printer_without_thread(10_000);
         for number in 0..3 * QUEUE_LINES_MAX {
             printer.print(line(number.to_string()));
         }
-        let before = Instant::now();
-        printer.finish(Duration::from_millis(50));
-        assert!(before.elapsed() < PATIENCE);
-        thread::spawn(move || press.run());
-        printer.finish(PATIENCE);
-        let all: String = read.try_iter().collect();
+        let start = Instant::now();
+        printer.flush(Duration::from_millis(50));
+        assert!(start.elapsed() < TEST_TIMEOUT);
+        thread::spawn(move || printer_thread.run());
+        printer.flush(TEST_TIMEOUT);
+        let output: String = written.try_iter().collect();
         let (last, lines) =
-            all.lines().collect::<Vec<_>>().split_last().map(|(last, rest)| (*last, rest.len())).unwrap();
+            output.lines().collect::<Vec<_>>().split_last().map(|(last, rest)| (*last, rest.len())).unwrap();
         assert_eq!(lines, QUEUE_LINES_MAX);
         assert_eq!(last, format!("... {} lines lost, the output was too slow", 2 * QUEUE_LINES_MAX));
     }
 
     #[test]
     fn what_was_counted_is_said_when_it_is_due_and_nothing_else_happens() {
-        let (printer, read) = started(10);
+        let (printer, written) = start_printer(10);
         for _ in 0..480 {
-            printer.sum_up();
+            printer.count_suppressed();
         }
-        assert!(printer.sum_up_at(Instant::now() + Duration::from_millis(20)));
-        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), "... and 480 more in the last second\n");
+        assert!(printer.write_suppressed_at(Instant::now() + Duration::from_millis(20)));
+        assert_eq!(written.recv_timeout(TEST_TIMEOUT).unwrap(), "... and 480 more in the last second\n");
     }
 
     #[test]
     fn the_end_waits_for_no_sum() {
-        let (printer, read) = started(10);
-        printer.sum_up();
-        assert!(printer.sum_up_at(Instant::now() + PATIENCE * 10));
-        printer.finish(PATIENCE);
-        assert_eq!(read.try_iter().collect::<String>(), "... and 1 more in the last second\n");
+        let (printer, written) = start_printer(10);
+        printer.count_suppressed();
+        assert!(printer.write_suppressed_at(Instant::now() + TEST_TIMEOUT * 10));
+        printer.flush(TEST_TIMEOUT);
+        assert_eq!(written.try_iter().collect::<String>(), "... and 1 more in the last second\n");
     }
 }

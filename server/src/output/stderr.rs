@@ -9,60 +9,60 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use log::{Level, Log, Record};
 
-use crate::output::stdout::Stream;
+use crate::output::printer_thread::LineSink;
 
-/// What can be said here.
+/// A line on standard error.
 #[derive(Debug)]
-pub(crate) enum Remark {
-    /// As it is.
-    Sentence(String),
-    /// With time and level.
+pub(crate) enum StderrLine {
+    /// Written as it is.
+    Plain(String),
+    /// A log line: its level, its target and its text.
     Log(Level, &'static str, String),
 }
 
-/// Standard error.
-pub(crate) struct Remarks {
+/// Writes lines to standard error.
+pub(crate) struct StderrWriter {
     logger: Box<dyn Log>,
-    /// Remarks that could not be written, not yet told.
-    unlogged: u64,
+    /// Lines that could not be written, not yet reported.
+    unwritten: u64,
 }
 
-impl Remarks {
-    /// The process's own.
-    pub(crate) fn standard() -> Self {
-        Self::new(Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()))
+impl StderrWriter {
+    /// Writes to the standard error of the process.
+    pub(crate) fn new() -> Self {
+        Self::with_logger(Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()))
     }
 
-    /// Any other.
-    pub(crate) fn new(logger: Box<dyn Log>) -> Self {
-        Self { logger, unlogged: 0 }
+    /// Writes log lines with any logger.
+    pub(crate) fn with_logger(logger: Box<dyn Log>) -> Self {
+        Self { logger, unwritten: 0 }
     }
 
-    /// Prints a log line. The logger panics where standard error fails.
+    /// Writes a log line. The logger panics if standard error fails.
     fn log(&mut self, level: Level, target: &str, text: &str) {
-        let told = self.unlogged;
-        let print = |text: std::fmt::Arguments<'_>| {
+        let unwritten = self.unwritten;
+        let log = |text: std::fmt::Arguments<'_>| {
             self.logger.log(&Record::builder().level(level).target(target).args(text).build());
         };
-        let printed = catch_unwind(AssertUnwindSafe(|| match told {
-            0 => print(format_args!("{text}")),
-            _ => print(format_args!("{text} ({told} log lines before it could not be written)")),
+        let result = catch_unwind(AssertUnwindSafe(|| match unwritten {
+            0 => log(format_args!("{text}")),
+            _ => log(format_args!("{text} ({unwritten} log lines before it could not be written)")),
         }));
-        self.unlogged = if printed.is_ok() { 0 } else { told + 1 };
+        self.unwritten = if result.is_ok() { 0 } else { unwritten + 1 };
     }
 }
 
-impl Stream for Remarks {
-    type Line = Remark;
+impl LineSink for StderrWriter {
+    type Line = StderrLine;
 
-    fn write(&mut self, remark: &Remark) {
-        match remark {
-            Remark::Sentence(text) => {
+    fn write_line(&mut self, line: &StderrLine) {
+        match line {
+            StderrLine::Plain(text) => {
                 if writeln!(io::stderr(), "{text}").is_err() {
-                    self.unlogged += 1;
+                    self.unwritten += 1;
                 }
             }
-            Remark::Log(level, target, text) => self.log(*level, target, text),
+            StderrLine::Log(level, target, text) => self.log(*level, target, text),
         }
     }
 
@@ -79,19 +79,19 @@ mod tests {
 
     use log::{Level, Log, Metadata, Record};
 
-    use super::{Remark, Remarks, Stream};
+    use super::{LineSink, StderrLine, StderrWriter};
 
     /// A logger that panics when its stream is full, as the real one does.
     #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<(bool, String)>>);
+    struct TestLogger(Arc<Mutex<(bool, String)>>);
 
-    impl Paper {
+    impl TestLogger {
         fn text(&self) -> String {
             self.0.lock().unwrap().1.clone()
         }
     }
 
-    impl Log for Paper {
+    impl Log for TestLogger {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
             true
         }
@@ -108,21 +108,21 @@ mod tests {
 
     #[test]
     fn a_logger_that_panics_is_caught_and_counted() {
-        let paper = Paper::default();
-        let mut remarks = Remarks::new(Box::new(paper.clone()));
-        paper.0.lock().unwrap().0 = true;
+        let logger = TestLogger::default();
+        let mut stderr = StderrWriter::with_logger(Box::new(logger.clone()));
+        logger.0.lock().unwrap().0 = true;
         for _ in 0..3 {
-            remarks.write(&Remark::Log(Level::Info, "halloo", "lost".to_owned()));
+            stderr.write_line(&StderrLine::Log(Level::Info, "halloo", "lost".to_owned()));
         }
-        paper.0.lock().unwrap().0 = false;
-        remarks.write(&Remark::Log(Level::Info, "halloo", "back".to_owned()));
-        assert_eq!(paper.text(), "INFO back (3 log lines before it could not be written)\n");
+        logger.0.lock().unwrap().0 = false;
+        stderr.write_line(&StderrLine::Log(Level::Info, "halloo", "back".to_owned()));
+        assert_eq!(logger.text(), "INFO back (3 log lines before it could not be written)\n");
     }
 
     #[test]
     fn what_the_queue_lost_is_said() {
-        let paper = Paper::default();
-        Remarks::new(Box::new(paper.clone())).flush(5);
-        assert_eq!(paper.text(), "WARN 5 log lines lost, standard error was too slow\n");
+        let logger = TestLogger::default();
+        StderrWriter::with_logger(Box::new(logger.clone())).flush(5);
+        assert_eq!(logger.text(), "WARN 5 log lines lost, standard error was too slow\n");
     }
 }

@@ -8,116 +8,105 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use crate::cli::flags::EventStyle;
-use crate::text::event::{Event, stamp};
+use crate::output::printer_thread::LineSink;
+use crate::text::greeting_event::{GreetingEvent, format_timestamp};
 
-/// Gathered before it is written in one go, in bytes.
-const GATHERED_BYTES_MAX: usize = 32 * 1024;
+/// Lines are buffered up to this size and then written at once, in bytes.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
-/// A stream that lines are written to, by a thread that may wait for it.
-pub(crate) trait Stream {
-    type Line;
-
-    /// Takes a line, which may be gathered until [`flush`](Self::flush).
-    fn write(&mut self, line: &Self::Line);
-
-    /// Says how many events were only counted.
-    fn write_sum(&mut self, _summed: u64) {}
-
-    /// Whether enough has been gathered to be written.
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    /// Writes what has been gathered, and says how many lines the queue had no room for.
-    fn flush(&mut self, lost: u64);
-}
-
-/// What can be printed here.
+/// A line on standard output.
 #[derive(Debug)]
-pub(crate) enum Line {
-    /// As it is.
+pub(crate) enum StdoutLine {
+    /// Written as it is.
     Plain(String),
-    /// As the event style says.
-    Event(Event),
+    /// Written in the event style.
+    Event(GreetingEvent),
 }
 
-/// Standard output.
-pub(crate) struct Output {
+/// Writes lines to standard output.
+pub(crate) struct StdoutWriter {
     writer: Box<dyn Write + Send>,
     style: EventStyle,
-    /// Told in words when the stream begins to fail.
-    complain: Box<dyn Fn(String) + Send>,
-    gathered: Vec<u8>,
-    state: State,
-    /// Lines that could not be written, not yet told.
-    unwritten: u64,
+    /// Called with a message when the stream begins to fail.
+    on_error: Box<dyn Fn(String) + Send>,
+    buffer: Vec<u8>,
+    last_write: LastWrite,
+    /// Lines that could not be written, not yet reported.
+    unwritten_lines: u64,
 }
 
 /// How the last write to standard output ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Whole,
+enum LastWrite {
+    Complete,
     /// It failed between two lines.
-    Failed,
+    FailedBetweenLines,
     /// It failed within a line, whose first part is out.
-    Torn,
+    FailedWithinLine,
 }
 
-impl Output {
-    /// The process's own.
-    pub(crate) fn standard(style: EventStyle, complain: impl Fn(String) + Send + 'static) -> Self {
-        Self::new(standard_output(), style, complain)
+impl StdoutWriter {
+    /// Writes to the standard output of the process.
+    pub(crate) fn new(style: EventStyle, on_error: impl Fn(String) + Send + 'static) -> Self {
+        Self::with_writer(unbuffered_stdout(), style, on_error)
     }
 
-    /// Any other.
-    pub(crate) fn new(
+    /// Writes to any stream.
+    pub(crate) fn with_writer(
         writer: Box<dyn Write + Send>,
         style: EventStyle,
-        complain: impl Fn(String) + Send + 'static,
+        on_error: impl Fn(String) + Send + 'static,
     ) -> Self {
-        Self { writer, style, complain: Box::new(complain), gathered: Vec::new(), state: State::Whole, unwritten: 0 }
+        Self {
+            writer,
+            style,
+            on_error: Box::new(on_error),
+            buffer: Vec::new(),
+            last_write: LastWrite::Complete,
+            unwritten_lines: 0,
+        }
     }
 
-    fn gather_loss(&mut self, lost: u64, cause: &str) {
+    fn buffer_loss_notice(&mut self, lost: u64, cause: &str) {
         // Writing into a vector cannot fail.
         let _ = match self.style {
             EventStyle::Json => {
-                let time = stamp(SystemTime::now());
-                writeln!(self.gathered, "{{\"time\":\"{time}\",\"lost\":{lost}}}")
+                let time = format_timestamp(SystemTime::now());
+                writeln!(self.buffer, "{{\"time\":\"{time}\",\"lost\":{lost}}}")
             }
-            EventStyle::Text | EventStyle::Off => writeln!(self.gathered, "... {lost} lines lost, {cause}"),
+            EventStyle::Text | EventStyle::Off => writeln!(self.buffer, "... {lost} lines lost, {cause}"),
         };
     }
 
-    fn write_gathered(&mut self) {
-        if self.gathered.is_empty() {
+    fn write_buffer(&mut self) {
+        if self.buffer.is_empty() {
             return;
         }
-        let mut lines = std::mem::take(&mut self.gathered);
-        // What could not be written stays counted until a line tells it that could.
-        self.unwritten += self.put_lines(&lines);
+        let mut lines = std::mem::take(&mut self.buffer);
+        // Lines that could not be written stay counted until a line that reports them is written.
+        self.unwritten_lines += self.write_lines(&lines);
         lines.clear();
-        self.gathered = lines;
-        if self.unwritten > 0 && self.state == State::Whole {
-            self.gather_loss(self.unwritten, "the output could not be written");
-            let notice = std::mem::take(&mut self.gathered);
-            if self.put_lines(&notice) == 0 {
-                self.unwritten = 0;
+        self.buffer = lines;
+        if self.unwritten_lines > 0 && self.last_write == LastWrite::Complete {
+            self.buffer_loss_notice(self.unwritten_lines, "the output could not be written");
+            let loss_notice = std::mem::take(&mut self.buffer);
+            if self.write_lines(&loss_notice) == 0 {
+                self.unwritten_lines = 0;
             }
         }
     }
 
-    /// Writes whole lines, and gives back how many of them did not get out whole.
-    fn put_lines(&mut self, lines: &[u8]) -> u64 {
+    /// Writes whole lines, and returns how many of them were not written whole.
+    fn write_lines(&mut self, lines: &[u8]) -> u64 {
         let mut written = 0;
-        if self.state != State::Torn || self.put(b"\n") == 1 {
-            written = self.put(lines);
+        if self.last_write != LastWrite::FailedWithinLine || self.write_prefix(b"\n") == 1 {
+            written = self.write_prefix(lines);
         }
         lines[written..].split_inclusive(|&byte| byte == b'\n').count() as u64
     }
 
-    /// Like `write_all`, but gives back how far it came, and notes how it ended.
-    fn put(&mut self, bytes: &[u8]) -> usize {
+    /// Like `write_all`, but returns how many bytes were written, and records how the write ended.
+    fn write_prefix(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
             let error = match self.writer.write(&bytes[written..]) {
@@ -129,69 +118,71 @@ impl Output {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
-            self.output_failed(bytes[..written].last(), &error);
+            self.record_error(bytes[..written].last(), &error);
             return written;
         }
-        self.state = State::Whole;
+        self.last_write = LastWrite::Complete;
         written
     }
 
-    fn output_failed(&mut self, last: Option<&u8>, error: &io::Error) {
-        let before = self.state;
-        self.state = match (last, before) {
-            (Some(b'\n'), _) | (None, State::Whole | State::Failed) => State::Failed,
-            (Some(_), _) | (None, State::Torn) => State::Torn,
+    fn record_error(&mut self, last: Option<&u8>, error: &io::Error) {
+        let previous = self.last_write;
+        self.last_write = match (last, previous) {
+            (Some(b'\n'), _) | (None, LastWrite::Complete | LastWrite::FailedBetweenLines) => {
+                LastWrite::FailedBetweenLines
+            }
+            (Some(_), _) | (None, LastWrite::FailedWithinLine) => LastWrite::FailedWithinLine,
         };
-        if before == State::Whole {
-            (self.complain)(format!(
+        if previous == LastWrite::Complete {
+            (self.on_error)(format!(
                 "cannot write to standard output: {error}; its lines are dropped, serving goes on"
             ));
         }
     }
 }
 
-impl Stream for Output {
-    type Line = Line;
+impl LineSink for StdoutWriter {
+    type Line = StdoutLine;
 
-    fn write(&mut self, line: &Line) {
+    fn write_line(&mut self, line: &StdoutLine) {
         match line {
-            Line::Plain(text) => {
-                self.gathered.extend_from_slice(text.as_bytes());
-                self.gathered.push(b'\n');
+            StdoutLine::Plain(text) => {
+                self.buffer.extend_from_slice(text.as_bytes());
+                self.buffer.push(b'\n');
             }
-            Line::Event(event) if self.style == EventStyle::Json => event.write_json(&mut self.gathered),
-            Line::Event(event) => event.write_text(&mut self.gathered),
+            StdoutLine::Event(event) if self.style == EventStyle::Json => event.write_json(&mut self.buffer),
+            StdoutLine::Event(event) => event.write_text(&mut self.buffer),
         }
     }
 
-    fn write_sum(&mut self, summed: u64) {
-        self.write(&Line::Plain(format!("... and {summed} more in the last second")));
+    fn write_suppressed(&mut self, count: u64) {
+        self.write_line(&StdoutLine::Plain(format!("... and {count} more in the last second")));
     }
 
-    fn is_full(&self) -> bool {
-        self.gathered.len() >= GATHERED_BYTES_MAX
+    fn is_buffer_full(&self) -> bool {
+        self.buffer.len() >= BUFFER_BYTES_MAX
     }
 
     fn flush(&mut self, lost: u64) {
         if lost > 0 {
-            self.gather_loss(lost, "the output was too slow");
+            self.buffer_loss_notice(lost, "the output was too slow");
         }
-        self.write_gathered();
+        self.write_buffer();
     }
 }
 
 /// Standard output without the buffer that the standard library keeps before it: what failed must not be sent again.
 #[cfg(unix)]
-fn standard_output() -> Box<dyn Write + Send> {
+fn unbuffered_stdout() -> Box<dyn Write + Send> {
     use std::os::fd::AsFd;
     match io::stdout().as_fd().try_clone_to_owned() {
-        Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
+        Ok(fd) => Box::new(std::fs::File::from(fd)),
         Err(_) => Box::new(io::stdout()),
     }
 }
 
 #[cfg(not(unix))]
-fn standard_output() -> Box<dyn Write + Send> {
+fn unbuffered_stdout() -> Box<dyn Write + Send> {
     Box::new(io::stdout())
 }
 
@@ -200,36 +191,36 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use super::{Line, Output, Stream};
+    use super::{LineSink, StdoutLine, StdoutWriter};
     use crate::cli::flags::EventStyle;
 
-    /// A stream with room for so many bytes, and no more.
+    /// A stream with a capacity in bytes, and no more.
     #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<(usize, String)>>);
+    struct LimitedWriter(Arc<Mutex<(usize, String)>>);
 
-    impl Disk {
-        fn with_room(room: usize) -> Self {
-            Self(Arc::new(Mutex::new((room, String::new()))))
+    impl LimitedWriter {
+        fn with_capacity(capacity: usize) -> Self {
+            Self(Arc::new(Mutex::new((capacity, String::new()))))
         }
 
         fn text(&self) -> String {
             self.0.lock().unwrap().1.clone()
         }
 
-        fn make_room(&self, room: usize) {
-            self.0.lock().unwrap().0 = room;
+        fn set_capacity(&self, capacity: usize) {
+            self.0.lock().unwrap().0 = capacity;
         }
     }
 
-    impl Write for Disk {
+    impl Write for LimitedWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut disk = self.0.lock().unwrap();
-            let count = bytes.len().min(disk.0);
+            let mut writer = self.0.lock().unwrap();
+            let count = bytes.len().min(writer.0);
             if count == 0 {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            disk.0 -= count;
-            disk.1.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            writer.0 -= count;
+            writer.1.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
             Ok(count)
         }
 
@@ -238,42 +229,39 @@ mod tests {
         }
     }
 
-    fn line(text: &str) -> Line {
-        Line::Plain(text.to_owned())
+    fn line(text: &str) -> StdoutLine {
+        StdoutLine::Plain(text.to_owned())
     }
 
     #[test]
     fn a_full_disk_costs_lines_and_the_loss_is_said_when_there_is_room() {
-        let (disk, complaints) = (Disk::with_room(9), Arc::new(Mutex::new(Vec::new())));
-        let told = Arc::clone(&complaints);
-        let complain = move |text| told.lock().unwrap().push(text);
-        let mut output = Output::new(Box::new(disk.clone()), EventStyle::Text, complain);
+        let (writer, errors) = (LimitedWriter::with_capacity(9), Arc::new(Mutex::new(Vec::new())));
+        let recorded = Arc::clone(&errors);
+        let on_error = move |text| recorded.lock().unwrap().push(text);
+        let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, on_error);
         for text in ["one", "two", "three", "four"] {
-            output.write(&line(text));
-            output.flush(0);
+            stdout.write_line(&line(text));
+            stdout.flush(0);
         }
-        assert_eq!(disk.text(), "one\ntwo\nt");
-        let complaints = complaints.lock().unwrap();
-        assert!(
-            complaints.len() == 1 && complaints[0].starts_with("cannot write to standard output"),
-            "{complaints:?}"
-        );
-        disk.make_room(1000);
-        output.write(&line("five"));
-        output.flush(0);
+        assert_eq!(writer.text(), "one\ntwo\nt");
+        let errors = errors.lock().unwrap();
+        assert!(errors.len() == 1 && errors[0].starts_with("cannot write to standard output"), "{errors:?}");
+        writer.set_capacity(1000);
+        stdout.write_line(&line("five"));
+        stdout.flush(0);
         let all = "one\ntwo\nt\nfive\n... 2 lines lost, the output could not be written\n";
-        assert_eq!(disk.text(), all);
-        output.write(&line("six"));
-        output.flush(0);
-        assert_eq!(disk.text(), format!("{all}six\n"));
+        assert_eq!(writer.text(), all);
+        stdout.write_line(&line("six"));
+        stdout.flush(0);
+        assert_eq!(writer.text(), format!("{all}six\n"));
     }
 
     #[test]
     fn what_the_queue_lost_is_said() {
-        let disk = Disk::with_room(1000);
-        let mut output = Output::new(Box::new(disk.clone()), EventStyle::Text, |_| {});
-        output.write(&line("one"));
-        output.flush(7);
-        assert_eq!(disk.text(), "one\n... 7 lines lost, the output was too slow\n");
+        let writer = LimitedWriter::with_capacity(1000);
+        let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
+        stdout.write_line(&line("one"));
+        stdout.flush(7);
+        assert_eq!(writer.text(), "one\n... 7 lines lost, the output was too slow\n");
     }
 }

@@ -12,118 +12,122 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use crate::cli::flags::{Asked, ProbeOptions};
-use crate::exit::{Failure, Status, plain_words};
-use crate::probe::query::{Answer, Class, Question};
-use crate::text::address::{Address, Target};
-use crate::text::duration::measured;
+use crate::cli::flags::{ProbeOptions, ProbeProtocols};
+use crate::exit::{ExitError, ExitStatus, describe_io_error};
+use crate::probe::query::{Outcome, Query, QueryResult};
+use crate::text::address::{Address, ProbeTarget};
+use crate::text::duration::format_elapsed;
 use crate::text::protocol::Protocol;
-use crate::text::unescape::Spelled;
+use crate::text::unescape::Unescaped;
 
 /// The most a datagram carries over IPv4 (RFC 768, less both headers), in bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// What a resolver that takes too long has not given.
-const NO_NAME: &str = "no address for the name";
+/// What is missing if the resolver takes too long.
+const NO_ADDRESS: &str = "no address for the name";
 
-/// Asks as often as wanted, over every protocol wanted.
-pub(crate) fn run(options: &ProbeOptions) -> Result<Status, Failure> {
-    let protocols = protocols(options);
-    check(options, protocols)?;
-    let mut status = Status::Done;
+/// Runs the queries and prints one line for each.
+pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
+    let protocols = select_protocols(options);
+    validate(options, protocols)?;
+    let mut status = ExitStatus::Success;
     for _ in 0..options.count {
         for &protocol in protocols {
-            let (asked, answer) = ask(options, protocol);
-            let Answer { class, time, text } = answer;
-            status = status.worse(class.status());
-            // Nobody may be reading any more; the exit status is still worth the asking.
-            let _ = writeln!(io::stdout(), "{protocol} {asked} {} {} {text}", class.as_str(), measured(time));
+            let (address, result) = query_target(options, protocol);
+            let QueryResult { outcome, elapsed, text } = result;
+            status = status.most_severe(outcome.status());
+            // Standard output may be closed; the exit status is still wanted.
+            let _ =
+                writeln!(io::stdout(), "{protocol} {address} {} {} {text}", outcome.as_str(), format_elapsed(elapsed));
         }
     }
     Ok(status)
 }
 
-fn protocols(options: &ProbeOptions) -> &'static [Protocol] {
-    let Asked { tcp, udp, connect_only } = options.protocols;
+fn select_protocols(options: &ProbeOptions) -> &'static [Protocol] {
+    let ProbeProtocols { tcp, udp, connect_only } = options.protocols;
     match (&options.address, tcp || connect_only, udp) {
-        (Target::Unix(_), ..) => &[Protocol::Unix],
+        (ProbeTarget::Unix(_), ..) => &[Protocol::Unix],
         (_, true, false) => &[Protocol::Tcp],
         (_, false, true) => &[Protocol::Udp],
         _ => &[Protocol::Tcp, Protocol::Udp],
     }
 }
 
-fn check(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), Failure> {
-    let refuse = |sentence: String| Err(Failure::new(Status::Usage, sentence));
-    let Asked { tcp, udp, .. } = options.protocols;
+fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitError> {
+    let usage_error = |message: String| Err(ExitError::new(ExitStatus::UsageError, message));
+    let ProbeProtocols { tcp, udp, .. } = options.protocols;
     match &options.address {
-        Target::Internet(address) if address.port() == 0 => {
-            return refuse(format!("nobody can be asked on port 0 of {address}; name the port of the server"));
+        ProbeTarget::Internet(address) if address.port() == 0 => {
+            return usage_error(format!("nobody can be asked on port 0 of {address}; name the port of the server"));
         }
-        path @ Target::Unix(_) if tcp || udp => {
+        target @ ProbeTarget::Unix(_) if tcp || udp => {
             let flag = if tcp { "--tcp" } else { "--udp" };
-            return refuse(format!("{flag} has no use with the unix socket {path}; leave one of the two out"));
+            return usage_error(format!("{flag} has no use with the unix socket {target}; leave one of the two out"));
         }
         _ => {}
     }
-    let bytes = options.send.as_ref().map_or(0, |Spelled(bytes)| bytes.len());
+    let bytes = options.send.as_ref().map_or(0, |Unescaped(bytes)| bytes.len());
     if protocols.contains(&Protocol::Udp) && bytes > DATAGRAM_BYTES_MAX {
-        return refuse(format!(
+        return usage_error(format!(
             "--send has {bytes} bytes and a datagram holds {DATAGRAM_BYTES_MAX}; shorten it, or ask with --tcp alone"
         ));
     }
     Ok(())
 }
 
-/// Asks the first of the addresses where somebody is; gives back whom it asked.
-fn ask(options: &ProbeOptions, protocol: Protocol) -> (String, Answer) {
-    let usual = match protocol {
+/// Queries the first address where a server listens; returns that address and the result.
+fn query_target(options: &ProbeOptions, protocol: Protocol) -> (String, QueryResult) {
+    let default = match protocol {
         Protocol::Tcp | Protocol::Unix => "Hello, TCP Server!",
         Protocol::Udp => "Hello, UDP Server!",
     };
-    let send = options.send.as_ref().map_or(usual.as_bytes(), |Spelled(bytes)| bytes);
-    let question = Question {
+    let send = options.send.as_ref().map_or(default.as_bytes(), |Unescaped(bytes)| bytes);
+    let query = Query {
         send: (!options.protocols.connect_only).then_some(send),
         expect: options.expect.as_deref().map(str::as_bytes),
-        asked: Instant::now(),
+        started: Instant::now(),
         timeout: options.timeout,
     };
     let addresses = match &options.address {
-        Target::Unix(path) => return (options.address.to_string(), question.unix(path)),
-        Target::Internet(address) => match resolve(address, &question) {
+        ProbeTarget::Unix(path) => return (options.address.to_string(), query.run_unix(path)),
+        ProbeTarget::Internet(address) => match resolve_before_timeout(address, &query) {
             Ok(addresses) => addresses,
-            Err(answer) => return (options.address.to_string(), answer),
+            Err(result) => return (options.address.to_string(), result),
         },
     };
-    let mut first = None;
+    let mut first_failure = None;
     for address in addresses {
-        let answer = match protocol {
-            Protocol::Udp => question.udp(address),
-            Protocol::Tcp | Protocol::Unix => question.tcp(address),
+        let result = match protocol {
+            Protocol::Udp => query.run_udp(address),
+            Protocol::Tcp | Protocol::Unix => query.run_tcp(address),
         };
-        let nobody = matches!(answer.class, Class::Refused | Class::Unreachable);
-        let found = (address.to_string(), answer);
-        if !nobody {
-            return found;
+        let is_unreachable = matches!(result.outcome, Outcome::Refused | Outcome::Unreachable);
+        let address_and_result = (address.to_string(), result);
+        if !is_unreachable {
+            return address_and_result;
         }
-        first.get_or_insert(found);
+        first_failure.get_or_insert(address_and_result);
     }
-    first.unwrap_or_else(|| (options.address.to_string(), question.ended(Class::Dns, "the name has no address")))
+    first_failure
+        .unwrap_or_else(|| (options.address.to_string(), query.result(Outcome::Dns, "the name has no address")))
 }
 
-/// The addresses, or an answer in their place. A resolver knows no deadline, so it is asked on a thread of its own.
-fn resolve(address: &Address, question: &Question<'_>) -> Result<Vec<SocketAddr>, Answer> {
-    let (found, wait) = mpsc::sync_channel(1);
-    let asked = address.clone();
-    let resolver = thread::Builder::new().spawn(move || found.send(asked.resolve()));
+/// The addresses, or the result if there is none. A resolver knows no deadline, so it is asked on a thread of its own.
+fn resolve_before_timeout(address: &Address, query: &Query<'_>) -> Result<Vec<SocketAddr>, QueryResult> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let address = address.clone();
+    let resolver = thread::Builder::new().spawn(move || sender.send(address.resolve()));
     if let Err(error) = resolver {
-        return Err(question.ended(Class::Dns, plain_words(&error)));
+        return Err(query.result(Outcome::Dns, describe_io_error(&error)));
     }
-    let left = question.left().map_err(|_| question.timed_out(NO_NAME))?;
-    match wait.recv_timeout(left) {
+    let time_left = query.time_left().map_err(|_| query.timeout_result(NO_ADDRESS))?;
+    match receiver.recv_timeout(time_left) {
         Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => Err(question.ended(Class::Dns, format!("the name is unknown: {}", plain_words(&error)))),
-        Err(_) => Err(question.timed_out(NO_NAME)),
+        Ok(Err(error)) => {
+            Err(query.result(Outcome::Dns, format!("the name is unknown: {}", describe_io_error(&error))))
+        }
+        Err(_) => Err(query.timeout_result(NO_ADDRESS)),
     }
 }
 
@@ -132,16 +136,16 @@ mod tests {
     use std::ffi::OsString;
     use std::net::TcpListener;
 
-    use super::{Status, ask, protocols, run};
+    use super::{ExitStatus, query_target, run, select_protocols};
     use crate::cli::flags::ProbeOptions;
-    use crate::cli::parse::{Request, read};
-    use crate::probe::query::Class;
+    use crate::cli::parse::{Invocation, parse_arguments};
+    use crate::probe::query::Outcome;
     use crate::text::protocol::Protocol;
 
     fn options(line: &str) -> ProbeOptions {
-        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        match read(&words).unwrap() {
-            Request::Probe(options) => *options,
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        match parse_arguments(&arguments).unwrap() {
+            Invocation::Probe(options) => *options,
             other => panic!("{other:?}"),
         }
     }
@@ -149,42 +153,43 @@ mod tests {
     #[test]
     fn both_protocols_are_asked_unless_one_is_named() {
         let both = [Protocol::Tcp, Protocol::Udp];
-        assert_eq!(protocols(&options("halloo probe 1")), both);
-        assert_eq!(protocols(&options("halloo probe 1 --tcp --udp")), both);
-        assert_eq!(protocols(&options("halloo probe 1 --udp")), [Protocol::Udp]);
-        assert_eq!(protocols(&options("halloo probe 1 --connect-only")), [Protocol::Tcp]);
-        assert_eq!(protocols(&options("halloo probe unix:/a --connect-only")), [Protocol::Unix]);
+        assert_eq!(select_protocols(&options("halloo probe 1")), both);
+        assert_eq!(select_protocols(&options("halloo probe 1 --tcp --udp")), both);
+        assert_eq!(select_protocols(&options("halloo probe 1 --udp")), [Protocol::Udp]);
+        assert_eq!(select_protocols(&options("halloo probe 1 --connect-only")), [Protocol::Tcp]);
+        assert_eq!(select_protocols(&options("halloo probe unix:/a --connect-only")), [Protocol::Unix]);
     }
 
     #[test]
     fn what_cannot_be_asked_is_a_usage_error() {
-        let failure = run(&options("halloo probe localhost:0")).unwrap_err();
-        assert_eq!(failure.status, Status::Usage);
-        assert!(failure.sentence.contains("port 0"), "{}", failure.sentence);
-        let failure = run(&options("halloo probe --udp unix:/run/a")).unwrap_err();
-        assert!(failure.status == Status::Usage && failure.sentence.contains("--udp"), "{}", failure.sentence);
+        let error = run(&options("halloo probe localhost:0")).unwrap_err();
+        assert_eq!(error.status, ExitStatus::UsageError);
+        assert!(error.message.contains("port 0"), "{}", error.message);
+        let error = run(&options("halloo probe --udp unix:/run/a")).unwrap_err();
+        assert!(error.status == ExitStatus::UsageError && error.message.contains("--udp"), "{}", error.message);
         let mut long = options("halloo probe localhost:1");
         long.send = "x".repeat(70_000).parse().ok();
-        assert!(run(&long).unwrap_err().sentence.contains("--tcp"));
+        assert!(run(&long).unwrap_err().message.contains("--tcp"));
     }
 
     #[test]
     fn a_name_is_asked_where_somebody_listens() {
         // Nobody is on 127.0.0.1 of this port, or the test has found another pair.
-        let Ok(six) = TcpListener::bind("[::1]:0") else {
+        let Ok(listener) = TcpListener::bind("[::1]:0") else {
             return;
         };
-        let port = six.local_addr().unwrap().port();
+        let port = listener.local_addr().unwrap().port();
         if TcpListener::bind(("127.0.0.1", port)).is_err() {
             return;
         }
-        let (asked, answer) = ask(&options(&format!("halloo probe {port} --connect-only")), Protocol::Tcp);
-        assert_eq!((asked, answer.class), (format!("[::1]:{port}"), Class::Ok));
+        let (address, result) = query_target(&options(&format!("halloo probe {port} --connect-only")), Protocol::Tcp);
+        assert_eq!((address, result.outcome), (format!("[::1]:{port}"), Outcome::Ok));
     }
 
     #[test]
-    fn an_unknown_name_is_told_from_a_closed_door() {
-        let (asked, answer) = ask(&options("halloo probe no-such-name.invalid:9 --timeout 20s"), Protocol::Udp);
-        assert_eq!((asked.as_str(), answer.class), ("no-such-name.invalid:9", Class::Dns));
+    fn an_unknown_name_is_told_from_a_refused_connection() {
+        let (address, result) =
+            query_target(&options("halloo probe no-such-name.invalid:9 --timeout 20s"), Protocol::Udp);
+        assert_eq!((address.as_str(), result.outcome), ("no-such-name.invalid:9", Outcome::Dns));
     }
 }

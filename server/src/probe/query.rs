@@ -11,44 +11,45 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::exit::{Status, plain_words};
+use crate::exit::{ExitStatus, describe_io_error};
+use crate::text::duration::format_duration;
 use crate::text::escape;
 
-/// A connection that stays open has said what it had to say when it is silent for so long.
-const SILENCE: Duration = Duration::from_millis(250);
+/// A reply on a connection that stays open is complete after this long without data.
+const REPLY_IDLE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// More than this is never read of an answer, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The most that is read of a reply, in bytes.
+const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// What a server that only listens has not given.
-const NO_WORD: &str = "connected, but no answer";
+/// What is missing from a server that accepts and does not answer.
+const NO_REPLY: &str = "connected, but no answer";
 
-/// What is asked, and until when an answer counts.
+/// What is sent, and which reply is expected until when.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Question<'a> {
+pub(crate) struct Query<'a> {
     /// What is sent; `None` only connects.
     pub(crate) send: Option<&'a [u8]>,
     /// What the answer must contain; `None` takes any.
     pub(crate) expect: Option<&'a [u8]>,
-    /// When the question was asked.
-    pub(crate) asked: Instant,
+    /// When the query was started.
+    pub(crate) started: Instant,
     /// How long the answer may take.
     pub(crate) timeout: Duration,
 }
 
-/// What came of it.
+/// The result of a query.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) class: Class,
-    /// From the question to the last byte of the answer, or to its failure.
-    pub(crate) time: Duration,
+pub(crate) struct QueryResult {
+    pub(crate) outcome: Outcome,
+    /// From the start to the last byte of the reply, or to the failure.
+    pub(crate) elapsed: Duration,
     /// Printable: what came, or what happened instead.
     pub(crate) text: String,
 }
 
-/// One word for each outcome.
+/// How a query ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum Outcome {
     Ok,
     Refused,
     Timeout,
@@ -57,7 +58,7 @@ pub(crate) enum Class {
     Mismatch,
 }
 
-impl Class {
+impl Outcome {
     /// The word that is printed.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -71,32 +72,34 @@ impl Class {
     }
 
     /// What it means for the exit status.
-    pub(crate) const fn status(self) -> Status {
+    pub(crate) const fn status(self) -> ExitStatus {
         match self {
-            Self::Ok => Status::Done,
-            Self::Refused | Self::Unreachable | Self::Dns => Status::Unreachable,
-            Self::Timeout => Status::TimedOut,
-            Self::Mismatch => Status::WrongAnswer,
+            Self::Ok => ExitStatus::Success,
+            Self::Refused | Self::Unreachable | Self::Dns => ExitStatus::Unavailable,
+            Self::Timeout => ExitStatus::TimedOut,
+            Self::Mismatch => ExitStatus::Mismatch,
         }
     }
 }
 
-impl Question<'_> {
-    /// Asks over TCP.
-    pub(crate) fn tcp(&self, address: SocketAddr) -> Answer {
-        self.stream(self.left().and_then(|left| TcpStream::connect_timeout(&address, left)).map(Socket::from))
+impl Query<'_> {
+    /// Runs the query over TCP.
+    pub(crate) fn run_tcp(&self, address: SocketAddr) -> QueryResult {
+        self.run_stream(
+            self.time_left().and_then(|time_left| TcpStream::connect_timeout(&address, time_left)).map(Socket::from),
+        )
     }
 
-    /// Asks at a unix socket.
-    pub(crate) fn unix(&self, path: &Path) -> Answer {
-        self.stream(self.connect(path))
+    /// Runs the query over a unix socket.
+    pub(crate) fn run_unix(&self, path: &Path) -> QueryResult {
+        self.run_stream(self.connect_unix(path))
     }
 
-    fn connect(&self, path: &Path) -> io::Result<Socket> {
+    fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
         let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
         loop {
             // It also bounds the wait for room in the backlog (unix(7), socket(7)).
-            socket.set_write_timeout(Some(self.left()?))?;
+            socket.set_write_timeout(Some(self.time_left()?))?;
             match socket.connect(&address) {
                 Ok(()) => return Ok(socket),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -105,138 +108,140 @@ impl Question<'_> {
         }
     }
 
-    fn stream(&self, connected: io::Result<Socket>) -> Answer {
-        match (connected, self.send) {
-            (Err(error), _) => self.failed(&error, "no connection"),
-            (Ok(_), None) => self.ended(Class::Ok, "connected"),
-            (Ok(stream), Some(send)) => self.talk(stream, send).unwrap_or_else(|error| self.failed(&error, NO_WORD)),
+    fn run_stream(&self, connection: io::Result<Socket>) -> QueryResult {
+        match (connection, self.send) {
+            (Err(error), _) => self.error_result(&error, "no connection"),
+            (Ok(_), None) => self.result(Outcome::Ok, "connected"),
+            (Ok(stream), Some(request)) => {
+                self.exchange(stream, request).unwrap_or_else(|error| self.error_result(&error, NO_REPLY))
+            }
         }
     }
 
-    /// Asks over UDP; the first datagram is the answer.
-    pub(crate) fn udp(&self, address: SocketAddr) -> Answer {
-        self.try_udp(address).unwrap_or_else(|error| self.failed(&error, "no answer"))
+    /// Runs the query over UDP; the first datagram is the reply.
+    pub(crate) fn run_udp(&self, address: SocketAddr) -> QueryResult {
+        self.exchange_datagrams(address).unwrap_or_else(|error| self.error_result(&error, "no answer"))
     }
 
-    /// An outcome of this moment.
-    pub(crate) fn ended(&self, class: Class, text: impl Into<String>) -> Answer {
-        Answer { class, time: self.asked.elapsed(), text: text.into() }
+    /// A result at this moment.
+    pub(crate) fn result(&self, outcome: Outcome, text: impl Into<String>) -> QueryResult {
+        QueryResult { outcome, elapsed: self.started.elapsed(), text: text.into() }
     }
 
-    /// The outcome of a question whose time is over, and what was missing when it was.
-    pub(crate) fn timed_out(&self, missing: &str) -> Answer {
-        self.ended(Class::Timeout, format!("{missing} within {}", crate::text::duration::show(self.timeout)))
+    /// The result of a query that has timed out, with what was missing.
+    pub(crate) fn timeout_result(&self, missing: &str) -> QueryResult {
+        self.result(Outcome::Timeout, format!("{missing} within {}", format_duration(self.timeout)))
     }
 
     /// The time left; an error once there is none.
-    pub(crate) fn left(&self) -> io::Result<Duration> {
-        match self.timeout.checked_sub(self.asked.elapsed()) {
+    pub(crate) fn time_left(&self) -> io::Result<Duration> {
+        match self.timeout.checked_sub(self.started.elapsed()) {
             None | Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
-            Some(left) => Ok(left),
+            Some(time_left) => Ok(time_left),
         }
     }
 
-    fn talk(&self, mut stream: Socket, send: &[u8]) -> io::Result<Answer> {
-        self.say(&mut stream, send)?;
-        self.hear(&mut stream)
+    fn exchange(&self, mut stream: Socket, request: &[u8]) -> io::Result<QueryResult> {
+        self.write_request(&mut stream, request)?;
+        self.read_reply(&mut stream)
     }
 
-    fn say(&self, stream: &mut Socket, mut rest: &[u8]) -> io::Result<()> {
-        while !rest.is_empty() {
-            stream.set_write_timeout(Some(self.left()?))?;
-            match stream.write(rest) {
-                Ok(count) => rest = &rest[count..],
+    fn write_request(&self, stream: &mut Socket, mut remaining: &[u8]) -> io::Result<()> {
+        while !remaining.is_empty() {
+            stream.set_write_timeout(Some(self.time_left()?))?;
+            match stream.write(remaining) {
+                Ok(count) => remaining = &remaining[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A server that answers without listening may have closed already: its answer is still to be read.
-                Err(error) if has_closed(&error) => break,
+                Err(error) if is_closed_by_peer(&error) => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    fn hear(&self, stream: &mut Socket) -> io::Result<Answer> {
-        let mut heard = Vec::new();
-        let mut time = self.asked.elapsed();
+    fn read_reply(&self, stream: &mut Socket) -> io::Result<QueryResult> {
+        let mut received = Vec::new();
+        let mut elapsed = self.started.elapsed();
         let mut chunk = [0; 4096];
-        while heard.len() < ANSWER_BYTES_MAX && !self.is_enough(&heard) {
-            let Ok(left) = self.left() else {
+        while received.len() < REPLY_BYTES_MAX && !self.is_complete(&received) {
+            let Ok(time_left) = self.time_left() else {
                 break;
             };
-            let settles = self.expect.is_none() && !heard.is_empty();
-            stream.set_read_timeout(Some(if settles { left.min(SILENCE) } else { left }))?;
+            let has_reply = self.expect.is_none() && !received.is_empty();
+            stream.set_read_timeout(Some(if has_reply { time_left.min(REPLY_IDLE_TIMEOUT) } else { time_left }))?;
             match stream.read(&mut chunk) {
-                Ok(0) => return Ok(self.judge_end(&heard, time)),
+                Ok(0) => return Ok(self.eof_result(&received, elapsed)),
                 Ok(count) => {
-                    heard.extend_from_slice(&chunk[..count]);
-                    time = self.asked.elapsed();
+                    received.extend_from_slice(&chunk[..count]);
+                    elapsed = self.started.elapsed();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_over(&error) => break,
-                Err(error) if has_closed(&error) => return Ok(self.judge_end(&heard, time)),
+                Err(error) if is_timeout(&error) => break,
+                Err(error) if is_closed_by_peer(&error) => return Ok(self.eof_result(&received, elapsed)),
                 Err(error) => return Err(error),
             }
         }
-        if heard.is_empty() {
-            return Ok(self.timed_out(NO_WORD));
+        if received.is_empty() {
+            return Ok(self.timeout_result(NO_REPLY));
         }
-        Ok(self.judge(&heard, time))
+        Ok(self.reply_result(&received, elapsed))
     }
 
-    fn try_udp(&self, address: SocketAddr) -> io::Result<Answer> {
-        let any: SocketAddr = match address {
+    fn exchange_datagrams(&self, address: SocketAddr) -> io::Result<QueryResult> {
+        let local: SocketAddr = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = UdpSocket::bind(any)?;
+        let socket = UdpSocket::bind(local)?;
         // Connected, the socket hears from nobody else, and hears that nobody is there.
         socket.connect(address)?;
-        socket.set_write_timeout(Some(self.left()?))?;
+        socket.set_write_timeout(Some(self.time_left()?))?;
         socket.send(self.send.unwrap_or_default())?;
-        let mut datagram = vec![0; ANSWER_BYTES_MAX];
+        let mut datagram = vec![0; REPLY_BYTES_MAX];
         loop {
-            socket.set_read_timeout(Some(self.left()?))?;
+            socket.set_read_timeout(Some(self.time_left()?))?;
             match socket.recv(&mut datagram) {
-                Ok(count) => return Ok(self.judge(&datagram[..count], self.asked.elapsed())),
+                Ok(count) => return Ok(self.reply_result(&datagram[..count], self.started.elapsed())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn is_enough(&self, heard: &[u8]) -> bool {
-        self.expect.is_some_and(|expected| contains(heard, expected))
+    fn is_complete(&self, received: &[u8]) -> bool {
+        self.expect.is_some_and(|expected| contains(received, expected))
     }
 
-    /// Judges what came before the other side closed.
-    fn judge_end(&self, heard: &[u8], time: Duration) -> Answer {
-        if heard.is_empty() {
-            return self.ended(Class::Mismatch, "closed without an answer");
+    /// The result after the server has closed the connection.
+    fn eof_result(&self, received: &[u8], elapsed: Duration) -> QueryResult {
+        if received.is_empty() {
+            return self.result(Outcome::Mismatch, "closed without an answer");
         }
-        self.judge(heard, time)
+        self.reply_result(received, elapsed)
     }
 
-    fn judge(&self, heard: &[u8], time: Duration) -> Answer {
-        let right = self.expect.is_none_or(|expected| contains(heard, expected));
-        let class = if right { Class::Ok } else { Class::Mismatch };
-        Answer { class, time, text: escape::text(heard) }
+    fn reply_result(&self, received: &[u8], elapsed: Duration) -> QueryResult {
+        let is_match = self.expect.is_none_or(|expected| contains(received, expected));
+        let outcome = if is_match { Outcome::Ok } else { Outcome::Mismatch };
+        QueryResult { outcome, elapsed, text: escape::text(received) }
     }
 
-    fn failed(&self, error: &io::Error, missing: &str) -> Answer {
+    fn error_result(&self, error: &io::Error, missing: &str) -> QueryResult {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => self.ended(Class::Refused, "nobody listens there"),
-            _ if has_closed(error) => self.ended(Class::Refused, "the connection was reset"),
-            _ if is_over(error) => self.timed_out(missing),
-            _ => self.ended(Class::Unreachable, plain_words(error)),
+            io::ErrorKind::ConnectionRefused => self.result(Outcome::Refused, "nobody listens there"),
+            _ if is_closed_by_peer(error) => self.result(Outcome::Refused, "the connection was reset"),
+            _ if is_timeout(error) => self.timeout_result(missing),
+            _ => self.result(Outcome::Unreachable, describe_io_error(error)),
         }
     }
 }
 
-fn contains(heard: &[u8], expected: &[u8]) -> bool {
-    heard.windows(expected.len()).any(|window| window == expected)
+fn contains(received: &[u8], expected: &[u8]) -> bool {
+    received.windows(expected.len()).any(|window| window == expected)
 }
 
-fn has_closed(error: &io::Error) -> bool {
+fn is_closed_by_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
@@ -244,7 +249,7 @@ fn has_closed(error: &io::Error) -> bool {
 }
 
 /// A socket's timeout shows as either kind, by system.
-fn is_over(error: &io::Error) -> bool {
+fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
@@ -255,12 +260,12 @@ mod tests {
     use std::thread::{self, JoinHandle};
     use std::time::{Duration, Instant};
 
-    use super::{Answer, Class, Question};
+    use super::{Outcome, Query, QueryResult};
 
     /// Far beyond what any answer takes.
-    const LONG: Duration = Duration::from_secs(20);
+    const LONG_TIMEOUT: Duration = Duration::from_secs(20);
     /// What a silent server costs a test.
-    const SHORT: Duration = Duration::from_millis(100);
+    const SHORT_TIMEOUT: Duration = Duration::from_millis(100);
 
     fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -268,13 +273,13 @@ mod tests {
         (address, thread::spawn(move || serve(listener.accept().unwrap().0)))
     }
 
-    fn question(expect: Option<&'static str>, timeout: Duration) -> Question<'static> {
+    fn query(expect: Option<&'static str>, timeout: Duration) -> Query<'static> {
         let expect = expect.map(str::as_bytes);
-        Question { send: Some(b"Hello, TCP Server!"), expect, asked: Instant::now(), timeout }
+        Query { send: Some(b"Hello, TCP Server!"), expect, started: Instant::now(), timeout }
     }
 
-    fn found(answer: &Answer) -> (Class, &str) {
-        (answer.class, &answer.text)
+    fn outcome_and_text(result: &QueryResult) -> (Outcome, &str) {
+        (result.outcome, &result.text)
     }
 
     /// Keeps the connection open until the client closes it.
@@ -289,7 +294,7 @@ mod tests {
             let count = stream.read(&mut buffer).unwrap();
             stream.write_all(&buffer[..count]).unwrap();
         });
-        assert_eq!(found(&question(None, LONG).tcp(address)), (Class::Ok, "Hello, TCP Server!"));
+        assert_eq!(outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(address)), (Outcome::Ok, "Hello, TCP Server!"));
         server.join().unwrap();
     }
 
@@ -301,9 +306,9 @@ mod tests {
                 stream.write_all(b"second\n").unwrap();
                 wait_for_end(stream);
             });
-            let answer = question(expect, LONG).tcp(address);
-            assert_eq!(found(&answer), (Class::Ok, r"first second\n"));
-            assert!(answer.time < LONG / 2);
+            let result = query(expect, LONG_TIMEOUT).run_tcp(address);
+            assert_eq!(outcome_and_text(&result), (Outcome::Ok, r"first second\n"));
+            assert!(result.elapsed < LONG_TIMEOUT / 2);
             server.join().unwrap();
         }
     }
@@ -311,53 +316,56 @@ mod tests {
     #[test]
     fn a_server_that_drips_for_ever_is_left_at_the_deadline() {
         let (address, server) = server(|mut stream| while stream.write_all(b"x").is_ok() {});
-        let timeout = SHORT * 3;
-        let asked = Instant::now();
-        let answer = question(Some("never"), timeout).tcp(address);
-        assert_eq!(answer.class, Class::Mismatch);
-        assert!(asked.elapsed() < LONG / 2);
+        let timeout = SHORT_TIMEOUT * 3;
+        let start = Instant::now();
+        let result = query(Some("never"), timeout).run_tcp(address);
+        assert_eq!(result.outcome, Outcome::Mismatch);
+        assert!(start.elapsed() < LONG_TIMEOUT / 2);
         server.join().unwrap();
     }
 
     #[test]
     fn every_failure_has_its_class() {
-        let (silent, server_one) = server(wait_for_end);
-        assert_eq!(question(None, SHORT).tcp(silent).class, Class::Timeout);
-        server_one.join().unwrap();
-        let (mute, server_two) = server(|mut stream| {
+        let (silent, silent_server) = server(wait_for_end);
+        assert_eq!(query(None, SHORT_TIMEOUT).run_tcp(silent).outcome, Outcome::Timeout);
+        silent_server.join().unwrap();
+        let (closing, closing_server) = server(|mut stream| {
             let _ = stream.read(&mut [0; 1024]);
         });
-        assert_eq!(found(&question(None, LONG).tcp(mute)), (Class::Mismatch, "closed without an answer"));
-        server_two.join().unwrap();
+        assert_eq!(
+            outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(closing)),
+            (Outcome::Mismatch, "closed without an answer")
+        );
+        closing_server.join().unwrap();
         // Its listener is gone.
-        assert_eq!(question(None, LONG).tcp(mute).class, Class::Refused);
-        let nowhere = "255.255.255.255:9".parse().unwrap();
-        assert_eq!(question(None, LONG).tcp(nowhere).class, Class::Unreachable);
+        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(closing).outcome, Outcome::Refused);
+        let unreachable = "255.255.255.255:9".parse().unwrap();
+        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(unreachable).outcome, Outcome::Unreachable);
     }
 
     #[test]
     fn connecting_is_enough_where_nothing_is_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let question = Question { send: None, ..question(None, LONG) };
-        assert_eq!(found(&question.tcp(listener.local_addr().unwrap())), (Class::Ok, "connected"));
+        let query = Query { send: None, ..query(None, LONG_TIMEOUT) };
+        assert_eq!(outcome_and_text(&query.run_tcp(listener.local_addr().unwrap())), (Outcome::Ok, "connected"));
     }
 
     #[test]
     fn udp_tells_answered_wrong_silent_and_refused_apart() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
-        let answering = thread::spawn(move || {
+        let replying_server = thread::spawn(move || {
             for _ in 0..2 {
                 let (_, peer) = server.recv_from(&mut [0; 100]).unwrap();
                 server.send_to(b"Hello, UDP Client!", peer).unwrap();
             }
             server
         });
-        assert_eq!(found(&question(None, LONG).udp(address)), (Class::Ok, "Hello, UDP Client!"));
-        assert_eq!(question(Some("Bye"), LONG).udp(address).class, Class::Mismatch);
-        let server = answering.join().unwrap();
-        assert_eq!(question(None, SHORT).udp(address).class, Class::Timeout);
+        assert_eq!(outcome_and_text(&query(None, LONG_TIMEOUT).run_udp(address)), (Outcome::Ok, "Hello, UDP Client!"));
+        assert_eq!(query(Some("Bye"), LONG_TIMEOUT).run_udp(address).outcome, Outcome::Mismatch);
+        let server = replying_server.join().unwrap();
+        assert_eq!(query(None, SHORT_TIMEOUT).run_udp(address).outcome, Outcome::Timeout);
         drop(server);
-        assert_eq!(question(None, LONG).udp(address).class, Class::Refused);
+        assert_eq!(query(None, LONG_TIMEOUT).run_udp(address).outcome, Outcome::Refused);
     }
 }

@@ -12,78 +12,80 @@ use std::os::unix::net::UnixListener;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use crate::exit::{Failure, Status};
-use crate::text::bound_address::Site;
+use crate::exit::{ExitError, ExitStatus};
+use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 
-/// More than anybody hands over: a larger number is a mistake, and no memory is spent on it.
-const SOCKETS_MAX: usize = 4096;
+/// A larger number of sockets is a mistake, and no memory is allocated for it.
+const INHERITED_SOCKETS_MAX: usize = 4096;
 
 /// As much of a variable's value as is repeated in a sentence, in bytes.
 const VALUE_BYTES_MAX: usize = 64;
 
-/// A socket handed over.
+/// A socket that was open when the process started.
 #[derive(Debug)]
-pub(crate) enum Handed {
+pub(crate) enum InheritedSocket {
     Tcp(TcpListener),
     Udp(UdpSocket),
-    Unix(UnixListener, Site),
+    Unix(UnixListener, BoundAddress),
 }
 
-/// Takes the sockets meant for this process; there are none if nobody has handed any over.
+/// Takes the sockets meant for this process; there are none without `LISTEN_FDS`.
 ///
 /// To be called before the process opens a descriptor, which could get the number of one that is missing, and before
 /// it starts a thread: the variables are used up, and only a single thread may change the environment.
-pub(crate) fn take() -> Result<Vec<Handed>, Failure> {
-    if !is_meant_for_this_process() {
+pub(crate) fn take_inherited() -> Result<Vec<InheritedSocket>, ExitError> {
+    if !is_for_this_process() {
         return Ok(Vec::new());
     }
     if let Some(count) = std::env::var_os("LISTEN_FDS").filter(|count| !count.is_empty()) {
-        let is_sensible = |text: &str| text.parse::<usize>().is_ok_and(|count| count <= SOCKETS_MAX);
-        if !count.to_str().is_some_and(is_sensible) {
+        let is_valid_count = |text: &str| text.parse::<usize>().is_ok_and(|count| count <= INHERITED_SOCKETS_MAX);
+        if !count.to_str().is_some_and(is_valid_count) {
             let count = escape::message(&count.to_string_lossy(), VALUE_BYTES_MAX);
-            let sentence = format!("LISTEN_FDS is no number of sockets: {count}; set it right, or unset it");
-            return Err(Failure::new(Status::Usage, sentence));
+            let message = format!("LISTEN_FDS is no number of sockets: {count}; set it right, or unset it");
+            return Err(ExitError::new(ExitStatus::UsageError, message));
         }
     }
     // The crate's own addition to the protocol.
-    let first = std::env::var("LISTEN_FDS_FIRST_FD").ok().and_then(|first| first.parse().ok()).unwrap_or(3_usize);
-    let mut handed = ListenFd::from_env();
-    let count = handed.len();
-    let take = |index| take_one(&mut handed, index).map_err(|what| refused(first.saturating_add(index), what));
-    (0..count).map(take).collect()
+    let first_fd = std::env::var("LISTEN_FDS_FIRST_FD").ok().and_then(|fd| fd.parse().ok()).unwrap_or(3_usize);
+    let mut listen_fds = ListenFd::from_env();
+    let count = listen_fds.len();
+    let take_at = |index| {
+        take_socket(&mut listen_fds, index).map_err(|problem| unusable_socket(first_fd.saturating_add(index), problem))
+    };
+    (0..count).map(take_at).collect()
 }
 
-/// Where it is not said for whom the sockets are, they are for whoever is started: so do tools for developers.
-fn is_meant_for_this_process() -> bool {
-    let of = std::env::var_os("LISTEN_PID").filter(|pid| !pid.is_empty());
-    of.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()))
+/// Without `LISTEN_PID` the sockets are for any process: tools for developers leave it out.
+fn is_for_this_process() -> bool {
+    let listen_pid = std::env::var_os("LISTEN_PID").filter(|pid| !pid.is_empty());
+    listen_pid.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()))
 }
 
-/// Takes one socket, or says what else is there.
-fn take_one(handed: &mut ListenFd, index: usize) -> Result<Handed, &'static str> {
-    if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
+/// Takes one socket, or returns what else the descriptor is.
+fn take_socket(listen_fds: &mut ListenFd, index: usize) -> Result<InheritedSocket, &'static str> {
+    if let Ok(Some(listener)) = listen_fds.take_tcp_listener(index) {
         if SockRef::from(&listener).peer_addr().is_ok() {
             return Err("a TCP connection");
         }
         return if is_listening(&listener) {
-            Ok(Handed::Tcp(listener))
+            Ok(InheritedSocket::Tcp(listener))
         } else {
             Err("a TCP socket that does not listen")
         };
     }
-    if let Ok(Some(socket)) = handed.take_udp_socket(index) {
+    if let Ok(Some(socket)) = listen_fds.take_udp_socket(index) {
         let is_bound = socket.local_addr().is_ok_and(|address| address.port() != 0);
-        return if is_bound { Ok(Handed::Udp(socket)) } else { Err("a UDP socket without a port") };
+        return if is_bound { Ok(InheritedSocket::Udp(socket)) } else { Err("a UDP socket without a port") };
     }
-    if let Ok(Some(listener)) = handed.take_unix_listener(index) {
+    if let Ok(Some(listener)) = listen_fds.take_unix_listener(index) {
         let address = listener.local_addr().ok().filter(|_| is_listening(&listener));
         return match address {
-            Some(address) => Ok(Handed::Unix(listener, Site::of_unix(&address))),
+            Some(address) => Ok(InheritedSocket::Unix(listener, BoundAddress::from_unix(&address))),
             None => Err("a unix socket that does not listen"),
         };
     }
-    if handed.take_unix_datagram(index).is_ok() {
+    if listen_fds.take_unix_datagram(index).is_ok() {
         return Err("a unix socket for datagrams");
     }
     Err("closed, or no socket that is known")
@@ -100,10 +102,10 @@ fn is_listening(_listener: &impl AsFd) -> bool {
     true
 }
 
-fn refused(descriptor: usize, what: &str) -> Failure {
-    let cause = format!("cannot serve on descriptor {descriptor}, which LISTEN_FDS counts in: it is {what}");
-    Failure::new(
-        Status::Unreachable,
+fn unusable_socket(fd: usize, problem: &str) -> ExitError {
+    let cause = format!("cannot serve on descriptor {fd}, which LISTEN_FDS counts in: it is {problem}");
+    ExitError::new(
+        ExitStatus::Unavailable,
         format!("{cause}; hand over listeners, of TCP or unix sockets, and bound UDP sockets alone"),
     )
 }

@@ -14,88 +14,94 @@ use std::time::{Duration, Instant};
 use halloo::Handle;
 use sd_notify::NotifyState;
 
-/// How long the first word may wait for a supervisor that is busy.
-const READY_PATIENCE: Duration = Duration::from_secs(1);
+/// How long `READY=1` may wait for a supervisor that is busy.
+const READY_SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// However short the period, the loop has time for its clients.
-const FEEDING_TIME_MIN: Duration = Duration::from_millis(1);
+/// However short the watchdog period, the loop has time for its clients.
+const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-/// The way to the supervisor, where there is one.
+/// Sends notifications to the supervisor, if there is one.
 #[derive(Clone, Debug)]
-pub(crate) struct Supervisor(Option<Arc<Wire>>);
+pub(crate) struct SdNotifier(Option<Arc<NotifySocket>>);
 
-/// An open socket, so that full descriptor tables silence nobody, and an address to be looked up again for each word,
-/// so that a supervisor that starts anew is found.
+/// A socket that stays open, so that it works without a free descriptor, and the address, which is looked up for each
+/// message, so that a restarted supervisor is found.
 ///
-/// The words are the crate's, the sending is not: its own blocks for as long as the queue is full.
+/// The crate writes the messages and does not send them: its own function blocks for as long as the queue is full.
 #[derive(Debug)]
-struct Wire {
+struct NotifySocket {
     socket: UnixDatagram,
     address: SocketAddr,
-    farewell: Once,
+    send_stopping: Once,
 }
 
-impl Supervisor {
-    /// The one that the environment names.
-    pub(crate) fn from_environment() -> Self {
+impl SdNotifier {
+    /// A notifier for the socket in `NOTIFY_SOCKET`; a disabled one if there is none.
+    pub(crate) fn from_env() -> Self {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
-            return Self::none();
+            return Self::disabled();
         };
-        match Wire::to(&name) {
-            Ok(wire) => Self(Some(Arc::new(wire))),
+        match NotifySocket::open(&name) {
+            Ok(socket) => Self(Some(Arc::new(socket))),
             Err(error) => {
                 log::debug!("NOTIFY_SOCKET is of no use: {error}");
-                Self::none()
+                Self::disabled()
             }
         }
     }
 
-    /// Nobody to tell.
-    pub(crate) const fn none() -> Self {
+    /// A notifier that sends nothing.
+    pub(crate) const fn disabled() -> Self {
         Self(None)
     }
 
-    /// Every socket is open.
-    pub(crate) fn ready(&self) {
-        if let Some(wire) = &self.0 {
-            wire.say(&NotifyState::Ready);
+    /// Sends `READY=1`: every socket is open.
+    pub(crate) fn notify_ready(&self) {
+        if let Some(notify_socket) = &self.0 {
+            notify_socket.send(&NotifyState::Ready);
             // From now on there are clients to be served.
-            if let Err(error) = wire.socket.set_nonblocking(true) {
+            if let Err(error) = notify_socket.socket.set_nonblocking(true) {
                 log::debug!("cannot make the way to the supervisor non-blocking: {error}");
             }
         }
     }
 
-    /// The end begins. Said once, however often it is asked for.
-    pub(crate) fn stopping(&self) {
-        if let Some(wire) = &self.0 {
-            wire.farewell.call_once(|| wire.say(&NotifyState::Stopping));
+    /// Sends `STOPPING=1`, once, however often it is called.
+    pub(crate) fn notify_stopping(&self) {
+        if let Some(notify_socket) = &self.0 {
+            notify_socket.send_stopping.call_once(|| notify_socket.send(&NotifyState::Stopping));
         }
     }
 
-    /// The watchdog that the environment asks for, to be fed by one loop and to ask these others.
-    pub(crate) fn watchdog(&self, others: &[Handle]) -> Option<Watchdog> {
-        let wire = Arc::clone(self.0.as_ref()?);
+    /// The watchdog that `WATCHDOG_USEC` asks for; one loop pings it, and the other loops have to confirm each ping.
+    pub(crate) fn watchdog(&self, other_loops: &[Handle]) -> Option<Watchdog> {
+        let socket = Arc::clone(self.0.as_ref()?);
         let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero())?;
-        let every = (period / 2).max(FEEDING_TIME_MIN);
-        Some(Watchdog { wire, every, due: Instant::now() + every, others: others.to_vec(), asked: Weak::new() })
+        let interval = (period / 2).max(PING_INTERVAL_MIN);
+        Some(Watchdog {
+            socket,
+            interval,
+            next_ping: Instant::now() + interval,
+            other_loops: other_loops.to_vec(),
+            pending: Weak::new(),
+        })
     }
 }
 
-impl Wire {
-    fn to(name: &OsStr) -> io::Result<Self> {
-        let address = address(name)?;
+impl NotifySocket {
+    fn open(name: &OsStr) -> io::Result<Self> {
+        let address = parse_address(name)?;
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(READY_PATIENCE))?;
-        Ok(Self { socket, address, farewell: Once::new() })
+        socket.set_write_timeout(Some(READY_SEND_TIMEOUT))?;
+        Ok(Self { socket, address, send_stopping: Once::new() })
     }
 
-    fn say(&self, word: &NotifyState<'_>) {
-        let text = word.to_string();
-        // Only the first word can be interrupted by a signal: the others do not wait.
-        while let Err(error) = self.socket.send_to_addr(text.as_bytes(), &self.address) {
+    fn send(&self, state: &NotifyState<'_>) {
+        let message = state.to_string();
+        // Only `READY=1` can be interrupted by a signal: the later messages do not wait.
+        while let Err(error) = self.socket.send_to_addr(message.as_bytes(), &self.address) {
             if error.kind() != io::ErrorKind::Interrupted {
-                log::debug!("the supervisor does not hear {word}: {error}");
+                log::debug!("the supervisor does not hear {state}: {error}");
                 break;
             }
         }
@@ -103,10 +109,10 @@ impl Wire {
 }
 
 /// A path, or `@` and a name outside the file system.
-fn address(name: &OsStr) -> io::Result<SocketAddr> {
+fn parse_address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),
-        [b'@', name @ ..] => abstract_address(name),
+        [b'@', abstract_name @ ..] => abstract_address(abstract_name),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a path nor @ and a name")),
     }
 }
@@ -122,49 +128,49 @@ fn abstract_address(_name: &[u8]) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Tells the supervisor twice in each period that all loops turn; where one stops to, the supervisor acts.
+/// Sends a ping twice in each watchdog period while all loops turn.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    wire: Arc<Wire>,
-    every: Duration,
-    due: Instant,
-    others: Vec<Handle>,
-    /// The word that is on its way, if somebody has not answered yet.
-    asked: Weak<Word>,
+    socket: Arc<NotifySocket>,
+    interval: Duration,
+    next_ping: Instant,
+    other_loops: Vec<Handle>,
+    /// The ping that is on its way, if a loop has not confirmed it yet.
+    pending: Weak<WatchdogPing>,
 }
 
-/// A word to the watchdog. It goes from hand to hand, and is said when the last loop that turns, or has ended, lets go
-/// of it.
+/// A ping to the watchdog. Every loop holds a clone, and it is sent when the last clone is dropped: by a loop that turns,
+/// or because the loop has ended.
 #[derive(Debug)]
-struct Word(Arc<Wire>);
+struct WatchdogPing(Arc<NotifySocket>);
 
-impl Drop for Word {
+impl Drop for WatchdogPing {
     fn drop(&mut self) {
-        self.0.say(&NotifyState::Watchdog);
+        self.0.send(&NotifyState::Watchdog);
     }
 }
 
 impl Watchdog {
-    /// How long the loop may wait before the next word.
-    pub(crate) fn wait(&self) -> Duration {
-        self.due.saturating_duration_since(Instant::now())
+    /// How long the loop may wait before the next ping.
+    pub(crate) fn time_until_ping(&self) -> Duration {
+        self.next_ping.saturating_duration_since(Instant::now())
     }
 
-    /// Says the word, if it is due, as soon as the other loops have shown that they turn. To be called by the thread of
-    /// the one loop that is not asked, between two of its turns.
-    pub(crate) fn feed(&mut self) {
+    /// Starts a ping if it is due; it is sent when the other loops have confirmed it. To be called between two turns of
+    /// the one loop that does not have to confirm.
+    pub(crate) fn ping(&mut self) {
         let now = Instant::now();
-        if now < self.due {
+        if now < self.next_ping {
             return;
         }
-        self.due = now + self.every;
-        if self.asked.strong_count() == 0 {
-            let word = Arc::new(Word(Arc::clone(&self.wire)));
-            self.asked = Arc::downgrade(&word);
-            for other in &self.others {
-                let word = Arc::clone(&word);
-                // A loop that has ended lets go of it at once.
-                let _ = other.post(move |_| drop(word));
+        self.next_ping = now + self.interval;
+        if self.pending.strong_count() == 0 {
+            let ping = Arc::new(WatchdogPing(Arc::clone(&self.socket)));
+            self.pending = Arc::downgrade(&ping);
+            for handle in &self.other_loops {
+                let ping = Arc::clone(&ping);
+                // A loop that has ended drops the ping at once.
+                let _ = handle.post(move |_| drop(ping));
             }
         }
     }
@@ -179,18 +185,18 @@ mod tests {
 
     use halloo::{EventLoop, Handle};
 
-    use super::{FEEDING_TIME_MIN, Instant, Supervisor, Watchdog, Wire, address};
+    use super::{Instant, NotifySocket, PING_INTERVAL_MIN, SdNotifier, Watchdog, parse_address};
 
-    fn watchdog(wire: Arc<Wire>, others: Vec<Handle>) -> Watchdog {
-        Watchdog { wire, every: FEEDING_TIME_MIN, due: Instant::now(), others, asked: Weak::new() }
+    fn watchdog(socket: Arc<NotifySocket>, other_loops: Vec<Handle>) -> Watchdog {
+        Watchdog { socket, interval: PING_INTERVAL_MIN, next_ping: Instant::now(), other_loops, pending: Weak::new() }
     }
 
     #[test]
     fn a_path_and_an_abstract_name_are_addresses_and_nothing_else() {
-        assert!(address(OsStr::new("/run/notify")).is_ok());
-        assert_eq!(address(OsStr::new("@halloo")).is_ok(), cfg!(target_os = "linux"));
+        assert!(parse_address(OsStr::new("/run/notify")).is_ok());
+        assert_eq!(parse_address(OsStr::new("@halloo")).is_ok(), cfg!(target_os = "linux"));
         for name in ["run/notify", "vsock:2:1234", " ", "/nul\0"] {
-            assert!(address(OsStr::new(name)).is_err(), "{name:?}");
+            assert!(parse_address(OsStr::new(name)).is_err(), "{name:?}");
         }
     }
 
@@ -198,62 +204,66 @@ mod tests {
     fn a_full_queue_delays_the_first_word_a_little_and_the_others_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let deaf = UnixDatagram::bind(&path).unwrap();
-        let wire = Arc::new(Wire::to(path.as_os_str()).unwrap());
-        let supervisor = Supervisor(Some(Arc::clone(&wire)));
-        supervisor.ready();
-        let mut watchdog = watchdog(wire, Vec::new());
-        let end = Instant::now() + FEEDING_TIME_MIN * 5_000;
-        // Far more words than a queue holds; one that blocks would never come back.
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let socket = Arc::new(NotifySocket::open(path.as_os_str()).unwrap());
+        let notifier = SdNotifier(Some(Arc::clone(&socket)));
+        notifier.notify_ready();
+        let mut watchdog = watchdog(socket, Vec::new());
+        let deadline = Instant::now() + PING_INTERVAL_MIN * 5_000;
+        // Far more messages than a queue holds; a send that blocks would never return.
         for _ in 0..2_000 {
-            assert!(Instant::now() < end);
-            watchdog.due = Instant::now();
-            watchdog.feed();
-            assert!(watchdog.wait() <= FEEDING_TIME_MIN);
+            assert!(Instant::now() < deadline);
+            watchdog.next_ping = Instant::now();
+            watchdog.ping();
+            assert!(watchdog.time_until_ping() <= PING_INTERVAL_MIN);
         }
-        supervisor.stopping();
-        let mut word = [0; 64];
-        let count = deaf.recv(&mut word).unwrap();
-        assert_eq!(&word[..count], b"READY=1");
+        notifier.notify_stopping();
+        let mut message = [0; 64];
+        let count = receiver.recv(&mut message).unwrap();
+        assert_eq!(&message[..count], b"READY=1");
     }
 
     #[test]
     fn the_word_is_said_once_every_other_loop_has_turned_or_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let hears = UnixDatagram::bind(&path).unwrap();
-        hears.set_nonblocking(true).unwrap();
-        let words = || std::iter::from_fn(|| hears.recv(&mut [0; 64]).ok()).count();
-        let [mut turns, mut stands] = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-        let wire = Arc::new(Wire::to(path.as_os_str()).unwrap());
-        let mut watchdog = watchdog(wire, vec![turns.handle(), stands.handle()]);
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let count_messages = || std::iter::from_fn(|| receiver.recv(&mut [0; 64]).ok()).count();
+        let [mut running, mut stalled] = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
+        let socket = Arc::new(NotifySocket::open(path.as_os_str()).unwrap());
+        let mut watchdog = watchdog(socket, vec![running.handle(), stalled.handle()]);
         for _ in 0..3 {
-            watchdog.due = Instant::now();
-            watchdog.feed();
-            let _ = turns.turn(Some(Duration::ZERO)).unwrap();
-            assert_eq!(words(), 0, "one stands still");
+            watchdog.next_ping = Instant::now();
+            watchdog.ping();
+            let _ = running.turn(Some(Duration::ZERO)).unwrap();
+            assert_eq!(count_messages(), 0, "one loop is stalled");
         }
-        let _ = stands.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!((words(), stands.stats().jobs), (1, 1), "however long it stood, it was asked once");
-        drop(stands);
-        watchdog.due = Instant::now();
-        watchdog.feed();
-        let _ = turns.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!(words(), 1, "one that has ended is not waited for");
+        let _ = stalled.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(
+            (count_messages(), stalled.stats().jobs),
+            (1, 1),
+            "it confirms one ping, however long it was stalled"
+        );
+        drop(stalled);
+        watchdog.next_ping = Instant::now();
+        watchdog.ping();
+        let _ = running.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(count_messages(), 1, "a loop that has ended has nothing to confirm");
     }
 
     #[test]
     fn the_end_is_told_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let hears = UnixDatagram::bind(&path).unwrap();
-        hears.set_nonblocking(true).unwrap();
-        let supervisor = Supervisor(Some(Arc::new(Wire::to(path.as_os_str()).unwrap())));
-        supervisor.stopping();
-        supervisor.clone().stopping();
-        let mut word = [0; 64];
-        let count = hears.recv(&mut word).unwrap();
-        assert_eq!(&word[..count], b"STOPPING=1");
-        assert!(hears.recv(&mut word).is_err());
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let notifier = SdNotifier(Some(Arc::new(NotifySocket::open(path.as_os_str()).unwrap())));
+        notifier.notify_stopping();
+        notifier.clone().notify_stopping();
+        let mut message = [0; 64];
+        let count = receiver.recv(&mut message).unwrap();
+        assert_eq!(&message[..count], b"STOPPING=1");
+        assert!(receiver.recv(&mut message).is_err());
     }
 }

@@ -8,74 +8,74 @@ use std::time::{Duration, Instant};
 
 use halloo::{Context, Handle, Stopped};
 
-use crate::process::sd_notify::Supervisor;
+use crate::process::sd_notify::SdNotifier;
 
-/// One for all who may ask.
+/// Ends the server; every part that can end it has a clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Ending {
-    /// What open connections get to finish.
+pub(crate) struct Shutdown {
+    /// How long open connections may take to finish.
     pub(crate) drain_timeout: Duration,
-    pub(crate) supervisor: Supervisor,
-    pub(crate) workers: Workers,
+    pub(crate) notifier: SdNotifier,
+    pub(crate) loops: LoopHandles,
 }
 
-impl Ending {
-    /// Has all loops drain; [`Stopped`] if they have ended already.
-    pub(crate) fn begin(&self) -> Result<(), Stopped> {
-        self.supervisor.stopping();
-        let until = Instant::now() + self.drain_timeout;
-        self.workers.tell(move |context| context.drain(until.saturating_duration_since(context.now())))
+impl Shutdown {
+    /// Drains all loops; [`Stopped`] if they have ended already.
+    pub(crate) fn drain(&self) -> Result<(), Stopped> {
+        self.notifier.notify_stopping();
+        let deadline = Instant::now() + self.drain_timeout;
+        self.loops.post(move |context| context.drain(deadline.saturating_duration_since(context.now())))
     }
 
-    /// Has all loops end at once; [`Stopped`] if they have ended already.
-    pub(crate) fn cut(&self) -> Result<(), Stopped> {
-        self.workers.tell(Context::stop)
+    /// Stops all loops at once; [`Stopped`] if they have ended already.
+    pub(crate) fn stop(&self) -> Result<(), Stopped> {
+        self.loops.post(Context::stop)
     }
 }
 
-/// The handles of all loops, by number; before the workers have met, there are none.
+/// The handles of all loops, by worker number; empty until all workers listen.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Workers(Arc<OnceLock<Vec<Handle>>>);
+pub(crate) struct LoopHandles(Arc<OnceLock<Vec<Handle>>>);
 
-impl Workers {
-    /// All of them, known from now on.
-    pub(crate) fn meet(&self, handles: Vec<Handle>) {
-        // A second meeting changes nothing: there is one for each process.
+impl LoopHandles {
+    /// Sets the handles, once for each process.
+    pub(crate) fn set(&self, handles: Vec<Handle>) {
+        // A second call changes nothing.
         let _ = self.0.set(handles);
     }
 
     /// The handles by number, the first worker's first.
-    pub(crate) fn handles(&self) -> &[Handle] {
+    pub(crate) fn as_slice(&self) -> &[Handle] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Has each loop do something; [`Stopped`] if every one of them has ended.
-    pub(crate) fn tell(&self, job: impl Fn(&mut Context) + Clone + Send + 'static) -> Result<(), Stopped> {
-        let mut told = Err(Stopped);
-        for handle in self.handles() {
-            told = handle.post(job.clone()).or(told);
+    /// Posts a job to each loop; [`Stopped`] if all loops have ended.
+    pub(crate) fn post(&self, job: impl Fn(&mut Context) + Clone + Send + 'static) -> Result<(), Stopped> {
+        let mut result = Err(Stopped);
+        for handle in self.as_slice() {
+            result = handle.post(job.clone()).or(result);
         }
-        told
+        result
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Workers;
+    use super::LoopHandles;
     use halloo::{Context, EventLoop, Stopped};
 
     #[test]
     fn a_word_reaches_every_loop_that_still_turns() {
-        let workers = Workers::default();
-        assert_eq!(workers.tell(Context::stop), Err(Stopped));
+        let handles = LoopHandles::default();
+        assert_eq!(handles.post(Context::stop), Err(Stopped));
         let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-        workers.meet(loops.iter().map(EventLoop::handle).collect());
+        handles.set(loops.iter().map(EventLoop::handle).collect());
         loops[0].context().stop();
         loops[0].run().unwrap();
-        assert_eq!(workers.tell(Context::stop), Ok(()));
-        for events in &mut loops {
-            events.run().unwrap();
+        assert_eq!(handles.post(Context::stop), Ok(()));
+        for event_loop in &mut loops {
+            event_loop.run().unwrap();
         }
-        assert_eq!(workers.tell(Context::stop), Err(Stopped));
+        assert_eq!(handles.post(Context::stop), Err(Stopped));
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod bind_error;
 pub(crate) mod idle_timer;
+pub(crate) mod server_context;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod socket_plan;
@@ -16,50 +17,50 @@ use std::time::Duration;
 use halloo::DrainReport;
 
 use crate::cli::flags::ServeOptions;
-use crate::exit::{Failure, Status};
-use crate::greeting::greeter::Greetings;
+use crate::exit::{ExitError, ExitStatus};
+use crate::greeting::greeter::GreetingTemplates;
 use crate::output::logger;
 use crate::output::printer_thread::Printer;
-use crate::output::stderr::Remark;
-use crate::process::sd_notify::Supervisor;
-use crate::process::{descriptors, inherited_socket};
-use crate::serve::worker::Common;
-use crate::text::duration::show;
+use crate::output::stderr::StderrLine;
+use crate::process::sd_notify::SdNotifier;
+use crate::process::{fd_limit, inherited_socket};
+use crate::serve::server_context::ServerContext;
+use crate::text::duration::format_duration;
 
-/// What the printer gets at the end to write what is still queued; only an output that is stuck takes all of it.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long the queued output may take to be written at the end; only a blocked output takes all of it.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The same after a failure: on a busy machine the printer's thread may have to wait for a processor, and the sentence
-/// that says what failed must not get lost.
-const LAST_WORDS_OF_FAILURE: Duration = Duration::from_secs(2);
+/// The same after an error. On a busy machine the printer's threads may wait for a processor, and the error message must
+/// not get lost.
+const FLUSH_TIMEOUT_AFTER_ERROR: Duration = Duration::from_secs(2);
 
 /// Serves until asked to stop.
-pub(crate) fn run(options: &ServeOptions) -> Result<Status, Failure> {
+pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     // Before anything is opened and any thread begun.
-    let handed = inherited_socket::take()?;
-    let greetings = Greetings::new(&options.replies)?;
-    descriptors::raise_limit();
+    let inherited = inherited_socket::take_inherited()?;
+    let templates = GreetingTemplates::new(&options.replies)?;
+    fd_limit::raise();
     let printer = Printer::start(options.output.events)
-        .map_err(|error| Failure::of_system("cannot start the printing threads", &error))?;
-    logger::install(printer.clone(), logger::level(options.output.verbose, options.output.quiet));
-    let common = Common::new(options, greetings, &printer, Supervisor::from_environment());
-    let (status, patience) = match workers::serve(&common, handed, &printer) {
+        .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
+    logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));
+    let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env());
+    let (status, flush_timeout) = match workers::run(&server, inherited, &printer) {
         Ok(report) => {
-            tell_end(report);
-            (Status::Done, LAST_WORDS)
+            log_drain_report(report);
+            (ExitStatus::Success, FLUSH_TIMEOUT)
         }
-        Err(failure) => {
-            printer.remark(Remark::Sentence(failure.to_string()));
-            (failure.status, LAST_WORDS_OF_FAILURE)
+        Err(error) => {
+            printer.eprint(StderrLine::Plain(error.to_string()));
+            (error.status, FLUSH_TIMEOUT_AFTER_ERROR)
         }
     };
-    printer.finish(patience);
+    printer.flush(flush_timeout);
     Ok(status)
 }
 
-fn tell_end(report: DrainReport) {
+fn log_drain_report(report: DrainReport) {
     let DrainReport { finished, forced, took, .. } = report;
-    let took = show(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
+    let took = format_duration(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
     match (finished, forced) {
         (0, 0) => log::info!("stopped"),
         (_, 0) => log::info!("stopped after {took}; connections finished: {finished}"),

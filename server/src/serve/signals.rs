@@ -12,17 +12,17 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::output::counters::Counters;
-use crate::process::shutdown::Ending;
-use crate::text::duration::show;
+use crate::process::shutdown::Shutdown;
+use crate::text::duration::format_duration;
 
-/// Catches the signals from now on.
-pub(crate) fn watch(ending: Ending, counters: Counters) -> io::Result<()> {
-    let hangup = if is_on_terminal() { Hangup::Stops } else { Hangup::Ignored };
+/// Catches the signals from now on, on a thread of its own.
+pub(crate) fn spawn_handler(shutdown: Shutdown, counters: Counters) -> io::Result<()> {
+    let on_hangup = if is_on_terminal() { HangupAction::Stop } else { HangupAction::Ignore };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-    let mut watch = Watch { ending, counters, hangup, stage: Stage::Serving };
+    let mut handler = SignalHandler { shutdown, counters, on_hangup, stage: ShutdownStage::Serving };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in &mut signals {
-            if watch.take(signal).is_err() {
+            if handler.handle(signal).is_err() {
                 break;
             }
         }
@@ -36,43 +36,46 @@ fn is_on_terminal() -> bool {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hangup {
-    Stops,
-    Ignored,
+enum HangupAction {
+    Stop,
+    Ignore,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ShutdownStage {
     Serving,
     Draining,
 }
 
-struct Watch {
-    ending: Ending,
+struct SignalHandler {
+    shutdown: Shutdown,
     counters: Counters,
-    hangup: Hangup,
-    stage: Stage,
+    on_hangup: HangupAction,
+    stage: ShutdownStage,
 }
 
-impl Watch {
-    fn take(&mut self, signal: i32) -> Result<(), Stopped> {
+impl SignalHandler {
+    fn handle(&mut self, signal: i32) -> Result<(), Stopped> {
         match signal {
-            SIGUSR1 => self.counters.show(),
-            SIGHUP if self.hangup == Hangup::Ignored => Ok(()),
+            SIGUSR1 => self.counters.request_report(),
+            SIGHUP if self.on_hangup == HangupAction::Ignore => Ok(()),
             _ => self.stop(),
         }
     }
 
     fn stop(&mut self) -> Result<(), Stopped> {
         match self.stage {
-            Stage::Serving => {
-                self.stage = Stage::Draining;
-                log::info!("stopping: open connections have {} to finish", show(self.ending.drain_timeout));
-                self.ending.begin()
+            ShutdownStage::Serving => {
+                self.stage = ShutdownStage::Draining;
+                log::info!(
+                    "stopping: open connections have {} to finish",
+                    format_duration(self.shutdown.drain_timeout)
+                );
+                self.shutdown.drain()
             }
-            Stage::Draining => {
+            ShutdownStage::Draining => {
                 log::info!("asked twice: stopping at once");
-                self.ending.cut()
+                self.shutdown.stop()
             }
         }
     }
@@ -86,49 +89,49 @@ mod tests {
     use halloo::{EventLoop, Turn};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-    use super::{Counters, Ending, Hangup, Stage, Watch};
+    use super::{Counters, HangupAction, Shutdown, ShutdownStage, SignalHandler};
     use crate::output::printer_thread::Printer;
-    use crate::process::sd_notify::Supervisor;
-    use crate::process::shutdown::Workers;
+    use crate::process::sd_notify::SdNotifier;
+    use crate::process::shutdown::LoopHandles;
 
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
-    fn watch(events: &EventLoop<'_>, hangup: Hangup) -> Watch {
-        let workers = Workers::default();
-        workers.meet(vec![events.handle()]);
-        let counters = Counters::new(1, workers.clone(), Printer::to_nowhere());
-        let ending = Ending { drain_timeout: LONG, supervisor: Supervisor::none(), workers };
-        Watch { ending, counters, hangup, stage: Stage::Serving }
+    fn signal_handler(event_loop: &EventLoop<'_>, on_hangup: HangupAction) -> SignalHandler {
+        let loops = LoopHandles::default();
+        loops.set(vec![event_loop.handle()]);
+        let counters = Counters::new(1, loops.clone(), Printer::null());
+        let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier: SdNotifier::disabled(), loops };
+        SignalHandler { shutdown, counters, on_hangup, stage: ShutdownStage::Serving }
     }
 
-    fn turn(events: &mut EventLoop<'_>) -> Turn {
-        events.turn(Some(Duration::ZERO)).unwrap()
+    fn turn(event_loop: &mut EventLoop<'_>) -> Turn {
+        event_loop.turn(Some(Duration::ZERO)).unwrap()
     }
 
     #[test]
     fn the_first_request_drains_and_the_second_ends_at_once() {
-        let mut events = EventLoop::new().unwrap();
+        let mut event_loop = EventLoop::new().unwrap();
         // A client that says nothing, and would hold up the drain.
-        let patient = halloo::framing::Framed::new(halloo::framing::Format::Lines, 10, Patient);
-        let listener = events.listen(SocketAddr::from(([127, 0, 0, 1], 0)), patient).unwrap();
-        let _client = TcpStream::connect(events.local_addr(listener).unwrap()).unwrap();
-        while events.stats().connections == 0 {
-            let _ = events.turn(Some(LONG)).unwrap();
+        let handler = halloo::framing::Framed::new(halloo::framing::Format::Lines, 10, IgnoringHandler);
+        let listener = event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+        let _client = TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap();
+        while event_loop.stats().connections == 0 {
+            let _ = event_loop.turn(Some(LONG_TIMEOUT)).unwrap();
         }
-        let mut watch = watch(&events, Hangup::Ignored);
-        watch.take(SIGTERM).unwrap();
+        let mut signal_handler = signal_handler(&event_loop, HangupAction::Ignore);
+        signal_handler.handle(SIGTERM).unwrap();
         for _ in 0..10 {
-            assert!(!matches!(turn(&mut events), Turn::Stopped(_)));
+            assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }
-        watch.take(SIGINT).unwrap();
-        let report = events.run().unwrap();
+        signal_handler.handle(SIGINT).unwrap();
+        let report = event_loop.run().unwrap();
         assert_eq!((report.finished, report.forced), (0, 1));
-        assert!(watch.take(SIGTERM).is_err());
+        assert!(signal_handler.handle(SIGTERM).is_err());
     }
 
-    struct Patient;
+    struct IgnoringHandler;
 
-    impl halloo::framing::FrameHandler for Patient {
+    impl halloo::framing::FrameHandler for IgnoringHandler {
         type Session = ();
 
         fn on_open(&mut self, _: &mut halloo::Connection<'_>) -> Option<()> {
@@ -140,11 +143,11 @@ mod tests {
 
     #[test]
     fn a_closing_terminal_ends_only_what_was_started_on_one() {
-        let mut events = EventLoop::new().unwrap();
-        watch(&events, Hangup::Ignored).take(SIGHUP).unwrap();
-        watch(&events, Hangup::Ignored).take(SIGUSR1).unwrap();
-        assert!(!matches!(turn(&mut events), Turn::Stopped(_)));
-        watch(&events, Hangup::Stops).take(SIGHUP).unwrap();
-        assert!(events.run().is_ok());
+        let mut event_loop = EventLoop::new().unwrap();
+        signal_handler(&event_loop, HangupAction::Ignore).handle(SIGHUP).unwrap();
+        signal_handler(&event_loop, HangupAction::Ignore).handle(SIGUSR1).unwrap();
+        assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
+        signal_handler(&event_loop, HangupAction::Stop).handle(SIGHUP).unwrap();
+        assert!(event_loop.run().is_ok());
     }
 }

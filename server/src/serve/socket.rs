@@ -9,62 +9,62 @@ use std::net::SocketAddr;
 
 use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, datagrams, stream};
 
-use crate::cli::flags::{Limits, Mode};
-use crate::greeting::datagram_handler::Datagrams;
-use crate::greeting::greeter::Desk;
+use crate::cli::flags::{LimitOptions, Mode};
+use crate::greeting::datagram_handler::GreetingDatagramHandler;
+use crate::greeting::greeter::Greeter;
 use crate::greeting::stream_handlers;
-use crate::process::descriptors;
-use crate::text::bound_address::Site;
+use crate::process::fd_limit;
+use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
 /// Answers to one UDP source in a second, unless the command line says otherwise: a person never asks that often.
-const UDP_RATE: u32 = 100;
+const DEFAULT_UDP_RATE: u32 = 100;
 
-/// A socket to be opened, by the first worker and by each other. Of one handed over, and of a unix socket, each gets a
-/// copy; the file of one that was opened here goes with the last.
+/// A socket that every worker opens. Of an inherited socket and of a unix socket each worker gets a duplicate; a unix
+/// socket's file is removed with the last one.
 #[derive(Clone, Debug)]
-pub(crate) enum Door {
+pub(crate) enum SocketSpec {
     Tcp(Listen),
     Udp(Bind),
-    Unix(Listen, Site),
+    Unix(Listen, BoundAddress),
 }
 
-impl Door {
+impl SocketSpec {
     /// A TCP listener, at an address or handed over.
-    pub(crate) fn tcp(at: impl Into<Listen>, limits: &Limits) -> Self {
-        Self::Tcp(listen(at.into(), limits))
+    pub(crate) fn tcp(socket_or_address: impl Into<Listen>, limits: &LimitOptions) -> Self {
+        Self::Tcp(with_limits(socket_or_address.into(), limits))
     }
 
     /// A listener of a unix socket, at a path or handed over.
-    pub(crate) fn unix(at: impl Into<Listen>, site: Site, limits: &Limits) -> Self {
-        Self::Unix(listen(at.into(), limits), site)
+    pub(crate) fn unix(socket_or_path: impl Into<Listen>, address: BoundAddress, limits: &LimitOptions) -> Self {
+        Self::Unix(with_limits(socket_or_path.into(), limits), address)
     }
 
     /// A UDP socket, at an address or handed over.
-    pub(crate) fn udp(at: impl Into<Bind>, limits: &Limits) -> Self {
-        let bind = at.into();
+    pub(crate) fn udp(socket_or_address: impl Into<Bind>, limits: &LimitOptions) -> Self {
+        let bind = socket_or_address.into();
         Self::Udp(match limits.udp_rate {
-            None => bind.replies_per_source_per_second_max(UDP_RATE),
+            None => bind.replies_per_source_per_second_max(DEFAULT_UDP_RATE),
             Some(0) => bind,
             Some(rate) => bind.replies_per_source_per_second_max(rate).limit_loopback(true),
         })
     }
 
-    /// At an address, one that leaves IPv4 to others or not.
-    pub(crate) fn at(protocol: Protocol, at: SocketAddr, only_v6: bool, limits: &Limits) -> Self {
+    /// A socket at an address; `only_v6` sets `IPV6_V6ONLY`.
+    pub(crate) fn for_address(protocol: Protocol, address: SocketAddr, only_v6: bool, limits: &LimitOptions) -> Self {
         match protocol {
-            Protocol::Udp => Self::udp(at, limits),
-            Protocol::Tcp | Protocol::Unix => Self::tcp(at, limits),
+            Protocol::Udp => Self::udp(address, limits),
+            Protocol::Tcp | Protocol::Unix => Self::tcp(address, limits),
         }
-        .with(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
+        .map(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
     }
 
-    /// One that others may open as well.
-    pub(crate) fn shared(self) -> Self {
-        self.with(|listen| listen.reuse_port(true), |bind| bind.reuse_port(true))
+    /// Sets `SO_REUSEPORT`, so that several workers can bind the same port.
+    pub(crate) fn with_reuse_port(self) -> Self {
+        self.map(|listen| listen.reuse_port(true), |bind| bind.reuse_port(true))
     }
 
-    fn with(self, tcp: impl FnOnce(Listen) -> Listen, udp: impl FnOnce(Bind) -> Bind) -> Self {
+    fn map(self, tcp: impl FnOnce(Listen) -> Listen, udp: impl FnOnce(Bind) -> Bind) -> Self {
         match self {
             Self::Tcp(listen) => Self::Tcp(tcp(listen)),
             Self::Udp(bind) => Self::Udp(udp(bind)),
@@ -80,81 +80,85 @@ impl Door {
         }
     }
 
-    /// Opens it for itself alone, for a moment: then nobody else has it, and a port that was left open is chosen. A
-    /// client that comes in this very moment is reset.
-    pub(crate) fn prove_free(&self) -> io::Result<SocketAddr> {
-        let mut events = EventLoop::new().map_err(cause)?;
+    /// Binds the address without `SO_REUSEPORT` for a moment, and returns it with the port that was chosen for port 0. A
+    /// client that connects in that moment is reset.
+    pub(crate) fn test_bind(&self) -> io::Result<SocketAddr> {
+        let mut event_loop = EventLoop::new().map_err(os_error)?;
         let id = match self.clone() {
             Self::Tcp(listen) | Self::Unix(listen, _) => {
-                SourceId::from(events.listen(listen, stream(|_, input| input.len())).map_err(cause)?)
+                SourceId::from(event_loop.listen(listen, stream(|_, input| input.len())).map_err(os_error)?)
             }
-            Self::Udp(bind) => SourceId::from(events.bind(bind, datagrams(|_, _| {})).map_err(cause)?),
+            Self::Udp(bind) => SourceId::from(event_loop.bind(bind, datagrams(|_, _| {})).map_err(os_error)?),
         };
-        events.local_addr(id).map_err(cause)
+        event_loop.local_addr(id).map_err(os_error)
     }
 }
 
-fn listen(mut listen: Listen, limits: &Limits) -> Listen {
+fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
     if let Some(connections) = limits.max_connections_per_source {
         listen = listen.connections_per_source_max(connections);
     }
     match limits.idle_timeout {
-        Some(after) => listen.idle_timeout(after),
+        Some(timeout) => listen.idle_timeout(timeout),
         None => listen,
     }
 }
 
-/// What serves the sockets of one loop, and how many connections they may have together.
-pub(crate) struct Room<'h> {
-    handler: HandlerId,
-    datagrams: Datagrams<'h>,
+/// Opens sockets on one loop, with the handlers that serve them and their part of the connection limit.
+pub(crate) struct SocketOpener<'h> {
+    stream_handler: HandlerId,
+    datagram_handler: GreetingDatagramHandler<'h>,
     connections_max: Option<usize>,
 }
 
-impl<'h> Room<'h> {
-    /// The room of the worker of that number, of so many; `connections_max` is for all of them.
+impl<'h> SocketOpener<'h> {
+    /// The opener of one worker, the first being number 1; `connections_max` is for all workers together.
     pub(crate) fn new(
-        events: &mut EventLoop<'h>,
+        event_loop: &mut EventLoop<'h>,
         mode: Mode,
-        desk: &'h RefCell<Desk>,
+        greeter: &'h RefCell<Greeter>,
         connections_max: Option<usize>,
-        (number, workers): (usize, usize),
+        (worker_number, workers): (usize, usize),
     ) -> Self {
-        let connections_max = connections_max.map(|total| descriptors::share(total, number, workers));
+        let connections_max = connections_max.map(|total| fd_limit::worker_share(total, worker_number, workers));
         Self {
-            handler: stream_handlers::attach(events, mode, desk),
-            datagrams: Datagrams { mode, desk },
+            stream_handler: stream_handlers::attach(event_loop, mode, greeter),
+            datagram_handler: GreetingDatagramHandler { mode, greeter },
             connections_max,
         }
     }
 
-    /// Opens a socket, and says where it is bound.
-    pub(crate) fn open(&self, events: &mut EventLoop<'h>, door: Door) -> io::Result<(SourceId, Site)> {
-        let id = match door {
-            Door::Tcp(listen) => self.listen(events, listen)?.into(),
-            Door::Udp(bind) => events.bind(bind, self.datagrams).map_err(cause)?.into(),
-            Door::Unix(listen, site) => {
-                let id = self.listen(events, listen)?;
-                self.datagrams.desk.borrow_mut().learn(id, site.clone());
-                return Ok((id.into(), site));
+    /// Opens a socket, and returns the address it is bound to.
+    pub(crate) fn open(
+        &self,
+        event_loop: &mut EventLoop<'h>,
+        spec: SocketSpec,
+    ) -> io::Result<(SourceId, BoundAddress)> {
+        let id = match spec {
+            SocketSpec::Tcp(listen) => self.listen(event_loop, listen)?.into(),
+            SocketSpec::Udp(bind) => event_loop.bind(bind, self.datagram_handler).map_err(os_error)?.into(),
+            SocketSpec::Unix(listen, address) => {
+                let id = self.listen(event_loop, listen)?;
+                self.datagram_handler.greeter.borrow_mut().add_unix_listener(id, address.clone());
+                return Ok((id.into(), address));
             }
         };
-        Ok((id, events.local_addr(id).map_err(cause)?.into()))
+        Ok((id, event_loop.local_addr(id).map_err(os_error)?.into()))
     }
 
-    fn listen(&self, events: &mut EventLoop<'h>, mut listen: Listen) -> io::Result<ListenerId> {
+    fn listen(&self, event_loop: &mut EventLoop<'h>, mut listen: Listen) -> io::Result<ListenerId> {
         if let Some(connections) = self.connections_max {
             listen = listen.connections_max(connections);
         }
-        events.listen_for(listen, self.handler).map_err(cause)
+        event_loop.listen_for(listen, self.stream_handler).map_err(os_error)
     }
 }
 
 /// The system's own error behind the library's.
-fn cause(error: halloo::Error) -> io::Error {
+fn os_error(error: halloo::Error) -> io::Error {
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
     match source.and_then(io::Error::raw_os_error) {
-        Some(number) => io::Error::from_raw_os_error(number),
+        Some(errno) => io::Error::from_raw_os_error(errno),
         None => io::Error::from(error),
     }
 }
@@ -165,28 +169,28 @@ mod tests {
 
     use halloo::EventLoop;
 
-    use super::{Door, Room};
-    use crate::cli::flags::{Limits, Mode};
-    use crate::greeting::greeter::Desk;
+    use super::{SocketOpener, SocketSpec};
+    use crate::cli::flags::{LimitOptions, Mode};
+    use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;
 
-    const LIMITS: Limits =
-        Limits { max_connections: None, max_connections_per_source: None, idle_timeout: None, udp_rate: None };
+    const LIMITS: LimitOptions =
+        LimitOptions { max_connections: None, max_connections_per_source: None, idle_timeout: None, udp_rate: None };
 
     #[test]
     fn what_was_proved_free_opens_for_several_workers_and_for_nobody_else() {
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let at = Door::at(protocol, anywhere, false, &LIMITS).prove_free().unwrap();
-            let door = Door::at(protocol, at, false, &LIMITS);
-            let desk = Desk::silent(Mode::Greet, None, None);
+            let address = SocketSpec::for_address(protocol, any_port, false, &LIMITS).test_bind().unwrap();
+            let spec = SocketSpec::for_address(protocol, address, false, &LIMITS);
+            let greeter = Greeter::for_test(Mode::Greet, None, None);
             let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-            for (index, events) in loops.iter_mut().enumerate() {
-                let room = Room::new(events, Mode::Greet, &desk, Some(9), (index + 1, 2));
-                assert_eq!(room.connections_max, Some(5 - index));
-                assert_eq!(room.open(events, door.clone().shared()).unwrap().1, at.into());
+            for (index, event_loop) in loops.iter_mut().enumerate() {
+                let opener = SocketOpener::new(event_loop, Mode::Greet, &greeter, Some(9), (index + 1, 2));
+                assert_eq!(opener.connections_max, Some(5 - index));
+                assert_eq!(opener.open(event_loop, spec.clone().with_reuse_port()).unwrap().1, address.into());
             }
-            assert_eq!(door.prove_free().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+            assert_eq!(spec.test_bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
         }
     }
 
@@ -196,8 +200,8 @@ mod tests {
         socket.set_reuse_port(true).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         socket.listen(1).unwrap();
-        let at = TcpListener::from(socket);
-        let door = Door::at(Protocol::Tcp, at.local_addr().unwrap(), false, &LIMITS);
-        assert_eq!(door.prove_free().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        let listener = TcpListener::from(socket);
+        let spec = SocketSpec::for_address(Protocol::Tcp, listener.local_addr().unwrap(), false, &LIMITS);
+        assert_eq!(spec.test_bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     }
 }

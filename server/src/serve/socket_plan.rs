@@ -13,249 +13,272 @@ use std::path::Path;
 
 use halloo::{EventLoop, Listen, SourceId};
 
-use crate::cli::flags::{Limits, Listening, ServeOptions};
-use crate::exit::{Failure, Status, plain_words};
-use crate::greeting::greeter::Desk;
-use crate::process::descriptors;
-use crate::process::inherited_socket::Handed;
+use crate::cli::flags::{LimitOptions, ListenOptions, ServeOptions};
+use crate::exit::{ExitError, ExitStatus, describe_io_error};
+use crate::greeting::greeter::Greeter;
+use crate::process::fd_limit;
+use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
-use crate::serve::socket::{Door, Room};
+use crate::serve::socket::{SocketOpener, SocketSpec};
 use crate::text::address::Address;
-use crate::text::bound_address::Site;
+use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
 /// How often a free port is looked for that is free for every socket of an address.
 const PORT_TRIES_MAX: usize = 16;
 
 /// A socket that is served.
-pub(crate) type Served = (Protocol, Site);
+pub(crate) type BoundSocket = (Protocol, BoundAddress);
 
-/// What the first worker has opened, for all to know.
+/// The sockets that the first worker has opened, and how the other workers open them.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) served: Vec<Served>,
-    /// The same once more, for another worker to open.
-    doors: Vec<Door>,
+pub(crate) struct SocketPlan {
+    pub(crate) bound: Vec<BoundSocket>,
+    /// The same sockets, for another worker to open.
+    specs: Vec<SocketSpec>,
     /// For all workers together.
     connections_max: Option<usize>,
 }
 
 /// One address of the command line and what it stands for.
-struct Group {
+struct AddressGroup {
     address: Address,
     flag: &'static str,
     protocols: &'static [Protocol],
-    found: Vec<SocketAddr>,
+    resolved: Vec<SocketAddr>,
 }
 
-/// Takes in every socket handed over, and opens those the command line asks for, on the first worker's loop.
-pub(crate) fn open<'h>(
-    events: &mut EventLoop<'h>,
-    handed: Vec<Handed>,
+/// Adds the inherited sockets, and opens those of the command line, on the first worker's loop.
+pub(crate) fn open_all<'h>(
+    event_loop: &mut EventLoop<'h>,
+    inherited: Vec<InheritedSocket>,
     options: &ServeOptions,
-    desk: &'h RefCell<Desk>,
-) -> Result<Plan, Failure> {
+    greeter: &'h RefCell<Greeter>,
+) -> Result<SocketPlan, ExitError> {
     let ServeOptions { workers, listening, replies, limits, .. } = options;
-    let groups = groups(listening, handed.is_empty() && listening.unix.is_empty())?;
+    let groups = resolve_groups(listening, inherited.is_empty() && listening.unix.is_empty())?;
     let paths = &listening.unix;
-    let sockets = handed.len()
+    let sockets = inherited.len()
         + paths.len()
-        + groups.iter().map(|group| group.found.len() * group.protocols.len()).sum::<usize>();
-    let connections_max = limits.max_connections.or_else(|| descriptors::connections_max(*workers, sockets));
-    let room = Room::new(events, replies.mode, desk, connections_max, (1, *workers));
-    let plan = Plan { served: Vec::new(), doors: Vec::new(), connections_max };
-    let mut opener = Opener { events, limits, room, is_shared: *workers > 1, groups: &groups, plan };
-    for one in handed {
-        opener.take_in(one)?;
+        + groups.iter().map(|group| group.resolved.len() * group.protocols.len()).sum::<usize>();
+    let connections_max = limits.max_connections.or_else(|| fd_limit::connections_max(*workers, sockets));
+    let opener = SocketOpener::new(event_loop, replies.mode, greeter, connections_max, (1, *workers));
+    let plan = SocketPlan { bound: Vec::new(), specs: Vec::new(), connections_max };
+    let mut builder = PlanBuilder { event_loop, limits, opener, shares_ports: *workers > 1, groups: &groups, plan };
+    for socket in inherited {
+        builder.add_inherited(socket)?;
     }
     for group in &groups {
-        opener.open_group(group)?;
+        builder.add_group(group)?;
     }
     for path in paths {
-        opener.open_path(path)?;
+        builder.add_path(path)?;
     }
-    Ok(opener.plan)
+    Ok(builder.plan)
 }
 
-/// Opens the same on the loop of another worker.
-pub(crate) fn join<'h>(
-    events: &mut EventLoop<'h>,
-    plan: Plan,
+/// Opens the same sockets on the loop of another worker.
+pub(crate) fn open_again<'h>(
+    event_loop: &mut EventLoop<'h>,
+    plan: SocketPlan,
     options: &ServeOptions,
-    desk: &'h RefCell<Desk>,
-    number: usize,
-) -> Result<(), Failure> {
-    let room = Room::new(events, options.replies.mode, desk, plan.connections_max, (number, options.workers));
-    for (door, (protocol, site)) in plan.doors.into_iter().zip(plan.served) {
-        room.open(events, door).map_err(|error| bind_error::of_worker(protocol, &site, number, &error))?;
+    greeter: &'h RefCell<Greeter>,
+    worker_number: usize,
+) -> Result<(), ExitError> {
+    let opener = SocketOpener::new(
+        event_loop,
+        options.replies.mode,
+        greeter,
+        plan.connections_max,
+        (worker_number, options.workers),
+    );
+    for (spec, (protocol, address)) in plan.specs.into_iter().zip(plan.bound) {
+        opener
+            .open(event_loop, spec)
+            .map_err(|error| bind_error::for_worker(protocol, &address, worker_number, &error))?;
     }
     Ok(())
 }
 
 /// The addresses of the command line; where there are none, the usual one if it is wanted then.
-fn groups(listening: &Listening, wants_usual: bool) -> Result<Vec<Group>, Failure> {
+fn resolve_groups(listening: &ListenOptions, use_default: bool) -> Result<Vec<AddressGroup>, ExitError> {
     const BOTH: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
-    let each = |addresses: &[Address], flag, protocols| -> Vec<_> {
+    let with_flag = |addresses: &[Address], flag, protocols| -> Vec<_> {
         addresses.iter().map(|address| (address.clone(), flag, protocols)).collect()
     };
-    let mut wanted = each(&listening.listen, "--listen", BOTH);
-    wanted.extend(each(&listening.tcp, "--tcp", &BOTH[..1]));
-    wanted.extend(each(&listening.udp, "--udp", &BOTH[1..]));
-    if wanted.is_empty() && wants_usual {
-        wanted.push((Address::standard(), "--listen", BOTH));
+    let mut wanted = with_flag(&listening.listen, "--listen", BOTH);
+    wanted.extend(with_flag(&listening.tcp, "--tcp", &BOTH[..1]));
+    wanted.extend(with_flag(&listening.udp, "--udp", &BOTH[1..]));
+    if wanted.is_empty() && use_default {
+        wanted.push((Address::default(), "--listen", BOTH));
     }
     let resolve = |(address, flag, protocols): (Address, _, _)| match address.resolve() {
-        Ok(found) if !found.is_empty() => Ok(Group { address, flag, protocols, found }),
-        Ok(_) => Err(bind_error::of_name(&address, "it has no address")),
-        Err(error) => Err(bind_error::of_name(&address, &plain_words(&error))),
+        Ok(resolved) if !resolved.is_empty() => Ok(AddressGroup { address, flag, protocols, resolved }),
+        Ok(_) => Err(bind_error::for_unresolved(&address, "it has no address")),
+        Err(error) => Err(bind_error::for_unresolved(&address, &describe_io_error(&error))),
     };
     wanted.into_iter().map(resolve).collect()
 }
 
-/// What every socket needs, and what has come of those before it.
-struct Opener<'e, 'h> {
-    events: &'e mut EventLoop<'h>,
-    limits: &'e Limits,
-    room: Room<'h>,
-    /// Whether other workers open them after this one.
-    is_shared: bool,
-    groups: &'e [Group],
-    plan: Plan,
+/// Opens the sockets one after another, and collects them in a plan.
+struct PlanBuilder<'e, 'h> {
+    event_loop: &'e mut EventLoop<'h>,
+    limits: &'e LimitOptions,
+    opener: SocketOpener<'h>,
+    /// Whether other workers open the same ports.
+    shares_ports: bool,
+    groups: &'e [AddressGroup],
+    plan: SocketPlan,
 }
 
 /// Why an address was not opened.
-enum Miss {
+enum OpenError {
     /// This machine does not have it.
-    Missing(SocketAddr, Failure),
+    AddressUnavailable(SocketAddr, ExitError),
     /// The port found for the first socket is taken for another.
-    Clash,
-    Failed(Failure),
+    PortTaken,
+    Other(ExitError),
 }
 
-/// The sockets of one group, with what opens them again and what takes them back.
-type Opened = Vec<(Served, Door, SourceId)>;
+/// The sockets of one group; each can be opened again by its spec, and removed by its id.
+type OpenedSockets = Vec<(BoundSocket, SocketSpec, SourceId)>;
 
-impl Opener<'_, '_> {
-    /// Serves a socket that is open already.
-    fn take_in(&mut self, handed: Handed) -> Result<(), Failure> {
-        let door = match handed {
-            Handed::Tcp(socket) => Door::tcp(socket, self.limits),
-            Handed::Udp(socket) => Door::udp(socket, self.limits),
-            Handed::Unix(socket, site) => Door::unix(socket, site, self.limits),
+impl PlanBuilder<'_, '_> {
+    /// Adds a socket that is open already.
+    fn add_inherited(&mut self, inherited: InheritedSocket) -> Result<(), ExitError> {
+        let spec = match inherited {
+            InheritedSocket::Tcp(socket) => SocketSpec::tcp(socket, self.limits),
+            InheritedSocket::Udp(socket) => SocketSpec::udp(socket, self.limits),
+            InheritedSocket::Unix(socket, address) => SocketSpec::unix(socket, address, self.limits),
         };
-        let protocol = door.protocol();
-        let opened = self.room.open(self.events, door.clone());
-        let (_, site) = opened.map_err(|error| bind_error::of_handed(protocol, &error))?;
-        self.note((protocol, site), door);
+        let protocol = spec.protocol();
+        let opened = self.opener.open(self.event_loop, spec.clone());
+        let (_, address) = opened.map_err(|error| bind_error::for_inherited(protocol, &error))?;
+        self.push((protocol, address), spec);
         Ok(())
     }
 
-    /// Opens a unix socket, whose path is from then on a whole one, whoever reads of it and wherever.
-    fn open_path(&mut self, path: &Path) -> Result<(), Failure> {
-        let path = &std::path::absolute(path).map_err(|error| bind_error::of_path(path, &error))?;
-        let served = (Protocol::Unix, Site::path(path));
-        if self.plan.served.contains(&served) {
+    /// Opens a unix socket; its path is made absolute first.
+    fn add_path(&mut self, path: &Path) -> Result<(), ExitError> {
+        let path = &std::path::absolute(path).map_err(|error| bind_error::for_path(path, &error))?;
+        let bound = (Protocol::Unix, BoundAddress::from_path(path));
+        if self.plan.bound.contains(&bound) {
             return Ok(());
         }
-        let door = Door::unix(Listen::unix(path), served.1.clone(), self.limits);
-        self.room.open(self.events, door.clone()).map_err(|error| bind_error::of_path(path, &error))?;
-        self.note(served, door);
+        let spec = SocketSpec::unix(Listen::unix(path), bound.1.clone(), self.limits);
+        self.opener.open(self.event_loop, spec.clone()).map_err(|error| bind_error::for_path(path, &error))?;
+        self.push(bound, spec);
         Ok(())
     }
 
-    fn note(&mut self, served: Served, door: Door) {
-        self.plan.served.push(served);
-        self.plan.doors.push(door);
+    fn push(&mut self, socket: BoundSocket, spec: SocketSpec) {
+        self.plan.bound.push(socket);
+        self.plan.specs.push(spec);
     }
 
-    fn open_group(&mut self, group: &Group) -> Result<(), Failure> {
+    fn add_group(&mut self, group: &AddressGroup) -> Result<(), ExitError> {
         for _ in 0..PORT_TRIES_MAX {
-            let mut opened = Opened::new();
-            let miss = match self.try_group(group, &mut opened) {
+            let mut opened = OpenedSockets::new();
+            let error = match self.try_open_group(group, &mut opened) {
                 Ok(()) => {
-                    for (served, door, _) in opened {
-                        self.note(served, door);
+                    for (socket, spec, _) in opened {
+                        self.push(socket, spec);
                     }
                     return Ok(());
                 }
-                Err(miss) => miss,
+                Err(error) => error,
             };
-            if let Miss::Failed(failure) | Miss::Missing(_, failure) = miss {
-                return Err(failure);
+            if let OpenError::Other(exit_error) | OpenError::AddressUnavailable(_, exit_error) = error {
+                return Err(exit_error);
             }
             // They stay bound until the loop turns, so that the next try finds another port.
             for (_, _, id) in opened {
-                self.events.context().remove(id);
+                self.event_loop.context().remove(id);
             }
         }
-        let Group { address, flag, .. } = group;
+        let AddressGroup { address, flag, .. } = group;
         let cause =
             format!("cannot serve on {address}: no port was free for all its sockets in {PORT_TRIES_MAX} tries");
-        Err(Failure::new(Status::Unreachable, format!("{cause}; name one with {flag} HOST:PORT")))
+        Err(ExitError::new(ExitStatus::Unavailable, format!("{cause}; name one with {flag} HOST:PORT")))
     }
 
     /// Opens all sockets of one address of the command line, on one port.
-    fn try_group(&mut self, group: &Group, opened: &mut Opened) -> Result<(), Miss> {
-        let mut missing = Vec::new();
-        for &address in &group.found {
+    fn try_open_group(&mut self, group: &AddressGroup, opened: &mut OpenedSockets) -> Result<(), OpenError> {
+        let mut unavailable = Vec::new();
+        for &address in &group.resolved {
             match self.open_address(address, group, opened) {
-                Err(Miss::Missing(at, failure)) => missing.push((at, failure)),
+                Err(OpenError::AddressUnavailable(address, exit_error)) => unavailable.push((address, exit_error)),
                 other => other?,
             }
         }
-        if missing.len() == group.found.len() {
-            return Err(missing.pop().map_or(Miss::Clash, |(_, failure)| Miss::Failed(failure)));
+        if unavailable.len() == group.resolved.len() {
+            return Err(unavailable.pop().map_or(OpenError::PortTaken, |(_, exit_error)| OpenError::Other(exit_error)));
         }
-        for (at, _) in missing {
-            log::info!("{} is left out: this machine does not have that address", at.ip());
+        for (address, _) in unavailable {
+            log::info!("{} is left out: this machine does not have that address", address.ip());
         }
         Ok(())
     }
 
-    fn open_address(&mut self, address: SocketAddr, group: &Group, opened: &mut Opened) -> Result<(), Miss> {
+    fn open_address(
+        &mut self,
+        address: SocketAddr,
+        group: &AddressGroup,
+        opened: &mut OpenedSockets,
+    ) -> Result<(), OpenError> {
         for &protocol in group.protocols {
-            let first = opened.first().and_then(|((_, first), ..)| first.address());
+            let first = opened.first().and_then(|((_, first), ..)| first.socket_addr());
             let port = first.unwrap_or(address).port();
-            let at = with_port(address, port);
-            if port != 0 && self.plan.served.contains(&(protocol, at.into())) {
+            let bind_address = with_port(address, port);
+            if port != 0 && self.plan.bound.contains(&(protocol, bind_address.into())) {
                 continue;
             }
-            match self.open_one(protocol, at) {
-                Ok(one) => opened.push(one),
+            match self.open_socket(protocol, bind_address) {
+                Ok(socket) => opened.push(socket),
                 // Also the first, whose port was proved free and then taken by somebody else.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
-                    return Err(Miss::Clash);
+                    return Err(OpenError::PortTaken);
                 }
                 Err(error) => {
-                    let failure = bind_error::of_address(protocol, at, &error, group.flag, &self.plan.served);
-                    let missing = bind_error::is_missing(&error);
-                    return Err(if missing { Miss::Missing(at, failure) } else { Miss::Failed(failure) });
+                    let exit_error =
+                        bind_error::for_address(protocol, bind_address, &error, group.flag, &self.plan.bound);
+                    let is_unavailable = bind_error::is_address_unavailable(&error);
+                    return Err(if is_unavailable {
+                        OpenError::AddressUnavailable(bind_address, exit_error)
+                    } else {
+                        OpenError::Other(exit_error)
+                    });
                 }
             }
         }
         Ok(())
     }
 
-    fn open_one(&mut self, protocol: Protocol, at: SocketAddr) -> io::Result<(Served, Door, SourceId)> {
-        let only_v6 = self.leaves_ipv4(protocol, at);
-        let mut door = Door::at(protocol, at, only_v6, self.limits);
-        if self.is_shared {
-            let at = door.prove_free()?;
-            door = Door::at(protocol, at, only_v6, self.limits).shared();
+    fn open_socket(
+        &mut self,
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> io::Result<(BoundSocket, SocketSpec, SourceId)> {
+        let only_v6 = self.needs_only_v6(protocol, address);
+        let mut spec = SocketSpec::for_address(protocol, address, only_v6, self.limits);
+        if self.shares_ports {
+            let free_address = spec.test_bind()?;
+            spec = SocketSpec::for_address(protocol, free_address, only_v6, self.limits).with_reuse_port();
         }
-        let (id, site) = self.room.open(self.events, door.clone())?;
-        Ok(((protocol, site), door, id))
+        let (id, bound_address) = self.opener.open(self.event_loop, spec.clone())?;
+        Ok(((protocol, bound_address), spec, id))
     }
 
     /// Whether the IPv6 wildcard must leave IPv4 alone, since that is served or asked for by itself.
-    fn leaves_ipv4(&self, protocol: Protocol, at: SocketAddr) -> bool {
-        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, at.port()));
-        let asks = |group: &Group| {
-            let mut wildcards = group.found.iter().filter(|found| found.is_ipv4() && found.ip().is_unspecified());
-            group.protocols.contains(&protocol) && wildcards.any(|found| found.port() == at.port())
+    fn needs_only_v6(&self, protocol: Protocol, address: SocketAddr) -> bool {
+        let wildcard = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let has_wildcard = |group: &AddressGroup| {
+            let mut wildcards =
+                group.resolved.iter().filter(|address| address.is_ipv4() && address.ip().is_unspecified());
+            group.protocols.contains(&protocol) && wildcards.any(|wildcard| wildcard.port() == address.port())
         };
-        let is_taken = self.plan.served.contains(&(protocol, everywhere.into())) || self.groups.iter().any(asks);
-        at.is_ipv6() && at.ip().is_unspecified() && is_taken
+        let is_taken = self.plan.bound.contains(&(protocol, wildcard.into())) || self.groups.iter().any(has_wildcard);
+        address.is_ipv6() && address.ip().is_unspecified() && is_taken
     }
 }
 
@@ -271,53 +294,65 @@ mod tests {
     use clap::Parser;
     use halloo::EventLoop;
 
-    use super::{join, open};
+    use super::{open_again, open_all};
     use crate::cli::flags::{CommandLine, Mode};
-    use crate::exit::{Failure, Status};
-    use crate::greeting::greeter::Desk;
+    use crate::exit::{ExitError, ExitStatus};
+    use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;
 
-    type Address = (Protocol, SocketAddr);
+    type ProtocolAndAddress = (Protocol, SocketAddr);
 
     /// What the first of so many workers serves; the others are served the same.
-    fn opened_by(workers: usize, listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Address>, Failure> {
+    fn open_with(
+        workers: usize,
+        listen: &[&str],
+        tcp: &[&str],
+        udp: &[&str],
+    ) -> Result<Vec<ProtocolAndAddress>, ExitError> {
         let flags = [("--listen", listen), ("--tcp", tcp), ("--udp", udp)].into_iter();
         let addresses = flags.flat_map(|(flag, texts)| texts.iter().map(move |text| format!("{flag}={text}")));
-        let words = ["halloo".to_owned(), format!("--workers={workers}")].into_iter().chain(addresses);
-        let options = CommandLine::parse_from(words).serve;
-        let desk = Desk::silent(Mode::Greet, None, None);
+        let arguments = ["halloo".to_owned(), format!("--workers={workers}")].into_iter().chain(addresses);
+        let options = CommandLine::parse_from(arguments).serve;
+        let greeter = Greeter::for_test(Mode::Greet, None, None);
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
-        let (first, others) = loops.split_first_mut().unwrap();
-        let plan = open(first, Vec::new(), &options, &desk)?;
-        for (index, events) in others.iter_mut().enumerate() {
-            join(events, plan.clone(), &options, &desk, index + 2)?;
+        let (first_loop, other_loops) = loops.split_first_mut().unwrap();
+        let plan = open_all(first_loop, Vec::new(), &options, &greeter)?;
+        for (index, event_loop) in other_loops.iter_mut().enumerate() {
+            open_again(event_loop, plan.clone(), &options, &greeter, index + 2)?;
         }
-        Ok(plan.served.into_iter().filter_map(|(protocol, site)| Some((protocol, site.address()?))).collect())
+        Ok(plan.bound.into_iter().filter_map(|(protocol, address)| Some((protocol, address.socket_addr()?))).collect())
     }
 
-    fn opened(listen: &[&str], tcp: &[&str], udp: &[&str]) -> Result<Vec<Address>, Failure> {
-        let of_one = opened_by(1, listen, tcp, udp);
-        let of_many = opened_by(3, listen, tcp, udp);
-        let ips = |served: &Vec<Address>| served.iter().map(|(protocol, at)| (*protocol, at.ip())).collect::<Vec<_>>();
-        assert_eq!(of_one.as_ref().map(ips), of_many.as_ref().map(ips), "as with one worker, so with many");
-        of_one.and(of_many)
+    fn open_with_all_worker_counts(
+        listen: &[&str],
+        tcp: &[&str],
+        udp: &[&str],
+    ) -> Result<Vec<ProtocolAndAddress>, ExitError> {
+        let one_worker = open_with(1, listen, tcp, udp);
+        let three_workers = open_with(3, listen, tcp, udp);
+        let ips = |bound: &Vec<ProtocolAndAddress>| {
+            bound.iter().map(|(protocol, address)| (*protocol, address.ip())).collect::<Vec<_>>()
+        };
+        assert_eq!(one_worker.as_ref().map(ips), three_workers.as_ref().map(ips), "as with one worker, so with many");
+        one_worker.and(three_workers)
     }
 
     #[test]
     fn a_free_port_is_one_port_for_all_sockets_of_an_address() {
         for _ in 0..20 {
-            let served = opened(&["localhost:0"], &[], &[]).unwrap();
-            let (_, first) = served[0];
-            assert!(first.port() != 0 && served.iter().all(|(_, at)| at.port() == first.port()), "{served:?}");
-            let protocols: Vec<Protocol> = served.iter().map(|(protocol, _)| *protocol).collect();
+            let bound = open_with_all_worker_counts(&["localhost:0"], &[], &[]).unwrap();
+            let (_, first) = bound[0];
+            assert!(first.port() != 0 && bound.iter().all(|(_, address)| address.port() == first.port()), "{bound:?}");
+            let protocols: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
             assert_eq!(protocols[..2], [Protocol::Tcp, Protocol::Udp]);
         }
     }
 
     #[test]
     fn sockets_come_in_the_order_given() {
-        let served = opened(&["127.0.0.1:0"], &["127.0.0.3:0"], &["127.0.0.2:0"]).unwrap();
-        let order: Vec<String> = served.iter().map(|(protocol, at)| format!("{protocol}={}", at.ip())).collect();
+        let bound = open_with_all_worker_counts(&["127.0.0.1:0"], &["127.0.0.3:0"], &["127.0.0.2:0"]).unwrap();
+        let order: Vec<String> =
+            bound.iter().map(|(protocol, address)| format!("{protocol}={}", address.ip())).collect();
         assert_eq!(order, ["tcp=127.0.0.1", "udp=127.0.0.1", "tcp=127.0.0.3", "udp=127.0.0.2"]);
     }
 
@@ -325,31 +360,32 @@ mod tests {
     fn an_address_given_twice_is_served_once() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
-        assert_eq!(opened(&[], &[&address, &address], &[]).unwrap().len(), 1);
+        assert_eq!(open_with_all_worker_counts(&[], &[&address, &address], &[]).unwrap().len(), 1);
     }
 
     #[test]
     fn a_taken_port_is_told_with_protocol_address_and_way_out() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let failure = opened(&[], &[], &[&address]).unwrap_err();
-        assert_eq!(failure.status, Status::Unreachable);
+        let error = open_with_all_worker_counts(&[], &[], &[&address]).unwrap_err();
+        assert_eq!(error.status, ExitStatus::Unavailable);
         for part in ["udp", &address, "taken", "--udp localhost:PORT"] {
-            assert!(failure.sentence.contains(part), "{}", failure.sentence);
+            assert!(error.message.contains(part), "{}", error.message);
         }
     }
 
     #[test]
     fn an_address_of_another_machine_is_told() {
-        let failure = opened(&[], &["192.0.2.1:9000"], &[]).unwrap_err();
-        assert_eq!(failure.status, Status::Unreachable);
-        assert!(failure.sentence.contains("does not have that address"), "{}", failure.sentence);
+        let error = open_with_all_worker_counts(&[], &["192.0.2.1:9000"], &[]).unwrap_err();
+        assert_eq!(error.status, ExitStatus::Unavailable);
+        assert!(error.message.contains("does not have that address"), "{}", error.message);
     }
 
     #[test]
     fn one_address_inside_another_is_told_apart_from_a_taken_port() {
         let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-        let failure = opened(&[], &[&format!("0.0.0.0:{port}"), &format!("127.0.0.1:{port}")], &[]).unwrap_err();
-        assert!(failure.sentence.contains("overlaps 0.0.0.0"), "{}", failure.sentence);
+        let error = open_with_all_worker_counts(&[], &[&format!("0.0.0.0:{port}"), &format!("127.0.0.1:{port}")], &[])
+            .unwrap_err();
+        assert!(error.message.contains("overlaps 0.0.0.0"), "{}", error.message);
     }
 }

@@ -11,99 +11,54 @@ use std::time::Instant;
 
 use halloo::{DrainReport, EventLoop, Turn};
 
-use crate::cli::flags::ServeOptions;
-use crate::exit::{Failure, Status};
-use crate::greeting::greeter::{Desk, Greetings, Limit};
-use crate::greeting::greeting_quota::Tickets;
-use crate::output::counters::Counters;
-use crate::output::event_log::Reporter;
-use crate::output::printer_thread::Printer;
-use crate::process::sd_notify::{Supervisor, Watchdog};
-use crate::process::shutdown::{Ending, Workers};
-use crate::serve::idle_timer::{Idleness, Rest};
-use crate::text::duration::show;
+use crate::exit::{ExitError, ExitStatus};
+use crate::greeting::greeter::Greeter;
+use crate::process::sd_notify::Watchdog;
+use crate::serve::idle_timer::IdleTimer;
+use crate::serve::server_context::ServerContext;
+use crate::text::duration::format_duration;
 
-/// What all workers have in common.
-pub(crate) struct Common<'o> {
-    pub(crate) options: &'o ServeOptions,
-    pub(crate) ending: Ending,
-    pub(crate) counters: Counters,
-    greetings: Greetings,
-    tickets: Option<Arc<Tickets>>,
-    reporter: Reporter,
-    rest: Arc<Rest>,
-}
-
-impl<'o> Common<'o> {
-    /// For the workers that the command line asks for.
-    pub(crate) fn new(
-        options: &'o ServeOptions,
-        greetings: Greetings,
-        printer: &Printer,
-        supervisor: Supervisor,
-    ) -> Self {
-        let ServeOptions { workers: count, lifetime, output, .. } = options;
-        let is_counted = lifetime.max_greetings.is_some() || greetings.are_numbered();
-        let workers = Workers::default();
-        Self {
-            options,
-            counters: Counters::new(*count, workers.clone(), printer.clone()),
-            ending: Ending { drain_timeout: lifetime.drain_timeout, supervisor, workers },
-            greetings,
-            tickets: is_counted.then(|| Arc::new(Tickets::new(lifetime.max_greetings))),
-            reporter: Reporter::new(printer.clone(), output.events),
-            rest: Rest::new(*count),
+/// Runs a worker's loop until it has drained; `start` is the moment from which on it can be idle.
+pub(crate) fn run_loop(
+    server: &ServerContext<'_>,
+    event_loop: &mut EventLoop<'_>,
+    greeter: &RefCell<Greeter>,
+    start: Instant,
+    mut watchdog: Option<&mut Watchdog>,
+) -> Result<DrainReport, ExitError> {
+    let idle_timeout = server.options.lifetime.exit_when_idle;
+    let mut idle_timer = idle_timeout.map(|timeout| IdleTimer::new(timeout, start, Arc::clone(&server.idle_workers)));
+    loop {
+        let idle_timeout_left = idle_timer.as_ref().and_then(|timer| timer.time_left(event_loop));
+        let watchdog_time_left = watchdog.as_deref().map(Watchdog::time_until_ping);
+        let timeout = idle_timeout_left.into_iter().chain(watchdog_time_left).min();
+        if let Turn::Stopped(report) = event_loop.turn(timeout).map_err(|error| loop_error(&error))? {
+            return Ok(report);
         }
-    }
-
-    /// A desk for one worker.
-    pub(crate) fn desk(&self) -> RefCell<Desk> {
-        let limit = Limit { tickets: self.tickets.clone(), ending: self.ending.clone() };
-        RefCell::new(Desk::new(self.greetings.clone(), limit, self.reporter.clone()))
-    }
-
-    /// Turns a worker's loop until it has drained; idleness counts from that moment on.
-    pub(crate) fn turn(
-        &self,
-        events: &mut EventLoop<'_>,
-        desk: &RefCell<Desk>,
-        since: Instant,
-        mut watchdog: Option<&mut Watchdog>,
-    ) -> Result<DrainReport, Failure> {
-        let patience = self.options.lifetime.exit_when_idle;
-        let mut idleness = patience.map(|patience| Idleness::new(patience, since, Arc::clone(&self.rest)));
-        loop {
-            let idle_in = idleness.as_ref().and_then(|idleness| idleness.wait(events));
-            let word_in = watchdog.as_deref().map(Watchdog::wait);
-            let wait = idle_in.into_iter().chain(word_in).min();
-            if let Turn::Stopped(report) = events.turn(wait).map_err(|error| broken(&error))? {
-                return Ok(report);
-            }
-            if let Some(watchdog) = &mut watchdog {
-                watchdog.feed();
-            }
-            let given = desk.borrow().given();
-            if let Some(idleness) = idleness.take_if(|idleness| idleness.is_over(events, given)) {
-                log::info!("nothing to do for {}: stopping", show(idleness.patience));
-                // A loop that has ended needs no word.
-                let _ = self.ending.begin();
-            }
+        if let Some(watchdog) = &mut watchdog {
+            watchdog.ping();
+        }
+        let greeting_count = greeter.borrow().greeting_count();
+        if let Some(expired) = idle_timer.take_if(|timer| timer.check_expired(event_loop, greeting_count)) {
+            log::info!("nothing to do for {}: stopping", format_duration(expired.timeout));
+            // Loops that have ended already need no message.
+            let _ = server.shutdown.drain();
         }
     }
 }
 
 /// A loop for one worker, on the thread that asks for it.
-pub(crate) fn event_loop<'h>() -> Result<EventLoop<'h>, Failure> {
-    let mut events = EventLoop::new().map_err(|error| broken(&error))?;
+pub(crate) fn new_event_loop<'h>() -> Result<EventLoop<'h>, ExitError> {
+    let mut event_loop = EventLoop::new().map_err(|error| loop_error(&error))?;
     // A bug that one client's bytes bring out must not end the service of all others. Nothing here is left half done by
-    // it: the desk's borrow ends as the panic passes, and a greeting counts only once it is given.
-    events.catch_panics(true);
-    Ok(events)
+    // it: the greeter's borrow ends as the panic passes, and a greeting counts only once it is given.
+    event_loop.catch_panics(true);
+    Ok(event_loop)
 }
 
-fn broken(error: &halloo::Error) -> Failure {
+fn loop_error(error: &halloo::Error) -> ExitError {
     match error.source().and_then(|source| source.downcast_ref()) {
-        Some(cause) => Failure::of_system(&error.to_string(), cause),
-        None => Failure::new(Status::RunTime, error.to_string()),
+        Some(cause) => ExitError::from_io(&error.to_string(), cause),
+        None => ExitError::new(ExitStatus::RuntimeError, error.to_string()),
     }
 }

@@ -13,186 +13,197 @@ use std::time::Instant;
 
 use halloo::{DrainReport, Handle};
 
-use crate::exit::{Failure, Status};
+use crate::exit::{ExitError, ExitStatus};
 use crate::output::printer_thread::Printer;
-use crate::output::stdout::Line;
-use crate::process::descriptors;
-use crate::process::inherited_socket::Handed;
+use crate::output::stdout::StdoutLine;
+use crate::process::fd_limit;
+use crate::process::inherited_socket::InheritedSocket;
 use crate::process::sd_notify::Watchdog;
+use crate::serve::server_context::ServerContext;
 use crate::serve::signals;
-use crate::serve::socket_plan::{self, Plan, Served};
-use crate::serve::worker::{self, Common};
+use crate::serve::socket_plan::{self, BoundSocket, SocketPlan};
+use crate::serve::worker;
 use crate::text::protocol::Protocol;
 
 /// How a worker ended.
-type Outcome = Result<DrainReport, Failure>;
+type WorkerResult = Result<DrainReport, ExitError>;
 
-/// What a worker tells the first one, with its number.
-enum News {
-    Listens(Handle),
-    Ended(Outcome),
+/// What a worker sends to the first one, with its number.
+enum WorkerMessage {
+    Listening(Handle),
+    Finished(WorkerResult),
 }
 
 /// Serves until every worker has ended, and says how their drains went, taken together.
-pub(crate) fn serve(common: &Common<'_>, handed: Vec<Handed>, printer: &Printer) -> Outcome {
+pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, printer: &Printer) -> WorkerResult {
     thread::scope(|scope| {
-        let desk = common.desk();
-        let mut events = worker::event_loop()?;
-        let plan = socket_plan::open(&mut events, handed, common.options, &desk)?;
-        let served = plan.served.clone();
-        let (others, mut handles) = Others::start(scope, common, plan)?;
-        let watched = handles.clone();
-        handles.insert(0, events.handle());
-        common.ending.workers.meet(handles);
-        signals::watch(common.ending.clone(), common.counters.clone())
-            .map_err(|error| Failure::of_system("cannot catch signals", &error))?;
-        if served.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
-            descriptors::spare().map_err(|error| Failure::of_system("cannot serve any client", &error))?;
+        let greeter = server.new_greeter();
+        let mut event_loop = worker::new_event_loop()?;
+        let plan = socket_plan::open_all(&mut event_loop, inherited, server.options, &greeter)?;
+        let bound = plan.bound.clone();
+        let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
+        let other_loops = handles.clone();
+        handles.insert(0, event_loop.handle());
+        server.shutdown.loops.set(handles);
+        signals::spawn_handler(server.shutdown.clone(), server.counters.clone())
+            .map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
+        if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
+            fd_limit::check_available().map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
         }
-        printer.print(Line::Plain(ready(&served)));
-        common.ending.supervisor.ready();
-        let since = Instant::now();
-        others.go(since);
-        let mut watchdog = common.ending.supervisor.watchdog(&watched);
-        let own = to_the_end(common, 1, || {
-            let own = common.turn(&mut events, &desk, since, watchdog.as_mut());
-            common.counters.close(1, events.stats().clone());
-            own
+        printer.print(StdoutLine::Plain(ready_line(&bound)));
+        server.shutdown.notifier.notify_ready();
+        let start = Instant::now();
+        other_workers.start_serving(start);
+        let mut watchdog = server.shutdown.notifier.watchdog(&other_loops);
+        let result = run_or_shut_down(server, 1, || {
+            let result = worker::run_loop(server, &mut event_loop, &greeter, start, watchdog.as_mut());
+            server.counters.set_final(1, event_loop.stats().clone());
+            result
         });
-        // What it still holds must not wait for the others.
-        drop(events);
-        others.join(own, watchdog)
+        // Its sockets close now, before the other workers end.
+        drop(event_loop);
+        other_workers.join(result, watchdog)
     })
 }
 
-/// Has a loop turn to its end. If that fails, the other workers are asked to end, and the failure names this one.
-fn to_the_end(common: &Common<'_>, number: usize, turn: impl FnOnce() -> Outcome) -> Outcome {
-    guarded(turn).map_err(|failure| {
-        // Those that have ended need no word.
-        let _ = common.ending.begin();
-        let workers = common.options.workers;
+/// Runs a worker to its end. If it fails, the other workers are drained, and the error names this worker.
+fn run_or_shut_down(
+    server: &ServerContext<'_>,
+    worker_number: usize,
+    run: impl FnOnce() -> WorkerResult,
+) -> WorkerResult {
+    catch_panic(run).map_err(|error| {
+        // Loops that have ended already need no message.
+        let _ = server.shutdown.drain();
+        let workers = server.options.workers;
         if workers == 1 {
-            return failure;
+            return error;
         }
-        log::error!("worker {number} of {workers} has failed: stopping the others");
-        Failure { sentence: format!("worker {number} of {workers} has failed: {}", failure.sentence), ..failure }
+        log::error!("worker {worker_number} of {workers} has failed: stopping the others");
+        ExitError { message: format!("worker {worker_number} of {workers} has failed: {}", error.message), ..error }
     })
 }
 
 /// A panic that leaves a loop is a failure like another. What it has touched is not looked at again.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let sentence = "a bug of halloo: it panicked; please report what the log says of it";
-        Err(Failure::new(Status::RunTime, sentence))
+fn catch_panic<T>(body: impl FnOnce() -> Result<T, ExitError>) -> Result<T, ExitError> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        let message = "a bug of halloo: it panicked; please report what the log says of it";
+        Err(ExitError::new(ExitStatus::RuntimeError, message))
     })
 }
 
 /// All workers but the first, as the first one sees them.
-struct Others {
-    news: Receiver<(usize, News)>,
-    /// One for each: the word to begin. Those that never hear it end at once.
-    starts: Vec<Sender<Instant>>,
+struct WorkerThreads {
+    messages: Receiver<(usize, WorkerMessage)>,
+    /// One for each worker: it sends the start time. A worker whose sender is dropped ends at once.
+    start_senders: Vec<Sender<Instant>>,
 }
 
-impl Others {
+impl WorkerThreads {
     /// Starts them, and waits until all of them listen; their handles come in the order of their numbers.
-    fn start<'scope>(
+    fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
-        common: &'scope Common<'_>,
-        plan: Plan,
-    ) -> Result<(Self, Vec<Handle>), Failure> {
-        let (tell, news) = mpsc::channel();
-        let mut others = Self { news, starts: Vec::new() };
-        for number in 2..=common.options.workers {
-            let (start, started) = mpsc::channel();
-            others.starts.push(start);
-            let (plan, tell) = (plan.clone(), tell.clone());
+        server: &'scope ServerContext<'_>,
+        plan: SocketPlan,
+    ) -> Result<(Self, Vec<Handle>), ExitError> {
+        let (message_sender, messages) = mpsc::channel();
+        let mut threads = Self { messages, start_senders: Vec::new() };
+        for worker_number in 2..=server.options.workers {
+            let (start_sender, start_receiver) = mpsc::channel();
+            threads.start_senders.push(start_sender);
+            let (plan, message_sender) = (plan.clone(), message_sender.clone());
             thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn_scoped(scope, move || work(common, number, plan, &tell, &started))
-                .map_err(|error| Failure::of_system(&format!("cannot start worker {number}"), &error))?;
+                .name(format!("worker-{worker_number}"))
+                .spawn_scoped(scope, move || run_worker(server, worker_number, plan, &message_sender, &start_receiver))
+                .map_err(|error| ExitError::from_io(&format!("cannot start worker {worker_number}"), &error))?;
         }
-        drop((plan, tell));
-        let mut handles = vec![None; others.starts.len()];
-        for _ in 0..others.starts.len() {
-            match others.news.recv() {
-                Ok((number, News::Listens(handle))) => handles[number - 2] = Some(handle),
-                Ok((_, News::Ended(Err(failure)))) => return Err(failure),
-                // It ends only once it is told to begin.
-                Ok((_, News::Ended(Ok(_)))) | Err(_) => {}
+        drop((plan, message_sender));
+        let mut handles = vec![None; threads.start_senders.len()];
+        for _ in 0..threads.start_senders.len() {
+            match threads.messages.recv() {
+                Ok((worker_number, WorkerMessage::Listening(handle))) => handles[worker_number - 2] = Some(handle),
+                Ok((_, WorkerMessage::Finished(Err(error)))) => return Err(error),
+                // A worker finishes without an error only after the start.
+                Ok((_, WorkerMessage::Finished(Ok(_)))) | Err(_) => {}
             }
         }
-        Ok((others, handles.into_iter().flatten().collect()))
+        Ok((threads, handles.into_iter().flatten().collect()))
     }
 
-    fn go(&self, since: Instant) {
-        for start in &self.starts {
-            // One that does not hear it has failed, and its news says so.
-            let _ = start.send(since);
+    fn start_serving(&self, start: Instant) {
+        for start_sender in &self.start_senders {
+            // A worker that has gone has failed, and its message contains the error.
+            let _ = start_sender.send(start);
         }
     }
 
-    /// Waits for their end, looking after the watchdog meanwhile, and takes all outcomes together.
-    fn join(self, own: Outcome, mut watchdog: Option<Watchdog>) -> Outcome {
-        let (mut together, mut running) = (own, self.starts.len());
+    /// Waits for the other workers to end, pings the watchdog meanwhile, and merges all results.
+    fn join(self, first_result: WorkerResult, mut watchdog: Option<Watchdog>) -> WorkerResult {
+        let (mut merged, mut running) = (first_result, self.start_senders.len());
         while running > 0 {
-            let news = match &watchdog {
-                None => self.news.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(watchdog) => self.news.recv_timeout(watchdog.wait()),
+            let message = match &watchdog {
+                None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(watchdog) => self.messages.recv_timeout(watchdog.time_until_ping()),
             };
-            match news {
-                Ok((_, News::Ended(outcome))) => {
-                    together = add(together, outcome);
+            match message {
+                Ok((_, WorkerMessage::Finished(result))) => {
+                    merged = merge_results(merged, result);
                     running -= 1;
                 }
-                Ok((_, News::Listens(_))) | Err(RecvTimeoutError::Timeout) => {}
-                // Each tells its end before it goes.
+                Ok((_, WorkerMessage::Listening(_))) | Err(RecvTimeoutError::Timeout) => {}
+                // Each thread sends its result before it ends.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if let Some(watchdog) = &mut watchdog {
-                watchdog.feed();
+                watchdog.ping();
             }
         }
-        together
+        merged
     }
 }
 
 /// The thread of a worker that is not the first.
-fn work(common: &Common<'_>, number: usize, plan: Plan, tell: &Sender<(usize, News)>, started: &Receiver<Instant>) {
-    let outcome = guarded(|| {
-        let desk = common.desk();
-        let mut events = worker::event_loop()?;
-        socket_plan::join(&mut events, plan, common.options, &desk, number)?;
-        let _ = tell.send((number, News::Listens(events.handle())));
-        // Where the server has failed to start, nobody says when.
-        let Ok(since) = started.recv() else { return Ok(None) };
-        to_the_end(common, number, || {
-            let outcome = common.turn(&mut events, &desk, since, None);
-            common.counters.close(number, events.stats().clone());
-            outcome
+fn run_worker(
+    server: &ServerContext<'_>,
+    worker_number: usize,
+    plan: SocketPlan,
+    message_sender: &Sender<(usize, WorkerMessage)>,
+    start_receiver: &Receiver<Instant>,
+) {
+    let result = catch_panic(|| {
+        let greeter = server.new_greeter();
+        let mut event_loop = worker::new_event_loop()?;
+        socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;
+        let _ = message_sender.send((worker_number, WorkerMessage::Listening(event_loop.handle())));
+        // No start time comes if the server failed to start.
+        let Ok(start) = start_receiver.recv() else { return Ok(None) };
+        run_or_shut_down(server, worker_number, || {
+            let result = worker::run_loop(server, &mut event_loop, &greeter, start, None);
+            server.counters.set_final(worker_number, event_loop.stats().clone());
+            result
         })
         .map(Some)
     });
-    if let Some(outcome) = outcome.transpose() {
-        let _ = tell.send((number, News::Ended(outcome)));
+    if let Some(result) = result.transpose() {
+        let _ = message_sender.send((worker_number, WorkerMessage::Finished(result)));
     }
 }
 
 /// The first failure counts. Of several drains the longest is the one that was waited for.
-fn add(one: Outcome, other: Outcome) -> Outcome {
-    let (mut one, other) = (one?, other?);
-    one.finished += other.finished;
-    one.forced += other.forced;
-    one.took = one.took.max(other.took);
-    Ok(one)
+fn merge_results(first: WorkerResult, second: WorkerResult) -> WorkerResult {
+    let (mut first, second) = (first?, second?);
+    first.finished += second.finished;
+    first.forced += second.forced;
+    first.took = first.took.max(second.took);
+    Ok(first)
 }
 
 /// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 pid=4242`
-fn ready(served: &[Served]) -> String {
+fn ready_line(bound: &[BoundSocket]) -> String {
     let mut line = "READY".to_owned();
     // Writing into a string cannot fail.
-    for (protocol, site) in served {
-        let _ = write!(line, " {protocol}={}", site.for_programs());
+    for (protocol, address) in bound {
+        let _ = write!(line, " {protocol}={}", address.percent_encoded());
     }
     let _ = write!(line, " pid={}", std::process::id());
     line
@@ -207,70 +218,70 @@ mod tests {
     use clap::Parser;
     use halloo::{DrainReport, EventLoop};
 
-    use super::{add, ready, to_the_end};
+    use super::{merge_results, ready_line, run_or_shut_down};
     use crate::cli::flags::{CommandLine, ServeOptions};
-    use crate::exit::{Failure, Status};
-    use crate::greeting::greeter::Greetings;
+    use crate::exit::{ExitError, ExitStatus};
+    use crate::greeting::greeter::GreetingTemplates;
     use crate::output::printer_thread::Printer;
-    use crate::process::sd_notify::Supervisor;
-    use crate::serve::worker::Common;
-    use crate::text::bound_address::Site;
+    use crate::process::sd_notify::SdNotifier;
+    use crate::serve::server_context::ServerContext;
+    use crate::text::bound_address::BoundAddress;
     use crate::text::protocol::Protocol;
 
     fn options(workers: &str) -> ServeOptions {
         CommandLine::parse_from(["halloo", "--workers", workers, "--drain-timeout", "10s"]).serve
     }
 
-    fn common(options: &ServeOptions) -> Common<'_> {
-        let greetings = Greetings::new(&options.replies).unwrap();
-        Common::new(options, greetings, &Printer::to_nowhere(), Supervisor::none())
+    fn server_context(options: &ServeOptions) -> ServerContext<'_> {
+        let templates = GreetingTemplates::new(&options.replies).unwrap();
+        ServerContext::new(options, templates, &Printer::null(), SdNotifier::disabled())
     }
 
     fn report() -> DrainReport {
-        let mut events = EventLoop::new().unwrap();
-        events.context().stop();
-        events.run().unwrap()
+        let mut event_loop = EventLoop::new().unwrap();
+        event_loop.context().stop();
+        event_loop.run().unwrap()
     }
 
     #[test]
     fn a_worker_that_fails_or_panics_is_named_and_ends_the_others() {
         let options = options("3");
-        let failing: [fn() -> super::Outcome; 2] =
-            [|| Err(Failure::new(Status::RunTime, "cannot wait for events")), || panic!("this is a test")];
-        for (fail, cause) in failing.into_iter().zip(["cannot wait for events", "a bug of halloo"]) {
-            let common = common(&options);
-            let mut other = EventLoop::new().unwrap();
-            common.ending.workers.meet(vec![other.handle()]);
-            let failure = to_the_end(&common, 2, fail).unwrap_err();
-            assert_eq!(failure.status, Status::RunTime);
-            assert!(failure.sentence.starts_with("worker 2 of 3 has failed: "), "{}", failure.sentence);
-            assert!(failure.sentence.contains(cause), "{}", failure.sentence);
+        let runs: [fn() -> super::WorkerResult; 2] =
+            [|| Err(ExitError::new(ExitStatus::RuntimeError, "cannot wait for events")), || panic!("this is a test")];
+        for (run, cause) in runs.into_iter().zip(["cannot wait for events", "a bug of halloo"]) {
+            let server = server_context(&options);
+            let mut other_loop = EventLoop::new().unwrap();
+            server.shutdown.loops.set(vec![other_loop.handle()]);
+            let error = run_or_shut_down(&server, 2, run).unwrap_err();
+            assert_eq!(error.status, ExitStatus::RuntimeError);
+            assert!(error.message.starts_with("worker 2 of 3 has failed: "), "{}", error.message);
+            assert!(error.message.contains(cause), "{}", error.message);
             // It ends though nobody else stops it.
-            assert_eq!(other.run().unwrap().forced, 0);
+            assert_eq!(other_loop.run().unwrap().forced, 0);
         }
     }
 
     #[test]
     fn the_drains_of_several_workers_are_told_as_one_and_a_failure_counts_more() {
-        let (mut one, mut other) = (report(), report());
-        (one.finished, one.forced, one.took) = (3, 1, Duration::from_millis(20));
-        (other.finished, other.forced, other.took) = (4, 2, Duration::from_millis(10));
-        let together = add(Ok(one), Ok(other)).unwrap();
-        assert_eq!((together.finished, together.forced, together.took), (7, 3, Duration::from_millis(20)));
-        let failure = || Err(Failure::new(Status::RunTime, "x"));
-        assert!(add(failure(), Ok(one)).is_err() && add(Ok(one), failure()).is_err());
+        let (mut first, mut second) = (report(), report());
+        (first.finished, first.forced, first.took) = (3, 1, Duration::from_millis(20));
+        (second.finished, second.forced, second.took) = (4, 2, Duration::from_millis(10));
+        let merged = merge_results(Ok(first), Ok(second)).unwrap();
+        assert_eq!((merged.finished, merged.forced, merged.took), (7, 3, Duration::from_millis(20)));
+        let error = || Err(ExitError::new(ExitStatus::RuntimeError, "x"));
+        assert!(merge_results(error(), Ok(first)).is_err() && merge_results(Ok(first), error()).is_err());
     }
 
     #[test]
     fn the_ready_line_names_every_socket_in_order() {
-        let address = |text: &str| Site::from(text.parse::<SocketAddr>().unwrap());
-        let served = [
+        let address = |text: &str| BoundAddress::from(text.parse::<SocketAddr>().unwrap());
+        let bound = [
             (Protocol::Tcp, address("127.0.0.1:8888")),
             (Protocol::Udp, address("127.0.0.1:8888")),
             (Protocol::Tcp, address("[::1]:8888")),
-            (Protocol::Unix, Site::path(Path::new("/run/my halloo.sock"))),
+            (Protocol::Unix, BoundAddress::from_path(Path::new("/run/my halloo.sock"))),
         ];
-        let sites = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20halloo.sock";
-        assert_eq!(ready(&served), format!("READY {sites} pid={}", std::process::id()));
+        let addresses = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20halloo.sock";
+        assert_eq!(ready_line(&bound), format!("READY {addresses} pid={}", std::process::id()));
     }
 }

@@ -9,21 +9,21 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fmt, io};
 
-use crate::text::bound_address::Site;
+use crate::text::bound_address::BoundAddress;
 
 /// The port of the programs halloo began with.
-const PORT: u16 = 8888;
+const DEFAULT_PORT: u16 = 8888;
 
 /// The longest name a resolver takes (RFC 1035, section 2.3.4), and its longest label.
-const NAME_BYTES_MAX: usize = 253;
-const LABEL_BYTES_MAX: usize = 63;
+const DNS_NAME_BYTES_MAX: usize = 253;
+const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// The longest name of a network interface: `IFNAMSIZ` less the NUL (`if_nametoindex(3)`).
 const ZONE_BYTES_MAX: usize = 15;
 
-const FORMS: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
+const SYNTAX_HINT: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
-/// One address of the command line: where, and which port.
+/// An address of the command line: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     host: Host,
@@ -38,18 +38,20 @@ enum Host {
     Name(String),
 }
 
-impl Address {
-    /// `localhost:8888`.
-    pub(crate) const fn standard() -> Self {
-        Self { host: Host::Localhost, port: PORT }
+/// `localhost:8888`.
+impl Default for Address {
+    fn default() -> Self {
+        Self { host: Host::Localhost, port: DEFAULT_PORT }
     }
+}
 
+impl Address {
     /// The port; 0 means any free one.
     pub(crate) const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The interface it names, by name or number.
+    /// The zone of an IPv6 address: the name or number of a network interface.
     pub(crate) fn zone(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) => name.split_once('%').map(|(_, zone)| zone),
@@ -59,7 +61,7 @@ impl Address {
 
     /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name, which may take its time.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut found = match &self.host {
+        let mut addresses = match &self.host {
             Host::Localhost => vec![
                 SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
                 SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
@@ -67,14 +69,14 @@ impl Address {
             Host::Ip(ip) => vec![SocketAddr::new(*ip, self.port)],
             Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
         };
-        found.sort_by_key(SocketAddr::is_ipv6);
-        let mut each: Vec<SocketAddr> = Vec::with_capacity(found.len());
-        for address in found {
-            if !each.contains(&address) {
-                each.push(address);
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let mut unique: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            if !unique.contains(&address) {
+                unique.push(address);
             }
         }
-        Ok(each)
+        Ok(unique)
     }
 }
 
@@ -84,19 +86,19 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(format!("the address is empty: is there a comma too many? {FORMS}"));
+            return Err(format!("the address is empty: is there a comma too many? {SYNTAX_HINT}"));
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {FORMS}"));
+            return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {SYNTAX_HINT}"));
         }
         if text.contains(',') {
-            return Err(format!("it is several addresses, and one is taken here; {FORMS}"));
+            return Err(format!("it is several addresses, and one is taken here; {SYNTAX_HINT}"));
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self { host: Host::Localhost, port: parse_port(text)? });
         }
-        let (host, port) = split(text)?;
-        Ok(Self { host: parse_host(host)?, port: port.map_or(Ok(PORT), parse_port)? })
+        let (host, port) = split_host_port(text)?;
+        Ok(Self { host: parse_host(host)?, port: port.map_or(Ok(DEFAULT_PORT), parse_port)? })
     }
 }
 
@@ -112,16 +114,16 @@ impl fmt::Display for Address {
 }
 
 /// Takes the text apart into host and, where there is one, port.
-fn split(text: &str) -> Result<(&str, Option<&str>), String> {
+fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(inside) = text.strip_prefix('[') {
         return match inside.split_once(']') {
-            Some((host, _)) if !is_ipv6(host) => Err(format!("[{host}] is not an IPv6 address; {FORMS}")),
+            Some((host, _)) if !is_ipv6(host) => Err(format!("[{host}] is not an IPv6 address; {SYNTAX_HINT}")),
             Some((host, "")) => Ok((host, None)),
             Some((host, rest)) => match rest.strip_prefix(':') {
                 Some(port) => Ok((host, Some(port))),
-                None => Err(format!("a colon belongs between ] and the port; {FORMS}")),
+                None => Err(format!("a colon belongs between ] and the port; {SYNTAX_HINT}")),
             },
-            None => Err(format!("the closing ] is missing; {FORMS}")),
+            None => Err(format!("the closing ] is missing; {SYNTAX_HINT}")),
         };
     }
     match text.split_once(':') {
@@ -135,7 +137,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
                 }
                 Some((host, port)) => Err(format!("brackets belong around an IPv6 address: write [{host}]:{port}")),
                 None if is_ipv6(text) => Ok((text, None)),
-                None => Err(format!("it has too many colons; {FORMS}")),
+                None => Err(format!("it has too many colons; {SYNTAX_HINT}")),
             }
         }
         Some((host, port)) => Ok((host, Some(port))),
@@ -164,19 +166,19 @@ fn parse_host(host: &str) -> Result<Host, String> {
         return Err("for every address of this machine write 0.0.0.0 or [::] in place of *".to_owned());
     }
     match host.split_once('%').filter(|_| is_ipv6(host)) {
-        Some((ip, zone)) => check_zone(ip, zone)?,
-        None => check_name(host)?,
+        Some((ip, zone)) => validate_zone(ip, zone)?,
+        None => validate_hostname(host)?,
     }
     Ok(Host::Name(host.to_owned()))
 }
 
 fn is_localhost(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") && check_name(&name).is_ok()
+    name == "localhost" || name.ends_with(".localhost") && validate_hostname(&name).is_ok()
 }
 
 /// The name of an interface means something on a link-local address alone (RFC 4007, section 11.2).
-fn check_zone(ip: &str, zone: &str) -> Result<(), String> {
+fn validate_zone(ip: &str, zone: &str) -> Result<(), String> {
     let is_link_local = ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local() || ip.is_multicast());
     if is_link_local || is_decimal(zone) {
         return Ok(());
@@ -184,20 +186,20 @@ fn check_zone(ip: &str, zone: &str) -> Result<(), String> {
     Err(format!("%{zone} has no meaning for {ip}, which is not a link-local address: leave it out"))
 }
 
-fn check_name(host: &str) -> Result<(), String> {
+fn validate_hostname(host: &str) -> Result<(), String> {
     let name = host.strip_suffix('.').unwrap_or(host);
-    let label_is_right = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
+    let is_valid_label = |label: &str| {
+        (1..=DNS_LABEL_BYTES_MAX).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if name.len() > NAME_BYTES_MAX || !name.split('.').all(label_is_right) {
-        return Err(format!("{host} is neither an IP address nor a host name; {FORMS}"));
+    if name.len() > DNS_NAME_BYTES_MAX || !name.split('.').all(is_valid_label) {
+        return Err(format!("{host} is neither an IP address nor a host name; {SYNTAX_HINT}"));
     }
     // No name ends in a number: it is an IPv4 address with a slip in it, or one that only some resolvers read as such.
     if name.rsplit('.').next().is_some_and(is_number) {
-        return Err(format!("{host} is not an IPv4 address; {FORMS}"));
+        return Err(format!("{host} is not an IPv4 address; {SYNTAX_HINT}"));
     }
     Ok(())
 }
@@ -211,75 +213,75 @@ fn is_number(label: &str) -> bool {
 
 fn parse_port(port: &str) -> Result<u16, String> {
     if port.is_empty() {
-        return Err(format!("the port is missing after the colon; {FORMS}"));
+        return Err(format!("the port is missing after the colon; {SYNTAX_HINT}"));
     }
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("{port} is not a port number; {FORMS}"));
+        return Err(format!("{port} is not a port number; {SYNTAX_HINT}"));
     }
     port.parse().map_err(|_| format!("{port} is not a port: ports go from 0, any free one, to 65535"))
 }
 
-/// The address as people know it: an IPv4 peer of a dual-stack socket is an IPv4 address.
-pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+/// Converts an IPv4-mapped IPv6 address, as a dual-stack socket has it, to the IPv4 address.
+pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V6(six) => match six.ip().to_ipv4_mapped() {
-            Some(four) => SocketAddr::from((four, six.port())),
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
             None => address,
         },
         SocketAddr::V4(_) => address,
     }
 }
 
-/// What stands before a path.
-const UNIX: &str = "unix:";
+/// The prefix of a path.
+const UNIX_PREFIX: &str = "unix:";
 
-/// One server to be asked.
+/// The server that a probe asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum ProbeTarget {
     Internet(Address),
     Unix(PathBuf),
 }
 
-impl FromStr for Target {
+impl FromStr for ProbeTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim_start().strip_prefix(UNIX) {
-            Some("") => Err(format!("the path is missing: write {UNIX}/run/halloo.sock")),
+        match text.trim_start().strip_prefix(UNIX_PREFIX) {
+            Some("") => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text.parse().map(Self::Internet),
         }
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ProbeTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internet(address) => address.fmt(formatter),
-            Self::Unix(path) => Site::path(path).fmt(formatter),
+            Self::Unix(path) => BoundAddress::from_path(path).fmt(formatter),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Target;
-    use super::{Address, plain};
+    use super::ProbeTarget;
+    use super::{Address, to_canonical};
     use proptest::prelude::*;
     use std::net::SocketAddr;
 
-    fn shown(text: &str) -> String {
+    fn parse_and_print(text: &str) -> String {
         text.parse::<Address>().map_or_else(|error| format!("error: {error}"), |address| address.to_string())
     }
 
-    fn means(text: &str) -> Vec<String> {
+    fn resolve(text: &str) -> Vec<String> {
         let address: Address = text.parse().unwrap();
         address.resolve().unwrap().iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn every_short_form_has_its_meaning() {
-        for (text, meaning) in [
+        for (text, expected) in [
             ("9000", "localhost:9000"),
             (":9000", "localhost:9000"),
             ("localhost", "localhost:8888"),
@@ -300,21 +302,21 @@ mod tests {
             ("example.org", "example.org:8888"),
             (" my_host-1:65535 ", "my_host-1:65535"),
         ] {
-            assert_eq!(shown(text), meaning);
+            assert_eq!(parse_and_print(text), expected);
         }
-        assert_eq!(Address::standard().to_string(), "localhost:8888");
+        assert_eq!(Address::default().to_string(), "localhost:8888");
     }
 
     #[test]
     fn localhost_is_both_loopback_addresses_ipv4_first() {
-        assert_eq!(means("localhost:7"), ["127.0.0.1:7", "[::1]:7"]);
-        assert_eq!(means("::1"), ["[::1]:8888"]);
-        assert_eq!(means("127.0.0.2:0"), ["127.0.0.2:0"]);
+        assert_eq!(resolve("localhost:7"), ["127.0.0.1:7", "[::1]:7"]);
+        assert_eq!(resolve("::1"), ["[::1]:8888"]);
+        assert_eq!(resolve("127.0.0.2:0"), ["127.0.0.2:0"]);
     }
 
     #[test]
     fn a_malformed_address_is_named_and_shown_right() {
-        for (text, clue) in [
+        for (text, expected) in [
             ("", "empty"),
             ("70000", "70000 is not a port"),
             ("localhost:70000", "70000 is not a port"),
@@ -342,36 +344,36 @@ mod tests {
             ("fe80::1%", "too many colons"),
         ] {
             let error = text.parse::<Address>().unwrap_err();
-            assert!(error.contains(clue), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
     fn a_name_that_ends_in_a_hexadecimal_number_is_no_name() {
         for text in ["0x7f", "0X7F.", "1.2.3.0x4", "0x7f000001:80", "a.0xg.0xf"] {
-            assert!(shown(text).contains("not an IPv4 address"), "{text}: {}", shown(text));
+            assert!(parse_and_print(text).contains("not an IPv4 address"), "{text}: {}", parse_and_print(text));
         }
         for text in ["0xg", "x7f", "0x7f.org", "10x7f", "face"] {
-            assert_eq!(shown(text), format!("{text}:8888"));
+            assert_eq!(parse_and_print(text), format!("{text}:8888"));
         }
     }
 
     #[test]
     fn a_zone_is_as_long_as_the_name_of_an_interface_can_be() {
-        let zoned = |length| format!("fe80::1%{}", "a".repeat(length));
-        assert_eq!(shown(&zoned(15)), format!("[{}]:8888", zoned(15)));
+        let with_zone = |length| format!("fe80::1%{}", "a".repeat(length));
+        assert_eq!(parse_and_print(&with_zone(15)), format!("[{}]:8888", with_zone(15)));
         for length in [0, 16, 2000] {
-            assert!(shown(&zoned(length)).contains("too many colons"));
-            assert!(shown(&format!("[{}]:1", zoned(length))).contains("not an IPv6 address"));
+            assert!(parse_and_print(&with_zone(length)).contains("too many colons"));
+            assert!(parse_and_print(&format!("[{}]:1", with_zone(length))).contains("not an IPv6 address"));
         }
     }
 
     #[test]
     fn an_ipv4_peer_of_a_dual_stack_socket_is_shown_as_ipv4() {
         let mapped: SocketAddr = "[::ffff:127.0.0.2]:5".parse().unwrap();
-        assert_eq!(plain(mapped).to_string(), "127.0.0.2:5");
-        let six: SocketAddr = "[fe80::1%3]:5".parse().unwrap();
-        assert_eq!(plain(six), six);
+        assert_eq!(to_canonical(mapped).to_string(), "127.0.0.2:5");
+        let v6: SocketAddr = "[fe80::1%3]:5".parse().unwrap();
+        assert_eq!(to_canonical(v6), v6);
     }
 
     proptest! {
@@ -379,7 +381,7 @@ mod tests {
         fn every_socket_address_means_itself(address in any::<SocketAddr>()) {
             // A zone and a flow label are for the resolver.
             let address = SocketAddr::new(address.ip(), address.port());
-            prop_assert_eq!(means(&address.to_string()), [address.to_string()]);
+            prop_assert_eq!(resolve(&address.to_string()), [address.to_string()]);
         }
 
         #[test]
@@ -397,12 +399,12 @@ mod tests {
 
     #[test]
     fn a_path_has_its_word_before_it_and_all_else_is_an_address() {
-        let read = |text: &str| text.parse::<Target>().map(|target| target.to_string());
-        assert_eq!(read("unix:/run/a b:c").as_deref(), Ok("/run/a b:c"));
-        assert_eq!(read("unix:a.sock").as_deref(), Ok("a.sock"));
-        assert_eq!(read("9000").as_deref(), Ok("localhost:9000"));
-        assert_eq!(read("unix").as_deref(), Ok("unix:8888"));
-        assert!(read("unix:").unwrap_err().contains("unix:/run/halloo.sock"));
-        assert!(read("/run/a").is_err());
+        let parse_and_print = |text: &str| text.parse::<ProbeTarget>().map(|target| target.to_string());
+        assert_eq!(parse_and_print("unix:/run/a b:c").as_deref(), Ok("/run/a b:c"));
+        assert_eq!(parse_and_print("unix:a.sock").as_deref(), Ok("a.sock"));
+        assert_eq!(parse_and_print("9000").as_deref(), Ok("localhost:9000"));
+        assert_eq!(parse_and_print("unix").as_deref(), Ok("unix:8888"));
+        assert!(parse_and_print("unix:").unwrap_err().contains("unix:/run/halloo.sock"));
+        assert!(parse_and_print("/run/a").is_err());
     }
 }

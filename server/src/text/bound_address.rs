@@ -11,65 +11,65 @@ use std::os::unix::net;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::text::address::plain;
+use crate::text::address::to_canonical;
 use crate::text::escape;
 
-/// The longest that a site is to people, in bytes: the sign and the name of a unix socket, which is longer than any address.
-pub(crate) const SITE_BYTES_MAX: usize = 1 + escape::PATH_BYTES_MAX;
+/// The longest displayed address, in bytes: the `@` and the name of a unix socket, which is longer than any other.
+pub(crate) const BOUND_ADDRESS_BYTES_MAX: usize = 1 + escape::PATH_BYTES_MAX;
 
-/// One of them; a copy costs no memory.
+/// An address that a socket is bound to; a clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Site {
+pub(crate) enum BoundAddress {
     Internet(SocketAddr),
-    Unix(Arc<Name>),
+    Unix(Arc<UnixName>),
 }
 
-/// What a unix socket is called, written once for all who read it.
+/// The name of a unix socket in both of its printed forms.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Name {
-    for_programs: String,
-    for_people: String,
+pub(crate) struct UnixName {
+    percent_encoded: String,
+    display: String,
 }
 
-impl Site {
+impl BoundAddress {
     /// A unix socket in the file system.
-    pub(crate) fn path(path: &Path) -> Self {
-        Self::named("", path.as_os_str().as_bytes())
+    pub(crate) fn from_path(path: &Path) -> Self {
+        Self::from_name("", path.as_os_str().as_bytes())
     }
 
-    /// Of a unix socket that is bound already: its path, or `@` and its name outside the file system.
-    pub(crate) fn of_unix(address: &net::SocketAddr) -> Self {
+    /// The address of a bound unix socket: its path, or `@` and its abstract name.
+    pub(crate) fn from_unix(address: &net::SocketAddr) -> Self {
         match (address.as_pathname(), abstract_name(address)) {
-            (Some(path), _) => Self::path(path),
-            (None, Some(name)) => Self::named("@", name),
-            (None, None) => Self::named("-", b""),
+            (Some(path), _) => Self::from_path(path),
+            (None, Some(name)) => Self::from_name("@", name),
+            (None, None) => Self::from_name("-", b""),
         }
     }
 
-    fn named(sign: &str, name: &[u8]) -> Self {
-        let (mut for_programs, for_people) = (sign.to_owned(), format!("{sign}{}", escape::path(name)));
+    fn from_name(prefix: &str, name: &[u8]) -> Self {
+        let (mut percent_encoded, display) = (prefix.to_owned(), format!("{prefix}{}", escape::path(name)));
         for byte in name {
             // What stays is what RFC 3986 calls unreserved, and the slash.
             if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
-                for_programs.push(char::from(*byte));
+                percent_encoded.push(char::from(*byte));
             } else {
                 // Writing into a string cannot fail.
-                let _ = write!(for_programs, "%{byte:02X}");
+                let _ = write!(percent_encoded, "%{byte:02X}");
             }
         }
-        Self::Unix(Arc::new(Name { for_programs, for_people }))
+        Self::Unix(Arc::new(UnixName { percent_encoded, display }))
     }
 
-    /// As the first line has it: an address as it is, a path percent-escaped.
-    pub(crate) fn for_programs(&self) -> String {
+    /// The form in the READY line: an address as it is, a path percent-encoded.
+    pub(crate) fn percent_encoded(&self) -> String {
         match self {
             Self::Internet(address) => address.to_string(),
-            Self::Unix(name) => name.for_programs.clone(),
+            Self::Unix(name) => name.percent_encoded.clone(),
         }
     }
 
-    /// The address, if it is one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    /// The socket address, unless it is a unix socket.
+    pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Internet(address) => Some(*address),
             Self::Unix(_) => None,
@@ -77,24 +77,24 @@ impl Site {
     }
 }
 
-impl Name {
-    pub(crate) fn for_people(&self) -> &str {
-        &self.for_people
+impl UnixName {
+    pub(crate) fn display(&self) -> &str {
+        &self.display
     }
 }
 
-impl From<SocketAddr> for Site {
+impl From<SocketAddr> for BoundAddress {
     fn from(address: SocketAddr) -> Self {
         Self::Internet(address)
     }
 }
 
-/// As people read it.
-impl fmt::Display for Site {
+/// The form in log lines, event lines and greetings.
+impl fmt::Display for BoundAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internet(address) => plain(*address).fmt(formatter),
-            Self::Unix(name) => formatter.write_str(&name.for_people),
+            Self::Internet(address) => to_canonical(*address).fmt(formatter),
+            Self::Unix(name) => formatter.write_str(&name.display),
         }
     }
 }
@@ -117,14 +117,14 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Site;
+    use super::BoundAddress;
 
-    fn site(path: &[u8]) -> Site {
-        Site::path(Path::new(OsStr::from_bytes(path)))
+    fn unix_address(path: &[u8]) -> BoundAddress {
+        BoundAddress::from_path(Path::new(OsStr::from_bytes(path)))
     }
 
-    /// What a program makes of it.
-    fn decoded(text: &str) -> Vec<u8> {
+    /// The bytes that a program decodes.
+    fn percent_decode(text: &str) -> Vec<u8> {
         let mut pieces = text.split('%');
         let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
         for piece in pieces {
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_plain_path_is_written_as_it_is_and_another_in_both_ways_on_one_line() {
-        for (path, for_programs, for_people) in [
+        for (path, percent_encoded, display) in [
             (&b"/run/halloo.sock"[..], "/run/halloo.sock", "/run/halloo.sock"),
             (b"/run/my sock", "/run/my%20sock", "/run/my sock"),
             (b"/run/50%", "/run/50%25", "/run/50%"),
@@ -145,8 +145,8 @@ mod tests {
             ("/t\u{fc}r\u{202e}".as_bytes(), "/t%C3%BCr%E2%80%AE", "/t\u{fc}r\\u{202e}"),
         ] {
             assert_eq!(
-                (site(path).for_programs().as_str(), site(path).to_string().as_str()),
-                (for_programs, for_people)
+                (unix_address(path).percent_encoded().as_str(), unix_address(path).to_string().as_str()),
+                (percent_encoded, display)
             );
         }
     }
@@ -156,25 +156,28 @@ mod tests {
     fn a_name_outside_the_file_system_has_a_sign_before_it() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net;
-        let address = net::SocketAddr::from_abstract_name("halloo 1").unwrap();
-        let site = Site::of_unix(&address);
-        assert_eq!((site.for_programs().as_str(), site.to_string().as_str()), ("@halloo%201", "@halloo 1"));
+        let socket_addr = net::SocketAddr::from_abstract_name("halloo 1").unwrap();
+        let address = BoundAddress::from_unix(&socket_addr);
+        assert_eq!((address.percent_encoded().as_str(), address.to_string().as_str()), ("@halloo%201", "@halloo 1"));
     }
 
     #[test]
     fn an_ipv4_address_of_a_dual_stack_socket_is_shown_to_people_as_ipv4() {
-        let site = Site::from("[::ffff:127.0.0.2]:5".parse::<std::net::SocketAddr>().unwrap());
-        assert_eq!((site.for_programs().as_str(), site.to_string().as_str()), ("[::ffff:127.0.0.2]:5", "127.0.0.2:5"));
+        let address = BoundAddress::from("[::ffff:127.0.0.2]:5".parse::<std::net::SocketAddr>().unwrap());
+        assert_eq!(
+            (address.percent_encoded().as_str(), address.to_string().as_str()),
+            ("[::ffff:127.0.0.2]:5", "127.0.0.2:5")
+        );
     }
 
     proptest! {
         #[test]
         fn any_path_is_read_again_by_programs_and_shown_whole(path in prop::collection::vec(1..=255_u8, 1..108)) {
-            let site = site(&path);
-            let word = site.for_programs();
-            prop_assert!(word.bytes().all(|byte| byte.is_ascii_graphic()));
-            prop_assert_eq!(decoded(&word), path);
-            prop_assert!(!site.to_string().chars().any(char::is_control) && site.to_string().len() <= super::SITE_BYTES_MAX);
+            let address = unix_address(&path);
+            let encoded = address.percent_encoded();
+            prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));
+            prop_assert_eq!(percent_decode(&encoded), path);
+            prop_assert!(!address.to_string().chars().any(char::is_control) && address.to_string().len() <= super::BOUND_ADDRESS_BYTES_MAX);
         }
     }
 }

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 /// The longest duration taken: far beyond any use, and any clock can still add it.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Reads a duration, zero included.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0') {
         return Err(format!("a duration needs a unit, such as {text}ms, {text}s or {text}m"));
@@ -19,28 +19,28 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         return Err("a duration cannot be negative; write one like 500ms, 10s or 2m".to_owned());
     }
     let duration = humantime::parse_duration(text).map_err(|_| "write a duration like 500ms, 10s or 2m".to_owned())?;
-    if duration > LONGEST {
+    if duration > DURATION_MAX {
         return Err("a duration can be 366d at most".to_owned());
     }
     Ok(duration)
 }
 
 /// Reads a duration that must be more than nothing.
-pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
-    match parse(text)? {
+pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
         Duration::ZERO => Err("it must be more than zero, such as 500ms, 10s or 2m".to_owned()),
         duration => Ok(duration),
     }
 }
 
 /// Prints a duration the way [`parse`] reads it.
-pub(crate) fn show(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
 /// Prints a measured time with three digits that matter: `412us`, `12.3ms`, `2.00s`.
-pub(crate) fn measured(time: Duration) -> String {
-    let micros = time.as_micros();
+pub(crate) fn format_elapsed(elapsed: Duration) -> String {
+    let micros = elapsed.as_micros();
     match micros {
         0..1_000 => format!("{micros}us"),
         1_000..10_000 => format!("{}.{:02}ms", micros / 1_000, micros % 1_000 / 10),
@@ -55,52 +55,55 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{measured, parse, parse_positive, show};
+    use super::{format_duration, format_elapsed, parse_duration, parse_positive_duration};
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(parse("1m 30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse("0s"), Ok(Duration::ZERO));
-        assert_eq!(parse("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
     }
 
     #[test]
     fn a_missing_unit_is_named() {
-        assert!(parse("-5s").unwrap_err().contains("negative") && parse("-5").unwrap_err().contains("negative"));
-        assert_eq!(parse("5").unwrap_err(), "a duration needs a unit, such as 5ms, 5s or 5m");
+        assert!(
+            parse_duration("-5s").unwrap_err().contains("negative")
+                && parse_duration("-5").unwrap_err().contains("negative")
+        );
+        assert_eq!(parse_duration("5").unwrap_err(), "a duration needs a unit, such as 5ms, 5s or 5m");
     }
 
     #[test]
     fn what_is_no_duration_shows_how_to_write_one() {
         for text in ["", "soon", "-1s", "1 parsec", "99999999999999999999s"] {
-            assert!(parse(text).unwrap_err().contains("500ms"), "{text}");
+            assert!(parse_duration(text).unwrap_err().contains("500ms"), "{text}");
         }
-        assert!(parse("1000y").unwrap_err().contains("at most"));
+        assert!(parse_duration("1000y").unwrap_err().contains("at most"));
     }
 
     #[test]
     fn zero_is_refused_where_it_means_nothing() {
-        assert!(parse_positive("0s").unwrap_err().contains("more than zero"));
-        assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
+        assert!(parse_positive_duration("0s").unwrap_err().contains("more than zero"));
+        assert_eq!(parse_positive_duration("1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]
     fn measured_times_keep_three_digits() {
-        assert_eq!(measured(Duration::from_micros(412)), "412us");
-        assert_eq!(measured(Duration::from_micros(1_234)), "1.23ms");
-        assert_eq!(measured(Duration::from_micros(12_345)), "12.3ms");
-        assert_eq!(measured(Duration::from_micros(123_456)), "123.4ms");
-        assert_eq!(measured(Duration::from_millis(2_001)), "2.00s");
+        assert_eq!(format_elapsed(Duration::from_micros(412)), "412us");
+        assert_eq!(format_elapsed(Duration::from_micros(1_234)), "1.23ms");
+        assert_eq!(format_elapsed(Duration::from_micros(12_345)), "12.3ms");
+        assert_eq!(format_elapsed(Duration::from_micros(123_456)), "123.4ms");
+        assert_eq!(format_elapsed(Duration::from_millis(2_001)), "2.00s");
     }
 
     proptest! {
         #[test]
         fn what_is_printed_is_read_again(millis in 0_u64..10_000_000_000) {
             let duration = Duration::from_millis(millis);
-            prop_assert_eq!(parse(&show(duration)), Ok(duration));
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }
     }
 }

@@ -13,11 +13,11 @@ pub(crate) const TEXT_BYTES_MAX: usize = 256;
 /// The most that is printed of a path, in bytes: all of a unix socket's, none of whose 107 bytes needs more than four.
 pub(crate) const PATH_BYTES_MAX: usize = 107 * 4;
 
-/// What stands at the end of a text that was cut.
-const CUT: &str = "...";
+/// The end of a text that was truncated.
+const TRUNCATION_MARK: &str = "...";
 
 /// How many combining marks one character may carry; more would climb over the lines above it.
-const MARKS_MAX: u8 = 4;
+const COMBINING_MARKS_MAX: u8 = 4;
 
 /// The bytes as printable text of at most [`TEXT_BYTES_MAX`] bytes.
 pub(crate) fn text(bytes: &[u8]) -> String {
@@ -32,7 +32,7 @@ pub(crate) fn path(bytes: &[u8]) -> String {
 /// A message of our own on one line: as [`text`], but a backslash stays single: parts of it may be escaped already.
 /// The bound has room for the mark of a cut, three bytes.
 pub(crate) fn message(text: &str, bytes_max: usize) -> String {
-    debug_assert!(bytes_max >= CUT.len(), "no room for the mark of a cut");
+    debug_assert!(bytes_max >= TRUNCATION_MARK.len(), "no room for the mark of a cut");
     escape(text.as_bytes(), bytes_max, Backslash::Keep)
 }
 
@@ -43,7 +43,7 @@ enum Backslash {
 }
 
 fn escape(bytes: &[u8], bytes_max: usize, backslash: Backslash) -> String {
-    let mut line = Line::new(bytes_max);
+    let mut line = EscapedLine::new(bytes_max);
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             line.push(character, backslash);
@@ -59,22 +59,22 @@ fn escape(bytes: &[u8], bytes_max: usize, backslash: Backslash) -> String {
 }
 
 /// The line as it grows.
-struct Line {
+struct EscapedLine {
     text: String,
     /// How much of `text` may stay if it must be cut: there is room for the mark behind it.
-    cut_at: usize,
+    truncate_at: usize,
     bytes_max: usize,
-    marks: u8,
+    combining_marks: u8,
 }
 
-impl Line {
+impl EscapedLine {
     fn new(bytes_max: usize) -> Self {
         Self {
             text: String::new(),
-            cut_at: 0,
+            truncate_at: 0,
             bytes_max,
             // At the start of a line there is nothing a mark could stand on.
-            marks: MARKS_MAX,
+            combining_marks: COMBINING_MARKS_MAX,
         }
     }
 
@@ -90,25 +90,25 @@ impl Line {
             '\t' => self.append_escape(format_args!("\\t")),
             '\0' => self.append_escape(format_args!("\\0")),
             '\x01'..='\x7f' => self.append_escape(format_args!("\\x{:02x}", u32::from(character))),
-            _ => self.push_beyond_ascii(character),
+            _ => self.push_non_ascii(character),
         }
     }
 
-    fn push_beyond_ascii(&mut self, character: char) {
-        let mark = is_mark(character);
-        if !is_visible(character) || (mark && self.marks == MARKS_MAX) {
+    fn push_non_ascii(&mut self, character: char) {
+        let is_combining = is_combining_mark(character);
+        if !is_visible(character) || (is_combining && self.combining_marks == COMBINING_MARKS_MAX) {
             self.append_escape(format_args!("\\u{{{:x}}}", u32::from(character)));
         } else {
-            let marks = if mark { self.marks + 1 } else { 0 };
+            let marks = if is_combining { self.combining_marks + 1 } else { 0 };
             self.append(format_args!("{character}"));
-            self.marks = marks;
+            self.combining_marks = marks;
         }
     }
 
     fn append_escape(&mut self, piece: std::fmt::Arguments<'_>) {
         self.append(piece);
         // A mark would stand on the last character of the escape, and not on what that stands for.
-        self.marks = MARKS_MAX;
+        self.combining_marks = COMBINING_MARKS_MAX;
     }
 
     fn append(&mut self, piece: std::fmt::Arguments<'_>) {
@@ -117,9 +117,9 @@ impl Line {
         }
         // Writing into a string cannot fail.
         let _ = self.text.write_fmt(piece);
-        self.marks = 0;
-        if self.text.len() + CUT.len() <= self.bytes_max {
-            self.cut_at = self.text.len();
+        self.combining_marks = 0;
+        if self.text.len() + TRUNCATION_MARK.len() <= self.bytes_max {
+            self.truncate_at = self.text.len();
         }
     }
 
@@ -129,8 +129,8 @@ impl Line {
 
     fn finish(mut self) -> String {
         if self.is_full() {
-            self.text.truncate(self.cut_at);
-            self.text.push_str(CUT);
+            self.text.truncate(self.truncate_at);
+            self.text.push_str(TRUNCATION_MARK);
         }
         self.text
     }
@@ -142,8 +142,8 @@ fn is_visible(character: char) -> bool {
     // Behind another character it also lets marks through. The letters and marks below are drawn as nothing.
     let mut pair = [b'a', 0, 0, 0, 0];
     let length = character.encode_utf8(&mut pair[1..]).len();
-    let printable = std::str::from_utf8(&pair[..=length]).is_ok_and(|pair| pair.escape_debug().count() == 2);
-    printable
+    let is_printable = std::str::from_utf8(&pair[..=length]).is_ok_and(|pair| pair.escape_debug().count() == 2);
+    is_printable
         && !matches!(character,
             '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2065}'
             | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
@@ -151,7 +151,7 @@ fn is_visible(character: char) -> bool {
 }
 
 /// Whether a visible character only adds to the one before it.
-fn is_mark(character: char) -> bool {
+fn is_combining_mark(character: char) -> bool {
     character.escape_debug().count() > 1
 }
 
@@ -218,8 +218,8 @@ mod tests {
             '\u{a0}',
             '\u{fff9}',
         ] {
-            let shown = text(format!("a{character}b").as_bytes());
-            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(character)));
+            let escaped = text(format!("a{character}b").as_bytes());
+            assert_eq!(escaped, format!("a\\u{{{:x}}}b", u32::from(character)));
         }
     }
 
@@ -227,22 +227,22 @@ mod tests {
     fn marks_stand_on_a_character_and_do_not_pile_up() {
         assert_eq!(text("e\u{301}".as_bytes()), "e\u{301}");
         assert_eq!(text("\u{301}e".as_bytes()), "\\u{301}e");
-        let pile = format!("e{}", "\u{301}".repeat(6));
-        assert_eq!(text(pile.as_bytes()), "e\u{301}\u{301}\u{301}\u{301}\\u{301}\\u{301}");
+        let with_marks = format!("e{}", "\u{301}".repeat(6));
+        assert_eq!(text(with_marks.as_bytes()), "e\u{301}\u{301}\u{301}\u{301}\\u{301}\\u{301}");
     }
 
     #[test]
     fn no_mark_stands_on_an_escape() {
         for bytes in [&b"\xff"[..], b"\n", b"\r", b"\t", b"\0", b"\x1b", b"\\", "\u{9b}".as_bytes()] {
-            let marked = [bytes, "\u{301}e\u{301}".as_bytes()].concat();
-            assert_eq!(text(&marked), format!("{}\\u{{301}}e\u{301}", text(bytes)));
+            let with_mark = [bytes, "\u{301}e\u{301}".as_bytes()].concat();
+            assert_eq!(text(&with_mark), format!("{}\\u{{301}}e\u{301}", text(bytes)));
         }
     }
 
     #[test]
     fn a_message_keeps_the_smallest_bound_that_has_room_for_the_mark_of_a_cut() {
-        for words in ["", "abc", "abcd", "\n\n", "ü", "\u{9b}", "🙂"] {
-            assert!(message(words, 3).len() <= 3, "{words:?}");
+        for text in ["", "abc", "abcd", "\n\n", "ü", "\u{9b}", "🙂"] {
+            assert!(message(text, 3).len() <= 3, "{text:?}");
         }
         assert_eq!(message("abc", 3), "abc");
         assert_eq!(message("abcd", 3), "...");
@@ -258,8 +258,8 @@ mod tests {
     #[test]
     fn a_long_text_is_cut_and_says_so() {
         assert_eq!(text(&[b'a'; TEXT_BYTES_MAX]), "a".repeat(TEXT_BYTES_MAX));
-        let cut = text(&[b'a'; TEXT_BYTES_MAX + 1]);
-        assert_eq!(cut, format!("{}...", "a".repeat(TEXT_BYTES_MAX - 3)));
+        let truncated = text(&[b'a'; TEXT_BYTES_MAX + 1]);
+        assert_eq!(truncated, format!("{}...", "a".repeat(TEXT_BYTES_MAX - 3)));
         assert_eq!(text("\n".repeat(60_000).as_bytes()), format!("{}...", r"\n".repeat(126)));
     }
 

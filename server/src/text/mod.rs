@@ -4,7 +4,7 @@ pub(crate) mod address;
 pub(crate) mod bound_address;
 pub(crate) mod duration;
 pub(crate) mod escape;
-pub(crate) mod event;
+pub(crate) mod greeting_event;
 pub(crate) mod placeholder;
 pub(crate) mod protocol;
 pub(crate) mod template;

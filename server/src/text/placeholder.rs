@@ -6,16 +6,16 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use crate::text::address::plain;
-use crate::text::bound_address::{SITE_BYTES_MAX, Site};
+use crate::text::address::to_canonical;
+use crate::text::bound_address::{BOUND_ADDRESS_BYTES_MAX, BoundAddress};
 use crate::text::protocol::Protocol;
 
 /// The longest address, in bytes: [IPv6 address % zone]:port
 const ADDRESS_BYTES_MAX: usize = 1 + 39 + 1 + 10 + 2 + 5;
 
-/// One of those that templates know.
+/// A placeholder of greeting templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
+pub(crate) enum Placeholder {
     Peer,
     Local,
     Protocol,
@@ -25,18 +25,18 @@ pub(crate) enum Field {
 
 /// What the placeholders stand for in one greeting.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct PlaceholderValues<'a> {
     pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<&'a Site>,
+    pub(crate) local: Option<&'a BoundAddress>,
     pub(crate) protocol: Protocol,
     pub(crate) number: u64,
-    /// One that [`is_host_name`] accepts, where the template asks for it.
+    /// One that [`is_hostname`] accepts, where the template asks for it.
     pub(crate) hostname: &'a str,
 }
 
-impl Field {
+impl Placeholder {
     /// The placeholder of that name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "peer" => Self::Peer,
             "local" => Self::Local,
@@ -51,65 +51,65 @@ impl Field {
     pub(crate) const fn bytes_max(self) -> usize {
         match self {
             Self::Peer => ADDRESS_BYTES_MAX,
-            Self::Local => SITE_BYTES_MAX,
+            Self::Local => BOUND_ADDRESS_BYTES_MAX,
             Self::Protocol => 4,
             // u64::MAX
             Self::Number => 20,
-            Self::Hostname => HOST_NAME_BYTES_MAX,
+            Self::Hostname => HOSTNAME_BYTES_MAX,
         }
     }
 
     /// Appends what it stands for.
-    pub(crate) fn render(self, facts: Facts<'_>, into: &mut Vec<u8>) {
-        debug_assert!(self != Self::Hostname || is_host_name(facts.hostname), "such a greeting is not known again");
+    pub(crate) fn render(self, values: PlaceholderValues<'_>, buffer: &mut Vec<u8>) {
+        debug_assert!(self != Self::Hostname || is_hostname(values.hostname), "such a greeting is not known again");
         // Writing into a vector cannot fail.
         let _ = match self {
-            Self::Peer => match facts.peer {
-                Some(address) => write!(into, "{}", plain(address)),
+            Self::Peer => match values.peer {
+                Some(address) => write!(buffer, "{}", to_canonical(address)),
                 // A client without an address is one of a unix socket.
-                None => write!(into, "{}", Protocol::Unix),
+                None => write!(buffer, "{}", Protocol::Unix),
             },
-            Self::Local => match facts.local {
-                Some(site) => write!(into, "{site}"),
-                None => write!(into, "-"),
+            Self::Local => match values.local {
+                Some(local) => write!(buffer, "{local}"),
+                None => write!(buffer, "-"),
             },
-            Self::Protocol => write!(into, "{}", facts.protocol),
-            Self::Number => write!(into, "{}", facts.number),
-            Self::Hostname => write!(into, "{}", facts.hostname),
+            Self::Protocol => write!(buffer, "{}", values.protocol),
+            Self::Number => write!(buffer, "{}", values.number),
+            Self::Hostname => write!(buffer, "{}", values.hostname),
         };
     }
 
-    /// Adds every place where it can end that begins at `start`, over UDP: there are addresses and no paths.
-    pub(crate) fn follow(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
+    /// Adds every position where the placeholder can end if it begins at `start`. Over UDP there are addresses and no paths.
+    pub(crate) fn push_match_ends(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
         match self {
-            Self::Peer | Self::Local => follow_address(rest, start, ends),
+            Self::Peer | Self::Local => push_address_ends(rest, start, ends),
             Self::Protocol if rest.starts_with(b"tcp") || rest.starts_with(b"udp") => ends.push(start + 3),
             Self::Protocol => {}
-            Self::Number => follow_run(self.bytes_max(), rest, start, ends, |byte| byte.is_ascii_digit()),
-            Self::Hostname => follow_run(self.bytes_max(), rest, start, ends, is_host_name_byte),
+            Self::Number => push_run_ends(self.bytes_max(), rest, start, ends, |byte| byte.is_ascii_digit()),
+            Self::Hostname => push_run_ends(self.bytes_max(), rest, start, ends, is_hostname_byte),
         }
     }
 }
 
 /// A run can end behind each of its bytes. Starts come in order, and what an earlier one has reached is not looked at
 /// again: all of them together take one look at each byte, and one more each where the run stops.
-fn follow_run(bytes_max: usize, rest: &[u8], start: usize, ends: &mut Vec<usize>, belongs: fn(u8) -> bool) {
-    let known = ends.last().map_or(0, |last| last.saturating_sub(start));
-    let fresh = rest.iter().take(bytes_max).skip(known).take_while(|&&byte| belongs(byte)).count();
-    ends.extend((1..=fresh).map(|length| start + known + length));
+fn push_run_ends(bytes_max: usize, bytes: &[u8], start: usize, ends: &mut Vec<usize>, is_member: fn(u8) -> bool) {
+    let scanned = ends.last().map_or(0, |last| last.saturating_sub(start));
+    let added = bytes.iter().take(bytes_max).skip(scanned).take_while(|&&byte| is_member(byte)).count();
+    ends.extend((1..=added).map(|length| start + scanned + length));
 }
 
 /// An address ends behind one to five digits of its port: the only choice there is.
-fn follow_address(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
+fn push_address_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
     let rest = &rest[..rest.len().min(ADDRESS_BYTES_MAX)];
     let colon = if rest.first() == Some(&b'[') {
-        rest.windows(2).position(|pair| pair == b"]:").map(|at| at + 1)
+        rest.windows(2).position(|pair| pair == b"]:").map(|bracket| bracket + 1)
     } else {
         rest.iter().position(|&byte| byte == b':')
     };
-    let Some(port) = colon.map(|at| at + 1) else { return };
-    let digits = rest[port..].iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
-    for end in (1..=digits).map(|length| port + length) {
+    let Some(port_start) = colon.map(|colon| colon + 1) else { return };
+    let digits = rest[port_start..].iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
+    for end in (1..=digits).map(|length| port_start + length) {
         let text = std::str::from_utf8(&rest[..end]);
         if text.is_ok_and(|text| text.parse::<SocketAddr>().is_ok()) {
             ends.push(start + end);
@@ -118,54 +118,60 @@ fn follow_address(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
 }
 
 /// The longest name of a host, in bytes (POSIX).
-pub(crate) const HOST_NAME_BYTES_MAX: usize = 255;
+pub(crate) const HOSTNAME_BYTES_MAX: usize = 255;
 
 /// The name of this machine.
-pub(crate) fn hostname() -> String {
-    let told =
+pub(crate) fn read_hostname() -> String {
+    let contents =
         std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    usable_name(&told.unwrap_or_default()).to_owned()
+    hostname_or_localhost(&contents.unwrap_or_default()).to_owned()
 }
 
-/// The name as told; what a machine takes itself for if it tells none, or one that no greeting is known again by.
-fn usable_name(told: &str) -> &str {
-    Some(told.trim()).filter(|name| is_host_name(name)).unwrap_or("localhost")
+/// The name, or `localhost` if it is no host name, by which a greeting could not be matched.
+fn hostname_or_localhost(name: &str) -> &str {
+    Some(name.trim()).filter(|name| is_hostname(name)).unwrap_or("localhost")
 }
 
 /// Whether a greeting with this name of a host is known again.
-pub(crate) fn is_host_name(name: &str) -> bool {
-    (1..=HOST_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_host_name_byte)
+pub(crate) fn is_hostname(name: &str) -> bool {
+    (1..=HOSTNAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_hostname_byte)
 }
 
-pub(crate) fn is_host_name_byte(byte: u8) -> bool {
+pub(crate) fn is_hostname_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, Field, SITE_BYTES_MAX, follow_run};
-    use super::{hostname, usable_name};
-    use crate::text::bound_address::Site;
-    use crate::text::placeholder::is_host_name_byte;
+    use super::{BOUND_ADDRESS_BYTES_MAX, Placeholder, PlaceholderValues, push_run_ends};
+    use super::{hostname_or_localhost, read_hostname};
+    use crate::text::bound_address::BoundAddress;
+    use crate::text::placeholder::is_hostname_byte;
     use crate::text::protocol::Protocol;
     use proptest::prelude::*;
     use std::path::Path;
 
     #[test]
     fn a_client_of_a_unix_socket_is_called_unix_and_its_path_stands_for_the_address_asked() {
-        let rendered = |field: Field, path: &str| {
-            let (site, mut into) = (Site::path(Path::new(path)), Vec::new());
-            field.render(
-                Facts { peer: None, local: Some(&site), protocol: Protocol::Unix, number: 7, hostname: "a" },
-                &mut into,
+        let render = |placeholder: Placeholder, path: &str| {
+            let (local, mut buffer) = (BoundAddress::from_path(Path::new(path)), Vec::new());
+            placeholder.render(
+                PlaceholderValues {
+                    peer: None,
+                    local: Some(&local),
+                    protocol: Protocol::Unix,
+                    number: 7,
+                    hostname: "a",
+                },
+                &mut buffer,
             );
-            String::from_utf8(into).unwrap()
+            String::from_utf8(buffer).unwrap()
         };
-        assert_eq!(rendered(Field::Peer, "/a"), "unix");
-        assert_eq!(rendered(Field::Protocol, "/a").len(), Field::Protocol.bytes_max());
-        assert_eq!(rendered(Field::Local, "/run/halloo.sock"), "/run/halloo.sock");
-        assert_eq!(rendered(Field::Local, "/run/\n"), r"/run/\n");
-        assert!(rendered(Field::Local, &"\n".repeat(200)).len() <= SITE_BYTES_MAX);
+        assert_eq!(render(Placeholder::Peer, "/a"), "unix");
+        assert_eq!(render(Placeholder::Protocol, "/a").len(), Placeholder::Protocol.bytes_max());
+        assert_eq!(render(Placeholder::Local, "/run/halloo.sock"), "/run/halloo.sock");
+        assert_eq!(render(Placeholder::Local, "/run/\n"), r"/run/\n");
+        assert!(render(Placeholder::Local, &"\n".repeat(200)).len() <= BOUND_ADDRESS_BYTES_MAX);
     }
 
     proptest! {
@@ -175,27 +181,27 @@ mod tests {
         ) {
             let mut ends = Vec::new();
             for &start in &starts {
-                follow_run(bytes_max, &text.as_bytes()[start..], start, &mut ends, is_host_name_byte);
+                push_run_ends(bytes_max, &text.as_bytes()[start..], start, &mut ends, is_hostname_byte);
             }
-            let reaches = |start, end| start < end && end - start <= bytes_max && !text[start..end].contains('!');
-            let model = (1..=40).filter(|&end| starts.iter().any(|&start| reaches(start, end)));
-            prop_assert_eq!(ends, model.collect::<Vec<_>>());
+            let is_run = |start, end| start < end && end - start <= bytes_max && !text[start..end].contains('!');
+            let expected = (1..=40).filter(|&end| starts.iter().any(|&start| is_run(start, end)));
+            prop_assert_eq!(ends, expected.collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn this_machine_has_a_name() {
-        assert!(!hostname().is_empty() && !hostname().contains('\n'));
+        assert!(!read_hostname().is_empty() && !read_hostname().contains('\n'));
     }
 
     #[test]
     fn a_name_that_no_greeting_is_known_again_by_is_not_used() {
         let longest = "a".repeat(255);
         for name in ["box-1.example.org", "my_box", &longest] {
-            assert_eq!(usable_name(&format!("{name}\n")), name);
+            assert_eq!(hostname_or_localhost(&format!("{name}\n")), name);
         }
         for name in ["", "\n", "(none)", "my box", "kästchen", "a\nb", "a:1", &format!("{longest}a")] {
-            assert_eq!(usable_name(name), "localhost", "{name:?}");
+            assert_eq!(hostname_or_localhost(name), "localhost", "{name:?}");
         }
     }
 }

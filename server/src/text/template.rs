@@ -7,12 +7,13 @@
 
 use std::str::FromStr;
 
-use crate::text::placeholder::{Facts, Field};
+use crate::text::placeholder::{Placeholder, PlaceholderValues};
 
 /// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
-const KNOWN: &str = "known are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
+const PLACEHOLDER_HINT: &str =
+    "known are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
 
 /// A greeting with places to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,35 +23,35 @@ pub(crate) struct Template {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
-    Fixed(Vec<u8>),
-    Field(Field),
+    Literal(Vec<u8>),
+    Placeholder(Placeholder),
 }
 
 impl Template {
     /// Fixed text, taken as it is.
-    pub(crate) fn fixed(text: &str) -> Self {
-        Self { parts: vec![Part::Fixed(text.as_bytes().to_vec())] }
+    pub(crate) fn literal(text: &str) -> Self {
+        Self { parts: vec![Part::Literal(text.as_bytes().to_vec())] }
     }
 
     /// Appends the greeting.
-    pub(crate) fn render(&self, facts: Facts<'_>, into: &mut Vec<u8>) {
+    pub(crate) fn render(&self, values: PlaceholderValues<'_>, buffer: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
-                Part::Fixed(bytes) => into.extend_from_slice(bytes),
-                Part::Field(field) => field.render(facts, into),
+                Part::Literal(bytes) => buffer.extend_from_slice(bytes),
+                Part::Placeholder(placeholder) => placeholder.render(values, buffer),
             }
         }
     }
 
     /// Whether some greeting of this template has exactly these bytes.
     pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
-        let has_fixed = self.parts.iter().any(|part| matches!(part, Part::Fixed(_)));
-        if !has_fixed || bytes.len() > self.bytes_max() {
+        let has_literal = self.parts.iter().any(|part| matches!(part, Part::Literal(_)));
+        if !has_literal || bytes.len() > self.bytes_max() {
             return false;
         }
         let (parts, start) = match self.parts.split_first() {
-            Some((Part::Fixed(first), rest)) if bytes.starts_with(first) => (rest, first.len()),
-            Some((Part::Fixed(_), _)) => return false,
+            Some((Part::Literal(first), rest)) if bytes.starts_with(first) => (rest, first.len()),
+            Some((Part::Literal(_), _)) => return false,
             _ => (self.parts.as_slice(), 0),
         };
         if parts.is_empty() {
@@ -61,7 +62,7 @@ impl Template {
         for part in parts {
             let mut next = Vec::new();
             for &end in &ends {
-                part.follow(bytes, end, &mut next);
+                part.push_match_ends(bytes, end, &mut next);
             }
             next.sort_unstable();
             next.dedup();
@@ -71,21 +72,21 @@ impl Template {
     }
 
     /// Whether all greetings of this template are the same.
-    pub(crate) fn is_fixed(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Fixed(_)))
+    pub(crate) fn is_constant(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
-    /// Whether rendering asks for that.
-    pub(crate) fn names(&self, field: Field) -> bool {
-        self.parts.contains(&Part::Field(field))
+    /// Whether a part is this placeholder.
+    pub(crate) fn contains(&self, placeholder: Placeholder) -> bool {
+        self.parts.contains(&Part::Placeholder(placeholder))
     }
 
     fn bytes_max(&self) -> usize {
-        let each = self.parts.iter().map(|part| match part {
-            Part::Fixed(bytes) => bytes.len(),
-            Part::Field(field) => field.bytes_max(),
+        let part_maxima = self.parts.iter().map(|part| match part {
+            Part::Literal(bytes) => bytes.len(),
+            Part::Placeholder(placeholder) => placeholder.bytes_max(),
         });
-        each.sum()
+        part_maxima.sum()
     }
 }
 
@@ -94,23 +95,23 @@ impl FromStr for Template {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
-        let mut fixed = Vec::new();
+        let mut literal = Vec::new();
         let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            fixed.extend_from_slice(&rest.as_bytes()[..at]);
-            let (brace, after) = rest[at..].split_at(1);
-            if let Some(behind) = after.strip_prefix(brace) {
-                fixed.extend_from_slice(brace.as_bytes());
-                rest = behind;
+        while let Some(position) = rest.find(['{', '}']) {
+            literal.extend_from_slice(&rest.as_bytes()[..position]);
+            let (brace, tail) = rest[position..].split_at(1);
+            if let Some(unescaped) = tail.strip_prefix(brace) {
+                literal.extend_from_slice(brace.as_bytes());
+                rest = unescaped;
                 continue;
             }
-            let (field, behind) = parse_field(brace, after)?;
-            push_fixed(&mut parts, &mut fixed);
-            parts.push(Part::Field(field));
-            rest = behind;
+            let (placeholder, remaining) = parse_placeholder(brace, tail)?;
+            push_literal(&mut parts, &mut literal);
+            parts.push(Part::Placeholder(placeholder));
+            rest = remaining;
         }
-        fixed.extend_from_slice(rest.as_bytes());
-        push_fixed(&mut parts, &mut fixed);
+        literal.extend_from_slice(rest.as_bytes());
+        push_literal(&mut parts, &mut literal);
         let template = Self { parts };
         match template.bytes_max() {
             0 => Err("a greeting cannot be empty; leave the flag out for the usual one".to_owned()),
@@ -120,30 +121,32 @@ impl FromStr for Template {
     }
 }
 
-fn push_fixed(parts: &mut Vec<Part>, fixed: &mut Vec<u8>) {
-    if !fixed.is_empty() {
-        parts.push(Part::Fixed(std::mem::take(fixed)));
+fn push_literal(parts: &mut Vec<Part>, literal: &mut Vec<u8>) {
+    if !literal.is_empty() {
+        parts.push(Part::Literal(std::mem::take(literal)));
     }
 }
 
-/// Reads what stands behind an opening brace, and gives back what is left.
-fn parse_field<'a>(brace: &str, after: &'a str) -> Result<(Field, &'a str), String> {
+/// Parses what follows an opening brace, and returns the remaining text.
+fn parse_placeholder<'a>(brace: &str, tail: &'a str) -> Result<(Placeholder, &'a str), String> {
     if brace == "}" {
-        return Err(format!("there is a }} without its {{; {KNOWN}"));
+        return Err(format!("there is a }} without its {{; {PLACEHOLDER_HINT}"));
     }
-    let (name, behind) = after.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {KNOWN}"))?;
-    let field = Field::named(name).ok_or_else(|| format!("the placeholder {{{name}}} is unknown; {KNOWN}"))?;
-    Ok((field, behind))
+    let (name, remaining) =
+        tail.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {PLACEHOLDER_HINT}"))?;
+    let placeholder = Placeholder::from_name(name)
+        .ok_or_else(|| format!("the placeholder {{{name}}} is unknown; {PLACEHOLDER_HINT}"))?;
+    Ok((placeholder, remaining))
 }
 
 impl Part {
-    /// Adds every place where this part can end if it begins at `start`.
-    fn follow(&self, bytes: &[u8], start: usize, ends: &mut Vec<usize>) {
+    /// Adds every position where this part can end if it begins at `start`.
+    fn push_match_ends(&self, bytes: &[u8], start: usize, ends: &mut Vec<usize>) {
         let rest = &bytes[start..];
         match self {
-            Self::Fixed(fixed) if rest.starts_with(fixed) => ends.push(start + fixed.len()),
-            Self::Fixed(_) => {}
-            Self::Field(field) => field.follow(rest, start, ends),
+            Self::Literal(literal) if rest.starts_with(literal) => ends.push(start + literal.len()),
+            Self::Literal(_) => {}
+            Self::Placeholder(placeholder) => placeholder.push_match_ends(rest, start, ends),
         }
     }
 }
@@ -155,16 +158,16 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Facts, GREETING_BYTES_MAX, Template};
-    use crate::text::bound_address::Site;
+    use super::{GREETING_BYTES_MAX, PlaceholderValues, Template};
+    use crate::text::bound_address::BoundAddress;
     use crate::text::protocol::Protocol;
 
     fn template(text: &str) -> Template {
         text.parse().unwrap()
     }
 
-    fn facts(local: &Site) -> Facts<'_> {
-        Facts {
+    fn values(local: &BoundAddress) -> PlaceholderValues<'_> {
+        PlaceholderValues {
             peer: "127.0.0.1:50514".parse().ok(),
             local: Some(local),
             protocol: Protocol::Udp,
@@ -173,24 +176,24 @@ mod tests {
         }
     }
 
-    fn rendered(text: &str) -> String {
-        let mut into = Vec::new();
+    fn render(text: &str) -> String {
+        let mut buffer = Vec::new();
         let local: SocketAddr = "[::1]:8888".parse().unwrap();
-        template(text).render(facts(&local.into()), &mut into);
-        String::from_utf8(into).unwrap()
+        template(text).render(values(&local.into()), &mut buffer);
+        String::from_utf8(buffer).unwrap()
     }
 
     #[test]
     fn placeholders_are_filled_in() {
-        assert_eq!(rendered("Hello, UDP Client!"), "Hello, UDP Client!");
-        assert_eq!(rendered("{number}: {peer} on {local}"), "7: 127.0.0.1:50514 on [::1]:8888");
-        assert_eq!(rendered("{protocol}@{hostname}"), "udp@box-1.example.org");
-        assert_eq!(rendered("{{{number}}} {{}}"), "{7} {}");
+        assert_eq!(render("Hello, UDP Client!"), "Hello, UDP Client!");
+        assert_eq!(render("{number}: {peer} on {local}"), "7: 127.0.0.1:50514 on [::1]:8888");
+        assert_eq!(render("{protocol}@{hostname}"), "udp@box-1.example.org");
+        assert_eq!(render("{{{number}}} {{}}"), "{7} {}");
     }
 
     #[test]
     fn a_slip_in_a_template_is_named() {
-        for (text, clue) in [
+        for (text, expected) in [
             ("", "empty"),
             ("{name}", "{name} is unknown"),
             ("{}", "{} is unknown"),
@@ -201,7 +204,7 @@ mod tests {
             ("{peer}}", "without its {"),
         ] {
             let error = text.parse::<Template>().unwrap_err();
-            assert!(error.contains(clue) && !error.contains('\n'), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
         }
         let long = "a".repeat(GREETING_BYTES_MAX);
         assert!(long.parse::<Template>().is_ok());
@@ -210,18 +213,18 @@ mod tests {
 
     #[test]
     fn a_greeting_of_ours_is_known_and_a_question_is_not() {
-        let plain = template("Hello, UDP Client!");
-        assert!(plain.matches(b"Hello, UDP Client!"));
-        assert!(!plain.matches(b"Hello, UDP Client!!"));
-        assert!(!plain.matches(b"Hello, UDP Server!"));
-        assert!(!plain.matches(b""));
-        let full = template("#{number} {protocol} {peer}>{local} {hostname}.");
-        assert!(full.matches(b"#12 tcp 10.0.0.1:9>[fe80::1%3]:65535 a-b.c."));
-        assert!(!full.matches(b"# tcp 10.0.0.1:9>[::1]:65535 a."));
-        assert!(!full.matches(b"#1 sctp 10.0.0.1:9>[::1]:65535 a."));
-        assert!(!full.matches(b"#1 tcp 10.0.0.1>[::1]:65535 a."));
-        assert!(!full.matches(b"#1 tcp 10.0.0.1:9>[::1]:65536 a."));
-        assert!(!full.matches(b"#1 tcp 10.0.0.1:9>[::1]:65535 a b."));
+        let literal = template("Hello, UDP Client!");
+        assert!(literal.matches(b"Hello, UDP Client!"));
+        assert!(!literal.matches(b"Hello, UDP Client!!"));
+        assert!(!literal.matches(b"Hello, UDP Server!"));
+        assert!(!literal.matches(b""));
+        let all_placeholders = template("#{number} {protocol} {peer}>{local} {hostname}.");
+        assert!(all_placeholders.matches(b"#12 tcp 10.0.0.1:9>[fe80::1%3]:65535 a-b.c."));
+        assert!(!all_placeholders.matches(b"# tcp 10.0.0.1:9>[::1]:65535 a."));
+        assert!(!all_placeholders.matches(b"#1 sctp 10.0.0.1:9>[::1]:65535 a."));
+        assert!(!all_placeholders.matches(b"#1 tcp 10.0.0.1>[::1]:65535 a."));
+        assert!(!all_placeholders.matches(b"#1 tcp 10.0.0.1:9>[::1]:65536 a."));
+        assert!(!all_placeholders.matches(b"#1 tcp 10.0.0.1:9>[::1]:65535 a b."));
     }
 
     #[test]
@@ -240,13 +243,13 @@ mod tests {
 
     #[test]
     fn a_hostile_datagram_is_judged_in_bounded_time() {
-        let many = template(&"{hostname}".repeat(30).replace("}{", "}a{"));
-        assert!(!many.matches("a".repeat(many.bytes_max()).replace("aaa", "aa!").as_bytes()));
-        assert!(!many.matches("a".repeat(65_507).as_bytes()));
-        let begun = Instant::now();
+        let repeated = template(&"{hostname}".repeat(30).replace("}{", "}a{"));
+        assert!(!repeated.matches("a".repeat(repeated.bytes_max()).replace("aaa", "aa!").as_bytes()));
+        assert!(!repeated.matches("a".repeat(65_507).as_bytes()));
+        let start = Instant::now();
         assert!(!template(&("{hostname}".repeat(64) + "x")).matches(&[b'a'; 16_000]));
         // Milliseconds, and seconds if each start is followed without regard to the others.
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 
     proptest! {
@@ -258,8 +261,8 @@ mod tests {
             let template = template(&text);
             let mut greeting = Vec::new();
             let local = local.into();
-            let facts = Facts { peer: Some(peer), number, ..facts(&local) };
-            template.render(facts, &mut greeting);
+            let values = PlaceholderValues { peer: Some(peer), number, ..values(&local) };
+            template.render(values, &mut greeting);
             prop_assert!(greeting.len() <= template.bytes_max());
             prop_assert!(template.matches(&greeting));
         }
@@ -267,7 +270,7 @@ mod tests {
         #[test]
         fn fixed_text_survives_the_braces(text in "\\PC{1,40}") {
             let doubled = text.replace('{', "{{").replace('}', "}}");
-            prop_assert_eq!(template(&doubled), Template::fixed(&text));
+            prop_assert_eq!(template(&doubled), Template::literal(&text));
         }
 
         #[test]

@@ -5,13 +5,13 @@
 
 use std::str::FromStr;
 
-const KNOWN: &str = "known are \\n, \\r, \\t, \\\\ and \\xNN";
+const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\\\ and \\xNN";
 
-/// Bytes to be sent.
+/// The bytes that a text with escapes stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spelled(pub(crate) Vec<u8>);
+pub(crate) struct Unescaped(pub(crate) Vec<u8>);
 
-impl FromStr for Spelled {
+impl FromStr for Unescaped {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -19,9 +19,9 @@ impl FromStr for Spelled {
         let mut rest = text;
         while let Some((before, escape)) = rest.split_once('\\') {
             bytes.extend_from_slice(before.as_bytes());
-            let (byte, behind) = escaped(escape)?;
+            let (byte, remaining) = parse_escape(escape)?;
             bytes.push(byte);
-            rest = behind;
+            rest = remaining;
         }
         bytes.extend_from_slice(rest.as_bytes());
         Ok(Self(bytes))
@@ -29,22 +29,23 @@ impl FromStr for Spelled {
 }
 
 /// The byte that an escape stands for, its backslash left out, and what follows it.
-fn escaped(escape: &str) -> Result<(u8, &str), String> {
+fn parse_escape(escape: &str) -> Result<(u8, &str), String> {
     let Some(letter) = escape.chars().next() else {
-        return Err(format!("a backslash at the end is written double; {KNOWN}"));
+        return Err(format!("a backslash at the end is written double; {ESCAPES_HINT}"));
     };
-    let behind = &escape[letter.len_utf8()..];
+    let remaining = &escape[letter.len_utf8()..];
     match letter {
-        'n' => Ok((b'\n', behind)),
-        'r' => Ok((b'\r', behind)),
-        't' => Ok((b'\t', behind)),
-        '\\' => Ok((b'\\', behind)),
+        'n' => Ok((b'\n', remaining)),
+        'r' => Ok((b'\r', remaining)),
+        't' => Ok((b'\t', remaining)),
+        '\\' => Ok((b'\\', remaining)),
         'x' => {
-            let digits = behind.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            let digits = remaining.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
             let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-            byte.map(|byte| (byte, &behind[2..])).ok_or_else(|| format!("\\x needs two hexadecimal digits; {KNOWN}"))
+            byte.map(|byte| (byte, &remaining[2..]))
+                .ok_or_else(|| format!("\\x needs two hexadecimal digits; {ESCAPES_HINT}"))
         }
-        other => Err(format!("\\{other} stands for nothing, and a backslash itself is written double; {KNOWN}")),
+        other => Err(format!("\\{other} stands for nothing, and a backslash itself is written double; {ESCAPES_HINT}")),
     }
 }
 
@@ -52,10 +53,10 @@ fn escaped(escape: &str) -> Result<(u8, &str), String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Spelled;
+    use super::Unescaped;
 
-    fn spelled(text: &str) -> Result<Vec<u8>, String> {
-        text.parse().map(|Spelled(bytes)| bytes)
+    fn unescape(text: &str) -> Result<Vec<u8>, String> {
+        text.parse().map(|Unescaped(bytes)| bytes)
     }
 
     #[test]
@@ -67,13 +68,13 @@ mod tests {
             (r"\t\\n\x00\xfF\x41B", b"\t\\n\x00\xffAB"),
             (r"ä\nß", "ä\nß".as_bytes()),
         ] {
-            assert_eq!(spelled(text).as_deref(), Ok(bytes), "{text}");
+            assert_eq!(unescape(text).as_deref(), Ok(bytes), "{text}");
         }
     }
 
     #[test]
     fn a_slip_is_named() {
-        for (text, clue) in [
+        for (text, expected) in [
             ("a\\", "written double"),
             (r"\q", r"\q stands for nothing"),
             (r"\ä", r"\ä stands for nothing"),
@@ -82,20 +83,20 @@ mod tests {
             (r"\x+1", "two hexadecimal digits"),
             (r"\x4ä", "two hexadecimal digits"),
         ] {
-            assert!(spelled(text).unwrap_err().contains(clue), "{text}: {:?}", spelled(text));
+            assert!(unescape(text).unwrap_err().contains(expected), "{text}: {:?}", unescape(text));
         }
     }
 
     proptest! {
         #[test]
-        fn every_byte_can_be_spelled(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn every_byte_can_be_escaped(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let text = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat();
-            prop_assert_eq!(spelled(&text), Ok(bytes));
+            prop_assert_eq!(unescape(&text), Ok(bytes));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "(\\\\|x|[0-9]|.){0,20}") {
-            let _ = spelled(&text);
+            let _ = unescape(&text);
         }
     }
 }

@@ -8,75 +8,75 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::text::address::plain;
-use crate::text::bound_address::Site;
+use crate::text::address::to_canonical;
+use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
 /// What happened: a greeting given, a connection echoed to its end, a datagram discarded.
 #[derive(Debug)]
-pub(crate) struct Event {
+pub(crate) struct GreetingEvent {
     time: SystemTime,
     protocol: Protocol,
     peer: Option<SocketAddr>,
-    local: Option<Site>,
-    bytes: u64,
+    local: Option<BoundAddress>,
+    byte_count: u64,
     text: Box<[u8]>,
 }
 
-impl Event {
+impl GreetingEvent {
     /// An event of this moment: who sent how many bytes, and how they begin.
     pub(crate) fn new(
         protocol: Protocol,
         peer: Option<SocketAddr>,
-        local: Option<Site>,
-        bytes: u64,
+        local: Option<BoundAddress>,
+        byte_count: u64,
         text: &[u8],
     ) -> Self {
         // One byte more than is printed, so that the line can tell that it was cut.
-        let shown = text.len().min(escape::TEXT_BYTES_MAX + 1);
-        Self { time: SystemTime::now(), protocol, peer, local, bytes, text: text[..shown].into() }
+        let kept_bytes = text.len().min(escape::TEXT_BYTES_MAX + 1);
+        Self { time: SystemTime::now(), protocol, peer, local, byte_count, text: text[..kept_bytes].into() }
     }
 
     /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline. A client of a unix socket has no address:
     /// the socket's path stands there.
-    pub(crate) fn write_text(&self, into: &mut Vec<u8>) {
-        let unit = if self.bytes == 1 { "byte" } else { "bytes" };
+    pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
+        let unit = if self.byte_count == 1 { "byte" } else { "bytes" };
         // Writing into a vector cannot fail, here and below.
-        let _ = write!(into, "{} ", self.protocol);
+        let _ = write!(buffer, "{} ", self.protocol);
         let _ = match (self.peer, &self.local) {
-            (Some(peer), _) => write!(into, "{}", plain(peer)),
-            (None, Some(local)) if self.protocol == Protocol::Unix => write!(into, "{local}"),
-            (None, _) => write!(into, "-"),
+            (Some(peer), _) => write!(buffer, "{}", to_canonical(peer)),
+            (None, Some(local)) if self.protocol == Protocol::Unix => write!(buffer, "{local}"),
+            (None, _) => write!(buffer, "-"),
         };
-        let _ = write!(into, " {} {unit}", self.bytes);
+        let _ = write!(buffer, " {} {unit}", self.byte_count);
         if !self.text.is_empty() {
-            let _ = write!(into, ": {}", escape::text(&self.text));
+            let _ = write!(buffer, ": {}", escape::text(&self.text));
         }
-        into.push(b'\n');
+        buffer.push(b'\n');
     }
 
     /// Appends one JSON object and a newline.
-    pub(crate) fn write_json(&self, into: &mut Vec<u8>) {
-        let _ = write!(into, "{{\"time\":\"{}\"", stamp(self.time));
-        let _ = write!(into, ",\"protocol\":\"{}\"", self.protocol);
+    pub(crate) fn write_json(&self, buffer: &mut Vec<u8>) {
+        let _ = write!(buffer, "{{\"time\":\"{}\"", format_timestamp(self.time));
+        let _ = write!(buffer, ",\"protocol\":\"{}\"", self.protocol);
         let _ = match self.peer {
-            Some(peer) => write!(into, ",\"peer\":\"{}\"", plain(peer)),
-            None => write!(into, ",\"peer\":null"),
+            Some(peer) => write!(buffer, ",\"peer\":\"{}\"", to_canonical(peer)),
+            None => write!(buffer, ",\"peer\":null"),
         };
         let _ = match &self.local {
-            Some(Site::Internet(local)) => write!(into, ",\"local\":\"{}\"", plain(*local)),
-            Some(Site::Unix(name)) => write!(into, ",\"local\":{}", serde_json::Value::from(name.for_people())),
-            None => write!(into, ",\"local\":null"),
+            Some(BoundAddress::Internet(local)) => write!(buffer, ",\"local\":\"{}\"", to_canonical(*local)),
+            Some(BoundAddress::Unix(name)) => write!(buffer, ",\"local\":{}", serde_json::Value::from(name.display())),
+            None => write!(buffer, ",\"local\":null"),
         };
-        let _ = write!(into, ",\"bytes\":{},\"text\":", self.bytes);
-        let _ = serde_json::to_writer(&mut *into, &escape::text(&self.text));
-        into.extend_from_slice(b"}\n");
+        let _ = write!(buffer, ",\"bytes\":{},\"text\":", self.byte_count);
+        let _ = serde_json::to_writer(&mut *buffer, &escape::text(&self.text));
+        buffer.extend_from_slice(b"}\n");
     }
 }
 
 /// A moment as RFC 3339 has it, in UTC, to the millisecond.
-pub(crate) fn stamp(time: SystemTime) -> String {
+pub(crate) fn format_timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
@@ -88,26 +88,26 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::{Event, Site};
+    use super::{BoundAddress, GreetingEvent};
     use crate::text::protocol::Protocol;
 
-    fn event(bytes: u64, text: &[u8]) -> Event {
+    fn tcp_event(bytes: u64, text: &[u8]) -> GreetingEvent {
         let peer = "[::ffff:127.0.0.1]:50514".parse().ok();
         let local: Option<SocketAddr> = "127.0.0.1:8888".parse().ok();
-        Event::new(Protocol::Tcp, peer, local.map(Site::from), bytes, text)
+        GreetingEvent::new(Protocol::Tcp, peer, local.map(BoundAddress::from), bytes, text)
     }
 
-    fn unix(path: &str) -> Event {
-        Event::new(Protocol::Unix, None, Some(Site::path(Path::new(path))), 2, b"hi")
+    fn unix_event(path: &str) -> GreetingEvent {
+        GreetingEvent::new(Protocol::Unix, None, Some(BoundAddress::from_path(Path::new(path))), 2, b"hi")
     }
 
-    fn text(event: &Event) -> String {
+    fn text_line(event: &GreetingEvent) -> String {
         let mut line = Vec::new();
         event.write_text(&mut line);
         String::from_utf8(line).unwrap()
     }
 
-    fn json(event: &Event) -> String {
+    fn json_line(event: &GreetingEvent) -> String {
         let mut line = Vec::new();
         event.write_json(&mut line);
         String::from_utf8(line).unwrap()
@@ -116,38 +116,38 @@ mod tests {
     #[test]
     fn the_text_line_reads_as_promised() {
         let hello = b"Hello, TCP Server!";
-        assert_eq!(text(&event(18, hello)), "tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!\n");
-        assert_eq!(text(&event(1, b"x")), "tcp 127.0.0.1:50514 1 byte: x\n");
-        assert_eq!(text(&event(0, b"")), "tcp 127.0.0.1:50514 0 bytes\n");
+        assert_eq!(text_line(&tcp_event(18, hello)), "tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!\n");
+        assert_eq!(text_line(&tcp_event(1, b"x")), "tcp 127.0.0.1:50514 1 byte: x\n");
+        assert_eq!(text_line(&tcp_event(0, b"")), "tcp 127.0.0.1:50514 0 bytes\n");
     }
 
     #[test]
     fn the_json_line_has_every_field_in_order() {
-        let line = json(&event(18, b"say \"hi\"\n"));
+        let line = json_line(&tcp_event(18, b"say \"hi\"\n"));
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["protocol"], "tcp");
         assert_eq!(value["peer"], "127.0.0.1:50514");
         assert_eq!(value["local"], "127.0.0.1:8888");
         assert_eq!(value["bytes"], 18);
         assert_eq!(value["text"], r#"say "hi"\n"#);
-        let places = ["time", "protocol", "peer", "local", "bytes", "text"].map(|name| line.find(name));
-        assert!(places.is_sorted() && places[0].is_some());
+        let positions = ["time", "protocol", "peer", "local", "bytes", "text"].map(|name| line.find(name));
+        assert!(positions.is_sorted() && positions[0].is_some());
         let time = value["time"].as_str().unwrap();
         assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len());
     }
 
     #[test]
     fn over_a_unix_socket_its_path_stands_where_nobody_has_an_address() {
-        assert_eq!(text(&unix("/run/halloo.sock")), "unix /run/halloo.sock 2 bytes: hi\n");
-        assert_eq!(text(&unix("/run/\u{1b}\n")), "unix /run/\\x1b\\n 2 bytes: hi\n");
-        let value: Value = serde_json::from_str(&json(&unix("/run/\"a\"\n"))).unwrap();
+        assert_eq!(text_line(&unix_event("/run/halloo.sock")), "unix /run/halloo.sock 2 bytes: hi\n");
+        assert_eq!(text_line(&unix_event("/run/\u{1b}\n")), "unix /run/\\x1b\\n 2 bytes: hi\n");
+        let value: Value = serde_json::from_str(&json_line(&unix_event("/run/\"a\"\n"))).unwrap();
         assert_eq!((&value["protocol"], &value["peer"]), (&"unix".into(), &Value::Null));
         assert_eq!(value["local"], r#"/run/"a"\n"#);
     }
 
     #[test]
     fn a_long_text_is_cut_in_the_line_and_counted_whole() {
-        let line = text(&event(60_000, "a".repeat(60_000).as_bytes()));
+        let line = text_line(&tcp_event(60_000, "a".repeat(60_000).as_bytes()));
         assert!(line.starts_with("tcp 127.0.0.1:50514 60000 bytes: aaa") && line.ends_with("a...\n"));
         assert!(line.len() < 330);
     }
@@ -155,9 +155,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_make_one_line_and_valid_json(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let event = event(bytes.len() as u64, &bytes);
-            prop_assert_eq!(text(&event).matches('\n').count(), 1);
-            let line = json(&event);
+            let event = tcp_event(bytes.len() as u64, &bytes);
+            prop_assert_eq!(text_line(&event).matches('\n').count(), 1);
+            let line = json_line(&event);
             prop_assert_eq!(line.matches('\n').count(), 1);
             prop_assert!(serde_json::from_str::<Value>(&line).is_ok());
         }
