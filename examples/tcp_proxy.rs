@@ -81,7 +81,7 @@ impl StreamHandler for Proxy {
     fn on_eof(&mut self, connection: &mut Connection<'_>, side: &mut Side) {
         side.has_sent_all = true;
         if let Some(mut other) = connection.context().connection(side.other) {
-            other.finish();
+            other.shutdown_write();
         }
         connection.context().notify(side.other, 0);
         side.close_if_over(connection);

@@ -58,9 +58,9 @@ pub enum ErrorKind {
     /// The poll itself failed: the loop cannot go on.
     Poll,
     /// An option has a value that cannot work.
-    Option,
+    InvalidOption,
     /// An id names nothing that is still there.
-    Unknown,
+    UnknownId,
 }
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.cause {
             Cause::Io(cause) => cause.kind(),
-            Cause::Message(_) if error.kind == ErrorKind::Unknown => io::ErrorKind::NotFound,
+            Cause::Message(_) if error.kind == ErrorKind::UnknownId => io::ErrorKind::NotFound,
             Cause::Message(_) => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
@@ -130,8 +130,8 @@ impl fmt::Display for ErrorKind {
             Self::Listen => "listen",
             Self::Bind => "bind",
             Self::Poll => "poll",
-            Self::Option => "use the option",
-            Self::Unknown => "find it",
+            Self::InvalidOption => "use the option",
+            Self::UnknownId => "find it",
         })
     }
 }
@@ -139,18 +139,18 @@ impl fmt::Display for ErrorKind {
 /// [`Connection::send`](crate::Connection::send) had no room for the whole message; nothing of it was taken.
 ///
 /// ```
-/// assert_eq!(halloo::Full.to_string(), "the outbox has no room for the message");
+/// assert_eq!(halloo::SendError.to_string(), "the outbox has no room for the message");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Full;
+pub struct SendError;
 
-impl fmt::Display for Full {
+impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the outbox has no room for the message")
     }
 }
 
-impl std::error::Error for Full {}
+impl std::error::Error for SendError {}
 
 /// The loop has ended, so a [`Handle`](crate::Handle) reaches nothing any more.
 ///
@@ -158,19 +158,19 @@ impl std::error::Error for Full {}
 /// let events = halloo::EventLoop::new()?;
 /// let handle = events.handle();
 /// drop(events);
-/// assert_eq!(handle.stop(), Err(halloo::Stopped));
+/// assert_eq!(handle.stop(), Err(halloo::LoopStopped));
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Stopped;
+pub struct LoopStopped;
 
-impl fmt::Display for Stopped {
+impl fmt::Display for LoopStopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the event loop has stopped")
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for LoopStopped {}
 
 #[cfg(test)]
 mod tests {

@@ -52,12 +52,12 @@ pub struct ListenerId(pub(crate) Key);
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
 /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-/// let socket: halloo::SocketId = events.bind(address, halloo::datagrams(|_, _| {}))?;
+/// let socket: halloo::UdpSocketId = events.bind(address, halloo::datagrams(|_, _| {}))?;
 /// assert_ne!(events.local_addr(socket)?.port(), 0);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SocketId(pub(crate) Key);
+pub struct UdpSocketId(pub(crate) Key);
 
 /// One timer of a loop.
 ///
@@ -88,7 +88,7 @@ pub struct SourceId(pub(crate) SourceKey);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum SourceKey {
     Listener(Key),
-    Socket(Key),
+    UdpSocket(Key),
     Timer(Key),
 }
 
@@ -105,9 +105,9 @@ impl From<ListenerId> for SourceId {
     }
 }
 
-impl From<SocketId> for SourceId {
-    fn from(id: SocketId) -> Self {
-        Self(SourceKey::Socket(id.0))
+impl From<UdpSocketId> for SourceId {
+    fn from(id: UdpSocketId) -> Self {
+        Self(SourceKey::UdpSocket(id.0))
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) enum Target {
     Wake,
     Connection(TokenKey),
     Listener(TokenKey),
-    Socket(TokenKey),
+    UdpSocket(TokenKey),
 }
 
 /// A slot, and the half of a generation that a token has room for.
@@ -159,7 +159,7 @@ impl Token {
         Self::pack(1, key.slot, key.generation)
     }
 
-    pub(crate) fn socket(key: Key) -> Self {
+    pub(crate) fn udp_socket(key: Key) -> Self {
         Self::pack(2, key.slot, key.generation)
     }
 
@@ -174,7 +174,7 @@ impl Token {
         match self.0 >> KIND_SHIFT {
             0 => Target::Connection(key),
             1 => Target::Listener(key),
-            2 => Target::Socket(key),
+            2 => Target::UdpSocket(key),
             _ => Target::Wake,
         }
     }
@@ -205,7 +205,7 @@ mod tests {
             prop_assert_eq!(key.matches(other), (other ^ generation).trailing_zeros() >= 32);
             let whole = Key { generation, slot };
             prop_assert_eq!(Token::listener(whole).target(), Target::Listener(key));
-            prop_assert_eq!(Token::socket(whole).target(), Target::Socket(key));
+            prop_assert_eq!(Token::udp_socket(whole).target(), Target::UdpSocket(key));
         }
     }
 

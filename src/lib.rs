@@ -92,7 +92,7 @@
 //! |---|---|
 //! | messages instead of bytes: lines, delimiters, length prefixes | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
-//! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each`] |
+//! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
 //! | to connect to others | [`Context::connect`] |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
@@ -103,7 +103,7 @@
 //! | to end in order | [`Context::drain`], [`StreamHandler::on_drain`] |
 //! | to know why a client has gone | [`CloseReason`], [`Stats`] |
 //! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
-//! | every hard case it survives, and the test that holds it | [`promises`] |
+//! | every hard case it survives, and the test that holds it | [`guarantees`] |
 //!
 //! # What it promises
 //! - A callback never blocks another connection for longer than it runs itself: work is bounded per turn for every
@@ -118,7 +118,7 @@
 //! # What it does not promise
 //! - Callbacks run on the loop's thread: one that computes for a second holds everybody up for a second.
 //! - UDP is not queued: a reply that the kernel does not take at once is lost and counted.
-//! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::pending`] says so, and
+//! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says so, and
 //!   with the peer when the peer says so.
 //! - Timers never fire early; how late depends on what the callbacks before them take.
 //!
@@ -152,7 +152,7 @@ mod error;
 mod event_loop;
 pub mod framing;
 #[doc = include_str!("../docs/guarantees.md")]
-pub mod promises {}
+pub mod guarantees {}
 mod ids;
 mod limits;
 mod net;
@@ -173,9 +173,9 @@ pub use context::datagram::Datagram;
 pub use context::handle::Handle;
 pub use context::handler::{DatagramHandler, StreamHandler, datagrams, stream};
 pub use context::lifecycle::DrainReport;
-pub use error::{Error, ErrorKind, Full, Result, Stopped};
+pub use error::{Error, ErrorKind, LoopStopped, Result, SendError};
 pub use event_loop::{EventLoop, Turn};
-pub use ids::{ConnectionId, HandlerId, ListenerId, SocketId, SourceId, TimerId};
+pub use ids::{ConnectionId, HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
 pub use options::bind::Bind;
 pub use options::connect::Connect;
 pub use options::listen::{Listen, WhenFull};

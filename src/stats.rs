@@ -73,7 +73,7 @@ impl Stats {
 
     /// Connections that ended, for whatever reason.
     #[must_use]
-    pub fn closed_in_all(&self) -> u64 {
+    pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()
     }
 
@@ -192,8 +192,8 @@ mod tests {
         let mut both = one.clone();
         both += &one;
         assert_eq!((both.turns, both.connections, both.bytes_sent, both.panics), (2, 8, 14, 4));
-        assert_eq!((both.closed(CloseReason::Eof), both.closed(CloseReason::Reset), both.closed_in_all()), (2, 2, 4));
+        assert_eq!((both.closed(CloseReason::Eof), both.closed(CloseReason::Reset), both.closed_total()), (2, 2, 4));
         both += &Stats::default();
-        assert_eq!(both.closed_in_all(), 4);
+        assert_eq!(both.closed_total(), 4);
     }
 }

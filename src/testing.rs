@@ -25,10 +25,10 @@
 //!
 //!     let client = simulation.connect(address).expect("somebody listens");
 //!     client.send(b"one\ntwo\n");
-//!     client.finish();
-//!     simulation.settle(&mut events).unwrap();
+//!     client.shutdown_write();
+//!     simulation.run_until_idle(&mut events).unwrap();
 //!     assert_eq!(client.received(), b"one\ntwo\n");
-//!     assert!(client.has_ended());
+//!     assert!(client.saw_eof());
 //! });
 //! ```
 //! When a seed fails, [`check`] says which, and what happened turn by turn; `check(SEED..SEED + 1, ...)` runs it alone.
@@ -48,14 +48,14 @@ use crate::net::simulated::world::World;
 pub use crate::net::simulated::client::Client;
 pub use crate::net::simulated::faults::Fault;
 
-/// Turns after which [`Simulation::settle`] gives up: something goes on for ever.
-const SETTLE_TURNS_MAX: u32 = 100_000;
+/// Turns after which [`Simulation::run_until_idle`] gives up: something goes on for ever.
+const RUN_TURNS_MAX: u32 = 100_000;
 
-/// How long [`Simulation::settle`] lets a turn wait.
-const SETTLE_WAIT: Duration = Duration::from_millis(100);
+/// How long [`Simulation::run_until_idle`] lets a turn wait.
+const RUN_WAIT: Duration = Duration::from_millis(100);
 
 /// How long nothing must have happened for a world to be settled: longer than a listener pauses.
-const SETTLE_QUIET: Duration = Duration::from_millis(1_200);
+const QUIET_TIME: Duration = Duration::from_millis(1_200);
 
 /// A simulated world: one network, its clock and its clients.
 ///
@@ -71,7 +71,7 @@ const SETTLE_QUIET: Duration = Duration::from_millis(1_200);
 ///
 /// let client = simulation.connect(address).expect("somebody listens");
 /// client.send(b"hello");
-/// simulation.settle(&mut events)?;
+/// simulation.run_until_idle(&mut events)?;
 /// assert_eq!(client.received(), b"hello");
 /// # Ok::<(), halloo::Error>(())
 /// ```
@@ -111,14 +111,14 @@ impl Simulation {
     /// # use halloo::testing::{Fault, Simulation};
     /// let simulation = Simulation::new(1);
     /// const EMFILE: i32 = 24;
-    /// simulation.fail(Fault::Accept, EMFILE, 3);
+    /// simulation.fail_next(Fault::Accept, EMFILE, 3);
     /// ```
-    pub fn fail(&self, fault: Fault, errno: i32, calls: u64) {
+    pub fn fail_next(&self, fault: Fault, errno: i32, calls: u64) {
         self.world.borrow_mut().faults.begin_series(fault, errno, calls);
     }
 
     /// Takes all faults back.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.world.borrow_mut().faults.clear();
     }
 
@@ -140,7 +140,7 @@ impl Simulation {
 
     /// A random number below `bound`, from the seed.
     #[must_use]
-    pub fn below(&self, bound: u64) -> u64 {
+    pub fn random_below(&self, bound: u64) -> u64 {
         self.world.borrow_mut().random.below(bound)
     }
 
@@ -170,27 +170,27 @@ impl Simulation {
     /// let mut events = simulation.event_loop();
     /// let handler = events.attach(stream(|connection, input| connection.write(input)));
     /// events.context().connect(server, handler);
-    /// simulation.serve(server);
-    /// simulation.settle(&mut events)?;
+    /// simulation.listen(server);
+    /// simulation.run_until_idle(&mut events)?;
     ///
     /// let peer = simulation.accept(server).expect("the loop has connected");
     /// peer.send(b"hello");
-    /// simulation.settle(&mut events)?;
+    /// simulation.run_until_idle(&mut events)?;
     /// assert_eq!(peer.received(), b"hello");
     /// # Ok::<(), halloo::Error>(())
     /// ```
-    pub fn serve(&self, at: SocketAddr) {
+    pub fn listen(&self, at: SocketAddr) {
         let mut world = self.world.borrow_mut();
         world.blackholes.remove(&at);
         world.remote_listeners.entry(at).or_default();
     }
 
     /// Nobody answers at an address, neither yes nor no.
-    pub fn silence(&self, at: SocketAddr) {
+    pub fn blackhole(&self, at: SocketAddr) {
         self.world.borrow_mut().blackholes.insert(at);
     }
 
-    /// The next connection that has come from the loop to an address where somebody [listens](Self::serve): its other
+    /// The next connection that has come from the loop to an address where somebody [listens](Self::listen): its other
     /// side.
     #[must_use]
     pub fn accept(&self, at: SocketAddr) -> Option<Client> {
@@ -216,7 +216,7 @@ impl Simulation {
     /// let mut events = simulation.event_loop();
     /// events.bind(server, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
     /// simulation.send_datagram(peer, server, b"hello");
-    /// simulation.settle(&mut events)?;
+    /// simulation.run_until_idle(&mut events)?;
     /// assert_eq!(simulation.receive_datagram(peer), Some((server, b"hello".to_vec())));
     /// # Ok::<(), halloo::Error>(())
     /// ```
@@ -239,10 +239,10 @@ impl Simulation {
     ///
     /// # Panics
     /// If it goes on for ever.
-    pub fn settle(&self, events: &mut EventLoop<'_>) -> Result<()> {
+    pub fn run_until_idle(&self, events: &mut EventLoop<'_>) -> Result<()> {
         self.world.borrow_mut().record_activity();
-        for _ in 0..SETTLE_TURNS_MAX {
-            if let Turn::Stopped(_) = events.turn(Some(SETTLE_WAIT))? {
+        for _ in 0..RUN_TURNS_MAX {
+            if let Turn::Stopped(_) = events.turn(Some(RUN_WAIT))? {
                 // What it has sent is still to arrive.
                 self.world.borrow_mut().advance_network();
                 if !self.is_active() {
@@ -250,11 +250,11 @@ impl Simulation {
                 }
                 continue;
             }
-            if self.world.borrow().idle_for() >= SETTLE_QUIET && !self.is_active() {
+            if self.world.borrow().idle_for() >= QUIET_TIME && !self.is_active() {
                 return Ok(());
             }
         }
-        panic!("after {SETTLE_TURNS_MAX} turns there is still something to do");
+        panic!("after {RUN_TURNS_MAX} turns there is still something to do");
     }
 
     /// Whether anything is under way.
@@ -284,7 +284,7 @@ impl Simulation {
     }
 
     /// Keeps a trace of the loop's calls from now on.
-    pub fn keep_trace(&self) {
+    pub fn record_trace(&self) {
         self.world.borrow_mut().trace.get_or_insert_default();
     }
 
@@ -314,7 +314,7 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
         let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         let again = Simulation::new(seed);
-        again.keep_trace();
+        again.record_trace();
         let _ = catch_unwind(AssertUnwindSafe(|| test(&again)));
         panic!("seed {seed} failed. What happened:\n{}\nseed {seed} failed: {message}", again.trace());
     }
@@ -341,9 +341,9 @@ mod tests {
             }
             let client = simulation.connect(SERVER).expect("somebody listens");
             client.send(b"hello");
-            client.finish();
-            simulation.settle(&mut events).expect("no error is the loop's");
-            assert!(client.has_ended() && client.received() == b"hello", "{client:?}");
+            client.shutdown_write();
+            simulation.run_until_idle(&mut events).expect("no error is the loop's");
+            assert!(client.saw_eof() && client.received() == b"hello", "{client:?}");
         });
     }
 
@@ -364,7 +364,7 @@ mod tests {
         simulation.inject(Fault::LateReadiness, 3);
         let client = simulation.connect(SERVER).expect("somebody listens");
         client.send(&vec![7; 100_000]);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(client.received().len(), 100_000);
     }
 }

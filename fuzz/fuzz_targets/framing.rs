@@ -151,21 +151,21 @@ fuzz_target!(|input: Input<'_>| {
     let expected = expected_frames(input.format, &stream, frame_bytes_max);
     let run_until_idle = |event_loop: &mut EventLoop<'_>| {
         // Without an end to the faults the simulation would never be idle.
-        simulation.heal();
+        simulation.clear_faults();
         client.set_window(usize::MAX);
-        simulation.settle(event_loop).expect("turns");
+        simulation.run_until_idle(event_loop).expect("turns");
     };
     if input.waits_for_replies {
         run_until_idle(&mut event_loop);
         assert_eq!(received.borrow().frames, expected.frames, "no frame waits for what comes behind it");
     }
-    client.finish();
+    client.shutdown_write();
     run_turns(&mut event_loop, 8);
     run_until_idle(&mut event_loop);
     assert_eq!(*received.borrow(), expected);
     let replies: Vec<u8> = expected.frames.iter().flat_map(|frame| input.format.encode(frame)).collect();
     assert_eq!(client.received(), replies);
-    assert!(client.has_ended() && !client.was_reset());
+    assert!(client.saw_eof() && !client.saw_reset());
 });
 
 fn run_turns(event_loop: &mut EventLoop<'_>, turns: u8) {

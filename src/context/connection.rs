@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::error::Full;
+use crate::error::SendError;
 use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
 use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, Phase, WriteHalf};
@@ -100,16 +100,16 @@ impl<'a> Connection<'a> {
     /// Takes the whole message, or nothing of it.
     ///
     /// # Errors
-    /// [`Full`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In the
+    /// [`SendError`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In the
     /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message
     /// longer than `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
-    pub fn send(&mut self, message: &[u8]) -> Result<(), Full> {
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_pair(message, b"")
     }
 
     /// A message in two parts: both or none.
-    pub(crate) fn send_pair(&mut self, head: &[u8], tail: &[u8]) -> Result<(), Full> {
-        self.queue_output(head, tail, true).map(drop).ok_or(Full)
+    pub(crate) fn send_pair(&mut self, head: &[u8], tail: &[u8]) -> Result<(), SendError> {
+        self.queue_output(head, tail, true).map(drop).ok_or(SendError)
     }
 
     /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the context, because
@@ -150,11 +150,11 @@ impl<'a> Connection<'a> {
 
     /// Bytes written that the kernel has not taken yet.
     #[must_use]
-    pub fn pending(&self) -> usize {
+    pub fn outbox_len(&self) -> usize {
         self.state().outbox_len()
     }
 
-    /// The most that [`pending`](Self::pending) can be.
+    /// The most that [`outbox_len`](Self::outbox_len) can be.
     #[must_use]
     pub fn outbox_bytes_max(&self) -> usize {
         self.context.connection_limits(self.slot).outbox_bytes_max
@@ -190,11 +190,11 @@ impl<'a> Connection<'a> {
     /// # use halloo::Connection;
     /// fn ask(connection: &mut Connection<'_>, question: &[u8]) {
     ///     let _ = connection.send(question);
-    ///     connection.finish();
+    ///     connection.shutdown_write();
     /// }
     /// # let _ = ask;
     /// ```
-    pub fn finish(&mut self) {
+    pub fn shutdown_write(&mut self) {
         if self.state().accepts_output() {
             self.state_mut().write_half = WriteHalf::ShutdownPending;
             self.context.mark_dirty(self.slot);
@@ -258,7 +258,7 @@ impl std::fmt::Debug for Connection<'_> {
             .field("id", &self.id())
             .field("peer", &self.peer_addr())
             .field("phase", &self.state().phase)
-            .field("pending", &self.pending())
+            .field("pending", &self.outbox_len())
             .finish_non_exhaustive()
     }
 }

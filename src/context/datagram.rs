@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::context::Context;
-use crate::ids::{Key, SocketId};
+use crate::ids::{Key, UdpSocketId};
 use crate::net::recv_batch::RecvMeta;
 use crate::state::source_limits::SourcePrefix;
 
@@ -34,8 +34,8 @@ pub struct Datagram<'a> {
 impl Datagram<'_> {
     /// The socket it came in by.
     #[must_use]
-    pub fn socket(&self) -> SocketId {
-        SocketId(self.socket)
+    pub fn socket(&self) -> UdpSocketId {
+        UdpSocketId(self.socket)
     }
 
     /// Who sent it. On UDP anybody can pretend to be anybody.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::context::mailbox::{Mailbox, Message};
-use crate::error::Stopped;
+use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 
 /// Reaches a loop from any thread; cheap to clone.
@@ -30,8 +30,8 @@ impl Handle {
     /// Runs a job on the loop's thread. A job that was accepted when the loop ends is dropped without being run.
     ///
     /// # Errors
-    /// [`Stopped`] once the loop has ended.
-    pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), Stopped> {
+    /// [`LoopStopped`] once the loop has ended.
+    pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), LoopStopped> {
         self.mailbox.post(Message::Job(Box::new(job)))
     }
 
@@ -49,24 +49,24 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// [`Stopped`] once the loop has ended.
-    pub fn notify(&self, id: ConnectionId, value: u64) -> Result<(), Stopped> {
+    /// [`LoopStopped`] once the loop has ended.
+    pub fn notify(&self, id: ConnectionId, value: u64) -> Result<(), LoopStopped> {
         self.mailbox.post(Message::Notify(id, value))
     }
 
     /// [`Context::stop`], from here.
     ///
     /// # Errors
-    /// [`Stopped`] once the loop has ended.
-    pub fn stop(&self) -> Result<(), Stopped> {
+    /// [`LoopStopped`] once the loop has ended.
+    pub fn stop(&self) -> Result<(), LoopStopped> {
         self.post(Context::stop)
     }
 
     /// [`Context::drain`], from here.
     ///
     /// # Errors
-    /// [`Stopped`] once the loop has ended.
-    pub fn drain(&self, grace: Duration) -> Result<(), Stopped> {
+    /// [`LoopStopped`] once the loop has ended.
+    pub fn drain(&self, grace: Duration) -> Result<(), LoopStopped> {
         self.post(move |context| context.drain(grace))
     }
 

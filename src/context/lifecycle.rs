@@ -62,5 +62,5 @@ pub struct DrainReport {
     /// Connections cut at its end.
     pub forced: u64,
     /// How long it took.
-    pub took: Duration,
+    pub elapsed: Duration,
 }

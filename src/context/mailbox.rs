@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::Context;
-use crate::error::Stopped;
+use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
@@ -33,9 +33,9 @@ impl Mailbox {
         Arc::new(Self { messages: Mutex::new(Some(VecDeque::new())), message_count: AtomicUsize::new(0), wake })
     }
 
-    pub(crate) fn post(&self, message: Message) -> Result<(), Stopped> {
+    pub(crate) fn post(&self, message: Message) -> Result<(), LoopStopped> {
         let mut lock = self.lock();
-        let messages = lock.as_mut().ok_or(Stopped)?;
+        let messages = lock.as_mut().ok_or(LoopStopped)?;
         messages.push_back(message);
         self.message_count.store(messages.len(), Ordering::Release);
         let first = messages.len() == 1;
@@ -98,7 +98,7 @@ mod tests {
         struct Bomb(Handle);
         impl Drop for Bomb {
             fn drop(&mut self) {
-                assert_eq!(self.0.stop(), Err(Stopped));
+                assert_eq!(self.0.stop(), Err(LoopStopped));
             }
         }
         let mailbox = Mailbox::new(Box::new(|| {}));
@@ -106,6 +106,6 @@ mod tests {
         let bomb = Bomb(handle.clone());
         handle.post(move |_| drop(bomb)).expect("it is open");
         mailbox.close();
-        assert_eq!(handle.stop(), Err(Stopped));
+        assert_eq!(handle.stop(), Err(LoopStopped));
     }
 }

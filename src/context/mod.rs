@@ -24,7 +24,7 @@ use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
 use crate::context::lifecycle::{Drain, Lifecycle, RunningCallback};
 use crate::context::source_entries::{ListenerEntry, UdpSocketEntry};
-use crate::ids::{ConnectionId, HandlerId, Key, SocketId, SourceId, SourceKey, TimerId, to_slot};
+use crate::ids::{ConnectionId, HandlerId, Key, SourceId, SourceKey, TimerId, UdpSocketId, to_slot};
 use crate::limits;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
@@ -413,7 +413,7 @@ impl Context {
             SourceKey::Listener(key) => {
                 self.listener(key).is_some_and(|listener| std::mem::take(&mut listener.is_listening))
             }
-            SourceKey::Socket(key) => self.udp_socket(key).is_some_and(|socket| std::mem::take(&mut socket.is_open)),
+            SourceKey::UdpSocket(key) => self.udp_socket(key).is_some_and(|socket| std::mem::take(&mut socket.is_open)),
             SourceKey::Timer(key) => self.timers.remove(key),
         };
         if was_there {
@@ -441,12 +441,12 @@ impl Context {
     /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     /// events.listen(address, stream(|connection, input| {
     ///     let everybody = connection.handler();
-    ///     connection.context().for_each(everybody, |other| { let _ = other.send(input); });
+    ///     connection.context().for_each_connection(everybody, |other| { let _ = other.send(input); });
     ///     input.len()
     /// }))?;
     /// # Ok::<(), halloo::Error>(())
     /// ```
-    pub fn for_each(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
+    pub fn for_each_connection(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
         for slot in 0..self.slots_end() {
             if let Some(state) = self.connections.get(slot as usize)
                 && state.phase == Phase::Open
@@ -523,8 +523,8 @@ impl Context {
     /// assert_eq!(peer.recv(&mut [0; 16])?, 6);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn send_to(&mut self, socket: SocketId, payload: &[u8], to: SocketAddr) -> bool {
-        let SocketId(key) = socket;
+    pub fn send_to(&mut self, socket: UdpSocketId, payload: &[u8], to: SocketAddr) -> bool {
+        let UdpSocketId(key) = socket;
         let is_open = self.udp_socket(key).is_some_and(|socket| socket.is_open);
         is_open && to.port() != 0 && self.send_queue.push(key.slot, to, None, payload)
     }
@@ -610,7 +610,7 @@ impl Context {
         let wanted = self.now.after(grace);
         match &mut self.lifecycle {
             Lifecycle::Running => {
-                let closed_before = self.stats.closed_in_all();
+                let closed_before = self.stats.closed_total();
                 self.lifecycle = Lifecycle::DrainRequested(Drain { since: self.now, until: wanted, closed_before });
             }
             Lifecycle::DrainRequested(drain) | Lifecycle::Draining(drain) => drain.until = wanted.min(drain.until),

@@ -22,7 +22,7 @@ use crate::event_loop::connections::Connections;
 use crate::event_loop::listeners::Listeners;
 use crate::event_loop::timer_callbacks::{TimerCallback, TimerCallbacks};
 use crate::event_loop::udp_sockets::UdpSockets;
-use crate::ids::{HandlerId, Key, ListenerId, SocketId, SourceId, SourceKey, Target, TimerId, Token, to_slot};
+use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, Target, TimerId, Token, UdpSocketId, to_slot};
 use crate::limits;
 use crate::net::{Event, Network};
 use crate::options::bind::Bind;
@@ -180,7 +180,7 @@ impl<N: Network> Core<'_, N> {
                     self.connections.on_event(&mut self.network, &mut self.context, key, event);
                 }
                 Target::Listener(key) => self.listeners.on_event(key),
-                Target::Socket(key) => self.udp_sockets.on_event(key),
+                Target::UdpSocket(key) => self.udp_sockets.on_event(key),
             }
         }
         any
@@ -260,7 +260,7 @@ impl<N: Network> Core<'_, N> {
         while let Some(source) = self.context.removed_sources.pop() {
             match source {
                 SourceKey::Listener(key) => self.listeners.remove(&mut self.network, &mut self.context, key.slot),
-                SourceKey::Socket(key) => self.udp_sockets.remove(&mut self.network, &mut self.context, key.slot),
+                SourceKey::UdpSocket(key) => self.udp_sockets.remove(&mut self.network, &mut self.context, key.slot),
                 SourceKey::Timer(key) => self.timer_callbacks.remove(key),
             }
         }
@@ -298,8 +298,8 @@ impl<N: Network> Core<'_, N> {
         self.mailbox.close();
         // A loop is cut once, though a handler's panic may spread that over several turns.
         let forced = self.context.stats.closed(CloseReason::Drained);
-        let finished = self.context.stats.closed_in_all() - closed_before - forced;
-        let report = DrainReport { finished, forced, took: self.context.now.since(since) };
+        let finished = self.context.stats.closed_total() - closed_before - forced;
+        let report = DrainReport { finished, forced, elapsed: self.context.now.since(since) };
         self.context.lifecycle = Lifecycle::Stopped(report);
     }
 }
@@ -324,7 +324,7 @@ impl<'h, N: Network> Core<'h, N> {
         let is_ours = served_by == self.context.handler_id(served_by.index);
         let Some(handler) = self.connections.handler(served_by.index).filter(|_| is_ours) else {
             return Err(Error::with_message(
-                ErrorKind::Unknown,
+                ErrorKind::UnknownId,
                 Some(at.address.clone()),
                 "this loop has no such handler",
             ));
@@ -357,13 +357,13 @@ impl<'h, N: Network> Core<'h, N> {
         ListenerId(key)
     }
 
-    pub(crate) fn bind(&mut self, at: &Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<SocketId> {
+    pub(crate) fn bind(&mut self, at: &Bind, handler: Box<dyn DatagramHandler + 'h>) -> Result<UdpSocketId> {
         at.validate()?;
         self.check_not_stopped(&at.address.into())?;
         let Self { network, context, udp_sockets, .. } = self;
         let key = Key { generation: context.next_generation(), slot: to_slot(context.udp_sockets.vacant_key()) };
         let (socket, local) = network
-            .bind(at, Token::socket(key))
+            .bind(at, Token::udp_socket(key))
             .map_err(|error| Error::from_io(ErrorKind::Bind, Some(at.address.into()), error))?;
         let limit = at.replies_per_source_per_second_max;
         let rate_limiter = limit.map(|limit| RateLimiter::new(limit.get(), [network.entropy(), network.entropy()]));
@@ -376,7 +376,7 @@ impl<'h, N: Network> Core<'h, N> {
             is_open: true,
         });
         udp_sockets.add(key, socket, local, handler);
-        Ok(SocketId(key))
+        Ok(UdpSocketId(key))
     }
 
     /// A loop that has ended serves nobody: what it opened would let clients wait for ever.
@@ -405,14 +405,14 @@ impl<'h, N: Network> Core<'h, N> {
                     .filter(|listener| listener.generation == generation && listener.is_listening)
                     .and_then(|listener| listener.local)
             }
-            SourceKey::Socket(Key { generation, slot }) => {
+            SourceKey::UdpSocket(Key { generation, slot }) => {
                 let socket = self.context.udp_sockets.get(slot as usize);
                 socket.filter(|socket| socket.generation == generation && socket.is_open).map(|socket| socket.local)
             }
             SourceKey::Timer(_) => None,
         };
         found.ok_or_else(|| {
-            Error::with_message(ErrorKind::Unknown, None, "no listener or socket with an address has this id")
+            Error::with_message(ErrorKind::UnknownId, None, "no listener or socket with an address has this id")
         })
     }
 }

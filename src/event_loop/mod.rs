@@ -20,7 +20,7 @@ use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::context::lifecycle::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::core::Core;
-use crate::ids::{HandlerId, ListenerId, SocketId, SourceId, TimerId};
+use crate::ids::{HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
 use crate::net::Network;
 use crate::net::system::System;
 use crate::options::bind::Bind;
@@ -135,7 +135,7 @@ impl<'h> EventLoop<'h> {
     /// Listens for clients, and has them served by a handler of their own.
     ///
     /// # Errors
-    /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::Option`] if an option cannot work.
+    /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
         each!(&mut self.0, core => core.listen(&at.into(), Box::new(HandlerWithSessions::new(handler))))
     }
@@ -159,7 +159,7 @@ impl<'h> EventLoop<'h> {
     /// Listens for clients, and has them served by a handler that is [attached](Self::attach) already.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen), and [`ErrorKind::Unknown`] if the handler is another loop's.
+    /// As [`listen`](Self::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
         each!(&mut self.0, core => core.listen_for(&at.into(), served_by))
     }
@@ -167,8 +167,8 @@ impl<'h> EventLoop<'h> {
     /// Binds a UDP socket, and has its datagrams handled.
     ///
     /// # Errors
-    /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::Option`] if an option cannot work.
-    pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<SocketId> {
+    /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work.
+    pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
         each!(&mut self.0, core => core.bind(&at.into(), Box::new(handler)))
     }
 
@@ -198,7 +198,7 @@ impl<'h> EventLoop<'h> {
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
     ///
     /// # Errors
-    /// [`ErrorKind::Unknown`] if it was removed, or never had one: a timer, a listener at a unix socket.
+    /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
         each!(&self.0, core => core.local_addr(id.into()))
     }

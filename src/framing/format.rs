@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::context::connection::Connection;
-use crate::error::Full;
+use crate::error::SendError;
 
 /// How a stream is divided into frames: by a delimiter behind each, or by its length before it.
 ///
@@ -52,38 +52,38 @@ pub enum ByteOrder {
 /// Why [`Format::send`] took nothing.
 ///
 /// ```
-/// use halloo::framing::SendError;
-/// assert_eq!(SendError::from(halloo::Full), SendError::Full);
-/// assert_eq!(SendError::TooLong.to_string(), "the payload is longer than the length before it can say");
+/// use halloo::framing::FrameSendError;
+/// assert_eq!(FrameSendError::from(halloo::SendError), FrameSendError::OutboxFull);
+/// assert_eq!(FrameSendError::TooLong.to_string(), "the payload is longer than the length before it can say");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
-pub enum SendError {
-    /// The outbox has no room for the whole frame now, or the connection is closing: as [`Full`].
-    Full,
+pub enum FrameSendError {
+    /// The outbox has no room for the whole frame now, or the connection is closing: as [`SendError`].
+    OutboxFull,
     /// The payload is longer than the length before it can say.
     TooLong,
     /// The payload holds the byte that ends a frame: the peer would see two.
-    HoldsDelimiter,
+    ContainsDelimiter,
 }
 
-impl From<Full> for SendError {
-    fn from(Full: Full) -> Self {
-        Self::Full
+impl From<SendError> for FrameSendError {
+    fn from(SendError: SendError) -> Self {
+        Self::OutboxFull
     }
 }
 
-impl fmt::Display for SendError {
+impl fmt::Display for FrameSendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => Full.fmt(f),
+            Self::OutboxFull => SendError.fmt(f),
             Self::TooLong => f.write_str("the payload is longer than the length before it can say"),
-            Self::HoldsDelimiter => f.write_str("the payload holds the byte that ends a frame"),
+            Self::ContainsDelimiter => f.write_str("the payload holds the byte that ends a frame"),
         }
     }
 }
 
-impl std::error::Error for SendError {}
+impl std::error::Error for FrameSendError {}
 
 impl Format {
     /// Sends one frame: the whole of it, with what delimits it, or nothing.
@@ -108,7 +108,7 @@ impl Format {
     ///     }
     ///
     ///     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-    ///         if FORMAT.send(connection, frame) == Err(SendError::Full) {
+    ///         if FORMAT.send(connection, frame) == Err(FrameSendError::OutboxFull) {
     ///             connection.close();
     ///         }
     ///     }
@@ -116,9 +116,9 @@ impl Format {
     /// ```
     ///
     /// # Errors
-    /// [`SendError::Full`] as for [`Connection::send`], after which [`on_flushed`](crate::StreamHandler::on_flushed)
+    /// [`FrameSendError::OutboxFull`] as for [`Connection::send`], after which [`on_flushed`](crate::StreamHandler::on_flushed)
     /// tells when to try again; the others for a payload that the format cannot carry, however often it is tried.
-    pub fn send(self, connection: &mut Connection<'_>, payload: &[u8]) -> Result<(), SendError> {
+    pub fn send(self, connection: &mut Connection<'_>, payload: &[u8]) -> Result<(), FrameSendError> {
         match self {
             Self::Lines => {
                 let end: &[u8] = if payload.ends_with(b"\r") { b"\r\n" } else { b"\n" };
@@ -126,11 +126,11 @@ impl Format {
             }
             Self::Delimiter(byte) => send_delimited(connection, payload, byte, &[byte]),
             Self::LengthU16(order) => {
-                let length = u16::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
+                let length = u16::try_from(payload.len()).map_err(|_| FrameSendError::TooLong)?;
                 Ok(connection.send_pair(&order.in_order(length.to_be_bytes()), payload)?)
             }
             Self::LengthU32(order) => {
-                let length = u32::try_from(payload.len()).map_err(|_| SendError::TooLong)?;
+                let length = u32::try_from(payload.len()).map_err(|_| FrameSendError::TooLong)?;
                 Ok(connection.send_pair(&order.in_order(length.to_be_bytes()), payload)?)
             }
         }
@@ -147,9 +147,14 @@ impl ByteOrder {
     }
 }
 
-fn send_delimited(connection: &mut Connection<'_>, payload: &[u8], delimiter: u8, end: &[u8]) -> Result<(), SendError> {
+fn send_delimited(
+    connection: &mut Connection<'_>,
+    payload: &[u8],
+    delimiter: u8,
+    end: &[u8],
+) -> Result<(), FrameSendError> {
     if memchr::memchr(delimiter, payload).is_some() {
-        return Err(SendError::HoldsDelimiter);
+        return Err(FrameSendError::ContainsDelimiter);
     }
     Ok(connection.send_pair(payload, end)?)
 }

@@ -43,7 +43,7 @@ use crate::context::handler::StreamHandler;
 use crate::framing::decode::{DecodeState, Decoded};
 use crate::ids::ConnectionId;
 
-pub use crate::framing::format::{ByteOrder, Format, SendError};
+pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
 
 /// A protocol over frames: the callbacks of [`StreamHandler`], with [`on_frame`](Self::on_frame) in place of `on_data`.
 ///
@@ -223,7 +223,7 @@ impl<H: FrameHandler> Framed<H> {
         let mut consumed = 0;
         while connection.is_reading() {
             match self.format.decode(&input[consumed..], &mut session.decode_state, self.frame_bytes_max) {
-                Decoded::Frame(..) if connection.pending() > connection.outbox_bytes_max() / 2 => {
+                Decoded::Frame(..) if connection.outbox_len() > connection.outbox_bytes_max() / 2 => {
                     connection.request_flushed();
                     break;
                 }

@@ -26,7 +26,7 @@ pub struct Bind {
     pub(crate) inherited: Option<Arc<UdpSocket>>,
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
-    pub(crate) kernel_receive_bytes: Option<usize>,
+    pub(crate) recv_buffer_bytes: Option<usize>,
     pub(crate) datagram_bytes_max: usize,
     pub(crate) replies_per_source_per_second_max: Option<NonZeroU32>,
     pub(crate) limit_loopback: bool,
@@ -47,8 +47,8 @@ impl Bind {
     }
 
     /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`). Default: the system's.
-    pub fn kernel_receive_bytes(mut self, bytes: usize) -> Self {
-        self.kernel_receive_bytes = Some(bytes);
+    pub fn recv_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.recv_buffer_bytes = Some(bytes);
         self
     }
 
@@ -76,7 +76,7 @@ impl Bind {
     pub(crate) fn validate(&self) -> Result<()> {
         if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
             let message = "datagram_bytes_max is between 1 and 65,535";
-            return Err(Error::with_message(ErrorKind::Option, Some(self.address.into()), message));
+            return Err(Error::with_message(ErrorKind::InvalidOption, Some(self.address.into()), message));
         }
         Ok(())
     }
@@ -89,7 +89,7 @@ impl From<SocketAddr> for Bind {
             inherited: None,
             reuse_port: false,
             only_v6: false,
-            kernel_receive_bytes: None,
+            recv_buffer_bytes: None,
             datagram_bytes_max: limits::DATAGRAM_BYTES_MAX,
             replies_per_source_per_second_max: None,
             limit_loopback: false,

@@ -201,7 +201,7 @@ impl Listen {
         } else {
             self.limits.validate(input_bytes_min)
         };
-        valid.map_err(|message| Error::with_message(ErrorKind::Option, Some(self.address.clone()), message))
+        valid.map_err(|message| Error::with_message(ErrorKind::InvalidOption, Some(self.address.clone()), message))
     }
 }
 

@@ -39,11 +39,11 @@ fn encode(format: Format, frame: &[u8]) -> Vec<u8> {
 }
 
 fn random_below(simulation: &Simulation, bound: usize) -> usize {
-    usize::try_from(simulation.below(bound as u64)).expect("less than the bound")
+    usize::try_from(simulation.random_below(bound as u64)).expect("less than the bound")
 }
 
 fn any_frame(simulation: &Simulation) -> Vec<u8> {
-    let length = if simulation.below(4) == 0 { FRAME_BYTES_MAX } else { 20 };
+    let length = if simulation.random_below(4) == 0 { FRAME_BYTES_MAX } else { 20 };
     // Neither LF nor NUL nor x, but CR.
     let transmits = b"ab\r\xff";
     (0..random_below(simulation, length + 1)).map(|_| transmits[random_below(simulation, transmits.len())]).collect()
@@ -56,10 +56,10 @@ fn send_in_pieces(simulation: &Simulation, events: &mut EventLoop<'_>, client: &
         let (piece, rest) = stream.split_at(stream.len().min(1 + random_below(simulation, longest)));
         client.send(piece);
         stream = rest;
-        for _ in 0..simulation.below(3) {
+        for _ in 0..simulation.random_below(3) {
             let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
         }
-        if simulation.below(3) == 0 {
+        if simulation.random_below(3) == 0 {
             let _ = client.read();
         }
     }
@@ -79,30 +79,30 @@ fn a_framed_echo_sends_back_every_frame_whatever_the_network_does() {
         });
         events.listen(at, echo).expect("the address is free");
         for fault in [Fault::Accept, Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
-            simulation.inject(fault, 2 + simulation.below(10));
+            simulation.inject(fault, 2 + simulation.random_below(10));
         }
-        if simulation.below(4) == 0 {
+        if simulation.random_below(4) == 0 {
             simulation.inject(Fault::Receive, 50);
             simulation.inject(Fault::Send, 50);
         }
 
         let client = simulation.connect(address).expect("somebody listens");
         client.set_window(1 + random_below(simulation, 1_000));
-        let frames: Vec<Vec<u8>> = (0..simulation.below(40)).map(|_| any_frame(simulation)).collect();
+        let frames: Vec<Vec<u8>> = (0..simulation.random_below(40)).map(|_| any_frame(simulation)).collect();
         let stream = frames.iter().map(|frame| encode(format, frame)).collect::<Vec<_>>().concat();
         send_in_pieces(simulation, &mut events, &client, &stream);
-        client.finish();
+        client.shutdown_write();
         for _ in 0..20 {
             let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
         }
         client.set_window(usize::MAX);
         // With these faults the world would never be idle.
-        simulation.heal();
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.clear_faults();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
 
         let received = client.received();
         assert!(stream.starts_with(&received), "{format:?}: {} bytes came that nobody sent", received.len());
-        let is_whole = received.len() == stream.len() && client.has_ended() && !client.was_reset();
-        assert!(is_whole || client.was_struck(), "{format:?}: {} of {} bytes", received.len(), stream.len());
+        let is_whole = received.len() == stream.len() && client.saw_eof() && !client.saw_reset();
+        assert!(is_whole || client.was_hit_by_fault(), "{format:?}: {} of {} bytes", received.len(), stream.len());
     });
 }

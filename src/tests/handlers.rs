@@ -72,8 +72,8 @@ impl GreetHandler {
         assert!(self.callback_log.borrow_mut().answered.insert(connection.id()), "answered twice");
         connection.send(GREETING).expect("the outbox of a new connection is empty");
         connection.close();
-        if self.simulation.below(4) == 0 {
-            connection.context().for_each(self.echo, |other| {
+        if self.simulation.random_below(4) == 0 {
+            connection.context().for_each_connection(self.echo, |other| {
                 other.pause();
                 other.set_timeout(Some(Duration::from_millis(1)));
             });
@@ -130,8 +130,8 @@ impl StreamHandler for EchoHandler {
         self.callback_log.borrow().assert_open(connection, *session);
         assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
         let mut part = input.len();
-        if self.simulation.below(4) == 0 {
-            part = usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
+        if self.simulation.random_below(4) == 0 {
+            part = usize::try_from(self.simulation.random_below(input.len() as u64)).expect("a length");
             connection.pause();
             connection.set_timeout(Some(Duration::from_millis(1)));
         }
@@ -165,7 +165,7 @@ pub(super) struct PanicInjector {
 impl PanicInjector {
     /// Panics one time in so many. Without the panic hook: it would print a thousand times.
     pub(super) fn maybe_panic(&self, one_in: u64) {
-        if self.simulation.below(one_in) == 0 {
+        if self.simulation.random_below(one_in) == 0 {
             self.injected.set(self.injected.get() + 1);
             resume_unwind(Box::new(InjectedPanic));
         }

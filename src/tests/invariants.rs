@@ -58,7 +58,7 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     let there = context.connections.len() as u64;
     assert_eq!(context.stats.connections, there, "every slot is a connection's");
     let stats = &context.stats;
-    let ended = stats.closed_in_all() + stats.connect_errors;
+    let ended = stats.closed_total() + stats.connect_errors;
     assert_eq!(stats.accepted + stats.connects, there + ended, "accepted and connected is open and ended");
     let failures = [context.stats.accept_errors, context.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");

@@ -73,7 +73,7 @@ impl Workload {
             events: simulation.event_loop(),
             callback_log: Rc::default(),
             clients: Vec::new(),
-            has_timeouts: simulation.below(4) == 0,
+            has_timeouts: simulation.random_below(4) == 0,
             datagrams: 0,
             replies: 0,
             peers: BTreeSet::new(),
@@ -83,10 +83,10 @@ impl Workload {
             timer_checks: Rc::default(),
             outbound_handler: Rc::default(),
             panicking_handler: None,
-            timer_panic_injector: (simulation.below(4) == 0).then(|| panic_injector.clone()),
+            timer_panic_injector: (simulation.random_below(4) == 0).then(|| panic_injector.clone()),
             panic_injector,
         };
-        run.events.catch_panics(simulation.below(2) == 0);
+        run.events.catch_panics(simulation.random_below(2) == 0);
         run.attach_handlers();
         run.attach_outbound_handler();
         run.inject_faults();
@@ -98,12 +98,12 @@ impl Workload {
         if !self.has_timeouts {
             at = at.idle_timeout(None).write_timeout(None);
         }
-        if self.simulation.below(3) == 0 {
-            at = at.connections_max(1 + usize::try_from(self.simulation.below(3)).expect("a count"));
+        if self.simulation.random_below(3) == 0 {
+            at = at.connections_max(1 + usize::try_from(self.simulation.random_below(3)).expect("a count"));
         }
         // A greeting fits any outbox, so that a greeter can rely on it.
-        let small = |least: u64| usize::try_from(least + self.simulation.below(100)).expect("a length");
-        if self.simulation.below(2) == 0 {
+        let small = |least: u64| usize::try_from(least + self.simulation.random_below(100)).expect("a length");
+        if self.simulation.random_below(2) == 0 {
             at = at.outbox_bytes_max(small(GREETING.len() as u64)).input_bytes_max(small(1));
         }
         if service == Service::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
@@ -140,7 +140,7 @@ impl Workload {
             connection.send(&[line, b"!\n"].concat()).expect("half an outbox is free");
         };
         self.events.listen(at_lines, framing::lines(100, answer)).expect("the address is free");
-        let panic_injector = (self.simulation.below(2) == 0).then(|| self.panic_injector.clone());
+        let panic_injector = (self.simulation.random_below(2) == 0).then(|| self.panic_injector.clone());
         let answer = move |datagram: &mut Datagram<'_>, _: &[u8]| {
             datagram.reply(UDP_REPLY);
             if let Some(panic_injector) = &panic_injector {
@@ -153,8 +153,9 @@ impl Workload {
 
     fn proxy(&self) -> ProxyHandler {
         let to = Connect::from(PROXY_TARGET).idle_timeout(None).write_timeout(None);
-        let small = usize::try_from(1 + self.simulation.below(2_000)).expect("a length");
-        let to = if self.simulation.below(3) == 0 { to.outbox_bytes_max(small).input_bytes_max(small) } else { to };
+        let small = usize::try_from(1 + self.simulation.random_below(2_000)).expect("a length");
+        let to =
+            if self.simulation.random_below(3) == 0 { to.outbox_bytes_max(small).input_bytes_max(small) } else { to };
         ProxyHandler {
             callback_log: Rc::clone(&self.callback_log),
             calls: Rc::clone(&self.outbound_log),
@@ -178,17 +179,17 @@ impl Workload {
     /// Decides what goes wrong.
     fn inject_faults(&self) {
         for fault in Fault::ALL {
-            if self.simulation.below(2) == 0 {
-                self.simulation.inject(fault, 2 + self.simulation.below(30));
+            if self.simulation.random_below(2) == 0 {
+                self.simulation.inject(fault, 2 + self.simulation.random_below(30));
             }
         }
-        if self.simulation.below(4) == 0 {
-            let spare = usize::try_from(2 + self.simulation.below(4)).expect("a count");
+        if self.simulation.random_below(4) == 0 {
+            let spare = usize::try_from(2 + self.simulation.random_below(4)).expect("a count");
             self.simulation.set_descriptors_max(8 + spare);
             self.outbound_log.borrow_mut().may_fail = true;
         }
         // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
-        if self.simulation.below(3) > 0 {
+        if self.simulation.random_below(3) > 0 {
             self.simulation.inject(Fault::Clock, 0);
         }
         let has = |fault| self.simulation.world.borrow().faults.has(fault);
@@ -224,10 +225,10 @@ impl Workload {
 
     fn random_step(&mut self) {
         self.servers.step(&self.simulation);
-        match self.simulation.below(12) {
+        match self.simulation.random_below(12) {
             0..3 if self.clients.len() < 12 => self.add_client(),
             3 => self.send_datagram(),
-            4 => self.simulation.advance(Duration::from_micros(self.simulation.below(5_000))),
+            4 => self.simulation.advance(Duration::from_micros(self.simulation.random_below(5_000))),
             5 => self.open_outbound(),
             6 => {
                 let outbound_handler = self.outbound_handler.get().expect("it is attached");
@@ -241,7 +242,7 @@ impl Workload {
             }
             7 => self.notify(),
             _ => {
-                let index = usize::try_from(self.simulation.below(self.clients.len() as u64)).expect("an index");
+                let index = usize::try_from(self.simulation.random_below(self.clients.len() as u64)).expect("an index");
                 if let Some(client) = self.clients.get_mut(index) {
                     client.step();
                 }
@@ -251,14 +252,14 @@ impl Workload {
 
     fn add_client(&mut self) {
         let service =
-            Service::ALL[usize::try_from(self.simulation.below(Service::ALL.len() as u64)).expect("an index")];
+            Service::ALL[usize::try_from(self.simulation.random_below(Service::ALL.len() as u64)).expect("an index")];
         let client = self.simulation.connect(SocketAddr::new(HOST, service as u16)).expect("somebody listens");
         let number = u8::try_from(self.clients.len()).expect("a few");
         self.clients.push(PlannedClient::new(&self.simulation, client, service, number));
     }
 
     fn open_outbound(&mut self) {
-        if self.simulation.below(8) > 0 {
+        if self.simulation.random_below(8) > 0 {
             let outbound_handler = self.outbound_handler.get().expect("it is attached");
             return open_outbound(&self.outbound_log, &self.simulation, self.events.context(), outbound_handler);
         }
@@ -273,10 +274,10 @@ impl Workload {
     /// Tells something to one that was connected at some time, from here or from elsewhere.
     fn notify(&mut self) {
         let mut calls = self.outbound_log.borrow_mut();
-        let index = usize::try_from(self.simulation.below(calls.by_id.len() as u64)).expect("an index");
+        let index = usize::try_from(self.simulation.random_below(calls.by_id.len() as u64)).expect("an index");
         let Some(id) = calls.by_id.keys().nth(index).copied() else { return };
         let note = calls.next_note(id, self.events.stats().turns);
-        if self.simulation.below(2) == 0 {
+        if self.simulation.random_below(2) == 0 {
             self.events.context().notify(id, note);
         } else {
             self.events.handle().notify(id, note).expect("it runs");
@@ -340,21 +341,21 @@ impl Workload {
     /// Drains with some clients still there, and ends in time. Who has asked before is answered, if there is time.
     fn drain(&mut self) {
         let first = self.clients.len();
-        for _ in 0..self.simulation.below(4) {
+        for _ in 0..self.simulation.random_below(4) {
             self.add_client();
         }
         for client in &mut self.clients[first..] {
             while client.step() {}
         }
-        for _ in 0..self.simulation.below(4) {
+        for _ in 0..self.simulation.random_below(4) {
             self.send_datagram();
         }
-        for _ in 0..self.simulation.below(3) {
+        for _ in 0..self.simulation.random_below(3) {
             self.open_outbound();
         }
         let waits = self.events.stats().connections > 0 || first < self.clients.len();
         let before: Vec<ConnectionId> = self.callback_log.borrow().open.iter().copied().collect();
-        let grace = Duration::from_millis(self.simulation.below(4_000));
+        let grace = Duration::from_millis(self.simulation.random_below(4_000));
         let end = self.simulation.elapsed() + grace;
         self.events.context().drain(grace);
         let report = loop {
@@ -366,8 +367,8 @@ impl Workload {
             assert!(!is_late, "the drain goes on past its end");
         };
         assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
-        let in_vain = !waits && grace > Duration::from_secs(2) && report.took > grace / 2;
-        assert!(!in_vain, "with nobody there, the drain took {:?} of {grace:?}", report.took);
+        let in_vain = !waits && grace > Duration::from_secs(2) && report.elapsed > grace / 2;
+        assert!(!in_vain, "with nobody there, the drain took {:?} of {grace:?}", report.elapsed);
         if grace > Duration::from_secs(1) {
             self.callback_log.borrow().assert_notified(&before);
             self.check_datagrams();
@@ -378,7 +379,7 @@ impl Workload {
             self.simulation.world.borrow_mut().advance_network();
         }
         for client in self.clients[first..].iter().filter(|client| client.service == Service::Greet) {
-            client.check(report.took >= grace);
+            client.check(report.elapsed >= grace);
         }
         assert!(self.callback_log.borrow().open.is_empty(), "whoever was opened is closed");
         let (calls, stats) = (self.outbound_log.borrow(), self.events.stats());
@@ -395,13 +396,13 @@ impl Workload {
 /// One run of a seed.
 pub(crate) fn run(simulation: &Simulation) {
     let mut run = Workload::new(simulation);
-    for _ in 0..20 + simulation.below(60) {
+    for _ in 0..20 + simulation.random_below(60) {
         run.random_step();
-        let wait = Duration::from_micros(run.simulation.below(2_000));
+        let wait = Duration::from_micros(run.simulation.random_below(2_000));
         let _ = run.turn(wait);
     }
     let had_clock_faults = run.simulation.world.borrow().faults.has(Fault::Clock);
-    run.simulation.heal();
+    run.simulation.clear_faults();
     run.run_until_served();
     run.check_streams(had_clock_faults || run.has_timeouts);
     run.check_datagrams();

@@ -146,13 +146,13 @@ pub(super) fn open_outbound(
     context: &mut Context,
     handler: HandlerId,
 ) {
-    let target = Target::ALL[usize::try_from(simulation.below(Target::ALL.len() as u64)).expect("an index")];
+    let target = Target::ALL[usize::try_from(simulation.random_below(Target::ALL.len() as u64)).expect("an index")];
     let mut to = Connect::from(target.address()).idle_timeout(None).write_timeout(None);
     match target {
-        Target::Blackhole => to = to.timeout(Duration::from_millis(1 + simulation.below(3_000))),
+        Target::Blackhole => to = to.timeout(Duration::from_millis(1 + simulation.random_below(3_000))),
         Target::InvalidOptions => to = to.timeout(Duration::ZERO),
-        _ if simulation.below(3) == 0 => {
-            let small = usize::try_from(1 + simulation.below(100)).expect("a length");
+        _ if simulation.random_below(3) == 0 => {
+            let small = usize::try_from(1 + simulation.random_below(100)).expect("a length");
             to = to.outbox_bytes_max(small).input_bytes_max(small);
         }
         _ => {}
@@ -164,16 +164,16 @@ pub(super) fn open_outbound(
     }
     let mut calls = calls.borrow_mut();
     calls.record_request(id, target);
-    for _ in 0..simulation.below(4) {
+    for _ in 0..simulation.random_below(4) {
         let note = calls.next_note(id, turn);
         context.notify(id, note);
     }
     let mut opening = context.connection(id).expect("it is there while it opens");
-    for _ in 0..simulation.below(3) {
-        write(&mut calls, &mut opening, simulation.below(3_000));
+    for _ in 0..simulation.random_below(3) {
+        write(&mut calls, &mut opening, simulation.random_below(3_000));
     }
-    match simulation.below(12) {
-        0 | 1 => opening.finish(),
+    match simulation.random_below(12) {
+        0 | 1 => opening.shutdown_write(),
         2 => opening.close(),
         3 => {
             opening.abort();
@@ -212,24 +212,24 @@ impl StreamHandler for OutboundHandler {
         let mut calls = self.outbound_log.borrow_mut();
         calls.advance(id, OutboundState::Requested, OutboundState::Open);
         calls.record(id).local = Some(connection.local_addr().expect("it is open"));
-        write(&mut calls, connection, simulation.below(2_000));
-        if simulation.below(8) == 0 {
+        write(&mut calls, connection, simulation.random_below(2_000));
+        if simulation.random_below(8) == 0 {
             calls.advance(id, OutboundState::Open, OutboundState::Closed);
             return None;
         }
         self.callback_log.borrow_mut().open(id);
-        match simulation.below(4) {
+        match simulation.random_below(4) {
             0 => connection.pause(),
-            1 => connection.finish(),
+            1 => connection.shutdown_write(),
             _ => {}
         }
-        connection.set_timeout(Some(Duration::from_micros(simulation.below(20_000))));
+        connection.set_timeout(Some(Duration::from_micros(simulation.random_below(20_000))));
         Some(Vec::new())
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>, input: &[u8]) -> usize {
         assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
-        let part = 1 + usize::try_from(self.simulation.below(input.len() as u64)).expect("a length");
+        let part = 1 + usize::try_from(self.simulation.random_below(input.len() as u64)).expect("a length");
         received.extend(&input[..part]);
         assert!(GOODBYE.starts_with(received), "{received:?} was never sent");
         part
@@ -240,28 +240,28 @@ impl StreamHandler for OutboundHandler {
             assert_eq!(received, GOODBYE, "the end comes after everything");
         }
         // Else it is over by itself, since both sides have ended.
-        if self.simulation.below(2) == 0 {
+        if self.simulation.random_below(2) == 0 {
             connection.close();
         }
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut Vec<u8>) {
         connection.resume();
-        write(&mut self.outbound_log.borrow_mut(), connection, self.simulation.below(100));
-        connection.finish();
+        write(&mut self.outbound_log.borrow_mut(), connection, self.simulation.random_below(100));
+        connection.shutdown_write();
     }
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, _: &mut Vec<u8>, value: u64) {
         let (id, turn) = (connection.id(), connection.context().stats.turns);
         let mut calls = self.outbound_log.borrow_mut();
         calls.record_note(id, value);
-        match self.simulation.below(16) {
+        match self.simulation.random_below(16) {
             0 => connection.close(),
             1 => {
                 connection.abort();
                 calls.record(id).is_aborted = true;
             }
-            2 => connection.finish(),
+            2 => connection.shutdown_write(),
             3..8 => write(&mut calls, connection, 10),
             8 => {
                 let note = calls.next_note(id, turn);
@@ -290,7 +290,7 @@ impl StreamHandler for OutboundHandler {
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
         self.outbound_log.borrow_mut().record_failure(id, &error);
-        if self.simulation.below(4) == 0 {
+        if self.simulation.random_below(4) == 0 {
             open_outbound(&self.outbound_log, &self.simulation, context, self.own_id.get().expect("it is attached"));
         }
         self.maybe_panic();
@@ -344,7 +344,7 @@ impl StreamHandler for ProxyHandler {
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
         match connection.context().connection(*other) {
-            Some(mut other) => other.finish(),
+            Some(mut other) => other.shutdown_write(),
             None => connection.close(),
         }
     }

@@ -36,7 +36,7 @@ impl StreamHandler for RecordOutcomes<'_> {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
         self.0.borrow_mut().opened += 1;
-        connection.finish();
+        connection.shutdown_write();
         Some(())
     }
 
@@ -57,23 +57,23 @@ impl StreamHandler for RecordOutcomes<'_> {
 fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
-        simulation.serve(SERVER);
+        simulation.listen(SERVER);
         simulation.set_descriptors_max(2);
         let mut events = simulation.event_loop();
         let handler = events.attach(RecordOutcomes(&outcomes));
         for _ in 0..5 {
             events.context().connect(SERVER, handler);
         }
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (2, 3));
         let is_that = |error: &io::Error| error.raw_os_error() == Some(Errno::EMFILE as i32);
         assert!(outcomes.borrow().failed.iter().all(is_that), "{:?}", outcomes.borrow().failed);
         while let Some(peer) = simulation.accept(SERVER) {
-            peer.finish();
+            peer.shutdown_write();
         }
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         events.context().connect(SERVER, handler);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (3, 3), "there is room again");
     });
 }
@@ -82,7 +82,7 @@ fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open(
 fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never_opens() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
-        simulation.silence(SERVER);
+        simulation.blackhole(SERVER);
         let mut events = simulation.event_loop();
         let handler = events.attach(RecordOutcomes(&outcomes));
         let began = simulation.elapsed();
@@ -104,8 +104,8 @@ fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never
 #[test]
 fn connections_are_begun_in_portions_and_all_of_them() {
     let (simulation, outcomes) = (Simulation::new(1), RefCell::default());
-    simulation.serve(SERVER);
-    simulation.keep_trace();
+    simulation.listen(SERVER);
+    simulation.record_trace();
     let mut events = simulation.event_loop();
     let handler = events.attach(RecordOutcomes(&outcomes));
     for _ in 0..1_000 {
@@ -121,7 +121,7 @@ fn connections_are_begun_in_portions_and_all_of_them() {
         assert!(now > last && now - last <= limits::CONNECTS_PER_TURN_MAX, "{} in a turn", now - last);
         last = now;
     }
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(outcomes.borrow().opened, 1_000);
 }
 
@@ -129,18 +129,18 @@ fn connections_are_begun_in_portions_and_all_of_them() {
 fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
-        simulation.serve(SERVER);
+        simulation.listen(SERVER);
         let mut events = simulation.event_loop();
         let handler = events.attach(RecordOutcomes(&outcomes));
         events.context().connect(SERVER, handler);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         let peer = simulation.accept(SERVER).expect("the loop has connected");
-        peer.finish();
-        simulation.settle(&mut events).expect("no error is the loop's");
-        assert_eq!((peer.has_ended(), &outcomes.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
+        peer.shutdown_write();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!((peer.saw_eof(), &outcomes.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
         peer.send(b"is anybody there?");
-        simulation.settle(&mut events).expect("no error is the loop's");
-        assert!(peer.was_reset(), "nobody is there");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert!(peer.saw_reset(), "nobody is there");
     });
 }
 
@@ -148,12 +148,12 @@ fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
 fn a_stream_whose_end_cannot_be_told_is_over_and_not_waited_for() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
-        simulation.serve(SERVER);
+        simulation.listen(SERVER);
         let mut events = simulation.event_loop();
         let handler = events.attach(RecordOutcomes(&outcomes));
-        simulation.fail(Fault::Shutdown, Errno::ENOTCONN as i32, 1);
+        simulation.fail_next(Fault::Shutdown, Errno::ENOTCONN as i32, 1);
         events.context().connect(Connect::from(SERVER).idle_timeout(None), handler);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!((outcomes.borrow().opened, &outcomes.borrow().closed[..]), (1, &[CloseReason::Reset][..]));
         assert_eq!(events.stats().connections, 0);
     });
@@ -202,18 +202,18 @@ fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
         events.listen(PROXY, Proxy::default()).expect("the address is free");
-        simulation.serve(TARGET);
+        simulation.listen(TARGET);
         let client = simulation.connect(PROXY).expect("somebody listens");
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         let peer = simulation.accept(TARGET).expect("the proxy has connected");
         peer.set_window(0);
         client.send(&vec![7; 400_000]);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         peer.send(b"answer");
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(client.received(), b"answer");
         peer.set_window(usize::MAX);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(peer.received().len(), 400_000);
     });
 }

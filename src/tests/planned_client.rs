@@ -61,7 +61,7 @@ impl PlannedClient {
             Service::Banner => client.plan_banner(simulation),
             Service::Panic => client.plan_panics(simulation),
         }
-        if simulation.below(12) == 0 {
+        if simulation.random_below(12) == 0 {
             client.reset_early(simulation);
         }
         client
@@ -73,7 +73,7 @@ impl PlannedClient {
 
     fn plan_greeting(&mut self, simulation: &Simulation) {
         self.expected = GREETING.to_vec();
-        match simulation.below(6) {
+        match simulation.random_below(6) {
             // Several segments: the tail may meet a closed door, and then destroy what is still under way.
             0 => {
                 for _ in 0..5 {
@@ -82,19 +82,19 @@ impl PlannedClient {
                 self.expectation = Expectation::Order;
             }
             1 => {
-                let length = 1_024 + simulation.below(59_000);
+                let length = 1_024 + simulation.random_below(59_000);
                 self.send(vec![b'l'; usize::try_from(length).expect("a length")]);
                 self.expectation = Expectation::EverythingInTime;
             }
             2 => self.plan.push_back(ClientStep::Urgent),
             _ => {}
         }
-        if self.plan.len() < 2 && self.expectation == Expectation::Everything && simulation.below(4) > 0 {
+        if self.plan.len() < 2 && self.expectation == Expectation::Everything && simulation.random_below(4) > 0 {
             self.send(b"Hello, TCP Server!".to_vec());
         } else if self.expectation == Expectation::Everything {
             self.plan.push_back(ClientStep::ShutdownWrite);
         }
-        if simulation.below(4) == 0 {
+        if simulation.random_below(4) == 0 {
             self.plan.push_back(ClientStep::ShutdownWrite);
         }
     }
@@ -102,15 +102,15 @@ impl PlannedClient {
     /// Is greeted without having asked, whatever it says meanwhile.
     fn plan_banner(&mut self, simulation: &Simulation) {
         self.expected = GREETING.to_vec();
-        if simulation.below(4) == 0 {
-            self.send(vec![b'f'; usize::try_from(simulation.below(300_000)).expect("a length")]);
+        if simulation.random_below(4) == 0 {
+            self.send(vec![b'f'; usize::try_from(simulation.random_below(300_000)).expect("a length")]);
             self.expectation = Expectation::EverythingInTime;
         }
     }
 
     /// Talks to a handler that panics: it is owed nothing, and leaves in the end.
     fn plan_panics(&mut self, simulation: &Simulation) {
-        for _ in 0..=simulation.below(4) {
+        for _ in 0..=simulation.random_below(4) {
             self.expected.extend(b"boom");
             self.send(b"boom".to_vec());
         }
@@ -119,38 +119,39 @@ impl PlannedClient {
     }
 
     fn plan_echo(&mut self, simulation: &Simulation, number: u8) {
-        let is_bulk = simulation.below(16) == 0;
-        let (sends, scale) = if is_bulk { (1, 13) } else { (1 + simulation.below(6), 3 * simulation.below(4)) };
+        let is_bulk = simulation.random_below(16) == 0;
+        let (sends, scale) =
+            if is_bulk { (1, 13) } else { (1 + simulation.random_below(6), 3 * simulation.random_below(4)) };
         if is_bulk {
             self.client.set_send_buffer_bytes_max(64 * 1024);
         }
         for _ in 0..sends {
-            let length = usize::try_from(1 + simulation.below(10 << scale)).expect("a length");
+            let length = usize::try_from(1 + simulation.random_below(10 << scale)).expect("a length");
             let first = self.expected.len();
             let bytes = pattern(number, first, length);
             self.expected.extend(&bytes);
             self.send(bytes);
-            if simulation.below(8) == 0 {
+            if simulation.random_below(8) == 0 {
                 self.plan.push_back(ClientStep::Urgent);
             }
             self.plan.push_back(ClientStep::Read);
         }
         self.plan.push_back(ClientStep::ShutdownWrite);
-        if !is_bulk && simulation.below(3) == 0 {
-            self.client.set_window(usize::try_from(1 + simulation.below(2_000)).expect("a length"));
+        if !is_bulk && simulation.random_below(3) == 0 {
+            self.client.set_window(usize::try_from(1 + simulation.random_below(2_000)).expect("a length"));
         }
     }
 
     fn plan_lines(&mut self, simulation: &Simulation, number: u8) {
         let mut text = Vec::new();
-        for line in 0..simulation.below(300) {
+        for line in 0..simulation.random_below(300) {
             let word = format!("{number} says {line}");
-            let end: &[u8] = if simulation.below(2) == 0 { b"\n" } else { b"\r\n" };
+            let end: &[u8] = if simulation.random_below(2) == 0 { b"\n" } else { b"\r\n" };
             text.extend([word.as_bytes(), end].concat());
             self.expected.extend([word.as_bytes(), b"!\n"].concat());
         }
         while !text.is_empty() {
-            let length = usize::try_from(1 + simulation.below(2_000)).expect("a length").min(text.len());
+            let length = usize::try_from(1 + simulation.random_below(2_000)).expect("a length").min(text.len());
             let rest = text.split_off(length);
             self.send(std::mem::replace(&mut text, rest));
         }
@@ -159,7 +160,7 @@ impl PlannedClient {
 
     /// Resets somewhere within its plan.
     fn reset_early(&mut self, simulation: &Simulation) {
-        let place = simulation.below(self.plan.len() as u64 + 1);
+        let place = simulation.random_below(self.plan.len() as u64 + 1);
         self.plan.truncate(usize::try_from(place).expect("an index"));
         self.plan.push_back(ClientStep::Reset);
         self.expectation = Expectation::Order;
@@ -171,7 +172,7 @@ impl PlannedClient {
             None => return false,
             Some(ClientStep::Send(bytes)) => self.client.send(&bytes),
             Some(ClientStep::Urgent) => self.client.send_urgent(),
-            Some(ClientStep::ShutdownWrite) => self.client.finish(),
+            Some(ClientStep::ShutdownWrite) => self.client.shutdown_write(),
             Some(ClientStep::Reset) => self.client.reset(),
             Some(ClientStep::Read) => drop(self.client.read()),
         }
@@ -189,9 +190,9 @@ impl PlannedClient {
     /// Whether nothing more is to come to it.
     pub(super) fn is_finished(&self) -> bool {
         self.expectation == Expectation::Order
-            || self.client.was_struck()
-            || self.client.was_reset()
-            || self.client.has_ended()
+            || self.client.was_hit_by_fault()
+            || self.client.saw_reset()
+            || self.client.saw_eof()
     }
 
     /// Checks what it got against what it was owed.
@@ -202,16 +203,16 @@ impl PlannedClient {
             Expectation::Order => false,
             Expectation::Everything | Expectation::EverythingInTime => !is_lenient,
         };
-        if is_owed && !self.client.was_struck() {
+        if is_owed && !self.client.was_hit_by_fault() {
             let (got, wanted) = (received.len(), self.expected.len());
-            assert!(self.client.has_ended() && got == wanted, "{got} of {wanted} bytes for {self:?}");
+            assert!(self.client.saw_eof() && got == wanted, "{got} of {wanted} bytes for {self:?}");
         }
     }
 }
 
 impl std::fmt::Debug for PlannedClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (ended, reset, faulted) = (self.client.has_ended(), self.client.was_reset(), self.client.was_struck());
+        let (ended, reset, faulted) = (self.client.saw_eof(), self.client.saw_reset(), self.client.was_hit_by_fault());
         write!(
             f,
             "{:?} {:?}, due {:?}, ended {ended} reset {reset} faulted {faulted}",

@@ -53,9 +53,9 @@ impl SimServers {
     pub(super) fn new(simulation: &Simulation) -> Self {
         for at in [PROXY_TARGET, Target::Answers.address(), Target::Resets.address(), Target::InvalidOptions.address()]
         {
-            simulation.serve(at);
+            simulation.listen(at);
         }
-        simulation.silence(Target::Blackhole.address());
+        simulation.blackhole(Target::Blackhole.address());
         Self::default()
     }
 
@@ -63,8 +63,8 @@ impl SimServers {
     pub(super) fn step(&mut self, simulation: &Simulation) {
         for at in [PROXY_TARGET, Target::Answers.address(), Target::Resets.address()] {
             while let Some(peer) = simulation.accept(at) {
-                if simulation.below(3) == 0 {
-                    peer.set_window(usize::try_from(1 + simulation.below(2_000)).expect("a length"));
+                if simulation.random_below(3) == 0 {
+                    peer.set_window(usize::try_from(1 + simulation.random_below(2_000)).expect("a length"));
                 }
                 self.connections.push(ServerConnection { peer, at, has_ended: false });
             }
@@ -80,7 +80,7 @@ impl SimServers {
 
     /// Whether everybody has heard the end, or will not.
     pub(super) fn are_finished(&self) -> bool {
-        self.connections.iter().all(|served| served.has_ended || served.peer.was_reset() || served.is_faulted())
+        self.connections.iter().all(|served| served.has_ended || served.peer.saw_reset() || served.is_faulted())
     }
 
     /// Our sides of the connections whose server has met an injected error, or could not be told of our end.
@@ -100,7 +100,7 @@ impl SimServers {
             if !is_lenient && !call.is_aborted && !served.is_faulted() {
                 let (got, wanted) = (received.len(), written.len());
                 assert!(!call.is_lost, "{id:?} was taken for broken, and its server has only ended");
-                assert!(peer.has_ended() && got == wanted, "{got} of {wanted} bytes of {id:?} have arrived");
+                assert!(peer.saw_eof() && got == wanted, "{got} of {wanted} bytes of {id:?} have arrived");
             }
         }
     }
@@ -109,13 +109,13 @@ impl SimServers {
 impl ServerConnection {
     /// Whether it has met an injected error, or could not be told of our end.
     fn is_faulted(&self) -> bool {
-        self.peer.was_struck() || self.peer.missed_eof()
+        self.peer.was_hit_by_fault() || self.peer.missed_eof()
     }
 
     fn step(&mut self, simulation: &Simulation) {
         let unread = self.peer.read();
         if self.at == Target::Resets.address() {
-            if simulation.below(2) == 0 {
+            if simulation.random_below(2) == 0 {
                 self.peer.send(GOODBYE);
             }
             self.peer.reset();
@@ -125,11 +125,11 @@ impl ServerConnection {
         if self.at == PROXY_TARGET {
             self.peer.send(&unread);
         }
-        if self.peer.has_ended() && !self.peer.was_reset() {
+        if self.peer.saw_eof() && !self.peer.saw_reset() {
             if self.at != PROXY_TARGET {
                 self.peer.send(GOODBYE);
             }
-            self.peer.finish();
+            self.peer.shutdown_write();
             self.has_ended = true;
         }
     }

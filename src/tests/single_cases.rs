@@ -51,7 +51,7 @@ fn who_has_asked_when_a_drain_begins_is_answered_though_the_poll_has_not_told_ye
         let mut events = simulation.event_loop();
         events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
         let client = simulation.connect(SERVER).expect("somebody listens");
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         // From here on no edge is told.
         simulation.inject(Fault::LateReadiness, 1);
         client.send(b"hello");
@@ -59,7 +59,7 @@ fn who_has_asked_when_a_drain_begins_is_answered_though_the_poll_has_not_told_ye
             let _ = events.turn(Some(Duration::from_millis(50))).expect("no error is the loop's");
         }
         events.context().drain(Duration::from_secs(1));
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(client.received(), b"hello");
     });
 }
@@ -75,7 +75,7 @@ fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this
     let elsewhere = SocketAddr::new(PEER.ip(), UDP_WILDCARD.port());
     simulation.send_datagram(elsewhere, WILDCARD_ADDRESSES[0], b"from afar");
     simulation.send_datagram(WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[0], b"from itself");
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(simulation.receive_datagram(elsewhere), Some((WILDCARD_ADDRESSES[0], b"from afar".to_vec())));
     assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
 }
@@ -86,9 +86,9 @@ fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
     let mut events = simulation.event_loop();
     events.bind(SERVER, datagrams(|_, _| {})).expect("the address is free");
     let series = 2 * u64::from(limits::ERRORS_IN_A_ROW_MAX);
-    simulation.fail(Fault::ReceiveDatagram, Errno::ENOMEM as i32, series);
+    simulation.fail_next(Fault::ReceiveDatagram, Errno::ENOMEM as i32, series);
     simulation.send_datagram(PEER, SERVER, b"hello");
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert!(events.stats().pauses >= 1, "{}", events.stats());
     assert_eq!((events.stats().receive_errors, events.stats().datagrams_received), (series, 1));
 }
@@ -97,9 +97,9 @@ fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
 fn only_the_polls_own_error_leaves_the_loop_and_an_interruption_does_not() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
-    simulation.fail(Fault::Poll, Errno::EINTR as i32, 1);
+    simulation.fail_next(Fault::Poll, Errno::EINTR as i32, 1);
     assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Idle)));
-    simulation.fail(Fault::Poll, Errno::EBADF as i32, 1);
+    simulation.fail_next(Fault::Poll, Errno::EBADF as i32, 1);
     let error = events.turn(Some(Duration::ZERO)).expect_err("the poll has failed");
     assert_eq!(error.kind(), ErrorKind::Poll);
     assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Idle)), "the next may do");
@@ -110,7 +110,7 @@ fn a_poll_that_did_not_come_back_full_is_the_turns_only_one() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     events.listen(SERVER, stream(|_, input| input.len())).expect("the address is free");
-    simulation.keep_trace();
+    simulation.record_trace();
     let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
     assert_eq!(simulation.trace().matches(" poll ").count(), 1, "{}", simulation.trace());
 }
@@ -123,13 +123,13 @@ fn a_drain_counts_only_who_has_ended_since_it_began() {
     events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
     for _ in 0..3 {
         let client = simulation.connect(SERVER).expect("somebody listens");
-        client.finish();
-        simulation.settle(&mut events).expect("no error is the loop's");
-        assert!(client.has_ended());
+        client.shutdown_write();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert!(client.saw_eof());
     }
     let client = simulation.connect(SERVER).expect("somebody listens");
     client.send(b"hello");
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     events.context().drain(Duration::from_secs(5));
     let report = events.run().expect("no error is the loop's");
     assert_eq!((report.finished, report.forced, opened.get()), (1, 0, 4));
@@ -161,8 +161,8 @@ fn a_connection_for_which_there_was_no_room_is_tried_again_until_there_is_or_its
         let events_seen = RefCell::default();
         let mut events = simulation.event_loop();
         let handler = events.attach(Ask(&events_seen));
-        simulation.serve(PEER);
-        simulation.fail(Fault::Connect, Errno::EAGAIN as i32, tries);
+        simulation.listen(PEER);
+        simulation.fail_next(Fault::Connect, Errno::EAGAIN as i32, tries);
         events.context().connect(Connect::from(PEER).timeout(Duration::from_secs(1)), handler);
         while simulation.elapsed() < Duration::from_secs(2) {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
@@ -183,12 +183,12 @@ fn an_error_of_late_input_ends_a_closed_connection_and_is_not_tried_again() {
         let client = simulation.connect(SERVER).expect("somebody listens");
         client.send(b"hello");
         let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
-        simulation.fail(Fault::Receive, Errno::ECONNRESET as i32, 1_000);
-        simulation.keep_trace();
+        simulation.fail_next(Fault::Receive, Errno::ECONNRESET as i32, 1_000);
+        simulation.record_trace();
         client.send(b"more");
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         simulation.advance(limits::LINGER);
-        simulation.settle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert!(simulation.trace().matches(" recv ").count() <= 2, "{}", simulation.trace());
         assert_eq!(events.stats().connections, 0);
     });
@@ -210,14 +210,14 @@ fn the_write_timeout_runs_from_when_there_is_something_to_take() {
     client.set_send_buffer_bytes_max(3);
     client.set_window(0);
     client.send(b"hello");
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     simulation.advance(10 * limits::WRITE_TIMEOUT);
     let connection = events.context().connection(id.get().expect("it has spoken")).expect("it is open");
     assert_eq!({ connection }.send(b"later"), Ok(()));
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(events.stats().connections, 1, "it has had hardly any time");
     simulation.advance(limits::WRITE_TIMEOUT);
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(events.stats().closed(CloseReason::WriteStalled), 1);
 }
 
@@ -231,7 +231,7 @@ fn frames_that_wait_for_room_are_handed_over_once_there_is() {
     events.listen(Listen::from(SERVER).outbox_bytes_max(100), framing::lines(10, long)).expect("the address is free");
     let client = simulation.connect(SERVER).expect("somebody listens");
     client.send(&b"line\n".repeat(10));
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(client.received().len(), 600);
 }
 
@@ -262,9 +262,9 @@ fn accepting_that_fails_for_want_of_descriptors_pauses_and_that_is_counted() {
     let opened = Cell::new(0);
     let mut events = simulation.event_loop();
     events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
-    simulation.fail(Fault::Accept, Errno::EMFILE as i32, 3);
+    simulation.fail_next(Fault::Accept, Errno::EMFILE as i32, 3);
     let _client = simulation.connect(SERVER).expect("somebody listens");
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!((events.stats().accept_errors, events.stats().pauses, opened.get()), (3, 3, 1));
 }
 
@@ -280,7 +280,7 @@ fn many_long_datagrams_of_one_turn_are_all_answered() {
     for _ in 0..100 {
         simulation.send_datagram(PEER, SERVER, &long);
     }
-    simulation.settle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!((events.stats().datagrams_sent, events.stats().replies_refused), (100, 0));
 }
 
@@ -303,7 +303,7 @@ fn a_linger_is_not_cut_short_by_a_timeout_that_was_set_before() {
         let _ = events.turn(Some(Duration::from_millis(1))).expect("no error is the loop's");
     }
     client.send(b"go");
-    while !client.has_ended() {
+    while !client.saw_eof() {
         let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
     }
     let closed_at = simulation.elapsed();

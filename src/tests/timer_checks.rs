@@ -50,11 +50,11 @@ impl TimerChecks {
 
     /// Removes one that is set, if there is any.
     fn remove(&mut self, simulation: &Simulation, context: &mut Context) {
-        let value = simulation.below(self.next_value + 1);
+        let value = simulation.random_below(self.next_value + 1);
         if let Some((_, id)) = self.values.remove(&value) {
             assert!(context.remove(id) && !context.remove(id), "a value that has not come can be removed, once");
         }
-        let index = usize::try_from(simulation.below(self.repeating.len() as u64 + 1)).expect("an index");
+        let index = usize::try_from(simulation.random_below(self.repeating.len() as u64 + 1)).expect("an index");
         if let Some(timer) = self.repeating.get(index) {
             let is_set = timer.due.take().is_some();
             assert_eq!(
@@ -87,8 +87,8 @@ pub(super) fn change_timers(
     handler: HandlerId,
     panic_injector: Option<&PanicInjector>,
 ) {
-    let after = Duration::from_micros(simulation.below(4) * simulation.below(10_000));
-    match simulation.below(4) {
+    let after = Duration::from_micros(simulation.random_below(4) * simulation.random_below(10_000));
+    match simulation.random_below(4) {
         0 | 1 => timer_checks.borrow_mut().schedule(events.context(), handler, after),
         2 => timer_checks.borrow_mut().remove(simulation, events.context()),
         _ => {
@@ -114,8 +114,8 @@ fn repeating_callback(
     move |context| {
         let was_due = timer.due.take().expect("what is over is not called");
         assert!(context.now() >= was_due, "a timer is early");
-        let after = Duration::from_micros(simulation.below(3) * simulation.below(5_000));
-        match (simulation.below(6), &panic_injector) {
+        let after = Duration::from_micros(simulation.random_below(3) * simulation.random_below(5_000));
+        match (simulation.random_below(6), &panic_injector) {
             _ if are_ending.get() => None,
             (0, _) => None,
             (1, _) => {

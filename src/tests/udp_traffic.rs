@@ -14,10 +14,10 @@ pub(super) const UDP_REPLY: &[u8] = b"Hello, UDP Client!";
 
 impl Workload {
     pub(super) fn send_datagram(&mut self) {
-        let port = u16::try_from(self.simulation.below(3)).expect("a port");
+        let port = u16::try_from(self.simulation.random_below(3)).expect("a port");
         let to = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1]][usize::from(port)];
         // Port 0, our own sockets, a broadcast: those nobody must answer.
-        let from = match self.simulation.below(8) {
+        let from = match self.simulation.random_below(8) {
             0 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1)), 0),
             1 => [UDP, WILDCARD_ADDRESSES[0]][usize::from(port % 2)],
             2 => SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 9),

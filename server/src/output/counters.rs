@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use halloo::{Stats, Stopped};
+use halloo::{LoopStopped, Stats};
 use log::Level;
 
 use crate::output::printer_thread::Printer;
@@ -38,11 +38,11 @@ impl Counters {
         let _ = self.final_stats[worker_number - 1].set(stats);
     }
 
-    /// Logs the counters of every loop, at any log level. [`Stopped`] if all loops have ended.
-    pub(crate) fn request_report(&self) -> Result<(), Stopped> {
+    /// Logs the counters of every loop, at any log level. [`LoopStopped`] if all loops have ended.
+    pub(crate) fn request_report(&self) -> Result<(), LoopStopped> {
         let report =
             Arc::new(StatsReport { counters: self.clone(), parts: Mutex::new(vec![None; self.final_stats.len()]) });
-        let mut result = Err(Stopped);
+        let mut result = Err(LoopStopped);
         for (index, handle) in self.loops.as_slice().iter().enumerate() {
             let report = Arc::clone(&report);
             let add_part = move |context: &mut halloo::Context| {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use halloo::{Context, Handle, Stopped};
+use halloo::{Context, Handle, LoopStopped};
 
 use crate::process::sd_notify::SdNotifier;
 
@@ -20,15 +20,15 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Drains all loops; [`Stopped`] if they have ended already.
-    pub(crate) fn drain(&self) -> Result<(), Stopped> {
+    /// Drains all loops; [`LoopStopped`] if they have ended already.
+    pub(crate) fn drain(&self) -> Result<(), LoopStopped> {
         self.notifier.notify_stopping();
         let deadline = Instant::now() + self.drain_timeout;
         self.loops.post(move |context| context.drain(deadline.saturating_duration_since(context.now())))
     }
 
-    /// Stops all loops at once; [`Stopped`] if they have ended already.
-    pub(crate) fn stop(&self) -> Result<(), Stopped> {
+    /// Stops all loops at once; [`LoopStopped`] if they have ended already.
+    pub(crate) fn stop(&self) -> Result<(), LoopStopped> {
         self.loops.post(Context::stop)
     }
 }
@@ -49,9 +49,9 @@ impl LoopHandles {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Posts a job to each loop; [`Stopped`] if all loops have ended.
-    pub(crate) fn post(&self, job: impl Fn(&mut Context) + Clone + Send + 'static) -> Result<(), Stopped> {
-        let mut result = Err(Stopped);
+    /// Posts a job to each loop; [`LoopStopped`] if all loops have ended.
+    pub(crate) fn post(&self, job: impl Fn(&mut Context) + Clone + Send + 'static) -> Result<(), LoopStopped> {
+        let mut result = Err(LoopStopped);
         for handle in self.as_slice() {
             result = handle.post(job.clone()).or(result);
         }
@@ -62,12 +62,12 @@ impl LoopHandles {
 #[cfg(test)]
 mod tests {
     use super::LoopHandles;
-    use halloo::{Context, EventLoop, Stopped};
+    use halloo::{Context, EventLoop, LoopStopped};
 
     #[test]
     fn a_word_reaches_every_loop_that_still_turns() {
         let handles = LoopHandles::default();
-        assert_eq!(handles.post(Context::stop), Err(Stopped));
+        assert_eq!(handles.post(Context::stop), Err(LoopStopped));
         let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];
         handles.set(loops.iter().map(EventLoop::handle).collect());
         loops[0].context().stop();
@@ -76,6 +76,6 @@ mod tests {
         for event_loop in &mut loops {
             event_loop.run().unwrap();
         }
-        assert_eq!(handles.post(Context::stop), Err(Stopped));
+        assert_eq!(handles.post(Context::stop), Err(LoopStopped));
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, IsTerminal};
 use std::thread;
 
-use halloo::Stopped;
+use halloo::LoopStopped;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -55,7 +55,7 @@ struct SignalHandler {
 }
 
 impl SignalHandler {
-    fn handle(&mut self, signal: i32) -> Result<(), Stopped> {
+    fn handle(&mut self, signal: i32) -> Result<(), LoopStopped> {
         match signal {
             SIGUSR1 => self.counters.request_report(),
             SIGHUP if self.on_hangup == HangupAction::Ignore => Ok(()),
@@ -63,7 +63,7 @@ impl SignalHandler {
         }
     }
 
-    fn stop(&mut self) -> Result<(), Stopped> {
+    fn stop(&mut self) -> Result<(), LoopStopped> {
         match self.stage {
             ShutdownStage::Serving => {
                 self.stage = ShutdownStage::Draining;

@@ -194,7 +194,7 @@ fn merge_results(first: WorkerResult, second: WorkerResult) -> WorkerResult {
     let (mut first, second) = (first?, second?);
     first.finished += second.finished;
     first.forced += second.forced;
-    first.took = first.took.max(second.took);
+    first.elapsed = first.elapsed.max(second.elapsed);
     Ok(first)
 }
 
@@ -264,10 +264,10 @@ mod tests {
     #[test]
     fn the_drains_of_several_workers_are_told_as_one_and_a_failure_counts_more() {
         let (mut first, mut second) = (report(), report());
-        (first.finished, first.forced, first.took) = (3, 1, Duration::from_millis(20));
-        (second.finished, second.forced, second.took) = (4, 2, Duration::from_millis(10));
+        (first.finished, first.forced, first.elapsed) = (3, 1, Duration::from_millis(20));
+        (second.finished, second.forced, second.elapsed) = (4, 2, Duration::from_millis(10));
         let merged = merge_results(Ok(first), Ok(second)).unwrap();
-        assert_eq!((merged.finished, merged.forced, merged.took), (7, 3, Duration::from_millis(20)));
+        assert_eq!((merged.finished, merged.forced, merged.elapsed), (7, 3, Duration::from_millis(20)));
         let error = || Err(ExitError::new(ExitStatus::RuntimeError, "x"));
         assert!(merge_results(error(), Ok(first)).is_err() && merge_results(Ok(first), error()).is_err());
     }

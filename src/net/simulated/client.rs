@@ -23,9 +23,9 @@ const SEGMENT_BYTES_MIN: u64 = 1_220;
 /// # events.listen(address, stream(|_, input| input.len()))?;
 /// let client = simulation.connect(address).expect("somebody listens");
 /// client.send(b"goodbye");
-/// client.finish();
-/// simulation.settle(&mut events)?;
-/// assert!(client.has_ended() && client.received().is_empty());
+/// client.shutdown_write();
+/// simulation.run_until_idle(&mut events)?;
+/// assert!(client.saw_eof() && client.received().is_empty());
 /// # Ok::<(), halloo::Error>(())
 /// ```
 pub struct Client {
@@ -60,7 +60,7 @@ impl Client {
     }
 
     /// Ends its side; it can still read.
-    pub fn finish(&self) {
+    pub fn shutdown_write(&self) {
         self.world.borrow_mut().send(self.socket, Segment::Fin);
     }
 
@@ -99,19 +99,19 @@ impl Client {
 
     /// Whether the server's end of stream has come.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
+    pub fn saw_eof(&self) -> bool {
         self.with_stream(|stream| stream.client.saw_eof)
     }
 
     /// Whether the server's side has reset the connection.
     #[must_use]
-    pub fn was_reset(&self) -> bool {
+    pub fn saw_reset(&self) -> bool {
         self.with_stream(|stream| stream.client.saw_reset)
     }
 
     /// Whether an injected error has hit this client's own calls, so that what it sees is nobody's mistake.
     #[must_use]
-    pub fn was_struck(&self) -> bool {
+    pub fn was_hit_by_fault(&self) -> bool {
         self.with_stream(|stream| stream.client.hit_by_fault)
     }
 

@@ -180,7 +180,7 @@ impl Network for System {
             Some(socket) => from_inherited(socket.try_clone()?.into())?,
             None => open_udp_socket(options)?,
         };
-        if let Some(bytes) = options.kernel_receive_bytes {
+        if let Some(bytes) = options.recv_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
         let mut socket = SystemUdpSocket::new(socket.into(), options.datagram_bytes_max)?;

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use halloo::{Connection, EventLoop, Full, Listen, stream};
+use halloo::{Connection, EventLoop, Listen, SendError, stream};
 use support::byte_pattern::byte_pattern;
 
 use crate::helpers::loopback::loopback;
@@ -21,7 +21,7 @@ fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, r
     let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max).input_bytes_max(input_bytes_max);
     let handler = stream(|connection, input| {
         let used = connection.write(input);
-        pending_max.set(pending_max.get().max(connection.pending()));
+        pending_max.set(pending_max.get().max(connection.outbox_len()));
         used
     });
     let listener = events.listen(at, handler).expect("a listener");
@@ -74,7 +74,7 @@ fn while_its_outbox_is_full_a_connection_is_not_read() {
     client.send(&question);
     turn_until(&mut events, "the outbox is full", |events| {
         client.flush();
-        notes.ids().first().is_some_and(|id| events.context().connection(*id).expect("open").pending() == 10_000)
+        notes.ids().first().is_some_and(|id| events.context().connection(*id).expect("open").outbox_len() == 10_000)
     });
     turn_until_idle(&mut events);
     let stats = events.stats();
@@ -154,7 +154,7 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
             })
             .on_flushed(|connection| {
                 turns.borrow_mut().push(connection.context().stats().turns);
-                assert_eq!(connection.pending(), 0);
+                assert_eq!(connection.outbox_len(), 0);
                 produce(connection, &product, &produced);
             });
         let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max);
@@ -174,15 +174,15 @@ fn send_takes_a_message_whole_or_not_at_all() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(100);
     let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
-        assert_eq!(connection.send(&[b'a'; 101]), Err(Full), "longer than the outbox");
-        assert_eq!(connection.pending(), 0);
+        assert_eq!(connection.send(&[b'a'; 101]), Err(SendError), "longer than the outbox");
+        assert_eq!(connection.outbox_len(), 0);
         assert_eq!(connection.send(&[b'b'; 60]), Ok(()));
-        assert_eq!(connection.send(&[b'c'; 41]), Err(Full));
-        assert_eq!(connection.pending(), 60);
+        assert_eq!(connection.send(&[b'c'; 41]), Err(SendError));
+        assert_eq!(connection.outbox_len(), 60);
         assert_eq!(connection.send(&[b'd'; 40]), Ok(()));
-        assert_eq!(connection.send(b"e"), Err(Full));
+        assert_eq!(connection.send(b"e"), Err(SendError));
         assert_eq!(connection.send(b""), Ok(()));
-        assert_eq!((connection.pending(), connection.outbox_bytes_max()), (100, 100));
+        assert_eq!((connection.outbox_len(), connection.outbox_bytes_max()), (100, 100));
         input.len()
     });
     let listener = events.listen(at, handler).expect("a listener");

@@ -17,7 +17,7 @@ fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {
     let mut events = EventLoop::new().expect("a loop");
     let everybody = events.attach(stream(|connection, input| {
         let everybody = connection.handler();
-        connection.context().for_each(everybody, |other| other.send(input).expect("the outbox is empty"));
+        connection.context().for_each_connection(everybody, |other| other.send(input).expect("the outbox is empty"));
         input.len()
     }));
     let listeners = [loopback(), loopback()].map(|at| events.listen_for(at, everybody).expect("a listener"));
@@ -51,7 +51,7 @@ fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
                     let id = silent.get().expect("the silent one came first");
                     let mut other = connection.context().connection(id).expect("it is open");
                     assert_eq!((other.send(b"for "), other.send(b"you")), (Ok(()), Ok(())));
-                    assert_eq!(other.pending(), 7, "it leaves after the callback");
+                    assert_eq!(other.outbox_len(), 7, "it leaves after the callback");
                     sent.set(connection.context().stats().turns);
                 }
                 input.len()
@@ -67,7 +67,7 @@ fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
     turn_until(&mut events, "it is sent", |_| sent.get() > 0);
     assert_eq!(events.stats().turns, sent.get(), "the turn of the callback is the last");
     let id = silent.get().expect("known");
-    assert_eq!(events.context().connection(id).expect("it is open").pending(), 0);
+    assert_eq!(events.context().connection(id).expect("it is open").outbox_len(), 0);
     turn_until(&mut events, "it arrives", |_| one.has_received(7));
     assert_eq!(one.received, b"for you");
 }
@@ -82,7 +82,7 @@ fn an_id_of_a_connection_that_is_gone_names_nobody_and_is_never_given_again() {
         let mut client = Client::connect(address);
         client.send(b"?");
         assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-        turn_until(&mut events, "the connection is over", |events| events.stats().closed_in_all() == round);
+        turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == round);
     }
     let _last = Client::connect(address);
     turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 51);
@@ -150,7 +150,7 @@ fn a_connection_that_another_closes_in_the_same_batch_hears_only_of_its_end() {
             loopback(),
             RecordingHandler::new(&notes).on_data(|connection, input| {
                 let (me, everybody) = (connection.id(), connection.handler());
-                connection.context().for_each(everybody, |other| {
+                connection.context().for_each_connection(everybody, |other| {
                     if other.id() != me {
                         other.close();
                     }
@@ -185,7 +185,7 @@ fn a_connection_can_be_reached_between_two_turns() {
     assert_eq!(events.context().connection(notes.ids()[0]).expect("it is open").send(b"data"), Ok(()));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));
-    events.context().for_each(handler, |connection| connection.close());
+    events.context().for_each_connection(handler, |connection| connection.close());
     assert_eq!(client.read_to_end(&mut events), (&b"data"[..], StreamEnd::Eof));
 }
 
@@ -196,7 +196,7 @@ fn callbacks_that_touch_each_other_for_ever_leave_the_others_their_turn() {
     let handler = stream(|connection, input| {
         let everybody = connection.handler();
         rounds.set(rounds.get() + 1);
-        connection.context().for_each(everybody, |other| {
+        connection.context().for_each_connection(everybody, |other| {
             other.pause();
             other.resume();
         });

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use halloo::{CloseReason, Connection, EventLoop, Full};
+use halloo::{CloseReason, Connection, EventLoop, SendError};
 use support::byte_pattern::byte_pattern;
 
 use crate::helpers::loopback::loopback;
@@ -29,7 +29,7 @@ fn ending(notes: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (V
     turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
     let reason = notes.close_reasons()[0];
     assert_eq!(notes.close_reasons(), [reason], "once for a session");
-    assert_eq!((events.stats().closed(reason), events.stats().closed_in_all()), (1, 1));
+    assert_eq!((events.stats().closed(reason), events.stats().closed_total()), (1, 1));
     assert_eq!(notes.all().last(), Some(&Call::Closed(reason)), "and last");
     (received, end, reason)
 }
@@ -94,7 +94,7 @@ fn a_close_after_an_abort_changes_nothing() {
 }
 
 fn greet_if_possible(connection: &mut Connection<'_>) {
-    assert_eq!(connection.send(GREETING), Err(Full));
+    assert_eq!(connection.send(GREETING), Err(SendError));
     connection.close();
 }
 
@@ -124,12 +124,12 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
     let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
         greet(connection, input);
         assert_eq!(connection.write(b"more"), 0);
-        assert_eq!(connection.send(b"more"), Err(Full));
-        assert_eq!(connection.send(b""), Err(Full));
+        assert_eq!(connection.send(b"more"), Err(SendError));
+        assert_eq!(connection.send(b""), Err(SendError));
         let id = connection.id();
         assert!(connection.context().connection(id).is_none(), "it is closing");
         let everybody = connection.handler();
-        connection.context().for_each(everybody, |_| panic!("nobody is open"));
+        connection.context().for_each_connection(everybody, |_| panic!("nobody is open"));
         0
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -148,7 +148,7 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
     let (notes, said) = (CallLog::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&notes).on_data(greet).on_close(|connection| {
-        assert_eq!((connection.write(b"x"), connection.send(b"x"), connection.pending()), (0, Err(Full), 0));
+        assert_eq!((connection.write(b"x"), connection.send(b"x"), connection.outbox_len()), (0, Err(SendError), 0));
         connection.pause();
         connection.resume();
         connection.set_timeout(Some(std::time::Duration::ZERO));

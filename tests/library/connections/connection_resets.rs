@@ -75,7 +75,7 @@ fn a_paused_connection_whose_peer_reset_is_closed_and_another_paused_one_is_not(
     assert_eq!(events.stats().connections, 1);
 
     let handler = events.context().connection(notes.ids()[1]).expect("it is open").handler();
-    events.context().for_each(handler, |connection| connection.resume());
+    events.context().for_each_connection(handler, |connection| connection.resume());
     turn_until(&mut events, "the other goes on", |_| notes.inputs() == [b"more"]);
 }
 
@@ -130,7 +130,7 @@ fn a_reset_is_noticed_while_output_waits() {
     turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
     turn_until_idle(&mut events);
     let id = notes.ids()[0];
-    assert!(events.context().connection(id).expect("it is open").pending() > 0, "output waits");
+    assert!(events.context().connection(id).expect("it is open").outbox_len() > 0, "output waits");
     client.reset();
     turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
     assert_eq!(notes.close_reasons(), [CloseReason::Reset]);

@@ -1,9 +1,9 @@
-//! Half-close: `finish` shuts down sending, and reading goes on.
+//! Half-close: sending is shut down, and reading goes on.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use halloo::{CloseReason, Connection, EventLoop, Full, Listen};
+use halloo::{CloseReason, Connection, EventLoop, Listen, SendError};
 use support::byte_pattern::byte_pattern;
 
 use crate::helpers::loopback::loopback;
@@ -19,12 +19,12 @@ fn client_of<'a>(events: &mut EventLoop<'a>, handler: RecordingHandler<'a>) -> C
 
 fn finish(connection: &mut Connection<'_>) -> bool {
     connection.send(b"that is all").expect("there is room");
-    connection.finish();
+    connection.shutdown_write();
     true
 }
 
 #[test]
-fn after_a_finish_the_peer_has_the_end_of_stream_and_can_still_send() {
+fn after_a_shutdown_the_peer_has_the_end_of_stream_and_can_still_send() {
     let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let mut client = client_of(&mut events, RecordingHandler::new(&notes).on_open(finish));
@@ -41,14 +41,14 @@ fn after_a_finish_the_peer_has_the_end_of_stream_and_can_still_send() {
 }
 
 #[test]
-fn what_was_written_before_a_finish_arrives_before_the_end_however_slowly_it_is_read() {
+fn what_was_written_before_a_shutdown_arrives_before_the_end_however_slowly_it_is_read() {
     let (notes, text) = (CallLog::default(), byte_pattern(2 * 1024 * 1024));
     let sent = Cell::new(0);
     let write = |connection: &mut Connection<'_>| {
         sent.set(sent.get() + connection.write(&text[sent.get()..]));
         if sent.get() == text.len() {
-            connection.finish();
-            connection.finish();
+            connection.shutdown_write();
+            connection.shutdown_write();
         }
         true
     };
@@ -67,12 +67,12 @@ fn what_was_written_before_a_finish_arrives_before_the_end_however_slowly_it_is_
 }
 
 #[test]
-fn after_a_finish_nothing_can_be_written() {
+fn after_a_shutdown_nothing_can_be_written() {
     let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
-        assert_eq!((connection.write(input), connection.send(input), connection.pending()), (0, Err(Full), 0));
-        connection.finish();
+        assert_eq!((connection.write(input), connection.send(input), connection.outbox_len()), (0, Err(SendError), 0));
+        connection.shutdown_write();
         input.len()
     });
     let mut client = client_of(&mut events, handler);
@@ -84,7 +84,7 @@ fn after_a_finish_nothing_can_be_written() {
 }
 
 #[test]
-fn a_close_after_a_finish_is_a_close() {
+fn a_close_after_a_shutdown_is_a_close() {
     for ends_itself in [false, true] {
         let notes = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
@@ -106,7 +106,7 @@ fn a_close_after_a_finish_is_a_close() {
 }
 
 #[test]
-fn an_abort_after_a_finish_is_an_abort() {
+fn an_abort_after_a_shutdown_is_an_abort() {
     let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
@@ -173,7 +173,7 @@ fn what_waits_to_be_read_outlives_the_peer_that_has_gone_after_our_finish() {
 }
 
 #[test]
-fn a_reset_after_a_finish_is_told_as_one_even_to_a_paused_handler() {
+fn a_reset_after_a_shutdown_is_told_as_one_even_to_a_paused_handler() {
     for paused in [false, true] {
         let notes = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
@@ -192,14 +192,14 @@ fn a_reset_after_a_finish_is_told_as_one_even_to_a_paused_handler() {
 }
 
 #[test]
-fn a_finish_from_elsewhere_is_carried_out_in_the_next_turn() {
+fn a_shutdown_from_elsewhere_is_carried_out_in_the_next_turn() {
     let notes = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let mut client = client_of(&mut events, RecordingHandler::new(&notes));
     turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
     turn_until_idle(&mut events);
     let id = notes.ids()[0];
-    events.context().connection(id).expect("it is open").finish();
+    events.context().connection(id).expect("it is open").shutdown_write();
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
     let _ = events.turn(None).expect("the poll works");
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));

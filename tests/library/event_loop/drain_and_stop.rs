@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use halloo::{CloseReason, EventLoop, Listen, Stopped, Turn, datagrams, stream};
+use halloo::{CloseReason, EventLoop, Listen, LoopStopped, Turn, datagrams, stream};
 use support::byte_pattern::byte_pattern;
 
 use crate::helpers::loopback::{loopback, udp_socket};
@@ -33,7 +33,7 @@ fn clients_in_the_backlog_and_clients_who_have_asked_are_answered() {
     }
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (240, 0));
-    assert!(report.took < LONG);
+    assert!(report.elapsed < LONG);
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     assert_eq!(notes.count(&Call::Closed(CloseReason::Local)), 240);
 }
@@ -133,7 +133,7 @@ fn at_the_end_of_the_grace_a_silent_client_is_reset_and_counted_as_forced() {
     assert_eq!(polite.read_to_end(&mut events).1, StreamEnd::Eof);
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (1, 1));
-    assert!(report.took >= GRACE, "it took {:?}", report.took);
+    assert!(report.elapsed >= GRACE, "it took {:?}", report.elapsed);
     assert_eq!(notes.close_reasons(), [CloseReason::Eof, CloseReason::Drained]);
     assert_eq!((events.stats().closed(CloseReason::Drained), events.stats().connections), (1, 0));
     let mut other = EventLoop::new().expect("a loop");
@@ -153,7 +153,7 @@ fn a_second_drain_only_shortens_the_first() {
         events.context().drain(second);
         let report = turn_until_stopped(&mut events);
         assert_eq!((report.finished, report.forced), (0, 1));
-        assert!(report.took < LONG, "it took {:?}", report.took);
+        assert!(report.elapsed < LONG, "it took {:?}", report.elapsed);
     }
 }
 
@@ -190,7 +190,10 @@ fn a_stop_resets_everybody_and_is_final() {
     assert_eq!(events.run().expect("no poll is needed"), report);
     events.context().drain(LONG);
     assert_eq!(events.turn(None).expect("no poll is needed"), Turn::Stopped(report));
-    assert_eq!((handle.stop(), handle.drain(LONG), handle.post(|_| {})), (Err(Stopped), Err(Stopped), Err(Stopped)));
+    assert_eq!(
+        (handle.stop(), handle.drain(LONG), handle.post(|_| {})),
+        (Err(LoopStopped), Err(LoopStopped), Err(LoopStopped))
+    );
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     let mut other = EventLoop::new().expect("a loop");
     for client in &mut clients {

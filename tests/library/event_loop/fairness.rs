@@ -100,7 +100,7 @@ fn a_crowd_is_accepted_in_portions_and_all_of_it_without_another_knock() {
 #[test]
 fn a_full_udp_socket_hands_on_at_most_128_datagrams_a_turn_and_keeps_no_tcp_client_waiting() {
     let mut events = EventLoop::new().expect("a loop");
-    let at = Bind::from(loopback()).kernel_receive_bytes(4 * 1024 * 1024);
+    let at = Bind::from(loopback()).recv_buffer_bytes(4 * 1024 * 1024);
     let socket = events.bind(at, datagrams(|_, _| {})).expect("a socket");
     let listener = events.listen(loopback(), greet).expect("a listener");
     let (udp, tcp) = (events.local_addr(socket).expect("there"), events.local_addr(listener).expect("there"));

@@ -141,7 +141,7 @@ fn survive(breaks_in: Callback) {
     assert_eq!(bystander.read_to_end(&mut events).1, StreamEnd::Eof);
     drop(bystander);
     assert_eq!(turn_until_stopped(&mut events).forced, 0);
-    assert_eq!((events.stats().connections, events.stats().closed_in_all()), (0, 2));
+    assert_eq!((events.stats().connections, events.stats().closed_total()), (0, 2));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
         let (me, everybody) = (connection.id(), connection.handler());
-        connection.context().for_each(everybody, |other| {
+        connection.context().for_each_connection(everybody, |other| {
             if other.id() != me {
                 other.send(input).expect("the outbox is empty");
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use halloo::{
     CloseReason, Connect, Connection, ConnectionId, DrainReport, Error, EventLoop, Handle, HandlerId, Listen,
-    ListenerId, SocketId, SourceId, Stats, TimerId, Turn, datagrams, stream,
+    ListenerId, SourceId, Stats, TimerId, Turn, UdpSocketId, datagrams, stream,
 };
 use support::byte_pattern::byte_pattern;
 use support::wait::TIMEOUT;
@@ -198,7 +198,7 @@ fn what_crosses_threads_can_and_a_loop_cannot() {
     plain::<ConnectionId>();
     plain::<HandlerId>();
     plain::<ListenerId>();
-    plain::<SocketId>();
+    plain::<UdpSocketId>();
     plain::<TimerId>();
     sent::<SourceId>();
     sent::<(Listen, Connect, Stats, Error, CloseReason, DrainReport)>();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use halloo::{CloseReason, ConnectionId, EventLoop, Stopped};
+use halloo::{CloseReason, ConnectionId, EventLoop, LoopStopped};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::loopback;
@@ -266,7 +266,7 @@ fn a_handle_is_refused_once_the_loop_has_ended_whoever_asks_meanwhile() {
                     });
                     match posted.and_then(|()| handle.notify(id, accepted)) {
                         Ok(()) => accepted += 1,
-                        Err(Stopped) => return (accepted, handle),
+                        Err(LoopStopped) => return (accepted, handle),
                     }
                 }
             })
@@ -279,7 +279,7 @@ fn a_handle_is_refused_once_the_loop_has_ended_whoever_asks_meanwhile() {
     for thread in threads {
         let (count, handle) = thread.join().expect("no panic");
         accepted += count;
-        assert_eq!((handle.notify(id, 0), handle.stop()), (Err(Stopped), Err(Stopped)));
+        assert_eq!((handle.notify(id, 0), handle.stop()), (Err(LoopStopped), Err(LoopStopped)));
     }
     let stats = events.stats();
     assert!(stats.jobs <= accepted + 8 && stats.jobs == ran.load(Ordering::Relaxed), "{stats}");

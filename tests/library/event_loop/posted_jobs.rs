@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use halloo::{Context, EventLoop, Handle, Stopped, stream};
+use halloo::{Context, EventLoop, Handle, LoopStopped, stream};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::loopback;
@@ -108,7 +108,7 @@ fn a_job_that_was_not_run_is_dropped_when_the_loop_ends() {
         .expect("it runs");
     turn_until_stopped(&mut events);
     assert_eq!((Arc::strong_count(&witness), events.stats().jobs), (1, 1));
-    assert_eq!(handle.post(|_| {}), Err(Stopped));
+    assert_eq!(handle.post(|_| {}), Err(LoopStopped));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_job_that_was_not_run_is_dropped_with_the_loop() {
     assert_eq!(Arc::strong_count(&witness), 1);
     assert_eq!(
         (handle.stop(), handle.drain(Duration::ZERO), handle.post(|_| {})),
-        (Err(Stopped), Err(Stopped), Err(Stopped))
+        (Err(LoopStopped), Err(LoopStopped), Err(LoopStopped))
     );
 }
 
@@ -169,7 +169,7 @@ fn a_loop_that_runs_serves_clients_of_other_threads_until_it_is_drained_from_one
     }
     handle.drain(TIMEOUT).expect("it runs");
     assert_eq!(server.join().expect("no panic").0, 160);
-    assert_eq!(handle.stop(), Err(Stopped));
+    assert_eq!(handle.stop(), Err(LoopStopped));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use halloo::framing::{self, ByteOrder, Format, FrameHandler, Framed, FramedSession, SendError, frames};
+use halloo::framing::{self, ByteOrder, Format, FrameHandler, FrameSendError, Framed, FramedSession, frames};
 use halloo::{CloseReason, Connect, Connection, ConnectionId, Context, ErrorKind, EventLoop, Listen, StreamHandler};
 
 use crate::helpers::loopback::loopback;
@@ -124,7 +124,7 @@ fn a_frame_may_be_as_long_as_the_inbox_and_a_longer_maximum_is_an_error_at_liste
         let at = |bytes| Listen::from(loopback()).input_bytes_max(bytes);
         events.listen(at(100), frames(format, 100 - around, |_, _| {})).expect("it fits");
         let error = events.listen(at(99), frames(format, 100 - around, |_, _| {})).expect_err("it does not");
-        assert_eq!(error.kind(), ErrorKind::Option, "{format:?}");
+        assert_eq!(error.kind(), ErrorKind::InvalidOption, "{format:?}");
     }
 }
 
@@ -140,7 +140,7 @@ impl FrameHandler for Asks<'_> {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
         SHORT.send(connection, self.question).expect("the outbox is empty");
-        connection.finish();
+        connection.shutdown_write();
         Some(())
     }
 
@@ -174,7 +174,7 @@ fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
 }
 
 /// What sending these payloads one after another gives, with an outbox of so many bytes, and what the client reads.
-fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Result<(), SendError>>, Vec<u8>) {
+fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Result<(), FrameSendError>>, Vec<u8>) {
     let outcomes = RefCell::new(Vec::new());
     let handler = halloo::stream(|connection, input| {
         outcomes.borrow_mut().extend(payloads.iter().map(|payload| format.send(connection, payload)));
@@ -192,7 +192,7 @@ fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Res
 
 #[test]
 fn a_frame_is_sent_whole_with_what_is_around_it_or_not_at_all() {
-    let full = Err(SendError::Full);
+    let full = Err(FrameSendError::OutboxFull);
     // Room for the payload alone is not enough, and what comes after may fit.
     let lengths = sent(SHORT, 10, &[b"123456789", b"12345", b"12", b"1", b""]);
     assert_eq!(lengths, (vec![full, Ok(()), full, Ok(()), full], b"\0\x0512345\0\x011".to_vec()));
@@ -202,14 +202,14 @@ fn a_frame_is_sent_whole_with_what_is_around_it_or_not_at_all() {
 
 #[test]
 fn a_payload_that_the_format_cannot_carry_is_refused_and_says_why() {
-    let cut = Err(SendError::HoldsDelimiter);
+    let cut = Err(FrameSendError::ContainsDelimiter);
     assert_eq!(
         sent(Format::Lines, 100, &[b"a\nb", b"a\rb", b"c\r"]),
         (vec![cut, Ok(()), Ok(())], b"a\rb\nc\r\r\n".to_vec())
     );
     assert_eq!(sent(Format::Delimiter(b';'), 100, &[b"a;", b"a\n"]), (vec![cut, Ok(())], b"a\n;".to_vec()));
     let long = vec![0; 65_536];
-    assert_eq!(sent(SHORT, 100_000, &[&long, b"x"]), (vec![Err(SendError::TooLong), Ok(())], b"\0\x01x".to_vec()));
+    assert_eq!(sent(SHORT, 100_000, &[&long, b"x"]), (vec![Err(FrameSendError::TooLong), Ok(())], b"\0\x01x".to_vec()));
     let (outcomes, received) = sent(SHORT, 100_000, &[&long[1..]]);
     assert_eq!((outcomes, received.len()), (vec![Ok(())], 65_537));
 }
@@ -225,7 +225,7 @@ impl Insists<'_> {
         match SHORT.send(connection, b"12345678") {
             Ok(()) => self.is_sent = true,
             Err(error) => {
-                assert_eq!(error, SendError::Full);
+                assert_eq!(error, FrameSendError::OutboxFull);
                 self.refusals.set(self.refusals.get() + 1);
             }
         }
@@ -272,8 +272,8 @@ impl FrameHandler for Afterthought {
 
     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         connection.send(b"12345678").expect("the outbox is empty");
-        connection.finish();
-        assert_eq!(SHORT.send(connection, b"9"), Err(SendError::Full));
+        connection.shutdown_write();
+        assert_eq!(SHORT.send(connection, b"9"), Err(FrameSendError::OutboxFull));
     }
 
     fn on_flushed(&mut self, _: &mut Connection<'_>, (): &mut ()) {
@@ -381,7 +381,7 @@ fn a_frame_of_nothing_that_has_to_wait_for_the_outbox_is_handed_over_when_it_can
         let seen = Cell::new(0);
         let at = Listen::from(loopback()).outbox_bytes_max(10);
         let handler = frames(format, 100, |connection, frame| {
-            assert_eq!(connection.pending(), 0, "more than half would be taken");
+            assert_eq!(connection.outbox_len(), 0, "more than half would be taken");
             assert!(frame.is_empty());
             seen.set(seen.get() + 1);
             connection.send(b"123456").expect("the outbox is empty");

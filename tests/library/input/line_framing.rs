@@ -27,9 +27,9 @@ fn cut(most: usize, segments: &[&[u8]]) -> (Vec<Vec<u8>>, Option<CloseReason>) {
         });
     }
     turn_until_idle(&mut events);
-    let is_open = events.stats().closed_in_all() == 0 && !client.has_reached_end();
+    let is_open = events.stats().closed_total() == 0 && !client.has_reached_end();
     drop(client);
-    turn_until(&mut events, "the connection is over", |events| events.stats().closed_in_all() == 1);
+    turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == 1);
     let overflow = events.stats().closed(CloseReason::InputOverflow) == 1;
     assert_ne!(is_open, overflow, "open, or too long: {}", events.stats());
     drop(events);
@@ -130,7 +130,7 @@ fn an_unfinished_line_at_the_end_of_stream_is_dropped() {
     client.send(b"whole\nhal");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b"whole\n"[..], StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |events| events.stats().closed_in_all() == 1);
+    turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == 1);
     assert_eq!(events.stats().closed(CloseReason::Eof), 1);
 }
 

@@ -156,7 +156,7 @@ fn at_the_end_of_stream_the_rest_waits_for_the_output_before_it() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(1_000);
     let handler = RecordingHandler::new(&notes).on_data(echo).on_eof(|connection| {
-        assert_eq!(connection.pending(), 0);
+        assert_eq!(connection.outbox_len(), 0);
         connection.close();
     });
     let listener = events.listen(at, handler).expect("a listener");
@@ -246,7 +246,7 @@ fn a_full_inbox_is_no_overflow_while_output_waits() {
     let question = byte_pattern(1_000);
     client.send(&question);
     turn_until_idle(&mut events);
-    assert!(events.context().connection(notes.ids()[0]).expect("it is open").pending() > 0, "output waits");
+    assert!(events.context().connection(notes.ids()[0]).expect("it is open").outbox_len() > 0, "output waits");
     stalled.set(false);
     turn_until(&mut events, "all is shown", |_| {
         client.pump();
@@ -286,7 +286,7 @@ fn another_connections_callback_can_resume() {
             return 0;
         }
         let everybody = connection.handler();
-        connection.context().for_each(everybody, |other| {
+        connection.context().for_each_connection(everybody, |other| {
             if other.send(b"go").is_ok() {
                 other.resume();
             }

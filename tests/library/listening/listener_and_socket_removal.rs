@@ -25,7 +25,7 @@ fn a_removed_listener_is_gone_and_its_connections_live_on() {
 
     assert!(events.context().remove(listener));
     assert!(!events.context().remove(listener), "it is gone already");
-    assert_eq!(events.local_addr(listener).expect_err("it is gone").kind(), ErrorKind::Unknown);
+    assert_eq!(events.local_addr(listener).expect_err("it is gone").kind(), ErrorKind::UnknownId);
     turn_until_idle(&mut events);
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     assert_eq!(client.request(&mut events, b"after", 5), b"after");
@@ -74,7 +74,7 @@ fn a_removed_socket_is_gone() {
 
     assert!(events.context().remove(socket));
     assert!(!events.context().remove(socket), "it is gone already");
-    assert_eq!(events.local_addr(socket).expect_err("it is gone").kind(), ErrorKind::Unknown);
+    assert_eq!(events.local_addr(socket).expect_err("it is gone").kind(), ErrorKind::UnknownId);
     turn_until_idle(&mut events);
     UdpSocket::bind(address).expect("the port is free again");
     let next = events.bind(loopback(), echo()).expect("a socket");

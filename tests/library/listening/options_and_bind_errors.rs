@@ -16,7 +16,7 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 /// Checks that a refusal is one readable line about an option, with the address in it.
 fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
     let error = outcome.expect_err("it cannot work");
-    assert_eq!((error.kind(), error.address()), (ErrorKind::Option, Some(loopback())), "{error}");
+    assert_eq!((error.kind(), error.address()), (ErrorKind::InvalidOption, Some(loopback())), "{error}");
     assert!(error.source().is_none(), "no system call failed");
     let sentence = error.to_string();
     assert!(sentence.contains("127.0.0.1:0") && !sentence.contains('\n'), "{sentence}");
@@ -143,9 +143,9 @@ fn a_handler_that_the_loop_does_not_have_is_refused() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let handler = one.attach(stream(|_, input| input.len()));
     let error = other.listen_for(loopback(), handler).expect_err("it is the other's");
-    assert_eq!(error.kind(), ErrorKind::Unknown);
+    assert_eq!(error.kind(), ErrorKind::UnknownId);
     other.attach(greet);
     let error = other.listen_for(loopback(), handler).expect_err("one of its own does not make it its own");
-    assert_eq!(error.kind(), ErrorKind::Unknown);
+    assert_eq!(error.kind(), ErrorKind::UnknownId);
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
 }

@@ -38,7 +38,7 @@ fn a_client_of_a_unix_socket_is_greeted_and_has_no_address() {
         greet(connection, input)
     });
     let listener = listen(&mut events, &path, handler);
-    assert_eq!(events.local_addr(listener).expect_err("it has none").kind(), ErrorKind::Unknown);
+    assert_eq!(events.local_addr(listener).expect_err("it has none").kind(), ErrorKind::UnknownId);
     let mut client = Client::connect_unix(&path);
     client.send(b"Hello, TCP Server!");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
@@ -78,7 +78,7 @@ fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
         let handler = RecordingHandler::new(&notes).on_open(|connection| {
             connection.pause();
             if has_finished {
-                connection.finish();
+                connection.shutdown_write();
             }
             true
         });

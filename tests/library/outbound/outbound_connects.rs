@@ -69,7 +69,7 @@ fn a_refused_connection_fails_once_and_leaves_nothing_behind() {
     turn_until_idle(&mut events);
     assert_eq!(notes.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
     let stats = events.stats();
-    assert_eq!((stats.connects, stats.connect_errors, stats.connections, stats.closed_in_all()), (1, 1, 0, 0));
+    assert_eq!((stats.connects, stats.connect_errors, stats.connections, stats.closed_total()), (1, 1, 0, 0));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_loop_may_connect_to_its_own_listener() {
         let id = events.context().connect(to, handler);
         events.context().connection(id).expect("it is there").send(b"to myself").expect("there is room");
     }
-    turn_until(&mut events, "all are over", |events| events.stats().closed_in_all() == 40);
+    turn_until(&mut events, "all are over", |events| events.stats().closed_total() == 40);
     assert_eq!((notes.ids().len(), notes.inputs().concat().len()), (20, 20 * 9));
     assert_eq!((events.stats().connects, events.stats().accepted), (20, 20));
 }

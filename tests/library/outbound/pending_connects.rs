@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
-use halloo::{CloseReason, Connect, EventLoop, Full, HandlerId};
+use halloo::{CloseReason, Connect, EventLoop, HandlerId, SendError};
 use support::byte_pattern::byte_pattern;
 
 use crate::helpers::loopback::loopback;
@@ -20,7 +20,7 @@ fn what_is_written_before_it_is_open_waits_and_arrives() {
     let (notes, server, bytes) = (CallLog::default(), Listener::new(), byte_pattern(60_000));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection| {
-        assert_eq!(connection.pending(), 60_000, "it has waited");
+        assert_eq!(connection.outbox_len(), 60_000, "it has waited");
         connection.send(b" and the rest").is_ok()
     }));
     let id = events.context().connect(server.address(), handler);
@@ -30,7 +30,7 @@ fn what_is_written_before_it_is_open_waits_and_arrives() {
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "everything", |_| peer.has_received(60_013));
     assert!(peer.received == [&bytes[..], b" and the rest"].concat(), "what arrives is what was written, in order");
-    assert_eq!(events.context().connection(id).expect("it is open").pending(), 0);
+    assert_eq!(events.context().connection(id).expect("it is open").outbox_len(), 0);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn before_it_is_open_the_outbox_has_its_bound_and_on_flushed_comes_when_there_is
     }));
     let id = events.context().connect(Connect::from(server.address()).outbox_bytes_max(5), handler);
     let mut opening = events.context().connection(id).expect("it is there");
-    assert_eq!((opening.write(b"1234567"), opening.pending(), opening.send(b"6")), (5, 5, Err(Full)));
+    assert_eq!((opening.write(b"1234567"), opening.outbox_len(), opening.send(b"6")), (5, 5, Err(SendError)));
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "both halves", |_| peer.has_received(10));
     assert_eq!((&peer.received[..], notes.all()), (&b"1234567890"[..], vec![Call::Open, Call::Flushed]));
@@ -53,7 +53,7 @@ fn a_close_before_it_is_open_delivers_what_was_written_and_is_told_after_on_open
     let (notes, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection| {
-        assert_eq!((connection.write(b"more"), connection.send(b"more")), (0, Err(Full)), "it is closed");
+        assert_eq!((connection.write(b"more"), connection.send(b"more")), (0, Err(SendError)), "it is closed");
         true
     }));
     let id = events.context().connect(server.address(), handler);
@@ -126,8 +126,8 @@ fn a_finish_before_it_is_open_ends_our_side_when_it_is() {
     let id = events.context().connect(server.address(), handler);
     let mut opening = events.context().connection(id).expect("it is there");
     assert_eq!(opening.send(b"the whole question"), Ok(()));
-    opening.finish();
-    assert_eq!((opening.write(b"?"), opening.send(b"?")), (0, Err(Full)), "it has said that no more follows");
+    opening.shutdown_write();
+    assert_eq!((opening.write(b"?"), opening.send(b"?")), (0, Err(SendError)), "it has said that no more follows");
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"the whole question"[..], StreamEnd::Eof));
     peer.send(b"the answer");
@@ -163,7 +163,7 @@ fn at_the_end_of_a_drain_what_is_still_opening_has_failed() {
         events.context().drain(grace);
         let report = turn_until_stopped(&mut events);
         assert_eq!((report.finished, report.forced), (0, 0), "it never was a connection");
-        assert!(report.took >= grace);
+        assert!(report.elapsed >= grace);
         for id in [id, unbegun] {
             assert_eq!(notes.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
         }

@@ -56,7 +56,7 @@ impl StreamHandler for Proxy {
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
         match connection.context().connection(*other) {
-            Some(mut other) => other.finish(),
+            Some(mut other) => other.shutdown_write(),
             None => connection.close(),
         }
     }
@@ -168,7 +168,7 @@ fn one_handler_serves_two_listeners_and_the_connections_it_makes() {
         }
         fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
             let everybody = connection.handler();
-            connection.context().for_each(everybody, |other| other.send(input).expect("there is room"));
+            connection.context().for_each_connection(everybody, |other| other.send(input).expect("there is room"));
             input.len()
         }
         fn on_close(&mut self, _: &mut Connection<'_>, (): (), _: CloseReason) {

@@ -61,7 +61,7 @@ fn an_empty_datagram_is_a_datagram() {
 #[test]
 fn a_datagram_of_65507_bytes_is_echoed_whole() {
     let mut events = EventLoop::new().expect("a loop");
-    let socket = events.bind(Bind::from(loopback()).kernel_receive_bytes(1 << 20), datagrams(echo)).expect("a socket");
+    let socket = events.bind(Bind::from(loopback()).recv_buffer_bytes(1 << 20), datagrams(echo)).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
     let peer = udp_socket("127.0.0.1");
     let payload = byte_pattern(65_507);
@@ -147,7 +147,7 @@ fn a_hundred_datagrams_that_came_during_a_stall_get_a_hundred_answers() {
 #[test]
 fn more_datagrams_than_a_turn_hands_on_are_all_answered_without_another_knock() {
     let mut events = EventLoop::new().expect("a loop");
-    let at = Bind::from(loopback()).kernel_receive_bytes(4 << 20);
+    let at = Bind::from(loopback()).recv_buffer_bytes(4 << 20);
     let socket = events.bind(at, datagrams(echo)).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
     let peer = udp_socket("127.0.0.1");

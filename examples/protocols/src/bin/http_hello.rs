@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use halloo::{Connection, EventLoop, Full, Listen, StreamHandler};
+use halloo::{Connection, EventLoop, Listen, SendError, StreamHandler};
 use httparse::{Error, Request, Status};
 
 /// Request line and headers. Who sends this much without an end of them is refused.
@@ -72,7 +72,7 @@ impl StreamHandler for Hello {
 }
 
 impl Hello {
-    fn answer(&mut self, connection: &mut Connection<'_>, response: &Response) -> Result<(), Full> {
+    fn answer(&mut self, connection: &mut Connection<'_>, response: &Response) -> Result<(), SendError> {
         // RFC 9110 section 6.6.1 wants a date; a second is as fine as it gets.
         let now = connection.context().now();
         if self.dated.is_none_or(|dated| now.duration_since(dated) >= Duration::from_secs(1)) {

@@ -58,7 +58,7 @@ impl App {
         self.ticks += 1;
         let line = format!("tick {}\n", self.ticks);
         // Who does not read misses ticks, and nobody else does.
-        self.events.context().for_each(self.everybody, |client| {
+        self.events.context().for_each_connection(self.everybody, |client| {
             let _ = client.send(line.as_bytes());
         });
         // What was written from outside leaves in a turn.

@@ -41,7 +41,7 @@ fn pass_on(stdin: &io::Stdin, events: &mut EventLoop<'_>, everybody: HandlerId) 
     // that poll does not see.
     let typed = stdin.fill_buf()?;
     // Who does not read misses some, and nobody else does.
-    events.context().for_each(everybody, |client| {
+    events.context().for_each_connection(everybody, |client| {
         let _ = client.send(typed);
     });
     let length = typed.len();

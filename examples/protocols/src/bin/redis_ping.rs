@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use halloo::{Connection, Context, EventLoop, Full, HandlerId, Listen, StreamHandler, TimerId};
+use halloo::{Connection, Context, EventLoop, HandlerId, Listen, SendError, StreamHandler, TimerId};
 
 /// The words of a command, its name among them, and the longest of them.
 const WORDS_MAX: usize = 16;
@@ -65,7 +65,7 @@ impl StreamHandler for Server {
 
 impl Server {
     /// Replies, then does it; nothing can come between the two.
-    fn execute(&mut self, connection: &mut Connection<'_>, words: &[&[u8]]) -> Result<(), Full> {
+    fn execute(&mut self, connection: &mut Connection<'_>, words: &[&[u8]]) -> Result<(), SendError> {
         let (store, handler) = (&mut self.store, connection.handler());
         match (words[0].to_ascii_uppercase().as_slice(), &words[1..]) {
             (b"PING", []) => connection.send(b"+PONG\r\n")?,
