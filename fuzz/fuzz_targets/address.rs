@@ -1,4 +1,6 @@
-//! Addresses: one that parses prints as a line and parses back to the same, and each socket address means itself.
+//! Addresses: what parses, prints as one line and parses back.
+//!
+//! Every socket address resolves to itself.
 
 #![no_main]
 

@@ -1,4 +1,6 @@
-//! Escaping: any bytes become one bounded printable line that stands for them, and plain text stays as it is.
+//! Escaping: any bytes become one bounded printable line.
+//!
+//! The line stands for exactly these bytes, or for their beginning.
 
 #![no_main]
 

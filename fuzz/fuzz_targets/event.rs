@@ -1,4 +1,6 @@
-//! Event lines: whatever a client sent, an event is one bounded printable line, and one JSON object that says the same.
+//! Event lines: one bounded line of text, and the same as JSON.
+//!
+//! The part of a text that is kept prints as the whole text would.
 
 #![no_main]
 

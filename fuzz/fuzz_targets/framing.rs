@@ -1,4 +1,6 @@
-//! Framing: however the bytes are cut and delayed, the frames are those of a plain split, and every answer arrives.
+//! Framing: the frames of a simulated connection are those of its bytes.
+//!
+//! However the bytes are split and delayed, every reply arrives.
 
 #![no_main]
 

@@ -1,4 +1,6 @@
-//! Greeting templates: each renders what its pieces say, within its bound, and knows its own greetings again.
+//! Greeting templates: rendering, its bound, and matching.
+//!
+//! A template matches its own greetings, and no greeting with a foreign byte in it.
 
 #![no_main]
 

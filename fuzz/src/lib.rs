@@ -1,6 +1,6 @@
-//! What all targets hold printed text to: one line that a terminal shows as it is.
+//! The check that printed text is one line of printable characters.
 //!
-//! The opinion is a second one: the Unicode data are those of ICU, not the standard library's, which halloo asks.
+//! Its Unicode data are those of ICU, and not of the standard library, which halloo uses.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GraphemeExtend};
 use icu_properties::{CodePointMapData, CodePointSetData};

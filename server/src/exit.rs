@@ -1,7 +1,6 @@
-//! How the process ends: the exit statuses, and the one sentence that goes with a failure.
+//! The exit statuses of the process, and the error it ends with.
 //!
-//! Beside the flow: every room that can fail hands a [`Failure`] up to `main`, which prints it.
-//! It promises that a status means the same everywhere; it never ends the process itself.
+//! An exit status has the same meaning in every command.
 
 use std::{fmt, io};
 

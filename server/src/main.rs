@@ -1,16 +1,16 @@
-//! halloo answers greetings over TCP, UDP and unix sockets; `halloo probe` asks somebody else's server.
+//! The `halloo` program: a greeting server and a probe.
 //!
-//! | folder | what is in it |
+//! | folder | contents |
 //! |---|---|
-//! | `text` | how things are written and read: addresses, durations, templates, escapes, event lines |
-//! | `cli` | the flags, and what is asked for by them |
-//! | `process` | descriptors, inherited sockets, the supervisor, the end |
+//! | `text` | text formats: addresses, durations, greeting templates, escapes, event lines |
+//! | `cli` | the flags, and their parsing |
+//! | `process` | descriptors, inherited sockets, notifications to the supervisor, shutdown |
 //! | `output` | standard output and standard error, and the threads that write them |
-//! | `greeting` | who gets a greeting, what it says, and the handlers that send it |
-//! | `serve` | sockets, workers, signals |
-//! | `probe` | asking somebody else's server |
+//! | `greeting` | greetings: templates, numbers, and the handlers that send them |
+//! | `serve` | `halloo serve`: sockets, workers, signals |
+//! | `probe` | `halloo probe`: queries to a server |
 //!
-//! A folder names only folders before it, and `exit` stands where it is named:
+//! A folder names only folders before it, and so does the file `exit`:
 //!
 //! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> serve -> probe`
 

@@ -1,8 +1,6 @@
 //! The command line: every flag, its environment variable, its help.
 //!
-//! At the start of the flow: clap fills these, `settings` checks what one flag alone cannot know, `serve` and `probe`
-//! carry them out. It promises that a flag wins over its variable and the variable over the default.
-//! It never opens, binds or resolves anything.
+//! A flag wins over its environment variable, and the variable over the default.
 
 use std::path::PathBuf;
 use std::time::Duration;

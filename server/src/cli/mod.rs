@@ -1,4 +1,4 @@
-//! The command line: its flags, and what is asked for by them.
+//! The command line: the definition of the flags, and their parsing.
 
 pub(crate) mod flags;
 pub(crate) mod parse;

@@ -1,8 +1,7 @@
-//! From the words of the command line to a request, or to one sentence about what is wrong with them.
+//! Parses the command line into what the program has to run.
 //!
-//! At the start of the flow, between clap and `main`. It promises that a mistake is told in one line that names the
-//! flag, the variable it came from if it did, and the way out; and that a command never stumbles over a variable of
-//! another. It never ends the process.
+//! A usage error is one line: the flag, its environment variable if the value came from it, and a hint. Variables of
+//! another command are never read.
 
 use std::ffi::OsString;
 

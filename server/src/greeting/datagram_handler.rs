@@ -1,8 +1,7 @@
-//! What is done with a datagram, by mode.
+//! The handler of UDP sockets, for every mode.
 //!
-//! Between the loop, which calls with a payload, and the greeting desk, which knows the words. It promises at most one
-//! answer for each datagram, and none for one that is itself a greeting: two greeters must not greet each other for
-//! ever. It never keeps what it received.
+//! A datagram gets at most one reply. A datagram that is itself a greeting gets none: two servers would answer each
+//! other for ever.
 
 use std::cell::RefCell;
 

@@ -1,8 +1,7 @@
-//! The greeting desk: what all greetings of a worker have in common, whatever protocol they leave by.
+//! Renders, numbers, counts and logs the greetings of one worker.
 //!
-//! Between the handlers, which know when to greet, and the reporter, which tells it. It promises that greetings are
-//! numbered without a gap over all protocols and workers, that exactly as many are given as the limit says, and that with
-//! the last one all loops are asked to drain. It allocates nothing for a greeting. It never sends one itself.
+//! Over all protocols and workers, greetings are numbered without a gap, and exactly the limit is sent. The last
+//! greeting drains all loops.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,10 +1,7 @@
-//! The right to give a greeting, and its number: what the greetings of all workers have in common.
+//! The numbers of greetings, and the limit on them, for all workers.
 //!
-//! Beside the flow: every worker's desk takes a ticket before it greets, and gives it back if the greeting could not be
-//! given. There are tickets only where something depends on them: a limit, or a greeting that tells its number. It
-//! promises that no number is given out twice at a time nor left out, that at most as many are out as the limit says,
-//! and that one desk alone hears that its greeting was the last. A ticket costs one addition, and a lock only after one
-//! was given back, which is rare.
+//! No number is left out or held twice at a time, and at most `max` numbers are valid. The last greeting is reported to
+//! one caller alone.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

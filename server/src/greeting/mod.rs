@@ -1,4 +1,4 @@
-//! Greetings: who gets one, what it says, and the handlers that send it.
+//! Greetings: their templates, their numbers, and the handlers that send them.
 
 pub(crate) mod datagram_handler;
 pub(crate) mod greeter;

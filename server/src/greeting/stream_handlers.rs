@@ -1,8 +1,6 @@
-//! What is done with a connection, of TCP or of a unix socket, one handler for each mode.
+//! The handlers of TCP and unix connections, one for each mode.
 //!
-//! Between the loop, which calls with bytes, and the greeting desk, which knows the words. It promises one answer for
-//! each question and a connection closed when there is nothing more to say. It never greets anybody once the desk has
-//! closed, and keeps no client's text.
+//! No greeting is sent once the greeter is exhausted.
 
 use std::cell::RefCell;
 

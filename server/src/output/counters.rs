@@ -1,7 +1,6 @@
-//! The counters of all workers, told together when somebody asks.
+//! Logs the counters of all workers on request.
 //!
-//! Beside the loops, which each hand in their own between two events. It promises one line with the sums, and where there
-//! are several workers a line for each behind it; a worker that has ended still counts.
+//! The totals include workers that have ended.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

@@ -1,9 +1,7 @@
-//! What becomes of each event: printed, summed up, or nothing.
+//! Prints each event, or counts it if there are too many.
 //!
-//! On the loops' threads, between the greeting desks and the printer. It promises at most 20 lines in any one second as
-//! text, of all workers together and whatever is going on, with the rest counted to the last one; as JSON, every event is
-//! offered to the queue. It waits for nobody but, for a line that may be printed, another worker's turn at the same; and
-//! it sets no timer: the printer tells the sum.
+//! As text, all workers together print at most 20 lines in any second; every other event is counted. As JSON, every
+//! event is queued.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

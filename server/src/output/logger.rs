@@ -1,7 +1,6 @@
-//! What stands behind the `log` macros: it formats a line, cuts it, and queues it.
+//! The logger behind the `log` macros: formats, truncates and queues lines.
 //!
-//! Between the library's log lines and the printer. It promises never to block and never to panic, and one line of
-//! bounded length for each record. It never writes to a stream: `simple_logger` does, on the thread of standard error.
+//! It never blocks and never panics; each record becomes one line of bounded length.
 
 use log::{LevelFilter, Log, Metadata, Record};
 

@@ -1,4 +1,4 @@
-//! Everything that is printed: standard output, standard error, the threads that write them.
+//! Everything that is printed: standard output, standard error, and their threads.
 
 pub(crate) mod counters;
 pub(crate) mod event_log;

@@ -1,10 +1,7 @@
-//! The printing threads and the bounded queues before them: everything halloo prints while it serves goes through here.
+//! The printing threads of both standard streams, and their bounded queues.
 //!
-//! Between the loops' threads, which only ever try to queue, and the standard outputs, which may be slow, full or gone.
-//! Each of the two has a queue and a thread of its own, so that a stuck one silences itself alone. It promises that
-//! queueing never blocks, that lines of a stream keep their order, that what does not fit or cannot be written is counted
-//! and said in the stream itself once there is room, and that the threads sleep while there is nothing to print. It never
-//! panics over a stream that fails, and never holds up the end of the process for longer than it is given.
+//! Queueing never blocks: a line that does not fit is counted, and the stream reports the number later. A blocked
+//! stream does not delay the other one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,6 @@
-//! Standard error, as its printing thread writes it.
+//! Writes lines to standard error, on its printing thread.
 //!
-//! Behind a queue of its own; the only room that touches the stream while halloo serves, so that neither stream waits for
-//! the other. It promises that a stream that fails costs lines, which are counted, and nothing else. It may block in a
-//! write. It never lets a logger's panic through.
+//! A stream that fails loses lines, which are counted; it never ends the thread.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};

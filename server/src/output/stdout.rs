@@ -1,8 +1,6 @@
-//! Standard output, as its printing thread writes it.
+//! Writes lines to standard output, on its printing thread.
 //!
-//! Behind a queue; the only room that touches the stream while halloo serves. It promises that a stream that fails costs
-//! lines, which are counted, and nothing else, and that a line cut off by a failure stands alone. It may block in a
-//! write: that is why it has a thread of its own. It never panics over a stream.
+//! A stream that fails loses lines, which are counted. After a partly written line the next one starts on a new line.
 
 use std::io::{self, Write};
 use std::time::SystemTime;

@@ -1,8 +1,6 @@
-//! `halloo probe`: asks a server as a person would, and says what came back.
+//! `halloo probe`: queries a server and prints a line for each reply.
 //!
-//! A flow of its own, on blocking sockets. It promises one line for each answer, no question that takes longer than its
-//! timeout, the lookup of a name included, and an exit status that tells the worst of them.
-//! It never prints what came back raw, and never fails over an output that is gone.
+//! No query takes longer than its timeout, the name lookup included. The exit status is that of the most severe result.
 
 pub(crate) mod query;
 

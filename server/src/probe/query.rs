@@ -1,8 +1,7 @@
-//! One question to one address over a blocking socket, and what came of it.
+//! One query to one address over a blocking socket, and its result.
 //!
-//! The far end of `halloo probe`, beside the server and independent of its library: a check that shares no code with
-//! what it checks. It promises that every question ends by its deadline, however slowly the other side drips, and that
-//! each outcome has one class. It never half-closes: some servers take that for a goodbye.
+//! It shares no code with the library, so that it can check it. It never half-closes: some servers close the connection
+//! then.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};

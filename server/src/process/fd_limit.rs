@@ -1,7 +1,6 @@
-//! The descriptors that the system allows this process, and how many of them are connections.
+//! The limit on file descriptors, and the connections it allows.
 //!
-//! Beside the flow, at the start. It promises that all workers together never plan more connections than there are
-//! descriptors for, and that their shares differ by one at most.
+//! All workers together plan no more connections than there are descriptors for.
 
 /// Descriptors that are kept for everything but connections: as many as the library reserves for each loop without a
 /// limit.

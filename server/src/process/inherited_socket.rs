@@ -1,9 +1,6 @@
-//! Sockets that somebody else has opened and hands over at the start: socket activation.
+//! Sockets passed by socket activation: `LISTEN_FDS` and `LISTEN_PID` of `sd_listen_fds(3)`.
 //!
-//! Beside the command line, before anything is opened: `LISTEN_FDS` says how many there are, from descriptor 3 on, and
-//! `LISTEN_PID` for whom they are (`sd_listen_fds(3)`). It promises them in the order handed over, each known to be a
-//! TCP listener, a listener of a unix socket or a UDP socket, and one sentence about the first that is neither. It never takes what is meant for
-//! another process, and never opens a socket of its own.
+//! Each one is a TCP listener, a unix listener or a bound UDP socket, in the order they were passed.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;

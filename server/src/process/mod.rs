@@ -1,4 +1,4 @@
-//! What the process has from outside: descriptors, inherited sockets, a supervisor; and its end.
+//! What the process shares with the system: descriptors, inherited sockets, notifications, shutdown.
 
 pub(crate) mod fd_limit;
 pub(crate) mod inherited_socket;

@@ -1,8 +1,6 @@
-//! What is told to the supervisor that started halloo, if there is one and it asks: `NOTIFY_SOCKET` of `sd_notify(3)`.
+//! Notifications to the supervisor: `NOTIFY_SOCKET` of `sd_notify(3)`.
 //!
-//! Beside the flow: the crew says when all sockets are open, whoever begins the end says so, and the watchdog is fed
-//! while every worker's loop turns. It promises that a supervisor that is gone, stuck or nonsense never holds up a client
-//! and costs a log line for debugging at most. Where nobody asks, nothing is said and nobody wakes for it.
+//! A supervisor that is gone or blocked never delays a client.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,7 +1,6 @@
-//! How the server begins to end, whoever asks for it: a signal, a limit, idleness, or a worker that failed.
+//! Ends all loops: after a drain, or at once.
 //!
-//! Between those and the loops. It promises that the supervisor hears of the end before any client does, and that every
-//! worker grants its open connections the same time, to one moment for all.
+//! The supervisor is notified before any loop drains, and all loops have the same deadline.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

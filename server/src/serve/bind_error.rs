@@ -1,7 +1,6 @@
-//! The one sentence about something that cannot be served.
+//! The errors of sockets that cannot be opened.
 //!
-//! Beside the opening of sockets, which hands in what the system said. It promises the thing, the cause in plain words
-//! and the way out. It opens nothing; at a path it looks at what stands there.
+//! Each error names the socket, the cause and a hint.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;

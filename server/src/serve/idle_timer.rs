@@ -1,9 +1,6 @@
-//! Since when nothing has happened, and when that has been so for long enough with every worker.
+//! Detects that no worker has had anything to do for a time.
 //!
-//! Beside each loop, between two of its turns. A worker that has had nothing to do for the time given lies down to rest,
-//! and gets up when something happens; when the last one lies down, the server has been idle for that long. It promises
-//! that idleness begins with the end of a connection however silent it was, and that whoever rests sleeps until there is
-//! something to do.
+//! The time starts when the last connection closes, however long it was silent. An idle worker sets no timeout.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

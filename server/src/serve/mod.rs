@@ -1,7 +1,6 @@
-//! `halloo serve`: gets ready what outlives the workers, has them serve, and says how it ended.
+//! `halloo serve`: prepares what all workers share, runs them, prints the end.
 //!
-//! Around the crew, which does the serving. It promises that printing never holds up a client, nor does a supervisor, and
-//! an end that waits for no stuck output. It never serves on after a limit is reached.
+//! Neither the output nor the supervisor can block the server or its end.
 
 pub(crate) mod bind_error;
 pub(crate) mod idle_timer;

@@ -1,8 +1,7 @@
-//! What signals do to a server.
+//! The thread that handles SIGTERM, SIGINT, SIGHUP and SIGUSR1.
 //!
-//! A thread beside the loops that sleeps until a signal comes and then reaches them all through their handles. It
-//! promises that the first request to stop drains, that a second one ends at once, that a closing terminal ends only what
-//! was started on one, and that the counters can be asked for at any time. It never touches a loop's tables itself.
+//! The first request to stop drains the loops, and the second stops them at once. SIGHUP stops only a server that was
+//! started on a terminal.
 
 use std::io::{self, IsTerminal};
 use std::thread;

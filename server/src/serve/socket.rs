@@ -1,7 +1,6 @@
-//! One socket of the server: how it is opened on a loop, and how it is opened once more on the loop of another worker.
+//! One socket: its options, and how each worker opens it.
 //!
-//! Between the addresses that are to be served and the loops. It promises that workers share a port only if it was free
-//! before them, and that limits over all connections are divided among them. It knows no command line and no sentence.
+//! Workers share a port only if no other process has bound it.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,10 +1,7 @@
-//! From the sockets handed over and the addresses of the command line to what is served.
+//! Opens all sockets: the inherited ones, then those of the command line.
 //!
-//! Between these and the loops, once, at the start. It promises that what was handed over comes first, as it is, then the
-//! addresses in the order given, IPv4 before IPv6 and TCP before UDP, then the paths; one port for all sockets of an address
-//! that leaves the port open; that an address of a name which this machine does not have is passed over, unless none is
-//! left; and that a failure is one sentence with protocol, address, cause and way out. It never shares a port that is
-//! taken: where several workers are to share one, it was free before the first of them had it.
+//! The order is inherited sockets, addresses as given (IPv4 first, TCP first), then paths. An address with port 0 has
+//! one port for all its sockets.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,8 +1,6 @@
-//! One worker: a loop with its own sockets and its own greeting desk, on a thread of its own, and the way its turns go.
+//! The event loop of one worker, run until it has drained.
 //!
-//! Between the crew, which starts the workers and waits for their end, and the loop. It promises that between two turns
-//! everybody is looked after who is no client: idleness and the watchdog. It shares nothing with other workers but what
-//! [`Common`] hands out.
+//! Between two turns the watchdog is pinged and the idle timer is checked.
 
 use std::cell::RefCell;
 use std::error::Error as _;

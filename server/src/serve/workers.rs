@@ -1,9 +1,7 @@
-//! All workers: started together, ended together.
+//! Starts all workers, waits for them, and merges their results.
 //!
-//! The server's main flow. The first worker has the process's own thread, so that one worker costs no other; it opens the
-//! sockets, has the others open theirs, and waits for their end behind its own. It promises the READY line before any
-//! other line on standard output and only once every worker listens; that no client is served before it; and that a
-//! worker which fails, in whatever way, ends all of them in order: never half a server.
+//! READY is the first line of standard output, printed once every worker listens. A worker that fails or panics ends
+//! all others.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

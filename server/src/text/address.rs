@@ -1,8 +1,6 @@
-//! Addresses as people write them, and the socket addresses they mean.
+//! Addresses of the command line, and the socket addresses they resolve to.
 //!
-//! Beside the flow: the command line reads them here; `sockets` and `probe` ask what they stand for. It promises that
-//! `localhost` is both loopback addresses without asking anybody (RFC 6761, section 6.3), that IPv4 comes before IPv6,
-//! and that a part left out is localhost or port 8888. It never asks a resolver before it must.
+//! `localhost` is both loopback addresses without the resolver (RFC 6761, section 6.3), and IPv4 comes first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;

@@ -1,8 +1,6 @@
-//! Where a socket is served: an address of the internet, or a unix socket's path, and how each is written.
+//! The address of a bound socket, and its two printed forms.
 //!
-//! Beside the flow: the first line, event lines, greetings and sentences about failures name sites. It promises that a
-//! path, which may hold anything, is written on one line in either way: percent-escaped for programs, or as untrusted
-//! text for people. It never looks at the file system.
+//! Both forms of a path are one line: percent-encoded for programs, escaped for display.
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;

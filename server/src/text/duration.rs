@@ -1,8 +1,6 @@
-//! Durations as people write them: `500ms`, `10s`, `2m`.
+//! Parses and formats durations: `500ms`, `10s`, `2m`.
 //!
-//! Beside the flow: the command line reads them here, log lines and probe print them here.
-//! It promises that what it prints it also reads, and that every duration it reads can be added to a clock.
-//! It never guesses a unit.
+//! A parsed duration can be added to any `Instant`, and formats to text that parses to the same duration.
 
 use std::time::Duration;
 

@@ -1,9 +1,7 @@
 //! Untrusted bytes as one line of printable text.
 //!
-//! Beside the flow: whatever came from the network, or may contain it, passes here before a terminal or a file sees it.
-//! It promises one line, no control, format or invisible character, a bounded length, and that plain text stays as it
-//! is. Backslash escapes stand for the rest, and a backslash is written double, so that nothing can pose as an escape.
-//! It never fails, and never ends in the middle of an escape.
+//! The line has a bounded length and no control, format or invisible character. Printable text without a backslash
+//! stays as it is, if it fits.
 
 use std::fmt::Write;
 

@@ -1,8 +1,6 @@
-//! One greeting, told in one line: the event as plain data, and how it is written.
+//! An event of a greeting, and its text and JSON lines.
 //!
-//! Between the greeting desk, which notes an event on the loop's thread, and the printer, which writes it on its own.
-//! It promises lines a person reads and JSON a program reads, and that what a client sent stands in them escaped and
-//! cut. It never holds more of a client's text than can be printed.
+//! What a client sent is escaped and truncated; no more of it is kept than is printed.
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! How things are written and read: addresses, durations, templates, escapes, event lines.
+//! Text formats: addresses, durations, greeting templates, escapes, event lines.
 
 pub(crate) mod address;
 pub(crate) mod bound_address;

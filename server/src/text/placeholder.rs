@@ -1,7 +1,6 @@
-//! Placeholders: what stands for each in a greeting, and how it is known again in a datagram.
+//! The placeholders of greeting templates: how they render and match.
 //!
-//! Beside the flow: greeting templates are made of them and of fixed text. It promises that none stands for more bytes
-//! than it says, and no allocation while rendering into a buffer that has grown.
+//! No placeholder renders more than its `bytes_max`, and rendering does not allocate in a large enough buffer.
 
 use std::io::Write;
 use std::net::SocketAddr;

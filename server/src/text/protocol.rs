@@ -1,7 +1,6 @@
-//! The protocols halloo speaks, and how their names are written.
+//! The protocols, and their names.
 //!
-//! First in the flow: every later room uses the names, in flags, event lines and greetings.
-//! It promises one spelling of each; it never opens a socket.
+//! Every flag, event line and greeting uses the same names.
 
 use std::fmt;
 

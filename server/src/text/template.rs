@@ -1,9 +1,7 @@
-//! Greeting templates: fixed text with placeholders, `Hello, {peer}!`.
+//! Greeting templates: literal text with placeholders, `Hello, {peer}!`.
 //!
-//! Beside the flow: the command line reads them, the greeting desk renders them, and over UDP asks whether what came is
-//! itself such a greeting, since two servers that greet each other's greetings would never stop.
-//! It promises a bounded greeting, no allocation while rendering into a buffer that has grown, and an answer about a
-//! datagram in bounded time, whatever it contains. It never answers for a template that is nothing but placeholders.
+//! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. Without literal
+//! text nothing matches.
 
 use std::str::FromStr;
 

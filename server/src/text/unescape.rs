@@ -1,7 +1,6 @@
-//! Bytes as people spell them on a command line: text, with backslash escapes for what no keyboard has.
+//! Parses text with backslash escapes into bytes.
 //!
-//! Beside the flow: the command line reads the probe's question here. It promises that every byte can be spelled, that
-//! text without a backslash means itself, and that a slip is named rather than sent.
+//! Every byte can be written, and text without a backslash stands for itself.
 
 use std::str::FromStr;
 
