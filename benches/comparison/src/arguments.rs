@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::serve::Builtin;
 use crate::servers::Server;
+use crate::servers::builtin::Builtin;
 use crate::workload::{Mode, Workload};
 
 /// Measures halloo beside other servers on this machine, and prints what came of it.

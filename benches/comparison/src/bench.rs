@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::arguments::{Arguments, Part};
 use crate::machine::{self, Machine};
-use crate::process::Running;
+use crate::measurements::{calls, compare, growth, memory, million, startup};
+use crate::report::chart;
+use crate::report::table::Table;
+use crate::servers::process::Running;
 use crate::servers::{Server, Site};
-use crate::table::Table;
 use crate::workload::{Mode, Workload};
-use crate::{calls, chart, compare, growth, memory, million, startup};
 
 /// What all measurements share.
 pub(crate) struct Bench {

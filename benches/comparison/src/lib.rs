@@ -1,29 +1,15 @@
 //! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
 //! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
-//! starts the servers, `load` generates the load, `bench` combines them, and each of `compare`, `calls`, `memory`,
-//! `growth` and `startup` measures one thing and makes a table of it.
+//! starts the servers, `load` generates the load, each file of `measurements` measures one thing, `bench` runs them all.
 
 mod arguments;
 mod bench;
-mod calls;
-mod chart;
-mod compare;
-mod foreign;
-mod growth;
-mod idle;
-mod kernel;
 mod load;
 mod machine;
-mod measure;
-mod memory;
-mod million;
-mod process;
-mod serve;
+mod measurements;
+mod report;
 mod servers;
-mod startup;
-mod statistics;
-mod table;
 mod workload;
 
 use std::process::ExitCode;
@@ -31,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 use arguments::{Arguments, Command};
+use servers::builtin;
 use workload::Mode;
 
 /// The whole program.
@@ -52,7 +39,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Some(Command::Serve { server, mode }) => serve::run(server, mode).map(|()| true),
+        Some(Command::Serve { server, mode }) => builtin::run(server, mode).map(|()| true),
         None => bench::run(&arguments),
     };
     match done {
@@ -75,5 +62,5 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// If there is no such mode, or the loop's own.
 pub fn serve_library(mode: &str, exchanges: u64) -> Result<(), Box<dyn std::error::Error>> {
-    serve::library::run(Mode::from_str(mode, true)?, Some(exchanges))
+    builtin::library::run(Mode::from_str(mode, true)?, Some(exchanges))
 }

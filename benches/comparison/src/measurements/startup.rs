@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::bench::{Bench, Reading, progress};
+use crate::report::statistics::Figure;
+use crate::report::table::{Table, thousands};
 use crate::servers::{Server, cargo};
-use crate::statistics::Figure;
-use crate::table::{Table, thousands};
 use crate::workload::Mode;
 
 const STARTS: usize = 20;

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::bench::{Bench, Reading, progress};
-use crate::idle::{self, Idle};
 use crate::load::{Load, Until};
-use crate::process::{Running, told_address};
+use crate::measurements::idle::{self, Idle};
+use crate::report::table::{Table, thousands};
+use crate::servers::process::{Running, told_address};
 use crate::servers::{Server, build};
-use crate::table::{Table, thousands};
 use crate::workload::{Mode, Workload};
 
 /// Exchanges of the shorter and the longer run, whose difference counts: what a start allocates is in both.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::load::{Load, Outcome, Until};
 use crate::machine::Machine;
-use crate::process::Running;
+use crate::servers::process::Running;
 use crate::workload::{Shape, Workload};
 
 /// What a server used for a load.

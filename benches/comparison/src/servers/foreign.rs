@@ -6,11 +6,11 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::process::Running;
+use crate::servers::process::Running;
 use crate::workload::Mode;
 
-const LIBUV: &str = include_str!("../peers/libuv_server.c");
-const ASYNCIO: &str = include_str!("../peers/asyncio_server.py");
+const LIBUV: &str = include_str!("../../peers/libuv_server.c");
+const ASYNCIO: &str = include_str!("../../peers/asyncio_server.py");
 
 /// A peer, or why it is not here.
 pub(crate) type Found<T> = Result<T, String>;

@@ -3,12 +3,12 @@
 use std::io;
 
 use crate::bench::{Bench, Reading};
-use crate::idle::{self, Idle};
-use crate::measure::{cost, lines};
-use crate::process::Running;
+use crate::measurements::idle::{self, Idle};
+use crate::measurements::measure::{cost, lines};
+use crate::report::statistics::Figure;
+use crate::report::table::{Table, thousands};
 use crate::servers::Server;
-use crate::statistics::Figure;
-use crate::table::{Table, thousands};
+use crate::servers::process::Running;
 use crate::workload::{Mode, Workload};
 
 const SERVERS: [Server; 2] = [Server::Floor, Server::Library];

@@ -9,8 +9,8 @@ use tempfile::NamedTempFile;
 
 use crate::bench::{Bench, Reading};
 use crate::load::{Load, Until};
-use crate::process::Running;
-use crate::table::Table;
+use crate::report::table::Table;
+use crate::servers::process::Running;
 use crate::workload::Shape;
 
 const EXCHANGES: u64 = 2048;

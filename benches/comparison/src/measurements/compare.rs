@@ -1,11 +1,11 @@
 //! CPU time and latency of all servers on all workloads.
 
 use crate::bench::{Bench, Reading};
-use crate::chart::{Bar, Panel};
-use crate::measure;
+use crate::measurements::measure;
+use crate::report::chart::{Bar, Panel};
+use crate::report::statistics::{Figure, percentile};
+use crate::report::table::{Table, thousands};
 use crate::servers::Server;
-use crate::statistics::{Figure, percentile};
-use crate::table::{Table, thousands};
 use crate::workload::Workload;
 
 /// One round of one server on one workload.

@@ -1,5 +1,9 @@
 //! The compared servers: how each starts, and which are missing here.
 
+pub(crate) mod builtin;
+pub(crate) mod foreign;
+pub(crate) mod process;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,9 +11,9 @@ use std::process::{Command, Stdio};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
-use crate::foreign::{self, Found};
-use crate::process::Running;
-use crate::serve::Builtin;
+use crate::servers::builtin::Builtin;
+use crate::servers::foreign::Found;
+use crate::servers::process::Running;
 use crate::workload::Mode;
 
 /// A server to compare, in the order of the table.

@@ -3,10 +3,10 @@
 use std::fs;
 
 use crate::bench::{Bench, Reading};
-use crate::kernel;
-use crate::memory::Kept;
+use crate::measurements::kernel;
+use crate::measurements::memory::Kept;
+use crate::report::table::{Table, thousands};
 use crate::servers::Server;
-use crate::table::{Table, thousands};
 
 const CONNECTIONS: f64 = 1_000_000.0;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;

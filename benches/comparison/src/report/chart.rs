@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::statistics::Figure;
+use crate::report::statistics::Figure;
 
 /// One workload.
 pub(crate) struct Panel {
