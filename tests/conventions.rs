@@ -1,10 +1,31 @@
 //! The rules of this repository that a machine can check.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
+const FILE_LINES_MIN: usize = 40;
+const HEADER_WORDS_MAX: usize = 12;
+const SOURCE_ENTRIES_MAX: usize = 18;
+const FOLDER_FILES_MAX: usize = 11;
+
+/// Files of little code, and why each is not a part of another.
+const SMALL_FILES: &[(&str, &str)] = &[
+    ("src/context/handle.rs", "a public type, most of it documentation"),
+    ("src/context/lifecycle.rs", "a public type and what leads to it"),
+    ("src/context/source_entries.rs", "the entries of a Context that are no connections"),
+    ("src/lib.rs", "the front page"),
+    ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
+    ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
+    ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
+    ("server/src/main.rs", "the front page"),
+    ("server/src/process/shutdown.rs", "what signals, limits and idle timers end the process with"),
+    ("server/src/text/duration.rs", "a format of its own, with its tests"),
+    ("server/src/text/protocol.rs", "a type that every folder names"),
+    ("server/src/text/unescape.rs", "a format of its own, with its tests"),
+];
 
 /// What the library may depend on, each with a reason in Cargo.toml.
 const LIBRARY_DEPENDENCIES: [&str; 6] = ["log", "memchr", "mio", "nix", "slab", "socket2"];
@@ -105,10 +126,59 @@ fn documentation_comments_and_the_test_module_are_no_lines_of_code() {
 }
 
 #[test]
-fn every_file_begins_with_a_page_that_says_what_it_is() {
+fn every_file_begins_with_what_it_contains_in_at_most_12_words() {
     for path in rust_files(&EVERYWHERE) {
-        assert!(read(&path).starts_with("//! "), "{} has no page", path.display());
+        let text = read(&path);
+        let first = text.lines().next().unwrap_or_default();
+        let header = first.strip_prefix("//! ").unwrap_or_else(|| panic!("{} has no header", path.display()));
+        let words = header.split_whitespace().count();
+        let is_one_sentence = header.ends_with('.') && words <= HEADER_WORDS_MAX;
+        assert!(is_one_sentence, "{}: not one sentence of {HEADER_WORDS_MAX} words: {header}", path.display());
     }
+}
+
+/// The folder of the package that a file belongs to.
+fn package(path: &Path) -> &Path {
+    path.ancestors().find(|folder| folder.join("Cargo.toml").exists()).expect("a package")
+}
+
+#[test]
+fn no_two_files_of_a_package_share_a_name() {
+    let mut seen = BTreeMap::new();
+    for path in rust_files(&EVERYWHERE).into_iter().filter(|path| !path.ends_with("mod.rs")) {
+        let name = path.file_name().expect("a name").to_owned();
+        if let Some(other) = seen.insert((package(&path).to_owned(), name), path.clone()) {
+            panic!("{} and {} have one name", other.display(), path.display());
+        }
+    }
+}
+
+#[test]
+fn folders_are_seen_at_a_glance() {
+    let entries = fs::read_dir(root().join("src")).expect("src").count();
+    assert!(entries <= SOURCE_ENTRIES_MAX, "src shows {entries} entries");
+    let mut files = BTreeMap::new();
+    for path in rust_files(&EVERYWHERE) {
+        *files.entry(path.parent().expect("a folder").to_owned()).or_insert(0) += 1;
+    }
+    for (folder, count) in files {
+        assert!(count <= FOLDER_FILES_MAX, "{} has {count} files: group them", folder.display());
+    }
+}
+
+#[test]
+fn a_source_file_of_less_than_40_lines_of_code_has_a_reason() {
+    let mut small = BTreeSet::new();
+    for path in rust_files(&["src", "server/src"]).into_iter().filter(|path| !path.ends_with("mod.rs")) {
+        if code(&read(&path)).len() < FILE_LINES_MIN {
+            small.insert(path.strip_prefix(root()).expect("it is below").display().to_string());
+        }
+    }
+    // The server is not there where the library was unpacked alone.
+    let has_server = root().join("server").exists();
+    let listed = SMALL_FILES.iter().map(|(path, _)| *path).filter(|path| has_server || path.starts_with("src"));
+    let listed: BTreeSet<String> = listed.map(ToOwned::to_owned).collect();
+    assert_eq!(small, listed, "left: the small files; right: those with a reason");
 }
 
 /// The order of folders that a page states between backticks, in a paragraph of its own: `leaf files -> options -> ...`.

@@ -69,7 +69,7 @@ impl<'h> Callbacks<'h> {
         }
     }
 
-    /// Calls the handler with news.
+    /// Calls the handler with an event.
     pub(crate) fn on_event(&mut self, context: &mut Context, slot: u32, event: HandlerEvent) {
         let cause = match event {
             HandlerEvent::Eof => CloseReason::Eof,

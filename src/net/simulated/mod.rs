@@ -307,7 +307,7 @@ impl Network for Simulated {
     }
 
     /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
-    /// short, because of an error that is told to the next call. Its edge comes, since it is news.
+    /// short, because of an error that is told to the next call. Its edge comes, since the error is new.
     fn recv_datagrams(&mut self, socket: &mut (usize, usize), batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let (socket, datagram_bytes_max) = *socket;
         let mut world = self.begin_call("receive", Fault::ReceiveDatagram, socket)?;

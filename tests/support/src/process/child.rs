@@ -1,4 +1,4 @@
-//! A child process that ends with its test, and what the kernel reports about it.
+//! A child process that ends with its test, and its kernel figures.
 
 use std::fs;
 use std::io::Write;
