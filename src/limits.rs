@@ -31,6 +31,7 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const BACKLOG: u32 = 4096;
 
 /// Descriptors left for everything that is not a client: listeners, the poll, log files, what the program opens.
+#[cfg(target_os = "linux")]
 pub(crate) const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// Connections where the system tells no descriptor limit.

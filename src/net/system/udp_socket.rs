@@ -15,6 +15,7 @@ pub(crate) struct UdpSocket {
     /// Bytes of a datagram that are kept.
     pub(crate) datagram_bytes_max: usize,
     /// Room for packet information, on a socket bound to every address.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "packet information is Linux's here"))]
     control: Option<Vec<u8>>,
 }
 

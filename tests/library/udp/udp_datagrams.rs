@@ -159,11 +159,11 @@ fn more_datagrams_than_a_turn_hands_on_are_all_answered_without_another_knock() 
 
 #[test]
 fn a_handler_may_answer_one_datagram_several_times_but_not_without_end() {
-    let staged = Cell::new(0);
+    let sent = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
         while datagram.reply(payload) {
-            staged.set(staged.get() + 1);
+            sent.set(sent.get() + 1);
         }
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
@@ -171,7 +171,7 @@ fn a_handler_may_answer_one_datagram_several_times_but_not_without_end() {
     let peer = udp_socket("127.0.0.1");
     peer.send_to(b"again!", address).expect("it is sent");
     turn_until(&mut events, "it is answered", |events| events.stats().datagrams_sent > 0);
-    assert_eq!((staged.get(), events.stats().replies_refused), (1024, 1));
+    assert_eq!((sent.get(), events.stats().replies_refused), (1024, 1));
     assert_eq!(events.stats().datagrams_sent + events.stats().datagrams_dropped, 1024);
 }
 
