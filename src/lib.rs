@@ -172,7 +172,7 @@ pub use context::connection::Connection;
 pub use context::datagram::Datagram;
 pub use context::handle::Handle;
 pub use context::handler::{DatagramHandler, StreamHandler, datagrams, stream};
-pub use context::lifecycle::DrainReport;
+pub use context::loop_state::DrainReport;
 pub use error::{Error, ErrorKind, LoopStopped, Result, SendError};
 pub use event_loop::{EventLoop, Turn};
 pub use ids::{ConnectionId, HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};

@@ -23,7 +23,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Output kept for one connection until the kernel takes it. Measured: four clients that send an echo server 10 MiB each
-/// and never read cost it 320 KiB of memory, and then nothing (the faults test `client_memory.rs`).
+/// and never read cost it 320 KiB of memory, and then nothing (the faults test `memory_per_client.rs`).
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
 /// Connections the kernel completes and keeps while the loop is busy. Linux cuts it to `net.core.somaxconn` (4096);
@@ -101,7 +101,7 @@ pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// How much of such late input is read and thrown away before the connection is cut. Measured: a client that never stops
-/// sending after its greeting gets rid of 8 to 9 MiB, most of it into the kernel's queues (the faults test `client_memory.rs`).
+/// sending after its greeting gets rid of 8 to 9 MiB, most of it into the kernel's queues (`memory_per_client.rs`, too).
 pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
 /// A read of at least this many bytes may be part of something longer still under way, even when it emptied the
@@ -142,7 +142,7 @@ pub(crate) const SEND_QUEUE_DATAGRAMS_MAX: usize = 1024;
 /// fall into one bucket share its rate; among 1,000 honest sources one in sixteen has a neighbour. In total, a socket
 /// answers at most as many a second as all buckets hold. Measured at 100 a second for each: one source that floods for two
 /// seconds gets 299 answers of 115,000; a million forged sources leave the table as it is, and 100,000 datagrams from as
-/// many cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of `source_limits.rs`).
+/// many cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of `source_address_limits.rs`).
 pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
 
 // ---- how they hang together -----------------------------------------------------------------------------------------

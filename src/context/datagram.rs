@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::context::Context;
 use crate::ids::{Key, UdpSocketId};
 use crate::net::recv_batch::RecvMeta;
-use crate::state::source_limits::SourcePrefix;
+use crate::state::source_address_limits::SourcePrefix;
 
 /// One received datagram, as a callback gets it.
 ///

@@ -8,9 +8,10 @@ pub(crate) mod datagram;
 pub(crate) mod erased_handler;
 pub(crate) mod handle;
 pub(crate) mod handler;
-pub(crate) mod lifecycle;
+pub(crate) mod listener_entry;
+pub(crate) mod loop_state;
 pub(crate) mod mailbox;
-pub(crate) mod source_entries;
+pub(crate) mod udp_socket_entry;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -22,8 +23,9 @@ use slab::Slab;
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
-use crate::context::lifecycle::{Drain, Lifecycle, RunningCallback};
-use crate::context::source_entries::{ListenerEntry, UdpSocketEntry};
+use crate::context::listener_entry::ListenerEntry;
+use crate::context::loop_state::{Drain, LoopState, RunningCallback};
+use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::ids::{ConnectionId, HandlerId, Key, SourceId, SourceKey, TimerId, UdpSocketId, to_slot};
 use crate::limits;
 use crate::options::connect::Connect;
@@ -32,11 +34,11 @@ use crate::options::listen::{Listen, WhenFull};
 use crate::state::buffers::BufferPool;
 use crate::state::connection_state::{CONNECTING_SESSION, ConnectionState};
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
-use crate::state::send_queue::SendQueue;
-use crate::state::source_limits::{ConnectionCounts, SourcePrefix};
+use crate::state::source_address_limits::{ConnectionCounts, SourcePrefix};
 use crate::state::sparse_vec::SparseVec;
 use crate::state::timers::{TimerTask, Timers};
 use crate::state::timestamp::Timestamp;
+use crate::state::udp_send_queue::UdpSendQueue;
 use crate::stats::Stats;
 
 /// What a callback may see and ask of the whole loop.
@@ -76,7 +78,7 @@ pub struct Context {
     pub(crate) dirty: VecDeque<u32>,
     /// Connections with work left over.
     pub(crate) deferred: VecDeque<u32>,
-    pub(crate) send_queue: SendQueue,
+    pub(crate) send_queue: UdpSendQueue,
     pub(crate) timers: Timers,
     /// The same for outbound connections that are not open yet.
     pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
@@ -85,7 +87,7 @@ pub struct Context {
     /// What connections are to be told, and which.
     pub(crate) notes: VecDeque<(ConnectionId, u64)>,
     pub(crate) removed_sources: Vec<SourceKey>,
-    pub(crate) lifecycle: Lifecycle,
+    pub(crate) loop_state: LoopState,
     /// The connection whose callback is running; left over when it unwound.
     pub(crate) running_callback: Option<RunningCallback>,
     /// The timer whose closure is running; left over when it unwound.
@@ -120,9 +122,9 @@ impl Context {
             buffer_pool: BufferPool::default(),
             dirty: VecDeque::new(),
             deferred: VecDeque::new(),
-            send_queue: SendQueue::default(),
+            send_queue: UdpSendQueue::default(),
             removed_sources: Vec::new(),
-            lifecycle: Lifecycle::Running,
+            loop_state: LoopState::Running,
             running_callback: None,
             catches_panics: false,
             stats: Stats::default(),
@@ -153,9 +155,9 @@ impl Context {
 
     /// When a drain that is under way ends.
     pub(crate) fn drain_until(&self) -> Option<Timestamp> {
-        match self.lifecycle {
-            Lifecycle::DrainRequested(drain) | Lifecycle::Draining(drain) => Some(drain.until),
-            Lifecycle::Running | Lifecycle::Stopped(_) => None,
+        match self.loop_state {
+            LoopState::DrainRequested(drain) | LoopState::Draining(drain) => Some(drain.until),
+            LoopState::Running | LoopState::Stopped(_) => None,
         }
     }
 
@@ -503,7 +505,7 @@ impl Context {
     #[track_caller]
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
         let handler = self.own_handler_index(served_by);
-        if self.lifecycle.is_ending(self.now) {
+        if self.loop_state.is_ending(self.now) {
             return ConnectionId { generation: self.next_generation(), slot: u32::MAX };
         }
         self.add_outbound(handler, to.into())
@@ -608,13 +610,13 @@ impl Context {
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {
         let wanted = self.now.after(grace);
-        match &mut self.lifecycle {
-            Lifecycle::Running => {
+        match &mut self.loop_state {
+            LoopState::Running => {
                 let closed_before = self.stats.closed_total();
-                self.lifecycle = Lifecycle::DrainRequested(Drain { since: self.now, until: wanted, closed_before });
+                self.loop_state = LoopState::DrainRequested(Drain { since: self.now, until: wanted, closed_before });
             }
-            Lifecycle::DrainRequested(drain) | Lifecycle::Draining(drain) => drain.until = wanted.min(drain.until),
-            Lifecycle::Stopped(_) => {}
+            LoopState::DrainRequested(drain) | LoopState::Draining(drain) => drain.until = wanted.min(drain.until),
+            LoopState::Stopped(_) => {}
         }
     }
 
@@ -637,7 +639,7 @@ impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
             .field("now", &self.now())
-            .field("lifecycle", &self.lifecycle)
+            .field("loop_state", &self.loop_state)
             .field("stats", &self.stats)
             .finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::erased_handler::{ErasedHandler, HandlerEvent};
-use crate::context::lifecycle::RunningCallback;
+use crate::context::loop_state::RunningCallback;
 use crate::ids::to_slot;
 use crate::state::connection_state::NO_SESSION;
 

@@ -11,7 +11,7 @@ use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::erased_handler::{ErasedHandler, HandlerEvent};
-use crate::context::lifecycle::Lifecycle;
+use crate::context::loop_state::LoopState;
 use crate::event_loop::backoff::LogThrottle;
 use crate::event_loop::callbacks::Callbacks;
 use crate::event_loop::stream_io::StreamSlot;
@@ -74,7 +74,7 @@ impl<'h, N: Network> Connections<'h, N> {
         let slot = context.add_accepted(listener, peer, local);
         self.insert_stream(slot, stream);
         // Whoever comes before the drain has begun hears of it with the others.
-        context.state(slot).drain_notice_due = matches!(context.lifecycle, Lifecycle::Draining(_));
+        context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
         self.callbacks.on_open(context, slot);
         self.drive(network, context, slot);
     }
@@ -189,7 +189,7 @@ impl<'h, N: Network> Connections<'h, N> {
         }
         context.local_addrs.set(slot, local);
         let now = context.now;
-        let is_draining = matches!(context.lifecycle, Lifecycle::Draining(_));
+        let is_draining = matches!(context.loop_state, LoopState::Draining(_));
         let state = context.state(slot);
         if let Phase::Connecting(close_reason) = state.phase {
             state.phase = close_reason.map_or(Phase::Open, Phase::Flushing);

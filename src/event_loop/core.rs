@@ -12,9 +12,9 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::erased_handler::ErasedHandler;
 use crate::context::handler::DatagramHandler;
-use crate::context::lifecycle::{Drain, DrainReport, Lifecycle};
+use crate::context::loop_state::{Drain, DrainReport, LoopState};
 use crate::context::mailbox::{Mailbox, Message};
-use crate::context::source_entries::UdpSocketEntry;
+use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::Turn;
 use crate::event_loop::callbacks::catch_panic;
@@ -27,7 +27,7 @@ use crate::limits;
 use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
-use crate::state::source_limits::RateLimiter;
+use crate::state::source_address_limits::RateLimiter;
 use crate::state::timers::TimerTask;
 use crate::state::timestamp::Timestamp;
 
@@ -68,7 +68,7 @@ impl<N: Network> Core<'_, N> {
     }
 
     pub(crate) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        if let Lifecycle::Stopped(report) = self.context.lifecycle {
+        if let LoopState::Stopped(report) = self.context.loop_state {
             return Ok(Turn::Stopped(report));
         }
         self.poll(timeout)?;
@@ -89,8 +89,8 @@ impl<N: Network> Core<'_, N> {
             progress |= stage(self);
         }
         self.in_turn = false;
-        Ok(match self.context.lifecycle {
-            Lifecycle::Stopped(report) => Turn::Stopped(report),
+        Ok(match self.context.loop_state {
+            LoopState::Stopped(report) => Turn::Stopped(report),
             _ if progress => Turn::Progress,
             _ => Turn::Idle,
         })
@@ -126,7 +126,7 @@ impl<N: Network> Core<'_, N> {
                 > 0
             || !(context.deferred.is_empty() && context.dirty.is_empty() && context.removed_sources.is_empty())
             || !(context.notes.is_empty() && context.pending_connects.is_empty())
-            || matches!(context.lifecycle, Lifecycle::DrainRequested(_) | Lifecycle::Stopped(_))
+            || matches!(context.loop_state, LoopState::DrainRequested(_) | LoopState::Stopped(_))
             || self.in_turn
             || !context.send_queue.transmits.is_empty()
     }
@@ -278,13 +278,13 @@ impl<N: Network> Core<'_, N> {
 
     /// Brings a drain forward, to its report once it is over.
     fn advance_drain(&mut self) {
-        if let Lifecycle::DrainRequested(drain) = self.context.lifecycle {
-            self.context.lifecycle = Lifecycle::Draining(drain);
+        if let LoopState::DrainRequested(drain) = self.context.loop_state {
+            self.context.loop_state = LoopState::Draining(drain);
             self.listeners.begin_drain();
             self.udp_sockets.begin_drain();
             self.context.begin_drain();
         }
-        let Lifecycle::Draining(Drain { since, until, closed_before }) = self.context.lifecycle else {
+        let LoopState::Draining(Drain { since, until, closed_before }) = self.context.loop_state else {
             return;
         };
         let is_done = self.listeners.is_empty() && self.context.stats.connections == 0 && self.udp_sockets.is_drained();
@@ -300,7 +300,7 @@ impl<N: Network> Core<'_, N> {
         let forced = self.context.stats.closed(CloseReason::Drained);
         let finished = self.context.stats.closed_total() - closed_before - forced;
         let report = DrainReport { finished, forced, elapsed: self.context.now.since(since) };
-        self.context.lifecycle = Lifecycle::Stopped(report);
+        self.context.loop_state = LoopState::Stopped(report);
     }
 }
 
@@ -381,8 +381,8 @@ impl<'h, N: Network> Core<'h, N> {
 
     /// A loop that has ended serves nobody: what it opened would let clients wait for ever.
     fn check_not_stopped(&self, at: &Address) -> Result<()> {
-        match self.context.lifecycle {
-            Lifecycle::Stopped(_) => {
+        match self.context.loop_state {
+            LoopState::Stopped(_) => {
                 Err(Error::with_message(ErrorKind::Setup, Some(at.clone()), "this loop has ended"))
             }
             _ => Ok(()),

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::context::erased_handler::HandlerWithSessions;
 use crate::context::handle::Handle;
 use crate::context::handler::{DatagramHandler, StreamHandler};
-use crate::context::lifecycle::DrainReport;
+use crate::context::loop_state::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::core::Core;
 use crate::ids::{HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};

@@ -18,7 +18,7 @@ use crate::net::recv_batch::RecvBatch;
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
-use crate::state::send_queue::{SendQueue, Transmit};
+use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// What the loop needs of the outside.
 pub(crate) trait Network {
@@ -73,7 +73,7 @@ pub(crate) trait Network {
         &mut self,
         socket: &mut Self::UdpSocket,
         transmits: &[Transmit],
-        send_queue: &SendQueue,
+        send_queue: &UdpSendQueue,
         outcome: impl FnMut(&Transmit, io::Result<()>),
     );
     /// Whether an address is this machine's.

@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::outbound::OutboundLog;
+use super::outbound_handlers::OutboundLog;
 use super::planned_client::GREETING;
 
 use crate::close_reason::CloseReason;

@@ -1,6 +1,6 @@
 //! What must hold after every turn of the workload.
 
-use crate::context::lifecycle::Lifecycle;
+use crate::context::loop_state::LoopState;
 use crate::event_loop::core::Core;
 use crate::ids::to_slot;
 use crate::limits;
@@ -12,7 +12,7 @@ use crate::state::timestamp::Timestamp;
 
 /// Checks everything; the caller is between two turns.
 pub(super) fn check(core: &Core<'_, Simulated>, world: &World) {
-    if matches!(core.context.lifecycle, Lifecycle::Stopped(_)) {
+    if matches!(core.context.loop_state, LoopState::Stopped(_)) {
         assert_eq!(world.descriptors, 0, "a stopped loop holds no descriptor");
         assert_eq!(core.context.stats.connections, 0, "a stopped loop has no connection");
         return;
@@ -74,7 +74,7 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
         context.connections.iter().filter(|(slot, _)| core.connections.stream(to_slot(*slot)).is_some()).count();
     assert_eq!(held(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
     let is_needed =
-        |listener: &crate::context::source_entries::ListenerEntry| listener.is_listening || listener.connections > 0;
+        |listener: &crate::context::listener_entry::ListenerEntry| listener.is_listening || listener.connections > 0;
     let needed =
         context.listeners.iter().all(|(_, listener)| is_needed(listener)) || !context.removed_sources.is_empty();
     assert!(needed, "an entry goes with the last that needs it");

@@ -4,13 +4,13 @@
 //! or has met a fault of its own, and the loop drains in time.
 
 mod framed_echo;
+mod hand_written_cases;
+mod hand_written_outbound_cases;
 mod handlers;
 mod invariants;
-mod outbound;
-mod outbound_cases;
+mod outbound_handlers;
 mod planned_client;
 mod sim_servers;
-mod single_cases;
 mod timer_checks;
 mod udp_traffic;
 
@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use self::handlers::{CallbackLog, EchoHandler, GreetHandler, InjectedPanic, PanicInjector, PanickingHandler};
-use self::outbound::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
+use self::outbound_handlers::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
 use self::planned_client::{GREETING, PlannedClient, Service};
 use self::sim_servers::{PROXY_TARGET, SimServers, Target};
 use self::timer_checks::{TimerChecks, change_timers};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::outbound::OutboundLog;
+use super::outbound_handlers::OutboundLog;
 
 use crate::testing::{Client, Simulation};
 

@@ -4,8 +4,8 @@
 
 #![cfg(target_os = "linux")]
 
-mod fault_cases;
 mod process;
+mod run_fault_cases;
 mod streams;
 mod udp;
 

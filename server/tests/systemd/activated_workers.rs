@@ -10,7 +10,7 @@ use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_clien
 use support::process::server::Server;
 use support::wait::{TIMEOUT, wait_until};
 
-use crate::activation::Activation;
+use crate::activated_server::Activation;
 use crate::borrowed_fds;
 use crate::notify_socket::NotifySocket;
 

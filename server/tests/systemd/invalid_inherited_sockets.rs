@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::process::server::assert_fails;
 
-use crate::activation::Activation;
+use crate::activated_server::Activation;
 use crate::borrowed_fds;
 
 #[track_caller]

@@ -2,8 +2,8 @@
 
 #![cfg(target_os = "linux")]
 
+mod activated_server;
 mod activated_workers;
-mod activation;
 mod invalid_inherited_sockets;
 mod notify_messages;
 mod notify_socket;

@@ -13,7 +13,7 @@ use support::network::udp::retry_interrupted;
 use support::process::server::Server;
 use support::wait::{TIMEOUT, assert_holds_for, wait_until};
 
-use crate::activation::{Activation, connect_accepted};
+use crate::activated_server::{Activation, connect_accepted};
 use crate::borrowed_fds;
 use crate::notify_socket::NotifySocket;
 

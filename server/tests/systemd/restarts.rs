@@ -12,7 +12,7 @@ use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_clien
 use support::process::server::Server;
 use support::wait::wait_until;
 
-use crate::activation::{Activation, connect_accepted, idle_context_switches};
+use crate::activated_server::{Activation, connect_accepted, idle_context_switches};
 use crate::borrowed_fds;
 
 const RESTARTS: usize = 4;

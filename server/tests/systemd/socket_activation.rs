@@ -16,7 +16,7 @@ use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, retry_int
 use support::process::server::Server;
 use support::wait::TIMEOUT;
 
-use crate::activation::Activation;
+use crate::activated_server::Activation;
 use crate::borrowed_fds;
 
 fn listener(host: &str) -> (TcpListener, SocketAddr) {

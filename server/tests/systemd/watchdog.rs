@@ -9,7 +9,7 @@ use support::network::tcp::request;
 use support::process::server::Server;
 use support::wait::{TIMEOUT, assert_holds_for};
 
-use crate::activation::{Activation, connect_accepted, idle_context_switches};
+use crate::activated_server::{Activation, connect_accepted, idle_context_switches};
 use crate::notify_socket::NotifySocket;
 
 const HALF: Duration = Duration::from_millis(150);

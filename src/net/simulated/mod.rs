@@ -22,7 +22,7 @@ use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
-use crate::state::send_queue::{SendQueue, Transmit};
+use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// A loop's view of a world.
 pub(crate) struct Simulated {
@@ -346,7 +346,7 @@ impl Network for Simulated {
         &mut self,
         socket: &mut (usize, usize),
         transmits: &[Transmit],
-        send_queue: &SendQueue,
+        send_queue: &UdpSendQueue,
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         for transmit in transmits {

@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::system::udp_socket::{PacketInfo, UNKNOWN_PEER, UdpSocket, canonical, dst_ip};
-use crate::state::send_queue::{SendQueue, Transmit, mergeable_len};
+use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
 /// A UDP socket whose datagrams come and go in batches.
 pub(crate) struct BatchedUdpSocket {
@@ -63,7 +63,7 @@ impl BatchedUdpSocket {
     pub(crate) fn send_datagrams(
         &mut self,
         transmits: &[Transmit],
-        send_queue: &SendQueue,
+        send_queue: &UdpSendQueue,
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         let mut rest = transmits;
@@ -138,7 +138,7 @@ struct SendCall<'a> {
 impl<'a> SendCall<'a> {
     /// Takes as many transmits from the front as can go: one set of control messages is for all, so they leave from one
     /// address, and what is merged is cut to one length.
-    fn of(transmits: &'a [Transmit], send_queue: &'a SendQueue, has_gso: bool) -> Self {
+    fn of(transmits: &'a [Transmit], send_queue: &'a UdpSendQueue, has_gso: bool) -> Self {
         let mut call = Self {
             messages: [[IoSlice::new(&[])]; DATAGRAMS_PER_CALL_MAX],
             transmits: [&[]; DATAGRAMS_PER_CALL_MAX],
@@ -311,7 +311,7 @@ impl SocketAddressFamily for SockaddrIn6 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchedUdpSocket, IpAddr, RecvBatch, RecvMeta, SendCall, SendQueue, SocketAddr, io};
+    use super::{BatchedUdpSocket, IpAddr, RecvBatch, RecvMeta, SendCall, SocketAddr, UdpSendQueue, io};
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::Ipv4PacketInfo;
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -378,7 +378,7 @@ mod tests {
         socket: &mut BatchedUdpSocket,
         transmits: &[(SocketAddr, Option<IpAddr>, Vec<u8>)],
     ) -> Vec<(SocketAddr, Vec<u8>)> {
-        let (mut send_queue, mut lost, mut outcomes) = (SendQueue::default(), Vec::new(), 0);
+        let (mut send_queue, mut lost, mut outcomes) = (UdpSendQueue::default(), Vec::new(), 0);
         for (to, from, payload) in transmits {
             assert!(send_queue.push(0, *to, *from, payload));
         }
@@ -551,7 +551,7 @@ mod tests {
     fn one_call_carries_what_differs_in_length_or_peer_and_never_two_source_addresses_or_two_segments() {
         let to = |port| SocketAddr::new(LOOPBACK, port);
         let calls = |transmits: &[(u16, Option<IpAddr>, usize)]| {
-            let mut send_queue = SendQueue::default();
+            let mut send_queue = UdpSendQueue::default();
             for (port, from, length) in transmits {
                 assert!(send_queue.push(0, to(*port), *from, &vec![0; *length]));
             }

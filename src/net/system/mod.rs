@@ -30,7 +30,7 @@ use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::{InheritedListener, Listen};
-use crate::state::send_queue::{SendQueue, Transmit};
+use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 #[cfg(target_os = "linux")]
 type SystemUdpSocket = crate::net::system::batched_udp_socket::BatchedUdpSocket;
@@ -201,7 +201,7 @@ impl Network for System {
         &mut self,
         socket: &mut SystemUdpSocket,
         transmits: &[Transmit],
-        send_queue: &SendQueue,
+        send_queue: &UdpSendQueue,
         outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         socket.send_datagrams(transmits, send_queue, outcome);

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
-use crate::state::send_queue::{SendQueue, Transmit};
+use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// A UDP socket, and how to use it.
 pub(crate) struct UdpSocket {
@@ -43,7 +43,7 @@ impl UdpSocket {
     pub(crate) fn send_datagrams(
         &self,
         transmits: &[Transmit],
-        send_queue: &SendQueue,
+        send_queue: &UdpSendQueue,
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         for transmit in transmits {

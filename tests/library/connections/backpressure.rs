@@ -11,7 +11,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 /// Echoes a pattern to a client that reads only so much at a time, and tells the most that was ever pending.
 fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, read_bytes: usize) -> usize {

@@ -10,7 +10,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd, send_all};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
 fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {

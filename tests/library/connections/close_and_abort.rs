@@ -11,7 +11,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 /// Has one client ask a handler, reads to the end, and tells what it read and why the connection ended.
 fn ending(notes: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (Vec<u8>, StreamEnd, CloseReason) {

@@ -11,7 +11,7 @@ use crate::helpers::loopback::{any_port, loopback};
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
 fn a_client_that_has_reset_before_it_is_accepted_ends_nobody_else() {

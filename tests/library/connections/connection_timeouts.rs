@@ -12,7 +12,7 @@ use support::wait::TIMEOUT;
 use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 const fn milliseconds(count: u64) -> Duration {
     Duration::from_millis(count)

@@ -9,7 +9,7 @@ use support::byte_pattern::byte_pattern;
 use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 /// Has a client served by a handler, and tells it.
 fn client_of<'a>(events: &mut EventLoop<'a>, handler: RecordingHandler<'a>) -> Client {

@@ -8,7 +8,7 @@ use halloo::{Connection, EventLoop, Listen, stream};
 use crate::helpers::loopback::any_port;
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::turn_until;
+use crate::helpers::turn_until::turn_until;
 
 /// Listens at `bound` and has a client ask at `asked`; tells the connection's local and peer address, and the client's.
 fn addresses(bound: &str, asked: &str) -> (SocketAddr, SocketAddr, SocketAddr) {

@@ -12,7 +12,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd, send_all};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
 fn a_client_reads_the_whole_answer_and_then_the_end_however_much_it_sent_before_reading() {

@@ -11,7 +11,7 @@ use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::{Client, send_all};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
 fn one_connection_is_read_for_at_most_64_kib_a_turn() {

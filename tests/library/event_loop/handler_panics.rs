@@ -13,7 +13,7 @@ use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::{Client, StreamEnd, send_all};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
-use crate::helpers::turns::{recv, turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{recv, turn_until, turn_until_idle, turn_until_stopped};
 
 /// Turns the loop until a handler's panic comes out of it.
 #[track_caller]

@@ -10,7 +10,7 @@ use support::byte_pattern::byte_pattern;
 
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::simple_handlers::echo;
-use crate::helpers::turns::turn_until;
+use crate::helpers::turn_until::turn_until;
 use crate::outbound::proxy_handler::Proxy;
 
 /// Set in the process that is measured.

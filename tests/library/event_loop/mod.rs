@@ -6,7 +6,7 @@ mod handler_panics;
 #[cfg(target_os = "linux")]
 mod memory_growth;
 mod nested_loops;
-mod notify;
+mod notify_connections;
 mod posted_jobs;
 mod scheduled_timers;
 mod turn_and_next_timeout;

@@ -18,7 +18,7 @@ use crate::helpers::nonblocking_client::Client;
 use crate::helpers::nonblocking_listener::Listener;
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turns::{recv, turn_until, turn_until_idle};
+use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 /// A loop that echoes, and where.
 fn echoing() -> (EventLoop<'static>, SocketAddr) {

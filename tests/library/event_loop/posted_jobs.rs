@@ -14,7 +14,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
 fn a_handle_wakes_a_loop_that_waits() {

@@ -13,7 +13,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 const MS: Duration = Duration::from_millis(1);
 

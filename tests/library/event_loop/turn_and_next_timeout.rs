@@ -12,7 +12,7 @@ use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::{Client, send_all};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
 fn with_nothing_to_do_a_turn_takes_the_time_it_is_given_and_no_more() {

@@ -5,4 +5,4 @@ pub(crate) mod nonblocking_client;
 pub(crate) mod nonblocking_listener;
 pub(crate) mod recording_handler;
 pub(crate) mod simple_handlers;
-pub(crate) mod turns;
+pub(crate) mod turn_until;

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::any_port;
-use crate::helpers::turns::turn_until;
+use crate::helpers::turn_until::turn_until;
 
 /// A client, or a server's side, on the loop's own thread: it never blocks.
 pub(crate) struct Client {

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::Client;
-use crate::helpers::turns::turn_until;
+use crate::helpers::turn_until::turn_until;
 
 /// A listener for the loop to connect to.
 pub(crate) struct Listener {

@@ -10,7 +10,7 @@ use halloo::{CloseReason, Connect, Connection, ConnectionId, Context, ErrorKind,
 
 use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 const SHORT: Format = Format::LengthU16(ByteOrder::BigEndian);
 

@@ -8,7 +8,7 @@ use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 /// What a handler of lines up to `most` bytes sees of these segments, each of which comes alone.
 fn cut(most: usize, segments: &[&[u8]]) -> (Vec<Vec<u8>>, Option<CloseReason>) {

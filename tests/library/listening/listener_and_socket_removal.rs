@@ -8,7 +8,7 @@ use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{recv, turn_until, turn_until_idle};
+use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 #[test]
 fn a_removed_listener_is_gone_and_its_connections_live_on() {

@@ -14,7 +14,7 @@ use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::nonblocking_listener::Listener;
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 use crate::outbound::proxy_handler::Proxy;
 
 /// A path in a folder of its own, which goes with the test.

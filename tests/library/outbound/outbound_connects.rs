@@ -17,7 +17,7 @@ use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::nonblocking_listener::{FullBacklog, Listener, unused_address};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
 fn an_outbound_connection_opens_talks_and_ends_as_any_other() {

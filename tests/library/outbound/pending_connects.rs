@@ -13,7 +13,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::StreamEnd;
 use crate::helpers::nonblocking_listener::{FullBacklog, Listener, unused_address};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
 fn what_is_written_before_it_is_open_waits_and_arrives() {

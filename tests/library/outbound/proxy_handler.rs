@@ -9,7 +9,7 @@ use support::wait::TIMEOUT;
 use crate::helpers::loopback::{any_port, loopback};
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::nonblocking_listener::{Listener, unused_address};
-use crate::helpers::turns::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 /// Passes on what comes, both ways.
 pub(crate) struct Proxy {

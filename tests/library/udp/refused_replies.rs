@@ -8,7 +8,7 @@ use halloo::{Bind, EventLoop, datagrams};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::helpers::loopback::{any_port, loopback, udp_socket};
-use crate::helpers::turns::{recv, turn_until, turn_until_idle};
+use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 /// A loop whose one socket echoes at a rate, and how many of `count` datagrams from `from` it answers.
 fn answered(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {

@@ -15,7 +15,7 @@ use support::wait::TIMEOUT;
 use crate::helpers::loopback::{any_port, loopback, udp_socket};
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{recv, turn_until, turn_until_idle};
+use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
     assert!(datagram.reply(payload), "nothing forbids it");

@@ -11,8 +11,8 @@ use support::network::udp::UDP_GREETING;
 use support::wait::{repeat_for, wait_until};
 
 use crate::HALLOO;
-use crate::fault_cases::{Baseline, assert_serves};
-use crate::streams::tolerant_clients::{request, request_udp};
+use crate::run_fault_cases::{Baseline, assert_serves};
+use crate::streams::error_returning_clients::{request, request_udp};
 
 const STOPS: usize = 15;
 

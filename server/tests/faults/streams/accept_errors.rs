@@ -3,7 +3,7 @@
 //! An error costs at most the one client that it is about.
 
 use crate::HALLOO;
-use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::run_fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
 
 /// Whoever waits in the backlog is still there when accept is called again.
 pub(crate) const PASSING: [&str; 10] = [

@@ -11,10 +11,10 @@ use support::process::server::Server;
 use support::process::strace::{FaultInjection, injected};
 
 use crate::HALLOO;
-use crate::fault_cases::Baseline;
+use crate::run_fault_cases::Baseline;
+use crate::streams::error_returning_clients::try_send;
 use crate::streams::read_errors::READ_ERRORS;
 use crate::streams::send_errors::SEND_ERRORS;
-use crate::streams::tolerant_clients::try_send;
 
 const CLIENTS: usize = 3;
 

@@ -3,7 +3,7 @@
 //! A read error ends its own connection; `EINTR` and `EAGAIN` end none.
 
 use crate::HALLOO;
-use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::run_fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
 
 pub(crate) const READ_ERRORS: [&str; 8] =
     ["ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOBUFS", "ENOMEM", "ENOTCONN", "EIO"];

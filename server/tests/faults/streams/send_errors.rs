@@ -6,8 +6,8 @@ use support::network::streams::GREETING;
 use support::process::strace::{FaultInjection, injected};
 
 use crate::HALLOO;
-use crate::fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
-use crate::streams::tolerant_clients::request;
+use crate::run_fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::streams::error_returning_clients::request;
 
 pub(crate) const SEND_ERRORS: [&str; 8] =
     ["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM", "EHOSTUNREACH", "ETIMEDOUT", "ENETDOWN", "EPERM"];

@@ -15,8 +15,8 @@ use support::process::server::Server;
 use support::wait::{repeat_for, wait_until};
 
 use crate::HALLOO;
-use crate::streams::tolerant_clients::{recv, request_udp};
-use crate::udp::test_network::in_test_network;
+use crate::streams::error_returning_clients::{recv, request_udp};
+use crate::udp::spoofing_network::in_test_network;
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")

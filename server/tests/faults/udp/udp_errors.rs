@@ -10,8 +10,8 @@ use support::process::strace::{FaultInjection, injected};
 use support::wait::wait_until;
 
 use crate::HALLOO;
-use crate::fault_cases::{Baseline, ONCE_THRICE_AND_EVERY_THIRD};
-use crate::streams::tolerant_clients::{recv, request_udp, wait_for_datagram};
+use crate::run_fault_cases::{Baseline, ONCE_THRICE_AND_EVERY_THIRD};
+use crate::streams::error_returning_clients::{recv, request_udp, wait_for_datagram};
 
 /// An errno here is often about another datagram, sent earlier: what waits is still there.
 pub(crate) const RECEIVE_ERRORS: [&str; 13] = [

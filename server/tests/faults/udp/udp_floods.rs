@@ -12,9 +12,9 @@ use support::network::streams::GREETING;
 use support::network::udp::UDP_REQUEST;
 use support::process::server::Server;
 
-use crate::fault_cases::assert_serves;
-use crate::streams::tolerant_clients::request;
-use crate::udp::test_network::in_test_network;
+use crate::run_fault_cases::assert_serves;
+use crate::streams::error_returning_clients::request;
+use crate::udp::spoofing_network::in_test_network;
 use crate::{HALLOO, SERVED_WITHIN};
 
 const LASTS: Duration = Duration::from_secs(2);

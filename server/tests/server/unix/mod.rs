@@ -1,5 +1,5 @@
 //! Unix sockets.
 
-pub(crate) mod socket_path;
+pub(crate) mod temporary_socket_path;
 mod unix_socket_paths;
 mod unix_sockets;

@@ -13,7 +13,7 @@ use support::process::child::run;
 use support::process::server::assert_fails;
 
 use crate::HALLOO;
-use crate::unix::socket_path::{SocketPath, connect_unix};
+use crate::unix::temporary_socket_path::{SocketPath, connect_unix};
 
 #[track_caller]
 fn assert_command_fails(status: i32, arguments: &[&str], parts: &[&str]) {

@@ -19,7 +19,7 @@ use support::process::server::Server;
 use support::wait::{assert_holds_for, wait_for, wait_until};
 
 use crate::HALLOO;
-use crate::unix::socket_path::{SocketPath, connect_unix};
+use crate::unix::temporary_socket_path::{SocketPath, connect_unix};
 
 // ---- what is served -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ use crate::limits;
 
 /// What callbacks have said to send.
 #[derive(Default)]
-pub(crate) struct SendQueue {
+pub(crate) struct UdpSendQueue {
     pub(crate) transmits: Vec<Transmit>,
     bytes: Vec<u8>,
     grouping: Grouping,
@@ -62,7 +62,7 @@ impl Transmit {
     }
 }
 
-impl SendQueue {
+impl UdpSendQueue {
     /// Stages one more; false if there is too much already.
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> bool {
         let start = self.bytes.len();
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn each_transmit_keeps_its_own_payload() {
-        let mut send_queue = SendQueue::default();
+        let mut send_queue = UdpSendQueue::default();
         for payload in [&b"one"[..], b"", b"three"] {
             assert!(send_queue.push(0, PEER, None, payload));
         }
@@ -204,8 +204,8 @@ mod tests {
         prop::collection::vec((0u32..2, 1u16..5, 0usize..4), 0..60)
     }
 
-    fn send_queue(transmits: &[(u32, u16, usize)]) -> SendQueue {
-        let mut send_queue = SendQueue::default();
+    fn send_queue(transmits: &[(u32, u16, usize)]) -> UdpSendQueue {
+        let mut send_queue = UdpSendQueue::default();
         for (number, (socket, port, length)) in transmits.iter().enumerate() {
             let payload = vec![u8::try_from(number).expect("a few"); *length];
             assert!(send_queue.push(*socket, SocketAddr::new(PEER.ip(), *port), None, &payload));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     /// Who gets what, in what order.
-    fn payloads_by_peer(send_queue: &SendQueue) -> BTreeMap<(u32, SocketAddr), Vec<Vec<u8>>> {
+    fn payloads_by_peer(send_queue: &UdpSendQueue) -> BTreeMap<(u32, SocketAddr), Vec<Vec<u8>>> {
         let mut payloads_by_peer: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
         for transmit in &send_queue.transmits {
             payloads_by_peer
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_handler_that_never_stops_replying_is_stopped() {
-        let mut send_queue = SendQueue::default();
+        let mut send_queue = UdpSendQueue::default();
         let payload = vec![0; 60_000];
         while send_queue.push(0, PEER, None, &payload) {}
         assert!(send_queue.bytes.len() <= limits::SEND_QUEUE_BYTES_MAX);

@@ -16,7 +16,7 @@ use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::nonblocking_listener::{FullBacklog, Listener, unused_address};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
-use crate::helpers::turns::{turn_until, turn_until_idle, turn_until_stopped};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 /// A loop with a probe in it, and so many clients of that.
 fn with_clients<'a>(handler: RecordingHandler<'a>, notes: &CallLog, count: usize) -> (EventLoop<'a>, Vec<Client>) {

@@ -9,7 +9,7 @@ use crate::state::timestamp::Timestamp;
 
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Lifecycle {
+pub(crate) enum LoopState {
     Running,
     /// A drain was requested and begins at the end of this turn.
     DrainRequested(Drain),
@@ -17,7 +17,7 @@ pub(crate) enum Lifecycle {
     Stopped(DrainReport),
 }
 
-impl Lifecycle {
+impl LoopState {
     /// Whether the loop has ended, or is cutting what is left at the end of its drain.
     pub(crate) fn is_ending(self, now: Timestamp) -> bool {
         match self {
