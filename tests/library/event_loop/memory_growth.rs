@@ -22,17 +22,21 @@ const BLOCKS: usize = 100;
 /// Room for the client's own buffers and what allocators keep: a twentieth of what goes through would be found.
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
 
-/// Runs a test of this name in a process of its own; true in there.
-fn is_own_process(name: &str) -> bool {
+/// Runs the body of a test in a process of its own.
+///
+/// `body` has to be a closure of the test itself, whose name it carries.
+fn in_own_process<F: FnOnce()>(body: F) {
     if std::env::var_os(ALONE).is_some() {
-        return true;
+        return body();
     }
+    let full_name = std::any::type_name_of_val(&body);
+    let (_, name) = full_name.split_once("::").expect("the crate's name comes first");
+    let name = name.trim_end_matches("::{{closure}}");
     let own = std::env::current_exe().expect("a running test has a path");
     let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(said.contains("1 passed"), "{name} is the name of no test: {said}");
-    false
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(output.contains("1 passed"), "{name} is the name of no test: {output}");
 }
 
 /// What the process has in memory now.
@@ -77,7 +81,7 @@ fn listen<'a>(events: &mut EventLoop<'a>, at: &Path, handler: impl StreamHandler
 
 #[test]
 fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
-    if is_own_process("memory_growth::an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
+    in_own_process(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("echo.sock");
         let mut events = EventLoop::new().expect("a loop");
@@ -85,12 +89,12 @@ fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
         let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
         println!("100 MiB echoed: {grown} KiB more");
         assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");
-    }
+    });
 }
 
 #[test]
 fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
-    if is_own_process("memory_growth::a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
+    in_own_process(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, behind) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));
         let mut events = EventLoop::new().expect("a loop");
@@ -99,5 +103,5 @@ fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
         let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
         println!("100 MiB proxied: {grown} KiB more");
         assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");
-    }
+    });
 }
