@@ -4,8 +4,8 @@
 //! without unsafe code.
 //!
 //! # Your first server
-//! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets what has come and returns how much of
-//! it it has used; the rest is kept and shown again with what comes after. A closure in [`datagrams`] answers UDP.
+//! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets what has come and returns how much
+//! of it it has used; the rest is kept and shown again with what comes after. A closure in [`datagrams`] answers UDP.
 //!
 //! ```
 //! use halloo::{EventLoop, datagrams, stream};
@@ -24,9 +24,9 @@
 //! never reads stops being read.
 //!
 //! # A protocol of your own
-//! A type that implements [`StreamHandler`] keeps a session for each connection, and hears of its beginning, its end and
-//! everything between. With [`framing`] it sees whole messages. Here is a counter that all clients share: `add 5` and
-//! `get`, a line each.
+//! A type that implements [`StreamHandler`] keeps a session for each connection, and hears of its beginning, its end
+//! and everything between. With [`framing`] it sees whole messages. Here is a counter that all clients share: `add 5`
+//! and `get`, a line each.
 //!
 //! ```
 //! use halloo::framing::{Format, FrameHandler, Framed};
@@ -118,8 +118,8 @@
 //! # What it does not promise
 //! - Callbacks run on the loop's thread: one that computes for a second holds everybody up for a second.
 //! - UDP is not queued: a reply that the kernel does not take at once is lost and counted.
-//! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says so, and
-//!   with the peer when the peer says so.
+//! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says
+//!   so, and with the peer when the peer says so.
 //! - Timers never fire early; how late depends on what the callbacks before them take.
 //!
 //! # What works where

@@ -22,8 +22,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Unconsumed input kept for one connection. It is also the most that one read asks for.
 pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Output kept for one connection until the kernel takes it. Measured: four clients that send an echo server 10 MiB each
-/// and never read cost it 320 KiB of memory, and then nothing (the faults test `memory_per_client.rs`).
+/// Output kept for one connection until the kernel takes it. Measured: four clients that send an echo server 10 MiB
+/// each and never read cost it 320 KiB of memory, and then nothing (the faults test `memory_per_client.rs`).
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
 /// Connections the kernel completes and keeps while the loop is busy. Linux cuts it to `net.core.somaxconn` (4096);
@@ -89,8 +89,8 @@ pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause: the doubling ends here, so a client never waits longer than this once there is room again.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Shortest time between two log lines about the same trouble of the same source. Measured: trouble that lasts 1.4 s, or
-/// clients that cannot be watched, or a flood of 50,000 forged datagrams a second, make two lines or none
+/// Shortest time between two log lines about the same trouble of the same source. Measured: trouble that lasts 1.4 s,
+/// or clients that cannot be watched, or a flood of 50,000 forged datagrams a second, make two lines or none
 /// (`persistent_errors.rs` and `udp_floods.rs` in `server/tests/faults/`).
 pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -100,8 +100,9 @@ pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Two round trips to the other side of the world, with a retransmission.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
-/// How much of such late input is read and thrown away before the connection is cut. Measured: a client that never stops
-/// sending after its greeting gets rid of 8 to 9 MiB, most of it into the kernel's queues (`memory_per_client.rs`, too).
+/// How much of such late input is read and thrown away before the connection is cut. Measured: a client that never
+/// stops sending after its greeting gets rid of 8 to 9 MiB, most of it into the kernel's queues
+/// (`memory_per_client.rs`, too).
 pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
 /// A read of at least this many bytes may be part of something longer still under way, even when it emptied the
@@ -140,9 +141,9 @@ pub(crate) const SEND_QUEUE_DATAGRAMS_MAX: usize = 1024;
 
 /// Buckets of the table that bounds UDP replies per source: 128 KiB a socket, whatever is forged at it. Sources that
 /// fall into one bucket share its rate; among 1,000 honest sources one in sixteen has a neighbour. In total, a socket
-/// answers at most as many a second as all buckets hold. Measured at 100 a second for each: one source that floods for two
-/// seconds gets 299 answers of 115,000; a million forged sources leave the table as it is, and 100,000 datagrams from as
-/// many cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of `source_address_limits.rs`).
+/// answers at most as many a second as all buckets hold. Measured at 100 a second for each: one source that floods for
+/// two seconds gets 299 answers of 115,000; a million forged sources leave the table as it is, and 100,000 datagrams
+/// from as many cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of `source_address_limits.rs`).
 pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
 
 // ---- how they hang together -----------------------------------------------------------------------------------------

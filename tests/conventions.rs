@@ -182,7 +182,8 @@ fn a_source_file_of_less_than_40_lines_of_code_has_a_reason() {
     assert_eq!(small, listed, "left: the small files; right: those with a reason");
 }
 
-/// The order of folders that a page states between backticks, in a paragraph of its own: `leaf files -> options -> ...`.
+/// The order of folders that a page states between backticks, in a paragraph of its own: `leaf files -> options ->
+/// ...`.
 fn stated_order(page: &str) -> Vec<String> {
     let lines: Vec<&str> = page.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
     let text = lines.join("\n");

@@ -100,9 +100,9 @@ impl<'a> Connection<'a> {
     /// Takes the whole message, or nothing of it.
     ///
     /// # Errors
-    /// [`SendError`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In the
-    /// first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message
-    /// longer than `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
+    /// [`SendError`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In
+    /// the first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message longer than
+    /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_pair(message, b"")
     }

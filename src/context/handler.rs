@@ -50,8 +50,8 @@ pub trait StreamHandler {
     /// it, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
     ///
     /// A handler that leaves a full inbox untouched while nothing holds it up is closed with
-    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause). Waiting for room in
-    /// the outbox needs a [`write`](Connection::write) or [`send`](Connection::send) that did not fit: after it
+    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause). Waiting for room
+    /// in the outbox needs a [`write`](Connection::write) or [`send`](Connection::send) that did not fit: after it
     /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 
@@ -77,13 +77,13 @@ pub trait StreamHandler {
     /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
 
-    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by [`stream`] close here.
-    /// Default: nothing, so that who is connected stays until the grace is over.
+    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by [`stream`] close
+    /// here. Default: nothing, so that who is connected stays until the grace is over.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
-    /// The connection is closed, its descriptor too: once for every session, and last. Sessions of a loop that is dropped
-    /// before it has stopped are only dropped. Only a session whose own callback
-    /// has panicked is dropped without it.
+    /// The connection is closed, its descriptor too: once for every session, and last. Sessions of a loop that is
+    /// dropped before it has stopped are only dropped. Only a session whose own callback has panicked is dropped
+    /// without it.
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 
     /// An outbound connection has failed: refused, unreachable, not answered in time, or given up. Every

@@ -43,8 +43,9 @@ use crate::stats::Stats;
 
 /// What a callback may see and ask of the whole loop.
 ///
-/// Callbacks get it by reference: [`Connection::context`](crate::Connection::context), [`Datagram::context`](crate::Datagram::context),
-/// [`EventLoop::context`](crate::EventLoop::context) and the jobs of [`Handle::post`](crate::Handle::post) give it.
+/// Callbacks get it by reference: [`Connection::context`](crate::Connection::context),
+/// [`Datagram::context`](crate::Datagram::context), [`EventLoop::context`](crate::EventLoop::context) and the jobs of
+/// [`Handle::post`](crate::Handle::post) give it.
 ///
 /// ```
 /// use halloo::{EventLoop, stream};
@@ -460,9 +461,9 @@ impl Context {
     }
 
     /// Opens an outbound connection, served by a handler as its clients are: [`on_open`](crate::StreamHandler::on_open)
-    /// tells when it is there, [`on_connect_failed`](crate::StreamHandler::on_connect_failed) that it never will be; one
-    /// of the two comes, and not before this call has returned. Until then what is [written](Connection::write) to it
-    /// waits, [`close`](Connection::close) is for when it is open, and [`abort`](Connection::abort) gives it up.
+    /// tells when it is there, [`on_connect_failed`](crate::StreamHandler::on_connect_failed) that it never will be;
+    /// one of the two comes, and not before this call has returned. Until then what is [written](Connection::write) to
+    /// it waits, [`close`](Connection::close) is for when it is open, and [`abort`](Connection::abort) gives it up.
     ///
     /// ```
     /// use halloo::{Connection, EventLoop, StreamHandler};
@@ -497,8 +498,8 @@ impl Context {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// Past the end of a drain, when what is left is being cut, and on a loop that has ended, nothing is opened any more:
-    /// the id names nobody, and no callback comes.
+    /// Past the end of a drain, when what is left is being cut, and on a loop that has ended, nothing is opened any
+    /// more: the id names nobody, and no callback comes.
     ///
     /// # Panics
     /// If the handler is another loop's.
@@ -512,8 +513,8 @@ impl Context {
     }
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
-    /// turn is under way. No rate holds for it. Refused are port 0, a socket that is gone, and more than 1,024 datagrams
-    /// or 1 MiB of them at once.
+    /// turn is under way. No rate holds for it. Refused are port 0, a socket that is gone, and more than 1,024
+    /// datagrams or 1 MiB of them at once.
     ///
     /// ```
     /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;

@@ -14,8 +14,8 @@ use crate::context::loop_state::RunningCallback;
 use crate::ids::to_slot;
 use crate::state::connection_state::NO_SESSION;
 
-/// Calls foreign code. Where the embedder has asked for it, a panic is caught here, counted, and becomes `None`; else it
-/// unwinds, and the next turn finds whose callback it was.
+/// Calls foreign code. Where the embedder has asked for it, a panic is caught here, counted, and becomes `None`; else
+/// it unwinds, and the next turn finds whose callback it was.
 pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
     if !context.catches_panics {
         return Some(call(context));

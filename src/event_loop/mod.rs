@@ -135,7 +135,8 @@ impl<'h> EventLoop<'h> {
     /// Listens for clients, and has them served by a handler of their own.
     ///
     /// # Errors
-    /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot work.
+    /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
+    /// work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
         each!(&mut self.0, core => core.listen(&at.into(), Box::new(HandlerWithSessions::new(handler))))
     }

@@ -116,8 +116,8 @@ impl ReadyQueue {
         self.ready.len()
     }
 
-    /// The next to be served. It stays on the list until [`finish_front`](Self::finish_front), so that a handler that unwinds
-    /// does not cost the source its place.
+    /// The next to be served. It stays on the list until [`finish_front`](Self::finish_front), so that a handler that
+    /// unwinds does not cost the source its place.
     pub(crate) fn front(&self) -> Option<u32> {
         self.ready.front().copied()
     }

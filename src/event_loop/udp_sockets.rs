@@ -21,8 +21,8 @@ use crate::net::recv_batch::RecvBatch;
 pub(crate) struct UdpSockets<'h, N: Network> {
     sockets: Vec<Option<OpenUdpSocket<'h, N::UdpSocket>>>,
     pub(crate) ready_queue: ReadyQueue,
-    /// What has come in by the socket at the front of the ready queue. Between turns it holds something only if a handler
-    /// has unwound.
+    /// What has come in by the socket at the front of the ready queue. Between turns it holds something only if a
+    /// handler has unwound.
     batch: RecvBatch,
 }
 

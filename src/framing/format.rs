@@ -68,7 +68,7 @@ pub enum FrameSendError {
 }
 
 impl From<SendError> for FrameSendError {
-    fn from(SendError: SendError) -> Self {
+    fn from(_: SendError) -> Self {
         Self::OutboxFull
     }
 }
@@ -92,7 +92,7 @@ impl Format {
     /// same format reads is the payload, byte for byte; a line that itself ends in CR is therefore ended by CR LF.
     ///
     /// ```
-    /// use halloo::framing::{ByteOrder, Format, FrameHandler, SendError};
+    /// use halloo::framing::{ByteOrder, Format, FrameHandler, FrameSendError};
     /// use halloo::Connection;
     ///
     /// const FORMAT: Format = Format::LengthU32(ByteOrder::LittleEndian);
@@ -116,8 +116,9 @@ impl Format {
     /// ```
     ///
     /// # Errors
-    /// [`FrameSendError::OutboxFull`] as for [`Connection::send`], after which [`on_flushed`](crate::StreamHandler::on_flushed)
-    /// tells when to try again; the others for a payload that the format cannot carry, however often it is tried.
+    /// [`FrameSendError::OutboxFull`] as for [`Connection::send`], after which
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again; the others for a payload that the
+    /// format cannot carry, however often it is tried.
     pub fn send(self, connection: &mut Connection<'_>, payload: &[u8]) -> Result<(), FrameSendError> {
         match self {
             Self::Lines => {

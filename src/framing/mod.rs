@@ -1,8 +1,8 @@
 //! Framing: handlers that receive whole messages instead of bytes.
 //!
-//! [`Framed`] is a [`StreamHandler`] around a [`FrameHandler`], or around a closure in [`frames`] or [`lines`]. It finds
-//! the frames, hands each over where it lies, and keeps to the bounds of its connection: no frame is handed over while
-//! more than half of the outbox is taken, so that an answer of up to half an outbox always fits, and one over the
+//! [`Framed`] is a [`StreamHandler`] around a [`FrameHandler`], or around a closure in [`frames`] or [`lines`]. It
+//! finds the frames, hands each over where it lies, and keeps to the bounds of its connection: no frame is handed over
+//! while more than half of the outbox is taken, so that an answer of up to half an outbox always fits, and one over the
 //! maximum closes the connection with [`CloseReason::InputOverflow`], as soon as that is certain.
 //!
 //! ```

@@ -117,8 +117,8 @@ impl Listen {
 
     /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
     /// time of the call, less 64, or half of a limit under 128. The count is the handler's: listeners that share one by
-    /// [`listen_for`](crate::EventLoop::listen_for) share it. Outbound connections are not in it: a proxy, which takes two
-    /// descriptors for each client, sets half.
+    /// [`listen_for`](crate::EventLoop::listen_for) share it. Outbound connections are not in it: a proxy, which takes
+    /// two descriptors for each client, sets half.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = Some(connections);
         self
@@ -138,7 +138,8 @@ impl Listen {
     }
 
     /// Close a connection of which the handler has consumed no input, and the kernel taken no output, for this long.
-    /// While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. `None`: never. Default: 60 s.
+    /// While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. `None`: never. Default: 60
+    /// s.
     pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.limits.idle_timeout = after.into();
         self
@@ -157,8 +158,8 @@ impl Listen {
     }
 
     /// Bytes of output kept until the kernel takes them. While it is full of what the connection's own callbacks have
-    /// written, nothing is read of it: who does not take answers gives no questions. What others write to it, as a proxy
-    /// does, holds up nothing. Default: 65,536.
+    /// written, nothing is read of it: who does not take answers gives no questions. What others write to it, as a
+    /// proxy does, holds up nothing. Default: 65,536.
     pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.outbox_bytes_max = bytes;
         self

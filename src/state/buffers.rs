@@ -61,8 +61,8 @@ pub(crate) struct Buffers {
     /// Output that the kernel has not taken.
     pub(crate) outbox: ByteQueue,
     /// Whether the connection's own callbacks have written some of it. Only then is it an answer that more input would
-    /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other do
-    /// so for ever.
+    /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other
+    /// do so for ever.
     pub(crate) own_output: bool,
 }
 

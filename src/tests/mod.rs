@@ -325,8 +325,8 @@ impl Workload {
         panic!("the loop has nothing to do, and no rest");
     }
 
-    /// Checks what has arrived at clients, and at servers that were called. A client of the proxy is owed nothing if the
-    /// connection that was made for it has met an error, or could not be made.
+    /// Checks what has arrived at clients, and at servers that were called. A client of the proxy is owed nothing if
+    /// the connection that was made for it has met an error, or could not be made.
     fn check_streams(&self, is_lenient: bool) {
         let (calls, faulted) = (self.outbound_log.borrow(), self.servers.faulted().collect::<BTreeSet<_>>());
         for client in &self.clients {

@@ -1,7 +1,8 @@
 //! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
 //! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
-//! starts the servers, `load` generates the load, each file of `measurements` measures one thing, `bench` runs them all.
+//! starts the servers, `load` generates the load, each file of `measurements` measures one thing, `bench` runs them
+//! all.
 
 mod arguments;
 mod bench;

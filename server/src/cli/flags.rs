@@ -104,8 +104,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
     #[arg(value_parser = parse_positive_integer::<u32>)]
     pub(crate) max_connections_per_source: Option<u32>,
-    /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not take
-    /// its answer is closed after 30s [default: 60s]
+    /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not
+    /// take its answer is closed after 30s [default: 60s]
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = parse_positive_duration)]
     pub(crate) idle_timeout: Option<Duration>,
@@ -183,7 +183,8 @@ pub(crate) struct ProbeOptions {
 
     #[command(flatten)]
     pub(crate) protocols: ProbeProtocols,
-    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!", and over UDP "Hello, UDP Server!"]
+    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!", and over UDP "Hello, UDP
+    /// Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
     pub(crate) send: Option<Unescaped>,

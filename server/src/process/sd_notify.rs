@@ -137,8 +137,8 @@ pub(crate) struct Watchdog {
     pending: Weak<WatchdogPing>,
 }
 
-/// A ping to the watchdog. Every loop holds a clone, and it is sent when the last clone is dropped: by a loop that turns,
-/// or because the loop has ended.
+/// A ping to the watchdog. Every loop holds a clone, and it is sent when the last clone is dropped: by a loop that
+/// turns, or because the loop has ended.
 #[derive(Debug)]
 struct WatchdogPing(Arc<NotifySocket>);
 

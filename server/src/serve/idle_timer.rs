@@ -62,7 +62,8 @@ impl IdleTimer {
         is_running.then(|| self.timeout.saturating_sub(self.idle_since.elapsed()))
     }
 
-    /// Checks what has changed since the last turn; true if with this worker all workers have been idle for the timeout.
+    /// Checks what has changed since the last turn; true if with this worker all workers have been idle for the
+    /// timeout.
     pub(crate) fn check_expired(&mut self, event_loop: &EventLoop<'_>, greeting_count: u64) -> bool {
         let connections = event_loop.stats().connections;
         // A connection that was open until this turn may have been so for long, and the time begins with its end.

@@ -29,8 +29,8 @@ use crate::text::duration::format_duration;
 /// How long the queued output may take to be written at the end; only a blocked output takes all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The same after an error. On a busy machine the printer's threads may wait for a processor, and the error message must
-/// not get lost.
+/// The same after an error. On a busy machine the printer's threads may wait for a processor, and the error message
+/// must not get lost.
 const FLUSH_TIMEOUT_AFTER_ERROR: Duration = Duration::from_secs(2);
 
 /// Serves until asked to stop.

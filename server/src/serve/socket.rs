@@ -79,8 +79,8 @@ impl SocketSpec {
         }
     }
 
-    /// Binds the address without `SO_REUSEPORT` for a moment, and returns it with the port that was chosen for port 0. A
-    /// client that connects in that moment is reset.
+    /// Binds the address without `SO_REUSEPORT` for a moment, and returns it with the port that was chosen for port 0.
+    /// A client that connects in that moment is reset.
     pub(crate) fn test_bind(&self) -> io::Result<SocketAddr> {
         let mut event_loop = EventLoop::new().map_err(os_error)?;
         let id = match self.clone() {

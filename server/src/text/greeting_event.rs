@@ -36,8 +36,8 @@ impl GreetingEvent {
         Self { time: SystemTime::now(), protocol, peer, local, byte_count, text: text[..kept_bytes].into() }
     }
 
-    /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline. A client of a unix socket has no address:
-    /// the socket's path stands there.
+    /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline. A client of a unix socket has no
+    /// address: the socket's path stands there.
     pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
         let unit = if self.byte_count == 1 { "byte" } else { "bytes" };
         // Writing into a vector cannot fail, here and below.

@@ -78,7 +78,8 @@ impl Placeholder {
         };
     }
 
-    /// Adds every position where the placeholder can end if it begins at `start`. Over UDP there are addresses and no paths.
+    /// Adds every position where the placeholder can end if it begins at `start`. Over UDP there are addresses and no
+    /// paths.
     pub(crate) fn push_match_ends(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
         match self {
             Self::Peer | Self::Local => push_address_ends(rest, start, ends),

@@ -42,10 +42,11 @@ impl BatchedUdpSocket {
 
     /// Receives a batch. There may be more, without an edge to come, exactly if it is full.
     ///
-    /// A short one ended at an empty queue, and what comes after that raises an edge; or at an error of the socket, which
-    /// the kernel keeps for the next call (recvmmsg(2), BUGS). One that was there when the call began ends it at once, so
-    /// this one has come since, and so since the last poll: its own edge is still to be reported, and has the rest received.
-    /// What a security module refuses in the middle of a batch has no edge, and waits for the next datagram's.
+    /// A short one ended at an empty queue, and what comes after that raises an edge; or at an error of the socket,
+    /// which the kernel keeps for the next call (recvmmsg(2), BUGS). One that was there when the call began ends it at
+    /// once, so this one has come since, and so since the last poll: its own edge is still to be reported, and has the
+    /// rest received. What a security module refuses in the middle of a batch has no edge, and waits for the next
+    /// datagram's.
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let received = match &mut self.headers {
             Some(Headers::V4(headers)) => headers.receive(&self.socket, batch, max),

@@ -152,8 +152,8 @@ pub(crate) struct BoundUnixListener {
 
 #[cfg(unix)]
 impl BoundUnixListener {
-    /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced if
-    /// nobody answers on it.
+    /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced
+    /// if nobody answers on it.
     pub(crate) fn bind(path: &Path, backlog: i32, shared: &SharedSocketFile) -> io::Result<Self> {
         let file = shared.open(path, backlog)?;
         Ok(Self { listener: UnixListener::from_std(file.listener()?), _file: Some(file) })

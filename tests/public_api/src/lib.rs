@@ -1,7 +1,7 @@
 //! The public interface of the library is the reviewed text of it.
 //!
-//! A change of the one without the other fails the test here; `UPDATE=1 cargo test -p public_api` writes the text anew, to
-//! be read again. What rustdoc tells machines is not stable: the test needs a compiler that `public-api` knows.
+//! A change of the one without the other fails the test here; `UPDATE=1 cargo test -p public_api` writes the text anew,
+//! to be read again. What rustdoc tells machines is not stable: the test needs a compiler that `public-api` knows.
 
 #[cfg(test)]
 mod tests {

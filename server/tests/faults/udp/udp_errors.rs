@@ -168,8 +168,8 @@ fn assert_answers_a_burst(server: &Server, fault: &str) {
     assert_eq!(try_recv(&client), None, "{fault}: one more");
 }
 
-/// Waits for so many calls, and tells how many messages each has sent, of those that sent any. An answer is heard before
-/// the call that sends it is over.
+/// Waits for so many calls, and tells how many messages each has sent, of those that sent any. An answer is heard
+/// before the call that sends it is over.
 #[track_caller]
 fn messages_of(calls: usize, fault: FaultInjection) -> Vec<usize> {
     wait_until(&format!("{}: {calls} calls", fault.name()), || fault.calls().len() >= calls);
