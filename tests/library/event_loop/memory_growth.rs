@@ -77,7 +77,7 @@ fn listen<'a>(events: &mut EventLoop<'a>, at: &Path, handler: impl StreamHandler
 
 #[test]
 fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
-    if is_own_process("memory_growth::an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
+    if is_own_process("event_loop::memory_growth::an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("echo.sock");
         let mut events = EventLoop::new().expect("a loop");
@@ -90,7 +90,7 @@ fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
 
 #[test]
 fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
-    if is_own_process("memory_growth::a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
+    if is_own_process("event_loop::memory_growth::a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, behind) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));
         let mut events = EventLoop::new().expect("a loop");
