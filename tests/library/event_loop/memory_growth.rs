@@ -14,7 +14,7 @@ use crate::helpers::turns::turn_until;
 use crate::outbound::proxy_handler::Proxy;
 
 /// Set in the process that is measured.
-const ALONE: &str = "HALLOO_TEST_ALONE";
+const ISOLATED: &str = "HALLOO_TEST_ALONE";
 
 const BLOCK: usize = 1024 * 1024;
 const BLOCKS: usize = 100;
@@ -24,14 +24,18 @@ const GROWTH_KIB_MAX: u64 = 4 * 1024;
 
 /// Runs a test of this name in a process of its own; true in there.
 fn is_own_process(name: &str) -> bool {
-    if std::env::var_os(ALONE).is_some() {
+    if std::env::var_os(ISOLATED).is_some() {
         return true;
     }
-    let own = std::env::current_exe().expect("a running test has a path");
-    let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(said.contains("1 passed"), "{name} is the name of no test: {said}");
+    let program = std::env::current_exe().expect("a running test has a path");
+    let output = Command::new(program)
+        .args([name, "--exact", "--nocapture"])
+        .env(ISOLATED, "1")
+        .output()
+        .expect("it runs again");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("1 passed"), "{name} is the name of no test: {stdout}");
     false
 }
 
@@ -46,7 +50,7 @@ fn resident_kib() -> u64 {
 /// Sends 100 MiB and reads them back slowly, and tells by how much the process has grown at most.
 fn send_and_read_back(events: &mut EventLoop<'_>, client: &mut Client) -> u64 {
     let block = byte_pattern(BLOCK);
-    let (mut blocks_sent, mut read, mut most, mut has_ended) = (0, 0, 0, false);
+    let (mut blocks_sent, mut read, mut max, mut has_ended) = (0, 0, 0, false);
     let before = resident_kib();
     turn_until(events, "the end of 100 MiB", |_| {
         client.flush();
@@ -64,11 +68,11 @@ fn send_and_read_back(events: &mut EventLoop<'_>, client: &mut Client) -> u64 {
         assert!(client.received[..count] == expected[..count], "what comes back is not what was sent, at {read}");
         client.received.drain(..count);
         read += count;
-        most = most.max(resident_kib());
+        max = max.max(resident_kib());
         client.end.is_some() && client.received.is_empty()
     });
     assert_eq!((client.end, read), (Some(StreamEnd::Eof), BLOCK * BLOCKS));
-    most.saturating_sub(before)
+    max.saturating_sub(before)
 }
 
 fn listen<'a>(events: &mut EventLoop<'a>, at: &Path, handler: impl StreamHandler + 'a) {
@@ -82,9 +86,9 @@ fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
         let path = folder.path().join("echo.sock");
         let mut events = EventLoop::new().expect("a loop");
         listen(&mut events, &path, stream(echo));
-        let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
-        println!("100 MiB echoed: {grown} KiB more");
-        assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");
+        let growth = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
+        println!("100 MiB echoed: {growth} KiB more");
+        assert!(growth < GROWTH_KIB_MAX, "memory grew by {growth} KiB");
     }
 }
 
@@ -92,12 +96,12 @@ fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
 fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
     if is_own_process("event_loop::memory_growth::a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is") {
         let folder = tempfile::tempdir().expect("a folder");
-        let (path, behind) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));
+        let (path, target) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));
         let mut events = EventLoop::new().expect("a loop");
-        listen(&mut events, &behind, stream(echo));
-        listen(&mut events, &path, Proxy::new(Connect::unix(&behind)));
-        let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
-        println!("100 MiB proxied: {grown} KiB more");
-        assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");
+        listen(&mut events, &target, stream(echo));
+        listen(&mut events, &path, Proxy::new(Connect::unix(&target)));
+        let growth = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
+        println!("100 MiB proxied: {growth} KiB more");
+        assert!(growth < GROWTH_KIB_MAX, "memory grew by {growth} KiB");
     }
 }
