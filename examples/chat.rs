@@ -20,16 +20,16 @@ struct Chat {
     /// Who is in, by name. Whoever has not said a name yet hears nothing.
     members: BTreeMap<ConnectionId, String>,
     /// Who has missed a line and has not been told.
-    behind: HashSet<ConnectionId>,
+    blocked: HashSet<ConnectionId>,
 }
 
 impl Chat {
-    fn say(&mut self, context: &mut Context, speaker: ConnectionId, line: &str) {
-        for id in self.members.keys().filter(|id| **id != speaker) {
+    fn broadcast(&mut self, context: &mut Context, sender: ConnectionId, line: &str) {
+        for id in self.members.keys().filter(|id| **id != sender) {
             if let Some(mut member) = context.connection(*id)
                 && member.send(line.as_bytes()).is_err()
             {
-                self.behind.insert(*id);
+                self.blocked.insert(*id);
             }
         }
     }
@@ -39,10 +39,10 @@ impl Chat {
             let _ = connection.send(b"* not that one; your name?\n");
             return;
         }
-        let others: Vec<_> = self.members.values().map(String::as_str).collect();
-        let _ = connection.send(format!("* here are: {}\n", others.join(", ")).as_bytes());
+        let names: Vec<_> = self.members.values().map(String::as_str).collect();
+        let _ = connection.send(format!("* here are: {}\n", names.join(", ")).as_bytes());
         let id = connection.id();
-        self.say(connection.context(), id, &format!("* {name} has come\n"));
+        self.broadcast(connection.context(), id, &format!("* {name} has come\n"));
         self.members.insert(id, name);
     }
 }
@@ -59,23 +59,23 @@ impl FrameHandler for Chat {
         let text: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).collect();
         let id = connection.id();
         match self.members.get(&id) {
-            Some(name) => self.say(connection.context(), id, &format!("{name}: {text}\n")),
+            Some(name) => self.broadcast(connection.context(), id, &format!("{name}: {text}\n")),
             None => self.join(connection, text.trim().to_owned()),
         }
     }
 
     /// The outbox is empty again, so this fits.
     fn on_flushed(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        if self.behind.remove(&connection.id()) {
+        if self.blocked.remove(&connection.id()) {
             let _ = connection.send(b"* you were too slow and have missed some lines\n");
         }
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, (): (), _: CloseReason) {
         let id = connection.id();
-        self.behind.remove(&id);
+        self.blocked.remove(&id);
         if let Some(name) = self.members.remove(&id) {
-            self.say(connection.context(), id, &format!("* {name} has gone\n"));
+            self.broadcast(connection.context(), id, &format!("* {name} has gone\n"));
         }
     }
 }

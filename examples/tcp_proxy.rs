@@ -64,11 +64,11 @@ impl StreamHandler for Proxy {
     fn on_data(&mut self, connection: &mut Connection<'_>, side: &mut Side, input: &[u8]) -> usize {
         // Without another side this one is about to end, too.
         let Some(mut other) = connection.context().connection(side.other) else { return input.len() };
-        let taken = other.write(input);
-        if taken < input.len() {
+        let written = other.write(input);
+        if written < input.len() {
             connection.pause();
         }
-        taken
+        written
     }
 
     /// What was written to this side has gone: the other may go on.

@@ -203,9 +203,9 @@ mod tests {
             prop_assert_eq!(key.slot, slot);
             prop_assert!(key.matches(generation));
             prop_assert_eq!(key.matches(other), (other ^ generation).trailing_zeros() >= 32);
-            let whole = Key { generation, slot };
-            prop_assert_eq!(Token::listener(whole).target(), Target::Listener(key));
-            prop_assert_eq!(Token::udp_socket(whole).target(), Target::UdpSocket(key));
+            let source_key = Key { generation, slot };
+            prop_assert_eq!(Token::listener(source_key).target(), Target::Listener(key));
+            prop_assert_eq!(Token::udp_socket(source_key).target(), Target::UdpSocket(key));
         }
     }
 

@@ -351,14 +351,14 @@ mod tests {
     fn the_same_seed_is_the_same_run() {
         let fingerprint = |seed| {
             let simulation = Simulation::new(seed);
-            converse(&simulation);
+            exchange(&simulation);
             simulation.fingerprint()
         };
         assert_eq!(fingerprint(1), fingerprint(1));
         assert_ne!(fingerprint(1), fingerprint(2));
     }
 
-    fn converse(simulation: &Simulation) {
+    fn exchange(simulation: &Simulation) {
         let mut events = simulation.event_loop();
         events.listen(SERVER, stream(echo)).expect("the address is free");
         simulation.inject(Fault::LateReadiness, 3);

@@ -17,24 +17,24 @@ const GROWTH_MAX: u64 = 4;
 
 /// Enough for tables, queues and the pool of buffers to have grown to what they need.
 const WARM_UP: u64 = 300;
-const MEASURED: u64 = 1_000;
+const MEASURED_CLIENTS: u64 = 1_000;
 
 /// Turns the loop until so many exchanges have been made since the beginning.
-fn turn_until(events: &mut EventLoop<'_>, made: &Cell<u64>, wanted: u64) {
+fn turn_until(events: &mut EventLoop<'_>, completed: &Cell<u64>, target: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while made.get() < wanted {
-        assert!(Instant::now() < deadline, "only {} exchanges of {wanted}", made.get());
+    while completed.get() < target {
+        assert!(Instant::now() < deadline, "only {} exchanges of {target}", completed.get());
         assert!(!matches!(events.turn(Some(Duration::from_millis(100))), Ok(Turn::Stopped(_)) | Err(_)));
     }
 }
 
 /// How many allocations the measured exchanges take, with clients that ask for more than enough.
-fn allocations(events: &mut EventLoop<'_>, made: &Cell<u64>, clients: impl FnOnce() + Send + 'static) -> u64 {
+fn allocations(events: &mut EventLoop<'_>, completed: &Cell<u64>, clients: impl FnOnce() + Send + 'static) -> u64 {
     let one = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(one.count_total, 1, "an allocation is counted");
     let clients = thread::spawn(clients);
-    turn_until(events, made, WARM_UP);
-    let counted = allocation_counter::measure(|| turn_until(events, made, WARM_UP + MEASURED));
+    turn_until(events, completed, WARM_UP);
+    let counted = allocation_counter::measure(|| turn_until(events, completed, WARM_UP + MEASURED_CLIENTS));
     let deadline = Instant::now() + Duration::from_secs(20);
     while !clients.is_finished() {
         assert!(Instant::now() < deadline, "the clients do not come to an end");
@@ -46,18 +46,18 @@ fn allocations(events: &mut EventLoop<'_>, made: &Cell<u64>, clients: impl FnOnc
 
 #[test]
 fn a_client_that_is_greeted_and_closed_allocates_nothing() {
-    let made = Cell::new(0);
+    let completed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let greeter = stream(|connection, input| {
-        made.set(made.get() + 1);
+        completed.set(completed.get() + 1);
         let _ = connection.send(b"Hello, TCP Client!");
         connection.close();
         input.len()
     });
     let listener = events.listen(SocketAddr::from(AT), greeter).expect("an address");
     let address = events.local_addr(listener).expect("it has one");
-    let count = allocations(&mut events, &made, move || {
-        for _ in 0..WARM_UP + MEASURED {
+    let count = allocations(&mut events, &completed, move || {
+        for _ in 0..WARM_UP + MEASURED_CLIENTS {
             let mut client = TcpStream::connect(address).expect("it listens");
             client.write_all(b"Hello, TCP Server!").expect("it takes that");
             let mut answer = String::new();
@@ -65,46 +65,46 @@ fn a_client_that_is_greeted_and_closed_allocates_nothing() {
             assert_eq!(answer, "Hello, TCP Client!");
         }
     });
-    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED} exchanges");
+    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
 }
 
 #[test]
 fn a_line_that_is_answered_allocates_nothing() {
-    let made = Cell::new(0);
+    let completed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let echo = framing::lines(100, |connection, line| {
-        made.set(made.get() + 1);
+        completed.set(completed.get() + 1);
         let _ = connection.send(line);
         let _ = connection.send(b"\n");
     });
     let listener = events.listen(SocketAddr::from(AT), echo).expect("an address");
     let address = events.local_addr(listener).expect("it has one");
-    let count = allocations(&mut events, &made, move || {
+    let count = allocations(&mut events, &completed, move || {
         let mut client = TcpStream::connect(address).expect("it listens");
-        for _ in 0..WARM_UP + MEASURED {
+        for _ in 0..WARM_UP + MEASURED_CLIENTS {
             client.write_all(b"Hello!\n").expect("it takes that");
             let mut answer = [0; 7];
             client.read_exact(&mut answer).expect("it answers");
             assert_eq!(&answer, b"Hello!\n");
         }
     });
-    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED} exchanges");
+    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
 }
 
 #[test]
 fn a_datagram_that_is_answered_allocates_nothing() {
-    let made = Cell::new(0);
+    let completed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let greeter = datagrams(|datagram, _| {
-        made.set(made.get() + 1);
+        completed.set(completed.get() + 1);
         datagram.reply(b"Hello, UDP Client!");
     });
     let socket = events.bind(SocketAddr::from(AT), greeter).expect("an address");
     let address = events.local_addr(socket).expect("it has one");
-    let count = allocations(&mut events, &made, move || {
+    let count = allocations(&mut events, &completed, move || {
         let client = UdpSocket::bind(AT).expect("an address");
         client.set_read_timeout(Some(Duration::from_secs(10))).expect("it takes that");
-        for _ in 0..(WARM_UP + MEASURED) / 4 {
+        for _ in 0..(WARM_UP + MEASURED_CLIENTS) / 4 {
             for _ in 0..4 {
                 client.send_to(b"Hello, UDP Server!", address).expect("it is sent");
             }
@@ -113,5 +113,5 @@ fn a_datagram_that_is_answered_allocates_nothing() {
             }
         }
     });
-    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED} exchanges");
+    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
 }

@@ -40,7 +40,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Where the Rust files of all packages are. Those of other packages are missing where this one was unpacked alone.
-const EVERYWHERE: [&str; 5] = ["src", "server", "tests", "examples", "benches"];
+const SOURCE_FOLDERS: [&str; 5] = ["src", "server", "tests", "examples", "benches"];
 
 /// Every Rust file of the project below some folders.
 fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
@@ -105,7 +105,7 @@ fn functions(lines: &[&str]) -> Vec<(String, usize)> {
 #[test]
 fn no_file_has_more_than_400_lines_of_code_and_no_function_more_than_70() {
     let mut counted = 0;
-    for path in rust_files(&EVERYWHERE) {
+    for path in rust_files(&SOURCE_FOLDERS) {
         let text = read(&path);
         let lines = code(&text);
         assert!(lines.len() <= FILE_LINES_MAX, "{} has {} lines of code: divide it", path.display(), lines.len());
@@ -128,7 +128,7 @@ fn documentation_comments_and_the_test_module_are_no_lines_of_code() {
 
 #[test]
 fn every_file_begins_with_what_it_contains_in_at_most_12_words() {
-    for path in rust_files(&EVERYWHERE) {
+    for path in rust_files(&SOURCE_FOLDERS) {
         let text = read(&path);
         let first = text.lines().next().unwrap_or_default();
         let header = first.strip_prefix("//! ").unwrap_or_else(|| panic!("{} has no header", path.display()));
@@ -145,10 +145,10 @@ fn package(path: &Path) -> &Path {
 
 #[test]
 fn no_two_files_of_a_package_share_a_name() {
-    let mut seen = BTreeMap::new();
-    for path in rust_files(&EVERYWHERE).into_iter().filter(|path| !path.ends_with("mod.rs")) {
+    let mut paths_by_name = BTreeMap::new();
+    for path in rust_files(&SOURCE_FOLDERS).into_iter().filter(|path| !path.ends_with("mod.rs")) {
         let name = path.file_name().expect("a name").to_owned();
-        if let Some(other) = seen.insert((package(&path).to_owned(), name), path.clone()) {
+        if let Some(other) = paths_by_name.insert((package(&path).to_owned(), name), path.clone()) {
             panic!("{} and {} have one name", other.display(), path.display());
         }
     }
@@ -159,7 +159,7 @@ fn folders_are_seen_at_a_glance() {
     let entries = fs::read_dir(root().join("src")).expect("src").count();
     assert!(entries <= SOURCE_ENTRIES_MAX, "src shows {entries} entries");
     let mut files = BTreeMap::new();
-    for path in rust_files(&EVERYWHERE) {
+    for path in rust_files(&SOURCE_FOLDERS) {
         *files.entry(path.parent().expect("a folder").to_owned()).or_insert(0) += 1;
     }
     for (folder, count) in files {
@@ -169,17 +169,17 @@ fn folders_are_seen_at_a_glance() {
 
 #[test]
 fn a_source_file_of_less_than_40_lines_of_code_has_a_reason() {
-    let mut small = BTreeSet::new();
+    let mut small_files = BTreeSet::new();
     for path in rust_files(&["src", "server/src"]).into_iter().filter(|path| !path.ends_with("mod.rs")) {
         if code(&read(&path)).len() < FILE_LINES_MIN {
-            small.insert(path.strip_prefix(root()).expect("it is below").display().to_string());
+            small_files.insert(path.strip_prefix(root()).expect("it is below").display().to_string());
         }
     }
     // The server is not there where the library was unpacked alone.
     let has_server = root().join("server").exists();
     let listed = SMALL_FILES.iter().map(|(path, _)| *path).filter(|path| has_server || path.starts_with("src"));
     let listed: BTreeSet<String> = listed.map(ToOwned::to_owned).collect();
-    assert_eq!(small, listed, "left: the small files; right: those with a reason");
+    assert_eq!(small_files, listed, "left: the small files; right: those with a reason");
 }
 
 /// The order of folders that a page states between backticks, in a paragraph of its own: `leaf files -> options ->
@@ -204,43 +204,43 @@ fn named_modules(text: &str) -> Vec<&str> {
 }
 
 /// A folder's place in the order, or that of a file in no folder, which is a leaf unless the order says otherwise.
-fn place(order: &[String], name: &str) -> usize {
-    order.iter().position(|folder| folder == name).map_or(0, |place| place + 1)
+fn rank(order: &[String], name: &str) -> usize {
+    order.iter().position(|folder| folder == name).map_or(0, |index| index + 1)
 }
 
-/// The arrows between the folders of a crate that run back: file, folder named.
-fn arrows_back(source: &Path, root_file: &str) -> (usize, Vec<String>) {
+/// The number of references between the folders of a crate, and those against the order: file, folder named.
+fn order_violations(source: &Path, root_file: &str) -> (usize, Vec<String>) {
     let order = stated_order(&read(&source.join(root_file)));
-    let (mut arrows, mut back) = (0, Vec::new());
+    let (mut references, mut violations) = (0, Vec::new());
     for path in rust_files_below(source) {
-        let inside = path.strip_prefix(source).expect("it is below");
-        let own = inside.components().next().expect("it has a name").as_os_str().to_str().expect("plain names");
+        let relative = path.strip_prefix(source).expect("it is below");
+        let folder = relative.components().next().expect("it has a name").as_os_str().to_str().expect("plain names");
         // The root declares everything, and tests inside the crate may see everything.
-        if inside == Path::new(root_file) || own == "tests" {
+        if relative == Path::new(root_file) || folder == "tests" {
             continue;
         }
-        for named in named_modules(&read(&path)) {
-            arrows += 1;
-            if place(&order, named) > place(&order, own.trim_end_matches(".rs")) {
-                back.push(format!("{} names {named}", inside.display()));
+        for module in named_modules(&read(&path)) {
+            references += 1;
+            if rank(&order, module) > rank(&order, folder.trim_end_matches(".rs")) {
+                violations.push(format!("{} names {module}", relative.display()));
             }
         }
     }
-    (arrows, back)
+    (references, violations)
 }
 
 #[test]
 fn folders_of_the_library_name_only_folders_before_them() {
-    let (arrows, back) = arrows_back(&root().join("src"), "lib.rs");
-    assert!(arrows > 60, "only {arrows} arrows were found: the search is broken");
-    assert!(back.is_empty(), "{back:#?}");
+    let (references, violations) = order_violations(&root().join("src"), "lib.rs");
+    assert!(references > 60, "only {references} references were found: the search is broken");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
 fn folders_of_the_server_name_only_folders_before_them() {
-    let (arrows, back) = arrows_back(&root().join("server/src"), "main.rs");
-    assert!(arrows > 60, "only {arrows} arrows were found: the search is broken");
-    assert!(back.is_empty(), "{back:#?}");
+    let (references, violations) = order_violations(&root().join("server/src"), "main.rs");
+    assert!(references > 60, "only {references} references were found: the search is broken");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn the_library_depends_on_six_crates_at_most() {
 
 #[test]
 fn nothing_unfinished_is_left_in_the_sources() {
-    for path in rust_files(&EVERYWHERE) {
+    for path in rust_files(&SOURCE_FOLDERS) {
         if path.ends_with("conventions.rs") {
             continue;
         }

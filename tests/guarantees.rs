@@ -107,13 +107,13 @@ fn assert_module_is_compiled(folders: &str, module: &str) {
     let declaration = format!("mod {module};");
     let root = read(&format!("{folders}/mod.rs"));
     assert!(root.lines().any(|line| line.ends_with(&declaration)), "{folders}/mod.rs has no `{declaration}`");
-    let (above, folder) = folders.rsplit_once('/').expect("a folder below tests/");
-    assert_module_is_compiled(above, folder);
+    let (parent, folder) = folders.rsplit_once('/').expect("a folder below tests/");
+    assert_module_is_compiled(parent, folder);
 }
 
 #[test]
 fn every_test_that_a_promise_names_is_there() {
-    let mut seen = BTreeSet::new();
+    let mut checked = BTreeSet::new();
     for row in rows() {
         for (path, name) in row.held_by.into_iter().filter(|(place, _)| place != SIMULATION) {
             let text = read(&path);
@@ -122,24 +122,24 @@ fn every_test_that_a_promise_names_is_there() {
             if let Some((folders, module)) = path.trim_end_matches(".rs").rsplit_once('/') {
                 assert_module_is_compiled(folders, module);
             }
-            seen.insert((path, name));
+            checked.insert((path, name));
         }
     }
-    assert!(seen.len() >= TESTS_MIN, "only {} tests were found: the search is broken", seen.len());
+    assert!(checked.len() >= TESTS_MIN, "only {} tests were found: the search is broken", checked.len());
 }
 
 #[test]
 fn every_invariant_that_a_promise_names_is_there() {
     let text = read(INVARIANTS);
-    let there: BTreeSet<&str> = text.lines().filter_map(function).collect();
-    let mut seen = BTreeSet::new();
+    let functions: BTreeSet<&str> = text.lines().filter_map(function).collect();
+    let mut checked = BTreeSet::new();
     for row in rows() {
         for (_, name) in row.held_by.into_iter().filter(|(place, _)| place == SIMULATION) {
-            assert!(there.contains(name.as_str()), "{INVARIANTS} has no {name}, which holds `{}`", row.promise);
-            seen.insert(name);
+            assert!(functions.contains(name.as_str()), "{INVARIANTS} has no {name}, which holds `{}`", row.promise);
+            checked.insert(name);
         }
     }
-    assert!(seen.len() >= INVARIANTS_MIN, "only {} invariants were found: the search is broken", seen.len());
+    assert!(checked.len() >= INVARIANTS_MIN, "only {} invariants were found: the search is broken", checked.len());
 }
 
 #[test]

@@ -112,10 +112,10 @@ fn assert_examples(is_chosen: impl Fn(&Example) -> bool, count_min: usize) {
 
 /// The READY line of the README, and of a server that is started as it says.
 fn ready_lines() -> (String, String) {
-    let shown = examples().into_iter().find(|example| example.command == SERVER);
-    let shown = shown.expect("the README starts a server").output.swap_remove(0);
+    let documented = examples().into_iter().find(|example| example.command == SERVER);
+    let documented = documented.expect("the README starts a server").output.swap_remove(0);
     let port = unused_port().to_string();
-    (start_server(&port).ready_line().replace(&port, PORT), shown)
+    (start_server(&port).ready_line().replace(&port, PORT), documented)
 }
 
 #[test]
@@ -132,13 +132,13 @@ fn every_console_block_with_netcat_or_python_does_what_it_shows() {
 #[test]
 fn the_server_of_the_readme_listens_on_the_ipv4_addresses_that_it_shows() {
     let of_ipv4 = |line: &str| line.split(' ').filter(|word| !word.contains("[::1]")).collect::<Vec<_>>().join(" ");
-    let (printed, shown) = ready_lines();
-    assert_prints(SERVER, &[of_ipv4(&printed)], &[of_ipv4(&shown)]);
+    let (printed, documented) = ready_lines();
+    assert_prints(SERVER, &[of_ipv4(&printed)], &[of_ipv4(&documented)]);
 }
 
 #[test]
 #[ignore = "needs IPv6"]
 fn the_server_of_the_readme_listens_on_all_addresses_that_it_shows() {
-    let (printed, shown) = ready_lines();
-    assert_prints(SERVER, &[printed], &[shown]);
+    let (printed, documented) = ready_lines();
+    assert_prints(SERVER, &[printed], &[documented]);
 }

@@ -95,16 +95,16 @@ mod tests {
 
     #[test]
     fn a_job_that_calls_a_handle_when_it_is_dropped_does_not_lock_up() {
-        struct Bomb(Handle);
-        impl Drop for Bomb {
+        struct CallsHandleOnDrop(Handle);
+        impl Drop for CallsHandleOnDrop {
             fn drop(&mut self) {
                 assert_eq!(self.0.stop(), Err(LoopStopped));
             }
         }
         let mailbox = Mailbox::new(Box::new(|| {}));
         let handle = Handle::new(&mailbox);
-        let bomb = Bomb(handle.clone());
-        handle.post(move |_| drop(bomb)).expect("it is open");
+        let job_state = CallsHandleOnDrop(handle.clone());
+        handle.post(move |_| drop(job_state)).expect("it is open");
         mailbox.close();
         assert_eq!(handle.stop(), Err(LoopStopped));
     }

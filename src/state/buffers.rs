@@ -106,9 +106,9 @@ mod tests {
         fn a_queue_agrees_with_a_deque(steps in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..50), 0usize..60), 1..100)) {
             let mut queue = ByteQueue::default();
             let mut model: VecDeque<u8> = VecDeque::new();
-            for (more, count) in steps {
-                queue.push(&more);
-                model.extend(&more);
+            for (bytes, count) in steps {
+                queue.push(&bytes);
+                model.extend(&bytes);
                 prop_assert!(queue.bytes.len() <= 2 * queue.len(), "what is consumed is let go of");
                 let count = count.min(model.len());
                 queue.consume(count);

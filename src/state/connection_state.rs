@@ -289,7 +289,7 @@ mod tests {
         );
         (sources, marks, 0usize..5, 0usize..5).prop_map(
             |((read_state, phase), (flush_notice, bits, write_half), inbox_len, outbox_len)| {
-                let [paused, drain_notice_due, blocked, changed, spent] = bits;
+                let [paused, drain_notice_due, blocked, changed, unchanged] = bits;
                 let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
                 let mut buffers = Box::<Buffers>::default();
                 buffers.inbox.push(&[0; 4][..inbox_len]);
@@ -302,7 +302,7 @@ mod tests {
                 state.write_half = write_half;
                 state.write_state = if blocked { WriteState::WouldBlock } else { WriteState::Writable };
                 state.inbox_changed = changed;
-                state.budget = u32::from(!spent);
+                state.budget = u32::from(!unchanged);
                 state.peer_activity = if changed { PeerActivity::Quiet } else { PeerActivity::Unknown };
                 state
             },

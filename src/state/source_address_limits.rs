@@ -119,14 +119,14 @@ mod tests {
             let mut inside: Vec<(u32, u32)> = Vec::new();
             for (handler, address, enter) in steps {
                 let source = SourcePrefix::V4(address);
-                let present = inside.iter().filter(|who| **who == (handler, address)).count();
+                let present = inside.iter().filter(|entry| **entry == (handler, address)).count();
                 if enter {
                     let is_added = counts.try_add(handler, source, 3);
                     prop_assert_eq!(is_added, present < 3);
                     if is_added {
                         inside.push((handler, address));
                     }
-                } else if let Some(index) = inside.iter().position(|who| *who == (handler, address)) {
+                } else if let Some(index) = inside.iter().position(|entry| *entry == (handler, address)) {
                     inside.swap_remove(index);
                     counts.remove(handler, source);
                 }

@@ -133,8 +133,8 @@ mod tests {
         timers.remove(keys.remove(0));
         keys.extend((51..=60).map(|generation| timers.add(generation, at(5), TimerTask::Callback)));
         let first = timers.add(61, at(4), TimerTask::Callback);
-        let up: Vec<Key> = std::iter::from_fn(|| timers.pop_expired(at(5))).map(|(key, _)| key).collect();
-        assert_eq!((up[0], &up[1..]), (first, &keys[..]));
+        let expired: Vec<Key> = std::iter::from_fn(|| timers.pop_expired(at(5))).map(|(key, _)| key).collect();
+        assert_eq!((expired[0], &expired[1..]), (first, &keys[..]));
     }
 
     #[test]

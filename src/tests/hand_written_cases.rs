@@ -72,11 +72,11 @@ fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this
         datagram.reply(payload);
     };
     events.bind(UDP_WILDCARD, datagrams(echo)).expect("the address is free");
-    let elsewhere = SocketAddr::new(PEER.ip(), UDP_WILDCARD.port());
-    simulation.send_datagram(elsewhere, WILDCARD_ADDRESSES[0], b"from afar");
+    let other_peer = SocketAddr::new(PEER.ip(), UDP_WILDCARD.port());
+    simulation.send_datagram(other_peer, WILDCARD_ADDRESSES[0], b"from afar");
     simulation.send_datagram(WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[0], b"from itself");
     simulation.run_until_idle(&mut events).expect("no error is the loop's");
-    assert_eq!(simulation.receive_datagram(elsewhere), Some((WILDCARD_ADDRESSES[0], b"from afar".to_vec())));
+    assert_eq!(simulation.receive_datagram(other_peer), Some((WILDCARD_ADDRESSES[0], b"from afar".to_vec())));
     assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
 }
 
@@ -137,9 +137,9 @@ fn a_drain_counts_only_who_has_ended_since_it_began() {
 
 #[test]
 fn a_connection_for_which_there_was_no_room_is_tried_again_until_there_is_or_its_time_is_up() {
-    struct Ask<'a>(&'a RefCell<Vec<String>>);
+    struct RequestOnOpen<'a>(&'a RefCell<Vec<String>>);
 
-    impl StreamHandler for Ask<'_> {
+    impl StreamHandler for RequestOnOpen<'_> {
         type Session = ();
 
         fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -160,7 +160,7 @@ fn a_connection_for_which_there_was_no_room_is_tried_again_until_there_is_or_its
         let simulation = Simulation::new(1);
         let events_seen = RefCell::default();
         let mut events = simulation.event_loop();
-        let handler = events.attach(Ask(&events_seen));
+        let handler = events.attach(RequestOnOpen(&events_seen));
         simulation.listen(PEER);
         simulation.fail_next(Fault::Connect, Errno::EAGAIN as i32, tries);
         events.context().connect(Connect::from(PEER).timeout(Duration::from_secs(1)), handler);
@@ -199,13 +199,13 @@ fn the_write_timeout_runs_from_when_there_is_something_to_take() {
     let id = Cell::new(None);
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
-    let mute = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+    let non_replying = stream(|connection: &mut Connection<'_>, input: &[u8]| {
         id.set(Some(connection.id()));
         // All that the kernel has room for, so that it takes nothing of what comes later.
         assert_eq!(connection.send(b"abc"), Ok(()));
         input.len()
     });
-    events.listen(Listen::from(SERVER).idle_timeout(None), mute).expect("the address is free");
+    events.listen(Listen::from(SERVER).idle_timeout(None), non_replying).expect("the address is free");
     let client = simulation.connect(SERVER).expect("somebody listens");
     client.set_send_buffer_bytes_max(3);
     client.set_window(0);
@@ -242,11 +242,11 @@ fn a_flood_of_clients_does_not_hold_up_a_drain() {
     let mut events = simulation.event_loop();
     events.listen(SERVER, CountingEcho { opened: &opened }).expect("the address is free");
     events.context().drain(Duration::from_secs(600));
-    let mut came = 0;
+    let mut accepted = 0;
     while simulation.connect(SERVER).is_some() {
-        came += 1;
-        assert!(came <= 2 * limits::DRAIN_BACKLOG_MAX, "it listens on and on");
-        if came % limits::ACCEPTS_PER_TURN_MAX == 0 {
+        accepted += 1;
+        assert!(accepted <= 2 * limits::DRAIN_BACKLOG_MAX, "it listens on and on");
+        if accepted % limits::ACCEPTS_PER_TURN_MAX == 0 {
             let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
         }
     }
@@ -288,7 +288,7 @@ fn many_long_datagrams_of_one_turn_are_all_answered() {
 fn a_linger_is_not_cut_short_by_a_timeout_that_was_set_before() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
-    let rude = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+    let closing = stream(|connection: &mut Connection<'_>, input: &[u8]| {
         if input == b"wait" {
             connection.set_timeout(Some(limits::LINGER / 2));
             return input.len();
@@ -296,7 +296,7 @@ fn a_linger_is_not_cut_short_by_a_timeout_that_was_set_before() {
         connection.close();
         0
     });
-    events.listen(SERVER, rude).expect("the address is free");
+    events.listen(SERVER, closing).expect("the address is free");
     let client = simulation.connect(SERVER).expect("somebody listens");
     client.send(b"wait");
     while events.stats().bytes_received < 4 {

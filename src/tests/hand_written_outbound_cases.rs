@@ -66,8 +66,8 @@ fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open(
         }
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (2, 3));
-        let is_that = |error: &io::Error| error.raw_os_error() == Some(Errno::EMFILE as i32);
-        assert!(outcomes.borrow().failed.iter().all(is_that), "{:?}", outcomes.borrow().failed);
+        let is_emfile = |error: &io::Error| error.raw_os_error() == Some(Errno::EMFILE as i32);
+        assert!(outcomes.borrow().failed.iter().all(is_emfile), "{:?}", outcomes.borrow().failed);
         while let Some(peer) = simulation.accept(SERVER) {
             peer.shutdown_write();
         }
@@ -85,9 +85,9 @@ fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never
         simulation.blackhole(SERVER);
         let mut events = simulation.event_loop();
         let handler = events.attach(RecordOutcomes(&outcomes));
-        let began = simulation.elapsed();
+        let start = simulation.elapsed();
         let id = events.context().connect(Connect::from(SERVER).timeout(Duration::from_secs(5)), handler);
-        while simulation.elapsed() < began + Duration::from_secs(4) {
+        while simulation.elapsed() < start + Duration::from_secs(4) {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
         assert!(outcomes.borrow().failed.is_empty(), "it was given up early");
@@ -95,8 +95,11 @@ fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never
         while outcomes.borrow().failed.is_empty() {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
-        let took = simulation.elapsed().saturating_sub(began);
-        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "it was given up after {took:?}");
+        let elapsed = simulation.elapsed().saturating_sub(start);
+        assert!(
+            elapsed >= Duration::from_secs(5) && elapsed < Duration::from_secs(6),
+            "it was given up after {elapsed:?}"
+        );
         assert_eq!(outcomes.borrow().failed[0].kind(), io::ErrorKind::TimedOut);
     });
 }
@@ -183,11 +186,11 @@ impl StreamHandler for Proxy {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
         let Some(mut to) = connection.context().connection(*other) else { return input.len() };
-        let taken = to.write(input);
-        if taken < input.len() {
+        let written = to.write(input);
+        if written < input.len() {
             connection.pause();
         }
-        taken
+        written
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {

@@ -64,7 +64,7 @@ pub(super) struct GreetHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) simulation: Simulation,
     pub(super) echo: HandlerId,
-    pub(super) at_once: bool,
+    pub(super) greets_on_open: bool,
 }
 
 impl GreetHandler {
@@ -86,7 +86,7 @@ impl StreamHandler for GreetHandler {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         let id = self.callback_log.borrow_mut().open(connection.id());
-        if self.at_once {
+        if self.greets_on_open {
             self.greet(connection);
         }
         Some(id)

@@ -55,24 +55,24 @@ fn poll_never_waits_past_a_deadline(core: &Core<'_, Simulated>) {
 
 fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     let context = &core.context;
-    let there = context.connections.len() as u64;
-    assert_eq!(context.stats.connections, there, "every slot is a connection's");
+    let connections = context.connections.len() as u64;
+    assert_eq!(context.stats.connections, connections, "every slot is a connection's");
     let stats = &context.stats;
-    let ended = stats.closed_total() + stats.connect_errors;
-    assert_eq!(stats.accepted + stats.connects, there + ended, "accepted and connected is open and ended");
+    let closed = stats.closed_total() + stats.connect_errors;
+    assert_eq!(stats.accepted + stats.connects, connections + closed, "accepted and connected is open and ended");
     let failures = [context.stats.accept_errors, context.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");
     let clients =
         context.connections.iter().filter(|(_, state)| !context.listeners[state.listener as usize].is_outbound).count();
     assert_eq!(context.clients_by_handler.iter().sum::<usize>(), clients, "handlers count their clients");
     let by_listener: u32 = context.listeners.iter().map(|(_, listener)| listener.connections).sum();
-    assert_eq!(u64::from(by_listener), there, "listeners count their connections");
-    let held = |wanted: fn(&SimSocketKind) -> bool| {
-        world.sockets.iter().filter(|end| end.fd == FdState::Open && wanted(&end.kind)).count()
+    assert_eq!(u64::from(by_listener), connections, "listeners count their connections");
+    let open_fds = |is_kind: fn(&SimSocketKind) -> bool| {
+        world.sockets.iter().filter(|end| end.fd == FdState::Open && is_kind(&end.kind)).count()
     };
     let started =
         context.connections.iter().filter(|(slot, _)| core.connections.stream(to_slot(*slot)).is_some()).count();
-    assert_eq!(held(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
+    assert_eq!(open_fds(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
     let is_needed =
         |listener: &crate::context::listener_entry::ListenerEntry| listener.is_listening || listener.connections > 0;
     let needed =
@@ -80,12 +80,12 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     assert!(needed, "an entry goes with the last that needs it");
     let listening = context.listeners.iter().filter(|(_, listener)| listener.is_listening).count();
     assert_eq!(
-        held(|kind| matches!(kind, SimSocketKind::Listener { .. })),
+        open_fds(|kind| matches!(kind, SimSocketKind::Listener { .. })),
         listening,
         "a descriptor for each listener"
     );
     assert_eq!(
-        held(|kind| matches!(kind, SimSocketKind::Udp(_))),
+        open_fds(|kind| matches!(kind, SimSocketKind::Udp(_))),
         context.udp_sockets.len(),
         "and for each UDP socket"
     );
@@ -113,8 +113,8 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
         let is_connect_retry = core.connections.is_connect_retry(id) && is_timed;
         let is_waiting = is_connect_retry || context.pending_connects.iter().any(|(other, _)| *other == id);
         // Or it was given up before its turn came, which is for the next.
-        let is_cared_for = is_waiting && matches!(state.phase, Phase::Connecting(_)) || state.queued != Queued::No;
-        assert!(is_cared_for, "{slot} has no socket and will have none: {state:?}");
+        let is_scheduled = is_waiting && matches!(state.phase, Phase::Connecting(_)) || state.queued != Queued::No;
+        assert!(is_scheduled, "{slot} has no socket and will have none: {state:?}");
         return;
     };
     let deadline = context.deadline(slot);
@@ -128,9 +128,9 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
     };
     if state.queued == Queued::No {
         assert!(world.sockets[end].token.is_some(), "whoever waits is watched");
-        let gives_up = state.last_progress.after(limits.connect_timeout);
-        let is_timed =
-            !matches!(state.phase, Phase::Connecting(_)) || core.connections.deadlines().deadline(slot) <= gives_up;
+        let connect_deadline = state.last_progress.after(limits.connect_timeout);
+        let is_timed = !matches!(state.phase, Phase::Connecting(_))
+            || core.connections.deadlines().deadline(slot) <= connect_deadline;
         assert!(is_timed, "{slot} waits for an answer without end");
         let is_awaited =
             !matches!(state.phase, Phase::Connecting(_)) || stream.connect_answer == ConnectAnswer::Pending;

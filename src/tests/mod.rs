@@ -102,9 +102,9 @@ impl Workload {
             at = at.connections_max(1 + usize::try_from(self.simulation.random_below(3)).expect("a count"));
         }
         // A greeting fits any outbox, so that a greeter can rely on it.
-        let small = |least: u64| usize::try_from(least + self.simulation.random_below(100)).expect("a length");
+        let random_limit = |min: u64| usize::try_from(min + self.simulation.random_below(100)).expect("a length");
         if self.simulation.random_below(2) == 0 {
-            at = at.outbox_bytes_max(small(GREETING.len() as u64)).input_bytes_max(small(1));
+            at = at.outbox_bytes_max(random_limit(GREETING.len() as u64)).input_bytes_max(random_limit(1));
         }
         if service == Service::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
     }
@@ -113,17 +113,17 @@ impl Workload {
         let (callback_log, simulation) = (&self.callback_log, &self.simulation);
         let echo =
             self.events.attach(EchoHandler { callback_log: Rc::clone(callback_log), simulation: simulation.clone() });
-        let greeter = |at_once| GreetHandler {
+        let greeter = |greets_on_open| GreetHandler {
             callback_log: Rc::clone(callback_log),
             simulation: simulation.clone(),
             echo,
-            at_once,
+            greets_on_open,
         };
         let (greet, banner) = (greeter(false), greeter(true));
-        let calls = Rc::clone(&self.outbound_log);
+        let outbound_log = Rc::clone(&self.outbound_log);
         let panicking_handler = PanickingHandler {
             panic_injector: self.panic_injector.clone(),
-            outbound_log: calls,
+            outbound_log,
             session: Rc::clone(&self.panicking_sessions),
         };
         let panicking_handler = self.events.attach(panicking_handler);
@@ -158,7 +158,7 @@ impl Workload {
             if self.simulation.random_below(3) == 0 { to.outbox_bytes_max(small).input_bytes_max(small) } else { to };
         ProxyHandler {
             callback_log: Rc::clone(&self.callback_log),
-            calls: Rc::clone(&self.outbound_log),
+            outbound_log: Rc::clone(&self.outbound_log),
             to,
             waiting: BTreeMap::new(),
         }
@@ -184,8 +184,8 @@ impl Workload {
             }
         }
         if self.simulation.random_below(4) == 0 {
-            let spare = usize::try_from(2 + self.simulation.random_below(4)).expect("a count");
-            self.simulation.set_descriptors_max(8 + spare);
+            let extra_fds = usize::try_from(2 + self.simulation.random_below(4)).expect("a count");
+            self.simulation.set_descriptors_max(8 + extra_fds);
             self.outbound_log.borrow_mut().may_fail = true;
         }
         // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
@@ -273,14 +273,14 @@ impl Workload {
 
     /// Tells something to one that was connected at some time, from here or from elsewhere.
     fn notify(&mut self) {
-        let mut calls = self.outbound_log.borrow_mut();
-        let index = usize::try_from(self.simulation.random_below(calls.by_id.len() as u64)).expect("an index");
-        let Some(id) = calls.by_id.keys().nth(index).copied() else { return };
-        let note = calls.next_note(id, self.events.stats().turns);
+        let mut outbound_log = self.outbound_log.borrow_mut();
+        let index = usize::try_from(self.simulation.random_below(outbound_log.by_id.len() as u64)).expect("an index");
+        let Some(id) = outbound_log.by_id.keys().nth(index).copied() else { return };
+        let value = outbound_log.next_notify_value(id, self.events.stats().turns);
         if self.simulation.random_below(2) == 0 {
-            self.events.context().notify(id, note);
+            self.events.context().notify(id, value);
         } else {
-            self.events.handle().notify(id, note).expect("it runs");
+            self.events.handle().notify(id, value).expect("it runs");
         }
     }
 
@@ -289,7 +289,7 @@ impl Workload {
         for client in &mut self.clients {
             while client.step() {}
         }
-        self.timer_checks.borrow().are_ending.set(true);
+        self.timer_checks.borrow().stop_requested.set(true);
         for turn in 0..TURNS_MAX {
             let _ = self.turn(Duration::from_millis(100));
             for client in &mut self.clients {
@@ -328,14 +328,14 @@ impl Workload {
     /// Checks what has arrived at clients, and at servers that were called. A client of the proxy is owed nothing if
     /// the connection that was made for it has met an error, or could not be made.
     fn check_streams(&self, is_lenient: bool) {
-        let (calls, faulted) = (self.outbound_log.borrow(), self.servers.faulted().collect::<BTreeSet<_>>());
+        let (outbound_log, faulted) = (self.outbound_log.borrow(), self.servers.faulted().collect::<BTreeSet<_>>());
         for client in &self.clients {
-            let made = calls.proxied.get(&client.address());
-            let is_excused =
-                calls.failed_proxied.contains(&client.address()) || made.is_some_and(|made| faulted.contains(made));
+            let proxied = outbound_log.proxied.get(&client.address());
+            let is_excused = outbound_log.failed_proxied.contains(&client.address())
+                || proxied.is_some_and(|proxied| faulted.contains(proxied));
             client.check(is_lenient || client.service == Service::Proxy && is_excused);
         }
-        self.servers.check(&calls, is_lenient);
+        self.servers.check(&outbound_log, is_lenient);
     }
 
     /// Drains with some clients still there, and ends in time. Who has asked before is answered, if there is time.
@@ -367,8 +367,8 @@ impl Workload {
             assert!(!is_late, "the drain goes on past its end");
         };
         assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
-        let in_vain = !waits && grace > Duration::from_secs(2) && report.elapsed > grace / 2;
-        assert!(!in_vain, "with nobody there, the drain took {:?} of {grace:?}", report.elapsed);
+        let is_delayed = !waits && grace > Duration::from_secs(2) && report.elapsed > grace / 2;
+        assert!(!is_delayed, "with nobody there, the drain took {:?} of {grace:?}", report.elapsed);
         if grace > Duration::from_secs(1) {
             self.callback_log.borrow().assert_notified(&before);
             self.check_datagrams();
@@ -382,9 +382,13 @@ impl Workload {
             client.check(report.elapsed >= grace);
         }
         assert!(self.callback_log.borrow().open.is_empty(), "whoever was opened is closed");
-        let (calls, stats) = (self.outbound_log.borrow(), self.events.stats());
-        assert!(calls.are_finished(), "whoever was asked for was opened and closed, or has failed");
-        assert_eq!((stats.connects, stats.connect_errors), (calls.requested, calls.failed), "and counted");
+        let (outbound_log, stats) = (self.outbound_log.borrow(), self.events.stats());
+        assert!(outbound_log.are_finished(), "whoever was asked for was opened and closed, or has failed");
+        assert_eq!(
+            (stats.connects, stats.connect_errors),
+            (outbound_log.requested, outbound_log.failed),
+            "and counted"
+        );
         assert_eq!(
             Rc::strong_count(&self.panicking_sessions),
             2,
@@ -413,11 +417,11 @@ pub(crate) fn run(simulation: &Simulation) {
 const SEEDS: std::ops::Range<u64> = 0..20_000;
 
 fn seeds() -> std::ops::Range<u64> {
-    let Ok(wanted) = std::env::var("HALLOO_SEEDS") else { return SEEDS };
+    let Ok(variable) = std::env::var("HALLOO_SEEDS") else { return SEEDS };
     let number = |text: &str| text.parse::<u64>().expect("HALLOO_SEEDS is a seed, or first..end");
-    match wanted.split_once("..") {
+    match variable.split_once("..") {
         Some((first, end)) => number(first)..number(end),
-        None => number(&wanted)..number(&wanted) + 1,
+        None => number(&variable)..number(&variable) + 1,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::handlers::{CallbackLog, PanicInjector};
 use super::planned_client::pattern;
-use super::sim_servers::{GOODBYE, Target};
+use super::sim_servers::{SERVER_RESPONSE, Target};
 use super::timer_checks::TimerChecks;
 
 use crate::close_reason::CloseReason;
@@ -49,8 +49,8 @@ pub(super) struct OutboundRecord {
 pub(super) struct OutboundLog {
     pub(super) by_id: BTreeMap<ConnectionId, OutboundRecord>,
     /// By value: who is to be told, and the turn it was said in.
-    notes: BTreeMap<u64, (ConnectionId, u64)>,
-    next_note: u64,
+    notify_values: BTreeMap<u64, (ConnectionId, u64)>,
+    last_notify_value: u64,
     /// Clients of the proxy, each with our side of the connection that was made for it.
     pub(super) proxied: BTreeMap<SocketAddr, SocketAddr>,
     /// Clients of the proxy for whom none could be made.
@@ -63,21 +63,21 @@ pub(super) struct OutboundLog {
 
 impl OutboundLog {
     /// Gives a note to a connection, and remembers whose it is.
-    pub(super) fn next_note(&mut self, id: ConnectionId, turn: u64) -> u64 {
-        self.next_note += 1;
-        self.notes.insert(self.next_note, (id, turn));
-        self.next_note
+    pub(super) fn next_notify_value(&mut self, id: ConnectionId, turn: u64) -> u64 {
+        self.last_notify_value += 1;
+        self.notify_values.insert(self.last_notify_value, (id, turn));
+        self.last_notify_value
     }
 
-    fn record_note(&mut self, id: ConnectionId, value: u64) {
-        let (whose, _) = self.notes.remove(&value).expect("a note is told once, and only if it was given");
-        assert_eq!(whose, id, "a note is told to the connection it is for");
+    fn record_notify(&mut self, id: ConnectionId, value: u64) {
+        let (recipient, _) = self.notify_values.remove(&value).expect("a note is told once, and only if it was given");
+        assert_eq!(recipient, id, "a note is told to the connection it is for");
     }
 
     /// A note to a connection that is open is told by the end of the turn after the one it was given in.
     pub(super) fn assert_notes_are_delivered(&self, context: &Context) {
         let turn = context.stats.turns;
-        for (value, (id, given)) in &self.notes {
+        for (value, (id, given)) in &self.notify_values {
             let state = context.connections.get(id.slot as usize).filter(|state| state.generation == id.generation);
             let is_open = state.is_some_and(|state| state.phase == Phase::Open);
             assert!(!is_open || given + 2 > turn, "note {value} of turn {given} has not reached {id:?}");
@@ -131,17 +131,17 @@ impl OutboundLog {
 }
 
 /// Writes so many bytes in a pattern, and remembers what was taken of them.
-fn write(calls: &mut OutboundLog, connection: &mut Connection<'_>, count: u64) {
-    let call = calls.record(connection.id());
+fn write(outbound_log: &mut OutboundLog, connection: &mut Connection<'_>, count: u64) {
+    let call = outbound_log.record(connection.id());
     let first = call.written.len();
     let bytes = pattern(0, first, usize::try_from(count).expect("a length"));
-    let taken = connection.write(&bytes);
-    call.written.extend(&bytes[..taken]);
+    let written = connection.write(&bytes);
+    call.written.extend(&bytes[..written]);
 }
 
 /// Connects to a target of some kind, and does what one may do before it is open.
 pub(super) fn open_outbound(
-    calls: &Rc<RefCell<OutboundLog>>,
+    outbound_log: &Rc<RefCell<OutboundLog>>,
     simulation: &Simulation,
     context: &mut Context,
     handler: HandlerId,
@@ -152,8 +152,8 @@ pub(super) fn open_outbound(
         Target::Blackhole => to = to.timeout(Duration::from_millis(1 + simulation.random_below(3_000))),
         Target::InvalidOptions => to = to.timeout(Duration::ZERO),
         _ if simulation.random_below(3) == 0 => {
-            let small = usize::try_from(1 + simulation.random_below(100)).expect("a length");
-            to = to.outbox_bytes_max(small).input_bytes_max(small);
+            let limit = usize::try_from(1 + simulation.random_below(100)).expect("a length");
+            to = to.outbox_bytes_max(limit).input_bytes_max(limit);
         }
         _ => {}
     }
@@ -162,24 +162,24 @@ pub(super) fn open_outbound(
     if context.connection(id).is_none() {
         return;
     }
-    let mut calls = calls.borrow_mut();
-    calls.record_request(id, target);
+    let mut outbound_log = outbound_log.borrow_mut();
+    outbound_log.record_request(id, target);
     for _ in 0..simulation.random_below(4) {
-        let note = calls.next_note(id, turn);
-        context.notify(id, note);
+        let value = outbound_log.next_notify_value(id, turn);
+        context.notify(id, value);
     }
-    let mut opening = context.connection(id).expect("it is there while it opens");
+    let mut connection = context.connection(id).expect("it is there while it opens");
     for _ in 0..simulation.random_below(3) {
-        write(&mut calls, &mut opening, simulation.random_below(3_000));
+        write(&mut outbound_log, &mut connection, simulation.random_below(3_000));
     }
     match simulation.random_below(12) {
-        0 | 1 => opening.shutdown_write(),
-        2 => opening.close(),
+        0 | 1 => connection.shutdown_write(),
+        2 => connection.close(),
         3 => {
-            opening.abort();
-            calls.record(id).is_aborted = true;
+            connection.abort();
+            outbound_log.record(id).is_aborted = true;
         }
-        4 => opening.pause(),
+        4 => connection.pause(),
         _ => {}
     }
 }
@@ -209,12 +209,12 @@ impl StreamHandler for OutboundHandler {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Vec<u8>> {
         let (id, simulation) = (connection.id(), &self.simulation);
-        let mut calls = self.outbound_log.borrow_mut();
-        calls.advance(id, OutboundState::Requested, OutboundState::Open);
-        calls.record(id).local = Some(connection.local_addr().expect("it is open"));
-        write(&mut calls, connection, simulation.random_below(2_000));
+        let mut outbound_log = self.outbound_log.borrow_mut();
+        outbound_log.advance(id, OutboundState::Requested, OutboundState::Open);
+        outbound_log.record(id).local = Some(connection.local_addr().expect("it is open"));
+        write(&mut outbound_log, connection, simulation.random_below(2_000));
         if simulation.random_below(8) == 0 {
-            calls.advance(id, OutboundState::Open, OutboundState::Closed);
+            outbound_log.advance(id, OutboundState::Open, OutboundState::Closed);
             return None;
         }
         self.callback_log.borrow_mut().open(id);
@@ -231,13 +231,13 @@ impl StreamHandler for OutboundHandler {
         assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
         let part = 1 + usize::try_from(self.simulation.random_below(input.len() as u64)).expect("a length");
         received.extend(&input[..part]);
-        assert!(GOODBYE.starts_with(received), "{received:?} was never sent");
+        assert!(SERVER_RESPONSE.starts_with(received), "{received:?} was never sent");
         part
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>) {
         if self.outbound_log.borrow_mut().record(connection.id()).target == Target::Answers {
-            assert_eq!(received, GOODBYE, "the end comes after everything");
+            assert_eq!(received, SERVER_RESPONSE, "the end comes after everything");
         }
         // Else it is over by itself, since both sides have ended.
         if self.simulation.random_below(2) == 0 {
@@ -253,19 +253,19 @@ impl StreamHandler for OutboundHandler {
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, _: &mut Vec<u8>, value: u64) {
         let (id, turn) = (connection.id(), connection.context().stats.turns);
-        let mut calls = self.outbound_log.borrow_mut();
-        calls.record_note(id, value);
+        let mut outbound_log = self.outbound_log.borrow_mut();
+        outbound_log.record_notify(id, value);
         match self.simulation.random_below(16) {
             0 => connection.close(),
             1 => {
                 connection.abort();
-                calls.record(id).is_aborted = true;
+                outbound_log.record(id).is_aborted = true;
             }
             2 => connection.shutdown_write(),
-            3..8 => write(&mut calls, connection, 10),
+            3..8 => write(&mut outbound_log, connection, 10),
             8 => {
-                let note = calls.next_note(id, turn);
-                connection.context().notify(id, note);
+                let value = outbound_log.next_notify_value(id, turn);
+                connection.context().notify(id, value);
             }
             _ => {}
         }
@@ -283,9 +283,9 @@ impl StreamHandler for OutboundHandler {
     fn on_close(&mut self, connection: &mut Connection<'_>, _: Vec<u8>, reason: CloseReason) {
         let id = connection.id();
         self.callback_log.borrow_mut().close(id, reason);
-        let mut calls = self.outbound_log.borrow_mut();
-        calls.advance(id, OutboundState::Open, OutboundState::Closed);
-        calls.record(id).is_lost = reason == CloseReason::Reset;
+        let mut outbound_log = self.outbound_log.borrow_mut();
+        outbound_log.advance(id, OutboundState::Open, OutboundState::Closed);
+        outbound_log.record(id).is_lost = reason == CloseReason::Reset;
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
@@ -300,7 +300,7 @@ impl StreamHandler for OutboundHandler {
 /// Passes on what comes, both ways, between its clients and a server that sends everything back.
 pub(super) struct ProxyHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
-    pub(super) calls: Rc<RefCell<OutboundLog>>,
+    pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
     pub(super) to: Connect,
     /// Connections that open, each with the client it is for.
     pub(super) waiting: BTreeMap<ConnectionId, (ConnectionId, SocketAddr)>,
@@ -313,27 +313,27 @@ impl StreamHandler for ProxyHandler {
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         let (id, handler) = (connection.id(), connection.handler());
         self.callback_log.borrow_mut().open(id);
-        let mut calls = self.calls.borrow_mut();
+        let mut outbound_log = self.outbound_log.borrow_mut();
         if connection.listener().is_none() {
             let (client, address) = self.waiting.remove(&id).expect("each is open once, and was asked for");
-            calls.proxied.insert(address, connection.local_addr().expect("it is open"));
+            outbound_log.proxied.insert(address, connection.local_addr().expect("it is open"));
             return Some(client);
         }
         let client = connection.peer_addr().expect("it has an address");
         let outbound = connection.context().connect(self.to.clone(), handler);
         if connection.context().connection(outbound).is_some() {
-            calls.requested += 1;
+            outbound_log.requested += 1;
             self.waiting.insert(outbound, (id, client));
         }
         Some(outbound)
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
-        let taken = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
-        if taken < input.len() {
+        let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
+        if written < input.len() {
             connection.pause();
         }
-        taken
+        written
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
@@ -364,10 +364,13 @@ impl StreamHandler for ProxyHandler {
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
         let (client, address) = self.waiting.remove(&id).expect("each fails once, and was asked for");
-        let mut calls = self.calls.borrow_mut();
-        calls.failed += 1;
-        assert!(calls.may_fail || error.kind() == io::ErrorKind::ConnectionAborted, "{id:?} has failed: {error}");
-        calls.failed_proxied.insert(address);
+        let mut outbound_log = self.outbound_log.borrow_mut();
+        outbound_log.failed += 1;
+        assert!(
+            outbound_log.may_fail || error.kind() == io::ErrorKind::ConnectionAborted,
+            "{id:?} has failed: {error}"
+        );
+        outbound_log.failed_proxied.insert(address);
         if let Some(mut client) = context.connection(client) {
             client.abort();
         }

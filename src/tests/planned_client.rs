@@ -145,10 +145,10 @@ impl PlannedClient {
     fn plan_lines(&mut self, simulation: &Simulation, number: u8) {
         let mut text = Vec::new();
         for line in 0..simulation.random_below(300) {
-            let word = format!("{number} says {line}");
+            let message = format!("{number} says {line}");
             let end: &[u8] = if simulation.random_below(2) == 0 { b"\n" } else { b"\r\n" };
-            text.extend([word.as_bytes(), end].concat());
-            self.expected.extend([word.as_bytes(), b"!\n"].concat());
+            text.extend([message.as_bytes(), end].concat());
+            self.expected.extend([message.as_bytes(), b"!\n"].concat());
         }
         while !text.is_empty() {
             let length = usize::try_from(1 + simulation.random_below(2_000)).expect("a length").min(text.len());
@@ -160,8 +160,8 @@ impl PlannedClient {
 
     /// Resets somewhere within its plan.
     fn reset_early(&mut self, simulation: &Simulation) {
-        let place = simulation.random_below(self.plan.len() as u64 + 1);
-        self.plan.truncate(usize::try_from(place).expect("an index"));
+        let step = simulation.random_below(self.plan.len() as u64 + 1);
+        self.plan.truncate(usize::try_from(step).expect("an index"));
         self.plan.push_back(ClientStep::Reset);
         self.expectation = Expectation::Order;
     }
@@ -199,13 +199,16 @@ impl PlannedClient {
     pub(super) fn check(&self, is_lenient: bool) {
         let received = self.client.received();
         assert!(self.expected.starts_with(&received), "{self:?} got bytes that are not its own");
-        let is_owed = match self.expectation {
+        let must_be_complete = match self.expectation {
             Expectation::Order => false,
             Expectation::Everything | Expectation::EverythingInTime => !is_lenient,
         };
-        if is_owed && !self.client.was_hit_by_fault() {
-            let (got, wanted) = (received.len(), self.expected.len());
-            assert!(self.client.saw_eof() && got == wanted, "{got} of {wanted} bytes for {self:?}");
+        if must_be_complete && !self.client.was_hit_by_fault() {
+            let (received_bytes, expected_bytes) = (received.len(), self.expected.len());
+            assert!(
+                self.client.saw_eof() && received_bytes == expected_bytes,
+                "{received_bytes} of {expected_bytes} bytes for {self:?}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use super::outbound_handlers::OutboundLog;
 use crate::testing::{Client, Simulation};
 
 /// What a server says when it has heard everything.
-pub(super) const GOODBYE: &[u8] = b"bye";
+pub(super) const SERVER_RESPONSE: &[u8] = b"bye";
 
 /// The server behind the proxy.
 pub(super) const PROXY_TARGET: SocketAddr = SocketAddr::new(REMOTE_HOST, 9);
@@ -89,18 +89,21 @@ impl SimServers {
     }
 
     /// Checks what has arrived against what was written.
-    pub(super) fn check(&self, calls: &OutboundLog, is_lenient: bool) {
+    pub(super) fn check(&self, outbound_log: &OutboundLog, is_lenient: bool) {
         let by_side: BTreeMap<SocketAddr, &ServerConnection> =
             self.connections.iter().map(|served| (served.peer.loop_address(), served)).collect();
-        for (id, call) in calls.by_id.iter().filter(|(_, call)| call.target == Target::Answers) {
+        for (id, call) in outbound_log.by_id.iter().filter(|(_, call)| call.target == Target::Answers) {
             let Some(local) = call.local else { continue };
             let (served, peer) = (by_side[&local], &by_side[&local].peer);
             let (received, written) = (peer.received(), &call.written);
             assert!(written.starts_with(&received), "{id:?} has brought what was not written to it");
             if !is_lenient && !call.is_aborted && !served.is_faulted() {
-                let (got, wanted) = (received.len(), written.len());
+                let (received_bytes, written_bytes) = (received.len(), written.len());
                 assert!(!call.is_lost, "{id:?} was taken for broken, and its server has only ended");
-                assert!(peer.saw_eof() && got == wanted, "{got} of {wanted} bytes of {id:?} have arrived");
+                assert!(
+                    peer.saw_eof() && received_bytes == written_bytes,
+                    "{received_bytes} of {written_bytes} bytes of {id:?} have arrived"
+                );
             }
         }
     }
@@ -116,7 +119,7 @@ impl ServerConnection {
         let unread = self.peer.read();
         if self.at == Target::Resets.address() {
             if simulation.random_below(2) == 0 {
-                self.peer.send(GOODBYE);
+                self.peer.send(SERVER_RESPONSE);
             }
             self.peer.reset();
             self.has_ended = true;
@@ -127,7 +130,7 @@ impl ServerConnection {
         }
         if self.peer.saw_eof() && !self.peer.saw_reset() {
             if self.at != PROXY_TARGET {
-                self.peer.send(GOODBYE);
+                self.peer.send(SERVER_RESPONSE);
             }
             self.peer.shutdown_write();
             self.has_ended = true;

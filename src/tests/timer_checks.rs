@@ -19,7 +19,7 @@ pub(super) struct TimerChecks {
     next_value: u64,
     repeating: Vec<Rc<RepeatingTimer>>,
     /// Ticks end at their next chance.
-    pub(super) are_ending: Rc<Cell<bool>>,
+    pub(super) stop_requested: Rc<Cell<bool>>,
 }
 
 /// A closure that is called again and again.
@@ -95,7 +95,7 @@ pub(super) fn change_timers(
             let timer = Rc::<RepeatingTimer>::default();
             let first = due(events.context().now(), after);
             let closure =
-                repeating_callback(&timer, simulation, &timer_checks.borrow().are_ending, panic_injector.cloned());
+                repeating_callback(&timer, simulation, &timer_checks.borrow().stop_requested, panic_injector.cloned());
             timer.id.set(Some(events.every(after, closure)));
             timer.due.set(Some(first));
             timer_checks.borrow_mut().repeating.push(timer);
@@ -107,20 +107,20 @@ pub(super) fn change_timers(
 fn repeating_callback(
     timer: &Rc<RepeatingTimer>,
     simulation: &Simulation,
-    are_ending: &Rc<Cell<bool>>,
+    stop_requested: &Rc<Cell<bool>>,
     panic_injector: Option<PanicInjector>,
 ) -> impl FnMut(&mut Context) -> Option<Duration> + 'static {
-    let (timer, simulation, are_ending) = (Rc::clone(timer), simulation.clone(), Rc::clone(are_ending));
+    let (timer, simulation, stop_requested) = (Rc::clone(timer), simulation.clone(), Rc::clone(stop_requested));
     move |context| {
         let was_due = timer.due.take().expect("what is over is not called");
         assert!(context.now() >= was_due, "a timer is early");
         let after = Duration::from_micros(simulation.random_below(3) * simulation.random_below(5_000));
         match (simulation.random_below(6), &panic_injector) {
-            _ if are_ending.get() => None,
+            _ if stop_requested.get() => None,
             (0, _) => None,
             (1, _) => {
-                let own = timer.id.get().expect("it was set");
-                assert!(context.remove(own) && !context.remove(own), "a timer may remove itself, once");
+                let id = timer.id.get().expect("it was set");
+                assert!(context.remove(id) && !context.remove(id), "a timer may remove itself, once");
                 Some(after)
             }
             (2, Some(panic_injector)) => {

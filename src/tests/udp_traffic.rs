@@ -33,23 +33,23 @@ impl Workload {
     }
 
     pub(super) fn check_datagrams(&mut self) {
-        let mut answered = self.replies;
+        let mut replies = self.replies;
         for peer in &self.peers {
             while let Some((from, payload)) = self.simulation.receive_datagram(*peer) {
                 let is_legitimate = peer.port() >= 100;
                 assert!(is_legitimate, "{peer} must not be answered");
-                let asked = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1]][usize::from(peer.port() - 100)];
+                let dst_ip = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1]][usize::from(peer.port() - 100)];
                 assert_eq!(
                     (from, &payload[..]),
-                    (asked, UDP_REPLY),
+                    (dst_ip, UDP_REPLY),
                     "the answer comes from the address that was asked"
                 );
-                answered += 1;
+                replies += 1;
             }
         }
-        self.replies = answered;
+        self.replies = replies;
         let stats = self.events.stats();
-        assert_eq!(answered, stats.datagrams_sent, "what was sent has arrived");
+        assert_eq!(replies, stats.datagrams_sent, "what was sent has arrived");
         let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused;
         assert_eq!(accounted, self.datagrams, "each datagram is answered, lost or refused, and counted");
     }

@@ -108,7 +108,7 @@ impl Arguments {
 }
 
 /// What clap has to say about bad input, in one sentence.
-pub(crate) fn sentence(error: &clap::Error) -> String {
+pub(crate) fn error_message(error: &clap::Error) -> String {
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let first = first.join(" ");
@@ -130,8 +130,8 @@ mod tests {
             (["comparison", "--only=tls"], "comparison: invalid value 'tls' for '--only <ONLY>'"),
         ] {
             let error = Arguments::try_parse_from(input).unwrap_err();
-            let said = sentence(&error);
-            assert!(said.starts_with(expected) && !said.contains('\n'), "{said}");
+            let message = error_message(&error);
+            assert!(message.starts_with(expected) && !message.contains('\n'), "{message}");
         }
     }
 

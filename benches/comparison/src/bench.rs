@@ -10,50 +10,50 @@ use crate::machine::{self, Machine};
 use crate::measurements::{calls, compare, growth, memory, million, startup};
 use crate::report::chart;
 use crate::report::table::Table;
-use crate::servers::process::Running;
-use crate::servers::{Server, Site};
+use crate::servers::process::ServerProcess;
+use crate::servers::{Environment, Server};
 use crate::workload::{Mode, Workload};
 
 /// What all measurements share.
 pub(crate) struct Bench {
     pub(crate) machine: Machine,
-    pub(crate) site: Site,
+    pub(crate) environment: Environment,
     pub(crate) servers: Vec<Server>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) rounds: u32,
     /// Of one measurement.
-    pub(crate) time: Duration,
-    pub(crate) descriptors: u64,
+    pub(crate) duration: Duration,
+    pub(crate) fd_limit: u64,
     failures: RefCell<Vec<String>>,
 }
 
-/// What came of asking a server for something.
+/// The result of one measurement of one server.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Reading<T> {
+pub(crate) enum Measurement<T> {
     /// It is not on this machine.
-    Absent,
+    Unavailable,
     /// It does not do such things.
-    Cannot,
+    Unsupported,
     /// It went wrong; why is told in the end.
     Failed,
-    Figures(T),
+    Value(T),
 }
 
-impl<T> Reading<T> {
-    pub(crate) fn figures(&self) -> Option<&T> {
+impl<T> Measurement<T> {
+    pub(crate) fn value(&self) -> Option<&T> {
         match self {
-            Self::Figures(figures) => Some(figures),
+            Self::Value(value) => Some(value),
             _ => None,
         }
     }
 
     /// A cell of a table.
-    pub(crate) fn cell(&self, show: impl FnOnce(&T) -> String) -> String {
+    pub(crate) fn cell(&self, format_value: impl FnOnce(&T) -> String) -> String {
         match self {
-            Self::Absent => "absent".to_owned(),
-            Self::Cannot => "–".to_owned(),
+            Self::Unavailable => "absent".to_owned(),
+            Self::Unsupported => "–".to_owned(),
             Self::Failed => "failed".to_owned(),
-            Self::Figures(figures) => show(figures),
+            Self::Value(value) => format_value(value),
         }
     }
 }
@@ -63,51 +63,51 @@ impl Bench {
         let servers = arguments.chosen_servers();
         let machine = Machine::prepare()?;
         let bench = Self {
-            descriptors: machine::raise_descriptor_limit()?,
-            site: Site::prepare(&servers)?,
+            fd_limit: machine::raise_fd_limit()?,
+            environment: Environment::prepare(&servers)?,
             workloads: arguments.workloads(),
             rounds: arguments.rounds,
-            time: Duration::from_secs_f64(arguments.seconds),
+            duration: Duration::from_secs_f64(arguments.seconds),
             failures: RefCell::default(),
             machine,
             servers,
         };
-        bench.machine.go_to_server_core()?;
+        bench.machine.pin_to_server_core()?;
         Ok(bench)
     }
 
     /// Starts a server and does something with it.
-    pub(crate) fn ask<T>(
+    pub(crate) fn measure<T>(
         &self,
         server: Server,
         mode: Mode,
-        what: &str,
-        ask: impl FnOnce(&Running) -> io::Result<T>,
-    ) -> Reading<T> {
-        if self.site.absence(server).is_some() {
-            return Reading::Absent;
+        label: &str,
+        measure: impl FnOnce(&ServerProcess) -> io::Result<T>,
+    ) -> Measurement<T> {
+        if self.environment.unavailable_reason(server).is_some() {
+            return Measurement::Unavailable;
         }
-        progress(&format!("{what}: {}", server.title()));
-        let result = self.site.start(server, mode).and_then(|running| running.as_ref().map(ask).transpose());
+        show_progress(&format!("{label}: {}", server.title()));
+        let result = self.environment.start(server, mode).and_then(|process| process.as_ref().map(measure).transpose());
         match result {
-            Ok(Some(figures)) => Reading::Figures(figures),
-            Ok(None) => Reading::Cannot,
+            Ok(Some(value)) => Measurement::Value(value),
+            Ok(None) => Measurement::Unsupported,
             Err(error) => {
-                self.fail(format!("{what}: {}: {error}", server.title()));
-                Reading::Failed
+                self.record_failure(format!("{label}: {}: {error}", server.title()));
+                Measurement::Failed
             }
         }
     }
 
     /// Keeps what went wrong for the end.
-    pub(crate) fn fail(&self, what: String) {
-        self.failures.borrow_mut().push(what);
+    pub(crate) fn record_failure(&self, message: String) {
+        self.failures.borrow_mut().push(message);
     }
 
-    /// Says below a table who is missing in it, and why.
-    pub(crate) fn note_absent(&self, table: &mut Table) {
+    /// Notes below a table which servers are missing in it, and why.
+    pub(crate) fn note_unavailable(&self, table: &mut Table) {
         for server in &self.servers {
-            if let Some(reason) = self.site.absence(*server) {
+            if let Some(reason) = self.environment.unavailable_reason(*server) {
                 table.note(format!("{} is absent: {reason}.", server.title()));
             }
         }
@@ -115,13 +115,13 @@ impl Bench {
 }
 
 /// One line that says what happens now, over the last one where that can be.
-pub(crate) fn progress(what: &str) {
+pub(crate) fn show_progress(message: &str) {
     let mut output = io::stderr().lock();
-    let _ = if output.is_terminal() { write!(output, "\r\x1b[K{what}") } else { writeln!(output, "{what}") };
+    let _ = if output.is_terminal() { write!(output, "\r\x1b[K{message}") } else { writeln!(output, "{message}") };
     let _ = output.flush();
 }
 
-fn progress_is_over() {
+fn clear_progress() {
     if io::stderr().is_terminal() {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
@@ -129,18 +129,19 @@ fn progress_is_over() {
 
 /// Measures what is asked for and prints it; false if some of it went wrong.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
-    progress("building what is measured");
+    show_progress("building what is measured");
     let bench = Bench::prepare(arguments)?;
     let mut tables = Vec::new();
     for part in arguments.chosen_parts() {
         match part {
             Part::Cost => {
-                let compared = compare::measure(&bench);
-                tables.push(compared.costs(&bench));
-                tables.push(compared.speeds(&bench));
-                if let Some(path) = &arguments.svg {
-                    let drawn = std::fs::write(path, chart::svg(&compared.panels()));
-                    drawn.unwrap_or_else(|error| bench.fail(format!("the chart in {}: {error}", path.display())));
+                let comparison = compare::measure(&bench);
+                tables.push(comparison.cost_table(&bench));
+                tables.push(comparison.speed_table(&bench));
+                if let Some(path) = &arguments.svg
+                    && let Err(error) = std::fs::write(path, chart::svg(&comparison.panels()))
+                {
+                    bench.record_failure(format!("the chart in {}: {error}", path.display()));
                 }
             }
             Part::Calls => tables.push(calls::measure(&bench)),
@@ -150,11 +151,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
                 tables.push(memory::table(&bench, &idle));
                 tables.extend(million::table(&bench, &idle));
             }
-            Part::Growth => tables.extend([growth::beside_idle(&bench), growth::of_turns(&bench)]),
+            Part::Growth => tables.extend([growth::by_idle_connections(&bench), growth::by_clients(&bench)]),
             Part::Startup => tables.push(startup::measure(&bench, arguments.build_times)),
         }
     }
-    progress_is_over();
+    clear_progress();
     let mut output = io::stdout().lock();
     for table in &tables {
         writeln!(output, "{}", if arguments.markdown { table.markdown() } else { table.text() })?;

@@ -35,15 +35,15 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("{}", arguments::sentence(&error));
+            eprintln!("{}", arguments::error_message(&error));
             return ExitCode::from(2);
         }
     };
-    let done = match arguments.command {
+    let result = match arguments.command {
         Some(Command::Serve { server, mode }) => builtin::run(server, mode).map(|()| true),
         None => bench::run(&arguments),
     };
-    match done {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

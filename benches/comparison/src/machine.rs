@@ -17,8 +17,8 @@ pub(crate) struct Machine {
 impl Machine {
     /// Looks around, and makes this process and all that it starts a batch job.
     pub(crate) fn prepare() -> io::Result<Self> {
-        let all = sched_getaffinity(None)?;
-        let cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+        let affinity = sched_getaffinity(None)?;
+        let cores = (0..CpuSet::MAX_CPU).filter(|core| affinity.is_set(*core)).collect();
         let pid = std::process::id().to_string();
         let mut command = Command::new("chrt");
         command.args(["--batch", "--all-tasks", "--pid", "0", &pid]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -27,19 +27,19 @@ impl Machine {
     }
 
     /// Puts this thread, and what it starts from now on, where servers run.
-    pub(crate) fn go_to_server_core(&self) -> io::Result<()> {
+    pub(crate) fn pin_to_server_core(&self) -> io::Result<()> {
         pin(&self.cores[..1])
     }
 
     /// Puts this thread where no server runs; false if there is no such place.
-    pub(crate) fn go_to_other_core(&self) -> io::Result<bool> {
+    pub(crate) fn pin_to_client_core(&self) -> io::Result<bool> {
         let Some(core) = self.cores.get(1) else { return Ok(false) };
         pin(&[*core])?;
         Ok(true)
     }
 
     /// Lets this thread, and what it starts from now on, run wherever it may.
-    pub(crate) fn go_anywhere(&self) -> io::Result<()> {
+    pub(crate) fn unpin(&self) -> io::Result<()> {
         pin(&self.cores)
     }
 
@@ -67,7 +67,7 @@ fn pin(cores: &[usize]) -> io::Result<()> {
 }
 
 /// Raises the limit on descriptors as far as it may go, for what is started from now on too; returns it.
-pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+pub(crate) fn raise_fd_limit() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(limit.maximum.unwrap_or(1 << 20))

@@ -3,14 +3,14 @@
 use clap::ValueEnum;
 
 /// What a client sends over TCP, and what it must get.
-pub(crate) const TCP_QUESTION: &[u8] = b"Hello, TCP Server!";
-pub(crate) const TCP_ANSWER: &[u8] = b"Hello, TCP Client!";
+pub(crate) const TCP_REQUEST: &[u8] = b"Hello, TCP Server!";
+pub(crate) const TCP_RESPONSE: &[u8] = b"Hello, TCP Client!";
 /// The same as lines.
-pub(crate) const LINE_QUESTION: &[u8] = b"Hello, TCP Server!\n";
-pub(crate) const LINE_ANSWER: &[u8] = b"Hello, TCP Client!\n";
+pub(crate) const LINE_REQUEST: &[u8] = b"Hello, TCP Server!\n";
+pub(crate) const LINE_RESPONSE: &[u8] = b"Hello, TCP Client!\n";
 /// The same over UDP.
-pub(crate) const UDP_QUESTION: &[u8] = b"Hello, UDP Server!";
-pub(crate) const UDP_ANSWER: &[u8] = b"Hello, UDP Client!";
+pub(crate) const UDP_REQUEST: &[u8] = b"Hello, UDP Server!";
+pub(crate) const UDP_RESPONSE: &[u8] = b"Hello, UDP Client!";
 
 /// What a server does; each is started for one of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -71,20 +71,20 @@ impl Workload {
         }
     }
 
-    /// How many clients there are, and how many questions of each are under way.
-    pub(crate) fn shape(self) -> Shape {
+    /// How many clients there are, and how many requests of each are in flight.
+    pub(crate) fn load_options(self) -> LoadOptions {
         let (clients, depth) = match self {
             Self::Once | Self::Lines | Self::UdpSingle => (64, 1),
             Self::LinesDeep => (64, 16),
             Self::Udp => (16, 8),
         };
-        Shape { mode: self.mode(), clients, depth }
+        LoadOptions { mode: self.mode(), clients, depth }
     }
 }
 
 /// The size of a load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct LoadOptions {
     pub(crate) mode: Mode,
     pub(crate) clients: usize,
     pub(crate) depth: usize,

@@ -16,4 +16,4 @@ use support::process::server::ServerBinary;
 const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 
 /// What every client is promised that is not itself in trouble, with room for a machine that does other things too.
-const SERVED_WITHIN: Duration = Duration::from_millis(500);
+const RESPONSE_TIME_MAX: Duration = Duration::from_millis(500);

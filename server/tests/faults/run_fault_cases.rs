@@ -12,7 +12,7 @@ use support::process::server::Server;
 use support::process::strace::{FaultInjection, injected};
 use support::wait::wait_until;
 
-use crate::SERVED_WITHIN;
+use crate::RESPONSE_TIME_MAX;
 use crate::streams::error_returning_clients::{read_until_closed, request, request_udp, send_request, try_send};
 
 /// What a client sees of a call of its own that fails.
@@ -46,7 +46,7 @@ pub(crate) enum RequestTiming {
 }
 
 /// Once, several times in a row, and every third time.
-pub(crate) const ONCE_THRICE_AND_EVERY_THIRD: [&str; 3] = ["1", "1..3", "1+3"];
+pub(crate) const FAULT_PATTERNS: [&str; 3] = ["1", "1..3", "1+3"];
 
 /// Enough that every pattern above leaves some of them alone.
 const CLIENTS: usize = 6;
@@ -69,23 +69,23 @@ impl Baseline {
         Self { descriptors: server.fd_count(), cpu_time: server.cpu_time(), log_lines: server.log_lines().len() }
     }
 
-    /// Others are served at once, and nothing is lost. `withheld` are descriptors that the fault itself kept from being
+    /// Others are served at once, and nothing is lost. `unclosed` are descriptors that the fault itself kept from being
     /// closed.
     #[track_caller]
-    pub(crate) fn assert_unharmed(&self, server: &mut Server, fault: &str, withheld: usize) {
+    pub(crate) fn assert_unharmed(&self, server: &mut Server, fault: &str, unclosed: usize) {
         assert!(server.is_running(), "{fault}: it ended: {}", server.stderr.text());
         assert_serves(server, fault);
-        self.assert_nothing_lost(server, fault, withheld);
+        self.assert_nothing_lost(server, fault, unclosed);
     }
 
     /// The descriptors are back, the load has stayed low and the log short.
     #[track_caller]
-    pub(crate) fn assert_nothing_lost(&self, server: &mut Server, fault: &str, withheld: usize) {
+    pub(crate) fn assert_nothing_lost(&self, server: &mut Server, fault: &str, unclosed: usize) {
         assert!(server.is_running(), "{fault}: it ended: {}", server.stderr.text());
-        let expected = self.descriptors + withheld;
+        let expected = self.descriptors + unclosed;
         wait_until(&format!("{fault}: the descriptors to come back"), || server.fd_count() == expected);
-        let used = server.cpu_time().saturating_sub(self.cpu_time);
-        assert!(used < CPU_TIME_MAX, "{fault}: it used {used:?} of processor time");
+        let cpu_time = server.cpu_time().saturating_sub(self.cpu_time);
+        assert!(cpu_time < CPU_TIME_MAX, "{fault}: it used {cpu_time:?} of processor time");
         let log = &server.log_lines()[self.log_lines..];
         assert!(log.len() <= LOG_LINES_MAX, "{fault}: {} lines of log:\n{}", log.len(), log.join("\n"));
     }
@@ -96,29 +96,31 @@ impl Baseline {
 pub(crate) fn assert_serves(server: &Server, fault: &str) {
     let ready = server.stdout.lines().swap_remove(0);
     if ready.contains("tcp=") {
-        let said = || server.stderr.text();
-        let took = fastest_of(3, || assert_eq!(request(server.tcp()), GREETING, "{fault}: another client; {}", said()));
-        assert!(took < SERVED_WITHIN, "{fault}: another client was served after {took:?}");
+        let stderr = || server.stderr.text();
+        let elapsed =
+            fastest_of(3, || assert_eq!(request(server.tcp()), GREETING, "{fault}: another client; {}", stderr()));
+        assert!(elapsed < RESPONSE_TIME_MAX, "{fault}: another client was served after {elapsed:?}");
     }
     if ready.contains("udp=") {
-        let took = fastest_of(3, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{fault}: another datagram"));
-        assert!(took < SERVED_WITHIN, "{fault}: another datagram was answered after {took:?}");
+        let elapsed =
+            fastest_of(3, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{fault}: another datagram"));
+        assert!(elapsed < RESPONSE_TIME_MAX, "{fault}: another datagram was answered after {elapsed:?}");
     }
 }
 
 /// Has a server meet every error of some cases, in every pattern, from clients of that timing.
 #[track_caller]
 pub(crate) fn assert_fault_cases(server: &mut Server, cases: &[FaultCase], timing: RequestTiming, patterns: &[&str]) {
-    let mut run = 0;
+    let mut count = 0;
     for case in cases {
         for errno in case.errnos {
             for when in patterns {
                 assert_fault_case(server, case, errno, timing, when);
-                run += 1;
+                count += 1;
             }
         }
     }
-    assert!(run > 0, "there is something to run");
+    assert!(count > 0, "there is something to run");
 }
 
 #[track_caller]
@@ -126,23 +128,23 @@ fn assert_fault_case(server: &mut Server, case: &FaultCase, errno: &str, timing:
     let before = Baseline::of(server);
     let fault = FaultInjection::start(server, case.call, errno, when);
     let name = format!("{} {timing:?}", fault.name());
-    let heard = run_clients(server, &fault, timing);
+    let received = run_clients(server, &fault, timing);
     let calls = fault.end();
-    let met = injected(&calls).count();
-    assert!(met > 0, "{name}: it was never met:\n{}", calls.join("\n"));
-    let (greeted, ended) = (count(&heard, GREETING), count(&heard, ""));
-    assert_eq!(greeted + ended, CLIENTS, "{name}: {heard:?}");
+    let injected_count = injected(&calls).count();
+    assert!(injected_count > 0, "{name}: it was never met:\n{}", calls.join("\n"));
+    let (greeted, closed) = (count(&received, GREETING), count(&received, ""));
+    assert_eq!(greeted + closed, CLIENTS, "{name}: {received:?}");
     match case.outcome {
-        Outcome::Served => assert_eq!(ended, 0, "{name}: {heard:?}"),
+        Outcome::Served => assert_eq!(closed, 0, "{name}: {received:?}"),
         // Each error costs the one client whose call it was, and no client more.
-        Outcome::Ended => assert_eq!(ended, met, "{name}: {heard:?}\n{}", calls.join("\n")),
+        Outcome::Ended => assert_eq!(closed, injected_count, "{name}: {received:?}\n{}", calls.join("\n")),
     }
-    let withheld = if case.call == "close" { met } else { 0 };
-    before.assert_unharmed(server, &name, withheld);
+    let unclosed = if case.call == "close" { injected_count } else { 0 };
+    before.assert_unharmed(server, &name, unclosed);
 }
 
-fn count(heard: &[String], text: &str) -> usize {
-    heard.iter().filter(|one| *one == text).count()
+fn count(received: &[String], text: &str) -> usize {
+    received.iter().filter(|one| *one == text).count()
 }
 
 /// What each client of a case hears.
@@ -153,26 +155,26 @@ fn run_clients(server: &Server, fault: &FaultInjection, timing: RequestTiming) -
         RequestTiming::AfterFault => {
             let clients: Vec<_> = (0..CLIENTS).map(|_| connect(server.tcp())).collect();
             fault.wait_injected(1);
-            let hear = |client| {
+            let exchange = |client| {
                 try_send(client, REQUEST);
                 read_until_closed(client)
             };
-            clients.iter().map(hear).collect()
+            clients.iter().map(exchange).collect()
         }
         RequestTiming::WhilePaused | RequestTiming::LargeWhilePaused => {
-            let much = vec![b'x'; 20_000];
-            let question = if timing == RequestTiming::LargeWhilePaused { &much } else { REQUEST };
+            let large_request = vec![b'x'; 20_000];
+            let question = if timing == RequestTiming::LargeWhilePaused { &large_request } else { REQUEST };
             server.pause();
             let clients: Vec<_> = (0..CLIENTS).map(|_| connect(server.tcp())).collect();
             for client in &clients {
                 try_send(client, question);
             }
             server.resume();
-            let heard = clients.iter().map(read_until_closed).collect();
+            let received = clients.iter().map(read_until_closed).collect();
             // What is left to read is their ends.
             drop(clients);
             fault.wait_injected(1);
-            heard
+            received
         }
     }
 }

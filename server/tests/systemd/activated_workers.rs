@@ -18,8 +18,8 @@ const WORKERS: [&str; 2] = ["--workers", "3"];
 
 /// How many descriptors of a server stand for a socket of this process.
 fn duplicates(server: &Server, socket: impl AsFd) -> usize {
-    let own = format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd());
-    let name = std::fs::read_link(own).expect("it is open");
+    let fd_path = format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd());
+    let name = std::fs::read_link(fd_path).expect("it is open");
     server.fd_targets().iter().filter(|link| **link == name).count()
 }
 
@@ -53,13 +53,13 @@ fn sockets_handed_over_are_served_by_every_worker() {
 #[test]
 fn beside_sockets_handed_over_others_are_shared_that_were_asked_for() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let handed_at = tcp.local_addr().expect("it is bound");
+    let inherited_address = tcp.local_addr().expect("it is bound");
     let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0"]].concat();
     let server = Activation { arguments: &arguments, sockets: &borrowed_fds![tcp], ..Activation::default() }.start();
     let list = server.ready_addresses();
-    assert_eq!((list.len(), list[0].as_str()), (2, format!("tcp={handed_at}").as_str()));
-    let own = list[1].strip_prefix("tcp=").expect("it serves TCP").parse().expect("an address");
-    assert!((0..30).all(|_| request(handed_at) == GREETING && request(own) == GREETING));
+    assert_eq!((list.len(), list[0].as_str()), (2, format!("tcp={inherited_address}").as_str()));
+    let own_address = list[1].strip_prefix("tcp=").expect("it serves TCP").parse().expect("an address");
+    assert!((0..30).all(|_| request(inherited_address) == GREETING && request(own_address) == GREETING));
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn a_watchdog_does_not_keep_idle_workers_alive() {
     let supervisor = NotifySocket::new();
     let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
     let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"]].concat();
-    let begun = std::time::Instant::now();
+    let start = std::time::Instant::now();
     let mut server = Activation { arguments: &arguments, env: &variables, sockets: &[] }.start();
     while supervisor.recv() != "STOPPING=1" {}
     assert_eq!(server.wait(), 0);
-    assert!((Duration::from_millis(700)..TIMEOUT).contains(&begun.elapsed()));
+    assert!((Duration::from_millis(700)..TIMEOUT).contains(&start.elapsed()));
 }

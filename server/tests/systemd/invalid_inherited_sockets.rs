@@ -14,9 +14,9 @@ use crate::activated_server::Activation;
 use crate::borrowed_fds;
 
 #[track_caller]
-fn assert_socket_refused(wrong: BorrowedFd<'_>, what: &str) {
-    let ended = Activation { sockets: &[wrong], ..Activation::default() }.run();
-    assert_fails(&ended, 3, &["descriptor 3", "LISTEN_FDS", what, "hand over listeners"]);
+fn assert_socket_refused(socket: BorrowedFd<'_>, expected: &str) {
+    let output = Activation { sockets: &[socket], ..Activation::default() }.run();
+    assert_fails(&output, 3, &["descriptor 3", "LISTEN_FDS", expected, "hand over listeners"]);
 }
 
 #[test]
@@ -25,9 +25,9 @@ fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
     let datagrams = UnixDatagram::bind(folder.path().join("datagrams")).expect("a short path");
     let (pair, _other) = UnixStream::pair().expect("a pair");
     assert_socket_refused(borrowed_fds![datagrams][0], "a unix socket for datagrams");
-    let deaf = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
-    deaf.bind(&SockAddr::unix(folder.path().join("stream")).expect("a short path")).expect("a free path");
-    for socket in borrowed_fds![pair, deaf] {
+    let non_listening = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    non_listening.bind(&SockAddr::unix(folder.path().join("stream")).expect("a short path")).expect("a free path");
+    for socket in borrowed_fds![pair, non_listening] {
         assert_socket_refused(socket, "a unix socket that does not listen");
     }
     let file = File::create(folder.path().join("file")).expect("a new file");
@@ -41,14 +41,14 @@ fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
     for stream in borrowed_fds![client, server] {
         assert_socket_refused(stream, "a TCP connection");
     }
-    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    let nowhere = Socket::new(Domain::IPV6, Type::STREAM, None);
-    for socket in std::iter::once(deaf).chain(nowhere) {
+    let unbound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    unbound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let unbound_v6 = Socket::new(Domain::IPV6, Type::STREAM, None);
+    for socket in std::iter::once(unbound).chain(unbound_v6) {
         assert_socket_refused(borrowed_fds![socket][0], "a TCP socket that does not listen");
     }
-    let nowhere = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
-    assert_socket_refused(borrowed_fds![nowhere][0], "a UDP socket without a port");
+    let unbound_udp = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+    assert_socket_refused(borrowed_fds![unbound_udp][0], "a UDP socket without a port");
 }
 
 #[test]
@@ -56,19 +56,19 @@ fn the_one_that_is_wrong_is_named_wherever_it_stands() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let (pair, _other) = UnixStream::pair().expect("a pair");
-    let ended = Activation { sockets: &borrowed_fds![tcp, udp, pair, udp], ..Activation::default() }.run();
-    assert_fails(&ended, 3, &["descriptor 5", "a unix socket"]);
+    let output = Activation { sockets: &borrowed_fds![tcp, udp, pair, udp], ..Activation::default() }.run();
+    assert_fails(&output, 3, &["descriptor 5", "a unix socket"]);
     // One more is announced than there are.
     let variables = &[("LISTEN_FDS", "3")];
-    let ended = Activation { env: variables, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.run();
-    assert_fails(&ended, 3, &["descriptor 5", "closed"]);
+    let output = Activation { env: variables, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.run();
+    assert_fails(&output, 3, &["descriptor 5", "closed"]);
 }
 
 #[test]
 fn a_count_that_is_none_is_refused_in_one_sentence() {
     for count in ["two", "-1", "1.5", "2000000000", "99999999999999999999", "\u{1b}[31m"] {
-        let ended = Activation { env: &[("LISTEN_FDS", count)], ..Activation::default() }.run();
-        assert_fails(&ended, 2, &["LISTEN_FDS is no number of sockets", "unset it"]);
-        assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
+        let output = Activation { env: &[("LISTEN_FDS", count)], ..Activation::default() }.run();
+        assert_fails(&output, 2, &["LISTEN_FDS is no number of sockets", "unset it"]);
+        assert!(!output.stderr.contains('\u{1b}'), "{output:?}");
     }
 }

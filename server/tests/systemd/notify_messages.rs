@@ -56,8 +56,8 @@ fn it_hears_that_the_server_is_ready_and_that_it_stops_when_a_drain_begins() {
 fn ready_is_said_only_when_every_socket_is_open() {
     let (supervisor, (taken, address)) = (NotifySocket::new(), listener());
     let arguments = &["--tcp", "127.0.0.1:0", "--tcp", &address.to_string()];
-    let ended = Activation { arguments, env: &[("NOTIFY_SOCKET", &supervisor.path)], sockets: &[] }.run();
-    assert_eq!((ended.status, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let output = Activation { arguments, env: &[("NOTIFY_SOCKET", &supervisor.path)], sockets: &[] }.run();
+    assert_eq!((output.status, output.stdout.as_str()), (3, ""), "{output:?}");
     assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
     // The word is there before anybody is served.
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str())];
@@ -87,9 +87,9 @@ fn a_name_outside_the_file_system_is_heard_too() {
     socket.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
     let variables = &[("NOTIFY_SOCKET", &*format!("@{name}"))];
     let _server = Activation { arguments: &["--tcp", "127.0.0.1:0"], env: variables, sockets: &[] }.spawn();
-    let mut word = [0; 64];
-    let count = retry_interrupted(|| socket.recv(&mut word)).expect("a word comes");
-    assert_eq!(&word[..count], b"READY=1");
+    let mut buffer = [0; 64];
+    let count = retry_interrupted(|| socket.recv(&mut buffer)).expect("a word comes");
+    assert_eq!(&buffer[..count], b"READY=1");
 }
 
 #[test]
@@ -145,13 +145,13 @@ fn a_supervisor_that_starts_anew_at_the_same_place_is_heard() {
     let supervisor = NotifySocket::new();
     let (mut server, address) = start(&supervisor, &[]);
     std::fs::remove_file(&supervisor.path).expect("it is ours");
-    let anew = UnixDatagram::bind(&supervisor.path).expect("the place is free");
-    anew.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
+    let rebound = UnixDatagram::bind(&supervisor.path).expect("the place is free");
+    rebound.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
     let client = connect(address);
     server.signal("TERM");
-    let mut word = [0; 64];
-    let count = retry_interrupted(|| anew.recv(&mut word)).expect("a word comes");
-    assert_eq!(&word[..count], b"STOPPING=1");
+    let mut buffer = [0; 64];
+    let count = retry_interrupted(|| rebound.recv(&mut buffer)).expect("a word comes");
+    assert_eq!(&buffer[..count], b"STOPPING=1");
     client.shutdown(std::net::Shutdown::Write).expect("it is connected");
     assert_eq!(read_to_end(&client), GREETING);
     assert_eq!(server.wait(), 0);

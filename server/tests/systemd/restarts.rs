@@ -42,12 +42,12 @@ fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
     let (tcp, tcp_at, udp, udp_at) = sockets();
     let sockets = &borrowed_fds![tcp, udp];
     let activation = Activation { sockets, ..Activation::default() };
-    let (enough, greeted, greeted_udp) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (is_done, greeted, greeted_udp) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
-        let ending = SetOnDrop(&enough);
+        let stop_guard = SetOnDrop(&is_done);
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                while !enough.load(Ordering::Relaxed) {
+                while !is_done.load(Ordering::Relaxed) {
                     assert_eq!(request(tcp_at), GREETING);
                     greeted.fetch_add(1, Ordering::Relaxed);
                 }
@@ -55,7 +55,7 @@ fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
         }
         scope.spawn(|| {
             let client = udp_client(udp_at);
-            while !enough.load(Ordering::Relaxed) {
+            while !is_done.load(Ordering::Relaxed) {
                 assert_eq!(request_udp_on(&client, UDP_REQUEST), UDP_GREETING);
                 greeted_udp.fetch_add(1, Ordering::Relaxed);
             }
@@ -69,7 +69,7 @@ fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
         }
         // Whoever has come meanwhile is served by one more, which stays until they are done.
         let server = activation.start();
-        drop(ending);
+        drop(stop_guard);
         server
     });
     assert!(greeted.into_inner() >= RESTARTS * GREETED_BY_EACH_MIN);

@@ -33,8 +33,8 @@ fn udp_socket(host: &str) -> (UdpSocket, SocketAddr) {
 
 /// How many sockets of the internet protocols a process has that wait for somebody.
 fn bound_socket_count(server: &Server) -> usize {
-    let own = server.fd_targets();
-    let is_own = |inode: &str| own.iter().any(|link| link.to_str() == Some(&format!("socket:[{inode}]")));
+    let fd_targets = server.fd_targets();
+    let is_own = |inode: &str| fd_targets.iter().any(|link| link.to_str() == Some(&format!("socket:[{inode}]")));
     let tables = ["tcp", "tcp6", "udp", "udp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")));
     let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
     let waiting = lines.filter_map(|line| {
@@ -104,20 +104,20 @@ fn listeners_of_unix_sockets_handed_over_are_served_and_their_files_left_alone()
     let path = folder.path().join("listener");
     let unix = UnixListener::bind(&path).expect("a short path");
     let name = UnixAddr::from_abstract_name(path.as_os_str().as_encoded_bytes()).expect("a short name");
-    let nowhere = UnixListener::bind_addr(&name).expect("a name of this test alone");
+    let abstract_listener = UnixListener::bind_addr(&name).expect("a name of this test alone");
     let (tcp, tcp_at) = listener("127.0.0.1");
     for workers in ["1", "3"] {
         let arguments = &["--workers", workers, "--greeting", "{peer} {local}"];
-        let sockets = &borrowed_fds![unix, tcp, nowhere];
+        let sockets = &borrowed_fds![unix, tcp, abstract_listener];
         let mut server = Activation { arguments, sockets, ..Activation::default() }.start();
-        let shown = path.to_str().expect("a plain path");
+        let display = path.to_str().expect("a plain path");
         assert_eq!(
             server.ready_addresses(),
-            [format!("unix={shown}"), format!("tcp={tcp_at}"), format!("unix=@{shown}")]
+            [format!("unix={display}"), format!("tcp={tcp_at}"), format!("unix=@{display}")]
         );
         for _ in 0..5 {
-            assert_eq!(request_unix(UnixStream::connect(&path)), format!("unix {shown}"));
-            assert_eq!(request_unix(UnixStream::connect_addr(&name)), format!("unix @{shown}"));
+            assert_eq!(request_unix(UnixStream::connect(&path)), format!("unix {display}"));
+            assert_eq!(request_unix(UnixStream::connect_addr(&name)), format!("unix @{display}"));
         }
         server.assert_exits_on_sigterm();
         assert!(path.exists(), "it is the supervisor's");
@@ -197,8 +197,8 @@ fn the_limits_of_the_flags_hold_for_sockets_handed_over() {
         retry_interrupted(|| client.recv(&mut [0; 64])).expect("an answer comes");
     }
     client.set_read_timeout(Some(Duration::from_millis(300))).expect("an option of every socket");
-    let more = std::iter::from_fn(|| retry_interrupted(|| client.recv(&mut [0; 64])).ok()).count();
-    assert!(more <= 4, "{more} answers more, to 20 questions at once");
+    let extra = std::iter::from_fn(|| retry_interrupted(|| client.recv(&mut [0; 64])).ok()).count();
+    assert!(extra <= 4, "{extra} answers more, to 20 questions at once");
 }
 
 #[test]

@@ -33,16 +33,16 @@ fn start(supervisor: Option<&NotifySocket>, arguments: &[&str], variables: &[(&s
 
 /// Hears some words, and checks the pace at which they come.
 #[track_caller]
-fn assert_pace(supervisor: &NotifySocket) {
+fn assert_ping_interval(supervisor: &NotifySocket) {
     let words = 6;
     assert_eq!(supervisor.recv(), "WATCHDOG=1");
-    let begun = Instant::now();
+    let start = Instant::now();
     for _ in 0..words {
         assert_eq!(supervisor.recv(), "WATCHDOG=1");
     }
-    let took = begun.elapsed();
+    let elapsed = start.elapsed();
     // The first may have been late, and then the next seems early; a machine that is busy makes them all late.
-    assert!(took > HALF * (words - 2) && took < HALF * words * 4, "{words} words took {took:?}");
+    assert!(elapsed > HALF * (words - 2) && elapsed < HALF * words * 4, "{words} words took {elapsed:?}");
 }
 
 #[test]
@@ -51,10 +51,10 @@ fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
     let arguments = ["--tcp", "127.0.0.1:0", "--drain-timeout", "300s"];
     let mut server = start(Some(&supervisor), &arguments, &[("WATCHDOG_USEC", PERIOD)]);
     let (address, descriptors) = (server.tcp(), server.fd_targets().len());
-    assert_pace(&supervisor);
+    assert_ping_interval(&supervisor);
 
-    let (mut words, begun) = (0, Instant::now());
-    while words < 4 && begun.elapsed() < TIMEOUT {
+    let (mut words, start) = (0, Instant::now());
+    while words < 4 && start.elapsed() < TIMEOUT {
         assert_eq!(request(address), GREETING);
         words += usize::from(supervisor.recv_within(Duration::from_millis(1)).is_some());
     }
@@ -63,7 +63,7 @@ fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
     let silent = connect_accepted(&server, address, descriptors);
     server.signal("TERM");
     while supervisor.recv() != "STOPPING=1" {}
-    assert_pace(&supervisor);
+    assert_ping_interval(&supervisor);
     silent.shutdown(std::net::Shutdown::Write).expect("it is connected");
     assert_eq!(read_to_end(&silent), GREETING);
     assert_eq!(server.wait(), 0);
@@ -73,12 +73,12 @@ fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
 fn it_does_not_keep_an_idle_server_alive() {
     let supervisor = NotifySocket::new();
     let arguments = ["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"];
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut server = start(Some(&supervisor), &arguments, &[("WATCHDOG_USEC", PERIOD)]);
     assert_eq!(supervisor.recv(), "WATCHDOG=1");
     while supervisor.recv() != "STOPPING=1" {}
     assert_eq!(server.wait(), 0);
-    assert!(begun.elapsed() >= Duration::from_millis(700));
+    assert!(started.elapsed() >= Duration::from_millis(700));
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn where_nobody_asks_for_it_nothing_is_said_and_nobody_wakes() {
     // A period without anybody to tell.
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000")]));
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000"), ("NOTIFY_SOCKET", "")]));
-    let settled: Vec<u64> = servers.iter().map(|server| idle_context_switches(server)).collect();
+    let baseline: Vec<u64> = servers.iter().map(|server| idle_context_switches(server)).collect();
     assert_holds_for(IDLE, "nobody wakes", || {
-        servers.iter().map(|server| server.voluntary_context_switches()).eq(settled.iter().copied())
+        servers.iter().map(|server| server.voluntary_context_switches()).eq(baseline.iter().copied())
     });
     assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
 }

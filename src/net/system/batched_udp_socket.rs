@@ -442,9 +442,9 @@ mod tests {
                 peer.send_to(&b"0123456789".repeat(10)[..length], (LOOPBACK, port)).expect("it is sent");
             }
             let all = receive_all(&mut socket, 64);
-            let seen: Vec<(&[u8], bool)> = all.iter().map(|(meta, bytes)| (&bytes[..], meta.truncated)).collect();
+            let received: Vec<(&[u8], bool)> = all.iter().map(|(meta, bytes)| (&bytes[..], meta.truncated)).collect();
             let expected = [(0, false), (4, true), (3, false), (4, false), (4, true), (0, false)];
-            assert_eq!(seen, expected.map(|(length, truncated)| (&b"0123"[..length], truncated)), "{mode:?}");
+            assert_eq!(received, expected.map(|(length, truncated)| (&b"0123"[..length], truncated)), "{mode:?}");
         }
     }
 
@@ -537,12 +537,13 @@ mod tests {
     fn a_peer_that_has_gone_costs_no_other_peer_a_datagram() {
         for mode in MODES {
             let (mut socket, port) = bind(mode, LOOPBACK, 65_535);
-            let (gone, here) = (address(&peer(LOOPBACK)), peer(LOOPBACK));
-            let transmits = [gone, address(&here)].map(|to| vec![(to, None, b"for you".to_vec()); 4]).concat();
+            let (closed_peer, open_peer) = (address(&peer(LOOPBACK)), peer(LOOPBACK));
+            let transmits =
+                [closed_peer, address(&open_peer)].map(|to| vec![(to, None, b"for you".to_vec()); 4]).concat();
             for _ in 0..3 {
                 assert_eq!(transmit(&mut socket, &transmits), [], "{mode:?}");
-                here.send_to(b"for you, too", (LOOPBACK, port)).expect("it is sent");
-                assert_eq!([(); 4].map(|()| recv(&here).0), [(); 4].map(|()| b"for you".to_vec()), "{mode:?}");
+                open_peer.send_to(b"for you, too", (LOOPBACK, port)).expect("it is sent");
+                assert_eq!([(); 4].map(|()| recv(&open_peer).0), [(); 4].map(|()| b"for you".to_vec()), "{mode:?}");
                 assert_eq!(receive_all(&mut socket, 64).len(), 1, "{mode:?}");
             }
         }

@@ -64,34 +64,34 @@ fn an_outbox_larger_than_the_input_echoes_every_byte() {
 
 #[test]
 fn while_its_outbox_is_full_a_connection_is_not_read() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(10_000).input_bytes_max(5_000);
-    let handler = RecordingHandler::new(&notes).on_data(echo);
+    let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     let question = byte_pattern(32 * 1024 * 1024);
     client.send(&question);
     turn_until(&mut events, "the outbox is full", |events| {
         client.flush();
-        notes.ids().first().is_some_and(|id| events.context().connection(*id).expect("open").outbox_len() == 10_000)
+        log.ids().first().is_some_and(|id| events.context().connection(*id).expect("open").outbox_len() == 10_000)
     });
     turn_until_idle(&mut events);
     let stats = events.stats();
-    let kept = stats.bytes_received - stats.bytes_sent;
-    assert!((10_000..=15_000).contains(&kept), "{kept} bytes are in inbox and outbox");
+    let buffered = stats.bytes_received - stats.bytes_sent;
+    assert!((10_000..=15_000).contains(&buffered), "{buffered} bytes are in inbox and outbox");
     assert!(!client.has_sent_all(), "the rest waits with the client");
-    assert!(notes.inputs().iter().all(|shown| shown.len() <= 5_000), "more was shown than the inbox holds");
+    assert!(log.inputs().iter().all(|input| input.len() <= 5_000), "more was shown than the inbox holds");
 }
 
 #[test]
 fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
-    let notes = CallLog::default();
-    let taken = Cell::new(0);
+    let log = CallLog::default();
+    let consumed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
-        taken.set(
-            taken.get() + connection.write(&vec![1; 65_536]) + connection.write(&[2; 10]) + connection.write(b"3"),
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
+        consumed.set(
+            consumed.get() + connection.write(&vec![1; 65_536]) + connection.write(&[2; 10]) + connection.write(b"3"),
         );
         input.len()
     });
@@ -99,38 +99,38 @@ fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(&mut events, b"?", 65_536).len(), 65_536);
     turn_until_idle(&mut events);
-    assert_eq!((notes.count(&Call::Flushed), taken.get()), (1, 65_536));
+    assert_eq!((log.count(&Call::Flushed), consumed.get()), (1, 65_536));
 }
 
 #[test]
 fn on_flushed_does_not_come_for_what_the_kernel_takes_at_once() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(echo);
+    let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     for _ in 0..10 {
         assert_eq!(client.request(&mut events, b"0123456789", 10), b"0123456789");
     }
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Flushed), 0);
+    assert_eq!(log.count(&Call::Flushed), 0);
 }
 
 #[test]
 fn on_flushed_comes_after_the_kernel_took_only_a_part() {
     const LENGTH: usize = 16 * 1024 * 1024;
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(LENGTH);
-    let handler = RecordingHandler::new(&notes).on_open(|connection| connection.send(&vec![5; LENGTH]).is_ok());
+    let handler = RecordingHandler::new(&log).on_open(|connection| connection.send(&vec![5; LENGTH]).is_ok());
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Flushed), 0, "not while some of it waits");
+    assert_eq!(log.count(&Call::Flushed), 0, "not while some of it waits");
     turn_until(&mut events, "all of it", |_| client.has_received(LENGTH));
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Flushed), 1);
+    assert_eq!(log.count(&Call::Flushed), 1);
 }
 
 /// Writes on where it left off, and closes at the end.
@@ -144,10 +144,10 @@ fn produce(connection: &mut Connection<'_>, product: &[u8], produced: &Cell<usiz
 #[test]
 fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_everything_out() {
     for (length, outbox_bytes_max) in [(3 * 1024 * 1024, 65_536), (20_000, 100)] {
-        let (notes, turns) = (CallLog::default(), RefCell::new(Vec::new()));
+        let (log, turns) = (CallLog::default(), RefCell::new(Vec::new()));
         let (product, produced) = (byte_pattern(length), Cell::new(0));
         let mut events = EventLoop::new().expect("a loop");
-        let handler = RecordingHandler::new(&notes)
+        let handler = RecordingHandler::new(&log)
             .on_open(|connection| {
                 produce(connection, &product, &produced);
                 true
@@ -170,10 +170,10 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
 
 #[test]
 fn send_takes_a_message_whole_or_not_at_all() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(100);
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert_eq!(connection.send(&[b'a'; 101]), Err(SendError), "longer than the outbox");
         assert_eq!(connection.outbox_len(), 0);
         assert_eq!(connection.send(&[b'b'; 60]), Ok(()));
@@ -191,7 +191,7 @@ fn send_takes_a_message_whole_or_not_at_all() {
     assert_eq!(client.request(&mut events, b"?", 100), expected);
     turn_until_idle(&mut events);
     assert_eq!(client.received.len(), 100);
-    assert_eq!(notes.count(&Call::Flushed), 1);
+    assert_eq!(log.count(&Call::Flushed), 1);
 }
 
 #[test]

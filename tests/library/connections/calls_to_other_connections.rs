@@ -15,15 +15,15 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 #[test]
 fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {
     let mut events = EventLoop::new().expect("a loop");
-    let everybody = events.attach(stream(|connection, input| {
-        let everybody = connection.handler();
-        connection.context().for_each_connection(everybody, |other| other.send(input).expect("the outbox is empty"));
+    let broadcast = events.attach(stream(|connection, input| {
+        let handler = connection.handler();
+        connection.context().for_each_connection(handler, |other| other.send(input).expect("the outbox is empty"));
         input.len()
     }));
-    let listeners = [loopback(), loopback()].map(|at| events.listen_for(at, everybody).expect("a listener"));
+    let listeners = [loopback(), loopback()].map(|at| events.listen_for(at, broadcast).expect("a listener"));
     let addresses = listeners.map(|listener| events.local_addr(listener).expect("it is there"));
-    let elsewhere = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
-    let mut stranger = Client::connect(events.local_addr(elsewhere).expect("it is there"));
+    let other_listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
+    let mut other_client = Client::connect(events.local_addr(other_listener).expect("it is there"));
     let mut clients: Vec<Client> = addresses.iter().cycle().take(20).map(|address| Client::connect(*address)).collect();
     turn_until(&mut events, "all are there", |events| events.stats().accepted == 21);
     clients[7].send(b"hello all");
@@ -32,8 +32,8 @@ fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {
         assert_eq!(client.received, b"hello all");
     }
     turn_until_idle(&mut events);
-    stranger.pump();
-    assert_eq!(stranger.received, b"");
+    other_client.transfer();
+    assert_eq!(other_client.received, b"");
 }
 
 #[test]
@@ -74,9 +74,9 @@ fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
 
 #[test]
 fn an_id_of_a_connection_that_is_gone_names_nobody_and_is_never_given_again() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     for round in 1..=50 {
         let mut client = Client::connect(address);
@@ -85,27 +85,27 @@ fn an_id_of_a_connection_that_is_gone_names_nobody_and_is_never_given_again() {
         turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == round);
     }
     let _last = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 51);
-    let ids = notes.ids();
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 51);
+    let ids = log.ids();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 51);
     let known = |id: &&ConnectionId| events.context().connection(**id).is_some();
     assert_eq!(ids.iter().filter(known).collect::<Vec<_>>(), [&ids[50]]);
 }
 
 /// Two clients speak at once; whoever is shown first ends the other, whose event is in the same batch. Two more come
-/// afterwards. Tells the notes' ids: the one that ended the other, and the one that was ended.
-fn end_the_other(notes: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (ConnectionId, ConnectionId) {
-    let both: RefCell<Vec<ConnectionId>> = RefCell::new(Vec::new());
+/// afterwards. Returns two ids: the one that ended the other, and the one that was ended.
+fn close_other(log: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (ConnectionId, ConnectionId) {
+    let ids: RefCell<Vec<ConnectionId>> = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(notes)
+    let handler = RecordingHandler::new(log)
         .on_open(|connection| {
-            both.borrow_mut().push(connection.id());
+            ids.borrow_mut().push(connection.id());
             true
         })
         .on_data(|connection, input| {
             if input == b"duel" {
-                let me = connection.id();
-                let other = *both.borrow().iter().find(|id| **id != me).expect("there are two");
+                let own_id = connection.id();
+                let other = *ids.borrow().iter().find(|id| **id != own_id).expect("there are two");
                 end(&mut connection.context().connection(other).expect("it is open"));
                 assert!(connection.context().connection(other).is_none(), "it is closing");
             }
@@ -113,45 +113,45 @@ fn end_the_other(notes: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (Connect
         });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let mut duel = [Client::connect(address), Client::connect(address)];
-    turn_until(&mut events, "both are accepted", |_| notes.ids().len() == 2);
+    let mut clients = [Client::connect(address), Client::connect(address)];
+    turn_until(&mut events, "both are accepted", |_| log.ids().len() == 2);
     turn_until_idle(&mut events);
-    send_all(&mut duel, b"duel");
+    send_all(&mut clients, b"duel");
     let mut third = Client::connect(address);
     third.send(b"third");
-    turn_until(&mut events, "one is over", |_| notes.close_reasons().len() == 1);
+    turn_until(&mut events, "one is over", |_| log.close_reasons().len() == 1);
     let mut fourth = Client::connect(address);
     fourth.send(b"fourth");
-    turn_until(&mut events, "the others are shown", |_| notes.inputs().len() >= 3);
+    turn_until(&mut events, "the others are shown", |_| log.inputs().len() >= 3);
     turn_until_idle(&mut events);
-    let ids = notes.ids();
-    let said = |bytes: &[u8]| [Call::Open, Call::Data(bytes.to_vec())];
-    assert_eq!(notes.of(ids[2]), said(b"third"), "the new clients see nothing of the old");
-    assert_eq!(notes.of(ids[3]), said(b"fourth"));
-    let is_over = |id: &&ConnectionId| notes.of(**id).iter().any(|called| matches!(called, Call::Closed(_)));
-    let ended = *ids.iter().find(is_over).expect("one is over");
-    (*ids[..2].iter().find(|id| **id != ended).expect("the other"), ended)
+    let ids = log.ids();
+    let expected = |bytes: &[u8]| [Call::Open, Call::Data(bytes.to_vec())];
+    assert_eq!(log.of(ids[2]), expected(b"third"), "the new clients see nothing of the old");
+    assert_eq!(log.of(ids[3]), expected(b"fourth"));
+    let is_closed = |id: &&ConnectionId| log.of(**id).iter().any(|called| matches!(called, Call::Closed(_)));
+    let closed = *ids.iter().find(is_closed).expect("one is over");
+    (*ids[..2].iter().find(|id| **id != closed).expect("the other"), closed)
 }
 
 #[test]
 fn a_connection_that_another_aborts_in_the_same_batch_hears_only_of_its_end() {
-    let notes = CallLog::default();
-    let (stays, ended) = end_the_other(&notes, |other| other.abort());
-    assert_eq!(notes.of(ended), [Call::Open, Call::Closed(CloseReason::Aborted)]);
-    assert_eq!(notes.of(stays), [Call::Open, Call::Data(b"duel".to_vec())]);
+    let log = CallLog::default();
+    let (open, closed) = close_other(&log, |other| other.abort());
+    assert_eq!(log.of(closed), [Call::Open, Call::Closed(CloseReason::Aborted)]);
+    assert_eq!(log.of(open), [Call::Open, Call::Data(b"duel".to_vec())]);
 }
 
 #[test]
 fn a_connection_that_another_closes_in_the_same_batch_hears_only_of_its_end() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events
         .listen(
             loopback(),
-            RecordingHandler::new(&notes).on_data(|connection, input| {
-                let (me, everybody) = (connection.id(), connection.handler());
-                connection.context().for_each_connection(everybody, |other| {
-                    if other.id() != me {
+            RecordingHandler::new(&log).on_data(|connection, input| {
+                let (own_id, handler) = (connection.id(), connection.handler());
+                connection.context().for_each_connection(handler, |other| {
+                    if other.id() != own_id {
                         other.close();
                     }
                 });
@@ -161,28 +161,28 @@ fn a_connection_that_another_closes_in_the_same_batch_hears_only_of_its_end() {
         .expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "all are accepted", |_| notes.ids().len() == 10);
+    turn_until(&mut events, "all are accepted", |_| log.ids().len() == 10);
     turn_until_idle(&mut events);
     send_all(&mut clients, b"I am the only one");
     turn_until(&mut events, "one is left", |_| {
-        clients.iter_mut().map(Client::has_reached_end).filter(|ended| !ended).count() == 1
+        clients.iter_mut().map(Client::has_reached_end).filter(|has_ended| !has_ended).count() == 1
     });
-    assert_eq!(notes.inputs().len(), 1, "the first that is shown ends all others");
+    assert_eq!(log.inputs().len(), 1, "the first that is shown ends all others");
     clients.retain(|client| client.end.is_none());
-    turn_until(&mut events, "nine are over", |_| notes.close_reasons().len() == 9);
-    assert_eq!(notes.close_reasons(), [CloseReason::Local; 9]);
+    turn_until(&mut events, "nine are over", |_| log.close_reasons().len() == 9);
+    assert_eq!(log.close_reasons(), [CloseReason::Local; 9]);
 }
 
 #[test]
 fn a_connection_can_be_reached_between_two_turns() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(events.context().connection(notes.ids()[0]).expect("it is open").send(b"data"), Ok(()));
+    assert_eq!(events.context().connection(log.ids()[0]).expect("it is open").send(b"data"), Ok(()));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));
     events.context().for_each_connection(handler, |connection| connection.close());
@@ -194,9 +194,9 @@ fn callbacks_that_touch_each_other_for_ever_leave_the_others_their_turn() {
     let rounds = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
-        let everybody = connection.handler();
+        let handler = connection.handler();
         rounds.set(rounds.get() + 1);
-        connection.context().for_each_connection(everybody, |other| {
+        connection.context().for_each_connection(handler, |other| {
             other.pause();
             other.resume();
         });

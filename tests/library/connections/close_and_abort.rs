@@ -14,7 +14,7 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 /// Has one client ask a handler, reads to the end, and tells what it read and why the connection ended.
-fn ending(notes: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (Vec<u8>, StreamEnd, CloseReason) {
+fn close_with(log: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (Vec<u8>, StreamEnd, CloseReason) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
@@ -27,70 +27,70 @@ fn ending(notes: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (V
     let received = client.received.clone();
     drop(client);
     turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
-    let reason = notes.close_reasons()[0];
-    assert_eq!(notes.close_reasons(), [reason], "once for a session");
+    let reason = log.close_reasons()[0];
+    assert_eq!(log.close_reasons(), [reason], "once for a session");
     assert_eq!((events.stats().closed(reason), events.stats().closed_total()), (1, 1));
-    assert_eq!(notes.all().last(), Some(&Call::Closed(reason)), "and last");
+    assert_eq!(log.all().last(), Some(&Call::Closed(reason)), "and last");
     (received, end, reason)
 }
 
 #[test]
 fn close_in_on_data_is_local() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes).on_data(greet);
-    assert_eq!(ending(&notes, handler, b"?"), (GREETING.to_vec(), StreamEnd::Eof, CloseReason::Local));
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log).on_data(greet);
+    assert_eq!(close_with(&log, handler, b"?"), (GREETING.to_vec(), StreamEnd::Eof, CloseReason::Local));
 }
 
 #[test]
 fn close_in_on_open_is_local_and_what_was_written_arrives() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         greet(connection, &[]);
         true
     });
-    assert_eq!(ending(&notes, handler, b"?"), (GREETING.to_vec(), StreamEnd::Eof, CloseReason::Local));
-    assert_eq!(notes.inputs().len(), 0, "no input is shown after a close");
+    assert_eq!(close_with(&log, handler, b"?"), (GREETING.to_vec(), StreamEnd::Eof, CloseReason::Local));
+    assert_eq!(log.inputs().len(), 0, "no input is shown after a close");
 }
 
 #[test]
 fn close_in_on_eof_is_the_peers_end() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes);
-    assert_eq!(ending(&notes, handler, b""), (Vec::new(), StreamEnd::Eof, CloseReason::Eof));
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log);
+    assert_eq!(close_with(&log, handler, b""), (Vec::new(), StreamEnd::Eof, CloseReason::Eof));
 }
 
 #[test]
 fn an_abort_resets_and_discards_what_was_written() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert_eq!(connection.send(GREETING), Ok(()));
         connection.abort();
         input.len()
     });
-    assert_eq!(ending(&notes, handler, b"?"), (Vec::new(), StreamEnd::Reset, CloseReason::Aborted));
+    assert_eq!(close_with(&log, handler, b"?"), (Vec::new(), StreamEnd::Reset, CloseReason::Aborted));
 }
 
 #[test]
 fn an_abort_after_a_close_resets_as_well_and_the_first_cause_stands() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert_eq!(connection.send(GREETING), Ok(()));
         connection.close();
         connection.abort();
         input.len()
     });
-    assert_eq!(ending(&notes, handler, b"?"), (Vec::new(), StreamEnd::Reset, CloseReason::Local));
+    assert_eq!(close_with(&log, handler, b"?"), (Vec::new(), StreamEnd::Reset, CloseReason::Local));
 }
 
 #[test]
 fn a_close_after_an_abort_changes_nothing() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         connection.abort();
         greet_if_possible(connection);
         input.len()
     });
-    assert_eq!(ending(&notes, handler, b"?"), (Vec::new(), StreamEnd::Reset, CloseReason::Aborted));
+    assert_eq!(close_with(&log, handler, b"?"), (Vec::new(), StreamEnd::Reset, CloseReason::Aborted));
 }
 
 fn greet_if_possible(connection: &mut Connection<'_>) {
@@ -100,9 +100,9 @@ fn greet_if_possible(connection: &mut Connection<'_>) {
 
 #[test]
 fn a_refusal_sends_what_was_written_and_calls_nothing_else() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         assert_eq!(connection.send(b"closed on sundays"), Ok(()));
         connection.set_timeout(Some(std::time::Duration::ZERO));
         false
@@ -113,23 +113,23 @@ fn a_refusal_sends_what_was_written_and_calls_nothing_else() {
     assert_eq!(client.read_to_end(&mut events), (&b"closed on sundays"[..], StreamEnd::Eof));
     drop(client);
     turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
-    assert_eq!(notes.all(), [Call::Open]);
+    assert_eq!(log.all(), [Call::Open]);
     assert_eq!((events.stats().accepted, events.stats().closed(CloseReason::Local)), (1, 1));
 }
 
 #[test]
 fn after_a_close_nothing_can_be_written_and_no_input_comes() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         greet(connection, input);
         assert_eq!(connection.write(b"more"), 0);
         assert_eq!(connection.send(b"more"), Err(SendError));
         assert_eq!(connection.send(b""), Err(SendError));
         let id = connection.id();
         assert!(connection.context().connection(id).is_none(), "it is closing");
-        let everybody = connection.handler();
-        connection.context().for_each_connection(everybody, |_| panic!("nobody is open"));
+        let handler = connection.handler();
+        connection.context().for_each_connection(handler, |_| panic!("nobody is open"));
         0
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -139,15 +139,15 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
     client.send(b" TCP Server!");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.all(), [Call::Open, Call::Data(b"Hello,".to_vec()), Call::Closed(CloseReason::Local)]);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.all(), [Call::Open, Call::Data(b"Hello,".to_vec()), Call::Closed(CloseReason::Local)]);
 }
 
 #[test]
 fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
-    let (notes, said) = (CallLog::default(), Cell::new(None));
+    let (log, recorded) = (CallLog::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_data(greet).on_close(|connection| {
+    let handler = events.attach(RecordingHandler::new(&log).on_data(greet).on_close(|connection| {
         assert_eq!((connection.write(b"x"), connection.send(b"x"), connection.outbox_len()), (0, Err(SendError), 0));
         connection.pause();
         connection.resume();
@@ -155,7 +155,12 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
         connection.close();
         connection.abort();
         let id = connection.id();
-        said.set(Some((connection.peer_addr(), connection.local_addr(), connection.listener(), connection.handler())));
+        recorded.set(Some((
+            connection.peer_addr(),
+            connection.local_addr(),
+            connection.listener(),
+            connection.handler(),
+        )));
         assert!(connection.context().connection(id).is_none(), "it is gone");
     }));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
@@ -164,17 +169,17 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
     let peer = client.local_addr();
     client.send(b"?");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| said.get().is_some());
-    assert_eq!(said.get(), Some((Some(peer), Some(address), Some(listener), handler)));
+    turn_until(&mut events, "the connection is over", |_| recorded.get().is_some());
+    assert_eq!(recorded.get(), Some((Some(peer), Some(address), Some(listener), handler)));
     turn_until_idle(&mut events);
-    assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+    assert_eq!(log.close_reasons(), [CloseReason::Local]);
 }
 
 #[test]
 fn every_session_that_was_opened_is_closed_once_and_last_however_it_ended() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         match input[0] {
             b'c' => connection.close(),
             b'a' => connection.abort(),
@@ -188,17 +193,17 @@ fn every_session_that_was_opened_is_closed_once_and_last_however_it_ended() {
     for (client, question) in clients.iter_mut().zip([b"close", b"abort", b"echo!", b"reset"].into_iter().cycle()) {
         client.send(question);
     }
-    turn_until(&mut events, "all have asked", |_| notes.inputs().len() == 60);
+    turn_until(&mut events, "all have asked", |_| log.inputs().len() == 60);
     for (index, client) in clients.into_iter().enumerate() {
         if index % 4 == 3 {
             client.reset();
         }
     }
     turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
-    let ids = notes.ids();
-    assert_eq!((ids.len(), notes.close_reasons().len()), (60, 60));
+    let ids = log.ids();
+    assert_eq!((ids.len(), log.close_reasons().len()), (60, 60));
     for id in ids {
-        let calls = notes.of(id);
+        let calls = log.of(id);
         assert!(matches!(calls.last(), Some(Call::Closed(_))), "{calls:?}");
         assert_eq!(calls.iter().filter(|called| matches!(called, Call::Closed(_))).count(), 1);
     }
@@ -209,14 +214,14 @@ fn every_session_that_was_opened_is_closed_once_and_last_however_it_ended() {
 
 #[test]
 fn sessions_of_a_dropped_loop_are_dropped_without_on_close() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"still here");
-    turn_until(&mut events, "it is read", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is read", |_| !log.inputs().is_empty());
     drop(events);
-    assert_eq!(notes.all(), [Call::Open, Call::Data(b"still here".to_vec())]);
+    assert_eq!(log.all(), [Call::Open, Call::Data(b"still here".to_vec())]);
     let mut other = EventLoop::new().expect("a loop");
     turn_until(&mut other, "the client sees the end", |_| client.has_reached_end());
 }

@@ -16,9 +16,9 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 #[test]
 fn a_client_that_has_reset_before_it_is_accepted_ends_nobody_else() {
     for host in ["127.0.0.1", "0.0.0.0"] {
-        let notes = CallLog::default();
+        let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
-        let listener = events.listen(any_port(host), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+        let listener = events.listen(any_port(host), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
         let mut address = events.local_addr(listener).expect("it is there");
         address.set_ip(loopback().ip());
 
@@ -31,73 +31,73 @@ fn a_client_that_has_reset_before_it_is_accepted_ends_nobody_else() {
         assert_eq!(other.read_to_end(&mut events).0, GREETING);
         drop(other);
         turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
-        assert_eq!(notes.ids().len(), notes.close_reasons().len());
-        assert!(notes.close_reasons().contains(&CloseReason::Reset), "{:?}", notes.close_reasons());
+        assert_eq!(log.ids().len(), log.close_reasons().len());
+        assert!(log.close_reasons().contains(&CloseReason::Reset), "{:?}", log.close_reasons());
     }
 }
 
 #[test]
 fn a_reset_in_the_middle_of_a_stream_is_told_as_one() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(echo);
+    let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let (mut leaves, mut stays) = (Client::connect(address), Client::connect(address));
-    assert_eq!(leaves.request(&mut events, b"one", 3), b"one");
-    assert_eq!(stays.request(&mut events, b"two", 3), b"two");
-    leaves.reset();
-    turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
-    assert_eq!(stays.request(&mut events, b"three", 5), b"three");
+    let (mut resetting, mut open) = (Client::connect(address), Client::connect(address));
+    assert_eq!(resetting.request(&mut events, b"one", 3), b"one");
+    assert_eq!(open.request(&mut events, b"two", 3), b"two");
+    resetting.reset();
+    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
+    assert_eq!(open.request(&mut events, b"three", 5), b"three");
     assert_eq!(events.stats().connections, 1);
 }
 
 #[test]
 fn a_paused_connection_whose_peer_reset_is_closed_and_another_paused_one_is_not() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         connection.pause();
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let (mut leaves, mut stays) = (Client::connect(address), Client::connect(address));
-    turn_until(&mut events, "both are accepted", |_| notes.ids().len() == 2);
-    leaves.send(b"some");
-    stays.send(b"more");
+    let (mut resetting, mut open) = (Client::connect(address), Client::connect(address));
+    turn_until(&mut events, "both are accepted", |_| log.ids().len() == 2);
+    resetting.send(b"some");
+    open.send(b"more");
     turn_until_idle(&mut events);
-    leaves.reset();
-    turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    resetting.reset();
+    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     turn_until_idle(&mut events);
     assert_eq!(events.stats().connections, 1);
 
-    let handler = events.context().connection(notes.ids()[1]).expect("it is open").handler();
+    let handler = events.context().connection(log.ids()[1]).expect("it is open").handler();
     events.context().for_each_connection(handler, |connection| connection.resume());
-    turn_until(&mut events, "the other goes on", |_| notes.inputs() == [b"more"]);
+    turn_until(&mut events, "the other goes on", |_| log.inputs() == [b"more"]);
 }
 
 #[test]
 fn a_peer_that_resets_after_its_end_of_stream_is_noticed_while_its_handler_waits() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_eof(|_| {})).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_eof(|_| {})).expect("a listener");
     let client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.half_close();
-    turn_until(&mut events, "the end is told", |_| notes.count(&Call::Eof) == 1);
+    turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }
 
 #[test]
 fn a_peer_that_resets_after_its_end_of_stream_is_noticed_while_it_is_paused() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, _| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, _| {
         connection.pause();
         0
     });
@@ -105,21 +105,21 @@ fn a_peer_that_resets_after_its_end_of_stream_is_noticed_while_it_is_paused() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"wait");
     client.half_close();
-    turn_until(&mut events, "it is shown", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }
 
 #[test]
 fn a_reset_is_noticed_while_output_waits() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let fill = |connection: &mut halloo::Connection<'_>| {
         let _ = connection.write(&vec![7; 65_537]);
     };
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(move |connection| {
             fill(connection);
             true
@@ -127,13 +127,13 @@ fn a_reset_is_noticed_while_output_waits() {
         .on_flushed(fill);
     let listener = events.listen(loopback(), handler).expect("a listener");
     let client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     turn_until_idle(&mut events);
-    let id = notes.ids()[0];
+    let id = log.ids()[0];
     assert!(events.context().connection(id).expect("it is open").outbox_len() > 0, "output waits");
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }
 
 #[test]
@@ -157,10 +157,10 @@ fn a_hundred_resets_at_once_are_each_counted_and_the_loop_rests_afterwards() {
 
 #[test]
 fn a_reset_before_all_is_delivered_replaces_the_reason_of_the_close() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(32 * 1024 * 1024);
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         connection.send(&vec![1; 32 * 1024 * 1024]).expect("the outbox is empty");
         connection.close();
         input.len()
@@ -168,21 +168,21 @@ fn a_reset_before_all_is_delivered_replaces_the_reason_of_the_close() {
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     client.send(b"ask");
-    turn_until(&mut events, "it is asked", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is asked", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(notes.close_reasons(), [], "most of it waits");
+    assert_eq!(log.close_reasons(), [], "most of it waits");
     client.reset();
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     assert_eq!(events.stats().connections, 0);
 }
 
 #[test]
 fn a_reset_behind_more_than_a_turn_reads_is_noticed_though_the_handler_pauses_on_the_way() {
-    let (notes, pauses) = (CallLog::default(), Cell::new(false));
+    let (log, pauses) = (CallLog::default(), Cell::new(false));
     let warm_up = byte_pattern(8 * 1024 * 1024);
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         if pauses.get() && connection.context().stats().bytes_received > warm_up.len() as u64 + 65_536 {
             connection.pause();
         }
@@ -200,6 +200,6 @@ fn a_reset_behind_more_than_a_turn_reads_is_noticed_though_the_handler_pauses_on
     pauses.set(true);
     client.send(&warm_up[..500_000]);
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }

@@ -25,10 +25,10 @@ fn fill(connection: &mut Connection<'_>) {
 
 #[test]
 fn an_idle_connection_is_closed_without_asking_and_never_early() {
-    let (notes, opened, closed) = (CallLog::default(), Cell::new(None), Cell::new(None));
+    let (log, opened, closed) = (CallLog::default(), Cell::new(None), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(150));
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
             opened.set(Some(connection.context().now()));
             true
@@ -37,76 +37,76 @@ fn an_idle_connection_is_closed_without_asking_and_never_early() {
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
-    assert_eq!(notes.all(), [Call::Open, Call::Closed(CloseReason::TimedOut)]);
-    let lasted = closed.get().expect("closed").duration_since(opened.get().expect("opened"));
-    assert!(lasted >= milliseconds(150), "closed after {lasted:?}");
+    assert_eq!(log.all(), [Call::Open, Call::Closed(CloseReason::TimedOut)]);
+    let elapsed = closed.get().expect("closed").duration_since(opened.get().expect("opened"));
+    assert!(elapsed >= milliseconds(150), "closed after {elapsed:?}");
 }
 
 #[test]
 fn bytes_that_nobody_uses_do_not_extend_the_idle_timeout() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(300));
-    let listener = events.listen(at, RecordingHandler::new(&notes).on_data(|_, _| 0)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is closed all the same", |_| {
         client.send(b"x");
-        !notes.close_reasons().is_empty()
+        !log.close_reasons().is_empty()
     });
-    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
-    assert!(notes.inputs().len() > 1, "bytes did come");
+    assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
+    assert!(log.inputs().len() > 1, "bytes did come");
 }
 
 #[test]
 fn bytes_that_are_used_extend_the_idle_timeout() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(400));
-    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    let began = Instant::now();
+    let start = Instant::now();
     turn_until(&mut events, "a second", |_| {
         client.send(b"x");
-        began.elapsed() > milliseconds(1000)
+        start.elapsed() > milliseconds(1000)
     });
-    assert_eq!(notes.close_reasons(), []);
-    turn_until(&mut events, "it is closed once it is quiet", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+    assert_eq!(log.close_reasons(), []);
+    turn_until(&mut events, "it is closed once it is quiet", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
 }
 
 #[test]
 fn a_paused_connection_times_out_too() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(50));
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         connection.pause();
         true
     });
     let listener = events.listen(at, handler).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is closed", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+    turn_until(&mut events, "it is closed", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
 }
 
 #[test]
 fn without_timeouts_there_is_nothing_to_wait_for() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(None).write_timeout(None);
-    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None);
 }
 
 #[test]
 fn a_client_that_takes_nothing_is_cut_after_the_write_timeout_and_never_early() {
-    let (notes, closed) = (CallLog::default(), Cell::new(None));
+    let (log, closed) = (CallLog::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(20)).write_timeout(milliseconds(400));
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
             fill(connection);
             true
@@ -121,22 +121,22 @@ fn a_client_that_takes_nothing_is_cut_after_the_write_timeout_and_never_early() 
             sent = events.stats().bytes_sent;
             last_sent = events.context().now();
         }
-        !notes.close_reasons().is_empty()
+        !log.close_reasons().is_empty()
     });
-    assert_eq!(notes.close_reasons(), [CloseReason::WriteStalled], "the idle timeout does not run meanwhile");
+    assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "the idle timeout does not run meanwhile");
     // The clock was read after the turn, so it may be later than the turn's own time by as much as that took.
-    let lasted = closed.get().expect("closed").duration_since(last_sent);
-    assert!(lasted >= milliseconds(300), "cut after {lasted:?}");
+    let elapsed = closed.get().expect("closed").duration_since(last_sent);
+    assert!(elapsed >= milliseconds(300), "cut after {elapsed:?}");
     turn_until(&mut events, "its stream ends", |_| client.has_reached_end());
     assert_eq!(client.end, Some(StreamEnd::Reset), "what it read is not all there was");
 }
 
 #[test]
 fn a_client_that_takes_a_little_now_and_then_is_not_cut() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(20)).write_timeout(milliseconds(500));
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
             fill(connection);
             true
@@ -144,37 +144,37 @@ fn a_client_that_takes_a_little_now_and_then_is_not_cut() {
         .on_flushed(fill);
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    let began = Instant::now();
+    let start = Instant::now();
     turn_until(&mut events, "a second", |_| {
         client.read_up_to(256 * 1024);
-        began.elapsed() > milliseconds(1200)
+        start.elapsed() > milliseconds(1200)
     });
-    assert_eq!(notes.close_reasons(), []);
+    assert_eq!(log.close_reasons(), []);
 }
 
 #[test]
 fn a_closing_connection_whose_client_takes_nothing_is_cut_after_the_write_timeout() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(32 * 1024 * 1024).write_timeout(milliseconds(200));
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         connection.send(&vec![1; 32 * 1024 * 1024]).expect("the outbox is empty");
         connection.close();
         true
     });
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is cut", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::WriteStalled], "what it was sent did not arrive");
+    turn_until(&mut events, "it is cut", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "what it was sent did not arrive");
     turn_until(&mut events, "its stream ends", |_| client.has_reached_end());
     assert_eq!(client.end, Some(StreamEnd::Reset));
 }
 
 #[test]
 fn set_timeout_fires_once_and_never_early() {
-    let (notes, fired) = (CallLog::default(), RefCell::new(Vec::new()));
+    let (log, fired) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
             fired.borrow_mut().push(connection.context().now());
             connection.set_timeout(Some(milliseconds(100)));
@@ -187,21 +187,21 @@ fn set_timeout_fires_once_and_never_early() {
     let after = fired.borrow()[1].duration_since(fired.borrow()[0]);
     assert!(after >= milliseconds(100), "fired after {after:?}");
     turn_until(&mut events, "as long again", |_| fired.borrow()[1].elapsed() > milliseconds(150));
-    assert_eq!(notes.all(), [Call::Open, Call::Timeout]);
+    assert_eq!(log.all(), [Call::Open, Call::Timeout]);
 }
 
 #[test]
 fn a_new_timeout_replaces_the_former_and_none_takes_it_back() {
-    let notes = CallLog::default();
-    let (began, fired) = (Cell::new(Instant::now()), Cell::new(None));
+    let log = CallLog::default();
+    let (start, fired) = (Cell::new(Instant::now()), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
             connection.set_timeout(Some(milliseconds(20)));
             true
         })
         .on_data(|connection, input| {
-            began.set(connection.context().now());
+            start.set(connection.context().now());
             connection.set_timeout((input == b"later").then_some(milliseconds(300)));
             input.len()
         })
@@ -212,17 +212,17 @@ fn a_new_timeout_replaces_the_former_and_none_takes_it_back() {
     later.send(b"later");
     never.send(b"never");
     turn_until(&mut events, "one fires", |_| fired.get().is_some());
-    let after = fired.get().expect("fired").duration_since(began.get());
+    let after = fired.get().expect("fired").duration_since(start.get());
     assert!(after >= milliseconds(290), "fired after {after:?}");
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Timeout), 1, "{:?}", notes.all());
+    assert_eq!(log.count(&Call::Timeout), 1, "{:?}", log.all());
 }
 
 #[test]
 fn the_default_of_on_timeout_closes() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         assert_eq!(connection.write(b"too late"), 8);
         connection.set_timeout(Some(milliseconds(10)));
         true
@@ -231,25 +231,25 @@ fn the_default_of_on_timeout_closes() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.read_to_end(&mut events), (&b"too late"[..], StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.all(), [Call::Open, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.all(), [Call::Open, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
 }
 
 #[test]
 fn a_timeout_of_zero_that_is_set_again_and_again_fires_once_a_turn() {
-    let (notes, turns) = (CallLog::default(), RefCell::new(Vec::new()));
-    let again = |connection: &mut Connection<'_>| connection.set_timeout(Some(Duration::ZERO));
+    let (log, turns) = (CallLog::default(), RefCell::new(Vec::new()));
+    let rearm = |connection: &mut Connection<'_>| connection.set_timeout(Some(Duration::ZERO));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
-            again(connection);
+            rearm(connection);
             true
         })
         .on_timeout(|connection| {
             let turn = connection.context().stats().turns;
             turns.borrow_mut().push(turn);
             if turns.borrow().len() < 50 {
-                again(connection);
+                rearm(connection);
             }
         });
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -261,38 +261,38 @@ fn a_timeout_of_zero_that_is_set_again_and_again_fires_once_a_turn() {
 #[test]
 fn a_turn_does_not_wait_for_a_deadline_that_passed_between_two_turns() {
     const IDLE: Duration = milliseconds(1500);
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener =
-        events.listen(Listen::from(loopback()).idle_timeout(IDLE), RecordingHandler::new(&notes)).expect("a listener");
+        events.listen(Listen::from(loopback()).idle_timeout(IDLE), RecordingHandler::new(&log)).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let deadline = Instant::now() + TIMEOUT;
     while events.next_timeout() != Some(Duration::ZERO) {
         assert!(Instant::now() < deadline, "the deadline never passes");
         std::thread::yield_now();
     }
-    let began = Instant::now();
-    while notes.close_reasons().is_empty() {
+    let start = Instant::now();
+    while log.close_reasons().is_empty() {
         assert_eq!(events.turn(Some(TIMEOUT)).expect("the poll works"), Turn::Progress);
     }
-    let late = began.elapsed();
+    let late = start.elapsed();
     assert!(late < IDLE / 2, "the turn waited for {late:?} though the deadline had passed");
-    assert_eq!(notes.close_reasons(), [CloseReason::TimedOut]);
+    assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
 }
 
 #[test]
 fn a_deadline_set_from_outside_is_kept() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(None);
-    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(10));
-    turn_until(&mut events, "it is accepted", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None);
-    events.context().connection(notes.ids()[0]).expect("it is open").set_timeout(Some(milliseconds(30)));
-    turn_until(&mut events, "it fires", |_| notes.count(&Call::Timeout) == 1);
+    events.context().connection(log.ids()[0]).expect("it is open").set_timeout(Some(milliseconds(30)));
+    turn_until(&mut events, "it fires", |_| log.count(&Call::Timeout) == 1);
 }

@@ -25,24 +25,24 @@ fn finish(connection: &mut Connection<'_>) -> bool {
 
 #[test]
 fn after_a_shutdown_the_peer_has_the_end_of_stream_and_can_still_send() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let mut client = client_of(&mut events, RecordingHandler::new(&notes).on_open(finish));
+    let mut client = client_of(&mut events, RecordingHandler::new(&log).on_open(finish));
     assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
-    for word in [&b"and"[..], b"yet", b"more"] {
-        let before = notes.inputs().len();
-        client.send(word);
-        turn_until(&mut events, "what it says", |_| notes.inputs().len() > before);
+    for chunk in [&b"and"[..], b"yet", b"more"] {
+        let before = log.inputs().len();
+        client.send(chunk);
+        turn_until(&mut events, "what it says", |_| log.inputs().len() > before);
     }
-    assert_eq!(notes.inputs(), [&b"and"[..], b"yet", b"more"]);
+    assert_eq!(log.inputs(), [&b"and"[..], b"yet", b"more"]);
     client.half_close();
-    turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
-    assert_eq!((notes.count(&Call::Eof), notes.close_reasons()), (1, vec![CloseReason::Eof]));
+    turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+    assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
 }
 
 #[test]
 fn what_was_written_before_a_shutdown_arrives_before_the_end_however_slowly_it_is_read() {
-    let (notes, text) = (CallLog::default(), byte_pattern(2 * 1024 * 1024));
+    let (log, text) = (CallLog::default(), byte_pattern(2 * 1024 * 1024));
     let sent = Cell::new(0);
     let write = |connection: &mut Connection<'_>| {
         sent.set(sent.get() + connection.write(&text[sent.get()..]));
@@ -53,7 +53,7 @@ fn what_was_written_before_a_shutdown_arrives_before_the_end_however_slowly_it_i
         true
     };
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(write).on_flushed(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(write).on_flushed(|connection| {
         write(connection);
     });
     let mut client = client_of(&mut events, handler);
@@ -63,69 +63,69 @@ fn what_was_written_before_a_shutdown_arrives_before_the_end_however_slowly_it_i
     });
     assert!(client.received == text && client.end == Some(StreamEnd::Eof), "{} bytes", client.received.len());
     turn_until_idle(&mut events);
-    assert_eq!(notes.close_reasons(), [], "it is half open still");
+    assert_eq!(log.close_reasons(), [], "it is half open still");
 }
 
 #[test]
 fn after_a_shutdown_nothing_can_be_written() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_open(finish).on_data(|connection, input| {
         assert_eq!((connection.write(input), connection.send(input), connection.outbox_len()), (0, Err(SendError), 0));
         connection.shutdown_write();
         input.len()
     });
     let mut client = client_of(&mut events, handler);
     client.send(b"say it again");
-    turn_until(&mut events, "the question", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "the question", |_| !log.inputs().is_empty());
     assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Flushed), 0, "there will never be room");
+    assert_eq!(log.count(&Call::Flushed), 0, "there will never be room");
 }
 
 #[test]
 fn a_close_after_a_shutdown_is_a_close() {
-    for ends_itself in [false, true] {
-        let notes = CallLog::default();
+    for closes_first in [false, true] {
+        let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
-        let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
+        let handler = RecordingHandler::new(&log).on_open(finish).on_data(|connection, input| {
             connection.close();
             input.len()
         });
         let mut client = client_of(&mut events, handler);
         assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
         client.send(b"thanks");
-        if ends_itself {
+        if closes_first {
             client.half_close();
         } else {
             drop(client);
         }
         turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
-        assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+        assert_eq!(log.close_reasons(), [CloseReason::Local]);
     }
 }
 
 #[test]
 fn an_abort_after_a_shutdown_is_an_abort() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(finish).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_open(finish).on_data(|connection, input| {
         connection.abort();
         input.len()
     });
     let mut client = client_of(&mut events, handler);
     client.send(b"no");
-    turn_until(&mut events, "it is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!((notes.close_reasons(), events.stats().connections), (vec![CloseReason::Aborted], 0));
+    turn_until(&mut events, "it is over", |_| !log.close_reasons().is_empty());
+    assert_eq!((log.close_reasons(), events.stats().connections), (vec![CloseReason::Aborted], 0));
 }
 
 #[test]
 fn when_both_sides_have_ended_the_connection_is_over_whatever_the_handler_waits_for() {
     // Who ends first, the peer or we.
     for we_are_first in [true, false] {
-        let notes = CallLog::default();
+        let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
-        let handler = RecordingHandler::new(&notes).on_open(|connection| !we_are_first || finish(connection)).on_eof(
+        let handler = RecordingHandler::new(&log).on_open(|connection| !we_are_first || finish(connection)).on_eof(
             |connection| {
                 if !we_are_first {
                     finish(connection);
@@ -133,19 +133,19 @@ fn when_both_sides_have_ended_the_connection_is_over_whatever_the_handler_waits_
             },
         );
         let mut client = client_of(&mut events, handler);
-        turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+        turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
         client.half_close();
         assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
         turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
-        assert_eq!(notes.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
+        assert_eq!(log.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
     }
 }
 
 /// A client that sends, ends and goes, while the handler that has finished is paused.
 fn read_after_the_peer_has_gone(bytes: usize) {
-    let (notes, text) = (CallLog::default(), byte_pattern(bytes));
+    let (log, text) = (CallLog::default(), byte_pattern(bytes));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         connection.pause();
         finish(connection)
     });
@@ -158,12 +158,12 @@ fn read_after_the_peer_has_gone(bytes: usize) {
     });
     drop(client);
     turn_until_idle(&mut events);
-    assert_eq!(notes.all(), [Call::Open], "it is neither shown to a handler that has paused, nor lost");
-    let id = notes.ids()[0];
+    assert_eq!(log.all(), [Call::Open], "it is neither shown to a handler that has paused, nor lost");
+    let id = log.ids()[0];
     events.context().connection(id).expect("it is open").resume();
-    turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
-    assert!(notes.inputs().concat() == text, "{} of {bytes} bytes", notes.inputs().concat().len());
-    assert_eq!((notes.count(&Call::Eof), notes.close_reasons()), (1, vec![CloseReason::Eof]));
+    turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+    assert!(log.inputs().concat() == text, "{} of {bytes} bytes", log.inputs().concat().len());
+    assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
 }
 
 #[test]
@@ -175,9 +175,9 @@ fn what_waits_to_be_read_outlives_the_peer_that_has_gone_after_our_finish() {
 #[test]
 fn a_reset_after_a_shutdown_is_told_as_one_even_to_a_paused_handler() {
     for paused in [false, true] {
-        let notes = CallLog::default();
+        let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
-        let handler = RecordingHandler::new(&notes).on_open(|connection| {
+        let handler = RecordingHandler::new(&log).on_open(|connection| {
             if paused {
                 connection.pause();
             }
@@ -186,19 +186,19 @@ fn a_reset_after_a_shutdown_is_told_as_one_even_to_a_paused_handler() {
         let mut client = client_of(&mut events, handler);
         assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
         client.reset();
-        turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
-        assert_eq!(notes.close_reasons(), [CloseReason::Reset]);
+        turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+        assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     }
 }
 
 #[test]
 fn a_shutdown_from_elsewhere_is_carried_out_in_the_next_turn() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let mut client = client_of(&mut events, RecordingHandler::new(&notes));
-    turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+    let mut client = client_of(&mut events, RecordingHandler::new(&log));
+    turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    let id = notes.ids()[0];
+    let id = log.ids()[0];
     events.context().connection(id).expect("it is open").shutdown_write();
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
     let _ = events.turn(None).expect("the poll works");

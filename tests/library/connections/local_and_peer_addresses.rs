@@ -10,26 +10,27 @@ use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::turn_until;
 
-/// Listens at `bound` and has a client ask at `asked`; tells the connection's local and peer address, and the client's.
-fn addresses(bound: &str, asked: &str) -> (SocketAddr, SocketAddr, SocketAddr) {
-    let said = Cell::new(None);
+/// Listens at `bound` and has a client ask at `dst_ip`; tells the connection's local and peer address, and the
+/// client's.
+fn addresses(bound: &str, dst_ip: &str) -> (SocketAddr, SocketAddr, SocketAddr) {
+    let addresses = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let listener = events
         .listen(
             any_port(bound),
             stream(|connection, input| {
-                said.set(connection.local_addr().zip(connection.peer_addr()));
+                addresses.set(connection.local_addr().zip(connection.peer_addr()));
                 greet(connection, input)
             }),
         )
         .expect("a listener");
     let port = events.local_addr(listener).expect("it is there").port();
-    let mut client = Client::connect(SocketAddr::new(asked.parse().expect("an address"), port));
-    let own = client.local_addr();
+    let mut client = Client::connect(SocketAddr::new(dst_ip.parse().expect("an address"), port));
+    let client_address = client.local_addr();
     assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
-    let (local, peer) = said.get().expect("it was asked");
+    let (local, peer) = addresses.get().expect("it was asked");
     assert_eq!(local.port(), port);
-    (local, peer, own)
+    (local, peer, client_address)
 }
 
 #[test]
@@ -40,9 +41,9 @@ fn a_connection_of_one_address_has_the_listeners() {
 
 #[test]
 fn a_connection_of_every_address_has_the_one_that_was_asked() {
-    for asked in ["127.0.0.1", "127.0.0.2"] {
-        let (local, peer, client) = addresses("0.0.0.0", asked);
-        assert_eq!((local.ip(), peer), (any_port(asked).ip(), client));
+    for dst_ip in ["127.0.0.1", "127.0.0.2"] {
+        let (local, peer, client) = addresses("0.0.0.0", dst_ip);
+        assert_eq!((local.ip(), peer), (any_port(dst_ip).ip(), client));
     }
 }
 
@@ -68,23 +69,23 @@ fn an_ipv6_wildcard_leaves_ipv4_alone_where_it_is_asked_to() {
 
 #[test]
 fn each_connection_keeps_its_own_local_address_when_slots_are_used_again() {
-    let said: RefCell<Vec<IpAddr>> = RefCell::new(Vec::new());
+    let local_ips: RefCell<Vec<IpAddr>> = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let note = |connection: &mut Connection<'_>, input: &[u8]| {
-        said.borrow_mut().push(connection.local_addr().expect("an IP socket").ip());
+    let handler = |connection: &mut Connection<'_>, input: &[u8]| {
+        local_ips.borrow_mut().push(connection.local_addr().expect("an IP socket").ip());
         greet(connection, input)
     };
-    let everywhere = events.listen(any_port("0.0.0.0"), note).expect("a listener");
-    let one = events.listen(any_port("127.0.0.3"), note).expect("a listener");
-    let (everywhere, one) = (events.local_addr(everywhere).expect("there"), events.local_addr(one).expect("there"));
+    let wildcard = events.listen(any_port("0.0.0.0"), handler).expect("a listener");
+    let one = events.listen(any_port("127.0.0.3"), handler).expect("a listener");
+    let (wildcard, one) = (events.local_addr(wildcard).expect("there"), events.local_addr(one).expect("there"));
     let mut expected = Vec::new();
     for host in ["127.0.0.1", "127.0.0.3", "127.0.0.2", "127.0.0.3"] {
-        let to = if host == "127.0.0.3" { one } else { SocketAddr::new(any_port(host).ip(), everywhere.port()) };
+        let to = if host == "127.0.0.3" { one } else { SocketAddr::new(any_port(host).ip(), wildcard.port()) };
         expected.push(to.ip());
         let mut client = Client::connect(to);
         assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
         drop(client);
         turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
     }
-    assert_eq!(*said.borrow(), expected);
+    assert_eq!(*local_ips.borrow(), expected);
 }

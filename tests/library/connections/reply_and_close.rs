@@ -62,12 +62,12 @@ fn a_long_answer_survives_a_long_question_that_nobody_reads() {
 
 #[test]
 fn input_that_comes_after_the_close_does_not_destroy_the_answer() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(20_000));
-    turn_until(&mut events, "the question is read", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "the question is read", |_| !log.inputs().is_empty());
     client.send(&byte_pattern(100_000));
     turn_until(&mut events, "the late input is taken", |_| {
         client.flush();
@@ -76,41 +76,41 @@ fn input_that_comes_after_the_close_does_not_destroy_the_answer() {
     turn_until(&mut events, "the late input is read", |events| events.stats().bytes_received == 120_000);
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Local]);
-    assert_eq!(notes.inputs().len(), 1, "a closed connection shows nothing more");
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Local]);
+    assert_eq!(log.inputs().len(), 1, "a closed connection shows nothing more");
 }
 
 #[test]
 fn a_client_that_never_closes_its_side_is_let_go_of_after_the_linger() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(20_000));
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the linger ends", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+    turn_until(&mut events, "the linger ends", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Local]);
     assert_eq!(events.stats().connections, 0);
 }
 
 #[test]
 fn a_question_that_comes_byte_by_byte_is_answered_when_it_is_whole() {
     const QUESTION: &[u8] = b"Hello, TCP Server!";
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_data(|connection, input| if input == QUESTION { greet(connection, input) } else { 0 });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     for (index, byte) in QUESTION.iter().enumerate() {
         client.send(&[*byte]);
         turn_until(&mut events, "a byte is shown", |_| {
-            notes.inputs().last().is_some_and(|shown| shown == &QUESTION[..=index])
+            log.inputs().last().is_some_and(|input| input == &QUESTION[..=index])
         });
     }
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    assert_eq!(notes.inputs().len(), QUESTION.len(), "once for each byte");
+    assert_eq!(log.inputs().len(), QUESTION.len(), "once for each byte");
 }
 
 #[test]
@@ -131,38 +131,38 @@ fn a_client_that_sends_byte_by_byte_past_its_greeting_has_its_greeting_and_the_e
 
 #[test]
 fn a_client_that_half_closes_before_the_answer_is_answered() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"Hello, TCP Server!");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::Local], "it was the handler that closed");
-    assert_eq!(notes.count(&Call::Eof), 0);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Local], "it was the handler that closed");
+    assert_eq!(log.count(&Call::Eof), 0);
 }
 
 #[test]
 fn a_client_that_ends_its_stream_without_a_word_can_be_answered() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_eof(|connection| {
+    let handler = RecordingHandler::new(&log).on_eof(|connection| {
         greet(connection, &[]);
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
 }
 
 #[test]
 fn a_half_closed_client_can_be_answered_much_later() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_eof(|connection| connection.set_timeout(Some(Duration::from_millis(50))))
         .on_timeout(|connection| {
             greet(connection, &[]);
@@ -171,17 +171,17 @@ fn a_half_closed_client_can_be_answered_much_later() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.all(), [Call::Open, Call::Eof, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.all(), [Call::Open, Call::Eof, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
 }
 
 #[test]
 fn pipelined_questions_are_each_answered_in_order() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
-        let whole = input.chunks_exact(4);
-        let used = 4 * whole.len();
-        for question in whole {
+        let chunks = input.chunks_exact(4);
+        let used = 4 * chunks.len();
+        for question in chunks {
             connection.send(question).expect("the outbox has room");
             connection.send(b"!").expect("the outbox has room");
         }
@@ -195,25 +195,25 @@ fn pipelined_questions_are_each_answered_in_order() {
 
 #[test]
 fn behind_an_urgent_byte_nothing_is_lost_and_nothing_sticks() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
 
     let mut client = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     client.send(b"abc");
     client.send_urgent(b'!');
     client.send(b"def");
-    turn_until(&mut events, "all of it is shown", |_| notes.inputs().concat() == b"abcdef");
+    turn_until(&mut events, "all of it is shown", |_| log.inputs().concat() == b"abcdef");
     turn_until_idle(&mut events);
     client.send(b"ghi");
-    turn_until(&mut events, "and what follows", |_| notes.inputs().concat() == b"abcdefghi");
+    turn_until(&mut events, "and what follows", |_| log.inputs().concat() == b"abcdefghi");
     client.send_urgent(b'!');
     turn_until_idle(&mut events);
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
-    assert_eq!(notes.inputs().concat(), b"abcdefghi");
+    assert_eq!(log.inputs().concat(), b"abcdefghi");
 }
 
 #[test]

@@ -19,12 +19,12 @@ const LONG: Duration = Duration::from_secs(600);
 
 #[test]
 fn clients_in_the_backlog_and_clients_who_have_asked_are_answered() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 40);
+    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 40);
     clients.extend((0..200).map(|_| Client::connect(address)));
     send_all(&mut clients, b"Hello, TCP Server!");
     events.context().drain(LONG);
@@ -35,7 +35,7 @@ fn clients_in_the_backlog_and_clients_who_have_asked_are_answered() {
     assert_eq!((report.finished, report.forced), (240, 0));
     assert!(report.elapsed < LONG);
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
-    assert_eq!(notes.count(&Call::Closed(CloseReason::Local)), 240);
+    assert_eq!(log.count(&Call::Closed(CloseReason::Local)), 240);
 }
 
 #[test]
@@ -75,22 +75,22 @@ fn a_closure_closes_its_silent_connections_when_the_loop_drains() {
 
 #[test]
 fn every_connection_hears_of_the_drain_once() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut before = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     let mut during = Client::connect(address);
     events.context().drain(LONG);
-    turn_until(&mut events, "both hear of it", |_| notes.count(&Call::Drain) >= 2);
+    turn_until(&mut events, "both hear of it", |_| log.count(&Call::Drain) >= 2);
     before.send(b"one more question");
-    turn_until(&mut events, "it is shown", |_| notes.inputs().len() == 1);
+    turn_until(&mut events, "it is shown", |_| log.inputs().len() == 1);
     turn_until_idle(&mut events);
     events.context().drain(LONG);
     turn_until_idle(&mut events);
-    for id in notes.ids() {
-        assert_eq!(notes.of(id).iter().filter(|called| **called == Call::Drain).count(), 1);
+    for id in log.ids() {
+        assert_eq!(log.of(id).iter().filter(|called| **called == Call::Drain).count(), 1);
     }
     before.half_close();
     during.half_close();
@@ -103,18 +103,18 @@ fn every_connection_hears_of_the_drain_once() {
 
 #[test]
 fn listeners_close_though_a_silent_client_holds_the_drain_up() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let client = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
-    turn_until(&mut events, "it hears of the drain", |_| notes.count(&Call::Drain) == 1);
+    turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     assert!(events.local_addr(listener).is_err());
-    assert_eq!(notes.close_reasons(), []);
+    assert_eq!(log.close_reasons(), []);
     drop(client);
     assert_eq!(turn_until_stopped(&mut events).finished, 1);
 }
@@ -122,19 +122,19 @@ fn listeners_close_though_a_silent_client_holds_the_drain_up() {
 #[test]
 fn at_the_end_of_the_grace_a_silent_client_is_reset_and_counted_as_forced() {
     const GRACE: Duration = Duration::from_millis(200);
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let (mut silent, mut polite) = (Client::connect(address), Client::connect(address));
-    turn_until(&mut events, "both are accepted", |_| notes.ids().len() == 2);
+    let (mut silent, mut half_closing) = (Client::connect(address), Client::connect(address));
+    turn_until(&mut events, "both are accepted", |_| log.ids().len() == 2);
     events.context().drain(GRACE);
-    polite.half_close();
-    assert_eq!(polite.read_to_end(&mut events).1, StreamEnd::Eof);
+    half_closing.half_close();
+    assert_eq!(half_closing.read_to_end(&mut events).1, StreamEnd::Eof);
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (1, 1));
     assert!(report.elapsed >= GRACE, "it took {:?}", report.elapsed);
-    assert_eq!(notes.close_reasons(), [CloseReason::Eof, CloseReason::Drained]);
+    assert_eq!(log.close_reasons(), [CloseReason::Eof, CloseReason::Drained]);
     assert_eq!((events.stats().closed(CloseReason::Drained), events.stats().connections), (1, 0));
     let mut other = EventLoop::new().expect("a loop");
     assert_eq!(silent.read_to_end(&mut other).1, StreamEnd::Reset);
@@ -143,11 +143,11 @@ fn at_the_end_of_the_grace_a_silent_client_is_reset_and_counted_as_forced() {
 #[test]
 fn a_second_drain_only_shortens_the_first() {
     for (first, second) in [(LONG, Duration::from_millis(50)), (Duration::from_millis(50), LONG)] {
-        let notes = CallLog::default();
+        let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
-        let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+        let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
         let _silent = Client::connect(events.local_addr(listener).expect("it is there"));
-        turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+        turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
         events.context().drain(first);
         let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         events.context().drain(second);
@@ -159,30 +159,30 @@ fn a_second_drain_only_shortens_the_first() {
 
 #[test]
 fn a_stop_ends_a_drain_at_once() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let _silent = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
-    turn_until(&mut events, "it hears of the drain", |_| notes.count(&Call::Drain) == 1);
+    turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
     events.context().stop();
     assert!(matches!(events.turn(None).expect("the poll works"), Turn::Stopped(report) if report.forced == 1));
 }
 
 #[test]
 fn a_stop_resets_everybody_and_is_final() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let handle = events.handle();
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 5);
+    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 5);
     handle.stop().expect("it runs");
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (0, 5));
-    assert_eq!(notes.close_reasons(), [CloseReason::Drained; 5]);
+    assert_eq!(log.close_reasons(), [CloseReason::Drained; 5]);
 
     for _ in 0..3 {
         assert_eq!(events.turn(None).expect("no poll is needed"), Turn::Stopped(report));
@@ -230,9 +230,9 @@ fn with_nobody_there_a_drain_is_over_at_once() {
 
 #[test]
 fn whoever_only_lingers_has_finished_and_is_not_forced() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(20_000));
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
@@ -240,18 +240,18 @@ fn whoever_only_lingers_has_finished_and_is_not_forced() {
     events.context().stop();
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (1, 0));
-    assert_eq!(notes.close_reasons(), [CloseReason::Local]);
+    assert_eq!(log.close_reasons(), [CloseReason::Local]);
 }
 
 #[test]
 fn clients_that_wait_for_room_in_the_backlog_are_served_in_a_drain_too() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(1);
-    let listener = events.listen(at, RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut clients: Vec<Client> = (0..6).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "one is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "one is accepted", |_| log.ids().len() == 1);
     turn_until_idle(&mut events);
     events.context().drain(LONG);
     for client in &mut clients {
@@ -279,16 +279,16 @@ fn datagrams_that_are_waiting_are_answered_in_a_drain() {
 
 #[test]
 fn datagrams_are_served_for_as_long_as_a_drain_lasts() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let echo = datagrams(|datagram, payload| assert!(datagram.reply(payload)));
     let socket = events.bind(loopback(), echo).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
     let client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
-    turn_until(&mut events, "it hears of the drain", |_| notes.count(&Call::Drain) == 1);
+    turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
     let peer = udp_socket("127.0.0.1");
     peer.send_to(b"still?", address).expect("it is sent");
@@ -299,17 +299,17 @@ fn datagrams_are_served_for_as_long_as_a_drain_lasts() {
 
 #[test]
 fn what_on_drain_writes_before_it_closes_arrives() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_drain(|connection| {
+    let handler = RecordingHandler::new(&log).on_drain(|connection| {
         greet(connection, &[]);
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
     turn_until_stopped(&mut events);
-    assert_eq!(notes.all(), [Call::Open, Call::Drain, Call::Closed(CloseReason::Local)]);
+    assert_eq!(log.all(), [Call::Open, Call::Drain, Call::Closed(CloseReason::Local)]);
 }

@@ -19,15 +19,15 @@ fn one_connection_is_read_for_at_most_64_kib_a_turn() {
     let listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(8 * 1024 * 1024));
-    let (mut before, mut most) = (0, 0);
+    let (mut before, mut max) = (0, 0);
     turn_until(&mut events, "all is read", |events| {
         client.flush();
         let now = events.stats().bytes_received;
-        most = most.max(now - before);
+        max = max.max(now - before);
         before = now;
         now == 8 * 1024 * 1024
     });
-    assert!((32 * 1024..=64 * 1024).contains(&most), "{most} bytes in one turn");
+    assert!((32 * 1024..=64 * 1024).contains(&max), "{max} bytes in one turn");
 }
 
 #[test]
@@ -37,9 +37,9 @@ fn clients_that_never_stop_sending_do_not_keep_another_waiting() {
     let greeter = events.listen(loopback(), greet).expect("a listener");
     let (discard, greeter) = (events.local_addr(discard).expect("there"), events.local_addr(greeter).expect("there"));
     let flood = byte_pattern(256 * 1024);
-    let mut greedy: Vec<Client> = (0..4).map(|_| Client::connect(discard)).collect();
+    let mut flooding: Vec<Client> = (0..4).map(|_| Client::connect(discard)).collect();
     turn_until(&mut events, "the flood is under way", |events| {
-        send_all(&mut greedy, &flood[..flood.len() / 4]);
+        send_all(&mut flooding, &flood[..flood.len() / 4]);
         events.stats().bytes_received > 1024 * 1024
     });
     for _ in 0..20 {
@@ -47,10 +47,10 @@ fn clients_that_never_stop_sending_do_not_keep_another_waiting() {
         client.send(b"Hello, TCP Server!");
         let before = events.stats().turns;
         turn_until(&mut events, "the greeting", |_| {
-            for greedy in &mut greedy {
-                greedy.flush();
-                if greedy.has_sent_all() {
-                    greedy.send(&flood);
+            for sender in &mut flooding {
+                sender.flush();
+                if sender.has_sent_all() {
+                    sender.send(&flood);
                 }
             }
             client.has_received(GREETING.len())
@@ -66,11 +66,11 @@ fn a_client_that_never_reads_its_echo_does_not_keep_another_waiting() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let mut deaf = Client::connect_narrow(address);
+    let mut non_reading = Client::connect_narrow(address);
     let flood = byte_pattern(10 * 1024 * 1024);
-    deaf.send(&flood);
+    non_reading.send(&flood);
     turn_until(&mut events, "its output waits", |events| {
-        deaf.flush();
+        non_reading.flush();
         events.stats().bytes_received > events.stats().bytes_sent
     });
     turn_until_idle(&mut events);
@@ -79,9 +79,9 @@ fn a_client_that_never_reads_its_echo_does_not_keep_another_waiting() {
 
 #[test]
 fn a_crowd_is_accepted_in_portions_and_all_of_it_without_another_knock() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let clients: Vec<Client> = (0..300).map(|_| Client::connect(address)).collect();
     let mut before = 0;
@@ -94,7 +94,7 @@ fn a_crowd_is_accepted_in_portions_and_all_of_it_without_another_knock() {
         before = accepted;
         accepted == 300
     });
-    assert_eq!(notes.ids().len(), clients.len());
+    assert_eq!(log.ids().len(), clients.len());
 }
 
 #[test]

@@ -37,8 +37,8 @@ enum Callback {
 }
 
 /// A handler that panics in one callback, and counts what becomes of its sessions.
-struct Fragile<'a> {
-    breaks_in: Callback,
+struct PanickingHandler<'a> {
+    panics_in: Callback,
     dropped: &'a Cell<u32>,
     closed: &'a Cell<u32>,
 }
@@ -53,162 +53,164 @@ impl Drop for Session<'_> {
     }
 }
 
-impl Fragile<'_> {
-    fn reach(&self, callback: Callback) {
-        assert_ne!(self.breaks_in, callback, "this is the panic of the test");
+impl PanickingHandler<'_> {
+    fn panic_if_chosen(&self, callback: Callback) {
+        assert_ne!(self.panics_in, callback, "this is the panic of the test");
     }
 }
 
-impl<'a> StreamHandler for Fragile<'a> {
+impl<'a> StreamHandler for PanickingHandler<'a> {
     type Session = Session<'a>;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Session<'a>> {
-        self.reach(Callback::Open);
-        if self.breaks_in == Callback::Timeout {
+        self.panic_if_chosen(Callback::Open);
+        if self.panics_in == Callback::Timeout {
             connection.set_timeout(Some(Duration::from_millis(1)));
         }
         Some(Session { dropped: self.dropped })
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>, input: &[u8]) -> usize {
-        self.reach(Callback::Data);
+        self.panic_if_chosen(Callback::Data);
         let _ = connection.write(&vec![0; 65_537]);
         input.len()
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>) {
-        self.reach(Callback::Eof);
+        self.panic_if_chosen(Callback::Eof);
         connection.close();
     }
 
     fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Session<'a>) {
-        self.reach(Callback::Flushed);
+        self.panic_if_chosen(Callback::Flushed);
     }
 
     fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Session<'a>) {
-        self.reach(Callback::Timeout);
+        self.panic_if_chosen(Callback::Timeout);
     }
 
     fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Session<'a>) {
-        self.reach(Callback::Drain);
+        self.panic_if_chosen(Callback::Drain);
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, _session: Session<'a>, _: CloseReason) {
         self.closed.set(self.closed.get() + 1);
-        self.reach(Callback::Close);
+        self.panic_if_chosen(Callback::Close);
     }
 }
 
 /// Has one connection panic in a callback beside one that echoes; the guilty one is reset, the other served.
-fn survive(breaks_in: Callback) {
+fn assert_panic_contained(panics_in: Callback) {
     let (dropped, closed) = (Cell::new(0), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
-    let fragile = Fragile { breaks_in, dropped: &dropped, closed: &closed };
-    let fragile = events.listen(loopback(), fragile).expect("a listener");
+    let handler = PanickingHandler { panics_in, dropped: &dropped, closed: &closed };
+    let listener = events.listen(loopback(), handler).expect("a listener");
     let echo = events.listen(loopback(), stream(echo)).expect("a listener");
-    let (fragile, echo) = (events.local_addr(fragile).expect("there"), events.local_addr(echo).expect("there"));
-    let mut bystander = Client::connect(echo);
-    assert_eq!(bystander.request(&mut events, b"before", 6), b"before");
+    let (address, echo) = (events.local_addr(listener).expect("there"), events.local_addr(echo).expect("there"));
+    let mut other = Client::connect(echo);
+    assert_eq!(other.request(&mut events, b"before", 6), b"before");
 
-    let mut guilty = Client::connect(fragile);
-    match breaks_in {
+    let mut panicking = Client::connect(address);
+    match panics_in {
         Callback::Open | Callback::Timeout => {}
-        Callback::Data | Callback::Flushed => guilty.send(b"?"),
-        Callback::Eof | Callback::Close => guilty.half_close(),
+        Callback::Data | Callback::Flushed => panicking.send(b"?"),
+        Callback::Eof | Callback::Close => panicking.half_close(),
         Callback::Drain => {
             turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 2);
             events.context().drain(TIMEOUT);
         }
     }
     turn_until_panic(&mut events);
-    turn_until(&mut events, "the guilty one is gone", |events| guilty.has_reached_end() && events.stats().panics > 0);
-    let sessions = u32::from(breaks_in != Callback::Open);
+    turn_until(&mut events, "the guilty one is gone", |events| {
+        panicking.has_reached_end() && events.stats().panics > 0
+    });
+    let sessions = u32::from(panics_in != Callback::Open);
     assert_eq!(dropped.get(), sessions, "its session is dropped");
     assert_eq!(events.stats().panics, 1);
-    if breaks_in == Callback::Close {
-        assert_eq!((closed.get(), guilty.end), (1, Some(StreamEnd::Eof)), "it was closed already");
+    if panics_in == Callback::Close {
+        assert_eq!((closed.get(), panicking.end), (1, Some(StreamEnd::Eof)), "it was closed already");
         assert_eq!(events.stats().closed(CloseReason::Eof), 1);
     } else {
-        assert_eq!((closed.get(), guilty.end), (0, Some(StreamEnd::Reset)), "without on_close");
+        assert_eq!((closed.get(), panicking.end), (0, Some(StreamEnd::Reset)), "without on_close");
         assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
     }
-    if breaks_in != Callback::Drain {
-        assert_eq!(bystander.request(&mut events, b"after", 5), b"after");
+    if panics_in != Callback::Drain {
+        assert_eq!(other.request(&mut events, b"after", 5), b"after");
         turn_until_idle(&mut events);
         assert_eq!(events.stats().connections, 1);
         events.context().drain(TIMEOUT);
     }
-    assert_eq!(bystander.read_to_end(&mut events).1, StreamEnd::Eof);
-    drop(bystander);
+    assert_eq!(other.read_to_end(&mut events).1, StreamEnd::Eof);
+    drop(other);
     assert_eq!(turn_until_stopped(&mut events).forced, 0);
     assert_eq!((events.stats().connections, events.stats().closed_total()), (0, 2));
 }
 
 #[test]
 fn a_panic_in_on_open_costs_the_guilty_connection_alone() {
-    survive(Callback::Open);
+    assert_panic_contained(Callback::Open);
 }
 
 #[test]
 fn a_panic_in_on_data_costs_the_guilty_connection_alone() {
-    survive(Callback::Data);
+    assert_panic_contained(Callback::Data);
 }
 
 #[test]
 fn a_panic_in_on_eof_costs_the_guilty_connection_alone() {
-    survive(Callback::Eof);
+    assert_panic_contained(Callback::Eof);
 }
 
 #[test]
 fn a_panic_in_on_flushed_costs_the_guilty_connection_alone() {
-    survive(Callback::Flushed);
+    assert_panic_contained(Callback::Flushed);
 }
 
 #[test]
 fn a_panic_in_on_timeout_costs_the_guilty_connection_alone() {
-    survive(Callback::Timeout);
+    assert_panic_contained(Callback::Timeout);
 }
 
 #[test]
 fn a_panic_in_on_drain_costs_the_guilty_connection_alone() {
-    survive(Callback::Drain);
+    assert_panic_contained(Callback::Drain);
 }
 
 #[test]
 fn a_panic_in_on_close_costs_nobody_anything() {
-    survive(Callback::Close);
+    assert_panic_contained(Callback::Close);
 }
 
 #[test]
 fn the_rest_of_the_batch_is_served_after_a_panic() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let panics = Cell::new(true);
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert!(!panics.replace(false), "this is the panic of the test");
         connection.write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 20);
+    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 20);
     turn_until_idle(&mut events);
     send_all(&mut clients, b"all at once");
     turn_until_panic(&mut events);
     for client in &mut clients {
         turn_until(&mut events, "an answer, or the reset", |_| client.has_received(11));
     }
-    let guilty = clients.iter().filter(|client| client.end == Some(StreamEnd::Reset)).count();
+    let panicking = clients.iter().filter(|client| client.end == Some(StreamEnd::Reset)).count();
     let served = clients.iter().filter(|client| client.received == b"all at once").count();
-    assert_eq!((guilty, served), (1, 19));
-    assert_eq!(notes.close_reasons(), []);
+    assert_eq!((panicking, served), (1, 19));
+    assert_eq!(log.close_reasons(), []);
 }
 
 #[test]
 fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
-    let (notes, opened) = (CallLog::default(), Cell::new(0));
+    let (log, opened) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|_| {
             opened.set(opened.get() + 1);
             assert_ne!(opened.get(), 3, "this is the panic of the test");
@@ -229,12 +231,12 @@ fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
 
 #[test]
 fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
-        let (me, everybody) = (connection.id(), connection.handler());
-        connection.context().for_each_connection(everybody, |other| {
-            if other.id() != me {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
+        let (own_id, handler) = (connection.id(), connection.handler());
+        connection.context().for_each_connection(handler, |other| {
+            if other.id() != own_id {
                 other.send(input).expect("the outbox is empty");
             }
         });
@@ -242,14 +244,14 @@ fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let (mut guilty, mut other) = (Client::connect(address), Client::connect(address));
-    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 2);
+    let (mut panicking, mut other) = (Client::connect(address), Client::connect(address));
+    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 2);
     turn_until_idle(&mut events);
-    guilty.send(b"last words");
+    panicking.send(b"last words");
     turn_until_panic(&mut events);
     turn_until(&mut events, "the last words", |_| other.has_received(10));
     assert_eq!(other.received, b"last words");
-    assert_eq!(guilty.read_to_end(&mut events).1, StreamEnd::Reset);
+    assert_eq!(panicking.read_to_end(&mut events).1, StreamEnd::Reset);
 }
 
 #[test]
@@ -286,16 +288,16 @@ fn a_panic_in_a_job_costs_that_job() {
 
 #[test]
 fn a_panic_at_the_end_of_a_drain_does_not_falsify_its_report() {
-    let (closed, notes) = (Cell::new(0), CallLog::default());
+    let (closed, log) = (Cell::new(0), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_close(|_| {
+    let handler = RecordingHandler::new(&log).on_close(|_| {
         closed.set(closed.get() + 1);
         assert_ne!(closed.get(), 2, "this is the panic of the test");
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let clients: Vec<Client> = (0..4).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| notes.ids().len() == 4);
+    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 4);
     events.context().stop();
     turn_until_panic(&mut events);
     let report = turn_until_stopped(&mut events);
@@ -305,10 +307,10 @@ fn a_panic_at_the_end_of_a_drain_does_not_falsify_its_report() {
 #[test]
 fn a_loop_can_be_dropped_after_a_panic() {
     let dropped = Cell::new(0);
-    let witness = Session { dropped: &dropped };
+    let session = Session { dropped: &dropped };
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(move |_, _| {
-        let _held = &witness;
+        let _held = &session;
         panic!("this is the panic of the test")
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -338,10 +340,10 @@ fn caught_panics_are_counted_and_cost_the_guilty_alone() {
         )
         .expect("a socket");
     let address = events.local_addr(listener).expect("it is there");
-    let (mut guilty, mut other) = (Client::connect(address), Client::connect(address));
-    guilty.send(b"boom");
+    let (mut panicking, mut other) = (Client::connect(address), Client::connect(address));
+    panicking.send(b"boom");
     assert_eq!(other.request(&mut events, b"still there?", 12), b"still there?");
-    assert_eq!(guilty.read_to_end(&mut events).1, StreamEnd::Reset);
+    assert_eq!(panicking.read_to_end(&mut events).1, StreamEnd::Reset);
     let peer = udp_socket("127.0.0.1");
     for payload in [&b"boom"[..], b"next"] {
         peer.send_to(payload, events.local_addr(socket).expect("it is there")).expect("it is sent");

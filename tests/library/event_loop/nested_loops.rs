@@ -36,10 +36,10 @@ mod descriptor {
     use std::os::fd::AsFd;
 
     /// Whether the descriptor becomes readable in this time.
-    fn is_readable(events: &EventLoop<'_>, within: Duration) -> bool {
+    fn is_readable(events: &EventLoop<'_>, timeout: Duration) -> bool {
         let mut watched = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
-        let within = PollTimeout::try_from(within).expect("it is short");
-        poll(&mut watched, within).expect("poll works") == 1
+        let timeout = PollTimeout::try_from(timeout).expect("it is short");
+        poll(&mut watched, timeout).expect("poll works") == 1
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod descriptor {
         }
         loop {
             for client in &mut clients {
-                client.pump();
+                client.transfer();
             }
             if clients.iter().all(|client| client.received.len() == text.len()) {
                 break;
@@ -115,12 +115,12 @@ fn a_loop_may_be_turned_from_another_loops_tick() {
 
 #[test]
 fn a_callback_may_send_to_close_and_connect_others() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let handler = Cell::new(None::<HandlerId>);
     let to = server.address();
     let mut events = EventLoop::new().expect("a loop");
-    let probe = RecordingHandler::new(&notes).on_data(|connection, input| {
-        let others: Vec<ConnectionId> = notes.ids().into_iter().filter(|id| *id != connection.id()).collect();
+    let probe = RecordingHandler::new(&log).on_data(|connection, input| {
+        let others: Vec<ConnectionId> = log.ids().into_iter().filter(|id| *id != connection.id()).collect();
         let context = connection.context();
         for (id, message) in others.into_iter().zip([&b"goodbye"[..], b"welcome"]) {
             let mut other = context.connection(id).expect("it is open");
@@ -139,7 +139,7 @@ fn a_callback_may_send_to_close_and_connect_others() {
     let mut clients: Vec<Client> = Vec::new();
     for number in 1..=3 {
         clients.push(Client::connect(address));
-        turn_until(&mut events, "it is open", |_| notes.ids().len() == number);
+        turn_until(&mut events, "it is open", |_| log.ids().len() == number);
     }
     clients[2].send(b"go");
     let mut peer = server.accept(&mut events);
@@ -147,15 +147,15 @@ fn a_callback_may_send_to_close_and_connect_others() {
         clients[0].has_reached_end() && clients[1].has_received(7) && peer.has_received(4)
     });
     assert_eq!((&clients[0].received[..], &clients[1].received[..]), (&b"goodbye"[..], &b"welcome"[..]));
-    turn_until(&mut events, "the new one is open", |_| notes.ids().len() == 4);
+    turn_until(&mut events, "the new one is open", |_| log.ids().len() == 4);
 }
 
 #[test]
 fn a_datagram_of_ones_own_leaves_and_what_cannot_is_refused() {
-    let (peer, heard) = (udp_socket("127.0.0.1"), RefCell::new(Vec::new()));
+    let (peer, received) = (udp_socket("127.0.0.1"), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let socket =
-        events.bind(loopback(), datagrams(|_, payload| heard.borrow_mut().push(payload.to_vec()))).expect("one");
+        events.bind(loopback(), datagrams(|_, payload| received.borrow_mut().push(payload.to_vec()))).expect("one");
     let (from, to) = (events.local_addr(socket).expect("it is there"), peer.local_addr().expect("it is bound"));
     assert!(events.context().send_to(socket, b"data", to));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "it is to leave");
@@ -170,7 +170,7 @@ fn a_datagram_of_ones_own_leaves_and_what_cannot_is_refused() {
     assert!(!events.context().remove(once), "it is over");
     // Whoever has a socket of ours may write to it, too.
     assert!(events.context().send_to(socket, b"to myself", from));
-    turn_until(&mut events, "it is heard", |_| !heard.borrow().is_empty());
+    turn_until(&mut events, "it is heard", |_| !received.borrow().is_empty());
     assert!(events.context().send_to(socket, b"the last", to) && events.context().remove(socket));
     assert!(!events.context().send_to(socket, b"too late", to), "it is removed");
     assert_eq!(recv(&mut events, &peer), (b"the last".to_vec(), from));
@@ -184,16 +184,16 @@ fn a_datagram_of_ones_own_leaves_and_what_cannot_is_refused() {
 #[test]
 fn what_crosses_threads_can_and_a_loop_cannot() {
     trait AmbiguousIf<Why> {
-        fn cannot() {}
+        fn assert_not_send() {}
     }
-    struct It;
+    struct Marker;
     impl<T: ?Sized> AmbiguousIf<()> for T {}
-    impl<T: ?Sized + Send> AmbiguousIf<It> for T {}
+    impl<T: ?Sized + Send> AmbiguousIf<Marker> for T {}
     fn shared<T: Send + Sync + Clone + 'static>() {}
     fn plain<T: Send + Sync + Copy + Eq + Hash + Ord + Debug + 'static>() {}
     fn sent<T: Send + Debug + 'static>() {}
     // It would not compile if an `EventLoop` could be sent.
-    <EventLoop<'static> as AmbiguousIf<_>>::cannot();
+    <EventLoop<'static> as AmbiguousIf<_>>::assert_not_send();
     shared::<Handle>();
     plain::<ConnectionId>();
     plain::<HandlerId>();
@@ -206,9 +206,9 @@ fn what_crosses_threads_can_and_a_loop_cannot() {
 
 #[test]
 fn no_id_is_given_twice_whatever_it_names() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection: &mut Connection<'_>| {
+    let handler = events.attach(RecordingHandler::new(&log).on_open(|connection: &mut Connection<'_>| {
         connection.abort();
         true
     }));

@@ -19,45 +19,45 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 /// A loop with a probe in it, and so many clients of that.
-fn with_clients<'a>(handler: RecordingHandler<'a>, notes: &CallLog, count: usize) -> (EventLoop<'a>, Vec<Client>) {
+fn with_clients<'a>(handler: RecordingHandler<'a>, log: &CallLog, count: usize) -> (EventLoop<'a>, Vec<Client>) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let clients = (0..count).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "all are open", |_| notes.ids().len() == count);
+    turn_until(&mut events, "all are open", |_| log.ids().len() == count);
     turn_until_idle(&mut events);
     (events, clients)
 }
 
-fn told(notes: &CallLog, id: ConnectionId) -> Vec<u64> {
-    let value = |called| if let Call::Note(value) = called { Some(value) } else { None };
-    notes.of(id).into_iter().filter_map(value).collect()
+fn notified_values(log: &CallLog, id: ConnectionId) -> Vec<u64> {
+    let value = |called| if let Call::Notify(value) = called { Some(value) } else { None };
+    log.of(id).into_iter().filter_map(value).collect()
 }
 
 #[test]
 fn a_note_comes_once_in_order_and_after_the_call() {
-    let notes = CallLog::default();
-    let (mut events, _clients) = with_clients(RecordingHandler::new(&notes), &notes, 3);
-    let ids = notes.ids();
+    let log = CallLog::default();
+    let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 3);
+    let ids = log.ids();
     for value in 0..10 {
         for id in &ids {
             events.context().notify(*id, value);
         }
     }
-    assert_eq!(told(&notes, ids[0]), [], "nothing comes inside the call");
+    assert_eq!(notified_values(&log, ids[0]), [], "nothing comes inside the call");
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to tell");
     turn_until_idle(&mut events);
     for id in ids {
-        assert_eq!(told(&notes, id), (0..10).collect::<Vec<_>>());
+        assert_eq!(notified_values(&log, id), (0..10).collect::<Vec<_>>());
     }
     assert_eq!(events.stats().notes, 30);
 }
 
 #[test]
 fn a_note_from_other_threads_wakes_the_loop_and_each_threads_come_in_order() {
-    let notes = CallLog::default();
-    let (mut events, _clients) = with_clients(RecordingHandler::new(&notes), &notes, 1);
-    let id = notes.ids()[0];
+    let log = CallLog::default();
+    let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 1);
+    let id = log.ids()[0];
     let threads: Vec<_> = (0..4)
         .map(|thread: u64| {
             let handle = events.handle();
@@ -71,27 +71,27 @@ fn a_note_from_other_threads_wakes_the_loop_and_each_threads_come_in_order() {
         thread.join().expect("no panic");
     }
     turn_until_idle(&mut events);
-    let told = told(&notes, id);
+    let values = notified_values(&log, id);
     for thread in 0..4 {
-        let its: Vec<u64> =
-            told.iter().filter(|value| **value / 10_000 == thread).map(|value| value % 10_000).collect();
-        assert_eq!(its, (0..1_000).collect::<Vec<_>>());
+        let thread_values: Vec<u64> =
+            values.iter().filter(|value| **value / 10_000 == thread).map(|value| value % 10_000).collect();
+        assert_eq!(thread_values, (0..1_000).collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn a_note_ends_a_wait_for_nothing_else() {
-    let (notes, count) = (CallLog::default(), AtomicU64::new(0));
+    let (log, count) = (CallLog::default(), AtomicU64::new(0));
     let (mut events, _clients) = with_clients(
-        RecordingHandler::new(&notes).on_notify(|connection, _| {
+        RecordingHandler::new(&log).on_notify(|connection, _| {
             if count.fetch_add(1, Ordering::Relaxed) == 49 {
                 connection.context().stop();
             }
         }),
-        &notes,
+        &log,
         1,
     );
-    let (id, handle) = (notes.ids()[0], events.handle());
+    let (id, handle) = (log.ids()[0], events.handle());
     let other = thread::spawn(move || (0..50).try_for_each(|value| handle.notify(id, value)));
     events.run().expect("the poll works");
     other.join().expect("no panic").expect("it ran");
@@ -100,9 +100,9 @@ fn a_note_ends_a_wait_for_nothing_else() {
 
 #[test]
 fn a_note_to_a_connection_that_is_closing_or_gone_is_nobodys() {
-    let notes = CallLog::default();
-    let (mut events, mut clients) = with_clients(RecordingHandler::new(&notes), &notes, 3);
-    let ids = notes.ids();
+    let log = CallLog::default();
+    let (mut events, mut clients) = with_clients(RecordingHandler::new(&log), &log, 3);
+    let ids = log.ids();
     events.context().notify(ids[0], 1);
     events.context().connection(ids[0]).expect("it is open").close();
     events.context().notify(ids[1], 2);
@@ -113,22 +113,23 @@ fn a_note_to_a_connection_that_is_closing_or_gone_is_nobodys() {
     // Two more take their places.
     let address = clients[0].peer_addr();
     clients.extend([Client::connect(address), Client::connect(address)]);
-    turn_until(&mut events, "they are open", |_| notes.ids().len() == 5);
+    turn_until(&mut events, "they are open", |_| log.ids().len() == 5);
     for id in ids.iter().take(2) {
         events.context().notify(*id, 3);
         events.handle().notify(*id, 4).expect("it runs");
     }
     turn_until_idle(&mut events);
     assert_eq!(events.stats().notes, 0);
-    assert!(notes.ids().iter().all(|id| told(&notes, *id).is_empty()));
+    assert!(log.ids().iter().all(|id| notified_values(&log, *id).is_empty()));
 }
 
 #[test]
 fn a_note_to_a_connection_that_opens_waits_until_it_has() {
-    let (notes, server, deaf) = (CallLog::default(), Listener::new(), FullBacklog::new());
+    let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
-    let ids = [server.address(), unused_address(), deaf.address()].map(|to| events.context().connect(to, handler));
+    let handler = events.attach(RecordingHandler::new(&log));
+    let ids =
+        [server.address(), unused_address(), full_backlog.address()].map(|to| events.context().connect(to, handler));
     for value in 1..=3 {
         for id in ids {
             events.context().notify(id, value);
@@ -136,24 +137,24 @@ fn a_note_to_a_connection_that_opens_waits_until_it_has() {
     }
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
     let _peer = server.accept(&mut events);
-    turn_until(&mut events, "two are settled", |_| notes.ids().len() + notes.connect_errors().len() == 2);
+    turn_until(&mut events, "two are settled", |_| log.ids().len() + log.connect_errors().len() == 2);
     events.context().notify(ids[0], 4);
-    turn_until(&mut events, "all four", |_| told(&notes, ids[0]).len() == 4);
+    turn_until(&mut events, "all four", |_| notified_values(&log, ids[0]).len() == 4);
     events.context().connection(ids[2]).expect("it opens still").abort();
     turn_until_idle(&mut events);
-    let said: Vec<Call> = std::iter::once(Call::Open).chain((1..=4).map(Call::Note)).collect();
-    assert_eq!(notes.of(ids[0]), said);
-    assert!(ids[1..].iter().all(|id| told(&notes, *id).is_empty()), "who never opens hears nothing");
+    let expected: Vec<Call> = std::iter::once(Call::Open).chain((1..=4).map(Call::Notify)).collect();
+    assert_eq!(log.of(ids[0]), expected);
+    assert!(ids[1..].iter().all(|id| notified_values(&log, *id).is_empty()), "who never opens hears nothing");
     assert_eq!(events.stats().notes, 4);
 }
 
 #[test]
 fn a_note_that_waited_is_not_told_to_whoever_is_refused_closed_or_panics_in_on_open() {
     for case in ["refused", "closed", "aborted", "closed before", "panicked", "closed by the first"] {
-        let (notes, server) = (CallLog::default(), Listener::new());
+        let (log, server) = (CallLog::default(), Listener::new());
         let mut events = EventLoop::new().expect("a loop");
         events.catch_panics(true);
-        let handler = RecordingHandler::new(&notes)
+        let handler = RecordingHandler::new(&log)
             .on_open(|connection| {
                 match case {
                     "closed" => connection.close(),
@@ -177,7 +178,7 @@ fn a_note_that_waited_is_not_told_to_whoever_is_refused_closed_or_panics_in_on_o
         turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
         turn_until_idle(&mut events);
         let expected: &[u64] = if case == "closed by the first" { &[0] } else { &[] };
-        assert_eq!(told(&notes, id), expected, "{case}");
+        assert_eq!(notified_values(&log, id), expected, "{case}");
         assert_eq!(events.stats().panics, u64::from(case == "panicked"), "{case}");
         assert_eq!(events.stats().notes, expected.len() as u64, "{case}");
     }
@@ -185,14 +186,14 @@ fn a_note_that_waited_is_not_told_to_whoever_is_refused_closed_or_panics_in_on_o
 
 #[test]
 fn on_notify_may_write_close_and_abort() {
-    let notes = CallLog::default();
-    let handler = RecordingHandler::new(&notes).on_notify(|connection, value| match value {
+    let log = CallLog::default();
+    let handler = RecordingHandler::new(&log).on_notify(|connection, value| match value {
         0 => connection.send(b"by the way").expect("there is room"),
         1 => connection.close(),
         _ => connection.abort(),
     });
-    let (mut events, mut clients) = with_clients(handler, &notes, 3);
-    let ids = notes.ids();
+    let (mut events, mut clients) = with_clients(handler, &log, 3);
+    let ids = log.ids();
     for (id, value) in ids.iter().zip([0, 1, 2]) {
         events.context().notify(*id, value);
     }
@@ -202,23 +203,23 @@ fn on_notify_may_write_close_and_abort() {
     assert_eq!(clients[0].received, b"by the way");
     assert_eq!((clients[1].end, clients[2].end), (Some(StreamEnd::Eof), Some(StreamEnd::Reset)));
     drop(clients.drain(1..));
-    turn_until(&mut events, "two are over", |_| notes.close_reasons().len() == 2);
-    assert_eq!(notes.of(ids[1]).last(), Some(&Call::Closed(CloseReason::Local)));
-    assert_eq!(notes.of(ids[2]).last(), Some(&Call::Closed(CloseReason::Aborted)));
+    turn_until(&mut events, "two are over", |_| log.close_reasons().len() == 2);
+    assert_eq!(log.of(ids[1]).last(), Some(&Call::Closed(CloseReason::Local)));
+    assert_eq!(log.of(ids[2]).last(), Some(&Call::Closed(CloseReason::Aborted)));
 }
 
 #[test]
 fn two_that_notify_each_other_for_ever_leave_the_others_their_turn() {
-    let (notes, both) = (CallLog::default(), Cell::new(None::<[ConnectionId; 2]>));
-    let handler = RecordingHandler::new(&notes).on_notify(|connection, value| {
-        let [one, other] = both.get().expect("both are open");
+    let (log, ids) = (CallLog::default(), Cell::new(None::<[ConnectionId; 2]>));
+    let handler = RecordingHandler::new(&log).on_notify(|connection, value| {
+        let [one, other] = ids.get().expect("both are open");
         let to = if connection.id() == one { other } else { one };
         connection.context().notify(to, value + 1);
     });
-    let (mut events, _clients) = with_clients(handler, &notes, 2);
-    both.set(Some([notes.ids()[0], notes.ids()[1]]));
+    let (mut events, _clients) = with_clients(handler, &log, 2);
+    ids.set(Some([log.ids()[0], log.ids()[1]]));
     let listener = events.listen(loopback(), greet).expect("a listener");
-    events.context().notify(notes.ids()[0], 0);
+    events.context().notify(log.ids()[0], 0);
     let (turns, before) = (events.stats().turns, events.stats().notes);
     for _ in 0..50 {
         let _ = events.turn(Some(TIMEOUT)).expect("the poll works");
@@ -230,9 +231,9 @@ fn two_that_notify_each_other_for_ever_leave_the_others_their_turn() {
 
 #[test]
 fn notes_are_told_in_portions_and_all_of_them() {
-    let notes = CallLog::default();
-    let (mut events, _clients) = with_clients(RecordingHandler::new(&notes), &notes, 1);
-    let (id, handle) = (notes.ids()[0], events.handle());
+    let log = CallLog::default();
+    let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 1);
+    let (id, handle) = (log.ids()[0], events.handle());
     for value in 0..3_000 {
         events.context().notify(id, value);
         handle.notify(id, 10_000 + value).expect("it runs");
@@ -245,14 +246,14 @@ fn notes_are_told_in_portions_and_all_of_them() {
         last == 6_000
     });
     turn_until_idle(&mut events);
-    assert_eq!(told(&notes, id).len(), 6_000);
+    assert_eq!(notified_values(&log, id).len(), 6_000);
 }
 
 #[test]
 fn a_handle_is_refused_once_the_loop_has_ended_whoever_asks_meanwhile() {
-    let notes = CallLog::default();
-    let (mut events, _clients) = with_clients(RecordingHandler::new(&notes), &notes, 1);
-    let (id, ran) = (notes.ids()[0], Arc::new(AtomicU64::new(0)));
+    let log = CallLog::default();
+    let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 1);
+    let (id, ran) = (log.ids()[0], Arc::new(AtomicU64::new(0)));
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let (handle, ran) = (events.handle(), Arc::clone(&ran));
@@ -283,5 +284,5 @@ fn a_handle_is_refused_once_the_loop_has_ended_whoever_asks_meanwhile() {
     }
     let stats = events.stats();
     assert!(stats.jobs <= accepted + 8 && stats.jobs == ran.load(Ordering::Relaxed), "{stats}");
-    assert!(stats.notes <= accepted && stats.notes == told(&notes, id).len() as u64, "{stats}");
+    assert!(stats.notes <= accepted && stats.notes == notified_values(&log, id).len() as u64, "{stats}");
 }

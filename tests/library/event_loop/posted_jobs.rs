@@ -21,18 +21,18 @@ fn a_handle_wakes_a_loop_that_waits() {
     let mut events = EventLoop::new().expect("a loop");
     let handle = events.handle();
     let other = thread::spawn(move || {
-        let began = Instant::now();
+        let start = Instant::now();
         for _ in 0..50 {
             let (run, was_run) = channel();
             handle.post(move |_| run.send(()).expect("the thread waits")).expect("it runs");
             was_run.recv_timeout(TIMEOUT).expect("the loop wakes");
         }
         handle.stop().expect("it runs");
-        began.elapsed()
+        start.elapsed()
     });
     events.run().expect("the poll works");
-    let lasted = other.join().expect("it does not panic");
-    assert!(lasted < TIMEOUT, "fifty times there and back took {lasted:?}");
+    let elapsed = other.join().expect("it does not panic");
+    assert!(elapsed < TIMEOUT, "fifty times there and back took {elapsed:?}");
     assert_eq!(events.stats().jobs, 51);
 }
 
@@ -59,12 +59,12 @@ fn jobs_run_on_the_loops_thread_in_the_order_they_were_posted() {
 
 #[test]
 fn a_job_reaches_a_connection() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| notes.ids().len() == 1);
-    let (handle, id) = (events.handle(), notes.ids()[0]);
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let (handle, id) = (events.handle(), log.ids()[0]);
     let job = move |context: &mut Context| {
         let mut connection = context.connection(id).expect("it is open");
         connection.send(b"from elsewhere").expect("the outbox is empty");
@@ -76,14 +76,14 @@ fn a_job_reaches_a_connection() {
 
 #[test]
 fn a_job_that_posts_itself_again_leaves_the_others_their_turn() {
-    fn again(handle: &Handle) {
+    fn repost(handle: &Handle) {
         let next = handle.clone();
         // Once the loop has stopped, that was the last.
-        let _ = handle.post(move |_| again(&next));
+        let _ = handle.post(move |_| repost(&next));
     }
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), greet).expect("a listener");
-    again(&events.handle());
+    repost(&events.handle());
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "a job waits");
@@ -96,30 +96,30 @@ fn a_job_that_posts_itself_again_leaves_the_others_their_turn() {
 
 #[test]
 fn a_job_that_was_not_run_is_dropped_when_the_loop_ends() {
-    let witness = Arc::new(());
+    let shared = Arc::new(());
     let mut events = EventLoop::new().expect("a loop");
     let handle = events.handle();
-    let (inner, held) = (handle.clone(), Arc::clone(&witness));
+    let (inner, clone) = (handle.clone(), Arc::clone(&shared));
     handle
         .post(move |context| {
-            inner.post(move |_| panic!("it must not run: {held:?}")).expect("it runs still");
+            inner.post(move |_| panic!("it must not run: {clone:?}")).expect("it runs still");
             context.stop();
         })
         .expect("it runs");
     turn_until_stopped(&mut events);
-    assert_eq!((Arc::strong_count(&witness), events.stats().jobs), (1, 1));
+    assert_eq!((Arc::strong_count(&shared), events.stats().jobs), (1, 1));
     assert_eq!(handle.post(|_| {}), Err(LoopStopped));
 }
 
 #[test]
 fn a_job_that_was_not_run_is_dropped_with_the_loop() {
-    let witness = Arc::new(());
+    let shared = Arc::new(());
     let events = EventLoop::new().expect("a loop");
-    let (handle, held) = (events.handle(), Arc::clone(&witness));
-    handle.post(move |_| panic!("it must not run: {held:?}")).expect("the loop is there");
-    assert_eq!(Arc::strong_count(&witness), 2);
+    let (handle, clone) = (events.handle(), Arc::clone(&shared));
+    handle.post(move |_| panic!("it must not run: {clone:?}")).expect("the loop is there");
+    assert_eq!(Arc::strong_count(&shared), 2);
     drop(events);
-    assert_eq!(Arc::strong_count(&witness), 1);
+    assert_eq!(Arc::strong_count(&shared), 1);
     assert_eq!(
         (handle.stop(), handle.drain(Duration::ZERO), handle.post(|_| {})),
         (Err(LoopStopped), Err(LoopStopped), Err(LoopStopped))
@@ -158,9 +158,9 @@ fn a_loop_that_runs_serves_clients_of_other_threads_until_it_is_drained_from_one
         drop(events);
         (greeted, finished)
     }
-    let (addresses, here) = channel();
-    let server = thread::spawn(move || serve(&addresses));
-    let (address, handle) = here.recv_timeout(TIMEOUT).expect("it listens");
+    let (address_sender, address_receiver) = channel();
+    let server = thread::spawn(move || serve(&address_sender));
+    let (address, handle) = address_receiver.recv_timeout(TIMEOUT).expect("it listens");
     let clients: Vec<_> = (0..8)
         .map(|_| thread::spawn(move || (0..20).map(|_| ask(address, b"Hello, TCP Server!")).collect::<Vec<_>>()))
         .collect();
@@ -188,9 +188,9 @@ fn a_loop_that_has_ended_opens_nothing() {
     let mut events = EventLoop::new().expect("a loop");
     events.context().stop();
     events.run().expect("the poll works");
-    let listened = events.listen(loopback(), stream(greet)).expect_err("it has ended");
-    let bound = events.bind(loopback(), halloo::datagrams(|_, _| {})).expect_err("it has ended");
-    for error in [listened, bound] {
+    let listen_error = events.listen(loopback(), stream(greet)).expect_err("it has ended");
+    let bind_error = events.bind(loopback(), halloo::datagrams(|_, _| {})).expect_err("it has ended");
+    for error in [listen_error, bind_error] {
         assert_eq!(error.kind(), halloo::ErrorKind::Setup);
         assert!(error.to_string().contains("has ended"), "{error}");
     }

@@ -18,9 +18,9 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 const MS: Duration = Duration::from_millis(1);
 
 /// Turns the loop through the panics of its timers until the condition holds, and says how many there were.
-fn turn_through_panics(events: &mut EventLoop<'_>, mut holds: impl FnMut() -> bool) -> u32 {
+fn turn_through_panics(events: &mut EventLoop<'_>, mut condition: impl FnMut() -> bool) -> u32 {
     let (mut panics, deadline) = (0, Instant::now() + TIMEOUT);
-    while !holds() {
+    while !condition() {
         let turn = catch_unwind(AssertUnwindSafe(|| events.turn(Some(2 * MS))));
         panics += u32::from(turn.is_err());
         assert!(Instant::now() < deadline, "it never comes; {}", events.stats());
@@ -47,29 +47,29 @@ fn a_tick_comes_after_each_span_it_names_and_never_early() {
 
 #[test]
 fn a_scheduled_value_comes_once_in_the_order_of_moments_and_then_of_calls() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let late = events.context();
     for (after, value) in [(30, 7), (10, 1), (10, 2), (20, 5), (10, 3), (20, 6), (10, 4)] {
         late.schedule(handler, after * MS, value);
     }
-    turn_until(&mut events, "the last", |_| notes.timer_values().len() == 7);
+    turn_until(&mut events, "the last", |_| log.timer_values().len() == 7);
     turn_until_idle(&mut events);
-    assert_eq!(notes.timer_values(), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(log.timer_values(), [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[test]
 fn a_scheduled_value_is_never_early_and_the_loop_sleeps_until_then() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let set = events.context().now();
     events.context().schedule(handler, 60 * MS, 1);
     let wait = events.next_timeout().expect("a timer is set");
     assert!(wait > 10 * MS && wait <= 60 * MS, "{wait:?}");
     let mut turns = 0;
-    while notes.timer_values().is_empty() {
+    while log.timer_values().is_empty() {
         let _ = events.turn(None).expect("the poll works");
         turns += 1;
     }
@@ -80,77 +80,77 @@ fn a_scheduled_value_is_never_early_and_the_loop_sleeps_until_then() {
 
 #[test]
 fn a_timer_that_came_due_while_the_loop_was_busy_is_not_slept_over() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_timer(|_, value| {
+    let handler = events.attach(RecordingHandler::new(&log).on_timer(|_, value| {
         // The first computes for longer than the second waits.
-        let began = Instant::now();
-        while value == 1 && began.elapsed() < 30 * MS {}
+        let start = Instant::now();
+        while value == 1 && start.elapsed() < 30 * MS {}
     }));
     events.context().schedule(handler, MS, 1);
     events.context().schedule(handler, 20 * MS, 2);
-    turn_until(&mut events, "the first", |_| notes.timer_values() == [1]);
+    turn_until(&mut events, "the first", |_| log.timer_values() == [1]);
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the second is due");
     assert_eq!(events.turn(None).expect("the poll works"), Turn::Progress);
-    assert_eq!(notes.timer_values(), [1, 2]);
+    assert_eq!(log.timer_values(), [1, 2]);
 }
 
 #[test]
 fn a_removed_timer_never_fires_and_its_id_is_inert() {
-    let (notes, ticked) = (CallLog::default(), Cell::new(0));
+    let (log, tick_count) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
-    let told = events.context().schedule(handler, MS, 1);
+    let handler = events.attach(RecordingHandler::new(&log));
+    let scheduled = events.context().schedule(handler, MS, 1);
     let tick = events.every(MS, |_| {
-        ticked.set(ticked.get() + 1);
+        tick_count.set(tick_count.get() + 1);
         Some(MS)
     });
-    for id in [told, tick] {
+    for id in [scheduled, tick] {
         assert!(events.context().remove(id) && !events.context().remove(id), "it was there, once");
     }
     // Whoever has their places now is nobody's to remove.
     let last = events.context().schedule(handler, 20 * MS, 2);
     let other = events.context().schedule(handler, 10 * MS, 3);
-    assert!(!events.context().remove(told) && !events.context().remove(tick));
-    turn_until(&mut events, "the others", |_| notes.timer_values().len() == 2);
-    assert_eq!((notes.timer_values(), ticked.get()), (vec![3, 2], 0));
+    assert!(!events.context().remove(scheduled) && !events.context().remove(tick));
+    turn_until(&mut events, "the others", |_| log.timer_values().len() == 2);
+    assert_eq!((log.timer_values(), tick_count.get()), (vec![3, 2], 0));
     assert!(!events.context().remove(last) && !events.context().remove(other), "what has fired is gone");
     assert_eq!(events.local_addr(last).expect_err("it has none").kind(), halloo::ErrorKind::UnknownId);
 }
 
 #[test]
 fn a_tick_may_remove_itself_and_what_it_has_set_since_stays() {
-    let (notes, own, handler, ticked) = (CallLog::default(), Cell::new(None), Cell::new(None), Cell::new(0));
+    let (log, timer, handler, tick_count) = (CallLog::default(), Cell::new(None), Cell::new(None), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
-    handler.set(Some(events.attach(RecordingHandler::new(&notes))));
-    own.set(Some(events.every(MS, |context: &mut Context| {
-        let own: TimerId = own.get().expect("it is set");
-        ticked.set(ticked.get() + 1);
-        assert!(context.remove(own) && !context.remove(own));
+    handler.set(Some(events.attach(RecordingHandler::new(&log))));
+    timer.set(Some(events.every(MS, |context: &mut Context| {
+        let timer: TimerId = timer.get().expect("it is set");
+        tick_count.set(tick_count.get() + 1);
+        assert!(context.remove(timer) && !context.remove(timer));
         // This one takes the place that has come free.
         context.schedule(handler.get().expect("it is attached"), 5 * MS, 9);
         Some(MS)
     })));
-    turn_until(&mut events, "the value", |_| notes.timer_values() == [9]);
+    turn_until(&mut events, "the value", |_| log.timer_values() == [9]);
     turn_until_idle(&mut events);
-    assert_eq!((ticked.get(), events.next_timeout()), (1, None));
+    assert_eq!((tick_count.get(), events.next_timeout()), (1, None));
 }
 
 #[test]
 fn a_closure_is_dropped_with_its_timer() {
-    let witness = std::rc::Rc::new(());
+    let shared = std::rc::Rc::new(());
     let mut events = EventLoop::new().expect("a loop");
-    let count = || std::rc::Rc::strong_count(&witness);
-    let tick = |witness: &std::rc::Rc<()>| {
-        let held = std::rc::Rc::clone(witness);
+    let count = || std::rc::Rc::strong_count(&shared);
+    let tick = |shared: &std::rc::Rc<()>| {
+        let clone = std::rc::Rc::clone(shared);
         move |_: &mut Context| {
-            let _ = &held;
+            let _ = &clone;
             None
         }
     };
-    let removed = events.every(TIMEOUT, tick(&witness));
-    events.every(Duration::ZERO, tick(&witness));
-    events.every(TIMEOUT, tick(&witness));
+    let removed = events.every(TIMEOUT, tick(&shared));
+    events.every(Duration::ZERO, tick(&shared));
+    events.every(TIMEOUT, tick(&shared));
     assert_eq!(count(), 4);
     assert!(events.context().remove(removed));
     turn_until(&mut events, "the second is over", |events| events.stats().timers == 1);
@@ -162,24 +162,24 @@ fn a_closure_is_dropped_with_its_timer() {
 #[test]
 fn a_panic_of_a_timer_is_its_own_end_and_no_others() {
     for catch in [false, true] {
-        let (notes, ticked) = (CallLog::default(), Cell::new(0));
+        let (log, tick_count) = (CallLog::default(), Cell::new(0));
         let mut events = EventLoop::new().expect("a loop");
         events.catch_panics(catch);
-        let handler = events.attach(RecordingHandler::new(&notes).on_timer(|_, value| {
+        let handler = events.attach(RecordingHandler::new(&log).on_timer(|_, value| {
             assert_ne!(value, 2, "this is the panic of the test");
         }));
-        let guilty = events.every(MS, |_| panic!("this is the panic of the test"));
+        let panicking = events.every(MS, |_| panic!("this is the panic of the test"));
         events.every(MS, |_| {
-            ticked.set(ticked.get() + 1);
+            tick_count.set(tick_count.get() + 1);
             Some(MS)
         });
         for value in 1..=3 {
             events.context().schedule(handler, MS, value);
         }
-        let unwound = turn_through_panics(&mut events, || notes.timer_values().len() == 3 && ticked.get() > 3);
-        assert_eq!(unwound, if catch { 0 } else { 2 }, "those who panic do so once");
-        assert_eq!((notes.timer_values(), events.stats().panics), (vec![1, 2, 3], 2));
-        assert!(!events.context().remove(guilty), "it is over");
+        let panics = turn_through_panics(&mut events, || log.timer_values().len() == 3 && tick_count.get() > 3);
+        assert_eq!(panics, if catch { 0 } else { 2 }, "those who panic do so once");
+        assert_eq!((log.timer_values(), events.stats().panics), (vec![1, 2, 3], 2));
+        assert!(!events.context().remove(panicking), "it is over");
         events.context().stop();
         turn_until_stopped(&mut events);
     }
@@ -187,9 +187,9 @@ fn a_panic_of_a_timer_is_its_own_end_and_no_others() {
 
 #[test]
 fn timers_of_no_delay_fire_once_a_turn_and_leave_the_others_theirs() {
-    let (notes, handler, ticks) = (CallLog::default(), Cell::new(None::<HandlerId>), Cell::new(0));
+    let (log, handler, ticks) = (CallLog::default(), Cell::new(None::<HandlerId>), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
-    handler.set(Some(events.attach(RecordingHandler::new(&notes).on_timer(|context, value| {
+    handler.set(Some(events.attach(RecordingHandler::new(&log).on_timer(|context, value| {
         context.schedule(handler.get().expect("it is attached"), Duration::ZERO, value + 1);
     }))));
     let listener = events.listen(loopback(), greet).expect("a listener");
@@ -204,7 +204,7 @@ fn timers_of_no_delay_fire_once_a_turn_and_leave_the_others_theirs() {
     }
     assert_eq!(events.stats().turns - first, 100);
     assert!((99..=100).contains(&ticks.get()), "{} ticks in 100 turns", ticks.get());
-    assert_eq!(notes.timer_values(), (0..notes.timer_values().len() as u64).collect::<Vec<_>>());
+    assert_eq!(log.timer_values(), (0..log.timer_values().len() as u64).collect::<Vec<_>>());
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
 }
@@ -220,17 +220,17 @@ fn a_loop_that_runs_does_not_sleep_between_ticks_of_no_delay() {
         }
         Some(Duration::ZERO)
     });
-    let began = Instant::now();
+    let start = Instant::now();
     events.run().expect("the poll works");
     // A poll sleeps for whole milliseconds: once for each tick would be three seconds.
-    assert!(began.elapsed() < 2_000 * MS, "3,000 ticks took {:?}", began.elapsed());
+    assert!(start.elapsed() < 2_000 * MS, "3,000 ticks took {:?}", start.elapsed());
 }
 
 #[test]
 fn thousands_of_timers_due_at_once_are_bounded_per_turn_and_all_fire() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     for value in 0..5_000 {
@@ -239,34 +239,34 @@ fn thousands_of_timers_due_at_once_are_bounded_per_turn_and_all_fire() {
     client.send(b"hello");
     let mut last = 0;
     turn_until(&mut events, "all of them", |_| {
-        let fired = notes.timer_values().len();
+        let fired = log.timer_values().len();
         assert!(fired - last <= 1_024, "{} in a turn", fired - last);
         last = fired;
         fired == 5_000
     });
-    assert_eq!(notes.timer_values(), (0..5_000).collect::<Vec<_>>());
+    assert_eq!(log.timer_values(), (0..5_000).collect::<Vec<_>>());
     turn_until(&mut events, "the echo", |_| client.has_received(5));
     turn_until_idle(&mut events);
 }
 
 #[test]
 fn timers_go_on_during_a_drain_and_do_not_hold_it_up() {
-    let (notes, ticked) = (CallLog::default(), Cell::new(0));
+    let (log, tick_count) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
     events.every(MS, |_| {
-        ticked.set(ticked.get() + 1);
+        tick_count.set(tick_count.get() + 1);
         Some(MS)
     });
     events.context().schedule(handler, TIMEOUT, 1);
     events.context().drain(50 * MS);
     let report = turn_until_stopped(&mut events);
     assert!(report.elapsed >= 50 * MS && report.forced == 1, "{report:?}");
-    assert!(ticked.get() > 3, "{} ticks during a drain of 50 ms", ticked.get());
-    assert_eq!(notes.timer_values(), [], "what was not due by then never is");
+    assert!(tick_count.get() > 3, "{} ticks during a drain of 50 ms", tick_count.get());
+    assert_eq!(log.timer_values(), [], "what was not due by then never is");
     let mut empty = EventLoop::new().expect("a loop");
     empty.every(MS, |_| Some(MS));
     empty.context().drain(TIMEOUT);
@@ -275,9 +275,9 @@ fn timers_go_on_during_a_drain_and_do_not_hold_it_up() {
 
 #[test]
 fn a_timer_that_never_comes_is_nothing_to_wait_for() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let never = events.context().schedule(handler, Duration::MAX, 1);
     assert_eq!(events.next_timeout(), None);
     turn_until_idle(&mut events);
@@ -287,7 +287,7 @@ fn a_timer_that_never_comes_is_nothing_to_wait_for() {
 #[test]
 fn handlers_of_another_loop_are_refused_with_a_panic() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
-    let stranger = other.attach(stream(echo));
+    let foreign_handler = other.attach(stream(echo));
     one.attach(stream(echo));
     for ask in [
         |context: &mut Context, of| {
@@ -297,9 +297,9 @@ fn handlers_of_another_loop_are_refused_with_a_panic() {
             context.connect(loopback(), of);
         },
     ] {
-        let outcome = catch_unwind(AssertUnwindSafe(|| ask(one.context(), stranger)));
-        let said = outcome.expect_err("it is not ours");
-        assert!(said.downcast_ref::<String>().is_some_and(|said| said.contains("another loop")));
+        let outcome = catch_unwind(AssertUnwindSafe(|| ask(one.context(), foreign_handler)));
+        let payload = outcome.expect_err("it is not ours");
+        assert!(payload.downcast_ref::<String>().is_some_and(|message| message.contains("another loop")));
     }
     turn_until_idle(&mut one);
 }

@@ -20,11 +20,11 @@ fn with_nothing_to_do_a_turn_takes_the_time_it_is_given_and_no_more() {
     events.listen(loopback(), greet).expect("a listener");
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None, "only a client can bring work");
-    let began = Instant::now();
+    let start = Instant::now();
     assert_eq!(events.turn(Some(Duration::from_millis(30))).expect("the poll works"), Turn::Idle);
-    assert!(began.elapsed() >= Duration::from_millis(30), "{:?}", began.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(30), "{:?}", start.elapsed());
     assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Idle);
-    assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
+    assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -48,17 +48,17 @@ fn a_datagram_ends_a_turn_that_waits_and_is_progress() {
 
 #[test]
 fn next_timeout_is_the_rest_of_the_nearest_deadline() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(Duration::from_secs(3_000));
-    let listener = events.listen(at, RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let idle = events.next_timeout().expect("the idle timeout runs");
     assert!((Duration::from_secs(2_900)..Duration::from_secs(3_000)).contains(&idle), "{idle:?}");
 
-    events.context().connection(notes.ids()[0]).expect("it is open").set_timeout(Some(Duration::from_secs(1_000)));
+    events.context().connection(log.ids()[0]).expect("it is open").set_timeout(Some(Duration::from_secs(1_000)));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "what was marked is work");
     turn_until_idle(&mut events);
     let timer = events.next_timeout().expect("the timeout runs");
@@ -98,13 +98,13 @@ fn next_timeout_is_zero_once_a_stop_is_asked_for_and_after_it() {
 
 #[test]
 fn a_turn_that_carries_out_what_was_marked_between_turns_is_progress() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    events.context().connection(notes.ids()[0]).expect("it is open").send(b"data").expect("the outbox is empty");
+    events.context().connection(log.ids()[0]).expect("it is open").send(b"data").expect("the outbox is empty");
     assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Progress);
     assert_eq!(events.stats().bytes_sent, 4, "it was sent");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));
@@ -173,15 +173,15 @@ fn two_loops_take_turns_on_one_thread() {
 
 #[test]
 fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
-    let seen = RefCell::new(Vec::new());
+    let timestamps = RefCell::new(Vec::new());
     let started = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
         let context = connection.context();
-        seen.borrow_mut().push((context.stats().turns, context.now()));
-        let began = Instant::now();
-        started.set(Some(began));
-        while began.elapsed() < Duration::from_micros(50) {}
+        timestamps.borrow_mut().push((context.stats().turns, context.now()));
+        let start = Instant::now();
+        started.set(Some(start));
+        while start.elapsed() < Duration::from_micros(50) {}
         connection.write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -192,11 +192,14 @@ fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
         let _ = events.turn(Some(Duration::from_millis(2))).expect("the poll works");
     }
     turn_until(&mut events, "all are echoed", |_| clients.iter_mut().all(|client| client.has_received(20)));
-    let seen = seen.borrow();
-    let pairs = || seen.windows(2).map(|pair| (pair[0], pair[1]));
+    let timestamps = timestamps.borrow();
+    let pairs = || timestamps.windows(2).map(|pair| (pair[0], pair[1]));
     assert!(pairs().any(|(one, next)| one.0 == next.0), "several callbacks shared a turn");
-    assert!(pairs().all(|(one, next)| (one.0 == next.0) == (one.1 == next.1) && one.1 <= next.1), "{seen:?}");
-    assert!(started.get().is_some_and(|last| last >= seen[seen.len() - 1].1), "no turn's time is in the future");
+    assert!(pairs().all(|(one, next)| (one.0 == next.0) == (one.1 == next.1) && one.1 <= next.1), "{timestamps:?}");
+    assert!(
+        started.get().is_some_and(|last| last >= timestamps[timestamps.len() - 1].1),
+        "no turn's time is in the future"
+    );
     drop(clients);
 }
 

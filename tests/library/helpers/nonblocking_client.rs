@@ -15,8 +15,8 @@ use crate::helpers::turn_until::turn_until;
 pub(crate) struct Client {
     stream: Socket,
     unsent: Vec<u8>,
-    /// How much of `unsent` has gone all the same; dropped once all of it has.
-    gone: usize,
+    /// How much of `unsent` is sent; both are reset once all of it is.
+    sent: usize,
     pub(crate) received: Vec<u8>,
     pub(crate) end: Option<StreamEnd>,
 }
@@ -60,7 +60,7 @@ impl Client {
         stream.set_nonblocking(true).expect("an option of every socket");
         // A unix socket knows no such option, and has no such delay.
         let _ = stream.set_tcp_nodelay(true);
-        Self { stream, unsent: Vec::new(), gone: 0, received: Vec::new(), end: None }
+        Self { stream, unsent: Vec::new(), sent: 0, received: Vec::new(), end: None }
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -85,15 +85,15 @@ impl Client {
 
     /// Sends on; what a closed peer refuses is forgotten.
     pub(crate) fn flush(&mut self) {
-        while self.gone < self.unsent.len() {
-            match self.stream.write(&self.unsent[self.gone..]) {
-                Ok(count) => self.gone += count,
+        while self.sent < self.unsent.len() {
+            match self.stream.write(&self.unsent[self.sent..]) {
+                Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.gone = self.unsent.len(),
+                Err(_) => self.sent = self.unsent.len(),
             }
         }
         self.unsent.clear();
-        self.gone = 0;
+        self.sent = 0;
     }
 
     pub(crate) fn has_sent_all(&self) -> bool {
@@ -101,8 +101,8 @@ impl Client {
     }
 
     /// Reads at most so many bytes of what is there.
-    pub(crate) fn read_up_to(&mut self, most: usize) {
-        let mut room = vec![0; most];
+    pub(crate) fn read_up_to(&mut self, max: usize) {
+        let mut room = vec![0; max];
         match self.stream.read(&mut room) {
             Ok(0) => self.end = Some(StreamEnd::Eof),
             Ok(count) => self.received.extend_from_slice(&room[..count]),
@@ -113,7 +113,7 @@ impl Client {
     }
 
     /// Sends and reads what can be sent and read.
-    pub(crate) fn pump(&mut self) {
+    pub(crate) fn transfer(&mut self) {
         self.flush();
         if self.end.is_none() {
             self.read_up_to(64 * 1024);
@@ -122,12 +122,12 @@ impl Client {
 
     /// Pumps, and says whether it has received so much, or the end.
     pub(crate) fn has_received(&mut self, count: usize) -> bool {
-        self.pump();
+        self.transfer();
         self.received.len() >= count || self.end.is_some()
     }
 
     pub(crate) fn has_reached_end(&mut self) -> bool {
-        self.pump();
+        self.transfer();
         self.end.is_some()
     }
 
@@ -152,10 +152,10 @@ impl Client {
     /// Asks, and reads as much as that many bytes.
     #[track_caller]
     pub(crate) fn request(&mut self, events: &mut EventLoop<'_>, question: &[u8], answer_bytes: usize) -> &[u8] {
-        let wanted = self.received.len() + answer_bytes;
+        let target = self.received.len() + answer_bytes;
         self.send(question);
-        turn_until(events, "an answer", |_| self.has_received(wanted));
-        &self.received[wanted - answer_bytes..]
+        turn_until(events, "an answer", |_| self.has_received(target));
+        &self.received[target - answer_bytes..]
     }
 }
 

@@ -17,16 +17,16 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn new() -> Self {
-        Self::over(TcpListener::bind(loopback()).expect("a free port").into())
+        Self::from_socket(TcpListener::bind(loopback()).expect("a free port").into())
     }
 
     #[cfg(unix)]
     pub(crate) fn unix(at: &std::path::Path) -> Self {
         let listener = std::os::unix::net::UnixListener::bind(at).expect("a path");
-        Self::over(std::os::fd::OwnedFd::from(listener).into())
+        Self::from_socket(std::os::fd::OwnedFd::from(listener).into())
     }
 
-    fn over(listener: Socket) -> Self {
+    fn from_socket(listener: Socket) -> Self {
         listener.set_nonblocking(true).expect("an option of every socket");
         Self { listener }
     }
@@ -61,7 +61,7 @@ pub(crate) fn unused_address() -> SocketAddr {
 pub(crate) struct FullBacklog {
     listener: Socket,
     /// The connections that fill it.
-    waiting: Vec<TcpStream>,
+    connections: Vec<TcpStream>,
 }
 
 impl FullBacklog {
@@ -69,11 +69,11 @@ impl FullBacklog {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         listener.bind(&loopback().into()).expect("a free port");
         listener.listen(0).expect("it is bound");
-        let mut deaf = Self { listener, waiting: Vec::new() };
-        while let Ok(stream) = TcpStream::connect_timeout(&deaf.address(), Duration::from_millis(100)) {
-            deaf.waiting.push(stream);
+        let mut full_backlog = Self { listener, connections: Vec::new() };
+        while let Ok(stream) = TcpStream::connect_timeout(&full_backlog.address(), Duration::from_millis(100)) {
+            full_backlog.connections.push(stream);
         }
-        deaf
+        full_backlog
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -5,7 +5,7 @@ use std::io;
 
 use halloo::{CloseReason, Connection, ConnectionId, Context, StreamHandler};
 
-/// A callback, as the notes keep it.
+/// A recorded callback.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Call {
     Open,
@@ -14,12 +14,12 @@ pub(crate) enum Call {
     Flushed,
     Timeout,
     Drain,
-    Note(u64),
+    Notify(u64),
     Closed(CloseReason),
     Failed(io::ErrorKind),
 }
 
-/// What a [`Probe`] was called with, in order.
+/// The callbacks of a [`RecordingHandler`], in order.
 #[derive(Default)]
 pub(crate) struct CallLog {
     log: RefCell<Vec<(ConnectionId, Call)>>,
@@ -30,21 +30,21 @@ pub(crate) struct CallLog {
 impl CallLog {
     /// All callbacks.
     pub(crate) fn all(&self) -> Vec<Call> {
-        self.log.borrow().iter().map(|(_, called)| called.clone()).collect()
+        self.log.borrow().iter().map(|(_, call)| call.clone()).collect()
     }
 
     /// The callbacks of one connection.
     pub(crate) fn of(&self, id: ConnectionId) -> Vec<Call> {
-        self.log.borrow().iter().filter(|(whose, _)| *whose == id).map(|(_, called)| called.clone()).collect()
+        self.log.borrow().iter().filter(|(connection, _)| *connection == id).map(|(_, call)| call.clone()).collect()
     }
 
     /// The connections, in the order they were opened.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
-        self.log.borrow().iter().filter(|(_, called)| *called == Call::Open).map(|(id, _)| *id).collect()
+        self.log.borrow().iter().filter(|(_, call)| *call == Call::Open).map(|(id, _)| *id).collect()
     }
 
-    pub(crate) fn count(&self, called: &Call) -> usize {
-        self.log.borrow().iter().filter(|(_, other)| other == called).count()
+    pub(crate) fn count(&self, call: &Call) -> usize {
+        self.log.borrow().iter().filter(|(_, other)| other == call).count()
     }
 
     /// The values that timers have brought.
@@ -54,7 +54,7 @@ impl CallLog {
 
     /// The kinds of all failures to connect.
     pub(crate) fn connect_errors(&self) -> Vec<io::ErrorKind> {
-        let kind = |(_, called): &(ConnectionId, Call)| match called {
+        let kind = |(_, call): &(ConnectionId, Call)| match call {
             Call::Failed(kind) => Some(*kind),
             _ => None,
         };
@@ -63,16 +63,16 @@ impl CallLog {
 
     /// Every input as it was shown.
     pub(crate) fn inputs(&self) -> Vec<Vec<u8>> {
-        let shown = |(_, called): &(ConnectionId, Call)| match called {
+        let input = |(_, call): &(ConnectionId, Call)| match call {
             Call::Data(bytes) => Some(bytes.clone()),
             _ => None,
         };
-        self.log.borrow().iter().filter_map(shown).collect()
+        self.log.borrow().iter().filter_map(input).collect()
     }
 
     /// The reasons of all closes.
     pub(crate) fn close_reasons(&self) -> Vec<CloseReason> {
-        let reason = |(_, called): &(ConnectionId, Call)| match called {
+        let reason = |(_, call): &(ConnectionId, Call)| match call {
             Call::Closed(reason) => Some(*reason),
             _ => None,
         };
@@ -83,14 +83,14 @@ impl CallLog {
 type OnOpen<'a> = Box<dyn FnMut(&mut Connection<'_>) -> bool + 'a>;
 type OnData<'a> = Box<dyn FnMut(&mut Connection<'_>, &[u8]) -> usize + 'a>;
 type OnEvent<'a> = Box<dyn FnMut(&mut Connection<'_>) + 'a>;
-type OnNote<'a> = Box<dyn FnMut(&mut Connection<'_>, u64) + 'a>;
+type OnNotify<'a> = Box<dyn FnMut(&mut Connection<'_>, u64) + 'a>;
 type OnTimer<'a> = Box<dyn FnMut(&mut Context, u64) + 'a>;
 type OnFailure<'a> = Box<dyn FnMut(&mut Context, ConnectionId, &io::Error) + 'a>;
 
-/// A handler that takes notes, and does in each callback what a test says. Without a word it uses all input, and does
+/// A handler that records its callbacks, and does in each what a test says. Without a word it uses all input, and does
 /// as the trait's defaults do.
 pub(crate) struct RecordingHandler<'a> {
-    notes: &'a CallLog,
+    log: &'a CallLog,
     open: OnOpen<'a>,
     data: OnData<'a>,
     eof: OnEvent<'a>,
@@ -98,15 +98,15 @@ pub(crate) struct RecordingHandler<'a> {
     timeout: OnEvent<'a>,
     drain: OnEvent<'a>,
     close: OnEvent<'a>,
-    note: OnNote<'a>,
+    notify: OnNotify<'a>,
     timer: OnTimer<'a>,
     failed: OnFailure<'a>,
 }
 
 impl<'a> RecordingHandler<'a> {
-    pub(crate) fn new(notes: &'a CallLog) -> Self {
+    pub(crate) fn new(log: &'a CallLog) -> Self {
         Self {
-            notes,
+            log,
             open: Box::new(|_| true),
             data: Box::new(|_, input| input.len()),
             eof: Box::new(|connection| connection.close()),
@@ -114,7 +114,7 @@ impl<'a> RecordingHandler<'a> {
             timeout: Box::new(|connection| connection.close()),
             drain: Box::new(|_| {}),
             close: Box::new(|_| {}),
-            note: Box::new(|_, _| {}),
+            notify: Box::new(|_, _| {}),
             timer: Box::new(|_, _| {}),
             failed: Box::new(|_, _, _| {}),
         }
@@ -157,7 +157,7 @@ impl<'a> RecordingHandler<'a> {
     }
 
     pub(crate) fn on_notify(mut self, act: impl FnMut(&mut Connection<'_>, u64) + 'a) -> Self {
-        self.note = Box::new(act);
+        self.notify = Box::new(act);
         self
     }
 
@@ -171,8 +171,8 @@ impl<'a> RecordingHandler<'a> {
         self
     }
 
-    fn note(&self, connection: &Connection<'_>, called: Call) {
-        self.notes.log.borrow_mut().push((connection.id(), called));
+    fn record(&self, connection: &Connection<'_>, call: Call) {
+        self.log.log.borrow_mut().push((connection.id(), call));
     }
 }
 
@@ -180,57 +180,57 @@ impl StreamHandler for RecordingHandler<'_> {
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
-        self.note(connection, Call::Open);
+        self.record(connection, Call::Open);
         (self.open)(connection).then(|| connection.id())
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
         assert_eq!(*session, connection.id(), "somebody else's session");
         assert!(!input.is_empty(), "there is nothing to show");
-        self.note(connection, Call::Data(input.to_vec()));
+        self.record(connection, Call::Data(input.to_vec()));
         (self.data)(connection, input)
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
-        self.note(connection, Call::Eof);
+        self.record(connection, Call::Eof);
         (self.eof)(connection);
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
-        self.note(connection, Call::Flushed);
+        self.record(connection, Call::Flushed);
         (self.flushed)(connection);
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
-        self.note(connection, Call::Timeout);
+        self.record(connection, Call::Timeout);
         (self.timeout)(connection);
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
-        self.note(connection, Call::Drain);
+        self.record(connection, Call::Drain);
         (self.drain)(connection);
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
         assert_eq!(session, connection.id(), "somebody else's session");
-        self.note(connection, Call::Closed(reason));
+        self.record(connection, Call::Closed(reason));
         (self.close)(connection);
     }
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, value: u64) {
         assert_eq!(*session, connection.id(), "somebody else's session");
-        self.note(connection, Call::Note(value));
-        (self.note)(connection, value);
+        self.record(connection, Call::Notify(value));
+        (self.notify)(connection, value);
     }
 
     fn on_timer(&mut self, context: &mut Context, value: u64) {
-        self.notes.fired.borrow_mut().push(value);
+        self.log.fired.borrow_mut().push(value);
         (self.timer)(context, value);
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
         assert!(context.connection(id).is_none(), "it failed and is there");
-        self.notes.log.borrow_mut().push((id, Call::Failed(error.kind())));
+        self.log.log.borrow_mut().push((id, Call::Failed(error.kind())));
         (self.failed)(context, id, &error);
     }
 }

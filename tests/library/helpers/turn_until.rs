@@ -11,10 +11,14 @@ const SHORT: Duration = Duration::from_millis(2);
 
 /// Turns the loop until the condition holds.
 #[track_caller]
-pub(crate) fn turn_until(events: &mut EventLoop<'_>, what: &str, mut holds: impl FnMut(&mut EventLoop<'_>) -> bool) {
+pub(crate) fn turn_until(
+    events: &mut EventLoop<'_>,
+    description: &str,
+    mut condition: impl FnMut(&mut EventLoop<'_>) -> bool,
+) {
     let deadline = Instant::now() + TIMEOUT;
-    while !holds(events) {
-        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}; {}", events.stats());
+    while !condition(events) {
+        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {description}; {}", events.stats());
         let _ = events.turn(Some(SHORT)).expect("the poll works");
     }
 }
@@ -24,9 +28,9 @@ pub(crate) fn turn_until(events: &mut EventLoop<'_>, what: &str, mut holds: impl
 pub(crate) fn turn_until_idle(events: &mut EventLoop<'_>) {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        let rests = events.next_timeout() != Some(Duration::ZERO);
+        let is_idle = events.next_timeout() != Some(Duration::ZERO);
         let turn = events.turn(Some(10 * SHORT)).expect("the poll works");
-        if rests && turn == Turn::Idle {
+        if is_idle && turn == Turn::Idle {
             return;
         }
         assert!(Instant::now() < deadline, "the loop never rests; {}", events.stats());

@@ -51,12 +51,12 @@ fn an_echo_of_every_format_sends_back_what_it_got_wherever_the_stream_was_split(
 }
 
 /// A framed handler, and where the input lay that it was last shown.
-struct Watched<'a, F> {
+struct InputRangeRecorder<'a, F> {
     framed: Framed<F>,
     input: &'a Cell<Range<*const u8>>,
 }
 
-impl<F: FnMut(&mut Connection<'_>, &[u8])> StreamHandler for Watched<'_, F> {
+impl<F: FnMut(&mut Connection<'_>, &[u8])> StreamHandler for InputRangeRecorder<'_, F> {
     type Session = FramedSession<()>;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
@@ -71,18 +71,21 @@ impl<F: FnMut(&mut Connection<'_>, &[u8])> StreamHandler for Watched<'_, F> {
 
 #[test]
 fn a_frame_is_handed_over_where_it_was_read_and_not_copied() {
-    let nowhere = std::ptr::null()..std::ptr::null();
+    let empty_range = std::ptr::null()..std::ptr::null();
     for (format, example) in EXAMPLES {
-        let (input, seen) = (Cell::new(nowhere.clone()), Cell::new(0));
+        let (input, frame_count) = (Cell::new(empty_range.clone()), Cell::new(0));
         let framed = frames(format, 100, |_, frame| {
-            let (whole, part) = (input.replace(nowhere.clone()), frame.as_ptr_range());
-            assert!(whole.start <= part.start && part.end <= whole.end, "{format:?}: {part:?} is not in {whole:?}");
-            input.set(whole);
-            seen.set(seen.get() + 1);
+            let (input_range, frame_range) = (input.replace(empty_range.clone()), frame.as_ptr_range());
+            assert!(
+                input_range.start <= frame_range.start && frame_range.end <= input_range.end,
+                "{format:?}: {frame_range:?} is not in {input_range:?}"
+            );
+            input.set(input_range);
+            frame_count.set(frame_count.get() + 1);
         });
-        let (mut events, mut client) = serve(loopback(), Watched { framed, input: &input });
+        let (mut events, mut client) = serve(loopback(), InputRangeRecorder { framed, input: &input });
         client.send(&example.repeat(3));
-        turn_until(&mut events, "all frames", |_| seen.get() == 6);
+        turn_until(&mut events, "all frames", |_| frame_count.get() == 6);
     }
 }
 
@@ -106,18 +109,18 @@ fn a_length_over_the_maximum_closes_before_a_byte_of_the_frame_has_come() {
 #[test]
 fn a_frame_may_be_as_long_as_the_inbox_and_a_longer_maximum_is_an_error_at_listen() {
     let longest = vec![7; 65_535];
-    let seen = Cell::new(0);
+    let frame_bytes = Cell::new(0);
     let (mut events, mut client) = serve(
         loopback(),
         frames(SHORT, longest.len(), |_, frame| {
             assert!(frame.iter().all(|byte| *byte == 7));
-            seen.set(frame.len());
+            frame_bytes.set(frame.len());
         }),
     );
     client.send(&[&[0xff, 0xff], longest.as_slice()].concat());
     turn_until(&mut events, "the longest frame", |_| {
-        client.pump();
-        seen.get() == longest.len()
+        client.transfer();
+        frame_bytes.get() == longest.len()
     });
 
     for (format, around) in [(Format::Lines, 2), (Format::Delimiter(0), 1), (SHORT, 0)] {
@@ -129,13 +132,13 @@ fn a_frame_may_be_as_long_as_the_inbox_and_a_longer_maximum_is_an_error_at_liste
 }
 
 /// Asks one question over a connection of its own, and keeps what comes back.
-struct Asks<'a> {
+struct RequestHandler<'a> {
     question: &'a [u8],
-    heard: &'a RefCell<Vec<Vec<u8>>>,
+    received: &'a RefCell<Vec<Vec<u8>>>,
     failed: &'a Cell<Option<std::io::ErrorKind>>,
 }
 
-impl FrameHandler for Asks<'_> {
+impl FrameHandler for RequestHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
@@ -145,7 +148,7 @@ impl FrameHandler for Asks<'_> {
     }
 
     fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        self.heard.borrow_mut().push(frame.to_vec());
+        self.received.borrow_mut().push(frame.to_vec());
     }
 
     fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, error: std::io::Error) {
@@ -155,7 +158,7 @@ impl FrameHandler for Asks<'_> {
 
 #[test]
 fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
-    let (heard, failed) = (RefCell::default(), Cell::new(None));
+    let (received, failed) = (RefCell::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let twice = frames(SHORT, 100, |connection, frame| {
         SHORT.send(connection, frame).expect("half an outbox is free");
@@ -163,12 +166,16 @@ fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
     });
     let listener = events.listen(loopback(), twice).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let asks = events.attach(Framed::new(SHORT, 100, Asks { question: b"who?", heard: &heard, failed: &failed }));
-    events.context().connect(address, asks);
+    let handler = events.attach(Framed::new(
+        SHORT,
+        100,
+        RequestHandler { question: b"who?", received: &received, failed: &failed },
+    ));
+    events.context().connect(address, handler);
     turn_until(&mut events, "two answers and the end", |events| events.stats().closed(CloseReason::Eof) == 2);
-    assert_eq!(*heard.borrow(), [b"who?", b"who?"]);
+    assert_eq!(*received.borrow(), [b"who?", b"who?"]);
 
-    events.context().connect(Connect::from(address).input_bytes_max(99), asks);
+    events.context().connect(Connect::from(address).input_bytes_max(99), handler);
     turn_until(&mut events, "a refusal", |_| failed.get().is_some());
     assert_eq!(failed.get(), Some(std::io::ErrorKind::InvalidInput));
 }
@@ -215,12 +222,12 @@ fn a_payload_that_the_format_cannot_carry_is_refused_and_says_why() {
 }
 
 /// Sends a frame when asked to, and again whenever there is room.
-struct Insists<'a> {
+struct RetryHandler<'a> {
     refusals: &'a Cell<u32>,
     is_sent: bool,
 }
 
-impl Insists<'_> {
+impl RetryHandler<'_> {
     fn try_to_send(&mut self, connection: &mut Connection<'_>) {
         match SHORT.send(connection, b"12345678") {
             Ok(()) => self.is_sent = true,
@@ -232,7 +239,7 @@ impl Insists<'_> {
     }
 }
 
-impl FrameHandler for Insists<'_> {
+impl FrameHandler for RetryHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -255,15 +262,16 @@ impl FrameHandler for Insists<'_> {
 fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
     let refusals = Cell::new(0);
     let at = Listen::from(loopback()).outbox_bytes_max(10);
-    let (mut events, mut client) = serve(at, Framed::new(SHORT, 4, Insists { refusals: &refusals, is_sent: false }));
+    let (mut events, mut client) =
+        serve(at, Framed::new(SHORT, 4, RetryHandler { refusals: &refusals, is_sent: false }));
     assert_eq!(client.request(&mut events, b"\0\0", 11), b"x\0\x0812345678");
     assert_eq!(refusals.get(), 1);
 }
 
 /// Tries to send behind the end of its side.
-struct Afterthought;
+struct SendAfterShutdown;
 
-impl FrameHandler for Afterthought {
+impl FrameHandler for SendAfterShutdown {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -284,25 +292,25 @@ impl FrameHandler for Afterthought {
 #[test]
 fn nobody_is_called_about_room_who_has_finished() {
     let (mut events, mut client) =
-        serve(Listen::from(loopback()).outbox_bytes_max(10), Framed::new(SHORT, 4, Afterthought));
+        serve(Listen::from(loopback()).outbox_bytes_max(10), Framed::new(SHORT, 4, SendAfterShutdown));
     client.send(b"\0\0");
     assert_eq!(client.read_to_end(&mut events), (&b"12345678"[..], StreamEnd::Eof));
     turn_until_idle(&mut events);
 }
 
-/// Notes what it is told, and takes what is unfinished for a frame.
-struct Takes<'a> {
-    told: &'a RefCell<Vec<String>>,
+/// Records its callbacks, and takes what is unfinished for a frame.
+struct EventRecorder<'a> {
+    events: &'a RefCell<Vec<String>>,
     closes_early: bool,
 }
 
-impl Takes<'_> {
-    fn note(&self, what: &str, bytes: &[u8]) {
-        self.told.borrow_mut().push(format!("{what} {}", bytes.escape_ascii()));
+impl EventRecorder<'_> {
+    fn record(&self, event: &str, bytes: &[u8]) {
+        self.events.borrow_mut().push(format!("{event} {}", bytes.escape_ascii()));
     }
 }
 
-impl FrameHandler for Takes<'_> {
+impl FrameHandler for EventRecorder<'_> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -310,18 +318,18 @@ impl FrameHandler for Takes<'_> {
     }
 
     fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        self.note("frame", frame);
+        self.record("frame", frame);
     }
 
-    fn on_unfinished(&mut self, connection: &mut Connection<'_>, (): &mut (), rest: &[u8]) {
-        self.note("unfinished", rest);
+    fn on_unfinished(&mut self, connection: &mut Connection<'_>, (): &mut (), partial: &[u8]) {
+        self.record("unfinished", partial);
         if self.closes_early {
             connection.close();
         }
     }
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        self.note("eof", b"");
+        self.record("eof", b"");
         connection.close();
     }
 }
@@ -341,15 +349,15 @@ fn what_has_come_of_a_frame_at_the_end_of_stream_is_told_once_before_it() {
     ];
     for (format, stream, expected) in cases {
         for closes_early in [false, true] {
-            let told = RefCell::default();
+            let recorded = RefCell::default();
             let (mut events, mut client) =
-                serve(loopback(), Framed::new(format, 100, Takes { told: &told, closes_early }));
+                serve(loopback(), Framed::new(format, 100, EventRecorder { events: &recorded, closes_early }));
             client.send(stream);
             client.half_close();
             turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::Eof) == 1);
             let is_early = closes_early && expected.len() > 1 && expected[expected.len() - 2].starts_with('u');
             let expected = &expected[..expected.len() - usize::from(is_early)];
-            assert_eq!(*told.borrow(), expected, "{format:?} {}", stream.escape_ascii());
+            assert_eq!(*recorded.borrow(), expected, "{format:?} {}", stream.escape_ascii());
         }
     }
 }
@@ -359,16 +367,16 @@ fn behind_a_pause_a_close_or_an_abort_no_frame_is_handed_over() {
     for (format, example) in EXAMPLES {
         let stops: [fn(&mut Connection<'_>); 3] = [|it| it.pause(), |it| it.close(), |it| it.abort()];
         for stop in stops {
-            let seen = Cell::new(0);
+            let frame_count = Cell::new(0);
             let handler = framing::frames(format, 100, |connection, _| {
-                seen.set(seen.get() + 1);
+                frame_count.set(frame_count.get() + 1);
                 stop(connection);
             });
             let (mut events, mut client) = serve(loopback(), handler);
             client.send(&example.repeat(2));
-            turn_until(&mut events, "a frame", |_| seen.get() > 0);
+            turn_until(&mut events, "a frame", |_| frame_count.get() > 0);
             turn_until_idle(&mut events);
-            assert_eq!(seen.get(), 1, "{format:?}");
+            assert_eq!(frame_count.get(), 1, "{format:?}");
         }
     }
 }
@@ -378,17 +386,17 @@ fn a_frame_of_nothing_that_has_to_wait_for_the_outbox_is_handed_over_when_it_can
     for (format, example) in EXAMPLES {
         // The second of the two: half of what is not `ab`.
         let empty = &example[2 + (example.len() - 2) / 2..];
-        let seen = Cell::new(0);
+        let frame_count = Cell::new(0);
         let at = Listen::from(loopback()).outbox_bytes_max(10);
         let handler = frames(format, 100, |connection, frame| {
             assert_eq!(connection.outbox_len(), 0, "more than half would be taken");
             assert!(frame.is_empty());
-            seen.set(seen.get() + 1);
+            frame_count.set(frame_count.get() + 1);
             connection.send(b"123456").expect("the outbox is empty");
         });
         let (mut events, mut client) = serve(at, handler);
         client.send(&empty.repeat(3));
         turn_until(&mut events, "every answer", |_| client.has_received(18));
-        assert_eq!(seen.get(), 3, "{format:?}");
+        assert_eq!(frame_count.get(), 3, "{format:?}");
     }
 }

@@ -10,12 +10,12 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
-/// What a handler of lines up to `most` bytes sees of these segments, each of which comes alone.
-fn cut(most: usize, segments: &[&[u8]]) -> (Vec<Vec<u8>>, Option<CloseReason>) {
-    let seen = RefCell::new(Vec::new());
+/// What a handler of lines up to `line_bytes_max` bytes sees of these segments, each of which comes alone.
+fn decode_lines(line_bytes_max: usize, segments: &[&[u8]]) -> (Vec<Vec<u8>>, Option<CloseReason>) {
+    let received = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = lines(most, |_, line| seen.borrow_mut().push(line.to_vec()));
-    let at = Listen::from(loopback()).input_bytes_max(most + 2);
+    let handler = lines(line_bytes_max, |_, line| received.borrow_mut().push(line.to_vec()));
+    let at = Listen::from(loopback()).input_bytes_max(line_bytes_max + 2);
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     let mut sent = 0;
@@ -33,7 +33,7 @@ fn cut(most: usize, segments: &[&[u8]]) -> (Vec<Vec<u8>>, Option<CloseReason>) {
     let overflow = events.stats().closed(CloseReason::InputOverflow) == 1;
     assert_ne!(is_open, overflow, "open, or too long: {}", events.stats());
     drop(events);
-    (seen.into_inner(), overflow.then_some(CloseReason::InputOverflow))
+    (received.into_inner(), overflow.then_some(CloseReason::InputOverflow))
 }
 
 #[test]
@@ -42,33 +42,33 @@ fn lines_are_found_wherever_the_stream_was_split() {
     let expected = [&b"one"[..], b"two", b"", b"th ree", b""].map(<[u8]>::to_vec).to_vec();
     for at in 1..text.len() {
         let (head, tail) = text.split_at(at);
-        assert_eq!(cut(100, &[head, tail]), (expected.clone(), None), "split at {at}");
+        assert_eq!(decode_lines(100, &[head, tail]), (expected.clone(), None), "split at {at}");
     }
     let bytes: Vec<&[u8]> = text.chunks(1).collect();
-    assert_eq!(cut(100, &bytes), (expected, None), "byte by byte");
+    assert_eq!(decode_lines(100, &bytes), (expected, None), "byte by byte");
 }
 
 #[test]
 fn only_the_one_carriage_return_before_the_line_feed_is_dropped() {
-    let (lines, _) = cut(100, &[b"a\rb\r\r\n\r\r\n\0\n"]);
+    let (lines, _) = decode_lines(100, &[b"a\rb\r\r\n\r\r\n\0\n"]);
     assert_eq!(lines, [&b"a\rb\r"[..], b"\r", b"\0"]);
 }
 
 #[test]
 fn a_line_of_exactly_the_maximum_passes_with_either_ending() {
-    assert_eq!(cut(10, &[b"0123456789\r\n"]), (vec![b"0123456789".to_vec()], None));
-    assert_eq!(cut(10, &[b"0123456789\n"]), (vec![b"0123456789".to_vec()], None));
-    assert_eq!(cut(10, &[b"0123456789", b"\r", b"\n"]), (vec![b"0123456789".to_vec()], None));
-    assert_eq!(cut(0, &[b"\r\n\n"]), (vec![Vec::new(), Vec::new()], None));
+    assert_eq!(decode_lines(10, &[b"0123456789\r\n"]), (vec![b"0123456789".to_vec()], None));
+    assert_eq!(decode_lines(10, &[b"0123456789\n"]), (vec![b"0123456789".to_vec()], None));
+    assert_eq!(decode_lines(10, &[b"0123456789", b"\r", b"\n"]), (vec![b"0123456789".to_vec()], None));
+    assert_eq!(decode_lines(0, &[b"\r\n\n"]), (vec![Vec::new(), Vec::new()], None));
 }
 
 #[test]
 fn a_line_longer_than_the_maximum_closes_and_those_before_it_are_seen() {
     let overflow = Some(CloseReason::InputOverflow);
-    assert_eq!(cut(10, &[b"fine\n0123456789a\nnever\n"]), (vec![b"fine".to_vec()], overflow));
-    assert_eq!(cut(10, &[b"fine\n", b"0123456789ab"]), (vec![b"fine".to_vec()], overflow));
-    assert_eq!(cut(10, &[b"0123456789", b"ab"]), (Vec::new(), overflow));
-    assert_eq!(cut(0, &[b"\n", b"a\n"]), (vec![Vec::new()], overflow));
+    assert_eq!(decode_lines(10, &[b"fine\n0123456789a\nnever\n"]), (vec![b"fine".to_vec()], overflow));
+    assert_eq!(decode_lines(10, &[b"fine\n", b"0123456789ab"]), (vec![b"fine".to_vec()], overflow));
+    assert_eq!(decode_lines(10, &[b"0123456789", b"ab"]), (Vec::new(), overflow));
+    assert_eq!(decode_lines(0, &[b"\n", b"a\n"]), (vec![Vec::new()], overflow));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn thousands_of_short_lines_in_one_go_are_each_answered_in_order() {
         let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
         client.send(&question);
         turn_until(&mut events, "all is said", |_| {
-            client.pump();
+            client.transfer();
             client.has_sent_all()
         });
         client.half_close();
@@ -152,26 +152,26 @@ fn after_a_close_no_further_line_of_the_same_segment_is_handed_over() {
 
 #[test]
 fn after_a_pause_the_next_line_of_the_same_segment_waits_for_resume() {
-    let (ids, seen) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let (ids, received) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let handler = lines(100, |connection, line| {
         ids.borrow_mut().push(connection.id());
-        seen.borrow_mut().push(line.to_vec());
+        received.borrow_mut().push(line.to_vec());
         connection.pause();
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"one\ntwo\nthr");
     for count in 1..=2 {
-        turn_until(&mut events, "a line", |_| seen.borrow().len() == count);
+        turn_until(&mut events, "a line", |_| received.borrow().len() == count);
         turn_until_idle(&mut events);
-        assert_eq!(seen.borrow().len(), count);
+        assert_eq!(received.borrow().len(), count);
         let id = ids.borrow()[0];
         events.context().connection(id).expect("it is open").resume();
     }
     client.send(b"ee\n");
-    turn_until(&mut events, "the last line", |_| seen.borrow().len() == 3);
-    assert_eq!(*seen.borrow(), [&b"one"[..], b"two", b"three"]);
+    turn_until(&mut events, "the last line", |_| received.borrow().len() == 3);
+    assert_eq!(*received.borrow(), [&b"one"[..], b"two", b"three"]);
 }
 
 #[test]
@@ -187,12 +187,12 @@ fn a_drain_closes_closures_of_lines() {
     assert_eq!((report.finished, report.forced), (1, 0));
 }
 
-/// Numbers the lines of each client, and notes how each ended.
-struct Number<'a> {
-    ended: &'a RefCell<Vec<(u32, CloseReason)>>,
+/// Numbers the lines of each client, and records the close reasons.
+struct LineCounter<'a> {
+    closed: &'a RefCell<Vec<(u32, CloseReason)>>,
 }
 
-impl FrameHandler for Number<'_> {
+impl FrameHandler for LineCounter<'_> {
     type Session = u32;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<u32> {
@@ -210,26 +210,27 @@ impl FrameHandler for Number<'_> {
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, count: u32, reason: CloseReason) {
-        self.ended.borrow_mut().push((count, reason));
+        self.closed.borrow_mut().push((count, reason));
     }
 }
 
 #[test]
 fn a_handler_of_frames_keeps_a_session_for_each_connection_and_hears_of_its_end() {
-    let ended = RefCell::new(Vec::new());
+    let closed = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let listener =
-        events.listen(loopback(), Framed::new(Format::Lines, 100, Number { ended: &ended })).expect("a listener");
+    let listener = events
+        .listen(loopback(), Framed::new(Format::Lines, 100, LineCounter { closed: &closed }))
+        .expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let (mut one, mut other) = (Client::connect(address), Client::connect(address));
     assert_eq!(one.request(&mut events, b"a\nb\n", 16), b"welcome\n1 a\n2 b\n");
     assert_eq!(other.request(&mut events, b"x\n", 12), b"welcome\n1 x\n");
     one.half_close();
     assert_eq!(one.read_to_end(&mut events), (&b"welcome\n1 a\n2 b\n2 in all\n"[..], StreamEnd::Eof));
-    turn_until(&mut events, "it is over", |_| ended.borrow().len() == 1);
-    assert_eq!(*ended.borrow(), [(2, CloseReason::Eof)]);
+    turn_until(&mut events, "it is over", |_| closed.borrow().len() == 1);
+    assert_eq!(*closed.borrow(), [(2, CloseReason::Eof)]);
     other.send(b"y");
     other.reset();
-    turn_until(&mut events, "it is over", |_| ended.borrow().len() == 2);
-    assert_eq!(ended.borrow()[1], (1, CloseReason::Reset));
+    turn_until(&mut events, "it is over", |_| closed.borrow().len() == 2);
+    assert_eq!(closed.borrow()[1], (1, CloseReason::Reset));
 }

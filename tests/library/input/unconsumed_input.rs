@@ -14,8 +14,8 @@ use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 /// Lets every connection go on, from outside.
-fn resume_all(events: &mut EventLoop<'_>, notes: &CallLog) {
-    for id in notes.ids() {
+fn resume_all(events: &mut EventLoop<'_>, log: &CallLog) {
+    for id in log.ids() {
         if let Some(mut connection) = events.context().connection(id) {
             connection.resume();
         }
@@ -24,43 +24,43 @@ fn resume_all(events: &mut EventLoop<'_>, notes: &CallLog) {
 
 #[test]
 fn the_rest_is_shown_again_with_new_bytes() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|_, input| input.len() / 2);
+    let handler = RecordingHandler::new(&log).on_data(|_, input| input.len() / 2);
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"abcd");
-    turn_until(&mut events, "it is shown", |_| notes.inputs().len() == 1);
+    turn_until(&mut events, "it is shown", |_| log.inputs().len() == 1);
     turn_until_idle(&mut events);
     client.send(b"ef");
-    turn_until(&mut events, "it is shown", |_| notes.inputs().len() == 2);
+    turn_until(&mut events, "it is shown", |_| log.inputs().len() == 2);
     turn_until_idle(&mut events);
-    assert_eq!(notes.inputs(), [&b"abcd"[..], b"cdef"]);
+    assert_eq!(log.inputs(), [&b"abcd"[..], b"cdef"]);
 }
 
 #[test]
 fn a_rest_that_nothing_has_changed_about_is_not_shown_again() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(|_, _| 0)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut client = Client::connect(address);
     client.send(b"whatever");
-    turn_until(&mut events, "it is shown", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
     let mut other = Client::connect(address);
     for _ in 0..5 {
         other.send(b"x");
         turn_until_idle(&mut events);
     }
-    assert_eq!(notes.of(notes.ids()[0]), [Call::Open, Call::Data(b"whatever".to_vec())]);
+    assert_eq!(log.of(log.ids()[0]), [Call::Open, Call::Data(b"whatever".to_vec())]);
 }
 
 #[test]
 fn the_rest_is_shown_again_after_resume() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let pauses = Cell::new(true);
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         if pauses.replace(false) {
             connection.pause();
             1
@@ -71,67 +71,67 @@ fn the_rest_is_shown_again_after_resume() {
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"abc");
-    turn_until(&mut events, "it is shown", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
     client.send(b"d");
     turn_until_idle(&mut events);
-    assert_eq!(notes.inputs(), [b"abc"], "nothing is shown meanwhile");
-    resume_all(&mut events, &notes);
-    turn_until(&mut events, "all is shown", |_| notes.inputs().len() == 3);
-    assert_eq!(notes.inputs(), [&b"abc"[..], b"bc", b"d"]);
+    assert_eq!(log.inputs(), [b"abc"], "nothing is shown meanwhile");
+    resume_all(&mut events, &log);
+    turn_until(&mut events, "all is shown", |_| log.inputs().len() == 3);
+    assert_eq!(log.inputs(), [&b"abc"[..], b"bc", b"d"]);
 }
 
 #[test]
 fn the_rest_is_shown_again_after_on_flushed() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(4);
-    let handler = RecordingHandler::new(&notes).on_data(echo);
+    let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(&mut events, b"0123456789", 10), b"0123456789");
     turn_until_idle(&mut events);
-    assert_eq!(notes.inputs(), [&b"0123456789"[..], b"456789", b"89"]);
-    assert_eq!(notes.count(&Call::Flushed), 2);
+    assert_eq!(log.inputs(), [&b"0123456789"[..], b"456789", b"89"]);
+    assert_eq!(log.count(&Call::Flushed), 2);
 }
 
 #[test]
 fn at_the_end_of_stream_the_rest_is_shown_as_long_as_some_of_it_is_used_and_then_the_end_once() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), RecordingHandler::new(&notes).on_data(|_, _| 1)).expect("a listener");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 1)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"abc");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
     let data = |bytes: &[u8]| Call::Data(bytes.to_vec());
     assert_eq!(
-        notes.all(),
+        log.all(),
         [Call::Open, data(b"abc"), data(b"bc"), data(b"c"), Call::Eof, Call::Closed(CloseReason::Eof)]
     );
 }
 
 #[test]
 fn at_the_end_of_stream_a_rest_left_untouched_brings_the_end_once() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|_, _| 0).on_eof(|_| {});
+    let handler = RecordingHandler::new(&log).on_data(|_, _| 0).on_eof(|_| {});
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"half a questi");
     client.half_close();
-    turn_until(&mut events, "the end is told", |_| notes.count(&Call::Eof) == 1);
+    turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Eof), 1);
-    assert!(notes.inputs().len() <= 2 && notes.inputs().iter().all(|shown| shown == b"half a questi"));
-    assert_eq!(notes.close_reasons(), [], "the handler did not close");
+    assert_eq!(log.count(&Call::Eof), 1);
+    assert!(log.inputs().len() <= 2 && log.inputs().iter().all(|input| input == b"half a questi"));
+    assert_eq!(log.close_reasons(), [], "the handler did not close");
 }
 
 #[test]
 fn at_the_end_of_stream_a_paused_connection_hears_of_the_end_after_resume() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         if input.starts_with(b"a") {
             connection.pause();
         }
@@ -141,21 +141,21 @@ fn at_the_end_of_stream_a_paused_connection_hears_of_the_end_after_resume() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"ab");
     client.half_close();
-    turn_until(&mut events, "it is shown", |_| !notes.inputs().is_empty());
+    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(notes.count(&Call::Eof), 0);
-    resume_all(&mut events, &notes);
-    turn_until(&mut events, "the end is told", |_| notes.count(&Call::Eof) == 1);
-    assert_eq!(notes.inputs(), [&b"ab"[..], b"b"]);
+    assert_eq!(log.count(&Call::Eof), 0);
+    resume_all(&mut events, &log);
+    turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
+    assert_eq!(log.inputs(), [&b"ab"[..], b"b"]);
 }
 
 #[test]
 fn at_the_end_of_stream_the_rest_waits_for_the_output_before_it() {
     let question = byte_pattern(200_000);
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(1_000);
-    let handler = RecordingHandler::new(&notes).on_data(echo).on_eof(|connection| {
+    let handler = RecordingHandler::new(&log).on_data(echo).on_eof(|connection| {
         assert_eq!(connection.outbox_len(), 0);
         connection.close();
     });
@@ -163,43 +163,43 @@ fn at_the_end_of_stream_the_rest_waits_for_the_output_before_it() {
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     client.send(&question);
     turn_until(&mut events, "all is said", |_| {
-        client.pump();
+        client.transfer();
         client.has_sent_all()
     });
     client.half_close();
     let (received, end) = client.read_to_end(&mut events);
     assert!(received == question, "{} bytes came back", received.len());
     assert_eq!(end, StreamEnd::Eof);
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.count(&Call::Eof), 1);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.count(&Call::Eof), 1);
 }
 
 #[test]
 fn a_full_inbox_left_untouched_is_an_overflow_and_one_byte_less_is_not() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(100);
-    let listener = events.listen(at, RecordingHandler::new(&notes).on_data(|_, _| 0)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&[1; 99]);
-    turn_until(&mut events, "it is shown", |_| notes.inputs().concat().len() >= 99);
+    turn_until(&mut events, "it is shown", |_| log.inputs().concat().len() >= 99);
     turn_until_idle(&mut events);
-    assert_eq!(notes.close_reasons(), []);
+    assert_eq!(log.close_reasons(), []);
     client.send(&[2; 1]);
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !notes.close_reasons().is_empty());
-    assert_eq!(notes.close_reasons(), [CloseReason::InputOverflow]);
+    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::InputOverflow]);
     assert_eq!(events.stats().closed(CloseReason::InputOverflow), 1);
 }
 
 #[test]
 fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let paused = Cell::new(false);
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(100);
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         if paused.get() {
             return input.len();
         }
@@ -215,78 +215,78 @@ fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
     client.send(&question);
     turn_until(&mut events, "the inbox is full", |_| paused.get());
     turn_until_idle(&mut events);
-    assert_eq!(notes.close_reasons(), []);
-    let before = notes.inputs().len();
-    resume_all(&mut events, &notes);
-    turn_until(&mut events, "all is shown", |_| notes.inputs()[before..].concat().len() >= 1_000);
-    assert!(notes.inputs()[before..].concat() == question, "each byte once, in order");
+    assert_eq!(log.close_reasons(), []);
+    let before = log.inputs().len();
+    resume_all(&mut events, &log);
+    turn_until(&mut events, "all is shown", |_| log.inputs()[before..].concat().len() >= 1_000);
+    assert!(log.inputs()[before..].concat() == question, "each byte once, in order");
 }
 
 #[test]
 fn a_full_inbox_is_no_overflow_while_output_waits() {
-    let (notes, stalled) = (CallLog::default(), Cell::new(true));
+    let (log, is_blocked) = (CallLog::default(), Cell::new(true));
     let fill = |connection: &mut Connection<'_>| while connection.write(&vec![1; 65_536]) == 65_536 {};
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(100);
-    let handler = RecordingHandler::new(&notes)
+    let handler = RecordingHandler::new(&log)
         .on_open(|connection| {
             fill(connection);
             true
         })
         .on_flushed(|connection| {
-            if stalled.get() {
+            if is_blocked.get() {
                 fill(connection);
             }
         })
-        .on_data(|_, input| if stalled.get() { 0 } else { input.len() });
+        .on_data(|_, input| if is_blocked.get() { 0 } else { input.len() });
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let question = byte_pattern(1_000);
     client.send(&question);
     turn_until_idle(&mut events);
-    assert!(events.context().connection(notes.ids()[0]).expect("it is open").outbox_len() > 0, "output waits");
-    stalled.set(false);
+    assert!(events.context().connection(log.ids()[0]).expect("it is open").outbox_len() > 0, "output waits");
+    is_blocked.set(false);
     turn_until(&mut events, "all is shown", |_| {
-        client.pump();
-        notes.inputs().concat().ends_with(&question)
+        client.transfer();
+        log.inputs().concat().ends_with(&question)
     });
-    assert_eq!(notes.close_reasons(), []);
+    assert_eq!(log.close_reasons(), []);
 }
 
 #[test]
 fn a_pause_stops_reading_and_resume_takes_it_up_though_no_new_byte_comes() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
         connection.pause();
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !notes.ids().is_empty());
+    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     client.send(b"long ago");
     client.half_close();
     turn_until_idle(&mut events);
-    assert_eq!((events.stats().bytes_received, notes.inputs().len()), (0, 0));
-    resume_all(&mut events, &notes);
+    assert_eq!((events.stats().bytes_received, log.inputs().len()), (0, 0));
+    resume_all(&mut events, &log);
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
-    assert_eq!((notes.inputs().concat(), notes.count(&Call::Eof)), (b"long ago".to_vec(), 1));
+    assert_eq!((log.inputs().concat(), log.count(&Call::Eof)), (b"long ago".to_vec(), 1));
 }
 
 #[test]
 fn another_connections_callback_can_resume() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         if input == b"wait" {
             connection.pause();
             return 0;
         }
-        let everybody = connection.handler();
-        connection.context().for_each_connection(everybody, |other| {
+        let handler = connection.handler();
+        connection.context().for_each_connection(handler, |other| {
             if other.send(b"go").is_ok() {
                 other.resume();
             }
@@ -297,8 +297,8 @@ fn another_connections_callback_can_resume() {
     let address = events.local_addr(listener).expect("it is there");
     let (mut first, mut second) = (Client::connect(address), Client::connect(address));
     first.send(b"wait");
-    turn_until(&mut events, "the first waits", |_| notes.inputs() == [b"wait"]);
+    turn_until(&mut events, "the first waits", |_| log.inputs() == [b"wait"]);
     assert_eq!(second.request(&mut events, b"now", 2), b"go");
-    turn_until(&mut events, "the first is shown its rest", |_| notes.inputs() == [&b"wait"[..], b"now", b"wait"]);
+    turn_until(&mut events, "the first is shown its rest", |_| log.inputs() == [&b"wait"[..], b"now", b"wait"]);
     assert_eq!(first.request(&mut events, b"", 2), b"go");
 }

@@ -12,9 +12,9 @@ use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 #[test]
 fn a_removed_listener_is_gone_and_its_connections_live_on() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert!(connection.listener().is_some() && connection.local_addr().is_some());
         connection.write(input)
     });

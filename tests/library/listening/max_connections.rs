@@ -13,13 +13,13 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
 fn past_connections_max_clients_wait_and_everybody_is_served() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(3);
-    let listener = events.listen(at, RecordingHandler::new(&notes).on_data(greet)).expect("a listener");
+    let listener = events.listen(at, RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "three are accepted", |_| notes.ids().len() == 3);
+    turn_until(&mut events, "three are accepted", |_| log.ids().len() == 3);
     turn_until_idle(&mut events);
     assert_eq!(events.stats().accepted, 3, "the others wait, and nothing spins meanwhile");
     for client in &mut clients {
@@ -69,8 +69,8 @@ fn a_source_has_no_more_than_its_share_and_another_has_its_own() {
 
     drop(one.pop());
     turn_until(&mut events, "there is room", |events| events.stats().connections == 2);
-    let mut again = Client::connect_from("127.0.0.1", address);
-    assert_eq!(again.request(&mut events, b"again", 5), b"again");
+    let mut reconnected = Client::connect_from("127.0.0.1", address);
+    assert_eq!(reconnected.request(&mut events, b"again", 5), b"again");
     assert_eq!(Client::connect_from("127.0.0.1", address).read_to_end(&mut events).0, b"");
     assert_eq!(events.stats().refused_source, 2);
 }

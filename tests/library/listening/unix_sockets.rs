@@ -31,9 +31,9 @@ fn listen<'a>(events: &mut EventLoop<'a>, path: &PathBuf, handler: impl halloo::
 
 #[test]
 fn a_client_of_a_unix_socket_is_greeted_and_has_no_address() {
-    let ((_folder, path), notes) = (path(), CallLog::default());
+    let ((_folder, path), log) = (path(), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert_eq!((connection.peer_addr(), connection.local_addr()), (None, None));
         greet(connection, input)
     });
@@ -43,9 +43,9 @@ fn a_client_of_a_unix_socket_is_greeted_and_has_no_address() {
     client.send(b"Hello, TCP Server!");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "it is over", |_| notes.close_reasons().len() == 1);
-    let said = [Call::Open, Call::Data(b"Hello, TCP Server!".to_vec()), Call::Closed(CloseReason::Local)];
-    assert_eq!(notes.all(), said);
+    turn_until(&mut events, "it is over", |_| log.close_reasons().len() == 1);
+    let expected = [Call::Open, Call::Data(b"Hello, TCP Server!".to_vec()), Call::Closed(CloseReason::Local)];
+    assert_eq!(log.all(), expected);
 }
 
 #[test]
@@ -73,9 +73,9 @@ fn a_long_echo_over_a_unix_socket_comes_back_whole() {
 #[test]
 fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
     for has_finished in [false, true] {
-        let ((_folder, path), notes, text) = (path(), CallLog::default(), byte_pattern(100_000));
+        let ((_folder, path), log, text) = (path(), CallLog::default(), byte_pattern(100_000));
         let mut events = EventLoop::new().expect("a loop");
-        let handler = RecordingHandler::new(&notes).on_open(|connection| {
+        let handler = RecordingHandler::new(&log).on_open(|connection| {
             connection.pause();
             if has_finished {
                 connection.shutdown_write();
@@ -89,38 +89,38 @@ fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
             client.flush();
             client.has_sent_all()
         });
-        turn_until(&mut events, "it is open", |_| !notes.ids().is_empty());
+        turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
         drop(client);
         turn_until_idle(&mut events);
-        assert_eq!(notes.all(), [Call::Open]);
-        let id = notes.ids()[0];
+        assert_eq!(log.all(), [Call::Open]);
+        let id = log.ids()[0];
         events.context().connection(id).expect("it is open").resume();
-        turn_until(&mut events, "its end", |_| !notes.close_reasons().is_empty());
-        assert!(notes.inputs().concat() == text, "{} bytes", notes.inputs().concat().len());
-        assert_eq!((notes.count(&Call::Eof), notes.close_reasons()), (1, vec![CloseReason::Eof]));
+        turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+        assert!(log.inputs().concat() == text, "{} bytes", log.inputs().concat().len());
+        assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
     }
 }
 
 #[test]
 fn a_peer_that_goes_without_reading_ends_its_own_connection_alone() {
-    let ((_folder, path), notes) = (path(), CallLog::default());
+    let ((_folder, path), log) = (path(), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_open(|connection| connection.send(&vec![b'x'; 60_000]).is_ok());
+    let handler = RecordingHandler::new(&log).on_open(|connection| connection.send(&vec![b'x'; 60_000]).is_ok());
     listen(&mut events, &path, handler);
-    let mut stays = Client::connect_unix(&path);
+    let mut open = Client::connect_unix(&path);
     let goes = Client::connect_unix(&path);
-    turn_until(&mut events, "both are open", |_| notes.ids().len() == 2);
+    turn_until(&mut events, "both are open", |_| log.ids().len() == 2);
     drop(goes);
     turn_until(&mut events, "one is over", |events| events.stats().connections == 1);
-    turn_until(&mut events, "the other is served", |_| stays.has_received(60_000));
+    turn_until(&mut events, "the other is served", |_| open.has_received(60_000));
     turn_until_idle(&mut events);
 }
 
 #[test]
 fn an_abort_ends_a_unix_connection_at_once() {
-    let ((_folder, path), notes) = (path(), CallLog::default());
+    let ((_folder, path), log) = (path(), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         connection.abort();
         input.len()
     });
@@ -128,7 +128,7 @@ fn an_abort_ends_a_unix_connection_at_once() {
     let mut client = Client::connect_unix(&path);
     client.send(b"?");
     assert_eq!(client.read_to_end(&mut events).0, b"");
-    assert_eq!(notes.close_reasons(), [CloseReason::Aborted]);
+    assert_eq!(log.close_reasons(), [CloseReason::Aborted]);
 }
 
 #[test]
@@ -152,16 +152,16 @@ fn a_drain_serves_who_waits_at_a_unix_socket_and_removes_its_file() {
 
 #[test]
 fn limits_per_source_do_not_concern_clients_without_an_address() {
-    let ((_folder, path), notes) = (path(), CallLog::default());
+    let ((_folder, path), log) = (path(), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::unix(&path).connections_per_source_max(1).connections_max(3);
-    events.listen(at, RecordingHandler::new(&notes)).expect("a free path");
+    events.listen(at, RecordingHandler::new(&log)).expect("a free path");
     let mut clients: Vec<Client> = (0..4).map(|_| Client::connect_unix(&path)).collect();
-    turn_until(&mut events, "three are served", |_| notes.ids().len() == 3);
+    turn_until(&mut events, "three are served", |_| log.ids().len() == 3);
     turn_until_idle(&mut events);
-    assert_eq!((notes.ids().len(), events.stats().refused_source), (3, 0), "the limit on all of them holds");
+    assert_eq!((log.ids().len(), events.stats().refused_source), (3, 0), "the limit on all of them holds");
     clients.remove(0);
-    turn_until(&mut events, "the fourth", |_| notes.ids().len() == 4);
+    turn_until(&mut events, "the fourth", |_| log.ids().len() == 4);
 }
 
 #[test]
@@ -205,13 +205,13 @@ fn what_is_no_socket_is_never_replaced() {
 
 #[test]
 fn the_file_goes_with_its_listener_however_that_ends() {
-    for ending in ["removed", "stopped", "dropped"] {
+    for cause in ["removed", "stopped", "dropped"] {
         let (_folder, path) = path();
         let mut events = EventLoop::new().expect("a loop");
         let listener = listen(&mut events, &path, stream(echo));
         let mut client = Client::connect_unix(&path);
         assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
-        match ending {
+        match cause {
             "removed" => {
                 assert!(events.context().remove(listener) && !events.context().remove(listener));
                 let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
@@ -225,7 +225,7 @@ fn the_file_goes_with_its_listener_however_that_ends() {
             }
             _ => drop(events),
         }
-        assert!(!path.exists(), "{ending}");
+        assert!(!path.exists(), "{cause}");
     }
 }
 
@@ -255,12 +255,12 @@ fn a_socket_that_was_handed_over_keeps_its_file() {
 
 #[test]
 fn an_outbound_connection_over_a_unix_socket_opens_or_says_why_not() {
-    let ((folder, path), notes) = (path(), CallLog::default());
+    let ((folder, path), log) = (path(), CallLog::default());
     let server = Listener::unix(&path);
-    let nobody = folder.path().join("nobody.sock");
-    drop(UnixListener::bind(&nobody).expect("a path"));
+    let unused_path = folder.path().join("nobody.sock");
+    drop(UnixListener::bind(&unused_path).expect("a path"));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
         assert_eq!((connection.peer_addr(), connection.local_addr(), connection.listener()), (None, None, None));
         true
     }));
@@ -270,29 +270,29 @@ fn an_outbound_connection_over_a_unix_socket_opens_or_says_why_not() {
     turn_until(&mut events, "the message", |_| peer.has_received(5));
     let failures = [
         (folder.path().join("missing.sock"), std::io::ErrorKind::NotFound),
-        (nobody, std::io::ErrorKind::ConnectionRefused),
+        (unused_path, std::io::ErrorKind::ConnectionRefused),
         (PathBuf::from("x".repeat(1_000)), std::io::ErrorKind::InvalidInput),
     ];
     for (path, kind) in failures {
         let id = events.context().connect(Connect::unix(path), handler);
-        assert_eq!(notes.of(id), [], "nothing comes before connect has returned");
-        turn_until(&mut events, "a failure", |_| !notes.of(id).is_empty());
-        assert_eq!(notes.of(id), [Call::Failed(kind)]);
+        assert_eq!(log.of(id), [], "nothing comes before connect has returned");
+        turn_until(&mut events, "a failure", |_| !log.of(id).is_empty());
+        assert_eq!(log.of(id), [Call::Failed(kind)]);
     }
 }
 
 #[test]
 fn a_unix_listener_with_a_full_backlog_fails_a_connection_once() {
-    let ((_folder, path), notes) = (path(), CallLog::default());
+    let ((_folder, path), log) = (path(), CallLog::default());
     let server = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
     server.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("it is free");
     server.listen(1).expect("it is bound");
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let ids: Vec<_> = (0..10).map(|_| events.context().connect(Connect::unix(&path), handler)).collect();
-    turn_until(&mut events, "all are settled", |_| notes.ids().len() + notes.connect_errors().len() == 10);
-    assert!(!notes.ids().is_empty() && !notes.connect_errors().is_empty(), "{:?}", notes.all());
-    assert!(ids.iter().all(|id| notes.of(*id).len() == 1));
+    turn_until(&mut events, "all are settled", |_| log.ids().len() + log.connect_errors().len() == 10);
+    assert!(!log.ids().is_empty() && !log.connect_errors().is_empty(), "{:?}", log.all());
+    assert!(ids.iter().all(|id| log.of(*id).len() == 1));
 }
 
 #[test]

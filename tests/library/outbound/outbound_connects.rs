@@ -21,13 +21,13 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 
 #[test]
 fn an_outbound_connection_opens_talks_and_ends_as_any_other() {
-    let (notes, server) = (CallLog::default(), Listener::new());
-    let seen = Cell::new(None);
+    let (log, server) = (CallLog::default(), Listener::new());
+    let local_addr = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(
-        RecordingHandler::new(&notes)
+        RecordingHandler::new(&log)
             .on_open(|connection| {
-                seen.set(Some((connection.peer_addr(), connection.local_addr(), connection.handler())));
+                local_addr.set(Some((connection.peer_addr(), connection.local_addr(), connection.handler())));
                 assert_eq!(connection.listener(), None, "nobody accepted it");
                 connection.send(b"Hello, TCP Server!").is_ok()
             })
@@ -37,10 +37,10 @@ fn an_outbound_connection_opens_talks_and_ends_as_any_other() {
             }),
     );
     let id = events.context().connect(server.address(), handler);
-    assert_eq!(notes.all(), [], "nothing comes before connect has returned");
-    let opening = events.context().connection(id).expect("it is there while it opens");
-    assert_eq!((opening.id(), opening.handler(), opening.listener()), (id, handler, None));
-    assert_eq!((opening.peer_addr(), opening.local_addr()), (Some(server.address()), None));
+    assert_eq!(log.all(), [], "nothing comes before connect has returned");
+    let connection = events.context().connection(id).expect("it is there while it opens");
+    assert_eq!((connection.id(), connection.handler(), connection.listener()), (id, handler, None));
+    assert_eq!((connection.peer_addr(), connection.local_addr()), (Some(server.address()), None));
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "the question", |_| peer.has_received(18));
     assert_eq!(peer.received, b"Hello, TCP Server!");
@@ -49,9 +49,9 @@ fn an_outbound_connection_opens_talks_and_ends_as_any_other() {
     assert_eq!(peer.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
     drop(peer);
     turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
-    let said = [Call::Open, Call::Data(GREETING.to_vec()), Call::Closed(CloseReason::Local)];
-    assert_eq!(notes.of(id), said);
-    let (peer, local, of) = seen.get().expect("it was open");
+    let expected = [Call::Open, Call::Data(GREETING.to_vec()), Call::Closed(CloseReason::Local)];
+    assert_eq!(log.of(id), expected);
+    let (peer, local, of) = local_addr.get().expect("it was open");
     assert_eq!((peer, of), (Some(server.address()), handler));
     assert!(local.is_some_and(|local| local.ip().is_loopback() && local.port() != 0), "{local:?}");
     assert!(events.context().connection(id).is_none(), "its id names nobody any more");
@@ -60,79 +60,79 @@ fn an_outbound_connection_opens_talks_and_ends_as_any_other() {
 
 #[test]
 fn a_refused_connection_fails_once_and_leaves_nothing_behind() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(unused_address(), handler);
-    assert_eq!(notes.all(), [], "a failure comes after connect has returned");
-    turn_until(&mut events, "the failure", |_| !notes.connect_errors().is_empty());
+    assert_eq!(log.all(), [], "a failure comes after connect has returned");
+    turn_until(&mut events, "the failure", |_| !log.connect_errors().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(notes.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
+    assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
     let stats = events.stats();
     assert_eq!((stats.connects, stats.connect_errors, stats.connections, stats.closed_total()), (1, 1, 0, 0));
 }
 
 #[test]
 fn what_cannot_be_reached_fails_too() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
-    let nowhere: Vec<SocketAddr> = ["127.0.0.1:0", "[::1]:0", "255.255.255.255:9", "224.0.0.1:9"]
+    let handler = events.attach(RecordingHandler::new(&log));
+    let unreachable: Vec<SocketAddr> = ["127.0.0.1:0", "[::1]:0", "255.255.255.255:9", "224.0.0.1:9"]
         .map(|address| address.parse().expect("an address"))
         .to_vec();
-    let ids = nowhere.iter().map(|to| Connect::from(*to).timeout(Duration::from_secs(1)));
+    let ids = unreachable.iter().map(|to| Connect::from(*to).timeout(Duration::from_secs(1)));
     let ids: Vec<ConnectionId> = ids.map(|to| events.context().connect(to, handler)).collect();
-    turn_until(&mut events, "four failures", |_| notes.connect_errors().len() == 4);
+    turn_until(&mut events, "four failures", |_| log.connect_errors().len() == 4);
     for id in ids {
-        assert!(matches!(notes.of(id)[..], [Call::Failed(_)]), "{:?}", notes.of(id));
+        assert!(matches!(log.of(id)[..], [Call::Failed(_)]), "{:?}", log.of(id));
     }
     turn_until_idle(&mut events);
 }
 
 #[test]
 fn a_connection_that_nobody_answers_fails_when_its_time_is_over_and_not_before() {
-    let (notes, deaf) = (CallLog::default(), FullBacklog::new());
+    let (log, full_backlog) = (CallLog::default(), FullBacklog::new());
     let timeout = Duration::from_millis(150);
     let failed = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_connect_failed(|_, _, error| {
+    let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
         assert_eq!(error.to_string(), "nobody has answered in time");
         failed.set(Some(Instant::now()));
     }));
-    let asked = events.context().now();
-    events.context().connect(Connect::from(deaf.address()).timeout(timeout), handler);
+    let start = events.context().now();
+    events.context().connect(Connect::from(full_backlog.address()).timeout(timeout), handler);
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
     let wait = events.next_timeout().expect("its time runs");
     assert!(wait > Duration::ZERO && wait <= timeout, "the loop sleeps until then, not {wait:?}");
     turn_until(&mut events, "the failure", |_| failed.get().is_some());
-    let took = failed.get().expect("it has failed").duration_since(asked);
-    assert!(took >= timeout, "it was given up after {took:?}");
-    assert_eq!(notes.connect_errors(), [io::ErrorKind::TimedOut]);
+    let elapsed = failed.get().expect("it has failed").duration_since(start);
+    assert!(elapsed >= timeout, "it was given up after {elapsed:?}");
+    assert_eq!(log.connect_errors(), [io::ErrorKind::TimedOut]);
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None, "nothing is left to wait for");
 }
 
 #[test]
 fn of_many_connections_each_opens_or_fails_and_none_does_both() {
-    let (notes, server, deaf) = (CallLog::default(), Listener::new(), FullBacklog::new());
+    let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
-    let to = [server.address(), unused_address(), deaf.address()];
-    let asked = to.iter().cycle().take(300).enumerate().map(|(number, to)| {
+    let handler = events.attach(RecordingHandler::new(&log));
+    let to = [server.address(), unused_address(), full_backlog.address()];
+    let started = to.iter().cycle().take(300).enumerate().map(|(number, to)| {
         let to = Connect::from(*to).timeout(Duration::from_millis(if number % 3 == 2 { 50 } else { 10_000 }));
         (events.context().connect(to, handler), number % 3)
     });
-    let asked: BTreeMap<ConnectionId, usize> = asked.collect();
-    assert_eq!(asked.len(), 300, "each has an id of its own");
+    let started: BTreeMap<ConnectionId, usize> = started.collect();
+    assert_eq!(started.len(), 300, "each has an id of its own");
     let mut peers = Vec::new();
     turn_until(&mut events, "all are settled", |_| {
         peers.extend(std::iter::from_fn(|| server.try_accept()));
-        notes.ids().len() + notes.connect_errors().len() == 300
+        log.ids().len() + log.connect_errors().len() == 300
     });
-    for (id, kind) in asked {
+    for (id, kind) in started {
         let expected =
             [Call::Open, Call::Failed(io::ErrorKind::ConnectionRefused), Call::Failed(io::ErrorKind::TimedOut)];
-        assert_eq!(notes.of(id), [expected[kind].clone()]);
+        assert_eq!(log.of(id), [expected[kind].clone()]);
     }
     assert_eq!((events.stats().connects, events.stats().connect_errors, events.stats().connections), (300, 200, 100));
     events.context().stop();
@@ -141,23 +141,23 @@ fn of_many_connections_each_opens_or_fails_and_none_does_both() {
 
 #[test]
 fn options_that_cannot_work_are_a_failure_that_says_why() {
-    let (notes, server, said) = (CallLog::default(), Listener::new(), RefCell::new(Vec::new()));
+    let (log, server, errors) = (CallLog::default(), Listener::new(), RefCell::new(Vec::new()));
     let to = || Connect::from(server.address());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(
-        RecordingHandler::new(&notes).on_connect_failed(|_, _, error| said.borrow_mut().push(error.to_string())),
+        RecordingHandler::new(&log).on_connect_failed(|_, _, error| errors.borrow_mut().push(error.to_string())),
     );
     let never = Duration::ZERO;
-    let bad = [to().timeout(never), to().idle_timeout(never), to().input_bytes_max(0), to().outbox_bytes_max(0)];
-    for to in bad {
+    let invalid = [to().timeout(never), to().idle_timeout(never), to().input_bytes_max(0), to().outbox_bytes_max(0)];
+    for to in invalid {
         let id = events.context().connect(to, handler);
         // Whoever has written to it in advance learns no less.
         let _ = events.context().connection(id).expect("it is there").write(b"hello");
     }
-    turn_until(&mut events, "four failures", |_| notes.connect_errors().len() == 4);
-    assert_eq!(notes.connect_errors(), [io::ErrorKind::InvalidInput; 4]);
+    turn_until(&mut events, "four failures", |_| log.connect_errors().len() == 4);
+    assert_eq!(log.connect_errors(), [io::ErrorKind::InvalidInput; 4]);
     let words = ["timeout of zero", "timeout of zero", "input_bytes_max is between", "outbox_bytes_max is between"];
-    for (sentence, words) in said.borrow().iter().zip(words) {
+    for (sentence, words) in errors.borrow().iter().zip(words) {
         assert!(sentence.contains(words), "{sentence}");
     }
     let framed = events.attach(framing::lines(1_000, |_, _| panic!("it never opens")));
@@ -167,18 +167,18 @@ fn options_that_cannot_work_are_a_failure_that_says_why() {
 }
 
 /// Connects wherever it is called from: the context and the handler are all it takes.
-fn every_callback_connects(server: &Listener, events: &mut EventLoop<'_>, notes: &CallLog, callbacks: usize) {
+fn every_callback_connects(server: &Listener, events: &mut EventLoop<'_>, log: &CallLog, callbacks: usize) {
     let mut peers = Vec::new();
     turn_until(events, "everybody has connected", |_| {
         peers.extend(std::iter::from_fn(|| server.try_accept()));
         peers.len() == callbacks
     });
-    turn_until(events, "all are open", |_| notes.ids().len() >= callbacks);
+    turn_until(events, "all are open", |_| log.ids().len() >= callbacks);
 }
 
 #[test]
 fn every_callback_may_connect() {
-    let (notes, outside, server) = (CallLog::default(), CallLog::default(), Listener::new());
+    let (log, outside, server) = (CallLog::default(), CallLog::default(), Listener::new());
     let target = Cell::new(None::<HandlerId>);
     let at = server.address();
     let connect = |context: &mut Context| {
@@ -186,7 +186,7 @@ fn every_callback_may_connect() {
         assert_eq!(context.connection(id).expect("it is there").send(b"early"), Ok(()));
     };
     let mut events = EventLoop::new().expect("a loop");
-    target.set(Some(events.attach(RecordingHandler::new(&notes))));
+    target.set(Some(events.attach(RecordingHandler::new(&log))));
     let failing = unused_address();
     let inside = events.attach(
         RecordingHandler::new(&outside)
@@ -224,18 +224,18 @@ fn every_callback_may_connect() {
     turn_until(&mut events, "its timeout", |_| outside.count(&Call::Timeout) == 1);
     let id = outside.ids()[0];
     events.context().notify(id, 7);
-    turn_until(&mut events, "the note", |_| outside.count(&Call::Note(7)) == 1);
+    turn_until(&mut events, "the note", |_| outside.count(&Call::Notify(7)) == 1);
     client.half_close();
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     // A tick, a timer, a failure, and of the client: open, data, flushed, timeout, note, eof, close.
-    every_callback_connects(&server, &mut events, &notes, 10);
+    every_callback_connects(&server, &mut events, &log, 10);
 }
 
 #[test]
 fn a_job_may_connect() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let (to, handle) = (server.address(), events.handle());
     std::thread::spawn(move || {
         handle.post(move |context| {
@@ -246,21 +246,21 @@ fn a_job_may_connect() {
     .expect("no panic")
     .expect("it runs");
     let _peer = server.accept(&mut events);
-    turn_until(&mut events, "it is open", |_| notes.ids().len() == 1);
+    turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
 }
 
 #[test]
 fn a_failure_may_lead_to_the_next_try_until_one_succeeds() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let (tries, handler) = (Cell::new(0), Cell::new(None));
-    let (here, closed) = (server.address(), unused_address());
+    let (open, closed) = (server.address(), unused_address());
     // Some fail at once and others after a while.
     let missing = Connect::unix("/there/is/no/such/path");
     let mut events = EventLoop::new().expect("a loop");
-    handler.set(Some(events.attach(RecordingHandler::new(&notes).on_connect_failed(|context, _, _| {
+    handler.set(Some(events.attach(RecordingHandler::new(&log).on_connect_failed(|context, _, _| {
         tries.set(tries.get() + 1);
         let to = match tries.get() {
-            200.. => here.into(),
+            200.. => open.into(),
             odd if odd % 2 == 1 => missing.clone(),
             _ => closed.into(),
         };
@@ -276,10 +276,10 @@ fn a_failure_may_lead_to_the_next_try_until_one_succeeds() {
 
 #[test]
 fn a_loop_may_connect_to_its_own_listener() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let handler = events.attach(RecordingHandler::new(&notes).on_data(|connection, input| {
+    let handler = events.attach(RecordingHandler::new(&log).on_data(|connection, input| {
         connection.close();
         input.len()
     }));
@@ -289,18 +289,18 @@ fn a_loop_may_connect_to_its_own_listener() {
         events.context().connection(id).expect("it is there").send(b"to myself").expect("there is room");
     }
     turn_until(&mut events, "all are over", |events| events.stats().closed_total() == 40);
-    assert_eq!((notes.ids().len(), notes.inputs().concat().len()), (20, 20 * 9));
+    assert_eq!((log.ids().len(), log.inputs().concat().len()), (20, 20 * 9));
     assert_eq!((events.stats().connects, events.stats().accepted), (20, 20));
 }
 
 #[test]
 fn a_panic_over_a_failed_connection_costs_nobody_anything() {
     for catch in [false, true] {
-        let notes = CallLog::default();
+        let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
         events.catch_panics(catch);
         let handler = events.attach(
-            RecordingHandler::new(&notes)
+            RecordingHandler::new(&log)
                 .on_connect_failed(|_, _, error| panic!("this is the panic of the test: {error}")),
         );
         let listener = events.listen(loopback(), stream(echo)).expect("a listener");
@@ -309,13 +309,13 @@ fn a_panic_over_a_failed_connection_costs_nobody_anything() {
         for _ in 0..3 {
             events.context().connect(unused_address(), handler);
         }
-        let (mut unwound, deadline) = (0, Instant::now() + TIMEOUT);
+        let (mut panics, deadline) = (0, Instant::now() + TIMEOUT);
         while events.stats().panics < 3 {
             let turn = catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2)))));
-            unwound += usize::from(turn.is_err());
+            panics += usize::from(turn.is_err());
             assert!(Instant::now() < deadline, "not three failures: {}", events.stats());
         }
-        assert_eq!((unwound, notes.connect_errors().len()), (if catch { 0 } else { 3 }, 3));
+        assert_eq!((panics, log.connect_errors().len()), (if catch { 0 } else { 3 }, 3));
         turn_until(&mut events, "the echo", |_| client.has_received(5));
         assert_eq!((events.stats().connect_errors, events.stats().connections), (3, 1));
         events.context().stop();

@@ -17,9 +17,9 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 
 #[test]
 fn what_is_written_before_it_is_open_waits_and_arrives() {
-    let (notes, server, bytes) = (CallLog::default(), Listener::new(), byte_pattern(60_000));
+    let (log, server, bytes) = (CallLog::default(), Listener::new(), byte_pattern(60_000));
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
         assert_eq!(connection.outbox_len(), 60_000, "it has waited");
         connection.send(b" and the rest").is_ok()
     }));
@@ -35,69 +35,69 @@ fn what_is_written_before_it_is_open_waits_and_arrives() {
 
 #[test]
 fn before_it_is_open_the_outbox_has_its_bound_and_on_flushed_comes_when_there_is_room() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_flushed(|connection| {
+    let handler = events.attach(RecordingHandler::new(&log).on_flushed(|connection| {
         assert_eq!(connection.send(b"67890"), Ok(()));
     }));
     let id = events.context().connect(Connect::from(server.address()).outbox_bytes_max(5), handler);
-    let mut opening = events.context().connection(id).expect("it is there");
-    assert_eq!((opening.write(b"1234567"), opening.outbox_len(), opening.send(b"6")), (5, 5, Err(SendError)));
+    let mut connection = events.context().connection(id).expect("it is there");
+    assert_eq!((connection.write(b"1234567"), connection.outbox_len(), connection.send(b"6")), (5, 5, Err(SendError)));
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "both halves", |_| peer.has_received(10));
-    assert_eq!((&peer.received[..], notes.all()), (&b"1234567890"[..], vec![Call::Open, Call::Flushed]));
+    assert_eq!((&peer.received[..], log.all()), (&b"1234567890"[..], vec![Call::Open, Call::Flushed]));
 }
 
 #[test]
 fn a_close_before_it_is_open_delivers_what_was_written_and_is_told_after_on_open() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_open(|connection| {
+    let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
         assert_eq!((connection.write(b"more"), connection.send(b"more")), (0, Err(SendError)), "it is closed");
         true
     }));
     let id = events.context().connect(server.address(), handler);
-    let mut opening = events.context().connection(id).expect("it is there");
-    assert_eq!(opening.send(b"goodbye"), Ok(()));
-    opening.close();
+    let mut connection = events.context().connection(id).expect("it is there");
+    assert_eq!(connection.send(b"goodbye"), Ok(()));
+    connection.close();
     assert!(events.context().connection(id).is_none(), "whoever is closing takes nothing more");
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"goodbye"[..], StreamEnd::Eof));
     drop(peer);
-    turn_until(&mut events, "it is over", |_| notes.close_reasons().len() == 1);
-    assert_eq!(notes.of(id), [Call::Open, Call::Closed(CloseReason::Local)]);
+    turn_until(&mut events, "it is over", |_| log.close_reasons().len() == 1);
+    assert_eq!(log.of(id), [Call::Open, Call::Closed(CloseReason::Local)]);
 }
 
 #[test]
 fn a_close_of_what_never_opens_is_a_failure_like_any_other() {
-    let notes = CallLog::default();
+    let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(unused_address(), handler);
     events.context().connection(id).expect("it is there").close();
-    turn_until(&mut events, "the failure", |_| notes.connect_errors().len() == 1);
-    assert_eq!(notes.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
+    turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
+    assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
 }
 
 #[test]
 fn an_abort_before_it_is_open_gives_it_up() {
-    let (notes, server, deaf) = (CallLog::default(), Listener::new(), FullBacklog::new());
+    let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_connect_failed(|_, _, error| {
+    let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
         assert_eq!(error.to_string(), "the connection was given up before it was open");
     }));
     // One before its turn has come, one that waits for an answer.
-    let ids = [server.address(), deaf.address()].map(|to| events.context().connect(to, handler));
+    let ids = [server.address(), full_backlog.address()].map(|to| events.context().connect(to, handler));
     events.context().connection(ids[0]).expect("it is there").abort();
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
-    assert_eq!(notes.connect_errors(), [io::ErrorKind::ConnectionAborted]);
-    let mut waiting = events.context().connection(ids[1]).expect("it waits");
-    assert_eq!(waiting.send(b"lost"), Ok(()));
-    waiting.abort();
-    turn_until(&mut events, "the other failure", |_| notes.connect_errors().len() == 2);
+    assert_eq!(log.connect_errors(), [io::ErrorKind::ConnectionAborted]);
+    let mut connection = events.context().connection(ids[1]).expect("it waits");
+    assert_eq!(connection.send(b"lost"), Ok(()));
+    connection.abort();
+    turn_until(&mut events, "the other failure", |_| log.connect_errors().len() == 2);
     turn_until_idle(&mut events);
     for id in ids {
-        assert_eq!(notes.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
+        assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
         assert!(events.context().connection(id).is_none());
     }
     assert!(server.try_accept().is_none(), "nobody was asked");
@@ -105,41 +105,45 @@ fn an_abort_before_it_is_open_gives_it_up() {
 
 #[test]
 fn a_pause_and_a_timeout_set_before_it_is_open_hold_when_it_is() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_timeout(|connection| connection.resume()));
+    let handler = events.attach(RecordingHandler::new(&log).on_timeout(|connection| connection.resume()));
     let id = events.context().connect(server.address(), handler);
-    let mut opening = events.context().connection(id).expect("it is there");
-    opening.pause();
-    opening.set_timeout(Some(Duration::from_millis(50)));
+    let mut connection = events.context().connection(id).expect("it is there");
+    connection.pause();
+    connection.set_timeout(Some(Duration::from_millis(50)));
     let mut peer = server.accept(&mut events);
     peer.send(b"hello");
-    turn_until(&mut events, "the input", |_| !notes.inputs().is_empty());
-    assert_eq!(notes.all(), [Call::Open, Call::Timeout, Call::Data(b"hello".to_vec())]);
+    turn_until(&mut events, "the input", |_| !log.inputs().is_empty());
+    assert_eq!(log.all(), [Call::Open, Call::Timeout, Call::Data(b"hello".to_vec())]);
 }
 
 #[test]
 fn a_finish_before_it_is_open_ends_our_side_when_it_is() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes));
+    let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(server.address(), handler);
-    let mut opening = events.context().connection(id).expect("it is there");
-    assert_eq!(opening.send(b"the whole question"), Ok(()));
-    opening.shutdown_write();
-    assert_eq!((opening.write(b"?"), opening.send(b"?")), (0, Err(SendError)), "it has said that no more follows");
+    let mut connection = events.context().connection(id).expect("it is there");
+    assert_eq!(connection.send(b"the whole question"), Ok(()));
+    connection.shutdown_write();
+    assert_eq!(
+        (connection.write(b"?"), connection.send(b"?")),
+        (0, Err(SendError)),
+        "it has said that no more follows"
+    );
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"the whole question"[..], StreamEnd::Eof));
     peer.send(b"the answer");
-    turn_until(&mut events, "the answer", |_| !notes.inputs().is_empty());
-    assert_eq!(notes.of(id), [Call::Open, Call::Data(b"the answer".to_vec())]);
+    turn_until(&mut events, "the answer", |_| !log.inputs().is_empty());
+    assert_eq!(log.of(id), [Call::Open, Call::Data(b"the answer".to_vec())]);
 }
 
 #[test]
 fn a_drain_waits_for_connections_that_open_and_tells_them() {
-    let (notes, server) = (CallLog::default(), Listener::new());
+    let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = events.attach(RecordingHandler::new(&notes).on_drain(|connection| connection.close()));
+    let handler = events.attach(RecordingHandler::new(&log).on_drain(|connection| connection.close()));
     let id = events.context().connect(server.address(), handler);
     events.context().connection(id).expect("it is there").send(b"a last word").expect("there is room");
     events.context().drain(Duration::from_secs(20));
@@ -148,24 +152,24 @@ fn a_drain_waits_for_connections_that_open_and_tells_them() {
     drop(peer);
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (1, 0));
-    assert_eq!(notes.of(id), [Call::Open, Call::Drain, Call::Closed(CloseReason::Local)]);
+    assert_eq!(log.of(id), [Call::Open, Call::Drain, Call::Closed(CloseReason::Local)]);
 }
 
 #[test]
 fn at_the_end_of_a_drain_what_is_still_opening_has_failed() {
     for grace in [Duration::ZERO, Duration::from_millis(50)] {
-        let (notes, deaf) = (CallLog::default(), FullBacklog::new());
+        let (log, full_backlog) = (CallLog::default(), FullBacklog::new());
         let mut events = EventLoop::new().expect("a loop");
-        let handler = events.attach(RecordingHandler::new(&notes));
-        let id = events.context().connect(deaf.address(), handler);
+        let handler = events.attach(RecordingHandler::new(&log));
+        let id = events.context().connect(full_backlog.address(), handler);
         let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
-        let unbegun = events.context().connect(deaf.address(), handler);
+        let pending = events.context().connect(full_backlog.address(), handler);
         events.context().drain(grace);
         let report = turn_until_stopped(&mut events);
         assert_eq!((report.finished, report.forced), (0, 0), "it never was a connection");
         assert!(report.elapsed >= grace);
-        for id in [id, unbegun] {
-            assert_eq!(notes.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
+        for id in [id, pending] {
+            assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
         }
         assert_eq!((events.stats().connections, events.stats().connect_errors), (0, 2));
     }
@@ -173,24 +177,24 @@ fn at_the_end_of_a_drain_what_is_still_opening_has_failed() {
 
 #[test]
 fn a_handler_that_always_connects_again_cannot_keep_a_loop_from_its_end() {
-    let (notes, server, handler) = (CallLog::default(), Listener::new(), Cell::new(None::<HandlerId>));
+    let (log, server, handler) = (CallLog::default(), Listener::new(), Cell::new(None::<HandlerId>));
     let to = server.address();
-    let again = |context: &mut halloo::Context| {
+    let reconnect = |context: &mut halloo::Context| {
         let _ = context.connect(to, handler.get().expect("it is attached"));
     };
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(
         events.attach(
-            RecordingHandler::new(&notes)
-                .on_close(|connection| again(connection.context()))
-                .on_connect_failed(|context, _, _| again(context)),
+            RecordingHandler::new(&log)
+                .on_close(|connection| reconnect(connection.context()))
+                .on_connect_failed(|context, _, _| reconnect(context)),
         ),
     ));
     events.listen_for(loopback(), handler.get().expect("it is attached")).expect("a listener");
     for _ in 0..3 {
-        again(events.context());
+        reconnect(events.context());
     }
-    turn_until(&mut events, "they are open", |_| notes.ids().len() == 3);
+    turn_until(&mut events, "they are open", |_| log.ids().len() == 3);
     events.context().stop();
     assert_eq!(turn_until_stopped(&mut events).forced, 3);
     let stats = events.stats();

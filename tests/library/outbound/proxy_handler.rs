@@ -31,8 +31,8 @@ impl StreamHandler for Proxy {
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         let (id, handler) = (connection.id(), connection.handler());
         if connection.listener().is_none() {
-            let place = self.waiting.iter().position(|(outbound, _)| *outbound == id)?;
-            return Some(self.waiting.swap_remove(place).1);
+            let index = self.waiting.iter().position(|(outbound, _)| *outbound == id)?;
+            return Some(self.waiting.swap_remove(index).1);
         }
         let outbound = connection.context().connect(self.to.clone(), handler);
         self.waiting.push((outbound, id));
@@ -40,12 +40,12 @@ impl StreamHandler for Proxy {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
-        let taken = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
-        if taken < input.len() {
+        let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
+        if written < input.len() {
             // Until the other side's outbox is empty again.
             connection.pause();
         }
-        taken
+        written
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
@@ -71,8 +71,8 @@ impl StreamHandler for Proxy {
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, _: io::Error) {
-        if let Some(place) = self.waiting.iter().position(|(outbound, _)| *outbound == id)
-            && let Some(mut client) = context.connection(self.waiting.swap_remove(place).1)
+        if let Some(index) = self.waiting.iter().position(|(outbound, _)| *outbound == id)
+            && let Some(mut client) = context.connection(self.waiting.swap_remove(index).1)
         {
             client.abort();
         }
@@ -129,12 +129,12 @@ fn a_proxy_to_nobody_ends_its_client() {
 
 #[test]
 fn a_proxy_holds_back_whoever_sends_faster_than_the_other_reads_both_ways_at_once() {
-    let (there, back) = (byte_pattern(3_000_000), byte_pattern(2_500_000));
+    let (request, response) = (byte_pattern(3_000_000), byte_pattern(2_500_000));
     let server = Listener::new();
     let (mut events, mut client) = proxied(&server);
     let mut peer = server.accept(&mut events);
-    client.send(&there);
-    peer.send(&back);
+    client.send(&request);
+    peer.send(&response);
     let (mut client_ended, mut peer_ended) = (false, false);
     turn_until(&mut events, "both streams", |events| {
         for (side, has_ended) in [(&mut client, &mut client_ended), (&mut peer, &mut peer_ended)] {
@@ -145,30 +145,35 @@ fn a_proxy_holds_back_whoever_sends_faster_than_the_other_reads_both_ways_at_onc
             }
             side.read_up_to(16 * 1024);
         }
-        let kept = events.stats().bytes_received - events.stats().bytes_sent;
+        let buffered = events.stats().bytes_received - events.stats().bytes_sent;
         // An inbox and an outbox on each side.
-        assert!(kept <= 4 * 65_536, "{kept} bytes are in the proxy");
+        assert!(buffered <= 4 * 65_536, "{buffered} bytes are in the proxy");
         client.end.is_some() && peer.end.is_some()
     });
-    assert!(client.received == back && peer.received == there, "{} {}", client.received.len(), peer.received.len());
+    assert!(
+        client.received == response && peer.received == request,
+        "{} {}",
+        client.received.len(),
+        peer.received.len()
+    );
     turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
     turn_until_idle(&mut events);
 }
 
 #[test]
 fn one_handler_serves_two_listeners_and_the_connections_it_makes() {
-    struct Meeting {
+    struct BroadcastHandler {
         opened: Vec<bool>,
     }
-    impl StreamHandler for Meeting {
+    impl StreamHandler for BroadcastHandler {
         type Session = ();
         fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
             self.opened.push(connection.listener().is_none());
             Some(())
         }
         fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-            let everybody = connection.handler();
-            connection.context().for_each_connection(everybody, |other| other.send(input).expect("there is room"));
+            let handler = connection.handler();
+            connection.context().for_each_connection(handler, |other| other.send(input).expect("there is room"));
             input.len()
         }
         fn on_close(&mut self, _: &mut Connection<'_>, (): (), _: CloseReason) {
@@ -177,22 +182,22 @@ fn one_handler_serves_two_listeners_and_the_connections_it_makes() {
     }
     let server = Listener::new();
     let mut events = EventLoop::new().expect("a loop");
-    let handler: HandlerId = events.attach(Meeting { opened: Vec::new() });
+    let handler: HandlerId = events.attach(BroadcastHandler { opened: Vec::new() });
     let addresses = [loopback(), any_port("127.0.0.2")].map(|at| {
         let listener = events.listen_for(at, handler).expect("a listener");
         events.local_addr(listener).expect("it is there")
     });
-    let mut everybody: Vec<Client> = addresses.iter().cycle().take(4).map(|at| Client::connect(*at)).collect();
+    let mut clients: Vec<Client> = addresses.iter().cycle().take(4).map(|at| Client::connect(*at)).collect();
     events.context().connect(server.address(), handler);
-    everybody.push(server.accept(&mut events));
+    clients.push(server.accept(&mut events));
     turn_until(&mut events, "all are there", |events| events.stats().accepted == 4);
     turn_until_idle(&mut events);
-    everybody[4].send(b"hello all");
-    for side in &mut everybody {
+    clients[4].send(b"hello all");
+    for side in &mut clients {
         turn_until(&mut events, "the broadcast", |_| side.has_received(9));
         assert_eq!(side.received, b"hello all");
     }
     events.context().drain(TIMEOUT);
-    drop(everybody);
+    drop(clients);
     turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
 }

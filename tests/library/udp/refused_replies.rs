@@ -11,15 +11,15 @@ use crate::helpers::loopback::{any_port, loopback, udp_socket};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 /// A loop whose one socket echoes at a rate, and how many of `count` datagrams from `from` it answers.
-fn answered(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {
+fn count_replies(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {
     let before = (events.stats().datagrams_received, events.stats().datagrams_sent, events.stats().replies_refused);
     for _ in 0..count {
         from.send_to(b"?", to).expect("it is sent");
     }
     turn_until(events, "all are handed on", |events| events.stats().datagrams_received == before.0 + count as u64);
-    let answered = events.stats().datagrams_sent - before.1;
-    assert_eq!(answered + events.stats().replies_refused - before.2, count as u64, "answered or refused");
-    answered
+    let replies = events.stats().datagrams_sent - before.1;
+    assert_eq!(replies + events.stats().replies_refused - before.2, count as u64, "answered or refused");
+    replies
 }
 
 #[test]
@@ -34,13 +34,13 @@ fn a_source_past_its_rate_is_refused_and_another_is_not() {
     let to = SocketAddr::new(loopback().ip(), port);
     let (one, other) = (udp_socket("127.0.0.1"), udp_socket("127.0.0.2"));
 
-    let began = Instant::now();
-    let of_one = answered(&mut events, to, &one, 50);
-    let most = 5 + began.elapsed().as_secs() * 5 + 5;
-    assert!((5..=most).contains(&of_one), "a burst of a second's worth: {of_one}");
-    assert!(answered(&mut events, to, &other, 3) >= 1, "it has a rate of its own");
+    let start = Instant::now();
+    let of_one = count_replies(&mut events, to, &one, 50);
+    let max = 5 + start.elapsed().as_secs() * 5 + 5;
+    assert!((5..=max).contains(&of_one), "a burst of a second's worth: {of_one}");
+    assert!(count_replies(&mut events, to, &other, 3) >= 1, "it has a rate of its own");
 
-    turn_until(&mut events, "it is answered again", |events| answered(events, to, &one, 1) == 1);
+    turn_until(&mut events, "it is answered again", |events| count_replies(events, to, &one, 1) == 1);
     assert_eq!(recv(&mut events, &one).0, b"?");
 }
 
@@ -59,7 +59,7 @@ fn without_being_told_to_the_rate_leaves_loopback_alone() {
     let peer = udp_socket("127.0.0.1");
     for socket in [limited, unlimited, zero] {
         let to = events.local_addr(socket).expect("it is there");
-        assert_eq!(answered(&mut events, to, &peer, 100), 100);
+        assert_eq!(count_replies(&mut events, to, &peer, 100), 100);
     }
 }
 
@@ -76,16 +76,17 @@ fn bind_with_reuse_port(address: SocketAddr) -> UdpSocket {
 fn a_datagram_that_says_it_comes_from_a_socket_of_this_loop_is_not_answered() {
     let replied = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
-    let asked = events
+    let wildcard = events
         .bind(loopback(), datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload)))))
         .expect("a socket");
-    let own = events.bind(Bind::from(any_port("127.0.0.2")).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
-    let (asked, own) = (events.local_addr(asked).expect("there"), events.local_addr(own).expect("there"));
-    bind_with_reuse_port(own).send_to(b"I am you", asked).expect("it is sent");
+    let other =
+        events.bind(Bind::from(any_port("127.0.0.2")).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
+    let (wildcard, other) = (events.local_addr(wildcard).expect("there"), events.local_addr(other).expect("there"));
+    bind_with_reuse_port(other).send_to(b"I am you", wildcard).expect("it is sent");
     turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
     assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
     let peer = udp_socket("127.0.0.2");
-    peer.send_to(b"I am not", asked).expect("it is sent");
+    peer.send_to(b"I am not", wildcard).expect("it is sent");
     assert_eq!(recv(&mut events, &peer).0, b"I am not");
 }
 
@@ -101,8 +102,8 @@ fn a_socket_of_every_address_does_not_answer_its_own_port_on_any_of_them() {
             )
             .expect("a socket");
         let port = events.local_addr(socket).expect("it is there").port();
-        let twin = bind_with_reuse_port(SocketAddr::new(any_port(host).ip(), port));
-        twin.send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port)).expect("it is sent");
+        let same_port = bind_with_reuse_port(SocketAddr::new(any_port(host).ip(), port));
+        same_port.send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port)).expect("it is sent");
         turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
         assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1), "from {host}");
         turn_until_idle(&mut events);

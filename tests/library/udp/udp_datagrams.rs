@@ -23,10 +23,10 @@ fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
 
 #[test]
 fn a_datagram_is_handed_on_with_its_addresses_and_answered() {
-    let said = Cell::new(None);
+    let recorded = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
-        said.set(Some((datagram.socket(), datagram.peer_addr(), datagram.local_addr(), datagram.is_truncated())));
+        recorded.set(Some((datagram.socket(), datagram.peer_addr(), datagram.local_addr(), datagram.is_truncated())));
         echo(datagram, payload);
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
@@ -34,7 +34,7 @@ fn a_datagram_is_handed_on_with_its_addresses_and_answered() {
     let peer = udp_socket("127.0.0.1");
     peer.send_to(b"Hello, UDP Server!", address).expect("it is sent");
     assert_eq!(recv(&mut events, &peer), (b"Hello, UDP Server!".to_vec(), address));
-    assert_eq!(said.get(), Some((socket, peer.local_addr().expect("bound"), address, false)));
+    assert_eq!(recorded.get(), Some((socket, peer.local_addr().expect("bound"), address, false)));
     let stats = events.stats();
     assert_eq!((stats.datagrams_received, stats.datagrams_sent, stats.datagrams_truncated), (1, 1, 0));
 }
@@ -73,9 +73,10 @@ fn a_datagram_of_65507_bytes_is_echoed_whole() {
 
 #[test]
 fn a_datagram_longer_than_its_room_is_cut_and_says_so_and_the_next_is_whole() {
-    let seen = RefCell::new(Vec::new());
+    let received = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let handler = datagrams(|datagram, payload| seen.borrow_mut().push((payload.to_vec(), datagram.is_truncated())));
+    let handler =
+        datagrams(|datagram, payload| received.borrow_mut().push((payload.to_vec(), datagram.is_truncated())));
     let socket = events.bind(Bind::from(loopback()).datagram_bytes_max(100), handler).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
     let peer = udp_socket("127.0.0.1");
@@ -83,40 +84,40 @@ fn a_datagram_longer_than_its_room_is_cut_and_says_so_and_the_next_is_whole() {
     for length in [99, 100, 101, 3_000, 5] {
         peer.send_to(&payload[..length], address).expect("it is sent");
     }
-    turn_until(&mut events, "all five", |_| seen.borrow().len() == 5);
+    turn_until(&mut events, "all five", |_| received.borrow().len() == 5);
     let expected = [(99, false), (100, false), (100, true), (100, true), (5, false)];
-    for ((bytes, truncated), expected) in seen.borrow().iter().zip(expected) {
+    for ((bytes, truncated), expected) in received.borrow().iter().zip(expected) {
         assert_eq!((bytes.len(), *truncated), expected);
         assert!(payload.starts_with(bytes));
     }
     assert_eq!(events.stats().datagrams_truncated, 2);
 }
 
-/// Binds at `bound` and has a peer ask at `asked`, on `from`; the answer has to come from there.
-fn ask_at(bound: &str, asked: &str, from: &str) {
-    let said = Cell::new(None);
+/// Binds at `bound` and has a peer ask at `dst_ip`, on `from`; the answer has to come from there.
+fn ask_at(bound: &str, dst_ip: &str, from: &str) {
+    let recorded = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
-        said.set(Some((datagram.local_addr(), datagram.peer_addr())));
+        recorded.set(Some((datagram.local_addr(), datagram.peer_addr())));
         echo(datagram, payload);
     });
     let socket = events.bind(any_port(bound), handler).expect("a socket");
     let port = events.local_addr(socket).expect("it is there").port();
-    let asked = SocketAddr::new(asked.parse().expect("an address"), port);
+    let dst_ip = SocketAddr::new(dst_ip.parse().expect("an address"), port);
     let peer = udp_socket(from);
-    peer.send_to(b"who is there?", asked).expect("it is sent");
+    peer.send_to(b"who is there?", dst_ip).expect("it is sent");
     assert_eq!(
         recv(&mut events, &peer),
-        (b"who is there?".to_vec(), asked),
+        (b"who is there?".to_vec(), dst_ip),
         "the answer comes from where it was asked"
     );
-    assert_eq!(said.get(), Some((asked, peer.local_addr().expect("bound"))));
+    assert_eq!(recorded.get(), Some((dst_ip, peer.local_addr().expect("bound"))));
 }
 
 #[test]
 fn on_the_ipv4_wildcard_an_answer_leaves_from_the_address_that_was_asked() {
-    for asked in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
-        ask_at("0.0.0.0", asked, "127.0.0.1");
+    for dst_ip in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
+        ask_at("0.0.0.0", dst_ip, "127.0.0.1");
     }
 }
 
@@ -209,10 +210,10 @@ fn a_udp_flood_keeps_no_tcp_client_waiting_for_half_a_second() {
     turn_until(&mut events, "the flood has come", |events| events.stats().datagrams_received > 1_000);
     let mut times = Vec::new();
     for _ in 0..11 {
-        let began = Instant::now();
+        let start = Instant::now();
         let mut client = Client::connect(tcp);
         assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
-        times.push(began.elapsed());
+        times.push(start.elapsed());
     }
     stop.store(true, Ordering::Relaxed);
     flood.join().expect("it only sends");

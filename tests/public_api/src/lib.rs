@@ -9,7 +9,7 @@ mod tests {
     use std::process::Command;
 
     /// What rustdoc knows about the library, all features on.
-    fn described(root: &Path) -> String {
+    fn render_interface(root: &Path) -> String {
         let folder = root.join("target/public_api");
         let status = Command::new(env!("CARGO"))
             .current_dir(root)
@@ -35,13 +35,13 @@ mod tests {
     fn the_public_interface_is_the_one_that_was_read() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let path = root.join("tests/public_api/public_api.txt");
-        let described = described(&root);
+        let rendered = render_interface(&root);
         if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&path, &described).expect("the file can be written");
+            std::fs::write(&path, &rendered).expect("the file can be written");
         }
         let read = std::fs::read_to_string(&path).expect("the file is there");
-        let added: Vec<&str> = described.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
-        let gone: Vec<&str> = read.lines().filter(|line| !described.lines().any(|other| other == *line)).collect();
-        assert!(added.is_empty() && gone.is_empty(), "new: {added:#?}\ngone: {gone:#?}\nUPDATE=1 writes it anew");
+        let added: Vec<&str> = rendered.lines().filter(|line| !read.lines().any(|other| other == *line)).collect();
+        let removed: Vec<&str> = read.lines().filter(|line| !rendered.lines().any(|other| other == *line)).collect();
+        assert!(added.is_empty() && removed.is_empty(), "new: {added:#?}\ngone: {removed:#?}\nUPDATE=1 writes it anew");
     }
 }

@@ -15,9 +15,9 @@ pub fn print_measurement(text: &str) {
 #[track_caller]
 pub fn fastest_of(tries: usize, mut call: impl FnMut()) -> Duration {
     let times = (0..tries).map(|_| {
-        let begun = Instant::now();
+        let start = Instant::now();
         call();
-        begun.elapsed()
+        start.elapsed()
     });
     times.min().expect("at least one try")
 }

@@ -16,35 +16,35 @@ const LONG_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Waits until `check` returns a value, for [`TIMEOUT`] at most.
 #[track_caller]
-pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
-    wait_for_within(what, TIMEOUT, check)
+pub fn wait_for<T>(description: &str, check: impl FnMut() -> Option<T>) -> T {
+    wait_for_within(description, TIMEOUT, check)
 }
 
 /// Waits until `check` returns a value, for `timeout` at most.
 #[track_caller]
-pub fn wait_for_within<T>(what: &str, timeout: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for_within<T>(description: &str, timeout: Duration, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = check() {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {timeout:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {timeout:?}: {description}");
         thread::sleep(INTERVAL);
     }
 }
 
 /// Waits until a condition holds, for [`TIMEOUT`] at most.
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    wait_for(what, || condition().then_some(()));
+pub fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(description, || condition().then_some(()));
 }
 
 /// Waits until a value has not changed for `duration`, and returns it.
 #[track_caller]
-pub fn wait_for_stable<T: PartialEq>(what: &str, duration: Duration, mut observe: impl FnMut() -> T) -> T {
-    wait_for(what, || {
-        let value = observe();
-        holds_for(duration, || observe() == value).then_some(value)
+pub fn wait_for_stable<T: PartialEq>(description: &str, duration: Duration, mut measure: impl FnMut() -> T) -> T {
+    wait_for(description, || {
+        let value = measure();
+        holds_for(duration, || measure() == value).then_some(value)
     })
 }
 
@@ -62,8 +62,8 @@ pub fn holds_for(duration: Duration, mut condition: impl FnMut() -> bool) -> boo
 
 /// Fails unless a condition holds at every check for `duration`.
 #[track_caller]
-pub fn assert_holds_for(duration: Duration, what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_for(duration, condition), "not for {duration:?}: {what}");
+pub fn assert_holds_for(duration: Duration, description: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_for(duration, condition), "not for {duration:?}: {description}");
 }
 
 /// Calls `step` every 20 ms for `duration`.

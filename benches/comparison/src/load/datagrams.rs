@@ -10,37 +10,37 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Client, Tally, wrong};
-use crate::workload::{UDP_ANSWER, UDP_QUESTION};
+use super::{Client, LoadState, unexpected_response};
+use crate::workload::{UDP_REQUEST, UDP_RESPONSE};
 
-/// On one machine, an answer that takes longer will not come.
-const LOST: Duration = Duration::from_millis(500);
+/// On one machine, a response that takes longer will not come.
+const RETRANSMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) struct Datagrams {
     socket: UdpSocket,
     depth: usize,
-    /// When each datagram under way was sent, oldest first.
-    asked_at: VecDeque<Instant>,
+    /// When each datagram in flight was sent, oldest first.
+    sent_at: VecDeque<Instant>,
 }
 
 impl Datagrams {
-    pub(super) fn open(address: SocketAddr, client: usize, depth: usize, tally: &Tally) -> io::Result<Self> {
+    pub(super) fn open(address: SocketAddr, client: usize, depth: usize, state: &LoadState) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(address)?;
-        tally.watch(&socket, client)?;
-        Ok(Self { socket, depth, asked_at: VecDeque::with_capacity(depth) })
+        state.register(&socket, client)?;
+        Ok(Self { socket, depth, sent_at: VecDeque::with_capacity(depth) })
     }
 
-    fn ask(&mut self, datagrams: usize, tally: &mut Tally) -> io::Result<()> {
-        for _ in 0..tally.take(datagrams) {
-            self.asked_at.push_back(tally.now);
-            self.send()?;
+    fn send_requests(&mut self, datagrams: usize, state: &mut LoadState) -> io::Result<()> {
+        for _ in 0..state.reserve_requests(datagrams) {
+            self.sent_at.push_back(state.now);
+            self.send_request()?;
         }
         Ok(())
     }
 
-    fn send(&self) -> io::Result<()> {
-        match rustix::net::send(&self.socket, UDP_QUESTION, SendFlags::DONTWAIT) {
+    fn send_request(&self) -> io::Result<()> {
+        match rustix::net::send(&self.socket, UDP_REQUEST, SendFlags::DONTWAIT) {
             // Asked again by and by.
             Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => Ok(()),
             Err(error) => Err(error.into()),
@@ -49,38 +49,38 @@ impl Datagrams {
 }
 
 impl Client for Datagrams {
-    fn start(&mut self, tally: &mut Tally) -> io::Result<()> {
-        self.ask(self.depth, tally)
+    fn start(&mut self, state: &mut LoadState) -> io::Result<()> {
+        self.send_requests(self.depth, state)
     }
 
-    fn on_ready(&mut self, tally: &mut Tally) -> io::Result<()> {
-        let mut buffer = [0; UDP_ANSWER.len() + 1];
-        let mut answered = 0;
+    fn on_ready(&mut self, state: &mut LoadState) -> io::Result<()> {
+        let mut buffer = [0; UDP_RESPONSE.len() + 1];
+        let mut responses = 0;
         loop {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
-                Err(Errno::AGAIN) => return self.ask(answered, tally),
-                Ok((count, _)) if &buffer[..count] == UDP_ANSWER => {}
-                Ok((count, _)) => return Err(wrong(&buffer[..count])),
+                Err(Errno::AGAIN) => return self.send_requests(responses, state),
+                Ok((count, _)) if &buffer[..count] == UDP_RESPONSE => {}
+                Ok((count, _)) => return Err(unexpected_response(&buffer[..count])),
                 Err(error) => return Err(error.into()),
             }
-            // One that comes after it was asked again counts once.
-            if let Some(asked_at) = self.asked_at.pop_front() {
-                tally.answered(asked_at);
-                answered += 1;
+            // A response that comes after a retransmission counts once.
+            if let Some(sent_at) = self.sent_at.pop_front() {
+                state.record_response(sent_at);
+                responses += 1;
             }
         }
     }
 
-    fn waiting(&self) -> usize {
-        self.asked_at.len()
+    fn in_flight(&self) -> usize {
+        self.sent_at.len()
     }
 
-    fn look(&mut self, tally: &mut Tally) -> io::Result<()> {
-        while self.asked_at.front().is_some_and(|asked_at| tally.now - *asked_at > LOST) {
-            self.asked_at.pop_front();
-            self.asked_at.push_back(tally.now);
-            tally.outcome.resent += 1;
-            self.send()?;
+    fn retransmit_lost(&mut self, state: &mut LoadState) -> io::Result<()> {
+        while self.sent_at.front().is_some_and(|sent_at| state.now - *sent_at > RETRANSMIT_TIMEOUT) {
+            self.sent_at.pop_front();
+            self.sent_at.push_back(state.now);
+            state.outcome.resent += 1;
+            self.send_request()?;
         }
         Ok(())
     }

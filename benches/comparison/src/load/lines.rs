@@ -8,39 +8,39 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Client, READ_BYTES, Tally, wrong};
-use crate::workload::{LINE_ANSWER, LINE_QUESTION};
+use super::{Client, LoadState, READ_BYTES, unexpected_response};
+use crate::workload::{LINE_REQUEST, LINE_RESPONSE};
 
 pub(super) struct Lines {
     stream: TcpStream,
     depth: usize,
-    /// When each line under way was sent, oldest first.
-    asked_at: VecDeque<Instant>,
-    /// Bytes of the oldest answer that have come.
+    /// When each line in flight was sent, oldest first.
+    sent_at: VecDeque<Instant>,
+    /// Bytes of the oldest response that have come.
     filled: usize,
-    /// All questions that may be under way, and answers for the longest read.
-    questions: Vec<u8>,
-    answers: Vec<u8>,
+    /// All requests that may be in flight, and responses for the longest read.
+    requests: Vec<u8>,
+    responses: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn open(address: SocketAddr, client: usize, depth: usize, tally: &Tally) -> io::Result<Self> {
+    pub(super) fn open(address: SocketAddr, client: usize, depth: usize, state: &LoadState) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        tally.watch(&stream, client)?;
-        let answers = LINE_ANSWER.repeat(READ_BYTES / LINE_ANSWER.len() + 2);
-        let questions = LINE_QUESTION.repeat(depth);
-        Ok(Self { stream, depth, asked_at: VecDeque::with_capacity(depth), filled: 0, questions, answers })
+        state.register(&stream, client)?;
+        let responses = LINE_RESPONSE.repeat(READ_BYTES / LINE_RESPONSE.len() + 2);
+        let requests = LINE_REQUEST.repeat(depth);
+        Ok(Self { stream, depth, sent_at: VecDeque::with_capacity(depth), filled: 0, requests, responses })
     }
 
-    fn ask(&mut self, lines: usize, tally: &mut Tally) -> io::Result<()> {
-        let lines = tally.take(lines);
+    fn send_requests(&mut self, lines: usize, state: &mut LoadState) -> io::Result<()> {
+        let lines = state.reserve_requests(lines);
         if lines == 0 {
             return Ok(());
         }
-        self.asked_at.extend(std::iter::repeat_n(tally.now, lines));
-        let questions = &self.questions[..lines * LINE_QUESTION.len()];
-        if rustix::net::send(&self.stream, questions, SendFlags::NOSIGNAL)? < questions.len() {
+        self.sent_at.extend(std::iter::repeat_n(state.now, lines));
+        let requests = &self.requests[..lines * LINE_REQUEST.len()];
+        if rustix::net::send(&self.stream, requests, SendFlags::NOSIGNAL)? < requests.len() {
             return Err(io::Error::other("the kernel has no room for a few lines"));
         }
         Ok(())
@@ -48,34 +48,34 @@ impl Lines {
 }
 
 impl Client for Lines {
-    fn start(&mut self, tally: &mut Tally) -> io::Result<()> {
-        self.ask(self.depth, tally)
+    fn start(&mut self, state: &mut LoadState) -> io::Result<()> {
+        self.send_requests(self.depth, state)
     }
 
-    fn on_ready(&mut self, tally: &mut Tally) -> io::Result<()> {
+    fn on_ready(&mut self, state: &mut LoadState) -> io::Result<()> {
         let mut buffer = [0; READ_BYTES];
         let count = match rustix::net::recv(&self.stream, &mut buffer, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => return Ok(()),
             Ok((count @ 1.., _)) => count,
             // A server may end once it has answered all.
-            Ok(_) if self.asked_at.is_empty() => return Ok(()),
+            Ok(_) if self.sent_at.is_empty() => return Ok(()),
             Ok(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a kept connection")),
             Err(error) => return Err(error.into()),
         };
         let input = &buffer[..count];
         let end = self.filled + count;
-        let (answered, under_way) = (end / LINE_ANSWER.len(), self.asked_at.len());
-        if input != &self.answers[self.filled..end] || answered > under_way {
-            return Err(wrong(input));
+        let (completed, in_flight) = (end / LINE_RESPONSE.len(), self.sent_at.len());
+        if input != &self.responses[self.filled..end] || completed > in_flight {
+            return Err(unexpected_response(input));
         }
-        self.filled = end % LINE_ANSWER.len();
-        for asked_at in self.asked_at.drain(..answered) {
-            tally.answered(asked_at);
+        self.filled = end % LINE_RESPONSE.len();
+        for sent_at in self.sent_at.drain(..completed) {
+            state.record_response(sent_at);
         }
-        self.ask(answered, tally)
+        self.send_requests(completed, state)
     }
 
-    fn waiting(&self) -> usize {
-        self.asked_at.len()
+    fn in_flight(&self) -> usize {
+        self.sent_at.len()
     }
 }

@@ -14,22 +14,22 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 
-use crate::workload::{Mode, Shape};
+use crate::workload::{LoadOptions, Mode};
 
-/// A server that answers nothing for so long has failed.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A server that sends no response for so long has failed.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often lost datagrams are looked for.
-const LOOK: Duration = Duration::from_millis(50);
-const EVENTS: usize = 256;
-/// More than one read of answers can bring.
+const RETRANSMIT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+const EVENTS_MAX: usize = 256;
+/// More than one read of responses can bring.
 const READ_BYTES: usize = 4096;
 
-/// When to ask no more.
+/// When to send no more requests.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Until {
+pub(crate) enum StopCondition {
     /// After this time.
-    Time(Duration),
-    /// After so many questions.
+    Elapsed(Duration),
+    /// After so many requests.
     Exchanges(u64),
 }
 
@@ -37,45 +37,47 @@ pub(crate) enum Until {
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Outcome {
     pub(crate) exchanges: u64,
-    pub(crate) took: Duration,
-    /// Datagrams asked again since no answer came.
+    pub(crate) elapsed: Duration,
+    /// Datagrams sent again since no response came.
     pub(crate) resent: u64,
-    /// Connections that ended with a reset after the whole answer.
+    /// Connections that ended with a reset after the whole response.
     pub(crate) resets: u64,
     /// Nanoseconds of each exchange, in no order.
     pub(crate) latencies: Vec<u32>,
 }
 
 /// What the clients of one load share.
-struct Tally {
+struct LoadState {
     poll: OwnedFd,
-    asked: u64,
-    until: Until,
+    requests: u64,
+    stop_condition: StopCondition,
     /// Set once the time is over.
-    is_over: bool,
+    is_expired: bool,
     now: Instant,
     outcome: Outcome,
 }
 
-impl Tally {
-    /// How many of these questions may still be asked; they count as asked.
-    fn take(&mut self, wanted: usize) -> usize {
-        let may = match self.until {
-            _ if self.is_over => 0,
-            Until::Time(_) => wanted,
-            Until::Exchanges(all) => usize::try_from(all - self.asked).map_or(wanted, |left| left.min(wanted)),
+impl LoadState {
+    /// How many of these requests may still be sent; they count as sent.
+    fn reserve_requests(&mut self, wanted: usize) -> usize {
+        let granted = match self.stop_condition {
+            _ if self.is_expired => 0,
+            StopCondition::Elapsed(_) => wanted,
+            StopCondition::Exchanges(total) => {
+                usize::try_from(total - self.requests).map_or(wanted, |remaining| remaining.min(wanted))
+            }
         };
-        self.asked += may as u64;
-        may
+        self.requests += granted as u64;
+        granted
     }
 
-    fn answered(&mut self, asked_at: Instant) {
+    fn record_response(&mut self, sent_at: Instant) {
         self.outcome.exchanges += 1;
-        let nanos = self.now.saturating_duration_since(asked_at).as_nanos();
+        let nanos = self.now.saturating_duration_since(sent_at).as_nanos();
         self.outcome.latencies.push(u32::try_from(nanos).unwrap_or(u32::MAX));
     }
 
-    fn watch(&self, socket: impl AsFd, client: usize) -> io::Result<()> {
+    fn register(&self, socket: impl AsFd, client: usize) -> io::Result<()> {
         let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.poll, socket, EventData::new_u64(client as u64), interest)?)
     }
@@ -83,14 +85,14 @@ impl Tally {
 
 /// One client of a load.
 trait Client {
-    /// Asks the first questions.
-    fn start(&mut self, tally: &mut Tally) -> io::Result<()>;
-    /// Reads what has come, and asks again.
-    fn on_ready(&mut self, tally: &mut Tally) -> io::Result<()>;
-    /// Questions under way.
-    fn waiting(&self) -> usize;
-    /// Asks again what seems to be lost.
-    fn look(&mut self, _tally: &mut Tally) -> io::Result<()> {
+    /// Sends the first requests.
+    fn start(&mut self, state: &mut LoadState) -> io::Result<()>;
+    /// Reads what has come, and sends the next requests.
+    fn on_ready(&mut self, state: &mut LoadState) -> io::Result<()>;
+    /// Requests in flight.
+    fn in_flight(&self) -> usize;
+    /// Sends again what seems to be lost.
+    fn retransmit_lost(&mut self, _state: &mut LoadState) -> io::Result<()> {
         Ok(())
     }
 }
@@ -98,78 +100,78 @@ trait Client {
 /// Clients with their connections open.
 pub(crate) struct Load {
     clients: Vec<Box<dyn Client>>,
-    tally: Tally,
+    state: LoadState,
 }
 
 impl Load {
     /// Opens the clients' sockets.
-    pub(crate) fn open(address: SocketAddr, shape: Shape) -> io::Result<Self> {
-        let tally = Tally {
+    pub(crate) fn open(address: SocketAddr, options: LoadOptions) -> io::Result<Self> {
+        let state = LoadState {
             poll: epoll::create(CreateFlags::CLOEXEC)?,
-            asked: 0,
-            until: Until::Exchanges(0),
-            is_over: false,
+            requests: 0,
+            stop_condition: StopCondition::Exchanges(0),
+            is_expired: false,
             now: Instant::now(),
             outcome: Outcome::default(),
         };
-        let mut clients: Vec<Box<dyn Client>> = Vec::with_capacity(shape.clients);
-        for client in 0..shape.clients {
-            clients.push(match shape.mode {
+        let mut clients: Vec<Box<dyn Client>> = Vec::with_capacity(options.clients);
+        for client in 0..options.clients {
+            clients.push(match options.mode {
                 Mode::Once => Box::new(once::Once::new(address, client)),
-                Mode::Lines => Box::new(lines::Lines::open(address, client, shape.depth, &tally)?),
-                Mode::Udp => Box::new(datagrams::Datagrams::open(address, client, shape.depth, &tally)?),
+                Mode::Lines => Box::new(lines::Lines::open(address, client, options.depth, &state)?),
+                Mode::Udp => Box::new(datagrams::Datagrams::open(address, client, options.depth, &state)?),
             });
         }
-        Ok(Self { clients, tally })
+        Ok(Self { clients, state })
     }
 
-    /// Keeps the load on until told, and waits for the last answer.
-    pub(crate) fn run(&mut self, until: Until) -> io::Result<Outcome> {
-        let begin = Instant::now();
-        let Self { clients, tally } = self;
-        (tally.asked, tally.until, tally.is_over, tally.now) = (0, until, false, begin);
-        tally.outcome.latencies.reserve(1 << 20);
+    /// Keeps the load on until the stop condition holds, and waits for the last response.
+    pub(crate) fn run(&mut self, stop_condition: StopCondition) -> io::Result<Outcome> {
+        let start = Instant::now();
+        let Self { clients, state } = self;
+        (state.requests, state.stop_condition, state.is_expired, state.now) = (0, stop_condition, false, start);
+        state.outcome.latencies.reserve(1 << 20);
         for client in &mut *clients {
-            client.start(tally)?;
+            client.start(state)?;
         }
-        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
-        let (mut last_answer, mut last_look) = (begin, begin);
-        let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
-        while clients.iter().any(|client| client.waiting() > 0) {
+        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
+        let (mut last_response, mut last_retransmit_check) = (start, start);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: RETRANSMIT_CHECK_INTERVAL.subsec_nanos().into() };
+        while clients.iter().any(|client| client.in_flight() > 0) {
             // The clients are walked through only now and then: not after every few events.
             for _ in 0..64 {
-                let count = epoll::wait(&tally.poll, &mut events, Some(&timeout))?;
-                tally.now = Instant::now();
-                if let Until::Time(time) = until {
-                    tally.is_over |= tally.now - begin >= time;
+                let count = epoll::wait(&state.poll, &mut events, Some(&timeout))?;
+                state.now = Instant::now();
+                if let StopCondition::Elapsed(time) = stop_condition {
+                    state.is_expired |= state.now - start >= time;
                 }
                 for event in &events[..count] {
                     let client = usize::try_from(event.data.u64()).map_err(io::Error::other)?;
-                    clients[client].on_ready(tally)?;
+                    clients[client].on_ready(state)?;
                 }
                 if count > 0 {
-                    last_answer = tally.now;
+                    last_response = state.now;
                 }
-                if tally.outcome.exchanges >= tally.asked {
+                if state.outcome.exchanges >= state.requests {
                     break;
                 }
-                if tally.now - last_answer > SILENCE_MAX {
+                if state.now - last_response > RESPONSE_TIMEOUT {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "the server answers no more"));
                 }
-                if tally.now - last_look >= LOOK {
-                    last_look = tally.now;
-                    clients.iter_mut().try_for_each(|client| client.look(tally))?;
+                if state.now - last_retransmit_check >= RETRANSMIT_CHECK_INTERVAL {
+                    last_retransmit_check = state.now;
+                    clients.iter_mut().try_for_each(|client| client.retransmit_lost(state))?;
                 }
             }
         }
-        tally.outcome.took = begin.elapsed();
-        Ok(std::mem::take(&mut tally.outcome))
+        state.outcome.elapsed = start.elapsed();
+        Ok(std::mem::take(&mut state.outcome))
     }
 }
 
 /// The error of a server that does not say what it should.
-fn wrong(answer: &[u8]) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a wrong answer: \"{}\"", answer.escape_ascii()))
+fn unexpected_response(response: &[u8]) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a wrong answer: \"{}\"", response.escape_ascii()))
 }
 
 #[cfg(test)]
@@ -185,8 +187,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let server = thread::spawn(move || serve(listener));
-        let outcome = Load::open(address, Shape { mode, clients: 1, depth: 2 })
-            .and_then(|mut load| load.run(Until::Exchanges(if mode == Mode::Once { 1 } else { 2 })));
+        let outcome = Load::open(address, LoadOptions { mode, clients: 1, depth: 2 })
+            .and_then(|mut load| load.run(StopCondition::Exchanges(if mode == Mode::Once { 1 } else { 2 })));
         server.join().expect("the server lives");
         outcome
     }
@@ -219,15 +221,15 @@ mod tests {
     fn a_lost_datagram_is_asked_again_and_counted() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = server.local_addr().expect("an address");
-        let serving = thread::spawn(move || {
+        let server_thread = thread::spawn(move || {
             let mut buffer = [0; 64];
             server.recv_from(&mut buffer).expect("the first, which is lost");
             let (_, peer) = server.recv_from(&mut buffer).expect("the same again");
-            server.send_to(crate::workload::UDP_ANSWER, peer).expect("it is sent");
+            server.send_to(crate::workload::UDP_RESPONSE, peer).expect("it is sent");
         });
-        let mut load = Load::open(address, Shape { mode: Mode::Udp, clients: 1, depth: 1 }).expect("a client");
-        let outcome = load.run(Until::Exchanges(1)).expect("an answer");
+        let mut load = Load::open(address, LoadOptions { mode: Mode::Udp, clients: 1, depth: 1 }).expect("a client");
+        let outcome = load.run(StopCondition::Exchanges(1)).expect("an answer");
         assert_eq!((outcome.exchanges, outcome.resent), (1, 1));
-        serving.join().expect("the server lives");
+        server_thread.join().expect("the server lives");
     }
 }

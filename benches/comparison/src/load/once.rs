@@ -8,8 +8,8 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::{Client, Tally, wrong};
-use crate::workload::{TCP_ANSWER, TCP_QUESTION};
+use super::{Client, LoadState, unexpected_response};
+use crate::workload::{TCP_REQUEST, TCP_RESPONSE};
 
 pub(super) struct Once {
     address: SocketAddr,
@@ -19,9 +19,9 @@ pub(super) struct Once {
 
 struct Connection {
     socket: OwnedFd,
-    asked_at: Instant,
-    /// Room for one byte more than the answer has.
-    answer: [u8; TCP_ANSWER.len() + 1],
+    sent_at: Instant,
+    /// Room for one byte more than the response has.
+    response: [u8; TCP_RESPONSE.len() + 1],
     filled: usize,
 }
 
@@ -32,45 +32,45 @@ impl Once {
 }
 
 impl Client for Once {
-    fn start(&mut self, tally: &mut Tally) -> io::Result<()> {
-        if tally.take(1) == 0 {
+    fn start(&mut self, state: &mut LoadState) -> io::Result<()> {
+        if state.reserve_requests(1) == 0 {
             return Ok(());
         }
-        let asked_at = tally.now;
+        let sent_at = state.now;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         // On this machine a connect is over when it returns, so that waiting for it costs nothing.
         rustix::net::connect(&socket, &self.address)?;
-        rustix::net::send(&socket, TCP_QUESTION, SendFlags::NOSIGNAL)?;
-        tally.watch(&socket, self.client)?;
-        self.connection = Some(Connection { socket, asked_at, answer: [0; _], filled: 0 });
+        rustix::net::send(&socket, TCP_REQUEST, SendFlags::NOSIGNAL)?;
+        state.register(&socket, self.client)?;
+        self.connection = Some(Connection { socket, sent_at, response: [0; _], filled: 0 });
         Ok(())
     }
 
-    fn on_ready(&mut self, tally: &mut Tally) -> io::Result<()> {
+    fn on_ready(&mut self, state: &mut LoadState) -> io::Result<()> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         loop {
-            let room = &mut connection.answer[connection.filled..];
-            match rustix::net::recv(&connection.socket, room, RecvFlags::DONTWAIT) {
+            let unfilled = &mut connection.response[connection.filled..];
+            match rustix::net::recv(&connection.socket, unfilled, RecvFlags::DONTWAIT) {
                 Err(Errno::AGAIN) => return Ok(()),
                 Ok((count @ 1.., _)) => connection.filled += count,
                 Err(Errno::CONNRESET) => {
-                    tally.outcome.resets += 1;
+                    state.outcome.resets += 1;
                     break;
                 }
                 Ok(_) => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        let answer = &connection.answer[..connection.filled];
-        if answer != TCP_ANSWER {
-            return Err(wrong(answer));
+        let response = &connection.response[..connection.filled];
+        if response != TCP_RESPONSE {
+            return Err(unexpected_response(response));
         }
-        tally.answered(connection.asked_at);
+        state.record_response(connection.sent_at);
         self.connection = None;
-        self.start(tally)
+        self.start(state)
     }
 
-    fn waiting(&self) -> usize {
+    fn in_flight(&self) -> usize {
         usize::from(self.connection.is_some())
     }
 }

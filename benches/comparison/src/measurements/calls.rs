@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
-use crate::bench::{Bench, Reading};
-use crate::load::{Load, Until};
+use crate::bench::{Bench, Measurement};
+use crate::load::{Load, StopCondition};
 use crate::report::table::Table;
-use crate::servers::process::Running;
-use crate::workload::Shape;
+use crate::servers::process::ServerProcess;
+use crate::workload::LoadOptions;
 
 const EXCHANGES: u64 = 2048;
 
@@ -28,25 +28,26 @@ pub(crate) fn measure(bench: &Bench) -> Table {
     for server in &bench.servers {
         let mut row = vec![server.title().to_owned()];
         for workload in &bench.workloads {
-            let what = format!("system calls, {}", workload.name());
-            let count = || bench.ask(*server, workload.mode(), &what, |running| count(running, workload.shape()));
-            let reading = if has_strace { count() } else { Reading::Cannot };
-            row.push(reading.cell(|calls| format!("{calls:.2}")));
+            let label = format!("system calls, {}", workload.name());
+            let count =
+                || bench.measure(*server, workload.mode(), &label, |process| count(process, workload.load_options()));
+            let measurement = if has_strace { count() } else { Measurement::Unsupported };
+            row.push(measurement.cell(|calls| format!("{calls:.2}")));
         }
         table.rows.push(row);
     }
     table.note(format!(
         "Counted by strace over {EXCHANGES} exchanges, on one core: a wake-up finds all clients' questions."
     ));
-    bench.note_absent(&mut table);
+    bench.note_unavailable(&mut table);
     table
 }
 
-fn count(running: &Running, shape: Shape) -> io::Result<f64> {
-    let mut load = Load::open(running.address, shape)?;
-    load.run(Until::Exchanges(EXCHANGES / 4))?;
-    let strace = Strace::attach(running.pid())?;
-    load.run(Until::Exchanges(EXCHANGES))?;
+fn count(process: &ServerProcess, options: LoadOptions) -> io::Result<f64> {
+    let mut load = Load::open(process.address, options)?;
+    load.run(StopCondition::Exchanges(EXCHANGES / 4))?;
+    let strace = Strace::attach(process.pid())?;
+    load.run(StopCondition::Exchanges(EXCHANGES))?;
     #[expect(clippy::cast_precision_loss)]
     let calls = strace.finish()? as f64 / EXCHANGES as f64;
     Ok(calls)
@@ -70,8 +71,8 @@ impl Strace {
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut strace = Self { child, counts };
-        let said = strace.child.stderr.take().ok_or_else(|| io::Error::other("it has no error stream"))?;
-        let mut lines = BufReader::new(said).lines();
+        let stderr = strace.child.stderr.take().ok_or_else(|| io::Error::other("it has no error stream"))?;
+        let mut lines = BufReader::new(stderr).lines();
         for _ in &threads {
             let line = lines.next().transpose()?.unwrap_or_default();
             if !line.contains("attached") {

@@ -1,17 +1,17 @@
 //! CPU time and latency of all servers on all workloads.
 
-use crate::bench::{Bench, Reading};
+use crate::bench::{Bench, Measurement};
 use crate::measurements::measure;
 use crate::report::chart::{Bar, Panel};
-use crate::report::statistics::{Figure, percentile};
+use crate::report::statistics::{Summary, percentile};
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
 use crate::workload::Workload;
 
 /// One round of one server on one workload.
 #[derive(Clone, Debug)]
-struct Run {
-    nanos: f64,
+struct Round {
+    cpu_nanos: f64,
     resent: u64,
     resets: u64,
     /// `None` where there is only one core.
@@ -20,80 +20,80 @@ struct Run {
 
 #[derive(Clone, Copy, Debug)]
 struct Speed {
-    per_second: f64,
+    exchanges_per_second: f64,
     /// Microseconds.
-    p50: f64,
-    p99: f64,
+    p50_micros: f64,
+    p99_micros: f64,
 }
 
 /// All rounds.
-pub(crate) struct Compared {
+pub(crate) struct Comparison {
     servers: Vec<Server>,
     workloads: Vec<Workload>,
     /// By workload, then by server.
-    cells: Vec<Vec<Reading<Vec<Run>>>>,
+    cells: Vec<Vec<Measurement<Vec<Round>>>>,
 }
 
 /// Lets all servers take turns.
-pub(crate) fn measure(bench: &Bench) -> Compared {
-    let mut cells = vec![vec![Reading::Figures(Vec::new()); bench.servers.len()]; bench.workloads.len()];
+pub(crate) fn measure(bench: &Bench) -> Comparison {
+    let mut cells = vec![vec![Measurement::Value(Vec::new()); bench.servers.len()]; bench.workloads.len()];
     for round in 1..=bench.rounds {
         for (workload, row) in bench.workloads.iter().zip(&mut cells) {
             for (server, cell) in bench.servers.iter().zip(row) {
-                let Reading::Figures(runs) = cell else { continue };
+                let Measurement::Value(runs) = cell else { continue };
                 match run(bench, *server, *workload, round) {
-                    Reading::Figures(run) => runs.push(run),
-                    Reading::Absent => *cell = Reading::Absent,
-                    Reading::Cannot => *cell = Reading::Cannot,
-                    Reading::Failed => *cell = Reading::Failed,
+                    Measurement::Value(run) => runs.push(run),
+                    Measurement::Unavailable => *cell = Measurement::Unavailable,
+                    Measurement::Unsupported => *cell = Measurement::Unsupported,
+                    Measurement::Failed => *cell = Measurement::Failed,
                 }
             }
         }
     }
-    Compared { servers: bench.servers.clone(), workloads: bench.workloads.clone(), cells }
+    Comparison { servers: bench.servers.clone(), workloads: bench.workloads.clone(), cells }
 }
 
-fn run(bench: &Bench, server: Server, workload: Workload, round: u32) -> Reading<Run> {
-    let what = format!("{}, round {round} of {}", workload.name(), bench.rounds);
-    bench.ask(server, workload.mode(), &what, |running| {
-        let cost = measure::cost(running, workload.shape(), bench.time)?;
-        let fast = measure::speed(&bench.machine, running, workload.shape(), bench.time / 2)?;
-        let speed = fast.map(|mut outcome| {
+fn run(bench: &Bench, server: Server, workload: Workload, round: u32) -> Measurement<Round> {
+    let label = format!("{}, round {round} of {}", workload.name(), bench.rounds);
+    bench.measure(server, workload.mode(), &label, |process| {
+        let cost = measure::cost(process, workload.load_options(), bench.duration)?;
+        let outcome = measure::speed(&bench.machine, process, workload.load_options(), bench.duration / 2)?;
+        let speed = outcome.map(|mut outcome| {
             let micros = |nanos: Option<u32>| f64::from(nanos.unwrap_or(0)) / 1000.0;
             Speed {
-                per_second: measure::per_second(&outcome),
-                p50: micros(percentile(&mut outcome.latencies, 0.5)),
-                p99: micros(percentile(&mut outcome.latencies, 0.99)),
+                exchanges_per_second: measure::per_second(&outcome),
+                p50_micros: micros(percentile(&mut outcome.latencies, 0.5)),
+                p99_micros: micros(percentile(&mut outcome.latencies, 0.99)),
             }
         });
-        Ok(Run { nanos: cost.nanos, resent: cost.outcome.resent, resets: cost.outcome.resets, speed })
+        Ok(Round { cpu_nanos: cost.nanos, resent: cost.outcome.resent, resets: cost.outcome.resets, speed })
     })
 }
 
-impl Compared {
+impl Comparison {
     /// The ratio to the floor of the same round, and nanoseconds.
-    fn ratio(&self, workload: usize, server: usize) -> Option<(Figure, Figure)> {
-        let floor = self.cells[workload].first()?.figures()?;
-        let runs = self.cells[workload][server].figures()?;
-        let ratio = Figure::of(runs.iter().zip(floor).map(|(run, floor)| run.nanos / floor.nanos))?;
-        Some((ratio, Figure::of(runs.iter().map(|run| run.nanos))?))
+    fn ratio(&self, workload: usize, server: usize) -> Option<(Summary, Summary)> {
+        let floor = self.cells[workload].first()?.value()?;
+        let runs = self.cells[workload][server].value()?;
+        let ratio = Summary::of(runs.iter().zip(floor).map(|(run, floor)| run.cpu_nanos / floor.cpu_nanos))?;
+        Some((ratio, Summary::of(runs.iter().map(|run| run.cpu_nanos))?))
     }
 
     /// A table with a row for each server and a column for each workload.
-    fn table(&self, bench: &Bench, title: &str, cell: impl Fn(usize, usize, &[Run]) -> String) -> Table {
+    fn table(&self, bench: &Bench, title: &str, cell: impl Fn(usize, usize, &[Round]) -> String) -> Table {
         let mut table = Table::new(title, &["server"]);
         table.header.extend(self.workloads.iter().map(|workload| workload.name().to_owned()));
-        for (place, server) in self.servers.iter().enumerate() {
+        for (index, server) in self.servers.iter().enumerate() {
             let mut row = vec![server.title().to_owned()];
             let cells = self.cells.iter().enumerate();
-            row.extend(cells.map(|(workload, cells)| cells[place].cell(|runs| cell(workload, place, runs))));
+            row.extend(cells.map(|(workload, cells)| cells[index].cell(|runs| cell(workload, index, runs))));
             table.rows.push(row);
         }
-        bench.note_absent(&mut table);
+        bench.note_unavailable(&mut table);
         table
     }
 
-    pub(crate) fn costs(&self, bench: &Bench) -> Table {
+    pub(crate) fn cost_table(&self, bench: &Bench) -> Table {
         let title = "The server's processor time for an exchange, as a ratio to the floor";
         let mut table = self.table(bench, title, |workload, server, _| {
             let Some((ratio, nanos)) = self.ratio(workload, server) else { return "–".to_owned() };
@@ -108,28 +108,29 @@ impl Compared {
         table.note(format!("{}.", bench.machine.describe()));
         for (workload, cells) in self.workloads.iter().zip(&self.cells) {
             for (server, cell) in self.servers.iter().zip(cells) {
-                let runs = cell.figures().map(Vec::as_slice).unwrap_or_default();
-                let sum = |count: fn(&Run) -> u64| runs.iter().map(count).sum::<u64>();
+                let runs = cell.value().map(Vec::as_slice).unwrap_or_default();
+                let sum = |count: fn(&Round) -> u64| runs.iter().map(count).sum::<u64>();
                 let (resent, resets) = (sum(|run| run.resent), sum(|run| run.resets));
                 if resent > 0 {
                     table.note(format!("{}, {}: {resent} datagrams were lost.", server.title(), workload.name()));
                 }
                 if resets > 0 {
-                    let how = "does not read the question, so that its connections end with a reset";
-                    table.note(format!("{} {how}, {resets} here.", server.title()));
+                    let reason = "does not read the question, so that its connections end with a reset";
+                    table.note(format!("{} {reason}, {resets} here.", server.title()));
                 }
             }
         }
         table
     }
 
-    pub(crate) fn speeds(&self, bench: &Bench) -> Table {
+    pub(crate) fn speed_table(&self, bench: &Bench) -> Table {
         let title = "Exchanges a second, and microseconds until answered (half of them, 99 of 100)";
         let mut table = self.table(bench, title, |_, _, runs| {
             let median = |figure: fn(&Speed) -> f64| {
-                Figure::of(runs.iter().filter_map(|run| run.speed.as_ref().map(figure))).map(|figure| figure.median)
+                Summary::of(runs.iter().filter_map(|run| run.speed.as_ref().map(figure))).map(|summary| summary.median)
             };
-            let (speed, p50, p99) = (median(|run| run.per_second), median(|run| run.p50), median(|run| run.p99));
+            let (speed, p50, p99) =
+                (median(|run| run.exchanges_per_second), median(|run| run.p50_micros), median(|run| run.p99_micros));
             let (Some(speed), Some(p50), Some(p99)) = (speed, p50, p99) else { return "–".to_owned() };
             format!("{} ({}, {})", thousands(speed), thousands(p50), thousands(p99))
         });
@@ -143,14 +144,14 @@ impl Compared {
 
     /// The same as the first table, to be drawn.
     pub(crate) fn panels(&self) -> Vec<Panel> {
-        let panel = |(place, workload): (usize, &Workload)| {
+        let panel = |(index, workload): (usize, &Workload)| {
             let bars = self.servers.iter().enumerate().map(|(server, name)| Bar {
                 label: name.title(),
                 is_own: matches!(name, Server::Library | Server::Binary),
-                ratio: self.ratio(place, server).map(|(ratio, _)| ratio),
-                missing: self.cells[place][server].cell(|_| String::new()),
+                ratio: self.ratio(index, server).map(|(ratio, _)| ratio),
+                missing: self.cells[index][server].cell(|_| String::new()),
             });
-            let floor = self.ratio(place, 0).map_or(0.0, |(_, nanos)| nanos.median);
+            let floor = self.ratio(index, 0).map_or(0.0, |(_, nanos)| nanos.median);
             Panel { title: workload.name(), floor_nanos: floor, bars: bars.collect() }
         };
         self.workloads.iter().enumerate().map(panel).collect()

@@ -2,54 +2,54 @@
 
 use std::io;
 
-use crate::bench::{Bench, Reading};
-use crate::measurements::idle::{self, Idle};
-use crate::measurements::measure::{cost, lines};
-use crate::report::statistics::Figure;
+use crate::bench::{Bench, Measurement};
+use crate::measurements::idle::{self, IdleConnections};
+use crate::measurements::measure::{cost, line_load};
+use crate::report::statistics::Summary;
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
-use crate::servers::process::Running;
+use crate::servers::process::ServerProcess;
 use crate::workload::{Mode, Workload};
 
 const SERVERS: [Server; 2] = [Server::Floor, Server::Library];
-const IDLE: [usize; 3] = [10, 1_000, 10_000];
-const BUSY: [usize; 4] = [64, 256, 1_024, 4_096];
+const IDLE_COUNTS: [usize; 3] = [10, 1_000, 10_000];
+const BUSY_COUNTS: [usize; 4] = [64, 256, 1_024, 4_096];
 
 /// A line of each of 64 clients, beside more and more that are idle.
-pub(crate) fn beside_idle(bench: &Bench) -> Table {
-    let max = idle::connections_max(bench.descriptors);
-    let mut sizes: Vec<usize> = IDLE.into_iter().filter(|&size| size < max).collect();
+pub(crate) fn by_idle_connections(bench: &Bench) -> Table {
+    let max = idle::connections_max(bench.fd_limit);
+    let mut sizes: Vec<usize> = IDLE_COUNTS.into_iter().filter(|&size| size < max).collect();
     sizes.push(max);
     let title = "Nanoseconds of processor time for a line, beside idle connections";
-    let mut table = grow(bench, title, &sizes, "idle", |running| {
-        let mut idle = Idle::new(running.address);
-        let beside = |&size: &usize| {
-            idle.grow(size)?;
-            Ok(cost(running, Workload::Lines.shape(), bench.time)?.nanos)
+    let mut table = growth_table(bench, title, &sizes, "idle", |process| {
+        let mut idle = IdleConnections::new(process.address);
+        let measure_size = |&size: &usize| {
+            idle.grow_to(size)?;
+            Ok(cost(process, Workload::Lines.load_options(), bench.duration)?.nanos)
         };
-        sizes.iter().map(beside).collect()
+        sizes.iter().map(measure_size).collect()
     });
-    table.note(format!("The last column is what a limit of {} descriptors leaves.", bench.descriptors));
+    table.note(format!("The last column is what a limit of {} descriptors leaves.", bench.fd_limit));
     table
 }
 
 /// A line of each of so many clients.
-pub(crate) fn of_turns(bench: &Bench) -> Table {
-    let mut sizes = BUSY.map(|size| size.min(idle::connections_max(bench.descriptors))).to_vec();
+pub(crate) fn by_clients(bench: &Bench) -> Table {
+    let mut sizes = BUSY_COUNTS.map(|size| size.min(idle::connections_max(bench.fd_limit))).to_vec();
     sizes.dedup();
     let title = "Nanoseconds of processor time for a line, by the number of clients that ask at once";
-    grow(bench, title, &sizes, "asking", |running| {
-        sizes.iter().map(|&size| Ok(cost(running, lines(size), bench.time)?.nanos)).collect()
+    growth_table(bench, title, &sizes, "asking", |process| {
+        sizes.iter().map(|&size| Ok(cost(process, line_load(size), bench.duration)?.nanos)).collect()
     })
 }
 
 /// Some rounds of the floor and the library in turns, each round one figure for each size.
-fn grow(
+fn growth_table(
     bench: &Bench,
     title: &str,
     sizes: &[usize],
     unit: &str,
-    figures: impl Fn(&Running) -> io::Result<Vec<f64>>,
+    measure: impl Fn(&ServerProcess) -> io::Result<Vec<f64>>,
 ) -> Table {
     let mut table = Table::new(title, &["server"]);
     #[expect(clippy::cast_precision_loss)]
@@ -58,19 +58,19 @@ fn grow(
     let mut rounds = SERVERS.map(|_| Vec::new());
     for round in 1..=bench.rounds {
         for (server, runs) in SERVERS.iter().zip(&mut rounds) {
-            let what = format!("growth, {unit}, round {round} of {}", bench.rounds);
-            if let Reading::Figures(run) = bench.ask(*server, Mode::Lines, &what, &figures) {
+            let label = format!("growth, {unit}, round {round} of {}", bench.rounds);
+            if let Measurement::Value(run) = bench.measure(*server, Mode::Lines, &label, &measure) {
                 runs.push(run);
             }
         }
     }
     for (server, runs) in SERVERS.iter().zip(&rounds) {
-        let columns: Vec<Option<Figure>> =
-            (0..sizes.len()).map(|size| Figure::of(runs.iter().map(|run: &Vec<f64>| run[size]))).collect();
-        let first = columns[0].map_or(f64::NAN, |figure| figure.median);
-        let cell = |figure: &Option<Figure>| {
-            figure.map_or("failed".to_owned(), |figure| {
-                format!("{} ({:.2}, {})", thousands(figure.median), figure.median / first, figure.spread())
+        let columns: Vec<Option<Summary>> =
+            (0..sizes.len()).map(|size| Summary::of(runs.iter().map(|run: &Vec<f64>| run[size]))).collect();
+        let first = columns[0].map_or(f64::NAN, |summary| summary.median);
+        let cell = |summary: &Option<Summary>| {
+            summary.map_or("failed".to_owned(), |summary| {
+                format!("{} ({:.2}, {})", thousands(summary.median), summary.median / first, summary.spread())
             })
         };
         table.rows.push(std::iter::once(server.title().to_owned()).chain(columns.iter().map(cell)).collect());

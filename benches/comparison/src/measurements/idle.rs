@@ -6,34 +6,34 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::workload::{LINE_ANSWER, LINE_QUESTION};
+use crate::workload::{LINE_REQUEST, LINE_RESPONSE};
 
 /// Descriptors of a server or of this program that are no idle connections.
-const RESERVED: u64 = 200;
+const RESERVED_FDS: u64 = 200;
 /// One address of the machine's own is used for so many: it has about 28,000 ports to give.
-const PER_ADDRESS: usize = 20_000;
+const CONNECTIONS_PER_ADDRESS: usize = 20_000;
 /// More are not tried, whatever the limit: the kernel's own memory is to last on a small machine.
 const CONNECTIONS_MAX: u64 = 100_000;
 
 /// Idle connections to one server, each of which has exchanged one line.
-pub(crate) struct Idle {
+pub(crate) struct IdleConnections {
     address: SocketAddr,
     streams: Vec<TcpStream>,
 }
 
-impl Idle {
+impl IdleConnections {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, streams: Vec::new() }
     }
 
     /// Opens as many as are missing.
-    pub(crate) fn grow(&mut self, connections: usize) -> io::Result<()> {
+    pub(crate) fn grow_to(&mut self, connections: usize) -> io::Result<()> {
         while self.streams.len() < connections {
             let mut stream = self.open()?;
-            stream.write_all(LINE_QUESTION)?;
-            let mut answer = [0; LINE_ANSWER.len()];
-            stream.read_exact(&mut answer)?;
-            if answer != LINE_ANSWER {
+            stream.write_all(LINE_REQUEST)?;
+            let mut response = [0; LINE_RESPONSE.len()];
+            stream.read_exact(&mut response)?;
+            if response != LINE_RESPONSE {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a wrong answer"));
             }
             self.streams.push(stream);
@@ -43,9 +43,9 @@ impl Idle {
 
     fn open(&self) -> io::Result<TcpStream> {
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        if let block @ 1.. = self.streams.len() / PER_ADDRESS {
-            let last = u8::try_from(block + 1).map_err(io::Error::other)?;
-            rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))?;
+        if let block @ 1.. = self.streams.len() / CONNECTIONS_PER_ADDRESS {
+            let last_octet = u8::try_from(block + 1).map_err(io::Error::other)?;
+            rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, last_octet), 0)))?;
         }
         rustix::net::connect(&socket, &self.address)?;
         let stream = TcpStream::from(socket);
@@ -55,8 +55,8 @@ impl Idle {
 }
 
 /// How many there may be, with this limit on descriptors.
-pub(crate) fn connections_max(descriptors: u64) -> usize {
-    usize::try_from(descriptors.saturating_sub(RESERVED).min(CONNECTIONS_MAX)).unwrap_or(usize::MAX)
+pub(crate) fn connections_max(fd_limit: u64) -> usize {
+    usize::try_from(fd_limit.saturating_sub(RESERVED_FDS).min(CONNECTIONS_MAX)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -7,23 +7,23 @@ use std::fs;
 
 /// The socket, its inode, file, name and the security module's part of the file; then what epoll keeps: the watched
 /// file, its place in the file's queue, and the head of the file's list of watchers.
-const OBJECTS: [&str; 8] =
+const OBJECT_NAMES: [&str; 8] =
     ["TCP", "sock_inode_cache", "filp", "dentry", "lsm_file_cache", "eventpoll_epi", "eventpoll_pwq", "ep_head"];
 
 /// A kind of kernel object.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Object {
+pub(crate) struct KernelObject {
     pub(crate) name: &'static str,
     pub(crate) bytes: u64,
 }
 
 /// The kinds that this kernel has; `None` where their sizes may not be read.
-pub(crate) fn objects() -> Option<Vec<Object>> {
+pub(crate) fn objects() -> Option<Vec<KernelObject>> {
     let object = |name: &'static str| {
         let text = fs::read_to_string(format!("/sys/kernel/slab/{name}/slab_size")).ok()?;
-        Some(Object { name, bytes: text.trim().parse().ok()? })
+        Some(KernelObject { name, bytes: text.trim().parse().ok()? })
     };
-    let objects: Vec<Object> = OBJECTS.into_iter().filter_map(object).collect();
+    let objects: Vec<KernelObject> = OBJECT_NAMES.into_iter().filter_map(object).collect();
     // Older kernels lack the smaller ones, and without the socket itself the rest says little.
     objects.iter().any(|object| object.name == "TCP").then_some(objects)
 }

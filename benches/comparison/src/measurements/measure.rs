@@ -3,10 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use crate::load::{Load, Outcome, Until};
+use crate::load::{Load, Outcome, StopCondition};
 use crate::machine::Machine;
-use crate::servers::process::Running;
-use crate::workload::{Shape, Workload};
+use crate::servers::process::ServerProcess;
+use crate::workload::{LoadOptions, Workload};
 
 /// What a server used for a load.
 pub(crate) struct Cost {
@@ -16,26 +16,31 @@ pub(crate) struct Cost {
 }
 
 /// Processor time for each exchange, the clients on the server's own core. The server must have been started there.
-pub(crate) fn cost(running: &Running, shape: Shape, time: Duration) -> io::Result<Cost> {
-    let mut load = Load::open(running.address, shape)?;
-    load.run(Until::Time(time / 5))?;
-    let before = running.cpu_nanos()?;
-    let outcome = load.run(Until::Time(time))?;
-    let used = running.cpu_nanos()? - before;
+pub(crate) fn cost(process: &ServerProcess, options: LoadOptions, duration: Duration) -> io::Result<Cost> {
+    let mut load = Load::open(process.address, options)?;
+    load.run(StopCondition::Elapsed(duration / 5))?;
+    let before = process.cpu_nanos()?;
+    let outcome = load.run(StopCondition::Elapsed(duration))?;
+    let used = process.cpu_nanos()? - before;
     #[expect(clippy::cast_precision_loss)]
     let nanos = used as f64 / outcome.exchanges as f64;
     Ok(Cost { nanos, outcome })
 }
 
 /// Throughput and latency, the clients on another core; `None` if there is none.
-pub(crate) fn speed(machine: &Machine, running: &Running, shape: Shape, time: Duration) -> io::Result<Option<Outcome>> {
-    if !machine.go_to_other_core()? {
+pub(crate) fn speed(
+    machine: &Machine,
+    process: &ServerProcess,
+    options: LoadOptions,
+    duration: Duration,
+) -> io::Result<Option<Outcome>> {
+    if !machine.pin_to_client_core()? {
         return Ok(None);
     }
-    let mut load = Load::open(running.address, shape)?;
-    load.run(Until::Time(time / 5))?;
-    let outcome = load.run(Until::Time(time));
-    machine.go_to_server_core()?;
+    let mut load = Load::open(process.address, options)?;
+    load.run(StopCondition::Elapsed(duration / 5))?;
+    let outcome = load.run(StopCondition::Elapsed(duration));
+    machine.pin_to_server_core()?;
     outcome.map(Some)
 }
 
@@ -43,10 +48,10 @@ pub(crate) fn speed(machine: &Machine, running: &Running, shape: Shape, time: Du
 pub(crate) fn per_second(outcome: &Outcome) -> f64 {
     #[expect(clippy::cast_precision_loss)]
     let exchanges = outcome.exchanges as f64;
-    exchanges / outcome.took.as_secs_f64()
+    exchanges / outcome.elapsed.as_secs_f64()
 }
 
 /// A load of one line in flight for each of so many clients.
-pub(crate) fn lines(clients: usize) -> Shape {
-    Shape { clients, ..Workload::Lines.shape() }
+pub(crate) fn line_load(clients: usize) -> LoadOptions {
+    LoadOptions { clients, ..Workload::Lines.load_options() }
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::bench::{Bench, Reading};
+use crate::bench::{Bench, Measurement};
 use crate::measurements::kernel;
-use crate::measurements::memory::Kept;
+use crate::measurements::memory::IdleCost;
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
 
@@ -12,20 +12,20 @@ const CONNECTIONS: f64 = 1_000_000.0;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 /// The table; `None` if the library was not measured.
-pub(crate) fn table(bench: &Bench, idle: &[(Server, Reading<Kept>)]) -> Option<Table> {
-    let kept = idle.iter().find(|(server, _)| *server == Server::Library)?.1.figures()?;
+pub(crate) fn table(bench: &Bench, idle: &[(Server, Measurement<IdleCost>)]) -> Option<Table> {
+    let cost = idle.iter().find(|(server, _)| *server == Server::Library)?.1.value()?;
     let mut table =
         Table::new("A million idle connections to halloo as a library", &["what", "for one", "for a million"]);
     let mut row = |cells: [String; 3]| table.rows.push(cells.into());
     row([
         "the server's own memory".to_owned(),
-        format!("{} bytes", thousands(kept.bytes)),
-        format!("{:.2} GiB", kept.bytes * CONNECTIONS / GIB),
+        format!("{} bytes", thousands(cost.bytes)),
+        format!("{:.2} GiB", cost.bytes * CONNECTIONS / GIB),
     ]);
     let objects = kernel::objects();
     row(match &objects {
         Some(objects) => {
-            let bytes = count(objects.iter().map(|object| object.bytes).sum());
+            let bytes = to_f64(objects.iter().map(|object| object.bytes).sum());
             [
                 "the kernel's objects, at the server's end".to_owned(),
                 format!("{} bytes", thousands(bytes)),
@@ -36,13 +36,13 @@ pub(crate) fn table(bench: &Bench, idle: &[(Server, Reading<Kept>)]) -> Option<T
     });
     row([
         "the server's processor time to take them in".to_owned(),
-        format!("{} ns", thousands(kept.nanos)),
-        format!("{:.1} s", kept.nanos * CONNECTIONS / 1e9),
+        format!("{} ns", thousands(cost.cpu_nanos)),
+        format!("{:.1} s", cost.cpu_nanos * CONNECTIONS / 1e9),
     ]);
     row([
         "descriptors".to_owned(),
-        format!("1; allowed here: {}", thousands(count(bench.descriptors))),
-        format!("1,000,064; the system's limit here: {}", limit("fs/nr_open")),
+        format!("1; allowed here: {}", thousands(to_f64(bench.fd_limit))),
+        format!("1,000,064; the system's limit here: {}", read_sysctl("fs/nr_open")),
     ]);
     let ports = local_ports();
     row([
@@ -64,12 +64,12 @@ pub(crate) fn table(bench: &Bench, idle: &[(Server, Reading<Kept>)]) -> Option<T
 }
 
 #[expect(clippy::cast_precision_loss)]
-fn count(number: u64) -> f64 {
+fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
 /// A number that the system tells below `/proc/sys`.
-fn limit(name: &str) -> String {
+fn read_sysctl(name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
     text.trim().parse().map_or("unknown".to_owned(), thousands)
 }
@@ -77,6 +77,6 @@ fn limit(name: &str) -> String {
 /// How many ports this system has for outgoing connections of one address.
 fn local_ports() -> Option<f64> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut ends = text.split_whitespace().filter_map(|word| word.parse::<f64>().ok());
-    Some(1.0 - ends.next()? + ends.next()?)
+    let mut bounds = text.split_whitespace().filter_map(|word| word.parse::<f64>().ok());
+    Some(1.0 - bounds.next()? + bounds.next()?)
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::bench::{Bench, Reading, progress};
-use crate::report::statistics::Figure;
+use crate::bench::{Bench, Measurement, show_progress};
+use crate::report::statistics::Summary;
 use crate::report::table::{Table, thousands};
 use crate::servers::{Server, cargo};
 use crate::workload::Mode;
@@ -18,44 +18,47 @@ pub(crate) fn measure(bench: &Bench, build_times: bool) -> Table {
     let mut table = Table::new("From the start of the process until it listens", &["server", "milliseconds"]);
     for server in &bench.servers {
         let starts: Vec<_> = (0..STARTS)
-            .map(|_| bench.ask(*server, Mode::Once, "start", |running| Ok(running.startup.as_secs_f64() * 1000.0)))
+            .map(|_| {
+                bench.measure(*server, Mode::Once, "start", |process| Ok(process.startup_time.as_secs_f64() * 1000.0))
+            })
             .collect();
-        let cell = match starts.iter().find(|start| start.figures().is_none()) {
+        let cell = match starts.iter().find(|start| start.value().is_none()) {
             Some(other) => other.cell(|_| String::new()),
-            None => Figure::of(starts.iter().filter_map(Reading::figures).copied()).map_or(String::new(), |figure| {
-                format!("{:.1} ({:.1}..{:.1})", figure.median, figure.least, figure.greatest)
-            }),
+            None => Summary::of(starts.iter().filter_map(Measurement::value).copied())
+                .map_or(String::new(), |summary| {
+                    format!("{:.1} ({:.1}..{:.1})", summary.median, summary.min, summary.max)
+                }),
         };
         table.rows.push(vec![server.title().to_owned(), cell]);
     }
     table.note(format!("Median of {STARTS} starts, with the least and the greatest."));
-    if bench.site.absence(Server::Binary).is_none() {
+    if bench.environment.unavailable_reason(Server::Binary).is_none() {
         table.note(match stripped_kib(bench) {
             Ok(kib) => format!("The stripped program has {} KiB.", thousands(kib)),
             Err(error) => format!("The program's size is not known: {error}."),
         });
     }
     if build_times {
-        for (what, result) in [
+        for (target, result) in [
             ("the library alone", build_seconds(bench, &["--package", "halloo", "--lib"])),
             ("the program", build_seconds(bench, &["--package", "halloo-server"])),
         ] {
             match result {
-                Ok(seconds) => table.note(format!("A cold release build of {what} takes {seconds:.0} s.")),
-                Err(error) => bench.fail(format!("a cold build of {what}: {error}")),
+                Ok(seconds) => table.note(format!("A cold release build of {target} takes {seconds:.0} s.")),
+                Err(error) => bench.record_failure(format!("a cold build of {target}: {error}")),
             }
         }
     } else {
         table.note("Build times: `--build-times`.");
     }
-    bench.note_absent(&mut table);
+    bench.note_unavailable(&mut table);
     table
 }
 
 /// The size of the release program without its symbols.
 fn stripped_kib(bench: &Bench) -> io::Result<f64> {
     let copy = tempfile::NamedTempFile::new()?;
-    fs::copy(bench.site.binary()?, copy.path())?;
+    fs::copy(bench.environment.binary()?, copy.path())?;
     let status = Command::new("strip").arg(copy.path()).status();
     if !status.is_ok_and(|status| status.success()) {
         return Err(io::Error::other("no strip here"));
@@ -66,15 +69,15 @@ fn stripped_kib(bench: &Bench) -> io::Result<f64> {
 }
 
 /// How long cargo takes with an empty target directory, on all cores; what is to be downloaded is there before.
-fn build_seconds(bench: &Bench, what: &[&str]) -> io::Result<f64> {
-    progress("a cold build");
+fn build_seconds(bench: &Bench, arguments: &[&str]) -> io::Result<f64> {
+    show_progress("a cold build");
     let folder = tempfile::tempdir()?;
-    bench.machine.go_anywhere()?;
+    bench.machine.unpin()?;
     let mut command = cargo();
     command.args(["build", "--release", "--quiet", "--locked", "--target-dir"]);
-    let begin = Instant::now();
-    let status = command.arg(folder.path()).args(what).status();
-    let took = begin.elapsed();
-    bench.machine.go_to_server_core()?;
-    if status?.success() { Ok(took.as_secs_f64()) } else { Err(io::Error::other("cargo could not build it")) }
+    let start = Instant::now();
+    let status = command.arg(folder.path()).args(arguments).status();
+    let elapsed = start.elapsed();
+    bench.machine.pin_to_server_core()?;
+    if status?.success() { Ok(elapsed.as_secs_f64()) } else { Err(io::Error::other("cargo could not build it")) }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::statistics::Figure;
+use crate::report::statistics::Summary;
 
 /// One workload.
 pub(crate) struct Panel {
@@ -16,7 +16,7 @@ pub(crate) struct Bar {
     pub(crate) label: &'static str,
     /// halloo's own, to be seen at once.
     pub(crate) is_own: bool,
-    pub(crate) ratio: Option<Figure>,
+    pub(crate) ratio: Option<Summary>,
     /// What stands there if there is no figure.
     pub(crate) missing: String,
 }
@@ -25,10 +25,10 @@ const COLUMNS: usize = 2;
 const PANEL_WIDTH: f64 = 430.0;
 const LABEL_WIDTH: f64 = 155.0;
 const BAR_WIDTH: f64 = 210.0;
-const ROW: f64 = 20.0;
-const HEAD: f64 = 34.0;
+const ROW_HEIGHT: f64 = 20.0;
+const HEADER_HEIGHT: f64 = 34.0;
 const MARGIN: f64 = 16.0;
-const TOP: f64 = 44.0;
+const TITLE_HEIGHT: f64 = 44.0;
 /// A longer bar is broken, and its figure tells.
 const RATIO_MAX: f64 = 2.5;
 
@@ -45,9 +45,10 @@ const STYLE: &str = "\
 pub(crate) fn svg(panels: &[Panel]) -> String {
     let rows = panels.iter().map(|panel| panel.bars.len()).max().unwrap_or(0);
     #[expect(clippy::cast_precision_loss)]
-    let (panel_height, lines) = (HEAD + rows as f64 * ROW + MARGIN, panels.len().div_ceil(COLUMNS) as f64);
+    let (panel_height, lines) =
+        (HEADER_HEIGHT + rows as f64 * ROW_HEIGHT + MARGIN, panels.len().div_ceil(COLUMNS) as f64);
     #[expect(clippy::cast_precision_loss)]
-    let (width, height) = (COLUMNS as f64 * PANEL_WIDTH + MARGIN, TOP + lines * panel_height);
+    let (width, height) = (COLUMNS as f64 * PANEL_WIDTH + MARGIN, TITLE_HEIGHT + lines * panel_height);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
          <title>Processor time of a server for an exchange, as a ratio to a bare epoll loop</title>\n\
@@ -57,10 +58,10 @@ pub(crate) fn svg(panels: &[Panel]) -> String {
         height - 1.0
     );
     text(&mut svg, "text title", MARGIN, 26.0, "The server's processor time for an exchange; less is better");
-    for (place, panel) in panels.iter().enumerate() {
+    for (index, panel) in panels.iter().enumerate() {
         #[expect(clippy::cast_precision_loss)]
-        let (column, line) = ((place % COLUMNS) as f64, (place / COLUMNS) as f64);
-        draw(&mut svg, panel, MARGIN + column * PANEL_WIDTH, TOP + line * panel_height);
+        let (column, line) = ((index % COLUMNS) as f64, (index / COLUMNS) as f64);
+        draw(&mut svg, panel, MARGIN + column * PANEL_WIDTH, TITLE_HEIGHT + line * panel_height);
     }
     svg.push_str("</svg>\n");
     svg
@@ -71,7 +72,7 @@ fn draw(svg: &mut String, panel: &Panel, left: f64, top: f64) {
     let zero = left + LABEL_WIDTH;
     let length = |ratio: f64| ratio.min(RATIO_MAX) / RATIO_MAX * BAR_WIDTH;
     text(svg, "faint", zero, top + 14.0, &format!("1.00 = {:.0} ns", panel.floor_nanos));
-    let mut y = top + HEAD - 10.0;
+    let mut y = top + HEADER_HEIGHT - 10.0;
     let first = y;
     for bar in &panel.bars {
         text(svg, if bar.is_own { "text bold" } else { "text" }, left, y + 13.0, bar.label);
@@ -79,18 +80,18 @@ fn draw(svg: &mut String, panel: &Panel, left: f64, top: f64) {
             Some(ratio) => {
                 let class = if bar.is_own { "own" } else { "peer" };
                 let width = length(ratio.median);
-                rectangle(svg, class, [zero, y + 3.0, width, ROW - 6.0]);
-                let end = zero + length(ratio.greatest);
-                line(svg, [zero + length(ratio.least), y + ROW / 2.0, end, y + ROW / 2.0]);
+                rectangle(svg, class, [zero, y + 3.0, width, ROW_HEIGHT - 6.0]);
+                let end = zero + length(ratio.max);
+                line(svg, [zero + length(ratio.min), y + ROW_HEIGHT / 2.0, end, y + ROW_HEIGHT / 2.0]);
                 if ratio.median > RATIO_MAX {
-                    rectangle(svg, "cut", [end - 16.0, y, 4.0, ROW]);
+                    rectangle(svg, "cut", [end - 16.0, y, 4.0, ROW_HEIGHT]);
                 }
                 // Right of the line at 1, so that neither runs through the other.
                 text(svg, "text", end.max(zero + length(1.0)) + 5.0, y + 13.0, &format!("{:.2}", ratio.median));
             }
             None => text(svg, "faint", zero + 4.0, y + 13.0, &bar.missing),
         }
-        y += ROW;
+        y += ROW_HEIGHT;
     }
     line(svg, [zero + length(1.0), first, zero + length(1.0), y]);
 }
@@ -122,8 +123,8 @@ mod tests {
             title,
             floor_nanos: 4321.0,
             bars: vec![
-                bar("a <b> & c", Some(Figure { median: 1.25, least: 1.2, greatest: 1.31 })),
-                bar("far", Some(Figure { median: 9.5, least: 9.0, greatest: 10.0 })),
+                bar("a <b> & c", Some(Summary { median: 1.25, min: 1.2, max: 1.31 })),
+                bar("far", Some(Summary { median: 9.5, min: 9.0, max: 10.0 })),
                 bar("nobody", None),
             ],
         };

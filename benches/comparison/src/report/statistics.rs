@@ -2,31 +2,31 @@
 
 /// The median of some runs, with the least and the greatest.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Figure {
+pub(crate) struct Summary {
     pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) greatest: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
-impl Figure {
+impl Summary {
     /// `None` of no figures.
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
-        let (least, greatest) = (*sorted.first()?, *sorted.last()?);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
         let middle = sorted.len() / 2;
         let median = if sorted.len().is_multiple_of(2) {
             f64::midpoint(sorted[middle - 1], sorted[middle])
         } else {
             sorted[middle]
         };
-        Some(Self { median, least, greatest })
+        Some(Self { median, min, max })
     }
 
     /// The spread around the median, in percent of it: `-2..+3 %`.
     pub(crate) fn spread(&self) -> String {
         let percent = |figure: f64| (figure / self.median - 1.0) * 100.0;
-        format!("{:+.0}..{:+.0} %", percent(self.least), percent(self.greatest))
+        format!("{:+.0}..{:+.0} %", percent(self.min), percent(self.max))
     }
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn percentile(figures: &mut [u32], share: f64) -> Option<u32> {
     figures.sort_unstable();
     let last = figures.len().checked_sub(1)?;
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let place = (last as f64 * share).round() as usize;
-    figures.get(place).copied()
+    let index = (last as f64 * share).round() as usize;
+    figures.get(index).copied()
 }
 
 #[cfg(test)]
@@ -45,15 +45,15 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_one_or_between_the_two_in_the_middle() {
-        assert_eq!(Figure::of([3.0, 1.0, 2.0]), Some(Figure { median: 2.0, least: 1.0, greatest: 3.0 }));
-        assert_eq!(Figure::of([4.0, 1.0, 2.0, 3.0]).unwrap().median.to_string(), "2.5");
-        assert_eq!(Figure::of([]), None);
+        assert_eq!(Summary::of([3.0, 1.0, 2.0]), Some(Summary { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap().median.to_string(), "2.5");
+        assert_eq!(Summary::of([]), None);
     }
 
     #[test]
     fn the_spread_is_told_in_percent_of_the_median() {
-        assert_eq!(Figure::of([98.0, 100.0, 103.0]).unwrap().spread(), "-2..+3 %");
-        assert_eq!(Figure::of([5.0]).unwrap().spread(), "+0..+0 %");
+        assert_eq!(Summary::of([98.0, 100.0, 103.0]).unwrap().spread(), "-2..+3 %");
+        assert_eq!(Summary::of([5.0]).unwrap().spread(), "+0..+0 %");
     }
 
     #[test]

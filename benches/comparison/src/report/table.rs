@@ -62,8 +62,8 @@ impl Table {
 pub(crate) fn thousands(figure: f64) -> String {
     let digits = format!("{:.0}", figure.abs());
     let mut text = if figure.is_sign_negative() && digits != "0" { "-".to_owned() } else { String::new() };
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -6,29 +6,29 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::servers::process::Running;
+use crate::servers::process::ServerProcess;
 use crate::workload::Mode;
 
 const LIBUV: &str = include_str!("../../peers/libuv_server.c");
 const ASYNCIO: &str = include_str!("../../peers/asyncio_server.py");
 
 /// A peer, or why it is not here.
-pub(crate) type Found<T> = Result<T, String>;
+pub(crate) type Availability<T> = Result<T, String>;
 
 /// A Python that has asyncio.
-pub(crate) fn find_asyncio() -> Found<()> {
+pub(crate) fn find_asyncio() -> Availability<()> {
     let mut command = Command::new("python3");
     is_success(command.args(["-c", "import asyncio"])).then_some(()).ok_or_else(|| "no python3 here".to_owned())
 }
 
-pub(crate) fn start_asyncio(mode: Mode) -> io::Result<Running> {
+pub(crate) fn start_asyncio(mode: Mode) -> io::Result<ServerProcess> {
     let mut command = Command::new("python3");
     command.args(["-c", ASYNCIO, mode.name()]);
-    Running::start(command)
+    ServerProcess::start(command)
 }
 
 /// Compiles the libuv server.
-pub(crate) fn find_libuv(folder: &Path) -> Found<PathBuf> {
+pub(crate) fn find_libuv(folder: &Path) -> Availability<PathBuf> {
     let (source, program) = (folder.join("libuv_server.c"), folder.join("libuv_server"));
     fs::write(&source, LIBUV).map_err(|error| format!("its source cannot be written: {error}"))?;
     let mut command = Command::new("cc");
@@ -37,11 +37,11 @@ pub(crate) fn find_libuv(folder: &Path) -> Found<PathBuf> {
 }
 
 /// What a configuration of nginx must begin with to have streams.
-pub(crate) fn find_nginx() -> Found<String> {
+pub(crate) fn find_nginx() -> Availability<String> {
     let output = Command::new("nginx").arg("-V").output().map_err(|_| "no nginx on PATH".to_owned())?;
     let build = String::from_utf8_lossy(&output.stderr).into_owned();
-    let has = |option: &str| build.split_whitespace().any(|word| word == option);
-    if has("--with-stream") {
+    let has_option = |option: &str| build.split_whitespace().any(|word| word == option);
+    if has_option("--with-stream") {
         return Ok(String::new());
     }
     let folder = build.split_whitespace().find_map(|word| word.strip_prefix("--modules-path="));
@@ -51,23 +51,23 @@ pub(crate) fn find_nginx() -> Found<String> {
 }
 
 /// Starts nginx in one process. It cannot choose a port itself, and cannot answer lines.
-pub(crate) fn start_nginx(folder: &Path, head: &str, mode: Mode) -> io::Result<Option<Running>> {
-    let (address, listen, answer) = match mode {
+pub(crate) fn start_nginx(folder: &Path, preamble: &str, mode: Mode) -> io::Result<Option<ServerProcess>> {
+    let (address, listen_options, answer) = match mode {
         Mode::Once => (TcpListener::bind("127.0.0.1:0")?.local_addr()?, "backlog=4096", "Hello, TCP Client!"),
         Mode::Udp => (UdpSocket::bind("127.0.0.1:0")?.local_addr()?, "udp", "Hello, UDP Client!"),
         Mode::Lines => return Ok(None),
     };
     let file = folder.join("nginx.conf");
-    fs::write(&file, configuration(head, address, listen, answer))?;
+    fs::write(&file, configuration(preamble, address, listen_options, answer))?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.log"));
-    Running::start_at(command, address, mode).map(Some)
+    ServerProcess::start_at(command, address, mode).map(Some)
 }
 
-fn configuration(head: &str, address: SocketAddr, listen: &str, answer: &str) -> String {
+fn configuration(preamble: &str, address: SocketAddr, listen_options: &str, answer: &str) -> String {
     format!(
-        "{head}daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{ worker_connections 8192; }}\n\
-         stream {{ server {{ listen {address} {listen}; return \"{answer}\"; }} }}\n"
+        "{preamble}daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{ worker_connections 8192; }}\n\
+         stream {{ server {{ listen {address} {listen_options}; return \"{answer}\"; }} }}\n"
     )
 }
 

@@ -12,8 +12,8 @@ use clap::ValueEnum;
 use tempfile::TempDir;
 
 use crate::servers::builtin::Builtin;
-use crate::servers::foreign::Found;
-use crate::servers::process::Running;
+use crate::servers::foreign::Availability;
+use crate::servers::process::ServerProcess;
 use crate::workload::Mode;
 
 /// A server to compare, in the order of the table.
@@ -52,34 +52,34 @@ impl Server {
 }
 
 /// What starting a server needs to know.
-pub(crate) struct Site {
-    own: PathBuf,
+pub(crate) struct Environment {
+    executable: PathBuf,
     /// Where peers are compiled and configured; gone in the end.
     folder: TempDir,
-    binary: Found<PathBuf>,
-    libuv: Found<PathBuf>,
-    nginx: Found<String>,
-    asyncio: Found<()>,
+    binary: Availability<PathBuf>,
+    libuv: Availability<PathBuf>,
+    nginx: Availability<String>,
+    asyncio: Availability<()>,
 }
 
-impl Site {
+impl Environment {
     /// Builds what is built from this repository, and looks for what is not.
     pub(crate) fn prepare(servers: &[Server]) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("comparison-").tempdir()?;
-        let is_asked = |server| servers.contains(&server);
-        let not_asked = "not asked for";
+        let is_chosen = |server| servers.contains(&server);
+        let not_chosen = "not asked for";
         Ok(Self {
-            own: std::env::current_exe()?,
-            binary: if is_asked(Server::Binary) { build("halloo") } else { Err(not_asked.into()) },
-            libuv: if is_asked(Server::Libuv) { foreign::find_libuv(folder.path()) } else { Err(not_asked.into()) },
-            nginx: if is_asked(Server::Nginx) { foreign::find_nginx() } else { Err(not_asked.into()) },
-            asyncio: if is_asked(Server::Asyncio) { foreign::find_asyncio() } else { Err(not_asked.into()) },
+            executable: std::env::current_exe()?,
+            binary: if is_chosen(Server::Binary) { build("halloo") } else { Err(not_chosen.into()) },
+            libuv: if is_chosen(Server::Libuv) { foreign::find_libuv(folder.path()) } else { Err(not_chosen.into()) },
+            nginx: if is_chosen(Server::Nginx) { foreign::find_nginx() } else { Err(not_chosen.into()) },
+            asyncio: if is_chosen(Server::Asyncio) { foreign::find_asyncio() } else { Err(not_chosen.into()) },
             folder,
         })
     }
 
     /// Why this machine does not have a server.
-    pub(crate) fn absence(&self, server: Server) -> Option<&str> {
+    pub(crate) fn unavailable_reason(&self, server: Server) -> Option<&str> {
         let reason = match server {
             Server::Floor | Server::Library | Server::Tokio | Server::Mio => None,
             Server::Binary => self.binary.as_ref().err(),
@@ -91,38 +91,40 @@ impl Site {
     }
 
     /// Starts a server; `None` if it cannot do this.
-    pub(crate) fn start(&self, server: Server, mode: Mode) -> io::Result<Option<Running>> {
-        let absent = || io::Error::other("it is not here");
+    pub(crate) fn start(&self, server: Server, mode: Mode) -> io::Result<Option<ServerProcess>> {
+        let unavailable = || io::Error::other("it is not here");
         match server {
             Server::Floor => self.start_builtin(Builtin::Floor, mode).map(Some),
             Server::Library => self.start_builtin(Builtin::Library, mode).map(Some),
             Server::Tokio => self.start_builtin(Builtin::Tokio, mode).map(Some),
             Server::Mio => self.start_builtin(Builtin::Mio, mode).map(Some),
             Server::Binary => {
-                let (protocol, how) = match mode {
+                let (protocol, server_mode) = match mode {
                     Mode::Once => ("--tcp", "greet"),
                     Mode::Lines => ("--tcp", "line"),
                     Mode::Udp => ("--udp", "greet"),
                 };
                 let mut command = Command::new(self.binary()?);
-                command.args([protocol, "127.0.0.1:0", "--mode", how, "--events", "off", "-q"]);
-                Running::start(command).map(Some)
+                command.args([protocol, "127.0.0.1:0", "--mode", server_mode, "--events", "off", "-q"]);
+                ServerProcess::start(command).map(Some)
             }
             Server::Libuv => {
-                let mut command = Command::new(self.libuv.as_ref().map_err(|_| absent())?);
+                let mut command = Command::new(self.libuv.as_ref().map_err(|_| unavailable())?);
                 command.arg(mode.name());
-                Running::start(command).map(Some)
+                ServerProcess::start(command).map(Some)
             }
-            Server::Nginx => foreign::start_nginx(self.folder.path(), self.nginx.as_ref().map_err(|_| absent())?, mode),
+            Server::Nginx => {
+                foreign::start_nginx(self.folder.path(), self.nginx.as_ref().map_err(|_| unavailable())?, mode)
+            }
             Server::Asyncio => foreign::start_asyncio(mode).map(Some),
         }
     }
 
-    fn start_builtin(&self, server: Builtin, mode: Mode) -> io::Result<Running> {
+    fn start_builtin(&self, server: Builtin, mode: Mode) -> io::Result<ServerProcess> {
         let name = server.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        let mut command = Command::new(&self.own);
+        let mut command = Command::new(&self.executable);
         command.args(["serve", &name, mode.name()]);
-        Running::start(command)
+        ServerProcess::start(command)
     }
 
     /// Where the `halloo` program lies.
@@ -139,7 +141,7 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// Builds a program of this repository for release, and says where it lies.
-pub(crate) fn build(program: &str) -> Found<PathBuf> {
+pub(crate) fn build(program: &str) -> Availability<PathBuf> {
     let package = if program == "halloo" { "halloo-server" } else { "comparison" };
     let mut command = cargo();
     command.args(["build", "--release", "--quiet", "--locked", "--package", package, "--bin", program]);

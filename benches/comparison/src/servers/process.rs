@@ -6,48 +6,48 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::workload::{Mode, UDP_QUESTION};
+use crate::workload::{Mode, UDP_REQUEST};
 
 /// How long a server may take to come up.
-const STARTUP_MAX: Duration = Duration::from_secs(10);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server that runs; it ends with this.
-pub(crate) struct Running {
+pub(crate) struct ServerProcess {
     child: Child,
     pub(crate) address: SocketAddr,
-    pub(crate) startup: Duration,
+    pub(crate) startup_time: Duration,
 }
 
-impl Running {
+impl ServerProcess {
     /// Starts a server that tells its address in its first line.
     pub(crate) fn start(mut command: Command) -> io::Result<Self> {
-        let begin = Instant::now();
+        let start = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         let output = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"))?;
-        let read = BufReader::new(output).read_line(&mut line);
-        let startup = begin.elapsed();
+        let read_result = BufReader::new(output).read_line(&mut line);
+        let startup_time = start.elapsed();
         // From here on the child ends with this.
-        let mut running = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), startup };
-        read?;
-        running.address =
-            told_address(&line).ok_or_else(|| io::Error::other(format!("it told no address, but {line:?}")))?;
-        Ok(running)
+        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), startup_time };
+        read_result?;
+        process.address =
+            parse_address(&line).ok_or_else(|| io::Error::other(format!("it told no address, but {line:?}")))?;
+        Ok(process)
     }
 
     /// Starts a server that is given an address and says nothing: asks it until it answers.
     pub(crate) fn start_at(mut command: Command, address: SocketAddr, mode: Mode) -> io::Result<Self> {
-        let begin = Instant::now();
+        let start = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut running = Self { child, address, startup: Duration::ZERO };
-        while !answers(address, mode) {
-            if begin.elapsed() > STARTUP_MAX || running.child.try_wait()?.is_some() {
+        let mut process = Self { child, address, startup_time: Duration::ZERO };
+        while !is_ready(address, mode) {
+            if start.elapsed() > STARTUP_TIMEOUT || process.child.try_wait()?.is_some() {
                 return Err(io::Error::other("it does not come up"));
             }
             thread::sleep(Duration::from_millis(1));
         }
-        running.startup = begin.elapsed();
-        Ok(running)
+        process.startup_time = start.elapsed();
+        Ok(process)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -71,7 +71,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -79,7 +79,7 @@ impl Drop for Running {
 }
 
 /// The address in a server's first line: `READY 127.0.0.1:1234`, or `READY tcp=127.0.0.1:1234 pid=1`.
-pub(crate) fn told_address(line: &str) -> Option<SocketAddr> {
+pub(crate) fn parse_address(line: &str) -> Option<SocketAddr> {
     line.split_whitespace().find_map(|word| word.rsplit('=').next()?.parse().ok())
 }
 
@@ -88,18 +88,18 @@ fn first_number(text: &str) -> io::Result<u64> {
     number.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no number in {text:?}")))
 }
 
-fn answers(address: SocketAddr, mode: Mode) -> bool {
+fn is_ready(address: SocketAddr, mode: Mode) -> bool {
     if mode != Mode::Udp {
         return TcpStream::connect(address).is_ok();
     }
-    let ask = || -> io::Result<usize> {
+    let probe = || -> io::Result<usize> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(address)?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        socket.send(UDP_QUESTION)?;
+        socket.send(UDP_REQUEST)?;
         socket.recv(&mut [0; 64])
     };
-    ask().is_ok()
+    probe().is_ok()
 }
 
 #[cfg(test)]
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn the_address_is_found_in_whatever_a_server_says_first() {
         let address = Some(SocketAddr::from(([127, 0, 0, 1], 1234)));
-        assert_eq!(told_address("READY 127.0.0.1:1234\n"), address);
-        assert_eq!(told_address("READY tcp=127.0.0.1:1234 udp=127.0.0.1:9 pid=7\n"), address);
-        assert_eq!(told_address(""), None);
-        assert_eq!(told_address("READY pid=7"), None);
+        assert_eq!(parse_address("READY 127.0.0.1:1234\n"), address);
+        assert_eq!(parse_address("READY tcp=127.0.0.1:1234 udp=127.0.0.1:9 pid=7\n"), address);
+        assert_eq!(parse_address(""), None);
+        assert_eq!(parse_address("READY pid=7"), None);
     }
 
     #[test]

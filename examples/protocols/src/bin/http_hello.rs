@@ -25,21 +25,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = EventLoop::new()?;
     // A head that dribbles in is not consumed and so does not count as progress: it is cut, too.
     let at = Listen::from(address).idle_timeout(Duration::from_secs(15)).write_timeout(Duration::from_secs(15));
-    let listener = events.listen(at, Hello::default())?;
+    let listener = events.listen(at, HelloHandler::default())?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
     Ok(())
 }
 
 #[derive(Default)]
-struct Hello {
+struct HelloHandler {
     date: String,
     dated: Option<Instant>,
     /// Room for one answer, kept for the next.
     answer: Vec<u8>,
 }
 
-impl StreamHandler for Hello {
+impl StreamHandler for HelloHandler {
     /// Bytes of a request's body that are still to be skipped.
     type Session = usize;
 
@@ -71,7 +71,7 @@ impl StreamHandler for Hello {
     }
 }
 
-impl Hello {
+impl HelloHandler {
     fn answer(&mut self, connection: &mut Connection<'_>, response: &Response) -> Result<(), SendError> {
         // RFC 9110 section 6.6.1 wants a date; a second is as fine as it gets.
         let now = connection.context().now();

@@ -18,7 +18,7 @@ use halloo::{EventLoop, HandlerId, Turn, stream};
 /// What calloop hands to every callback.
 struct App {
     events: EventLoop<'static>,
-    everybody: HandlerId,
+    handler: HandlerId,
     outer: LoopHandle<'static, App>,
     signal: LoopSignal,
     /// The timer that stands for halloo's next deadline, if there is one.
@@ -32,8 +32,8 @@ impl App {
         if let Turn::Stopped(_) = self.events.turn(Some(Duration::ZERO))? {
             self.signal.stop();
         }
-        if let Some(former) = self.alarm.take() {
-            self.outer.remove(former);
+        if let Some(previous) = self.alarm.take() {
+            self.outer.remove(previous);
         }
         // Zero says that work is left over. It comes up at once, and calloop's other sources have their turn between.
         if let Some(after) = self.events.next_timeout() {
@@ -58,7 +58,7 @@ impl App {
         self.ticks += 1;
         let line = format!("tick {}\n", self.ticks);
         // Who does not read misses ticks, and nobody else does.
-        self.events.context().for_each_connection(self.everybody, |client| {
+        self.events.context().for_each_connection(self.handler, |client| {
             let _ = client.send(line.as_bytes());
         });
         // What was written from outside leaves in a turn.
@@ -70,8 +70,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
-    let everybody = events.attach(stream(|connection, input| connection.write(input)));
-    let listener = events.listen_for(address, everybody)?;
+    let handler = events.attach(stream(|connection, input| connection.write(input)));
+    let listener = events.listen_for(address, handler)?;
     println!("Listening on {}", events.local_addr(listener)?);
 
     let mut outer = calloop::EventLoop::<App>::try_new()?;
@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         TimeoutAction::ToDuration(Duration::from_secs(1))
     })?;
     let (handle, signal) = (outer.handle(), outer.get_signal());
-    let mut app = App { events, everybody, outer: handle, signal, alarm: None, ticks: 0 };
+    let mut app = App { events, handler, outer: handle, signal, alarm: None, ticks: 0 };
     app.turn()?;
     outer.run(None, &mut app, |_| {})?;
     Ok(())

@@ -35,16 +35,16 @@ fn wait(events: &EventLoop<'_>, stdin: Option<&io::Stdin>) -> io::Result<bool> {
 }
 
 /// Passes on what has been typed; false at its end.
-fn pass_on(stdin: &io::Stdin, events: &mut EventLoop<'_>, everybody: HandlerId) -> io::Result<bool> {
+fn broadcast_input(stdin: &io::Stdin, events: &mut EventLoop<'_>, handler: HandlerId) -> io::Result<bool> {
     let mut stdin = stdin.lock();
     // One read, which does not block, for something is there; and all of it is used, so that nothing stays in a buffer
     // that poll does not see.
-    let typed = stdin.fill_buf()?;
+    let input = stdin.fill_buf()?;
     // Who does not read misses some, and nobody else does.
-    events.context().for_each_connection(everybody, |client| {
-        let _ = client.send(typed);
+    events.context().for_each_connection(handler, |client| {
+        let _ = client.send(input);
     });
-    let length = typed.len();
+    let length = input.len();
     stdin.consume(length);
     Ok(length > 0)
 }
@@ -53,14 +53,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
-    let everybody = events.attach(stream(|connection, input| connection.write(input)));
-    let listener = events.listen_for(address, everybody)?;
+    let handler = events.attach(stream(|connection, input| connection.write(input)));
+    let listener = events.listen_for(address, handler)?;
     println!("Listening on {}", events.local_addr(listener)?);
 
     let stdin = io::stdin();
     let mut is_stdin_open = true;
     loop {
-        if wait(&events, is_stdin_open.then_some(&stdin))? && !pass_on(&stdin, &mut events, everybody)? {
+        if wait(&events, is_stdin_open.then_some(&stdin))? && !broadcast_input(&stdin, &mut events, handler)? {
             is_stdin_open = false;
             events.context().drain(GRACE);
         }

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
 /// From connect to question, handshake included, however busily a client sends meanwhile.
-const QUESTION_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Greeter {
     config: Arc<ServerConfig>,
@@ -32,7 +32,7 @@ impl StreamHandler for Greeter {
     type Session = Session;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Session> {
-        connection.set_timeout(Some(QUESTION_WITHIN));
+        connection.set_timeout(Some(REQUEST_TIMEOUT));
         let tls = ServerConnection::new(Arc::clone(&self.config)).ok()?;
         Some(Session { tls, is_over: false })
     }
@@ -41,7 +41,7 @@ impl StreamHandler for Greeter {
         let mut rest = input;
         while !rest.is_empty() && !session.is_over {
             // An error here is a broken handshake or record; the alert that says so is among what goes out.
-            session.is_over = converse(&mut session.tls, &mut rest).unwrap_or(true);
+            session.is_over = process_records(&mut session.tls, &mut rest).unwrap_or(true);
         }
         session.flush(connection);
         input.len()
@@ -53,8 +53,8 @@ impl StreamHandler for Greeter {
 }
 
 /// Takes in some of what has come over the wire, and answers; true when the conversation is over.
-fn converse(tls: &mut ServerConnection, wire: &mut &[u8]) -> io::Result<bool> {
-    tls.read_tls(wire)?;
+fn process_records(tls: &mut ServerConnection, ciphertext: &mut &[u8]) -> io::Result<bool> {
+    tls.read_tls(ciphertext)?;
     let state = tls.process_new_packets().map_err(io::Error::other)?;
     if state.plaintext_bytes_to_read() == 0 {
         return Ok(state.peer_has_closed());
@@ -72,7 +72,7 @@ impl Session {
     /// Writes what rustls has for the wire, as much as the outbox takes.
     fn flush(&mut self, connection: &mut Connection<'_>) {
         while self.tls.wants_write() {
-            if self.tls.write_tls(&mut Wire(connection)).is_err() {
+            if self.tls.write_tls(&mut RecordWriter(connection)).is_err() {
                 return;
             }
         }
@@ -83,9 +83,9 @@ impl Session {
 }
 
 /// The outbox, as rustls writes to it.
-struct Wire<'a, 'c>(&'a mut Connection<'c>);
+struct RecordWriter<'a, 'c>(&'a mut Connection<'c>);
 
-impl Write for Wire<'_, '_> {
+impl Write for RecordWriter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.0.write(bytes) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -100,11 +100,11 @@ impl Write for Wire<'_, '_> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8443").parse()?;
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der())?;
     let config = ServerConfig::builder()
         .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(made.cert.der().to_vec())], key)?;
+        .with_single_cert(vec![CertificateDer::from(generated.cert.der().to_vec())], key)?;
 
     let mut events = EventLoop::new()?;
     let listener = events.listen(Listen::from(address), Greeter { config: Arc::new(config) })?;

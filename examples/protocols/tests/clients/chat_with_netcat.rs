@@ -42,19 +42,19 @@ fn everybody_hears_everybody_by_name() {
 #[ignore = "needs nc"]
 fn who_reads_slowly_misses_lines_and_holds_up_nobody() {
     let (_server, at) = start_example(env!("CARGO_BIN_EXE_chat"), &["127.0.0.1:0"]);
-    let (mut talker, listener, slow) = (enter(at, "talker"), enter(at, "listener"), enter(at, "slow"));
+    let (mut sender, listener, slow) = (enter(at, "talker"), enter(at, "listener"), enter(at, "slow"));
     slow.signal("STOP");
     for round in 0..ROUNDS {
         let line = format!("{round}{}\n", "x".repeat(1000));
-        talker.write_stdin(&line.repeat(LINES_AT_ONCE));
-        talker.write_stdin(&format!("end of round {round}\n"));
+        sender.write_stdin(&line.repeat(LINES_AT_ONCE));
+        sender.write_stdin(&format!("end of round {round}\n"));
         listener.stdout.wait_for_end(&format!("end of round {round}\n"));
     }
-    let heard = listener.stdout.text();
-    assert_eq!(heard.matches("xx\n").count(), ROUNDS * LINES_AT_ONCE);
-    assert!(!heard.contains("too slow"), "who reads misses nothing");
+    let output = listener.stdout.text();
+    assert_eq!(output.matches("xx\n").count(), ROUNDS * LINES_AT_ONCE);
+    assert!(!output.contains("too slow"), "who reads misses nothing");
     slow.signal("CONT");
     slow.stdout.wait_for_text("* you were too slow and have missed some lines\n");
-    talker.write_stdin("are you back?\n");
+    sender.write_stdin("are you back?\n");
     slow.stdout.wait_for_text("talker: are you back?\n");
 }

@@ -25,16 +25,16 @@ fn dig_gets_the_same_answers_over_udp_and_tcp() {
         assert_eq!(short("www.halloo.test"), "127.0.0.1\n");
         assert_eq!(short("WWW.Halloo.TEST aaaa"), "::1\n");
         assert_eq!(short("halloo.test soa"), "halloo.test. halloo.test. 1 300 300 300 300\n");
-        let whole = |question: &str| dig(at, &format!("{transport} {question}"));
-        let nothing = whole("v4.halloo.test aaaa");
-        assert!(nothing.contains("status: NOERROR") && nothing.contains("ANSWER: 0, AUTHORITY: 1"), "{nothing}");
-        let nobody = whole("nobody.halloo.test");
-        assert!(nobody.contains("status: NXDOMAIN") && nobody.contains("\tSOA\t"), "{nobody}");
-        assert!(whole("example.org").contains("status: REFUSED"));
-        assert!(whole("+opcode=status halloo.test").contains("status: NOTIMP"));
-        assert!(whole("+noednsneg +edns=1 halloo.test").contains("status: BADVERS"));
-        assert!(whole("+header-only").contains("status: FORMERR"));
-        let plain = whole("+noedns +norecurse www.halloo.test");
+        let response = |question: &str| dig(at, &format!("{transport} {question}"));
+        let no_data = response("v4.halloo.test aaaa");
+        assert!(no_data.contains("status: NOERROR") && no_data.contains("ANSWER: 0, AUTHORITY: 1"), "{no_data}");
+        let nxdomain = response("nobody.halloo.test");
+        assert!(nxdomain.contains("status: NXDOMAIN") && nxdomain.contains("\tSOA\t"), "{nxdomain}");
+        assert!(response("example.org").contains("status: REFUSED"));
+        assert!(response("+opcode=status halloo.test").contains("status: NOTIMP"));
+        assert!(response("+noednsneg +edns=1 halloo.test").contains("status: BADVERS"));
+        assert!(response("+header-only").contains("status: FORMERR"));
+        let plain = response("+noedns +norecurse www.halloo.test");
         assert!(plain.contains("flags: qr aa;") && !plain.contains("EDNS") && !plain.contains("WARNING"), "{plain}");
     }
 }

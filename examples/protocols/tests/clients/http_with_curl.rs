@@ -20,11 +20,11 @@ fn netcat(address: SocketAddr, bytes: &str) -> String {
 #[ignore = "needs curl"]
 fn curl_gets_a_page_its_head_and_what_is_not_there_over_one_connection() {
     let (_server, at) = serve();
-    let asked = |arguments: &str| shell(&format!("curl -sS -w '%{{http_code}} %{{num_connects}}\\n' {arguments}"));
-    assert_eq!(asked(&format!("{at} {at}/?a=b")), "Hello, HTTP Client!\n200 1\nHello, HTTP Client!\n200 0\n");
-    assert_eq!(asked(&format!("{at}/no {at}")), "404 Not Found\n404 1\nHello, HTTP Client!\n200 0\n");
-    assert_eq!(asked(&format!("-0 {at} {at}")), "Hello, HTTP Client!\n200 1\nHello, HTTP Client!\n200 1\n");
-    let head = asked(&format!("-I {at} {at}"));
+    let results = |arguments: &str| shell(&format!("curl -sS -w '%{{http_code}} %{{num_connects}}\\n' {arguments}"));
+    assert_eq!(results(&format!("{at} {at}/?a=b")), "Hello, HTTP Client!\n200 1\nHello, HTTP Client!\n200 0\n");
+    assert_eq!(results(&format!("{at}/no {at}")), "404 Not Found\n404 1\nHello, HTTP Client!\n200 0\n");
+    assert_eq!(results(&format!("-0 {at} {at}")), "Hello, HTTP Client!\n200 1\nHello, HTTP Client!\n200 1\n");
+    let head = results(&format!("-I {at} {at}"));
     assert!(head.contains("Content-Length: 20\r\n") && head.contains("\r\nDate: "), "{head}");
     assert!(head.ends_with("200 0\n"), "{head}");
 }
@@ -54,21 +54,21 @@ fn pipelined_requests_are_answered_in_order_and_the_rest_after_nonsense_is_not()
         let lines = answers.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 "));
         lines.map(|line| line[..3].to_owned()).collect()
     };
-    let came = netcat(at, &format!("{}{}{}", get("/"), get("/no"), get("/")));
-    assert_eq!(statuses(&came), ["200", "404", "200"]);
-    let came = netcat(at, &format!("{}nonsense\\r\\n\\r\\n{}", get("/"), get("/")));
-    assert_eq!(statuses(&came), ["200", "400"]);
-    for bad in ["Content-Length: 1\\r\\nContent-Length: 2", "Content-Length: +1", "Host: b", "Content-Length: "] {
-        let came = netcat(at, &format!("GET / HTTP/1.1\\r\\nHost: a\\r\\n{bad}\\r\\n\\r\\n{}", get("/")));
-        assert_eq!(statuses(&came), ["400"], "{bad}");
+    let output = netcat(at, &format!("{}{}{}", get("/"), get("/no"), get("/")));
+    assert_eq!(statuses(&output), ["200", "404", "200"]);
+    let output = netcat(at, &format!("{}nonsense\\r\\n\\r\\n{}", get("/"), get("/")));
+    assert_eq!(statuses(&output), ["200", "400"]);
+    for invalid in ["Content-Length: 1\\r\\nContent-Length: 2", "Content-Length: +1", "Host: b", "Content-Length: "] {
+        let output = netcat(at, &format!("GET / HTTP/1.1\\r\\nHost: a\\r\\n{invalid}\\r\\n\\r\\n{}", get("/")));
+        assert_eq!(statuses(&output), ["400"], "{invalid}");
     }
     assert_eq!(statuses(&netcat(at, "GET / HTTP/1.1\\r\\n\\r\\n")), ["400"], "a host is required");
-    let endless = shell(&format!(
+    let unlimited_head = shell(&format!(
         "(printf 'GET / HTTP/1.1\\r\\n'; head -c 20000 /dev/zero | tr '\\0' x) | nc -N {} {}",
         at.ip(),
         at.port()
     ));
-    assert_eq!(statuses(&endless), ["431"]);
+    assert_eq!(statuses(&unlimited_head), ["431"]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::programs::start_example;
 fn chronyd_believes_it_and_finds_the_clock_right() {
     let (_server, at) = start_example(env!("CARGO_BIN_EXE_udp_time"), &["127.0.0.1:0"]);
     let server = format!("server {} port {} iburst maxsamples 1", at.ip(), at.port());
-    let said = shell(&format!("chronyd -Q -t 30 -f /dev/null '{server}' 'bindcmdaddress /'"));
-    let wrong_by = said.split("System clock wrong by ").nth(1).and_then(|rest| rest.split(' ').next());
-    let seconds: f64 = wrong_by.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{said}"));
-    assert!(seconds.abs() < 0.1, "{said}");
+    let output = shell(&format!("chronyd -Q -t 30 -f /dev/null '{server}' 'bindcmdaddress /'"));
+    let offset = output.split("System clock wrong by ").nth(1).and_then(|rest| rest.split(' ').next());
+    let seconds: f64 = offset.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{output}"));
+    assert!(seconds.abs() < 0.1, "{output}");
 }

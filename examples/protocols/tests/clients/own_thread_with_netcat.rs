@@ -13,10 +13,10 @@ fn a_slow_answer_holds_up_nobody_and_each_client_gets_its_own_in_order() {
     assert_eq!(slow.stdout.text(), "", "there is far more to do for that one than for all of these");
 
     // Who has gone is not waited for, and the answer reaches nobody else.
-    let mut gone = start_netcat(at);
-    gone.write_stdin("10\n300000\n");
-    gone.stdout.wait_for_text("4\n");
-    drop(gone);
+    let mut exited = start_netcat(at);
+    exited.write_stdin("10\n300000\n");
+    exited.stdout.wait_for_text("4\n");
+    drop(exited);
     quick.write_stdin("2\n");
     quick.stdout.wait_for_text("1\n1\n");
     server.write_stdin("\n");

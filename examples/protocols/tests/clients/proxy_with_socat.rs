@@ -43,14 +43,14 @@ fn a_large_file_and_the_end_of_its_stream_go_through_in_little_memory() {
         format!("head -c {FILE_BYTES} /dev/zero | openssl enc -aes-128-ctr -pass pass:x -nosalt -md md5 2>/dev/null");
     let expected = shell(&format!("{bytes} | sha256sum"));
     let mut client = start_program("sh", &["-c", &format!("{bytes} | nc -N {} {}", at.ip(), at.port())]);
-    let mut most = before;
+    let mut max = before;
     wait_until("the sum", || {
-        most = most.max(proxy.resident_kib());
+        max = max.max(proxy.resident_kib());
         client.stdout.text() == expected
     });
     assert_eq!(client.wait(), 0, "and the end of the stream came back");
-    print_measurement(&format!("tcp_proxy: 100 MiB through, VmRSS {before} KiB before and {most} KiB at most"));
-    assert!(most < before + GROWTH_KIB_MAX, "{before} KiB became {most}");
+    print_measurement(&format!("tcp_proxy: 100 MiB through, VmRSS {before} KiB before and {max} KiB at most"));
+    assert!(max < before + GROWTH_KIB_MAX, "{before} KiB became {max}");
 }
 
 #[test]
@@ -100,8 +100,8 @@ fn iperf_runs_through_it_both_ways() {
 fn a_target_that_is_not_there_ends_the_client_and_one_that_comes_serves_the_next() {
     let port = unused_port();
     let (_proxy, at) = proxy_to(port);
-    let (is_good, said) = try_shell(&format!("curl -sS --max-time 20 http://{at}"));
-    assert!(!is_good && !said.contains("timed out"), "{said}");
+    let (is_success, output) = try_shell(&format!("curl -sS --max-time 20 http://{at}"));
+    assert!(!is_success && !output.contains("timed out"), "{output}");
     let mut target = start_program("nc", &["-l", "-N", "127.0.0.1", &port.to_string()]);
     target.write_stdin("welcome\n");
     target.close_stdin();

@@ -34,7 +34,7 @@ impl Redis {
 #[ignore = "needs redis-cli"]
 fn redis_cli_gets_the_answers_of_a_redis() {
     let redis = Redis::serve();
-    let talk = [
+    let cases = [
         ("ping", "PONG"),
         ("ping hello", "hello"),
         ("echo 'two words'", "two words"),
@@ -52,7 +52,7 @@ fn redis_cli_gets_the_answers_of_a_redis() {
         ("set a", "ERR unknown command, or wrong number of arguments"),
         ("config get save", "save"),
     ];
-    for (command, reply) in talk {
+    for (command, reply) in cases {
         assert_eq!(redis.ask(command), reply, "{command}");
     }
 }

@@ -10,8 +10,8 @@ fn openssl_and_curl_are_greeted_and_hear_a_clean_end() {
     let (server, at) = start_example(env!("CARGO_BIN_EXE_tls_greeter"), &["127.0.0.1:0"]);
     for version in ["-tls1_2", "-tls1_3"] {
         // Without our close_notify it would print "unexpected eof", and fail.
-        let said = shell(&format!("echo hello | openssl s_client -quiet {version} -connect {at} 2>/dev/null"));
-        assert_eq!(said, "Hello, TLS Client!\n", "{version}");
+        let output = shell(&format!("echo hello | openssl s_client -quiet {version} -connect {at} 2>/dev/null"));
+        assert_eq!(output, "Hello, TLS Client!\n", "{version}");
     }
     let ciphers = shell(&format!("echo | openssl s_client -ign_eof -connect {at}"));
     assert!(ciphers.contains("TLSv1.3") && !ciphers.contains("unexpected eof"), "{ciphers}");

@@ -14,13 +14,13 @@ use support::network::udp::{UDP_GREETING, send_udp_request, udp_client};
 use support::process::server::Server;
 
 use crate::streams::error_returning_clients::{recv, request};
-use crate::{HALLOO, SERVED_WITHIN};
+use crate::{HALLOO, RESPONSE_TIME_MAX};
 
 /// More than both pipes, the queue before them and a batch hold.
 const QUESTIONS: usize = 4_000;
 
 /// Output that is stuck gets a last chance of two seconds.
-const ENDS_WITHIN: Duration = Duration::from_secs(5);
+const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn full_pipes_under_load_hold_up_nobody_and_cost_no_memory() {
@@ -39,20 +39,20 @@ fn full_pipes_under_load_hold_up_nobody_and_cost_no_memory() {
     thread::scope(|scope| {
         let loads: Vec<_> = (0..2).map(|_| scope.spawn(|| fill(address))).collect();
         while !loads.iter().all(thread::ScopedJoinHandle::is_finished) {
-            let took = fastest_of(3, || assert_eq!(request(address), GREETING));
-            assert!(took < SERVED_WITHIN, "a client waited {took:?}");
+            let elapsed = fastest_of(3, || assert_eq!(request(address), GREETING));
+            assert!(elapsed < RESPONSE_TIME_MAX, "a client waited {elapsed:?}");
         }
     });
-    let grown = server.resident_kib().saturating_sub(before);
+    let growth = server.resident_kib().saturating_sub(before);
     let used = server.cpu_time().saturating_sub(used);
     print_measurement(&format!(
-        "full pipes: {} questions, {grown} KiB more memory, {used:?} of processor time",
+        "full pipes: {} questions, {growth} KiB more memory, {used:?} of processor time",
         2 * QUESTIONS
     ));
-    assert!(grown < 2048, "memory grew by {grown} KiB");
-    let asked = Instant::now();
+    assert!(growth < 2048, "memory grew by {growth} KiB");
+    let start = Instant::now();
     server.assert_exits_on_sigterm();
-    assert!(asked.elapsed() < ENDS_WITHIN, "the end took {:?}", asked.elapsed());
+    assert!(start.elapsed() < EXIT_TIME_MAX, "the end took {:?}", start.elapsed());
 }
 
 fn fill(address: SocketAddr) {

@@ -15,13 +15,13 @@ const NOT_LOADED: i32 = 127;
 
 #[test]
 fn with_4_to_16_descriptors_it_serves_or_says_in_one_line_why_not() {
-    let (mut good, mut refused) = (0, 0);
+    let (mut started, mut refused) = (0, 0);
     for arguments in [["--tcp", "127.0.0.1:0"], ["--udp", "127.0.0.1:0"], ["--listen", "127.0.0.1:0"]] {
         for limit in 4..=16 {
             let mut server = Server::spawn(HALLOO.command_with_fd_limits(limit, limit, &arguments));
             wait_until("the first line, or the end", || server.is_ready() || !server.is_running());
             if server.is_ready() {
-                good += 1;
+                started += 1;
                 assert_replies(&server, arguments[0], limit);
                 server.assert_exits_on_sigterm();
             } else {
@@ -31,7 +31,7 @@ fn with_4_to_16_descriptors_it_serves_or_says_in_one_line_why_not() {
             }
         }
     }
-    assert!(good > 0 && refused > 0, "{good} served, {refused} refused");
+    assert!(started > 0 && refused > 0, "{started} served, {refused} refused");
 }
 
 #[track_caller]

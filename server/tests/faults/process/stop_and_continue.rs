@@ -21,11 +21,11 @@ fn stopped_and_continued_under_load_it_serves_everybody() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     assert_serves(&server, "before");
     let (log, descriptors) = (server.log_lines().len(), server.fd_count());
-    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (is_done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                while !is_done.load(Ordering::Relaxed) {
                     assert_eq!(request(server.tcp()), GREETING);
                     assert_eq!(request_udp(server.udp()), UDP_GREETING);
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -39,7 +39,7 @@ fn stopped_and_continued_under_load_it_serves_everybody() {
             server.resume();
             wait_until("service to go on", || answered.load(Ordering::Relaxed) > before + 10);
         }
-        over.store(true, Ordering::Relaxed);
+        is_done.store(true, Ordering::Relaxed);
     });
     assert!(answered.load(Ordering::Relaxed) > STOPS * 10);
     wait_until("the descriptors to come back", || server.fd_count() == descriptors);

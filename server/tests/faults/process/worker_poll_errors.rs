@@ -43,8 +43,8 @@ fn a_worker_whose_poll_fails_ends_the_others_in_order_and_is_named() {
         let greeted = clients.iter().filter(|client| read_until_closed(client) == GREETING).count();
         assert!((1..60).contains(&greeted), "{greeted} of 60 clients were greeted");
         assert_eq!(server.wait(), 1, "{}", server.stderr.text());
-        let named = format!("halloo: worker {number} of 4 has failed: ");
-        assert_eq!(server.stderr.lines().iter().filter(|line| line.starts_with(&named)).count(), 1);
+        let expected = format!("halloo: worker {number} of 4 has failed: ");
+        assert_eq!(server.stderr.lines().iter().filter(|line| line.starts_with(&expected)).count(), 1);
         assert!(TcpStream::connect(server.tcp()).is_err());
     }
 }

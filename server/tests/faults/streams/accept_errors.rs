@@ -3,10 +3,10 @@
 //! An error costs at most the one client that it is about.
 
 use crate::HALLOO;
-use crate::run_fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::run_fault_cases::{FAULT_PATTERNS, FaultCase, Outcome, RequestTiming, assert_fault_cases};
 
 /// Whoever waits in the backlog is still there when accept is called again.
-pub(crate) const PASSING: [&str; 10] = [
+pub(crate) const TRANSIENT_ERRORS: [&str; 10] = [
     "EINTR",
     "ECONNABORTED",
     "EPROTO",
@@ -22,15 +22,16 @@ pub(crate) const PASSING: [&str; 10] = [
 pub(crate) const EXHAUSTION: [&str; 4] = ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"];
 
 const ACCEPTING: [FaultCase; 2] = [
-    FaultCase { call: "accept4", errnos: &PASSING, outcome: Outcome::Served },
+    FaultCase { call: "accept4", errnos: &TRANSIENT_ERRORS, outcome: Outcome::Served },
     FaultCase { call: "accept4", errnos: &EXHAUSTION, outcome: Outcome::Served },
 ];
 
 /// A client that has to be waited for needs the poll.
-const WATCHING: [FaultCase; 1] =
+const EPOLL_CTL_CASES: [FaultCase; 1] =
     [FaultCase { call: "epoll_ctl", errnos: &["ENOMEM", "ENOSPC"], outcome: Outcome::Ended }];
 
-const WAITING: [FaultCase; 1] = [FaultCase { call: "epoll_wait", errnos: &["EINTR"], outcome: Outcome::Served }];
+const EPOLL_WAIT_CASES: [FaultCase; 1] =
+    [FaultCase { call: "epoll_wait", errnos: &["EINTR"], outcome: Outcome::Served }];
 
 /// Asked only on a socket bound to every address.
 const LOCAL_ADDRESS: [FaultCase; 1] =
@@ -40,7 +41,7 @@ const LOCAL_ADDRESS: [FaultCase; 1] =
 #[ignore = "needs strace"]
 fn a_client_is_served_at_once_whatever_accept_says_first() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &ACCEPTING, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &ACCEPTING, RequestTiming::OnConnect, &FAULT_PATTERNS);
     // Often enough in a row to pause, twice.
     assert_fault_cases(&mut server, &ACCEPTING[..1], RequestTiming::OnConnect, &["1..40"]);
     server.assert_exits_on_sigterm();
@@ -50,7 +51,7 @@ fn a_client_is_served_at_once_whatever_accept_says_first() {
 #[ignore = "needs strace"]
 fn a_client_that_cannot_be_watched_is_dropped_alone_and_leaves_no_descriptor() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &WATCHING, RequestTiming::AfterFault, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &EPOLL_CTL_CASES, RequestTiming::AfterFault, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }
 
@@ -59,8 +60,8 @@ fn a_client_that_cannot_be_watched_is_dropped_alone_and_leaves_no_descriptor() {
 fn an_interrupted_poll_polls_again() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     // All of them are met before the trace ends: a poll in the middle of which it ended would fail for good.
-    assert_fault_cases(&mut server, &WAITING, RequestTiming::OnConnect, &["1", "1..3", "1..50"]);
-    assert_fault_cases(&mut server, &WAITING, RequestTiming::AfterFault, &["1", "1..3", "1..50"]);
+    assert_fault_cases(&mut server, &EPOLL_WAIT_CASES, RequestTiming::OnConnect, &["1", "1..3", "1..50"]);
+    assert_fault_cases(&mut server, &EPOLL_WAIT_CASES, RequestTiming::AfterFault, &["1", "1..3", "1..50"]);
     server.assert_exits_on_sigterm();
 }
 
@@ -68,6 +69,6 @@ fn an_interrupted_poll_polls_again() {
 #[ignore = "needs strace"]
 fn a_client_whose_local_address_cannot_be_told_is_greeted_all_the_same() {
     let mut server = HALLOO.start(&["--tcp", "0.0.0.0:0"]);
-    assert_fault_cases(&mut server, &LOCAL_ADDRESS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &LOCAL_ADDRESS, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }

@@ -66,7 +66,7 @@ pub(crate) fn request_udp(to: SocketAddr) -> String {
 
 /// Waits for a datagram until the usual deadline.
 #[track_caller]
-pub(crate) fn wait_for_datagram(what: &str, socket: &UdpSocket) -> String {
-    let datagram = wait_for(what, || udp::try_recv(socket));
+pub(crate) fn wait_for_datagram(description: &str, socket: &UdpSocket) -> String {
+    let datagram = wait_for(description, || udp::try_recv(socket));
     String::from_utf8_lossy(&datagram).into_owned()
 }

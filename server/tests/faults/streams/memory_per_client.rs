@@ -12,11 +12,11 @@ use support::process::server::Server;
 use support::wait::{repeat_for, wait_until};
 
 use crate::streams::error_returning_clients::{read_until_closed, request, try_send};
-use crate::{HALLOO, SERVED_WITHIN};
+use crate::{HALLOO, RESPONSE_TIME_MAX};
 
-const MEASURED: Duration = Duration::from_secs(1);
+const MEASURED_TIME: Duration = Duration::from_secs(1);
 
-const NEVER_READING: u64 = 4;
+const NON_READING_CLIENTS: u64 = 4;
 
 /// What one client may make the server keep: an inbox, an outbox and what they grow by.
 const KIB_PER_CLIENT_MAX: u64 = 512;
@@ -26,7 +26,7 @@ fn clients_that_never_read_their_echo_cost_an_outbox_each_and_then_stand_still()
     let mut server =
         HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo", "--events", "off", "--drain-timeout", "100ms"]);
     let before = server.resident_kib();
-    let mut clients: Vec<_> = (0..NEVER_READING).map(|_| connect(server.tcp())).collect();
+    let mut clients: Vec<_> = (0..NON_READING_CLIENTS).map(|_| connect(server.tcp())).collect();
     let mut sent = 0;
     let chunk = vec![b'x'; 64 * 1024];
     for client in &mut clients {
@@ -40,26 +40,26 @@ fn clients_that_never_read_their_echo_cost_an_outbox_each_and_then_stand_still()
             last_progress.elapsed() > Duration::from_millis(100)
         });
     }
-    let grown = server.resident_kib().saturating_sub(before);
+    let growth = server.resident_kib().saturating_sub(before);
     let used = server.cpu_time();
-    repeat_for(MEASURED, || assert_still_echoes(&server));
+    repeat_for(MEASURED_TIME, || assert_still_echoes(&server));
     let used = server.cpu_time().saturating_sub(used);
     let mib = sent / 1024 / 1024;
     print_measurement(&format!(
-        "never read: {NEVER_READING} clients got rid of {mib} MiB, {grown} KiB more memory, then {used:?} in 1 s"
+        "never read: {NON_READING_CLIENTS} clients got rid of {mib} MiB, {growth} KiB more memory, then {used:?} in 1 s"
     ));
-    assert!(grown < NEVER_READING * KIB_PER_CLIENT_MAX, "memory grew by {grown} KiB");
-    assert!(used < MEASURED / 2, "it used {used:?} of processor time while nobody moved");
+    assert!(growth < NON_READING_CLIENTS * KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
+    assert!(used < MEASURED_TIME / 2, "it used {used:?} of processor time while nobody moved");
     server.assert_exits_on_sigterm();
 }
 
 fn assert_still_echoes(server: &Server) {
-    let asked = Instant::now();
+    let start = Instant::now();
     let client = connect(server.tcp());
     try_send(&client, b"hello");
     client.shutdown(std::net::Shutdown::Write).expect("it is connected");
     assert_eq!(read_until_closed(&client), "hello");
-    assert!(asked.elapsed() < 4 * SERVED_WITHIN, "it took {:?}", asked.elapsed());
+    assert!(start.elapsed() < 4 * RESPONSE_TIME_MAX, "it took {:?}", start.elapsed());
 }
 
 #[test]
@@ -68,24 +68,24 @@ fn a_client_that_never_stops_sending_costs_no_memory() {
     let mut client = connect(server.tcp());
     let chunk = vec![b'x'; 256 * 1024];
     client.write_all(&chunk).expect("it is read");
-    let (before, began, mut sent) = (server.resident_kib(), Instant::now(), chunk.len());
+    let (before, start, mut sent) = (server.resident_kib(), Instant::now(), chunk.len());
     let mut slowest = Duration::ZERO;
-    while began.elapsed() < MEASURED {
+    while start.elapsed() < MEASURED_TIME {
         client.write_all(&chunk).expect("it is read");
         sent += chunk.len();
-        let asked = Instant::now();
+        let request_start = Instant::now();
         let other = connect(server.tcp());
         other.shutdown(std::net::Shutdown::Write).expect("it is connected");
         assert_eq!(read_until_closed(&other), "");
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(request_start.elapsed());
     }
-    let grown = server.resident_kib().saturating_sub(before);
+    let growth = server.resident_kib().saturating_sub(before);
     print_measurement(&format!(
-        "never stops: {} MiB sent, {grown} KiB more memory, others at most {slowest:?}",
+        "never stops: {} MiB sent, {growth} KiB more memory, others at most {slowest:?}",
         sent >> 20
     ));
-    assert!(grown < KIB_PER_CLIENT_MAX, "memory grew by {grown} KiB");
-    assert!(slowest < 4 * SERVED_WITHIN, "others waited {slowest:?}");
+    assert!(growth < KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
+    assert!(slowest < 4 * RESPONSE_TIME_MAX, "others waited {slowest:?}");
     server.assert_exits_on_sigterm();
 }
 
@@ -96,15 +96,17 @@ fn a_greeted_client_that_goes_on_sending_is_cut_within_its_bounds() {
     let before = server.resident_kib();
     let mut client = connect(server.tcp());
     let chunk = vec![b'x'; 64 * 1024];
-    let (began, mut sent) = (Instant::now(), 0);
+    let (start, mut sent) = (Instant::now(), 0);
     while let Ok(count) = client.write(&chunk) {
         sent += count;
-        assert!(began.elapsed() < Duration::from_secs(10), "it is still read after {sent} bytes");
+        assert!(start.elapsed() < Duration::from_secs(10), "it is still read after {sent} bytes");
     }
-    let grown = server.resident_kib().saturating_sub(before);
-    let (took, kib) = (began.elapsed(), sent / 1024);
-    print_measurement(&format!("goes on after its greeting: cut after {kib} KiB in {took:?}, {grown} KiB more memory"));
-    assert!(grown < KIB_PER_CLIENT_MAX, "memory grew by {grown} KiB");
+    let growth = server.resident_kib().saturating_sub(before);
+    let (elapsed, kib) = (start.elapsed(), sent / 1024);
+    print_measurement(&format!(
+        "goes on after its greeting: cut after {kib} KiB in {elapsed:?}, {growth} KiB more memory"
+    ));
+    assert!(growth < KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
     wait_until("the descriptor to come back", || server.fd_count() == descriptors);
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();

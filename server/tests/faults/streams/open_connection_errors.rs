@@ -33,10 +33,10 @@ fn assert_others_go_on(server: &mut Server, call: &str, errno: &str) {
     let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.tcp())).collect();
     let greeting = format!("{GREETING}\n");
     assert!(clients.iter().all(|client| exchange_line(client) == greeting), "{call} {errno}: before");
-    for unlucky in 0..CLIENTS {
+    for faulted in 0..CLIENTS {
         let fault = FaultInjection::start(server, call, errno, "1");
-        assert_eq!(exchange_line(&clients[unlucky]), "", "{call} {errno}");
-        for other in &clients[unlucky + 1..] {
+        assert_eq!(exchange_line(&clients[faulted]), "", "{call} {errno}");
+        for other in &clients[faulted + 1..] {
             assert_eq!(exchange_line(other), greeting, "{call} {errno}: another client");
         }
         assert_eq!(injected(&fault.end()).count(), 1, "{call} {errno}");

@@ -13,19 +13,19 @@ use support::process::server::Server;
 use support::process::strace::{FaultInjection, injected};
 use support::wait::{repeat_for, wait_until};
 
-use crate::streams::accept_errors::{EXHAUSTION, PASSING};
+use crate::streams::accept_errors::{EXHAUSTION, TRANSIENT_ERRORS};
 use crate::streams::error_returning_clients::{read_until_closed, recv, request, request_udp, send_request, try_send};
 use crate::udp::udp_errors::RECEIVE_ERRORS;
-use crate::{HALLOO, SERVED_WITHIN};
+use crate::{HALLOO, RESPONSE_TIME_MAX};
 
 /// Long enough for several pauses, the last of them more than half a second long.
-const LASTS: Duration = Duration::from_millis(1_400);
+const FAULT_TIME: Duration = Duration::from_millis(1_400);
 
 /// What a spin is told from.
 const TRIES_PER_SECOND_MAX: usize = 500;
 
 /// A pause is never longer than a second; the rest is for a busy machine.
-const RELIEF_WITHIN: Duration = Duration::from_secs(3);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(3);
 
 const CPU_TIME_MAX: Duration = Duration::from_millis(400);
 
@@ -48,20 +48,20 @@ fn assert_low_load_and_short_log(
     server: &Server,
     errno: &str,
     calls: &[String],
-    lasted: Duration,
-    said: &str,
-    over: &str,
+    elapsed: Duration,
+    first_line: &str,
+    last_line: &str,
 ) {
     let tries = injected(calls).count();
     assert!(tries >= 2, "{errno}: it was tried {tries} times");
-    let most = TRIES_PER_SECOND_MAX * usize::try_from(lasted.as_millis()).expect("a short time") / 1000;
-    assert!(tries < most, "{errno}: {tries} tries in {lasted:?}");
+    let max = TRIES_PER_SECOND_MAX * usize::try_from(elapsed.as_millis()).expect("a short time") / 1000;
+    assert!(tries < max, "{errno}: {tries} tries in {elapsed:?}");
     assert!(server.cpu_time() < CPU_TIME_MAX, "{errno}: it used {:?} of processor time", server.cpu_time());
     let log = server.log_lines();
     assert_eq!(log.len(), 2, "{errno}: {log:#?}");
-    assert!(log[0].contains(said) && log[1].contains(over), "{errno}: {log:#?}");
-    let told = log[1].split("after ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned);
-    assert_eq!(told, Some(tries.to_string()), "{errno}: the count that is told: {log:#?}");
+    assert!(log[0].contains(first_line) && log[1].contains(last_line), "{errno}: {log:#?}");
+    let logged_count = log[1].split("after ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned);
+    assert_eq!(logged_count, Some(tries.to_string()), "{errno}: the count that is told: {log:#?}");
 }
 
 fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
@@ -70,29 +70,29 @@ fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
     let earlier = connect(server.tcp());
     assert_eq!(request(server.tcp()), GREETING);
     let fault = FaultInjection::start(&server, "accept4", errno, "1+");
-    let began = Instant::now();
-    let waiting: Vec<TcpStream> = (0..WAITING_CLIENTS).map(|_| send_request(server.tcp())).collect();
-    repeat_for(LASTS / 2, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{errno}"));
+    let fault_start = Instant::now();
+    let clients: Vec<TcpStream> = (0..WAITING_CLIENTS).map(|_| send_request(server.tcp())).collect();
+    repeat_for(FAULT_TIME / 2, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{errno}"));
     // Whoever was connected before is served meanwhile.
     try_send(&earlier, REQUEST);
-    let asked = Instant::now();
+    let start = Instant::now();
     assert_eq!(read_until_closed(&earlier), GREETING, "{errno}");
-    assert!(asked.elapsed() < SERVED_WITHIN, "{errno}: an open connection waited {:?}", asked.elapsed());
-    repeat_for(LASTS / 2, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{errno}"));
-    let lasted = began.elapsed();
+    assert!(start.elapsed() < RESPONSE_TIME_MAX, "{errno}: an open connection waited {:?}", start.elapsed());
+    repeat_for(FAULT_TIME / 2, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{errno}"));
+    let elapsed = fault_start.elapsed();
     let calls = fault.end();
-    let over = Instant::now();
+    let recovery_start = Instant::now();
     // Nobody knocks anew: they are served because the pause ends.
-    for client in &waiting {
+    for client in &clients {
         assert_eq!(read_until_closed(client), GREETING, "{errno}");
     }
-    assert!(over.elapsed() < RELIEF_WITHIN, "{errno}: they waited {:?} more", over.elapsed());
+    assert!(recovery_start.elapsed() < RECOVERY_TIMEOUT, "{errno}: they waited {:?} more", recovery_start.elapsed());
     wait_until("the second line", || server.log_lines().len() >= 2);
     assert_low_load_and_short_log(
         &server,
         errno,
         &calls,
-        lasted,
+        elapsed,
         "cannot accept, clients wait in the backlog",
         "accepts again, after",
     );
@@ -110,33 +110,33 @@ fn while_a_resource_is_used_up_the_listener_pauses_and_then_serves_everybody_who
 #[test]
 #[ignore = "needs strace"]
 fn any_error_of_accept_that_does_not_end_pauses_the_listener_instead_of_spinning() {
-    run_concurrently(&PASSING, assert_a_lasting_error_of_accept_only_delays);
+    run_concurrently(&TRANSIENT_ERRORS, assert_a_lasting_error_of_accept_only_delays);
 }
 
 fn assert_a_lasting_error_of_a_receive_only_delays(errno: &str) {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let fault = FaultInjection::start(&server, "recvmmsg", errno, "1+");
-    let began = Instant::now();
-    let waiting: Vec<UdpSocket> = (0..WAITING_CLIENTS).map(|_| send_udp_request(server.udp())).collect();
-    repeat_for(LASTS, || {
-        let asked = Instant::now();
+    let fault_start = Instant::now();
+    let clients: Vec<UdpSocket> = (0..WAITING_CLIENTS).map(|_| send_udp_request(server.udp())).collect();
+    repeat_for(FAULT_TIME, || {
+        let start = Instant::now();
         assert_eq!(request(server.tcp()), GREETING, "{errno}");
-        assert!(asked.elapsed() < 4 * SERVED_WITHIN, "{errno}: a TCP client waited {:?}", asked.elapsed());
+        assert!(start.elapsed() < 4 * RESPONSE_TIME_MAX, "{errno}: a TCP client waited {:?}", start.elapsed());
     });
-    assert!(waiting.iter().all(|client| try_recv(client).is_none()), "{errno}: nothing could be received");
-    let lasted = began.elapsed();
+    assert!(clients.iter().all(|client| try_recv(client).is_none()), "{errno}: nothing could be received");
+    let elapsed = fault_start.elapsed();
     let calls = fault.end();
-    let over = Instant::now();
-    for client in &waiting {
+    let recovery_start = Instant::now();
+    for client in &clients {
         assert_eq!(recv(client), UDP_GREETING, "{errno}");
     }
-    assert!(over.elapsed() < RELIEF_WITHIN, "{errno}: they waited {:?} more", over.elapsed());
+    assert!(recovery_start.elapsed() < RECOVERY_TIMEOUT, "{errno}: they waited {:?} more", recovery_start.elapsed());
     wait_until("the second line", || server.log_lines().len() >= 2);
     assert_low_load_and_short_log(
         &server,
         errno,
         &calls,
-        lasted,
+        elapsed,
         "cannot receive, datagrams wait",
         "receives again, after",
     );
@@ -156,19 +156,19 @@ fn while_no_client_can_be_watched_the_log_stays_short_and_those_who_have_asked_a
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let descriptors = server.fd_count();
     let fault = FaultInjection::start(&server, "epoll_ctl", "ENOSPC", "1+");
-    let began = Instant::now();
+    let start = Instant::now();
     for _ in 0..50 {
         assert_eq!(read_until_closed(&connect(server.tcp())), "");
     }
     server.pause();
-    let asking: Vec<TcpStream> = (0..WAITING_CLIENTS).map(|_| send_request(server.tcp())).collect();
+    let clients: Vec<TcpStream> = (0..WAITING_CLIENTS).map(|_| send_request(server.tcp())).collect();
     server.resume();
-    for client in &asking {
+    for client in &clients {
         assert_eq!(read_until_closed(client), GREETING);
     }
     assert_eq!(request_udp(server.udp()), UDP_GREETING);
     assert_eq!(injected(&fault.end()).count(), 50);
-    let seconds = usize::try_from(began.elapsed().as_secs()).expect("a short time") + 1;
+    let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
     let log = server.log_lines();
     assert!(!log.is_empty() && log.len() <= seconds, "{} lines in {seconds} s, such as {:?}", log.len(), log.last());
     wait_until("the descriptors to come back", || server.fd_count() == descriptors);

@@ -3,7 +3,7 @@
 //! A read error ends its own connection; `EINTR` and `EAGAIN` end none.
 
 use crate::HALLOO;
-use crate::run_fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::run_fault_cases::{FAULT_PATTERNS, FaultCase, Outcome, RequestTiming, assert_fault_cases};
 
 pub(crate) const READ_ERRORS: [&str; 8] =
     ["ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENOBUFS", "ENOMEM", "ENOTCONN", "EIO"];
@@ -22,7 +22,7 @@ const LATE_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &READ_
 #[ignore = "needs strace"]
 fn a_client_whose_first_read_fails_ends_alone() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }
 
@@ -30,7 +30,7 @@ fn a_client_whose_first_read_fails_ends_alone() {
 #[ignore = "needs strace"]
 fn of_clients_that_are_all_connected_only_those_end_whose_read_fails() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::AfterFault, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::AfterFault, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }
 

@@ -6,7 +6,7 @@ use support::network::streams::GREETING;
 use support::process::strace::{FaultInjection, injected};
 
 use crate::HALLOO;
-use crate::run_fault_cases::{FaultCase, ONCE_THRICE_AND_EVERY_THIRD, Outcome, RequestTiming, assert_fault_cases};
+use crate::run_fault_cases::{FAULT_PATTERNS, FaultCase, Outcome, RequestTiming, assert_fault_cases};
 use crate::streams::error_returning_clients::request;
 
 pub(crate) const SEND_ERRORS: [&str; 8] =
@@ -19,7 +19,8 @@ const INTERRUPTED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &
 /// A stream that takes nothing now takes it a moment later: its being watched tells when.
 const BLOCKED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &["EAGAIN"], outcome: Outcome::Served }];
 
-const ENDINGS: [FaultCase; 1] = [FaultCase { call: "shutdown", errnos: &["ENOTCONN"], outcome: Outcome::Served }];
+const SHUTDOWN_CASES: [FaultCase; 1] =
+    [FaultCase { call: "shutdown", errnos: &["ENOTCONN"], outcome: Outcome::Served }];
 
 const CLOSES: [FaultCase; 1] = [FaultCase { call: "close", errnos: &["EINTR", "EIO"], outcome: Outcome::Served }];
 
@@ -27,7 +28,7 @@ const CLOSES: [FaultCase; 1] = [FaultCase { call: "close", errnos: &["EINTR", "E
 #[ignore = "needs strace"]
 fn a_client_that_cannot_be_sent_to_ends_alone() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &FAILED_SENDS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &FAILED_SENDS, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }
 
@@ -45,7 +46,7 @@ fn a_send_that_is_interrupted_or_has_no_room_is_made_again() {
 #[ignore = "needs strace"]
 fn a_stream_whose_end_cannot_be_told_still_brings_its_reply_and_ends() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &ENDINGS, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &SHUTDOWN_CASES, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }
 
@@ -53,7 +54,7 @@ fn a_stream_whose_end_cannot_be_told_still_brings_its_reply_and_ends() {
 #[ignore = "needs strace"]
 fn a_close_that_reports_an_error_costs_no_reply() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    assert_fault_cases(&mut server, &CLOSES, RequestTiming::OnConnect, &ONCE_THRICE_AND_EVERY_THIRD);
+    assert_fault_cases(&mut server, &CLOSES, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
 }
 

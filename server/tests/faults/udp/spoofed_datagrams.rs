@@ -29,9 +29,9 @@ fn assert_unanswered(server: &Server, to: SocketAddr, from: SocketAddr, payload:
     RawUdpSocket::new().send(from, to, payload);
     assert_eq!(request_udp(to), UDP_GREETING, "after one from {from}");
     let after = server.counters();
-    let grown = |name: &str| after[name] - before[name];
-    assert_eq!(grown("datagrams_received"), 2, "the forged one from {from} to {to} did not arrive, or came again");
-    assert_eq!(grown("datagrams_sent") + grown("datagrams_dropped"), 1, "one from {from} to {to} was answered");
+    let growth = |name: &str| after[name] - before[name];
+    assert_eq!(growth("datagrams_received"), 2, "the forged one from {from} to {to} did not arrive, or came again");
+    assert_eq!(growth("datagrams_sent") + growth("datagrams_dropped"), 1, "one from {from} to {to} was answered");
 }
 
 #[test]
@@ -66,8 +66,8 @@ fn an_answer_to_the_broadcast_address_of_a_network_never_leaves() {
             RawUdpSocket::new().send(address("10.9.255.255:9"), to, UDP_REQUEST);
             assert_eq!(request_udp(to), UDP_GREETING);
             let counters = server.counters();
-            let told = ["datagrams_received", "datagrams_sent", "datagrams_dropped"].map(|name| counters[name]);
-            assert_eq!(told, [2, 1, 1], "{listening}");
+            let counts = ["datagrams_received", "datagrams_sent", "datagrams_dropped"].map(|name| counters[name]);
+            assert_eq!(counts, [2, 1, 1], "{listening}");
         }
     });
 }
@@ -109,7 +109,7 @@ fn a_greeting_from_another_server_is_not_answered() {
 /// Sends back whatever comes, as the echo service of RFC 862 does.
 struct Echo {
     at: SocketAddr,
-    over: Arc<AtomicBool>,
+    is_done: Arc<AtomicBool>,
     echoed: Arc<AtomicU64>,
 }
 
@@ -118,11 +118,12 @@ impl Echo {
     fn start(at: &str) -> Self {
         let socket = UdpSocket::bind(at).expect("a free port");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("an option of every socket");
-        let (over, echoed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let echo = Self { at: socket.local_addr().expect("it is bound"), over: over.clone(), echoed: echoed.clone() };
+        let (is_done, echoed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let echo =
+            Self { at: socket.local_addr().expect("it is bound"), is_done: is_done.clone(), echoed: echoed.clone() };
         thread::spawn(move || {
             let mut datagram = [0; 2048];
-            while !over.load(Ordering::Relaxed) {
+            while !is_done.load(Ordering::Relaxed) {
                 if let Ok((count, from)) = socket.recv_from(&mut datagram) {
                     echoed.fetch_add(1, Ordering::Relaxed);
                     let _ = socket.send_to(&datagram[..count], from);
@@ -135,14 +136,14 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.is_done.store(true, Ordering::Relaxed);
     }
 }
 
 /// What a server has sent once it has sent nothing more for a while, and how long that took.
 #[track_caller]
-fn sent_until_silent(server: &Server) -> (u64, Duration) {
-    let began = Instant::now();
+fn sent_until_idle(server: &Server) -> (u64, Duration) {
+    let start = Instant::now();
     let (mut sent, mut last_change) = (server.counters()["datagrams_sent"], Instant::now());
     wait_until("it to fall silent", || {
         repeat_for(Duration::from_millis(40), || ());
@@ -152,27 +153,27 @@ fn sent_until_silent(server: &Server) -> (u64, Duration) {
         }
         last_change.elapsed() > Duration::from_millis(400)
     });
-    (sent, began.elapsed())
+    (sent, start.elapsed())
 }
 
 /// One source has its rate, and a burst of a second's worth.
 #[track_caller]
-fn assert_within_rate(what: &str, rate: u64, sent: u64, took: Duration) {
-    print_measurement(&format!("{what}: {sent} answers, silent after {took:?}"));
-    let most = rate + rate * u64::try_from(took.as_millis()).expect("a short time") / 1000;
-    assert!(sent >= 1 && sent <= most, "{what}: {sent} answers in {took:?}");
+fn assert_within_rate(description: &str, rate: u64, sent: u64, elapsed: Duration) {
+    print_measurement(&format!("{description}: {sent} answers, silent after {elapsed:?}"));
+    let max = rate + rate * u64::try_from(elapsed.as_millis()).expect("a short time") / 1000;
+    assert!(sent >= 1 && sent <= max, "{description}: {sent} answers in {elapsed:?}");
 }
 
 #[test]
 #[ignore = "needs a network namespace"]
 fn a_server_and_an_echo_service_set_at_each_other_fall_silent_within_the_rate() {
     in_test_network(|| {
-        for (mode, most) in [("greet", 1), ("line", 1), ("echo", 100)] {
+        for (mode, max) in [("greet", 1), ("line", 1), ("echo", 100)] {
             let echo = Echo::start("10.9.0.3:0");
             let server = HALLOO.start(&["--udp", "10.9.0.1:0", "--mode", mode]);
             RawUdpSocket::new().send(echo.at, server.udp(), b"hello");
-            let (sent, took) = sent_until_silent(&server);
-            assert_within_rate(&format!("--mode {mode} and an echo service"), most, sent, took);
+            let (sent, elapsed) = sent_until_idle(&server);
+            assert_within_rate(&format!("--mode {mode} and an echo service"), max, sent, elapsed);
             let echoed = echo.echoed.load(Ordering::Relaxed);
             assert!(echoed <= sent, "{echoed} echoed of {sent} sent");
         }
@@ -183,7 +184,7 @@ fn a_server_and_an_echo_service_set_at_each_other_fall_silent_within_the_rate() 
 #[ignore = "needs a network namespace"]
 fn two_servers_set_at_each_other_fall_silent_within_the_rate() {
     in_test_network(|| {
-        let with = |at: &str, more: &[&str]| HALLOO.start(&[&["--udp", at], more].concat());
+        let with = |at: &str, arguments: &[&str]| HALLOO.start(&[&["--udp", at], arguments].concat());
         // The same greeting is known for one; different ones are told by the rate alone, and so are echoes.
         let pairs: [(&[&str], &[&str], u64); 4] = [
             (&[], &[], 1),
@@ -194,20 +195,20 @@ fn two_servers_set_at_each_other_fall_silent_within_the_rate() {
         for (one, other, rate) in pairs {
             let (first, second) = (with("10.9.0.1:0", one), with("10.9.0.2:0", other));
             RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
-            let (sent, took) = sent_until_silent(&first);
-            assert_within_rate(&format!("{one:?} and {other:?}"), rate, sent, took);
+            let (sent, elapsed) = sent_until_idle(&first);
+            assert_within_rate(&format!("{one:?} and {other:?}"), rate, sent, elapsed);
         }
         let greeting = |text| ["--greeting", text];
         let (first, second) = (with("[fd09::1]:0", &greeting("one")), with("[fd09::2]:0", &greeting("two")));
         RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
-        let (sent, took) = sent_until_silent(&first);
-        assert_within_rate("two greetings over IPv6", 100, sent, took);
+        let (sent, elapsed) = sent_until_idle(&first);
+        assert_within_rate("two greetings over IPv6", 100, sent, elapsed);
         // On loopback a rate holds that was asked for.
         let echo = ["--mode", "echo", "--udp-rate", "50"];
         let (first, second) = (with("127.0.0.1:0", &echo), with("127.0.0.2:0", &echo));
         RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
-        let (sent, took) = sent_until_silent(&first);
-        assert_within_rate("two echoes on loopback at 50 a second", 50, sent, took);
+        let (sent, elapsed) = sent_until_idle(&first);
+        assert_within_rate("two echoes on loopback at 50 a second", 50, sent, elapsed);
     });
 }
 
@@ -215,13 +216,13 @@ fn two_servers_set_at_each_other_fall_silent_within_the_rate() {
 #[ignore = "needs a network namespace"]
 fn on_a_wildcard_the_answer_comes_from_the_address_that_was_asked() {
     in_test_network(|| {
-        for (listening, asked) in [
+        for (listening, dst_ips) in [
             ("0.0.0.0:0", &["10.9.0.1", "10.9.0.2", "127.0.0.2", "10.64.1.2"][..]),
             ("[::]:0", &["fd09::1", "fd09::2", "::1", "10.9.0.2", "10.64.1.2"]),
         ] {
             let server = HALLOO.start(&["--udp", listening, "--greeting", "{local}"]);
-            for ip in asked {
-                let to = SocketAddr::new(ip.parse().expect("an address"), server.udp().port());
+            for dst_ip in dst_ips {
+                let to = SocketAddr::new(dst_ip.parse().expect("an address"), server.udp().port());
                 // From another address than it asks, and hearing from the asked one alone.
                 let own = if to.is_ipv4() { "10.9.0.3:0" } else { "[fd09::2]:0" };
                 let client = UdpSocket::bind(own).expect("it is this machine's");

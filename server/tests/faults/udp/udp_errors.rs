@@ -10,7 +10,7 @@ use support::process::strace::{FaultInjection, injected};
 use support::wait::wait_until;
 
 use crate::HALLOO;
-use crate::run_fault_cases::{Baseline, ONCE_THRICE_AND_EVERY_THIRD};
+use crate::run_fault_cases::{Baseline, FAULT_PATTERNS};
 use crate::streams::error_returning_clients::{recv, request_udp, wait_for_datagram};
 
 /// An errno here is often about another datagram, sent earlier: what waits is still there.
@@ -60,9 +60,9 @@ fn assert_received_all_the_same(server: &mut Server, errno: &str, when: &str) {
     for _ in 0..CLIENTS {
         assert_eq!(request_udp(server.udp()), UDP_GREETING, "{name}");
     }
-    let met = injected(&fault.end()).count();
-    assert!(met > 0, "{name}: it was never met");
-    assert_eq!(server.counters()["receive_errors"] - errors, met as u64, "{name}");
+    let injected_count = injected(&fault.end()).count();
+    assert!(injected_count > 0, "{name}: it was never met");
+    assert_eq!(server.counters()["receive_errors"] - errors, injected_count as u64, "{name}");
     before.assert_unharmed(server, &name, 0);
 }
 
@@ -104,14 +104,14 @@ fn assert_lost_alone(server: &mut Server, call: &str, errno: &str, when: &str) -
     let fault = FaultInjection::start(server, call, errno, when);
     let name = fault.name().to_owned();
     let lost = unanswered(server, &fault);
-    let met = injected(&fault.end()).count();
-    assert!(met > 0, "{name}: it was never met");
-    assert_eq!(lost, met, "{name}");
+    let injected_count = injected(&fault.end()).count();
+    assert!(injected_count > 0, "{name}: it was never met");
+    assert_eq!(lost, injected_count, "{name}");
     let now = server.counters();
-    assert_eq!(now["datagrams_dropped"] - counters["datagrams_dropped"], met as u64, "{name}");
-    assert_eq!(now["datagrams_sent"] - counters["datagrams_sent"], (CLIENTS - met) as u64, "{name}");
+    assert_eq!(now["datagrams_dropped"] - counters["datagrams_dropped"], injected_count as u64, "{name}");
+    assert_eq!(now["datagrams_sent"] - counters["datagrams_sent"], (CLIENTS - injected_count) as u64, "{name}");
     before.assert_unharmed(server, &name, 0);
-    met
+    injected_count
 }
 
 #[test]
@@ -119,14 +119,14 @@ fn assert_lost_alone(server: &mut Server, call: &str, errno: &str, when: &str) -
 fn an_answer_that_cannot_be_sent_is_lost_alone_counted_and_logged_at_most_once_a_second() {
     for (address, call) in SOCKETS {
         let mut server = HALLOO.start(&["--udp", address]);
-        let (began, mut lost) = (Instant::now(), 0);
+        let (start, mut lost) = (Instant::now(), 0);
         for errno in SEND_ERRORS {
-            for when in ONCE_THRICE_AND_EVERY_THIRD {
+            for when in FAULT_PATTERNS {
                 lost += assert_lost_alone(&mut server, call, errno, when);
             }
         }
         let lines = server.stderr.count_lines_with("lost a datagram to 127.0.0.1:");
-        let seconds = usize::try_from(began.elapsed().as_secs()).expect("a short time") + 1;
+        let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
         assert!(lines > 0 && lines <= seconds && lines < lost, "{lines} lines in {seconds} s for {lost} lost");
         assert_eq!(server.log_lines().len(), lines, "{:#?}", server.log_lines());
         server.assert_exits_on_sigterm();

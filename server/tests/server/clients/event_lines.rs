@@ -13,7 +13,7 @@ use support::wait::{wait_for, wait_until};
 use crate::HALLOO;
 
 /// What a terminal, a log file or a reader could be fooled with.
-const HOSTILE: [&[u8]; 9] = [
+const HOSTILE_INPUTS: [&[u8]; 9] = [
     b"\x1b[31mred\x1b[0m",
     b"\x1b]0;title\x07",
     b"over\rwritten",
@@ -39,21 +39,22 @@ fn assert_is_harmless(line: &str) {
 #[test]
 fn hostile_bytes_give_one_printable_line_each() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
-    for bytes in HOSTILE {
+    for bytes in HOSTILE_INPUTS {
         request_with(server.tcp(), bytes);
         let before = server.event_lines().len();
         wait_until("the line", || server.event_lines().len() >= before.max(1));
     }
     request_udp(server.udp(), &[0x1b; 3000]);
-    let events = wait_for("every line", || Some(server.event_lines()).filter(|events| events.len() > HOSTILE.len()));
-    assert_eq!(events.len(), HOSTILE.len() + 1);
-    for (event, bytes) in events.iter().zip(HOSTILE) {
+    let events =
+        wait_for("every line", || Some(server.event_lines()).filter(|events| events.len() > HOSTILE_INPUTS.len()));
+    assert_eq!(events.len(), HOSTILE_INPUTS.len() + 1);
+    for (event, bytes) in events.iter().zip(HOSTILE_INPUTS) {
         assert!(event.starts_with("tcp 127.0.0.1:"), "{event}");
         assert!(event.contains(&format!(" {} bytes: ", bytes.len())), "{event}");
         assert_is_harmless(event);
     }
     assert!(events[0].ends_with(r": \x1b[31mred\x1b[0m"), "{}", events[0]);
-    let (_, text) = events[HOSTILE.len()].split_once(" 3000 bytes: ").expect("the whole length");
+    let (_, text) = events[HOSTILE_INPUTS.len()].split_once(" 3000 bytes: ").expect("the whole length");
     assert!(text.len() <= 256 && text.ends_with("..."), "{text}");
     assert_is_harmless(text);
 }
@@ -61,13 +62,14 @@ fn hostile_bytes_give_one_printable_line_each() {
 #[test]
 fn json_events_are_complete_and_survive_hostile_bytes() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--events", "json"]);
-    for bytes in HOSTILE {
+    for bytes in HOSTILE_INPUTS {
         request_with(server.tcp(), bytes);
     }
     request_udp(server.udp(), b"Hello, UDP Server!");
-    let events = wait_for("every line", || Some(server.event_lines()).filter(|events| events.len() > HOSTILE.len()));
-    assert_eq!(events.len(), HOSTILE.len() + 1);
-    for (event, bytes) in events.iter().zip(HOSTILE) {
+    let events =
+        wait_for("every line", || Some(server.event_lines()).filter(|events| events.len() > HOSTILE_INPUTS.len()));
+    assert_eq!(events.len(), HOSTILE_INPUTS.len() + 1);
+    for (event, bytes) in events.iter().zip(HOSTILE_INPUTS) {
         assert_is_harmless(event);
         let event: Value = serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {event}"));
         let peer = event["peer"].as_str().expect("a text");
@@ -79,14 +81,14 @@ fn json_events_are_complete_and_survive_hostile_bytes() {
         let time = event["time"].as_str().expect("a text");
         assert!(time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");
     }
-    let last: Value = serde_json::from_str(&events[HOSTILE.len()]).expect("JSON");
+    let last: Value = serde_json::from_str(&events[HOSTILE_INPUTS.len()]).expect("JSON");
     assert_eq!((&last["protocol"], &last["text"]), (&"udp".into(), &"Hello, UDP Server!".into()));
 }
 
 #[test]
 fn text_events_come_at_most_20_a_second_and_the_rest_as_a_sum() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0"]);
-    let (begun, client) = (Instant::now(), udp_client(server.udp()));
+    let (start, client) = (Instant::now(), udp_client(server.udp()));
     for _ in 0..300 {
         client.send(b"hello").expect("loopback takes it");
         assert_eq!(recv(&client), UDP_GREETING.as_bytes());
@@ -94,15 +96,15 @@ fn text_events_come_at_most_20_a_second_and_the_rest_as_a_sum() {
     let sum_of = |line: &str| -> Option<usize> {
         line.strip_prefix("... and ")?.strip_suffix(" more in the last second")?.parse().ok()
     };
-    let told = wait_for("one by one or in a sum, all 300", || {
+    let reported = wait_for("one by one or in a sum, all 300", || {
         let lines = server.event_lines();
-        let told = lines.iter().filter(|line| sum_of(line).is_none()).count();
+        let single_lines = lines.iter().filter(|line| sum_of(line).is_none()).count();
         let summed: usize = lines.iter().filter_map(|line| sum_of(line)).sum();
-        (told + summed == 300).then_some(told)
+        (single_lines + summed == 300).then_some(single_lines)
     });
-    let seconds = usize::try_from(begun.elapsed().as_secs() + 1).expect("it is short");
-    assert!(told >= 20, "{told} lines");
-    assert!(told <= 20 * seconds, "{told} lines in {seconds} seconds");
+    let seconds = usize::try_from(start.elapsed().as_secs() + 1).expect("it is short");
+    assert!(reported >= 20, "{reported} lines");
+    assert!(reported <= 20 * seconds, "{reported} lines in {seconds} seconds");
     assert!(server.event_lines().iter().filter_map(|line| sum_of(line)).count() >= 1, "{:?}", server.event_lines());
 }
 

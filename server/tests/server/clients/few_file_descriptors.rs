@@ -18,10 +18,10 @@ const CPU_TIME_MAX: Duration = Duration::from_millis(500);
 const LOG_LINES_MAX: usize = 8;
 
 /// By default fewer connections are taken than there are descriptors; with this, the system itself says no.
-const MORE_THAN_THERE_IS_ROOM_FOR: [&str; 2] = ["--max-connections", "1000"];
+const EXCESSIVE_MAX_CONNECTIONS: [&str; 2] = ["--max-connections", "1000"];
 
 /// Both ways to meet the limit.
-const WAYS: [&[&str]; 2] = [&[], &MORE_THAN_THERE_IS_ROOM_FOR];
+const ARGUMENT_SETS: [&[&str]; 2] = [&[], &EXCESSIVE_MAX_CONNECTIONS];
 
 fn start_with_20_descriptors(arguments: &[&str]) -> Server {
     let listening = ["--listen", "127.0.0.1:0"];
@@ -38,14 +38,14 @@ fn assert_low_load_and_short_log(server: &Server) {
 
 #[test]
 fn with_20_descriptors_40_clients_that_have_asked_are_all_served() {
-    for way in WAYS {
-        let mut server = start_with_20_descriptors(way);
+    for arguments in ARGUMENT_SETS {
+        let mut server = start_with_20_descriptors(arguments);
         for _ in 0..5 {
             server.pause();
             let clients = send_requests(40, server.tcp());
             server.resume();
             for client in &clients {
-                assert_eq!(read_to_end(client), GREETING, "{way:?}");
+                assert_eq!(read_to_end(client), GREETING, "{arguments:?}");
             }
         }
         assert_low_load_and_short_log(&server);
@@ -56,21 +56,21 @@ fn with_20_descriptors_40_clients_that_have_asked_are_all_served() {
 
 #[test]
 fn with_20_descriptors_silent_clients_only_delay_the_others_until_they_time_out() {
-    for way in WAYS {
-        let mut server = start_with_20_descriptors(&[&["--idle-timeout", "200ms"], way].concat());
+    for arguments in ARGUMENT_SETS {
+        let mut server = start_with_20_descriptors(&[&["--idle-timeout", "200ms"], arguments].concat());
         server.pause();
         let mut silent = Vec::new();
-        let mut asking = Vec::new();
+        let mut requesting = Vec::new();
         for _ in 0..20 {
             silent.append(&mut connect_many(1, server.tcp()));
-            asking.append(&mut send_requests(1, server.tcp()));
+            requesting.append(&mut send_requests(1, server.tcp()));
         }
         server.resume();
-        for client in &asking {
-            assert_eq!(read_to_end(client), GREETING, "{way:?}");
+        for client in &requesting {
+            assert_eq!(read_to_end(client), GREETING, "{arguments:?}");
         }
         for client in &silent {
-            assert_eq!(read_until_closed(client), b"", "{way:?}");
+            assert_eq!(read_until_closed(client), b"", "{arguments:?}");
         }
         assert_low_load_and_short_log(&server);
         // Trouble that is over leaves nothing behind.
@@ -81,19 +81,19 @@ fn with_20_descriptors_silent_clients_only_delay_the_others_until_they_time_out(
 
 #[test]
 fn with_20_descriptors_all_of_them_held_the_server_waits_asleep_and_goes_on() {
-    for way in WAYS {
-        let mut server = start_with_20_descriptors(way);
+    for arguments in ARGUMENT_SETS {
+        let mut server = start_with_20_descriptors(arguments);
         let silent = connect_many(40, server.tcp());
-        let asking = send_requests(10, server.tcp());
+        let requesting = send_requests(10, server.tcp());
         let before = server.cpu_time();
         assert_holds_for(Duration::from_millis(1200), "UDP is served beside", || {
             request_udp(server.udp(), b"still there?") == UDP_GREETING
         });
         let used = server.cpu_time_since(before);
-        assert!(used < CPU_TIME_MAX / 2, "{way:?}: it used {used:?} of processor time while it could do nothing");
+        assert!(used < CPU_TIME_MAX / 2, "{arguments:?}: it used {used:?} of processor time while it could do nothing");
         drop(silent);
-        for client in &asking {
-            assert_eq!(read_to_end(client), GREETING, "{way:?}");
+        for client in &requesting {
+            assert_eq!(read_to_end(client), GREETING, "{arguments:?}");
         }
         assert_low_load_and_short_log(&server);
         server.assert_exits_on_sigterm();
@@ -102,7 +102,7 @@ fn with_20_descriptors_all_of_them_held_the_server_waits_asleep_and_goes_on() {
 
 #[test]
 fn a_full_descriptor_table_is_told_once_when_it_begins_and_once_when_it_ends() {
-    let server = start_with_20_descriptors(&MORE_THAN_THERE_IS_ROOM_FOR);
+    let server = start_with_20_descriptors(&EXCESSIVE_MAX_CONNECTIONS);
     let silent = connect_many(40, server.tcp());
     server.stderr.wait_for_line("cannot accept, clients wait in the backlog");
     assert_holds_for(Duration::from_millis(300), "it says no more", || server.stderr.lines().len() == 1);
@@ -122,7 +122,7 @@ fn a_soft_limit_is_raised_to_the_hard_one() {
 
 #[test]
 fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
-    let (mut good, mut refused) = (0, 0);
+    let (mut started, mut refused) = (0, 0);
     let cases = (3..20).map(|limit| (limit, "1")).chain((10..30).map(|limit| (limit, "3")));
     for (limit, workers) in cases {
         let arguments = ["--listen", "127.0.0.1:0", "--workers", workers];
@@ -132,7 +132,7 @@ fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
             (begins || !server.is_running()).then_some(begins)
         });
         if begins {
-            good += 1;
+            started += 1;
             for client in send_requests(10, server.tcp()) {
                 assert_eq!(read_to_end(&client), GREETING, "{limit}");
             }
@@ -146,5 +146,5 @@ fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
             assert!(matches!(server.wait(), 1 | 3), "{limit}");
         }
     }
-    assert!(good > 0 && refused > 0, "{good} served, {refused} refused");
+    assert!(started > 0 && refused > 0, "{started} served, {refused} refused");
 }

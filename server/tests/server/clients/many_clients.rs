@@ -25,8 +25,11 @@ fn ten_thousand_clients_at_once_cost_200_bytes_each_and_all_are_greeted() {
     clients.resize_with(10_000, || connect(address));
     wait_until("10,000 connections", || server.fd_count() == before + 10_000);
     let many = server.resident_kib() * 1024;
-    let each = many.saturating_sub(few) / 9_000;
-    assert!(each <= 200, "an idle connection costs {each} bytes ({few} at 1,000, {many} at 10,000)");
+    let bytes_per_client = many.saturating_sub(few) / 9_000;
+    assert!(
+        bytes_per_client <= 200,
+        "an idle connection costs {bytes_per_client} bytes ({few} at 1,000, {many} at 10,000)"
+    );
 
     for client in &clients {
         send(client, REQUEST);
@@ -43,9 +46,9 @@ fn beside_500_silent_clients_another_is_answered_within_a_tenth_of_a_second() {
     let silent = connect_many(500, server.tcp());
     wait_until("the connections", || server.fd_count() > silent.len());
     let best = (0..20).map(|_| {
-        let asked = Instant::now();
+        let start = Instant::now();
         assert_eq!(request(server.tcp()), GREETING);
-        asked.elapsed()
+        start.elapsed()
     });
     let best = best.min().expect("it was asked");
     assert!(best < Duration::from_millis(100), "the fastest of 20 answers took {best:?}");

@@ -16,7 +16,7 @@ use support::wait::{TIMEOUT, assert_holds_for, repeat_every, wait_until};
 use crate::HALLOO;
 
 /// How long another client may wait beside one that misbehaves.
-const OTHERS_WAIT_MAX: Duration = Duration::from_secs(1);
+const OTHER_CLIENT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What a client that does nothing for a while may cost meanwhile.
 const CPU_TIME_MAX: Duration = Duration::from_millis(200);
@@ -29,12 +29,12 @@ fn start() -> Server {
 #[track_caller]
 fn assert_others_are_served(to: SocketAddr) {
     let tries = (0..3).map(|_| {
-        let asked = Instant::now();
+        let start = Instant::now();
         assert_eq!(request(to), GREETING);
-        asked.elapsed()
+        start.elapsed()
     });
     let best = tries.min().expect("it was asked");
-    assert!(best < OTHERS_WAIT_MAX, "others waited {best:?}");
+    assert!(best < OTHER_CLIENT_WAIT_MAX, "others waited {best:?}");
 }
 
 /// Whatever happened, nothing of it is left, and it was not worth a warning.
@@ -167,14 +167,14 @@ fn a_flood_that_is_read_for_ever_costs_no_memory_and_holds_nobody_up() {
     let before = server.resident_kib();
     let mut best = TIMEOUT;
     while !sender.is_finished() {
-        let asked = Instant::now();
+        let start = Instant::now();
         assert_eq!(request_with(address, b"hello"), "");
-        best = best.min(asked.elapsed());
-        let grown = server.resident_kib().saturating_sub(before);
-        assert!(grown < 4 * 1024, "memory grew by {grown} KiB");
+        best = best.min(start.elapsed());
+        let growth = server.resident_kib().saturating_sub(before);
+        assert!(growth < 4 * 1024, "memory grew by {growth} KiB");
     }
     assert_eq!(sender.join().expect("it only sends"), b"");
-    assert!(best < OTHERS_WAIT_MAX, "others waited {best:?}");
+    assert!(best < OTHER_CLIENT_WAIT_MAX, "others waited {best:?}");
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn an_echo_that_nobody_reads_stops_and_goes_on_when_it_is_read() {
         last_progress.elapsed() > Duration::from_millis(300)
     });
     assert!(offset < sent.len(), "everything was taken though nothing was read");
-    let grown = server.resident_kib().saturating_sub(before);
-    assert!(grown < 2 * 1024, "the memory grew by {grown} KiB");
+    let growth = server.resident_kib().saturating_sub(before);
+    assert!(growth < 2 * 1024, "the memory grew by {growth} KiB");
     let before = server.cpu_time();
     assert_holds_for(Duration::from_millis(500), "others are served", || {
         request_with(server.tcp(), b"hello") == "hello"
@@ -245,10 +245,10 @@ fn a_trickle_without_a_line_end_is_cut_by_the_idle_timeout() {
     let arguments = ["--tcp", "127.0.0.1:0", "--mode", "line", "--idle-timeout", "400ms", "--events", "off"];
     let server = HALLOO.start(&arguments);
     let mut client = connect(server.tcp());
-    let begun = Instant::now();
+    let start = Instant::now();
     // A byte that finishes no line is no progress.
     repeat_every(Duration::from_millis(50), || client.write_all(b"x").is_ok());
-    let lasted = begun.elapsed();
-    assert!(lasted >= Duration::from_millis(400), "it was cut after {lasted:?}");
-    assert!(lasted < TIMEOUT, "a byte now and then keeps a connection for ever");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(400), "it was cut after {elapsed:?}");
+    assert!(elapsed < TIMEOUT, "a byte now and then keeps a connection for ever");
 }

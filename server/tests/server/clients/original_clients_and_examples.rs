@@ -36,9 +36,9 @@ client.close()
 fn python(program: &str, port: u16) -> String {
     let mut command = Command::new("python3");
     command.args(["-c", program, &port.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ended = run(command);
-    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
-    ended.stdout
+    let output = run(command);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    output.stdout
 }
 
 /// A built example. `cargo test` builds them all; when only this target was asked for, they are built now.
@@ -93,9 +93,9 @@ fn example_server(name: &str) -> (Server, SocketAddr) {
 fn example_client(name: &str, server: SocketAddr) -> String {
     let mut command = Command::new(example(name));
     command.arg(server.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ended = run(command);
-    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
-    ended.stdout
+    let output = run(command);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    output.stdout
 }
 
 fn start_on_localhost() -> Server {

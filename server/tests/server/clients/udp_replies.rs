@@ -85,9 +85,9 @@ fn the_ipv6_wildcard_serves_ipv4_too_and_calls_it_by_its_plain_name() {
 fn a_client_that_is_gone_before_its_answer_changes_nothing() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--events", "off"]);
     for _ in 0..50 {
-        let gone = udp_client(server.udp());
-        gone.send(UDP_REQUEST).expect("loopback takes it");
-        drop(gone);
+        let closed_client = udp_client(server.udp());
+        closed_client.send(UDP_REQUEST).expect("loopback takes it");
+        drop(closed_client);
         assert_eq!(request_udp(server.udp(), UDP_REQUEST), UDP_GREETING);
     }
 }

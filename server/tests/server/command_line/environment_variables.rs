@@ -68,8 +68,8 @@ fn the_variables_of_the_server_do_what_their_flags_do() {
         client.send(b"hello").expect("loopback takes it");
     }
     assert_eq!(recv(&client), b"datagram");
-    let more = std::iter::from_fn(|| try_recv(&client)).count();
-    assert!(more <= 2, "{more} more answers came at once");
+    let extra = std::iter::from_fn(|| try_recv(&client)).count();
+    assert!(extra <= 2, "{extra} more answers came at once");
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn the_variables_of_a_probe_do_what_their_flags_do() {
     let mut command = HALLOO.command(&["probe", &server.tcp().to_string()]);
     let set = [("TCP", "1"), ("SEND", "a question"), ("EXPECT", "you said"), ("COUNT", "2"), ("TIMEOUT", "20s")];
     command.envs(set.map(|(name, value)| (format!("HALLOO_PROBE_{name}"), value)));
-    let ended = run(command);
-    assert_eq!((ended.status, ended.stdout.lines().count()), (0, 2), "{ended:?}");
-    assert!(ended.stdout.lines().all(|line| line.starts_with("tcp ")), "{ended:?}");
+    let output = run(command);
+    assert_eq!((output.status, output.stdout.lines().count()), (0, 2), "{output:?}");
+    assert!(output.stdout.lines().all(|line| line.starts_with("tcp ")), "{output:?}");
     server.stdout.wait_for_line("a question");
 }
 
@@ -107,9 +107,9 @@ fn the_variables_of_a_probe_do_what_their_flags_do() {
 fn a_wrong_variable_is_named_and_stops_nothing_else() {
     let mut command = HALLOO.command(&[]);
     command.env("HALLOO_MAX_CONNECTIONS", "0");
-    let ended = run(command);
-    assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.lines().count()), (2, "", 1), "{ended:?}");
-    assert!(ended.stderr.contains("HALLOO_MAX_CONNECTIONS"), "{ended:?}");
+    let output = run(command);
+    assert_eq!((output.status, output.stdout.as_str(), output.stderr.lines().count()), (2, "", 1), "{output:?}");
+    assert!(output.stderr.contains("HALLOO_MAX_CONNECTIONS"), "{output:?}");
     // A probe has no use for it, and does not stumble over it.
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let mut command = HALLOO.command(&["probe", &server.tcp().to_string()]);
@@ -133,9 +133,9 @@ fn a_flag_without_a_value_takes_yes_and_no_and_a_number_from_its_variable() {
     }
     let mut command = HALLOO.command(&[]);
     command.env("HALLOO_VERBOSE", "loud");
-    let ended = run(command);
-    assert_eq!((ended.status, ended.stderr.lines().count()), (2, 1), "{ended:?}");
+    let output = run(command);
+    assert_eq!((output.status, output.stderr.lines().count()), (2, 1), "{output:?}");
     for part in ["HALLOO_VERBOSE", "loud", "true or false"] {
-        assert!(ended.stderr.contains(part), "{ended:?}");
+        assert!(output.stderr.contains(part), "{output:?}");
     }
 }

@@ -38,7 +38,7 @@ fn the_last_greeting_of_each_mode_ends_the_server() {
         let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--max-greetings", "3", "--mode", mode]);
         let client = connect(server.tcp());
         send(&client, b"hello\n");
-        assert!(rest_of(mode, &client).starts_with(GREETING));
+        assert!(read_remaining(mode, &client).starts_with(GREETING));
         assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
         assert!(server.is_running(), "there is one left");
         assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
@@ -48,7 +48,7 @@ fn the_last_greeting_of_each_mode_ends_the_server() {
 }
 
 /// A line leaves the connection open, the others close it.
-fn rest_of(mode: &str, client: &std::net::TcpStream) -> String {
+fn read_remaining(mode: &str, client: &std::net::TcpStream) -> String {
     match mode {
         "line" => String::from_utf8(read_exactly(client, GREETING.len() + 1)).expect("UTF-8"),
         _ => read_to_end(client),
@@ -57,12 +57,12 @@ fn rest_of(mode: &str, client: &std::net::TcpStream) -> String {
 
 #[test]
 fn a_server_that_nobody_visits_ends_when_it_was_idle_for_long_enough() {
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--exit-when-idle", "300ms"]);
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
-    let lasted = begun.elapsed();
-    assert!(lasted >= Duration::from_millis(300), "it ended after {lasted:?}");
-    assert!(lasted < TIMEOUT / 2, "it ended after {lasted:?}");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(300), "it ended after {elapsed:?}");
+    assert!(elapsed < TIMEOUT / 2, "it ended after {elapsed:?}");
 }
 
 #[test]

@@ -54,20 +54,20 @@ fn past_max_connections_per_source_a_client_is_closed_and_other_sources_are_serv
 #[test]
 fn the_idle_timeout_closes_a_silent_client_and_never_early() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--idle-timeout", "300ms"]);
-    let begun = Instant::now();
+    let start = Instant::now();
     let clients = connect_many(10, server.tcp());
     for client in &clients {
         assert_eq!(read_until_closed(client), b"");
-        let lasted = begun.elapsed();
-        assert!(lasted >= Duration::from_millis(300), "it was closed after {lasted:?}");
+        let elapsed = start.elapsed();
+        assert!(elapsed >= Duration::from_millis(300), "it was closed after {elapsed:?}");
     }
-    assert!(begun.elapsed() < TIMEOUT / 2, "it took {:?}", begun.elapsed());
+    assert!(start.elapsed() < TIMEOUT / 2, "it took {:?}", start.elapsed());
     assert_eq!(request(server.tcp()), GREETING);
 }
 
 #[test]
 fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
-    let begun = Instant::now();
+    let start = Instant::now();
     let flags = ["--tcp", "127.0.0.1:0", "--max-connections", "5", "--max-connections-per-source", "4"];
     let server = HALLOO.start(&flags);
     let _silent = connect_many(4, server.tcp());
@@ -84,9 +84,9 @@ fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
         assert_eq!(read_to_end(&other), GREETING);
     }
     server.stderr.wait_for_line("5 connections are open, the most allowed: further clients wait");
-    let most = 1 + usize::try_from(begun.elapsed().as_secs()).expect("it is short");
+    let max = 1 + usize::try_from(start.elapsed().as_secs()).expect("it is short");
     for part in ["refused, the most", "further clients wait"] {
-        assert!(server.stderr.count_lines_with(part) <= most, "{}", server.stderr.text());
+        assert!(server.stderr.count_lines_with(part) <= max, "{}", server.stderr.text());
     }
 }
 
@@ -113,11 +113,11 @@ fn count_replies(server: SocketAddr, questions: usize) -> usize {
 #[test]
 fn the_udp_rate_holds_for_this_machine_too_where_it_is_given() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "20", "--events", "off"]);
-    let begun = Instant::now();
+    let start = Instant::now();
     let count = count_replies(server.udp(), 200);
     // One second's worth at once, and what time brings.
-    let most = 20 + 20 * usize::try_from(begun.elapsed().as_secs() + 1).expect("it is few");
-    assert!((20..=most).contains(&count), "{count} answers in {:?}", begun.elapsed());
+    let max = 20 + 20 * usize::try_from(start.elapsed().as_secs() + 1).expect("it is few");
+    assert!((20..=max).contains(&count), "{count} answers in {:?}", start.elapsed());
     assert!(counter(&server, "replies_refused") >= 100, "{}", server.stderr.text());
 }
 

@@ -17,8 +17,8 @@ fn greet_answers_the_first_bytes_and_closes() {
     let server = start("greet");
     let client = connect(server.tcp());
     client.set_nonblocking(true).expect("an option of every stream");
-    let unasked = std::io::Read::read(&mut &client, &mut [0; 8]);
-    assert_eq!(unasked.expect_err("nothing was asked").kind(), std::io::ErrorKind::WouldBlock);
+    let early_read = std::io::Read::read(&mut &client, &mut [0; 8]);
+    assert_eq!(early_read.expect_err("nothing was asked").kind(), std::io::ErrorKind::WouldBlock);
     client.set_nonblocking(false).expect("an option of every stream");
     send(&client, REQUEST);
     assert_eq!(read_to_end(&client), GREETING);
@@ -87,12 +87,12 @@ fn placeholders_stand_for_what_they_name() {
     let hostname = hostname.trim();
     let client = connect(server.tcp());
     send(&client, REQUEST);
-    let (own, address) = (client.local_addr().expect("it is connected"), server.tcp());
-    assert_eq!(read_to_end(&client), format!("{{{own}}} at {address} over tcp, number 1 on {hostname}"));
+    let (client_address, address) = (client.local_addr().expect("it is connected"), server.tcp());
+    assert_eq!(read_to_end(&client), format!("{{{client_address}}} at {address} over tcp, number 1 on {hostname}"));
     let client = udp_client(server.udp());
     client.send(UDP_REQUEST).expect("loopback takes it");
-    let (own, address) = (client.local_addr().expect("it is connected"), server.udp());
-    let expected = format!("{{{own}}} at {address} over udp, number 2 on {hostname}");
+    let (client_address, address) = (client.local_addr().expect("it is connected"), server.udp());
+    let expected = format!("{{{client_address}}} at {address} over udp, number 2 on {hostname}");
     assert_eq!(String::from_utf8(recv(&client)).expect("UTF-8"), expected);
 }
 

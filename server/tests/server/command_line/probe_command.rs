@@ -13,14 +13,14 @@ use crate::HALLOO;
 
 #[track_caller]
 fn probe(address: &str, arguments: &[&str]) -> ProcessOutput {
-    let ended = HALLOO.run(&[&["probe", address], arguments].concat());
-    assert_eq!(ended.stderr, "");
-    ended
+    let output = HALLOO.run(&[&["probe", address], arguments].concat());
+    assert_eq!(output.stderr, "");
+    output
 }
 
 /// Protocol, address and word of each line; the time and the text follow.
-fn words(ended: &ProcessOutput) -> Vec<[String; 3]> {
-    ended
+fn words(output: &ProcessOutput) -> Vec<[String; 3]> {
+    output
         .stdout
         .lines()
         .map(|line| {
@@ -35,12 +35,12 @@ fn words(ended: &ProcessOutput) -> Vec<[String; 3]> {
 }
 
 #[track_caller]
-fn assert_reports(ended: &ProcessOutput, status: i32, expected: &[(&str, &str, &str)]) {
-    assert_eq!(ended.status, status, "{ended:?}");
-    let words = words(ended);
+fn assert_reports(output: &ProcessOutput, status: i32, expected: &[(&str, &str, &str)]) {
+    assert_eq!(output.status, status, "{output:?}");
+    let words = words(output);
     let words: Vec<(&str, &str, &str)> =
         words.iter().map(|[protocol, address, word]| (protocol.as_str(), address.as_str(), word.as_str())).collect();
-    assert_eq!(words, expected, "{ended:?}");
+    assert_eq!(words, expected, "{output:?}");
 }
 
 /// A TCP listener and a UDP socket on one port.
@@ -59,9 +59,9 @@ fn bind_tcp_and_udp() -> (TcpListener, UdpSocket, SocketAddr) {
 fn an_answer_is_ok_with_its_text() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
-    let ended = probe(&address, &[]);
-    assert_reports(&ended, 0, &[("tcp", &address, "ok"), ("udp", &address, "ok")]);
-    let texts: Vec<&str> = ended.stdout.lines().filter_map(|line| line.splitn(5, ' ').nth(4)).collect();
+    let output = probe(&address, &[]);
+    assert_reports(&output, 0, &[("tcp", &address, "ok"), ("udp", &address, "ok")]);
+    let texts: Vec<&str> = output.stdout.lines().filter_map(|line| line.splitn(5, ' ').nth(4)).collect();
     assert_eq!(texts, ["Hello, TCP Client!", "Hello, UDP Client!"]);
     assert_reports(&probe(&address, &["--tcp"]), 0, &[("tcp", &address, "ok")]);
     assert_reports(&probe(&address, &["--udp"]), 0, &[("udp", &address, "ok")]);
@@ -77,9 +77,9 @@ fn a_port_that_nobody_serves_is_refused() {
     assert_reports(&probe(&address, &["--tcp"]), 3, &[("tcp", &address, "refused")]);
     assert_reports(&probe(&address, &["--connect-only"]), 3, &[("tcp", &address, "refused")]);
     // Connected elsewhere, a UDP socket hears nobody, and the kernel says so to whoever asks.
-    let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let other_socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.connect(elsewhere.local_addr().expect("it is bound")).expect("loopback is there");
+    socket.connect(other_socket.local_addr().expect("it is bound")).expect("loopback is there");
     let address = socket.local_addr().expect("it is bound").to_string();
     assert_reports(&probe(&address, &["--udp"]), 3, &[("udp", &address, "refused")]);
 }
@@ -88,14 +88,14 @@ fn a_port_that_nobody_serves_is_refused() {
 fn a_server_that_never_answers_times_out() {
     let (_listener, _socket, address) = bind_tcp_and_udp();
     let address = address.to_string();
-    let asked = Instant::now();
-    let ended = probe(&address, &["--timeout", "300ms"]);
-    assert_reports(&ended, 4, &[("tcp", &address, "timeout"), ("udp", &address, "timeout")]);
-    let lines: Vec<&str> = ended.stdout.lines().collect();
-    assert!(lines[0].ends_with(" connected, but no answer within 300ms"), "{ended:?}");
-    assert!(lines[1].ends_with("ms no answer within 300ms"), "{ended:?}");
-    let took = asked.elapsed();
-    assert!(took >= Duration::from_millis(600) && took < TIMEOUT / 2, "{took:?} for two timeouts of 300 ms");
+    let start = Instant::now();
+    let output = probe(&address, &["--timeout", "300ms"]);
+    assert_reports(&output, 4, &[("tcp", &address, "timeout"), ("udp", &address, "timeout")]);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(lines[0].ends_with(" connected, but no answer within 300ms"), "{output:?}");
+    assert!(lines[1].ends_with("ms no answer within 300ms"), "{output:?}");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(600) && elapsed < TIMEOUT / 2, "{elapsed:?} for two timeouts of 300 ms");
     assert_reports(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);
 }
 
@@ -104,9 +104,9 @@ fn a_wrong_answer_and_a_connection_closed_without_one_are_mismatches() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
     let expected = [("tcp", address.as_str(), "mismatch"), ("udp", &address, "mismatch")];
-    let ended = probe(&address, &["--expect", "Good evening"]);
-    assert_reports(&ended, 5, &expected);
-    assert!(ended.stdout.contains("Hello, TCP Client!"), "{ended:?}");
+    let output = probe(&address, &["--expect", "Good evening"]);
+    assert_reports(&output, 5, &expected);
+    assert!(output.stdout.contains("Hello, TCP Client!"), "{output:?}");
     let (listener, _socket, address) = bind_tcp_and_udp();
     let closer = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("it comes");
@@ -119,8 +119,8 @@ fn a_wrong_answer_and_a_connection_closed_without_one_are_mismatches() {
 
 #[test]
 fn an_unknown_name_is_told_from_a_refused_connection() {
-    let ended = probe("no-such-name.invalid:9", &["--tcp", "--timeout", "20s"]);
-    assert_reports(&ended, 3, &[("tcp", "no-such-name.invalid:9", "dns")]);
+    let output = probe("no-such-name.invalid:9", &["--tcp", "--timeout", "20s"]);
+    assert_reports(&output, 3, &[("tcp", "no-such-name.invalid:9", "dns")]);
     // A zone that this machine lacks is a name that nobody far away has to be asked about.
     let zone = "[fe80::1%nowhere]:9";
     assert_reports(&probe(zone, &[]), 3, &[("tcp", zone, "dns"), ("udp", zone, "dns")]);
@@ -129,17 +129,17 @@ fn an_unknown_name_is_told_from_a_refused_connection() {
 #[test]
 fn an_unreachable_network_has_a_word_of_its_own() {
     // The limited broadcast address is nobody's for TCP, and forbidden for UDP without asking for it.
-    let ended = probe("255.255.255.255:9", &["--timeout", "2s"]);
+    let output = probe("255.255.255.255:9", &["--timeout", "2s"]);
     let address = "255.255.255.255:9";
-    assert_reports(&ended, 3, &[("tcp", address, "unreachable"), ("udp", address, "unreachable")]);
+    assert_reports(&output, 3, &[("tcp", address, "unreachable"), ("udp", address, "unreachable")]);
 }
 
 #[test]
 fn it_asks_as_often_as_wanted_with_the_words_wanted() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
-    let ended = probe(&address, &["--count", "3", "--send", "anybody?"]);
-    assert_reports(&ended, 0, &[("tcp", address.as_str(), "ok"), ("udp", &address, "ok")].repeat(3));
+    let output = probe(&address, &["--count", "3", "--send", "anybody?"]);
+    assert_reports(&output, 0, &[("tcp", address.as_str(), "ok"), ("udp", &address, "ok")].repeat(3));
     wait_until("a line for each question", || server.event_lines().len() == 6);
     assert!(server.event_lines().iter().all(|line| line.ends_with(" 8 bytes: anybody?")), "{:?}", server.event_lines());
 }
@@ -155,20 +155,20 @@ fn connecting_alone_asks_nothing() {
 #[test]
 fn a_server_that_drips_cannot_stretch_the_timeout() {
     let (listener, _socket, address) = bind_tcp_and_udp();
-    let dripping = thread::spawn(move || {
+    let server_thread = thread::spawn(move || {
         for stream in listener.incoming().take(2) {
             let mut stream = stream.expect("it comes");
             repeat_every(Duration::from_millis(30), || stream.write_all(b".").is_ok());
         }
     });
     let address = address.to_string();
-    let asked = Instant::now();
-    let ended = probe(&address, &["--tcp", "--timeout", "500ms", "--expect", "Hello"]);
-    assert_reports(&ended, 5, &[("tcp", &address, "mismatch")]);
+    let start = Instant::now();
+    let output = probe(&address, &["--tcp", "--timeout", "500ms", "--expect", "Hello"]);
+    assert_reports(&output, 5, &[("tcp", &address, "mismatch")]);
     // Without an expectation whatever came by then is the answer.
     assert_reports(&probe(&address, &["--tcp", "--timeout", "500ms"]), 0, &[("tcp", &address, "ok")]);
-    assert!(asked.elapsed() < TIMEOUT / 2, "it took {:?}", asked.elapsed());
-    dripping.join().expect("it only sends");
+    assert!(start.elapsed() < TIMEOUT / 2, "it took {:?}", start.elapsed());
+    server_thread.join().expect("it only sends");
 }
 
 #[test]
@@ -179,26 +179,26 @@ fn of_several_answers_the_worst_gives_the_status() {
         UdpSocket::bind(server.tcp()).ok().map(|silent| (server, silent))
     });
     let address = server.tcp().to_string();
-    let ended = probe(&address, &["--timeout", "1s"]);
-    assert_reports(&ended, 4, &[("tcp", &address, "ok"), ("udp", &address, "timeout")]);
+    let output = probe(&address, &["--timeout", "1s"]);
+    assert_reports(&output, 4, &[("tcp", &address, "ok"), ("udp", &address, "timeout")]);
     // A wrong answer is worse than none.
-    let ended = probe(&address, &["--timeout", "1s", "--expect", "Good evening"]);
-    assert_reports(&ended, 5, &[("tcp", &address, "mismatch"), ("udp", &address, "timeout")]);
+    let output = probe(&address, &["--timeout", "1s", "--expect", "Good evening"]);
+    assert_reports(&output, 5, &[("tcp", &address, "mismatch"), ("udp", &address, "timeout")]);
     // A refused connection is worse than silence, in any order.
-    let elsewhere = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    silent.connect(elsewhere.local_addr().expect("it is bound")).expect("loopback is there");
-    let ended = probe(&address, &["--timeout", "1s"]);
-    assert_reports(&ended, 3, &[("tcp", &address, "ok"), ("udp", &address, "refused")]);
+    let other_socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    silent.connect(other_socket.local_addr().expect("it is bound")).expect("loopback is there");
+    let output = probe(&address, &["--timeout", "1s"]);
+    assert_reports(&output, 3, &[("tcp", &address, "ok"), ("udp", &address, "refused")]);
 }
 
 #[test]
 fn hostile_answers_stay_on_one_printable_line() {
     let greeting = "\u{1b}[31mred\r\n\u{202e}";
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", greeting]);
-    let ended = probe(&server.tcp().to_string(), &[]);
-    assert_eq!((ended.status, ended.stdout.lines().count()), (0, 2), "{ended:?}");
+    let output = probe(&server.tcp().to_string(), &[]);
+    assert_eq!((output.status, output.stdout.lines().count()), (0, 2), "{output:?}");
     let is_harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-    assert!(!ended.stdout.chars().any(is_harmful), "{ended:?}");
+    assert!(!output.stdout.chars().any(is_harmful), "{output:?}");
 }
 
 #[test]
@@ -216,20 +216,20 @@ fn a_connection_that_is_not_made_in_time_is_told_from_an_answer_that_does_not_co
             client
         })
         .collect();
-    let ended = probe(&address.to_string(), &["--tcp", "--timeout", "300ms"]);
-    assert_reports(&ended, 4, &[("tcp", &address.to_string(), "timeout")]);
-    assert!(ended.stdout.contains(" no connection within 300ms"), "{ended:?}");
+    let output = probe(&address.to_string(), &["--tcp", "--timeout", "300ms"]);
+    assert_reports(&output, 4, &[("tcp", &address.to_string(), "timeout")]);
+    assert!(output.stdout.contains(" no connection within 300ms"), "{output:?}");
 }
 
 #[test]
 fn a_question_may_have_line_ends_and_any_byte() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "line", "--events", "json"]);
     let address = server.tcp().to_string();
-    let ended = probe(&address, &["--tcp", "--send", r"one\ttwo\\\x07\r\n"]);
-    assert_reports(&ended, 0, &[("tcp", &address, "ok")]);
+    let output = probe(&address, &["--tcp", "--send", r"one\ttwo\\\x07\r\n"]);
+    assert_reports(&output, 0, &[("tcp", &address, "ok")]);
     let event: serde_json::Value = serde_json::from_str(&server.stdout.wait_for_line("two")).expect("JSON");
     assert_eq!((event["bytes"].as_u64(), event["text"].as_str()), (Some(9), Some(r"one\ttwo\\\x07")));
-    let ended = HALLOO.run(&["probe", &address, "--send", r"a\q"]);
-    assert_eq!((ended.status, ended.stderr.lines().count()), (2, 1), "{ended:?}");
-    assert!(ended.stderr.contains(r"\q stands for nothing"), "{ended:?}");
+    let output = HALLOO.run(&["probe", &address, "--send", r"a\q"]);
+    assert_eq!((output.status, output.stderr.lines().count()), (2, 1), "{output:?}");
+    assert!(output.stderr.contains(r"\q stands for nothing"), "{output:?}");
 }

@@ -36,13 +36,13 @@ fn a_taken_port_is_named_with_its_protocol_and_another_way() {
     let address = taken.local_addr().expect("it is bound").to_string();
     assert_command_fails(3, &["--udp", &address], &["udp", &address, "taken", "another port with --udp"]);
     // TCP is tried first, and may find somebody's connection on that port: another number is tried then.
-    let (ended, address) = wait_for("a port that is free for TCP and taken for UDP", || {
+    let (output, address) = wait_for("a port that is free for TCP and taken for UDP", || {
         let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("it is bound").to_string();
-        let ended = HALLOO.run(&["--listen", &address]);
-        (!ended.stderr.contains(" tcp ")).then_some((ended, address))
+        let output = HALLOO.run(&["--listen", &address]);
+        (!output.stderr.contains(" tcp ")).then_some((output, address))
     });
-    assert_fails(&ended, 3, &["udp", &address, "taken", "another port with --listen"]);
+    assert_fails(&output, 3, &["udp", &address, "taken", "another port with --listen"]);
 }
 
 #[test]
@@ -113,9 +113,9 @@ fn a_command_line_that_is_wrong_is_told_in_one_line_with_the_way_out() {
 #[test]
 fn hostile_arguments_stay_on_one_printable_line() {
     for argument in ["--\u{1b}]0;title\u{7}", "--greeting={\n\u{1b}[31m}", "--listen=a\r\nb\u{202e}:1"] {
-        let ended = HALLOO.run(&[argument]);
-        assert_fails(&ended, 2, &[]);
-        let line = ended.stderr.trim_end_matches('\n');
+        let output = HALLOO.run(&[argument]);
+        assert_fails(&output, 2, &[]);
+        let line = output.stderr.trim_end_matches('\n');
         assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
     }
 }
@@ -129,9 +129,9 @@ fn help_and_version_are_answers_not_errors() {
         (&["probe", "--help"], "unreachable"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
     ] {
-        let ended = HALLOO.run(arguments);
-        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{arguments:?}");
-        assert!(ended.stdout.contains(part), "{}", ended.stdout);
+        let output = HALLOO.run(arguments);
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{arguments:?}");
+        assert!(output.stdout.contains(part), "{}", output.stdout);
     }
     let help = HALLOO.run(&["--help"]).stdout;
     for section in ["Listening:", "Replies:", "Limits:", "Lifetime:", "Output:", "Examples:"] {

@@ -99,16 +99,16 @@ fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
     printed.wait_for_line("\"lost\":");
     server.assert_exits_on_sigterm();
     wait_until("the pipe to end", || printed.is_closed());
-    let (mut told, mut lost) = (0, 0);
+    let (mut printed_count, mut lost) = (0, 0);
     for line in &printed.lines()[1..] {
         let event: serde_json::Value = serde_json::from_str(line).expect("whole lines");
         match event["lost"].as_u64() {
             Some(count) => lost += count,
-            None => told += 1,
+            None => printed_count += 1,
         }
     }
-    assert!(told > 1_000 && lost > 1_000, "{told} told, {lost} lost");
-    assert_eq!(told + lost, 1 + 5_000 + 60);
+    assert!(printed_count > 1_000 && lost > 1_000, "{printed_count} told, {lost} lost");
+    assert_eq!(printed_count + lost, 1 + 5_000 + 60);
 }
 
 #[test]

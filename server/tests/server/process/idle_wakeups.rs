@@ -17,7 +17,7 @@ use crate::HALLOO;
 /// Longer than any repeated wake-up that would be worth having.
 const IDLE: Duration = Duration::from_secs(5);
 
-const SETTLED: Duration = Duration::from_millis(500);
+const STABLE_TIME: Duration = Duration::from_millis(500);
 
 /// A server after traffic of every kind, with clients that stay: their deadlines must not wake it either.
 fn start_with_clients() -> (Server, Vec<TcpStream>) {
@@ -44,8 +44,8 @@ fn assert_still_serves(server: &Server, clients: &[TcpStream]) {
 #[test]
 fn an_idle_server_never_wakes() {
     let (server, clients) = start_with_clients();
-    let settled = wait_for_stable("no wake-up", SETTLED, || server.voluntary_context_switches());
-    assert_holds_for(IDLE, "no thread wakes", || server.voluntary_context_switches() == settled);
+    let baseline = wait_for_stable("no wake-up", STABLE_TIME, || server.voluntary_context_switches());
+    assert_holds_for(IDLE, "no thread wakes", || server.voluntary_context_switches() == baseline);
     assert_still_serves(&server, &clients);
 }
 
@@ -65,9 +65,9 @@ fn an_idle_server_makes_no_system_call_and_never_wakes() {
     assert!(is_attached(), "may this user trace? {}", strace.stderr.text());
     // The attachment interrupts the call of each thread; then they sleep again.
     wait_until("a call of each thread", || call_count() >= server.thread_count());
-    let observe = || (call_count(), server.voluntary_context_switches());
-    let settled = wait_for_stable("no call and no wake-up", SETTLED, observe);
-    assert_holds_for(IDLE, "no system call, and no thread wakes", || observe() == settled);
+    let measure = || (call_count(), server.voluntary_context_switches());
+    let baseline = wait_for_stable("no call and no wake-up", STABLE_TIME, measure);
+    assert_holds_for(IDLE, "no system call, and no thread wakes", || measure() == baseline);
     assert!(strace.is_running(), "strace watched to the end: {}", strace.stderr.text());
     drop(strace);
     assert_still_serves(&server, &clients);

@@ -44,8 +44,8 @@ fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
 #[test]
 fn clients_that_have_asked_before_the_end_are_all_answered() {
     // The greater lots are more than one turn of the loop takes: the rest of them meets a server that is ending.
-    let lots = [("TERM", 40, 10), ("INT", 40, 10), ("TERM", 400, 0), ("INT", 400, 200), ("TERM", 0, 200)];
-    for (signal, streams, datagrams) in lots {
+    let cases = [("TERM", 40, 10), ("INT", 40, 10), ("TERM", 400, 0), ("INT", 400, 200), ("TERM", 0, 200)];
+    for (signal, streams, datagrams) in cases {
         let mut server = start(&[]);
         server.pause();
         let clients = send_requests(streams, server.tcp());
@@ -82,12 +82,12 @@ fn a_client_that_asks_while_the_server_ends_is_still_answered_and_new_ones_are_r
 fn silent_clients_delay_the_end_by_the_drain_timeout_and_no_more() {
     let mut server = start(&["--drain-timeout", "400ms"]);
     let silent = connect_accepted(3, &server);
-    let asked = Instant::now();
+    let start = Instant::now();
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
-    let took = asked.elapsed();
-    assert!(took >= Duration::from_millis(400), "it ended after {took:?}");
-    assert!(took < Duration::from_secs(4), "it ended after {took:?}");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(400), "it ended after {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(4), "it ended after {elapsed:?}");
     for client in &silent {
         assert_eq!(read_until_closed(client), b"");
     }
@@ -152,8 +152,8 @@ fn a_closed_terminal_ends_what_was_started_on_it() {
     // Without the hang-up it would end by itself in time, and the test would not: it fails.
     command.args(["-c", TERMINAL, HALLOO.path(), "--listen", "127.0.0.1:0", "--exit-when-idle", "60s"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ended = run(command);
-    assert_eq!((ended.stdout.as_str(), ended.status), ("READY 0\n", 0), "{ended:?}");
+    let output = run(command);
+    assert_eq!((output.stdout.as_str(), output.status), ("READY 0\n", 0), "{output:?}");
 }
 
 #[test]

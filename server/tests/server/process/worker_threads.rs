@@ -19,7 +19,7 @@ use crate::HALLOO;
 const WORKERS: usize = 4;
 
 /// Clients among whom each worker has some: that one of four is left out has a chance of one in ten million.
-const CROWD: usize = 60;
+const CLIENT_COUNT: usize = 60;
 
 fn start(arguments: &[&str]) -> Server {
     HALLOO.start(&[&["--workers", "4", "--listen", "127.0.0.1:0"], arguments].concat())
@@ -32,16 +32,16 @@ fn counters(server: &Server, name: &str) -> (u64, Vec<u64>) {
     let before = lines().len();
     server.signal("USR1");
     wait_until("the counters of all workers", || lines().len() == before + 1 + WORKERS);
-    let told = lines().split_off(before);
+    let log_lines = lines().split_off(before);
     let value = |line: &String| {
         let words = line.split_whitespace().filter_map(|word| word.split_once('='));
         let found = words.into_iter().find(|(word, _)| *word == name).and_then(|(_, value)| value.parse().ok());
         found.unwrap_or_else(|| panic!("there is no {name} in {line}"))
     };
-    for (number, line) in told[1..].iter().enumerate() {
+    for (number, line) in log_lines[1..].iter().enumerate() {
         assert!(line.contains(&format!(" worker {}: turns=", number + 1)), "{line}");
     }
-    (value(&told[0]), told[1..].iter().map(value).collect())
+    (value(&log_lines[0]), log_lines[1..].iter().map(value).collect())
 }
 
 /// Connections that say nothing, once some worker has each of them.
@@ -75,17 +75,24 @@ fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() 
     let expected = BTreeSet::from(expected);
     // Each thread takes its name when it begins.
     wait_until("the names of the threads", || thread_names(&server) == expected);
-    let streams = send_requests(CROWD, server.tcp());
-    let sockets: Vec<UdpSocket> = (0..CROWD).map(|_| udp_client(server.udp())).collect();
+    let streams = send_requests(CLIENT_COUNT, server.tcp());
+    let sockets: Vec<UdpSocket> = (0..CLIENT_COUNT).map(|_| udp_client(server.udp())).collect();
     for socket in &sockets {
         socket.send(UDP_REQUEST).expect("loopback takes it");
     }
     assert!(streams.iter().all(|stream| read_to_end(stream) == GREETING));
     assert!(sockets.iter().all(|socket| recv(socket) == UDP_GREETING.as_bytes()));
     for name in ["accepted", "datagrams_received"] {
-        let (all, each) = counters(&server, name);
-        assert_eq!((all, each.iter().sum()), (CROWD as u64, CROWD as u64), "{name}: {each:?}");
-        assert!(each.iter().filter(|count| **count > 0).count() >= 2, "one worker had all of {name}: {each:?}");
+        let (all, per_worker) = counters(&server, name);
+        assert_eq!(
+            (all, per_worker.iter().sum()),
+            (CLIENT_COUNT as u64, CLIENT_COUNT as u64),
+            "{name}: {per_worker:?}"
+        );
+        assert!(
+            per_worker.iter().filter(|count| **count > 0).count() >= 2,
+            "one worker had all of {name}: {per_worker:?}"
+        );
     }
     server.assert_exits_on_sigterm();
 }
@@ -116,18 +123,18 @@ fn the_first_line_names_the_ipv6_addresses_of_localhost_and_all_workers_serve_th
     let (v4, v6) = (format!("127.0.0.1:{port}"), format!("[::1]:{port}"));
     assert_eq!(server.ready_line(), format!("READY tcp={v4} udp={v4} tcp={v6} udp={v6} pid={}", server.pid()));
     let v6: SocketAddr = v6.parse().expect("an address");
-    assert!((0..CROWD).all(|_| request(v6) == GREETING && request_udp(v6, UDP_REQUEST) == UDP_GREETING));
+    assert!((0..CLIENT_COUNT).all(|_| request(v6) == GREETING && request_udp(v6, UDP_REQUEST) == UDP_GREETING));
 }
 
 #[test]
 fn a_port_that_is_taken_is_refused_though_workers_share_theirs() {
     let assert_taken = |flag: &str, address: SocketAddr| {
         let address = address.to_string();
-        let ended = HALLOO.run(&["--workers", "4", flag, &address]);
-        assert_eq!((ended.status, ended.stdout.as_str()), (3, ""), "{ended:?}");
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        let output = HALLOO.run(&["--workers", "4", flag, &address]);
+        assert_eq!((output.status, output.stdout.as_str()), (3, ""), "{output:?}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
         for part in [&address, "the port is taken by another program", flag] {
-            assert!(ended.stderr.contains(part), "{ended:?}");
+            assert!(output.stderr.contains(part), "{output:?}");
         }
     };
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -149,7 +156,7 @@ fn a_port_that_is_taken_is_refused_though_workers_share_theirs() {
             assert_taken("--udp", address);
         }
     }
-    assert!((0..CROWD).all(|_| request(other.tcp()) == GREETING));
+    assert!((0..CLIENT_COUNT).all(|_| request(other.tcp()) == GREETING));
 }
 
 #[test]
@@ -178,7 +185,7 @@ fn greetings_that_were_refused_cost_no_number_and_the_last_one_still_comes() {
     let mut server = start(&arguments);
     let flooders: Vec<UdpSocket> = (0..16).map(|_| udp_client(server.udp())).collect();
     let mut answers: Vec<Vec<u8>> = Vec::new();
-    let hear_all = |answers: &mut Vec<Vec<u8>>| {
+    let read_all = |answers: &mut Vec<Vec<u8>>| {
         for flooder in &flooders {
             answers.extend(std::iter::from_fn(|| try_recv(flooder)));
         }
@@ -193,11 +200,11 @@ fn greetings_that_were_refused_cost_no_number_and_the_last_one_still_comes() {
             let _ = (&stream).write_all(b"hello");
             answers.push(read_until_closed(&stream));
         }
-        hear_all(&mut answers);
+        read_all(&mut answers);
         !server.is_running()
     });
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
-    hear_all(&mut answers);
+    read_all(&mut answers);
     let texts = answers.into_iter().map(|answer| String::from_utf8(answer).expect("digits"));
     let mut numbers: Vec<u64> = texts.filter_map(|text| text.parse().ok()).collect();
     numbers.sort_unstable();
@@ -207,7 +214,7 @@ fn greetings_that_were_refused_cost_no_number_and_the_last_one_still_comes() {
 #[test]
 fn a_signal_drains_all_workers_and_the_end_is_told_of_all() {
     let mut server = start(&["--drain-timeout", "60s"]);
-    let clients = connect_accepted(CROWD, &server);
+    let clients = connect_accepted(CLIENT_COUNT, &server);
     server.signal("TERM");
     wait_until("every listener to close", || sockets("tcp", server.tcp()) == 0);
     assert!(server.is_running());
@@ -216,33 +223,33 @@ fn a_signal_drains_all_workers_and_the_end_is_told_of_all() {
         assert_eq!(read_to_end(client), GREETING);
     }
     assert_eq!(server.wait(), 0);
-    server.stderr.wait_for_line(&format!("connections finished: {CROWD}"));
+    server.stderr.wait_for_line(&format!("connections finished: {CLIENT_COUNT}"));
 }
 
 #[test]
 fn the_drain_timeout_is_one_for_all_workers() {
     let mut server = start(&["--drain-timeout", "400ms"]);
-    let silent = connect_accepted(CROWD, &server);
-    let asked = Instant::now();
+    let silent = connect_accepted(CLIENT_COUNT, &server);
+    let start = Instant::now();
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
-    let took = asked.elapsed();
-    assert!(took >= Duration::from_millis(400), "it ended after {took:?}");
-    assert!(took < Duration::from_secs(4), "it ended after {took:?}");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(400), "it ended after {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(4), "it ended after {elapsed:?}");
     assert!(silent.iter().all(|client| read_until_closed(client).is_empty()));
-    server.stderr.wait_for_line(&format!("reset: {CROWD}"));
+    server.stderr.wait_for_line(&format!("reset: {CLIENT_COUNT}"));
 }
 
 #[test]
 fn a_second_signal_resets_what_is_left_with_every_worker() {
     let mut server = start(&["--drain-timeout", "300s"]);
-    let silent = connect_accepted(CROWD, &server);
+    let silent = connect_accepted(CLIENT_COUNT, &server);
     server.signal("TERM");
     server.stderr.wait_for_line("5m to finish");
     assert_holds_for(Duration::from_millis(100), "it waits for its clients", || server.is_running());
     server.signal("INT");
     assert_eq!(server.wait(), 0);
-    server.stderr.wait_for_line(&format!("reset: {CROWD}"));
+    server.stderr.wait_for_line(&format!("reset: {CLIENT_COUNT}"));
     assert!(silent.iter().all(|client| read_until_closed(client).is_empty()));
 }
 
@@ -266,10 +273,10 @@ fn clients_that_have_asked_before_the_end_are_answered_by_whichever_worker() {
 
 #[test]
 fn idle_means_that_no_worker_has_anything_to_do() {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut server = start(&["--exit-when-idle", "300ms"]);
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
-    assert!(begun.elapsed() >= Duration::from_millis(300), "it ended after {:?}", begun.elapsed());
+    assert!(started.elapsed() >= Duration::from_millis(300), "it ended after {:?}", started.elapsed());
     server.stderr.wait_for_line("nothing to do for 300ms");
 
     let mut server = start(&["--exit-when-idle", "400ms"]);
@@ -292,14 +299,14 @@ fn with_nothing_to_do_all_workers_sleep() {
     // Also where idleness is watched, once every worker but one has lain down.
     let server = start(&["--exit-when-idle", "1s"]);
     let silent = connect(server.tcp());
-    for _ in 0..CROWD {
+    for _ in 0..CLIENT_COUNT {
         assert_eq!(request(server.tcp()), GREETING);
     }
-    let settled = wait_for("rest", || {
+    let baseline = wait_for("rest", || {
         let before = server.voluntary_context_switches();
         holds_for(Duration::from_millis(1200), || server.voluntary_context_switches() == before).then_some(before)
     });
-    assert_holds_for(Duration::from_secs(2), "nobody wakes", || server.voluntary_context_switches() == settled);
+    assert_holds_for(Duration::from_secs(2), "nobody wakes", || server.voluntary_context_switches() == baseline);
     send(&silent, b"hello");
     assert_eq!(read_to_end(&silent), GREETING);
 }
@@ -313,8 +320,8 @@ fn max_connections_is_divided_among_the_workers_and_those_past_it_wait() {
         silent.push(connect(server.tcp()));
         holds_for(Duration::from_millis(20), || counters(&server, "connections").0 == 4)
     });
-    let (all, each) = counters(&server, "connections");
-    assert_eq!((all, each), (4, vec![1; 4]));
+    let (all, per_worker) = counters(&server, "connections");
+    assert_eq!((all, per_worker), (4, vec![1; 4]));
     let waiting = send_request(server.tcp());
     assert_holds_for(Duration::from_millis(200), "no fifth", || counters(&server, "accepted").0 == 4);
     drop(silent);
@@ -331,8 +338,8 @@ fn workers_together_stay_within_the_descriptors() {
     ));
     let _silent = connect_many(300, server.tcp());
     wait_until("all the connections it takes", || counters(&server, "connections").0 >= 100);
-    let (all, each) = counters(&server, "connections");
-    assert!(all <= 136 && each.iter().all(|count| *count <= 34), "{all} connections: {each:?}");
+    let (all, per_worker) = counters(&server, "connections");
+    assert!(all <= 136 && per_worker.iter().all(|count| *count <= 34), "{all} connections: {per_worker:?}");
     assert_eq!(counters(&server, "accept_errors").0, 0, "{}", server.stderr.text());
 }
 
@@ -344,12 +351,12 @@ fn text_events_come_at_most_20_a_second_from_all_workers_together() {
         socket.send(UDP_REQUEST).expect("loopback takes it");
     }
     assert!(sockets.iter().all(|socket| recv(socket) == UDP_GREETING.as_bytes()));
-    let told = |lines: &[String]| -> usize {
+    let sum = |lines: &[String]| -> usize {
         let sums =
             lines.iter().filter_map(|line| line.strip_prefix("... and ")?.split(' ').next()?.parse::<usize>().ok());
         lines.iter().filter(|line| line.starts_with("udp ")).count() + sums.sum::<usize>()
     };
-    wait_until("every event to be told", || told(&server.event_lines()) == 500);
+    wait_until("every event to be told", || sum(&server.event_lines()) == 500);
     let single = server.event_lines().iter().filter(|line| line.starts_with("udp ")).count();
     assert!((20..=100).contains(&single), "{single} lines of 500 came one by one");
 }
@@ -363,9 +370,9 @@ fn a_number_of_workers_that_cannot_be_is_told_in_one_line() {
         (&["--workers", "all"], &["--workers", "whole number"]),
         (&["--workers", "4", "--max-connections", "3"], &["--max-connections 3", "--workers 4", "each worker"]),
     ] {
-        let ended = HALLOO.run(arguments);
-        assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.lines().count()), (2, "", 1), "{ended:?}");
-        assert!(parts.iter().all(|part| ended.stderr.contains(part)), "{ended:?}");
+        let output = HALLOO.run(arguments);
+        assert_eq!((output.status, output.stdout.as_str(), output.stderr.lines().count()), (2, "", 1), "{output:?}");
+        assert!(parts.iter().all(|part| output.stderr.contains(part)), "{output:?}");
     }
     let mut command = HALLOO.command(&[]);
     command.env("HALLOO_WORKERS", "0");

@@ -25,42 +25,46 @@ fn assert_command_fails(status: i32, arguments: &[&str], parts: &[&str]) {
 #[test]
 fn a_path_that_a_killed_server_has_left_is_served_again() {
     for workers in ["1", "2"] {
-        let spot = SocketPath::new();
-        drop(spot.start_server(&[]));
-        assert!(spot.path.exists(), "it was killed");
-        let mut server = spot.start_server(&["--workers", workers]);
-        assert_eq!(spot.request(), GREETING);
+        let socket_path = SocketPath::new();
+        drop(socket_path.start_server(&[]));
+        assert!(socket_path.path.exists(), "it was killed");
+        let mut server = socket_path.start_server(&["--workers", workers]);
+        assert_eq!(socket_path.request(), GREETING);
         server.assert_exits_on_sigterm();
-        assert!(!spot.path.exists());
+        assert!(!socket_path.path.exists());
     }
 }
 
 #[test]
 fn a_path_on_which_somebody_listens_is_refused_and_served_on() {
-    let spot = SocketPath::new();
-    let _server = spot.start_server(&[]);
+    let socket_path = SocketPath::new();
+    let _server = socket_path.start_server(&[]);
     for workers in ["1", "2"] {
-        let parts = ["unix", spot.as_str(), "taken by another program", "--unix PATH"];
-        assert_command_fails(3, &["--unix", spot.as_str(), "--workers", workers], &parts);
+        let parts = ["unix", socket_path.as_str(), "taken by another program", "--unix PATH"];
+        assert_command_fails(3, &["--unix", socket_path.as_str(), "--workers", workers], &parts);
     }
-    assert_eq!(spot.request(), GREETING);
+    assert_eq!(socket_path.request(), GREETING);
     let foreign = SocketPath::new();
     let _listener = UnixListener::bind(&foreign.path).expect("a free path");
     let datagrams = SocketPath::new();
     let _socket = UnixDatagram::bind(&datagrams.path).expect("a free path");
-    for spot in [foreign, datagrams] {
-        assert_command_fails(3, &["--unix", spot.as_str()], &[spot.as_str(), "taken", "another path"]);
-        assert!(spot.path.exists());
+    for socket_path in [foreign, datagrams] {
+        assert_command_fails(3, &["--unix", socket_path.as_str()], &[socket_path.as_str(), "taken", "another path"]);
+        assert!(socket_path.path.exists());
     }
 }
 
 #[test]
 fn what_is_no_socket_is_never_removed() {
-    let spot = SocketPath::new();
-    fs::write(&spot.path, "keep me").expect("room for a file");
-    assert_command_fails(3, &["--unix", spot.as_str()], &[spot.as_str(), "no socket", "left alone", "--unix PATH"]);
-    assert_eq!(fs::read(&spot.path).expect("it is there"), b"keep me");
-    let folder = spot.path.parent().and_then(Path::to_str).expect("a plain path");
+    let socket_path = SocketPath::new();
+    fs::write(&socket_path.path, "keep me").expect("room for a file");
+    assert_command_fails(
+        3,
+        &["--unix", socket_path.as_str()],
+        &[socket_path.as_str(), "no socket", "left alone", "--unix PATH"],
+    );
+    assert_eq!(fs::read(&socket_path.path).expect("it is there"), b"keep me");
+    let folder = socket_path.path.parent().and_then(Path::to_str).expect("a plain path");
     assert_command_fails(3, &["--unix", folder], &[folder, "no socket", "another path"]);
     let dangling = SocketPath::new();
     std::os::unix::fs::symlink(dangling.path.with_file_name("nothing"), &dangling.path).expect("a free path");
@@ -70,8 +74,8 @@ fn what_is_no_socket_is_never_removed() {
 
 #[test]
 fn a_path_that_cannot_be_is_told_with_the_way_out() {
-    let spot = SocketPath::new();
-    let folder = spot.path.parent().expect("it has one");
+    let socket_path = SocketPath::new();
+    let folder = socket_path.path.parent().expect("it has one");
     let fill = |bytes: usize| {
         let name = "n".repeat(bytes - folder.as_os_str().len() - 1);
         folder.join(name).to_str().expect("a plain path").to_owned()
@@ -86,16 +90,16 @@ fn a_path_that_cannot_be_is_told_with_the_way_out() {
 
     let missing = folder.join("missing");
     let inside = missing.join("a.sock");
-    let shown = |path: &Path| path.to_str().expect("a plain path").to_owned();
+    let display = |path: &Path| path.to_str().expect("a plain path").to_owned();
     assert_command_fails(
         3,
-        &["--unix", &shown(&inside)],
+        &["--unix", &display(&inside)],
         &[&format!("no folder {}", missing.display()), "make it", "--unix PATH"],
     );
     fs::write(&missing, "").expect("room for a file");
     assert_command_fails(
         3,
-        &["--unix", &shown(&inside)],
+        &["--unix", &display(&inside)],
         &[&format!("{} is no folder", missing.display()), "--unix PATH"],
     );
     assert_command_fails(2, &["--unix", ""], &["--unix"]);
@@ -116,29 +120,29 @@ fn a_folder_in_which_this_user_may_not_write_is_named() {
     }
     let path = folder.path().join("a.sock");
     command.arg("--unix").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ended = run(command);
-    assert_eq!(ended.status, 3, "{ended:?}");
+    let output = run(command);
+    assert_eq!(output.status, 3, "{output:?}");
     let cause = format!("this user may not make a file in {}; ", folder.path().display());
-    assert!(ended.stderr.contains(&cause) && ended.stderr.contains("--unix PATH"), "{ended:?}");
+    assert!(output.stderr.contains(&cause) && output.stderr.contains("--unix PATH"), "{output:?}");
 }
 
 #[test]
 fn a_start_that_fails_leaves_no_file_behind() {
     for workers in ["1", "3"] {
-        let (spot, taken) = (SocketPath::new(), SocketPath::new());
+        let (socket_path, taken) = (SocketPath::new(), SocketPath::new());
         fs::write(&taken.path, "").expect("room for a file");
         assert_command_fails(
             3,
-            &["--workers", workers, "--unix", spot.as_str(), "--unix", taken.as_str()],
+            &["--workers", workers, "--unix", socket_path.as_str(), "--unix", taken.as_str()],
             &[taken.as_str()],
         );
-        assert!(!spot.path.exists(), "{workers} workers");
+        assert!(!socket_path.path.exists(), "{workers} workers");
         assert_command_fails(
             3,
-            &["--workers", workers, "--tcp", "192.0.2.1:8888", "--unix", spot.as_str()],
+            &["--workers", workers, "--tcp", "192.0.2.1:8888", "--unix", socket_path.as_str()],
             &["192.0.2.1"],
         );
-        assert!(!spot.path.exists(), "{workers} workers");
+        assert!(!socket_path.path.exists(), "{workers} workers");
     }
 }
 
@@ -146,17 +150,17 @@ fn a_start_that_fails_leaves_no_file_behind() {
 
 #[test]
 fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
-    let spot = SocketPath::new();
-    let target = format!("unix:{}", spot.as_str());
+    let socket_path = SocketPath::new();
+    let target = format!("unix:{}", socket_path.as_str());
     let probe = |arguments: &[&str], status: i32, begins: &str| {
-        let ended = HALLOO.run(&[&["probe", target.as_str()], arguments].concat());
-        assert_eq!(ended.status, status, "{ended:?}");
-        assert!(ended.stdout.starts_with(&format!("unix {} {begins}", spot.as_str())), "{ended:?}");
-        assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
-        ended.stdout
+        let output = HALLOO.run(&[&["probe", target.as_str()], arguments].concat());
+        assert_eq!(output.status, status, "{output:?}");
+        assert!(output.stdout.starts_with(&format!("unix {} {begins}", socket_path.as_str())), "{output:?}");
+        assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
+        output.stdout
     };
     probe(&[], 3, "unreachable ");
-    let server = spot.start_server(&[]);
+    let server = socket_path.start_server(&[]);
     assert!(probe(&[], 0, "ok ").ends_with(" Hello, TCP Client!\n"));
     probe(&["--connect-only"], 0, "ok ");
     probe(&["--expect", "Good evening"], 5, "mismatch ");
@@ -165,13 +169,13 @@ fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
     drop(server);
     probe(&[], 3, "refused ");
     // A backlog that is full keeps a probe waiting no longer than it may.
-    fs::remove_file(&spot.path).expect("it was killed");
+    fs::remove_file(&socket_path.path).expect("it was killed");
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind(&socket2::SockAddr::unix(&spot.path).expect("a short path")).expect("a free path");
+    socket.bind(&socket2::SockAddr::unix(&socket_path.path).expect("a short path")).expect("a free path");
     socket.listen(0).expect("it is bound");
-    let _full = spot.connect();
+    let _full = socket_path.connect();
     probe(&["--timeout", "300ms"], 4, "timeout ");
-    let ended = HALLOO.run(&["probe", &target, "--udp"]);
-    assert_eq!(ended.status, 2, "{ended:?}");
-    assert!(ended.stderr.contains("--udp has no use with the unix socket"), "{ended:?}");
+    let output = HALLOO.run(&["probe", &target, "--udp"]);
+    assert_eq!(output.status, 2, "{output:?}");
+    assert!(output.stderr.contains("--udp has no use with the unix socket"), "{output:?}");
 }

@@ -25,28 +25,28 @@ use crate::unix::temporary_socket_path::{SocketPath, connect_unix};
 
 #[test]
 fn a_path_replaces_the_default_and_its_file_goes_with_the_server() {
-    let spot = SocketPath::new();
-    let mut server = spot.start_server(&[]);
-    assert_eq!(server.ready_line(), format!("READY unix={} pid={}", spot.as_str(), server.pid()));
+    let socket_path = SocketPath::new();
+    let mut server = socket_path.start_server(&[]);
+    assert_eq!(server.ready_line(), format!("READY unix={} pid={}", socket_path.as_str(), server.pid()));
     for _ in 0..3 {
-        assert_eq!(spot.request(), GREETING);
+        assert_eq!(socket_path.request(), GREETING);
     }
-    server.stdout.wait_for_line(&format!("unix {} 18 bytes: Hello, TCP Server!", spot.as_str()));
+    server.stdout.wait_for_line(&format!("unix {} 18 bytes: Hello, TCP Server!", socket_path.as_str()));
     server.assert_exits_on_sigterm();
-    assert!(!spot.path.exists());
+    assert!(!socket_path.path.exists());
     assert_eq!(server.event_lines().len(), 3);
 }
 
 #[test]
 #[ignore = "needs nc"]
 fn a_client_of_netcat_is_greeted() {
-    let spot = SocketPath::new();
-    let _server = spot.start_server(&[]);
-    let command = format!("printf 'Hello, TCP Server!' | nc -N -U '{}'", spot.as_str());
+    let socket_path = SocketPath::new();
+    let _server = socket_path.start_server(&[]);
+    let command = format!("printf 'Hello, TCP Server!' | nc -N -U '{}'", socket_path.as_str());
     let mut shell = Command::new("sh");
     shell.args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ended = run(shell);
-    assert_eq!((ended.status, ended.stdout.as_str()), (0, GREETING), "{ended:?}");
+    let output = run(shell);
+    assert_eq!((output.status, output.stdout.as_str()), (0, GREETING), "{output:?}");
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn all_five_modes_are_served_as_over_tcp() {
         ("echo", "any\0bytes", "any\0bytes"),
         ("discard", "any bytes", ""),
     ] {
-        let spot = SocketPath::new();
-        let _server = spot.start_server(&["--mode", mode]);
-        let client = spot.connect();
+        let socket_path = SocketPath::new();
+        let _server = socket_path.start_server(&["--mode", mode]);
+        let client = socket_path.connect();
         if !question.is_empty() {
             send(&client, question.as_bytes());
         }
@@ -87,9 +87,9 @@ fn paths_are_served_behind_the_addresses_in_the_order_given_each_once() {
         let (tcp, udp) = (server.tcp(), server.udp());
         let paths = format!("unix={} unix={}", second.as_str(), first.as_str());
         assert_eq!(server.ready_line(), format!("READY tcp={tcp} udp={udp} {paths} pid={}", server.pid()));
-        for spot in [&first, &second] {
-            assert_eq!(spot.request(), GREETING);
-            server.stdout.wait_for_line(&format!("unix {} ", spot.as_str()));
+        for socket_path in [&first, &second] {
+            assert_eq!(socket_path.request(), GREETING);
+            server.stdout.wait_for_line(&format!("unix {} ", socket_path.as_str()));
         }
         assert_eq!((request(tcp).as_str(), request_udp(udp, b"hello").as_str()), (GREETING, "Hello, UDP Client!"));
         server.stdout.wait_for_line("tcp 127.0.0.1:");
@@ -115,15 +115,15 @@ fn a_relative_path_is_told_whole() {
 
 #[test]
 fn placeholders_and_json_name_the_path_and_nobody_s_address() {
-    let spot = SocketPath::new();
+    let socket_path = SocketPath::new();
     let greeting = "{protocol} {peer} {local} {number}";
-    let server = spot.start_server(&["--tcp", "127.0.0.1:0", "--tcp-greeting", greeting, "--events", "json"]);
-    assert_eq!(spot.request(), format!("unix unix {} 1", spot.as_str()));
+    let server = socket_path.start_server(&["--tcp", "127.0.0.1:0", "--tcp-greeting", greeting, "--events", "json"]);
+    assert_eq!(socket_path.request(), format!("unix unix {} 1", socket_path.as_str()));
     assert!(request(server.tcp()).starts_with("tcp 127.0.0.1:"));
-    assert_eq!(spot.request(), format!("unix unix {} 3", spot.as_str()));
+    assert_eq!(socket_path.request(), format!("unix unix {} 3", socket_path.as_str()));
     let line = server.stdout.wait_for_line("\"protocol\":\"unix\"");
     let event: Value = serde_json::from_str(&line).expect("a JSON value");
-    let expected = (Value::Null, Value::from(spot.as_str()), Value::from(18), Value::from("Hello, TCP Server!"));
+    let expected = (Value::Null, Value::from(socket_path.as_str()), Value::from(18), Value::from("Hello, TCP Server!"));
     let [peer, local, bytes, text] = ["peer", "local", "bytes", "text"].map(|name| event[name].clone());
     assert_eq!((peer, local, bytes, text), expected);
 }
@@ -140,8 +140,9 @@ fn a_hostile_path_stays_on_one_printable_line_and_is_read_again_by_programs() {
         assert!(ready.contains("/a%20b%25%1B%5B31m%0A%FF pid="), "{ready}");
         send(&connect_unix(&path), REQUEST);
         let line = server.stdout.wait_for_line("Hello, TCP Server!");
-        let shown = if events == "text" { r"/a b%\x1b[31m\n\xff 18 bytes" } else { r#"/a b%\\x1b[31m\\n\\xff","# };
-        assert!(line.contains(shown), "{line}");
+        let expected_path =
+            if events == "text" { r"/a b%\x1b[31m\n\xff 18 bytes" } else { r#"/a b%\\x1b[31m\\n\\xff","# };
+        assert!(line.contains(expected_path), "{line}");
     }
     // The servers were killed: what they have left behind is replaced, and said to be, on one line as well.
     let mut command = HALLOO.command(&["--unix"]);
@@ -156,10 +157,10 @@ fn a_hostile_path_stays_on_one_printable_line_and_is_read_again_by_programs() {
 
 #[test]
 fn max_connections_counts_clients_of_tcp_and_of_unix_sockets_together() {
-    let spot = SocketPath::new();
-    let server = spot.start_server(&["--tcp", "127.0.0.1:0", "--max-connections", "1"]);
-    let first = spot.connect_accepted(&server);
-    let waiting = spot.connect();
+    let socket_path = SocketPath::new();
+    let server = socket_path.start_server(&["--tcp", "127.0.0.1:0", "--max-connections", "1"]);
+    let first = socket_path.connect_accepted(&server);
+    let waiting = socket_path.connect();
     send(&waiting, REQUEST);
     let tcp = send_request(server.tcp());
     server.stderr.wait_for_line("the most allowed");
@@ -172,11 +173,11 @@ fn max_connections_counts_clients_of_tcp_and_of_unix_sockets_together() {
 
 #[test]
 fn a_limit_per_source_does_not_concern_clients_without_an_address() {
-    let spot = SocketPath::new();
-    let server = spot.start_server(&["--max-connections-per-source", "1"]);
-    let held: Vec<UnixStream> = (0..5).map(|_| spot.connect_accepted(&server)).collect();
-    assert_eq!(spot.request(), GREETING);
-    for client in held {
+    let socket_path = SocketPath::new();
+    let server = socket_path.start_server(&["--max-connections-per-source", "1"]);
+    let idle_clients: Vec<UnixStream> = (0..5).map(|_| socket_path.connect_accepted(&server)).collect();
+    assert_eq!(socket_path.request(), GREETING);
+    for client in idle_clients {
         send(&client, REQUEST);
         assert_eq!(read_to_end(&client), GREETING);
     }
@@ -184,10 +185,10 @@ fn a_limit_per_source_does_not_concern_clients_without_an_address() {
 
 #[test]
 fn the_idle_timeout_and_the_counters_hold_for_them_too() {
-    let spot = SocketPath::new();
-    let server = spot.start_server(&["--idle-timeout", "100ms"]);
-    assert_eq!(read_to_end(&spot.connect()), "");
-    assert_eq!(spot.request(), GREETING);
+    let socket_path = SocketPath::new();
+    let server = socket_path.start_server(&["--idle-timeout", "100ms"]);
+    assert_eq!(read_to_end(&socket_path.connect()), "");
+    assert_eq!(socket_path.request(), GREETING);
     server.signal("USR1");
     let line = server.stderr.wait_for_line(" turns=");
     assert!(line.contains(" accepted=2 "), "{line}");
@@ -196,15 +197,16 @@ fn the_idle_timeout_and_the_counters_hold_for_them_too() {
 #[test]
 fn exactly_as_many_are_greeted_as_asked_for_and_the_file_is_gone_then() {
     for workers in ["1", "3"] {
-        let spot = SocketPath::new();
-        let mut server = spot.start_server(&["--workers", workers, "--max-greetings", "3", "--greeting", "{number}"]);
-        let clients: Vec<UnixStream> = (0..8).map(|_| spot.connect()).collect();
+        let socket_path = SocketPath::new();
+        let mut server =
+            socket_path.start_server(&["--workers", workers, "--max-greetings", "3", "--greeting", "{number}"]);
+        let clients: Vec<UnixStream> = (0..8).map(|_| socket_path.connect()).collect();
         for mut client in &clients {
             // One that comes too late finds nobody.
             let _ = client.write_all(b"hello");
         }
         assert_eq!(server.wait(), 0, "{}", server.stderr.text());
-        assert!(!spot.path.exists());
+        assert!(!socket_path.path.exists());
         let answer = |mut client: UnixStream| {
             let mut text = String::new();
             client.read_to_string(&mut text).ok().filter(|_| !text.is_empty()).map(|_| text)
@@ -217,25 +219,25 @@ fn exactly_as_many_are_greeted_as_asked_for_and_the_file_is_gone_then() {
 
 #[test]
 fn idleness_ends_with_a_client_and_ends_the_server_and_its_file() {
-    let spot = SocketPath::new();
-    let mut server = spot.start_server(&["--exit-when-idle", "200ms"]);
-    let client = spot.connect_accepted(&server);
+    let socket_path = SocketPath::new();
+    let mut server = socket_path.start_server(&["--exit-when-idle", "200ms"]);
+    let client = socket_path.connect_accepted(&server);
     assert_holds_for(Duration::from_millis(500), "somebody is connected", || server.is_running());
     send(&client, REQUEST);
     assert_eq!(read_to_end(&client), GREETING);
     drop(client);
     assert_eq!(server.wait(), 0);
-    assert!(!spot.path.exists());
+    assert!(!socket_path.path.exists());
 }
 
 #[test]
 fn a_drain_serves_who_waits_and_who_is_connected_and_the_file_goes_as_it_begins() {
     for workers in ["1", "4"] {
-        let spot = SocketPath::new();
-        let mut server = spot.start_server(&["--workers", workers, "--drain-timeout", "20s"]);
-        let connected = spot.connect_accepted(&server);
+        let socket_path = SocketPath::new();
+        let mut server = socket_path.start_server(&["--workers", workers, "--drain-timeout", "20s"]);
+        let connected = socket_path.connect_accepted(&server);
         server.pause();
-        let waiting: Vec<UnixStream> = (0..20).map(|_| spot.connect()).collect();
+        let waiting: Vec<UnixStream> = (0..20).map(|_| socket_path.connect()).collect();
         for client in &waiting {
             send(client, REQUEST);
         }
@@ -244,7 +246,7 @@ fn a_drain_serves_who_waits_and_who_is_connected_and_the_file_goes_as_it_begins(
         for client in &waiting {
             assert_eq!(read_to_end(client), GREETING, "{workers} workers");
         }
-        wait_until("the file to be gone", || !spot.path.exists());
+        wait_until("the file to be gone", || !socket_path.path.exists());
         assert!(server.is_running(), "one client is still connected");
         send(&connected, REQUEST);
         assert_eq!(read_to_end(&connected), GREETING);
@@ -254,11 +256,11 @@ fn a_drain_serves_who_waits_and_who_is_connected_and_the_file_goes_as_it_begins(
 
 #[test]
 fn all_workers_accept_at_one_path_which_the_first_line_names_once() {
-    let spot = SocketPath::new();
-    let mut server = spot.start_server(&["--workers", "3", "--events", "off"]);
-    assert_eq!(server.ready_line(), format!("READY unix={} pid={}", spot.as_str(), server.pid()));
-    let each = wait_for("clients of every worker", || {
-        let clients: Vec<UnixStream> = (0..30).map(|_| spot.connect()).collect();
+    let socket_path = SocketPath::new();
+    let mut server = socket_path.start_server(&["--workers", "3", "--events", "off"]);
+    assert_eq!(server.ready_line(), format!("READY unix={} pid={}", socket_path.as_str(), server.pid()));
+    let per_worker = wait_for("clients of every worker", || {
+        let clients: Vec<UnixStream> = (0..30).map(|_| socket_path.connect()).collect();
         for client in &clients {
             send(client, REQUEST);
         }
@@ -267,10 +269,10 @@ fn all_workers_accept_at_one_path_which_the_first_line_names_once() {
         server.signal("USR1");
         wait_until("the counters", || server.stderr.lines().len() >= before + 4);
         let lines = server.stderr.lines().split_off(before + 1);
-        let has_some = |line: &&String| !line.contains(" accepted=0 ");
-        (lines.iter().filter(has_some).count() == 3).then_some(lines)
+        let has_accepted = |line: &&String| !line.contains(" accepted=0 ");
+        (lines.iter().filter(has_accepted).count() == 3).then_some(lines)
     });
-    assert!(each.iter().all(|line| line.contains(" worker ")), "{each:?}");
+    assert!(per_worker.iter().all(|line| line.contains(" worker ")), "{per_worker:?}");
     server.assert_exits_on_sigterm();
-    assert!(!spot.path.exists());
+    assert!(!socket_path.path.exists());
 }

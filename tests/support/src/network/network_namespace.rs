@@ -17,7 +17,7 @@ use crate::process::child::Process;
 use crate::wait::TIMEOUT;
 
 /// Set in the process inside.
-const INSIDE: &str = "HALLOO_TEST_NETWORK_NAMESPACE";
+const NAMESPACE_VARIABLE: &str = "HALLOO_TEST_NETWORK_NAMESPACE";
 
 /// Longer than anything inside waits, so that what failed inside is reported.
 const OUTER_TIMEOUT: Duration = Duration::from_secs(4 * TIMEOUT.as_secs());
@@ -36,7 +36,7 @@ pub fn in_network_namespace<F: FnOnce()>(body: F) {
 /// The same with something to run inside first.
 #[track_caller]
 pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
-    if std::env::var_os(INSIDE).is_some() {
+    if std::env::var_os(NAMESPACE_VARIABLE).is_some() {
         ip("link set lo up");
         setup();
         return body();
@@ -46,7 +46,7 @@ pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
     let name = name.trim_end_matches("::{{closure}}");
     let mut command = Command::new("unshare");
     command.args(unshare_options()).arg(std::env::current_exe().expect("a test has a path"));
-    command.args([name, "--exact", "--nocapture", "--include-ignored"]).env(INSIDE, "1");
+    command.args([name, "--exact", "--nocapture", "--include-ignored"]).env(NAMESPACE_VARIABLE, "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0);
     let mut inner = Process::spawn(command);
@@ -71,11 +71,11 @@ pub fn ip(arguments: &str) {
 fn unshare_options() -> &'static [&'static str] {
     static OPTIONS: OnceLock<&'static [&'static str]> = OnceLock::new();
     OPTIONS.get_or_init(|| {
-        let works = |options: &&&[&str]| {
-            let tried = Command::new("unshare").args(**options).args(["ip", "link", "set", "lo", "up"]).output();
-            tried.is_ok_and(|tried| tried.status.success())
+        let is_permitted = |options: &&&[&str]| {
+            let output = Command::new("unshare").args(**options).args(["ip", "link", "set", "lo", "up"]).output();
+            output.is_ok_and(|output| output.status.success())
         };
-        UNSHARE_OPTIONS.iter().find(works).expect("unshare may make a network namespace, and ip configure it")
+        UNSHARE_OPTIONS.iter().find(is_permitted).expect("unshare may make a network namespace, and ip configure it")
     })
 }
 

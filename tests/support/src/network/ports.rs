@@ -16,10 +16,10 @@ pub fn unused_port() -> u16 {
 
 fn is_unused(port: u16) -> bool {
     // Without IPv6 the error is another one.
-    fn is_taken<T>(bound: io::Result<T>) -> bool {
+    fn is_in_use<T>(bound: io::Result<T>) -> bool {
         bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
     }
     !["127.0.0.1", "::1"]
         .iter()
-        .any(|host| is_taken(TcpListener::bind((*host, port))) || is_taken(UdpSocket::bind((*host, port))))
+        .any(|host| is_in_use(TcpListener::bind((*host, port))) || is_in_use(UdpSocket::bind((*host, port))))
 }

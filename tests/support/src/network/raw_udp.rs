@@ -14,7 +14,7 @@ pub struct RawUdpSocket {
 }
 
 const UDP: u8 = 17;
-const HOPS: u8 = 64;
+const TTL: u8 = 64;
 const UDP_HEADER_BYTES: usize = 8;
 
 impl Default for RawUdpSocket {
@@ -40,14 +40,14 @@ impl RawUdpSocket {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let length = length_of(20 + datagram.len());
                 // Identification, fragment offset and checksum are the kernel's to fill in.
-                let mut packet = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, HOPS, UDP, 0, 0];
+                let mut packet = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, TTL, UDP, 0, 0];
                 packet.extend(from.octets());
                 packet.extend(to.octets());
                 (&self.v4, [packet, datagram].concat())
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let length = length_of(datagram.len());
-                let mut packet = vec![0x60, 0, 0, 0, length[0], length[1], UDP, HOPS];
+                let mut packet = vec![0x60, 0, 0, 0, length[0], length[1], UDP, TTL];
                 packet.extend(from.octets());
                 packet.extend(to.octets());
                 (self.v6.as_ref().expect("there is IPv6"), [packet, datagram].concat())

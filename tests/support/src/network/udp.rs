@@ -19,8 +19,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// A connected socket, which receives from this server alone.
 #[track_caller]
 pub fn udp_client(to: SocketAddr) -> UdpSocket {
-    let own = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(own).expect("a free port");
+    let bind_address = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(bind_address).expect("a free port");
     socket.connect(to).expect("there is a route");
     socket.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
     socket

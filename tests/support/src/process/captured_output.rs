@@ -60,8 +60,8 @@ impl CapturedOutput {
     }
 
     /// The number of complete lines that contain `part`.
-    pub fn count_lines_with(&self, part: &str) -> usize {
-        self.lines().iter().filter(|line| line.contains(part)).count()
+    pub fn count_lines_with(&self, text: &str) -> usize {
+        self.lines().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Whether the pipe has reached its end.
@@ -71,13 +71,13 @@ impl CapturedOutput {
 
     /// Waits for a line that contains `part`, and returns it.
     #[track_caller]
-    pub fn wait_for_line(&self, part: &str) -> String {
+    pub fn wait_for_line(&self, text: &str) -> String {
         let mut found = None;
         repeat_every(INTERVAL, || {
-            found = self.lines().into_iter().find(|line| line.contains(part));
+            found = self.lines().into_iter().find(|line| line.contains(text));
             found.is_none()
         });
-        found.unwrap_or_else(|| panic!("no line contains `{part}`:\n{}", self.text()))
+        found.unwrap_or_else(|| panic!("no line contains `{text}`:\n{}", self.text()))
     }
 
     /// Waits for a text anywhere in the output.

@@ -11,34 +11,34 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, recvfrom, send, sendto};
 
-use super::{ADDRESS, READ_BYTES, answer_bytes, line_answers, ready};
-use crate::workload::{Mode, TCP_ANSWER, UDP_ANSWER};
+use super::{ADDRESS, READ_BYTES, line_responses, print_ready_line, response_bytes};
+use crate::workload::{Mode, TCP_RESPONSE, UDP_RESPONSE};
 
-const EVENTS: usize = 256;
+const EVENTS_MAX: usize = 256;
 
 /// The token of the listener: no descriptor has this number.
 const LISTENER: u64 = u64::MAX;
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     match mode {
-        Mode::Once | Mode::Lines => streams(mode),
-        Mode::Udp => datagrams(),
+        Mode::Once | Mode::Lines => serve_tcp(mode),
+        Mode::Udp => serve_udp(),
     }
 }
 
-fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
+fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(ADDRESS)?;
     rustix::net::listen(&listener, 4096)?;
     rustix::net::sockopt::set_tcp_nodelay(&listener, true)?; // accepted connections inherit it
     listener.set_nonblocking(true)?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
-    ready(listener.local_addr()?)?;
+    print_ready_line(listener.local_addr()?)?;
 
     let mut connections: Vec<Option<OwnedFd>> = Vec::new();
-    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
     let mut buffer = [0; READ_BYTES];
-    let answers = line_answers();
+    let responses = line_responses();
     loop {
         let count = wait(&poll, &mut events)?;
         for event in &events[..count] {
@@ -50,8 +50,8 @@ fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
             let slot = usize::try_from(token)?;
             let Some(connection) = &connections[slot] else { continue };
             let is_open = match mode {
-                Mode::Lines => answer_lines(connection, &mut buffer, &answers),
-                Mode::Once | Mode::Udp => answer_once(connection, &mut buffer),
+                Mode::Lines => respond_to_lines(connection, &mut buffer, &responses),
+                Mode::Once | Mode::Udp => respond_once(connection, &mut buffer),
             };
             if !is_open {
                 connections[slot] = None;
@@ -65,7 +65,7 @@ fn wait(poll: &OwnedFd, events: &mut [Event]) -> Result<usize, Errno> {
     loop {
         match epoll::wait(poll, &mut *events, None) {
             Err(Errno::INTR) => {}
-            done => return done,
+            result => return result,
         }
     }
 }
@@ -90,25 +90,25 @@ fn accept(
     }
 }
 
-/// Answers and is done; true if there was nothing to read yet.
-fn answer_once(connection: &OwnedFd, buffer: &mut [u8]) -> bool {
+/// Responds and is done; true if there was nothing to read yet.
+fn respond_once(connection: &OwnedFd, buffer: &mut [u8]) -> bool {
     match recv(connection, buffer, RecvFlags::empty()) {
         Err(Errno::AGAIN) => true,
         Ok((1.., _)) => {
-            let _ = send(connection, TCP_ANSWER, SendFlags::NOSIGNAL);
+            let _ = send(connection, TCP_RESPONSE, SendFlags::NOSIGNAL);
             false
         }
         Ok(_) | Err(_) => false,
     }
 }
 
-/// Answers the lines of one read, and reads on only if that filled the buffer; false at the end of stream.
-fn answer_lines(connection: &OwnedFd, buffer: &mut [u8], answers: &[u8]) -> bool {
+/// Responds to the lines of one read, and reads on only if that filled the buffer; false at the end of stream.
+fn respond_to_lines(connection: &OwnedFd, buffer: &mut [u8], responses: &[u8]) -> bool {
     loop {
         match recv(connection.as_fd(), &mut *buffer, RecvFlags::empty()) {
             Err(Errno::AGAIN) => return true,
             Ok((count @ 1.., _)) => {
-                let _ = send(connection, &answers[..answer_bytes(&buffer[..count])], SendFlags::NOSIGNAL);
+                let _ = send(connection, &responses[..response_bytes(&buffer[..count])], SendFlags::NOSIGNAL);
                 if count < buffer.len() {
                     return true;
                 }
@@ -118,19 +118,19 @@ fn answer_lines(connection: &OwnedFd, buffer: &mut [u8], answers: &[u8]) -> bool
     }
 }
 
-fn datagrams() -> Result<(), Box<dyn Error>> {
+fn serve_udp() -> Result<(), Box<dyn Error>> {
     let socket = UdpSocket::bind(ADDRESS)?;
     socket.set_nonblocking(true)?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &socket, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
-    ready(socket.local_addr()?)?;
+    print_ready_line(socket.local_addr()?)?;
 
-    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
     let mut buffer = [0; READ_BYTES];
     loop {
         wait(&poll, &mut events)?;
         while let Ok((_, _, Some(peer))) = recvfrom(&socket, &mut buffer, RecvFlags::empty()) {
-            let _ = sendto(&socket, UDP_ANSWER, SendFlags::empty(), &peer);
+            let _ = sendto(&socket, UDP_RESPONSE, SendFlags::empty(), &peer);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::ValueEnum;
 
-use crate::workload::{LINE_ANSWER, Mode};
+use crate::workload::{LINE_RESPONSE, Mode};
 
 /// Bytes a server reads at once; the deepest load fills an eighth of it.
 const READ_BYTES: usize = 4096;
@@ -39,19 +39,19 @@ pub(crate) fn run(server: Builtin, mode: Mode) -> Result<(), Box<dyn std::error:
     }
 }
 
-/// Tells whoever started this server where it listens.
-fn ready(address: SocketAddr) -> io::Result<()> {
+/// Prints the bound address for the parent process.
+fn print_ready_line(address: SocketAddr) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "READY {address}")?;
     output.flush()
 }
 
-/// Answers to as many lines as one read can bring, one after the other.
-fn line_answers() -> Vec<u8> {
-    LINE_ANSWER.repeat(READ_BYTES)
+/// Responses to as many lines as one read can bring, one after the other.
+fn line_responses() -> Vec<u8> {
+    LINE_RESPONSE.repeat(READ_BYTES)
 }
 
-/// How many lines end in what was read, as bytes of answers.
-fn answer_bytes(input: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', input).count() * LINE_ANSWER.len()
+/// How many lines end in what was read, as bytes of responses.
+fn response_bytes(input: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', input).count() * LINE_RESPONSE.len()
 }

@@ -11,48 +11,48 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 
-use super::{ADDRESS, READ_BYTES, answer_bytes, line_answers, ready};
-use crate::workload::{Mode, TCP_ANSWER, UDP_ANSWER};
+use super::{ADDRESS, READ_BYTES, line_responses, print_ready_line, response_bytes};
+use crate::workload::{Mode, TCP_RESPONSE, UDP_RESPONSE};
 
 const SERVER: Token = Token(0);
 
-/// A client, and how many bytes of answer it waits for.
+/// A client, and how many bytes of response it waits for.
 struct Client {
     stream: TcpStream,
-    owed: usize,
+    unsent_bytes: usize,
 }
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     match mode {
-        Mode::Once | Mode::Lines => streams(mode),
-        Mode::Udp => datagrams(),
+        Mode::Once | Mode::Lines => serve_tcp(mode),
+        Mode::Udp => serve_udp(),
     }
 }
 
-fn streams(mode: Mode) -> Result<(), Box<dyn Error>> {
+fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
     let mut listener = TcpListener::bind(ADDRESS)?;
     poll.registry().register(&mut listener, SERVER, Interest::READABLE)?;
-    ready(listener.local_addr()?)?;
+    print_ready_line(listener.local_addr()?)?;
 
     let mut clients: HashMap<Token, Client> = HashMap::new();
-    let mut last = SERVER.0;
-    let answers = line_answers();
+    let mut last_token = SERVER.0;
+    let responses = line_responses();
     loop {
         wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == SERVER {
                 while let Ok((mut stream, _)) = listener.accept() {
-                    last += 1;
+                    last_token += 1;
                     if mode == Mode::Lines {
                         stream.set_nodelay(true)?;
                     }
-                    poll.registry().register(&mut stream, Token(last), Interest::READABLE)?;
-                    clients.insert(Token(last), Client { stream, owed: 0 });
+                    poll.registry().register(&mut stream, Token(last_token), Interest::READABLE)?;
+                    clients.insert(Token(last_token), Client { stream, unsent_bytes: 0 });
                 }
             } else if let Some(client) = clients.get_mut(&event.token()) {
-                let is_done = serve(&poll, client, event, mode, &answers).unwrap_or(true);
+                let is_done = serve(&poll, client, event, mode, &responses).unwrap_or(true);
                 if is_done && let Some(mut client) = clients.remove(&event.token()) {
                     poll.registry().deregister(&mut client.stream)?;
                 }
@@ -68,21 +68,21 @@ fn wait(poll: &mut Poll, events: &mut Events) -> std::io::Result<()> {
             events.clear();
             Ok(())
         }
-        done => done,
+        result => result,
     }
 }
 
 /// Serves one event; true once the client is done with.
-fn serve(poll: &Poll, client: &mut Client, event: &Event, mode: Mode, answers: &[u8]) -> std::io::Result<bool> {
-    if event.is_writable() && client.owed > 0 {
+fn serve(poll: &Poll, client: &mut Client, event: &Event, mode: Mode, responses: &[u8]) -> std::io::Result<bool> {
+    if event.is_writable() && client.unsent_bytes > 0 {
         match mode {
-            Mode::Lines => client.stream.write_all(&answers[..client.owed])?,
+            Mode::Lines => client.stream.write_all(&responses[..client.unsent_bytes])?,
             Mode::Once | Mode::Udp => {
-                client.stream.write_all(TCP_ANSWER)?;
+                client.stream.write_all(TCP_RESPONSE)?;
                 return Ok(true);
             }
         }
-        client.owed = 0;
+        client.unsent_bytes = 0;
         poll.registry().reregister(&mut client.stream, event.token(), Interest::READABLE)?;
     }
     if event.is_readable() {
@@ -90,31 +90,31 @@ fn serve(poll: &Poll, client: &mut Client, event: &Event, mode: Mode, answers: &
         loop {
             match client.stream.read(&mut buffer) {
                 Ok(0) => return Ok(true),
-                Ok(count) if mode == Mode::Lines => client.owed += answer_bytes(&buffer[..count]),
-                Ok(count) => client.owed += count,
+                Ok(count) if mode == Mode::Lines => client.unsent_bytes += response_bytes(&buffer[..count]),
+                Ok(count) => client.unsent_bytes += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        if client.owed > 0 {
+        if client.unsent_bytes > 0 {
             poll.registry().reregister(&mut client.stream, event.token(), Interest::WRITABLE)?;
         }
     }
     Ok(false)
 }
 
-fn datagrams() -> Result<(), Box<dyn Error>> {
+fn serve_udp() -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1);
     let mut socket = UdpSocket::bind(ADDRESS)?;
     poll.registry().register(&mut socket, SERVER, Interest::READABLE)?;
-    ready(socket.local_addr()?)?;
+    print_ready_line(socket.local_addr()?)?;
 
     let mut buffer = [0; READ_BYTES];
     loop {
         wait(&mut poll, &mut events)?;
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(UDP_ANSWER, peer);
+            let _ = socket.send_to(UDP_RESPONSE, peer);
         }
     }
 }
