@@ -1,11 +1,11 @@
 //! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
 //! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
-//! starts the servers, `load` generates the load, each file of `measurements` measures one thing, `bench` runs them
-//! all.
+//! starts the servers, `load` generates the load, each file of `measurements` measures one thing, and
+//! `benchmark_run` runs them all.
 
 mod arguments;
-mod bench;
+mod benchmark_run;
 mod load;
 mod machine;
 mod measurements;
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Some(Command::Serve { server, mode }) => builtin::run(server, mode).map(|()| true),
-        None => bench::run(&arguments),
+        None => benchmark_run::run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -63,5 +63,5 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// If there is no such mode, or the loop's own.
 pub fn serve_library(mode: &str, exchanges: u64) -> Result<(), Box<dyn std::error::Error>> {
-    builtin::library::run(Mode::from_str(mode, true)?, Some(exchanges))
+    builtin::on_halloo::run(Mode::from_str(mode, true)?, Some(exchanges))
 }

@@ -4,9 +4,9 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::bench::{Bench, Measurement, show_progress};
+use crate::benchmark_run::{BenchmarkRun, Measurement, show_progress};
 use crate::load::{Load, StopCondition};
-use crate::measurements::idle::{self, IdleConnections};
+use crate::measurements::idle_connections::{self, IdleConnections};
 use crate::report::table::{Table, thousands};
 use crate::servers::process::{ServerProcess, parse_address};
 use crate::servers::{Server, build};
@@ -27,7 +27,7 @@ pub(crate) struct IdleCost {
 }
 
 /// How many allocations halloo as a library makes for an exchange.
-pub(crate) fn allocations(bench: &Bench) -> Table {
+pub(crate) fn allocations(bench: &BenchmarkRun) -> Table {
     let mut table = Table::new("Allocations for an exchange", &["server"]);
     let mut row = vec![Server::Library.title().to_owned()];
     show_progress("allocations");
@@ -82,8 +82,8 @@ fn count_allocations(program: &Path, workload: Workload, exchanges: u64) -> io::
 }
 
 /// Asks every server to keep idle connections.
-pub(crate) fn measure(bench: &Bench) -> Vec<(Server, Measurement<IdleCost>)> {
-    let high = CONNECTIONS[1].min(idle::connections_max(bench.fd_limit));
+pub(crate) fn measure(bench: &BenchmarkRun) -> Vec<(Server, Measurement<IdleCost>)> {
+    let high = CONNECTIONS[1].min(idle_connections::connections_max(bench.fd_limit));
     let low = CONNECTIONS[0].min(high / 10);
     let measure_idle = |process: &ServerProcess| {
         // What a first load brings is there before and after.
@@ -104,14 +104,14 @@ pub(crate) fn measure(bench: &Bench) -> Vec<(Server, Measurement<IdleCost>)> {
 }
 
 /// The table of what idle connections cost.
-pub(crate) fn table(bench: &Bench, idle: &[(Server, Measurement<IdleCost>)]) -> Table {
+pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>)]) -> Table {
     let header = ["server", "bytes of its own memory", "ns to take one in"];
     let mut table = Table::new("An idle connection that has exchanged one line", &header);
     for (server, cost) in idle {
         let bytes = cost.cell(|cost| thousands(cost.bytes));
         table.rows.push(vec![server.title().to_owned(), bytes, cost.cell(|cost| thousands(cost.cpu_nanos))]);
     }
-    let high = CONNECTIONS[1].min(idle::connections_max(bench.fd_limit));
+    let high = CONNECTIONS[1].min(idle_connections::connections_max(bench.fd_limit));
     table.note(format!(
         "Resident growth up to {} connections, divided by them; the kernel's own memory is not in it.",
         thousands(to_f64(high as u64))

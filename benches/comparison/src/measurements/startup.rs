@@ -5,7 +5,7 @@ use std::io;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::bench::{Bench, Measurement, show_progress};
+use crate::benchmark_run::{BenchmarkRun, Measurement, show_progress};
 use crate::report::statistics::Summary;
 use crate::report::table::{Table, thousands};
 use crate::servers::{Server, cargo};
@@ -14,7 +14,7 @@ use crate::workload::Mode;
 const STARTS: usize = 20;
 
 /// The table of starts, with the program's size, and build times if they are asked for.
-pub(crate) fn measure(bench: &Bench, build_times: bool) -> Table {
+pub(crate) fn measure(bench: &BenchmarkRun, build_times: bool) -> Table {
     let mut table = Table::new("From the start of the process until it listens", &["server", "milliseconds"]);
     for server in &bench.servers {
         let starts: Vec<_> = (0..STARTS)
@@ -56,7 +56,7 @@ pub(crate) fn measure(bench: &Bench, build_times: bool) -> Table {
 }
 
 /// The size of the release program without its symbols.
-fn stripped_kib(bench: &Bench) -> io::Result<f64> {
+fn stripped_kib(bench: &BenchmarkRun) -> io::Result<f64> {
     let copy = tempfile::NamedTempFile::new()?;
     fs::copy(bench.environment.binary()?, copy.path())?;
     let status = Command::new("strip").arg(copy.path()).status();
@@ -69,7 +69,7 @@ fn stripped_kib(bench: &Bench) -> io::Result<f64> {
 }
 
 /// How long cargo takes with an empty target directory, on all cores; what is to be downloaded is there before.
-fn build_seconds(bench: &Bench, arguments: &[&str]) -> io::Result<f64> {
+fn build_seconds(bench: &BenchmarkRun, arguments: &[&str]) -> io::Result<f64> {
     show_progress("a cold build");
     let folder = tempfile::tempdir()?;
     bench.machine.unpin()?;

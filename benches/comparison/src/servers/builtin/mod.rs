@@ -2,8 +2,8 @@
 //!
 //! Each listens on a free port of 127.0.0.1, prints its address in one line, and serves until killed.
 
-pub(crate) mod floor;
-pub(crate) mod library;
+pub(crate) mod bare_epoll;
+pub(crate) mod on_halloo;
 pub(crate) mod on_mio;
 pub(crate) mod on_tokio;
 
@@ -32,8 +32,8 @@ pub(crate) enum Builtin {
 /// Serves until killed.
 pub(crate) fn run(server: Builtin, mode: Mode) -> Result<(), Box<dyn std::error::Error>> {
     match server {
-        Builtin::Floor => floor::run(mode),
-        Builtin::Library => library::run(mode, None),
+        Builtin::Floor => bare_epoll::run(mode),
+        Builtin::Library => on_halloo::run(mode, None),
         Builtin::Tokio => on_tokio::run(mode),
         Builtin::Mio => on_mio::run(mode),
     }

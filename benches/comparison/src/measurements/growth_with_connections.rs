@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::bench::{Bench, Measurement};
-use crate::measurements::idle::{self, IdleConnections};
-use crate::measurements::measure::{cost, line_load};
+use crate::benchmark_run::{BenchmarkRun, Measurement};
+use crate::measurements::exchange_cost::{cost, line_load};
+use crate::measurements::idle_connections::{self, IdleConnections};
 use crate::report::statistics::Summary;
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
@@ -16,8 +16,8 @@ const IDLE_COUNTS: [usize; 3] = [10, 1_000, 10_000];
 const BUSY_COUNTS: [usize; 4] = [64, 256, 1_024, 4_096];
 
 /// A line of each of 64 clients, beside more and more that are idle.
-pub(crate) fn by_idle_connections(bench: &Bench) -> Table {
-    let max = idle::connections_max(bench.fd_limit);
+pub(crate) fn by_idle_connections(bench: &BenchmarkRun) -> Table {
+    let max = idle_connections::connections_max(bench.fd_limit);
     let mut sizes: Vec<usize> = IDLE_COUNTS.into_iter().filter(|&size| size < max).collect();
     sizes.push(max);
     let title = "Nanoseconds of processor time for a line, beside idle connections";
@@ -34,8 +34,8 @@ pub(crate) fn by_idle_connections(bench: &Bench) -> Table {
 }
 
 /// A line of each of so many clients.
-pub(crate) fn by_clients(bench: &Bench) -> Table {
-    let mut sizes = BUSY_COUNTS.map(|size| size.min(idle::connections_max(bench.fd_limit))).to_vec();
+pub(crate) fn by_clients(bench: &BenchmarkRun) -> Table {
+    let mut sizes = BUSY_COUNTS.map(|size| size.min(idle_connections::connections_max(bench.fd_limit))).to_vec();
     sizes.dedup();
     let title = "Nanoseconds of processor time for a line, by the number of clients that ask at once";
     growth_table(bench, title, &sizes, "asking", |process| {
@@ -45,7 +45,7 @@ pub(crate) fn by_clients(bench: &Bench) -> Table {
 
 /// Some rounds of the floor and the library in turns, each round one figure for each size.
 fn growth_table(
-    bench: &Bench,
+    bench: &BenchmarkRun,
     title: &str,
     sizes: &[usize],
     unit: &str,

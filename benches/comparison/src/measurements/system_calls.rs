@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
-use crate::bench::{Bench, Measurement};
+use crate::benchmark_run::{BenchmarkRun, Measurement};
 use crate::load::{Load, StopCondition};
 use crate::report::table::Table;
 use crate::servers::process::ServerProcess;
@@ -16,7 +16,7 @@ use crate::workload::LoadOptions;
 const EXCHANGES: u64 = 2048;
 
 /// The table of all servers on all workloads.
-pub(crate) fn measure(bench: &Bench) -> Table {
+pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
     let mut table = Table::new("System calls for an exchange", &["server"]);
     table.header.extend(bench.workloads.iter().map(|workload| workload.name().to_owned()));
     let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();

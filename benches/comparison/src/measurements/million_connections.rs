@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::bench::{Bench, Measurement};
-use crate::measurements::kernel;
+use crate::benchmark_run::{BenchmarkRun, Measurement};
+use crate::measurements::kernel_memory;
 use crate::measurements::memory::IdleCost;
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
@@ -12,7 +12,7 @@ const CONNECTIONS: f64 = 1_000_000.0;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 /// The table; `None` if the library was not measured.
-pub(crate) fn table(bench: &Bench, idle: &[(Server, Measurement<IdleCost>)]) -> Option<Table> {
+pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>)]) -> Option<Table> {
     let cost = idle.iter().find(|(server, _)| *server == Server::Library)?.1.value()?;
     let mut table =
         Table::new("A million idle connections to halloo as a library", &["what", "for one", "for a million"]);
@@ -22,7 +22,7 @@ pub(crate) fn table(bench: &Bench, idle: &[(Server, Measurement<IdleCost>)]) -> 
         format!("{} bytes", thousands(cost.bytes)),
         format!("{:.2} GiB", cost.bytes * CONNECTIONS / GIB),
     ]);
-    let objects = kernel::objects();
+    let objects = kernel_memory::objects();
     row(match &objects {
         Some(objects) => {
             let bytes = to_f64(objects.iter().map(|object| object.bytes).sum());

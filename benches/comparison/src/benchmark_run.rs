@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::arguments::{Arguments, Part};
 use crate::machine::{self, Machine};
-use crate::measurements::{calls, compare, growth, memory, million, startup};
+use crate::measurements::{all_servers, growth_with_connections, memory, million_connections, startup, system_calls};
 use crate::report::chart;
 use crate::report::table::Table;
 use crate::servers::process::ServerProcess;
@@ -15,7 +15,7 @@ use crate::servers::{Environment, Server};
 use crate::workload::{Mode, Workload};
 
 /// What all measurements share.
-pub(crate) struct Bench {
+pub(crate) struct BenchmarkRun {
     pub(crate) machine: Machine,
     pub(crate) environment: Environment,
     pub(crate) servers: Vec<Server>,
@@ -58,7 +58,7 @@ impl<T> Measurement<T> {
     }
 }
 
-impl Bench {
+impl BenchmarkRun {
     pub(crate) fn prepare(arguments: &Arguments) -> io::Result<Self> {
         let servers = arguments.chosen_servers();
         let machine = Machine::prepare()?;
@@ -130,12 +130,12 @@ fn clear_progress() {
 /// Measures what is asked for and prints it; false if some of it went wrong.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     show_progress("building what is measured");
-    let bench = Bench::prepare(arguments)?;
+    let bench = BenchmarkRun::prepare(arguments)?;
     let mut tables = Vec::new();
     for part in arguments.chosen_parts() {
         match part {
             Part::Cost => {
-                let comparison = compare::measure(&bench);
+                let comparison = all_servers::measure(&bench);
                 tables.push(comparison.cost_table(&bench));
                 tables.push(comparison.speed_table(&bench));
                 if let Some(path) = &arguments.svg
@@ -144,14 +144,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
                     bench.record_failure(format!("the chart in {}: {error}", path.display()));
                 }
             }
-            Part::Calls => tables.push(calls::measure(&bench)),
+            Part::Calls => tables.push(system_calls::measure(&bench)),
             Part::Memory => {
                 tables.push(memory::allocations(&bench));
                 let idle = memory::measure(&bench);
                 tables.push(memory::table(&bench, &idle));
-                tables.extend(million::table(&bench, &idle));
+                tables.extend(million_connections::table(&bench, &idle));
             }
-            Part::Growth => tables.extend([growth::by_idle_connections(&bench), growth::by_clients(&bench)]),
+            Part::Growth => tables.extend([
+                growth_with_connections::by_idle_connections(&bench),
+                growth_with_connections::by_clients(&bench),
+            ]),
             Part::Startup => tables.push(startup::measure(&bench, arguments.build_times)),
         }
     }

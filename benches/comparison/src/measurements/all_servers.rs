@@ -1,7 +1,7 @@
 //! CPU time and latency of all servers on all workloads.
 
-use crate::bench::{Bench, Measurement};
-use crate::measurements::measure;
+use crate::benchmark_run::{BenchmarkRun, Measurement};
+use crate::measurements::exchange_cost;
 use crate::report::chart::{Bar, Panel};
 use crate::report::statistics::{Summary, percentile};
 use crate::report::table::{Table, thousands};
@@ -35,7 +35,7 @@ pub(crate) struct Comparison {
 }
 
 /// Lets all servers take turns.
-pub(crate) fn measure(bench: &Bench) -> Comparison {
+pub(crate) fn measure(bench: &BenchmarkRun) -> Comparison {
     let mut cells = vec![vec![Measurement::Value(Vec::new()); bench.servers.len()]; bench.workloads.len()];
     for round in 1..=bench.rounds {
         for (workload, row) in bench.workloads.iter().zip(&mut cells) {
@@ -53,15 +53,15 @@ pub(crate) fn measure(bench: &Bench) -> Comparison {
     Comparison { servers: bench.servers.clone(), workloads: bench.workloads.clone(), cells }
 }
 
-fn run(bench: &Bench, server: Server, workload: Workload, round: u32) -> Measurement<Round> {
+fn run(bench: &BenchmarkRun, server: Server, workload: Workload, round: u32) -> Measurement<Round> {
     let label = format!("{}, round {round} of {}", workload.name(), bench.rounds);
     bench.measure(server, workload.mode(), &label, |process| {
-        let cost = measure::cost(process, workload.load_options(), bench.duration)?;
-        let outcome = measure::speed(&bench.machine, process, workload.load_options(), bench.duration / 2)?;
+        let cost = exchange_cost::cost(process, workload.load_options(), bench.duration)?;
+        let outcome = exchange_cost::speed(&bench.machine, process, workload.load_options(), bench.duration / 2)?;
         let speed = outcome.map(|mut outcome| {
             let micros = |nanos: Option<u32>| f64::from(nanos.unwrap_or(0)) / 1000.0;
             Speed {
-                exchanges_per_second: measure::per_second(&outcome),
+                exchanges_per_second: exchange_cost::per_second(&outcome),
                 p50_micros: micros(percentile(&mut outcome.latencies, 0.5)),
                 p99_micros: micros(percentile(&mut outcome.latencies, 0.99)),
             }
@@ -80,7 +80,7 @@ impl Comparison {
     }
 
     /// A table with a row for each server and a column for each workload.
-    fn table(&self, bench: &Bench, title: &str, cell: impl Fn(usize, usize, &[Round]) -> String) -> Table {
+    fn table(&self, bench: &BenchmarkRun, title: &str, cell: impl Fn(usize, usize, &[Round]) -> String) -> Table {
         let mut table = Table::new(title, &["server"]);
         table.header.extend(self.workloads.iter().map(|workload| workload.name().to_owned()));
         for (index, server) in self.servers.iter().enumerate() {
@@ -93,7 +93,7 @@ impl Comparison {
         table
     }
 
-    pub(crate) fn cost_table(&self, bench: &Bench) -> Table {
+    pub(crate) fn cost_table(&self, bench: &BenchmarkRun) -> Table {
         let title = "The server's processor time for an exchange, as a ratio to the floor";
         let mut table = self.table(bench, title, |workload, server, _| {
             let Some((ratio, nanos)) = self.ratio(workload, server) else { return "–".to_owned() };
@@ -123,7 +123,7 @@ impl Comparison {
         table
     }
 
-    pub(crate) fn speed_table(&self, bench: &Bench) -> Table {
+    pub(crate) fn speed_table(&self, bench: &BenchmarkRun) -> Table {
         let title = "Exchanges a second, and microseconds until answered (half of them, 99 of 100)";
         let mut table = self.table(bench, title, |_, _, runs| {
             let median = |figure: fn(&Speed) -> f64| {
