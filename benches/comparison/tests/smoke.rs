@@ -12,22 +12,22 @@ fn every_builtin_server_answers_every_workload() {
         .arg(&chart)
         .output()
         .expect("it starts");
-    let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{complaints}");
-    let costs = said.split("**Exchanges a second").next().expect("a first table");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    let costs = stdout.split("**Exchanges a second").next().expect("a first table");
     for server in ["floor: bare epoll", "halloo, the library", "tokio, one thread", "mio as in its examples"] {
         let row = costs.lines().find(|line| line.starts_with(&format!("| {server} |")));
         let row = row.unwrap_or_else(|| panic!("{server} has a row in\n{costs}"));
         assert_eq!(row.matches(" ns, ").count(), 5, "each workload has its figure: {row}");
     }
-    let drawn = std::fs::read_to_string(chart).expect("the chart is there");
-    assert!(drawn.starts_with("<svg ") && drawn.contains(">udp-single</text>"), "{drawn}");
+    let svg = std::fs::read_to_string(chart).expect("the chart is there");
+    assert!(svg.starts_with("<svg ") && svg.contains(">udp-single</text>"), "{svg}");
 }
 
 #[test]
 fn bad_input_ends_with_a_sentence_and_status_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_comparison")).arg("--seconds=never").output().expect("it starts");
     assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
