@@ -54,7 +54,7 @@ const RUN_TURNS_MAX: u32 = 100_000;
 /// How long [`Simulation::run_until_idle`] lets a turn wait.
 const RUN_WAIT: Duration = Duration::from_millis(100);
 
-/// How long nothing must have happened for a world to be settled: longer than a listener pauses.
+/// How long nothing must have happened for a world to be idle: longer than a listener pauses.
 const QUIET_TIME: Duration = Duration::from_millis(1_200);
 
 /// A simulated world: one network, its clock and its clients.
@@ -231,8 +231,8 @@ impl Simulation {
         self.world.borrow_mut().received_datagrams.get_mut(&at)?.pop_front()
     }
 
-    /// Turns the loop until nothing has happened for a second, or it has stopped. Timeouts further away do not fire:
-    /// [`advance`](Self::advance) past them first.
+    /// Turns the loop until nothing has happened for 1.2 s of simulated time, or it has stopped. Timeouts further away
+    /// do not fire: [`advance`](Self::advance) past them first.
     ///
     /// # Errors
     /// Those of [`EventLoop::turn`].

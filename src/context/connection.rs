@@ -52,7 +52,7 @@ impl<'a> Connection<'a> {
         self.state().is_open()
     }
 
-    /// Its name, good for as long as the loop lives.
+    /// Its id, valid for as long as the loop lives and never given again.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.context.id(self.slot)
@@ -100,7 +100,7 @@ impl<'a> Connection<'a> {
     /// Takes the whole message, or nothing of it.
     ///
     /// # Errors
-    /// [`SendError`] if the outbox has not enough room now, or never will, or the connection is closing or finished. In
+    /// [`SendError`] if the outbox has not enough room now, or never will, or after `close` or `shutdown_write`. In
     /// the first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message longer than
     /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {

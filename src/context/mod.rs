@@ -435,7 +435,10 @@ impl Context {
         is_there.then(|| Connection::new(self, id.slot))
     }
 
-    /// Visits every open connection of a handler, in no particular order.
+    /// Visits every open connection of a handler, the calling one included, in no particular order.
+    ///
+    /// A job of [`Handle::post`](crate::Handle::post) needs the id that
+    /// [`EventLoop::attach`](crate::EventLoop::attach) returns.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};

@@ -35,7 +35,12 @@ impl CloseMode {
             CloseReason::Aborted | CloseReason::Drained | CloseReason::Panicked | CloseReason::WriteStalled => {
                 Self::Reset
             }
-            _ => Self::Close,
+            CloseReason::Eof
+            | CloseReason::Local
+            | CloseReason::Reset
+            | CloseReason::TimedOut
+            | CloseReason::InputOverflow
+            | CloseReason::Io(_) => Self::Close,
         }
     }
 }
