@@ -13,7 +13,7 @@ use support::process::strace::{FaultInjection, injected};
 use support::wait::wait_until;
 
 use crate::RESPONSE_TIME_MAX;
-use crate::streams::error_returning_clients::{read_until_closed, request, request_udp, send_request, try_send};
+use crate::streams::fallible_clients::{read_until_closed, request, request_udp, send_request, try_send};
 
 /// What a client sees of a call of its own that fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

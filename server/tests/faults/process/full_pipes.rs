@@ -13,7 +13,7 @@ use support::network::streams::GREETING;
 use support::network::udp::{UDP_GREETING, send_udp_request, udp_client};
 use support::process::server::Server;
 
-use crate::streams::error_returning_clients::{recv, request};
+use crate::streams::fallible_clients::{recv, request};
 use crate::{HALLOO, RESPONSE_TIME_MAX};
 
 /// More than both pipes, the queue before them and a batch hold.

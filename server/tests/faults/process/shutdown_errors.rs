@@ -9,7 +9,7 @@ use support::process::strace::{FaultInjection, injected};
 use support::wait::wait_until;
 
 use crate::HALLOO;
-use crate::streams::error_returning_clients::read_until_closed;
+use crate::streams::fallible_clients::read_until_closed;
 
 /// The drain timeout, and the last lines.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(2);

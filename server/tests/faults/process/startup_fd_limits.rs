@@ -8,7 +8,7 @@ use support::process::server::Server;
 use support::wait::wait_until;
 
 use crate::HALLOO;
-use crate::streams::error_returning_clients::{read_until_closed, request_udp, send_request};
+use crate::streams::fallible_clients::{read_until_closed, request_udp, send_request};
 
 /// What a process ends with when there are too few descriptors even to load its libraries.
 const NOT_LOADED: i32 = 127;

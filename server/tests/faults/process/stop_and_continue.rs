@@ -12,7 +12,7 @@ use support::wait::{repeat_for, wait_until};
 
 use crate::HALLOO;
 use crate::run_fault_cases::{Baseline, assert_serves};
-use crate::streams::error_returning_clients::{request, request_udp};
+use crate::streams::fallible_clients::{request, request_udp};
 
 const STOPS: usize = 15;
 

@@ -11,7 +11,7 @@ use support::process::strace::FaultInjection;
 use support::wait::{wait_for, wait_until};
 
 use crate::HALLOO;
-use crate::streams::error_returning_clients::{read_until_closed, request, try_send};
+use crate::streams::fallible_clients::{read_until_closed, request, try_send};
 
 /// The thread of a worker.
 #[track_caller]

@@ -11,7 +11,7 @@ use support::network::tcp::connect;
 use support::process::server::Server;
 use support::wait::{repeat_for, wait_until};
 
-use crate::streams::error_returning_clients::{read_until_closed, request, try_send};
+use crate::streams::fallible_clients::{read_until_closed, request, try_send};
 use crate::{HALLOO, RESPONSE_TIME_MAX};
 
 const MEASURED_TIME: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! Failing system calls of TCP connections and listeners.
 
 mod accept_errors;
-pub(crate) mod error_returning_clients;
+pub(crate) mod fallible_clients;
 mod memory_per_client;
 mod open_connection_errors;
 mod persistent_errors;

@@ -12,7 +12,7 @@ use support::process::strace::{FaultInjection, injected};
 
 use crate::HALLOO;
 use crate::run_fault_cases::Baseline;
-use crate::streams::error_returning_clients::try_send;
+use crate::streams::fallible_clients::try_send;
 use crate::streams::read_errors::READ_ERRORS;
 use crate::streams::send_errors::SEND_ERRORS;
 

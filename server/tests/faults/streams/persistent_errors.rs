@@ -14,7 +14,7 @@ use support::process::strace::{FaultInjection, injected};
 use support::wait::{repeat_for, wait_until};
 
 use crate::streams::accept_errors::{EXHAUSTION, TRANSIENT_ERRORS};
-use crate::streams::error_returning_clients::{read_until_closed, recv, request, request_udp, send_request, try_send};
+use crate::streams::fallible_clients::{read_until_closed, recv, request, request_udp, send_request, try_send};
 use crate::udp::udp_errors::RECEIVE_ERRORS;
 use crate::{HALLOO, RESPONSE_TIME_MAX};
 

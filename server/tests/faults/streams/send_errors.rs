@@ -7,7 +7,7 @@ use support::process::strace::{FaultInjection, injected};
 
 use crate::HALLOO;
 use crate::run_fault_cases::{FAULT_PATTERNS, FaultCase, Outcome, RequestTiming, assert_fault_cases};
-use crate::streams::error_returning_clients::request;
+use crate::streams::fallible_clients::request;
 
 pub(crate) const SEND_ERRORS: [&str; 8] =
     ["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM", "EHOSTUNREACH", "ETIMEDOUT", "ENETDOWN", "EPERM"];

@@ -15,7 +15,7 @@ use support::process::server::Server;
 use support::wait::{repeat_for, wait_until};
 
 use crate::HALLOO;
-use crate::streams::error_returning_clients::{recv, request_udp};
+use crate::streams::fallible_clients::{recv, request_udp};
 use crate::udp::spoofing_network::in_test_network;
 
 fn address(text: &str) -> SocketAddr {

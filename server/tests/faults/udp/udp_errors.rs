@@ -11,7 +11,7 @@ use support::wait::wait_until;
 
 use crate::HALLOO;
 use crate::run_fault_cases::{Baseline, FAULT_PATTERNS};
-use crate::streams::error_returning_clients::{recv, request_udp, wait_for_datagram};
+use crate::streams::fallible_clients::{recv, request_udp, wait_for_datagram};
 
 /// An errno here is often about another datagram, sent earlier: what waits is still there.
 pub(crate) const RECEIVE_ERRORS: [&str; 13] = [

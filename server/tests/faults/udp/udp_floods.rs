@@ -13,7 +13,7 @@ use support::network::udp::UDP_REQUEST;
 use support::process::server::Server;
 
 use crate::run_fault_cases::assert_serves;
-use crate::streams::error_returning_clients::request;
+use crate::streams::fallible_clients::request;
 use crate::udp::spoofing_network::in_test_network;
 use crate::{HALLOO, RESPONSE_TIME_MAX};
 
