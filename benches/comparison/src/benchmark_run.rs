@@ -1,14 +1,11 @@
 //! A run of the benchmark: options, machine, progress.
 
 use std::cell::RefCell;
-use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use crate::arguments::{Arguments, Part};
+use crate::arguments::Arguments;
 use crate::machine::{self, Machine};
-use crate::measurements::{all_servers, growth_with_connections, memory, million_connections, startup, system_calls};
-use crate::report::chart;
 use crate::report::table::Table;
 use crate::servers::process::ServerProcess;
 use crate::servers::{Environment, Server};
@@ -24,7 +21,7 @@ pub(crate) struct BenchmarkRun {
     /// Of one measurement.
     pub(crate) duration: Duration,
     pub(crate) fd_limit: u64,
-    failures: RefCell<Vec<String>>,
+    pub(crate) failures: RefCell<Vec<String>>,
 }
 
 /// The result of one measurement of one server.
@@ -121,51 +118,8 @@ pub(crate) fn show_progress(message: &str) {
     let _ = output.flush();
 }
 
-fn clear_progress() {
+pub(crate) fn clear_progress() {
     if io::stderr().is_terminal() {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
-}
-
-/// Measures what is asked for and prints it; false if some of it went wrong.
-pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
-    show_progress("building what is measured");
-    let bench = BenchmarkRun::prepare(arguments)?;
-    let mut tables = Vec::new();
-    for part in arguments.chosen_parts() {
-        match part {
-            Part::Cost => {
-                let comparison = all_servers::measure(&bench);
-                tables.push(comparison.cost_table(&bench));
-                tables.push(comparison.speed_table(&bench));
-                if let Some(path) = &arguments.svg
-                    && let Err(error) = std::fs::write(path, chart::svg(&comparison.panels()))
-                {
-                    bench.record_failure(format!("the chart in {}: {error}", path.display()));
-                }
-            }
-            Part::Calls => tables.push(system_calls::measure(&bench)),
-            Part::Memory => {
-                tables.push(memory::allocations(&bench));
-                let idle = memory::measure(&bench);
-                tables.push(memory::table(&bench, &idle));
-                tables.extend(million_connections::table(&bench, &idle));
-            }
-            Part::Growth => tables.extend([
-                growth_with_connections::by_idle_connections(&bench),
-                growth_with_connections::by_clients(&bench),
-            ]),
-            Part::Startup => tables.push(startup::measure(&bench, arguments.build_times)),
-        }
-    }
-    clear_progress();
-    let mut output = io::stdout().lock();
-    for table in &tables {
-        writeln!(output, "{}", if arguments.markdown { table.markdown() } else { table.text() })?;
-    }
-    let failures = bench.failures.borrow();
-    for failure in &*failures {
-        eprintln!("failed: {failure}");
-    }
-    Ok(failures.is_empty())
 }

@@ -1,8 +1,8 @@
 //! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
 //! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
-//! starts the servers, `load` generates the load, each file of `measurements` measures one thing, and
-//! `benchmark_run` runs them all.
+//! starts the servers, `load` generates the load, `benchmark_run` is what all measurements share, and
+//! each file of `measurements` measures one thing.
 
 mod arguments;
 mod benchmark_run;
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Some(Command::Serve { server, mode }) => builtin::run(server, mode).map(|()| true),
-        None => benchmark_run::run(&arguments),
+        None => measurements::run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -9,3 +9,53 @@ pub(crate) mod memory;
 pub(crate) mod million_connections;
 pub(crate) mod startup;
 pub(crate) mod system_calls;
+
+use std::error::Error;
+use std::io::{self, Write};
+
+use crate::arguments::{Arguments, Part};
+use crate::benchmark_run::{BenchmarkRun, clear_progress, show_progress};
+use crate::report::chart;
+
+/// Measures what is asked for and prints it; false if some of it went wrong.
+pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    show_progress("building what is measured");
+    let bench = BenchmarkRun::prepare(arguments)?;
+    let mut tables = Vec::new();
+    for part in arguments.chosen_parts() {
+        match part {
+            Part::Cost => {
+                let comparison = all_servers::measure(&bench);
+                tables.push(comparison.cost_table(&bench));
+                tables.push(comparison.speed_table(&bench));
+                if let Some(path) = &arguments.svg
+                    && let Err(error) = std::fs::write(path, chart::svg(&comparison.panels()))
+                {
+                    bench.record_failure(format!("the chart in {}: {error}", path.display()));
+                }
+            }
+            Part::Calls => tables.push(system_calls::measure(&bench)),
+            Part::Memory => {
+                tables.push(memory::allocations(&bench));
+                let idle = memory::measure(&bench);
+                tables.push(memory::table(&bench, &idle));
+                tables.extend(million_connections::table(&bench, &idle));
+            }
+            Part::Growth => tables.extend([
+                growth_with_connections::by_idle_connections(&bench),
+                growth_with_connections::by_clients(&bench),
+            ]),
+            Part::Startup => tables.push(startup::measure(&bench, arguments.build_times)),
+        }
+    }
+    clear_progress();
+    let mut output = io::stdout().lock();
+    for table in &tables {
+        writeln!(output, "{}", if arguments.markdown { table.markdown() } else { table.text() })?;
+    }
+    let failures = bench.failures.borrow();
+    for failure in &*failures {
+        eprintln!("failed: {failure}");
+    }
+    Ok(failures.is_empty())
+}
