@@ -150,43 +150,18 @@ impl AddAssign<&Self> for Stats {
 /// One line of `name=value`, in the order of the fields, then a `closed.reason=value` for each reason met.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            turns,
-            events,
-            jobs,
-            notes,
-            timers,
-            connections,
-            accepted,
-            connects,
-            connect_errors,
-            refused_full,
-            refused_source,
-            accept_errors,
-            pauses,
-            bytes_received,
-            bytes_sent,
-            datagrams_received,
-            datagrams_truncated,
-            datagrams_sent,
-            datagrams_dropped,
-            replies_refused,
-            receive_errors,
-            panics,
-            closed: _,
-        } = self;
-        write!(f, "turns={turns} events={events} jobs={jobs}")?;
-        write!(f, " notes={notes} timers={timers} connections={connections}")?;
-        write!(f, " accepted={accepted} connects={connects}")?;
-        write!(f, " connect_errors={connect_errors} refused_full={refused_full}")?;
-        write!(f, " refused_source={refused_source} accept_errors={accept_errors}")?;
-        write!(f, " pauses={pauses}")?;
-        write!(f, " bytes_received={bytes_received} bytes_sent={bytes_sent}")?;
-        write!(f, " datagrams_received={datagrams_received}")?;
-        write!(f, " datagrams_truncated={datagrams_truncated}")?;
-        write!(f, " datagrams_sent={datagrams_sent} datagrams_dropped={datagrams_dropped}")?;
-        write!(f, " replies_refused={replies_refused} receive_errors={receive_errors}")?;
-        write!(f, " panics={panics}")?;
+        write!(f, "turns={} events={} jobs={}", self.turns, self.events, self.jobs)?;
+        write!(f, " notes={} timers={} connections={}", self.notes, self.timers, self.connections)?;
+        write!(f, " accepted={} connects={}", self.accepted, self.connects)?;
+        write!(f, " connect_errors={} refused_full={}", self.connect_errors, self.refused_full)?;
+        write!(f, " refused_source={} accept_errors={}", self.refused_source, self.accept_errors)?;
+        write!(f, " pauses={}", self.pauses)?;
+        write!(f, " bytes_received={} bytes_sent={}", self.bytes_received, self.bytes_sent)?;
+        write!(f, " datagrams_received={}", self.datagrams_received)?;
+        write!(f, " datagrams_truncated={}", self.datagrams_truncated)?;
+        write!(f, " datagrams_sent={} datagrams_dropped={}", self.datagrams_sent, self.datagrams_dropped)?;
+        write!(f, " replies_refused={} receive_errors={}", self.replies_refused, self.receive_errors)?;
+        write!(f, " panics={}", self.panics)?;
         for reason in CloseReason::all() {
             if self.closed(reason) > 0 {
                 write!(f, " closed.{}={}", reason.as_str(), self.closed(reason))?;
@@ -207,6 +182,17 @@ mod tests {
         let line = stats.to_string();
         assert!(line.contains(" closed.eof=1"), "{line}");
         assert!(!line.contains("closed.local"), "{line}");
+    }
+
+    #[test]
+    fn the_line_names_every_counter() {
+        let fields = format!("{:#?}", Stats::default());
+        let line = format!(" {}", Stats::default());
+        let names: Vec<&str> = fields.lines().filter_map(|field| field.trim().strip_suffix(": 0,")).collect();
+        assert!(names.len() > 20, "the search is broken: {fields}");
+        for name in names {
+            assert!(line.contains(&format!(" {name}=0")), "{name} is not in {line}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use halloo::{Connect, EventLoop, Listen, StreamHandler, stream};
 use support::byte_pattern::byte_pattern;
+use support::process::child::test_name_of;
 
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::simple_handlers::echo;
@@ -29,9 +30,7 @@ fn in_own_process<F: FnOnce()>(body: F) {
     if std::env::var_os(ALONE).is_some() {
         return body();
     }
-    let full_name = std::any::type_name_of_val(&body);
-    let (_, name) = full_name.split_once("::").expect("the crate's name comes first");
-    let name = name.trim_end_matches("::{{closure}}");
+    let name = test_name_of(&body);
     let own = std::env::current_exe().expect("a running test has a path");
     let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
     let output = String::from_utf8_lossy(&run.stdout);

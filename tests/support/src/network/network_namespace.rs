@@ -2,7 +2,6 @@
 //!
 //! The namespace lives as long as the process that the test starts under `unshare`.
 
-use std::any::type_name_of_val;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -13,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::measurement::MEASUREMENT;
-use crate::process::child::Process;
+use crate::process::child::{Process, test_name_of};
 use crate::wait::TIMEOUT;
 
 /// Set in the process inside.
@@ -41,9 +40,7 @@ pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
         setup();
         return body();
     }
-    let full_name = type_name_of_val(&body);
-    let (_, name) = full_name.split_once("::").expect("the crate's name comes first");
-    let name = name.trim_end_matches("::{{closure}}");
+    let name = test_name_of(&body);
     let mut command = Command::new("unshare");
     command.args(unshare_options()).arg(std::env::current_exe().expect("a test has a path"));
     command.args([name, "--exact", "--nocapture", "--include-ignored"]).env(NAMESPACE_VARIABLE, "1");

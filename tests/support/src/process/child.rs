@@ -204,3 +204,9 @@ impl Process {
         entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
     }
 }
+
+/// The name of the test that a closure stands in, as a test program takes it for an argument.
+pub fn test_name_of<F>(body: &F) -> &'static str {
+    let (_, name) = std::any::type_name_of_val(body).split_once("::").expect("the crate's name comes first");
+    name.trim_end_matches("::{{closure}}")
+}
