@@ -109,8 +109,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a path"));
-        let first = open(&path).expect("nobody answers there");
-        let second = open(&path).expect_err("somebody answers there");
+        let first = open(&path).expect("no server answers there");
+        let second = open(&path).expect_err("a server answers there");
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(!path.exists(), "the file goes with its listener");

@@ -190,7 +190,7 @@ impl Simulation {
         self.world.borrow_mut().blackholes.insert(at);
     }
 
-    /// The next connection that has come from the loop to an address where somebody [listens](Self::listen): its other
+    /// The next connection that has come from the loop to an address where a server [listens](Self::listen): its other
     /// side.
     #[must_use]
     pub fn accept(&self, at: SocketAddr) -> Option<Client> {

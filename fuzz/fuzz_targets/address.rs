@@ -27,7 +27,7 @@ fuzz_target!(|input: (SocketAddr, &str)| {
     // Names of zones are the kernel's to resolve, and a text has no place for flow information.
     let without_flow = SocketAddr::new(canonical.ip(), canonical.port());
     let address = without_flow.to_string().parse::<Address>().expect("what std prints is an address");
-    assert_eq!(address.resolve().expect("nobody is asked"), [without_flow]);
+    assert_eq!(address.resolve().expect("no resolver is asked"), [without_flow]);
 });
 
 fn assert_round_trip(address: &Address, text: &str) {
@@ -39,8 +39,8 @@ fn assert_round_trip(address: &Address, text: &str) {
         [SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())), (Ipv6Addr::LOCALHOST, address.port()).into()];
     // A name would ask the resolver; these are known without.
     if printed.starts_with("localhost:") {
-        assert_eq!(address.resolve().expect("nobody is asked"), loopback);
+        assert_eq!(address.resolve().expect("no resolver is asked"), loopback);
     } else if let (Ok(ip), false) = (printed.parse::<SocketAddr>(), printed.contains('%')) {
-        assert_eq!(address.resolve().expect("nobody is asked"), [ip]);
+        assert_eq!(address.resolve().expect("no resolver is asked"), [ip]);
     }
 }

@@ -350,7 +350,7 @@ impl Context {
         self.remove_listener_if_unused(listener);
     }
 
-    /// Drops an entry once nobody needs it: it listens no more and its last connection is gone.
+    /// Drops an entry once it is not needed: it listens no more and its last connection is gone.
     pub(crate) fn remove_listener_if_unused(&mut self, listener: u32) {
         let entry = &self.listeners[listener as usize];
         if !entry.is_listening && entry.connections == 0 {
@@ -446,8 +446,8 @@ impl Context {
     /// let mut events = EventLoop::new()?;
     /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     /// events.listen(address, stream(|connection, input| {
-    ///     let everybody = connection.handler();
-    ///     connection.context().for_each_connection(everybody, |other| { let _ = other.send(input); });
+    ///     let handler = connection.handler();
+    ///     connection.context().for_each_connection(handler, |other| { let _ = other.send(input); });
     ///     input.len()
     /// }))?;
     /// # Ok::<(), halloo::Error>(())
@@ -502,7 +502,7 @@ impl Context {
     /// ```
     ///
     /// Past the end of a drain, when what is left is being cut, and on a loop that has ended, nothing is opened any
-    /// more: the id names nobody, and no callback comes.
+    /// more: the id names no connection, and no callback comes.
     ///
     /// # Panics
     /// If the handler is another loop's.
@@ -543,7 +543,7 @@ impl Context {
     /// ```
     /// use halloo::{CloseReason, Connection, ConnectionId, EventLoop, StreamHandler};
     ///
-    /// /// Whoever sends a byte has the client before it told.
+    /// /// A client that sends a byte has the client before it notified.
     /// #[derive(Default)]
     /// struct Relay { last: Option<ConnectionId> }
     ///

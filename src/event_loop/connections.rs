@@ -73,7 +73,7 @@ impl<'h, N: Network> Connections<'h, N> {
         let local = is_wildcard.then(|| network.local_addr(&stream).ok().flatten()).flatten();
         let slot = context.add_accepted(listener, peer, local);
         self.insert_stream(slot, stream);
-        // Whoever comes before the drain has begun hears of it with the others.
+        // A connection from before the drain is notified of it with the others.
         context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
         self.callbacks.on_open(context, slot);
         self.drive(network, context, slot);
@@ -183,7 +183,7 @@ impl<'h, N: Network> Connections<'h, N> {
         }
         let local = network.local_addr(stream).ok().flatten().map(|local| PackedAddress::from(Some(local)));
         if local == Some(context.state(slot).peer) {
-            // Two ends of one socket: the port we were given is the one we asked for, and nobody listens there.
+            // Two ends of one socket: the port we were given is the one we asked for, and no listener is there.
             self.fail_connect(network, context, slot, io::ErrorKind::ConnectionRefused.into());
             return false;
         }

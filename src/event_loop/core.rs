@@ -379,7 +379,7 @@ impl<'h, N: Network> Core<'h, N> {
         Ok(UdpSocketId(key))
     }
 
-    /// A loop that has ended serves nobody: what it opened would let clients wait for ever.
+    /// A loop that has ended serves no client: what it opened would let clients wait for ever.
     fn check_not_stopped(&self, at: &Address) -> Result<()> {
         match self.context.loop_state {
             LoopState::Stopped(_) => {

@@ -101,7 +101,7 @@ impl<N: Network> Connections<'_, N> {
         let count = self.recv(network, context, slot, room).unwrap_or(0);
         let state = context.state(slot);
         state.phase = match state.phase {
-            // Nobody has to know of an error of late input.
+            // An error of late input is not reported.
             Phase::Closing(..) => Phase::Closing(reason, CloseMode::Close),
             _ => Phase::Lingering(reason, left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX))),
         };

@@ -128,7 +128,7 @@ impl ConnectionState {
         } else {
             match self.read_state {
                 ReadState::Eof if inbox_len == 0 || !is_held_up => Action::NotifyEof,
-                // Both sides have ended, and nobody can say any more.
+                // Both sides have ended, and no more bytes can come or go.
                 ReadState::EofDelivered
                     if self.write_half == WriteHalf::Shutdown && (inbox_len == 0 || !is_held_up) =>
                 {
@@ -152,7 +152,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the peer may have sent, or be sending, what nobody has read: closing the descriptor now could turn our
+    /// Whether the peer may have sent, or be sending, what was not read: closing the descriptor now could turn our
     /// end of stream into a reset.
     pub(crate) fn peer_may_be_sending(&self) -> bool {
         match self.read_state {

@@ -143,7 +143,7 @@ fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
         assert_eq!((peer.saw_eof(), &outcomes.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
         peer.send(b"is anybody there?");
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
-        assert!(peer.saw_reset(), "nobody is there");
+        assert!(peer.saw_reset(), "no connection is there");
     });
 }
 
@@ -206,7 +206,7 @@ fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
         let mut events = simulation.event_loop();
         events.listen(PROXY, Proxy::default()).expect("the address is free");
         simulation.listen(TARGET);
-        let client = simulation.connect(PROXY).expect("somebody listens");
+        let client = simulation.connect(PROXY).expect("the proxy listens");
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
         let peer = simulation.accept(TARGET).expect("the proxy has connected");
         peer.set_window(0);

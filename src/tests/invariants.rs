@@ -99,7 +99,7 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
     assert!(state.outbox_len() <= limits.outbox_bytes_max, "the outbox keeps to its bound");
     if state.queued == Queued::No {
         assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
-        assert_eq!(state.next_action(&limits), Action::Wait, "whoever could go on is on a list: {state:?}");
+        assert_eq!(state.next_action(&limits), Action::Wait, "a connection that could go on is queued: {state:?}");
     }
     let list = match state.queued {
         Queued::No => None,
@@ -127,7 +127,7 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
         panic!("the socket of a connection is a stream")
     };
     if state.queued == Queued::No {
-        assert!(world.sockets[end].token.is_some(), "whoever waits is watched");
+        assert!(world.sockets[end].token.is_some(), "a waiting connection is registered");
         let connect_deadline = state.last_progress.after(limits.connect_timeout);
         let is_timed = !matches!(state.phase, Phase::Connecting(_))
             || core.connections.deadlines().deadline(slot) <= connect_deadline;
@@ -149,7 +149,7 @@ fn listeners_will_be_served(core: &Core<'_, Simulated>, world: &World) {
         if backlog.is_empty() || world.sockets[end].has_edge || core.listeners.ready_queue.will_be_served(slot) {
             continue;
         }
-        assert!(core.listeners.ready_queue.is_handler_full(slot), "clients of {slot} wait and nobody knows");
+        assert!(core.listeners.ready_queue.is_handler_full(slot), "clients of {slot} wait and no queue knows");
         assert!(core.context.is_full(slot), "{slot} is held and its handler has room");
     }
     for usage in world.call_counts.values() {
@@ -167,7 +167,7 @@ fn udp_sockets_will_be_served(core: &Core<'_, Simulated>, world: &World) {
             panic!("a UDP socket is one")
         };
         let known = world.sockets[end].has_edge || core.udp_sockets.ready_queue.will_be_served(slot);
-        assert!(queue.is_empty() || known, "datagrams of {slot} wait and nobody knows");
+        assert!(queue.is_empty() || known, "datagrams of {slot} wait and no queue knows");
     }
     for usage in world.call_counts.values() {
         let received = usage.datagrams;

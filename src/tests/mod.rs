@@ -253,7 +253,7 @@ impl Workload {
     fn add_client(&mut self) {
         let service =
             Service::ALL[usize::try_from(self.simulation.random_below(Service::ALL.len() as u64)).expect("an index")];
-        let client = self.simulation.connect(SocketAddr::new(HOST, service as u16)).expect("somebody listens");
+        let client = self.simulation.connect(SocketAddr::new(HOST, service as u16)).expect("the service listens");
         let number = u8::try_from(self.clients.len()).expect("a few");
         self.clients.push(PlannedClient::new(&self.simulation, client, service, number));
     }
@@ -368,7 +368,7 @@ impl Workload {
         };
         assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
         let is_delayed = !waits && grace > Duration::from_secs(2) && report.elapsed > grace / 2;
-        assert!(!is_delayed, "with nobody there, the drain took {:?} of {grace:?}", report.elapsed);
+        assert!(!is_delayed, "with no connection left, the drain took {:?} of {grace:?}", report.elapsed);
         if grace > Duration::from_secs(1) {
             self.callback_log.borrow().assert_notified(&before);
             self.check_datagrams();
@@ -381,9 +381,9 @@ impl Workload {
         for client in self.clients[first..].iter().filter(|client| client.service == Service::Greet) {
             client.check(report.elapsed >= grace);
         }
-        assert!(self.callback_log.borrow().open.is_empty(), "whoever was opened is closed");
+        assert!(self.callback_log.borrow().open.is_empty(), "a connection that was opened is closed");
         let (outbound_log, stats) = (self.outbound_log.borrow(), self.events.stats());
-        assert!(outbound_log.are_finished(), "whoever was asked for was opened and closed, or has failed");
+        assert!(outbound_log.are_finished(), "each requested connection was opened and closed, or has failed");
         assert_eq!(
             (stats.connects, stats.connect_errors),
             (outbound_log.requested, outbound_log.failed),

@@ -42,7 +42,7 @@ pub(crate) struct Greeter {
 /// The templates, and what fills them besides the client.
 #[derive(Clone, Debug)]
 pub(crate) struct GreetingTemplates {
-    /// Over all streams: a client of a unix socket may be one of TCP, with somebody between who hands on its bytes.
+    /// Over all streams: a client of a unix socket may be one of TCP, with a proxy between that passes on its bytes.
     tcp: Template,
     udp: Template,
     hostname: String,

@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_name_is_asked_where_somebody_listens() {
-        // Nobody is on 127.0.0.1 of this port, or the test has found another pair.
+        // No server is on 127.0.0.1 of this port, or the test has found another pair.
         let Ok(listener) = TcpListener::bind("[::1]:0") else {
             return;
         };

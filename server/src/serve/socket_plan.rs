@@ -232,7 +232,7 @@ impl PlanBuilder<'_, '_> {
             }
             match self.open_socket(protocol, bind_address) {
                 Ok(socket) => opened.push(socket),
-                // Also the first, whose port was proved free and then taken by somebody else.
+                // Also the first, whose port was proved free and then taken by another program.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
                     return Err(OpenError::PortTaken);
                 }

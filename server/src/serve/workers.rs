@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(error.status, ExitStatus::RuntimeError);
             assert!(error.message.starts_with("worker 2 of 3 has failed: "), "{}", error.message);
             assert!(error.message.contains(cause), "{}", error.message);
-            // It ends though nobody else stops it.
+            // It ends although no other worker stops it.
             assert_eq!(other_loop.run().unwrap().forced, 0);
         }
     }

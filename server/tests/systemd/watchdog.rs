@@ -98,7 +98,7 @@ fn where_nobody_asks_for_it_nothing_is_said_and_nobody_wakes() {
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000")]));
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000"), ("NOTIFY_SOCKET", "")]));
     let baseline: Vec<u64> = servers.iter().map(|server| idle_context_switches(server)).collect();
-    assert_holds_for(IDLE, "nobody wakes", || {
+    assert_holds_for(IDLE, "no worker wakes", || {
         servers.iter().map(|server| server.voluntary_context_switches()).eq(baseline.iter().copied())
     });
     assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);

@@ -31,9 +31,9 @@ pub(crate) struct World {
     pub(crate) stale_tokens: Vec<Token>,
     /// What simulated UDP peers have received, by their address.
     pub(crate) received_datagrams: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
-    /// Where somebody listens for the loop's own connections, and those that have come and were not looked at yet.
+    /// Where a server listens for the loop's own connections, and those that have come and were not looked at yet.
     pub(crate) remote_listeners: BTreeMap<SocketAddr, VecDeque<usize>>,
-    /// Where nobody answers at all.
+    /// Where no server answers at all.
     pub(crate) blackholes: BTreeSet<SocketAddr>,
     pub(crate) next_port: u16,
     /// The calls of the loop so far, mixed into a number: the same for the same run.
@@ -43,7 +43,7 @@ pub(crate) struct World {
     pub(crate) failures: [u64; 2],
     /// Streams whose end could not be told.
     pub(crate) failed_shutdowns: BTreeSet<usize>,
-    /// What the loop has asked of each socket since somebody cleared this.
+    /// What the loop has asked of each socket since this was cleared.
     pub(crate) call_counts: BTreeMap<usize, CallCounts>,
 }
 
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// A client's connection comes in; `None` if nobody listens there.
+    /// A client's connection comes in; `None` if no listener is there.
     pub(crate) fn connect(&mut self, from: SocketAddr, to: SocketAddr) -> Option<usize> {
         let listener = self.sockets.iter().position(|socket| {
             socket.fd == FdState::Open
@@ -217,7 +217,7 @@ impl World {
         ip.is_loopback() || self.sockets.iter().any(|socket| socket.fd == FdState::Open && socket.local.ip() == ip)
     }
 
-    /// A datagram comes in, if somebody is bound there.
+    /// A datagram comes in, if a socket is bound there.
     pub(crate) fn deliver_datagram(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
         self.record_activity();
         for socket in
@@ -270,7 +270,7 @@ impl World {
         let stream = self.stream(socket);
         let Some(segment) = stream.in_flight.pop_front() else { return };
         if is_closed {
-            // Nobody is there any more: the kernel answers with a reset.
+            // The peer is gone: the kernel answers with a reset.
             if matches!(segment, Segment::Bytes(_) | Segment::Urgent) {
                 stream.reset_client();
             }

@@ -513,7 +513,7 @@ mod tests {
 
     #[test]
     fn an_error_costs_the_datagram_it_is_about_and_no_other() {
-        // Nobody has allowed this socket to broadcast.
+        // This socket may not broadcast.
         let refused = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
         for mode in MODES {
             let (mut socket, _) = bind(mode, LOOPBACK, 65_535);

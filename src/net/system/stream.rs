@@ -153,13 +153,13 @@ pub(crate) struct BoundUnixListener {
 #[cfg(unix)]
 impl BoundUnixListener {
     /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced
-    /// if nobody answers on it.
+    /// if no server answers on it.
     pub(crate) fn bind(path: &Path, backlog: i32, shared: &SharedSocketFile) -> io::Result<Self> {
         let file = shared.open(path, backlog)?;
         Ok(Self { listener: UnixListener::from_std(file.listener()?), _file: Some(file) })
     }
 
-    /// Listens on a socket that somebody else has opened, and leaves its file alone.
+    /// Listens on an inherited socket, and leaves its file alone.
     pub(crate) fn from_inherited(listener: std::os::unix::net::UnixListener) -> Self {
         Self { listener: UnixListener::from_std(listener), _file: None }
     }

@@ -129,7 +129,7 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
         let id = connection.id();
         assert!(connection.context().connection(id).is_none(), "it is closing");
         let handler = connection.handler();
-        connection.context().for_each_connection(handler, |_| panic!("nobody is open"));
+        connection.context().for_each_connection(handler, |_| panic!("a connection is open"));
         0
     });
     let listener = events.listen(loopback(), handler).expect("a listener");

@@ -118,10 +118,10 @@ fn a_taken_udp_port_is_an_error_that_names_step_and_address() {
 fn an_address_that_is_not_this_machines_is_an_error() {
     // From the block that RFC 5737 keeps for documentation.
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(any_port("192.0.2.1"), greet).expect_err("nobody has it");
+    let error = events.listen(any_port("192.0.2.1"), greet).expect_err("no interface has it");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(any_port("192.0.2.1"))));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrNotAvailable);
-    let error = events.bind(any_port("192.0.2.1"), datagrams(|_, _| {})).expect_err("nobody has it");
+    let error = events.bind(any_port("192.0.2.1"), datagrams(|_, _| {})).expect_err("no interface has it");
     assert_eq!(error.kind(), ErrorKind::Bind);
 }
 

@@ -257,7 +257,7 @@ fn a_socket_that_was_handed_over_keeps_its_file() {
 fn an_outbound_connection_over_a_unix_socket_opens_or_says_why_not() {
     let ((folder, path), log) = (path(), CallLog::default());
     let server = Listener::unix(&path);
-    let unused_path = folder.path().join("nobody.sock");
+    let unused_path = folder.path().join("unused.sock");
     drop(UnixListener::bind(&unused_path).expect("a path"));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {

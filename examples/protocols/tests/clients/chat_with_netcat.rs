@@ -4,10 +4,10 @@ use support::process::child::Process;
 
 use crate::programs::{start_example, start_netcat};
 
-/// Lines said at once: as many as fit an outbox, so that whoever reads hears all of them.
+/// Lines said at once: as many as fit an outbox, so that a client that reads gets all of them.
 const LINES_AT_ONCE: usize = 50;
 
-/// More than the kernel keeps for a connection that nobody reads.
+/// More than the kernel keeps for a connection whose client does not read.
 const ROUNDS: usize = 300;
 
 fn enter(at: std::net::SocketAddr, name: &str) -> Process {
@@ -35,7 +35,7 @@ fn everybody_hears_everybody_by_name() {
     other.stdout.wait_for_text("* not that one; your name?\n");
     drop(bob);
     ann.stdout.wait_for_text("* bob has gone\n");
-    assert!(!ann.stdout.text().contains("ann:"), "nobody hears themselves: {}", ann.stdout.text());
+    assert!(!ann.stdout.text().contains("ann:"), "a client gets no line of its own: {}", ann.stdout.text());
 }
 
 #[test]

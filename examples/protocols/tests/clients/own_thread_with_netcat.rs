@@ -12,7 +12,7 @@ fn a_slow_answer_holds_up_nobody_and_each_client_gets_its_own_in_order() {
     quick.stdout.wait_for_text("25\n168\na number up to 10000000, please\n25997\n1\n");
     assert_eq!(slow.stdout.text(), "", "there is far more to do for that one than for all of these");
 
-    // Who has gone is not waited for, and the answer reaches nobody else.
+    // A client that has gone is not waited for, and its answer reaches no other client.
     let mut exited = start_netcat(at);
     exited.write_stdin("10\n300000\n");
     exited.stdout.wait_for_text("4\n");

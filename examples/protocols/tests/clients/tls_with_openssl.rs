@@ -19,7 +19,7 @@ fn openssl_and_curl_are_greeted_and_hear_a_clean_end() {
     server.stdout.wait_for_text("Received: hello\\n\n");
     server.stdout.wait_for_text("Received: GET / HTTP/1.1\\r\\n");
 
-    // Who does not speak TLS gets an alert, and nobody else notices.
+    // A client without TLS gets an alert, and other clients do not notice.
     let alert = shell(&format!("echo 'Hello, TCP Server!' | nc -N {} {} | od -An -tx1", at.ip(), at.port()));
     assert_eq!(alert.split_whitespace().next(), Some("15"), "{alert}");
     assert_eq!(shell(&format!("curl -sSk --http0.9 https://{at}")), "Hello, TLS Client!\n");

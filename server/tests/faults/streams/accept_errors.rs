@@ -5,7 +5,7 @@
 use crate::HALLOO;
 use crate::run_fault_cases::{FAULT_PATTERNS, FaultCase, Outcome, RequestTiming, assert_fault_cases};
 
-/// Whoever waits in the backlog is still there when accept is called again.
+/// A client in the backlog is still there when accept is called again.
 pub(crate) const TRANSIENT_ERRORS: [&str; 10] = [
     "EINTR",
     "ECONNABORTED",

@@ -37,7 +37,7 @@ fn a_client_that_cannot_be_sent_to_ends_alone() {
 fn a_send_that_is_interrupted_or_has_no_room_is_made_again() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &INTERRUPTED_SENDS, RequestTiming::OnConnect, &["1", "1..3", "1+3", "1..40"]);
-    // Whoever is watched by now would wait for an edge that only a kernel tells which means it.
+    // A connection watched by now would wait for an edge that only a really full send buffer brings.
     assert_fault_cases(&mut server, &BLOCKED_SENDS, RequestTiming::WhilePaused, &["1", "1..3"]);
     server.assert_exits_on_sigterm();
 }

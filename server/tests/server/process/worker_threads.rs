@@ -306,7 +306,7 @@ fn with_nothing_to_do_all_workers_sleep() {
         let before = server.voluntary_context_switches();
         holds_for(Duration::from_millis(1200), || server.voluntary_context_switches() == before).then_some(before)
     });
-    assert_holds_for(Duration::from_secs(2), "nobody wakes", || server.voluntary_context_switches() == baseline);
+    assert_holds_for(Duration::from_secs(2), "no worker wakes", || server.voluntary_context_switches() == baseline);
     send(&silent, b"hello");
     assert_eq!(read_to_end(&silent), GREETING);
 }

@@ -165,7 +165,9 @@ fn max_connections_counts_clients_of_tcp_and_of_unix_sockets_together() {
     let tcp = send_request(server.tcp());
     server.stderr.wait_for_line("the most allowed");
     waiting.set_nonblocking(true).expect("an option of every stream");
-    assert_holds_for(Duration::from_millis(200), "nobody else is served", || (&waiting).read(&mut [0; 16]).is_err());
+    assert_holds_for(Duration::from_millis(200), "no other client is served", || {
+        (&waiting).read(&mut [0; 16]).is_err()
+    });
     waiting.set_nonblocking(false).expect("an option of every stream");
     drop(first);
     assert_eq!((read_to_end(&waiting).as_str(), read_to_end(&tcp).as_str()), (GREETING, GREETING));
@@ -222,7 +224,7 @@ fn idleness_ends_with_a_client_and_ends_the_server_and_its_file() {
     let socket_path = SocketPath::new();
     let mut server = socket_path.start_server(&["--exit-when-idle", "200ms"]);
     let client = socket_path.connect_accepted(&server);
-    assert_holds_for(Duration::from_millis(500), "somebody is connected", || server.is_running());
+    assert_holds_for(Duration::from_millis(500), "a client is connected", || server.is_running());
     send(&client, REQUEST);
     assert_eq!(read_to_end(&client), GREETING);
     drop(client);
