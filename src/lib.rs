@@ -116,7 +116,7 @@
 //! - An exchange allocates nothing in the steady state; with nothing to do the process sleeps.
 //!
 //! # What it does not promise
-//! - Callbacks run on the loop's thread: one that computes for a second holds everybody up for a second.
+//! - Callbacks run on the loop's thread: one that computes for a second holds up every client for a second.
 //! - UDP is not queued: a reply that the kernel does not take at once is lost and counted.
 //! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says
 //!   so, and with the peer when the peer says so.
