@@ -117,6 +117,54 @@ impl From<TimerId> for SourceId {
     }
 }
 
+/// A slot of one of the loop's tables.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum SlotKey {
+    Connection(u32),
+    Listener(u32),
+    UdpSocket(u32),
+    Timer(u32),
+}
+
+impl From<SourceKey> for SlotKey {
+    fn from(source: SourceKey) -> Self {
+        match source {
+            SourceKey::Listener(key) => Self::Listener(key.slot),
+            SourceKey::UdpSocket(key) => Self::UdpSocket(key.slot),
+            SourceKey::Timer(key) => Self::Timer(key.slot),
+        }
+    }
+}
+
+impl SlotKey {
+    /// The number of the kind, and the slot.
+    pub(crate) fn kind_and_slot(self) -> (u32, u32) {
+        match self {
+            Self::Connection(slot) => (0, slot),
+            Self::Listener(slot) => (1, slot),
+            Self::UdpSocket(slot) => (2, slot),
+            Self::Timer(slot) => (3, slot),
+        }
+    }
+
+    /// Both in 32 bits: the kind in the highest two.
+    pub(crate) fn pack(self) -> u32 {
+        let (kind, slot) = self.kind_and_slot();
+        debug_assert!(slot < 1 << SLOT_BITS, "a slot has 30 bits");
+        kind << SLOT_BITS | slot
+    }
+
+    pub(crate) fn unpack(packed: u32) -> Self {
+        let slot = packed & ((1 << SLOT_BITS) - 1);
+        match packed >> SLOT_BITS {
+            0 => Self::Connection(slot),
+            1 => Self::Listener(slot),
+            2 => Self::UdpSocket(slot),
+            _ => Self::Timer(slot),
+        }
+    }
+}
+
 /// What the kernel carries for us from a registration to its events: kind, slot, and the low half of the generation.
 ///
 /// Half a generation is enough: a stale event lives for one batch, and no slot changes hands 2^32 times in a batch.
@@ -146,7 +194,8 @@ pub(crate) fn to_slot(key: usize) -> u32 {
 }
 
 const KIND_SHIFT: u32 = 62;
-const SLOT_MASK: u64 = (1 << 30) - 1;
+const SLOT_BITS: u32 = 30;
+const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
 impl Token {
     pub(crate) const WAKE: Self = Self(u64::MAX);

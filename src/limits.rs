@@ -65,8 +65,8 @@ pub(crate) const MERGED_BYTES_MAX: usize = 65_507;
 /// costs the others one read's time.
 pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
 
-/// Timers that come up in a turn, and jobs and notes that are done in one; the rest is the next turn's.
-pub(crate) const TIMERS_PER_TURN_MAX: usize = 1024;
+/// Deadlines that are acted on in a turn, and jobs and notes that are done in one; the rest is the next turn's.
+pub(crate) const DEADLINES_PER_TURN_MAX: usize = 1024;
 pub(crate) const MESSAGES_PER_TURN_MAX: usize = 1024;
 
 /// Outbound connections begun in a turn; each takes a few system calls.

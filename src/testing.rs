@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::event_loop::{EventLoop, Turn};
+use crate::net::Network;
 use crate::net::simulated::Simulated;
 use crate::net::simulated::sim_socket::{FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
@@ -97,7 +98,10 @@ impl Simulation {
     /// A loop in this world.
     #[must_use]
     pub fn event_loop<'h>(&self) -> EventLoop<'h> {
-        EventLoop::simulated(Simulated::new(&self.world))
+        let world = Rc::clone(&self.world);
+        let connections_max = Box::new(move || world.borrow().descriptors_max);
+        let hash_key = [(); 2].map(|()| self.world.borrow_mut().random.next());
+        EventLoop::on(Network::Simulated(Simulated::new(&self.world)), connections_max, hash_key)
     }
 
     /// Makes one in so many calls fail, or moments go wrong; zero stops it.

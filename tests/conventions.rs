@@ -15,11 +15,10 @@ const FOLDER_FILES_MAX: usize = 11;
 const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/context/loop_state.rs", "a public type and what leads to it"),
-    ("src/context/listener_entry.rs", "a type of its own"),
-    ("src/context/udp_socket_entry.rs", "a type of its own"),
     ("src/lib.rs", "the front page"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
+    ("src/state/timers.rs", "a type of its own"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/main.rs", "the front page"),
     ("server/src/process/shutdown.rs", "what signals, limits and idle timers end the process with"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
+use crate::context::connection_entry::ConnectionEntry;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
 use crate::state::connection_state::ConnectionState;
@@ -43,8 +44,12 @@ impl<'a> Connection<'a> {
         self.context.state(self.slot)
     }
 
-    fn state(&self) -> &ConnectionState {
+    fn entry(&self) -> &ConnectionEntry {
         &self.context.connections[self.slot as usize]
+    }
+
+    fn state(&self) -> &ConnectionState {
+        &self.entry().state
     }
 
     /// Whether it is there to its handler, or will be.
@@ -61,15 +66,15 @@ impl<'a> Connection<'a> {
     /// The handler that serves it.
     #[must_use]
     pub fn handler(&self) -> HandlerId {
-        self.context.handler_id(self.context.listeners[self.state().listener as usize].handler)
+        self.context.handler_id(self.context.listeners[self.entry().listener as usize].handler)
     }
 
     /// The listener that accepted it; `None` for an outbound connection.
     #[must_use]
     pub fn listener(&self) -> Option<ListenerId> {
-        let slot = self.state().listener;
+        let slot = self.entry().listener;
         let listener = &self.context.listeners[slot as usize];
-        (!listener.is_outbound).then_some(ListenerId(Key { generation: listener.generation, slot }))
+        (!listener.is_outbound).then_some(ListenerId(Key { generation: listener.source.generation, slot }))
     }
 
     /// The address of the other side; `None` on a unix socket. An IPv4 client of an IPv6 socket shows its IPv4 address.
@@ -116,11 +121,11 @@ impl<'a> Connection<'a> {
     /// protocols answer with many small messages.
     fn queue_output(&mut self, head: &[u8], tail: &[u8], whole: bool) -> Option<usize> {
         let Context { connections, listeners, buffer_pool, now, running_callback, .. } = &mut *self.context;
-        let state = &mut connections[self.slot as usize];
+        let ConnectionEntry { state, listener, .. } = &mut connections[self.slot as usize];
         if !state.accepts_output() {
             return None;
         }
-        let outbox_bytes_max = listeners[state.listener as usize].limits.outbox_bytes_max;
+        let outbox_bytes_max = listeners[*listener as usize].limits.outbox_bytes_max;
         let queued = state.outbox_len();
         let wanted = head.len().saturating_add(tail.len());
         let taken = wanted.min(outbox_bytes_max.saturating_sub(queued));
@@ -178,7 +183,7 @@ impl<'a> Connection<'a> {
     /// replaces the former. It is no part of the idle timeout, which runs besides.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
         let at = after.map_or(Timestamp::NEVER, |after| self.context.deadline_after(after));
-        self.context.timeouts.set(self.slot, at);
+        self.context.connections[self.slot as usize].timeout = at;
         self.context.mark_dirty(self.slot);
     }
 

@@ -1,21 +1,118 @@
-//! The entry of the context for one listener.
+//! The entry of one listener: listen, look-up, close.
+//!
+//! Outbound connections share an entry that has no socket. An entry lives until its last connection is gone.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
+use crate::address::Address;
+use crate::context::Context;
+use crate::context::source::Source;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Key, ListenerId, SlotKey, Token, to_slot};
+use crate::net::Listener;
+use crate::net::backoff::LogThrottle;
 use crate::options::connection_limits::ConnectionLimits;
-use crate::options::listen::WhenFull;
+use crate::options::listen::{Listen, WhenFull};
+use crate::state::source_address_limits::SourcePrefix;
 
-/// What connections have in common that came by one listener, or went out alike.
+/// One listener, and what the connections accepted from it share.
 pub(crate) struct ListenerEntry {
-    pub(crate) generation: u64,
     pub(crate) handler: u32,
-    /// The listener's address; outbound and at a unix socket there is none.
-    pub(crate) local: Option<SocketAddr>,
+    /// `None` once it is closed, and for outbound connections.
+    pub(crate) socket: Option<Listener>,
+    /// The address or path it is bound to.
+    pub(crate) address: Address,
     pub(crate) is_outbound: bool,
     pub(crate) limits: ConnectionLimits,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
     pub(crate) connections: u32,
-    pub(crate) is_listening: bool,
+    pub(crate) source: Source,
+    /// About clients that wait, and about those that are refused.
+    pub(crate) full_log: LogThrottle,
+    pub(crate) refused_log: LogThrottle,
+}
+
+impl ListenerEntry {
+    pub(crate) fn outbound(handler: u32, limits: ConnectionLimits) -> Self {
+        Self {
+            handler,
+            socket: None,
+            address: Address::Unix(PathBuf::new()),
+            is_outbound: true,
+            limits,
+            connections_max: usize::MAX,
+            connections_per_source_max: None,
+            when_full: WhenFull::Pause,
+            connections: 0,
+            source: Source::default(),
+            full_log: LogThrottle::default(),
+            refused_log: LogThrottle::default(),
+        }
+    }
+}
+
+impl Context {
+    pub(crate) fn listener(&mut self, key: Key) -> Option<&mut ListenerEntry> {
+        let entry = self.listeners.get_mut(key.slot as usize)?;
+        (entry.source.generation == key.generation && entry.socket.is_some()).then_some(entry)
+    }
+
+    /// Opens a listener for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn listen(&mut self, at: &Listen, handler: u32, input_bytes_min: usize) -> Result<ListenerId> {
+        at.validate(input_bytes_min)?;
+        self.check_not_stopped(&at.address)?;
+        let key = Key { generation: self.next_generation(), slot: to_slot(self.listeners.vacant_key()) };
+        let (socket, local) = self
+            .network
+            .listen(at, Token::listener(key))
+            .map_err(|error| Error::from_io(ErrorKind::Listen, Some(at.address.clone()), error))?;
+        self.listeners.insert(ListenerEntry {
+            socket: Some(socket),
+            address: local.map_or_else(|| at.address.clone(), Address::from),
+            is_outbound: false,
+            connections_max: at.connections_max.unwrap_or_else(|| (self.connections_max)()),
+            connections_per_source_max: at.connections_per_source_max,
+            when_full: at.when_full,
+            source: Source { generation: key.generation, ..Source::default() },
+            ..ListenerEntry::outbound(handler, at.limits)
+        });
+        Ok(ListenerId(key))
+    }
+
+    /// Closes a listener; the kernel resets the clients left in its backlog. False if it is closed already.
+    pub(crate) fn close_listener(&mut self, slot: u32) -> bool {
+        let Some(socket) = self.listeners[slot as usize].socket.take() else {
+            return false;
+        };
+        self.network.close_listener(socket);
+        self.forget_source(SlotKey::Listener(slot));
+        self.remove_listener_if_unused(slot);
+        true
+    }
+
+    /// Whether a listener's handler has all the connections it may have.
+    pub(crate) fn is_full(&self, listener: u32) -> bool {
+        let listener = &self.listeners[listener as usize];
+        self.clients_by_handler[listener.handler as usize] >= listener.connections_max
+    }
+
+    /// Counts a client of a source, unless the source has its share already.
+    pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<IpAddr>) -> bool {
+        let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
+        let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
+            return true;
+        };
+        self.connection_counts.try_add(handler, SourcePrefix::of(peer), connections_max)
+    }
+
+    /// Drops an entry that is not needed any more: it is closed and its last connection is gone.
+    pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
+        let entry = &self.listeners[slot as usize];
+        if entry.socket.is_none() && entry.connections == 0 {
+            self.listeners.remove(slot as usize);
+        }
+    }
 }

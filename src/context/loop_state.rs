@@ -1,6 +1,6 @@
 //! How far a loop is between running and stopped.
 //!
-//! A loop never goes back: running, drain requested, draining, stopped.
+//! A loop never goes back: running, drain requested, draining, stopped. A panic ends it at any of them.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub(crate) enum LoopState {
     DrainRequested(Drain),
     Draining(Drain),
     Stopped(DrainReport),
+    /// A handler panicked out of a turn.
+    Panicked,
 }
 
 impl LoopState {
@@ -23,7 +25,7 @@ impl LoopState {
         match self {
             Self::Running | Self::DrainRequested(_) => false,
             Self::Draining(drain) => drain.until <= now,
-            Self::Stopped(_) => true,
+            Self::Stopped(_) | Self::Panicked => true,
         }
     }
 }

@@ -1,40 +1,42 @@
 //! The context: all state of a loop that callbacks can reach.
 //!
-//! Callbacks read it and mark changes in it; the loop carries them out afterwards. It contains no handler and no
-//! socket, so that a callback can change every connection through `&mut Context`.
+//! Callbacks read it and mark changes in it; the loop carries them out afterwards. It holds the sockets, and nothing
+//! that callbacks can call reads from one or writes to it. It holds no handler, so that a callback can change every
+//! connection through `&mut Context`.
 
 pub(crate) mod connection;
+pub(crate) mod connection_entry;
 pub(crate) mod datagram;
-pub(crate) mod erased_handler;
 pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod listener_entry;
 pub(crate) mod loop_state;
 pub(crate) mod mailbox;
+pub(crate) mod source;
 pub(crate) mod udp_socket_entry;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::address::PackedAddress;
-use crate::close_reason::CloseReason;
+use crate::address::{Address, PackedAddress};
 use crate::context::connection::Connection;
+use crate::context::connection_entry::ConnectionEntry;
 use crate::context::listener_entry::ListenerEntry;
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::udp_socket_entry::UdpSocketEntry;
-use crate::ids::{ConnectionId, HandlerId, Key, SourceId, SourceKey, TimerId, UdpSocketId, to_slot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{ConnectionId, HandlerId, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
+use crate::net::Network;
 use crate::options::connect::Connect;
-use crate::options::connection_limits::ConnectionLimits;
-use crate::options::listen::{Listen, WhenFull};
 use crate::state::buffers::BufferPool;
-use crate::state::connection_state::{CONNECTING_SESSION, ConnectionState};
-use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
-use crate::state::source_address_limits::{ConnectionCounts, SourcePrefix};
+use crate::state::deadlines::Deadlines;
+use crate::state::phase::Phase;
+use crate::state::source_address_limits::ConnectionCounts;
 use crate::state::sparse_vec::SparseVec;
 use crate::state::timers::{TimerTask, Timers};
 use crate::state::timestamp::Timestamp;
@@ -63,42 +65,48 @@ use crate::stats::Stats;
 /// # Ok::<(), halloo::Error>(())
 /// ```
 pub struct Context {
+    pub(crate) network: Network,
+    /// How many connections a listener may have by default.
+    pub(crate) connections_max: Box<dyn Fn() -> usize>,
+    /// A secret for hashes.
+    pub(crate) hash_key: [u64; 2],
     pub(crate) started: Instant,
     pub(crate) now: Timestamp,
     pub(crate) turn: u32,
-    pub(crate) connections: Slab<ConnectionState>,
+    pub(crate) connections: Slab<ConnectionEntry>,
     pub(crate) listeners: Slab<ListenerEntry>,
-    /// Those of outbound connections.
-    outbound_entries: Vec<u32>,
     pub(crate) udp_sockets: Slab<UdpSocketEntry>,
+    pub(crate) timers: Timers,
+    pub(crate) deadlines: Deadlines,
     /// Clients of each handler.
     pub(crate) clients_by_handler: Vec<usize>,
     pub(crate) connection_counts: ConnectionCounts,
     pub(crate) buffer_pool: BufferPool,
+    /// The local address of each connection whose listener's is not enough.
+    pub(crate) local_addrs: SparseVec<Option<PackedAddress>>,
+    /// Listeners and UDP sockets that are to be served.
+    pub(crate) ready_sources: VecDeque<SlotKey>,
     /// Connections that a callback of another one has changed.
     pub(crate) dirty: VecDeque<u32>,
     /// Connections with work left over.
     pub(crate) deferred: VecDeque<u32>,
-    pub(crate) send_queue: UdpSendQueue,
-    pub(crate) timers: Timers,
+    /// Connections that are closed; their slots are freed at the end of the turn.
+    pub(crate) closed_slots: Vec<u32>,
+    /// Outbound connections whose connect has not begun.
+    pub(crate) pending_connects: VecDeque<(ConnectionId, Connect)>,
+    /// Outbound connections whose listener had no room, in the order of the times to try again.
+    pub(crate) connect_retries: VecDeque<(Timestamp, ConnectionId, Connect)>,
+    /// Values for connections that are to be notified.
+    pub(crate) notes: VecDeque<(ConnectionId, u64)>,
     /// The same for outbound connections that are not open yet.
     pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
-    /// Outbound connections to begin with.
-    pub(crate) pending_connects: VecDeque<(ConnectionId, Connect)>,
-    /// What connections are to be told, and which.
-    pub(crate) notes: VecDeque<(ConnectionId, u64)>,
+    pub(crate) send_queue: UdpSendQueue,
+    /// UDP sockets and timers that were removed in this turn.
     pub(crate) removed_sources: Vec<SourceKey>,
     pub(crate) loop_state: LoopState,
-    /// The connection whose callback is running; left over when it unwound.
     pub(crate) running_callback: Option<RunningCallback>,
-    /// The timer whose closure is running; left over when it unwound.
-    pub(crate) running_timer: Option<Key>,
     pub(crate) catches_panics: bool,
     pub(crate) stats: Stats,
-    /// The local address of each connection that its listener's does not tell.
-    pub(crate) local_addrs: SparseVec<Option<PackedAddress>>,
-    /// When each connection's handler has asked for `on_timeout`.
-    pub(crate) timeouts: SparseVec<Timestamp>,
     /// Of everything that has an id: the high bits are the loop's own, so that no other loop's id fits here.
     last_generation: u64,
 }
@@ -110,43 +118,50 @@ static LOOPS: AtomicU64 = AtomicU64::new(0);
 const GENERATION_BITS_PER_LOOP: u32 = 45;
 
 impl Context {
-    pub(crate) fn new(started: Instant) -> Self {
+    pub(crate) fn new(network: Network, connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
+        let connections = limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>();
         Self {
-            started,
+            started: network.now(),
+            network,
+            connections_max,
+            hash_key,
             now: Timestamp::START,
             turn: 0,
-            connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionState>()),
+            connections: Slab::with_capacity(connections),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
+            timers: Timers::default(),
+            deadlines: Deadlines::with_capacity(connections),
             clients_by_handler: Vec::new(),
             connection_counts: ConnectionCounts::default(),
             buffer_pool: BufferPool::default(),
+            local_addrs: SparseVec::new(None),
+            ready_sources: VecDeque::new(),
             dirty: VecDeque::new(),
             deferred: VecDeque::new(),
+            closed_slots: Vec::new(),
+            pending_connects: VecDeque::new(),
+            connect_retries: VecDeque::new(),
+            notes: VecDeque::new(),
+            notes_before_open: Vec::new(),
             send_queue: UdpSendQueue::default(),
             removed_sources: Vec::new(),
             loop_state: LoopState::Running,
             running_callback: None,
             catches_panics: false,
             stats: Stats::default(),
-            local_addrs: SparseVec::new(None),
-            timeouts: SparseVec::new(Timestamp::NEVER),
-            timers: Timers::default(),
-            notes: VecDeque::new(),
-            notes_before_open: Vec::new(),
-            pending_connects: VecDeque::new(),
-            outbound_entries: Vec::new(),
-            running_timer: None,
             last_generation: LOOPS.fetch_add(1, Ordering::Relaxed) << GENERATION_BITS_PER_LOOP,
         }
     }
 
-    pub(crate) fn set_now(&mut self, now: Instant) {
-        self.now = self.timestamp(now);
+    /// Sets the time of the turn to the clock's.
+    pub(crate) fn update_now(&mut self) {
+        self.now = self.clock();
     }
 
-    pub(crate) fn timestamp(&self, now: Instant) -> Timestamp {
-        Timestamp::since_start(now.saturating_duration_since(self.started))
+    /// What the clock shows, which the time of the turn may be behind.
+    pub(crate) fn clock(&self) -> Timestamp {
+        Timestamp::since_start(self.network.now().saturating_duration_since(self.started))
     }
 
     /// This long after now, and later than now always: what is set again when it fires is the next turn's.
@@ -158,7 +173,7 @@ impl Context {
     pub(crate) fn drain_until(&self) -> Option<Timestamp> {
         match self.loop_state {
             LoopState::DrainRequested(drain) | LoopState::Draining(drain) => Some(drain.until),
-            LoopState::Running | LoopState::Stopped(_) => None,
+            LoopState::Running | LoopState::Stopped(_) | LoopState::Panicked => None,
         }
     }
 
@@ -178,221 +193,20 @@ impl Context {
         id.index
     }
 
-    pub(crate) fn state(&mut self, slot: u32) -> &mut ConnectionState {
-        &mut self.connections[slot as usize]
+    /// A loop that has ended serves no client: what it opened would let clients wait for ever.
+    pub(crate) fn check_not_stopped(&self, at: &Address) -> Result<()> {
+        if matches!(self.loop_state, LoopState::Stopped(_) | LoopState::Panicked) {
+            return Err(Error::with_message(ErrorKind::Setup, Some(at.clone()), "this loop has ended"));
+        }
+        Ok(())
     }
 
-    pub(crate) fn connection_limits(&self, slot: u32) -> ConnectionLimits {
-        self.listeners[self.connections[slot as usize].listener as usize].limits
-    }
-
-    /// When a connection must be looked at, if nothing happens before.
-    pub(crate) fn deadline(&self, slot: u32) -> Timestamp {
-        self.connections[slot as usize].deadline(&self.connection_limits(slot), self.timeouts.get(slot))
-    }
-
-    pub(crate) fn id(&self, slot: u32) -> ConnectionId {
-        ConnectionId { generation: self.connections[slot as usize].generation, slot }
-    }
-
-    pub(crate) fn listener(&mut self, key: Key) -> Option<&mut ListenerEntry> {
-        self.listeners.get_mut(key.slot as usize).filter(|listener| listener.generation == key.generation)
-    }
-
-    pub(crate) fn udp_socket(&mut self, key: Key) -> Option<&mut UdpSocketEntry> {
-        self.udp_sockets.get_mut(key.slot as usize).filter(|socket| socket.generation == key.generation)
-    }
-
-    /// Enters a listener.
-    pub(crate) fn add_listener(
-        &mut self,
-        key: Key,
-        handler: u32,
-        options: &Listen,
-        local: Option<SocketAddr>,
-        default_connections_max: usize,
-    ) {
-        let slot = self.listeners.insert(ListenerEntry {
-            generation: key.generation,
-            handler,
-            local,
-            is_outbound: false,
-            limits: options.limits,
-            connections_max: options.connections_max.unwrap_or(default_connections_max),
-            connections_per_source_max: options.connections_per_source_max,
-            when_full: options.when_full,
-            connections: 0,
-            is_listening: true,
-        });
-        debug_assert_eq!(slot, key.slot as usize, "the slot was reserved");
-    }
-
-    /// Whether a listener's handler has all the connections it may have.
-    pub(crate) fn is_full(&self, listener: u32) -> bool {
-        let listener = &self.listeners[listener as usize];
-        self.clients_by_handler[listener.handler as usize] >= listener.connections_max
-    }
-
-    /// Counts a client of a source, unless the source has its share already.
-    pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<IpAddr>) -> bool {
-        let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
-        let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
-            return true;
-        };
-        self.connection_counts.try_add(handler, SourcePrefix::of(peer), connections_max)
-    }
-
-    /// Enters a client; its local address is given where the listener's is not enough.
-    pub(crate) fn add_accepted(&mut self, listener: u32, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> u32 {
-        let slot = self.add_connection(listener, peer);
-        self.local_addrs.set(slot, local.map(|local| Some(local).into()));
-        self.clients_by_handler[self.listeners[listener as usize].handler as usize] += 1;
-        self.stats.accepted += 1;
-        slot
-    }
-
-    /// Enters a connection that is to be opened.
-    pub(crate) fn add_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
-        let listener = self.outbound_entry(handler, to.limits);
-        let slot = self.add_connection(listener, to.address.socket_addr());
-        self.local_addrs.set(slot, None);
-        let state = self.state(slot);
-        (state.phase, state.session) = (Phase::Connecting(None), CONNECTING_SESSION);
-        self.stats.connects += 1;
-        let id = self.id(slot);
-        self.pending_connects.push_back((id, to));
+    /// Adds a timer that comes up after this time.
+    pub(crate) fn add_timer(&mut self, after: Duration, task: TimerTask) -> TimerId {
+        let (generation, at) = (self.next_generation(), self.deadline_after(after));
+        let id = TimerId(self.timers.add(generation, task));
+        self.deadlines.arm(SourceKey::Timer(id.0).into(), at);
         id
-    }
-
-    fn add_connection(&mut self, listener: u32, peer: Option<SocketAddr>) -> u32 {
-        let generation = self.next_generation();
-        let slot = to_slot(self.connections.insert(ConnectionState::new(generation, peer.into(), listener, self.now)));
-        self.timeouts.set(slot, Timestamp::NEVER);
-        self.listeners[listener as usize].connections += 1;
-        self.stats.connections += 1;
-        slot
-    }
-
-    /// The entry that a handler's outbound connections with the same bounds share.
-    fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits) -> u32 {
-        let is_shared = |listener: &ListenerEntry| listener.handler == handler && listener.limits == limits;
-        if let Some(&found) =
-            self.outbound_entries.iter().find(|&&listener| is_shared(&self.listeners[listener as usize]))
-        {
-            return found;
-        }
-        let generation = self.next_generation();
-        let listener = to_slot(self.listeners.insert(ListenerEntry {
-            generation,
-            handler,
-            local: None,
-            is_outbound: true,
-            limits,
-            connections_max: usize::MAX,
-            connections_per_source_max: None,
-            when_full: WhenFull::Pause,
-            connections: 0,
-            is_listening: false,
-        }));
-        self.outbound_entries.push(listener);
-        listener
-    }
-
-    pub(crate) fn local_addr(&self, slot: u32) -> Option<SocketAddr> {
-        match self.local_addrs.get(slot) {
-            Some(local) => local.socket_addr(),
-            None => self.listeners[self.connections[slot as usize].listener as usize].local,
-        }
-    }
-
-    /// Counts a connection out, or an outbound one that has failed before it was open; its slot stays until
-    /// [`free_slot`](Self::free_slot).
-    pub(crate) fn record_close(&mut self, slot: u32, reason: Option<CloseReason>) {
-        let state = &mut self.connections[slot as usize];
-        state.phase = Phase::Closed;
-        if let Some(buffers) = state.buffers.take() {
-            self.buffer_pool.put(buffers);
-        }
-        let listener = &mut self.listeners[state.listener as usize];
-        if !listener.is_outbound {
-            self.clients_by_handler[listener.handler as usize] -= 1;
-        }
-        if listener.connections_per_source_max.is_some()
-            && let Some(peer) = state.peer.socket_addr()
-        {
-            self.connection_counts.remove(listener.handler, SourcePrefix::of(peer.ip()));
-        }
-        self.stats.connections -= 1;
-        match reason {
-            Some(reason) => self.stats.count_close(reason),
-            None => self.stats.connect_errors += 1,
-        }
-    }
-
-    /// One more than the last slot that is taken.
-    pub(crate) fn slots_end(&self) -> u32 {
-        self.connections.iter().next_back().map_or(0, |(last, _)| to_slot(last) + 1)
-    }
-
-    /// Notes that a connection's callback has panicked.
-    pub(crate) fn abort_panicked(&mut self, slot: u32) {
-        let state = self.state(slot);
-        log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
-        if state.phase != Phase::Closed {
-            state.phase = Phase::Closing(CloseReason::Panicked, CloseMode::Reset);
-        }
-    }
-
-    /// Gives the slot of a connection that is gone to the next.
-    pub(crate) fn free_slot(&mut self, slot: u32) {
-        let listener = self.connections.remove(slot as usize).listener;
-        self.listeners[listener as usize].connections -= 1;
-        self.remove_listener_if_unused(listener);
-    }
-
-    /// Drops an entry once it is not needed: it listens no more and its last connection is gone.
-    pub(crate) fn remove_listener_if_unused(&mut self, listener: u32) {
-        let entry = &self.listeners[listener as usize];
-        if !entry.is_listening && entry.connections == 0 {
-            self.listeners.remove(listener as usize);
-            self.outbound_entries.retain(|&other| other != listener);
-        }
-    }
-
-    /// What an outbound connection was to be told before it was open.
-    pub(crate) fn take_notes_before_open(&mut self, slot: u32) -> Vec<u64> {
-        let id = self.id(slot);
-        let mine = self.notes_before_open.iter().filter(|(of, _)| *of == id).map(|(_, value)| *value).collect();
-        self.notes_before_open.retain(|(of, _)| *of != id);
-        mine
-    }
-
-    /// Puts a connection down for the next turn.
-    pub(crate) fn defer(&mut self, slot: u32) {
-        if self.connections[slot as usize].queued == Queued::No {
-            self.connections[slot as usize].queued = Queued::Deferred;
-            // planted: deferred-list-forgotten
-            self.deferred.push_back(slot);
-        }
-    }
-
-    /// Takes a slot off the list it stands on; false if its connection is gone.
-    pub(crate) fn dequeue(&mut self, slot: u32) -> bool {
-        match self.connections.get_mut(slot as usize) {
-            Some(state) if state.phase != Phase::Closed => {
-                state.queued = Queued::No;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Notes that a callback changed a connection, unless it is the one the callback is for.
-    pub(crate) fn mark_dirty(&mut self, slot: u32) {
-        if self.running_callback.is_none_or(|callback| callback.slot != slot) && self.state(slot).queued == Queued::No {
-            self.state(slot).queued = Queued::Dirty;
-            self.dirty.push_back(slot);
-        }
     }
 }
 
@@ -413,13 +227,12 @@ impl Context {
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let SourceId(source) = id.into();
         let was_there = match source {
-            SourceKey::Listener(key) => {
-                self.listener(key).is_some_and(|listener| std::mem::take(&mut listener.is_listening))
-            }
-            SourceKey::UdpSocket(key) => self.udp_socket(key).is_some_and(|socket| std::mem::take(&mut socket.is_open)),
+            SourceKey::Listener(key) => return self.listener(key).is_some() && self.close_listener(key.slot),
+            SourceKey::UdpSocket(key) => self.udp_socket(key).is_some_and(|entry| std::mem::take(&mut entry.is_open)),
             SourceKey::Timer(key) => self.timers.remove(key),
         };
         if was_there {
+            self.deadlines.disarm(source.into());
             self.removed_sources.push(source);
         }
         was_there
@@ -429,9 +242,9 @@ impl Context {
     ///
     /// What is written to it leaves at the end of this turn.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
-        let state = self.connections.get(id.slot as usize)?;
+        let entry = self.connections.get(id.slot as usize)?;
         // planted: note-reaches-the-next-in-the-slot
-        let is_there = state.generation == id.generation && state.is_open();
+        let is_there = entry.generation == id.generation && entry.state.is_open();
         is_there.then(|| Connection::new(self, id.slot))
     }
 
@@ -454,9 +267,9 @@ impl Context {
     /// ```
     pub fn for_each_connection(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
         for slot in 0..self.slots_end() {
-            if let Some(state) = self.connections.get(slot as usize)
-                && state.phase == Phase::Open
-                && self.listeners[state.listener as usize].handler == served_by.index
+            if let Some(entry) = self.connections.get(slot as usize)
+                && entry.state.phase == Phase::Open
+                && self.listeners[entry.listener as usize].handler == served_by.index
             {
                 visit(&mut Connection::new(self, slot));
             }
@@ -598,8 +411,7 @@ impl Context {
     #[track_caller]
     pub fn schedule(&mut self, served_by: HandlerId, after: Duration, value: u64) -> TimerId {
         let handler = self.own_handler_index(served_by);
-        let (generation, at) = (self.next_generation(), self.deadline_after(after));
-        TimerId(self.timers.add(generation, at, TimerTask::Handler { handler, value }))
+        self.add_timer(after, TimerTask::Handler { handler, value })
     }
 
     /// Ends the loop at once: a [`drain`](Self::drain) without grace, and final.
@@ -620,21 +432,7 @@ impl Context {
                 self.loop_state = LoopState::DrainRequested(Drain { since: self.now, until: wanted, closed_before });
             }
             LoopState::DrainRequested(drain) | LoopState::Draining(drain) => drain.until = wanted.min(drain.until),
-            LoopState::Stopped(_) => {}
-        }
-    }
-
-    /// Has every open connection hear that the loop drains.
-    pub(crate) fn begin_drain(&mut self) {
-        for slot in 0..self.slots_end() {
-            if let Some(state) = self.connections.get_mut(slot as usize).filter(|state| state.phase == Phase::Open) {
-                state.drain_notice_due = true;
-                // What has come since the last poll is to be answered, too.
-                if state.read_state == ReadState::WouldBlock {
-                    state.read_state = ReadState::Readable;
-                }
-                self.defer(slot);
-            }
+            LoopState::Stopped(_) | LoopState::Panicked => {}
         }
     }
 }

@@ -1,34 +1,39 @@
 //! The event loop as embedders see it.
 
-pub(crate) mod backoff;
-pub(crate) mod callbacks;
-pub(crate) mod connections;
-pub(crate) mod core;
-pub(crate) mod listeners;
-pub(crate) mod ready_queue;
-pub(crate) mod stream_io;
-pub(crate) mod timer_callbacks;
-pub(crate) mod udp_sockets;
+mod connections;
+mod listeners;
+mod receive;
+mod send;
+mod sources;
+mod stream_handlers;
+mod timer_callbacks;
+mod turn;
+mod udp_sockets;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::context::erased_handler::HandlerWithSessions;
 use crate::context::handle::Handle;
 use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::context::loop_state::DrainReport;
+use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::core::Core;
-use crate::ids::{HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
-use crate::net::Network;
-use crate::net::system::System;
+use crate::event_loop::stream_handlers::{HandlerWithSessions, StreamHandlers};
+use crate::event_loop::timer_callbacks::TimerCallbacks;
+use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::limits;
+use crate::net::backoff::LogThrottle;
+use crate::net::recv_batch::RecvBatch;
+use crate::net::system::{self, System};
+use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
+use crate::state::timers::TimerTask;
 use crate::stats::Stats;
 
-#[cfg(any(test, feature = "testing"))]
-use crate::net::simulated::Simulated;
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -66,24 +71,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// assert_eq!(served, 1);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct EventLoop<'h>(Inner<'h>);
-
-/// The network that a loop runs on: one branch for each call of the embedder's, none for an event.
-enum Inner<'h> {
-    System(Core<'h, System>),
-    #[cfg(any(test, feature = "testing"))]
-    Simulated(Core<'h, Simulated>),
-}
-
-/// The same call, whatever the network.
-macro_rules! each {
-    ($inner:expr, $core:ident => $call:expr) => {
-        match $inner {
-            Inner::System($core) => $call,
-            #[cfg(any(test, feature = "testing"))]
-            Inner::Simulated($core) => $call,
-        }
-    };
+pub struct EventLoop<'h> {
+    pub(crate) context: Context,
+    /// Beside the context, because they may borrow from the embedder, and are lent to no callback.
+    handlers: StreamHandlers<'h>,
+    /// By the slot of the UDP socket.
+    datagram_handlers: Vec<Option<Box<dyn DatagramHandler + 'h>>>,
+    timer_callbacks: TimerCallbacks<'h>,
+    mailbox: Arc<Mailbox>,
+    /// What every read is made into.
+    read_buffer: Box<[u8]>,
+    /// What has come in by the UDP socket that is being served.
+    recv_batch: RecvBatch,
+    events: Vec<Event>,
+    /// The last poll came back full.
+    poll_has_more: bool,
+    register_error_log: LogThrottle,
 }
 
 /// What a [`turn`](EventLoop::turn) was.
@@ -116,19 +119,23 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::Setup`] if the system has no descriptors left for the poll and its wake.
     pub fn new() -> Result<Self> {
         let system = System::new().map_err(|error| Error::from_io(ErrorKind::Setup, None, error))?;
-        Ok(Self(Inner::System(Core::new(system))))
+        let secret = || RandomState::new().build_hasher().finish();
+        Ok(Self::on(Network::System(system), Box::new(system::connections_max), [secret(), secret()]))
     }
 
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn simulated(network: Simulated) -> Self {
-        Self(Inner::Simulated(Core::new(network)))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn core(&self) -> &Core<'h, Simulated> {
-        match &self.0 {
-            Inner::Simulated(core) => core,
-            Inner::System(_) => panic!("this loop runs on the kernel"),
+    /// Makes a loop on a network.
+    pub(crate) fn on(network: Network, connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
+        Self {
+            mailbox: Mailbox::new(network.waker()),
+            context: Context::new(network, connections_max, hash_key),
+            handlers: StreamHandlers::default(),
+            datagram_handlers: Vec::new(),
+            timer_callbacks: TimerCallbacks::default(),
+            read_buffer: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
+            recv_batch: RecvBatch::default(),
+            events: Vec::new(),
+            poll_has_more: false,
+            register_error_log: LogThrottle::default(),
         }
     }
 
@@ -138,7 +145,10 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
     /// work.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen(&at.into(), Box::new(HandlerWithSessions::new(handler))))
+        let index = self.handlers.next_index();
+        let id = self.context.listen(&at.into(), index, handler.input_bytes_min())?;
+        self.attach(handler);
+        Ok(id)
     }
 
     /// Takes a handler in that several listeners are to share, or outbound connections.
@@ -154,7 +164,9 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn attach(&mut self, handler: impl StreamHandler + 'h) -> HandlerId {
-        each!(&mut self.0, core => core.attach(Box::new(HandlerWithSessions::new(handler))))
+        self.context.clients_by_handler.push(0);
+        let index = self.handlers.attach(Box::new(HandlerWithSessions::new(handler)));
+        self.context.handler_id(index)
     }
 
     /// Listens for clients, and has them served by a handler that is [attached](Self::attach) already.
@@ -162,7 +174,13 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`listen`](Self::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
-        each!(&mut self.0, core => core.listen_for(&at.into(), served_by))
+        let at = at.into();
+        let is_own = served_by == self.context.handler_id(served_by.index);
+        let Some(handler) = self.handlers.get(served_by.index).filter(|_| is_own) else {
+            let message = "this loop has no such handler";
+            return Err(Error::with_message(ErrorKind::UnknownId, Some(at.address), message));
+        };
+        self.context.listen(&at, served_by.index, handler.input_bytes_min())
     }
 
     /// Binds a UDP socket, and has its datagrams handled.
@@ -170,7 +188,13 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
-        each!(&mut self.0, core => core.bind(&at.into(), Box::new(handler)))
+        let id = self.context.bind(&at.into())?;
+        let slot = id.0.slot as usize;
+        if self.datagram_handlers.len() <= slot {
+            self.datagram_handlers.resize_with(slot + 1, || None);
+        }
+        self.datagram_handlers[slot] = Some(Box::new(handler));
+        Ok(id)
     }
 
     /// Calls a closure after `first`, and then again after each span it returns; `None` ends it.
@@ -193,7 +217,10 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn every(&mut self, first: Duration, callback: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
-        each!(&mut self.0, core => core.every(first, Box::new(callback)))
+        self.context.update_now();
+        let id = self.context.add_timer(first, TimerTask::Callback);
+        self.timer_callbacks.add(id.0, Box::new(callback));
+        id
     }
 
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
@@ -201,12 +228,28 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
-        each!(&self.0, core => core.local_addr(id.into()))
+        let SourceId(source) = id.into();
+        let found = match source {
+            SourceKey::Listener(Key { generation, slot }) => {
+                self.context.listeners.get(slot as usize).and_then(|entry| {
+                    (entry.source.generation == generation && entry.socket.is_some())
+                        .then(|| entry.address.socket_addr())?
+                })
+            }
+            SourceKey::UdpSocket(Key { generation, slot }) => self
+                .context
+                .udp_sockets
+                .get(slot as usize)
+                .and_then(|entry| (entry.source.generation == generation && entry.is_open).then_some(entry.local)),
+            SourceKey::Timer(_) => None,
+        };
+        let message = "no listener or socket with an address has this id";
+        found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))
     }
 
     /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted
     /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. Default: no, a panic unwinds out of
-    /// [`turn`](Self::turn) and [`run`](Self::run), which can be called again.
+    /// [`turn`](Self::turn) and [`run`](Self::run), and ends the loop.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;
@@ -214,28 +257,29 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn catch_panics(&mut self, catch: bool) {
-        each!(&mut self.0, core => core.context.catches_panics = catch);
+        self.context.catches_panics = catch;
     }
 
     /// A way into the loop for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        each!(&self.0, core => Handle::new(&core.mailbox))
+        Handle::new(&self.mailbox)
     }
 
     /// The loop's counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
-        each!(&self.0, core => core.context.stats())
+        self.context.stats()
     }
 
     /// Turns until the loop is stopped. With nothing to watch, it waits for a [`Handle`].
     ///
     /// # Errors
     /// [`ErrorKind::Poll`] if the poll itself fails; nothing that a client does is an error of the loop.
+    /// [`ErrorKind::Setup`] if a handler has panicked out of a turn before.
     ///
     /// # Panics
-    /// If a handler does. The loop can be run again: it aborts the connection concerned and goes on with the next.
+    /// If a handler does. That is the end of the loop, unless it [catches panics](Self::catch_panics).
     pub fn run(&mut self) -> Result<DrainReport> {
         loop {
             if let Turn::Stopped(report) = self.turn(None)? {
@@ -262,22 +306,24 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        each!(&mut self.0, core => core.turn(timeout)).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))
+        self.run_turn(timeout)
     }
 
     /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring
     /// any.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        each!(&self.0, core => core.next_timeout())
+        if self.has_work_left() {
+            return Some(Duration::ZERO);
+        }
+        // Callbacks and the embedder may have taken long: what came due meanwhile is not to be waited for.
+        Some(self.next_deadline()?.since(self.context.clock()))
     }
 
     /// The loop's context, between two turns. Reads the clock; what is changed through it is done in the next turn.
     pub fn context(&mut self) -> &mut Context {
-        each!(&mut self.0, core => {
-            core.context.set_now(core.network.now());
-            &mut core.context
-        })
+        self.context.update_now();
+        &mut self.context
     }
 }
 
@@ -299,16 +345,22 @@ impl<'h> EventLoop<'h> {
 #[cfg(unix)]
 impl AsFd for EventLoop<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.0 {
-            Inner::System(core) => core.network.as_fd(),
+        match &self.context.network {
+            Network::System(system) => system.as_fd(),
             #[cfg(any(test, feature = "testing"))]
-            Inner::Simulated(_) => panic!("a simulated loop has no descriptor"),
+            Network::Simulated(_) => panic!("a simulated loop has no descriptor"),
         }
+    }
+}
+
+impl Drop for EventLoop<'_> {
+    fn drop(&mut self) {
+        self.mailbox.close();
     }
 }
 
 impl std::fmt::Debug for EventLoop<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventLoop").field("context", each!(&self.0, core => &core.context)).finish_non_exhaustive()
+        f.debug_struct("EventLoop").field("context", &self.context).finish_non_exhaustive()
     }
 }

@@ -5,15 +5,15 @@
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::event_loop::callbacks::{Callbacks, catch_panic};
-use crate::ids::Key;
-use crate::limits;
+use crate::event_loop::EventLoop;
+use crate::event_loop::stream_handlers::catch_panic;
+use crate::ids::{Key, SourceKey};
 use crate::state::timers::TimerTask;
 
-/// A closure that says how long until it is called again, or `None` for never.
+/// A closure that returns how long until it is called again, or `None` for never.
 pub(crate) type TimerCallback<'h> = Box<dyn FnMut(&mut Context) -> Option<Duration> + 'h>;
 
-/// The closures of timers, by the slot of their entry in the context, each with its generation.
+/// The closures of timers, by the slot of the timer, each with its generation.
 #[derive(Default)]
 pub(crate) struct TimerCallbacks<'h> {
     callbacks: Vec<Option<(u64, TimerCallback<'h>)>>,
@@ -28,50 +28,47 @@ impl<'h> TimerCallbacks<'h> {
         self.callbacks[slot] = Some((key.generation, callback));
     }
 
-    /// Drops a closure, if it is still the one that stands there.
-    pub(crate) fn remove(&mut self, key: Key) {
-        if let Some(entry) = self.callbacks.get_mut(key.slot as usize) {
-            entry.take_if(|(generation, _)| *generation == key.generation);
-        }
+    /// Takes a closure out, if it is still the timer's.
+    pub(crate) fn take(&mut self, key: Key) -> Option<TimerCallback<'h>> {
+        let entry = self.callbacks.get_mut(key.slot as usize)?;
+        let (_, callback) = entry.take_if(|(generation, _)| *generation == key.generation)?;
+        Some(callback)
     }
+}
 
-    /// Calls what has come due; true if there was anything.
-    pub(crate) fn expire(&mut self, context: &mut Context, callbacks: &mut Callbacks<'h>) -> bool {
-        let mut any = false;
-        for _ in 0..limits::TIMERS_PER_TURN_MAX {
-            let Some((key, task)) = context.timers.pop_expired(context.now) else {
-                break;
-            };
-            any = true;
-            context.stats.timers += 1;
-            match task {
-                TimerTask::Handler { handler, value } => callbacks.on_timer(context, handler, value),
-                TimerTask::Callback => self.call(context, key),
+impl EventLoop<'_> {
+    /// Does what a timer that has come up is for.
+    pub(super) fn expire_timer(&mut self, slot: u32) {
+        let (key, task) = self.context.timers.get(slot);
+        self.context.stats.timers += 1;
+        match task {
+            TimerTask::Handler { handler, value } => {
+                self.context.timers.remove(key);
+                self.handlers.on_timer(&mut self.context, handler, value);
             }
+            TimerTask::Callback => self.call_timer(key),
         }
-        any
     }
 
-    /// Calls a closure. It is out of its slot meanwhile, so that it may remove itself; one that panics is over.
-    fn call(&mut self, context: &mut Context, key: Key) {
-        let Some((_, mut callback)) = self.callbacks.get_mut(key.slot as usize).and_then(Option::take) else {
+    /// Calls a closure. It is out of its slot meanwhile, so that it may remove its timer; a panic ends the timer.
+    fn call_timer(&mut self, key: Key) {
+        let Some(mut callback) = self.timer_callbacks.take(key) else {
             return;
         };
-        context.running_timer = Some(key);
-        let outcome = catch_panic(context, |context| callback(context));
-        context.running_timer = None;
+        let outcome = catch_panic(&mut self.context, |context| callback(context));
         if outcome.is_none() {
             log::error!("a timer has panicked, and is over");
         }
-        let again = outcome.flatten().is_some_and(|after| {
-            // planted: timer-repeats-at-once
-            let at = context.deadline_after(after);
-            context.timers.rearm(key, at)
-        });
-        if again {
-            self.add(key, callback);
-        } else {
-            context.timers.remove(key);
+        match outcome.flatten() {
+            Some(after) if self.context.timers.contains(key) => {
+                // planted: timer-repeats-at-once
+                let at = self.context.deadline_after(after);
+                self.context.deadlines.arm(SourceKey::Timer(key).into(), at);
+                self.timer_callbacks.add(key, callback);
+            }
+            _ => {
+                self.context.timers.remove(key);
+            }
         }
     }
 }

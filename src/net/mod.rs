@@ -1,8 +1,32 @@
 //! The seam to the kernel: every call the loop makes to it.
 //!
-//! An implementation of [`Network`] reports readiness edge-triggered (once per change), never blocks except in `poll`,
-//! and returns the errors of its system calls.
+//! A loop runs on one [`Network`]: that of this machine, or a simulated one. Its sockets belong to it. Readiness is
+//! edge-triggered: an event comes once per change. Only `poll` blocks. An error is that of the system call.
+//!
+//! | call | contract |
+//! |---|---|
+//! | `Network::now` | the monotonic clock |
+//! | `Network::poll` | appends events, after a wait for at most the timeout; true if more may follow at once |
+//! | `Network::waker` | a closure that ends a waiting `poll`, from any thread |
+//! | `Network::listen` | opens a listener whose events carry the token; its address, if its family has addresses |
+//! | `Network::connect` | begins a connect; the answer is an event, `WouldBlock` a full backlog at a unix path |
+//! | `Network::bind` | opens a UDP socket whose events carry the token, and its address |
+//! | `Network::register` | asks for the events of a stream, in both directions, until it is closed |
+//! | `Network::close_listener`, `close_udp_socket` | no event comes any more, though another process has a copy |
+//! | `Network::is_local_ip` | whether an address is one of this machine's |
+//! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
+//! | `Stream::is_connected` | whether the answer to a connect has come; a refusal is an error |
+//! | `Stream::local_addr` | the address on this side, if the family has addresses |
+//! | `Stream::recv` | reads once; 0 is the end of the stream |
+//! | `Stream::send` | writes once, with a hint that the end of the stream follows, so that both share a segment |
+//! | `Stream::shutdown_write` | sends the end of the stream |
+//! | `Stream::reset_on_close` | has the close discard what is unsent, and send a reset |
+//! | `UdpSocket::recv_datagrams` | at least one datagram, into an empty batch; true if more may wait without an event |
+//! | `UdpSocket::send_datagrams` | sends each datagram, and reports for each the outcome |
+//!
+//! To drop a stream closes it.
 
+pub(crate) mod backoff;
 pub(crate) mod io_error_class;
 pub(crate) mod recv_batch;
 #[cfg(any(test, feature = "testing"))]
@@ -15,69 +39,177 @@ use std::time::{Duration, Instant};
 
 use crate::ids::Token;
 use crate::net::recv_batch::RecvBatch;
+#[cfg(any(test, feature = "testing"))]
+use crate::net::simulated::{Simulated, sim_handle::SimHandle};
+use crate::net::system::stream::{SystemListener, SystemStream};
+use crate::net::system::{System, SystemUdpSocket};
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
-/// What the loop needs of the outside.
-pub(crate) trait Network {
-    /// A listening socket.
-    type Listener;
-    /// A connected socket.
-    type Stream;
-    /// A UDP socket.
-    type UdpSocket;
+/// The network a loop runs on.
+pub(crate) enum Network {
+    System(System),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(Simulated),
+}
 
-    /// The monotonic clock.
-    fn now(&self) -> Instant;
-    /// A number that nobody outside can foresee.
-    fn entropy(&self) -> u64;
-    /// How many connections a listener may have that says nothing of it.
-    fn connections_max(&self) -> usize;
-    /// Something that ends a poll that waits, from any thread.
-    fn waker(&self) -> Box<dyn Fn() + Send + Sync>;
-    /// Waits for events, at most as long as told, and appends them; says whether there may be more at once.
-    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool>;
+/// A listening socket.
+pub(crate) enum Listener {
+    System(SystemListener),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(SimHandle),
+}
 
-    /// Opens a listener; its edges carry the token.
-    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Self::Listener, Option<SocketAddr>)>;
-    fn close_listener(&mut self, listener: Self::Listener);
-    /// Takes a client from the backlog.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, Option<SocketAddr>)>;
-    /// Begins to connect; an edge tells that the answer has come.
-    fn connect(&mut self, to: &Connect) -> io::Result<Self::Stream>;
-    /// Whether the answer has come; a refusal is an error.
-    fn is_connected(&self, stream: &Self::Stream) -> io::Result<bool>;
-    /// The address on this side, if there are addresses.
-    fn local_addr(&self, stream: &Self::Stream) -> io::Result<Option<SocketAddr>>;
-    /// Asks for edges of a stream, in both directions and for good.
-    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
-    fn recv(&mut self, stream: &Self::Stream, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Sends; `more` says that the end of stream follows at once, so that both can share a segment.
-    fn send(&mut self, stream: &Self::Stream, bytes: &[u8], more: bool) -> io::Result<usize>;
-    /// Ends our side of a stream.
-    fn shutdown_write(&mut self, stream: &Self::Stream) -> io::Result<()>;
-    fn close(&mut self, stream: Self::Stream);
-    /// Closes a stream so that its peer sees a reset.
-    fn reset(&mut self, stream: Self::Stream);
+/// A connected socket, or one whose connect has begun.
+pub(crate) enum Stream {
+    System(SystemStream),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(SimHandle),
+}
 
-    /// Opens a UDP socket; its edges carry the token.
-    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(Self::UdpSocket, SocketAddr)>;
-    fn close_udp_socket(&mut self, socket: Self::UdpSocket);
-    /// Receives at least one datagram into an empty batch, and at most so many. Says whether there may be more of which
-    /// no edge will tell.
-    fn recv_datagrams(&mut self, socket: &mut Self::UdpSocket, batch: &mut RecvBatch, max: usize) -> io::Result<bool>;
-    /// Sends datagrams that all leave through this socket, and says for each what became of it.
-    fn send_datagrams(
+/// A UDP socket.
+pub(crate) enum UdpSocket {
+    System(SystemUdpSocket),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(SimHandle),
+}
+
+/// The same call on either network.
+macro_rules! each {
+    ($socket:expr, $inner:ident => $call:expr) => {
+        match $socket {
+            Self::System($inner) => $call,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated($inner) => $call,
+        }
+    };
+}
+
+impl Network {
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::System(_) => Instant::now(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(network) => network.now(),
+        }
+    }
+
+    pub(crate) fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
+        match self {
+            Self::System(network) => network.waker(),
+            // A job that is posted is seen at the next poll in any case, since none waits.
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(_) => Box::new(|| {}),
+        }
+    }
+
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
+        each!(self, network => network.poll(events, timeout))
+    }
+
+    pub(crate) fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
+        each!(self, network => network.listen(options, token))
+    }
+
+    pub(crate) fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
+        match self {
+            Self::System(_) => SystemStream::connect(&to.address, to.nodelay).map(Stream::System),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(network) => network.connect(to),
+        }
+    }
+
+    pub(crate) fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(UdpSocket, SocketAddr)> {
+        each!(self, network => network.bind(options, token))
+    }
+
+    pub(crate) fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
+        match (self, stream) {
+            (Self::System(network), Stream::System(stream)) => network.register(stream, token),
+            #[cfg(any(test, feature = "testing"))]
+            (_, Stream::Simulated(stream)) => stream.register(token),
+            #[cfg(any(test, feature = "testing"))]
+            (Self::Simulated(_), Stream::System(_)) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(crate) fn close_listener(&mut self, listener: Listener) {
+        match (self, listener) {
+            (Self::System(network), Listener::System(mut listener)) => network.deregister(listener.source()),
+            #[cfg(any(test, feature = "testing"))]
+            (_, listener) => drop(listener),
+        }
+    }
+
+    pub(crate) fn close_udp_socket(&mut self, socket: UdpSocket) {
+        match (self, socket) {
+            (Self::System(network), UdpSocket::System(mut socket)) => network.deregister(socket.inner()),
+            #[cfg(any(test, feature = "testing"))]
+            (_, socket) => drop(socket),
+        }
+    }
+
+    pub(crate) fn is_local_ip(&self, ip: IpAddr) -> bool {
+        match self {
+            // Only a local address can be bound to.
+            Self::System(_) => ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(network) => network.is_local_ip(ip),
+        }
+    }
+}
+
+impl Listener {
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        each!(self, listener => listener.accept())
+    }
+}
+
+impl Stream {
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        each!(self, stream => stream.is_connected())
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::System(stream) => stream.local_addr(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(stream) => Ok(Some(stream.local_addr())),
+        }
+    }
+
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.recv(buffer))
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
+        each!(self, stream => stream.send(bytes, fin_follows))
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        each!(self, stream => stream.shutdown_write())
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        each!(self, stream => stream.reset_on_close());
+    }
+}
+
+impl UdpSocket {
+    pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
+        each!(self, socket => socket.recv_datagrams(batch, max))
+    }
+
+    pub(crate) fn send_datagrams(
         &mut self,
-        socket: &mut Self::UdpSocket,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
         outcome: impl FnMut(&Transmit, io::Result<()>),
-    );
-    /// Whether an address is this machine's.
-    fn is_local_ip(&mut self, ip: IpAddr) -> bool;
+    ) {
+        each!(self, socket => socket.send_datagrams(transmits, send_queue, outcome));
+    }
 }
 
 /// What an edge told about one source.

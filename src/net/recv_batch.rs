@@ -1,15 +1,13 @@
 //! Datagrams received by one call, and which are delivered.
 //!
-//! All sockets of a loop share one batch; an undelivered datagram outlives a callback that panics.
+//! All sockets of a loop share one batch, which is empty between two receives.
 
 use std::net::{IpAddr, SocketAddr};
 use std::slice::ChunksExactMut;
 
 use crate::limits;
 
-/// Datagrams that came in together by one socket, and which of them have been handed on.
-///
-/// It belongs to the loop, so that a handler that unwinds loses none but its own, and all sockets share its room.
+/// Datagrams that came in together by one socket, and which of them have been delivered.
 #[derive(Default)]
 pub(crate) struct RecvBatch {
     buffer: Vec<u8>,

@@ -13,19 +13,14 @@ use crate::state::phase::{
 };
 use crate::state::timestamp::Timestamp;
 
-/// One connection, as the context knows it.
+/// The state of one connection.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct ConnectionState {
-    pub(crate) generation: u64,
     /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.
     pub(crate) last_progress: Timestamp,
     pub(crate) buffers: Option<Box<Buffers>>,
     pub(crate) peer: PackedAddress,
-    /// Its entry among the listeners: handler, limits, the listener's address.
-    pub(crate) listener: u32,
-    /// The session's key with the handler, or [`NO_SESSION`].
-    pub(crate) session: u32,
     /// The turn of `budget`, `peer_activity` and `flush_notice`.
     turn: u32,
     /// Bytes that may still be read and sent in that turn.
@@ -45,21 +40,12 @@ pub(crate) struct ConnectionState {
     pub(crate) is_disconnected: bool,
 }
 
-/// The session key of a connection whose handler keeps none: refused, or not yet accepted.
-pub(crate) const NO_SESSION: u32 = u32::MAX;
-
-/// The session key of an outbound connection that is not open yet.
-pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
-
 impl ConnectionState {
-    pub(crate) fn new(generation: u64, peer: PackedAddress, listener: u32, now: Timestamp) -> Self {
+    pub(crate) fn new(peer: PackedAddress, now: Timestamp) -> Self {
         Self {
-            generation,
             last_progress: now,
             buffers: None,
             peer,
-            listener,
-            session: NO_SESSION,
             turn: 0,
             budget: limits::BYTES_PER_TURN_MAX,
             phase: Phase::Open,
@@ -217,6 +203,15 @@ impl ConnectionState {
         self.peer_activity = if whole { PeerActivity::Quiet } else { PeerActivity::Unknown };
     }
 
+    /// Takes note of what the handler has consumed of all input there is. It is shown the rest again when something
+    /// changes; at the end of the stream nothing will, so there the rest is new for as long as some of it is consumed.
+    pub(crate) fn record_consumed(&mut self, consumed: usize, now: Timestamp) {
+        self.inbox_changed = self.read_state == ReadState::Eof && consumed > 0;
+        if consumed > 0 {
+            self.last_progress = now;
+        }
+    }
+
     pub(crate) fn spend_budget(&mut self, count: usize) {
         self.budget = self.budget.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
@@ -290,7 +285,7 @@ mod tests {
         (sources, marks, 0usize..5, 0usize..5).prop_map(
             |((read_state, phase), (flush_notice, bits, write_half), inbox_len, outbox_len)| {
                 let [paused, drain_notice_due, blocked, changed, unchanged] = bits;
-                let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
+                let mut state = ConnectionState::new(peer(), Timestamp::START);
                 let mut buffers = Box::<Buffers>::default();
                 buffers.inbox.push(&[0; 4][..inbox_len]);
                 buffers.outbox.push(&[0; 4][..outbox_len]);
@@ -353,7 +348,7 @@ mod tests {
 
     #[test]
     fn while_output_waits_only_the_write_timeout_runs() {
-        let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
+        let mut state = ConnectionState::new(peer(), Timestamp::START);
         let at = |seconds| Timestamp::START.after(Duration::from_secs(seconds));
         let never = Timestamp::NEVER;
         assert_eq!((state.deadline(&LIMITS, never), state.expiry(&LIMITS, never, at(59))), (at(60), Expiry::None));
@@ -367,13 +362,8 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_a_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 80, "{} bytes", size_of::<ConnectionState>());
-    }
-
-    #[test]
     fn a_second_notice_in_a_turn_waits_for_the_next() {
-        let mut state = ConnectionState::new(1, peer(), 0, Timestamp::START);
+        let mut state = ConnectionState::new(peer(), Timestamp::START);
         state.read_state = ReadState::WouldBlock;
         state.flush_notice = FlushNotice::Delivered;
         state.request_flush_notice();

@@ -1,120 +1,151 @@
-//! Deadlines by slot: an indexed heap, one deadline per slot.
+//! Deadlines: an indexed heap, ordered by moment, then by sequence.
 //!
-//! The heap is lazy: [`arm`](Deadlines::arm) moves a deadline only to an earlier time. A later one is noticed when the
-//! earlier one expires, so that activity costs one comparison.
+//! Each connection, listener, UDP socket and timer has one deadline at most. To arm one again allocates nothing.
 
+use crate::ids::SlotKey;
 use crate::state::timestamp::Timestamp;
 
-/// Deadlines by slot, the earliest at hand.
+/// All deadlines of a loop, the earliest at hand.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    /// The slots that are armed.
-    heap: Vec<u32>,
-    /// By slot: when it comes up; [`NEVER`](Timestamp::NEVER) for a slot that is not armed.
-    times: Vec<Timestamp>,
-    /// By slot: where it stands in the heap, if it is armed.
-    positions: Vec<u32>,
+    heap: Vec<Deadline>,
+    /// By kind and slot: where the deadline is in the heap, or [`NOT_ARMED`].
+    positions: [Vec<u32>; 4],
+    /// How many times one was armed, wrapping.
+    sequence: u32,
+}
+
+/// 16 bytes, because each idle connection has one.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Timestamp,
+    sequence: u32,
+    packed_key: u32,
+}
+
+const NOT_ARMED: u32 = u32::MAX;
+
+impl Deadline {
+    fn is_before(&self, other: &Self) -> bool {
+        // The sequence wraps: of two, the earlier is less than half a round behind.
+        self.at < other.at || self.at == other.at && self.sequence.wrapping_sub(other.sequence).cast_signed() < 0
+    }
 }
 
 impl Deadlines {
-    /// None, with room for `slots` before anything has to grow.
-    pub(crate) fn with_capacity(slots: usize) -> Self {
-        Self { heap: Vec::with_capacity(slots), times: Vec::with_capacity(slots), positions: Vec::with_capacity(slots) }
+    /// Deadlines with room for so many before the heap has to grow.
+    pub(crate) fn with_capacity(deadlines: usize) -> Self {
+        Self { heap: Vec::with_capacity(deadlines), ..Self::default() }
     }
 
-    /// Sees to it that the slot comes up at `at` or before.
-    pub(crate) fn arm(&mut self, slot: u32, at: Timestamp) {
-        let before = self.deadline(slot);
-        if at >= before {
-            return;
+    /// Sets the deadline; [`NEVER`](Timestamp::NEVER) disarms it.
+    pub(crate) fn arm(&mut self, key: SlotKey, at: Timestamp) {
+        if at == Timestamp::NEVER {
+            return self.disarm(key);
         }
-        if slot as usize >= self.times.len() {
-            self.times.resize(slot as usize + 1, Timestamp::NEVER);
-            self.positions.resize(slot as usize + 1, 0);
-        }
-        self.times[slot as usize] = at;
-        let position = if before == Timestamp::NEVER {
-            self.heap.push(slot);
-            self.heap.len() - 1
+        self.sequence = self.sequence.wrapping_add(1);
+        let deadline = Deadline { at, sequence: self.sequence, packed_key: key.pack() };
+        if let Some(position) = self.position(key) {
+            self.heap[position] = deadline;
+            self.restore_order(position);
         } else {
-            self.positions[slot as usize] as usize
-        };
-        self.sift_up(position);
-    }
-
-    /// Forgets the slot.
-    pub(crate) fn disarm(&mut self, slot: u32) {
-        if self.deadline(slot) != Timestamp::NEVER {
-            self.remove(self.positions[slot as usize] as usize);
+            self.heap.push(deadline);
+            self.sift_up(self.heap.len() - 1);
         }
     }
 
-    /// The earliest moment at which a slot comes up.
+    /// Sets the deadline unless an earlier one is set, so that activity costs one comparison. Expiry of the earlier one
+    /// sets the later.
+    pub(crate) fn arm_no_later(&mut self, key: SlotKey, at: Timestamp) {
+        if at < self.deadline(key) {
+            self.arm(key, at);
+        }
+    }
+
+    pub(crate) fn disarm(&mut self, key: SlotKey) {
+        if let Some(position) = self.position(key) {
+            self.remove(position);
+        }
+    }
+
     pub(crate) fn earliest(&self) -> Option<Timestamp> {
-        self.heap.first().map(|&first| self.deadline(first))
+        self.heap.first().map(|first| first.at)
     }
 
-    /// When the slot comes up; [`NEVER`](Timestamp::NEVER) if it does not.
-    pub(crate) fn deadline(&self, slot: u32) -> Timestamp {
-        self.times.get(slot as usize).copied().unwrap_or(Timestamp::NEVER)
+    /// The deadline; [`NEVER`](Timestamp::NEVER) if none is set.
+    pub(crate) fn deadline(&self, key: SlotKey) -> Timestamp {
+        self.position(key).map_or(Timestamp::NEVER, |position| self.heap[position].at)
     }
 
-    /// Takes out a slot whose moment has come.
-    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<u32> {
-        let first = *self.heap.first()?;
-        (self.deadline(first) <= now).then(|| {
-            self.remove(0);
-            first
-        })
+    /// Takes out the earliest deadline, if it has come.
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<SlotKey> {
+        let first = self.heap.first().filter(|first| first.at <= now)?;
+        let key = SlotKey::unpack(first.packed_key);
+        self.remove(0);
+        Some(key)
+    }
+
+    fn position(&self, key: SlotKey) -> Option<usize> {
+        let (kind, slot) = key.kind_and_slot();
+        let position = *self.positions[kind as usize].get(slot as usize)?;
+        (position != NOT_ARMED).then_some(position as usize)
     }
 
     fn remove(&mut self, position: usize) {
-        let slot = self.heap.swap_remove(position);
-        self.times[slot as usize] = Timestamp::NEVER;
+        self.set_position(self.heap[position], NOT_ARMED);
+        self.heap.swap_remove(position);
         if position < self.heap.len() {
-            let settled = self.sift_up(position);
-            self.sift_down(settled);
+            self.restore_order(position);
         }
     }
 
-    fn time_at(&self, position: usize) -> Timestamp {
-        self.times[self.heap[position] as usize]
+    /// Moves an entry up or down to where the order has it.
+    fn restore_order(&mut self, position: usize) {
+        let position = self.sift_up(position);
+        self.sift_down(position);
     }
 
-    /// Moves an entry towards the root until its parent is no later; returns where it came to stand.
+    /// Moves an entry towards the root until its parent is before it; returns its position.
     fn sift_up(&mut self, mut position: usize) -> usize {
-        while position > 0 && self.time_at(position) < self.time_at((position - 1) / 2) {
-            self.swap(position, (position - 1) / 2);
+        let deadline = self.heap[position];
+        while position > 0 && deadline.is_before(&self.heap[(position - 1) / 2]) {
+            self.place(position, self.heap[(position - 1) / 2]);
             position = (position - 1) / 2;
         }
-        self.record_position(position);
+        self.place(position, deadline);
         position
     }
 
-    /// Moves an entry away from the root until no child is earlier.
+    /// Moves an entry away from the root until no child is before it.
     fn sift_down(&mut self, mut position: usize) {
-        loop {
-            let children = 2 * position + 1..(2 * position + 3).min(self.heap.len());
-            match children.min_by_key(|&child| self.time_at(child)) {
-                Some(child) if self.time_at(child) < self.time_at(position) => {
-                    self.swap(position, child);
-                    position = child;
-                }
-                _ => break,
+        let deadline = self.heap[position];
+        while let Some(mut child) = self.heap.get(2 * position + 1).copied() {
+            let mut child_position = 2 * position + 1;
+            if let Some(second) = self.heap.get(child_position + 1).filter(|second| second.is_before(&child)) {
+                (child, child_position) = (*second, child_position + 1);
             }
+            if !child.is_before(&deadline) {
+                break;
+            }
+            self.place(position, child);
+            position = child_position;
         }
-        self.record_position(position);
+        self.place(position, deadline);
     }
 
-    fn swap(&mut self, one: usize, other: usize) {
-        self.heap.swap(one, other);
-        self.record_position(one);
-        self.record_position(other);
+    #[expect(clippy::cast_possible_truncation, reason = "a deadline per slot at most, and slots have 30 bits")]
+    fn place(&mut self, position: usize, deadline: Deadline) {
+        self.heap[position] = deadline;
+        self.set_position(deadline, position as u32);
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "one entry a slot at most, and slots are 32 bits")]
-    fn record_position(&mut self, position: usize) {
-        self.positions[self.heap[position] as usize] = position as u32;
+    fn set_position(&mut self, deadline: Deadline, position: u32) {
+        let (kind, slot) = SlotKey::unpack(deadline.packed_key).kind_and_slot();
+        let positions = &mut self.positions[kind as usize];
+        if positions.len() <= slot as usize {
+            positions.resize(slot as usize + 1, NOT_ARMED);
+        }
+        positions[slot as usize] = position;
     }
 }
 
@@ -127,16 +158,25 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Act {
-        Arm(u32, u64),
-        Disarm(u32),
+        Arm(SlotKey, u64),
+        ArmNoLater(SlotKey, u64),
+        Disarm(SlotKey),
         Pop(u64),
     }
 
+    fn key() -> impl Strategy<Value = SlotKey> {
+        let kinds = [SlotKey::Connection, SlotKey::Listener, SlotKey::UdpSocket, SlotKey::Timer].to_vec();
+        (prop::sample::select(kinds), 0u32..24).prop_map(|(kind, slot)| kind(slot))
+    }
+
     fn act() -> impl Strategy<Value = Act> {
+        // Few moments, so that many deadlines share one.
+        let moment = 0u64..40;
         prop_oneof![
-            6 => (0u32..64, 0u64..1000).prop_map(|(slot, at)| Act::Arm(slot, at)),
-            2 => (0u32..64).prop_map(Act::Disarm),
-            1 => (0u64..1000).prop_map(Act::Pop),
+            4 => (key(), moment.clone()).prop_map(|(key, at)| Act::Arm(key, at)),
+            4 => (key(), moment.clone()).prop_map(|(key, at)| Act::ArmNoLater(key, at)),
+            2 => key().prop_map(Act::Disarm),
+            2 => moment.prop_map(Act::Pop),
         ]
     }
 
@@ -145,33 +185,38 @@ mod tests {
     }
 
     proptest! {
-        /// The model: for each slot the earliest moment it was armed for since it last came up.
+        /// The model: each key's moment, and when it was armed. The sequence starts close to its wrap.
         #[test]
         fn the_heap_agrees_with_a_map(acts in prop::collection::vec(act(), 1..300)) {
-            let mut deadlines = Deadlines::default();
-            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
-            for act in acts {
+            let mut deadlines = Deadlines { sequence: u32::MAX - 50, ..Deadlines::default() };
+            let mut model: BTreeMap<SlotKey, (u64, usize)> = BTreeMap::new();
+            for (order, act) in acts.into_iter().enumerate() {
                 match act {
-                    Act::Arm(slot, when) => {
-                        deadlines.arm(slot, at(when));
-                        let armed = model.entry(slot).or_insert(when);
-                        *armed = when.min(*armed);
+                    Act::Arm(key, when) => {
+                        deadlines.arm(key, at(when));
+                        model.insert(key, (when, order));
                     }
-                    Act::Disarm(slot) => {
-                        deadlines.disarm(slot);
-                        model.remove(&slot);
-                    }
-                    Act::Pop(now) => match deadlines.pop_expired(at(now)) {
-                        Some(slot) => {
-                            let armed = model.remove(&slot).expect("an armed slot came up");
-                            prop_assert!(armed <= now, "early");
-                            prop_assert!(model.values().all(|other| *other >= armed), "out of order");
+                    Act::ArmNoLater(key, when) => {
+                        deadlines.arm_no_later(key, at(when));
+                        if model.get(&key).is_none_or(|(armed, _)| when < *armed) {
+                            model.insert(key, (when, order));
                         }
-                        None => prop_assert!(model.values().all(|armed| *armed > now), "one is late"),
-                    },
+                    }
+                    Act::Disarm(key) => {
+                        deadlines.disarm(key);
+                        model.remove(&key);
+                    }
+                    Act::Pop(now) => {
+                        let first = model.iter().min_by_key(|(_, armed)| **armed).map(|(key, armed)| (*key, *armed));
+                        let expected = first.filter(|(_, (when, _))| *when <= now).map(|(key, _)| key);
+                        prop_assert_eq!(deadlines.pop_expired(at(now)), expected);
+                        expected.map(|key| model.remove(&key));
+                    }
                 }
-                prop_assert_eq!(deadlines.earliest(), model.values().min().map(|when| at(*when)));
+                prop_assert_eq!(deadlines.earliest(), model.values().min().map(|(when, _)| at(*when)));
                 prop_assert_eq!(deadlines.heap.len(), model.len());
+                let is_same = |(key, (when, _)): (&SlotKey, &(u64, usize))| deadlines.deadline(*key) == at(*when);
+                prop_assert!(model.iter().all(is_same));
             }
         }
     }
@@ -179,8 +224,24 @@ mod tests {
     #[test]
     fn a_deadline_that_never_comes_takes_no_room() {
         let mut deadlines = Deadlines::default();
-        deadlines.arm(7, Timestamp::NEVER);
+        deadlines.arm(SlotKey::Timer(7), Timestamp::NEVER);
         assert_eq!(deadlines.earliest(), None);
-        assert!(deadlines.times.is_empty());
+        assert!(deadlines.positions.iter().all(Vec::is_empty));
+        deadlines.arm(SlotKey::Timer(7), at(1));
+        deadlines.arm(SlotKey::Timer(7), Timestamp::NEVER);
+        assert_eq!(deadlines.earliest(), None, "a deadline that is taken back does not come");
+    }
+
+    #[test]
+    fn a_deadline_that_is_armed_again_allocates_nothing() {
+        let mut deadlines = Deadlines::default();
+        (0..100).for_each(|slot| deadlines.arm(SlotKey::Timer(slot), at(u64::from(slot))));
+        let counted = allocation_counter::measure(|| {
+            for moment in 0..1_000 {
+                let first = deadlines.pop_expired(at(10_000)).expect("a hundred are armed");
+                deadlines.arm(first, at(moment));
+            }
+        });
+        assert_eq!(counted.count_total, 0);
     }
 }

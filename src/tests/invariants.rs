@@ -1,60 +1,75 @@
 //! What must hold after every turn of the workload.
 
+use crate::context::Context;
+use crate::context::listener_entry::ListenerEntry;
 use crate::context::loop_state::LoopState;
-use crate::event_loop::core::Core;
-use crate::ids::to_slot;
+use crate::context::source::SourceState;
+use crate::event_loop::EventLoop;
+use crate::ids::{SlotKey, to_slot};
 use crate::limits;
-use crate::net::simulated::Simulated;
+use crate::net::simulated::sim_handle::SimHandle;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
+use crate::net::{Listener, Stream, UdpSocket};
 use crate::state::phase::{Action, Phase, Queued, ReadState, WriteState};
 use crate::state::timestamp::Timestamp;
 
 /// Checks everything; the caller is between two turns.
-pub(super) fn check(core: &Core<'_, Simulated>, world: &World) {
-    if matches!(core.context.loop_state, LoopState::Stopped(_)) {
+pub(super) fn check(events: &EventLoop<'_>, world: &World) {
+    if matches!(events.context.loop_state, LoopState::Stopped(_)) {
         assert_eq!(world.descriptors, 0, "a stopped loop holds no descriptor");
-        assert_eq!(core.context.stats.connections, 0, "a stopped loop has no connection");
+        assert_eq!(events.context.stats.connections, 0, "a stopped loop has no connection");
         return;
     }
-    counters_agree(core, world);
-    poll_never_waits_past_a_deadline(core);
-    for (key, _) in &core.context.connections {
-        connection_will_be_served(core, world, u32::try_from(key).expect("a slot"));
+    counters_agree(events, world);
+    poll_never_waits_past_a_deadline(events);
+    for (key, _) in &events.context.connections {
+        connection_will_be_served(events, world, u32::try_from(key).expect("a slot"));
     }
-    listeners_will_be_served(core, world);
-    udp_sockets_will_be_served(core, world);
-    assert!(core.context.send_queue.transmits.is_empty(), "datagrams are never queued beyond the turn");
-    assert!(core.context.running_callback.is_none(), "no callback runs between turns");
+    listeners_will_be_served(events, world);
+    udp_sockets_will_be_served(events, world);
+    assert!(events.context.send_queue.transmits.is_empty(), "datagrams are never queued beyond the turn");
+    assert!(events.context.running_callback.is_none(), "no callback runs between turns");
 }
 
 /// The poll never waits past a deadline that is armed, nor past the end of a drain.
-fn poll_never_waits_past_a_deadline(core: &Core<'_, Simulated>) {
-    let context = &core.context;
-    let deadlines = context.connections.iter().map(|(slot, _)| context.deadline(to_slot(slot)));
-    let pauses = [
-        core.listeners.ready_queue.next_deadline(),
-        core.udp_sockets.ready_queue.next_deadline(),
-        context.drain_until(),
-        context.timers.next_deadline(),
-    ];
-    let first = deadlines.chain(pauses.into_iter().flatten()).min().unwrap_or(Timestamp::NEVER);
-    let wait = core.next_timeout();
+fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
+    let context = &events.context;
+    let deadlines = context.connections.iter().map(|(slot, _)| deadline(context, to_slot(slot)));
+    let others = [context.deadlines.earliest(), context.drain_until()];
+    let first = deadlines.chain(others.into_iter().flatten()).min().unwrap_or(Timestamp::NEVER);
+    let wait = events.next_timeout();
     let lists = [context.deferred.len(), context.dirty.len(), context.notes.len(), context.pending_connects.len()];
-    let is_left =
-        lists.iter().sum::<usize>() + core.listeners.ready_queue.ready_len() + core.udp_sockets.ready_queue.ready_len()
-            > 0;
+    let is_left = lists.iter().sum::<usize>() + context.ready_sources.len() > 0;
     assert!(!is_left || wait == Some(std::time::Duration::ZERO), "work is left, and the poll would wait {wait:?}");
-    assert!(
-        context.timers.next_deadline().is_none_or(|next| next > context.now),
-        "a timer that was due has not come up"
-    );
     let is_in_time = first == Timestamp::NEVER || wait.is_some_and(|wait| wait <= first.since(context.now));
     assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(context.now));
 }
 
-fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
-    let context = &core.context;
+/// When a connection must be looked at.
+fn deadline(context: &Context, slot: u32) -> Timestamp {
+    context.connections[slot as usize].deadline(context.connection_limits(slot))
+}
+
+/// The simulated socket of a connection, if it has one.
+fn socket_of(context: &Context, slot: u32) -> Option<usize> {
+    match context.connections[slot as usize].stream.stream()? {
+        Stream::Simulated(SimHandle { socket, .. }) => Some(*socket),
+        Stream::System(_) => panic!("this loop is simulated"),
+    }
+}
+
+/// Whether a source is served without an event, soon or after its backoff.
+fn will_be_served(context: &Context, key: SlotKey, state: SourceState) -> bool {
+    match state {
+        SourceState::Ready => context.ready_sources.contains(&key),
+        SourceState::BackingOff => context.deadlines.deadline(key) != Timestamp::NEVER,
+        SourceState::WouldBlock | SourceState::HandlerFull => false,
+    }
+}
+
+fn counters_agree(events: &EventLoop<'_>, world: &World) {
+    let context = &events.context;
     let connections = context.connections.len() as u64;
     assert_eq!(context.stats.connections, connections, "every slot is a connection's");
     let stats = &context.stats;
@@ -63,22 +78,19 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     let failures = [context.stats.accept_errors, context.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");
     let clients =
-        context.connections.iter().filter(|(_, state)| !context.listeners[state.listener as usize].is_outbound).count();
+        context.connections.iter().filter(|(_, entry)| !context.listeners[entry.listener as usize].is_outbound).count();
     assert_eq!(context.clients_by_handler.iter().sum::<usize>(), clients, "handlers count their clients");
     let by_listener: u32 = context.listeners.iter().map(|(_, listener)| listener.connections).sum();
     assert_eq!(u64::from(by_listener), connections, "listeners count their connections");
     let open_fds = |is_kind: fn(&SimSocketKind) -> bool| {
         world.sockets.iter().filter(|end| end.fd == FdState::Open && is_kind(&end.kind)).count()
     };
-    let started =
-        context.connections.iter().filter(|(slot, _)| core.connections.stream(to_slot(*slot)).is_some()).count();
+    let started = context.connections.iter().filter(|(_, entry)| entry.stream.stream().is_some()).count();
     assert_eq!(open_fds(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
-    let is_needed =
-        |listener: &crate::context::listener_entry::ListenerEntry| listener.is_listening || listener.connections > 0;
-    let needed =
-        context.listeners.iter().all(|(_, listener)| is_needed(listener)) || !context.removed_sources.is_empty();
+    let is_needed = |entry: &ListenerEntry| entry.socket.is_some() || entry.connections > 0;
+    let needed = context.listeners.iter().all(|(_, entry)| is_needed(entry));
     assert!(needed, "an entry goes with the last that needs it");
-    let listening = context.listeners.iter().filter(|(_, listener)| listener.is_listening).count();
+    let listening = context.listeners.iter().filter(|(_, entry)| entry.socket.is_some()).count();
     assert_eq!(
         open_fds(|kind| matches!(kind, SimSocketKind::Listener { .. })),
         listening,
@@ -91,15 +103,15 @@ fn counters_agree(core: &Core<'_, Simulated>, world: &World) {
     );
 }
 
-fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u32) {
-    let context = &core.context;
-    let (state, limits) = (&context.connections[slot as usize], context.connection_limits(slot));
+fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
+    let context = &events.context;
+    let (state, limits) = (&context.connections[slot as usize].state, context.connection_limits(slot));
     assert_ne!(state.phase, Phase::Closed, "what is gone is freed at the end of its turn");
     assert!(state.inbox_len() <= limits.input_bytes_max, "the inbox keeps to its bound");
     assert!(state.outbox_len() <= limits.outbox_bytes_max, "the outbox keeps to its bound");
     if state.queued == Queued::No {
         assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
-        assert_eq!(state.next_action(&limits), Action::Wait, "a connection that could go on is queued: {state:?}");
+        assert_eq!(state.next_action(limits), Action::Wait, "a connection that could go on is queued: {state:?}");
     }
     let list = match state.queued {
         Queued::No => None,
@@ -107,19 +119,19 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
         Queued::Deferred => Some(&context.deferred),
     };
     assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
-    let Some(&end) = core.connections.stream(slot) else {
+    let armed = context.deadlines.deadline(SlotKey::Connection(slot));
+    let Some(end) = socket_of(context, slot) else {
         let id = context.id(slot);
-        let is_timed = core.connections.deadlines().deadline(slot) <= state.last_progress.after(limits.connect_timeout);
-        let is_connect_retry = core.connections.is_connect_retry(id) && is_timed;
+        let is_timed = armed <= state.last_progress.after(limits.connect_timeout);
+        let is_connect_retry = context.connect_retries.iter().any(|(_, other, _)| *other == id) && is_timed;
         let is_waiting = is_connect_retry || context.pending_connects.iter().any(|(other, _)| *other == id);
         // Or it was given up before its turn came, which is for the next.
         let is_scheduled = is_waiting && matches!(state.phase, Phase::Connecting(_)) || state.queued != Queued::No;
         assert!(is_scheduled, "{slot} has no socket and will have none: {state:?}");
         return;
     };
-    let deadline = context.deadline(slot);
+    let deadline = deadline(context, slot);
     if deadline != Timestamp::NEVER && state.queued == Queued::No {
-        let armed = core.connections.deadlines().deadline(slot);
         assert!(armed <= deadline, "the deadline of {slot} is armed");
     }
     let edge = world.sockets[end].has_edge && world.sockets[end].token.is_some();
@@ -129,8 +141,7 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
     if state.queued == Queued::No {
         assert!(world.sockets[end].token.is_some(), "a waiting connection is registered");
         let connect_deadline = state.last_progress.after(limits.connect_timeout);
-        let is_timed = !matches!(state.phase, Phase::Connecting(_))
-            || core.connections.deadlines().deadline(slot) <= connect_deadline;
+        let is_timed = !matches!(state.phase, Phase::Connecting(_)) || armed <= connect_deadline;
         assert!(is_timed, "{slot} waits for an answer without end");
         let is_awaited =
             !matches!(state.phase, Phase::Connecting(_)) || stream.connect_answer == ConnectAnswer::Pending;
@@ -143,14 +154,18 @@ fn connection_will_be_served(core: &Core<'_, Simulated>, world: &World, slot: u3
     }
 }
 
-fn listeners_will_be_served(core: &Core<'_, Simulated>, world: &World) {
-    for (slot, &end) in core.listeners.iter() {
+fn listeners_will_be_served(events: &EventLoop<'_>, world: &World) {
+    let context = &events.context;
+    for (slot, entry) in &context.listeners {
+        let (slot, state) = (to_slot(slot), entry.source.state);
+        let Some(Listener::Simulated(SimHandle { socket: end, .. })) = entry.socket else { continue };
         let SimSocketKind::Listener { backlog } = &world.sockets[end].kind else { panic!("a listener listens") };
-        if backlog.is_empty() || world.sockets[end].has_edge || core.listeners.ready_queue.will_be_served(slot) {
+        let is_known = world.sockets[end].has_edge || will_be_served(context, SlotKey::Listener(slot), state);
+        if backlog.is_empty() || is_known {
             continue;
         }
-        assert!(core.listeners.ready_queue.is_handler_full(slot), "clients of {slot} wait and no queue knows");
-        assert!(core.context.is_full(slot), "{slot} is held and its handler has room");
+        assert_eq!(state, SourceState::HandlerFull, "clients of {slot} wait and no queue knows");
+        assert!(context.is_full(slot), "{slot} is held and its handler has room");
     }
     for usage in world.call_counts.values() {
         assert!(usage.accepts <= limits::ACCEPTS_PER_TURN_MAX, "{} accepts in a turn", usage.accepts);
@@ -161,12 +176,17 @@ fn listeners_will_be_served(core: &Core<'_, Simulated>, world: &World) {
     }
 }
 
-fn udp_sockets_will_be_served(core: &Core<'_, Simulated>, world: &World) {
-    for (slot, &(end, _)) in core.udp_sockets.iter() {
+fn udp_sockets_will_be_served(events: &EventLoop<'_>, world: &World) {
+    let context = &events.context;
+    for (slot, entry) in &context.udp_sockets {
+        let UdpSocket::Simulated(SimHandle { socket: end, .. }) = entry.socket else {
+            panic!("this loop is simulated")
+        };
         let SimSocketKind::Udp(RecvQueue { queue, .. }) = &world.sockets[end].kind else {
             panic!("a UDP socket is one")
         };
-        let known = world.sockets[end].has_edge || core.udp_sockets.ready_queue.will_be_served(slot);
+        let key = SlotKey::UdpSocket(to_slot(slot));
+        let known = world.sockets[end].has_edge || will_be_served(context, key, entry.source.state);
         assert!(queue.is_empty() || known, "datagrams of {slot} wait and no queue knows");
     }
     for usage in world.call_counts.values() {

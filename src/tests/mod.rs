@@ -17,11 +17,10 @@ mod udp_traffic;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::handlers::{CallbackLog, EchoHandler, GreetHandler, InjectedPanic, PanicInjector, PanickingHandler};
+use self::handlers::{CallbackLog, EchoHandler, GreetHandler, PanicInjector, PanickingHandler};
 use self::outbound_handlers::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
 use self::planned_client::{GREETING, PlannedClient, Service};
 use self::sim_servers::{PROXY_TARGET, SimServers, Target};
@@ -86,7 +85,7 @@ impl Workload {
             timer_panic_injector: (simulation.random_below(4) == 0).then(|| panic_injector.clone()),
             panic_injector,
         };
-        run.events.catch_panics(simulation.random_below(2) == 0);
+        run.events.catch_panics(true);
         run.attach_handlers();
         run.attach_outbound_handler();
         run.inject_faults();
@@ -198,27 +197,17 @@ impl Workload {
 
     fn turn(&mut self, wait: Duration) -> Turn {
         self.simulation.world.borrow_mut().call_counts.clear();
-        // Where the loop does not catch the panics of handlers, its embedder does, and turns it again.
-        let turn = loop {
-            match catch_unwind(AssertUnwindSafe(|| self.events.turn(Some(wait)))) {
-                Ok(turn) => break turn.expect("no error is the loop's"),
-                Err(panic) if panic.is::<InjectedPanic>() => {
-                    self.simulation.world.borrow_mut().call_counts.clear();
-                    assert_eq!(self.events.next_timeout(), Some(Duration::ZERO), "the rest of the turn is left");
-                }
-                Err(panic) => resume_unwind(panic),
-            }
-        };
+        let turn = self.events.turn(Some(wait)).expect("no error is the loop's");
         self.simulation.world.borrow_mut().trace_line(|| format!("--------- {turn:?}"));
         assert_eq!(
             self.events.stats().panics,
             self.panic_injector.injected.get(),
             "somebody else has panicked, and that was caught"
         );
-        invariants::check(self.events.core(), &self.simulation.world.borrow());
+        invariants::check(&self.events, &self.simulation.world.borrow());
         if !matches!(turn, Turn::Stopped(_)) {
-            self.outbound_log.borrow().assert_notes_are_delivered(&self.events.core().context);
-            self.timer_checks.borrow().assert_none_is_late(&self.events.core().context);
+            self.outbound_log.borrow().assert_notes_are_delivered(&self.events.context);
+            self.timer_checks.borrow().assert_none_is_late(&self.events.context);
         }
         turn
     }

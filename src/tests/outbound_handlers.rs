@@ -78,8 +78,8 @@ impl OutboundLog {
     pub(super) fn assert_notes_are_delivered(&self, context: &Context) {
         let turn = context.stats.turns;
         for (value, (id, given)) in &self.notify_values {
-            let state = context.connections.get(id.slot as usize).filter(|state| state.generation == id.generation);
-            let is_open = state.is_some_and(|state| state.phase == Phase::Open);
+            let entry = context.connections.get(id.slot as usize).filter(|entry| entry.generation == id.generation);
+            let is_open = entry.is_some_and(|entry| entry.state.phase == Phase::Open);
             assert!(!is_open || given + 2 > turn, "note {value} of turn {given} has not reached {id:?}");
         }
     }

@@ -47,6 +47,7 @@ pub(crate) struct RecvQueue {
     pub(crate) queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)>,
     /// An error that cut a receive short: the next one is told.
     pub(crate) pending_error: Option<io::Error>,
+    pub(crate) datagram_bytes_max: usize,
 }
 
 /// What travels from a client to the loop.
@@ -57,6 +58,7 @@ pub(crate) enum Segment {
     Reset,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct SimStream {
     pub(crate) peer: SocketAddr,
     pub(crate) connect_answer: ConnectAnswer,
@@ -74,6 +76,7 @@ pub(crate) struct SimStream {
     /// A send was refused, or cut short, for want of room.
     pub(crate) blocked: bool,
     pub(crate) write_shut_down: bool,
+    pub(crate) resets_on_close: bool,
     pub(crate) client: ClientSide,
 }
 

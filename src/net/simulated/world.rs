@@ -4,6 +4,7 @@
 //! mark; an edge is reported once; unread input at close causes a reset, and a reset discards what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -68,6 +69,28 @@ impl World {
             failures: [0; 2],
             failed_shutdowns: BTreeSet::new(),
             call_counts: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a call, a little later: what is under way may arrive between any two. An injected fault is its error.
+    pub(crate) fn begin_call(&mut self, call: &'static str, fault: Fault, socket: usize) -> io::Result<()> {
+        self.advance_a_little();
+        let Some(error) = self.faults.next_error(fault, &mut self.random) else {
+            return Ok(());
+        };
+        self.record_call(call, socket, -i64::from(error.raw_os_error().unwrap_or(0)));
+        if fault != Fault::Poll {
+            self.record_activity();
+        }
+        if matches!(fault, Fault::Accept | Fault::ReceiveDatagram) {
+            self.count(socket, Err(()));
+        }
+        Err(error)
+    }
+
+    fn advance_a_little(&mut self) {
+        if self.random.one_in(4) {
+            self.advance_network();
         }
     }
 
@@ -183,6 +206,7 @@ impl World {
             send_buffer_bytes_max: send_buffer_bytes,
             blocked: false,
             write_shut_down: false,
+            resets_on_close: false,
             client: ClientSide { window: usize::MAX, ..ClientSide::default() },
         };
         self.record_activity();
@@ -319,6 +343,14 @@ impl World {
 
     /// The loop closes a descriptor.
     pub(crate) fn close(&mut self, socket: usize) {
+        if let SimSocketKind::Stream(stream) = &self.sockets[socket].kind {
+            let is_reset = stream.resets_on_close;
+            self.advance_a_little();
+            self.record_call(if is_reset { "reset" } else { "close" }, socket, 0);
+            if is_reset {
+                self.stream(socket).reset_client();
+            }
+        }
         self.sockets[socket].fd = FdState::Closed;
         self.stale_tokens.extend(self.sockets[socket].token.take());
         self.descriptors -= 1;
@@ -342,7 +374,7 @@ impl World {
         let quiet = Event { token, readable: false, writable: false, read_to_end: false, error: false, hang_up: false };
         match &self.sockets[socket].kind {
             SimSocketKind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
-            SimSocketKind::Udp(RecvQueue { queue, pending_error }) => {
+            SimSocketKind::Udp(RecvQueue { queue, pending_error, .. }) => {
                 Event { readable: !queue.is_empty(), error: pending_error.is_some(), ..quiet }
             }
             SimSocketKind::Stream(stream) if stream.connect_answer == ConnectAnswer::Pending => quiet,

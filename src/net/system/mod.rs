@@ -1,19 +1,18 @@
 //! The network of this machine: mio, socket2 and nix.
 //!
-//! Each method is one system call, or the few that open a socket, and its error is the kernel's.
+//! Each call is one system call, or the few that open a socket, and its error is the kernel's.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;
 pub(crate) mod stream;
 pub(crate) mod udp_socket;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Waker};
@@ -22,20 +21,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::address::Address;
 use crate::ids::Token;
 use crate::limits;
-use crate::net::recv_batch::RecvBatch;
 #[cfg(unix)]
 use crate::net::system::stream::BoundUnixListener;
-use crate::net::system::stream::{Listener, Stream};
-use crate::net::{Event, Network};
+use crate::net::system::stream::{SystemListener, SystemStream};
+use crate::net::{Event, Listener, UdpSocket};
 use crate::options::bind::Bind;
-use crate::options::connect::Connect;
 use crate::options::listen::{InheritedListener, Listen};
-use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 #[cfg(target_os = "linux")]
-type SystemUdpSocket = crate::net::system::batched_udp_socket::BatchedUdpSocket;
+pub(crate) type SystemUdpSocket = crate::net::system::batched_udp_socket::BatchedUdpSocket;
 #[cfg(not(target_os = "linux"))]
-type SystemUdpSocket = crate::net::system::udp_socket::UdpSocket;
+pub(crate) type SystemUdpSocket = crate::net::system::udp_socket::UdpSocket;
 
 /// The kernel under us.
 pub(crate) struct System {
@@ -51,8 +47,56 @@ impl System {
         Ok(Self { poll, events: Events::with_capacity(limits::EVENTS_PER_POLL_MAX), waker })
     }
 
+    pub(crate) fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
+        let waker = Arc::clone(&self.waker);
+        Box::new(move || {
+            if let Err(error) = waker.wake() {
+                log::error!("cannot wake the loop: {error}");
+            }
+        })
+    }
+
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
+        self.poll.poll(&mut self.events, timeout)?;
+        let before = events.len();
+        events.extend(self.events.iter().map(|event| Event {
+            token: Token(event.token().0 as u64),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_to_end: event.is_read_closed() || is_priority(event),
+            error: event.is_error(),
+            hang_up: event.is_read_closed() && event.is_write_closed(),
+        }));
+        Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
+    }
+
+    pub(crate) fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
+        let mut listener = open_listener(options)?;
+        let address = listener.local_addr()?;
+        self.register_source(listener.source(), token, Interest::READABLE)?;
+        Ok((Listener::System(listener), address))
+    }
+
+    pub(crate) fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(UdpSocket, SocketAddr)> {
+        let socket = match &options.inherited {
+            Some(socket) => from_inherited(socket.try_clone()?.into())?,
+            None => open_udp_socket(options)?,
+        };
+        if let Some(bytes) = options.recv_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let mut socket = SystemUdpSocket::new(socket.into(), options.datagram_bytes_max)?;
+        let address = socket.inner().local_addr()?;
+        self.register_source(socket.inner(), token, Interest::READABLE)?;
+        Ok((UdpSocket::System(socket), address))
+    }
+
+    pub(crate) fn register(&self, stream: &mut SystemStream, token: Token) -> io::Result<()> {
+        self.register_source(stream.source(), token, stream_interest())
+    }
+
     /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.
-    fn deregister(&self, source: &mut (impl mio::event::Source + ?Sized)) {
+    pub(crate) fn deregister(&self, source: &mut (impl mio::event::Source + ?Sized)) {
         let _ = self.poll.registry().deregister(source);
     }
 
@@ -73,165 +117,25 @@ impl AsFd for System {
     }
 }
 
-impl Network for System {
-    type Listener = Listener;
-    type Stream = Stream;
-    type UdpSocket = SystemUdpSocket;
-
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn entropy(&self) -> u64 {
-        RandomState::new().build_hasher().finish()
-    }
-
-    #[cfg(target_os = "linux")]
-    fn connections_max(&self) -> usize {
-        use nix::sys::resource::{Resource, getrlimit};
-        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-        // A limit too small for the reserve is shared by halves; accept copes with what is missing.
-        let connections = descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED).max(descriptors / 2).max(1);
-        usize::try_from(connections).unwrap_or(usize::MAX)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn connections_max(&self) -> usize {
-        limits::CONNECTIONS_MAX_UNKNOWN
-    }
-
-    fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
-        let waker = Arc::clone(&self.waker);
-        Box::new(move || {
-            if let Err(error) = waker.wake() {
-                log::error!("cannot wake the loop: {error}");
-            }
-        })
-    }
-
-    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
-        self.poll.poll(&mut self.events, timeout)?;
-        let before = events.len();
-        events.extend(self.events.iter().map(|event| Event {
-            token: Token(event.token().0 as u64),
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            read_to_end: event.is_read_closed() || is_priority(event),
-            error: event.is_error(),
-            hang_up: event.is_read_closed() && event.is_write_closed(),
-        }));
-        Ok(events.len() - before == limits::EVENTS_PER_POLL_MAX)
-    }
-
-    fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
-        let mut listener = open_listener(options)?;
-        let address = listener.local_addr()?;
-        self.register_source(listener.source(), token, Interest::READABLE)?;
-        Ok((listener, address))
-    }
-
-    fn close_listener(&mut self, mut listener: Listener) {
-        self.deregister(listener.source());
-    }
-
-    fn accept(&mut self, listener: &Listener) -> io::Result<(Stream, Option<SocketAddr>)> {
-        listener.accept()
-    }
-
-    fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
-        Stream::connect(&to.address, to.nodelay)
-    }
-
-    fn is_connected(&self, stream: &Stream) -> io::Result<bool> {
-        stream.is_connected()
-    }
-
-    fn local_addr(&self, stream: &Stream) -> io::Result<Option<SocketAddr>> {
-        stream.local_addr()
-    }
-
-    fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
-        stream.register(self.poll.registry(), mio_token(token), stream_interest())
-    }
-
-    fn recv(&mut self, stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
-        stream.recv(buffer)
-    }
-
-    fn send(&mut self, stream: &Stream, bytes: &[u8], more: bool) -> io::Result<usize> {
-        stream.send(bytes, more)
-    }
-
-    fn shutdown_write(&mut self, stream: &Stream) -> io::Result<()> {
-        stream.shutdown_write()
-    }
-
-    fn close(&mut self, stream: Stream) {
-        drop(stream);
-    }
-
-    fn reset(&mut self, stream: Stream) {
-        stream.reset_on_close();
-        drop(stream);
-    }
-
-    fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(SystemUdpSocket, SocketAddr)> {
-        let socket = match &options.inherited {
-            Some(socket) => from_inherited(socket.try_clone()?.into())?,
-            None => open_udp_socket(options)?,
-        };
-        if let Some(bytes) = options.recv_buffer_bytes {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        let mut socket = SystemUdpSocket::new(socket.into(), options.datagram_bytes_max)?;
-        let address = socket.inner().local_addr()?;
-        self.register_source(socket.inner(), token, Interest::READABLE)?;
-        Ok((socket, address))
-    }
-
-    fn close_udp_socket(&mut self, mut socket: SystemUdpSocket) {
-        self.deregister(socket.inner());
-    }
-
-    fn recv_datagrams(&mut self, socket: &mut SystemUdpSocket, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
-        socket.recv_datagrams(batch, max)
-    }
-
-    fn send_datagrams(
-        &mut self,
-        socket: &mut SystemUdpSocket,
-        transmits: &[Transmit],
-        send_queue: &UdpSendQueue,
-        outcome: impl FnMut(&Transmit, io::Result<()>),
-    ) {
-        socket.send_datagrams(transmits, send_queue, outcome);
-    }
-
-    fn is_local_ip(&mut self, ip: IpAddr) -> bool {
-        // Only a local address can be bound to.
-        ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
-    }
-}
-
 /// A socket that somebody else has opened, made to suit the loop.
 fn from_inherited(socket: Socket) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-fn open_listener(options: &Listen) -> io::Result<Listener> {
+fn open_listener(options: &Listen) -> io::Result<SystemListener> {
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
     let socket = match (&options.inherited, &options.address) {
         (Some(InheritedListener::Tcp(socket)), _) => from_inherited(socket.try_clone()?.into())?,
         #[cfg(unix)]
         (Some(InheritedListener::Unix(socket)), _) => {
-            return Ok(Listener::Unix(BoundUnixListener::from_inherited(
+            return Ok(SystemListener::Unix(BoundUnixListener::from_inherited(
                 from_inherited(socket.try_clone()?.into())?.into(),
             )));
         }
         #[cfg(unix)]
         (None, Address::Unix(path)) => {
-            return BoundUnixListener::bind(path, backlog, &options.socket_file).map(Listener::Unix);
+            return BoundUnixListener::bind(path, backlog, &options.socket_file).map(SystemListener::Unix);
         }
         #[cfg(not(unix))]
         (None, Address::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
@@ -247,7 +151,7 @@ fn open_listener(options: &Listen) -> io::Result<Listener> {
     };
     // Accepted sockets inherit it, which saves a call for each.
     socket.set_tcp_nodelay(options.nodelay)?;
-    Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+    Ok(SystemListener::Tcp(TcpListener::from_std(socket.into())))
 }
 
 fn open_udp_socket(options: &Bind) -> io::Result<Socket> {
@@ -277,6 +181,21 @@ fn new_socket(
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(socket)
+}
+
+/// How many connections a listener may have by default: as many as the process has descriptors for.
+#[cfg(target_os = "linux")]
+pub(crate) fn connections_max() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    // A limit too small for the reserve is shared by halves; accept copes with what is missing.
+    let connections = descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED).max(descriptors / 2).max(1);
+    usize::try_from(connections).unwrap_or(usize::MAX)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn connections_max() -> usize {
+    limits::CONNECTIONS_MAX_UNKNOWN
 }
 
 const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits to travel in: halloo runs on 64-bit systems");

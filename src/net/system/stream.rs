@@ -15,22 +15,22 @@ use mio::event::Source;
 #[cfg(unix)]
 use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry};
 use socket2::SockRef;
 
 use crate::address::Address;
+use crate::net::Stream;
 #[cfg(unix)]
 use crate::socket_file::{SharedSocketFile, SocketFile};
 
 /// A listening socket.
-pub(crate) enum Listener {
+pub(crate) enum SystemListener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(BoundUnixListener),
 }
 
 /// A connected socket, or one that is about to be.
-pub(crate) enum Stream {
+pub(crate) enum SystemStream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
@@ -47,7 +47,7 @@ macro_rules! each {
     };
 }
 
-impl Listener {
+impl SystemListener {
     pub(crate) fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(listener) => listener,
@@ -67,14 +67,20 @@ impl Listener {
 
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))),
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::System(SystemStream::Tcp(stream)), Some(peer)))
+            }
             #[cfg(unix)]
-            Self::Unix(bound) => bound.listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+            Self::Unix(bound) => {
+                let (stream, _) = bound.listener.accept()?;
+                Ok((Stream::System(SystemStream::Unix(stream)), None))
+            }
         }
     }
 }
 
-impl Stream {
+impl SystemStream {
     /// Begins to connect.
     pub(crate) fn connect(to: &Address, nodelay: bool) -> io::Result<Self> {
         match to {
@@ -102,8 +108,8 @@ impl Stream {
         }
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
-        each!(self, stream => registry.register(stream, token, interest))
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
+        each!(self, stream => stream)
     }
 
     /// Its address on this side, if its family has addresses.

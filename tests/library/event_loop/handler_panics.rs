@@ -1,12 +1,12 @@
 //! Panics in callbacks.
 //!
-//! A panic costs one connection, and the loop goes on.
+//! With `catch_panics` a panic costs one connection, and the loop goes on. Without, it ends the loop.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use halloo::{CloseReason, Connection, EventLoop, StreamHandler, datagrams, stream};
+use halloo::{CloseReason, Connection, ErrorKind, EventLoop, LoopStopped, StreamHandler, datagrams, stream};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::{loopback, udp_socket};
@@ -15,13 +15,17 @@ use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle, turn_until_stopped};
 
-/// Turns the loop until a handler's panic comes out of it.
+/// A loop that goes on after a panic.
+fn catching_loop<'h>() -> EventLoop<'h> {
+    let mut events = EventLoop::new().expect("a loop");
+    events.catch_panics(true);
+    events
+}
+
+/// Turns the loop until a handler has panicked.
 #[track_caller]
 fn turn_until_panic(events: &mut EventLoop<'_>) {
-    let deadline = Instant::now() + TIMEOUT;
-    while catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2))))).is_ok() {
-        assert!(Instant::now() < deadline, "nobody panics; {}", events.stats());
-    }
+    turn_until(events, "a panic", |events| events.stats().panics > 0);
 }
 
 /// A callback to panic in.
@@ -102,7 +106,7 @@ impl<'a> StreamHandler for PanickingHandler<'a> {
 /// Has one connection panic in a callback beside one that echoes; the guilty one is reset, the other served.
 fn assert_panic_contained(panics_in: Callback) {
     let (dropped, closed) = (Cell::new(0), Cell::new(0));
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handler = PanickingHandler { panics_in, dropped: &dropped, closed: &closed };
     let listener = events.listen(loopback(), handler).expect("a listener");
     let echo = events.listen(loopback(), stream(echo)).expect("a listener");
@@ -185,7 +189,7 @@ fn a_panic_in_on_close_costs_nobody_anything() {
 fn the_rest_of_the_batch_is_served_after_a_panic() {
     let log = CallLog::default();
     let panics = Cell::new(true);
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert!(!panics.replace(false), "this is the panic of the test");
         connection.write(input)
@@ -209,7 +213,7 @@ fn the_rest_of_the_batch_is_served_after_a_panic() {
 #[test]
 fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
     let (log, opened) = (CallLog::default(), Cell::new(0));
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handler = RecordingHandler::new(&log)
         .on_open(|_| {
             opened.set(opened.get() + 1);
@@ -232,7 +236,7 @@ fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
 #[test]
 fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
     let log = CallLog::default();
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         let (own_id, handler) = (connection.id(), connection.handler());
         connection.context().for_each_connection(handler, |other| {
@@ -256,7 +260,7 @@ fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
 
 #[test]
 fn a_panic_in_on_datagram_costs_one_datagram() {
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handler = datagrams(|datagram, payload| {
         assert_ne!(payload, b"boom", "this is the panic of the test");
         assert!(datagram.reply(payload));
@@ -277,7 +281,7 @@ fn a_panic_in_on_datagram_costs_one_datagram() {
 
 #[test]
 fn a_panic_in_a_job_costs_that_job() {
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handle = events.handle();
     handle.post(|_| panic!("this is the panic of the test")).expect("it runs");
     handle.post(halloo::Context::stop).expect("it runs");
@@ -289,7 +293,7 @@ fn a_panic_in_a_job_costs_that_job() {
 #[test]
 fn a_panic_at_the_end_of_a_drain_does_not_falsify_its_report() {
     let (closed, log) = (Cell::new(0), CallLog::default());
-    let mut events = EventLoop::new().expect("a loop");
+    let mut events = catching_loop();
     let handler = RecordingHandler::new(&log).on_close(|_| {
         closed.set(closed.get() + 1);
         assert_ne!(closed.get(), 2, "this is the panic of the test");
@@ -304,27 +308,59 @@ fn a_panic_at_the_end_of_a_drain_does_not_falsify_its_report() {
     assert_eq!((closed.get(), report.forced, report.finished), (clients.len(), 4, 0));
 }
 
+/// Turns the loop until a panic unwinds out of it.
+#[track_caller]
+fn turn_until_unwound(events: &mut EventLoop<'_>) {
+    let deadline = Instant::now() + TIMEOUT;
+    while catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2))))).is_ok() {
+        assert!(Instant::now() < deadline, "no panic has come; {}", events.stats());
+    }
+}
+
 #[test]
-fn a_loop_can_be_dropped_after_a_panic() {
-    let dropped = Cell::new(0);
-    let session = Session { dropped: &dropped };
+fn a_panic_that_unwinds_out_of_a_turn_ends_the_loop() {
     let mut events = EventLoop::new().expect("a loop");
-    let handler = stream(move |_, _| {
-        let _held = &session;
-        panic!("this is the panic of the test")
-    });
+    let handle = events.handle();
+    handle.post(|_| panic!("this is the panic of the test")).expect("it runs");
+    turn_until_unwound(&mut events);
+    assert_eq!(events.stats().panics, 1);
+    let error = events.turn(Some(Duration::ZERO)).expect_err("the loop has ended");
+    assert_eq!(error.kind(), ErrorKind::Setup);
+    assert!(error.to_string().contains("catch_panics(true)"), "{error}");
+    assert_eq!(events.run().expect_err("it stays so").kind(), ErrorKind::Setup);
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "an outer loop that turns it learns of it at once");
+    assert_eq!(handle.stop(), Err(LoopStopped));
+    assert_eq!(events.listen(loopback(), stream(echo)).expect_err("it serves no client").kind(), ErrorKind::Setup);
+    let handler = events.attach(stream(echo));
+    let id = events.context().connect(loopback(), handler);
+    assert!(events.context().connection(id).is_none(), "nothing is opened");
+    events.context().drain(TIMEOUT);
+    assert!(events.turn(Some(Duration::ZERO)).is_err(), "no drain brings it back");
+}
+
+#[test]
+fn a_loop_that_a_panic_has_ended_closes_everything_when_it_is_dropped() {
+    let (dropped, closed) = (Cell::new(0), Cell::new(0));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = PanickingHandler { panics_in: Callback::Data, dropped: &dropped, closed: &closed };
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    client.send(b"?");
-    turn_until_panic(&mut events);
+    let address = events.local_addr(listener).expect("it is there");
+    let mut clients = [Client::connect(address), Client::connect(address)];
+    turn_until(&mut events, "they are accepted", |events| events.stats().accepted == 2);
+    clients[0].send(b"?");
+    turn_until_unwound(&mut events);
     drop(events);
-    assert_eq!(dropped.get(), 1, "the handler is dropped with its loop");
+    assert_eq!((dropped.get(), closed.get()), (2, 0), "the sessions are dropped with their handler");
+    assert!(std::net::TcpStream::connect(address).is_err(), "the listener is closed");
+    let mut idle = EventLoop::new().expect("a loop");
+    for client in &mut clients {
+        turn_until(&mut idle, "the end of the client's connection", |_| client.has_reached_end());
+    }
 }
 
 #[test]
 fn caught_panics_are_counted_and_cost_the_guilty_alone() {
-    let mut events = EventLoop::new().expect("a loop");
-    events.catch_panics(true);
+    let mut events = catching_loop();
     let handler = stream(|connection, input| {
         assert_ne!(input, b"boom", "this is the panic of the test");
         connection.write(input)

@@ -39,11 +39,13 @@ pub(crate) struct Recovery {
     pub(crate) lasted: Duration,
 }
 
-impl Backoff {
-    pub(crate) fn new() -> Self {
+impl Default for Backoff {
+    fn default() -> Self {
         Self { errors_in_a_row: 0, delay: limits::BACKOFF_MIN, episode: None, log_throttle: LogThrottle::default() }
     }
+}
 
+impl Backoff {
     /// A call failed, and not for want of something to do.
     pub(crate) fn on_error(&mut self, class: IoErrorClass, now: Timestamp) -> BackoffAction {
         self.errors_in_a_row += 1;
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn pauses_double_from_ten_milliseconds_to_a_second_and_success_resets_them() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut delays = Vec::new();
         for _ in 0..9 {
             let BackoffAction::Wait { after, .. } = backoff.on_error(IoErrorClass::ResourceExhausted, at(0)) else {
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn passing_errors_are_retried_until_they_come_in_a_row() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         for _ in 1..limits::ERRORS_IN_A_ROW_MAX {
             assert_eq!(backoff.on_error(IoErrorClass::Transient, at(0)), BackoffAction::Retry);
         }
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn one_line_at_the_start_one_at_the_end_and_none_for_trouble_that_flaps() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let logs = |action| matches!(action, BackoffAction::Wait { should_log: true, .. });
         assert!(logs(backoff.on_error(IoErrorClass::ResourceExhausted, at(0))));
         assert!(!logs(backoff.on_error(IoErrorClass::ResourceExhausted, at(10))));

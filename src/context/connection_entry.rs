@@ -1,0 +1,261 @@
+//! The slab entry of one connection: add, defer, close.
+//!
+//! The entry holds everything about the connection but its session, which its handler keeps.
+
+use std::net::SocketAddr;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::listener_entry::ListenerEntry;
+use crate::ids::{ConnectionId, SlotKey, to_slot};
+use crate::net::Stream;
+use crate::options::connect::Connect;
+use crate::options::connection_limits::ConnectionLimits;
+use crate::state::connection_state::ConnectionState;
+use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
+use crate::state::source_address_limits::SourcePrefix;
+use crate::state::timestamp::Timestamp;
+
+/// One connection.
+pub(crate) struct ConnectionEntry {
+    pub(crate) generation: u64,
+    pub(crate) stream: StreamSlot,
+    pub(crate) state: ConnectionState,
+    /// When the handler has asked for `on_timeout`.
+    pub(crate) timeout: Timestamp,
+    /// Its entry among the listeners: handler, limits, the listener's address.
+    pub(crate) listener: u32,
+    /// The session's key with the handler, or [`NO_SESSION`].
+    pub(crate) session: u32,
+}
+
+/// The session key of a connection whose handler keeps none: refused, or not yet accepted.
+pub(crate) const NO_SESSION: u32 = u32::MAX;
+
+/// The session key of an outbound connection that is not open yet.
+pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
+
+/// The socket of a connection.
+pub(crate) enum StreamSlot {
+    /// Closed, or its connect has not begun.
+    Empty,
+    /// Unknown to the poll: the connection may be over before it has to wait.
+    Unregistered(Stream),
+    Registered(Stream),
+}
+
+impl StreamSlot {
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        match self {
+            Self::Empty => None,
+            Self::Unregistered(stream) | Self::Registered(stream) => Some(stream),
+        }
+    }
+
+    pub(crate) fn set_registered(&mut self) {
+        if let Self::Unregistered(stream) = std::mem::replace(self, Self::Empty) {
+            *self = Self::Registered(stream);
+        }
+    }
+}
+
+impl ConnectionEntry {
+    /// When the connection must be looked at, if nothing happens before.
+    pub(crate) fn deadline(&self, limits: &ConnectionLimits) -> Timestamp {
+        self.state.deadline(limits, self.timeout)
+    }
+}
+
+impl Context {
+    pub(crate) fn state(&mut self, slot: u32) -> &mut ConnectionState {
+        &mut self.connections[slot as usize].state
+    }
+
+    pub(crate) fn connection_limits(&self, slot: u32) -> &ConnectionLimits {
+        &self.listeners[self.connections[slot as usize].listener as usize].limits
+    }
+
+    pub(crate) fn id(&self, slot: u32) -> ConnectionId {
+        ConnectionId { generation: self.connections[slot as usize].generation, slot }
+    }
+
+    pub(crate) fn local_addr(&self, slot: u32) -> Option<SocketAddr> {
+        match self.local_addrs.get(slot) {
+            Some(local) => local.socket_addr(),
+            None => self.listeners[self.connections[slot as usize].listener as usize].address.socket_addr(),
+        }
+    }
+
+    /// Adds a client; its local address is given where the listener's is not enough.
+    pub(crate) fn add_accepted(
+        &mut self,
+        listener: u32,
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+    ) -> u32 {
+        let slot = self.add_connection(listener, StreamSlot::Unregistered(stream), peer);
+        self.local_addrs.set(slot, local.map(|local| Some(local).into()));
+        self.clients_by_handler[self.listeners[listener as usize].handler as usize] += 1;
+        self.stats.accepted += 1;
+        slot
+    }
+
+    /// Adds a connection that is to be opened.
+    pub(crate) fn add_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
+        let listener = self.outbound_entry(handler, to.limits);
+        let slot = self.add_connection(listener, StreamSlot::Empty, to.address.socket_addr());
+        self.local_addrs.set(slot, None);
+        let entry = &mut self.connections[slot as usize];
+        (entry.state.phase, entry.session) = (Phase::Connecting(None), CONNECTING_SESSION);
+        self.stats.connects += 1;
+        let id = self.id(slot);
+        self.pending_connects.push_back((id, to));
+        id
+    }
+
+    fn add_connection(&mut self, listener: u32, stream: StreamSlot, peer: Option<SocketAddr>) -> u32 {
+        let generation = self.next_generation();
+        self.listeners[listener as usize].connections += 1;
+        self.stats.connections += 1;
+        to_slot(self.connections.insert(ConnectionEntry {
+            generation,
+            stream,
+            state: ConnectionState::new(peer.into(), self.now),
+            timeout: Timestamp::NEVER,
+            listener,
+            session: NO_SESSION,
+        }))
+    }
+
+    /// Closes the descriptor and counts the end of the connection; without a reason, that of an outbound connection
+    /// that failed before it was open. The slot stays until [`free_closed`](Self::free_closed).
+    pub(crate) fn close_connection(&mut self, slot: u32, mode: CloseMode, reason: Option<CloseReason>) {
+        self.deadlines.disarm(SlotKey::Connection(slot));
+        let entry = &mut self.connections[slot as usize];
+        if let (Some(stream), CloseMode::Reset) = (entry.stream.stream(), mode) {
+            stream.reset_on_close();
+        }
+        entry.stream = StreamSlot::Empty;
+        entry.state.phase = Phase::Closed;
+        if let Some(buffers) = entry.state.buffers.take() {
+            self.buffer_pool.put(buffers);
+        }
+        let listener = &mut self.listeners[entry.listener as usize];
+        if !listener.is_outbound {
+            self.clients_by_handler[listener.handler as usize] -= 1;
+        }
+        if listener.connections_per_source_max.is_some()
+            && let Some(peer) = entry.state.peer.socket_addr()
+        {
+            self.connection_counts.remove(listener.handler, SourcePrefix::of(peer.ip()));
+        }
+        self.closed_slots.push(slot);
+        self.stats.connections -= 1;
+        match reason {
+            Some(reason) => self.stats.count_close(reason),
+            None => self.stats.connect_errors += 1,
+        }
+    }
+
+    /// Frees the slots of connections that have been closed; true if there were any.
+    pub(crate) fn free_closed(&mut self) -> bool {
+        let any = !self.closed_slots.is_empty();
+        while let Some(slot) = self.closed_slots.pop() {
+            let listener = self.connections.remove(slot as usize).listener;
+            self.listeners[listener as usize].connections -= 1;
+            self.remove_listener_if_unused(listener);
+        }
+        any
+    }
+
+    /// Has a connection aborted whose callback panicked.
+    pub(crate) fn abort_panicked(&mut self, slot: u32) {
+        let state = self.state(slot);
+        log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
+        if state.phase != Phase::Closed {
+            state.phase = Phase::Closing(CloseReason::Panicked, CloseMode::Reset);
+        }
+    }
+
+    /// One more than the last slot that is taken.
+    pub(crate) fn slots_end(&self) -> u32 {
+        self.connections.iter().next_back().map_or(0, |(last, _)| to_slot(last) + 1)
+    }
+
+    /// The values for an outbound connection that were notified before it was open.
+    pub(crate) fn take_notes_before_open(&mut self, slot: u32) -> Vec<u64> {
+        let id = self.id(slot);
+        let own_values = self.notes_before_open.extract_if(.., |(of, _)| *of == id);
+        own_values.map(|(_, value)| value).collect()
+    }
+
+    /// Puts a connection off to the next turn.
+    pub(crate) fn defer(&mut self, slot: u32) {
+        let state = &mut self.connections[slot as usize].state;
+        if state.queued == Queued::No {
+            state.queued = Queued::Deferred;
+            // planted: deferred-list-forgotten
+            self.deferred.push_back(slot);
+        }
+    }
+
+    /// Takes a slot off the list it stands on; false if its connection is gone.
+    pub(crate) fn dequeue(&mut self, slot: u32) -> bool {
+        match self.connections.get_mut(slot as usize) {
+            Some(entry) if entry.state.phase != Phase::Closed => {
+                entry.state.queued = Queued::No;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that a callback changed a connection, unless it is the callback's own.
+    pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        let state = &mut self.connections[slot as usize].state;
+        if self.running_callback.is_none_or(|callback| callback.slot != slot) && state.queued == Queued::No {
+            state.queued = Queued::Dirty;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// Has every open connection notified that the loop drains.
+    pub(crate) fn notify_drain(&mut self) {
+        for slot in 0..self.slots_end() {
+            if let Some(entry) = self.connections.get_mut(slot as usize)
+                && entry.state.phase == Phase::Open
+            {
+                entry.state.drain_notice_due = true;
+                // Input that has come since the last poll is answered, too.
+                if entry.state.read_state == ReadState::WouldBlock {
+                    entry.state.read_state = ReadState::Readable;
+                }
+                self.defer(slot);
+            }
+        }
+    }
+
+    /// The entry that the outbound connections of a handler with the same limits share.
+    fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits) -> u32 {
+        let is_shared = |entry: &ListenerEntry| entry.is_outbound && entry.handler == handler && entry.limits == limits;
+        if let Some((found, _)) = self.listeners.iter().find(|(_, entry)| is_shared(entry)) {
+            return to_slot(found);
+        }
+        to_slot(self.listeners.insert(ListenerEntry::outbound(handler, limits)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What grows by one for each idle connection: entry, deadline with its position, and the session of a handler
+    /// without data. The kernel's descriptor is 8 bytes; test builds have larger ones.
+    #[test]
+    fn an_idle_connection_takes_at_most_128_bytes() {
+        let entry = size_of::<ConnectionEntry>() - size_of::<StreamSlot>() + 8;
+        let bytes = entry + 16 + 4 + size_of::<Option<()>>();
+        assert!(bytes <= 128, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,109 @@
+//! When a listener or UDP socket is served next.
+//!
+//! Only a source that returned `WouldBlock` waits for the next event.
+
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::ids::{SlotKey, to_slot};
+use crate::limits;
+use crate::net::backoff::Backoff;
+
+/// What the entries of listeners and UDP sockets share.
+#[derive(Default)]
+pub(crate) struct Source {
+    pub(crate) generation: u64,
+    pub(crate) state: SourceState,
+    pub(crate) backoff: Backoff,
+    /// Clients or datagrams that a drain still takes; `None` before it has begun.
+    pub(crate) drain_left: Option<u32>,
+}
+
+/// What a source waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum SourceState {
+    /// The poll.
+    #[default]
+    WouldBlock,
+    /// Its turn: it is in the ready queue.
+    Ready,
+    /// Room with its handler.
+    HandlerFull,
+    /// The end of a backoff, or a free descriptor.
+    BackingOff,
+}
+
+/// How serving a source ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ServeResult {
+    /// The kernel has nothing more.
+    WouldBlock,
+    /// The budget is spent.
+    BudgetSpent,
+    /// Its handler has no room.
+    HandlerFull,
+    /// An error calls for a pause.
+    BackOff(Duration),
+}
+
+impl Context {
+    /// A listener or UDP socket that is open.
+    pub(crate) fn source(&mut self, key: SlotKey) -> Option<&mut Source> {
+        match key {
+            SlotKey::Listener(slot) => {
+                let entry = self.listeners.get_mut(slot as usize)?;
+                entry.socket.is_some().then_some(&mut entry.source)
+            }
+            SlotKey::UdpSocket(slot) => self.udp_sockets.get_mut(slot as usize).map(|entry| &mut entry.source),
+            SlotKey::Connection(_) | SlotKey::Timer(_) => None,
+        }
+    }
+
+    /// The listeners and UDP sockets that are open.
+    pub(crate) fn source_keys(&self) -> Vec<SlotKey> {
+        let listeners = self.listeners.iter().filter(|(_, entry)| entry.socket.is_some());
+        let listeners = listeners.map(|(slot, _)| SlotKey::Listener(to_slot(slot)));
+        let udp_sockets = self.udp_sockets.iter().map(|(slot, _)| SlotKey::UdpSocket(to_slot(slot)));
+        listeners.chain(udp_sockets).collect()
+    }
+
+    /// Has a source served, whatever it waits for.
+    pub(crate) fn make_ready(&mut self, key: SlotKey) {
+        if let Some(source) = self.source(key)
+            && source.state != SourceState::Ready
+        {
+            source.state = SourceState::Ready;
+            self.deadlines.disarm(key);
+            self.ready_sources.push_back(key);
+        }
+    }
+
+    /// Forgets when a source is served, because it closes.
+    pub(crate) fn forget_source(&mut self, key: SlotKey) {
+        self.deadlines.disarm(key);
+        self.ready_sources.retain(|other| *other != key);
+    }
+
+    /// Has the listeners served that wait for room or a descriptor, after a connection was closed.
+    pub(crate) fn retry_held_up_listeners(&mut self) {
+        let Self { listeners, deadlines, ready_sources, .. } = self;
+        for (slot, entry) in listeners {
+            if matches!(entry.source.state, SourceState::HandlerFull | SourceState::BackingOff) {
+                let key = SlotKey::Listener(to_slot(slot));
+                entry.source.state = SourceState::Ready;
+                deadlines.disarm(key);
+                ready_sources.push_back(key);
+            }
+        }
+    }
+
+    /// Has every source take what the kernel holds for it, and no more.
+    pub(crate) fn begin_source_drain(&mut self) {
+        for key in self.source_keys() {
+            if let Some(source) = self.source(key) {
+                source.drain_left = Some(limits::DRAIN_BACKLOG_MAX);
+            }
+            self.make_ready(key);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Reading from connections, and delivering input to handlers.
+//!
+//! Each function calls the socket or the handler at most once, and records the outcome in the connection's state.
+
+use std::io;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::connection_entry::ConnectionEntry;
+use crate::event_loop::EventLoop;
+use crate::state::phase::{CloseMode, Phase, ReadState};
+
+impl EventLoop<'_> {
+    /// Reads once, and delivers what came if nothing is in the inbox before it.
+    pub(super) fn read(&mut self, slot: u32) {
+        let Context { connections, listeners, stats, .. } = &mut self.context;
+        let entry = &mut connections[slot as usize];
+        let inbox_len = entry.state.inbox_len();
+        let room = listeners[entry.listener as usize].limits.input_bytes_max - inbox_len;
+        let Some(count) = entry.recv(&mut self.read_buffer, room) else {
+            return;
+        };
+        stats.bytes_received += count as u64;
+        if inbox_len > 0 {
+            entry.state.inbox_changed = true;
+            if let Some(buffers) = &mut entry.state.buffers {
+                buffers.inbox.push(&self.read_buffer[..count]);
+            }
+            return;
+        }
+        let consumed = self.handlers.on_data(&mut self.context, slot, &self.read_buffer[..count]);
+        let Context { connections, buffer_pool, now, .. } = &mut self.context;
+        let state = &mut connections[slot as usize].state;
+        if consumed < count {
+            let buffers = state.buffers.get_or_insert_with(|| buffer_pool.take());
+            buffers.inbox.push(&self.read_buffer[consumed..count]);
+        }
+        state.record_consumed(consumed, *now);
+    }
+
+    /// Delivers what is in the inbox.
+    pub(super) fn deliver_inbox(&mut self, slot: u32) {
+        let mut inbox = self.context.state(slot).take_inbox();
+        let consumed = self.handlers.on_data(&mut self.context, slot, inbox.as_slice());
+        inbox.consume(consumed);
+        let now = self.context.now;
+        let state = self.context.state(slot);
+        if let Some(buffers) = &mut state.buffers {
+            buffers.inbox = inbox;
+        }
+        state.record_consumed(consumed, now);
+    }
+}
+
+impl ConnectionEntry {
+    /// Reads late input of a closed connection and throws it away; returns the number of bytes.
+    pub(super) fn discard(&mut self, read_buffer: &mut [u8]) -> usize {
+        let Phase::Lingering(reason, left) = self.state.phase else {
+            return 0;
+        };
+        let count = self.recv(read_buffer, read_buffer.len()).unwrap_or(0);
+        self.state.phase = match self.state.phase {
+            // An error of late input is not reported.
+            Phase::Closing(..) => Phase::Closing(reason, CloseMode::Close),
+            _ => Phase::Lingering(reason, left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX))),
+        };
+        count
+    }
+
+    /// Reads into the read buffer; an outcome other than bytes is a change of state.
+    fn recv(&mut self, read_buffer: &mut [u8], room: usize) -> Option<usize> {
+        let room = room.min(self.state.budget as usize).min(read_buffer.len());
+        let state = &mut self.state;
+        match self.stream.stream()?.recv(&mut read_buffer[..room]) {
+            Ok(0) => {
+                state.read_state = ReadState::Eof;
+                state.inbox_changed = true;
+            }
+            Ok(count) => {
+                state.record_read(count, room);
+                return Some(count);
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => state.read_state = ReadState::WouldBlock,
+                _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
+            },
+        }
+        None
+    }
+}

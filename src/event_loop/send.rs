@@ -1,0 +1,85 @@
+//! Sending from the outbox, and ending our side of a connection.
+//!
+//! Each function calls the socket at most once, and records the outcome in the connection's state.
+
+use std::io;
+
+use crate::close_reason::CloseReason;
+use crate::context::connection_entry::ConnectionEntry;
+use crate::limits;
+use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
+use crate::state::timestamp::Timestamp;
+
+impl ConnectionEntry {
+    /// Sends once; returns the number of bytes that the kernel took.
+    pub(super) fn flush(&mut self, now: Timestamp) -> usize {
+        let state = &mut self.state;
+        let closes = matches!(state.phase, Phase::Flushing(_)) && !state.peer_may_be_sending();
+        let fin_follows = closes || state.write_half == WriteHalf::ShutdownPending;
+        let (Some(buffers), Some(stream)) = (&mut state.buffers, self.stream.stream()) else {
+            return 0;
+        };
+        match stream.send(buffers.outbox.as_slice(), fin_follows) {
+            Ok(count) => {
+                // planted: rest-of-short-write-dropped
+                buffers.outbox.consume(count);
+                buffers.own_output &= !buffers.outbox.is_empty();
+                state.last_progress = now;
+                state.spend_budget(count);
+                return count;
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    // planted: write-would-block-is-an-end
+                    state.write_state = WriteState::WouldBlock;
+                    // The peer has more to take than fits: by the time it has, it may have sent something.
+                    state.peer_activity = PeerActivity::Unknown;
+                    state.request_flush_notice();
+                }
+                _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
+            },
+        }
+        0
+    }
+
+    /// Ends our side, now that everything is sent.
+    pub(super) fn shutdown_write(&mut self) {
+        let state = &mut self.state;
+        let Some(stream) = self.stream.stream() else {
+            return;
+        };
+        if std::mem::replace(&mut state.write_half, WriteHalf::Shutdown) != WriteHalf::Shutdown
+            && stream.shutdown_write().is_err()
+            && state.phase == Phase::Open
+        {
+            // The peer is gone already. What it has left is read, and then there is nothing to wait for; one that is
+            // closing does not wait.
+            state.is_disconnected = true;
+            if !matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered) {
+                state.read_state = ReadState::ReadToEnd;
+            }
+        }
+    }
+
+    /// Closes, now that everything is sent. If the peer may be sending still, its input is read to the end
+    /// within bounds before the descriptor is closed: unread input would make the kernel send a reset, and a reset can
+    /// destroy what the peer has not read yet (RFC 1122 section 4.2.2.13).
+    pub(super) fn shutdown_and_linger(&mut self, now: Timestamp) {
+        let Phase::Flushing(reason) = self.state.phase else {
+            return;
+        };
+        self.shutdown_write();
+        let state = &mut self.state;
+        // planted: no-linger
+        state.phase = if state.peer_may_be_sending() {
+            state.last_progress = now;
+            if let Some(buffers) = &mut state.buffers {
+                buffers.inbox.clear();
+            }
+            Phase::Lingering(reason, limits::LINGER_BYTES_MAX)
+        } else {
+            Phase::Closing(reason, CloseMode::Close)
+        };
+    }
+}

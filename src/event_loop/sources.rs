@@ -1,0 +1,206 @@
+//! Serving listeners and UDP sockets: budgets, errors, drain.
+//!
+//! Only a source that returned `WouldBlock` waits for the next event.
+
+use std::io;
+
+use crate::address::Address;
+use crate::context::source::{ServeResult, Source, SourceState};
+use crate::event_loop::EventLoop;
+use crate::ids::{SlotKey, TokenKey};
+use crate::net::backoff::BackoffAction;
+use crate::net::io_error_class::IoErrorClass;
+
+impl EventLoop<'_> {
+    /// Has a source served that waits for an event. One that waits for room or a time is served then.
+    pub(super) fn on_source_event(&mut self, key: SlotKey, token: TokenKey) {
+        let is_waiting =
+            |source: &mut Source| token.matches(source.generation) && source.state == SourceState::WouldBlock;
+        if self.context.source(key).is_some_and(is_waiting) {
+            self.context.make_ready(key);
+        }
+    }
+
+    /// Gives each source that is ready its budget; true if there was one.
+    pub(super) fn serve_sources(&mut self) -> bool {
+        let count = self.context.ready_sources.len();
+        for _ in 0..count {
+            let Some(key) = self.context.ready_sources.pop_front() else {
+                break;
+            };
+            let result = match key {
+                SlotKey::Listener(slot) => self.accept_clients(slot),
+                SlotKey::UdpSocket(slot) => self.receive_datagrams(slot),
+                SlotKey::Connection(_) | SlotKey::Timer(_) => continue,
+            };
+            self.finish_serving(key, result);
+        }
+        count > 0
+    }
+
+    /// Decides what a source waits for. Its callbacks may have closed it.
+    fn finish_serving(&mut self, key: SlotKey, result: ServeResult) {
+        let now = self.context.now;
+        let Some(source) = self.context.source(key) else {
+            return;
+        };
+        source.state = match result {
+            ServeResult::WouldBlock => SourceState::WouldBlock,
+            ServeResult::HandlerFull => SourceState::HandlerFull,
+            ServeResult::BudgetSpent => SourceState::Ready,
+            ServeResult::BackOff(_) => SourceState::BackingOff,
+        };
+        match result {
+            ServeResult::WouldBlock => self.on_source_empty(key),
+            ServeResult::HandlerFull => {}
+            // planted: rest-of-a-backlog-forgotten
+            ServeResult::BudgetSpent => self.context.ready_sources.push_back(key),
+            ServeResult::BackOff(after) => self.context.deadlines.arm(key, now.after(after)),
+        }
+    }
+
+    /// The kernel has no more: the errors are over, and a drain need not wait. A draining listener closes.
+    fn on_source_empty(&mut self, key: SlotKey) {
+        let now = self.context.now;
+        let Some(source) = self.context.source(key) else {
+            return;
+        };
+        source.drain_left = source.drain_left.map(|_| 0);
+        let is_draining = source.drain_left.is_some();
+        if let Some(recovery) = source.backoff.on_would_block(now) {
+            let (address, verb) = self.address_and_verb(key);
+            let (failures, lasted) = (recovery.failures, recovery.lasted);
+            log::info!("{address}: {verb}s again, after {failures} failed tries in {lasted:.1?}");
+        }
+        if let (true, SlotKey::Listener(slot)) = (is_draining, key) {
+            self.context.close_listener(slot);
+        }
+    }
+
+    /// What follows from a failed accept or receive: the end of serving, or `None` to try the next.
+    pub(super) fn on_source_error(&mut self, key: SlotKey, error: &io::Error) -> Option<ServeResult> {
+        let (class, now) = (IoErrorClass::of(error), self.context.now);
+        // planted: first-accept-error-ends-accepting
+        if class == IoErrorClass::WouldBlock {
+            return Some(ServeResult::WouldBlock);
+        }
+        let stats = &mut self.context.stats;
+        let (count, class, waiting) = match key {
+            SlotKey::Listener(_) => (&mut stats.accept_errors, class, "clients wait in the backlog"),
+            // Even of exhaustion: the datagram it concerned is gone, and the next may do.
+            _ => (&mut stats.receive_errors, IoErrorClass::Transient, "datagrams wait"),
+        };
+        *count += 1;
+        let BackoffAction::Wait { after, should_log } = self.context.source(key)?.backoff.on_error(class, now) else {
+            return None;
+        };
+        if should_log {
+            let (address, verb) = self.address_and_verb(key);
+            log::warn!("{address}: cannot {verb}, {waiting}: {error}");
+        }
+        self.context.stats.pauses += 1;
+        Some(ServeResult::BackOff(after))
+    }
+
+    fn address_and_verb(&self, key: SlotKey) -> (Address, &'static str) {
+        match key {
+            SlotKey::UdpSocket(slot) => (self.context.udp_sockets[slot as usize].local.into(), "receive"),
+            SlotKey::Listener(slot) | SlotKey::Connection(slot) | SlotKey::Timer(slot) => {
+                (self.context.listeners[slot as usize].address.clone(), "accept")
+            }
+        }
+    }
+
+    /// Whether no source has anything left that a drain waits for.
+    pub(super) fn are_sources_drained(&self) -> bool {
+        let context = &self.context;
+        context.listeners.iter().all(|(_, entry)| entry.socket.is_none())
+            && context.udp_sockets.iter().all(|(_, entry)| entry.source.drain_left == Some(0))
+    }
+
+    /// Closes a UDP socket, and drops its handler.
+    pub(super) fn close_udp_socket(&mut self, slot: u32) {
+        self.context.close_udp_socket(slot);
+        self.datagram_handlers[slot as usize] = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::handler::stream;
+    use crate::ids::{Key, Target, Token};
+    use crate::net::Network;
+    use crate::net::simulated::{Simulated, world::World};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    /// A loop with one listener, which is ready.
+    fn loop_with_listener() -> (EventLoop<'static>, SlotKey) {
+        let network = Simulated::new(&Rc::new(RefCell::new(World::new(1))));
+        let mut events = EventLoop::on(Network::Simulated(network), Box::new(|| 100), [1, 2]);
+        let address = std::net::SocketAddr::from(([10, 0, 0, 1], 7));
+        events.listen(address, stream(|_, input| input.len())).expect("the address is free");
+        let key = SlotKey::Listener(0);
+        events.context.make_ready(key);
+        (events, key)
+    }
+
+    /// Serves the source at the front of the ready queue, with this result.
+    fn serve(events: &mut EventLoop<'_>, result: ServeResult) {
+        let key = events.context.ready_sources.pop_front().expect("one is ready");
+        events.finish_serving(key, result);
+    }
+
+    fn event(events: &mut EventLoop<'_>, key: SlotKey) {
+        let generation = events.context.source(key).expect("it is open").generation;
+        let Target::Listener(token) = Token::listener(Key { generation, slot: 0 }).target() else {
+            panic!("a listener's token");
+        };
+        events.on_source_event(key, token);
+    }
+
+    #[test]
+    fn only_an_empty_source_waits_for_the_next_event() {
+        let (mut events, key) = loop_with_listener();
+        event(&mut events, key);
+        assert_eq!(events.context.ready_sources, [key], "one entry in the queue, however many events");
+        serve(&mut events, ServeResult::BudgetSpent);
+        assert_eq!(events.context.ready_sources, [key]);
+        serve(&mut events, ServeResult::WouldBlock);
+        assert!(events.context.ready_sources.is_empty());
+        event(&mut events, key);
+        assert_eq!(events.context.ready_sources, [key]);
+    }
+
+    #[test]
+    fn a_source_that_backs_off_is_served_at_its_time_or_when_a_descriptor_is_free() {
+        let pause = Duration::from_millis(10);
+        let (mut events, key) = loop_with_listener();
+        serve(&mut events, ServeResult::BackOff(pause));
+        event(&mut events, key);
+        assert!(events.context.ready_sources.is_empty());
+        assert_eq!(events.context.deadlines.deadline(key), events.context.now.after(pause));
+        events.context.retry_held_up_listeners();
+        assert_eq!((events.context.deadlines.earliest(), events.context.ready_sources.len()), (None, 1));
+        serve(&mut events, ServeResult::BackOff(pause));
+        events.context.now = events.context.now.after(pause);
+        assert!(events.expire_deadlines());
+        assert_eq!(events.context.ready_sources, [key]);
+    }
+
+    #[test]
+    fn a_source_without_room_is_served_when_there_is_some_and_a_closed_one_never() {
+        let (mut events, key) = loop_with_listener();
+        serve(&mut events, ServeResult::HandlerFull);
+        event(&mut events, key);
+        assert!(events.context.ready_sources.is_empty());
+        events.context.retry_held_up_listeners();
+        assert_eq!(events.context.ready_sources, [key]);
+        assert!(events.context.close_listener(0));
+        assert!(events.context.ready_sources.is_empty());
+        events.finish_serving(key, ServeResult::BudgetSpent);
+        assert!(events.context.ready_sources.is_empty(), "its own callback closed it");
+    }
+}

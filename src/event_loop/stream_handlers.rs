@@ -1,0 +1,245 @@
+//! Stream handlers with their sessions, and every call of their callbacks.
+//!
+//! While a callback runs, the context names its connection: a `close()`, a change of another connection and a panic are
+//! attributed by that.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::connection::Connection;
+use crate::context::connection_entry::NO_SESSION;
+use crate::context::handler::StreamHandler;
+use crate::context::loop_state::RunningCallback;
+use crate::ids::{ConnectionId, to_slot};
+use crate::limits;
+
+/// Calls foreign code. With `catch_panics`, a panic is caught here, counted, and becomes `None`; else it unwinds.
+pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
+    if !context.catches_panics {
+        return Some(call(context));
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| call(context)));
+    if outcome.is_err() {
+        context.stats.panics += 1;
+    }
+    outcome.ok()
+}
+
+/// The stream handlers of a loop.
+#[derive(Default)]
+pub(crate) struct StreamHandlers<'h> {
+    handlers: Vec<Box<dyn ErasedHandler + 'h>>,
+}
+
+impl<'h> StreamHandlers<'h> {
+    pub(crate) fn attach(&mut self, handler: Box<dyn ErasedHandler + 'h>) -> u32 {
+        self.handlers.push(handler);
+        to_slot(self.handlers.len() - 1)
+    }
+
+    /// The index that the next handler gets.
+    pub(crate) fn next_index(&self) -> u32 {
+        to_slot(self.handlers.len())
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&(dyn ErasedHandler + 'h)> {
+        self.handlers.get(index as usize).map(|handler| &**handler)
+    }
+
+    /// Calls the handler with a new client; a refusal closes it.
+    pub(crate) fn on_open(&mut self, context: &mut Context, slot: u32) {
+        let session = self.call(context, slot, CloseReason::Local, |handler, connection, _| handler.open(connection));
+        context.connections[slot as usize].session = session.unwrap_or(NO_SESSION);
+        if session == Some(NO_SESSION) {
+            Connection::new(context, slot).close_with(CloseReason::Local);
+        }
+    }
+
+    /// Calls the handler, if it keeps a session, with the end of a connection.
+    pub(crate) fn on_close(&mut self, context: &mut Context, slot: u32, reason: CloseReason) {
+        let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
+        if session != NO_SESSION {
+            self.call(context, slot, reason, |handler, connection, _| handler.close(connection, session, reason));
+        }
+    }
+
+    /// Drops the session of a connection whose callback panicked.
+    pub(crate) fn drop_session(&mut self, context: &mut Context, slot: u32) {
+        let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
+        if session != NO_SESSION {
+            let handler = self.handler_of(context, slot);
+            catch_panic(context, |_| handler.drop_session(session));
+        }
+    }
+
+    /// Calls the handler with an event.
+    pub(crate) fn on_event(&mut self, context: &mut Context, slot: u32, event: HandlerEvent) {
+        let cause = match event {
+            HandlerEvent::Eof => CloseReason::Eof,
+            HandlerEvent::Timeout => CloseReason::TimedOut,
+            HandlerEvent::Flushed | HandlerEvent::Drain | HandlerEvent::Notify(_) => CloseReason::Local,
+        };
+        self.call(context, slot, cause, |handler, connection, session| handler.event(connection, session, event));
+    }
+
+    /// Calls the handler with bytes, and says how many it has used up.
+    pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
+        let consumed = self.call(context, slot, CloseReason::Local, |handler, connection, session| {
+            handler.data(connection, session, input)
+        });
+        consumed.map_or(0, |consumed| consumed.min(input.len()))
+    }
+
+    /// Calls a handler with a value of a timer.
+    pub(crate) fn on_timer(&mut self, context: &mut Context, handler: u32, value: u64) {
+        let handler = &mut self.handlers[handler as usize];
+        if catch_panic(context, |context| handler.timer(context, value)).is_none() {
+            log::error!("a handler has panicked over a timer");
+        }
+    }
+
+    /// Tells a handler that its outbound connection has failed.
+    pub(crate) fn on_connect_failed(&mut self, context: &mut Context, slot: u32, error: io::Error) {
+        let id = context.id(slot);
+        let handler = self.handler_of(context, slot);
+        if catch_panic(context, |context| handler.connect_failed(context, id, error)).is_none() {
+            log::error!("a handler has panicked over a failed connection");
+        }
+    }
+
+    /// The longest input that a connection's handler must see at once.
+    pub(crate) fn input_bytes_min(&mut self, context: &Context, slot: u32) -> usize {
+        self.handler_of(context, slot).input_bytes_min()
+    }
+
+    fn handler_of(&mut self, context: &Context, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
+        let listener = context.connections[slot as usize].listener;
+        &mut *self.handlers[context.listeners[listener as usize].handler as usize]
+    }
+
+    /// Calls a connection's handler; `None` if it panicked and that was caught, which is the connection's end.
+    fn call<T>(
+        &mut self,
+        context: &mut Context,
+        slot: u32,
+        cause: CloseReason,
+        callback: impl FnOnce(&mut dyn ErasedHandler, &mut Connection<'_>, u32) -> T,
+    ) -> Option<T> {
+        let session = context.connections[slot as usize].session;
+        let handler = self.handler_of(context, slot);
+        context.running_callback = Some(RunningCallback { slot, cause });
+        let outcome = catch_panic(context, |context| callback(handler, &mut Connection::new(context, slot), session));
+        context.running_callback = None;
+        if outcome.is_none() {
+            context.abort_panicked(slot);
+            self.drop_session(context, slot);
+        }
+        outcome
+    }
+}
+
+/// A stream handler as the loop calls it: sessions by key.
+pub(crate) trait ErasedHandler {
+    fn input_bytes_min(&self) -> usize;
+    /// Returns the key of the session, or [`NO_SESSION`] for a refusal.
+    fn open(&mut self, connection: &mut Connection<'_>) -> u32;
+    fn data(&mut self, connection: &mut Connection<'_>, session: u32, input: &[u8]) -> usize;
+    fn event(&mut self, connection: &mut Connection<'_>, session: u32, event: HandlerEvent);
+    fn timer(&mut self, context: &mut Context, value: u64);
+    fn connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error);
+    fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason);
+    /// Drops a session without a word: its callback panicked.
+    fn drop_session(&mut self, session: u32);
+}
+
+/// The callbacks that bring no bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HandlerEvent {
+    Eof,
+    Flushed,
+    Timeout,
+    Drain,
+    Notify(u64),
+}
+
+/// A handler and the sessions of its connections.
+pub(crate) struct HandlerWithSessions<H: StreamHandler> {
+    handler: H,
+    /// Not a slab: a session without data takes one byte here, and sixteen there.
+    sessions: Vec<Option<H::Session>>,
+    free_sessions: Vec<u32>,
+}
+
+impl<H: StreamHandler> HandlerWithSessions<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        let room = limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>();
+        Self { handler, sessions: Vec::with_capacity(room), free_sessions: Vec::new() }
+    }
+
+    fn add_session(&mut self, session: H::Session) -> u32 {
+        if let Some(free) = self.free_sessions.pop() {
+            self.sessions[free as usize] = Some(session);
+            return free;
+        }
+        self.sessions.push(Some(session));
+        to_slot(self.sessions.len() - 1)
+    }
+
+    fn take_session(&mut self, session: u32) -> Option<H::Session> {
+        self.free_sessions.push(session);
+        self.sessions[session as usize].take()
+    }
+}
+
+impl<H: StreamHandler> ErasedHandler for HandlerWithSessions<H> {
+    fn input_bytes_min(&self) -> usize {
+        self.handler.input_bytes_min()
+    }
+
+    fn open(&mut self, connection: &mut Connection<'_>) -> u32 {
+        match self.handler.on_open(connection) {
+            Some(session) => self.add_session(session),
+            None => NO_SESSION,
+        }
+    }
+
+    fn data(&mut self, connection: &mut Connection<'_>, session: u32, input: &[u8]) -> usize {
+        match &mut self.sessions[session as usize] {
+            Some(session) => self.handler.on_data(connection, session, input),
+            None => 0,
+        }
+    }
+
+    fn event(&mut self, connection: &mut Connection<'_>, session: u32, event: HandlerEvent) {
+        let Some(session) = &mut self.sessions[session as usize] else {
+            return;
+        };
+        match event {
+            HandlerEvent::Eof => self.handler.on_eof(connection, session),
+            HandlerEvent::Flushed => self.handler.on_flushed(connection, session),
+            HandlerEvent::Timeout => self.handler.on_timeout(connection, session),
+            HandlerEvent::Drain => self.handler.on_drain(connection, session),
+            HandlerEvent::Notify(value) => self.handler.on_notify(connection, session, value),
+        }
+    }
+
+    fn timer(&mut self, context: &mut Context, value: u64) {
+        self.handler.on_timer(context, value);
+    }
+
+    fn connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
+        self.handler.on_connect_failed(context, id, error);
+    }
+
+    fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason) {
+        if let Some(session) = self.take_session(session) {
+            self.handler.on_close(connection, session, reason);
+        }
+    }
+
+    fn drop_session(&mut self, session: u32) {
+        drop(self.take_session(session));
+    }
+}

@@ -1,0 +1,229 @@
+//! One turn of the loop: the poll, then its stages in order.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use crate::close_reason::CloseReason;
+use crate::context::loop_state::{Drain, DrainReport, LoopState};
+use crate::context::mailbox::Message;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event_loop::stream_handlers::catch_panic;
+use crate::event_loop::{EventLoop, Turn};
+use crate::ids::{SlotKey, SourceKey, Target};
+use crate::limits;
+use crate::state::timestamp::Timestamp;
+
+impl EventLoop<'_> {
+    pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
+        match self.context.loop_state {
+            LoopState::Stopped(report) => return Ok(Turn::Stopped(report)),
+            LoopState::Panicked => {
+                let message = "a handler has panicked, which ended the loop: with catch_panics(true) it goes on";
+                return Err(Error::with_message(ErrorKind::Setup, None, message));
+            }
+            LoopState::Running | LoopState::DrainRequested(_) | LoopState::Draining(_) => {}
+        }
+        self.poll(timeout).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
+        self.context.turn = self.context.turn.wrapping_add(1);
+        self.context.stats.turns += 1;
+        // Whatever a handler's panic has left half done: no later turn sees it.
+        let progress = catch_unwind(AssertUnwindSafe(|| self.run_stages())).unwrap_or_else(|panic| {
+            self.context.stats.panics += 1;
+            self.context.loop_state = LoopState::Panicked;
+            self.mailbox.close();
+            resume_unwind(panic)
+        });
+        Ok(match self.context.loop_state {
+            LoopState::Stopped(report) => Turn::Stopped(report),
+            _ if progress => Turn::Progress,
+            _ => Turn::Idle,
+        })
+    }
+
+    /// Does what there is to do after the poll; true if there was anything.
+    fn run_stages(&mut self) -> bool {
+        let mut progress = self.dispatch_events();
+        progress |= self.drive_deferred();
+        progress |= self.serve_sources();
+        progress |= self.handle_messages();
+        progress |= self.expire_deadlines();
+        progress |= self.start_connects();
+        progress |= self.drive_dirty();
+        self.send_datagrams();
+        progress |= self.remove_sources();
+        self.advance_drain();
+        if self.context.free_closed() {
+            self.context.retry_held_up_listeners();
+        }
+        progress
+    }
+
+    pub(super) fn has_work_left(&self) -> bool {
+        let context = &self.context;
+        self.poll_has_more
+            || self.mailbox.len() > 0
+            || !(context.deferred.is_empty() && context.dirty.is_empty() && context.ready_sources.is_empty())
+            || !(context.notes.is_empty() && context.pending_connects.is_empty() && context.removed_sources.is_empty())
+            || !context.send_queue.transmits.is_empty()
+            || matches!(context.loop_state, LoopState::DrainRequested(_) | LoopState::Stopped(_) | LoopState::Panicked)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        let retry = self.context.connect_retries.front().map(|(at, ..)| *at);
+        [self.context.deadlines.earliest(), retry, self.context.drain_until()].into_iter().flatten().min()
+    }
+
+    /// Gathers events: once with a wait, then at once for as long as the poll comes back full.
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut wait = match (timeout, self.next_timeout()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.poll_has_more = true;
+        for _ in 0..limits::POLLS_PER_TURN_MAX {
+            match self.context.network.poll(&mut self.events, wait) {
+                Ok(has_more) => self.poll_has_more = has_more,
+                // A signal or a debugger: what there is shows in the next poll.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poll_has_more = false,
+                Err(error) => return Err(error),
+            }
+            if !self.poll_has_more {
+                break;
+            }
+            wait = Some(Duration::ZERO);
+        }
+        self.context.update_now();
+        Ok(())
+    }
+
+    fn dispatch_events(&mut self) -> bool {
+        let mut events = std::mem::take(&mut self.events);
+        self.context.stats.events += events.len() as u64;
+        for event in &events {
+            match event.token.target() {
+                Target::Wake => {}
+                Target::Connection(key) => self.on_connection_event(key, event),
+                Target::Listener(key) => self.on_source_event(SlotKey::Listener(key.slot), key),
+                Target::UdpSocket(key) => self.on_source_event(SlotKey::UdpSocket(key.slot), key),
+            }
+        }
+        let any = !events.is_empty();
+        events.clear();
+        self.events = events;
+        any
+    }
+
+    /// Goes on with the connections that were left unfinished.
+    fn drive_deferred(&mut self) -> bool {
+        let count = self.context.deferred.len();
+        for _ in 0..count {
+            if let Some(slot) = self.context.deferred.pop_front()
+                && self.context.dequeue(slot)
+            {
+                self.drive(slot);
+            }
+        }
+        count > 0
+    }
+
+    /// Delivers the notes and messages that were there at the start.
+    fn handle_messages(&mut self) -> bool {
+        let (notes, messages) = (self.context.notes.len(), self.mailbox.len());
+        for _ in 0..notes.min(limits::MESSAGES_PER_TURN_MAX) {
+            if let Some((id, value)) = self.context.notes.pop_front() {
+                self.notify(id, value);
+            }
+        }
+        for _ in 0..messages.min(limits::MESSAGES_PER_TURN_MAX) {
+            match self.mailbox.receive() {
+                Some(Message::Notify(id, value)) => self.notify(id, value),
+                Some(Message::Job(job)) => {
+                    self.context.stats.jobs += 1;
+                    if catch_panic(&mut self.context, job).is_none() {
+                        log::error!("a job has panicked");
+                    }
+                }
+                None => {}
+            }
+        }
+        notes + messages > 0
+    }
+
+    /// Acts on the deadlines that have come, the earliest first.
+    pub(super) fn expire_deadlines(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..limits::DEADLINES_PER_TURN_MAX {
+            let Some(key) = self.context.deadlines.pop_expired(self.context.now) else {
+                break;
+            };
+            any = true;
+            match key {
+                SlotKey::Connection(slot) => self.expire_connection(slot),
+                SlotKey::Timer(slot) => self.expire_timer(slot),
+                SlotKey::Listener(_) | SlotKey::UdpSocket(_) => self.context.make_ready(key),
+            }
+        }
+        any
+    }
+
+    /// Serves the connections that callbacks of others have changed. What their own callbacks change waits a turn.
+    fn drive_dirty(&mut self) -> bool {
+        let count = self.context.dirty.len();
+        for _ in 0..count {
+            if let Some(slot) = self.context.dirty.pop_front()
+                && self.context.dequeue(slot)
+            {
+                self.drive(slot);
+            }
+        }
+        count > 0
+    }
+
+    /// Closes the UDP sockets and drops the closures that callbacks have removed.
+    fn remove_sources(&mut self) -> bool {
+        let any = !self.context.removed_sources.is_empty();
+        while let Some(source) = self.context.removed_sources.pop() {
+            match source {
+                SourceKey::UdpSocket(key) => self.close_udp_socket(key.slot),
+                SourceKey::Timer(key) => drop(self.timer_callbacks.take(key)),
+                SourceKey::Listener(_) => {}
+            }
+        }
+        any
+    }
+
+    /// Brings a drain forward, to its report once it is over.
+    fn advance_drain(&mut self) {
+        if let LoopState::DrainRequested(drain) = self.context.loop_state {
+            self.context.loop_state = LoopState::Draining(drain);
+            self.context.begin_source_drain();
+            self.context.notify_drain();
+        }
+        let LoopState::Draining(Drain { since, until, closed_before }) = self.context.loop_state else {
+            return;
+        };
+        let is_done = self.context.stats.connections == 0 && self.are_sources_drained();
+        if !is_done && self.context.now < until {
+            return;
+        }
+        let sources = self.context.source_keys();
+        for key in &sources {
+            if let SlotKey::Listener(slot) = *key {
+                self.context.close_listener(slot);
+            }
+        }
+        self.close_connections();
+        self.send_datagrams();
+        for key in &sources {
+            if let SlotKey::UdpSocket(slot) = *key {
+                self.close_udp_socket(slot);
+            }
+        }
+        self.mailbox.close();
+        let forced = self.context.stats.closed(CloseReason::Drained);
+        let finished = self.context.stats.closed_total() - closed_before - forced;
+        let report = DrainReport { finished, forced, elapsed: self.context.now.since(since) };
+        self.context.loop_state = LoopState::Stopped(report);
+    }
+}

@@ -1,0 +1,236 @@
+//! A simulated socket as the loop holds it, and its calls.
+
+use std::cell::{RefCell, RefMut};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::ids::Token;
+use crate::net::Stream;
+use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::simulated::faults::Fault;
+use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
+use crate::net::simulated::world::World;
+use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
+
+/// A descriptor of a simulated socket; to drop it closes the socket.
+pub(crate) struct SimHandle {
+    world: Rc<RefCell<World>>,
+    /// Its number in the world.
+    pub(crate) socket: usize,
+}
+
+impl SimHandle {
+    pub(super) fn new(world: &Rc<RefCell<World>>, socket: usize) -> Self {
+        Self { world: Rc::clone(world), socket }
+    }
+
+    fn world(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
+    }
+
+    fn begin_call(&self, call: &'static str, fault: Fault) -> io::Result<RefMut<'_, World>> {
+        let mut world = self.world();
+        world.begin_call(call, fault, self.socket)?;
+        Ok(world)
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        let mut world = self.begin_call("accept", Fault::Accept)?;
+        let is_full = world.descriptors >= world.descriptors_max;
+        let SimSocketKind::Listener { backlog } = &mut world.sockets[self.socket].kind else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if backlog.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if is_full {
+            world.record_call("accept", self.socket, -1);
+            world.count(self.socket, Err(()));
+            return Err(nix::errno::Errno::EMFILE.into());
+        }
+        let Some(stream) = backlog.pop_front() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        world.sockets[stream].fd = FdState::Open;
+        world.descriptors += 1;
+        world.record_call("accept", self.socket, i64::try_from(stream).unwrap_or(0));
+        world.count(self.socket, Ok(1));
+        let peer = world.stream(stream).peer;
+        Ok((Stream::Simulated(Self::new(&self.world, stream)), Some(peer)))
+    }
+
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        let mut world = self.world();
+        let state = world.stream(self.socket);
+        match state.connect_answer {
+            ConnectAnswer::Pending => Ok(false),
+            // Whoever asks is told of a reset that has come, and nobody else then is.
+            ConnectAnswer::Connected if state.reset == Reset::Arrived => {
+                state.reset = Reset::Reported;
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+            ConnectAnswer::Connected => Ok(true),
+            ConnectAnswer::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.world().sockets[self.socket].local
+    }
+
+    pub(crate) fn register(&self, token: Token) -> io::Result<()> {
+        let mut world = self.begin_call("register", Fault::Register).inspect_err(|_| {
+            self.world().stream(self.socket).client.hit_by_fault = true;
+        })?;
+        world.sockets[self.socket].token = Some(token);
+        world.sockets[self.socket].has_edge = true;
+        world.record_call("register", self.socket, 0);
+        Ok(())
+    }
+
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut world = self.begin_call("recv", Fault::Receive).inspect_err(|error| self.mark_hit_by_fault(error))?;
+        let state = world.stream(self.socket);
+        let before_mark = match state.urgent_after {
+            // The urgent byte itself is not part of the stream; reading goes on behind it.
+            Some(0) => {
+                state.urgent_after = None;
+                state.recv_buffer.len()
+            }
+            Some(after) => after,
+            None => state.recv_buffer.len(),
+        };
+        let count = before_mark.min(buffer.len());
+        if count > 0 {
+            state.recv_buffer.read_exact(&mut buffer[..count])?;
+            state.urgent_after = state.urgent_after.map(|after| after - count);
+            world.record_call("recv", self.socket, i64::try_from(count).unwrap_or(0));
+            world.count(self.socket, Ok(count));
+            return Ok(count);
+        }
+        let outcome = match state.reset {
+            Reset::Arrived => {
+                state.reset = Reset::Reported;
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+            Reset::No if !state.fin_received => Err(io::ErrorKind::WouldBlock.into()),
+            Reset::Reported | Reset::No => Ok(0),
+        };
+        world.record_call("recv", self.socket, if outcome.is_ok() { 0 } else { -1 });
+        outcome
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8], _fin_follows: bool) -> io::Result<usize> {
+        let mut world = self.begin_call("send", Fault::Send).inspect_err(|error| self.mark_hit_by_fault(error))?;
+        let state = world.stream(self.socket);
+        if state.reset != Reset::No || state.client.saw_reset {
+            state.reset = Reset::Reported;
+            world.record_call("send", self.socket, -2);
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if state.write_shut_down {
+            world.record_call("send", self.socket, -3);
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = bytes.len().min(state.send_buffer_bytes_max.saturating_sub(state.send_buffer.len()));
+        state.blocked = count < bytes.len();
+        state.send_buffer.extend(&bytes[..count]);
+        world.record_call("send", self.socket, i64::try_from(count).unwrap_or(0));
+        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        let mut world = self.begin_call("shutdown", Fault::Shutdown).inspect_err(|_| {
+            self.world().failed_shutdowns.insert(self.socket);
+        })?;
+        world.record_call("shutdown", self.socket, 0);
+        let state = world.stream(self.socket);
+        state.write_shut_down = true;
+        // Over in both directions now: the poll tells.
+        let is_over = state.fin_received;
+        world.sockets[self.socket].has_edge |= is_over;
+        Ok(())
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        self.world().stream(self.socket).resets_on_close = true;
+    }
+
+    /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
+    /// short, because of an error that is told to the next call. Its edge comes, since the error is new.
+    pub(crate) fn recv_datagrams(&self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
+        let socket = self.socket;
+        let mut world = self.begin_call("receive", Fault::ReceiveDatagram)?;
+        if let Some(error) = world.recv_queue(socket).pending_error.take() {
+            world.record_call("receive", socket, -i64::from(error.raw_os_error().unwrap_or(0)));
+            world.record_activity();
+            world.count(socket, Err(()));
+            return Err(error);
+        }
+        let datagram_bytes_max = world.recv_queue(socket).datagram_bytes_max;
+        let is_wildcard = world.sockets[socket].local.ip().is_unspecified();
+        let max = world.random.length(8).min(max);
+        let (buffers, received) = batch.prepare(datagram_bytes_max);
+        for buffer in buffers.take(max) {
+            let Some((peer, dst_ip, payload)) = world.recv_queue(socket).queue.pop_front() else { break };
+            let length = payload.len().min(datagram_bytes_max);
+            buffer[..length].copy_from_slice(&payload[..length]);
+            let meta =
+                RecvMeta { peer, dst_ip: is_wildcard.then_some(dst_ip), truncated: payload.len() > datagram_bytes_max };
+            received.push(ReceivedDatagram { len: length, meta });
+            world.record_call("receive", socket, i64::try_from(length).unwrap_or(0));
+            world.count(socket, Ok(length));
+            let World { faults, random, sockets, .. } = &mut *world;
+            if received.len() < max
+                && let Some(error) = faults.next_error(Fault::ReceiveDatagram, random)
+                && let SimSocketKind::Udp(recv_queue) = &mut sockets[socket].kind
+            {
+                recv_queue.pending_error = Some(error);
+                sockets[socket].has_edge = true;
+                break;
+            }
+        }
+        if received.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(received.len() == max) }
+    }
+
+    pub(crate) fn send_datagrams(
+        &self,
+        transmits: &[Transmit],
+        send_queue: &UdpSendQueue,
+        mut outcome: impl FnMut(&Transmit, io::Result<()>),
+    ) {
+        for transmit in transmits {
+            let sent = loop {
+                match self.begin_call("transmit", Fault::SendDatagram) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            let sent = sent.map(|mut world| {
+                let bound = world.sockets[self.socket].local;
+                let from = SocketAddr::new(transmit.from.unwrap_or(bound.ip()), bound.port());
+                let payload = send_queue.payload(transmit).to_vec();
+                world.record_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
+                let is_ours = world.is_local_ip(transmit.to.ip());
+                if !(is_ours && world.deliver_datagram(from, transmit.to, payload.clone())) {
+                    world.received_datagrams.entry(transmit.to).or_default().push_back((from, payload));
+                }
+            });
+            outcome(transmit, sent);
+        }
+    }
+
+    /// An injected error ends the client it met, unless it is only an interruption.
+    fn mark_hit_by_fault(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::Interrupted {
+            self.world().stream(self.socket).client.hit_by_fault = true;
+        }
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        self.world().close(self.socket);
+    }
+}
