@@ -17,6 +17,7 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/loop_state.rs", "a public type and what leads to it"),
     ("src/lib.rs", "the front page"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
+    ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timers.rs", "a type of its own"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),

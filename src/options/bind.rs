@@ -33,19 +33,6 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Share the port with other sockets that do the same (`SO_REUSEPORT`), which then each get a part of the peers.
-    /// Default: no, so that a taken port is an error.
-    pub fn reuse_port(mut self, reuse: bool) -> Self {
-        self.reuse_port = reuse;
-        self
-    }
-
-    /// On an IPv6 wildcard, leave IPv4 to others (`IPV6_V6ONLY`). Default: no, `[::]` serves both.
-    pub fn only_v6(mut self, only: bool) -> Self {
-        self.only_v6 = only;
-        self
-    }
-
     /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`). Default: the system's.
     pub fn recv_buffer_bytes(mut self, bytes: usize) -> Self {
         self.recv_buffer_bytes = Some(bytes);
@@ -71,6 +58,8 @@ impl Bind {
         self.limit_loopback = limit;
         self
     }
+
+    bound_socket_setters!();
 
     /// Refuses options that cannot work.
     pub(crate) fn validate(&self) -> Result<()> {

@@ -37,7 +37,11 @@ impl Connect {
     /// ```
     #[cfg(unix)]
     pub fn unix(path: impl Into<std::path::PathBuf>) -> Self {
-        Self { address: Address::Unix(path.into()), limits: ConnectionLimits::default(), nodelay: false }
+        Self::new(Address::Unix(path.into()))
+    }
+
+    fn new(address: Address) -> Self {
+        Self { address, limits: ConnectionLimits::default(), nodelay: true }
     }
 
     /// Give up if the other side has not answered in this time. Default: 10 s.
@@ -46,45 +50,11 @@ impl Connect {
         self
     }
 
-    /// As [`Listen::idle_timeout`](crate::Listen::idle_timeout); it runs from when the connection is open.
-    pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.limits.idle_timeout = after.into();
-        self
-    }
-
-    /// As [`Listen::write_timeout`](crate::Listen::write_timeout).
-    pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.limits.write_timeout = after.into();
-        self
-    }
-
-    /// As [`Listen::input_bytes_max`](crate::Listen::input_bytes_max).
-    pub fn input_bytes_max(mut self, bytes: usize) -> Self {
-        self.limits.input_bytes_max = bytes;
-        self
-    }
-
-    /// As [`Listen::outbox_bytes_max`](crate::Listen::outbox_bytes_max). What is written before the connection is open
-    /// counts, too.
-    pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
-        self.limits.outbox_bytes_max = bytes;
-        self
-    }
-
-    /// As [`Listen::nodelay`](crate::Listen::nodelay).
-    pub fn nodelay(mut self, nodelay: bool) -> Self {
-        self.nodelay = nodelay;
-        self
-    }
-
-    /// Refuses limits that cannot work, for a handler that must see `input_bytes_min` bytes at once.
-    pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
-        self.limits.validate(input_bytes_min)
-    }
+    connection_setters!();
 }
 
 impl From<SocketAddr> for Connect {
     fn from(address: SocketAddr) -> Self {
-        Self { address: Address::Inet(address), limits: ConnectionLimits::default(), nodelay: true }
+        Self::new(address.into())
     }
 }

@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 #[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
@@ -137,59 +136,14 @@ impl Listen {
         self
     }
 
-    /// Close a connection of which the handler has consumed no input, and the kernel taken no output, for this long.
-    /// While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. `None`: never. Default: 60
-    /// s.
-    pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.limits.idle_timeout = after.into();
-        self
-    }
-
-    /// Close a connection that takes none of the bytes waiting for it for this long. `None`: never. Default: 30 s.
-    pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.limits.write_timeout = after.into();
-        self
-    }
-
-    /// Bytes of input kept for a handler that has not consumed them. Default: 65,536, which is also the most.
-    pub fn input_bytes_max(mut self, bytes: usize) -> Self {
-        self.limits.input_bytes_max = bytes;
-        self
-    }
-
-    /// Bytes of output kept until the kernel takes them. While it is full of what the connection's own callbacks have
-    /// written, nothing is read of it: who does not take answers gives no questions. What others write to it, as a
-    /// proxy does, holds up nothing. Default: 65,536.
-    pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
-        self.limits.outbox_bytes_max = bytes;
-        self
-    }
-
     /// Connections that the kernel may complete ahead of us; it cuts this to its own limit. Default: 4,096.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// Share the port with other sockets that do the same (`SO_REUSEPORT`), which then each get a part of the clients.
-    /// Default: no.
-    pub fn reuse_port(mut self, reuse: bool) -> Self {
-        self.reuse_port = reuse;
-        self
-    }
-
-    /// On an IPv6 wildcard, leave IPv4 to others (`IPV6_V6ONLY`). Default: no, `[::]` serves both.
-    pub fn only_v6(mut self, only: bool) -> Self {
-        self.only_v6 = only;
-        self
-    }
-
-    /// Send small writes at once instead of gathering them (`TCP_NODELAY`). Default: yes; what one callback writes
-    /// leaves together in any case.
-    pub fn nodelay(mut self, nodelay: bool) -> Self {
-        self.nodelay = nodelay;
-        self
-    }
+    connection_setters!();
+    bound_socket_setters!();
 
     /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<()> {
