@@ -1,9 +1,9 @@
 //! The address of a stream socket, and its packed form.
 //!
-//! An IPv4 address and its IPv6-mapped form are the same packed address.
+//! An IPv4 address and its IPv6-mapped form are the same address.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 /// A place to listen at or to connect to.
@@ -42,6 +42,14 @@ impl fmt::Display for Address {
     }
 }
 
+/// An IPv4 address as itself: an IPv6 socket shows that of an IPv4 client in its IPv6-mapped form (RFC 4291, 2.5.5.2).
+pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
 /// The address of a peer; an IPv4 one in its IPv6-mapped form, which no other peer can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PackedAddress {
@@ -55,12 +63,8 @@ impl PackedAddress {
     const NONE: Self = Self { ip: [0; 16], scope: [0; 4], port: 0 };
 
     pub(crate) fn socket_addr(self) -> Option<SocketAddr> {
-        let ip = Ipv6Addr::from(self.ip);
-        match ip.to_ipv4_mapped() {
-            _ if self == Self::NONE => None,
-            Some(v4) => Some(SocketAddr::new(v4.into(), self.port)),
-            None => Some(SocketAddrV6::new(ip, self.port, 0, u32::from_ne_bytes(self.scope)).into()),
-        }
+        let address = SocketAddrV6::new(self.ip.into(), self.port, 0, u32::from_ne_bytes(self.scope));
+        (self != Self::NONE).then(|| to_canonical(address.into()))
     }
 }
 
@@ -101,7 +105,12 @@ mod tests {
 
     #[test]
     fn an_ipv4_client_of_an_ipv6_socket_shows_its_ipv4_address() {
-        let mapped = PackedAddress::from(Some("[::ffff:192.0.2.1]:80".parse().expect("an address")));
-        assert_eq!(mapped.to_string(), "192.0.2.1:80");
+        let parse = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+        let mapped = parse("[::ffff:192.0.2.1]:80");
+        assert_eq!(to_canonical(mapped), parse("192.0.2.1:80"));
+        assert_eq!(PackedAddress::from(Some(mapped)).to_string(), "192.0.2.1:80");
+        for address in ["192.0.2.1:80", "[fe80::1%7]:80", "[::192.0.2.1]:80"] {
+            assert_eq!(to_canonical(parse(address)), parse(address));
+        }
     }
 }

@@ -14,9 +14,10 @@ use nix::sys::socket::{
     ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, getsockopt, recvmmsg, sendmmsg,
 };
 
+use crate::address::to_canonical;
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
-use crate::net::system::udp_socket::{PacketInfo, UNKNOWN_PEER, UdpSocket, canonical, dst_ip};
+use crate::net::system::udp_socket::{PacketInfo, UNKNOWN_PEER, UdpSocket, dst_ip};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
 /// A UDP socket whose datagrams come and go in batches.
@@ -235,7 +236,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         for message in recvmmsg(fd, &mut self.incoming, slices.iter_mut().take(max), MsgFlags::empty(), None)? {
             let dst_ip = if socket.has_packet_info() { dst_ip(&message) } else { None };
             misses_packet_info |= socket.has_packet_info() && dst_ip.is_none();
-            let peer = message.address.map_or(UNKNOWN_PEER, |address| canonical(address.into()));
+            let peer = message.address.map_or(UNKNOWN_PEER, |address| to_canonical(address.into()));
             let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
             received.push(ReceivedDatagram { len: message.bytes, meta: RecvMeta { peer, dst_ip, truncated } });
         }

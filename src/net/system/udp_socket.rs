@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use crate::address::to_canonical;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
@@ -72,16 +73,6 @@ impl UdpSocket {
     }
 }
 
-/// An IPv4 client of an IPv6 socket, by its IPv4 address.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(address.ip().to_canonical(), v6.port())
-        }
-        other => other,
-    }
-}
-
 /// The peer of a datagram that came without a source address: it cannot be answered.
 #[cfg(target_os = "linux")]
 pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
@@ -93,7 +84,7 @@ use linux::{enable_packet_info, receive, send};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{IpAddr, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, UdpSocket, canonical, io};
+    use super::{IpAddr, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, UdpSocket, io, to_canonical};
     use nix::libc;
     use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
     use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage};
@@ -118,7 +109,7 @@ mod linux {
         let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max);
         let mut buffer = [IoSliceMut::new(buffers.next().unwrap_or_default())];
         let message = recvmsg::<SockaddrStorage>(fd, &mut buffer, control, MsgFlags::empty())?;
-        let peer = message.address.as_ref().and_then(std_addr).map_or(UNKNOWN_PEER, canonical);
+        let peer = message.address.as_ref().and_then(std_addr).map_or(UNKNOWN_PEER, to_canonical);
         let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
         let meta = RecvMeta { peer, dst_ip: dst_ip(&message), truncated };
         received.push(ReceivedDatagram { len: message.bytes, meta });
@@ -192,7 +183,7 @@ fn receive(socket: &mut UdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
     // One byte more than is kept: it tells a cut one.
     let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1);
     let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
-    let meta = RecvMeta { peer: canonical(peer), dst_ip: None, truncated: length > socket.datagram_bytes_max };
+    let meta = RecvMeta { peer: to_canonical(peer), dst_ip: None, truncated: length > socket.datagram_bytes_max };
     received.push(ReceivedDatagram { len: length.min(socket.datagram_bytes_max), meta });
     Ok(())
 }

@@ -75,6 +75,26 @@ fn a_source_has_no_more_than_its_share_and_another_has_its_own() {
     assert_eq!(events.stats().refused_source, 2);
 }
 
+#[test]
+#[ignore = "needs IPv6"]
+fn on_the_ipv6_wildcard_each_ipv4_address_is_a_source_of_its_own() {
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(any_port("::")).connections_per_source_max(1);
+    let listener = events.listen(at, stream(echo)).expect("a listener");
+    let mut address = events.local_addr(listener).expect("it is there");
+    address.set_ip(loopback().ip());
+    for _ in 0..2 {
+        let mut clients = ["127.0.0.1", "127.0.0.2"].map(|host| Client::connect_from(host, address));
+        for client in &mut clients {
+            assert_eq!(client.request(&mut events, b"one", 3), b"one");
+        }
+        assert_eq!(Client::connect_from("127.0.0.1", address).read_to_end(&mut events).0, b"");
+        drop(clients);
+        turn_until(&mut events, "the connections are over", |events| events.stats().connections == 0);
+    }
+    assert_eq!((events.stats().refused_source, events.stats().accepted), (2, 4));
+}
+
 /// A handler with two listeners, each with the same limits; its address on each.
 fn pair(events: &mut EventLoop<'_>, at: &Listen) -> [std::net::SocketAddr; 2] {
     let handler: HandlerId = events.attach(stream(echo));
