@@ -69,7 +69,7 @@ impl CloseReason {
     /// What the handler is told of an outbound connection that has come to this end before it was open.
     pub(crate) fn to_connect_error(self) -> io::Error {
         match self {
-            Self::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "nobody has answered in time"),
+            Self::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "no answer has come in time"),
             Self::Io(kind) => kind.into(),
             _ => io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up before it was open"),
         }

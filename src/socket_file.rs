@@ -17,8 +17,8 @@ use crate::address::Address;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedSocketFile(Arc<Mutex<Weak<SocketFile>>>);
 
-/// A file of ours: known again by its number, since somebody may have put another in its place. While the socket is
-/// open, no other file gets that number.
+/// A file that this process has made: known again by its number, since another may have been put in its place. While
+/// the socket is open, no other file gets that number.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     socket: Socket,
@@ -79,7 +79,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Whether a path is a socket on which nobody answers.
+/// Whether a path is a socket on which no server answers.
 fn is_stale(path: &Path, address: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = |socket: Socket| {
@@ -89,7 +89,7 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
     is_socket && nonblocking_socket().is_ok_and(refused)
 }
 
-/// Never one that waits: a server with a full backlog would hold us up.
+/// Never one that waits: a server with a full backlog would hold up the loop.
 fn nonblocking_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_has_put_in_its_place_is_not_removed() {
+    fn a_file_that_was_put_in_its_place_is_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let first = open(&path).expect("a path");
@@ -145,7 +145,7 @@ mod tests {
         let accept = |file: &Arc<SocketFile>| file.listener().and_then(|listener| listener.accept());
         let [one, other] = [(); 2].map(|()| shared.clone().open(&path, 8).expect("it is theirs"));
         assert_eq!(open(&path).expect_err("it is not another's").kind(), io::ErrorKind::AddrInUse);
-        // The try of the other came to whoever asks first.
+        // The failed open has connected, to learn whether a server listens: the first accept takes that connection.
         assert!(accept(&one).is_ok());
         let _client = std::os::unix::net::UnixStream::connect(&path).expect("both listen");
         drop(one);

@@ -94,7 +94,7 @@ counters! {
     datagrams_sent,
     /// Datagrams that the kernel did not take, lost.
     datagrams_dropped,
-    /// Replies refused: to port 0, to many at once, to a socket of ours, or past a source's rate.
+    /// Replies refused: to port 0, to many at once, to a socket of the loop, or past a source's rate.
     replies_refused,
     /// Failed receives on UDP sockets, retried.
     receive_errors,

@@ -48,7 +48,7 @@ pub struct Listen {
     pub(crate) nodelay: bool,
 }
 
-/// A listening socket that somebody else has opened.
+/// A listening socket that the loop has not opened.
 #[derive(Clone, Debug)]
 pub(crate) enum InheritedListener {
     Tcp(Arc<TcpListener>),
@@ -63,7 +63,7 @@ pub(crate) enum InheritedListener {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WhenFull {
-    /// Leave them in the kernel's backlog until there is room: everybody is served, some later.
+    /// Leave them in the kernel's backlog until there is room: every client is served, some later.
     #[default]
     Pause,
     /// Accept and close at once, counted in [`Stats::refused_full`](crate::Stats::refused_full).
@@ -72,13 +72,13 @@ pub enum WhenFull {
 
 impl Listen {
     /// Listen at a unix stream socket, by its path. The file is made; one that a former server has left is replaced if
-    /// nobody answers on it. When the listener closes, the file is removed.
+    /// no server answers on it. When the listener closes, the file is removed.
     ///
     /// Clones share one socket: loops on several threads can listen there together, and the file goes with the last of
     /// them.
     ///
     /// Its clients have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per source do not
-    /// concern them. Who may connect is decided by the permissions of the path.
+    /// concern them. The permissions of the path decide which clients may connect.
     ///
     /// ```
     /// # let folder = std::env::temp_dir().join(format!("halloo-{}", std::process::id()));
@@ -136,7 +136,7 @@ impl Listen {
         self
     }
 
-    /// Connections that the kernel may complete ahead of us; it cuts this to its own limit. Default: 4,096.
+    /// Connections that the kernel may complete before they are accepted; it cuts this to its own limit. Default: 4,096.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
@@ -149,7 +149,7 @@ impl Listen {
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<()> {
         let valid = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
             Err(
-                "a limit of no connections would serve nobody: allow at least one in connections_max and _per_source_max",
+                "a limit of no connections would serve no client: allow at least one in connections_max and _per_source_max",
             )
         } else if self.backlog == 0 {
             Err("a backlog of zero would lose clients: allow at least one")

@@ -55,8 +55,8 @@ impl ConnectionCounts {
 }
 
 /// A token bucket per source in a table of fixed size: `per_second` replies a second, in a burst of at most one
-/// second's worth. Sources whose hash falls together share a bucket; the key of the hash is secret, so nobody can aim
-/// at another's.
+/// second's worth. Sources whose hash falls together share a bucket; the key of the hash is secret, so no source can
+/// aim at another's.
 pub(crate) struct RateLimiter {
     key: [u64; 2],
     interval: Duration,

@@ -94,7 +94,7 @@ fn a_connection_that_nobody_answers_fails_when_its_time_is_over_and_not_before()
     let failed = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
-        assert_eq!(error.to_string(), "nobody has answered in time");
+        assert_eq!(error.to_string(), "no answer has come in time");
         failed.set(Some(Instant::now()));
     }));
     let start = events.context().now();
