@@ -1,6 +1,6 @@
 //! Allocations of the loop's thread in the steady state.
 //!
-//! A request and its reply allocate nothing.
+//! A request and its reply allocate nothing, and what a burst of messages has allocated is freed again.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -114,4 +114,22 @@ fn a_datagram_that_is_answered_allocates_nothing() {
         }
     });
     assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
+}
+
+#[test]
+fn the_memory_of_a_burst_of_messages_is_freed_once_they_are_handled() {
+    const BURST: u64 = 100_000;
+    let mut events = EventLoop::new().expect("a loop");
+    let handle = events.handle();
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..BURST {
+            handle.post(|_| {}).expect("it runs");
+        }
+        while events.next_timeout() == Some(Duration::ZERO) {
+            assert!(events.turn(None).is_ok());
+        }
+    });
+    assert_eq!(events.stats().jobs, BURST);
+    assert!(counted.bytes_max > 16 * BURST, "{} bytes are no burst", counted.bytes_max);
+    assert!(counted.bytes_current < 64 * 1024, "{} bytes stay allocated", counted.bytes_current);
 }

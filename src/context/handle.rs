@@ -3,11 +3,10 @@
 //! After the loop has ended, every call returns an error.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::context::mailbox::{Mailbox, Message};
+use crate::context::mailbox::{Mailbox, MailboxSender, Message};
 use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 
@@ -23,7 +22,7 @@ use crate::ids::ConnectionId;
 /// ```
 #[derive(Clone)]
 pub struct Handle {
-    mailbox: Arc<Mailbox>,
+    mailbox: MailboxSender,
 }
 
 impl Handle {
@@ -70,8 +69,8 @@ impl Handle {
         self.post(move |context| context.drain(grace))
     }
 
-    pub(crate) fn new(mailbox: &Arc<Mailbox>) -> Self {
-        Self { mailbox: Arc::clone(mailbox) }
+    pub(crate) fn new(mailbox: &Mailbox) -> Self {
+        Self { mailbox: mailbox.sender.clone() }
     }
 }
 

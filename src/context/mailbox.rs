@@ -1,78 +1,94 @@
 //! Messages from other threads to a loop.
 //!
-//! One wake-up suffices for all messages posted before the loop receives the first.
+//! One wake-up suffices for all messages posted before the loop looks.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::context::Context;
 use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
-
-pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
+use crate::limits;
 
 /// What a handle asks for.
 pub(crate) enum Message {
-    Job(Job),
+    Job(Box<dyn FnOnce(&mut Context) + Send>),
     /// To tell a connection a value.
     Notify(ConnectionId, u64),
 }
 
-/// What handles and their loop share.
-pub(crate) struct Mailbox {
-    /// `None` once the loop has ended.
-    messages: Mutex<Option<VecDeque<Message>>>,
-    /// How many there are, so that a turn without any takes no lock.
-    message_count: AtomicUsize,
-    wake: Box<dyn Fn() + Send + Sync>,
+/// The side of the handles.
+#[derive(Clone)]
+pub(crate) struct MailboxSender {
+    messages: Sender<Message>,
+    wake: Arc<Wake>,
 }
 
-impl Mailbox {
-    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { messages: Mutex::new(Some(VecDeque::new())), message_count: AtomicUsize::new(0), wake })
-    }
+struct Wake {
+    /// There may be messages, and the loop has been woken for them or is about to be.
+    is_set: AtomicBool,
+    call: Box<dyn Fn() + Send + Sync>,
+}
 
+impl MailboxSender {
     pub(crate) fn post(&self, message: Message) -> Result<(), LoopStopped> {
-        let mut lock = self.lock();
-        let messages = lock.as_mut().ok_or(LoopStopped)?;
-        messages.push_back(message);
-        self.message_count.store(messages.len(), Ordering::Release);
-        let first = messages.len() == 1;
-        drop(lock);
-        if first {
-            (self.wake)();
+        self.messages.send(message).map_err(|_| LoopStopped)?;
+        if !self.wake.is_set.swap(true, Ordering::Release) {
+            (self.wake.call)();
         }
         Ok(())
     }
+}
 
-    pub(crate) fn len(&self) -> usize {
-        self.message_count.load(Ordering::Acquire)
+/// The side of the loop.
+pub(crate) struct Mailbox {
+    pub(crate) sender: MailboxSender,
+    receiver: Receiver<Message>,
+    /// What the turn has taken and not yet run.
+    pub(crate) taken: VecDeque<Message>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        let (messages, receiver) = channel();
+        let wake = Arc::new(Wake { is_set: AtomicBool::new(false), call: wake });
+        Self { sender: MailboxSender { messages, wake }, receiver, taken: VecDeque::new() }
     }
 
-    pub(crate) fn receive(&self) -> Option<Message> {
-        let mut lock = self.lock();
-        let messages = lock.as_mut()?;
-        let message = messages.pop_front();
-        self.message_count.store(messages.len(), Ordering::Release);
-        message
+    pub(crate) fn has_messages(&self) -> bool {
+        self.sender.wake.is_set.load(Ordering::Acquire)
     }
 
-    pub(crate) fn close(&self) {
-        self.message_count.store(0, Ordering::Release);
-        let messages = self.lock().take();
-        // Dropped here, after the lock: what a job holds may itself call a handle when it goes.
-        drop(messages);
+    /// Takes what is there, at most a turn's worth, and says how much that is.
+    ///
+    /// The flag is cleared before the last look, and a post sets it after it has sent. So the post of a message that
+    /// this look misses finds the flag cleared, and wakes the loop. The swaps are ordered: the one here makes visible
+    /// what was sent before each earlier one. A full turn leaves the flag set, so that the next does not wait.
+    pub(crate) fn take(&mut self) -> usize {
+        let mut look = self.has_messages();
+        while look && self.taken.len() < limits::MESSAGES_PER_TURN_MAX {
+            match self.receiver.try_recv() {
+                Ok(message) => self.taken.push_back(message),
+                Err(_) => look = self.sender.wake.is_set.swap(false, Ordering::Acquire),
+            }
+        }
+        self.taken.len()
     }
 
-    /// The lock is never held over foreign code, so a poisoned one guards a whole queue.
-    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<Message>>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Drops what was not taken, and refuses what is posted from now on.
+    pub(crate) fn close(&mut self) {
+        self.receiver = channel().1;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::context::handle::Handle;
 
@@ -80,17 +96,58 @@ mod tests {
     fn many_posts_wake_the_loop_once_until_it_has_looked() {
         let wakes = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&wakes);
-        let mailbox = Mailbox::new(Box::new(move || {
+        let mut mailbox = Mailbox::new(Box::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         }));
         let handle = Handle::new(&mailbox);
+        assert!(!mailbox.has_messages());
         for _ in 0..10 {
             handle.stop().expect("it is open");
         }
-        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.len()), (1, 10));
-        while mailbox.receive().is_some() {}
+        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.has_messages()), (1, true));
+        assert_eq!((mailbox.take(), mailbox.has_messages()), (10, false));
         handle.stop().expect("it is open");
-        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.len()), (2, 1));
+        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.take()), (2, 11), "what was not run is still there");
+    }
+
+    #[test]
+    fn a_turn_takes_a_bounded_number_and_the_rest_needs_no_other_wake_up() {
+        let mut mailbox = Mailbox::new(Box::new(|| {}));
+        let handle = Handle::new(&mailbox);
+        for _ in 0..=limits::MESSAGES_PER_TURN_MAX {
+            handle.stop().expect("it is open");
+        }
+        assert_eq!((mailbox.take(), mailbox.has_messages()), (limits::MESSAGES_PER_TURN_MAX, true));
+        mailbox.taken.clear();
+        assert_eq!((mailbox.take(), mailbox.has_messages()), (1, false));
+    }
+
+    #[test]
+    fn a_message_posted_while_the_loop_looks_is_not_stranded() {
+        const ROUNDS: usize = 100_000;
+        let mut mailbox = Mailbox::new(Box::new(|| {}));
+        let handle = Handle::new(&mailbox);
+        let handled = Arc::new(AtomicUsize::new(0));
+        let handled_by_loop = Arc::clone(&handled);
+        let poster = thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                // The second comes while the loop looks for the first.
+                handle.stop().expect("it is open");
+                handle.stop().expect("it is open");
+                while handled_by_loop.load(Ordering::Relaxed) < 2 * round {
+                    thread::yield_now();
+                }
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while handled.load(Ordering::Relaxed) < 2 * ROUNDS {
+            assert!(Instant::now() < deadline, "stuck after {handled:?} messages");
+            if mailbox.take() == 0 {
+                thread::yield_now();
+            }
+            handled.fetch_add(mailbox.taken.drain(..).count(), Ordering::Relaxed);
+        }
+        poster.join().expect("no panic");
     }
 
     #[test]
@@ -101,7 +158,7 @@ mod tests {
                 assert_eq!(self.0.stop(), Err(LoopStopped));
             }
         }
-        let mailbox = Mailbox::new(Box::new(|| {}));
+        let mut mailbox = Mailbox::new(Box::new(|| {}));
         let handle = Handle::new(&mailbox);
         let job_state = CallsHandleOnDrop(handle.clone());
         handle.post(move |_| drop(job_state)).expect("it is open");

@@ -12,7 +12,6 @@ mod udp_sockets;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -78,7 +77,7 @@ pub struct EventLoop<'h> {
     /// By the slot of the UDP socket.
     datagram_handlers: Vec<Option<Box<dyn DatagramHandler + 'h>>>,
     timer_callbacks: TimerCallbacks<'h>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Mailbox,
     /// What every read is made into.
     read_buffer: Box<[u8]>,
     /// What has come in by the UDP socket that is being served.
@@ -350,12 +349,6 @@ impl AsFd for EventLoop<'_> {
             #[cfg(any(test, feature = "testing"))]
             Network::Simulated(_) => panic!("a simulated loop has no descriptor"),
         }
-    }
-}
-
-impl Drop for EventLoop<'_> {
-    fn drop(&mut self) {
-        self.mailbox.close();
     }
 }
 

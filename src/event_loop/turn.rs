@@ -62,7 +62,7 @@ impl EventLoop<'_> {
     pub(super) fn has_work_left(&self) -> bool {
         let context = &self.context;
         self.poll_has_more
-            || self.mailbox.len() > 0
+            || self.mailbox.has_messages()
             || !(context.deferred.is_empty() && context.dirty.is_empty() && context.ready_sources.is_empty())
             || !(context.notes.is_empty() && context.pending_connects.is_empty() && context.removed_sources.is_empty())
             || !context.send_queue.transmits.is_empty()
@@ -129,22 +129,21 @@ impl EventLoop<'_> {
 
     /// Delivers the notes and messages that were there at the start.
     fn handle_messages(&mut self) -> bool {
-        let (notes, messages) = (self.context.notes.len(), self.mailbox.len());
+        let (notes, messages) = (self.context.notes.len(), self.mailbox.take());
         for _ in 0..notes.min(limits::MESSAGES_PER_TURN_MAX) {
             if let Some((id, value)) = self.context.notes.pop_front() {
                 self.notify(id, value);
             }
         }
-        for _ in 0..messages.min(limits::MESSAGES_PER_TURN_MAX) {
-            match self.mailbox.receive() {
-                Some(Message::Notify(id, value)) => self.notify(id, value),
-                Some(Message::Job(job)) => {
+        while let Some(message) = self.mailbox.taken.pop_front() {
+            match message {
+                Message::Notify(id, value) => self.notify(id, value),
+                Message::Job(job) => {
                     self.context.stats.jobs += 1;
                     if catch_panic(&mut self.context, job).is_none() {
                         log::error!("a job has panicked");
                     }
                 }
-                None => {}
             }
         }
         notes + messages > 0
