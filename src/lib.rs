@@ -176,6 +176,7 @@ pub use context::loop_state::DrainReport;
 pub use error::{Error, ErrorKind, LoopStopped, Result, SendError};
 pub use event_loop::{EventLoop, Turn};
 pub use ids::{ConnectionId, HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
+pub use limits::connections_max_per_loop;
 pub use options::bind::Bind;
 pub use options::connect::Connect;
 pub use options::listen::{Listen, WhenFull};

@@ -31,12 +31,49 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const BACKLOG: u32 = 4096;
 
 /// Descriptors left for everything that is not a client: listeners, the poll, log files, what the program opens.
-#[cfg(target_os = "linux")]
-pub(crate) const DESCRIPTORS_RESERVED: u64 = 64;
+const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// Connections where the system tells no descriptor limit.
+/// Descriptors left for each further loop of the process: the poll, its wake, and six listeners and UDP sockets.
+const DESCRIPTORS_RESERVED_PER_LOOP: u64 = 8;
+
+/// The connections that each of so many loops may have at once, so that all of them fit the descriptor limit of the
+/// process.
+///
+/// With one loop it is the default of [`Listen::connections_max`](crate::Listen::connections_max). It is at least 1.
+///
+/// ```
+/// use halloo::{Listen, connections_max_per_loop};
+///
+/// // A listener of a process that has four loops.
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// let at = Listen::from(address).connections_max(connections_max_per_loop(4));
+/// # drop(at);
+/// assert!(connections_max_per_loop(4) <= connections_max_per_loop(1));
+/// ```
+#[must_use]
+pub fn connections_max_per_loop(loops: usize) -> usize {
+    connections_within(descriptor_limit(), loops)
+}
+
+fn connections_within(descriptors: u64, loops: usize) -> usize {
+    let loops = (loops as u64).max(1);
+    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_RESERVED_PER_LOOP.saturating_mul(loops - 1);
+    // A limit too small for the reserve is shared by halves; accept copes with what is missing.
+    let connections = descriptors.saturating_sub(reserved).max(descriptors / 2) / loops;
+    usize::try_from(connections).unwrap_or(usize::MAX).max(1)
+}
+
+#[cfg(target_os = "linux")]
+fn descriptor_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+}
+
+/// The usual limit, where the system does not tell one.
 #[cfg(not(target_os = "linux"))]
-pub(crate) const CONNECTIONS_MAX_UNKNOWN: usize = 960;
+fn descriptor_limit() -> u64 {
+    1024
+}
 
 /// Room for one datagram: the largest length a UDP header can state.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -156,3 +193,19 @@ const _: () =
     assert!(RECV_BATCH_BYTES_MAX > DATAGRAM_BYTES_MAX, "the longest must fit, and the byte that tells a cut one");
 const _: () = assert!(RATE_BUCKETS.is_power_of_two(), "a bucket is found with a mask");
 const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < INPUT_BYTES_MAX, "else no read would tell");
+
+#[cfg(test)]
+mod tests {
+    use super::connections_within;
+
+    #[test]
+    fn the_connections_of_all_loops_and_their_other_descriptors_fit_the_limit() {
+        assert_eq!([1024, 128, 100, 10, 0].map(|limit| connections_within(limit, 1)), [960, 64, 50, 5, 1]);
+        assert_eq!([1024, 100, 10].map(|limit| connections_within(limit, 4)), [234, 12, 1]);
+        for loops in 1..=100 {
+            let descriptors_per_loop = connections_within(4096, loops) + 8;
+            assert!(descriptors_per_loop * loops <= 4096, "{loops} loops");
+        }
+        assert_eq!(connections_within(1024, 0), 960);
+    }
+}

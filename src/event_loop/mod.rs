@@ -26,7 +26,7 @@ use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSo
 use crate::limits;
 use crate::net::backoff::LogThrottle;
 use crate::net::recv_batch::RecvBatch;
-use crate::net::system::{self, System};
+use crate::net::system::System;
 use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
@@ -119,7 +119,7 @@ impl<'h> EventLoop<'h> {
     pub fn new() -> Result<Self> {
         let system = System::new().map_err(|error| Error::from_io(ErrorKind::Setup, None, error))?;
         let secret = || RandomState::new().build_hasher().finish();
-        Ok(Self::on(Network::System(system), Box::new(system::connections_max), [secret(), secret()]))
+        Ok(Self::on(Network::System(system), Box::new(|| limits::connections_max_per_loop(1)), [secret(), secret()]))
     }
 
     /// Makes a loop on a network.

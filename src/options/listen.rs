@@ -117,7 +117,8 @@ impl Listen {
     /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
     /// time of the call, less 64, or half of a limit under 128. The count is the handler's: listeners that share one by
     /// [`listen_for`](crate::EventLoop::listen_for) share it. Outbound connections are not in it: a proxy, which takes
-    /// two descriptors for each client, sets half.
+    /// two descriptors for each client, sets half. A process with several loops divides it by
+    /// [`connections_max_per_loop`](crate::connections_max_per_loop).
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = Some(connections);
         self

@@ -183,21 +183,6 @@ fn new_socket(
     Ok(socket)
 }
 
-/// How many connections a listener may have by default: as many as the process has descriptors for.
-#[cfg(target_os = "linux")]
-pub(crate) fn connections_max() -> usize {
-    use nix::sys::resource::{Resource, getrlimit};
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    // A limit too small for the reserve is shared by halves; accept copes with what is missing.
-    let connections = descriptors.saturating_sub(limits::DESCRIPTORS_RESERVED).max(descriptors / 2).max(1);
-    usize::try_from(connections).unwrap_or(usize::MAX)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn connections_max() -> usize {
-    limits::CONNECTIONS_MAX_UNKNOWN
-}
-
 const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits to travel in: halloo runs on 64-bit systems");
 
 #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
