@@ -2,56 +2,30 @@
 //!
 //! An exit status has the same meaning in every command.
 
+use std::error::Error;
 use std::{fmt, io};
 
 use crate::text::escape;
 
-/// What the exit status says to the caller.
+/// What the exit status says to the caller, and the number the shell sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
     /// Stopped as asked, or every answer was right.
-    Success,
+    Success = 0,
     /// An error while running.
-    RuntimeError,
+    RuntimeError = 1,
     /// The command line is wrong.
-    UsageError,
+    UsageError = 2,
     /// An address could not be bound, or a probe could not reach the server.
-    Unavailable,
+    Unavailable = 3,
     /// No answer in time.
-    TimedOut,
+    TimedOut = 4,
     /// An answer, and the wrong one.
-    Mismatch,
+    Mismatch = 5,
 }
 
-impl ExitStatus {
-    /// The number the shell sees.
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::RuntimeError => 1,
-            Self::UsageError => 2,
-            Self::Unavailable => 3,
-            Self::TimedOut => 4,
-            Self::Mismatch => 5,
-        }
-    }
-
-    /// The more severe of two statuses: a wrong answer before a refused connection, and that before a timeout.
-    pub(crate) fn most_severe(self, other: Self) -> Self {
-        if other.severity() > self.severity() { other } else { self }
-    }
-
-    const fn severity(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::TimedOut => 1,
-            Self::Unavailable => 2,
-            Self::Mismatch => 3,
-            Self::RuntimeError => 4,
-            Self::UsageError => 5,
-        }
-    }
-}
+/// What to do about an error of which nothing is known.
+pub(crate) const TRY_AGAIN: &str = "try again, and see what the system's log says";
 
 /// The system's message for an error, in lower case and without the error number.
 pub(crate) fn describe_io_error(error: &io::Error) -> String {
@@ -62,9 +36,20 @@ pub(crate) fn describe_io_error(error: &io::Error) -> String {
     escape::text(message.to_lowercase().as_bytes())
 }
 
-/// What to do about a system error, where it is known.
-pub(crate) fn hint(message: &str) -> Option<&'static str> {
-    message.starts_with("too many open files").then_some("raise the limit with ulimit -n")
+/// The system's message for an error, and what to do about it: the hint, unless the error has one of its own.
+pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
+    let cause = describe_io_error(error);
+    let hint = if cause.starts_with("too many open files") { "raise the limit with ulimit -n" } else { hint };
+    format!("{cause}; {hint}")
+}
+
+/// The system's own error behind the library's.
+pub(crate) fn os_error(error: halloo::Error) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match source.and_then(io::Error::raw_os_error) {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::from(error),
+    }
 }
 
 /// Why the process ends with an error: the message for standard error, and the exit status.
@@ -79,9 +64,8 @@ pub(crate) struct ExitError {
 impl ExitError {
     /// A system error that made an action fail.
     pub(crate) fn from_io(action: &str, error: &io::Error) -> Self {
-        let cause = describe_io_error(error);
-        let hint = hint(&cause).unwrap_or("try again, and see what the system's log says");
-        Self::new(ExitStatus::RuntimeError, format!("{action}: {cause}; {hint}"))
+        let cause = cause_and_hint(error, TRY_AGAIN);
+        Self::new(ExitStatus::RuntimeError, format!("{action}: {cause}"))
     }
 
     /// An error with that status.
@@ -110,17 +94,6 @@ mod tests {
             let expected = "halloo: cannot begin: too many open files; raise the limit with ulimit -n";
             assert_eq!(error.to_string(), expected);
         }
-        assert_eq!(error.status.code(), 1);
-    }
-
-    #[test]
-    fn of_several_answers_the_worst_decides() {
-        let worst = |statuses: &[ExitStatus]| {
-            statuses.iter().copied().fold(ExitStatus::Success, ExitStatus::most_severe).code()
-        };
-        assert_eq!(worst(&[ExitStatus::Success, ExitStatus::Success]), 0);
-        assert_eq!(worst(&[ExitStatus::Success, ExitStatus::TimedOut]), 4);
-        assert_eq!(worst(&[ExitStatus::Unavailable, ExitStatus::TimedOut]), 3);
-        assert_eq!(worst(&[ExitStatus::Mismatch, ExitStatus::Unavailable, ExitStatus::TimedOut]), 5);
+        assert_eq!(error.status, ExitStatus::RuntimeError);
     }
 }

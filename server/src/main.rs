@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "{error}");
         error.status
     });
-    ExitCode::from(status.code())
+    ExitCode::from(status as u8)
 }
 
 fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {

@@ -5,13 +5,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{FalseyValueParser, NonEmptyStringValueParser, RangedU64ValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::text::address::{Address, ProbeTarget};
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
 use crate::text::unescape::Unescaped;
+
+/// More threads than any machine makes use of.
+const WORKERS_MAX: u64 = 1024;
 
 /// Answers greetings over TCP, UDP and unix sockets.
 #[derive(Debug, Parser)]
@@ -44,7 +47,7 @@ pub(crate) struct ServeOptions {
     pub(crate) replies: ReplyOptions,
     /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
     #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
-    #[arg(value_parser = parse_workers, default_value = "1", hide_default_value = true)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=WORKERS_MAX), default_value = "1", hide_default_value = true)]
     pub(crate) workers: usize,
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
@@ -97,12 +100,12 @@ pub(crate) struct LimitOptions {
     /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
     /// descriptor limit less 64, or half of a small one]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
-    #[arg(value_parser = parse_positive_integer::<usize>)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub(crate) max_connections: Option<usize>,
     /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; clients of
     /// unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
-    #[arg(value_parser = parse_positive_integer::<u32>)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not
     /// take its answer is closed after 30s [default: 60s]
@@ -112,7 +115,6 @@ pub(crate) struct LimitOptions {
     /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
     /// free]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
-    #[arg(value_parser = parse_udp_rate)]
     pub(crate) udp_rate: Option<u32>,
 }
 
@@ -126,7 +128,7 @@ pub(crate) struct LifetimeOptions {
     pub(crate) drain_timeout: Duration,
     /// Stop after exactly this many greetings, over all protocols and workers
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
-    #[arg(value_parser = parse_positive_integer::<u64>)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
     pub(crate) max_greetings: Option<u64>,
     /// Stop when no connection was open and no greeting given for this long, with any worker
     #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
@@ -190,12 +192,12 @@ pub(crate) struct ProbeOptions {
     pub(crate) send: Option<Unescaped>,
     /// How many times to ask
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
-    #[arg(value_parser = parse_positive_integer::<u64>, default_value = "1", help_heading = "Question")]
+    #[arg(value_parser = value_parser!(u64).range(1..), default_value = "1", help_heading = "Question")]
     pub(crate) count: u64,
 
     /// The text the answer must contain [default: any answer is right]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT", allow_hyphen_values = true)]
-    #[arg(value_parser = parse_expected_text, help_heading = "Answer")]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = "Answer")]
     pub(crate) expect: Option<String>,
     /// The most time each answer may take, connecting included
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
@@ -219,44 +221,6 @@ pub(crate) struct ProbeProtocols {
     pub(crate) connect_only: bool,
 }
 
-/// Parses an integer of 1 or more, of the type the flag has.
-fn parse_positive_integer<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
-    match parse_integer(text, 1, u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>())) {
-        Err(_) if text.trim().parse() == Ok(0) => {
-            Err("it must be 1 or more; leave the flag out for the default".to_owned())
-        }
-        number => N::try_from(number?).map_err(|_| "it is too large".to_owned()),
-    }
-}
-
-/// Parses an integer from `min` to `max`; the error names `max` only if the number exceeds it.
-fn parse_integer(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    let text = text.trim();
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(number) if (min..=max).contains(&number) => Ok(number),
-        Ok(number) if number > max => Err(format!("it can be {max} at most")),
-        Err(_) if is_number => Err(format!("it can be {max} at most")),
-        _ => Err(format!("write a whole number, {min} or more")),
-    }
-}
-
-/// More threads than any machine makes use of.
-const WORKERS_MAX: usize = 1024;
-
-fn parse_workers(text: &str) -> Result<usize, String> {
-    match text.trim().parse() {
-        Ok(number @ 1..=WORKERS_MAX) => Ok(number),
-        _ => Err(format!("write a whole number from 1 to {WORKERS_MAX}; one for each core is enough")),
-    }
-}
-
-fn parse_udp_rate(text: &str) -> Result<u32, String> {
-    let number = parse_integer(text, 0, u64::from(u32::MAX));
-    let number = number.map_err(|error| format!("{error}, of answers per second; 0 is no limit"))?;
-    u32::try_from(number).map_err(|_| "it is too large".to_owned())
-}
-
 /// Parses how often a flag is given: its variable contains a number, or a word for yes or no.
 fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
@@ -264,13 +228,6 @@ fn parse_occurrences(text: &str) -> Result<u8, String> {
         "false" | "no" | "off" => Ok(0),
         number => number.parse().map_err(|_| "write true or false, or how often, such as 2".to_owned()),
     }
-}
-
-fn parse_expected_text(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("an empty text is in every answer; leave the flag out to take any answer".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 const SERVE_HELP: &str = "\

@@ -3,11 +3,13 @@
 //! A usage error is one line: the flag, its environment variable if the value came from it, and a hint. Variables of
 //! another command are never read.
 
+use std::error::Error;
 use std::ffi::OsString;
+use std::num::ParseIntError;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, CommandFactory, Error, FromArgMatches};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions};
 use crate::exit::{ExitError, ExitStatus};
@@ -25,7 +27,7 @@ pub(crate) enum Invocation {
     /// Ask a server.
     Probe(Box<ProbeOptions>),
     /// Print help or version, ready-made.
-    HelpOrVersion(Error),
+    HelpOrVersion(clap::Error),
 }
 
 /// Reads the arguments, the program's own name first.
@@ -88,7 +90,7 @@ fn validate_serve(mut options: ServeOptions, matches: Option<&ArgMatches>) -> Re
 }
 
 /// Turns clap's several lines into a message of one line.
-fn usage_error(error: &Error, arguments: &[OsString]) -> ExitError {
+fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitError {
     let text = error.to_string();
     let mut parts: Vec<&str> = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -113,27 +115,23 @@ fn usage_error(error: &Error, arguments: &[OsString]) -> ExitError {
 }
 
 /// The environment variable a wrong value came from.
-fn source_variable(error: &Error, arguments: &[OsString]) -> Option<String> {
+fn source_variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else {
         return None;
     };
     // It reads `--greeting <TEXT>`.
     let flag = argument.split([' ', '.', '=']).next()?;
-    let is_on_command_line = arguments
-        .iter()
-        .filter_map(|argument| argument.to_str())
-        .any(|argument| argument == flag || argument.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')));
+    let is_on_command_line =
+        arguments.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(flag));
     let command = CommandLine::command();
     let subcommand = arguments.get(1).and_then(|name| command.find_subcommand(name)).unwrap_or(&command);
-    let variable = subcommand
-        .get_arguments()
-        .find(|argument| flag.strip_prefix("--").is_some_and(|long| argument.get_long() == Some(long)))?
-        .get_env()?;
+    let variable =
+        subcommand.get_arguments().find(|argument| argument.get_long() == flag.strip_prefix("--"))?.get_env()?;
     (!is_on_command_line && std::env::var_os(variable).is_some()).then(|| variable.to_string_lossy().into_owned())
 }
 
 /// A hint where clap has none.
-fn usage_hint(error: &Error) -> Option<String> {
+fn usage_hint(error: &clap::Error) -> Option<String> {
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::InvalidSubcommand, Some(ContextValue::String(value))) => {
             let is_address =
@@ -148,6 +146,9 @@ fn usage_hint(error: &Error) -> Option<String> {
             Some("halloo --help lists what there is".to_owned())
         }
         (ErrorKind::MissingRequiredArgument, _) => Some("such as halloo probe localhost:8888".to_owned()),
+        (ErrorKind::ValueValidation, _) if error.source().is_some_and(<dyn Error>::is::<ParseIntError>) => {
+            Some("write a positive whole number such as 10".to_owned())
+        }
         _ => None,
     }
 }
@@ -206,25 +207,26 @@ mod tests {
             ("halloo --listen localhost:99999", "--listen", "to 65535"),
             ("halloo --tcp [::1", "--tcp", "[::1]:9000"),
             ("halloo --greeting {name}", "--greeting", "{hostname}"),
-            ("halloo --max-connections 0", "--max-connections", "1 or more"),
-            ("halloo --max-connections-per-source 0", "--max-connections-per-source", "1 or more"),
-            ("halloo --max-greetings 0", "--max-greetings", "1 or more"),
-            ("halloo --max-greetings many", "--max-greetings", "whole number"),
+            ("halloo --max-connections 0", "--max-connections", "not in 1.."),
+            ("halloo --max-connections-per-source 0", "--max-connections-per-source", "not in 1..=4294967295"),
+            ("halloo --max-greetings 0", "--max-greetings", "not in 1.."),
+            ("halloo --max-greetings many", "--max-greetings", "positive whole number"),
             ("halloo --idle-timeout 0s", "--idle-timeout", "more than zero"),
             ("halloo --idle-timeout 5", "--idle-timeout", "5s"),
-            ("halloo --idle-timeout -5s", "--idle-timeout", "cannot be negative"),
-            ("halloo --max-connections 99999999999999999999999", "--max-connections", "18446744073709551615 at most"),
-            ("halloo --max-connections-per-source 4294967296", "--max-connections-per-source", "4294967295 at most"),
-            ("halloo --max-greetings -3", "--max-greetings", "1 or more"),
-            ("halloo --udp-rate -1", "--udp-rate", "whole number"),
-            ("halloo --udp-rate 5000000000", "--udp-rate", "4294967295 at most"),
+            ("halloo --idle-timeout -5s", "--idle-timeout", "10s or 2m"),
+            ("halloo --max-connections 99999999999999999999999", "--max-connections", "too large"),
+            ("halloo --max-connections-per-source 4294967296", "--max-connections-per-source", "not in 1..=4294967295"),
+            ("halloo --max-greetings -3", "--max-greetings", "positive whole number"),
+            ("halloo --udp-rate -1", "--udp-rate", "not in 0..=4294967295"),
+            ("halloo --udp-rate 5000000000", "--udp-rate", "not in 0..=4294967295"),
             ("halloo --listen 127.0.0.1:0,", "--listen", "comma too many"),
             ("halloo --listen http://localhost:9000/", "--listen", "leave out http://"),
             ("halloo --listen ::1:9000", "--listen", "[::1]:9000"),
             ("halloo probe a:1,b:2", "a:1,b:2", "several addresses"),
+            ("halloo probe localhost:0", "localhost:0", "port 0"),
             ("halloo hail", "hail", "serve and probe"),
-            ("halloo --workers 0", "--workers", "from 1 to 1024"),
-            ("halloo --workers 1025", "--workers", "from 1 to 1024"),
+            ("halloo --workers 0", "--workers", "not in 1..=1024"),
+            ("halloo --workers 1025", "--workers", "not in 1..=1024"),
             ("halloo --workers 4 --max-connections 3", "--max-connections 3", "--workers 4"),
             ("halloo --mode wave", "--mode", "banner"),
             ("halloo --lisen 9000", "--lisen", "--listen"),

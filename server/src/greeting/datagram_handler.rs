@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use halloo::{Datagram, DatagramHandler};
 
 use crate::cli::flags::Mode;
-use crate::greeting::greeter::{Addresses, Greeter};
+use crate::greeting::greeter::Greeter;
+use crate::text::bound_address::Addresses;
 use crate::text::protocol::Protocol;
 
 /// The handler of every UDP socket.

@@ -3,7 +3,6 @@
 //! Over all protocols and workers, greetings are numbered without a gap, and exactly the limit is sent. The last
 //! greeting drains all loops.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use halloo::{Context, ListenerId};
@@ -13,7 +12,7 @@ use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeting_quota::GreetingQuota;
 use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
-use crate::text::bound_address::BoundAddress;
+use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::GreetingEvent;
 use crate::text::placeholder::{Placeholder, PlaceholderValues, read_hostname};
 use crate::text::protocol::Protocol;
@@ -23,7 +22,9 @@ use crate::text::template::Template;
 #[derive(Debug)]
 pub(crate) struct Greeter {
     templates: GreetingTemplates,
-    limit: GreetingLimit,
+    /// `None` if nothing depends on the number of a greeting.
+    quota: Option<Arc<GreetingQuota>>,
+    shutdown: Shutdown,
     event_log: EventLog,
     /// Greetings sent by this worker.
     greeting_count: u64,
@@ -33,8 +34,6 @@ pub(crate) struct Greeter {
     buffer: Vec<u8>,
     /// Protocol and suffix length of the greeting in the buffer, if it is the same for every client.
     cached: Option<(Protocol, usize)>,
-    /// Whether a greeting or an event contains the addresses.
-    needs_addresses: bool,
     /// The unix sockets among the worker's listeners.
     unix_listeners: Vec<(ListenerId, BoundAddress)>,
 }
@@ -46,22 +45,6 @@ pub(crate) struct GreetingTemplates {
     tcp: Template,
     udp: Template,
     hostname: String,
-}
-
-/// The limit on greetings, which all workers share.
-#[derive(Clone, Debug)]
-pub(crate) struct GreetingLimit {
-    /// `None` if nothing depends on the number of a greeting.
-    pub(crate) quota: Option<Arc<GreetingQuota>>,
-    pub(crate) shutdown: Shutdown,
-}
-
-/// The addresses of the client and of the socket it has reached.
-#[derive(Clone, Debug)]
-pub(crate) struct Addresses {
-    pub(crate) protocol: Protocol,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<BoundAddress>,
 }
 
 impl GreetingTemplates {
@@ -98,6 +81,10 @@ impl GreetingTemplates {
         self.contains(Placeholder::Number)
     }
 
+    fn are_constant(&self) -> bool {
+        self.tcp.is_constant() && self.udp.is_constant()
+    }
+
     fn contains(&self, placeholder: Placeholder) -> bool {
         self.tcp.contains(placeholder) || self.udp.contains(placeholder)
     }
@@ -111,22 +98,15 @@ impl GreetingTemplates {
 }
 
 impl Greeter {
-    /// A greeter that has sent no greeting yet.
-    pub(crate) fn new(templates: GreetingTemplates, limit: GreetingLimit, event_log: EventLog) -> Self {
-        let is_constant = templates.tcp.is_constant() && templates.udp.is_constant();
-        let needs_addresses = !is_constant || !event_log.is_off();
+    /// A greeter that has sent no greeting yet; all workers share the quota.
+    pub(crate) fn new(
+        templates: GreetingTemplates,
+        quota: Option<Arc<GreetingQuota>>,
+        shutdown: Shutdown,
+        event_log: EventLog,
+    ) -> Self {
         let (greeting_count, reserved_number, buffer, cached, unix_listeners) = (0, None, Vec::new(), None, Vec::new());
-        Self {
-            templates,
-            limit,
-            event_log,
-            greeting_count,
-            reserved_number,
-            buffer,
-            cached,
-            needs_addresses,
-            unix_listeners,
-        }
+        Self { templates, quota, shutdown, event_log, greeting_count, reserved_number, buffer, cached, unix_listeners }
     }
 
     /// A greeter that prints nothing, for tests.
@@ -139,14 +119,14 @@ impl Greeter {
         let drain_timeout = std::time::Duration::from_secs(20);
         let notifier = crate::process::sd_notify::SdNotifier::disabled();
         let shutdown = Shutdown { drain_timeout, notifier, loops: crate::process::shutdown::LoopHandles::default() };
-        let limit = GreetingLimit { quota: Some(Arc::new(GreetingQuota::new(greetings_max))), shutdown };
-        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies).unwrap(), limit, event_log))
+        let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
+        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies).unwrap(), quota, shutdown, event_log))
     }
 
     /// Sets the loop of a test, which drains after the last greeting.
     #[cfg(test)]
     pub(crate) fn set_loop(&self, event_loop: &halloo::EventLoop<'_>) {
-        self.limit.shutdown.loops.set(vec![event_loop.handle()]);
+        self.shutdown.loops.set(vec![event_loop.handle()]);
     }
 
     /// Greetings sent by this worker.
@@ -156,7 +136,7 @@ impl Greeter {
 
     /// Whether no greeting is left: the last one has been sent, or is being sent.
     pub(crate) fn is_exhausted(&self) -> bool {
-        self.limit.quota.as_ref().is_some_and(|quota| quota.is_exhausted())
+        self.quota.as_ref().is_some_and(|quota| quota.is_exhausted())
     }
 
     /// Registers the listener of a unix socket.
@@ -172,13 +152,13 @@ impl Greeter {
 
     /// The addresses, if a greeting or an event contains them.
     pub(crate) fn addresses_if_needed(&self, lookup: impl FnOnce() -> Addresses) -> Option<Addresses> {
-        self.needs_addresses.then(lookup)
+        (!self.event_log.is_off() || !self.templates.are_constant()).then(lookup)
     }
 
     /// Reserves the next greeting; false if there are none left. Then comes [`record`](Self::record), or
     /// [`release`](Self::release) if it could not be sent.
     pub(crate) fn reserve(&mut self) -> bool {
-        let Some(quota) = &self.limit.quota else {
+        let Some(quota) = &self.quota else {
             return true;
         };
         self.reserved_number = self.reserved_number.take().or_else(|| quota.try_acquire());
@@ -187,7 +167,7 @@ impl Greeter {
 
     /// Releases the reserved greeting.
     pub(crate) fn release(&mut self) {
-        if let (Some(quota), Some(number)) = (&self.limit.quota, self.reserved_number.take()) {
+        if let (Some(quota), Some(number)) = (&self.quota, self.reserved_number.take()) {
             quota.release(number);
         }
     }
@@ -198,16 +178,10 @@ impl Greeter {
         if self.cached == rendered {
             return &self.buffer;
         }
-        let (peer, local) = addresses.map_or((None, None), |addresses| (addresses.peer, addresses.local.as_ref()));
-        let placeholder_protocol = addresses.map_or(protocol, |addresses| addresses.protocol);
-        let number = self.reserved_number.unwrap_or_default();
-        let values = PlaceholderValues {
-            peer,
-            local,
-            protocol: placeholder_protocol,
-            number,
-            hostname: &self.templates.hostname,
-        };
+        // They are missing only where no placeholder stands for them.
+        let unknown = Addresses { protocol, peer: None, local: None };
+        let (addresses, number) = (addresses.unwrap_or(&unknown), self.reserved_number.unwrap_or_default());
+        let values = PlaceholderValues { addresses, number, hostname: &self.templates.hostname };
         let template = self.templates.for_protocol(protocol);
         self.buffer.clear();
         template.render(values, &mut self.buffer);
@@ -224,10 +198,10 @@ impl Greeter {
     /// Counts a greeting as sent and logs its event: how many bytes were received, and how they begin.
     pub(crate) fn record(&mut self, context: &Context, addresses: Option<Addresses>, byte_count: u64, received: &[u8]) {
         self.greeting_count += 1;
-        if let Some(Addresses { protocol, peer, local }) = addresses {
-            self.event_log.log(context.now(), || GreetingEvent::new(protocol, peer, local, byte_count, received));
+        if let Some(addresses) = addresses {
+            self.event_log.log(context.now(), || GreetingEvent::new(addresses, byte_count, received));
         }
-        let Some(quota) = &self.limit.quota else { return };
+        let Some(quota) = &self.quota else { return };
         if self.reserved_number.take().is_none() {
             // What was not reserved, a connection that has ended, counts all the same.
             let _ = quota.try_acquire();
@@ -235,7 +209,7 @@ impl Greeter {
         if let Some(total) = quota.commit() {
             log::info!("{total} greetings given, as many as asked for: stopping");
             // Loops that have ended already need no message.
-            let _ = self.limit.shutdown.drain();
+            let _ = self.shutdown.drain();
         }
     }
 }

@@ -8,8 +8,8 @@ use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
 use crate::cli::flags::Mode;
-use crate::greeting::greeter::{Addresses, Greeter};
-use crate::text::bound_address::BoundAddress;
+use crate::greeting::greeter::Greeter;
+use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::protocol::Protocol;
 
 /// The longest line that is taken for one, in bytes.
@@ -21,8 +21,8 @@ pub(crate) fn attach<'h>(event_loop: &mut EventLoop<'h>, mode: Mode, greeter: &'
         Mode::Greet => event_loop.attach(GreetHandler { greeter }),
         Mode::Banner => event_loop.attach(BannerHandler { greeter }),
         Mode::Line => event_loop.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, LineHandler { greeter })),
-        Mode::Echo => event_loop.attach(EchoHandler { greeter }),
-        Mode::Discard => event_loop.attach(DiscardHandler { greeter }),
+        Mode::Echo => event_loop.attach(CountingHandler { greeter, take: |connection, input| connection.write(input) }),
+        Mode::Discard => event_loop.attach(CountingHandler { greeter, take: |_, input| input.len() }),
     }
 }
 
@@ -125,65 +125,37 @@ impl FrameHandler for LineHandler<'_> {
     }
 }
 
-/// Sends back whatever comes; its session counts the bytes.
-struct EchoHandler<'h> {
+/// Sends back whatever comes, or answers nothing; its session counts the bytes.
+struct CountingHandler<'h> {
     greeter: &'h RefCell<Greeter>,
+    /// What takes of the input, and returns how many bytes it took.
+    take: fn(&mut Connection<'_>, &[u8]) -> usize,
 }
 
-impl StreamHandler for EchoHandler<'_> {
+impl StreamHandler for CountingHandler<'_> {
     type Session = u64;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
         (!self.greeter.borrow().is_exhausted()).then_some(0)
     }
 
-    /// What does not fit the outbox is left, and shown again when there is room.
+    /// What is not taken, for want of room in the outbox, is left, and shown again when there is room.
     fn on_data(&mut self, connection: &mut Connection<'_>, byte_count: &mut u64, input: &[u8]) -> usize {
-        let written = connection.write(input);
-        *byte_count += written as u64;
-        written
+        let taken = (self.take)(connection, input);
+        *byte_count += taken as u64;
+        taken
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u64) {
         connection.close();
     }
 
+    /// A closed connection counts as one greeting.
     fn on_close(&mut self, connection: &mut Connection<'_>, byte_count: u64, _: CloseReason) {
-        record_closed(self.greeter, connection, byte_count);
+        let mut greeter = self.greeter.borrow_mut();
+        let addresses = addresses(&greeter, connection);
+        greeter.record(connection.context(), addresses, byte_count, b"");
     }
-}
-
-/// Reads everything and answers nothing; its session counts the bytes.
-struct DiscardHandler<'h> {
-    greeter: &'h RefCell<Greeter>,
-}
-
-impl StreamHandler for DiscardHandler<'_> {
-    type Session = u64;
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
-        (!self.greeter.borrow().is_exhausted()).then_some(0)
-    }
-
-    fn on_data(&mut self, _: &mut Connection<'_>, byte_count: &mut u64, input: &[u8]) -> usize {
-        *byte_count += input.len() as u64;
-        input.len()
-    }
-
-    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u64) {
-        connection.close();
-    }
-
-    fn on_close(&mut self, connection: &mut Connection<'_>, byte_count: u64, _: CloseReason) {
-        record_closed(self.greeter, connection, byte_count);
-    }
-}
-
-/// In echo and discard mode a closed connection counts as one greeting.
-fn record_closed(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, byte_count: u64) {
-    let mut greeter = greeter.borrow_mut();
-    let addresses = addresses(&greeter, connection);
-    greeter.record(connection.context(), addresses, byte_count, b"");
 }
 
 #[cfg(test)]

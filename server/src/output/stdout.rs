@@ -2,7 +2,9 @@
 //!
 //! A stream that fails loses lines, which are counted. After a partly written line the next one starts on a new line.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::time::SystemTime;
 
 use crate::cli::flags::EventStyle;
@@ -170,18 +172,11 @@ impl LineSink for StdoutWriter {
 }
 
 /// Standard output without the buffer that the standard library keeps before it: what failed must not be sent again.
-#[cfg(unix)]
 fn unbuffered_stdout() -> Box<dyn Write + Send> {
-    use std::os::fd::AsFd;
     match io::stdout().as_fd().try_clone_to_owned() {
-        Ok(fd) => Box::new(std::fs::File::from(fd)),
+        Ok(fd) => Box::new(File::from(fd)),
         Err(_) => Box::new(io::stdout()),
     }
-}
-
-#[cfg(not(unix))]
-fn unbuffered_stdout() -> Box<dyn Write + Send> {
-    Box::new(io::stdout())
 }
 
 #[cfg(test)]

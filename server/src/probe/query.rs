@@ -46,12 +46,12 @@ pub(crate) struct QueryResult {
     pub(crate) text: String,
 }
 
-/// How a query ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a query ended, the most severe outcome last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Ok,
-    Refused,
     Timeout,
+    Refused,
     Unreachable,
     Dns,
     Mismatch,
@@ -259,7 +259,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
     use std::time::{Duration, Instant};
 
-    use super::{Outcome, Query, QueryResult};
+    use super::{ExitStatus, Outcome, Query, QueryResult};
 
     /// Far beyond what any answer takes.
     const LONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -284,6 +284,17 @@ mod tests {
     /// Keeps the connection open until the client closes it.
     fn wait_for_end(mut stream: TcpStream) {
         let _ = stream.read_to_end(&mut Vec::new());
+    }
+
+    #[test]
+    fn of_several_answers_the_worst_decides() {
+        let worst = |outcomes: &[Outcome]| outcomes.iter().max().unwrap().status();
+        assert_eq!(worst(&[Outcome::Ok, Outcome::Ok]), ExitStatus::Success);
+        assert_eq!(worst(&[Outcome::Timeout, Outcome::Ok]), ExitStatus::TimedOut);
+        for unavailable in [Outcome::Refused, Outcome::Unreachable, Outcome::Dns] {
+            assert_eq!(worst(&[unavailable, Outcome::Timeout]), ExitStatus::Unavailable);
+            assert_eq!(worst(&[Outcome::Mismatch, unavailable]), ExitStatus::Mismatch);
+        }
     }
 
     #[test]

@@ -1,6 +1,26 @@
 //! What the process shares with the system: descriptors, inherited sockets, notifications, shutdown.
 
-pub(crate) mod fd_limit;
 pub(crate) mod inherited_socket;
 pub(crate) mod sd_notify;
 pub(crate) mod shutdown;
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Raises the soft limit on descriptors to the hard limit: the soft one is for programs that cannot poll more than
+/// 1,024.
+pub(crate) fn raise_descriptor_limit() {
+    // Where it cannot be raised, halloo serves as many as it may.
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Checks that a descriptor is left for a client: without one, all clients would wait for ever.
+pub(crate) fn check_descriptor_available() -> io::Result<()> {
+    io::stderr().as_fd().try_clone_to_owned().map(drop)
+}

@@ -22,7 +22,7 @@ use crate::output::logger;
 use crate::output::printer_thread::Printer;
 use crate::output::stderr::StderrLine;
 use crate::process::sd_notify::SdNotifier;
-use crate::process::{fd_limit, inherited_socket};
+use crate::process::{self, inherited_socket};
 use crate::serve::server_context::ServerContext;
 use crate::text::duration::format_duration;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     // Before anything is opened and any thread begun.
     let inherited = inherited_socket::take_inherited()?;
     let templates = GreetingTemplates::new(&options.replies)?;
-    fd_limit::raise();
+    process::raise_descriptor_limit();
     let printer = Printer::start(options.output.events)
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
     logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::cli::flags::ServeOptions;
-use crate::greeting::greeter::{Greeter, GreetingLimit, GreetingTemplates};
+use crate::greeting::greeter::{Greeter, GreetingTemplates};
 use crate::greeting::greeting_quota::GreetingQuota;
 use crate::output::counters::Counters;
 use crate::output::event_log::EventLog;
@@ -48,7 +48,7 @@ impl<'o> ServerContext<'o> {
 
     /// A greeter for one worker.
     pub(crate) fn new_greeter(&self) -> RefCell<Greeter> {
-        let limit = GreetingLimit { quota: self.quota.clone(), shutdown: self.shutdown.clone() };
-        RefCell::new(Greeter::new(self.templates.clone(), limit, self.event_log.clone()))
+        let (templates, quota) = (self.templates.clone(), self.quota.clone());
+        RefCell::new(Greeter::new(templates, quota, self.shutdown.clone(), self.event_log.clone()))
     }
 }

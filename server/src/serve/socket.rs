@@ -6,13 +6,13 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 
-use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, datagrams, stream};
+use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, connections_max_per_loop, datagrams, stream};
 
-use crate::cli::flags::{LimitOptions, Mode};
+use crate::cli::flags::{LimitOptions, ServeOptions};
+use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::stream_handlers;
-use crate::process::fd_limit;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
@@ -107,23 +107,25 @@ fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
 pub(crate) struct SocketOpener<'h> {
     stream_handler: HandlerId,
     datagram_handler: GreetingDatagramHandler<'h>,
-    connections_max: Option<usize>,
+    connections_max: usize,
 }
 
 impl<'h> SocketOpener<'h> {
-    /// The opener of one worker, the first being number 1; `connections_max` is for all workers together.
+    /// The opener of one worker, the first being number 1.
     pub(crate) fn new(
         event_loop: &mut EventLoop<'h>,
-        mode: Mode,
+        options: &ServeOptions,
         greeter: &'h RefCell<Greeter>,
-        connections_max: Option<usize>,
-        (worker_number, workers): (usize, usize),
+        worker_number: usize,
     ) -> Self {
-        let connections_max = connections_max.map(|total| fd_limit::worker_share(total, worker_number, workers));
+        let (mode, workers) = (options.replies.mode, options.workers);
         Self {
             stream_handler: stream_handlers::attach(event_loop, mode, greeter),
             datagram_handler: GreetingDatagramHandler { mode, greeter },
-            connections_max,
+            connections_max: match options.limits.max_connections {
+                Some(total) => worker_share(total, worker_number, workers),
+                None => connections_max_per_loop(workers),
+            },
         }
     }
 
@@ -145,31 +147,26 @@ impl<'h> SocketOpener<'h> {
         Ok((id, event_loop.local_addr(id).map_err(os_error)?.into()))
     }
 
-    fn listen(&self, event_loop: &mut EventLoop<'h>, mut listen: Listen) -> io::Result<ListenerId> {
-        if let Some(connections) = self.connections_max {
-            listen = listen.connections_max(connections);
-        }
-        event_loop.listen_for(listen, self.stream_handler).map_err(os_error)
+    fn listen(&self, event_loop: &mut EventLoop<'h>, listen: Listen) -> io::Result<ListenerId> {
+        event_loop.listen_for(listen.connections_max(self.connections_max), self.stream_handler).map_err(os_error)
     }
 }
 
-/// The system's own error behind the library's.
-fn os_error(error: halloo::Error) -> io::Error {
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
-    match source.and_then(io::Error::raw_os_error) {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => io::Error::from(error),
-    }
+/// The part of a total that a worker gets, the first being number 1: the even share, and one more for the first ones
+/// where it does not come out even.
+const fn worker_share(total: usize, worker_number: usize, workers: usize) -> usize {
+    total / workers + if worker_number <= total % workers { 1 } else { 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener};
 
+    use clap::Parser;
     use halloo::EventLoop;
 
-    use super::{SocketOpener, SocketSpec};
-    use crate::cli::flags::{LimitOptions, Mode};
+    use super::{SocketOpener, SocketSpec, worker_share};
+    use crate::cli::flags::{CommandLine, LimitOptions, Mode};
     use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;
 
@@ -177,7 +174,18 @@ mod tests {
         LimitOptions { max_connections: None, max_connections_per_source: None, idle_timeout: None, udp_rate: None };
 
     #[test]
+    fn shares_are_even_and_add_up() {
+        for (total, workers) in [(7, 1), (7, 3), (4, 4), (1000, 7), (1, 1)] {
+            let shares: Vec<usize> =
+                (1..=workers).map(|worker_number| worker_share(total, worker_number, workers)).collect();
+            assert_eq!(shares.iter().sum::<usize>(), total);
+            assert!(shares[0] - shares[workers - 1] <= 1 && shares[workers - 1] >= 1, "{shares:?}");
+        }
+    }
+
+    #[test]
     fn what_was_proved_free_opens_for_several_workers_and_for_nobody_else() {
+        let options = CommandLine::parse_from(["halloo", "--workers", "2", "--max-connections", "9"]).serve;
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let address = SocketSpec::for_address(protocol, any_port, false, &LIMITS).test_bind().unwrap();
@@ -185,8 +193,8 @@ mod tests {
             let greeter = Greeter::for_test(Mode::Greet, None, None);
             let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
             for (index, event_loop) in loops.iter_mut().enumerate() {
-                let opener = SocketOpener::new(event_loop, Mode::Greet, &greeter, Some(9), (index + 1, 2));
-                assert_eq!(opener.connections_max, Some(5 - index));
+                let opener = SocketOpener::new(event_loop, &options, &greeter, index + 1);
+                assert_eq!(opener.connections_max, 5 - index);
                 assert_eq!(opener.open(event_loop, spec.clone().with_reuse_port()).unwrap().1, address.into());
             }
             assert_eq!(spec.test_bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);

@@ -10,10 +10,9 @@ use std::path::Path;
 
 use halloo::{EventLoop, Listen, SourceId};
 
-use crate::cli::flags::{LimitOptions, ListenOptions, ServeOptions};
+use crate::cli::flags::{ListenOptions, ServeOptions};
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::greeting::greeter::Greeter;
-use crate::process::fd_limit;
 use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
@@ -28,13 +27,11 @@ const PORT_TRIES_MAX: usize = 16;
 pub(crate) type BoundSocket = (Protocol, BoundAddress);
 
 /// The sockets that the first worker has opened, and how the other workers open them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SocketPlan {
     pub(crate) bound: Vec<BoundSocket>,
     /// The same sockets, for another worker to open.
     specs: Vec<SocketSpec>,
-    /// For all workers together.
-    connections_max: Option<usize>,
 }
 
 /// One address of the command line and what it stands for.
@@ -52,16 +49,10 @@ pub(crate) fn open_all<'h>(
     options: &ServeOptions,
     greeter: &'h RefCell<Greeter>,
 ) -> Result<SocketPlan, ExitError> {
-    let ServeOptions { workers, listening, replies, limits, .. } = options;
-    let groups = resolve_groups(listening, inherited.is_empty() && listening.unix.is_empty())?;
-    let paths = &listening.unix;
-    let sockets = inherited.len()
-        + paths.len()
-        + groups.iter().map(|group| group.resolved.len() * group.protocols.len()).sum::<usize>();
-    let connections_max = limits.max_connections.or_else(|| fd_limit::connections_max(*workers, sockets));
-    let opener = SocketOpener::new(event_loop, replies.mode, greeter, connections_max, (1, *workers));
-    let plan = SocketPlan { bound: Vec::new(), specs: Vec::new(), connections_max };
-    let mut builder = PlanBuilder { event_loop, limits, opener, shares_ports: *workers > 1, groups: &groups, plan };
+    let paths = &options.listening.unix;
+    let groups = resolve_groups(&options.listening, inherited.is_empty() && paths.is_empty())?;
+    let opener = SocketOpener::new(event_loop, options, greeter, 1);
+    let mut builder = PlanBuilder { event_loop, options, opener, groups: &groups, plan: SocketPlan::default() };
     for socket in inherited {
         builder.add_inherited(socket)?;
     }
@@ -82,13 +73,7 @@ pub(crate) fn open_again<'h>(
     greeter: &'h RefCell<Greeter>,
     worker_number: usize,
 ) -> Result<(), ExitError> {
-    let opener = SocketOpener::new(
-        event_loop,
-        options.replies.mode,
-        greeter,
-        plan.connections_max,
-        (worker_number, options.workers),
-    );
+    let opener = SocketOpener::new(event_loop, options, greeter, worker_number);
     for (spec, (protocol, address)) in plan.specs.into_iter().zip(plan.bound) {
         opener
             .open(event_loop, spec)
@@ -120,10 +105,8 @@ fn resolve_groups(listening: &ListenOptions, use_default: bool) -> Result<Vec<Ad
 /// Opens the sockets one after another, and collects them in a plan.
 struct PlanBuilder<'e, 'h> {
     event_loop: &'e mut EventLoop<'h>,
-    limits: &'e LimitOptions,
+    options: &'e ServeOptions,
     opener: SocketOpener<'h>,
-    /// Whether other workers open the same ports.
-    shares_ports: bool,
     groups: &'e [AddressGroup],
     plan: SocketPlan,
 }
@@ -144,9 +127,9 @@ impl PlanBuilder<'_, '_> {
     /// Adds a socket that is open already.
     fn add_inherited(&mut self, inherited: InheritedSocket) -> Result<(), ExitError> {
         let spec = match inherited {
-            InheritedSocket::Tcp(socket) => SocketSpec::tcp(socket, self.limits),
-            InheritedSocket::Udp(socket) => SocketSpec::udp(socket, self.limits),
-            InheritedSocket::Unix(socket, address) => SocketSpec::unix(socket, address, self.limits),
+            InheritedSocket::Tcp(socket) => SocketSpec::tcp(socket, &self.options.limits),
+            InheritedSocket::Udp(socket) => SocketSpec::udp(socket, &self.options.limits),
+            InheritedSocket::Unix(socket, address) => SocketSpec::unix(socket, address, &self.options.limits),
         };
         let protocol = spec.protocol();
         let opened = self.opener.open(self.event_loop, spec.clone());
@@ -162,7 +145,7 @@ impl PlanBuilder<'_, '_> {
         if self.plan.bound.contains(&bound) {
             return Ok(());
         }
-        let spec = SocketSpec::unix(Listen::unix(path), bound.1.clone(), self.limits);
+        let spec = SocketSpec::unix(Listen::unix(path), bound.1.clone(), &self.options.limits);
         self.opener.open(self.event_loop, spec.clone()).map_err(|error| bind_error::for_path(path, &error))?;
         self.push(bound, spec);
         Ok(())
@@ -257,10 +240,10 @@ impl PlanBuilder<'_, '_> {
         address: SocketAddr,
     ) -> io::Result<(BoundSocket, SocketSpec, SourceId)> {
         let only_v6 = self.needs_only_v6(protocol, address);
-        let mut spec = SocketSpec::for_address(protocol, address, only_v6, self.limits);
-        if self.shares_ports {
+        let mut spec = SocketSpec::for_address(protocol, address, only_v6, &self.options.limits);
+        if self.options.workers > 1 {
             let free_address = spec.test_bind()?;
-            spec = SocketSpec::for_address(protocol, free_address, only_v6, self.limits).with_reuse_port();
+            spec = SocketSpec::for_address(protocol, free_address, only_v6, &self.options.limits).with_reuse_port();
         }
         let (id, bound_address) = self.opener.open(self.event_loop, spec.clone())?;
         Ok(((protocol, bound_address), spec, id))

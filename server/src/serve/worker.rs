@@ -3,13 +3,12 @@
 //! Between two turns the watchdog is pinged and the idle timer is checked.
 
 use std::cell::RefCell;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use halloo::{DrainReport, EventLoop, Turn};
 
-use crate::exit::{ExitError, ExitStatus};
+use crate::exit::{ExitError, os_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::sd_notify::Watchdog;
 use crate::serve::idle_timer::IdleTimer;
@@ -30,7 +29,7 @@ pub(crate) fn run_loop(
         let idle_timeout_left = idle_timer.as_ref().and_then(|timer| timer.time_left(event_loop));
         let watchdog_time_left = watchdog.as_deref().map(Watchdog::time_until_ping);
         let timeout = idle_timeout_left.into_iter().chain(watchdog_time_left).min();
-        if let Turn::Stopped(report) = event_loop.turn(timeout).map_err(|error| loop_error(&error))? {
+        if let Turn::Stopped(report) = event_loop.turn(timeout).map_err(loop_error)? {
             return Ok(report);
         }
         if let Some(watchdog) = &mut watchdog {
@@ -47,16 +46,13 @@ pub(crate) fn run_loop(
 
 /// A loop for one worker, on the thread that asks for it.
 pub(crate) fn new_event_loop<'h>() -> Result<EventLoop<'h>, ExitError> {
-    let mut event_loop = EventLoop::new().map_err(|error| loop_error(&error))?;
+    let mut event_loop = EventLoop::new().map_err(loop_error)?;
     // A bug that one client's bytes bring out must not end the service of all others. Nothing here is left half done by
     // it: the greeter's borrow ends as the panic passes, and a greeting counts only once it is given.
     event_loop.catch_panics(true);
     Ok(event_loop)
 }
 
-fn loop_error(error: &halloo::Error) -> ExitError {
-    match error.source().and_then(|source| source.downcast_ref()) {
-        Some(cause) => ExitError::from_io(&error.to_string(), cause),
-        None => ExitError::new(ExitStatus::RuntimeError, error.to_string()),
-    }
+fn loop_error(error: halloo::Error) -> ExitError {
+    ExitError::from_io(&error.to_string(), &os_error(error))
 }

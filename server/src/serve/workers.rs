@@ -14,7 +14,7 @@ use halloo::{DrainReport, Handle};
 use crate::exit::{ExitError, ExitStatus};
 use crate::output::printer_thread::Printer;
 use crate::output::stdout::StdoutLine;
-use crate::process::fd_limit;
+use crate::process;
 use crate::process::inherited_socket::InheritedSocket;
 use crate::process::sd_notify::Watchdog;
 use crate::serve::server_context::ServerContext;
@@ -46,7 +46,8 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
         signals::spawn_handler(server.shutdown.clone(), server.counters.clone())
             .map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
-            fd_limit::check_available().map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
+            process::check_descriptor_available()
+                .map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
         }
         printer.print(StdoutLine::Plain(ready_line(&bound)));
         server.shutdown.notifier.notify_ready();

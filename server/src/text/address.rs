@@ -44,11 +44,6 @@ impl Default for Address {
 }
 
 impl Address {
-    /// The port; 0 means any free one.
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The zone of an IPv6 address: the name or number of a network interface.
     pub(crate) fn zone(&self) -> Option<&str> {
         match &self.host {
@@ -219,17 +214,6 @@ fn parse_port(port: &str) -> Result<u16, String> {
     port.parse().map_err(|_| format!("{port} is not a port: ports go from 0, any free one, to 65535"))
 }
 
-/// Converts an IPv4-mapped IPv6 address, as a dual-stack socket has it, to the IPv4 address.
-pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::from((v4, v6.port())),
-            None => address,
-        },
-        SocketAddr::V4(_) => address,
-    }
-}
-
 /// The prefix of a path.
 const UNIX_PREFIX: &str = "unix:";
 
@@ -247,7 +231,10 @@ impl FromStr for ProbeTarget {
         match text.trim_start().strip_prefix(UNIX_PREFIX) {
             Some("") => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Internet),
+            None => match text.parse()? {
+                Address { port: 0, .. } => Err("nobody can be asked on port 0; name the port of the server".to_owned()),
+                address => Ok(Self::Internet(address)),
+            },
         }
     }
 }
@@ -263,8 +250,7 @@ impl fmt::Display for ProbeTarget {
 
 #[cfg(test)]
 mod tests {
-    use super::ProbeTarget;
-    use super::{Address, to_canonical};
+    use super::{Address, ProbeTarget};
     use proptest::prelude::*;
     use std::net::SocketAddr;
 
@@ -364,14 +350,6 @@ mod tests {
             assert!(parse_and_print(&with_zone(length)).contains("too many colons"));
             assert!(parse_and_print(&format!("[{}]:1", with_zone(length))).contains("not an IPv6 address"));
         }
-    }
-
-    #[test]
-    fn an_ipv4_peer_of_a_dual_stack_socket_is_shown_as_ipv4() {
-        let mapped: SocketAddr = "[::ffff:127.0.0.2]:5".parse().unwrap();
-        assert_eq!(to_canonical(mapped).to_string(), "127.0.0.2:5");
-        let v6: SocketAddr = "[fe80::1%3]:5".parse().unwrap();
-        assert_eq!(to_canonical(v6), v6);
     }
 
     proptest! {

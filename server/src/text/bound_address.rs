@@ -1,4 +1,4 @@
-//! The address of a bound socket, and its two printed forms.
+//! The addresses of clients and of bound sockets, and their printed forms.
 //!
 //! Both forms of a path are one line: percent-encoded for programs, escaped for display.
 
@@ -9,11 +9,20 @@ use std::os::unix::net;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::text::address::to_canonical;
 use crate::text::escape;
+use crate::text::protocol::Protocol;
 
 /// The longest displayed address, in bytes: the `@` and the name of a unix socket, which is longer than any other.
 pub(crate) const BOUND_ADDRESS_BYTES_MAX: usize = 1 + escape::PATH_BYTES_MAX;
+
+/// The addresses of the client and of the socket it has reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) protocol: Protocol,
+    /// A client of a unix socket has none.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) local: Option<BoundAddress>,
+}
 
 /// An address that a socket is bound to; a clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +84,6 @@ impl BoundAddress {
     }
 }
 
-impl UnixName {
-    pub(crate) fn display(&self) -> &str {
-        &self.display
-    }
-}
-
 impl From<SocketAddr> for BoundAddress {
     fn from(address: SocketAddr) -> Self {
         Self::Internet(address)
@@ -91,7 +94,7 @@ impl From<SocketAddr> for BoundAddress {
 impl fmt::Display for BoundAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internet(address) => to_canonical(*address).fmt(formatter),
+            Self::Internet(address) => address.fmt(formatter),
             Self::Unix(name) => formatter.write_str(&name.display),
         }
     }
@@ -157,15 +160,6 @@ mod tests {
         let socket_addr = net::SocketAddr::from_abstract_name("halloo 1").unwrap();
         let address = BoundAddress::from_unix(&socket_addr);
         assert_eq!((address.percent_encoded().as_str(), address.to_string().as_str()), ("@halloo%201", "@halloo 1"));
-    }
-
-    #[test]
-    fn an_ipv4_address_of_a_dual_stack_socket_is_shown_to_people_as_ipv4() {
-        let address = BoundAddress::from("[::ffff:127.0.0.2]:5".parse::<std::net::SocketAddr>().unwrap());
-        assert_eq!(
-            (address.percent_encoded().as_str(), address.to_string().as_str()),
-            ("[::ffff:127.0.0.2]:5", "127.0.0.2:5")
-        );
     }
 
     proptest! {

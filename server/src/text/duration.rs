@@ -9,18 +9,11 @@ const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Reads a duration, zero included.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0') {
-        return Err(format!("a duration needs a unit, such as {text}ms, {text}s or {text}m"));
+    match humantime::parse_duration(text.trim()) {
+        Ok(duration) if duration > DURATION_MAX => Err("a duration can be 366d at most".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write a duration like 500ms, 10s or 2m")),
     }
-    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
-        return Err("a duration cannot be negative; write one like 500ms, 10s or 2m".to_owned());
-    }
-    let duration = humantime::parse_duration(text).map_err(|_| "write a duration like 500ms, 10s or 2m".to_owned())?;
-    if duration > DURATION_MAX {
-        return Err("a duration can be 366d at most".to_owned());
-    }
-    Ok(duration)
 }
 
 /// Reads a duration that must be more than nothing.
@@ -67,16 +60,13 @@ mod tests {
 
     #[test]
     fn a_missing_unit_is_named() {
-        assert!(
-            parse_duration("-5s").unwrap_err().contains("negative")
-                && parse_duration("-5").unwrap_err().contains("negative")
-        );
-        assert_eq!(parse_duration("5").unwrap_err(), "a duration needs a unit, such as 5ms, 5s or 5m");
+        let error = parse_duration("5").unwrap_err();
+        assert!(error.contains("unit") && error.contains("5ms"), "{error}");
     }
 
     #[test]
     fn what_is_no_duration_shows_how_to_write_one() {
-        for text in ["", "soon", "-1s", "1 parsec", "99999999999999999999s"] {
+        for text in ["", "soon", "-1s", "-5", "1 parsec", "99999999999999999999s"] {
             assert!(parse_duration(text).unwrap_err().contains("500ms"), "{text}");
         }
         assert!(parse_duration("1000y").unwrap_err().contains("at most"));

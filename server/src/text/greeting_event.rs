@@ -3,51 +3,42 @@
 //! What a client sent is escaped and truncated; no more of it is kept than is printed.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::text::address::to_canonical;
-use crate::text::bound_address::BoundAddress;
+use serde_json::Value;
+
+use crate::text::bound_address::Addresses;
 use crate::text::escape;
-use crate::text::protocol::Protocol;
 
 /// What happened: a greeting given, a connection echoed to its end, a datagram discarded.
 #[derive(Debug)]
 pub(crate) struct GreetingEvent {
     time: SystemTime,
-    protocol: Protocol,
-    peer: Option<SocketAddr>,
-    local: Option<BoundAddress>,
+    addresses: Addresses,
     byte_count: u64,
     text: Box<[u8]>,
 }
 
 impl GreetingEvent {
     /// An event of this moment: who sent how many bytes, and how they begin.
-    pub(crate) fn new(
-        protocol: Protocol,
-        peer: Option<SocketAddr>,
-        local: Option<BoundAddress>,
-        byte_count: u64,
-        text: &[u8],
-    ) -> Self {
+    pub(crate) fn new(addresses: Addresses, byte_count: u64, text: &[u8]) -> Self {
         // One byte more than is printed, so that the line can tell that it was cut.
         let kept_bytes = text.len().min(escape::TEXT_BYTES_MAX + 1);
-        Self { time: SystemTime::now(), protocol, peer, local, byte_count, text: text[..kept_bytes].into() }
+        Self { time: SystemTime::now(), addresses, byte_count, text: text[..kept_bytes].into() }
     }
 
     /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline. A client of a unix socket has no
     /// address: the socket's path stands there.
     pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
         let unit = if self.byte_count == 1 { "byte" } else { "bytes" };
+        let Addresses { protocol, peer, local } = &self.addresses;
         // Writing into a vector cannot fail, here and below.
-        let _ = write!(buffer, "{} ", self.protocol);
-        let _ = match (self.peer, &self.local) {
-            (Some(peer), _) => write!(buffer, "{}", to_canonical(peer)),
-            (None, Some(local)) if self.protocol == Protocol::Unix => write!(buffer, "{local}"),
-            (None, _) => write!(buffer, "-"),
+        let _ = match (peer, local) {
+            (Some(peer), _) => write!(buffer, "{protocol} {peer} "),
+            (None, Some(local)) => write!(buffer, "{protocol} {local} "),
+            (None, None) => write!(buffer, "{protocol} - "),
         };
-        let _ = write!(buffer, " {} {unit}", self.byte_count);
+        let _ = write!(buffer, "{} {unit}", self.byte_count);
         if !self.text.is_empty() {
             let _ = write!(buffer, ": {}", escape::text(&self.text));
         }
@@ -56,20 +47,13 @@ impl GreetingEvent {
 
     /// Appends one JSON object and a newline.
     pub(crate) fn write_json(&self, buffer: &mut Vec<u8>) {
-        let _ = write!(buffer, "{{\"time\":\"{}\"", format_timestamp(self.time));
-        let _ = write!(buffer, ",\"protocol\":\"{}\"", self.protocol);
-        let _ = match self.peer {
-            Some(peer) => write!(buffer, ",\"peer\":\"{}\"", to_canonical(peer)),
-            None => write!(buffer, ",\"peer\":null"),
-        };
-        let _ = match &self.local {
-            Some(BoundAddress::Internet(local)) => write!(buffer, ",\"local\":\"{}\"", to_canonical(*local)),
-            Some(BoundAddress::Unix(name)) => write!(buffer, ",\"local\":{}", serde_json::Value::from(name.display())),
-            None => write!(buffer, ",\"local\":null"),
-        };
-        let _ = write!(buffer, ",\"bytes\":{},\"text\":", self.byte_count);
-        let _ = serde_json::to_writer(&mut *buffer, &escape::text(&self.text));
-        buffer.extend_from_slice(b"}\n");
+        let Addresses { protocol, peer, local } = &self.addresses;
+        let (time, bytes) = (format_timestamp(self.time), self.byte_count);
+        let peer = Value::from(peer.map(|peer| peer.to_string()));
+        let local = Value::from(local.as_ref().map(ToString::to_string));
+        let text = Value::from(escape::text(&self.text));
+        let _ = write!(buffer, "{{\"time\":\"{time}\",\"protocol\":\"{protocol}\",\"peer\":{peer},\"local\":{local}");
+        let _ = writeln!(buffer, ",\"bytes\":{bytes},\"text\":{text}}}");
     }
 }
 
@@ -84,19 +68,21 @@ mod tests {
     use std::path::Path;
 
     use proptest::prelude::*;
-    use serde_json::Value;
 
-    use super::{BoundAddress, GreetingEvent};
+    use super::{Addresses, GreetingEvent, Value};
+    use crate::text::bound_address::BoundAddress;
     use crate::text::protocol::Protocol;
 
     fn tcp_event(bytes: u64, text: &[u8]) -> GreetingEvent {
-        let peer = "[::ffff:127.0.0.1]:50514".parse().ok();
+        let peer = "127.0.0.1:50514".parse().ok();
         let local: Option<SocketAddr> = "127.0.0.1:8888".parse().ok();
-        GreetingEvent::new(Protocol::Tcp, peer, local.map(BoundAddress::from), bytes, text)
+        let addresses = Addresses { protocol: Protocol::Tcp, peer, local: local.map(BoundAddress::from) };
+        GreetingEvent::new(addresses, bytes, text)
     }
 
     fn unix_event(path: &str) -> GreetingEvent {
-        GreetingEvent::new(Protocol::Unix, None, Some(BoundAddress::from_path(Path::new(path))), 2, b"hi")
+        let local = Some(BoundAddress::from_path(Path::new(path)));
+        GreetingEvent::new(Addresses { protocol: Protocol::Unix, peer: None, local }, 2, b"hi")
     }
 
     fn text_line(event: &GreetingEvent) -> String {

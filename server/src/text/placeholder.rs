@@ -5,15 +5,16 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use crate::text::address::to_canonical;
-use crate::text::bound_address::{BOUND_ADDRESS_BYTES_MAX, BoundAddress};
+use clap::ValueEnum;
+
+use crate::text::bound_address::{Addresses, BOUND_ADDRESS_BYTES_MAX};
 use crate::text::protocol::Protocol;
 
 /// The longest address, in bytes: [IPv6 address % zone]:port
 const ADDRESS_BYTES_MAX: usize = 1 + 39 + 1 + 10 + 2 + 5;
 
-/// A placeholder of greeting templates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A placeholder of greeting templates; the names are those of the variants, in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Placeholder {
     Peer,
     Local,
@@ -25,27 +26,13 @@ pub(crate) enum Placeholder {
 /// What the placeholders stand for in one greeting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlaceholderValues<'a> {
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) local: Option<&'a BoundAddress>,
-    pub(crate) protocol: Protocol,
+    pub(crate) addresses: &'a Addresses,
     pub(crate) number: u64,
     /// One that [`is_hostname`] accepts, where the template asks for it.
     pub(crate) hostname: &'a str,
 }
 
 impl Placeholder {
-    /// The placeholder of that name.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "peer" => Self::Peer,
-            "local" => Self::Local,
-            "protocol" => Self::Protocol,
-            "number" => Self::Number,
-            "hostname" => Self::Hostname,
-            _ => return None,
-        })
-    }
-
     /// The longest text it can stand for, in bytes.
     pub(crate) const fn bytes_max(self) -> usize {
         match self {
@@ -63,16 +50,16 @@ impl Placeholder {
         debug_assert!(self != Self::Hostname || is_hostname(values.hostname), "such a greeting is not known again");
         // Writing into a vector cannot fail.
         let _ = match self {
-            Self::Peer => match values.peer {
-                Some(address) => write!(buffer, "{}", to_canonical(address)),
+            Self::Peer => match values.addresses.peer {
+                Some(peer) => write!(buffer, "{peer}"),
                 // A client without an address is one of a unix socket.
                 None => write!(buffer, "{}", Protocol::Unix),
             },
-            Self::Local => match values.local {
+            Self::Local => match &values.addresses.local {
                 Some(local) => write!(buffer, "{local}"),
                 None => write!(buffer, "-"),
             },
-            Self::Protocol => write!(buffer, "{}", values.protocol),
+            Self::Protocol => write!(buffer, "{}", values.addresses.protocol),
             Self::Number => write!(buffer, "{}", values.number),
             Self::Hostname => write!(buffer, "{}", values.hostname),
         };
@@ -143,7 +130,7 @@ pub(crate) fn is_hostname_byte(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{BOUND_ADDRESS_BYTES_MAX, Placeholder, PlaceholderValues, push_run_ends};
+    use super::{Addresses, BOUND_ADDRESS_BYTES_MAX, Placeholder, PlaceholderValues, push_run_ends};
     use super::{hostname_or_localhost, read_hostname};
     use crate::text::bound_address::BoundAddress;
     use crate::text::placeholder::is_hostname_byte;
@@ -154,17 +141,10 @@ mod tests {
     #[test]
     fn a_client_of_a_unix_socket_is_called_unix_and_its_path_stands_for_the_address_asked() {
         let render = |placeholder: Placeholder, path: &str| {
-            let (local, mut buffer) = (BoundAddress::from_path(Path::new(path)), Vec::new());
-            placeholder.render(
-                PlaceholderValues {
-                    peer: None,
-                    local: Some(&local),
-                    protocol: Protocol::Unix,
-                    number: 7,
-                    hostname: "a",
-                },
-                &mut buffer,
-            );
+            let local = Some(BoundAddress::from_path(Path::new(path)));
+            let addresses = Addresses { protocol: Protocol::Unix, peer: None, local };
+            let mut buffer = Vec::new();
+            placeholder.render(PlaceholderValues { addresses: &addresses, number: 7, hostname: "a" }, &mut buffer);
             String::from_utf8(buffer).unwrap()
         };
         assert_eq!(render(Placeholder::Peer, "/a"), "unix");

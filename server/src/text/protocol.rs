@@ -15,19 +15,13 @@ pub(crate) enum Protocol {
     Unix,
 }
 
-impl Protocol {
-    /// The name as it stands in every line halloo prints.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
+/// The name as it stands in every line halloo prints.
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Unix => "unix",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
+        })
     }
 }

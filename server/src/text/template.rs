@@ -5,6 +5,8 @@
 
 use std::str::FromStr;
 
+use clap::ValueEnum;
+
 use crate::text::placeholder::{Placeholder, PlaceholderValues};
 
 /// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
@@ -132,8 +134,8 @@ fn parse_placeholder<'a>(brace: &str, tail: &'a str) -> Result<(Placeholder, &'a
     }
     let (name, remaining) =
         tail.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {PLACEHOLDER_HINT}"))?;
-    let placeholder = Placeholder::from_name(name)
-        .ok_or_else(|| format!("the placeholder {{{name}}} is unknown; {PLACEHOLDER_HINT}"))?;
+    let placeholder = Placeholder::from_str(name, false)
+        .map_err(|_| format!("the placeholder {{{name}}} is unknown; {PLACEHOLDER_HINT}"))?;
     Ok((placeholder, remaining))
 }
 
@@ -157,27 +159,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{GREETING_BYTES_MAX, PlaceholderValues, Template};
-    use crate::text::bound_address::BoundAddress;
+    use crate::text::bound_address::Addresses;
     use crate::text::protocol::Protocol;
 
     fn template(text: &str) -> Template {
         text.parse().unwrap()
     }
 
-    fn values(local: &BoundAddress) -> PlaceholderValues<'_> {
-        PlaceholderValues {
-            peer: "127.0.0.1:50514".parse().ok(),
-            local: Some(local),
-            protocol: Protocol::Udp,
-            number: 7,
-            hostname: "box-1.example.org",
-        }
+    fn addresses(peer: SocketAddr, local: SocketAddr) -> Addresses {
+        Addresses { protocol: Protocol::Udp, peer: Some(peer), local: Some(local.into()) }
+    }
+
+    fn values(addresses: &Addresses) -> PlaceholderValues<'_> {
+        PlaceholderValues { addresses, number: 7, hostname: "box-1.example.org" }
     }
 
     fn render(text: &str) -> String {
         let mut buffer = Vec::new();
-        let local: SocketAddr = "[::1]:8888".parse().unwrap();
-        template(text).render(values(&local.into()), &mut buffer);
+        let addresses = addresses("127.0.0.1:50514".parse().unwrap(), "[::1]:8888".parse().unwrap());
+        template(text).render(values(&addresses), &mut buffer);
         String::from_utf8(buffer).unwrap()
     }
 
@@ -258,8 +258,8 @@ mod tests {
         ) {
             let template = template(&text);
             let mut greeting = Vec::new();
-            let local = local.into();
-            let values = PlaceholderValues { peer: Some(peer), number, ..values(&local) };
+            let addresses = addresses(peer, local);
+            let values = PlaceholderValues { number, ..values(&addresses) };
             template.render(values, &mut greeting);
             prop_assert!(greeting.len() <= template.bytes_max());
             prop_assert!(template.matches(&greeting));
