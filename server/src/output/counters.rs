@@ -41,16 +41,10 @@ impl Counters {
     pub(crate) fn request_report(&self) -> Result<(), LoopStopped> {
         let report =
             Arc::new(StatsReport { counters: self.clone(), parts: Mutex::new(vec![None; self.final_stats.len()]) });
-        let mut result = Err(LoopStopped);
-        for (index, handle) in self.loops.as_slice().iter().enumerate() {
-            let report = Arc::clone(&report);
-            let add_part = move |context: &mut halloo::Context| {
-                let mut parts = report.parts.lock().unwrap_or_else(PoisonError::into_inner);
-                parts[index] = Some(context.stats().clone());
-            };
-            result = handle.post(add_part).or(result);
-        }
-        result
+        self.loops.post(move |index, context| {
+            let mut parts = report.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts[index] = Some(context.stats().clone());
+        })
     }
 }
 

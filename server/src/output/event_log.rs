@@ -61,43 +61,10 @@ impl EventLog {
 #[derive(Debug)]
 struct LineLimiter {
     epoch: Instant,
-    /// Until when events are only counted, in nanoseconds since `epoch`.
+    /// Until when events are only counted, in nanoseconds since `epoch`. Then the printer writes their number.
     suppressed_until_nanos: AtomicU64,
-    window: Mutex<SlidingWindow>,
-}
-
-impl LineLimiter {
-    fn new() -> Self {
-        Self { epoch: Instant::now(), suppressed_until_nanos: AtomicU64::new(0), window: Mutex::default() }
-    }
-
-    fn decide(&self, now: Instant) -> Decision {
-        if self.nanos_since_epoch(now) < self.suppressed_until_nanos.load(Ordering::Relaxed) {
-            return Decision::Suppress;
-        }
-        let decision = self.window.lock().unwrap_or_else(PoisonError::into_inner).decide(now);
-        if let Decision::SuppressUntil(due) = decision {
-            self.suppressed_until_nanos.store(self.nanos_since_epoch(due), Ordering::Relaxed);
-        }
-        decision
-    }
-
-    fn reset(&self) {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner).suppressed_due = None;
-        self.suppressed_until_nanos.store(0, Ordering::Relaxed);
-    }
-
-    fn nanos_since_epoch(&self, instant: Instant) -> u64 {
-        u64::try_from(instant.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-/// The lines of the last second.
-#[derive(Debug, Default)]
-struct SlidingWindow {
-    printed_at: VecDeque<Instant>,
-    /// When the printer writes the number of suppressed events.
-    suppressed_due: Option<Instant>,
+    /// The lines of the last second.
+    printed_at: Mutex<VecDeque<Instant>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -108,23 +75,44 @@ enum Decision {
     SuppressUntil(Instant),
 }
 
-impl SlidingWindow {
-    fn decide(&mut self, now: Instant) -> Decision {
+impl LineLimiter {
+    fn new() -> Self {
+        Self { epoch: Instant::now(), suppressed_until_nanos: AtomicU64::new(0), printed_at: Mutex::default() }
+    }
+
+    fn decide(&self, now: Instant) -> Decision {
+        if self.is_suppressed(now) {
+            return Decision::Suppress;
+        }
+        let mut printed_at = self.printed_at.lock().unwrap_or_else(PoisonError::into_inner);
         // A loop's clock stands still during a turn: another worker's line may have been later.
-        let now = self.printed_at.back().map_or(now, |last| now.max(*last));
-        if self.printed_at.len() == LINES_PER_SECOND_MAX {
-            let next_slot = self.printed_at[0] + SECOND;
+        let now = printed_at.back().map_or(now, |last| now.max(*last));
+        // Another worker may have begun to suppress events before this one had the lock.
+        if self.is_suppressed(now) {
+            return Decision::Suppress;
+        }
+        if printed_at.len() == LINES_PER_SECOND_MAX {
+            let next_slot = printed_at[0] + SECOND;
             if now < next_slot {
-                if self.suppressed_due.is_some_and(|due| now < due) {
-                    return Decision::Suppress;
-                }
-                self.suppressed_due = Some(next_slot);
+                self.suppressed_until_nanos.store(self.nanos_since_epoch(next_slot), Ordering::Relaxed);
                 return Decision::SuppressUntil(next_slot);
             }
-            self.printed_at.pop_front();
+            printed_at.pop_front();
         }
-        self.printed_at.push_back(now);
+        printed_at.push_back(now);
         Decision::Print
+    }
+
+    fn is_suppressed(&self, now: Instant) -> bool {
+        self.nanos_since_epoch(now) < self.suppressed_until_nanos.load(Ordering::Relaxed)
+    }
+
+    fn reset(&self) {
+        self.suppressed_until_nanos.store(0, Ordering::Relaxed);
+    }
+
+    fn nanos_since_epoch(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -135,17 +123,17 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Decision, LINES_PER_SECOND_MAX, LineLimiter, SECOND, SlidingWindow};
+    use super::{Decision, LINES_PER_SECOND_MAX, LineLimiter, SECOND};
 
     #[test]
     fn twenty_are_printed_and_the_rest_of_the_second_is_summed_up() {
-        let (mut window, start) = (SlidingWindow::default(), Instant::now());
+        let (limiter, start) = (LineLimiter::new(), Instant::now());
         for _ in 0..LINES_PER_SECOND_MAX {
-            assert_eq!(window.decide(start), Decision::Print);
+            assert_eq!(limiter.decide(start), Decision::Print);
         }
-        assert_eq!(window.decide(start), Decision::SuppressUntil(start + SECOND));
-        assert_eq!(window.decide(start + SECOND / 2), Decision::Suppress);
-        assert_eq!(window.decide(start + SECOND), Decision::Print);
+        assert_eq!(limiter.decide(start), Decision::SuppressUntil(start + SECOND));
+        assert_eq!(limiter.decide(start + SECOND / 2), Decision::Suppress);
+        assert_eq!(limiter.decide(start + SECOND), Decision::Print);
     }
 
     #[test]
@@ -175,21 +163,21 @@ mod tests {
 
     #[test]
     fn a_quiet_client_is_never_summed_up() {
-        let (mut window, start) = (SlidingWindow::default(), Instant::now());
+        let (limiter, start) = (LineLimiter::new(), Instant::now());
         for number in 0..1000 {
-            assert_eq!(window.decide(start + Duration::from_millis(51) * number), Decision::Print);
+            assert_eq!(limiter.decide(start + Duration::from_millis(51) * number), Decision::Print);
         }
     }
 
     proptest! {
         #[test]
         fn no_second_has_more_than_twenty_lines(steps in prop::collection::vec(0_u64..120, 1..400)) {
-            let (mut window, start) = (SlidingWindow::default(), Instant::now());
+            let (limiter, start) = (LineLimiter::new(), Instant::now());
             let mut elapsed_millis = 0;
             let mut printed = Vec::new();
             for step in steps {
                 elapsed_millis += step;
-                if window.decide(start + Duration::from_millis(elapsed_millis)) == Decision::Print {
+                if limiter.decide(start + Duration::from_millis(elapsed_millis)) == Decision::Print {
                     printed.push(elapsed_millis);
                 }
             }
@@ -201,11 +189,11 @@ mod tests {
 
         #[test]
         fn every_sum_is_told_within_the_second(steps in prop::collection::vec(0_u64..120, 1..400)) {
-            let (mut window, mut now) = (SlidingWindow::default(), Instant::now());
+            let (limiter, mut now) = (LineLimiter::new(), Instant::now());
             let mut due = None;
             for step in steps {
                 now += Duration::from_millis(step);
-                match window.decide(now) {
+                match limiter.decide(now) {
                     Decision::Print => {}
                     Decision::Suppress => prop_assert!(due.is_some_and(|due| now < due)),
                     Decision::SuppressUntil(next) => {

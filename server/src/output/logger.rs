@@ -12,10 +12,7 @@ use crate::text::escape;
 const LOG_LINE_BYTES_MAX: usize = 1024;
 
 /// The `log` crate's logger for this process.
-struct QueueingLogger {
-    printer: Printer,
-    level: LevelFilter,
-}
+struct QueueingLogger(Printer);
 
 /// Sends every record from now on to the printer, and what the standard library says of a panic with it: its own hook
 /// would write to standard error, and wait there for as long as nobody reads.
@@ -27,7 +24,7 @@ pub(crate) fn install(printer: Printer, level: LevelFilter) {
         }
     }));
     // A second logger is refused: only a test could try.
-    if log::set_boxed_logger(Box::new(QueueingLogger { printer, level })).is_ok() {
+    if log::set_boxed_logger(Box::new(QueueingLogger(printer))).is_ok() {
         log::set_max_level(level);
     }
 }
@@ -45,18 +42,13 @@ pub(crate) const fn level_from_flags(verbose: u8, quiet: u8) -> LevelFilter {
 
 impl Log for QueueingLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let text = match record.args().as_str() {
-                Some(text) => escape::message(text, LOG_LINE_BYTES_MAX),
-                None => escape::message(&record.args().to_string(), LOG_LINE_BYTES_MAX),
-            };
-            let target = record.module_path_static().unwrap_or("halloo");
-            self.printer.eprint(StderrLine::Log(record.level(), target, text));
-        }
+        let text = escape::message(&record.args().to_string(), LOG_LINE_BYTES_MAX);
+        let target = record.module_path_static().unwrap_or("halloo");
+        self.0.eprint(StderrLine::Log(record.level(), target, text));
     }
 
     fn flush(&self) {}

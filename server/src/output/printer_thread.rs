@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -170,44 +170,34 @@ struct PrinterThread<S: LineSink> {
 impl<S: LineSink> PrinterThread<S> {
     fn run(mut self) {
         loop {
-            let message = match self.receiver.try_recv() {
-                Ok(message) => message,
-                Err(TryRecvError::Disconnected) => return self.flush(),
-                Err(TryRecvError::Empty) => {
-                    self.flush();
-                    match self.receive() {
-                        Ok(Some(message)) => message,
-                        Ok(None) => continue,
-                        Err(()) => return,
-                    }
+            let message = self.receiver.try_recv().or_else(|_| {
+                self.flush();
+                self.receive()
+            });
+            match message {
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => self.write_suppressed(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write_suppressed();
+                    return self.flush();
                 }
-            };
-            self.handle(message);
+            }
         }
     }
 
     /// Sleeps until there is a message, or until the number of suppressed events is due.
-    fn receive(&mut self) -> Result<Option<Message<S::Line>>, ()> {
-        let Some(due) = self.suppressed_due else {
-            return self.receiver.recv().map(Some).map_err(|_| ());
-        };
-        match self.receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(message) => Ok(Some(message)),
-            Err(RecvTimeoutError::Timeout) => {
-                self.write_suppressed();
-                Ok(None)
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                self.write_suppressed();
-                self.flush();
-                Err(())
-            }
+    fn receive(&self) -> Result<Message<S::Line>, RecvTimeoutError> {
+        match self.suppressed_due {
+            Some(due) => self.receiver.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => self.receiver.recv().map_err(RecvTimeoutError::from),
         }
     }
 
     /// Handles one message; what it prints is buffered first.
     fn handle(&mut self, message: Message<S::Line>) {
-        self.write_suppressed_if_due();
+        if self.suppressed_due.is_some_and(|due| due <= Instant::now()) {
+            self.write_suppressed();
+        }
         match message {
             Message::Line(line) => self.sink.write_line(&line),
             Message::WriteSuppressedAt(due) => self.suppressed_due = Some(due),
@@ -219,12 +209,6 @@ impl<S: LineSink> PrinterThread<S> {
         }
         if self.sink.is_buffer_full() {
             self.flush();
-        }
-    }
-
-    fn write_suppressed_if_due(&mut self) {
-        if self.suppressed_due.is_some_and(|due| due <= Instant::now()) {
-            self.write_suppressed();
         }
     }
 

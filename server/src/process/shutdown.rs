@@ -23,12 +23,12 @@ impl Shutdown {
     pub(crate) fn drain(&self) -> Result<(), LoopStopped> {
         self.notifier.notify_stopping();
         let deadline = Instant::now() + self.drain_timeout;
-        self.loops.post(move |context| context.drain(deadline.saturating_duration_since(context.now())))
+        self.loops.post(move |_, context| context.drain(deadline.saturating_duration_since(context.now())))
     }
 
     /// Stops all loops at once; [`LoopStopped`] if they have ended already.
     pub(crate) fn stop(&self) -> Result<(), LoopStopped> {
-        self.loops.post(Context::stop)
+        self.loops.post(|_, context| context.stop())
     }
 }
 
@@ -48,11 +48,12 @@ impl LoopHandles {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Posts a job to each loop; [`LoopStopped`] if all loops have ended.
-    pub(crate) fn post(&self, job: impl Fn(&mut Context) + Clone + Send + 'static) -> Result<(), LoopStopped> {
+    /// Posts a job to each loop, which it gets the index of; [`LoopStopped`] if all loops have ended.
+    pub(crate) fn post(&self, job: impl Fn(usize, &mut Context) + Clone + Send + 'static) -> Result<(), LoopStopped> {
         let mut result = Err(LoopStopped);
-        for handle in self.as_slice() {
-            result = handle.post(job.clone()).or(result);
+        for (index, handle) in self.as_slice().iter().enumerate() {
+            let job = job.clone();
+            result = handle.post(move |context| job(index, context)).or(result);
         }
         result
     }
@@ -61,20 +62,20 @@ impl LoopHandles {
 #[cfg(test)]
 mod tests {
     use super::LoopHandles;
-    use halloo::{Context, EventLoop, LoopStopped};
+    use halloo::{EventLoop, LoopStopped};
 
     #[test]
     fn a_word_reaches_every_loop_that_still_turns() {
         let handles = LoopHandles::default();
-        assert_eq!(handles.post(Context::stop), Err(LoopStopped));
+        assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
         let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];
         handles.set(loops.iter().map(EventLoop::handle).collect());
         loops[0].context().stop();
         loops[0].run().unwrap();
-        assert_eq!(handles.post(Context::stop), Ok(()));
+        assert_eq!(handles.post(|_, context| context.stop()), Ok(()));
         for event_loop in &mut loops {
             event_loop.run().unwrap();
         }
-        assert_eq!(handles.post(Context::stop), Err(LoopStopped));
+        assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
     }
 }

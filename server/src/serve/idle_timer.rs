@@ -2,58 +2,29 @@
 //!
 //! The time starts when the last connection closes, however long it was silent. An idle worker sets no timeout.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use halloo::EventLoop;
 
-/// How many workers are idle; each worker marks itself.
-#[derive(Debug)]
-pub(crate) struct IdleWorkers {
-    idle: AtomicUsize,
-    total: usize,
-}
-
-impl IdleWorkers {
-    /// All workers are busy at first.
-    pub(crate) fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { idle: AtomicUsize::new(0), total: workers })
-    }
-
-    /// Counts one more idle worker; true if now all workers are idle.
-    fn mark_idle(&self) -> bool {
-        self.idle.fetch_add(1, Ordering::AcqRel) + 1 == self.total
-    }
-
-    fn mark_busy(&self) {
-        self.idle.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// Measures how long one worker has been idle.
 #[derive(Debug)]
-pub(crate) struct IdleTimer {
+pub(crate) struct IdleTimer<'w> {
     /// How long the worker must be idle to be marked so.
     pub(crate) timeout: Duration,
     idle_since: Instant,
     previous_greetings: u64,
     previous_connections: u64,
-    idle_workers: Arc<IdleWorkers>,
+    /// Workers that are not marked idle; each marks itself.
+    busy_workers: &'w AtomicUsize,
     is_marked_idle: bool,
 }
 
-impl IdleTimer {
+impl<'w> IdleTimer<'w> {
     /// A timer of a worker that has been idle since that moment.
-    pub(crate) fn new(timeout: Duration, idle_since: Instant, idle_workers: Arc<IdleWorkers>) -> Self {
-        Self {
-            timeout,
-            idle_since,
-            previous_greetings: 0,
-            previous_connections: 0,
-            idle_workers,
-            is_marked_idle: false,
-        }
+    pub(crate) fn new(timeout: Duration, idle_since: Instant, busy_workers: &'w AtomicUsize) -> Self {
+        let (previous_greetings, previous_connections) = (0, 0);
+        Self { timeout, idle_since, previous_greetings, previous_connections, busy_workers, is_marked_idle: false }
     }
 
     /// How long the loop may wait; while a connection is open, its end will wake it.
@@ -70,7 +41,7 @@ impl IdleTimer {
         if connections + self.previous_connections > 0 || greeting_count != self.previous_greetings {
             self.idle_since = Instant::now();
             if std::mem::take(&mut self.is_marked_idle) {
-                self.idle_workers.mark_busy();
+                self.busy_workers.fetch_add(1, Ordering::AcqRel);
             }
         }
         (self.previous_greetings, self.previous_connections) = (greeting_count, connections);
@@ -78,7 +49,7 @@ impl IdleTimer {
             return false;
         }
         self.is_marked_idle = true;
-        self.idle_workers.mark_idle()
+        self.busy_workers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
@@ -89,7 +60,7 @@ mod tests {
 
     use halloo::{EventLoop, stream};
 
-    use super::{IdleTimer, IdleWorkers};
+    use super::{AtomicUsize, IdleTimer};
 
     #[test]
     fn idleness_begins_with_the_end_of_a_connection_however_silent_it_was() {
@@ -97,7 +68,8 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = event_loop.listen(address, stream(|_, input| input.len())).unwrap();
         let timeout = Duration::from_millis(200);
-        let mut timer = IdleTimer::new(timeout, Instant::now(), IdleWorkers::new(1));
+        let busy_workers = AtomicUsize::new(1);
+        let mut timer = IdleTimer::new(timeout, Instant::now(), &busy_workers);
         let client = TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap();
         while event_loop.stats().connections == 0 {
             let _ = event_loop.turn(Some(timeout)).unwrap();
@@ -122,8 +94,8 @@ mod tests {
         let event_loop = EventLoop::new().unwrap();
         let (timeout, long_ago) =
             (Duration::from_millis(20), Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
-        let idle_workers = IdleWorkers::new(2);
-        let [mut first, mut second] = [0; 2].map(|_| IdleTimer::new(timeout, long_ago, idle_workers.clone()));
+        let busy_workers = AtomicUsize::new(2);
+        let [mut first, mut second] = [0; 2].map(|_| IdleTimer::new(timeout, long_ago, &busy_workers));
         assert!(!first.check_expired(&event_loop, 0));
         assert_eq!(first.time_left(&event_loop), None, "an idle worker sets no timeout");
         // A greeting makes the worker busy again.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::cli::flags::ServeOptions;
 use crate::greeting::greeter::{Greeter, GreetingTemplates};
@@ -11,7 +12,6 @@ use crate::output::event_log::EventLog;
 use crate::output::printer_thread::Printer;
 use crate::process::sd_notify::SdNotifier;
 use crate::process::shutdown::{LoopHandles, Shutdown};
-use crate::serve::idle_timer::IdleWorkers;
 
 /// What all workers share.
 pub(crate) struct ServerContext<'o> {
@@ -21,7 +21,8 @@ pub(crate) struct ServerContext<'o> {
     templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
-    pub(crate) idle_workers: Arc<IdleWorkers>,
+    /// Workers that are not idle; each counts itself.
+    pub(crate) busy_workers: AtomicUsize,
 }
 
 impl<'o> ServerContext<'o> {
@@ -42,7 +43,7 @@ impl<'o> ServerContext<'o> {
             templates,
             quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
             event_log: EventLog::new(printer.clone(), output.events),
-            idle_workers: IdleWorkers::new(*workers),
+            busy_workers: AtomicUsize::new(*workers),
         }
     }
 

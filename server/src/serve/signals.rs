@@ -16,9 +16,8 @@ use crate::text::duration::format_duration;
 
 /// Catches the signals from now on, on a thread of its own.
 pub(crate) fn spawn_handler(shutdown: Shutdown, counters: Counters) -> io::Result<()> {
-    let on_hangup = if is_on_terminal() { HangupAction::Stop } else { HangupAction::Ignore };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-    let mut handler = SignalHandler { shutdown, counters, on_hangup, stage: ShutdownStage::Serving };
+    let mut handler = SignalHandler { shutdown, counters, stops_on_hangup: is_on_terminal(), is_draining: false };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in &mut signals {
             if handler.handle(signal).is_err() {
@@ -34,47 +33,27 @@ fn is_on_terminal() -> bool {
     io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum HangupAction {
-    Stop,
-    Ignore,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ShutdownStage {
-    Serving,
-    Draining,
-}
-
 struct SignalHandler {
     shutdown: Shutdown,
     counters: Counters,
-    on_hangup: HangupAction,
-    stage: ShutdownStage,
+    stops_on_hangup: bool,
+    is_draining: bool,
 }
 
 impl SignalHandler {
     fn handle(&mut self, signal: i32) -> Result<(), LoopStopped> {
         match signal {
             SIGUSR1 => self.counters.request_report(),
-            SIGHUP if self.on_hangup == HangupAction::Ignore => Ok(()),
-            _ => self.stop(),
-        }
-    }
-
-    fn stop(&mut self) -> Result<(), LoopStopped> {
-        match self.stage {
-            ShutdownStage::Serving => {
-                self.stage = ShutdownStage::Draining;
-                log::info!(
-                    "stopping: open connections have {} to finish",
-                    format_duration(self.shutdown.drain_timeout)
-                );
-                self.shutdown.drain()
-            }
-            ShutdownStage::Draining => {
+            SIGHUP if !self.stops_on_hangup => Ok(()),
+            _ if self.is_draining => {
                 log::info!("asked twice: stopping at once");
                 self.shutdown.stop()
+            }
+            _ => {
+                self.is_draining = true;
+                let drain_timeout = format_duration(self.shutdown.drain_timeout);
+                log::info!("stopping: open connections have {drain_timeout} to finish");
+                self.shutdown.drain()
             }
         }
     }
@@ -88,19 +67,19 @@ mod tests {
     use halloo::{EventLoop, Turn};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-    use super::{Counters, HangupAction, Shutdown, ShutdownStage, SignalHandler};
+    use super::{Counters, Shutdown, SignalHandler};
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
     use crate::process::shutdown::LoopHandles;
 
     const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
-    fn signal_handler(event_loop: &EventLoop<'_>, on_hangup: HangupAction) -> SignalHandler {
+    fn signal_handler(event_loop: &EventLoop<'_>, stops_on_hangup: bool) -> SignalHandler {
         let loops = LoopHandles::default();
         loops.set(vec![event_loop.handle()]);
         let counters = Counters::new(1, loops.clone(), Printer::null());
         let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier: SdNotifier::disabled(), loops };
-        SignalHandler { shutdown, counters, on_hangup, stage: ShutdownStage::Serving }
+        SignalHandler { shutdown, counters, stops_on_hangup, is_draining: false }
     }
 
     fn turn(event_loop: &mut EventLoop<'_>) -> Turn {
@@ -117,7 +96,7 @@ mod tests {
         while event_loop.stats().connections == 0 {
             let _ = event_loop.turn(Some(LONG_TIMEOUT)).unwrap();
         }
-        let mut signal_handler = signal_handler(&event_loop, HangupAction::Ignore);
+        let mut signal_handler = signal_handler(&event_loop, false);
         signal_handler.handle(SIGTERM).unwrap();
         for _ in 0..10 {
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
@@ -143,10 +122,10 @@ mod tests {
     #[test]
     fn a_closing_terminal_ends_only_what_was_started_on_one() {
         let mut event_loop = EventLoop::new().unwrap();
-        signal_handler(&event_loop, HangupAction::Ignore).handle(SIGHUP).unwrap();
-        signal_handler(&event_loop, HangupAction::Ignore).handle(SIGUSR1).unwrap();
+        signal_handler(&event_loop, false).handle(SIGHUP).unwrap();
+        signal_handler(&event_loop, false).handle(SIGUSR1).unwrap();
         assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
-        signal_handler(&event_loop, HangupAction::Stop).handle(SIGHUP).unwrap();
+        signal_handler(&event_loop, true).handle(SIGHUP).unwrap();
         assert!(event_loop.run().is_ok());
     }
 }

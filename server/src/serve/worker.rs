@@ -3,7 +3,6 @@
 //! Between two turns the watchdog is pinged and the idle timer is checked.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Instant;
 
 use halloo::{DrainReport, EventLoop, Turn};
@@ -24,7 +23,7 @@ pub(crate) fn run_loop(
     mut watchdog: Option<&mut Watchdog>,
 ) -> Result<DrainReport, ExitError> {
     let idle_timeout = server.options.lifetime.exit_when_idle;
-    let mut idle_timer = idle_timeout.map(|timeout| IdleTimer::new(timeout, start, Arc::clone(&server.idle_workers)));
+    let mut idle_timer = idle_timeout.map(|timeout| IdleTimer::new(timeout, start, &server.busy_workers));
     loop {
         let idle_timeout_left = idle_timer.as_ref().and_then(|timer| timer.time_left(event_loop));
         let watchdog_time_left = watchdog.as_deref().map(Watchdog::time_until_ping);

@@ -40,7 +40,6 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
         let plan = socket_plan::open_all(&mut event_loop, inherited, server.options, &greeter)?;
         let bound = plan.bound.clone();
         let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
-        let other_loops = handles.clone();
         handles.insert(0, event_loop.handle());
         server.shutdown.loops.set(handles);
         signals::spawn_handler(server.shutdown.clone(), server.counters.clone())
@@ -53,7 +52,7 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);
-        let mut watchdog = server.shutdown.notifier.watchdog(&other_loops);
+        let mut watchdog = server.shutdown.notifier.watchdog(&server.shutdown.loops.as_slice()[1..]);
         let result = run_or_shut_down(server, 1, || {
             let result = worker::run_loop(server, &mut event_loop, &greeter, start, watchdog.as_mut());
             server.counters.set_final(1, event_loop.stats().clone());

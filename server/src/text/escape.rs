@@ -77,9 +77,6 @@ impl EscapedLine {
     }
 
     fn push(&mut self, character: char, backslash: Backslash) {
-        if self.is_full() {
-            return;
-        }
         match character {
             '\\' if matches!(backslash, Backslash::Double) => self.append_escape(format_args!("\\\\")),
             ' '..='~' => self.append(format_args!("{character}")),
