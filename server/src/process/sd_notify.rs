@@ -182,8 +182,17 @@ mod tests {
     use std::time::Duration;
 
     use halloo::{EventLoop, Handle};
+    use tempfile::TempDir;
 
     use super::{Instant, NotifySocket, PING_INTERVAL_MIN, SdNotifier, Watchdog, parse_address};
+
+    /// The folder of the supervisor's socket, that socket, and one that sends to it.
+    fn supervisor() -> (TempDir, UnixDatagram, Arc<NotifySocket>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        (folder, receiver, Arc::new(NotifySocket::open(path.as_os_str()).unwrap()))
+    }
 
     fn watchdog(socket: Arc<NotifySocket>, other_loops: Vec<Handle>) -> Watchdog {
         Watchdog { socket, interval: PING_INTERVAL_MIN, next_ping: Instant::now(), other_loops, pending: Weak::new() }
@@ -200,10 +209,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_delays_the_first_word_a_little_and_the_others_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let receiver = UnixDatagram::bind(&path).unwrap();
-        let socket = Arc::new(NotifySocket::open(path.as_os_str()).unwrap());
+        let (_folder, receiver, socket) = supervisor();
         let notifier = SdNotifier(Some(Arc::clone(&socket)));
         notifier.notify_ready();
         let mut watchdog = watchdog(socket, Vec::new());
@@ -223,13 +229,10 @@ mod tests {
 
     #[test]
     fn the_word_is_said_once_every_other_loop_has_turned_or_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let receiver = UnixDatagram::bind(&path).unwrap();
+        let (_folder, receiver, socket) = supervisor();
         receiver.set_nonblocking(true).unwrap();
         let count_messages = || std::iter::from_fn(|| receiver.recv(&mut [0; 64]).ok()).count();
         let [mut running, mut stalled] = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-        let socket = Arc::new(NotifySocket::open(path.as_os_str()).unwrap());
         let mut watchdog = watchdog(socket, vec![running.handle(), stalled.handle()]);
         for _ in 0..3 {
             watchdog.next_ping = Instant::now();
@@ -252,11 +255,9 @@ mod tests {
 
     #[test]
     fn the_end_is_told_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let receiver = UnixDatagram::bind(&path).unwrap();
+        let (_folder, receiver, socket) = supervisor();
         receiver.set_nonblocking(true).unwrap();
-        let notifier = SdNotifier(Some(Arc::new(NotifySocket::open(path.as_os_str()).unwrap())));
+        let notifier = SdNotifier(Some(socket));
         notifier.notify_stopping();
         notifier.clone().notify_stopping();
         let mut message = [0; 64];

@@ -28,14 +28,7 @@ pub(crate) struct Addresses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BoundAddress {
     Internet(SocketAddr),
-    Unix(Arc<UnixName>),
-}
-
-/// The name of a unix socket in both of its printed forms.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct UnixName {
-    percent_encoded: String,
-    display: String,
+    Unix { percent_encoded: Arc<str>, display: Arc<str> },
 }
 
 impl BoundAddress {
@@ -64,14 +57,14 @@ impl BoundAddress {
                 let _ = write!(percent_encoded, "%{byte:02X}");
             }
         }
-        Self::Unix(Arc::new(UnixName { percent_encoded, display }))
+        Self::Unix { percent_encoded: percent_encoded.into(), display: display.into() }
     }
 
     /// The form in the READY line: an address as it is, a path percent-encoded.
     pub(crate) fn percent_encoded(&self) -> String {
         match self {
             Self::Internet(address) => address.to_string(),
-            Self::Unix(name) => name.percent_encoded.clone(),
+            Self::Unix { percent_encoded, .. } => percent_encoded.to_string(),
         }
     }
 
@@ -79,7 +72,7 @@ impl BoundAddress {
     pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Internet(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Unix { .. } => None,
         }
     }
 }
@@ -95,7 +88,7 @@ impl fmt::Display for BoundAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internet(address) => address.fmt(formatter),
-            Self::Unix(name) => formatter.write_str(&name.display),
+            Self::Unix { display, .. } => formatter.write_str(display),
         }
     }
 }
