@@ -47,7 +47,8 @@ pub(crate) struct ServeOptions {
     pub(crate) replies: ReplyOptions,
     /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
     #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=WORKERS_MAX), default_value = "1", hide_default_value = true)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=WORKERS_MAX))]
+    #[arg(default_value = "1", hide_default_value = true)]
     pub(crate) workers: usize,
     #[command(flatten)]
     pub(crate) limits: LimitOptions,

@@ -128,7 +128,7 @@ impl FrameHandler for LineHandler<'_> {
 /// Sends back whatever comes, or answers nothing; its session counts the bytes.
 struct CountingHandler<'h> {
     greeter: &'h RefCell<Greeter>,
-    /// What takes of the input, and returns how many bytes it took.
+    /// Called with the input, of which it says how many bytes it took.
     take: fn(&mut Connection<'_>, &[u8]) -> usize,
 }
 

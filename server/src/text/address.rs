@@ -232,7 +232,7 @@ impl FromStr for ProbeTarget {
             Some("") => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
             Some(path) => Ok(Self::Unix(path.into())),
             None => match text.parse()? {
-                Address { port: 0, .. } => Err("nobody can be asked on port 0; name the port of the server".to_owned()),
+                Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),
                 address => Ok(Self::Internet(address)),
             },
         }

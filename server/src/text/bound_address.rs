@@ -3,7 +3,7 @@
 //! Both forms of a path are one line: percent-encoded for programs, escaped for display.
 
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net;
 use std::path::Path;
@@ -87,7 +87,10 @@ impl From<SocketAddr> for BoundAddress {
 impl fmt::Display for BoundAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internet(address) => address.fmt(formatter),
+            Self::Internet(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => SocketAddr::from((ip, address.port())).fmt(formatter),
+                IpAddr::V6(_) => address.fmt(formatter),
+            },
             Self::Unix { display, .. } => formatter.write_str(display),
         }
     }
@@ -153,6 +156,15 @@ mod tests {
         let socket_addr = net::SocketAddr::from_abstract_name("halloo 1").unwrap();
         let address = BoundAddress::from_unix(&socket_addr);
         assert_eq!((address.percent_encoded().as_str(), address.to_string().as_str()), ("@halloo%201", "@halloo 1"));
+    }
+
+    #[test]
+    fn an_ipv4_address_of_a_dual_stack_socket_is_shown_to_people_as_ipv4() {
+        let address = BoundAddress::from("[::ffff:127.0.0.2]:5".parse::<std::net::SocketAddr>().unwrap());
+        assert_eq!(
+            (address.percent_encoded().as_str(), address.to_string().as_str()),
+            ("[::ffff:127.0.0.2]:5", "127.0.0.2:5")
+        );
     }
 
     proptest! {
