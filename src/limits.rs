@@ -86,8 +86,8 @@ pub(crate) const ACCEPTS_PER_TURN_MAX: u32 = 128;
 /// Datagrams taken from one socket in a turn.
 pub(crate) const DATAGRAMS_PER_TURN_MAX: u32 = 128;
 
-/// Datagrams received by one call, and messages sent by one. Measured: with 16, 64 or 128 a datagram costs the same
-/// within what can be told apart, two per cent.
+/// Datagrams received by one call, and sent by one. Measured: with 16, 64 or 128 a datagram costs the same within what
+/// can be told apart, two per cent.
 #[cfg(target_os = "linux")]
 pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 

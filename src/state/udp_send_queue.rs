@@ -79,16 +79,6 @@ impl UdpSendQueue {
         &self.bytes[transmit.payload.clone()]
     }
 
-    /// The payloads of mergeable transmits, one behind the other.
-    #[cfg(any(test, target_os = "linux"))]
-    pub(crate) fn merged(&self, transmits: &[Transmit]) -> &[u8] {
-        match transmits {
-            [first, .., last] => &self.bytes[first.payload.start..last.payload.end],
-            [only] => self.payload(only),
-            [] => &[],
-        }
-    }
-
     /// Brings transmits that go the same way together, behind the first of them and in their order.
     pub(crate) fn group(&mut self) {
         // Of two, none stands between.
@@ -162,22 +152,15 @@ impl Grouping {
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) fn mergeable_len(transmits: &[Transmit]) -> usize {
     let [first, rest @ ..] = transmits else { return 0 };
-    let segment = first.payload.len();
-    let (mut count, mut end) = (1, first.payload.end);
-    if segment == 0 {
-        return count;
-    }
+    let segment = first.len();
+    let (mut count, mut bytes, mut last) = (1, segment, segment);
     for next in rest.iter().take(limits::MERGED_DATAGRAMS_MAX - 1) {
-        let length = next.payload.len();
-        let is_next = next.has_same_path(first) && next.payload.start == end;
-        let fits = next.payload.end - first.payload.start <= limits::MERGED_BYTES_MAX;
-        if !is_next || !fits || length == 0 || length > segment {
+        let is_next = next.has_same_path(first) && (1..=segment).contains(&next.len());
+        bytes += next.len();
+        if last < segment || !is_next || bytes > limits::MERGED_BYTES_MAX {
             break;
         }
-        (count, end) = (count + 1, next.payload.end);
-        if length < segment {
-            break;
-        }
+        (count, last) = (count + 1, next.len());
     }
     count
 }
@@ -244,11 +227,9 @@ mod tests {
             while !rest.is_empty() {
                 let (merged, behind) = rest.split_at(mergeable_len(rest));
                 let segment = merged[0].len().max(1);
-                let cut: Vec<&[u8]> = match send_queue.merged(merged) {
-                    b"" => vec![b""],
-                    bytes => bytes.chunks(segment).collect(),
-                };
                 let payloads: Vec<&[u8]> = merged.iter().map(|transmit| send_queue.payload(transmit)).collect();
+                let bytes = payloads.concat();
+                let cut: Vec<&[u8]> = if bytes.is_empty() { vec![b""] } else { bytes.chunks(segment).collect() };
                 prop_assert_eq!(cut, payloads);
                 prop_assert!(merged.iter().all(|transmit| transmit.has_same_path(&merged[0])));
                 rest = behind;

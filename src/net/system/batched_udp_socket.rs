@@ -77,12 +77,12 @@ impl BatchedUdpSocket {
                 return self.socket.send_datagrams(rest, send_queue, outcome);
             }
             let call = match refused_together {
-                0 => SendCall::of(rest, send_queue, self.has_gso),
-                count => SendCall::of(&rest[..count], send_queue, false),
+                0 => SendCall::of(rest, self.has_gso),
+                count => SendCall::of(&rest[..count], false),
             };
             let sent = match &mut self.headers {
-                Some(Headers::V4(headers)) => headers.send(&self.socket, &call),
-                Some(Headers::V6(headers)) => headers.send(&self.socket, &call),
+                Some(Headers::V4(headers)) => headers.send(&self.socket, &call, send_queue),
+                Some(Headers::V6(headers)) => headers.send(&self.socket, &call, send_queue),
                 None => return self.socket.send_datagrams(rest, send_queue, outcome),
             };
             let done = match sent {
@@ -128,9 +128,10 @@ impl BatchedUdpSocket {
 
 /// One call's worth of transmits, as messages that can share a call.
 struct SendCall<'a> {
-    messages: [[IoSlice<'a>; 1]; DATAGRAMS_PER_CALL_MAX],
-    /// By message: the transmits merged in it.
-    transmits: [&'a [Transmit]; DATAGRAMS_PER_CALL_MAX],
+    /// The front of the list, as far as one call can take it.
+    transmits: &'a [Transmit],
+    /// Those of them that share the call, by message.
+    messages: [&'a [Transmit]; DATAGRAMS_PER_CALL_MAX],
     count: usize,
     from: Option<IpAddr>,
     /// The length of a transmit in merged messages. A message that is no longer is not cut.
@@ -140,17 +141,17 @@ struct SendCall<'a> {
 impl<'a> SendCall<'a> {
     /// Takes as many transmits from the front as can go: one set of control messages is for all, so they leave from one
     /// address, and what is merged is cut to one length.
-    fn of(transmits: &'a [Transmit], send_queue: &'a UdpSendQueue, has_gso: bool) -> Self {
+    fn of(transmits: &'a [Transmit], has_gso: bool) -> Self {
+        let transmits = &transmits[..transmits.len().min(DATAGRAMS_PER_CALL_MAX)];
         let mut call = Self {
-            messages: [[IoSlice::new(&[])]; DATAGRAMS_PER_CALL_MAX],
-            transmits: [&[]; DATAGRAMS_PER_CALL_MAX],
+            transmits,
+            messages: [&[]; DATAGRAMS_PER_CALL_MAX],
             count: 0,
             from: transmits.first().and_then(|transmit| transmit.from),
             segment: None,
         };
         let (mut rest, mut longest) = (transmits, 0);
         while let [first, ..] = rest
-            && call.count < DATAGRAMS_PER_CALL_MAX
             && first.from == call.from
         {
             let (message, after) = rest.split_at(if has_gso { mergeable_len(rest) } else { 1 });
@@ -161,8 +162,7 @@ impl<'a> SendCall<'a> {
                 break;
             }
             call.segment = segment;
-            call.messages[call.count] = [IoSlice::new(send_queue.merged(message))];
-            call.transmits[call.count] = message;
+            call.messages[call.count] = message;
             call.count += 1;
             rest = after;
         }
@@ -171,7 +171,7 @@ impl<'a> SendCall<'a> {
 
     /// How many transmits stand in its first messages.
     fn transmits_in(&self, messages: usize) -> usize {
-        self.transmits[..messages].iter().map(|merged| merged.len()).sum()
+        self.messages[..messages].iter().map(|merged| merged.len()).sum()
     }
 }
 
@@ -248,7 +248,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     }
 
     /// Says how many messages have gone.
-    fn send(&mut self, socket: &UdpSocket, call: &SendCall<'_>) -> nix::Result<usize> {
+    fn send(&mut self, socket: &UdpSocket, call: &SendCall<'_>, send_queue: &UdpSendQueue) -> nix::Result<usize> {
         let packet_info = call.from.map(|from| PacketInfo::new(from, socket.is_v6));
         let segment = call.segment.map(|segment| u16::try_from(segment).unwrap_or(u16::MAX));
         let (mut controls, mut used) = ([ControlMessage::UdpGsoSegments(&0); 2], 0);
@@ -260,12 +260,20 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         }
         let headers = &mut self.outgoing[usize::from(packet_info.is_some())][usize::from(segment.is_some())];
         let headers = headers.get_or_insert_with(|| outgoing(socket, packet_info.is_some(), segment.is_some()));
+        let merged = &call.messages[..call.count];
         self.to.clear();
-        let to = call.transmits[..call.count].iter().filter_map(|merged| merged.first());
-        self.to.extend(to.map(|transmit| S::of(socket.to_own_family(transmit.to))));
-        let messages = call.messages[..call.count].iter();
-        let sent =
-            sendmmsg(socket.inner.as_raw_fd(), headers, messages, &self.to, &controls[..used], MsgFlags::empty())?;
+        self.to.extend(merged.iter().map(|transmits| S::of(socket.to_own_family(transmits[0].to))));
+        let mut slices = [IoSlice::new(&[]); DATAGRAMS_PER_CALL_MAX];
+        for (slice, transmit) in slices.iter_mut().zip(call.transmits) {
+            *slice = IoSlice::new(send_queue.payload(transmit));
+        }
+        let mut messages = [&slices[..0]; DATAGRAMS_PER_CALL_MAX];
+        let mut rest = &slices[..];
+        for (message, transmits) in messages.iter_mut().zip(merged) {
+            (*message, rest) = rest.split_at(transmits.len());
+        }
+        let fd = socket.inner.as_raw_fd();
+        let sent = sendmmsg(fd, headers, messages.iter(), &self.to, &controls[..used], MsgFlags::empty())?;
         Ok(sent.count())
     }
 }
@@ -560,8 +568,8 @@ mod tests {
             }
             let (mut calls, mut rest) = (Vec::new(), &send_queue.transmits[..]);
             while !rest.is_empty() {
-                let call = SendCall::of(rest, &send_queue, true);
-                let transmits: Vec<usize> = call.transmits[..call.count].iter().map(|merged| merged.len()).collect();
+                let call = SendCall::of(rest, true);
+                let transmits: Vec<usize> = call.messages[..call.count].iter().map(|merged| merged.len()).collect();
                 calls.push((transmits, call.segment));
                 rest = &rest[call.transmits_in(call.count)..];
             }
@@ -576,6 +584,8 @@ mod tests {
         assert_eq!(calls(&two_segments), [(vec![2], Some(5)), (vec![2], Some(9))]);
         let two_sources = [(1, Some(LOOPBACK), 5), (1, Some(LOOPBACK), 5), (1, Some(SECOND), 5)];
         assert_eq!(calls(&two_sources), [(vec![2], Some(5)), (vec![1], None)]);
+        let two_long_runs = [[plain(1, 5); 40], [plain(2, 5); 40]].concat();
+        assert_eq!(calls(&two_long_runs), [(vec![40, 24], Some(5)), (vec![16], Some(5))], "64 datagrams a call");
         let crowd: Vec<_> = (1..=100).map(|port| plain(port, 5)).collect();
         assert_eq!(calls(&crowd), [(vec![1; 64], None), (vec![1; 36], None)]);
     }
