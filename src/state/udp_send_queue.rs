@@ -3,62 +3,57 @@
 //! Datagrams to one destination keep their order. The queue is empty after every turn.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 
 use crate::limits;
+
+/// The lowest bits of a sort key, which hold the position in the queue.
+const POSITION_BITS: u32 = 10;
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
+const _: () = assert!(limits::SEND_QUEUE_DATAGRAMS_MAX <= 1 << POSITION_BITS, "each position has a key");
 
 /// What callbacks have said to send.
 #[derive(Default)]
 pub(crate) struct UdpSendQueue {
     pub(crate) transmits: Vec<Transmit>,
     bytes: Vec<u8>,
-    grouping: Grouping,
-}
-
-/// What it takes to bring transmits together, kept from turn to turn.
-#[derive(Default)]
-struct Grouping {
-    /// A hash table with open addressing: the last transmit of each peer so far, and one more; zero is free.
-    last: Vec<usize>,
-    /// The first transmit of each peer.
-    firsts: Vec<usize>,
-    /// By transmit: the next one to the same peer, or itself.
-    next: Vec<usize>,
-    transmits: Vec<Transmit>,
-    bytes: Vec<u8>,
+    /// Sort keys with positions, and the transmits in that order: kept from turn to turn for their room.
+    order: Vec<u64>,
+    grouped: Vec<Transmit>,
 }
 
 /// One datagram to be.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Transmit {
     /// The socket it leaves through.
     pub(crate) socket: u32,
     pub(crate) to: SocketAddr,
     /// The address it leaves from, where the socket has several.
     pub(crate) from: Option<IpAddr>,
-    payload: Range<usize>,
+    /// Its payload, among the bytes of all.
+    start: usize,
+    end: usize,
 }
 
 impl Transmit {
     #[cfg(any(test, target_os = "linux"))]
     pub(crate) fn len(&self) -> usize {
-        self.payload.len()
+        self.end - self.start
+    }
+
+    /// From the highest bit down: the socket, both addresses, the port, and zeros for the position in the queue.
+    ///
+    /// Other paths may share the key: through a socket 64 apart, or between addresses whose last 32 bits combine alike.
+    /// Their transmits stay in the order of the queue and so may alternate, which costs merging and batches and no more.
+    fn sort_key(&self) -> u64 {
+        let ips = last_bits(self.to.ip()) ^ self.from.map_or(0, last_bits);
+        let peer = u64::from(ips) << 16 | u64::from(self.to.port());
+        (u64::from(self.socket) << 48 | peer) << POSITION_BITS
     }
 
     /// Whether both go the same way.
+    #[cfg(any(test, target_os = "linux"))]
     fn has_same_path(&self, other: &Self) -> bool {
         self.to == other.to && self.from == other.from && self.socket == other.socket
-    }
-
-    /// A number that is mostly another for another peer. Whoever chooses his address so that it is not makes the search
-    /// longer, by as many transmits as there may be at most.
-    fn hash(&self) -> u64 {
-        let ip = match self.to.ip() {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => v6.segments().iter().fold(0, |hash: u64, part| hash.rotate_left(13) ^ u64::from(*part)),
-        };
-        let mixed = (ip ^ u64::from(self.to.port()) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        mixed ^ mixed >> 32
     }
 }
 
@@ -70,38 +65,37 @@ impl UdpSendQueue {
             && start + payload.len() <= limits::SEND_QUEUE_BYTES_MAX;
         if fits {
             self.bytes.extend_from_slice(payload);
-            self.transmits.push(Transmit { socket, to, from, payload: start..start + payload.len() });
+            self.transmits.push(Transmit { socket, to, from, start, end: start + payload.len() });
         }
         fits
     }
 
     pub(crate) fn payload(&self, transmit: &Transmit) -> &[u8] {
-        &self.bytes[transmit.payload.clone()]
+        &self.bytes[transmit.start..transmit.end]
     }
 
-    /// Brings transmits that go the same way together, behind the first of them and in their order.
+    /// Brings transmits that go the same way together, in their order.
     pub(crate) fn group(&mut self) {
         // Of two, none stands between.
-        if self.transmits.len() < 3 || !self.grouping.link_by_path(&self.transmits) {
+        if self.transmits.len() < 3 {
             return;
         }
-        let Grouping { firsts, next, transmits, bytes, .. } = &mut self.grouping;
-        transmits.clear();
-        bytes.clear();
-        for &first in &*firsts {
-            let mut index = first;
-            loop {
-                let start = bytes.len();
-                bytes.extend_from_slice(&self.bytes[self.transmits[index].payload.clone()]);
-                transmits.push(Transmit { payload: start..bytes.len(), ..self.transmits[index].clone() });
-                if next[index] == index {
-                    break;
-                }
-                index = next[index];
-            }
+        let keys = self.transmits.iter().enumerate().map(|(position, transmit)| transmit.sort_key() | position as u64);
+        self.order.clear();
+        self.order.extend(keys);
+        self.order.dedup_by_key(|key| *key | POSITION_MASK);
+        self.order.sort_unstable();
+        // Where each key is there once, its transmits are together already.
+        if self.order.is_sorted_by(|one, next| one | POSITION_MASK != next | POSITION_MASK) {
+            return;
         }
-        std::mem::swap(&mut self.transmits, transmits);
-        std::mem::swap(&mut self.bytes, bytes);
+        self.grouped.clear();
+        for key in &self.order {
+            let rest = &self.transmits[(key & POSITION_MASK) as usize..];
+            let run = rest.chunk_by(|one, next| one.sort_key() == next.sort_key()).next();
+            self.grouped.extend_from_slice(run.unwrap_or_default());
+        }
+        std::mem::swap(&mut self.transmits, &mut self.grouped);
     }
 
     /// Whether it is time to send, before the turn's end.
@@ -115,35 +109,10 @@ impl UdpSendQueue {
     }
 }
 
-impl Grouping {
-    /// Finds who belongs together, in one pass; false if they stand together already.
-    #[expect(clippy::cast_possible_truncation, reason = "masked to the table's size")]
-    fn link_by_path(&mut self, transmits: &[Transmit]) -> bool {
-        let size = (2 * transmits.len()).next_power_of_two();
-        self.last.clear();
-        self.last.resize(size, 0);
-        self.firsts.clear();
-        self.next.clear();
-        self.next.extend(0..transmits.len());
-        let (mut bucket, mut is_apart) = (0, false);
-        for (index, transmit) in transmits.iter().enumerate() {
-            // Mostly it is the same peer again, whose bucket is known.
-            if index == 0 || !transmit.has_same_path(&transmits[index - 1]) {
-                bucket = transmit.hash() as usize & (size - 1);
-                while self.last[bucket] > 0 && !transmit.has_same_path(&transmits[self.last[bucket] - 1]) {
-                    bucket = (bucket + 1) & (size - 1);
-                }
-            }
-            match self.last[bucket] {
-                0 => self.firsts.push(index),
-                last => {
-                    self.next[last - 1] = index;
-                    is_apart |= last != index;
-                }
-            }
-            self.last[bucket] = index + 1;
-        }
-        is_apart
+fn last_bits(ip: IpAddr) -> u32 {
+    match ip {
+        IpAddr::V4(v4) => v4.to_bits(),
+        IpAddr::V6(v6) => (v6.to_bits() & 0xFFFF_FFFF) as u32,
     }
 }
 
@@ -235,6 +204,31 @@ mod tests {
                 rest = behind;
             }
         }
+    }
+
+    #[test]
+    fn replies_to_one_peer_are_grouped_by_the_address_they_leave_from() {
+        let sources = [1, 2].map(|last| Some(IpAddr::from([127, 0, 0, last])));
+        let mut send_queue = UdpSendQueue::default();
+        for source in sources.repeat(3) {
+            assert!(send_queue.push(0, PEER, source, b"here"));
+        }
+        send_queue.group();
+        assert_eq!(send_queue.transmits.chunk_by(Transmit::has_same_path).count(), 2);
+    }
+
+    #[test]
+    fn transmits_that_share_a_sort_key_are_all_kept_in_their_order() {
+        let ipv6 = ["[2001:db8::1]:9", "[2001:db8:1::1]:9"].map(|to| to.parse().expect("an address"));
+        let mut send_queue = UdpSendQueue::default();
+        for payload in [b"1", b"2", b"3"] {
+            for (socket, to) in [(0, PEER), (64, PEER), (0, ipv6[0]), (0, ipv6[1])] {
+                assert!(send_queue.push(socket, to, None, payload));
+            }
+        }
+        send_queue.group();
+        let payloads: Vec<_> = payloads_by_peer(&send_queue).into_values().collect();
+        assert_eq!(payloads, vec![[b"1", b"2", b"3"]; 4]);
     }
 
     #[test]
