@@ -3,7 +3,7 @@
 //! An IPv4 address and its IPv6-mapped form are the same address.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 /// A place to listen at or to connect to.
@@ -44,9 +44,9 @@ impl fmt::Display for Address {
 
 /// An IPv4 address as itself: an IPv6 socket shows that of an IPv4 client in its IPv6-mapped form (RFC 4291, 2.5.5.2).
 pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
-        IpAddr::V6(_) => address,
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
+        other => other,
     }
 }
 

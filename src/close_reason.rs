@@ -35,6 +35,18 @@ macro_rules! close_reasons {
                     Self::Io(_) => "io",
                 }
             }
+
+            /// Its place among the counters.
+            pub(crate) fn index(self) -> usize {
+                enum Index {
+                    $($reason,)*
+                    Io,
+                }
+                match self {
+                    $(Self::$reason => Index::$reason as usize,)*
+                    Self::Io(_) => Index::Io as usize,
+                }
+            }
         }
     };
 }
@@ -61,11 +73,6 @@ close_reasons! {
 }
 
 impl CloseReason {
-    /// Its place among the counters.
-    pub(crate) fn index(self) -> usize {
-        Self::ALL.iter().take_while(|reason| reason.as_str() != self.as_str()).count()
-    }
-
     /// What the handler is told of an outbound connection that has come to this end before it was open.
     pub(crate) fn to_connect_error(self) -> io::Error {
         match self {

@@ -2,10 +2,10 @@
 //!
 //! Outbound connections share an entry that has no socket. An entry lives until its last connection is gone.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::address::Address;
+use crate::address::{Address, to_canonical};
 use crate::context::Context;
 use crate::context::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -100,12 +100,12 @@ impl Context {
     }
 
     /// Counts a client of a source, unless the source has its share already.
-    pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<IpAddr>) -> bool {
+    pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<SocketAddr>) -> bool {
         let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
         let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
             return true;
         };
-        self.connection_counts.try_add(handler, SourcePrefix::of(peer), connections_max)
+        self.connection_counts.try_add(handler, SourcePrefix::of(to_canonical(peer).ip()), connections_max)
     }
 
     /// Drops an entry that is not needed any more: it is closed and its last connection is gone.

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use crate::address::{PackedAddress, to_canonical};
+use crate::address::PackedAddress;
 use crate::context::Context;
 use crate::context::listener_entry::ListenerEntry;
 use crate::context::source::ServeResult;
@@ -42,10 +42,9 @@ impl EventLoop<'_> {
             }
             match socket.accept() {
                 Ok((stream, peer)) => {
-                    let peer = peer.map(to_canonical);
                     entry.source.backoff.on_success();
                     entry.source.drain_left = entry.source.drain_left.map(|left| left - 1);
-                    if !is_full && self.context.try_count_source(slot, peer.map(|peer| peer.ip())) {
+                    if !is_full && self.context.try_count_source(slot, peer) {
                         self.add_accepted(slot, stream, peer);
                         continue;
                     }

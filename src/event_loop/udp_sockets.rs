@@ -42,14 +42,15 @@ impl EventLoop<'_> {
 
     /// Delivers what has been received; returns the number of datagrams.
     fn deliver_datagrams(&mut self, slot: u32) -> u32 {
+        let Some(handler) = &mut self.datagram_handlers[slot as usize] else {
+            return 0;
+        };
+        let UdpSocketEntry { local, source, .. } = &self.context.udp_sockets[slot as usize];
+        let (socket, local) = (Key { generation: source.generation, slot }, *local);
         let mut count = 0;
-        let handler = &mut self.datagram_handlers[slot as usize];
-        while let (Some((meta, payload)), Some(handler)) = (self.recv_batch.next(), &mut *handler) {
+        while let Some((meta, payload)) = self.recv_batch.next() {
             count += 1;
             let context = &mut self.context;
-            let UdpSocketEntry { local, source, .. } = &mut context.udp_sockets[slot as usize];
-            let (socket, local) = (Key { generation: source.generation, slot }, *local);
-            source.drain_left = source.drain_left.map(|left| left.saturating_sub(1));
             context.stats.datagrams_received += 1;
             context.stats.datagrams_truncated += u64::from(meta.truncated);
             let is_from_own_socket = context.is_own_address(meta.peer, meta.dst_ip.unwrap_or(local.ip()));
@@ -60,6 +61,8 @@ impl EventLoop<'_> {
                 log::error!("{local}: a handler has panicked over a datagram from {}", meta.peer);
             }
         }
+        let drain_left = &mut self.context.udp_sockets[slot as usize].source.drain_left;
+        *drain_left = drain_left.map(|left| left.saturating_sub(count));
         count
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Greeter {
     buffer: Vec<u8>,
     /// Protocol and suffix length of the greeting in the buffer, if it is the same for every client.
     cached: Option<(Protocol, usize)>,
+    /// Whether a greeting or an event contains the addresses; kept, because each greeting asks.
+    needs_addresses: bool,
     /// The unix sockets among the worker's listeners.
     unix_listeners: Vec<(ListenerId, BoundAddress)>,
 }
@@ -105,8 +107,19 @@ impl Greeter {
         shutdown: Shutdown,
         event_log: EventLog,
     ) -> Self {
-        let (greeting_count, reserved_number, buffer, cached, unix_listeners) = (0, None, Vec::new(), None, Vec::new());
-        Self { templates, quota, shutdown, event_log, greeting_count, reserved_number, buffer, cached, unix_listeners }
+        let needs_addresses = !event_log.is_off() || !templates.are_constant();
+        Self {
+            templates,
+            quota,
+            shutdown,
+            event_log,
+            greeting_count: 0,
+            reserved_number: None,
+            buffer: Vec::new(),
+            cached: None,
+            needs_addresses,
+            unix_listeners: Vec::new(),
+        }
     }
 
     /// A greeter that prints nothing, for tests.
@@ -152,7 +165,7 @@ impl Greeter {
 
     /// The addresses, if a greeting or an event contains them.
     pub(crate) fn addresses_if_needed(&self, lookup: impl FnOnce() -> Addresses) -> Option<Addresses> {
-        (!self.event_log.is_off() || !self.templates.are_constant()).then(lookup)
+        self.needs_addresses.then(lookup)
     }
 
     /// Reserves the next greeting; false if there are none left. Then comes [`record`](Self::record), or
