@@ -55,7 +55,7 @@ impl EventLoop<'_> {
             context.stats.datagrams_truncated += u64::from(meta.truncated);
             let is_from_own_socket = context.is_own_address(meta.peer, meta.dst_ip.unwrap_or(local.ip()));
             let called = catch_panic(context, |context| {
-                handler.on_datagram(&mut Datagram { context, socket, meta, is_from_own_socket }, payload);
+                handler.on_datagram(&mut Datagram { context, socket, meta: *meta, is_from_own_socket }, payload);
             });
             if called.is_none() {
                 log::error!("{local}: a handler has panicked over a datagram from {}", meta.peer);

@@ -78,6 +78,12 @@ impl ConnectionState {
 
     pub(crate) fn next_action(&self, limits: &ConnectionLimits) -> Action {
         match self.phase {
+            // The usual course: nothing is queued, and nothing is due but to read.
+            Phase::Open if self.has_nothing_due() => match self.read_state {
+                ReadState::Readable | ReadState::ReadToEnd => Action::Read,
+                ReadState::WouldBlock => Action::Wait,
+                ReadState::Eof | ReadState::EofDelivered => self.next_action_open(limits),
+            },
             Phase::Open => self.next_action_open(limits),
             Phase::Flushing(_) if self.outbox_len() == 0 => Action::Linger,
             Phase::Flushing(_) if self.write_state == WriteState::Writable => Action::Flush,
@@ -92,6 +98,14 @@ impl ConnectionState {
             Phase::Lingering(..) => Action::Discard,
             Phase::Connecting(_) | Phase::Flushing(_) | Phase::Closed => Action::Wait,
         }
+    }
+
+    fn has_nothing_due(&self) -> bool {
+        self.buffers.as_ref().is_none_or(|buffers| buffers.is_empty())
+            && self.budget > 0
+            && self.write_half == WriteHalf::Open
+            && self.flush_notice == FlushNotice::None
+            && !(self.paused || self.drain_notice_due || self.is_disconnected)
     }
 
     fn next_action_open(&self, limits: &ConnectionLimits) -> Action {
@@ -290,7 +304,7 @@ mod tests {
                 buffers.inbox.push(&[0; 4][..inbox_len]);
                 buffers.outbox.push(&[0; 4][..outbox_len]);
                 buffers.own_output = changed != blocked;
-                state.buffers = Some(buffers);
+                state.buffers = Some(buffers).filter(|buffers| !buffers.is_empty());
                 (state.read_state, state.phase, state.flush_notice, state.paused) =
                     (read_state, phase, flush_notice, paused);
                 state.drain_notice_due = drain_notice_due;
@@ -326,6 +340,13 @@ mod tests {
                 Action::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
                 Action::NotifyDrain => prop_assert!(state.drain_notice_due),
                 Action::Wait | Action::Yield | Action::Close(..) => {}
+            }
+        }
+
+        #[test]
+        fn the_usual_course_is_that_of_every_open_connection(state in any_state()) {
+            if state.phase == Phase::Open {
+                prop_assert_eq!(state.next_action(&LIMITS), state.next_action_open(&LIMITS));
             }
         }
 

@@ -376,7 +376,7 @@ mod tests {
         while socket.recv_datagrams(&mut batch, max).is_ok() {
             let before = all.len();
             while let Some((meta, payload)) = batch.next() {
-                all.push((meta, payload.to_vec()));
+                all.push((*meta, payload.to_vec()));
             }
             assert!((1..=max).contains(&(all.len() - before)));
         }
