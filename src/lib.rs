@@ -134,8 +134,8 @@
 //! | `options` | what to listen on, bind and connect to, with limits and defaults |
 //! | `state` | pure data: the state of a connection and what is next for it, buffers, deadlines, timers, the send queue |
 //! | `net` | the seam to the outside: the calls the loop makes, to the kernel (`system`) or in memory (`simulated`) |
-//! | `context` | what a callback can reach: [`Context`], [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
-//! | `event_loop` | one turn: listeners, connections, UDP sockets, timers, callbacks, backoff |
+//! | `context` | what a callback can reach: [`Context`] with its entries, streams in a slab among them, [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
+//! | `event_loop` | [`EventLoop`] and one turn of it: listeners, connections, UDP sockets, timers, every call of a handler |
 //! | `framing` | formats, and the decoder that finds frames in a stream |
 //! | `tests` | the simulated workload and what must hold after every turn of it |
 //!

@@ -16,6 +16,7 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/context/loop_state.rs", "a public type and what leads to it"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
+    ("src/net/recv_batch.rs", "the room that all UDP sockets share"),
     ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timers.rs", "a type of its own"),
@@ -242,6 +243,44 @@ fn folders_of_the_server_name_only_folders_before_them() {
     let (references, violations) = order_violations(&root().join("server/src"), "main.rs");
     assert!(references > 60, "only {references} references were found: the search is broken");
     assert!(violations.is_empty(), "{violations:#?}");
+}
+
+/// What moves bytes, or waits, among the calls of the seam to the kernel.
+const CALLS_OF_SOCKETS: [&str; 7] =
+    [".accept()", ".poll(", ".recv(", ".recv_datagrams(", ".send_datagrams(", "stream.send(", "stream.shutdown_write("];
+
+#[test]
+fn nothing_that_callbacks_can_call_reads_from_a_socket_or_writes_to_one() {
+    let calls_in = |folder| {
+        let texts: Vec<String> = rust_files(&[folder]).iter().map(|path| code(&read(path)).join("\n")).collect();
+        CALLS_OF_SOCKETS.into_iter().filter(|call| texts.iter().any(|text| text.contains(call))).collect::<Vec<_>>()
+    };
+    assert_eq!(calls_in("src/event_loop"), CALLS_OF_SOCKETS, "the loop makes them: the search is right");
+    assert_eq!(calls_in("src/context"), [""; 0], "the context only holds sockets, opens and closes them");
+}
+
+#[test]
+fn the_life_of_a_byte_leads_through_files_that_exist_each_once_and_at_most_eleven() {
+    let page = read(&root().join("docs/life-of-a-byte.md"));
+    let sources: Vec<String> = rust_files(&["src"]).iter().map(|path| read(path)).collect();
+    let is_function = |word: &str, text: &str| text.contains(&format!("fn {word}("));
+    let mut files = BTreeSet::new();
+    for (number, step) in (1..).zip(page.split("\n## ").skip(1)) {
+        let mut words = step.split('`').skip(1).step_by(2);
+        let file = words.next().filter(|file| step.starts_with(&format!("{number}. `{file}`\n")));
+        let file = file.unwrap_or_else(|| panic!("step {number} does not begin with a file: {step}"));
+        assert!(files.insert(file), "{file} is passed twice");
+        let source = read(&root().join(file));
+        let is_lowercase = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let mut functions = words.take_while(|word| !word.ends_with(".rs")).filter(is_lowercase).peekable();
+        let first = functions.peek().filter(|function| is_function(function, &source));
+        assert!(first.is_some(), "the first function of step {number} is not in {file}");
+        for word in functions {
+            let is_known = sources.iter().any(|text| is_function(word, text) || text.contains(&format!("{word}:")));
+            assert!(is_known, "step {number}: the source has no {word}");
+        }
+    }
+    assert!((9..=11).contains(&files.len()), "{} files", files.len());
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Errors injected into the system calls of a running process.
+//! Traces of the system calls of a running process, with or without injected errors.
 //!
-//! strace attaches to one thread, and the injected call is not made: its datagram still waits.
+//! strace attaches to one thread. A call with an injected error is not made: its datagram still waits.
 
 use std::process::{Command, Stdio};
 
 use crate::process::child::Process;
 use crate::wait::{INTERVAL, repeat_every, wait_until};
 
-/// A fault for as long as it lives.
+/// A trace, and the fault in it, for as long as it lives.
 pub struct FaultInjection {
     strace: Process,
     name: String,
@@ -25,9 +25,19 @@ impl FaultInjection {
     #[track_caller]
     pub fn start_on_thread(thread: u32, call: &str, errno: &str, when: &str) -> Self {
         let (trace, fault) = (format!("trace={call}"), format!("inject={call}:error={errno}:when={when}"));
-        let name = format!("{call} {errno} when={when}");
+        Self::attach(thread, &["-e", &trace, "-e", &fault], format!("{call} {errno} when={when}"))
+    }
+
+    /// Traces system calls of a process, separated by commas, without a fault.
+    #[track_caller]
+    pub fn trace(process: &Process, calls: &str) -> Self {
+        Self::attach(process.pid(), &["-e", &format!("trace={calls}")], format!("trace of {calls}"))
+    }
+
+    #[track_caller]
+    fn attach(thread: u32, arguments: &[&str], name: String) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-p", &thread.to_string(), "-e", &trace, "-e", &fault]).stderr(Stdio::piped());
+        command.args(["-p", &thread.to_string()]).args(arguments).stderr(Stdio::piped());
         let strace = Process::spawn(command);
         let is_attached = || strace.stderr.count_lines_with("attached") > 0;
         wait_until(&format!("{name}: strace to attach"), || is_attached() || strace.stderr.is_closed());
