@@ -83,13 +83,9 @@ pub struct TimerId(pub(crate) Key);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SourceId(pub(crate) SourceKey);
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(crate) enum SourceKey {
-    Listener(Key),
-    UdpSocket(Key),
-    Timer(Key),
+pub struct SourceId {
+    pub(crate) key: SlotKey,
+    pub(crate) generation: u64,
 }
 
 /// A slot, and the generation number of what stands in it.
@@ -101,39 +97,29 @@ pub(crate) struct Key {
 
 impl From<ListenerId> for SourceId {
     fn from(id: ListenerId) -> Self {
-        Self(SourceKey::Listener(id.0))
+        Self { key: SlotKey::Listener(id.0.slot), generation: id.0.generation }
     }
 }
 
 impl From<UdpSocketId> for SourceId {
     fn from(id: UdpSocketId) -> Self {
-        Self(SourceKey::UdpSocket(id.0))
+        Self { key: SlotKey::UdpSocket(id.0.slot), generation: id.0.generation }
     }
 }
 
 impl From<TimerId> for SourceId {
     fn from(id: TimerId) -> Self {
-        Self(SourceKey::Timer(id.0))
+        Self { key: SlotKey::Timer(id.0.slot), generation: id.0.generation }
     }
 }
 
 /// A slot of one of the loop's tables.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum SlotKey {
     Connection(u32),
     Listener(u32),
     UdpSocket(u32),
     Timer(u32),
-}
-
-impl From<SourceKey> for SlotKey {
-    fn from(source: SourceKey) -> Self {
-        match source {
-            SourceKey::Listener(key) => Self::Listener(key.slot),
-            SourceKey::UdpSocket(key) => Self::UdpSocket(key.slot),
-            SourceKey::Timer(key) => Self::Timer(key.slot),
-        }
-    }
 }
 
 impl SlotKey {
@@ -171,70 +157,31 @@ impl SlotKey {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Token(pub(crate) u64);
 
-/// A token taken apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Target {
-    Wake,
-    Connection(TokenKey),
-    Listener(TokenKey),
-    UdpSocket(TokenKey),
-}
-
-/// A slot, and the half of a generation that a token has room for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct TokenKey {
-    pub(crate) slot: u32,
-    generation_low: u32,
-}
-
 /// A slab's key as the slot of an id.
 #[expect(clippy::cast_possible_truncation, reason = "a process has fewer than 2^32 descriptors")]
 pub(crate) fn to_slot(key: usize) -> u32 {
     key as u32
 }
 
-const KIND_SHIFT: u32 = 62;
 const SLOT_BITS: u32 = 30;
-const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
+#[expect(clippy::cast_possible_truncation, reason = "a token is two halves of 32 bits")]
 impl Token {
+    /// The token of the wake: that of a timer, which the poll does not know.
     pub(crate) const WAKE: Self = Self(u64::MAX);
 
-    pub(crate) fn connection(id: ConnectionId) -> Self {
-        Self::pack(0, id.slot, id.generation)
+    pub(crate) fn new(key: SlotKey, generation: u64) -> Self {
+        Self(u64::from(key.pack()) << 32 | generation & u64::from(u32::MAX))
     }
 
-    pub(crate) fn listener(key: Key) -> Self {
-        Self::pack(1, key.slot, key.generation)
+    pub(crate) fn key(self) -> SlotKey {
+        SlotKey::unpack((self.0 >> 32) as u32)
     }
 
-    pub(crate) fn udp_socket(key: Key) -> Self {
-        Self::pack(2, key.slot, key.generation)
-    }
-
-    fn pack(kind: u64, slot: u32, generation: u64) -> Self {
-        debug_assert!(u64::from(slot) <= SLOT_MASK, "a process has fewer descriptors than that");
-        Self(kind << KIND_SHIFT | u64::from(slot) << 32 | generation & u64::from(u32::MAX))
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "the halves are masked or shifted to their width")]
-    pub(crate) fn target(self) -> Target {
-        let key = TokenKey { slot: (self.0 >> 32 & SLOT_MASK) as u32, generation_low: self.0 as u32 };
-        match self.0 >> KIND_SHIFT {
-            0 => Target::Connection(key),
-            1 => Target::Listener(key),
-            2 => Target::UdpSocket(key),
-            _ => Target::Wake,
-        }
-    }
-}
-
-impl TokenKey {
     /// Whether this came from the thing that now has the given generation.
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is what a token carries")]
     pub(crate) fn matches(self, generation: u64) -> bool {
         // planted: no-generation-in-token
-        self.generation_low == generation as u32
+        self.0 as u32 == generation as u32
     }
 }
 
@@ -246,20 +193,17 @@ mod tests {
     proptest! {
         #[test]
         fn a_token_gives_back_kind_slot_and_generation(slot in 0u32..1 << 30, generation: u64, other: u64) {
-            let Target::Connection(key) = Token::connection(ConnectionId { generation, slot }).target() else {
-                panic!("another kind came back");
-            };
-            prop_assert_eq!(key.slot, slot);
-            prop_assert!(key.matches(generation));
-            prop_assert_eq!(key.matches(other), (other ^ generation).trailing_zeros() >= 32);
-            let source_key = Key { generation, slot };
-            prop_assert_eq!(Token::listener(source_key).target(), Target::Listener(key));
-            prop_assert_eq!(Token::udp_socket(source_key).target(), Target::UdpSocket(key));
+            for kind in [SlotKey::Connection, SlotKey::Listener, SlotKey::UdpSocket, SlotKey::Timer] {
+                let token = Token::new(kind(slot), generation);
+                prop_assert_eq!(token.key(), kind(slot));
+                prop_assert!(token.matches(generation));
+                prop_assert_eq!(token.matches(other), (other ^ generation).trailing_zeros() >= 32);
+            }
         }
     }
 
     #[test]
-    fn the_wake_token_is_no_one_elses() {
-        assert_eq!(Token::WAKE.target(), Target::Wake);
+    fn the_wake_token_is_no_sources() {
+        assert!(matches!(Token::WAKE.key(), SlotKey::Timer(_)));
     }
 }

@@ -272,7 +272,7 @@ fn the_life_of_a_byte_leads_through_files_that_exist_each_once_and_at_most_eleve
         assert!(files.insert(file), "{file} is passed twice");
         let source = read(&root().join(file));
         let is_lowercase = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        let mut functions = words.take_while(|word| !word.ends_with(".rs")).filter(is_lowercase).peekable();
+        let mut functions = words.take_while(|word| !word.contains('/')).filter(is_lowercase).peekable();
         let first = functions.peek().filter(|function| is_function(function, &source));
         assert!(first.is_some(), "the first function of step {number} is not in {file}");
         for word in functions {

@@ -67,7 +67,7 @@ impl Context {
         let key = Key { generation: self.next_generation(), slot: to_slot(self.listeners.vacant_key()) };
         let (socket, local) = self
             .network
-            .listen(at, Token::listener(key))
+            .listen(at, Token::new(SlotKey::Listener(key.slot), key.generation))
             .map_err(|error| Error::from_io(ErrorKind::Listen, Some(at.address.clone()), error))?;
         self.listeners.insert(ListenerEntry {
             socket: Some(socket),

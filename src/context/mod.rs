@@ -29,7 +29,7 @@ use crate::context::listener_entry::ListenerEntry;
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{ConnectionId, HandlerId, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::Network;
 use crate::options::connect::Connect;
@@ -102,7 +102,7 @@ pub struct Context {
     pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
     pub(crate) send_queue: UdpSendQueue,
     /// UDP sockets and timers that were removed in this turn.
-    pub(crate) removed_sources: Vec<SourceKey>,
+    pub(crate) removed_sources: Vec<SourceId>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
     pub(crate) catches_panics: bool,
@@ -205,7 +205,7 @@ impl Context {
     pub(crate) fn add_timer(&mut self, after: Duration, task: TimerTask) -> TimerId {
         let (generation, at) = (self.next_generation(), self.deadline_after(after));
         let id = TimerId(self.timers.add(generation, task));
-        self.deadlines.arm(SourceKey::Timer(id.0).into(), at);
+        self.deadlines.arm(SlotKey::Timer(id.0.slot), at);
         id
     }
 }
@@ -225,14 +225,19 @@ impl Context {
 
     /// Removes a listener, a UDP socket or a timer; connections live on. Returns whether it was there.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
-        let SourceId(source) = id.into();
-        let was_there = match source {
-            SourceKey::Listener(key) => return self.listener(key).is_some() && self.close_listener(key.slot),
-            SourceKey::UdpSocket(key) => self.udp_socket(key).is_some_and(|entry| std::mem::take(&mut entry.is_open)),
-            SourceKey::Timer(key) => self.timers.remove(key),
+        let source @ SourceId { key, generation } = id.into();
+        let was_there = match key {
+            SlotKey::Listener(slot) => {
+                return self.listener(Key { generation, slot }).is_some() && self.close_listener(slot);
+            }
+            SlotKey::UdpSocket(slot) => {
+                self.udp_socket(Key { generation, slot }).is_some_and(|entry| std::mem::take(&mut entry.is_open))
+            }
+            SlotKey::Timer(slot) => self.timers.remove(Key { generation, slot }),
+            SlotKey::Connection(_) => false,
         };
         if was_there {
-            self.deadlines.disarm(source.into());
+            self.deadlines.disarm(key);
             self.removed_sources.push(source);
         }
         was_there

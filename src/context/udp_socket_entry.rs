@@ -35,7 +35,7 @@ impl Context {
         let key = Key { generation: self.next_generation(), slot: to_slot(self.udp_sockets.vacant_key()) };
         let (socket, local) = self
             .network
-            .bind(at, Token::udp_socket(key))
+            .bind(at, Token::new(SlotKey::UdpSocket(key.slot), key.generation))
             .map_err(|error| Error::from_io(ErrorKind::Bind, Some(at.address.into()), error))?;
         let limit = at.replies_per_source_per_second_max;
         self.udp_sockets.insert(UdpSocketEntry {

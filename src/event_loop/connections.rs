@@ -13,7 +13,7 @@ use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_S
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::HandlerEvent;
-use crate::ids::{ConnectionId, SlotKey, Token, TokenKey};
+use crate::ids::{ConnectionId, SlotKey, Token};
 use crate::limits;
 use crate::net::{Event, Stream};
 use crate::options::connect::Connect;
@@ -35,10 +35,9 @@ impl EventLoop<'_> {
     }
 
     /// Acts on an event, unless the connection it was for is gone.
-    pub(super) fn on_connection_event(&mut self, key: TokenKey, event: &Event) {
-        let slot = key.slot;
-        let Some(entry) = self.context.connections.get_mut(slot as usize).filter(|entry| key.matches(entry.generation))
-        else {
+    pub(super) fn on_connection_event(&mut self, slot: u32, event: &Event) {
+        let is_for = |entry: &&mut ConnectionEntry| event.token.matches(entry.generation);
+        let Some(entry) = self.context.connections.get_mut(slot as usize).filter(is_for) else {
             return;
         };
         if matches!(entry.state.phase, Phase::Connecting(_)) {
@@ -220,7 +219,7 @@ impl EventLoop<'_> {
             buffer_pool.put(buffers);
         }
         if let StreamSlot::Unregistered(socket) = stream {
-            let token = Token::connection(ConnectionId { generation: *generation, slot });
+            let token = Token::new(SlotKey::Connection(slot), *generation);
             if let Err(error) = network.register(socket, token) {
                 if self.register_error_log.allow(*now) {
                     log::warn!("{}: cannot watch the connection: {error}", state.peer);

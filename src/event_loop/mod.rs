@@ -22,7 +22,7 @@ use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::stream_handlers::{HandlerWithSessions, StreamHandlers};
 use crate::event_loop::timer_callbacks::TimerCallbacks;
-use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::ids::{HandlerId, ListenerId, SlotKey, SourceId, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::backoff::LogThrottle;
 use crate::net::recv_batch::RecvBatch;
@@ -227,20 +227,18 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
-        let SourceId(source) = id.into();
-        let found = match source {
-            SourceKey::Listener(Key { generation, slot }) => {
-                self.context.listeners.get(slot as usize).and_then(|entry| {
-                    (entry.source.generation == generation && entry.socket.is_some())
-                        .then(|| entry.address.socket_addr())?
-                })
-            }
-            SourceKey::UdpSocket(Key { generation, slot }) => self
-                .context
-                .udp_sockets
-                .get(slot as usize)
-                .and_then(|entry| (entry.source.generation == generation && entry.is_open).then_some(entry.local)),
-            SourceKey::Timer(_) => None,
+        let SourceId { key, generation } = id.into();
+        let context = &self.context;
+        let found = match key {
+            SlotKey::Listener(slot) => context.listeners.get(slot as usize).and_then(|entry| {
+                let is_open = entry.source.generation == generation && entry.socket.is_some();
+                entry.address.socket_addr().filter(|_| is_open)
+            }),
+            SlotKey::UdpSocket(slot) => context.udp_sockets.get(slot as usize).and_then(|entry| {
+                let is_open = entry.source.generation == generation && entry.is_open;
+                is_open.then_some(entry.local)
+            }),
+            SlotKey::Connection(_) | SlotKey::Timer(_) => None,
         };
         let message = "no listener or socket with an address has this id";
         found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))

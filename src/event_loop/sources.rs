@@ -7,13 +7,13 @@ use std::io;
 use crate::address::Address;
 use crate::context::source::{ServeResult, Source, SourceState};
 use crate::event_loop::EventLoop;
-use crate::ids::{SlotKey, TokenKey};
+use crate::ids::{SlotKey, Token};
 use crate::net::backoff::BackoffAction;
 use crate::net::io_error_class::IoErrorClass;
 
 impl EventLoop<'_> {
     /// Has a source served that waits for an event. One that waits for room or a time is served then.
-    pub(super) fn on_source_event(&mut self, key: SlotKey, token: TokenKey) {
+    pub(super) fn on_source_event(&mut self, key: SlotKey, token: Token) {
         let is_waiting =
             |source: &mut Source| token.matches(source.generation) && source.state == SourceState::WouldBlock;
         if self.context.source(key).is_some_and(is_waiting) {
@@ -129,7 +129,6 @@ impl EventLoop<'_> {
 mod tests {
     use super::*;
     use crate::context::handler::stream;
-    use crate::ids::{Key, Target, Token};
     use crate::net::Network;
     use crate::net::simulated::{Simulated, world::World};
     use std::cell::RefCell;
@@ -155,10 +154,7 @@ mod tests {
 
     fn event(events: &mut EventLoop<'_>, key: SlotKey) {
         let generation = events.context.source(key).expect("it is open").generation;
-        let Target::Listener(token) = Token::listener(Key { generation, slot: 0 }).target() else {
-            panic!("a listener's token");
-        };
-        events.on_source_event(key, token);
+        events.on_source_event(key, Token::new(key, generation));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::catch_panic;
-use crate::ids::{Key, SourceKey};
+use crate::ids::{Key, SlotKey};
 use crate::state::timers::TimerTask;
 
 /// A closure that returns how long until it is called again, or `None` for never.
@@ -63,7 +63,7 @@ impl EventLoop<'_> {
             Some(after) if self.context.timers.contains(key) => {
                 // planted: timer-repeats-at-once
                 let at = self.context.deadline_after(after);
-                self.context.deadlines.arm(SourceKey::Timer(key).into(), at);
+                self.context.deadlines.arm(SlotKey::Timer(key.slot), at);
                 self.timer_callbacks.add(key, callback);
             }
             _ => {

@@ -1,16 +1,18 @@
 //! One turn of the loop: the poll, then its stages in order.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::close_reason::CloseReason;
+use crate::context::Context;
 use crate::context::loop_state::{Drain, DrainReport, LoopState};
 use crate::context::mailbox::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::stream_handlers::catch_panic;
 use crate::event_loop::{EventLoop, Turn};
-use crate::ids::{SlotKey, SourceKey, Target};
+use crate::ids::{Key, SlotKey};
 use crate::limits;
 use crate::state::timestamp::Timestamp;
 
@@ -44,12 +46,12 @@ impl EventLoop<'_> {
     /// Does what there is to do after the poll; true if there was anything.
     fn run_stages(&mut self) -> bool {
         let mut progress = self.dispatch_events();
-        progress |= self.drive_deferred();
+        progress |= self.drive_queue(|context| &mut context.deferred);
         progress |= self.serve_sources();
         progress |= self.handle_messages();
         progress |= self.expire_deadlines();
         progress |= self.start_connects();
-        progress |= self.drive_dirty();
+        progress |= self.drive_queue(|context| &mut context.dirty);
         self.send_datagrams();
         progress |= self.remove_sources();
         self.advance_drain();
@@ -101,30 +103,17 @@ impl EventLoop<'_> {
         let mut events = std::mem::take(&mut self.events);
         self.context.stats.events += events.len() as u64;
         for event in &events {
-            match event.token.target() {
-                Target::Wake => {}
-                Target::Connection(key) => self.on_connection_event(key, event),
-                Target::Listener(key) => self.on_source_event(SlotKey::Listener(key.slot), key),
-                Target::UdpSocket(key) => self.on_source_event(SlotKey::UdpSocket(key.slot), key),
+            match event.token.key() {
+                SlotKey::Connection(slot) => self.on_connection_event(slot, event),
+                key @ (SlotKey::Listener(_) | SlotKey::UdpSocket(_)) => self.on_source_event(key, event.token),
+                // The wake, which has done its work.
+                SlotKey::Timer(_) => {}
             }
         }
         let any = !events.is_empty();
         events.clear();
         self.events = events;
         any
-    }
-
-    /// Goes on with the connections that were left unfinished.
-    fn drive_deferred(&mut self) -> bool {
-        let count = self.context.deferred.len();
-        for _ in 0..count {
-            if let Some(slot) = self.context.deferred.pop_front()
-                && self.context.dequeue(slot)
-            {
-                self.drive(slot);
-            }
-        }
-        count > 0
     }
 
     /// Delivers the notes and messages that were there at the start.
@@ -166,11 +155,11 @@ impl EventLoop<'_> {
         any
     }
 
-    /// Serves the connections that callbacks of others have changed. What their own callbacks change waits a turn.
-    fn drive_dirty(&mut self) -> bool {
-        let count = self.context.dirty.len();
+    /// Drives the connections that are in a queue now; those that their callbacks add wait for the next time.
+    fn drive_queue(&mut self, queue: fn(&mut Context) -> &mut VecDeque<u32>) -> bool {
+        let count = queue(&mut self.context).len();
         for _ in 0..count {
-            if let Some(slot) = self.context.dirty.pop_front()
+            if let Some(slot) = queue(&mut self.context).pop_front()
                 && self.context.dequeue(slot)
             {
                 self.drive(slot);
@@ -183,10 +172,10 @@ impl EventLoop<'_> {
     fn remove_sources(&mut self) -> bool {
         let any = !self.context.removed_sources.is_empty();
         while let Some(source) = self.context.removed_sources.pop() {
-            match source {
-                SourceKey::UdpSocket(key) => self.close_udp_socket(key.slot),
-                SourceKey::Timer(key) => drop(self.timer_callbacks.take(key)),
-                SourceKey::Listener(_) => {}
+            match source.key {
+                SlotKey::UdpSocket(slot) => self.close_udp_socket(slot),
+                SlotKey::Timer(slot) => drop(self.timer_callbacks.take(Key { generation: source.generation, slot })),
+                SlotKey::Connection(_) | SlotKey::Listener(_) => {}
             }
         }
         any

@@ -1,4 +1,4 @@
-//! The system calls of a greeting: those of the page that shows them.
+//! The system calls of a greeting are those of the page.
 
 use support::network::streams::{GREETING, read_until_closed};
 use support::network::tcp::send_request;

@@ -1,4 +1,4 @@
-//! Traces of the system calls of a running process, with or without injected errors.
+//! Traces of system calls of a running process, with injected errors.
 //!
 //! strace attaches to one thread. A call with an injected error is not made: its datagram still waits.
 
