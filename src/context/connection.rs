@@ -147,8 +147,11 @@ impl<'a> Connection<'a> {
             let split = taken.min(head.len());
             buffers.outbox.push(&head[..split]);
             buffers.outbox.push(&tail[..taken - split]);
-            buffers.own_output |= running_callback.is_some_and(|callback| callback.slot == self.slot);
-            self.context.mark_dirty(self.slot);
+            let is_own = running_callback.is_some_and(|callback| callback.slot == self.slot);
+            buffers.own_output |= is_own;
+            if !is_own {
+                self.context.mark_dirty(self.slot);
+            }
         }
         Some(taken)
     }
@@ -174,7 +177,7 @@ impl<'a> Connection<'a> {
     pub fn resume(&mut self) {
         // planted: resume-does-not-read
         if std::mem::take(&mut self.state_mut().paused) {
-            self.state_mut().inbox_changed = true;
+            self.state_mut().set_inbox_changed(true);
             self.context.mark_dirty(self.slot);
         }
     }

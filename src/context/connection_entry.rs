@@ -19,7 +19,8 @@ use crate::state::timestamp::Timestamp;
 /// One connection.
 pub(crate) struct ConnectionEntry {
     pub(crate) generation: u64,
-    pub(crate) stream: StreamSlot,
+    /// `None` before its connect has begun, and once it is closed.
+    pub(crate) stream: Option<Stream>,
     pub(crate) state: ConnectionState,
     /// When the handler has asked for `on_timeout`.
     pub(crate) timeout: Timestamp,
@@ -34,30 +35,6 @@ pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 /// The session key of an outbound connection that is not open yet.
 pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
-
-/// The socket of a connection.
-pub(crate) enum StreamSlot {
-    /// Closed, or its connect has not begun.
-    Empty,
-    /// Unknown to the poll: the connection may be over before it has to wait.
-    Unregistered(Stream),
-    Registered(Stream),
-}
-
-impl StreamSlot {
-    pub(crate) fn stream(&self) -> Option<&Stream> {
-        match self {
-            Self::Empty => None,
-            Self::Unregistered(stream) | Self::Registered(stream) => Some(stream),
-        }
-    }
-
-    pub(crate) fn set_registered(&mut self) {
-        if let Self::Unregistered(stream) = std::mem::replace(self, Self::Empty) {
-            *self = Self::Registered(stream);
-        }
-    }
-}
 
 impl ConnectionEntry {
     /// When the connection must be looked at, if nothing happens before.
@@ -94,7 +71,7 @@ impl Context {
         peer: Option<SocketAddr>,
         local: Option<SocketAddr>,
     ) -> u32 {
-        let slot = self.add_connection(listener, StreamSlot::Unregistered(stream), peer);
+        let slot = self.add_connection(listener, Some(stream), peer);
         self.local_addrs.set(slot, local.map(|local| Some(local).into()));
         self.clients_by_handler[self.listeners[listener as usize].handler as usize] += 1;
         self.stats.accepted += 1;
@@ -104,7 +81,7 @@ impl Context {
     /// Adds a connection that is to be opened.
     pub(crate) fn add_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
         let listener = self.outbound_entry(handler, to.limits);
-        let slot = self.add_connection(listener, StreamSlot::Empty, to.address.socket_addr());
+        let slot = self.add_connection(listener, None, to.address.socket_addr());
         self.local_addrs.set(slot, None);
         let entry = &mut self.connections[slot as usize];
         (entry.state.phase, entry.session) = (Phase::Connecting(None), CONNECTING_SESSION);
@@ -114,7 +91,7 @@ impl Context {
         id
     }
 
-    fn add_connection(&mut self, listener: u32, stream: StreamSlot, peer: Option<SocketAddr>) -> u32 {
+    fn add_connection(&mut self, listener: u32, stream: Option<Stream>, peer: Option<SocketAddr>) -> u32 {
         let generation = self.next_generation();
         self.listeners[listener as usize].connections += 1;
         self.stats.connections += 1;
@@ -133,10 +110,10 @@ impl Context {
     pub(crate) fn close_connection(&mut self, slot: u32, mode: CloseMode, reason: Option<CloseReason>) {
         self.deadlines.disarm(SlotKey::Connection(slot));
         let entry = &mut self.connections[slot as usize];
-        if let (Some(stream), CloseMode::Reset) = (entry.stream.stream(), mode) {
+        if let (Some(stream), CloseMode::Reset) = (&entry.stream, mode) {
             stream.reset_on_close();
         }
-        entry.stream = StreamSlot::Empty;
+        entry.stream = None;
         entry.state.phase = Phase::Closed;
         if let Some(buffers) = entry.state.buffers.take() {
             self.buffer_pool.put(buffers);
@@ -254,7 +231,7 @@ mod tests {
     /// without data. The kernel's descriptor is 8 bytes; test builds have larger ones.
     #[test]
     fn an_idle_connection_takes_at_most_128_bytes() {
-        let entry = size_of::<ConnectionEntry>() - size_of::<StreamSlot>() + 8;
+        let entry = size_of::<ConnectionEntry>() - size_of::<Option<Stream>>() + 8;
         let bytes = entry + 16 + 4 + size_of::<Option<()>>();
         assert!(bytes <= 128, "{bytes} bytes");
     }

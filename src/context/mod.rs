@@ -119,7 +119,6 @@ const GENERATION_BITS_PER_LOOP: u32 = 45;
 
 impl Context {
     pub(crate) fn new(network: Network, connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
-        let connections = limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>();
         Self {
             started: network.now(),
             network,
@@ -127,11 +126,11 @@ impl Context {
             hash_key,
             now: Timestamp::START,
             turn: 0,
-            connections: Slab::with_capacity(connections),
+            connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>()),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
             timers: Timers::default(),
-            deadlines: Deadlines::with_capacity(connections),
+            deadlines: Deadlines::default(),
             clients_by_handler: Vec::new(),
             connection_counts: ConnectionCounts::default(),
             buffer_pool: BufferPool::default(),

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION, StreamSlot};
+use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION};
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::HandlerEvent;
@@ -99,7 +99,7 @@ impl EventLoop<'_> {
         let refused = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         match valid.map_err(refused).and_then(|()| context.network.connect(&to)) {
             Ok(stream) => {
-                context.connections[slot as usize].stream = StreamSlot::Unregistered(stream);
+                context.connections[slot as usize].stream = Some(stream);
                 self.drive(slot);
             }
             // A full backlog: TCP would try again by itself.
@@ -115,7 +115,7 @@ impl EventLoop<'_> {
     fn finish_connect(&mut self, slot: u32) -> bool {
         let context = &mut self.context;
         let entry = &mut context.connections[slot as usize];
-        let Some(stream) = entry.stream.stream() else {
+        let Some(stream) = &entry.stream else {
             return false;
         };
         let local = match stream.is_connected() {
@@ -195,7 +195,7 @@ impl EventLoop<'_> {
                 Action::NotifyFlushed => {
                     entry.state.flush_notice = FlushNotice::Delivered;
                     // planted: rest-not-delivered-after-flush
-                    entry.state.inbox_changed = true;
+                    entry.state.set_inbox_changed(true);
                     self.handlers.on_event(&mut self.context, slot, HandlerEvent::Flushed);
                 }
                 Action::NotifyEof => {
@@ -211,23 +211,23 @@ impl EventLoop<'_> {
     fn park(&mut self, slot: u32) -> bool {
         let Context { connections, network, buffer_pool, now, .. } = &mut self.context;
         let ConnectionEntry { stream, state, generation, .. } = &mut connections[slot as usize];
-        if matches!(stream, StreamSlot::Empty) {
+        let Some(stream) = stream else {
             // Its connect has not begun, and its time does not run yet.
             return true;
-        }
+        };
         if let Some(buffers) = state.buffers.take_if(|buffers| buffers.is_empty()) {
             buffer_pool.put(buffers);
         }
-        if let StreamSlot::Unregistered(socket) = stream {
+        if !state.is_registered {
             let token = Token::new(SlotKey::Connection(slot), *generation);
-            if let Err(error) = network.register(socket, token) {
+            if let Err(error) = network.register(stream, token) {
                 if self.register_error_log.allow(*now) {
                     log::warn!("{}: cannot watch the connection: {error}", state.peer);
                 }
                 state.phase = Phase::Closing(CloseReason::Io(error.kind()), CloseMode::Close);
                 return false;
             }
-            stream.set_registered();
+            state.is_registered = true;
         }
         // planted: deadline-not-rearmed
         self.arm_deadline(slot);

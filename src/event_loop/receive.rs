@@ -22,8 +22,8 @@ impl EventLoop<'_> {
         };
         stats.bytes_received += count as u64;
         if inbox_len > 0 {
-            entry.state.inbox_changed = true;
             if let Some(buffers) = &mut entry.state.buffers {
+                buffers.inbox_changed = true;
                 buffers.inbox.push(&self.read_buffer[..count]);
             }
             return;
@@ -71,10 +71,10 @@ impl ConnectionEntry {
     fn recv(&mut self, read_buffer: &mut [u8], room: usize) -> Option<usize> {
         let room = room.min(self.state.budget as usize).min(read_buffer.len());
         let state = &mut self.state;
-        match self.stream.stream()?.recv(&mut read_buffer[..room]) {
+        match self.stream.as_ref()?.recv(&mut read_buffer[..room]) {
             Ok(0) => {
                 state.read_state = ReadState::Eof;
-                state.inbox_changed = true;
+                state.set_inbox_changed(true);
             }
             Ok(count) => {
                 state.record_read(count, room);

@@ -16,7 +16,7 @@ impl ConnectionEntry {
         let state = &mut self.state;
         let closes = matches!(state.phase, Phase::Flushing(_)) && !state.peer_may_be_sending();
         let fin_follows = closes || state.write_half == WriteHalf::ShutdownPending;
-        let (Some(buffers), Some(stream)) = (&mut state.buffers, self.stream.stream()) else {
+        let (Some(buffers), Some(stream)) = (&mut state.buffers, &self.stream) else {
             return 0;
         };
         match stream.send(buffers.outbox.as_slice(), fin_follows) {
@@ -46,7 +46,7 @@ impl ConnectionEntry {
     /// Ends our side, now that everything is sent.
     pub(super) fn shutdown_write(&mut self) {
         let state = &mut self.state;
-        let Some(stream) = self.stream.stream() else {
+        let Some(stream) = &self.stream else {
             return;
         };
         if std::mem::replace(&mut state.write_half, WriteHalf::Shutdown) != WriteHalf::Shutdown

@@ -250,7 +250,7 @@ impl<H: FrameHandler> Framed<H> {
         let slot = connection.id().slot;
         let mut inbox = connection.context().state(slot).take_inbox();
         let decode_state = std::mem::take(&mut session.decode_state);
-        if let Some(rest) = self.format.decode_eof(inbox.as_slice(), &decode_state) {
+        if let Some(rest) = self.format.decode_eof(inbox.as_slice(), decode_state) {
             self.handler.on_unfinished(connection, &mut session.session, rest);
         }
         inbox.clear();

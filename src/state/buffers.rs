@@ -64,6 +64,8 @@ pub(crate) struct Buffers {
     /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other
     /// do so for ever.
     pub(crate) own_output: bool,
+    /// Whether the inbox holds something that the handler has not seen, or something has changed since it has.
+    pub(crate) inbox_changed: bool,
 }
 
 impl Buffers {
@@ -87,7 +89,7 @@ impl BufferPool {
 
     pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
         if self.free.len() < limits::POOLED_BUFFERS_MAX {
-            buffers.own_output = false;
+            (buffers.own_output, buffers.inbox_changed) = (false, false);
             buffers.inbox.recycle();
             buffers.outbox.recycle();
             self.free.push(buffers);

@@ -29,13 +29,13 @@ pub(crate) struct ConnectionState {
     pub(crate) read_state: ReadState,
     pub(crate) write_state: WriteState,
     pub(crate) write_half: WriteHalf,
-    /// Whether the inbox holds something that the handler has not seen, or something has changed since it has.
-    pub(crate) inbox_changed: bool,
     pub(crate) peer_activity: PeerActivity,
     pub(crate) flush_notice: FlushNotice,
     pub(crate) queued: Queued,
     pub(crate) paused: bool,
     pub(crate) drain_notice_due: bool,
+    /// Whether the poll knows the socket: the connection may be over before it has to wait.
+    pub(crate) is_registered: bool,
     /// The poll has told that the connection is dead in both directions.
     pub(crate) is_disconnected: bool,
 }
@@ -52,12 +52,12 @@ impl ConnectionState {
             read_state: ReadState::Readable,
             write_state: WriteState::Writable,
             write_half: WriteHalf::Open,
-            inbox_changed: false,
             peer_activity: PeerActivity::Unknown,
             flush_notice: FlushNotice::None,
             queued: Queued::No,
             paused: false,
             drain_notice_due: false,
+            is_registered: false,
             is_disconnected: false,
         }
     }
@@ -123,7 +123,7 @@ impl ConnectionState {
             Action::NotifyFlushed
         } else if outbox_len == 0 && self.flush_notice == FlushNotice::DueNextTurn {
             Action::Yield
-        } else if inbox_len > 0 && self.inbox_changed && may_read {
+        } else if inbox_len > 0 && self.is_inbox_changed() && may_read {
             Action::Deliver
         } else {
             match self.read_state {
@@ -220,7 +220,7 @@ impl ConnectionState {
     /// Takes note of what the handler has consumed of all input there is. It is shown the rest again when something
     /// changes; at the end of the stream nothing will, so there the rest is new for as long as some of it is consumed.
     pub(crate) fn record_consumed(&mut self, consumed: usize, now: Timestamp) {
-        self.inbox_changed = self.read_state == ReadState::Eof && consumed > 0;
+        self.set_inbox_changed(self.read_state == ReadState::Eof && consumed > 0);
         if consumed > 0 {
             self.last_progress = now;
         }
@@ -242,6 +242,17 @@ impl ConnectionState {
     /// Bytes in the outbox.
     pub(crate) fn outbox_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
+    }
+
+    /// Whether the handler has not seen all of the inbox, or something has changed since it has.
+    fn is_inbox_changed(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.inbox_changed)
+    }
+
+    pub(crate) fn set_inbox_changed(&mut self, is_changed: bool) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.inbox_changed = is_changed;
+        }
     }
 
     /// Whether what is in the outbox was written by the connection's own callbacks.
@@ -310,7 +321,7 @@ mod tests {
                 state.drain_notice_due = drain_notice_due;
                 state.write_half = write_half;
                 state.write_state = if blocked { WriteState::WouldBlock } else { WriteState::Writable };
-                state.inbox_changed = changed;
+                state.set_inbox_changed(changed);
                 state.budget = u32::from(!unchanged);
                 state.peer_activity = if changed { PeerActivity::Quiet } else { PeerActivity::Unknown };
                 state

@@ -3,10 +3,10 @@
 //! Each connection, listener, UDP socket and timer has one deadline at most. To arm one again allocates nothing.
 
 use crate::ids::SlotKey;
+use crate::limits;
 use crate::state::timestamp::Timestamp;
 
 /// All deadlines of a loop, the earliest at hand.
-#[derive(Default)]
 pub(crate) struct Deadlines {
     heap: Vec<Deadline>,
     /// By kind and slot: where the deadline is in the heap, or [`NOT_ARMED`].
@@ -32,12 +32,15 @@ impl Deadline {
     }
 }
 
-impl Deadlines {
-    /// Deadlines with room for so many before the heap has to grow.
-    pub(crate) fn with_capacity(deadlines: usize) -> Self {
-        Self { heap: Vec::with_capacity(deadlines), ..Self::default() }
+impl Default for Deadlines {
+    fn default() -> Self {
+        let of_connections = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<u32>());
+        let heap = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Deadline>());
+        Self { heap, positions: [of_connections, Vec::new(), Vec::new(), Vec::new()], sequence: 0 }
     }
+}
 
+impl Deadlines {
     /// Sets the deadline; [`NEVER`](Timestamp::NEVER) disarms it.
     pub(crate) fn arm(&mut self, key: SlotKey, at: Timestamp) {
         if at == Timestamp::NEVER {

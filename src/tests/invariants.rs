@@ -53,7 +53,7 @@ fn deadline(context: &Context, slot: u32) -> Timestamp {
 
 /// The simulated socket of a connection, if it has one.
 fn socket_of(context: &Context, slot: u32) -> Option<usize> {
-    match context.connections[slot as usize].stream.stream()? {
+    match context.connections[slot as usize].stream.as_ref()? {
         Stream::Simulated(SimHandle { socket, .. }) => Some(*socket),
         Stream::System(_) => panic!("this loop is simulated"),
     }
@@ -85,7 +85,7 @@ fn counters_agree(events: &EventLoop<'_>, world: &World) {
     let open_fds = |is_kind: fn(&SimSocketKind) -> bool| {
         world.sockets.iter().filter(|end| end.fd == FdState::Open && is_kind(&end.kind)).count()
     };
-    let started = context.connections.iter().filter(|(_, entry)| entry.stream.stream().is_some()).count();
+    let started = context.connections.iter().filter(|(_, entry)| entry.stream.is_some()).count();
     assert_eq!(open_fds(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
     let is_needed = |entry: &ListenerEntry| entry.socket.is_some() || entry.connections > 0;
     let needed = context.listeners.iter().all(|(_, entry)| is_needed(entry));
