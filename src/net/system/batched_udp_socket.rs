@@ -17,12 +17,12 @@ use nix::sys::socket::{
 use crate::address::to_canonical;
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
-use crate::net::system::udp_socket::{PacketInfo, UNKNOWN_PEER, UdpSocket, dst_ip};
+use crate::net::system::udp_socket::{PacketInfo, PlainUdpSocket, UNKNOWN_PEER, dst_ip};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
 /// A UDP socket whose datagrams come and go in batches.
 pub(crate) struct BatchedUdpSocket {
-    socket: UdpSocket,
+    socket: PlainUdpSocket,
     /// `None` once the kernel has refused batches.
     headers: Option<Headers>,
     /// Whether the kernel, and the device as far as is known, cut merged messages up again.
@@ -31,7 +31,7 @@ pub(crate) struct BatchedUdpSocket {
 
 impl BatchedUdpSocket {
     pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize) -> io::Result<Self> {
-        let socket = UdpSocket::new(socket, datagram_bytes_max)?;
+        let socket = PlainUdpSocket::new(socket, datagram_bytes_max)?;
         // A kernel that does not know the option would send what is merged as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
         Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso })
@@ -194,7 +194,7 @@ struct FamilyHeaders<S> {
 }
 
 impl Headers {
-    fn new(socket: &UdpSocket) -> Self {
+    fn new(socket: &PlainUdpSocket) -> Self {
         if socket.is_v6 {
             Self::V6(Box::new(FamilyHeaders::new(socket)))
         } else {
@@ -204,12 +204,12 @@ impl Headers {
 }
 
 impl<S: SocketAddressFamily> FamilyHeaders<S> {
-    fn new(socket: &UdpSocket) -> Self {
+    fn new(socket: &PlainUdpSocket) -> Self {
         let to = Vec::with_capacity(DATAGRAMS_PER_CALL_MAX);
         Self { last_was_large: false, incoming: incoming(socket), outgoing: Default::default(), to }
     }
 
-    fn receive(&mut self, socket: &UdpSocket, batch: &mut RecvBatch, max: usize) -> nix::Result<bool> {
+    fn receive(&mut self, socket: &PlainUdpSocket, batch: &mut RecvBatch, max: usize) -> nix::Result<bool> {
         // Room for many has to be laid out with each call, whether many come or one.
         let (count, is_full) = if self.last_was_large {
             self.recv_up_to::<DATAGRAMS_PER_CALL_MAX>(socket, batch, max)?
@@ -223,7 +223,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     /// Says how many have come, and whether that is as many as could.
     fn recv_up_to<const MOST: usize>(
         &mut self,
-        socket: &UdpSocket,
+        socket: &PlainUdpSocket,
         batch: &mut RecvBatch,
         max: usize,
     ) -> nix::Result<(usize, bool)> {
@@ -248,7 +248,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     }
 
     /// Says how many messages have gone.
-    fn send(&mut self, socket: &UdpSocket, call: &SendCall<'_>, send_queue: &UdpSendQueue) -> nix::Result<usize> {
+    fn send(&mut self, socket: &PlainUdpSocket, call: &SendCall<'_>, send_queue: &UdpSendQueue) -> nix::Result<usize> {
         let packet_info = call.from.map(|from| PacketInfo::new(from, socket.is_v6));
         let segment = call.segment.map(|segment| u16::try_from(segment).unwrap_or(u16::MAX));
         let (mut controls, mut used) = ([ControlMessage::UdpGsoSegments(&0); 2], 0);
@@ -278,12 +278,12 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     }
 }
 
-fn incoming<S: SocketAddressFamily>(socket: &UdpSocket) -> MultiHeaders<S> {
+fn incoming<S: SocketAddressFamily>(socket: &PlainUdpSocket) -> MultiHeaders<S> {
     let control = socket.has_packet_info().then(|| nix::cmsg_space!(libc::in6_pktinfo));
     MultiHeaders::preallocate(DATAGRAMS_PER_CALL_MAX, control)
 }
 
-fn outgoing<S: SocketAddressFamily>(socket: &UdpSocket, packet_info: bool, segment: bool) -> MultiHeaders<S> {
+fn outgoing<S: SocketAddressFamily>(socket: &PlainUdpSocket, packet_info: bool, segment: bool) -> MultiHeaders<S> {
     let control = match (packet_info, segment, socket.is_v6) {
         (false, false, _) => None,
         (false, true, _) => Some(nix::cmsg_space!(u16)),

@@ -31,7 +31,7 @@ use crate::options::listen::{InheritedListener, Listen};
 #[cfg(target_os = "linux")]
 pub(crate) type SystemUdpSocket = crate::net::system::batched_udp_socket::BatchedUdpSocket;
 #[cfg(not(target_os = "linux"))]
-pub(crate) type SystemUdpSocket = crate::net::system::udp_socket::UdpSocket;
+pub(crate) type SystemUdpSocket = crate::net::system::udp_socket::PlainUdpSocket;
 
 /// The kernel under us.
 pub(crate) struct System {

@@ -10,7 +10,7 @@ use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// A UDP socket, and how to use it.
-pub(crate) struct UdpSocket {
+pub(crate) struct PlainUdpSocket {
     pub(crate) inner: mio::net::UdpSocket,
     pub(crate) is_v6: bool,
     /// Bytes of a datagram that are kept.
@@ -20,7 +20,7 @@ pub(crate) struct UdpSocket {
     control: Option<Vec<u8>>,
 }
 
-impl UdpSocket {
+impl PlainUdpSocket {
     pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let inner = mio::net::UdpSocket::from_std(socket);
@@ -84,7 +84,9 @@ use linux::{enable_packet_info, receive, send};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{IpAddr, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, UdpSocket, io, to_canonical};
+    use super::{
+        IpAddr, PlainUdpSocket, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, io, to_canonical,
+    };
     use nix::libc;
     use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
     use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage};
@@ -103,7 +105,7 @@ mod linux {
         Ok(Some(nix::cmsg_space!(libc::in6_pktinfo)))
     }
 
-    pub(super) fn receive(socket: &mut UdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
+    pub(super) fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
         let fd = socket.inner.as_raw_fd();
         let control = socket.control.as_deref_mut();
         let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max);
@@ -130,7 +132,12 @@ mod linux {
         })
     }
 
-    pub(super) fn send(socket: &UdpSocket, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn send(
+        socket: &PlainUdpSocket,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        payload: &[u8],
+    ) -> io::Result<()> {
         let Some(from) = from else {
             return socket.inner.send_to(payload, socket.to_own_family(to)).map(drop);
         };
@@ -179,7 +186,7 @@ mod linux {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn receive(socket: &mut UdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
+fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
     // One byte more than is kept: it tells a cut one.
     let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1);
     let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
@@ -189,7 +196,7 @@ fn receive(socket: &mut UdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(socket: &UdpSocket, to: SocketAddr, _from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
+fn send(socket: &PlainUdpSocket, to: SocketAddr, _from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
     socket.inner.send_to(payload, socket.to_own_family(to)).map(drop)
 }
 
