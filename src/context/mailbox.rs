@@ -61,7 +61,7 @@ impl Mailbox {
         self.sender.wake.is_set.load(Ordering::Acquire)
     }
 
-    /// Takes what is there, at most a turn's worth, and says how much that is.
+    /// Takes what is there, at most a turn's worth; returns the number of messages.
     ///
     /// The flag is cleared before the last look, and a post sets it after it has sent. So the post of a message that
     /// this look misses finds the flag cleared, and wakes the loop. The swaps are ordered: the one here makes visible

@@ -57,7 +57,7 @@ impl Context {
         self.forget_source(SlotKey::UdpSocket(slot));
     }
 
-    /// Whether a datagram comes from a socket of this loop, or says so: the loop would answer itself for ever.
+    /// Whether the source of a datagram is a socket of this loop, which would answer itself for ever.
     pub(crate) fn is_own_address(&self, peer: SocketAddr, dst_ip: IpAddr) -> bool {
         self.udp_sockets.iter().filter(|(_, entry)| entry.local.port() == peer.port()).any(|(_, entry)| {
             let bound = entry.local.ip();

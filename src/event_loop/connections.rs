@@ -21,7 +21,7 @@ use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, ReadSta
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
-    /// Adds a client, and serves it at once: most have sent already what they want to say.
+    /// Adds a client, and serves it at once: most clients have sent their request already.
     pub(super) fn add_accepted(&mut self, listener: u32, stream: Stream, peer: Option<SocketAddr>) {
         let context = &mut self.context;
         let bound = context.listeners[listener as usize].address.socket_addr();
@@ -144,7 +144,7 @@ impl EventLoop<'_> {
         true
     }
 
-    /// Tells the handler that its outbound connection is open, and delivers what it was notified of meanwhile.
+    /// Calls `on_open` for an outbound connection, and delivers the values that it was notified of meanwhile.
     fn open_outbound(&mut self, slot: u32) {
         let (id, values) = (self.context.id(slot), self.context.take_notes_before_open(slot));
         self.handlers.on_open(&mut self.context, slot);
@@ -281,7 +281,7 @@ impl EventLoop<'_> {
 }
 
 impl ConnectionEntry {
-    /// Takes note of what an event tells.
+    /// Records the readiness in an event.
     fn record_event(&mut self, event: &Event) {
         let state = &mut self.state;
         // After our own end of stream the peer's makes it over, and there may be much to read still. A unix socket is

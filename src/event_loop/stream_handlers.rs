@@ -84,7 +84,7 @@ impl<'h> StreamHandlers<'h> {
         self.call(context, slot, cause, |handler, connection, session| handler.event(connection, session, event));
     }
 
-    /// Calls the handler with bytes, and says how many it has used up.
+    /// Calls the handler with bytes; returns how many it has consumed.
     pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
         let consumed = self.call(context, slot, CloseReason::Local, |handler, connection, session| {
             handler.data(connection, session, input)
@@ -100,7 +100,7 @@ impl<'h> StreamHandlers<'h> {
         }
     }
 
-    /// Tells a handler that its outbound connection has failed.
+    /// Calls `on_connect_failed` for an outbound connection.
     pub(crate) fn on_connect_failed(&mut self, context: &mut Context, slot: u32, error: io::Error) {
         let id = context.id(slot);
         let handler = self.handler_of(context, slot);

@@ -65,7 +65,7 @@ impl SimHandle {
         let state = world.stream(self.socket);
         match state.connect_answer {
             ConnectAnswer::Pending => Ok(false),
-            // Whoever asks is told of a reset that has come, and nobody else then is.
+            // A reset that has come is reported by this call, and then by no other.
             ConnectAnswer::Connected if state.reset == Reset::Arrived => {
                 state.reset = Reset::Reported;
                 Err(io::ErrorKind::ConnectionReset.into())
@@ -158,7 +158,7 @@ impl SimHandle {
     }
 
     /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
-    /// short, because of an error that is told to the next call. Its edge comes, since the error is new.
+    /// short, because of an error that the next call returns. Its event comes, since the error is new.
     pub(crate) fn recv_datagrams(&self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let socket = self.socket;
         let mut world = self.begin_call("receive", Fault::ReceiveDatagram)?;
