@@ -11,7 +11,6 @@ use std::path::PathBuf;
 pub(crate) enum Address {
     Inet(SocketAddr),
     /// A socket in the file system; empty for one that has no path.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "there are no unix sockets"))]
     Unix(PathBuf),
 }
 

@@ -101,7 +101,7 @@ impl Simulation {
         let world = Rc::clone(&self.world);
         let connections_max = Box::new(move || world.borrow().descriptors_max);
         let hash_key = [(); 2].map(|()| self.world.borrow_mut().random.next());
-        EventLoop::on(Network::Simulated(Simulated::new(&self.world)), connections_max, hash_key)
+        EventLoop::with_network(Network::Simulated(Simulated::new(&self.world)), connections_max, hash_key)
     }
 
     /// Makes one in so many calls fail, or moments go wrong; zero stops it.

@@ -16,7 +16,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/context/loop_state.rs", "a public type and what leads to it"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
-    ("src/net/recv_batch.rs", "the room that all UDP sockets share"),
     ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timers.rs", "a type of its own"),

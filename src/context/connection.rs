@@ -186,7 +186,7 @@ impl<'a> Connection<'a> {
     /// replaces the former. It is no part of the idle timeout, which runs besides.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
         let at = after.map_or(Timestamp::NEVER, |after| self.context.deadline_after(after));
-        self.context.connections[self.slot as usize].timeout = at;
+        self.state_mut().timeout = at;
         self.context.mark_dirty(self.slot);
     }
 

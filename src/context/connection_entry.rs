@@ -14,7 +14,6 @@ use crate::options::connection_limits::ConnectionLimits;
 use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
 use crate::state::source_address_limits::SourcePrefix;
-use crate::state::timestamp::Timestamp;
 
 /// One connection.
 pub(crate) struct ConnectionEntry {
@@ -22,8 +21,6 @@ pub(crate) struct ConnectionEntry {
     /// `None` before its connect has begun, and once it is closed.
     pub(crate) stream: Option<Stream>,
     pub(crate) state: ConnectionState,
-    /// When the handler has asked for `on_timeout`.
-    pub(crate) timeout: Timestamp,
     /// Its entry among the listeners: handler, limits, the listener's address.
     pub(crate) listener: u32,
     /// The session's key with the handler, or [`NO_SESSION`].
@@ -35,13 +32,6 @@ pub(crate) const NO_SESSION: u32 = u32::MAX;
 
 /// The session key of an outbound connection that is not open yet.
 pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
-
-impl ConnectionEntry {
-    /// When the connection must be looked at, if nothing happens before.
-    pub(crate) fn deadline(&self, limits: &ConnectionLimits) -> Timestamp {
-        self.state.deadline(limits, self.timeout)
-    }
-}
 
 impl Context {
     pub(crate) fn state(&mut self, slot: u32) -> &mut ConnectionState {
@@ -99,7 +89,6 @@ impl Context {
             generation,
             stream,
             state: ConnectionState::new(peer.into(), self.now),
-            timeout: Timestamp::NEVER,
             listener,
             session: NO_SESSION,
         }))

@@ -27,8 +27,6 @@ pub struct Datagram<'a> {
     pub(crate) context: &'a mut Context,
     pub(crate) socket: Key,
     pub(crate) meta: RecvMeta,
-    /// Whether it comes from one of this loop's own sockets, or pretends to.
-    pub(crate) is_from_own_socket: bool,
 }
 
 impl Datagram<'_> {
@@ -64,11 +62,11 @@ impl Datagram<'_> {
     pub fn reply(&mut self, payload: &[u8]) -> bool {
         let RecvMeta { peer, dst_ip, .. } = self.meta;
         let from = dst_ip.filter(|ip| is_unicast(*ip));
-        // planted: answers-own-address
-        let queued = !self.is_from_own_socket
-            && peer.port() != 0
+        let queued = peer.port() != 0
             && is_unicast(peer.ip())
             && self.is_within_rate(peer.ip())
+            // planted: answers-own-address
+            && !self.context.is_own_address(peer, self.local_addr().ip())
             && self.context.send_queue.push(self.socket.slot, peer, from, payload);
         self.context.stats.replies_refused += u64::from(!queued);
         queued

@@ -55,8 +55,9 @@ impl ListenerEntry {
 }
 
 impl Context {
-    pub(crate) fn listener(&mut self, key: Key) -> Option<&mut ListenerEntry> {
-        let entry = self.listeners.get_mut(key.slot as usize)?;
+    /// A listener that is open.
+    pub(crate) fn listener(&self, key: Key) -> Option<&ListenerEntry> {
+        let entry = self.listeners.get(key.slot as usize)?;
         (entry.source.generation == key.generation && entry.socket.is_some()).then_some(entry)
     }
 
@@ -73,7 +74,7 @@ impl Context {
             socket: Some(socket),
             address: local.map_or_else(|| at.address.clone(), Address::from),
             is_outbound: false,
-            connections_max: at.connections_max.unwrap_or_else(|| (self.connections_max)()),
+            connections_max: at.connections_max.unwrap_or_else(|| (self.default_connections_max)()),
             connections_per_source_max: at.connections_per_source_max,
             when_full: at.when_full,
             source: Source { generation: key.generation, ..Source::default() },

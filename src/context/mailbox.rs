@@ -65,7 +65,7 @@ impl Mailbox {
     ///
     /// The flag is cleared before the last look, and a post sets it after it has sent. So the post of a message that
     /// this look misses finds the flag cleared, and wakes the loop. The swaps are ordered: the one here makes visible
-    /// what was sent before each earlier one. A full turn leaves the flag set, so that the next does not wait.
+    /// what was sent before each earlier one.
     pub(crate) fn take(&mut self) -> usize {
         let mut look = self.has_messages();
         while look && self.taken.len() < limits::MESSAGES_PER_TURN_MAX {
@@ -74,12 +74,17 @@ impl Mailbox {
                 Err(_) => look = self.sender.wake.is_set.swap(false, Ordering::Acquire),
             }
         }
+        if look {
+            // A full turn: more may be there, which the next turn looks for without a wake-up.
+            self.sender.wake.is_set.swap(true, Ordering::Acquire);
+        }
         self.taken.len()
     }
 
     /// Drops what was not taken, and refuses what is posted from now on.
     pub(crate) fn close(&mut self) {
         self.receiver = channel().1;
+        self.taken.clear();
     }
 }
 

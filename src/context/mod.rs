@@ -1,8 +1,7 @@
 //! The context: all state of a loop that callbacks can reach.
 //!
-//! Callbacks read it and mark changes in it; the loop carries them out afterwards. It holds the sockets, and nothing
-//! that callbacks can call reads from one or writes to it. It holds no handler, so that a callback can change every
-//! connection through `&mut Context`.
+//! It holds the sockets: callbacks open and close some of them, and the loop alone reads and writes. It holds no handler,
+//! so that a callback can change every connection through `&mut Context`.
 
 pub(crate) mod connection;
 pub(crate) mod connection_entry;
@@ -67,7 +66,7 @@ use crate::stats::Stats;
 pub struct Context {
     pub(crate) network: Network,
     /// How many connections a listener may have by default.
-    pub(crate) connections_max: Box<dyn Fn() -> usize>,
+    pub(crate) default_connections_max: Box<dyn Fn() -> usize>,
     /// A secret for hashes.
     pub(crate) hash_key: [u64; 2],
     pub(crate) started: Instant,
@@ -83,7 +82,7 @@ pub struct Context {
     pub(crate) connection_counts: ConnectionCounts,
     pub(crate) buffer_pool: BufferPool,
     /// The local address of each connection whose listener's is not enough.
-    pub(crate) local_addrs: SparseVec<Option<PackedAddress>>,
+    pub(crate) local_addrs: SparseVec<PackedAddress>,
     /// Listeners and UDP sockets that are to be served.
     pub(crate) ready_sources: VecDeque<SlotKey>,
     /// Connections that a callback of another one has changed.
@@ -101,7 +100,7 @@ pub struct Context {
     /// The same for outbound connections that are not open yet.
     pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
     pub(crate) send_queue: UdpSendQueue,
-    /// UDP sockets and timers that were removed in this turn.
+    /// What was removed since the last turn, or in this one: closures and UDP sockets are still to be dropped.
     pub(crate) removed_sources: Vec<SourceId>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
@@ -118,11 +117,11 @@ static LOOPS: AtomicU64 = AtomicU64::new(0);
 const GENERATION_BITS_PER_LOOP: u32 = 45;
 
 impl Context {
-    pub(crate) fn new(network: Network, connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
+    pub(crate) fn new(network: Network, default_connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
         Self {
             started: network.now(),
             network,
-            connections_max,
+            default_connections_max,
             hash_key,
             now: Timestamp::START,
             turn: 0,
@@ -134,7 +133,7 @@ impl Context {
             clients_by_handler: Vec::new(),
             connection_counts: ConnectionCounts::default(),
             buffer_pool: BufferPool::default(),
-            local_addrs: SparseVec::new(None),
+            local_addrs: SparseVec::new(),
             ready_sources: VecDeque::new(),
             dirty: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -226,11 +225,13 @@ impl Context {
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let source @ SourceId { key, generation } = id.into();
         let was_there = match key {
-            SlotKey::Listener(slot) => {
-                return self.listener(Key { generation, slot }).is_some() && self.close_listener(slot);
-            }
+            SlotKey::Listener(slot) => self.listener(Key { generation, slot }).is_some() && self.close_listener(slot),
             SlotKey::UdpSocket(slot) => {
-                self.udp_socket(Key { generation, slot }).is_some_and(|entry| std::mem::take(&mut entry.is_open))
+                let was_open = self.udp_socket(Key { generation, slot }).is_some();
+                if was_open {
+                    self.udp_sockets[slot as usize].is_open = false;
+                }
+                was_open
             }
             SlotKey::Timer(slot) => self.timers.remove(Key { generation, slot }),
             SlotKey::Connection(_) => false,
@@ -348,8 +349,7 @@ impl Context {
     /// ```
     pub fn send_to(&mut self, socket: UdpSocketId, payload: &[u8], to: SocketAddr) -> bool {
         let UdpSocketId(key) = socket;
-        let is_open = self.udp_socket(key).is_some_and(|socket| socket.is_open);
-        is_open && to.port() != 0 && self.send_queue.push(key.slot, to, None, payload)
+        self.udp_socket(key).is_some() && to.port() != 0 && self.send_queue.push(key.slot, to, None, payload)
     }
 
     /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value: how one connection tells

@@ -1,8 +1,4 @@
 //! When a listener or UDP socket is served next.
-//!
-//! Only a source that returned `WouldBlock` waits for the next event.
-
-use std::time::Duration;
 
 use crate::context::Context;
 use crate::ids::{SlotKey, to_slot};
@@ -25,25 +21,12 @@ pub(crate) enum SourceState {
     /// The poll.
     #[default]
     WouldBlock,
-    /// Its turn: it is in the ready queue.
+    /// Its turn: it is in the ready queue. The budget of the last one is spent, or an event has come.
     Ready,
     /// Room with its handler.
     HandlerFull,
-    /// The end of a backoff, or a free descriptor.
+    /// Its deadline, or a free descriptor.
     BackingOff,
-}
-
-/// How serving a source ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ServeResult {
-    /// The kernel has nothing more.
-    WouldBlock,
-    /// The budget is spent.
-    BudgetSpent,
-    /// Its handler has no room.
-    HandlerFull,
-    /// An error calls for a pause.
-    BackOff(Duration),
 }
 
 impl Context {
@@ -88,7 +71,8 @@ impl Context {
     pub(crate) fn retry_held_up_listeners(&mut self) {
         let Self { listeners, deadlines, ready_sources, .. } = self;
         for (slot, entry) in listeners {
-            if matches!(entry.source.state, SourceState::HandlerFull | SourceState::BackingOff) {
+            let is_held_up = matches!(entry.source.state, SourceState::HandlerFull | SourceState::BackingOff);
+            if is_held_up && entry.socket.is_some() {
                 let key = SlotKey::Listener(to_slot(slot));
                 entry.source.state = SourceState::Ready;
                 deadlines.disarm(key);

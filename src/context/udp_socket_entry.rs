@@ -24,8 +24,10 @@ pub(crate) struct UdpSocketEntry {
 }
 
 impl Context {
-    pub(crate) fn udp_socket(&mut self, key: Key) -> Option<&mut UdpSocketEntry> {
-        self.udp_sockets.get_mut(key.slot as usize).filter(|entry| entry.source.generation == key.generation)
+    /// A UDP socket that was not removed.
+    pub(crate) fn udp_socket(&self, key: Key) -> Option<&UdpSocketEntry> {
+        let entry = self.udp_sockets.get(key.slot as usize)?;
+        (entry.source.generation == key.generation && entry.is_open).then_some(entry)
     }
 
     /// Opens a UDP socket.

@@ -237,7 +237,7 @@ impl EventLoop<'_> {
     fn arm_deadline(&mut self, slot: u32) {
         let Context { connections, listeners, deadlines, .. } = &mut self.context;
         let entry = &connections[slot as usize];
-        let at = entry.deadline(&listeners[entry.listener as usize].limits);
+        let at = entry.state.deadline(&listeners[entry.listener as usize].limits);
         deadlines.arm_no_later(SlotKey::Connection(slot), at);
     }
 
@@ -257,11 +257,11 @@ impl EventLoop<'_> {
         let Context { connections, listeners, turn, now, .. } = &mut self.context;
         let entry = &mut connections[slot as usize];
         entry.state.begin_turn(*turn);
-        match entry.state.expiry(&listeners[entry.listener as usize].limits, entry.timeout, *now) {
+        match entry.state.expiry(&listeners[entry.listener as usize].limits, *now) {
             Expiry::None => {}
             Expiry::ConnectionLimit(reason) => entry.state.phase = Phase::Closing(reason, CloseMode::of(reason)),
             Expiry::HandlerTimeout => {
-                entry.timeout = Timestamp::NEVER;
+                entry.state.timeout = Timestamp::NEVER;
                 self.handlers.on_event(&mut self.context, slot, HandlerEvent::Timeout);
             }
         }

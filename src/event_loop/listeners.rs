@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::address::PackedAddress;
 use crate::context::Context;
 use crate::context::listener_entry::ListenerEntry;
-use crate::context::source::ServeResult;
+use crate::context::source::SourceState;
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
@@ -17,16 +17,16 @@ use crate::stats::Stats;
 
 impl EventLoop<'_> {
     /// Accepts clients of a listener, at most a turn's budget of them.
-    pub(super) fn accept_clients(&mut self, slot: u32) -> ServeResult {
+    pub(super) fn accept_clients(&mut self, slot: u32) -> SourceState {
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
             let is_full = self.context.is_full(slot);
             let now = self.context.now;
             // A callback may have closed the listener.
             let Some(entry) = self.context.listeners.get_mut(slot as usize) else {
-                return ServeResult::WouldBlock;
+                return SourceState::WouldBlock;
             };
             let Some(socket) = &entry.socket else {
-                return ServeResult::WouldBlock;
+                return SourceState::WouldBlock;
             };
             if is_full && entry.when_full == WhenFull::Pause {
                 if entry.full_log.allow(now) {
@@ -35,10 +35,10 @@ impl EventLoop<'_> {
                         "{address}: {connections_max} connections are open, the most allowed: further clients wait"
                     );
                 }
-                return ServeResult::HandlerFull;
+                return SourceState::HandlerFull;
             }
             if entry.source.drain_left == Some(0) {
-                return ServeResult::WouldBlock;
+                return SourceState::WouldBlock;
             }
             match socket.accept() {
                 Ok((stream, peer)) => {
@@ -59,7 +59,7 @@ impl EventLoop<'_> {
                 }
             }
         }
-        ServeResult::BudgetSpent
+        SourceState::Ready
     }
 }
 

@@ -22,7 +22,7 @@ use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::stream_handlers::{HandlerWithSessions, StreamHandlers};
 use crate::event_loop::timer_callbacks::TimerCallbacks;
-use crate::ids::{HandlerId, ListenerId, SlotKey, SourceId, TimerId, UdpSocketId};
+use crate::ids::{HandlerId, Key, ListenerId, SlotKey, SourceId, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::backoff::LogThrottle;
 use crate::net::recv_batch::RecvBatch;
@@ -71,13 +71,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct EventLoop<'h> {
+    /// The first field, so that handles are refused before any destructor of the embedder runs.
+    mailbox: Mailbox,
     pub(crate) context: Context,
     /// Beside the context, because they may borrow from the embedder, and are lent to no callback.
     handlers: StreamHandlers<'h>,
     /// By the slot of the UDP socket.
     datagram_handlers: Vec<Option<Box<dyn DatagramHandler + 'h>>>,
     timer_callbacks: TimerCallbacks<'h>,
-    mailbox: Mailbox,
     /// What every read is made into.
     read_buffer: Box<[u8]>,
     /// What has come in by the UDP socket that is being served.
@@ -119,14 +120,22 @@ impl<'h> EventLoop<'h> {
     pub fn new() -> Result<Self> {
         let system = System::new().map_err(|error| Error::from_io(ErrorKind::Setup, None, error))?;
         let secret = || RandomState::new().build_hasher().finish();
-        Ok(Self::on(Network::System(system), Box::new(|| limits::connections_max_per_loop(1)), [secret(), secret()]))
+        Ok(Self::with_network(
+            Network::System(system),
+            Box::new(|| limits::connections_max_per_loop(1)),
+            [secret(), secret()],
+        ))
     }
 
     /// Makes a loop on a network.
-    pub(crate) fn on(network: Network, connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
+    pub(crate) fn with_network(
+        network: Network,
+        default_connections_max: Box<dyn Fn() -> usize>,
+        hash_key: [u64; 2],
+    ) -> Self {
         Self {
             mailbox: Mailbox::new(network.waker()),
-            context: Context::new(network, connections_max, hash_key),
+            context: Context::new(network, default_connections_max, hash_key),
             handlers: StreamHandlers::default(),
             datagram_handlers: Vec::new(),
             timer_callbacks: TimerCallbacks::default(),
@@ -187,6 +196,9 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
+        // Sockets removed since the last turn may have the address.
+        self.send_datagrams();
+        self.remove_sources();
         let id = self.context.bind(&at.into())?;
         let slot = id.0.slot as usize;
         if self.datagram_handlers.len() <= slot {
@@ -228,16 +240,11 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
         let SourceId { key, generation } = id.into();
-        let context = &self.context;
         let found = match key {
-            SlotKey::Listener(slot) => context.listeners.get(slot as usize).and_then(|entry| {
-                let is_open = entry.source.generation == generation && entry.socket.is_some();
-                entry.address.socket_addr().filter(|_| is_open)
-            }),
-            SlotKey::UdpSocket(slot) => context.udp_sockets.get(slot as usize).and_then(|entry| {
-                let is_open = entry.source.generation == generation && entry.is_open;
-                is_open.then_some(entry.local)
-            }),
+            SlotKey::Listener(slot) => {
+                self.context.listener(Key { generation, slot }).and_then(|entry| entry.address.socket_addr())
+            }
+            SlotKey::UdpSocket(slot) => self.context.udp_socket(Key { generation, slot }).map(|entry| entry.local),
             SlotKey::Connection(_) | SlotKey::Timer(_) => None,
         };
         let message = "no listener or socket with an address has this id";
@@ -283,27 +290,6 @@ impl<'h> EventLoop<'h> {
                 return Ok(report);
             }
         }
-    }
-
-    /// One bounded round: waits for something to do, at most as long as told, and does it. `None` waits for as long as
-    /// it takes.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use halloo::{EventLoop, Turn};
-    ///
-    /// let mut events = EventLoop::new()?;
-    /// events.context().stop();
-    /// while !matches!(events.turn(Some(Duration::from_millis(10)))?, Turn::Stopped(_)) {
-    ///     // Between two turns the thread is yours.
-    /// }
-    /// # Ok::<(), halloo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        self.run_turn(timeout)
     }
 
     /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring

@@ -5,8 +5,9 @@
 use std::io;
 
 use crate::address::Address;
-use crate::context::source::{ServeResult, Source, SourceState};
+use crate::context::source::{Source, SourceState};
 use crate::event_loop::EventLoop;
+use crate::event_loop::stream_handlers::catch_panic;
 use crate::ids::{SlotKey, Token};
 use crate::net::backoff::BackoffAction;
 use crate::net::io_error_class::IoErrorClass;
@@ -23,39 +24,33 @@ impl EventLoop<'_> {
 
     /// Gives each source that is ready its budget; true if there was one.
     pub(super) fn serve_sources(&mut self) -> bool {
-        let count = self.context.ready_sources.len();
-        for _ in 0..count {
-            let Some(key) = self.context.ready_sources.pop_front() else {
-                break;
-            };
-            let result = match key {
+        let (any, mut served_again) = (!self.context.ready_sources.is_empty(), 0);
+        // Those whose budget is spent are at the end of the queue, and wait for the next turn.
+        while self.context.ready_sources.len() > served_again
+            && let Some(key) = self.context.ready_sources.pop_front()
+        {
+            let state = match key {
                 SlotKey::Listener(slot) => self.accept_clients(slot),
                 SlotKey::UdpSocket(slot) => self.receive_datagrams(slot),
                 SlotKey::Connection(_) | SlotKey::Timer(_) => continue,
             };
-            self.finish_serving(key, result);
+            served_again += usize::from(state == SourceState::Ready);
+            self.finish_serving(key, state);
         }
-        count > 0
+        any
     }
 
-    /// Decides what a source waits for. Its callbacks may have closed it.
-    fn finish_serving(&mut self, key: SlotKey, result: ServeResult) {
-        let now = self.context.now;
+    /// Notes what a source waits for. Its callbacks may have closed it.
+    fn finish_serving(&mut self, key: SlotKey, state: SourceState) {
         let Some(source) = self.context.source(key) else {
             return;
         };
-        source.state = match result {
-            ServeResult::WouldBlock => SourceState::WouldBlock,
-            ServeResult::HandlerFull => SourceState::HandlerFull,
-            ServeResult::BudgetSpent => SourceState::Ready,
-            ServeResult::BackOff(_) => SourceState::BackingOff,
-        };
-        match result {
-            ServeResult::WouldBlock => self.on_source_empty(key),
-            ServeResult::HandlerFull => {}
+        source.state = state;
+        match state {
+            SourceState::WouldBlock => self.on_source_empty(key),
             // planted: rest-of-a-backlog-forgotten
-            ServeResult::BudgetSpent => self.context.ready_sources.push_back(key),
-            ServeResult::BackOff(after) => self.context.deadlines.arm(key, now.after(after)),
+            SourceState::Ready => self.context.ready_sources.push_back(key),
+            SourceState::HandlerFull | SourceState::BackingOff => {}
         }
     }
 
@@ -78,11 +73,11 @@ impl EventLoop<'_> {
     }
 
     /// What follows from a failed accept or receive: the end of serving, or `None` to try the next.
-    pub(super) fn on_source_error(&mut self, key: SlotKey, error: &io::Error) -> Option<ServeResult> {
+    pub(super) fn on_source_error(&mut self, key: SlotKey, error: &io::Error) -> Option<SourceState> {
         let (class, now) = (IoErrorClass::of(error), self.context.now);
         // planted: first-accept-error-ends-accepting
         if class == IoErrorClass::WouldBlock {
-            return Some(ServeResult::WouldBlock);
+            return Some(SourceState::WouldBlock);
         }
         let stats = &mut self.context.stats;
         let (count, class, waiting) = match key {
@@ -99,7 +94,8 @@ impl EventLoop<'_> {
             log::warn!("{address}: cannot {verb}, {waiting}: {error}");
         }
         self.context.stats.pauses += 1;
-        Some(ServeResult::BackOff(after))
+        self.context.deadlines.arm(key, now.after(after));
+        Some(SourceState::BackingOff)
     }
 
     fn address_and_verb(&self, key: SlotKey) -> (Address, &'static str) {
@@ -118,10 +114,19 @@ impl EventLoop<'_> {
             && context.udp_sockets.iter().all(|(_, entry)| entry.source.drain_left == Some(0))
     }
 
+    pub(super) fn close_listeners(&mut self) {
+        for key in self.context.source_keys() {
+            if let SlotKey::Listener(slot) = key {
+                self.context.close_listener(slot);
+            }
+        }
+    }
+
     /// Closes a UDP socket, and drops its handler.
     pub(super) fn close_udp_socket(&mut self, slot: u32) {
         self.context.close_udp_socket(slot);
-        self.datagram_handlers[slot as usize] = None;
+        let handler = self.datagram_handlers[slot as usize].take();
+        catch_panic(&mut self.context, |_| drop(handler));
     }
 }
 
@@ -129,16 +134,16 @@ impl EventLoop<'_> {
 mod tests {
     use super::*;
     use crate::context::handler::stream;
+    use crate::limits;
     use crate::net::Network;
     use crate::net::simulated::{Simulated, world::World};
     use std::cell::RefCell;
     use std::rc::Rc;
-    use std::time::Duration;
 
     /// A loop with one listener, which is ready.
     fn loop_with_listener() -> (EventLoop<'static>, SlotKey) {
         let network = Simulated::new(&Rc::new(RefCell::new(World::new(1))));
-        let mut events = EventLoop::on(Network::Simulated(network), Box::new(|| 100), [1, 2]);
+        let mut events = EventLoop::with_network(Network::Simulated(network), Box::new(|| 100), [1, 2]);
         let address = std::net::SocketAddr::from(([10, 0, 0, 1], 7));
         events.listen(address, stream(|_, input| input.len())).expect("the address is free");
         let key = SlotKey::Listener(0);
@@ -147,9 +152,16 @@ mod tests {
     }
 
     /// Serves the source at the front of the ready queue, with this result.
-    fn serve(events: &mut EventLoop<'_>, result: ServeResult) {
+    fn serve(events: &mut EventLoop<'_>, state: SourceState) {
         let key = events.context.ready_sources.pop_front().expect("one is ready");
-        events.finish_serving(key, result);
+        events.finish_serving(key, state);
+    }
+
+    /// Serves it with an error for which it backs off.
+    fn serve_with_error(events: &mut EventLoop<'_>) {
+        let exhausted = io::Error::from(nix::errno::Errno::EMFILE);
+        let state = events.on_source_error(SlotKey::Listener(0), &exhausted).expect("it backs off");
+        serve(events, state);
     }
 
     fn event(events: &mut EventLoop<'_>, key: SlotKey) {
@@ -162,9 +174,9 @@ mod tests {
         let (mut events, key) = loop_with_listener();
         event(&mut events, key);
         assert_eq!(events.context.ready_sources, [key], "one entry in the queue, however many events");
-        serve(&mut events, ServeResult::BudgetSpent);
+        serve(&mut events, SourceState::Ready);
         assert_eq!(events.context.ready_sources, [key]);
-        serve(&mut events, ServeResult::WouldBlock);
+        serve(&mut events, SourceState::WouldBlock);
         assert!(events.context.ready_sources.is_empty());
         event(&mut events, key);
         assert_eq!(events.context.ready_sources, [key]);
@@ -172,16 +184,16 @@ mod tests {
 
     #[test]
     fn a_source_that_backs_off_is_served_at_its_time_or_when_a_descriptor_is_free() {
-        let pause = Duration::from_millis(10);
+        let pause = limits::BACKOFF_MIN;
         let (mut events, key) = loop_with_listener();
-        serve(&mut events, ServeResult::BackOff(pause));
+        serve_with_error(&mut events);
         event(&mut events, key);
         assert!(events.context.ready_sources.is_empty());
         assert_eq!(events.context.deadlines.deadline(key), events.context.now.after(pause));
         events.context.retry_held_up_listeners();
         assert_eq!((events.context.deadlines.earliest(), events.context.ready_sources.len()), (None, 1));
-        serve(&mut events, ServeResult::BackOff(pause));
-        events.context.now = events.context.now.after(pause);
+        serve_with_error(&mut events);
+        events.context.now = events.context.deadlines.deadline(key);
         assert!(events.expire_deadlines());
         assert_eq!(events.context.ready_sources, [key]);
     }
@@ -189,14 +201,14 @@ mod tests {
     #[test]
     fn a_source_without_room_is_served_when_there_is_some_and_a_closed_one_never() {
         let (mut events, key) = loop_with_listener();
-        serve(&mut events, ServeResult::HandlerFull);
+        serve(&mut events, SourceState::HandlerFull);
         event(&mut events, key);
         assert!(events.context.ready_sources.is_empty());
         events.context.retry_held_up_listeners();
         assert_eq!(events.context.ready_sources, [key]);
         assert!(events.context.close_listener(0));
         assert!(events.context.ready_sources.is_empty());
-        events.finish_serving(key, ServeResult::BudgetSpent);
+        events.finish_serving(key, SourceState::Ready);
         assert!(events.context.ready_sources.is_empty(), "its own callback closed it");
     }
 }

@@ -174,7 +174,7 @@ pub(crate) struct HandlerWithSessions<H: StreamHandler> {
 
 impl<H: StreamHandler> HandlerWithSessions<H> {
     pub(crate) fn new(handler: H) -> Self {
-        let room = limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>();
+        let room = limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>().max(1);
         Self { handler, sessions: Vec::with_capacity(room), free_sessions: Vec::new() }
     }
 

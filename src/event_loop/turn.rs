@@ -17,9 +17,29 @@ use crate::limits;
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
-    pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
+    /// One bounded round: waits for something to do, at most as long as told, and does it. `None` waits for as long as
+    /// it takes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use halloo::{EventLoop, Turn};
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// events.context().stop();
+    /// while !matches!(events.turn(Some(Duration::from_millis(10)))?, Turn::Stopped(_)) {
+    ///     // Between two turns the thread is yours.
+    /// }
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
         match self.context.loop_state {
-            LoopState::Stopped(report) => return Ok(Turn::Stopped(report)),
+            LoopState::Stopped(report) => {
+                self.remove_sources();
+                return Ok(Turn::Stopped(report));
+            }
             LoopState::Panicked => {
                 let message = "a handler has panicked, which ended the loop: with catch_panics(true) it goes on";
                 return Err(Error::with_message(ErrorKind::Setup, None, message));
@@ -34,6 +54,7 @@ impl EventLoop<'_> {
             self.context.stats.panics += 1;
             self.context.loop_state = LoopState::Panicked;
             self.mailbox.close();
+            self.close_listeners();
             resume_unwind(panic)
         });
         Ok(match self.context.loop_state {
@@ -169,12 +190,16 @@ impl EventLoop<'_> {
     }
 
     /// Closes the UDP sockets and drops the closures that callbacks have removed.
-    fn remove_sources(&mut self) -> bool {
+    pub(super) fn remove_sources(&mut self) -> bool {
         let any = !self.context.removed_sources.is_empty();
         while let Some(source) = self.context.removed_sources.pop() {
             match source.key {
                 SlotKey::UdpSocket(slot) => self.close_udp_socket(slot),
-                SlotKey::Timer(slot) => drop(self.timer_callbacks.take(Key { generation: source.generation, slot })),
+                SlotKey::Timer(slot) => {
+                    let callback = self.timer_callbacks.take(Key { generation: source.generation, slot });
+                    catch_panic(&mut self.context, |_| drop(callback));
+                }
+                // It is closed already.
                 SlotKey::Connection(_) | SlotKey::Listener(_) => {}
             }
         }
@@ -195,16 +220,11 @@ impl EventLoop<'_> {
         if !is_done && self.context.now < until {
             return;
         }
-        let sources = self.context.source_keys();
-        for key in &sources {
-            if let SlotKey::Listener(slot) = *key {
-                self.context.close_listener(slot);
-            }
-        }
+        self.close_listeners();
         self.close_connections();
         self.send_datagrams();
-        for key in &sources {
-            if let SlotKey::UdpSocket(slot) = *key {
+        for key in self.context.source_keys() {
+            if let SlotKey::UdpSocket(slot) = key {
                 self.close_udp_socket(slot);
             }
         }

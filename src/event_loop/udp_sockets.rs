@@ -4,7 +4,7 @@
 
 use crate::context::Context;
 use crate::context::datagram::Datagram;
-use crate::context::source::ServeResult;
+use crate::context::source::SourceState;
 use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::catch_panic;
@@ -13,10 +13,13 @@ use crate::limits;
 
 impl EventLoop<'_> {
     /// Receives datagrams of a socket, at most a turn's budget of them, and delivers them.
-    pub(super) fn receive_datagrams(&mut self, slot: u32) -> ServeResult {
+    pub(super) fn receive_datagrams(&mut self, slot: u32) -> SourceState {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
         while budget > 0 {
             let entry = &mut self.context.udp_sockets[slot as usize];
+            if !entry.is_open {
+                return SourceState::WouldBlock;
+            }
             match entry.socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
@@ -27,7 +30,7 @@ impl EventLoop<'_> {
                     // A drain is over when there is nothing more: it waits for no event.
                     // planted: full-batch-is-the-last
                     if !may_have_more && self.context.udp_sockets[slot as usize].source.drain_left.is_none() {
-                        return ServeResult::WouldBlock;
+                        return SourceState::WouldBlock;
                     }
                 }
                 Err(error) => {
@@ -37,7 +40,7 @@ impl EventLoop<'_> {
                 }
             }
         }
-        ServeResult::BudgetSpent
+        SourceState::Ready
     }
 
     /// Delivers what has been received; returns the number of datagrams.
@@ -49,13 +52,16 @@ impl EventLoop<'_> {
         let (socket, local) = (Key { generation: source.generation, slot }, *local);
         let mut count = 0;
         while let Some((meta, payload)) = self.recv_batch.next() {
-            count += 1;
             let context = &mut self.context;
+            if !context.udp_sockets[slot as usize].is_open {
+                self.recv_batch.clear();
+                break;
+            }
+            count += 1;
             context.stats.datagrams_received += 1;
             context.stats.datagrams_truncated += u64::from(meta.truncated);
-            let is_from_own_socket = context.is_own_address(meta.peer, meta.dst_ip.unwrap_or(local.ip()));
             let called = catch_panic(context, |context| {
-                handler.on_datagram(&mut Datagram { context, socket, meta: *meta, is_from_own_socket }, payload);
+                handler.on_datagram(&mut Datagram { context, socket, meta: *meta }, payload);
             });
             if called.is_none() {
                 log::error!("{local}: a handler has panicked over a datagram from {}", meta.peer);

@@ -113,7 +113,7 @@ impl Network {
         each!(self, network => network.listen(options, token))
     }
 
-    pub(crate) fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
+    pub(crate) fn connect(&self, to: &Connect) -> io::Result<Stream> {
         match self {
             Self::System(_) => SystemStream::connect(&to.address, to.nodelay).map(Stream::System),
             #[cfg(any(test, feature = "testing"))]
@@ -125,7 +125,7 @@ impl Network {
         each!(self, network => network.bind(options, token))
     }
 
-    pub(crate) fn register(&mut self, stream: &mut Stream, token: Token) -> io::Result<()> {
+    pub(crate) fn register(&self, stream: &mut Stream, token: Token) -> io::Result<()> {
         match (self, stream) {
             (Self::System(network), Stream::System(stream)) => network.register(stream, token),
             #[cfg(any(test, feature = "testing"))]
@@ -135,7 +135,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn close_listener(&mut self, listener: Listener) {
+    pub(crate) fn close_listener(&self, listener: Listener) {
         match (self, listener) {
             (Self::System(network), Listener::System(mut listener)) => network.deregister(listener.source()),
             #[cfg(any(test, feature = "testing"))]
@@ -143,7 +143,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn close_udp_socket(&mut self, socket: UdpSocket) {
+    pub(crate) fn close_udp_socket(&self, socket: UdpSocket) {
         match (self, socket) {
             (Self::System(network), UdpSocket::System(mut socket)) => network.deregister(socket.inner()),
             #[cfg(any(test, feature = "testing"))]
@@ -212,7 +212,7 @@ impl UdpSocket {
     }
 }
 
-/// What an edge told about one source.
+/// What the poll reports about one socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "they come from the kernel as independent bits")]
 pub(crate) struct Event {

@@ -37,13 +37,18 @@ impl RecvBatch {
     /// The next one to hand on; the batch is empty again after the last.
     pub(crate) fn next(&mut self) -> Option<(&RecvMeta, &[u8])> {
         if self.delivered == self.received.len() {
-            self.received.clear();
-            self.delivered = 0;
+            self.clear();
         }
         let ReceivedDatagram { len, meta } = self.received.get(self.delivered)?;
         let start = self.delivered * self.stride;
         self.delivered += 1;
         Some((meta, &self.buffer[start..start + len]))
+    }
+
+    /// Drops what has not been delivered.
+    pub(crate) fn clear(&mut self) {
+        self.received.clear();
+        self.delivered = 0;
     }
 }
 

@@ -19,6 +19,8 @@ use crate::state::timestamp::Timestamp;
 pub(crate) struct ConnectionState {
     /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.
     pub(crate) last_progress: Timestamp,
+    /// When the handler has asked for `on_timeout`.
+    pub(crate) timeout: Timestamp,
     pub(crate) buffers: Option<Box<Buffers>>,
     pub(crate) peer: PackedAddress,
     /// The turn of `budget`, `peer_activity` and `flush_notice`.
@@ -44,6 +46,7 @@ impl ConnectionState {
     pub(crate) fn new(peer: PackedAddress, now: Timestamp) -> Self {
         Self {
             last_progress: now,
+            timeout: Timestamp::NEVER,
             buffers: None,
             peer,
             turn: 0,
@@ -162,12 +165,12 @@ impl ConnectionState {
         }
     }
 
-    /// When this connection must be looked at, if nothing happens before and the handler's own timeout is at `timer`.
-    pub(crate) fn deadline(&self, limits: &ConnectionLimits, timer: Timestamp) -> Timestamp {
+    /// When this connection must be looked at, if nothing happens before.
+    pub(crate) fn deadline(&self, limits: &ConnectionLimits) -> Timestamp {
         match self.phase {
             // planted: no-connect-timeout
             Phase::Connecting(_) => self.last_progress.after(limits.connect_timeout),
-            Phase::Open => self.limit_deadline(limits).0.min(timer),
+            Phase::Open => self.limit_deadline(limits).0.min(self.timeout),
             Phase::Flushing(_) => self.limit_deadline(limits).0,
             Phase::Lingering(..) => self.last_progress.after(limits::LINGER),
             Phase::Closing(..) | Phase::Closed => Timestamp::NEVER,
@@ -175,15 +178,13 @@ impl ConnectionState {
     }
 
     /// What has come due by now.
-    pub(crate) fn expiry(&self, limits: &ConnectionLimits, timer: Timestamp, now: Timestamp) -> Expiry {
+    pub(crate) fn expiry(&self, limits: &ConnectionLimits, now: Timestamp) -> Expiry {
         let (limit, reason) = self.limit_deadline(limits);
         match self.phase {
-            Phase::Connecting(_) if self.deadline(limits, timer) <= now => {
-                Expiry::ConnectionLimit(CloseReason::TimedOut)
-            }
+            Phase::Connecting(_) if self.deadline(limits) <= now => Expiry::ConnectionLimit(CloseReason::TimedOut),
             Phase::Open | Phase::Flushing(_) if limit <= now => Expiry::ConnectionLimit(reason),
-            Phase::Open if timer <= now => Expiry::HandlerTimeout,
-            Phase::Lingering(reason, _) if self.deadline(limits, timer) <= now => Expiry::ConnectionLimit(reason),
+            Phase::Open if self.timeout <= now => Expiry::HandlerTimeout,
+            Phase::Lingering(reason, _) if self.deadline(limits) <= now => Expiry::ConnectionLimit(reason),
             _ => Expiry::None,
         }
     }
@@ -382,15 +383,12 @@ mod tests {
     fn while_output_waits_only_the_write_timeout_runs() {
         let mut state = ConnectionState::new(peer(), Timestamp::START);
         let at = |seconds| Timestamp::START.after(Duration::from_secs(seconds));
-        let never = Timestamp::NEVER;
-        assert_eq!((state.deadline(&LIMITS, never), state.expiry(&LIMITS, never, at(59))), (at(60), Expiry::None));
-        assert_eq!(state.expiry(&LIMITS, never, at(60)), Expiry::ConnectionLimit(CloseReason::TimedOut));
+        assert_eq!((state.deadline(&LIMITS), state.expiry(&LIMITS, at(59))), (at(60), Expiry::None));
+        assert_eq!(state.expiry(&LIMITS, at(60)), Expiry::ConnectionLimit(CloseReason::TimedOut));
         state.buffers.get_or_insert_default().outbox.push(b"x");
-        assert_eq!(state.expiry(&LIMITS, never, at(30)), Expiry::ConnectionLimit(CloseReason::WriteStalled));
-        assert_eq!(
-            (state.deadline(&LIMITS, at(10)), state.expiry(&LIMITS, at(10), at(10))),
-            (at(10), Expiry::HandlerTimeout)
-        );
+        assert_eq!(state.expiry(&LIMITS, at(30)), Expiry::ConnectionLimit(CloseReason::WriteStalled));
+        state.timeout = at(10);
+        assert_eq!((state.deadline(&LIMITS), state.expiry(&LIMITS, at(10))), (at(10), Expiry::HandlerTimeout));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::limits;
 /// The lowest bits of a sort key, which hold the position in the queue.
 const POSITION_BITS: u32 = 10;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
+/// The highest bits, which hold the socket, are above 48 bits of the peer.
+const SOCKET_SHIFT: u32 = 48 + POSITION_BITS;
 const _: () = assert!(limits::SEND_QUEUE_DATAGRAMS_MAX <= 1 << POSITION_BITS, "each position has a key");
 
 /// What callbacks have said to send.
@@ -47,7 +49,7 @@ impl Transmit {
     fn sort_key(&self) -> u64 {
         let ips = last_bits(self.to.ip()) ^ self.from.map_or(0, last_bits);
         let peer = u64::from(ips) << 16 | u64::from(self.to.port());
-        (u64::from(self.socket) << 48 | peer) << POSITION_BITS
+        u64::from(self.socket) << SOCKET_SHIFT | peer << POSITION_BITS
     }
 
     /// Whether both go the same way.
@@ -84,9 +86,10 @@ impl UdpSendQueue {
         self.order.clear();
         self.order.extend(keys);
         self.order.dedup_by_key(|key| *key | POSITION_MASK);
+        let is_by_socket = self.order.is_sorted_by_key(|key| key >> SOCKET_SHIFT);
         self.order.sort_unstable();
-        // Where each key is there once, its transmits are together already.
-        if self.order.is_sorted_by(|one, next| one | POSITION_MASK != next | POSITION_MASK) {
+        // Where each key is there once, and no two sockets alternate, transmits are together already.
+        if is_by_socket && self.order.is_sorted_by(|one, next| one | POSITION_MASK != next | POSITION_MASK) {
             return;
         }
         self.grouped.clear();
@@ -138,7 +141,7 @@ pub(crate) fn mergeable_len(transmits: &[Transmit]) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
@@ -186,6 +189,9 @@ mod tests {
             prop_assert_eq!(&payloads_by_peer(&send_queue), &before);
             let groups = send_queue.transmits.chunk_by(Transmit::has_same_path).count();
             prop_assert_eq!(groups, before.len());
+            let sockets: BTreeSet<u32> = send_queue.transmits.iter().map(|transmit| transmit.socket).collect();
+            let runs = send_queue.transmits.chunk_by(|one, next| one.socket == next.socket).count();
+            prop_assert!(runs == sockets.len() || runs == 2 && transmits.len() < 3, "sockets alternate");
         }
 
         #[test]

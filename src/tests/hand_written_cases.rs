@@ -14,6 +14,7 @@ use crate::context::datagram::Datagram;
 use crate::context::handler::{StreamHandler, datagrams, stream};
 use crate::error::ErrorKind;
 use crate::event_loop::Turn;
+use crate::ids::ListenerId;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
 use crate::testing::{Fault, Simulation, check};
@@ -312,4 +313,74 @@ fn a_linger_is_not_cut_short_by_a_timeout_that_was_set_before() {
     }
     let lingered = simulation.elapsed().saturating_sub(closed_at);
     assert!(lingered >= limits::LINGER * 9 / 10, "only {lingered:?}");
+}
+
+#[test]
+fn a_listener_removed_from_a_callback_of_another_gives_that_one_no_second_budget() {
+    check(0..20, |simulation| {
+        let others: RefCell<Vec<ListenerId>> = RefCell::new(Vec::new());
+        let mut events = simulation.event_loop();
+        let remove_others = |connection: &mut Connection<'_>, input: &[u8]| {
+            for listener in others.borrow_mut().drain(..) {
+                connection.context().remove(listener);
+            }
+            input.len()
+        };
+        events.listen(SERVER, stream(remove_others)).expect("the address is free");
+        let other_addresses = (20..24).map(|port| SocketAddr::new(HOST, port));
+        for address in other_addresses.clone() {
+            let listener = events.listen(address, stream(|_, input| input.len())).expect("the address is free");
+            others.borrow_mut().push(listener);
+        }
+        let clients = (0..1_000).map(|_| SERVER).chain(other_addresses);
+        for address in clients {
+            simulation.connect(address).expect("a server listens").send(b"x");
+        }
+        for _ in 0..20 {
+            let before = events.stats().accepted;
+            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+            let accepted = events.stats().accepted - before;
+            assert!(accepted <= u64::from(limits::ACCEPTS_PER_TURN_MAX) + 4, "{accepted} clients in one turn");
+        }
+    });
+}
+
+#[test]
+fn a_removed_listener_that_had_no_room_makes_no_work_when_there_is_some() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let at = Listen::from(SERVER).connections_max(2);
+    let listener = events.listen(at, stream(|_, input| input.len())).expect("the address is free");
+    let clients: Vec<_> = (0..3).map(|_| simulation.connect(SERVER).expect("a server listens")).collect();
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    assert!(events.context().remove(listener));
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    clients[0].reset();
+    while events.stats().connections == 2 {
+        let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+    }
+    assert_ne!(events.next_timeout(), Some(Duration::ZERO), "nothing is left to do");
+}
+
+#[test]
+fn a_drain_that_waits_for_one_listener_ends_when_that_is_removed() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let listener = events.listen(SERVER, stream(|_, input| input.len())).expect("the address is free");
+    simulation.fail_next(Fault::Accept, Errno::EMFILE as i32, 1_000_000);
+    let _client = simulation.connect(SERVER).expect("a server listens");
+    for _ in 0..50 {
+        let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        simulation.advance(Duration::from_millis(1));
+    }
+    events.context().drain(Duration::from_secs(60));
+    for _ in 0..2 {
+        assert!(
+            !matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Stopped(_)) | Err(_)),
+            "it waits for a descriptor"
+        );
+    }
+    assert!(events.context().remove(listener));
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the end of the drain is left to do");
+    assert!(matches!(events.turn(None), Ok(Turn::Stopped(_))));
 }

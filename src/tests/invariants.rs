@@ -48,7 +48,7 @@ fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
 
 /// When a connection must be looked at.
 fn deadline(context: &Context, slot: u32) -> Timestamp {
-    context.connections[slot as usize].deadline(context.connection_limits(slot))
+    context.connections[slot as usize].state.deadline(context.connection_limits(slot))
 }
 
 /// The simulated socket of a connection, if it has one.

@@ -80,7 +80,7 @@ impl Simulated {
         Ok((Listener::Simulated(socket), Some(local)))
     }
 
-    pub(crate) fn connect(&mut self, to: &Connect) -> io::Result<Stream> {
+    pub(crate) fn connect(&self, to: &Connect) -> io::Result<Stream> {
         let peer = to.address.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
         let mut world = self.world();
         world.begin_call("connect", Fault::Connect, 0)?;

@@ -390,3 +390,40 @@ fn caught_panics_are_counted_and_cost_the_guilty_alone() {
     assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
     assert_eq!(other.request(&mut events, b"and now?", 8), b"and now?");
 }
+
+#[test]
+fn a_panic_of_a_closure_that_is_dropped_does_not_end_a_loop_that_catches_panics() {
+    struct PanicsOnDrop;
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "this is the panic of the test");
+        }
+    }
+    let mut events = catching_loop();
+    let held = PanicsOnDrop;
+    let timer = events.every(TIMEOUT, move |_| {
+        let _held = &held;
+        None
+    });
+    let held = PanicsOnDrop;
+    let handler = datagrams(move |_, _| {
+        let _held = &held;
+    });
+    let socket = events.bind(loopback(), handler).expect("a socket");
+    assert!(events.context().remove(timer) && events.context().remove(socket));
+    turn_until_idle(&mut events);
+    assert_eq!(events.stats().panics, 2);
+}
+
+#[test]
+fn a_panic_that_ends_the_loop_drops_the_jobs_behind_it_and_closes_its_listeners() {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), stream(echo)).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    events.handle().post(|_| panic!("this is the panic of the test")).expect("it runs");
+    events.handle().post(move |_| drop(sender)).expect("it runs");
+    turn_until_unwound(&mut events);
+    assert_eq!(receiver.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected), "the job is dropped");
+    assert!(std::net::TcpStream::connect(address).is_err(), "no client is left waiting");
+}

@@ -1,5 +1,6 @@
 //! Handles: jobs posted from other threads.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Sender, channel};
@@ -194,4 +195,24 @@ fn a_loop_that_has_ended_opens_nothing() {
         assert_eq!(error.kind(), halloo::ErrorKind::Setup);
         assert!(error.to_string().contains("has ended"), "{error}");
     }
+}
+
+#[test]
+fn a_handle_is_refused_by_a_loop_that_is_being_dropped() {
+    struct PostsOnDrop<'a>(halloo::Handle, &'a Cell<Option<bool>>);
+    impl Drop for PostsOnDrop<'_> {
+        fn drop(&mut self) {
+            self.1.set(Some(self.0.stop().is_ok()));
+        }
+    }
+    let was_accepted = Cell::new(None);
+    let mut events = EventLoop::new().expect("a loop");
+    let held = PostsOnDrop(events.handle(), &was_accepted);
+    let handler = stream(move |_, input| {
+        let _held = &held;
+        input.len()
+    });
+    events.listen(loopback(), handler).expect("a listener");
+    drop(events);
+    assert_eq!(was_accepted.get(), Some(false));
 }

@@ -289,3 +289,16 @@ fn handlers_of_another_loop_are_refused_with_a_panic() {
     }
     turn_until_idle(&mut one);
 }
+
+#[test]
+fn a_closure_removed_after_the_end_of_the_loop_is_dropped() {
+    let shared = std::rc::Rc::new(());
+    let mut events = EventLoop::new().expect("a loop");
+    let held = std::rc::Rc::clone(&shared);
+    let timer = events.every(TIMEOUT, move |_| (std::rc::Rc::strong_count(&held) == 0).then_some(MS));
+    events.context().stop();
+    turn_until_stopped(&mut events);
+    assert!(events.context().remove(timer));
+    turn_until_stopped(&mut events);
+    assert_eq!(std::rc::Rc::strong_count(&shared), 1);
+}

@@ -1,13 +1,14 @@
 //! The removal of listeners and UDP sockets.
 
+use std::cell::Cell;
 use std::net::{TcpStream, UdpSocket};
 
-use halloo::{ErrorKind, EventLoop, SourceId, datagrams, stream};
+use halloo::{Connection, ErrorKind, EventLoop, SourceId, StreamHandler, datagrams, stream};
 
 use crate::helpers::loopback::{loopback, udp_socket};
-use crate::helpers::nonblocking_client::Client;
+use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
-use crate::helpers::simple_handlers::{GREETING, greet};
+use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 #[test]
@@ -103,6 +104,30 @@ fn a_datagram_that_removes_its_own_socket_is_answered_all_the_same_or_counted_as
 }
 
 #[test]
+fn a_removed_socket_delivers_nothing_more_though_datagrams_have_come() {
+    for removes_itself in [true, false] {
+        let calls = Cell::new(0);
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = datagrams(|datagram, _| {
+            calls.set(calls.get() + 1);
+            let socket = datagram.socket();
+            assert!(datagram.context().remove(socket));
+        });
+        let socket = events.bind(loopback(), handler).expect("a socket");
+        let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+        for _ in 0..20 {
+            peer.send_to(b"more", address).expect("it is sent");
+        }
+        if !removes_itself {
+            assert!(events.context().remove(socket));
+        }
+        turn_until(&mut events, "it is gone", |events| events.local_addr(socket).is_err());
+        turn_until_idle(&mut events);
+        assert_eq!(calls.get(), u32::from(removes_itself));
+    }
+}
+
+#[test]
 fn ids_of_listeners_and_sockets_are_told_apart() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), greet).expect("a listener");
@@ -112,4 +137,40 @@ fn ids_of_listeners_and_sockets_are_told_apart() {
     assert_ne!(events.local_addr(one).expect("there"), events.local_addr(other).expect("there"));
     assert!(events.context().remove(other) && !events.context().remove(other));
     assert!(events.local_addr(listener).is_ok(), "the listener is untouched");
+}
+
+#[test]
+fn the_address_of_what_was_removed_between_two_turns_is_free_at_once() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), stream(echo)).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    assert!(events.context().remove(listener));
+    events.listen(address, stream(echo)).expect("the address is free");
+    let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
+    let address = events.local_addr(socket).expect("it is there");
+    assert!(events.context().remove(socket));
+    events.bind(address, datagrams(|_, _| {})).expect("the address is free");
+}
+
+/// A handler whose connections cannot have a session.
+struct RefusingHandler;
+
+impl StreamHandler for RefusingHandler {
+    type Session = std::convert::Infallible;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Self::Session> {
+        None
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_>, session: &mut Self::Session, _: &[u8]) -> usize {
+        match *session {}
+    }
+}
+
+#[test]
+fn a_handler_whose_sessions_cannot_exist_refuses_every_client() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RefusingHandler).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
 }
