@@ -102,6 +102,8 @@ fn usage_error(error: &clap::Error, arguments: &[OsString]) -> ExitError {
         }
     }
     let mut message = parts.join("; ").replace(":; ", ": ").replace("; tip: ", "; ");
+    // The end of a range without one.
+    message = message.replace(&u64::MAX.to_string(), "");
     if let Some(variable) = source_variable(error, arguments) {
         message.push_str(" (it comes from the environment variable ");
         message.push_str(&variable);
@@ -146,11 +148,15 @@ fn usage_hint(error: &clap::Error) -> Option<String> {
             Some("halloo --help lists what there is".to_owned())
         }
         (ErrorKind::MissingRequiredArgument, _) => Some("such as halloo probe localhost:8888".to_owned()),
-        (ErrorKind::ValueValidation, _) if error.source().is_some_and(<dyn Error>::is::<ParseIntError>) => {
-            Some("write a positive whole number such as 10".to_owned())
+        (ErrorKind::ValueValidation, _) if error.source().is_some_and(is_about_a_number) => {
+            Some("write a whole number such as 10".to_owned())
         }
         _ => None,
     }
+}
+
+fn is_about_a_number(source: &(dyn Error + 'static)) -> bool {
+    source.is::<ParseIntError>() || source.to_string().contains(" is not in ")
 }
 
 #[cfg(test)]
@@ -207,16 +213,16 @@ mod tests {
             ("halloo --listen localhost:99999", "--listen", "to 65535"),
             ("halloo --tcp [::1", "--tcp", "[::1]:9000"),
             ("halloo --greeting {name}", "--greeting", "{hostname}"),
-            ("halloo --max-connections 0", "--max-connections", "not in 1.."),
+            ("halloo --max-connections 0", "--max-connections", "not in 1..; write a whole number"),
             ("halloo --max-connections-per-source 0", "--max-connections-per-source", "not in 1..=4294967295"),
             ("halloo --max-greetings 0", "--max-greetings", "not in 1.."),
-            ("halloo --max-greetings many", "--max-greetings", "positive whole number"),
+            ("halloo --max-greetings many", "--max-greetings", "whole number such as 10"),
             ("halloo --idle-timeout 0s", "--idle-timeout", "more than zero"),
             ("halloo --idle-timeout 5", "--idle-timeout", "5s"),
             ("halloo --idle-timeout -5s", "--idle-timeout", "10s or 2m"),
             ("halloo --max-connections 99999999999999999999999", "--max-connections", "too large"),
             ("halloo --max-connections-per-source 4294967296", "--max-connections-per-source", "not in 1..=4294967295"),
-            ("halloo --max-greetings -3", "--max-greetings", "positive whole number"),
+            ("halloo --max-greetings -3", "--max-greetings", "whole number such as 10"),
             ("halloo --udp-rate -1", "--udp-rate", "not in 0..=4294967295"),
             ("halloo --udp-rate 5000000000", "--udp-rate", "not in 0..=4294967295"),
             ("halloo --listen 127.0.0.1:0,", "--listen", "comma too many"),

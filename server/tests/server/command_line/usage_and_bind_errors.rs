@@ -91,7 +91,7 @@ fn a_command_line_that_is_wrong_is_told_in_one_line_with_the_way_out() {
         (&["--idle-timeout", "0s"], &["--idle-timeout", "more than zero", "500ms"]),
         (&["--exit-when-idle", "0s"], &["--exit-when-idle", "more than zero"]),
         (&["--idle-timeout", "5"], &["--idle-timeout", "unit", "5s"]),
-        (&["--udp-rate", "fast"], &["--udp-rate", "positive whole number"]),
+        (&["--udp-rate", "fast"], &["--udp-rate", "whole number such as 10"]),
         (&["--mode", "wave"], &["--mode", "wave", "greet", "banner", "line", "echo", "discard"]),
         (&["--events", "xml"], &["--events", "xml", "json"]),
         (&["--mode", "echo", "--greeting", "x"], &["--greeting", "echo", "leave one"]),
