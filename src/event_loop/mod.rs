@@ -292,6 +292,27 @@ impl<'h> EventLoop<'h> {
         }
     }
 
+    /// One bounded round: waits for something to do, at most as long as told, and does it. `None` waits for as long as
+    /// it takes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use halloo::{EventLoop, Turn};
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// events.context().stop();
+    /// while !matches!(events.turn(Some(Duration::from_millis(10)))?, Turn::Stopped(_)) {
+    ///     // Between two turns the thread is yours.
+    /// }
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
+        self.run_turn(timeout)
+    }
+
     /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring
     /// any.
     #[must_use]

@@ -17,24 +17,7 @@ use crate::limits;
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
-    /// One bounded round: waits for something to do, at most as long as told, and does it. `None` waits for as long as
-    /// it takes.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use halloo::{EventLoop, Turn};
-    ///
-    /// let mut events = EventLoop::new()?;
-    /// events.context().stop();
-    /// while !matches!(events.turn(Some(Duration::from_millis(10)))?, Turn::Stopped(_)) {
-    ///     // Between two turns the thread is yours.
-    /// }
-    /// # Ok::<(), halloo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
+    pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
         match self.context.loop_state {
             LoopState::Stopped(report) => {
                 self.remove_sources();
