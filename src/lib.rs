@@ -111,7 +111,8 @@
 //! - Memory per connection is bounded by `input_bytes_max` and `outbox_bytes_max`, and an idle one owns no buffer.
 //! - [`Connection::close`] lets the peer read all that was written before it.
 //! - Nothing that a client does ends the loop, and no error of one client reaches another.
-//! - Every connection that was opened is closed once, with its reason; every connect ends in one of two callbacks.
+//! - Every connection that was opened is closed once, with its reason, if the loop runs until it has stopped; every
+//!   connect ends in one of two callbacks.
 //! - Ids are never reused: one that outlived its thing finds nothing.
 //! - An exchange allocates nothing in the steady state; with nothing to do the process sleeps.
 //!

@@ -280,6 +280,11 @@ fn the_life_of_a_byte_leads_through_files_that_exist_each_once_and_at_most_eleve
         }
     }
     assert!((9..=11).contains(&files.len()), "{} files", files.len());
+    let has_server = root().join("server").exists();
+    let paths = page.split('`').filter(|word| word.contains('/') && word.ends_with("rs"));
+    for path in paths.filter(|path| has_server || path.starts_with("src")) {
+        assert!(root().join(path).exists(), "{path} does not exist");
+    }
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes as many of the bytes as fit `outbox_bytes_max`, and says how many. If that was not all of them,
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) comes once there is room again. After a close it takes none.
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) comes once all of the outbox is sent. After a close it takes
+    /// none.
     ///
     /// ```
     /// // An echo with backpressure: what does not fit is not consumed, and shown again.

@@ -54,14 +54,14 @@ impl Context {
     }
 
     /// Adds a client; its local address is given where the listener's is not enough.
-    pub(crate) fn add_accepted(
+    pub(crate) fn insert_accepted(
         &mut self,
         listener: u32,
         stream: Stream,
         peer: Option<SocketAddr>,
         local: Option<SocketAddr>,
     ) -> u32 {
-        let slot = self.add_connection(listener, Some(stream), peer);
+        let slot = self.insert_connection(listener, Some(stream), peer);
         self.local_addrs.set(slot, local.map(|local| Some(local).into()));
         self.clients_by_handler[self.listeners[listener as usize].handler as usize] += 1;
         self.stats.accepted += 1;
@@ -69,9 +69,9 @@ impl Context {
     }
 
     /// Adds a connection that is to be opened.
-    pub(crate) fn add_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
+    pub(crate) fn insert_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
         let listener = self.outbound_entry(handler, to.limits);
-        let slot = self.add_connection(listener, None, to.address.socket_addr());
+        let slot = self.insert_connection(listener, None, to.address.socket_addr());
         self.local_addrs.set(slot, None);
         let entry = &mut self.connections[slot as usize];
         (entry.state.phase, entry.session) = (Phase::Connecting(None), CONNECTING_SESSION);
@@ -81,7 +81,7 @@ impl Context {
         id
     }
 
-    fn add_connection(&mut self, listener: u32, stream: Option<Stream>, peer: Option<SocketAddr>) -> u32 {
+    fn insert_connection(&mut self, listener: u32, stream: Option<Stream>, peer: Option<SocketAddr>) -> u32 {
         let generation = self.next_generation();
         self.listeners[listener as usize].connections += 1;
         self.stats.connections += 1;

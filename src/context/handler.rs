@@ -81,9 +81,9 @@ pub trait StreamHandler {
     /// here. Default: nothing, so that who is connected stays until the grace is over.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
-    /// The connection is closed, its descriptor too: once for every session, and last. Sessions of a loop that is
-    /// dropped before it has stopped are only dropped. Only a session whose own callback has panicked is dropped
-    /// without it.
+    /// The connection is closed, its descriptor too: once for every session, and last. Two kinds of sessions are
+    /// dropped without it: one whose own callback has panicked, and those of a loop that is dropped before it has
+    /// stopped.
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 
     /// An outbound connection has failed: refused, unreachable, not answered in time, or given up. Every

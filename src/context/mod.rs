@@ -222,6 +222,9 @@ impl Context {
     }
 
     /// Removes a listener, a UDP socket or a timer; connections live on. Returns whether it was there.
+    ///
+    /// A listener closes at once. A UDP socket delivers nothing more, and closes at the end of the turn, after the
+    /// datagrams that are queued for it have left.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let source @ SourceId { key, generation } = id.into();
         let was_there = match key {
@@ -330,7 +333,7 @@ impl Context {
         if self.loop_state.is_ending(self.now) {
             return ConnectionId { generation: self.next_generation(), slot: u32::MAX };
         }
-        self.add_outbound(handler, to.into())
+        self.insert_outbound(handler, to.into())
     }
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no

@@ -22,12 +22,12 @@ use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
     /// Adds a client, and serves it at once: most clients have sent their request already.
-    pub(super) fn add_accepted(&mut self, listener: u32, stream: Stream, peer: Option<SocketAddr>) {
+    pub(super) fn open_accepted(&mut self, listener: u32, stream: Stream, peer: Option<SocketAddr>) {
         let context = &mut self.context;
         let bound = context.listeners[listener as usize].address.socket_addr();
         let is_wildcard = bound.is_some_and(|bound| bound.ip().is_unspecified());
         let local = is_wildcard.then(|| stream.local_addr().ok().flatten()).flatten();
-        let slot = context.add_accepted(listener, stream, peer, local);
+        let slot = context.insert_accepted(listener, stream, peer, local);
         // A connection from before the drain is notified of it with the others.
         context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
         self.handlers.on_open(context, slot);

@@ -45,7 +45,7 @@ impl EventLoop<'_> {
                     entry.source.backoff.on_success();
                     entry.source.drain_left = entry.source.drain_left.map(|left| left - 1);
                     if !is_full && self.context.try_count_source(slot, peer) {
-                        self.add_accepted(slot, stream, peer);
+                        self.open_accepted(slot, stream, peer);
                         continue;
                     }
                     drop(stream);

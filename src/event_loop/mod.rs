@@ -151,7 +151,7 @@ impl<'h> EventLoop<'h> {
     ///
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
-    /// work.
+    /// work, [`ErrorKind::Setup`] if the loop has ended.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
         let index = self.handlers.next_index();
         let id = self.context.listen(&at.into(), index, handler.input_bytes_min())?;
@@ -194,7 +194,8 @@ impl<'h> EventLoop<'h> {
     /// Binds a UDP socket, and has its datagrams handled.
     ///
     /// # Errors
-    /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work.
+    /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work,
+    /// [`ErrorKind::Setup`] if the loop has ended.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
         // Sockets removed since the last turn may have the address.
         self.send_datagrams();
@@ -253,7 +254,8 @@ impl<'h> EventLoop<'h> {
 
     /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted
     /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. Default: no, a panic unwinds out of
-    /// [`turn`](Self::turn) and [`run`](Self::run), and ends the loop.
+    /// [`turn`](Self::turn) and [`run`](Self::run), and ends the loop: its listeners close, and its connections close when
+    /// it is dropped.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;
@@ -324,7 +326,8 @@ impl<'h> EventLoop<'h> {
         Some(self.next_deadline()?.since(self.context.clock()))
     }
 
-    /// The loop's context, between two turns. Reads the clock; what is changed through it is done in the next turn.
+    /// The loop's context, between two turns. Reads the clock. What is written, opened and closed through it is done in
+    /// the next turn; a listener that is [removed](Context::remove) closes at once.
     pub fn context(&mut self) -> &mut Context {
         self.context.update_now();
         &mut self.context

@@ -126,14 +126,14 @@ impl SystemStream {
     }
 
     #[cfg(target_os = "linux")]
-    pub(crate) fn send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+    pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
         // Without the signal that a peer's end would raise in a program that does not ignore it.
-        let flags = nix::libc::MSG_NOSIGNAL | if more { nix::libc::MSG_MORE } else { 0 };
+        let flags = nix::libc::MSG_NOSIGNAL | if fin_follows { nix::libc::MSG_MORE } else { 0 };
         each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags))
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn send(&self, bytes: &[u8], _more: bool) -> io::Result<usize> {
+    pub(crate) fn send(&self, bytes: &[u8], _fin_follows: bool) -> io::Result<usize> {
         each!(self, stream => (&mut &*stream).write(bytes))
     }
 
