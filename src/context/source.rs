@@ -72,6 +72,7 @@ impl Context {
         let Self { listeners, deadlines, ready_sources, .. } = self;
         for (slot, entry) in listeners {
             let is_held_up = matches!(entry.source.state, SourceState::HandlerFull | SourceState::BackingOff);
+            // planted: no-retry-when-there-is-room
             if is_held_up && entry.socket.is_some() {
                 let key = SlotKey::Listener(to_slot(slot));
                 entry.source.state = SourceState::Ready;

@@ -48,7 +48,6 @@ impl EventLoop<'_> {
         source.state = state;
         match state {
             SourceState::WouldBlock => self.on_source_empty(key),
-            // planted: rest-of-a-backlog-forgotten
             SourceState::Ready => self.context.ready_sources.push_back(key),
             SourceState::HandlerFull | SourceState::BackingOff => {}
         }
