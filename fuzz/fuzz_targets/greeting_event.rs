@@ -11,8 +11,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-use crate::text::address::to_canonical;
-use crate::text::bound_address::BoundAddress;
+use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::GreetingEvent;
 use crate::text::protocol::Protocol;
 
@@ -44,16 +43,18 @@ struct Input<'a> {
 fuzz_target!(|input: Input<'_>| {
     let Input { is_udp, peer, local, bytes: byte_count, text } = input;
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
-    let event = GreetingEvent::new(protocol, peer, local.map(BoundAddress::from), byte_count, text);
+    let local = local.map(BoundAddress::from);
+    let event = GreetingEvent::new(Addresses { protocol, peer, local: local.clone() }, byte_count, text);
     // The event keeps no more than the beginning, and shows what it would show of the whole.
     let escaped = text::escape::text(text);
-    let [peer, local] = [peer, local].map(|address| address.map(|address| to_canonical(address).to_string()));
+    let (peer, local) = (peer.map(|peer| peer.to_string()), local.map(|local| local.to_string()));
 
     let line = written_line(|buffer| event.write_text(buffer));
     assert_printable_line(&line, LINE_BYTES_MAX);
     let unit = if byte_count == 1 { "byte" } else { "bytes" };
     let colon = if text.is_empty() { "" } else { ": " };
-    assert_eq!(line, format!("{protocol} {} {byte_count} {unit}{colon}{escaped}", peer.as_deref().unwrap_or("-")));
+    let address = peer.as_deref().or(local.as_deref()).unwrap_or("-");
+    assert_eq!(line, format!("{protocol} {address} {byte_count} {unit}{colon}{escaped}"));
 
     let line = written_line(|buffer| event.write_json(buffer));
     assert_printable_line(&line, JSON_BYTES_MAX);
@@ -61,7 +62,7 @@ fuzz_target!(|input: Input<'_>| {
     let time = object["time"].take();
     assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
     let expected = serde_json::json!({
-        "time": null, "protocol": protocol.as_str(), "peer": peer, "local": local, "bytes": byte_count, "text": escaped,
+        "time": null, "protocol": protocol.to_string(), "peer": peer, "local": local, "bytes": byte_count, "text": escaped,
     });
     assert_eq!(object, expected);
 });

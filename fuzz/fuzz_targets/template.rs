@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-use crate::text::address::to_canonical;
-use crate::text::bound_address::{BOUND_ADDRESS_BYTES_MAX, BoundAddress};
+use crate::text::bound_address::{Addresses, BOUND_ADDRESS_BYTES_MAX, BoundAddress};
 use crate::text::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::protocol::Protocol;
 use crate::text::template::{GREETING_BYTES_MAX, Template};
@@ -48,17 +47,17 @@ enum Piece<'a> {
 impl Piece<'_> {
     /// As it stands in a template, as a greeting has it, and the longest that can be, in bytes.
     fn source_value_and_bytes_max(self, values: PlaceholderValues<'_>) -> (String, String, usize) {
-        let address = |address: Option<SocketAddr>| address.map(|address| to_canonical(address).to_string());
+        let Addresses { protocol, peer, local } = values.addresses;
         let placeholder = |name: &str, value: String, bytes_max| (format!("{{{name}}}"), value, bytes_max);
         match self {
             Self::Literal(text) => (text.replace('{', "{{").replace('}', "}}"), text.to_owned(), text.len()),
-            Self::Peer => placeholder("peer", address(values.peer).unwrap_or_default(), 58),
+            Self::Peer => placeholder("peer", peer.map(|peer| peer.to_string()).unwrap_or_default(), 58),
             Self::Local => placeholder(
                 "local",
-                values.local.map(BoundAddress::to_string).unwrap_or_default(),
+                local.as_ref().map(BoundAddress::to_string).unwrap_or_default(),
                 BOUND_ADDRESS_BYTES_MAX,
             ),
-            Self::Protocol => placeholder("protocol", values.protocol.to_string(), "unix".len()),
+            Self::Protocol => placeholder("protocol", protocol.to_string(), "unix".len()),
             Self::Number => placeholder("number", values.number.to_string(), 20),
             Self::Hostname => placeholder("hostname", values.hostname.to_owned(), HOSTNAME_BYTES_MAX),
         }
@@ -69,8 +68,8 @@ fuzz_target!(|input: Input<'_>| {
     let hostname_char = |byte: &u8| char::from(HOSTNAME_BYTES[usize::from(*byte) % HOSTNAME_BYTES.len()]);
     let hostname: String = [0].iter().chain(input.hostname).take(HOSTNAME_BYTES_MAX).map(hostname_char).collect();
     let protocol = if input.is_udp { Protocol::Udp } else { Protocol::Tcp };
-    let (peer, local) = (Some(input.peer), BoundAddress::from(input.local));
-    let values = PlaceholderValues { peer, local: Some(&local), protocol, number: input.number, hostname: &hostname };
+    let addresses = Addresses { protocol, peer: Some(input.peer), local: Some(BoundAddress::from(input.local)) };
+    let values = PlaceholderValues { addresses: &addresses, number: input.number, hostname: &hostname };
 
     let (mut text, mut greeting, mut bytes_max) = (String::new(), String::new(), 0);
     for piece in &input.pieces {
