@@ -128,11 +128,12 @@ mod tests {
             let mut buffers = Box::<Buffers>::default();
             buffers.inbox.push(b"somebody else's");
             buffers.outbox.push(&vec![0; 3 * limits::OUTBOX_BYTES_MAX]);
+            (buffers.own_output, buffers.inbox_changed) = (true, true);
             pool.put(buffers);
         }
         assert_eq!(pool.free.len(), limits::POOLED_BUFFERS_MAX);
         let buffers = pool.take();
-        assert!(buffers.is_empty());
+        assert!(buffers.is_empty() && !buffers.own_output && !buffers.inbox_changed);
         let room = buffers.outbox.bytes.capacity();
         assert!(0 < room && room <= limits::OUTBOX_BYTES_MAX, "room for {room} bytes comes with it");
     }

@@ -384,3 +384,25 @@ fn a_drain_that_waits_for_one_listener_ends_when_that_is_removed() {
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the end of the drain is left to do");
     assert!(matches!(events.turn(None), Ok(Turn::Stopped(_))));
 }
+
+#[test]
+fn late_input_of_a_closed_connection_is_read_up_to_its_bound_and_then_cut() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let greet = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+        connection.close();
+        input.len()
+    });
+    events.listen(SERVER, greet).expect("the address is free");
+    let client = simulation.connect(SERVER).expect("a server listens");
+    let bound = limits::LINGER_BYTES_MAX as usize;
+    client.send(&vec![0; bound + 1024 * 1024]);
+    let begin = simulation.elapsed();
+    while events.stats().closed_total() == 0 {
+        let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        assert!(simulation.elapsed() < begin + limits::LINGER, "the bytes are the bound, not the time");
+    }
+    let received = usize::try_from(events.stats().bytes_received).expect("a count");
+    let more = limits::INPUT_BYTES_MAX + limits::BYTES_PER_TURN_MAX as usize;
+    assert!((bound..=bound + more).contains(&received), "{received} bytes were read");
+}

@@ -220,3 +220,18 @@ fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
         assert_eq!(peer.received().len(), 400_000);
     });
 }
+
+#[test]
+fn what_was_notified_to_a_connection_that_never_opened_is_dropped() {
+    let simulation = Simulation::new(1);
+    let outcomes = RefCell::default();
+    let mut events = simulation.event_loop();
+    let handler = events.attach(RecordOutcomes(&outcomes));
+    for value in 0..10 {
+        let id = events.context().connect(SERVER, handler);
+        events.context().notify(id, value);
+    }
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    assert_eq!(outcomes.borrow().failed.len(), 10, "no server listens");
+    assert!(events.context.notes_before_open.is_empty());
+}

@@ -302,3 +302,17 @@ fn a_closure_removed_after_the_end_of_the_loop_is_dropped() {
     turn_until_stopped(&mut events);
     assert_eq!(std::rc::Rc::strong_count(&shared), 1);
 }
+
+#[test]
+fn a_timer_that_takes_the_place_of_one_just_removed_keeps_its_closure() {
+    let tick_count = Cell::new(0);
+    let mut events = EventLoop::new().expect("a loop");
+    let removed = events.every(TIMEOUT, |_| None);
+    assert!(events.context().remove(removed));
+    // The removed closure is dropped in the next turn.
+    events.every(MS, |_| {
+        tick_count.set(tick_count.get() + 1);
+        None
+    });
+    turn_until(&mut events, "the tick", |_| tick_count.get() == 1);
+}

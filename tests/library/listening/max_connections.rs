@@ -173,3 +173,23 @@ fn a_refused_client_that_has_said_much_already_costs_the_others_nothing() {
     assert_eq!(inside.request(&mut events, b"in", 2), b"in");
     turn_until_idle(&mut events);
 }
+
+#[test]
+fn the_share_of_a_source_is_free_again_however_its_connection_ends() {
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::from(loopback()).connections_per_source_max(1);
+    let listener = events.listen(at, stream(echo)).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    for round in 1..=6 {
+        let mut client = Client::connect(address);
+        assert_eq!(client.request(&mut events, b"mine", 4), b"mine", "round {round}");
+        if round % 2 == 0 {
+            client.reset();
+        } else {
+            client.half_close();
+            assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
+        }
+        turn_until(&mut events, "its end", |events| events.stats().connections == 0);
+    }
+    assert_eq!(events.stats().refused_source, 0);
+}
