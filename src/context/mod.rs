@@ -100,7 +100,8 @@ pub struct Context {
     /// The same for outbound connections that are not open yet.
     pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
     pub(crate) send_queue: UdpSendQueue,
-    /// What was removed since the last turn, or in this one: closures and UDP sockets are still to be dropped.
+    /// What was removed since the last turn, or in this one. Closures and UDP sockets are still to be dropped; a
+    /// listener is closed already, and stands here so that a drain which waited for it is looked at again.
     pub(crate) removed_sources: Vec<SourceId>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,

@@ -221,6 +221,13 @@ mod tests {
     }
 
     #[test]
+    fn framing_adds_8_bytes_to_a_session() {
+        use crate::framing::FramedSession;
+        assert_eq!(size_of::<Option<FramedSession<()>>>(), 8);
+        assert_eq!(size_of::<FramedSession<[u32; 8]>>(), size_of::<[u32; 8]>() + 8);
+    }
+
+    #[test]
     fn what_is_known_to_hold_no_delimiter_is_not_searched_again() {
         // Delimiters that have come to stand where there were none would be found.
         let mut state = DecodeState::Searched(3);

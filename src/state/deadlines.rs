@@ -225,6 +225,12 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_takes_16_bytes_and_its_position_4() {
+        assert_eq!(size_of::<Deadline>(), 16);
+        assert_eq!(size_of_val(&NOT_ARMED), 4);
+    }
+
+    #[test]
     fn a_deadline_that_never_comes_takes_no_room() {
         let mut deadlines = Deadlines::default();
         deadlines.arm(SlotKey::Timer(7), Timestamp::NEVER);

@@ -13,7 +13,7 @@ const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 const SOCKET_SHIFT: u32 = 48 + POSITION_BITS;
 const _: () = assert!(limits::SEND_QUEUE_DATAGRAMS_MAX <= 1 << POSITION_BITS, "each position has a key");
 
-/// What callbacks have said to send.
+/// The datagrams that callbacks have queued, until they are sent.
 #[derive(Default)]
 pub(crate) struct UdpSendQueue {
     pub(crate) transmits: Vec<Transmit>,
@@ -168,7 +168,7 @@ mod tests {
         send_queue
     }
 
-    /// Who gets what, in what order.
+    /// The payloads of each socket and peer, in the order they leave in.
     fn payloads_by_peer(send_queue: &UdpSendQueue) -> BTreeMap<(u32, SocketAddr), Vec<Vec<u8>>> {
         let mut payloads_by_peer: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
         for transmit in &send_queue.transmits {

@@ -28,7 +28,7 @@ fn dig_gets_the_same_answers_over_udp_and_tcp() {
         let response = |question: &str| dig(at, &format!("{transport} {question}"));
         let no_data = response("v4.halloo.test aaaa");
         assert!(no_data.contains("status: NOERROR") && no_data.contains("ANSWER: 0, AUTHORITY: 1"), "{no_data}");
-        let nxdomain = response("nobody.halloo.test");
+        let nxdomain = response("missing.halloo.test");
         assert!(nxdomain.contains("status: NXDOMAIN") && nxdomain.contains("\tSOA\t"), "{nxdomain}");
         assert!(response("example.org").contains("status: REFUSED"));
         assert!(response("+opcode=status halloo.test").contains("status: NOTIMP"));
@@ -54,7 +54,7 @@ fn what_does_not_fit_a_datagram_comes_over_tcp() {
 #[ignore = "needs dnsperf"]
 fn dnsperf_loses_no_query() {
     let (_server, at) = serve();
-    let questions = "www.halloo.test A\\nwww.halloo.test AAAA\\nnobody.halloo.test A\\nhalloo.test SOA\\n";
+    let questions = "www.halloo.test A\\nwww.halloo.test AAAA\\nmissing.halloo.test A\\nhalloo.test SOA\\n";
     for transport in ["udp", "tcp"] {
         let at = format!("-s {} -p {} -m {transport}", at.ip(), at.port());
         let report = shell(&format!("printf '{questions}%.0s' $(seq 5000) | dnsperf {at}"));
