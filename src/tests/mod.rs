@@ -4,8 +4,7 @@
 //! or has met a fault of its own, and the loop drains in time.
 
 mod framed_echo;
-mod hand_written_cases;
-mod hand_written_outbound_cases;
+mod hand_written;
 mod handlers;
 mod invariants;
 mod outbound_handlers;

@@ -1,11 +1,11 @@
-//! Single cases that the random workload meets too seldom.
+//! Single cases of listeners, streams and drains.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::udp_traffic::WILDCARD_ADDRESSES;
-use super::{HOST, UDP_WILDCARD};
+use super::super::udp_traffic::WILDCARD_ADDRESSES;
+use super::super::{HOST, UDP_WILDCARD};
 use nix::errno::Errno;
 
 use crate::close_reason::CloseReason;

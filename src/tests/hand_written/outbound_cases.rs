@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::HOST;
+use super::super::HOST;
 use nix::errno::Errno;
 
 use crate::close_reason::CloseReason;

@@ -1,0 +1,4 @@
+//! Single cases that the random workload meets too seldom.
+
+mod loop_cases;
+mod outbound_cases;
