@@ -14,7 +14,6 @@ const FOLDER_FILES_MAX: usize = 11;
 /// Files of little code, and why each is not a part of another.
 const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/handle.rs", "a public type, most of it documentation"),
-    ("src/context/loop_state.rs", "a public type and what leads to it"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
     ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),

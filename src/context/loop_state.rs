@@ -23,10 +23,16 @@ impl LoopState {
     /// Whether the loop has ended, or is cutting what is left at the end of its drain.
     pub(crate) fn is_ending(self, now: Timestamp) -> bool {
         match self {
-            Self::Running | Self::DrainRequested(_) => false,
+            Self::Running => false,
+            Self::DrainRequested(_) => self.is_stopping(),
             Self::Draining(drain) => drain.until <= now,
             Self::Stopped(_) | Self::Panicked => true,
         }
+    }
+
+    /// Whether a stop was requested, which ends the loop with this turn: no client is accepted before that.
+    pub(crate) fn is_stopping(self) -> bool {
+        matches!(self, Self::DrainRequested(drain) | Self::Draining(drain) if drain.until == Timestamp::START)
     }
 }
 
@@ -34,6 +40,7 @@ impl LoopState {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {
     pub(crate) since: Timestamp,
+    /// [`START`](Timestamp::START) is that of a stop.
     pub(crate) until: Timestamp,
     /// Connections that had ended before it began.
     pub(crate) closed_before: u64,

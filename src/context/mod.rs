@@ -422,9 +422,10 @@ impl Context {
         self.add_timer(after, TimerTask::Handler { handler, value })
     }
 
-    /// Ends the loop at once: a [`drain`](Self::drain) without grace, and final.
+    /// Ends the loop with this turn, or with the next if no turn is under way. No further client is accepted, not even
+    /// from the backlog, and every open connection is reset.
     pub fn stop(&mut self) {
-        self.drain(Duration::ZERO);
+        self.end_by(Timestamp::START);
     }
 
     /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
@@ -433,7 +434,10 @@ impl Context {
     ///
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {
-        let wanted = self.now.after(grace);
+        self.end_by(self.now.after(grace));
+    }
+
+    fn end_by(&mut self, wanted: Timestamp) {
         match &mut self.loop_state {
             LoopState::Running => {
                 let closed_before = self.stats.closed_total();

@@ -19,9 +19,12 @@ impl EventLoop<'_> {
     /// Accepts clients of a listener, at most a turn's budget of them.
     pub(super) fn accept_clients(&mut self, slot: u32) -> SourceState {
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            // A callback may have stopped the loop, or closed the listener.
+            if self.context.loop_state.is_stopping() {
+                return SourceState::WouldBlock;
+            }
             let is_full = self.context.is_full(slot);
             let now = self.context.now;
-            // A callback may have closed the listener.
             let Some(entry) = self.context.listeners.get_mut(slot as usize) else {
                 return SourceState::WouldBlock;
             };

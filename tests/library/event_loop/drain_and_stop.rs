@@ -313,3 +313,49 @@ fn what_on_drain_writes_before_it_closes_arrives() {
     turn_until_stopped(&mut events);
     assert_eq!(log.all(), [Call::Open, Call::Drain, Call::Closed(CloseReason::Local)]);
 }
+
+#[test]
+fn a_stop_accepts_no_further_client() {
+    for stops_in_callback in [true, false] {
+        let log = CallLog::default();
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = RecordingHandler::new(&log).on_open(|connection| {
+            connection.context().stop();
+            true
+        });
+        let listener = events.listen(loopback(), handler).expect("a listener");
+        let address = events.local_addr(listener).expect("it is there");
+        let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
+        if !stops_in_callback {
+            events.context().stop();
+        }
+        let report = turn_until_stopped(&mut events);
+        let accepted = usize::from(stops_in_callback);
+        assert_eq!((log.ids().len(), report.forced), (accepted, accepted as u64), "in a callback: {stops_in_callback}");
+        assert_eq!(events.stats().accepted, accepted as u64);
+        let mut other = EventLoop::new().expect("a loop");
+        for client in &mut clients {
+            assert_eq!(client.read_to_end(&mut other).1, StreamEnd::Reset);
+        }
+    }
+}
+
+#[test]
+fn a_stop_during_a_drain_accepts_no_further_client_and_opens_nothing() {
+    let log = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
+        let handler = connection.handler();
+        let context = connection.context();
+        context.stop();
+        let id = context.connect(loopback(), handler);
+        assert!(context.connection(id).is_none(), "nothing is opened any more");
+        true
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
+    events.context().drain(LONG);
+    turn_until_stopped(&mut events);
+    assert_eq!((log.ids().len(), clients.len()), (1, 10));
+}
