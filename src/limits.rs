@@ -75,6 +75,9 @@ fn descriptor_limit() -> u64 {
     1024
 }
 
+/// The largest kernel buffer that can be asked for (`SO_RCVBUF`, `SO_SNDBUF`): the size is passed as a C `int`.
+pub(crate) const KERNEL_BUFFER_BYTES_MAX: usize = i32::MAX as usize;
+
 /// Room for one datagram: the largest length a UDP header can state.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 

@@ -33,7 +33,8 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`). Default: the system's.
+    /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`), 2,147,483,647 at most. Default: the
+    /// system's.
     pub fn recv_buffer_bytes(mut self, bytes: usize) -> Self {
         self.recv_buffer_bytes = Some(bytes);
         self
@@ -63,11 +64,14 @@ impl Bind {
 
     /// Refuses options that cannot work.
     pub(crate) fn validate(&self) -> Result<()> {
-        if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
-            let message = "datagram_bytes_max is between 1 and 65,535";
-            return Err(Error::with_message(ErrorKind::InvalidOption, Some(self.address.into()), message));
-        }
-        Ok(())
+        let valid = if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
+            Err("datagram_bytes_max is between 1 and 65,535")
+        } else if self.recv_buffer_bytes.is_some_and(|bytes| bytes > limits::KERNEL_BUFFER_BYTES_MAX) {
+            Err("recv_buffer_bytes is at most 2,147,483,647")
+        } else {
+            Ok(())
+        };
+        valid.map_err(|message| Error::with_message(ErrorKind::InvalidOption, Some(self.address.into()), message))
     }
 }
 

@@ -77,6 +77,16 @@ fn room_for_no_datagram_or_for_more_than_one_can_be_is_refused() {
 }
 
 #[test]
+fn a_receive_buffer_that_does_not_fit_the_kernels_int_is_refused() {
+    let mut events = EventLoop::new().expect("a loop");
+    for bytes in [1 << 31, 1 << 32, usize::MAX] {
+        assert_refused(events.bind(Bind::from(loopback()).recv_buffer_bytes(bytes), datagrams(|_, _| {})));
+    }
+    let at = Bind::from(loopback()).recv_buffer_bytes((1 << 31) - 1);
+    events.bind(at, datagrams(|_, _| {})).expect("the kernel cuts it to its own limit");
+}
+
+#[test]
 fn a_frame_longer_than_the_inbox_is_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let at = || Listen::from(loopback()).input_bytes_max(100);
