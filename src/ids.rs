@@ -1,6 +1,7 @@
 //! Ids of connections, listeners, sockets and timers, and poll tokens.
 //!
-//! An id contains a generation that no other object of the loop ever has: an id of a closed object finds nothing.
+//! An id contains a generation that no other object of the process ever has: an id of a closed object finds nothing, and
+//! an id of another loop neither.
 
 /// One connection, for as long as the loop lives.
 ///
@@ -21,7 +22,8 @@ pub struct ConnectionId {
     pub(crate) slot: u32,
 }
 
-/// One stream handler of a loop, as [`EventLoop::attach`](crate::EventLoop::attach) returns it.
+/// One stream handler of a loop, as [`EventLoop::attach`](crate::EventLoop::attach) and
+/// [`Connection::handler`](crate::Connection::handler) return it.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -29,11 +31,7 @@ pub struct ConnectionId {
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct HandlerId {
-    /// Its loop, by number.
-    pub(crate) loop_id: u64,
-    pub(crate) index: u32,
-}
+pub struct HandlerId(pub(crate) Key);
 
 /// One listener of a loop.
 ///
@@ -72,7 +70,7 @@ pub struct UdpSocketId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TimerId(pub(crate) Key);
 
-/// Anything a loop has been told to watch: a listener, a UDP socket or a timer.
+/// Anything that can be removed from a loop: a listener, a UDP socket, a timer or a stream handler.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -83,9 +81,15 @@ pub struct TimerId(pub(crate) Key);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SourceId {
-    pub(crate) key: SlotKey,
-    pub(crate) generation: u64,
+pub struct SourceId(pub(crate) SourceKey);
+
+/// The kind of what can be removed, and its key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) enum SourceKey {
+    Listener(Key),
+    UdpSocket(Key),
+    Timer(Key),
+    Handler(Key),
 }
 
 /// A slot, and the generation number of what stands in it.
@@ -97,19 +101,25 @@ pub(crate) struct Key {
 
 impl From<ListenerId> for SourceId {
     fn from(id: ListenerId) -> Self {
-        Self { key: SlotKey::Listener(id.0.slot), generation: id.0.generation }
+        Self(SourceKey::Listener(id.0))
     }
 }
 
 impl From<UdpSocketId> for SourceId {
     fn from(id: UdpSocketId) -> Self {
-        Self { key: SlotKey::UdpSocket(id.0.slot), generation: id.0.generation }
+        Self(SourceKey::UdpSocket(id.0))
     }
 }
 
 impl From<TimerId> for SourceId {
     fn from(id: TimerId) -> Self {
-        Self { key: SlotKey::Timer(id.0.slot), generation: id.0.generation }
+        Self(SourceKey::Timer(id.0))
+    }
+}
+
+impl From<HandlerId> for SourceId {
+    fn from(id: HandlerId) -> Self {
+        Self(SourceKey::Handler(id.0))
     }
 }
 

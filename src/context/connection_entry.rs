@@ -63,7 +63,7 @@ impl Context {
     ) -> u32 {
         let slot = self.insert_connection(listener, Some(stream), peer);
         self.local_addrs.set(slot, local.map(|local| Some(local).into()));
-        self.clients_by_handler[self.listeners[listener as usize].handler as usize] += 1;
+        self.handlers[self.listeners[listener as usize].handler as usize].clients += 1;
         self.stats.accepted += 1;
         slot
     }
@@ -109,7 +109,7 @@ impl Context {
         }
         let listener = &mut self.listeners[entry.listener as usize];
         if !listener.is_outbound {
-            self.clients_by_handler[listener.handler as usize] -= 1;
+            self.handlers[listener.handler as usize].clients -= 1;
         }
         if listener.connections_per_source_max.is_some()
             && let Some(peer) = entry.state.peer.socket_addr()
@@ -208,7 +208,7 @@ impl Context {
         if let Some((found, _)) = self.listeners.iter().find(|(_, entry)| is_shared(entry)) {
             return to_slot(found);
         }
-        to_slot(self.listeners.insert(ListenerEntry::outbound(handler, limits)))
+        self.insert_listener(ListenerEntry::outbound(handler, limits))
     }
 }
 

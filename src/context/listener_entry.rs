@@ -70,7 +70,7 @@ impl Context {
             .network
             .listen(at, Token::new(SlotKey::Listener(key.slot), key.generation))
             .map_err(|error| Error::from_io(ErrorKind::Listen, Some(at.address.clone()), error))?;
-        self.listeners.insert(ListenerEntry {
+        self.insert_listener(ListenerEntry {
             socket: Some(socket),
             address: local.map_or_else(|| at.address.clone(), Address::from),
             is_outbound: false,
@@ -81,6 +81,12 @@ impl Context {
             ..ListenerEntry::outbound(handler, at.limits)
         });
         Ok(ListenerId(key))
+    }
+
+    /// Adds an entry, which uses its handler for as long as it is there.
+    pub(crate) fn insert_listener(&mut self, entry: ListenerEntry) -> u32 {
+        self.use_handler(entry.handler);
+        to_slot(self.listeners.insert(entry))
     }
 
     /// Closes a listener; the kernel resets the clients left in its backlog. False if it is closed already.
@@ -97,7 +103,7 @@ impl Context {
     /// Whether a listener's handler has all the connections it may have.
     pub(crate) fn is_full(&self, listener: u32) -> bool {
         let listener = &self.listeners[listener as usize];
-        self.clients_by_handler[listener.handler as usize] >= listener.connections_max
+        self.handlers[listener.handler as usize].clients >= listener.connections_max
     }
 
     /// Counts a client of a source, unless the source has its share already.
@@ -113,7 +119,8 @@ impl Context {
     pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
         let entry = &self.listeners[slot as usize];
         if entry.socket.is_none() && entry.connections == 0 {
-            self.listeners.remove(slot as usize);
+            let handler = self.listeners.remove(slot as usize).handler;
+            self.release_handler(handler);
         }
     }
 }

@@ -29,11 +29,16 @@ pub(crate) struct MailboxSender {
 struct Wake {
     /// There may be messages, and the loop has been woken for them or is about to be.
     is_set: AtomicBool,
+    /// The loop has ended.
+    is_closed: AtomicBool,
     call: Box<dyn Fn() + Send + Sync>,
 }
 
 impl MailboxSender {
     pub(crate) fn post(&self, message: Message) -> Result<(), LoopStopped> {
+        if self.wake.is_closed.load(Ordering::Acquire) {
+            return Err(LoopStopped);
+        }
         self.messages.send(message).map_err(|_| LoopStopped)?;
         if !self.wake.is_set.swap(true, Ordering::Release) {
             (self.wake.call)();
@@ -53,7 +58,7 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Self {
         let (messages, receiver) = channel();
-        let wake = Arc::new(Wake { is_set: AtomicBool::new(false), call: wake });
+        let wake = Arc::new(Wake { is_set: AtomicBool::new(false), is_closed: AtomicBool::new(false), call: wake });
         Self { sender: MailboxSender { messages, wake }, receiver, taken: VecDeque::new() }
     }
 
@@ -81,10 +86,19 @@ impl Mailbox {
         self.taken.len()
     }
 
-    /// Drops what was not taken, and refuses what is posted from now on.
+    /// Refuses what is posted from now on. What was posted before is still to be [popped](Self::pop).
     pub(crate) fn close(&mut self) {
-        self.receiver = channel().1;
-        self.taken.clear();
+        self.sender.wake.is_closed.store(true, Ordering::Release);
+    }
+
+    /// The next message that was not handled.
+    pub(crate) fn pop(&mut self) -> Option<Message> {
+        self.taken.pop_front().or_else(|| self.receiver.try_recv().ok())
+    }
+
+    /// Returns the receiver, for the caller to drop: it still has the messages of posts that a close has overtaken.
+    pub(crate) fn disconnect(&mut self) -> Receiver<Message> {
+        std::mem::replace(&mut self.receiver, channel().1)
     }
 }
 
@@ -144,7 +158,7 @@ mod tests {
                 }
             }
         });
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while handled.load(Ordering::Relaxed) < 2 * ROUNDS {
             assert!(Instant::now() < deadline, "stuck after {handled:?} messages");
             if mailbox.take() == 0 {
@@ -169,5 +183,7 @@ mod tests {
         handle.post(move |_| drop(job_state)).expect("it is open");
         mailbox.close();
         assert_eq!(handle.stop(), Err(LoopStopped));
+        drop(mailbox.pop().expect("it was posted before"));
+        assert!(mailbox.pop().is_none(), "what was posted after the close was refused");
     }
 }

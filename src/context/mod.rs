@@ -24,11 +24,12 @@ use slab::Slab;
 use crate::address::{Address, PackedAddress};
 use crate::context::connection::Connection;
 use crate::context::connection_entry::ConnectionEntry;
+use crate::context::handler::HandlerEntry;
 use crate::context::listener_entry::ListenerEntry;
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, TimerId, UdpSocketId};
+use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::Network;
 use crate::options::connect::Connect;
@@ -72,13 +73,12 @@ pub struct Context {
     pub(crate) started: Instant,
     pub(crate) now: Timestamp,
     pub(crate) turn: u32,
+    pub(crate) handlers: Slab<HandlerEntry>,
     pub(crate) connections: Slab<ConnectionEntry>,
     pub(crate) listeners: Slab<ListenerEntry>,
     pub(crate) udp_sockets: Slab<UdpSocketEntry>,
     pub(crate) timers: Timers,
     pub(crate) deadlines: Deadlines,
-    /// Clients of each handler.
-    pub(crate) clients_by_handler: Vec<usize>,
     pub(crate) connection_counts: ConnectionCounts,
     pub(crate) buffer_pool: BufferPool,
     /// The local address of each connection whose listener's is not enough.
@@ -100,22 +100,25 @@ pub struct Context {
     /// The same for outbound connections that are not open yet.
     pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
     pub(crate) send_queue: UdpSendQueue,
-    /// What was removed since the last turn, or in this one. Closures and UDP sockets are still to be dropped; a
-    /// listener is closed already, and stands here so that a drain which waited for it is looked at again.
-    pub(crate) removed_sources: Vec<SourceId>,
+    /// UDP sockets and timers of closures that were removed, whose sockets and closures are still to be dropped.
+    pub(crate) removed_sources: Vec<SourceKey>,
+    /// The slots of handlers that nothing used any more at some time, and that were not attached: to be dropped, unless
+    /// something uses them again.
+    pub(crate) unused_handlers: Vec<u32>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
     pub(crate) catches_panics: bool,
     pub(crate) stats: Stats,
-    /// Of everything that has an id: the high bits are the loop's own, so that no other loop's id fits here.
+    /// Of everything that has an id.
     last_generation: u64,
 }
 
-/// How many loops this process has had.
-static LOOPS: AtomicU64 = AtomicU64::new(0);
+/// Where the next block of generations begins. Loops take theirs in blocks, so that no two things of a process have the
+/// same generation, and an id of another loop finds nothing.
+static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
 
-/// Serial numbers a loop has to itself: at a million a second, enough for a year.
-const GENERATION_BITS_PER_LOOP: u32 = 45;
+/// At a million ids a second and a block for each, the blocks of a process last for half a million years.
+const GENERATIONS_PER_BLOCK: u64 = 1 << 20;
 
 impl Context {
     pub(crate) fn new(network: Network, default_connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
@@ -126,12 +129,12 @@ impl Context {
             hash_key,
             now: Timestamp::START,
             turn: 0,
+            handlers: Slab::new(),
             connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>()),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
             timers: Timers::default(),
             deadlines: Deadlines::default(),
-            clients_by_handler: Vec::new(),
             connection_counts: ConnectionCounts::default(),
             buffer_pool: BufferPool::default(),
             local_addrs: SparseVec::new(),
@@ -145,11 +148,12 @@ impl Context {
             notes_before_open: Vec::new(),
             send_queue: UdpSendQueue::default(),
             removed_sources: Vec::new(),
+            unused_handlers: Vec::new(),
             loop_state: LoopState::Running,
             running_callback: None,
             catches_panics: false,
             stats: Stats::default(),
-            last_generation: LOOPS.fetch_add(1, Ordering::Relaxed) << GENERATION_BITS_PER_LOOP,
+            last_generation: 0,
         }
     }
 
@@ -176,20 +180,13 @@ impl Context {
         }
     }
 
+    /// A number that nothing else in the process has, and never zero.
     pub(crate) fn next_generation(&mut self) -> u64 {
+        if self.last_generation.is_multiple_of(GENERATIONS_PER_BLOCK) {
+            self.last_generation = NEXT_BLOCK.fetch_add(GENERATIONS_PER_BLOCK, Ordering::Relaxed);
+        }
         self.last_generation += 1;
         self.last_generation
-    }
-
-    pub(crate) fn handler_id(&self, index: u32) -> HandlerId {
-        HandlerId { loop_id: self.last_generation >> GENERATION_BITS_PER_LOOP, index }
-    }
-
-    /// The key of a handler of this loop.
-    #[track_caller]
-    pub(crate) fn own_handler_index(&self, id: HandlerId) -> u32 {
-        assert!(id == self.handler_id(id.index), "{id:?} is a handler of another loop");
-        id.index
     }
 
     /// A loop that has ended serves no client: what it opened would let clients wait for ever.
@@ -222,29 +219,39 @@ impl Context {
         &self.stats
     }
 
-    /// Removes a listener, a UDP socket or a timer; connections live on. Returns whether it was there.
+    /// Removes a listener, a UDP socket, a timer or a handler; connections live on. Returns whether it was there. No
+    /// callback of what was removed comes after this call.
     ///
-    /// A listener closes at once. A UDP socket delivers nothing more, and closes at the end of the turn, after the
-    /// datagrams that are queued for it have left.
+    /// A listener closes at once, and its address is free. A UDP socket delivers nothing more, and closes at the end of
+    /// the turn, after the datagrams that are queued for it have left. A handler is used for nothing new: no listener,
+    /// connection or timer. It serves what it has until that ends. [Closures](crate::EventLoop::every) and handlers that
+    /// nothing uses any more are dropped at the end of the turn; [`EventLoop::remove`](crate::EventLoop::remove) gives
+    /// them back.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
-        let source @ SourceId { key, generation } = id.into();
-        let was_there = match key {
-            SlotKey::Listener(slot) => self.listener(Key { generation, slot }).is_some() && self.close_listener(slot),
-            SlotKey::UdpSocket(slot) => {
-                let was_open = self.udp_socket(Key { generation, slot }).is_some();
+        let SourceId(source) = id.into();
+        match source {
+            SourceKey::Listener(key) => self.listener(key).is_some() && self.close_listener(key.slot),
+            SourceKey::UdpSocket(key) => {
+                let was_open = self.udp_socket(key).is_some();
                 if was_open {
-                    self.udp_sockets[slot as usize].is_open = false;
+                    self.udp_sockets[key.slot as usize].is_open = false;
+                    self.deadlines.disarm(SlotKey::UdpSocket(key.slot));
+                    self.removed_sources.push(source);
                 }
                 was_open
             }
-            SlotKey::Timer(slot) => self.timers.remove(Key { generation, slot }),
-            SlotKey::Connection(_) => false,
-        };
-        if was_there {
-            self.deadlines.disarm(key);
-            self.removed_sources.push(source);
+            SourceKey::Timer(key) => {
+                let task = self.timers.remove(key);
+                match task {
+                    Some(TimerTask::Callback) => self.removed_sources.push(source),
+                    Some(TimerTask::Handler { handler, .. }) => self.release_handler(handler),
+                    None => return false,
+                }
+                self.deadlines.disarm(SlotKey::Timer(key.slot));
+                true
+            }
+            SourceKey::Handler(key) => self.remove_handler(key),
         }
-        was_there
     }
 
     /// Another connection, or this one: `None` once it is closing or gone. Ids are never reused.
@@ -257,7 +264,8 @@ impl Context {
         is_there.then(|| Connection::new(self, id.slot))
     }
 
-    /// Visits every open connection of a handler, the calling one included, in no particular order.
+    /// Visits every open connection of a handler, the calling one included, in no particular order. A handler that is
+    /// gone, or another loop's, has none.
     ///
     /// A job of [`Handle::post`](crate::Handle::post) needs the id that
     /// [`EventLoop::attach`](crate::EventLoop::attach) returns.
@@ -275,10 +283,13 @@ impl Context {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn for_each_connection(&mut self, served_by: HandlerId, mut visit: impl FnMut(&mut Connection<'_>)) {
+        if self.handler(served_by).is_none() {
+            return;
+        }
         for slot in 0..self.slots_end() {
             if let Some(entry) = self.connections.get(slot as usize)
                 && entry.state.phase == Phase::Open
-                && self.listeners[entry.listener as usize].handler == served_by.index
+                && self.listeners[entry.listener as usize].handler == served_by.0.slot
             {
                 visit(&mut Connection::new(self, slot));
             }
@@ -323,18 +334,19 @@ impl Context {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// Past the end of a drain, when what is left is being cut, and on a loop that has ended, nothing is opened any
-    /// more: the id names no connection, and no callback comes.
+    /// Past the end of a drain, when what is left is being cut, on a loop that has ended, and for a handler that was
+    /// [removed](Self::remove) and still serves what it had, nothing is opened any more: the id names no connection, and
+    /// no callback comes.
     ///
     /// # Panics
-    /// If the handler is another loop's.
+    /// If this loop has no such handler: it is gone, or another loop's.
     #[track_caller]
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
-        let handler = self.own_handler_index(served_by);
-        if self.loop_state.is_ending(self.now) {
+        let is_removed = self.is_removed_handler(served_by);
+        if is_removed || self.loop_state.is_ending(self.now) {
             return ConnectionId { generation: self.next_generation(), slot: u32::MAX };
         }
-        self.insert_outbound(handler, to.into())
+        self.insert_outbound(served_by.0.slot, to.into())
     }
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
@@ -414,11 +426,17 @@ impl Context {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     ///
+    /// For a handler that was [removed](Self::remove) and still serves what it had, no timer is set: the id names none.
+    ///
     /// # Panics
-    /// If the handler is another loop's.
+    /// If this loop has no such handler: it is gone, or another loop's.
     #[track_caller]
     pub fn schedule(&mut self, served_by: HandlerId, after: Duration, value: u64) -> TimerId {
-        let handler = self.own_handler_index(served_by);
+        if self.is_removed_handler(served_by) {
+            return TimerId(Key { generation: self.next_generation(), slot: u32::MAX });
+        }
+        let handler = served_by.0.slot;
+        self.use_handler(handler);
         self.add_timer(after, TimerTask::Handler { handler, value })
     }
 

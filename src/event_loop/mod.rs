@@ -3,6 +3,7 @@
 mod connections;
 mod listeners;
 mod receive;
+pub(crate) mod removal;
 mod send;
 mod sources;
 mod stream_handlers;
@@ -16,13 +17,13 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::context::handle::Handle;
-use crate::context::handler::{DatagramHandler, StreamHandler};
+use crate::context::handler::{DatagramHandler, HandlerEntry, HandlerLifetime, StreamHandler};
 use crate::context::loop_state::DrainReport;
 use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::stream_handlers::{HandlerWithSessions, StreamHandlers};
 use crate::event_loop::timer_callbacks::TimerCallbacks;
-use crate::ids::{HandlerId, Key, ListenerId, SlotKey, SourceId, TimerId, UdpSocketId};
+use crate::ids::{HandlerId, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::backoff::LogThrottle;
 use crate::net::recv_batch::RecvBatch;
@@ -147,19 +148,27 @@ impl<'h> EventLoop<'h> {
         }
     }
 
-    /// Listens for clients, and has them served by a handler of their own.
+    /// Listens for clients, and has them served by a handler of their own. The loop drops the handler at the end of the
+    /// turn in which the last goes that uses it: this listener once it is [removed](Self::remove), its connections and
+    /// those that it has [opened](Context::connect), and its [timers](Context::schedule).
     ///
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
     /// work, [`ErrorKind::Setup`] if the loop has ended.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        let index = self.handlers.next_index();
-        let id = self.context.listen(&at.into(), index, handler.input_bytes_min())?;
-        self.attach(handler);
-        Ok(id)
+        let input_bytes_min = handler.input_bytes_min();
+        let slot = self.context.insert_handler(HandlerLifetime::WhileUsed).slot;
+        let id = self.context.listen(&at.into(), slot, input_bytes_min);
+        if id.is_ok() {
+            self.handlers.insert(slot, Box::new(HandlerWithSessions::new(handler)));
+        } else {
+            self.context.handlers.remove(slot as usize);
+        }
+        id
     }
 
-    /// Takes a handler in that several listeners are to share, or outbound connections.
+    /// Takes a handler in that several listeners are to share, or outbound connections. It stays until it is
+    /// [removed](Self::remove) and nothing uses it any more.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -172,23 +181,25 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn attach(&mut self, handler: impl StreamHandler + 'h) -> HandlerId {
-        self.context.clients_by_handler.push(0);
-        let index = self.handlers.attach(Box::new(HandlerWithSessions::new(handler)));
-        self.context.handler_id(index)
+        let key = self.context.insert_handler(HandlerLifetime::UntilRemoved);
+        self.handlers.insert(key.slot, Box::new(HandlerWithSessions::new(handler)));
+        HandlerId(key)
     }
 
     /// Listens for clients, and has them served by a handler that is [attached](Self::attach) already.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's.
+    /// As [`listen`](Self::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's or was removed.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
         let at = at.into();
-        let is_own = served_by == self.context.handler_id(served_by.index);
-        let Some(handler) = self.handlers.get(served_by.index).filter(|_| is_own) else {
+        let is_known = |entry: &HandlerEntry| entry.lifetime != HandlerLifetime::Removed;
+        if !self.context.handler(served_by).is_some_and(is_known) {
             let message = "this loop has no such handler";
             return Err(Error::with_message(ErrorKind::UnknownId, Some(at.address), message));
-        };
-        self.context.listen(&at, served_by.index, handler.input_bytes_min())
+        }
+        let slot = served_by.0.slot;
+        let input_bytes_min = self.handlers.get(slot).input_bytes_min();
+        self.context.listen(&at, slot, input_bytes_min)
     }
 
     /// Binds a UDP socket, and has its datagrams handled.
@@ -198,8 +209,7 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::Setup`] if the loop has ended.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
         // Sockets removed since the last turn may have the address.
-        self.send_datagrams();
-        self.remove_sources();
+        self.drop_removed();
         let id = self.context.bind(&at.into())?;
         let slot = id.0.slot as usize;
         if self.datagram_handlers.len() <= slot {
@@ -229,6 +239,8 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn every(&mut self, first: Duration, callback: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
+        // The closure of a timer removed since the last turn may still be in its slot.
+        self.drop_removed();
         self.context.update_now();
         let id = self.context.add_timer(first, TimerTask::Callback);
         self.timer_callbacks.add(id.0, Box::new(callback));
@@ -238,24 +250,23 @@ impl<'h> EventLoop<'h> {
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a listener at a unix socket.
+    /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a handler, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
-        let SourceId { key, generation } = id.into();
-        let found = match key {
-            SlotKey::Listener(slot) => {
-                self.context.listener(Key { generation, slot }).and_then(|entry| entry.address.socket_addr())
-            }
-            SlotKey::UdpSocket(slot) => self.context.udp_socket(Key { generation, slot }).map(|entry| entry.local),
-            SlotKey::Connection(_) | SlotKey::Timer(_) => None,
+        let SourceId(source) = id.into();
+        let found = match source {
+            SourceKey::Listener(key) => self.context.listener(key).and_then(|entry| entry.address.socket_addr()),
+            SourceKey::UdpSocket(key) => self.context.udp_socket(key).map(|entry| entry.local),
+            SourceKey::Timer(_) | SourceKey::Handler(_) => None,
         };
         let message = "no listener or socket with an address has this id";
         found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))
     }
 
     /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted
-    /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. Default: no, a panic unwinds out of
-    /// [`turn`](Self::turn) and [`run`](Self::run), and ends the loop: its listeners close, and its connections close when
-    /// it is dropped.
+    /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. So are the panics of jobs and timers
+    /// caught, and those of destructors, when the loop drops a session, a handler or a closure. Default: no, a panic
+    /// unwinds out of [`turn`](Self::turn) and [`run`](Self::run), and ends the loop: its listeners close, and its
+    /// connections close when it is dropped.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;
@@ -327,7 +338,8 @@ impl<'h> EventLoop<'h> {
     }
 
     /// The loop's context, between two turns. Reads the clock. What is written, opened and closed through it is done in
-    /// the next turn; a listener that is [removed](Context::remove) closes at once.
+    /// the next turn; a listener that is [removed](Context::remove) closes at once, and [`remove`](Self::remove) drops at
+    /// once, too.
     pub fn context(&mut self) -> &mut Context {
         self.context.update_now();
         &mut self.context

@@ -5,14 +5,14 @@
 use std::io;
 
 use crate::address::Address;
+use crate::context::handler::DatagramHandler;
 use crate::context::source::{Source, SourceState};
 use crate::event_loop::EventLoop;
-use crate::event_loop::stream_handlers::catch_panic;
 use crate::ids::{SlotKey, Token};
 use crate::net::backoff::BackoffAction;
 use crate::net::io_error_class::IoErrorClass;
 
-impl EventLoop<'_> {
+impl<'h> EventLoop<'h> {
     /// Has a source served that waits for an event. One that waits for room or a time is served then.
     pub(super) fn on_source_event(&mut self, key: SlotKey, token: Token) {
         let is_waiting =
@@ -121,11 +121,10 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Closes a UDP socket, and drops its handler.
-    pub(super) fn close_udp_socket(&mut self, slot: u32) {
+    /// Closes a UDP socket, and returns its handler.
+    pub(super) fn close_udp_socket(&mut self, slot: u32) -> Option<Box<dyn DatagramHandler + 'h>> {
         self.context.close_udp_socket(slot);
-        let handler = self.datagram_handlers[slot as usize].take();
-        catch_panic(&mut self.context, |_| drop(handler));
+        self.datagram_handlers[slot as usize].take()
     }
 }
 

@@ -20,32 +20,50 @@ pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Conte
     if !context.catches_panics {
         return Some(call(context));
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| call(context)));
-    if outcome.is_err() {
-        context.stats.panics += 1;
+    let panic = match catch_unwind(AssertUnwindSafe(|| call(context))) {
+        Ok(value) => return Some(value),
+        Err(panic) => panic,
+    };
+    context.stats.panics += 1;
+    // The value that the panic carries is foreign, too, and may panic when it is dropped.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(panic);
     }
-    outcome.ok()
+    None
 }
 
-/// The stream handlers of a loop.
+/// Drops what an embedder has given to the loop: a handler, a session, a closure.
+pub(crate) fn drop_foreign<T>(context: &mut Context, value: T) {
+    if catch_panic(context, |_| drop(value)).is_none() {
+        log::error!("a handler, session or closure has panicked when it was dropped");
+    }
+}
+
+/// The stream handlers of a loop, by the slots of their entries in the context.
 #[derive(Default)]
 pub(crate) struct StreamHandlers<'h> {
-    handlers: Vec<Box<dyn ErasedHandler + 'h>>,
+    handlers: Vec<Option<Box<dyn ErasedHandler + 'h>>>,
 }
 
+/// What holds for every slot that an entry of the context names.
+const IS_THERE: &str = "a handler stays for as long as its entry does";
+
 impl<'h> StreamHandlers<'h> {
-    pub(crate) fn attach(&mut self, handler: Box<dyn ErasedHandler + 'h>) -> u32 {
-        self.handlers.push(handler);
-        to_slot(self.handlers.len() - 1)
+    pub(crate) fn insert(&mut self, slot: u32, handler: Box<dyn ErasedHandler + 'h>) {
+        let slot = slot as usize;
+        if self.handlers.len() <= slot {
+            self.handlers.resize_with(slot + 1, || None);
+        }
+        self.handlers[slot] = Some(handler);
     }
 
-    /// The index that the next handler gets.
-    pub(crate) fn next_index(&self) -> u32 {
-        to_slot(self.handlers.len())
+    /// Takes a handler out whose entry is gone.
+    pub(crate) fn take(&mut self, slot: u32) -> Option<Box<dyn ErasedHandler + 'h>> {
+        self.handlers[slot as usize].take()
     }
 
-    pub(crate) fn get(&self, index: u32) -> Option<&(dyn ErasedHandler + 'h)> {
-        self.handlers.get(index as usize).map(|handler| &**handler)
+    pub(crate) fn get(&mut self, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
+        &mut **self.handlers[slot as usize].as_mut().expect(IS_THERE)
     }
 
     /// Calls the handler with a new client; a refusal closes it.
@@ -70,7 +88,9 @@ impl<'h> StreamHandlers<'h> {
         let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
         if session != NO_SESSION {
             let handler = self.handler_of(context, slot);
-            catch_panic(context, |_| handler.drop_session(session));
+            if catch_panic(context, |_| handler.drop_session(session)).is_none() {
+                log::error!("a session has panicked when it was dropped");
+            }
         }
     }
 
@@ -87,14 +107,16 @@ impl<'h> StreamHandlers<'h> {
     /// Calls the handler with bytes; returns how many it has consumed.
     pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
         let consumed = self.call(context, slot, CloseReason::Local, |handler, connection, session| {
-            handler.data(connection, session, input)
+            let consumed = handler.data(connection, session, input);
+            debug_assert!(consumed <= input.len(), "on_data has used up {consumed} of {} bytes", input.len());
+            consumed
         });
         consumed.map_or(0, |consumed| consumed.min(input.len()))
     }
 
     /// Calls a handler with a value of a timer.
     pub(crate) fn on_timer(&mut self, context: &mut Context, handler: u32, value: u64) {
-        let handler = &mut self.handlers[handler as usize];
+        let handler = self.get(handler);
         if catch_panic(context, |context| handler.timer(context, value)).is_none() {
             log::error!("a handler has panicked over a timer");
         }
@@ -109,14 +131,15 @@ impl<'h> StreamHandlers<'h> {
         }
     }
 
-    /// The longest input that a connection's handler must see at once.
-    pub(crate) fn input_bytes_min(&mut self, context: &Context, slot: u32) -> usize {
-        self.handler_of(context, slot).input_bytes_min()
+    /// The longest input that a connection's handler must see at once; more than any inbox holds if it panics over that.
+    pub(crate) fn input_bytes_min(&mut self, context: &mut Context, slot: u32) -> usize {
+        let handler = self.handler_of(context, slot);
+        catch_panic(context, |_| handler.input_bytes_min()).unwrap_or(usize::MAX)
     }
 
     fn handler_of(&mut self, context: &Context, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
         let listener = context.connections[slot as usize].listener;
-        &mut *self.handlers[context.listeners[listener as usize].handler as usize]
+        self.get(context.listeners[listener as usize].handler)
     }
 
     /// Calls a connection's handler; `None` if it panicked and that was caught, which is the connection's end.
@@ -174,14 +197,16 @@ pub(crate) struct HandlerWithSessions<H: StreamHandler> {
 
 impl<H: StreamHandler> HandlerWithSessions<H> {
     pub(crate) fn new(handler: H) -> Self {
-        let room = limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>().max(1);
-        Self { handler, sessions: Vec::with_capacity(room), free_sessions: Vec::new() }
+        Self { handler, sessions: Vec::new(), free_sessions: Vec::new() }
     }
 
     fn add_session(&mut self, session: H::Session) -> u32 {
         if let Some(free) = self.free_sessions.pop() {
             self.sessions[free as usize] = Some(session);
             return free;
+        }
+        if self.sessions.capacity() == 0 {
+            self.sessions.reserve_exact(limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>().max(1));
         }
         self.sessions.push(Some(session));
         to_slot(self.sessions.len() - 1)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::event_loop::EventLoop;
-use crate::event_loop::stream_handlers::catch_panic;
+use crate::event_loop::stream_handlers::{catch_panic, drop_foreign};
 use crate::ids::{Key, SlotKey};
 use crate::state::timers::TimerTask;
 
@@ -45,6 +45,7 @@ impl EventLoop<'_> {
             TimerTask::Handler { handler, value } => {
                 self.context.timers.remove(key);
                 self.handlers.on_timer(&mut self.context, handler, value);
+                self.context.release_handler(handler);
             }
             TimerTask::Callback => self.call_timer(key),
         }
@@ -68,6 +69,7 @@ impl EventLoop<'_> {
             }
             _ => {
                 self.context.timers.remove(key);
+                drop_foreign(&mut self.context, callback);
             }
         }
     }

@@ -10,9 +10,9 @@ use crate::context::Context;
 use crate::context::loop_state::{Drain, DrainReport, LoopState};
 use crate::context::mailbox::Message;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::stream_handlers::catch_panic;
+use crate::event_loop::stream_handlers::{catch_panic, drop_foreign};
 use crate::event_loop::{EventLoop, Turn};
-use crate::ids::{Key, SlotKey};
+use crate::ids::SlotKey;
 use crate::limits;
 use crate::state::timestamp::Timestamp;
 
@@ -20,7 +20,7 @@ impl EventLoop<'_> {
     pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
         match self.context.loop_state {
             LoopState::Stopped(report) => {
-                self.remove_sources();
+                self.drop_removed();
                 return Ok(Turn::Stopped(report));
             }
             LoopState::Panicked => {
@@ -36,8 +36,10 @@ impl EventLoop<'_> {
         let progress = catch_unwind(AssertUnwindSafe(|| self.run_stages())).unwrap_or_else(|panic| {
             self.context.stats.panics += 1;
             self.context.loop_state = LoopState::Panicked;
-            self.mailbox.close();
             self.close_listeners();
+            // A job that panics when it is dropped does not hide the panic that ends the loop.
+            self.context.catches_panics = true;
+            self.close_mailbox();
             resume_unwind(panic)
         });
         Ok(match self.context.loop_state {
@@ -57,12 +59,13 @@ impl EventLoop<'_> {
         progress |= self.start_connects();
         progress |= self.drive_queue(|context| &mut context.dirty);
         self.send_datagrams();
-        progress |= self.remove_sources();
+        progress |= self.drop_removed();
         self.advance_drain();
         if self.context.free_closed() {
             self.context.retry_held_up_listeners();
         }
-        progress
+        // The handlers whose last connection was freed.
+        progress | self.drop_removed()
     }
 
     pub(super) fn has_work_left(&self) -> bool {
@@ -70,7 +73,9 @@ impl EventLoop<'_> {
         self.poll_has_more
             || self.mailbox.has_messages()
             || !(context.deferred.is_empty() && context.dirty.is_empty() && context.ready_sources.is_empty())
-            || !(context.notes.is_empty() && context.pending_connects.is_empty() && context.removed_sources.is_empty())
+            || !(context.notes.is_empty() && context.pending_connects.is_empty())
+            || !(context.removed_sources.is_empty() && context.unused_handlers.is_empty())
+            || self.is_drained()
             || !context.send_queue.transmits.is_empty()
             || matches!(context.loop_state, LoopState::DrainRequested(_) | LoopState::Stopped(_) | LoopState::Panicked)
     }
@@ -172,21 +177,21 @@ impl EventLoop<'_> {
         count > 0
     }
 
-    /// Closes the UDP sockets and drops the closures that callbacks have removed.
-    pub(super) fn remove_sources(&mut self) -> bool {
-        let any = !self.context.removed_sources.is_empty();
-        while let Some(source) = self.context.removed_sources.pop() {
-            match source.key {
-                SlotKey::UdpSocket(slot) => self.close_udp_socket(slot),
-                SlotKey::Timer(slot) => {
-                    let callback = self.timer_callbacks.take(Key { generation: source.generation, slot });
-                    catch_panic(&mut self.context, |_| drop(callback));
-                }
-                // It is closed already.
-                SlotKey::Connection(_) | SlotKey::Listener(_) => {}
-            }
+    /// Whether a drain has nothing left to wait for.
+    fn is_drained(&self) -> bool {
+        let is_draining = matches!(self.context.loop_state, LoopState::Draining(_));
+        is_draining && self.context.stats.connections == 0 && self.are_sources_drained()
+    }
+
+    /// Refuses messages from now on, and drops those that were not handled.
+    fn close_mailbox(&mut self) {
+        self.mailbox.close();
+        while let Some(message) = self.mailbox.pop() {
+            drop_foreign(&mut self.context, message);
         }
-        any
+        // And the message of a thread that was in the middle of its call.
+        let receiver = self.mailbox.disconnect();
+        drop_foreign(&mut self.context, receiver);
     }
 
     /// Brings a drain forward, to its report once it is over.
@@ -199,8 +204,7 @@ impl EventLoop<'_> {
         let LoopState::Draining(Drain { since, until, closed_before }) = self.context.loop_state else {
             return;
         };
-        let is_done = self.context.stats.connections == 0 && self.are_sources_drained();
-        if !is_done && self.context.now < until {
+        if !self.is_drained() && self.context.now < until {
             return;
         }
         self.close_listeners();
@@ -208,10 +212,11 @@ impl EventLoop<'_> {
         self.send_datagrams();
         for key in self.context.source_keys() {
             if let SlotKey::UdpSocket(slot) = key {
-                self.close_udp_socket(slot);
+                let handler = self.close_udp_socket(slot);
+                drop_foreign(&mut self.context, handler);
             }
         }
-        self.mailbox.close();
+        self.close_mailbox();
         let forced = self.context.stats.closed(CloseReason::Drained);
         let finished = self.context.stats.closed_total() - closed_before - forced;
         let report = DrainReport { finished, forced, elapsed: self.context.now.since(since) };

@@ -36,12 +36,18 @@ impl Timers {
         (Key { generation, slot }, task)
     }
 
+    /// What each timer that is set does.
+    #[cfg(test)]
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = TimerTask> {
+        self.entries.iter().map(|(_, timer)| timer.task)
+    }
+
     pub(crate) fn contains(&self, key: Key) -> bool {
         self.entries.get(key.slot as usize).is_some_and(|timer| timer.generation == key.generation)
     }
 
-    /// Removes a timer; false if it is gone already.
-    pub(crate) fn remove(&mut self, key: Key) -> bool {
-        self.contains(key) && self.entries.try_remove(key.slot as usize).is_some()
+    /// Removes a timer; `None` if it is gone already.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<TimerTask> {
+        self.contains(key).then(|| self.entries.remove(key.slot as usize).task)
     }
 }

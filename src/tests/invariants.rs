@@ -12,6 +12,7 @@ use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, Reset
 use crate::net::simulated::world::World;
 use crate::net::{Listener, Stream, UdpSocket};
 use crate::state::phase::{Action, Phase, Queued, ReadState, WriteState};
+use crate::state::timers::TimerTask;
 use crate::state::timestamp::Timestamp;
 
 /// Checks everything; the caller is between two turns.
@@ -22,6 +23,7 @@ pub(super) fn check(events: &EventLoop<'_>, world: &World) {
         return;
     }
     counters_agree(events, world);
+    handlers_are_kept_while_used(events);
     poll_never_waits_past_a_deadline(events);
     for (key, _) in &events.context.connections {
         connection_will_be_served(events, world, u32::try_from(key).expect("a slot"));
@@ -77,9 +79,6 @@ fn counters_agree(events: &EventLoop<'_>, world: &World) {
     assert_eq!(stats.accepted + stats.connects, connections + closed, "accepted and connected is open and ended");
     let failures = [context.stats.accept_errors, context.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");
-    let clients =
-        context.connections.iter().filter(|(_, entry)| !context.listeners[entry.listener as usize].is_outbound).count();
-    assert_eq!(context.clients_by_handler.iter().sum::<usize>(), clients, "handlers count their clients");
     let by_listener: u32 = context.listeners.iter().map(|(_, listener)| listener.connections).sum();
     assert_eq!(u64::from(by_listener), connections, "listeners count their connections");
     let open_fds = |is_kind: fn(&SimSocketKind) -> bool| {
@@ -101,6 +100,24 @@ fn counters_agree(events: &EventLoop<'_>, world: &World) {
         context.udp_sockets.len(),
         "and for each UDP socket"
     );
+}
+
+/// A handler is there for as long as something uses it, or until it is removed, and nothing that was removed is kept.
+fn handlers_are_kept_while_used(events: &EventLoop<'_>) {
+    let context = &events.context;
+    for (slot, handler) in &context.handlers {
+        let is_own = |entry: &&ListenerEntry| entry.handler == to_slot(slot);
+        let clients = context.connections.iter().map(|(_, entry)| &context.listeners[entry.listener as usize]);
+        let clients = clients.filter(|entry| !entry.is_outbound).filter(is_own).count();
+        assert_eq!(handler.clients, clients, "handler {slot} counts its clients");
+        let listeners = context.listeners.iter().map(|(_, entry)| entry).filter(is_own).count();
+        let is_own_timer =
+            |task: &TimerTask| matches!(task, TimerTask::Handler { handler, .. } if *handler == to_slot(slot));
+        let timers = context.timers.tasks().filter(is_own_timer).count();
+        assert_eq!(handler.uses, listeners + timers, "handler {slot} counts what uses it");
+        assert!(!handler.is_unused(), "handler {slot} is used by nothing and still there");
+    }
+    assert!(context.removed_sources.is_empty() && context.unused_handlers.is_empty(), "what was removed is dropped");
 }
 
 fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {

@@ -95,6 +95,17 @@ fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
 }
 
 #[test]
+fn no_two_loops_ever_give_the_same_generation() {
+    let simulation = Simulation::new(1);
+    let mut loops = [(); 3].map(|()| simulation.event_loop());
+    // The first uses up more than a block of generations while the others are in their first.
+    let index = |round: usize| if round.is_multiple_of(1_000) { 1 + round / 1_000 % 2 } else { 0 };
+    let mut generations: Vec<u64> = (0..1_200_000).map(|round| loops[index(round)].context.next_generation()).collect();
+    generations.sort_unstable();
+    assert!(generations[0] > 0 && generations.windows(2).all(|pair| pair[0] < pair[1]), "one is given twice");
+}
+
+#[test]
 fn only_the_polls_own_error_leaves_the_loop_and_an_interruption_does_not() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();

@@ -1,0 +1,92 @@
+//! Dropping what was removed: closures, UDP sockets, handlers.
+//!
+//! No destructor of the embedder's runs while a callback does, and none that panics ends a loop that catches panics.
+
+use crate::context::handler::DatagramHandler;
+use crate::event_loop::EventLoop;
+use crate::event_loop::stream_handlers::{ErasedHandler, drop_foreign};
+use crate::event_loop::timer_callbacks::TimerCallback;
+use crate::ids::{Key, SourceId, SourceKey};
+
+/// What [`EventLoop::remove`] gives back: the closure of a timer, the handler of a UDP socket, or a stream handler that
+/// nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
+///
+/// It drops what it holds when it is dropped: where the caller wants that, and outside of the loop.
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// let used = Rc::new(());
+/// let held = Rc::clone(&used);
+/// let mut events = halloo::EventLoop::new()?;
+/// let timer = events.every(std::time::Duration::from_secs(1), move |_| { let _ = &held; None });
+/// let removed = events.remove(timer).expect("it is set");
+/// assert_eq!(Rc::strong_count(&used), 2);
+/// drop(removed);
+/// assert_eq!(Rc::strong_count(&used), 1);
+/// assert!(events.remove(timer).is_none());
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Removed<'h> {
+    _stream_handler: Option<Box<dyn ErasedHandler + 'h>>,
+    _datagram_handler: Option<Box<dyn DatagramHandler + 'h>>,
+    _callback: Option<TimerCallback<'h>>,
+}
+
+impl std::fmt::Debug for Removed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Removed").finish_non_exhaustive()
+    }
+}
+
+impl<'h> EventLoop<'h> {
+    /// Removes as [`Context::remove`] does, between two turns, and gives back at once what the loop owned of it; `None`
+    /// if it was not there.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, stream};
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    /// let listener = events.listen(address, stream(|connection, input| connection.write(input)))?;
+    /// let address = events.local_addr(listener)?;
+    /// let handler = events.remove(listener);
+    /// assert!(handler.is_some());
+    /// events.listen(address, stream(|connection, input| connection.write(input)))?;
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn remove(&mut self, id: impl Into<SourceId>) -> Option<Removed<'h>> {
+        // What was removed before is dropped first, so that what is left then is of this removal.
+        self.drop_removed();
+        self.context.update_now();
+        self.context.remove(id).then(|| self.take_removed().unwrap_or_default())
+    }
+
+    /// Drops the closures, UDP sockets and handlers that are not needed any more; true if there were any.
+    pub(super) fn drop_removed(&mut self) -> bool {
+        let mut any = false;
+        while let Some(removed) = self.take_removed() {
+            drop_foreign(&mut self.context, removed);
+            any = true;
+        }
+        any
+    }
+
+    fn take_removed(&mut self) -> Option<Removed<'h>> {
+        match self.context.removed_sources.pop() {
+            Some(SourceKey::UdpSocket(Key { slot, .. })) => {
+                self.send_datagrams();
+                Some(Removed { _datagram_handler: self.close_udp_socket(slot), ..Removed::default() })
+            }
+            Some(SourceKey::Timer(key)) => {
+                Some(Removed { _callback: self.timer_callbacks.take(key), ..Removed::default() })
+            }
+            Some(SourceKey::Listener(_) | SourceKey::Handler(_)) => Some(Removed::default()),
+            None => {
+                let slot = self.context.take_unused_handler()?;
+                Some(Removed { _stream_handler: self.handlers.take(slot), ..Removed::default() })
+            }
+        }
+    }
+}
