@@ -109,6 +109,16 @@ pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
 pub(crate) const DEADLINES_PER_TURN_MAX: usize = 1024;
 pub(crate) const MESSAGES_PER_TURN_MAX: usize = 1024;
 
+/// How long after its deadline a connection is still served what arrived before, in turns: a receive buffer of 8 MiB at
+/// 64 KiB a turn, where Linux lets one grow to 6 MiB (`net.ipv4.tcp_rmem`). A client that never stops sending is
+/// timed out then.
+pub(crate) const LATE_TURNS_MAX: u8 = 128;
+
+/// Progress is noted with the time at which its turn began. Turns up to this long are not looked at again; instead,
+/// idle and write timeouts and the linger run this much longer. After a longer turn, what moved in it is brought to its
+/// end: a look at every connection, at most a hundred times a second.
+pub(crate) const TURN_TIME_UNCOUNTED: Duration = Duration::from_millis(10);
+
 /// Outbound connections begun in a turn; each takes a few system calls.
 pub(crate) const CONNECTS_PER_TURN_MAX: usize = 128;
 

@@ -185,6 +185,8 @@ impl<'a> Connection<'a> {
 
     /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
     /// replaces the former. It is no part of the idle timeout, which runs besides.
+    ///
+    /// The time runs from this call. Input that arrived before its end is delivered first, and may set it anew.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
         let at = after.map_or(Timestamp::NEVER, |after| self.context.deadline_after(after));
         self.state_mut().timeout = at;

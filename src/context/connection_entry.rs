@@ -14,6 +14,7 @@ use crate::options::connection_limits::ConnectionLimits;
 use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
 use crate::state::source_address_limits::SourcePrefix;
+use crate::state::timestamp::Timestamp;
 
 /// One connection.
 pub(crate) struct ConnectionEntry {
@@ -98,6 +99,7 @@ impl Context {
     /// that failed before it was open. The slot stays until [`free_closed`](Self::free_closed).
     pub(crate) fn close_connection(&mut self, slot: u32, mode: CloseMode, reason: Option<CloseReason>) {
         self.deadlines.disarm(SlotKey::Connection(slot));
+        self.late_turns.set(slot, None);
         let entry = &mut self.connections[slot as usize];
         if let (Some(stream), CloseMode::Reset) = (&entry.stream, mode) {
             stream.reset_on_close();
@@ -133,6 +135,17 @@ impl Context {
             self.remove_listener_if_unused(listener);
         }
         any
+    }
+
+    /// Has the time without progress of each connection that moved in this turn run from a later moment: a turn that
+    /// took long is no time in which the peer did nothing.
+    pub(crate) fn count_progress_from(&mut self, later: Timestamp) {
+        for (_, entry) in &mut self.connections {
+            // The time of a connect is exact.
+            if entry.state.last_progress >= self.now && !matches!(entry.state.phase, Phase::Connecting(_)) {
+                entry.state.last_progress = later;
+            }
+        }
     }
 
     /// Has a connection aborted whose callback panicked.

@@ -44,6 +44,8 @@ pub(crate) struct Drain {
     pub(crate) until: Timestamp,
     /// Connections that had ended before it began.
     pub(crate) closed_before: u64,
+    /// Turns since its end that served input from before.
+    pub(crate) late_turns: u8,
 }
 
 /// The callback that is running.

@@ -72,6 +72,9 @@ pub struct Context {
     pub(crate) hash_key: [u64; 2],
     pub(crate) started: Instant,
     pub(crate) now: Timestamp,
+    /// All input that arrived before this has been reported: the clock when the last poll began that was neither
+    /// interrupted nor full. Deadlines of connections are judged by it.
+    pub(crate) polled_until: Timestamp,
     pub(crate) turn: u32,
     pub(crate) handlers: Slab<HandlerEntry>,
     pub(crate) connections: Slab<ConnectionEntry>,
@@ -83,6 +86,8 @@ pub struct Context {
     pub(crate) buffer_pool: BufferPool,
     /// The local address of each connection whose listener's is not enough.
     pub(crate) local_addrs: SparseVec<PackedAddress>,
+    /// Of each connection with input from before its deadline: turns since then.
+    pub(crate) late_turns: SparseVec<u8>,
     /// Listeners and UDP sockets that are to be served.
     pub(crate) ready_sources: VecDeque<SlotKey>,
     /// Connections that a callback of another one has changed.
@@ -128,6 +133,7 @@ impl Context {
             default_connections_max,
             hash_key,
             now: Timestamp::START,
+            polled_until: Timestamp::START,
             turn: 0,
             handlers: Slab::new(),
             connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>()),
@@ -138,6 +144,7 @@ impl Context {
             connection_counts: ConnectionCounts::default(),
             buffer_pool: BufferPool::default(),
             local_addrs: SparseVec::new(),
+            late_turns: SparseVec::new(),
             ready_sources: VecDeque::new(),
             dirty: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -167,9 +174,11 @@ impl Context {
         Timestamp::since_start(self.network.now().saturating_duration_since(self.started))
     }
 
-    /// This long after now, and later than now always: what is set again when it fires is the next turn's.
+    /// This long after the call, and later than the turn's time always: what is set again when it fires is the next
+    /// turn's.
     pub(crate) fn deadline_after(&self, after: Duration) -> Timestamp {
-        self.now.after(after.max(Duration::from_nanos(1)))
+        // planted: durations-run-from-the-start-of-the-turn
+        self.clock().after(after.max(Duration::from_nanos(1)))
     }
 
     /// When a drain that is under way ends.
@@ -452,16 +461,17 @@ impl Context {
     ///
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {
-        self.end_by(self.now.after(grace));
+        self.end_by(self.clock().after(grace));
     }
 
-    fn end_by(&mut self, wanted: Timestamp) {
+    fn end_by(&mut self, until: Timestamp) {
+        let since = self.clock();
         match &mut self.loop_state {
             LoopState::Running => {
                 let closed_before = self.stats.closed_total();
-                self.loop_state = LoopState::DrainRequested(Drain { since: self.now, until: wanted, closed_before });
+                self.loop_state = LoopState::DrainRequested(Drain { since, until, closed_before, late_turns: 0 });
             }
-            LoopState::DrainRequested(drain) | LoopState::Draining(drain) => drain.until = wanted.min(drain.until),
+            LoopState::DrainRequested(drain) | LoopState::Draining(drain) => drain.until = until.min(drain.until),
             LoopState::Stopped(_) | LoopState::Panicked => {}
         }
     }

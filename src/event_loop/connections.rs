@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
@@ -14,10 +15,10 @@ use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::HandlerEvent;
 use crate::ids::{ConnectionId, SlotKey, Token};
-use crate::limits;
+use crate::limits::{self, LATE_TURNS_MAX};
 use crate::net::{Event, Stream};
 use crate::options::connect::Connect;
-use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, ReadState, WriteHalf, WriteState};
+use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, Queued, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
@@ -97,6 +98,10 @@ impl EventLoop<'_> {
         }
         let valid = to.limits.validate(self.handlers.input_bytes_min(context, slot));
         let refused = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
+        // Its time runs from the first try.
+        if context.deadlines.deadline(SlotKey::Connection(slot)) == Timestamp::NEVER {
+            context.connections[slot as usize].state.last_progress = context.clock();
+        }
         match valid.map_err(refused).and_then(|()| context.network.connect(&to)) {
             Ok(stream) => {
                 context.connections[slot as usize].stream = Some(stream);
@@ -104,7 +109,7 @@ impl EventLoop<'_> {
             }
             // A full backlog: TCP would try again by itself.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                context.connect_retries.push_back((context.now.after(limits::BACKOFF_MIN), id, to));
+                context.connect_retries.push_back((context.deadline_after(limits::BACKOFF_MIN), id, to));
                 self.arm_deadline(slot);
             }
             Err(error) => self.fail_connect(slot, CloseMode::Close, error),
@@ -252,12 +257,25 @@ impl EventLoop<'_> {
         self.handlers.on_close(&mut self.context, slot, reason);
     }
 
-    /// Acts on the deadline of a connection.
+    /// Acts on the deadline of a connection, once input that arrived before it has been delivered.
     pub(super) fn expire_connection(&mut self, slot: u32) {
-        let Context { connections, listeners, turn, now, .. } = &mut self.context;
+        let Context { connections, listeners, deadlines, late_turns, turn, now, polled_until, .. } = &mut self.context;
         let entry = &mut connections[slot as usize];
-        entry.state.begin_turn(*turn);
-        match entry.state.expiry(&listeners[entry.listener as usize].limits, *now) {
+        let (state, limits) = (&mut entry.state, &listeners[entry.listener as usize].limits);
+        let deadline = state.deadline(limits);
+        if *polled_until < deadline && deadline <= *now {
+            // Input may have arrived before it that only the next poll reports.
+            return deadlines.arm(SlotKey::Connection(slot), now.after(Duration::from_nanos(1)));
+        }
+        let turns = late_turns.get(slot).unwrap_or(0);
+        let may_have_input = state.queued != Queued::No && entry.stream.is_some();
+        if deadline <= *now && may_have_input && turns < LATE_TURNS_MAX {
+            // It is driven later in this turn or in the next, which arms its deadline again.
+            return late_turns.set(slot, Some(turns + 1));
+        }
+        late_turns.set(slot, None);
+        state.begin_turn(*turn);
+        match state.expiry(limits, *polled_until) {
             Expiry::None => {}
             Expiry::ConnectionLimit(reason) => entry.state.phase = Phase::Closing(reason, CloseMode::of(reason)),
             Expiry::HandlerTimeout => {

@@ -298,10 +298,13 @@ impl<'h> EventLoop<'h> {
     /// # Panics
     /// If a handler does. That is the end of the loop, unless it [catches panics](Self::catch_panics).
     pub fn run(&mut self) -> Result<DrainReport> {
+        let mut clock = self.context.clock();
         loop {
-            if let Turn::Stopped(report) = self.turn(None)? {
+            let (turn, ended) = self.run_turn(None, clock)?;
+            if let Turn::Stopped(report) = turn {
                 return Ok(report);
             }
+            clock = ended;
         }
     }
 
@@ -323,18 +326,16 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        self.run_turn(timeout)
+        let (turn, _) = self.run_turn(timeout, self.context.clock())?;
+        Ok(turn)
     }
 
     /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring
     /// any.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        if self.has_work_left() {
-            return Some(Duration::ZERO);
-        }
-        // Callbacks and the embedder may have taken long: what came due meanwhile is not to be waited for.
-        Some(self.next_deadline()?.since(self.context.clock()))
+        // The embedder may have taken long since the last turn.
+        self.poll_timeout(self.context.clock())
     }
 
     /// The loop's context, between two turns. Reads the clock. What is written, opened and closed through it is done in

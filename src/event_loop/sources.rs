@@ -93,7 +93,8 @@ impl<'h> EventLoop<'h> {
             log::warn!("{address}: cannot {verb}, {waiting}: {error}");
         }
         self.context.stats.pauses += 1;
-        self.context.deadlines.arm(key, now.after(after));
+        let at = self.context.deadline_after(after);
+        self.context.deadlines.arm(key, at);
         Some(SourceState::BackingOff)
     }
 

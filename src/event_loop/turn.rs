@@ -17,11 +17,12 @@ use crate::limits;
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
-    pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
+    /// Runs a turn that begins at a clock reading; returns the reading at its end, too.
+    pub(super) fn run_turn(&mut self, timeout: Option<Duration>, began: Timestamp) -> Result<(Turn, Timestamp)> {
         match self.context.loop_state {
             LoopState::Stopped(report) => {
                 self.drop_removed();
-                return Ok(Turn::Stopped(report));
+                return Ok((Turn::Stopped(report), began));
             }
             LoopState::Panicked => {
                 let message = "a handler has panicked, which ended the loop: with catch_panics(true) it goes on";
@@ -29,7 +30,7 @@ impl EventLoop<'_> {
             }
             LoopState::Running | LoopState::DrainRequested(_) | LoopState::Draining(_) => {}
         }
-        self.poll(timeout).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
+        self.poll(timeout, began).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
         self.context.turn = self.context.turn.wrapping_add(1);
         self.context.stats.turns += 1;
         // Whatever a handler's panic has left half done: no later turn sees it.
@@ -42,11 +43,16 @@ impl EventLoop<'_> {
             self.close_mailbox();
             resume_unwind(panic)
         });
-        Ok(match self.context.loop_state {
+        let ended = self.context.clock();
+        if ended.since(self.context.now) > limits::TURN_TIME_UNCOUNTED {
+            self.context.count_progress_from(ended);
+        }
+        let turn = match self.context.loop_state {
             LoopState::Stopped(report) => Turn::Stopped(report),
             _ if progress => Turn::Progress,
             _ => Turn::Idle,
-        })
+        };
+        Ok((turn, ended))
     }
 
     /// Does what there is to do after the poll; true if there was anything.
@@ -85,26 +91,35 @@ impl EventLoop<'_> {
         [self.context.deadlines.earliest(), retry, self.context.drain_until()].into_iter().flatten().min()
     }
 
-    /// Gathers events: once with a wait, then at once for as long as the poll comes back full.
-    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut wait = match (timeout, self.next_timeout()) {
+    /// How long a poll that begins at a clock reading may wait.
+    pub(super) fn poll_timeout(&self, begins: Timestamp) -> Option<Duration> {
+        if self.has_work_left() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.next_deadline()?.since(begins))
+    }
+
+    /// Gathers events: once with a wait, then at once for as long as there may be more.
+    fn poll(&mut self, timeout: Option<Duration>, mut begins: Timestamp) -> io::Result<()> {
+        let mut wait = match (timeout, self.poll_timeout(begins)) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        self.poll_has_more = true;
         for _ in 0..limits::POLLS_PER_TURN_MAX {
-            match self.context.network.poll(&mut self.events, wait) {
-                Ok(has_more) => self.poll_has_more = has_more,
-                // A signal or a debugger: what there is shows in the next poll.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poll_has_more = false,
+            self.poll_has_more = match self.context.network.poll(&mut self.events, wait) {
+                Ok(has_more) => has_more,
+                // A signal or a debugger: events that wait were not reported, and are by a poll that does not wait.
+                // planted: deadlines-judged-after-an-interrupted-poll
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 Err(error) => return Err(error),
-            }
+            };
+            self.context.update_now();
             if !self.poll_has_more {
+                self.context.polled_until = begins;
                 break;
             }
-            wait = Some(Duration::ZERO);
+            (wait, begins) = (Some(Duration::ZERO), self.context.now);
         }
-        self.context.update_now();
         Ok(())
     }
 
@@ -201,10 +216,10 @@ impl EventLoop<'_> {
             self.context.begin_source_drain();
             self.context.notify_drain();
         }
-        let LoopState::Draining(Drain { since, until, closed_before }) = self.context.loop_state else {
+        let LoopState::Draining(drain) = self.context.loop_state else {
             return;
         };
-        if !self.is_drained() && self.context.now < until {
+        if !self.is_drained() && !self.is_drain_over(drain) {
             return;
         }
         self.close_listeners();
@@ -218,8 +233,22 @@ impl EventLoop<'_> {
         }
         self.close_mailbox();
         let forced = self.context.stats.closed(CloseReason::Drained);
-        let finished = self.context.stats.closed_total() - closed_before - forced;
-        let report = DrainReport { finished, forced, elapsed: self.context.now.since(since) };
+        let finished = self.context.stats.closed_total() - drain.closed_before - forced;
+        let report = DrainReport { finished, forced, elapsed: self.context.clock().since(drain.since) };
         self.context.loop_state = LoopState::Stopped(report);
+    }
+
+    /// Whether the time of a drain is over, and what arrived in that time is served, within bounds.
+    fn is_drain_over(&mut self, drain: Drain) -> bool {
+        if drain.until > self.context.polled_until {
+            return false;
+        }
+        let Context { deferred, ready_sources, loop_state, .. } = &mut self.context;
+        let has_input_left = !(deferred.is_empty() && ready_sources.is_empty()) && drain.until != Timestamp::START;
+        if has_input_left && drain.late_turns < limits::LATE_TURNS_MAX {
+            *loop_state = LoopState::Draining(Drain { late_turns: drain.late_turns + 1, ..drain });
+            return false;
+        }
+        true
     }
 }

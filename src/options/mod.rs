@@ -6,12 +6,16 @@ macro_rules! connection_setters {
         /// Close a connection of which the handler has consumed no input, and the kernel taken no output, for this
         /// long. While output waits to be taken, [`write_timeout`](Self::write_timeout) runs instead. For an outbound
         /// connection, the time runs from when it is open. `None`: never. Default: 60 s.
+        ///
+        /// Input that arrived in time is delivered first, though the loop comes to it late. The time may run out up to
+        /// 10 ms late.
         pub fn idle_timeout(mut self, after: impl Into<Option<std::time::Duration>>) -> Self {
             self.limits.idle_timeout = after.into();
             self
         }
 
-        /// Close a connection that takes none of the bytes waiting for it for this long. `None`: never. Default: 30 s.
+        /// Close a connection that takes none of the bytes waiting for it for this long, up to 10 ms late. `None`:
+        /// never. Default: 30 s.
         pub fn write_timeout(mut self, after: impl Into<Option<std::time::Duration>>) -> Self {
             self.limits.write_timeout = after.into();
             self

@@ -172,7 +172,7 @@ impl ConnectionState {
             Phase::Connecting(_) => self.last_progress.after(limits.connect_timeout),
             Phase::Open => self.limit_deadline(limits).0.min(self.timeout),
             Phase::Flushing(_) => self.limit_deadline(limits).0,
-            Phase::Lingering(..) => self.last_progress.after(limits::LINGER),
+            Phase::Lingering(..) => self.last_progress.after(limits::LINGER + limits::TURN_TIME_UNCOUNTED),
             Phase::Closing(..) | Phase::Closed => Timestamp::NEVER,
         }
     }
@@ -196,7 +196,8 @@ impl ConnectionState {
         } else {
             (limits.idle_timeout, CloseReason::TimedOut)
         };
-        (span.map_or(Timestamp::NEVER, |span| self.last_progress.after(span)), reason)
+        let counted_from = self.last_progress.after(limits::TURN_TIME_UNCOUNTED);
+        (span.map_or(Timestamp::NEVER, |span| counted_from.after(span)), reason)
     }
 
     /// Notes that the handler's output did not all go out at once.
@@ -382,7 +383,7 @@ mod tests {
     #[test]
     fn while_output_waits_only_the_write_timeout_runs() {
         let mut state = ConnectionState::new(peer(), Timestamp::START);
-        let at = |seconds| Timestamp::START.after(Duration::from_secs(seconds));
+        let at = |seconds| Timestamp::START.after(Duration::from_secs(seconds)).after(limits::TURN_TIME_UNCOUNTED);
         assert_eq!((state.deadline(&LIMITS), state.expiry(&LIMITS, at(59))), (at(60), Expiry::None));
         assert_eq!(state.expiry(&LIMITS, at(60)), Expiry::ConnectionLimit(CloseReason::TimedOut));
         state.buffers.get_or_insert_default().outbox.push(b"x");

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
 use crate::ids::{ConnectionId, HandlerId};
-use crate::testing::Simulation;
+use crate::testing::{Fault, Simulation};
 
 /// Who was opened, and who was closed.
 #[derive(Default)]
@@ -53,9 +53,33 @@ impl CallbackLog {
         }
     }
 
+    /// No connection is timed out over input that arrived before its deadline.
+    fn assert_not_over_input(simulation: &Simulation, connection: &mut Connection<'_>, reason: CloseReason) {
+        let (Some(client), slot) = (connection.peer_addr(), connection.id().slot) else { return };
+        let (world, context) = (simulation.world.borrow(), connection.context());
+        let (state, limits) = (&context.connections[slot as usize].state, context.connection_limits(slot));
+        // Readiness that is reported late is input that the kernel has not shown; a paused connection wants none.
+        if reason != CloseReason::TimedOut || state.paused || world.faults.has(Fault::LateReadiness) {
+            return;
+        }
+        let deadline = state.last_progress.after(limits.idle_timeout.expect("it has run out")).as_duration();
+        let unread_since = world.unread_since(client);
+        let is_in_time = unread_since.is_some_and(|arrived| arrived < deadline);
+        assert!(!is_in_time, "timed out at {deadline:?} over input of {unread_since:?}: {state:?}");
+    }
+
     fn assert_open(&self, connection: &Connection<'_>, session: ConnectionId) {
         assert_eq!(connection.id(), session, "a session is its connection's");
         assert!(self.open.contains(&session), "a callback came for {session:?}, which is not open");
+    }
+}
+
+/// A callback may take long: longer than a linger only where no client counts on one.
+pub(super) fn take_time(simulation: &Simulation) {
+    if simulation.random_below(16) == 0 {
+        let is_lenient = simulation.world.borrow().faults.has(Fault::Pause);
+        let most = if is_lenient { 3_000 } else { 30 };
+        simulation.advance(Duration::from_millis(simulation.random_below(most)));
     }
 }
 
@@ -85,6 +109,7 @@ impl StreamHandler for GreetHandler {
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
+        take_time(&self.simulation);
         let id = self.callback_log.borrow_mut().open(connection.id());
         if self.greets_on_open {
             self.greet(connection);
@@ -109,6 +134,7 @@ impl StreamHandler for GreetHandler {
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
         self.callback_log.borrow().assert_open(connection, session);
+        CallbackLog::assert_not_over_input(&self.simulation, connection, reason);
         self.callback_log.borrow_mut().close(session, reason);
     }
 }
@@ -127,6 +153,7 @@ impl StreamHandler for EchoHandler {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
+        take_time(&self.simulation);
         self.callback_log.borrow().assert_open(connection, *session);
         assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
         let mut part = input.len();
@@ -139,6 +166,7 @@ impl StreamHandler for EchoHandler {
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
+        take_time(&self.simulation);
         self.callback_log.borrow().assert_open(connection, *session);
         connection.resume();
     }
@@ -147,7 +175,8 @@ impl StreamHandler for EchoHandler {
         self.callback_log.borrow_mut().record_drain(*session);
     }
 
-    fn on_close(&mut self, _: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+    fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
+        CallbackLog::assert_not_over_input(&self.simulation, connection, reason);
         self.callback_log.borrow_mut().close(session, reason);
     }
 }

@@ -1,5 +1,7 @@
 //! What must hold after every turn of the workload.
 
+use std::time::Duration;
+
 use crate::context::Context;
 use crate::context::listener_entry::ListenerEntry;
 use crate::context::loop_state::LoopState;
@@ -43,8 +45,10 @@ fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
     let wait = events.next_timeout();
     let lists = [context.deferred.len(), context.dirty.len(), context.notes.len(), context.pending_connects.len()];
     let is_left = lists.iter().sum::<usize>() + context.ready_sources.len() > 0;
-    assert!(!is_left || wait == Some(std::time::Duration::ZERO), "work is left, and the poll would wait {wait:?}");
-    let is_in_time = first == Timestamp::NEVER || wait.is_some_and(|wait| wait <= first.since(context.now));
+    assert!(!is_left || wait == Some(Duration::ZERO), "work is left, and the poll would wait {wait:?}");
+    let at_once = context.now.after(Duration::from_nanos(1));
+    let is_in_time =
+        first == Timestamp::NEVER || wait.is_some_and(|wait| wait <= first.max(at_once).since(context.now));
     assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(context.now));
 }
 
@@ -136,10 +140,12 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
         Queued::Deferred => Some(&context.deferred),
     };
     assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
+    // What came due after the poll began is looked at after the next.
+    let at_once = context.now.after(Duration::from_nanos(1));
     let armed = context.deadlines.deadline(SlotKey::Connection(slot));
     let Some(end) = socket_of(context, slot) else {
         let id = context.id(slot);
-        let is_timed = armed <= state.last_progress.after(limits.connect_timeout);
+        let is_timed = armed <= state.last_progress.after(limits.connect_timeout).max(at_once);
         let is_connect_retry = context.connect_retries.iter().any(|(_, other, _)| *other == id) && is_timed;
         let is_waiting = is_connect_retry || context.pending_connects.iter().any(|(other, _)| *other == id);
         // Or it was given up before its turn came, which is for the next.
@@ -149,7 +155,7 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
     };
     let deadline = deadline(context, slot);
     if deadline != Timestamp::NEVER && state.queued == Queued::No {
-        assert!(armed <= deadline, "the deadline of {slot} is armed");
+        assert!(armed <= deadline.max(at_once), "the deadline of {slot} is armed");
     }
     let edge = world.sockets[end].has_edge && world.sockets[end].token.is_some();
     let SimSocketKind::Stream(stream) = &world.sockets[end].kind else {
@@ -157,7 +163,7 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
     };
     if state.queued == Queued::No {
         assert!(world.sockets[end].token.is_some(), "a waiting connection is registered");
-        let connect_deadline = state.last_progress.after(limits.connect_timeout);
+        let connect_deadline = state.last_progress.after(limits.connect_timeout).max(at_once);
         let is_timed = !matches!(state.phase, Phase::Connecting(_)) || armed <= connect_deadline;
         assert!(is_timed, "{slot} waits for an answer without end");
         let is_awaited =

@@ -32,6 +32,7 @@ use crate::context::handler::datagrams;
 use crate::event_loop::{EventLoop, Turn};
 use crate::framing;
 use crate::ids::{ConnectionId, HandlerId};
+use crate::limits;
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
@@ -93,9 +94,11 @@ impl Workload {
 
     fn listen(&self, service: Service) -> Listen {
         let mut at = Listen::from(SocketAddr::new(HOST, service as u16));
-        if !self.has_timeouts {
-            at = at.idle_timeout(None).write_timeout(None);
-        }
+        at = if self.has_timeouts {
+            at.idle_timeout(Some(Duration::from_millis(1 + self.simulation.random_below(10_000))))
+        } else {
+            at.idle_timeout(None).write_timeout(None)
+        };
         if self.simulation.random_below(3) == 0 {
             at = at.connections_max(1 + usize::try_from(self.simulation.random_below(3)).expect("a count"));
         }
@@ -186,12 +189,15 @@ impl Workload {
             self.simulation.set_descriptors_max(8 + extra_fds);
             self.outbound_log.borrow_mut().may_fail = true;
         }
-        // A clock that jumps ends lingers and limits early: there nobody is promised anything but order.
-        if self.simulation.random_below(3) > 0 {
-            self.simulation.inject(Fault::Clock, 0);
+        // A clock that jumps ends lingers and limits early: there a client is promised nothing but order.
+        for fault in [Fault::Clock, Fault::Pause] {
+            if self.simulation.random_below(3) > 0 {
+                self.simulation.inject(fault, 0);
+            }
         }
         let has = |fault| self.simulation.world.borrow().faults.has(fault);
-        self.outbound_log.borrow_mut().may_fail |= has(Fault::Connect) || has(Fault::Register) || has(Fault::Clock);
+        let may_fail = [Fault::Connect, Fault::Register, Fault::Clock, Fault::Pause].into_iter().any(has);
+        self.outbound_log.borrow_mut().may_fail |= may_fail;
     }
 
     fn turn(&mut self, wait: Duration) -> Turn {
@@ -346,13 +352,14 @@ impl Workload {
         let grace = Duration::from_millis(self.simulation.random_below(4_000));
         let end = self.simulation.elapsed() + grace;
         self.events.context().drain(grace);
+        let mut late_turns = 0;
         let report = loop {
             self.servers.step(&self.simulation);
-            let is_late = self.simulation.elapsed() > end;
+            late_turns += u32::from(self.simulation.elapsed() > end);
             if let Turn::Stopped(report) = self.turn(Duration::from_secs(10)) {
                 break report;
             }
-            assert!(!is_late, "the drain goes on past its end");
+            assert!(late_turns <= u32::from(limits::LATE_TURNS_MAX), "the drain goes on past its end");
         };
         assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
         let is_delayed = !waits && grace > Duration::from_secs(2) && report.elapsed > grace / 2;
@@ -393,10 +400,10 @@ pub(crate) fn run(simulation: &Simulation) {
         let wait = Duration::from_micros(run.simulation.random_below(2_000));
         let _ = run.turn(wait);
     }
-    let had_clock_faults = run.simulation.world.borrow().faults.has(Fault::Clock);
+    let is_late = [Fault::Clock, Fault::Pause].iter().any(|fault| run.simulation.world.borrow().faults.has(*fault));
     run.simulation.clear_faults();
     run.run_until_served();
-    run.check_streams(had_clock_faults || run.has_timeouts);
+    run.check_streams(is_late || run.has_timeouts);
     run.check_datagrams();
     run.drain();
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::handlers::PanicInjector;
+use super::handlers::{PanicInjector, take_time};
 
 use crate::context::Context;
 use crate::event_loop::EventLoop;
@@ -30,16 +30,16 @@ struct RepeatingTimer {
     id: Cell<Option<TimerId>>,
 }
 
-/// The loop keeps to its promise that what is set comes up later than now.
-fn due(now: Instant, after: Duration) -> Instant {
-    now + after.max(Duration::from_nanos(1))
+/// When a timer that is set now comes up: this long after the call, and not at once.
+fn due(context: &Context, after: Duration) -> Instant {
+    context.network.now() + after.max(Duration::from_nanos(1))
 }
 
 impl TimerChecks {
     fn schedule(&mut self, context: &mut Context, handler: HandlerId, after: Duration) {
         self.next_value += 1;
         let id = context.schedule(handler, after, self.next_value);
-        self.values.insert(self.next_value, (due(context.now(), after), id));
+        self.values.insert(self.next_value, (due(context, after), id));
     }
 
     /// A value has come.
@@ -93,7 +93,7 @@ pub(super) fn change_timers(
         2 => timer_checks.borrow_mut().remove(simulation, events.context()),
         _ => {
             let timer = Rc::<RepeatingTimer>::default();
-            let first = due(events.context().now(), after);
+            let first = due(&events.context, after);
             let closure =
                 repeating_callback(&timer, simulation, &timer_checks.borrow().stop_requested, panic_injector.cloned());
             timer.id.set(Some(events.every(after, closure)));
@@ -114,6 +114,7 @@ fn repeating_callback(
     move |context| {
         let was_due = timer.due.take().expect("what is over is not called");
         assert!(context.now() >= was_due, "a timer is early");
+        take_time(&simulation);
         let after = Duration::from_micros(simulation.random_below(3) * simulation.random_below(5_000));
         match (simulation.random_below(6), &panic_injector) {
             _ if stop_requested.get() => None,
@@ -128,7 +129,7 @@ fn repeating_callback(
                 None
             }
             _ => {
-                timer.due.set(Some(due(context.now(), after)));
+                timer.due.set(Some(due(context, after)));
                 Some(after)
             }
         }

@@ -41,11 +41,13 @@ pub enum Fault {
     SpuriousReadiness,
     /// The clock jumps forward, or stands.
     Clock,
+    /// The process is stopped between two calls, for up to 20 s, while clients and network go on.
+    Pause,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Accept,
         Self::Connect,
         Self::Register,
@@ -58,6 +60,7 @@ impl Fault {
         Self::LateReadiness,
         Self::SpuriousReadiness,
         Self::Clock,
+        Self::Pause,
     ];
 
     /// The errors of the call, from its manual page.
@@ -72,7 +75,7 @@ impl Fault {
             Self::Poll => &[Errno::EINTR],
             Self::ReceiveDatagram => &RECEIVE_DATAGRAM,
             Self::SendDatagram => &SEND_DATAGRAM,
-            Self::LateReadiness | Self::SpuriousReadiness | Self::Clock => &[],
+            Self::LateReadiness | Self::SpuriousReadiness | Self::Clock | Self::Pause => &[],
         }
     }
 }

@@ -60,6 +60,7 @@ impl Simulated {
             let count = events.len() - before;
             if count > 0 || until.is_some_and(|until| world.clock >= until) {
                 world.record_call("poll", 0, i64::try_from(count).unwrap_or(0));
+                world.maybe_pause();
                 return Ok(has_more);
             }
             let step = Duration::from_micros(1 + world.random.below(10_000));

@@ -1,7 +1,7 @@
 //! A simulated socket as the loop holds it, and its calls.
 
 use std::cell::{RefCell, RefMut};
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -103,7 +103,7 @@ impl SimHandle {
         };
         let count = before_mark.min(buffer.len());
         if count > 0 {
-            state.recv_buffer.read_exact(&mut buffer[..count])?;
+            state.take_received(&mut buffer[..count])?;
             state.urgent_after = state.urgent_after.map(|after| after - count);
             world.record_call("recv", self.socket, i64::try_from(count).unwrap_or(0));
             world.count(self.socket, Ok(count));

@@ -1,8 +1,9 @@
 //! Simulated sockets, and the clients connected to them.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::ids::Token;
 
@@ -65,6 +66,8 @@ pub(crate) struct SimStream {
     pub(crate) in_flight: VecDeque<Segment>,
     /// Arrived and not yet read.
     pub(crate) recv_buffer: VecDeque<u8>,
+    /// When the bytes in there arrived, and how many each time.
+    pub(crate) arrivals: VecDeque<(Duration, usize)>,
     /// How many bytes of the queue stand before the urgent mark.
     pub(crate) urgent_after: Option<usize>,
     pub(crate) fin_received: bool,
@@ -138,6 +141,28 @@ impl ClientSide {
 }
 
 impl SimStream {
+    /// Bytes arrive from the client.
+    pub(crate) fn push_received(&mut self, bytes: Vec<u8>, at: Duration) {
+        self.arrivals.push_back((at, bytes.len()));
+        self.recv_buffer.extend(bytes);
+    }
+
+    /// The loop reads bytes that have arrived.
+    pub(crate) fn take_received(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.recv_buffer.read_exact(buffer)?;
+        let mut left = buffer.len();
+        while left > 0
+            && let Some((_, count)) = self.arrivals.front_mut()
+        {
+            let taken = left.min(*count);
+            (left, *count) = (left - taken, *count - taken);
+            if *count == 0 {
+                self.arrivals.pop_front();
+            }
+        }
+        Ok(())
+    }
+
     /// The client's connection is reset: what had not reached it never will.
     pub(crate) fn reset_client(&mut self) {
         self.send_buffer.clear();

@@ -75,6 +75,7 @@ impl World {
     /// Makes a call, a little later: what is under way may arrive between any two. An injected fault is its error.
     pub(crate) fn begin_call(&mut self, call: &'static str, fault: Fault, socket: usize) -> io::Result<()> {
         self.advance_a_little();
+        self.maybe_pause();
         let Some(error) = self.faults.next_error(fault, &mut self.random) else {
             return Ok(());
         };
@@ -86,6 +87,16 @@ impl World {
             self.count(socket, Err(()));
         }
         Err(error)
+    }
+
+    /// The process may be stopped here for a while: clients and network go on.
+    pub(crate) fn maybe_pause(&mut self) {
+        if self.faults.occurs(Fault::Pause, &mut self.random) {
+            for _ in 0..4 {
+                self.clock += Duration::from_millis(self.random.length(5_000) as u64);
+                self.advance_network();
+            }
+        }
     }
 
     fn advance_a_little(&mut self) {
@@ -199,6 +210,7 @@ impl World {
             connect_answer,
             in_flight: VecDeque::new(),
             recv_buffer: VecDeque::new(),
+            arrivals: VecDeque::new(),
             urgent_after: None,
             fin_received: false,
             reset: Reset::No,
@@ -290,7 +302,7 @@ impl World {
     fn deliver_segment(&mut self, socket: usize) {
         let purges = self.random.one_in(2);
         self.record_activity();
-        let is_closed = self.sockets[socket].fd == FdState::Closed;
+        let (is_closed, now) = (self.sockets[socket].fd == FdState::Closed, self.clock);
         let stream = self.stream(socket);
         let Some(segment) = stream.in_flight.pop_front() else { return };
         if is_closed {
@@ -301,7 +313,7 @@ impl World {
             return;
         }
         match segment {
-            Segment::Bytes(bytes) => stream.recv_buffer.extend(bytes),
+            Segment::Bytes(bytes) => stream.push_received(bytes, now),
             Segment::Urgent => stream.urgent_after = Some(stream.recv_buffer.len()),
             Segment::Fin => stream.fin_received = true,
             Segment::Reset => {
@@ -309,6 +321,7 @@ impl World {
                 stream.send_buffer.clear();
                 if purges {
                     stream.recv_buffer.clear();
+                    stream.arrivals.clear();
                     stream.urgent_after = None;
                 }
             }
@@ -339,6 +352,15 @@ impl World {
         if has_moved {
             self.record_activity();
         }
+    }
+
+    /// When the first of the bytes arrived that the loop has not read from a client.
+    #[cfg(test)]
+    pub(crate) fn unread_since(&self, client: SocketAddr) -> Option<Duration> {
+        self.sockets.iter().find_map(|socket| match &socket.kind {
+            SimSocketKind::Stream(stream) if stream.peer == client => stream.arrivals.front().map(|(at, _)| *at),
+            _ => None,
+        })
     }
 
     /// The loop closes a descriptor.

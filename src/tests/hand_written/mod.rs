@@ -2,3 +2,4 @@
 
 mod loop_cases;
 mod outbound_cases;
+mod time_cases;

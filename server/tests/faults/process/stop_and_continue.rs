@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::network::streams::GREETING;
+use support::network::streams::{GREETING, REQUEST, read_to_end, send};
+use support::network::tcp::connect_many;
 use support::network::udp::UDP_GREETING;
 use support::wait::{repeat_for, wait_until};
 
@@ -44,6 +45,23 @@ fn stopped_and_continued_under_load_it_serves_everybody() {
     assert!(answered.load(Ordering::Relaxed) > STOPS * 10);
     wait_until("the descriptors to come back", || server.fd_count() == descriptors);
     assert_eq!(server.log_lines().len(), log, "{:#?}", server.log_lines());
+    server.assert_exits_on_sigterm();
+}
+
+/// Longer than the idle timeout: the requests arrive before their deadlines, and the process sees them after.
+#[test]
+fn clients_that_send_while_it_is_stopped_are_answered_though_their_time_is_over() {
+    let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--idle-timeout", "1s"]);
+    let descriptors = server.fd_count();
+    let clients = connect_many(50, server.tcp());
+    wait_until("the clients to be accepted", || server.fd_count() == descriptors + clients.len());
+    server.pause();
+    clients.iter().for_each(|client| send(client, REQUEST));
+    repeat_for(Duration::from_millis(1500), || ());
+    server.resume();
+    for client in &clients {
+        assert_eq!(read_to_end(client), GREETING);
+    }
     server.assert_exits_on_sigterm();
 }
 
