@@ -244,8 +244,8 @@ impl EventLoop<'_> {
             return false;
         }
         let Context { deferred, ready_sources, loop_state, .. } = &mut self.context;
-        let has_input_left = !(deferred.is_empty() && ready_sources.is_empty()) && !loop_state.is_stopping();
-        if has_input_left && drain.late_turns < limits::LATE_TURNS_MAX {
+        let may_end = loop_state.is_stopping() || deferred.is_empty() && ready_sources.is_empty();
+        if !may_end && drain.late_turns < limits::LATE_TURNS_MAX {
             *loop_state = LoopState::Draining(Drain { late_turns: drain.late_turns + 1, ..drain });
             return false;
         }
