@@ -12,6 +12,11 @@ use crate::ids::ConnectionId;
 
 /// Reaches a loop from any thread; cheap to clone.
 ///
+/// It must not be used in a signal handler, which may have interrupted the thread in the middle of an allocation or of a
+/// call of the same handle: its methods allocate and lock, and would wait for ever (signal-safety(7)). To stop a loop on
+/// a signal, have a thread wait for signals and call the handle from there, with `signal_hook::iterator::Signals`,
+/// sigwait(3) or signalfd(2). The `halloo` server does the first.
+///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
 /// let handle = events.handle();

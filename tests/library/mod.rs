@@ -7,6 +7,7 @@
 
 mod connections;
 mod event_loop;
+mod handlers;
 mod helpers;
 mod input;
 mod listening;

@@ -392,30 +392,6 @@ fn caught_panics_are_counted_and_cost_the_guilty_alone() {
 }
 
 #[test]
-fn a_panic_of_a_closure_that_is_dropped_does_not_end_a_loop_that_catches_panics() {
-    struct PanicsOnDrop;
-    impl Drop for PanicsOnDrop {
-        fn drop(&mut self) {
-            assert!(std::thread::panicking(), "this is the panic of the test");
-        }
-    }
-    let mut events = catching_loop();
-    let held = PanicsOnDrop;
-    let timer = events.every(TIMEOUT, move |_| {
-        let _held = &held;
-        None
-    });
-    let held = PanicsOnDrop;
-    let handler = datagrams(move |_, _| {
-        let _held = &held;
-    });
-    let socket = events.bind(loopback(), handler).expect("a socket");
-    assert!(events.context().remove(timer) && events.context().remove(socket));
-    turn_until_idle(&mut events);
-    assert_eq!(events.stats().panics, 2);
-}
-
-#[test]
 fn a_panic_that_ends_the_loop_drops_the_jobs_behind_it_and_closes_its_listeners() {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let mut events = EventLoop::new().expect("a loop");

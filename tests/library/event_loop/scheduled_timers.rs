@@ -316,3 +316,34 @@ fn a_timer_that_takes_the_place_of_one_just_removed_keeps_its_closure() {
     });
     turn_until(&mut events, "the tick", |_| tick_count.get() == 1);
 }
+
+#[test]
+fn what_an_earlier_callback_of_the_turn_removes_does_not_fire() {
+    for in_job in [true, false] {
+        let (log, fired, first) = (CallLog::default(), Cell::new(0), RefCell::new(Vec::new()));
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = events.attach(RecordingHandler::new(&log));
+        // All of them are due in the next turn, in this order.
+        events.every(Duration::ZERO, |context| {
+            first.borrow_mut().drain(..).for_each(|timer: TimerId| assert!(context.remove(timer)));
+            None
+        });
+        let mut timers = Vec::new();
+        for _ in 0..3 {
+            timers.push(events.context().schedule(handler, Duration::ZERO, 1));
+            timers.push(events.every(Duration::ZERO, |_| {
+                fired.set(fired.get() + 1);
+                None
+            }));
+        }
+        if in_job {
+            let remove_all =
+                move |context: &mut Context| timers.into_iter().for_each(|timer| assert!(context.remove(timer)));
+            events.handle().post(remove_all).expect("it runs");
+        } else {
+            first.borrow_mut().extend(timers);
+        }
+        turn_until_idle(&mut events);
+        assert_eq!((log.timer_values(), fired.get(), events.stats().timers), (vec![], 0, 1), "in a job: {in_job}");
+    }
+}

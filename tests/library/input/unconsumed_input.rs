@@ -302,3 +302,33 @@ fn another_connections_callback_can_resume() {
     turn_until(&mut events, "the first is shown its rest", |_| log.inputs() == [&b"wait"[..], b"now", b"wait"]);
     assert_eq!(first.request(&mut events, b"", 2), b"go");
 }
+
+#[test]
+fn more_than_was_shown_cannot_be_used_up_and_debug_assertions_make_it_a_panic() {
+    let log = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    events.catch_panics(true);
+    // The second time it is shown a rest from the inbox, with what has come after it.
+    let handler = RecordingHandler::new(&log).on_data(|_, input| if input == b"a" { 0 } else { input.len() + 1 });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut clients = [Client::connect(address), Client::connect(address)];
+    clients[0].send(b"bc");
+    clients[1].send(b"a");
+    turn_until(&mut events, "both are shown", |_| log.inputs().len() == 2);
+    turn_until_idle(&mut events);
+    clients[1].send(b"b");
+    turn_until(&mut events, "the rest is shown", |_| log.inputs().len() == 3);
+    turn_until_idle(&mut events);
+    let stats = events.stats();
+    if cfg!(debug_assertions) {
+        assert_eq!((stats.panics, stats.closed(CloseReason::Panicked), stats.connections), (2, 2, 0));
+    } else {
+        assert_eq!((stats.panics, stats.connections), (0, 2), "it counts as what was shown");
+        for client in &mut clients {
+            client.send(b"next");
+        }
+        turn_until(&mut events, "what comes next is shown", |_| log.inputs().len() == 5);
+        assert_eq!(log.inputs()[3..], [b"next", b"next"]);
+    }
+}

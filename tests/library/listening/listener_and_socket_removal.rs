@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::{TcpStream, UdpSocket};
 
-use halloo::{Connection, ErrorKind, EventLoop, SourceId, StreamHandler, datagrams, stream};
+use halloo::{Connection, ErrorKind, EventLoop, Listen, ListenerId, SourceId, StreamHandler, datagrams, stream};
 
 use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
@@ -173,4 +173,70 @@ fn a_handler_whose_sessions_cannot_exist_refuses_every_client() {
     let listener = events.listen(loopback(), RefusingHandler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
+}
+
+#[test]
+fn a_listener_removed_in_on_open_gives_no_further_client() {
+    let log = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&log).on_open(|connection| {
+        let listener = connection.listener().expect("a client's");
+        assert!(connection.context().remove(listener));
+        true
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let address = events.local_addr(listener).expect("it is there");
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
+    turn_until(&mut events, "one is open", |_| !log.ids().is_empty());
+    turn_until_idle(&mut events);
+    assert_eq!((log.ids().len(), events.stats().accepted), (1, 1));
+    assert_eq!(clients[0].request(&mut events, b"?", 0), b"", "the first is served");
+    for client in &mut clients[1..] {
+        assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Reset, "the kernel resets the rest of the backlog");
+    }
+}
+
+/// Has a listener removed by a callback of a client of its own, and then another loop listen at the same place.
+fn assert_free_in_the_same_turn(at: &Listen, connect: impl Fn(&EventLoop<'_>, ListenerId) -> Client) {
+    let mut next = EventLoop::new().expect("a loop");
+    let mut events = EventLoop::new().expect("a loop");
+    let mut to = None;
+    let handler = stream(|connection, input| {
+        let listener = connection.listener().expect("a client's");
+        assert!(connection.context().remove(listener));
+        // Of a port of the kernel's choosing, the one that it chose.
+        let at = connection.local_addr().map_or_else(|| at.clone(), Listen::from);
+        to = Some(next.listen(at, stream(greet)).expect("the address is free"));
+        connection.write(input)
+    });
+    let listener = events.listen(at.clone(), handler).expect("a listener");
+    let mut client = connect(&events, listener);
+    assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
+    drop(events);
+    let mut client = connect(&next, to.expect("it listens"));
+    assert_eq!(client.request(&mut next, b"?", GREETING.len()), GREETING);
+}
+
+#[test]
+fn the_address_of_a_removed_listener_is_free_in_the_same_turn() {
+    assert_free_in_the_same_turn(&loopback().into(), |events, listener| {
+        Client::connect(events.local_addr(listener).expect("it is there"))
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn the_path_of_a_removed_listener_is_free_in_the_same_turn_and_between_turns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let at = Listen::unix(&path);
+    assert_free_in_the_same_turn(&at, |_, _| Client::connect_unix(&path));
+    let mut events = EventLoop::new().expect("a loop");
+    for _ in 0..3 {
+        let listener = events.listen(at.clone(), stream(greet)).expect("the path is free");
+        let mut client = Client::connect_unix(&path);
+        assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
+        assert!(events.context().remove(listener));
+        assert!(!path.exists(), "its file is gone at once");
+    }
 }

@@ -1,6 +1,5 @@
 //! Listeners: options, limits, unix sockets, removal.
 
-mod handler_lifetimes;
 mod listener_and_socket_removal;
 mod max_connections;
 mod options_and_bind_errors;
