@@ -3,7 +3,7 @@
 //! An IPv4 address and its IPv6-mapped form are the same address.
 
 use std::fmt;
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 /// A place to listen at or to connect to.
@@ -47,6 +47,12 @@ pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
         other => other,
     }
+}
+
+/// Whether an address is one party's, so that a datagram may be sent to it, or from it.
+pub(crate) fn is_unicast(ip: IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !is_broadcast && !ip.is_multicast() && !ip.is_unspecified()
 }
 
 /// The address of a peer; an IPv4 one in its IPv6-mapped form, which no other peer can have.

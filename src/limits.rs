@@ -81,6 +81,11 @@ pub(crate) const KERNEL_BUFFER_BYTES_MAX: usize = i32::MAX as usize;
 /// Room for one datagram: the largest length a UDP header can state.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 
+/// The longest payload of one datagram: 65,535 bytes less the UDP header and, over IPv4, the IP header, which is part of
+/// that length (RFC 768, RFC 791, RFC 8200). Jumbograms are not sent.
+pub(crate) const IPV4_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 8 - 20;
+pub(crate) const IPV6_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 8;
+
 // ---- work in one turn -----------------------------------------------------------------------------------------------
 
 /// Clients accepted from one listener in a turn.
@@ -95,11 +100,11 @@ pub(crate) const DATAGRAMS_PER_TURN_MAX: u32 = 128;
 pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 
 /// Replies to one peer merged into one message, and their bytes together: what Linux cuts up again (`UDP_MAX_SEGMENTS`
-/// of its first versions), and the longest payload over IPv4.
+/// of its first versions).
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
 #[cfg(any(test, target_os = "linux"))]
-pub(crate) const MERGED_BYTES_MAX: usize = 65_507;
+pub(crate) const MERGED_BYTES_MAX: usize = IPV4_PAYLOAD_BYTES_MAX;
 
 /// Bytes read and sent for one connection in a turn. As much as one read can bring, so that a single busy client
 /// costs the others one read's time.
@@ -127,6 +132,10 @@ pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 
 /// Polls at the start of a turn while each comes back full.
 pub(crate) const POLLS_PER_TURN_MAX: u32 = 16;
+
+/// How old the list of this host's addresses may be. It is read only for a peer that uses the port of a socket bound to
+/// every address.
+pub(crate) const LOCAL_IPS_AGE_MAX: Duration = Duration::from_secs(1);
 
 // ---- errors ---------------------------------------------------------------------------------------------------------
 

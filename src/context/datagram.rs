@@ -2,8 +2,9 @@
 //!
 //! A reply to an address that is no single peer's is refused.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use crate::address::is_unicast;
 use crate::context::Context;
 use crate::ids::{Key, UdpSocketId};
 use crate::net::recv_batch::RecvMeta;
@@ -26,6 +27,8 @@ use crate::state::source_address_limits::SourcePrefix;
 pub struct Datagram<'a> {
     pub(crate) context: &'a mut Context,
     pub(crate) socket: Key,
+    /// What the socket is bound to.
+    pub(crate) bound: SocketAddr,
     pub(crate) meta: RecvMeta,
 }
 
@@ -45,8 +48,7 @@ impl Datagram<'_> {
     /// The address it was sent to; a reply leaves from there.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        let bound = self.context.udp_sockets[self.socket.slot as usize].local;
-        self.meta.dst_ip.map_or(bound, |ip| SocketAddr::new(ip, bound.port()))
+        self.meta.dst_ip.map_or(self.bound, |ip| SocketAddr::new(ip, self.bound.port()))
     }
 
     /// Whether it was longer than its room, so that the payload is only its beginning.
@@ -58,13 +60,14 @@ impl Datagram<'_> {
     /// Sends a datagram back: true if it is queued to leave in this turn, false if it is refused.
     ///
     /// Refused are: port 0; multicast, broadcast and unspecified addresses; the loop's own sockets; a source past its
-    /// rate; and more than 1,024 replies or 1 MiB of them at once. A refusal is counted.
+    /// rate; more than 65,507 bytes over IPv4 or 65,527 over IPv6; more than 1,024 replies or 1 MiB of them at once; and
+    /// every reply once the socket was [removed](Context::remove). A refusal is counted.
     pub fn reply(&mut self, payload: &[u8]) -> bool {
         let RecvMeta { peer, dst_ip, .. } = self.meta;
         let from = dst_ip.filter(|ip| is_unicast(*ip));
         let queued = peer.port() != 0
             && is_unicast(peer.ip())
-            && self.is_within_rate(peer.ip())
+            && self.is_within_rate(peer)
             // planted: answers-own-address
             && !self.context.is_own_address(peer, self.local_addr().ip())
             && self.context.send_queue.push(self.socket.slot, peer, from, payload);
@@ -72,15 +75,27 @@ impl Datagram<'_> {
         queued
     }
 
-    fn is_within_rate(&mut self, peer: IpAddr) -> bool {
+    /// Whether the socket is still there, and may answer this peer now.
+    fn is_within_rate(&mut self, peer: SocketAddr) -> bool {
         let now = self.context.now;
-        let socket = &mut self.context.udp_sockets[self.socket.slot as usize];
-        match &mut socket.rate_limiter {
-            Some(rate_limiter) if socket.limit_loopback || !peer.is_loopback() => {
-                rate_limiter.try_acquire(SourcePrefix::of(peer), now)
+        let Some(entry) = self.context.udp_socket_mut(self.socket) else {
+            return false;
+        };
+        let Some(rate_limiter) = &mut entry.rate_limiter else {
+            return true;
+        };
+        let is_limited = entry.limit_loopback || !peer.ip().is_loopback();
+        let is_allowed = !is_limited || rate_limiter.try_acquire(SourcePrefix::of(peer.ip()), now);
+        if !is_allowed {
+            entry.rate_refusals += 1;
+            if entry.refused_log.allow(now) {
+                let (local, count) = (entry.local, entry.rate_refusals);
+                log::info!(
+                    "{local}: no reply to {peer}, its source is past its rate; so far {count} replies were refused so"
+                );
             }
-            _ => true,
         }
+        is_allowed
     }
 
     /// The rest of the loop.
@@ -88,12 +103,6 @@ impl Datagram<'_> {
     pub fn context(&mut self) -> &mut Context {
         self.context
     }
-}
-
-/// Whether an address is one party's, so that a datagram may be sent to it, or from it.
-fn is_unicast(ip: IpAddr) -> bool {
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !is_broadcast && !ip.is_multicast() && !ip.is_unspecified()
 }
 
 impl std::fmt::Debug for Datagram<'_> {

@@ -6,7 +6,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
-use crate::ids::{ConnectionId, HandlerId, Key, to_slot};
+use crate::ids::{ConnectionId, HandlerId, Key, UdpSocketId, to_slot};
 
 /// A protocol over streams: one handler for all connections of its listeners, and for those it makes.
 ///
@@ -120,6 +120,13 @@ pub trait StreamHandler {
 pub trait DatagramHandler {
     /// One datagram has come; an empty one is one too.
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]);
+
+    /// The loop drains, and the datagrams that were queued at a socket when the drain began have been delivered. It is
+    /// called once for each socket. Default: [remove](Context::remove) the socket, so that the port is free as soon as
+    /// that of a listener is. A socket that is kept goes on until the end of the drain, and does not hold it up.
+    fn on_drain(&mut self, context: &mut Context, socket: UdpSocketId) {
+        context.remove(socket);
+    }
 }
 
 /// Makes a stream handler of a closure: called with what has come, it returns how much is used up. It keeps no session

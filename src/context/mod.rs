@@ -15,7 +15,7 @@ pub(crate) mod source;
 pub(crate) mod udp_socket_entry;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::context::connection_entry::ConnectionEntry;
 use crate::context::handler::HandlerEntry;
 use crate::context::listener_entry::ListenerEntry;
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
-use crate::context::udp_socket_entry::UdpSocketEntry;
+use crate::context::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
@@ -80,6 +80,7 @@ pub struct Context {
     pub(crate) connections: Slab<ConnectionEntry>,
     pub(crate) listeners: Slab<ListenerEntry>,
     pub(crate) udp_sockets: Slab<UdpSocketEntry>,
+    pub(crate) bound_addresses: BoundAddresses,
     pub(crate) timers: Timers,
     pub(crate) deadlines: Deadlines,
     pub(crate) connection_counts: ConnectionCounts,
@@ -139,6 +140,7 @@ impl Context {
             connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>()),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
+            bound_addresses: BoundAddresses::default(),
             timers: Timers::default(),
             deadlines: Deadlines::default(),
             connection_counts: ConnectionCounts::default(),
@@ -231,20 +233,18 @@ impl Context {
     /// Removes a listener, a UDP socket, a timer or a handler; connections live on. Returns whether it was there. No
     /// callback of what was removed comes after this call.
     ///
-    /// A listener closes at once, and its address is free. A UDP socket delivers nothing more, and closes at the end of
-    /// the turn, after the datagrams that are queued for it have left. A handler is used for nothing new: no listener,
-    /// connection or timer. It serves what it has until that ends. [Closures](crate::EventLoop::every) and handlers that
-    /// nothing uses any more are dropped at the end of the turn; [`EventLoop::remove`](crate::EventLoop::remove) gives
-    /// them back.
+    /// A listener closes at once, and its address is free. A UDP socket delivers nothing more and sends no further reply;
+    /// it closes at once, too, or, if datagrams are queued for it, at the end of the turn, when they have left. A handler
+    /// is used for nothing new: no listener, connection or timer. It serves what it has until that ends.
+    /// [Closures](crate::EventLoop::every) and handlers that nothing uses any more are dropped at the end of the turn;
+    /// [`EventLoop::remove`](crate::EventLoop::remove) gives them back.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let SourceId(source) = id.into();
         match source {
             SourceKey::Listener(key) => self.listener(key).is_some() && self.close_listener(key.slot),
             SourceKey::UdpSocket(key) => {
-                let was_open = self.udp_socket(key).is_some();
+                let was_open = self.remove_udp_socket(key);
                 if was_open {
-                    self.udp_sockets[key.slot as usize].is_open = false;
-                    self.deadlines.disarm(SlotKey::UdpSocket(key.slot));
                     self.removed_sources.push(source);
                 }
                 was_open
@@ -359,8 +359,12 @@ impl Context {
     }
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
-    /// turn is under way. No rate holds for it. Refused are port 0, a socket that is gone, and more than 1,024
-    /// datagrams or 1 MiB of them at once.
+    /// turn is under way. No rate holds for it. Refused are port 0, an address of a family that the socket does not have,
+    /// a socket that is gone, more than 65,507 bytes over IPv4 or 65,527 over IPv6, and more than 1,024 datagrams or 1 MiB
+    /// of them at once.
+    ///
+    /// A socket of every address sends from the address that the route to the peer suggests. What answers a datagram
+    /// later has to leave from where that was sent to: [`send_from`](Self::send_from).
     ///
     /// ```
     /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
@@ -373,8 +377,40 @@ impl Context {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn send_to(&mut self, socket: UdpSocketId, payload: &[u8], to: SocketAddr) -> bool {
-        let UdpSocketId(key) = socket;
-        self.udp_socket(key).is_some() && to.port() != 0 && self.send_queue.push(key.slot, to, None, payload)
+        self.queue_datagram(socket.0, payload, to, None)
+    }
+
+    /// Sends a datagram as [`send_to`](Self::send_to) does, from one of the addresses that the socket is bound to: the one
+    /// that a peer has asked, which [`Datagram::local_addr`](crate::Datagram::local_addr) returns. Refused are also an
+    /// address that the socket is not bound to, and one of another family than the peer's. A socket of every address does
+    /// this on Linux alone; elsewhere the route decides.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use std::time::Duration;
+    ///
+    /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let questions = std::cell::RefCell::new(Vec::new());
+    /// let mut events = halloo::EventLoop::new()?;
+    /// let socket = events.bind(SocketAddr::from(([0, 0, 0, 0], 0)), halloo::datagrams(|datagram, _| {
+    ///     questions.borrow_mut().push((datagram.socket(), datagram.peer_addr(), datagram.local_addr().ip()));
+    /// }))?;
+    /// // The answers come from a timer.
+    /// events.every(Duration::from_millis(1), |context| {
+    ///     for (socket, peer, local) in questions.take() {
+    ///         assert!(context.send_from(socket, b"at last", peer, local));
+    ///         context.stop();
+    ///     }
+    ///     Some(Duration::from_millis(1))
+    /// });
+    /// let asked = SocketAddr::from(([127, 0, 0, 1], events.local_addr(socket)?.port()));
+    /// peer.send_to(b"when?", asked)?;
+    /// events.run()?;
+    /// assert_eq!(peer.recv_from(&mut [0; 16])?, (7, asked));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn send_from(&mut self, socket: UdpSocketId, payload: &[u8], to: SocketAddr, from: IpAddr) -> bool {
+        self.queue_datagram(socket.0, payload, to, Some(from))
     }
 
     /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value: how one connection tells
@@ -457,7 +493,8 @@ impl Context {
 
     /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
     /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset. Clients past
-    /// `connections_max` are reset with the backlog.
+    /// `connections_max` are reset with the backlog. A UDP socket delivers what is queued and calls
+    /// [`on_drain`](crate::DatagramHandler::on_drain), which closes it unless its handler keeps it.
     ///
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {

@@ -11,8 +11,28 @@ pub(crate) struct Source {
     pub(crate) generation: u64,
     pub(crate) state: SourceState,
     pub(crate) backoff: Backoff,
-    /// Clients or datagrams that a drain still takes; `None` before it has begun.
-    pub(crate) drain_left: Option<u32>,
+    pub(crate) drain: SourceDrain,
+}
+
+/// How far a drain of the loop has come with a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum SourceDrain {
+    /// It has not begun.
+    #[default]
+    No,
+    /// It still takes so many clients or datagrams: those that were queued when it began.
+    Left(u32),
+    /// They have been taken.
+    Done,
+}
+
+impl SourceDrain {
+    /// Counts clients or datagrams that were taken.
+    pub(crate) fn take(&mut self, count: u32) {
+        if let Self::Left(left) = self {
+            *left = left.saturating_sub(count);
+        }
+    }
 }
 
 /// What a source waits for.
@@ -86,7 +106,7 @@ impl Context {
     pub(crate) fn begin_source_drain(&mut self) {
         for key in self.source_keys() {
             if let Some(source) = self.source(key) {
-                source.drain_left = Some(limits::DRAIN_BACKLOG_MAX);
+                source.drain = SourceDrain::Left(limits::DRAIN_BACKLOG_MAX);
             }
             self.make_ready(key);
         }

@@ -1,7 +1,11 @@
-//! The entry of one UDP socket: bind, look-up, close.
+//! The entry of one UDP socket: bind, look-up, removal.
+//!
+//! A socket that was removed is closed at once, or at the end of the turn if datagrams are queued for it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::address::{is_unicast, to_canonical};
 use crate::context::Context;
 use crate::context::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,13 +18,17 @@ use crate::state::source_address_limits::RateLimiter;
 /// One UDP socket.
 pub(crate) struct UdpSocketEntry {
     pub(crate) socket: UdpSocket,
+    /// What it is bound to, in canonical form.
     pub(crate) local: SocketAddr,
     pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) limit_loopback: bool,
-    /// False once it was removed; it is closed at the end of the turn, after what is queued has left.
+    /// False once it was removed, until what is queued for it has left.
     pub(crate) is_open: bool,
     pub(crate) source: Source,
     pub(crate) dropped_log: LogThrottle,
+    /// About replies that the rate limiter refused, and their number.
+    pub(crate) refused_log: LogThrottle,
+    pub(crate) rate_refusals: u64,
 }
 
 impl Context {
@@ -28,6 +36,17 @@ impl Context {
     pub(crate) fn udp_socket(&self, key: Key) -> Option<&UdpSocketEntry> {
         let entry = self.udp_sockets.get(key.slot as usize)?;
         (entry.source.generation == key.generation && entry.is_open).then_some(entry)
+    }
+
+    pub(crate) fn udp_socket_mut(&mut self, key: Key) -> Option<&mut UdpSocketEntry> {
+        let entry = self.udp_sockets.get_mut(key.slot as usize)?;
+        (entry.source.generation == key.generation && entry.is_open).then_some(entry)
+    }
+
+    /// The key of the UDP socket in a slot, if it was not removed.
+    pub(crate) fn udp_socket_key(&self, slot: u32) -> Option<Key> {
+        let entry = self.udp_sockets.get(slot as usize).filter(|entry| entry.is_open)?;
+        Some(Key { generation: entry.source.generation, slot })
     }
 
     /// Opens a UDP socket.
@@ -39,7 +58,8 @@ impl Context {
             .network
             .bind(at, Token::new(SlotKey::UdpSocket(key.slot), key.generation))
             .map_err(|error| Error::from_io(ErrorKind::Bind, Some(at.address.into()), error))?;
-        let limit = at.replies_per_source_per_second_max;
+        let (local, limit) = (to_canonical(local), at.replies_per_source_per_second_max);
+        self.bound_addresses.add(local);
         self.udp_sockets.insert(UdpSocketEntry {
             socket,
             local,
@@ -48,22 +68,132 @@ impl Context {
             is_open: true,
             source: Source { generation: key.generation, ..Source::default() },
             dropped_log: LogThrottle::default(),
+            refused_log: LogThrottle::default(),
+            rate_refusals: 0,
         });
         Ok(UdpSocketId(key))
     }
 
-    /// Closes a UDP socket.
-    pub(crate) fn close_udp_socket(&mut self, slot: u32) {
-        let entry = self.udp_sockets.remove(slot as usize);
-        self.network.close_udp_socket(entry.socket);
-        self.forget_source(SlotKey::UdpSocket(slot));
+    /// Removes a UDP socket, from which no callback comes any more. It closes at once, unless datagrams are queued for
+    /// it. Returns whether it was there.
+    pub(crate) fn remove_udp_socket(&mut self, key: Key) -> bool {
+        let has_queued = self.send_queue.has_transmits_of(key.slot);
+        let Some(entry) = self.udp_socket_mut(key) else {
+            return false;
+        };
+        if has_queued {
+            entry.is_open = false;
+            self.forget_source(SlotKey::UdpSocket(key.slot));
+        } else {
+            self.close_udp_socket(key);
+        }
+        true
+    }
+
+    /// Closes a UDP socket, unless that has been done.
+    pub(crate) fn close_udp_socket(&mut self, key: Key) {
+        let entry = self.udp_sockets.get(key.slot as usize);
+        if entry.is_some_and(|entry| entry.source.generation == key.generation) {
+            self.forget_source(SlotKey::UdpSocket(key.slot));
+            let entry = self.udp_sockets.remove(key.slot as usize);
+            self.bound_addresses.remove(entry.local);
+            self.network.close_udp_socket(entry.socket);
+        }
     }
 
     /// Whether the source of a datagram is a socket of this loop, which would answer itself for ever.
-    pub(crate) fn is_own_address(&self, peer: SocketAddr, dst_ip: IpAddr) -> bool {
-        self.udp_sockets.iter().filter(|(_, entry)| entry.local.port() == peer.port()).any(|(_, entry)| {
-            let bound = entry.local.ip();
-            bound == peer.ip() || bound.is_unspecified() && (peer.ip() == dst_ip || self.network.is_local_ip(peer.ip()))
-        })
+    pub(crate) fn is_own_address(&mut self, peer: SocketAddr, dst_ip: IpAddr) -> bool {
+        match self.bound_addresses.find(peer) {
+            None => false,
+            Some(BoundTo::Address) => true,
+            Some(BoundTo::Wildcard) => peer.ip() == dst_ip || self.network.is_local_ip(peer.ip()),
+        }
+    }
+
+    /// Queues a datagram of the embedder's own initiative; false if it is refused.
+    pub(crate) fn queue_datagram(&mut self, key: Key, payload: &[u8], to: SocketAddr, from: Option<IpAddr>) -> bool {
+        let to = to_canonical(to);
+        let Some(entry) = self.udp_socket(key) else {
+            return false;
+        };
+        let bound = entry.local.ip();
+        let is_own = |from: IpAddr| if bound.is_unspecified() { is_unicast(from) } else { from == bound };
+        let from = from.map(|from| from.to_canonical());
+        let is_possible = to.port() != 0
+            && entry.socket.has_family_of(to)
+            && from.is_none_or(|from| is_own(from) && from.is_ipv4() == to.is_ipv4());
+        // A socket bound to one address sends from there, without being told.
+        let from = from.filter(|_| bound.is_unspecified());
+        is_possible && self.send_queue.push(key.slot, to, from, payload)
+    }
+}
+
+/// The addresses that the UDP sockets of a loop are bound to.
+#[derive(Default)]
+pub(crate) struct BoundAddresses {
+    /// The number of sockets at each address, by port.
+    by_port: BTreeMap<u16, BTreeMap<IpAddr, u32>>,
+}
+
+/// How sockets are bound that an address is one of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum BoundTo {
+    Address,
+    Wildcard,
+}
+
+impl BoundAddresses {
+    fn add(&mut self, address: SocketAddr) {
+        *self.by_port.entry(address.port()).or_default().entry(address.ip()).or_insert(0) += 1;
+    }
+
+    fn remove(&mut self, address: SocketAddr) {
+        let Some(by_ip) = self.by_port.get_mut(&address.port()) else { return };
+        let Some(sockets) = by_ip.get_mut(&address.ip()) else { return };
+        *sockets -= 1;
+        if *sockets == 0 {
+            by_ip.remove(&address.ip());
+        }
+        if by_ip.is_empty() {
+            self.by_port.remove(&address.port());
+        }
+    }
+
+    /// Finds a socket that is bound to an address, or to its port on every address.
+    fn find(&self, address: SocketAddr) -> Option<BoundTo> {
+        let by_ip = self.by_port.get(&address.port())?;
+        let is_wildcard_bound = by_ip.contains_key(&Ipv6Addr::UNSPECIFIED.into())
+            || address.is_ipv4() && by_ip.contains_key(&Ipv4Addr::UNSPECIFIED.into());
+        if by_ip.contains_key(&address.ip()) {
+            Some(BoundTo::Address)
+        } else {
+            is_wildcard_bound.then_some(BoundTo::Wildcard)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_found_by_its_port_for_as_long_as_a_socket_is_bound_there() {
+        let parse = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+        let mut bound = BoundAddresses::default();
+        let found = |bound: &BoundAddresses| {
+            ["10.0.0.1:5", "10.0.0.2:5", "10.0.0.1:6", "[2001:db8::1]:6"].map(|address| bound.find(parse(address)))
+        };
+        bound.add(parse("10.0.0.1:5"));
+        bound.add(parse("10.0.0.1:5"));
+        bound.add(parse("0.0.0.0:6"));
+        let (at, any) = (Some(BoundTo::Address), Some(BoundTo::Wildcard));
+        assert_eq!(found(&bound), [at, None, any, None]);
+        bound.remove(parse("10.0.0.1:5"));
+        assert_eq!(found(&bound), [at, None, any, None], "two sockets shared the address");
+        bound.remove(parse("10.0.0.1:5"));
+        bound.remove(parse("0.0.0.0:6"));
+        assert!(bound.by_port.is_empty());
+        bound.add(parse("[::]:6"));
+        assert_eq!(found(&bound), [None, None, any, any]);
     }
 }

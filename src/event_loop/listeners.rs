@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::address::PackedAddress;
 use crate::context::Context;
 use crate::context::listener_entry::ListenerEntry;
-use crate::context::source::SourceState;
+use crate::context::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
@@ -40,13 +40,13 @@ impl EventLoop<'_> {
                 }
                 return SourceState::HandlerFull;
             }
-            if entry.source.drain_left == Some(0) {
+            if entry.source.drain == SourceDrain::Left(0) {
                 return SourceState::WouldBlock;
             }
             match socket.accept() {
                 Ok((stream, peer)) => {
                     entry.source.backoff.on_success();
-                    entry.source.drain_left = entry.source.drain_left.map(|left| left - 1);
+                    entry.source.drain.take(1);
                     if !is_full && self.context.try_count_source(slot, peer) {
                         self.open_accepted(slot, stream, peer);
                         continue;

@@ -77,8 +77,8 @@ pub struct EventLoop<'h> {
     pub(crate) context: Context,
     /// Beside the context, because they may borrow from the embedder, and are lent to no callback.
     handlers: StreamHandlers<'h>,
-    /// By the slot of the UDP socket.
-    datagram_handlers: Vec<Option<Box<dyn DatagramHandler + 'h>>>,
+    /// By the slot of the UDP socket, each with the socket's generation.
+    datagram_handlers: Vec<Option<(u64, Box<dyn DatagramHandler + 'h>)>>,
     timer_callbacks: TimerCallbacks<'h>,
     /// What every read is made into.
     read_buffer: Box<[u8]>,
@@ -215,7 +215,7 @@ impl<'h> EventLoop<'h> {
         if self.datagram_handlers.len() <= slot {
             self.datagram_handlers.resize_with(slot + 1, || None);
         }
-        self.datagram_handlers[slot] = Some(Box::new(handler));
+        self.datagram_handlers[slot] = Some((id.0.generation, Box::new(handler)));
         Ok(id)
     }
 

@@ -6,7 +6,7 @@ use crate::context::handler::DatagramHandler;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::{ErasedHandler, drop_foreign};
 use crate::event_loop::timer_callbacks::TimerCallback;
-use crate::ids::{Key, SourceId, SourceKey};
+use crate::ids::{SourceId, SourceKey};
 
 /// What [`EventLoop::remove`] gives back: the closure of a timer, the handler of a UDP socket, or a stream handler that
 /// nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
@@ -75,9 +75,9 @@ impl<'h> EventLoop<'h> {
 
     fn take_removed(&mut self) -> Option<Removed<'h>> {
         match self.context.removed_sources.pop() {
-            Some(SourceKey::UdpSocket(Key { slot, .. })) => {
+            Some(SourceKey::UdpSocket(key)) => {
                 self.send_datagrams();
-                Some(Removed { _datagram_handler: self.close_udp_socket(slot), ..Removed::default() })
+                Some(Removed { _datagram_handler: self.close_udp_socket(key), ..Removed::default() })
             }
             Some(SourceKey::Timer(key)) => {
                 Some(Removed { _callback: self.timer_callbacks.take(key), ..Removed::default() })

@@ -5,14 +5,13 @@
 use std::io;
 
 use crate::address::Address;
-use crate::context::handler::DatagramHandler;
-use crate::context::source::{Source, SourceState};
+use crate::context::source::{Source, SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::{SlotKey, Token};
 use crate::net::backoff::BackoffAction;
 use crate::net::io_error_class::IoErrorClass;
 
-impl<'h> EventLoop<'h> {
+impl EventLoop<'_> {
     /// Has a source served that waits for an event. One that waits for room or a time is served then.
     pub(super) fn on_source_event(&mut self, key: SlotKey, token: Token) {
         let is_waiting =
@@ -46,28 +45,47 @@ impl<'h> EventLoop<'h> {
             return;
         };
         source.state = state;
+        let is_draining = source.drain != SourceDrain::No;
         match state {
             SourceState::WouldBlock => self.on_source_empty(key),
             SourceState::Ready => self.context.ready_sources.push_back(key),
             SourceState::HandlerFull | SourceState::BackingOff => {}
         }
+        if is_draining {
+            self.finish_source_drain(key);
+        }
     }
 
-    /// The kernel has no more: the errors are over, and a drain need not wait. A draining listener closes.
+    /// The kernel has no more: the errors are over, and a drain need not wait.
     fn on_source_empty(&mut self, key: SlotKey) {
         let now = self.context.now;
         let Some(source) = self.context.source(key) else {
             return;
         };
-        source.drain_left = source.drain_left.map(|_| 0);
-        let is_draining = source.drain_left.is_some();
+        source.drain.take(u32::MAX);
         if let Some(recovery) = source.backoff.on_would_block(now) {
             let (address, verb) = self.address_and_verb(key);
             let (failures, lasted) = (recovery.failures, recovery.lasted);
             log::info!("{address}: {verb}s again, after {failures} failed tries in {lasted:.1?}");
         }
-        if let (true, SlotKey::Listener(slot)) = (is_draining, key) {
-            self.context.close_listener(slot);
+    }
+
+    /// Once a source has nothing more that a drain waits for, a listener closes, and a UDP socket calls `on_drain`.
+    fn finish_source_drain(&mut self, key: SlotKey) {
+        let Some(source) = self.context.source(key) else {
+            return;
+        };
+        match key {
+            SlotKey::Listener(slot) if source.state == SourceState::WouldBlock => {
+                self.context.close_listener(slot);
+            }
+            SlotKey::UdpSocket(slot) if source.drain == SourceDrain::Left(0) => {
+                source.drain = SourceDrain::Done;
+                if let Some(key) = self.context.udp_socket_key(slot) {
+                    self.call_udp_drain(key);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -111,7 +129,7 @@ impl<'h> EventLoop<'h> {
     pub(super) fn are_sources_drained(&self) -> bool {
         let context = &self.context;
         context.listeners.iter().all(|(_, entry)| entry.socket.is_none())
-            && context.udp_sockets.iter().all(|(_, entry)| entry.source.drain_left == Some(0))
+            && context.udp_sockets.iter().all(|(_, entry)| entry.source.drain == SourceDrain::Done)
     }
 
     pub(super) fn close_listeners(&mut self) {
@@ -120,12 +138,6 @@ impl<'h> EventLoop<'h> {
                 self.context.close_listener(slot);
             }
         }
-    }
-
-    /// Closes a UDP socket, and returns its handler.
-    pub(super) fn close_udp_socket(&mut self, slot: u32) -> Option<Box<dyn DatagramHandler + 'h>> {
-        self.context.close_udp_socket(slot);
-        self.datagram_handlers[slot as usize].take()
     }
 }
 

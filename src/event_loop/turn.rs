@@ -226,8 +226,10 @@ impl EventLoop<'_> {
         self.close_connections();
         self.send_datagrams();
         for key in self.context.source_keys() {
-            if let SlotKey::UdpSocket(slot) = key {
-                let handler = self.close_udp_socket(slot);
+            if let SlotKey::UdpSocket(slot) = key
+                && let Some(key) = self.context.udp_socket_key(slot)
+            {
+                let handler = self.close_udp_socket(key);
                 drop_foreign(&mut self.context, handler);
             }
         }

@@ -4,32 +4,35 @@
 
 use crate::context::Context;
 use crate::context::datagram::Datagram;
-use crate::context::source::SourceState;
+use crate::context::handler::DatagramHandler;
+use crate::context::source::{SourceDrain, SourceState};
 use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::catch_panic;
-use crate::ids::{Key, SlotKey};
+use crate::ids::{Key, SlotKey, UdpSocketId};
 use crate::limits;
 
-impl EventLoop<'_> {
+impl<'h> EventLoop<'h> {
     /// Receives datagrams of a socket, at most a turn's budget of them, and delivers them.
     pub(super) fn receive_datagrams(&mut self, slot: u32) -> SourceState {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
-        while budget > 0 {
-            let entry = &mut self.context.udp_sockets[slot as usize];
-            if !entry.is_open {
-                return SourceState::WouldBlock;
-            }
+        // A callback may have stopped the loop, or removed the socket. No other has its slot before the turn ends.
+        while budget > 0
+            && !self.context.loop_state.is_stopping()
+            && let Some(entry) = self.context.udp_sockets.get_mut(slot as usize)
+            && entry.is_open
+        {
             match entry.socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
+                    // A drain is over when there is nothing more: it waits for no event.
+                    // planted: full-batch-is-the-last
+                    let is_empty = !may_have_more && !matches!(entry.source.drain, SourceDrain::Left(_));
                     budget -= self.deliver_datagrams(slot);
                     if self.context.send_queue.is_over_soft_max() {
                         self.send_datagrams();
                     }
-                    // A drain is over when there is nothing more: it waits for no event.
-                    // planted: full-batch-is-the-last
-                    if !may_have_more && self.context.udp_sockets[slot as usize].source.drain_left.is_none() {
+                    if is_empty {
                         return SourceState::WouldBlock;
                     }
                 }
@@ -45,15 +48,15 @@ impl EventLoop<'_> {
 
     /// Delivers what has been received; returns the number of datagrams.
     fn deliver_datagrams(&mut self, slot: u32) -> u32 {
-        let Some(handler) = &mut self.datagram_handlers[slot as usize] else {
+        let Some((generation, handler)) = &mut self.datagram_handlers[slot as usize] else {
             return 0;
         };
-        let UdpSocketEntry { local, source, .. } = &self.context.udp_sockets[slot as usize];
-        let (socket, local) = (Key { generation: source.generation, slot }, *local);
-        let mut count = 0;
+        let socket = Key { generation: *generation, slot };
+        let (bound, mut count) = (self.context.udp_sockets[slot as usize].local, 0);
         while let Some((meta, payload)) = self.recv_batch.next() {
             let context = &mut self.context;
-            if !context.udp_sockets[slot as usize].is_open {
+            let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
+            if !is_open || context.loop_state.is_stopping() {
                 self.recv_batch.clear();
                 break;
             }
@@ -61,15 +64,35 @@ impl EventLoop<'_> {
             context.stats.datagrams_received += 1;
             context.stats.datagrams_truncated += u64::from(meta.truncated);
             let called = catch_panic(context, |context| {
-                handler.on_datagram(&mut Datagram { context, socket, meta: *meta }, payload);
+                handler.on_datagram(&mut Datagram { context, socket, bound, meta: *meta }, payload);
             });
             if called.is_none() {
-                log::error!("{local}: a handler has panicked over a datagram from {}", meta.peer);
+                log::error!("{bound}: a handler has panicked over a datagram from {}", meta.peer);
             }
         }
-        let drain_left = &mut self.context.udp_sockets[slot as usize].source.drain_left;
-        *drain_left = drain_left.map(|left| left.saturating_sub(count));
+        if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
+            entry.source.drain.take(count);
+        }
         count
+    }
+
+    /// Calls `on_drain` of a socket.
+    pub(super) fn call_udp_drain(&mut self, key: Key) {
+        let Some((_, handler)) = &mut self.datagram_handlers[key.slot as usize] else {
+            return;
+        };
+        let (id, local) = (UdpSocketId(key), self.context.udp_sockets[key.slot as usize].local);
+        if catch_panic(&mut self.context, |context| handler.on_drain(context, id)).is_none() {
+            log::error!("{local}: a handler has panicked over a drain");
+            self.context.remove(id);
+        }
+    }
+
+    /// Closes a UDP socket, unless that has been done, and returns its handler.
+    pub(super) fn close_udp_socket(&mut self, key: Key) -> Option<Box<dyn DatagramHandler + 'h>> {
+        self.context.close_udp_socket(key);
+        let entry = self.datagram_handlers[key.slot as usize].take_if(|(generation, _)| *generation == key.generation);
+        entry.map(|(_, handler)| handler)
     }
 
     /// Sends what callbacks have queued, each socket's transmits together.

@@ -21,6 +21,7 @@
 //! | `Stream::send` | writes once, with a hint that the end of the stream follows, so that both share a segment |
 //! | `Stream::shutdown_write` | sends the end of the stream |
 //! | `Stream::reset_on_close` | has the close discard what is unsent, and send a reset |
+//! | `UdpSocket::has_family_of` | whether its family can have an address |
 //! | `UdpSocket::recv_datagrams` | at least one datagram, into an empty batch; true if more may wait without an event |
 //! | `UdpSocket::send_datagrams` | sends each datagram, and reports for each the outcome |
 //!
@@ -151,13 +152,8 @@ impl Network {
         }
     }
 
-    pub(crate) fn is_local_ip(&self, ip: IpAddr) -> bool {
-        match self {
-            // Only a local address can be bound to.
-            Self::System(_) => ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok(),
-            #[cfg(any(test, feature = "testing"))]
-            Self::Simulated(network) => network.is_local_ip(ip),
-        }
+    pub(crate) fn is_local_ip(&mut self, ip: IpAddr) -> bool {
+        each!(self, network => network.is_local_ip(ip))
     }
 }
 
@@ -198,6 +194,10 @@ impl Stream {
 }
 
 impl UdpSocket {
+    pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
+        each!(self, socket => socket.has_family_of(address))
+    }
+
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         each!(self, socket => socket.recv_datagrams(batch, max))
     }

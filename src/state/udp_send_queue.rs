@@ -60,16 +60,25 @@ impl Transmit {
 }
 
 impl UdpSendQueue {
-    /// Stages one more; false if there is too much already.
+    /// Queues one more, to an address in canonical form; false if it is longer than a datagram can be, or if there is too
+    /// much already.
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> bool {
         let start = self.bytes.len();
-        let fits = self.transmits.len() < limits::SEND_QUEUE_DATAGRAMS_MAX
+        let payload_bytes_max =
+            if to.is_ipv4() { limits::IPV4_PAYLOAD_BYTES_MAX } else { limits::IPV6_PAYLOAD_BYTES_MAX };
+        let fits = payload.len() <= payload_bytes_max
+            && self.transmits.len() < limits::SEND_QUEUE_DATAGRAMS_MAX
             && start + payload.len() <= limits::SEND_QUEUE_BYTES_MAX;
         if fits {
             self.bytes.extend_from_slice(payload);
             self.transmits.push(Transmit { socket, to, from, start, end: start + payload.len() });
         }
         fits
+    }
+
+    /// Whether anything is queued for a socket.
+    pub(crate) fn has_transmits_of(&self, socket: u32) -> bool {
+        self.transmits.iter().any(|transmit| transmit.socket == socket)
     }
 
     pub(crate) fn payload(&self, transmit: &Transmit) -> &[u8] {
@@ -244,6 +253,17 @@ mod tests {
         assert_eq!((merged_len(7, 10_000), merged_len(60, 1_472)), (6, 44), "65,507 bytes");
         let long_first = send_queue(&[(0, 9, 2), (0, 9, 1), (0, 9, 1)]);
         assert_eq!(mergeable_len(&long_first.transmits), 2, "a shorter one is the last");
+    }
+
+    #[test]
+    fn no_payload_is_longer_than_a_datagram_over_its_protocol_can_be() {
+        let ipv6: SocketAddr = "[2001:db8::1]:9".parse().expect("an address");
+        for (to, bytes_max) in [(PEER, 65_507), (ipv6, 65_527)] {
+            let mut send_queue = UdpSendQueue::default();
+            assert!(send_queue.push(0, to, None, &vec![0; bytes_max]));
+            assert!(!send_queue.push(0, to, None, &vec![0; bytes_max + 1]));
+            assert_eq!((send_queue.transmits.len(), send_queue.bytes.len()), (1, bytes_max));
+        }
     }
 
     #[test]

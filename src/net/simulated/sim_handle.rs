@@ -79,6 +79,10 @@ impl SimHandle {
         self.world().sockets[self.socket].local
     }
 
+    pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
+        self.local_addr().is_ipv6() || address.is_ipv4()
+    }
+
     pub(crate) fn register(&self, token: Token) -> io::Result<()> {
         let mut world = self.begin_call("register", Fault::Register).inspect_err(|_| {
             self.world().stream(self.socket).client.hit_by_fault = true;

@@ -10,14 +10,14 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::sockopt::UdpGsoSegment;
-use nix::sys::socket::{
-    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, getsockopt, recvmmsg, sendmmsg,
-};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, getsockopt, recvmmsg, sendmmsg};
 
 use crate::address::to_canonical;
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
-use crate::net::system::udp_socket::{PacketInfo, PlainUdpSocket, UNKNOWN_PEER, dst_ip};
+use crate::net::system::udp_socket::{
+    PlainUdpSocket, SendControl, UNKNOWN_PEER, dst_ip, has_other_control, other_family,
+};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
 /// A UDP socket whose datagrams come and go in batches.
@@ -30,8 +30,8 @@ pub(crate) struct BatchedUdpSocket {
 }
 
 impl BatchedUdpSocket {
-    pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize) -> io::Result<Self> {
-        let socket = PlainUdpSocket::new(socket, datagram_bytes_max)?;
+    pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize, is_inherited: bool) -> io::Result<Self> {
+        let socket = PlainUdpSocket::new(socket, datagram_bytes_max, is_inherited)?;
         // A kernel that does not know the option would send what is merged as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
         Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso })
@@ -39,6 +39,10 @@ impl BatchedUdpSocket {
 
     pub(crate) fn inner(&mut self) -> &mut mio::net::UdpSocket {
         self.socket.inner()
+    }
+
+    pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
+        self.socket.has_family_of(address)
     }
 
     /// Receives a batch. There may be more, without an edge to come, exactly if it is full.
@@ -75,6 +79,11 @@ impl BatchedUdpSocket {
             // A batch of one costs more than the plain call, unless that has control messages to lay out.
             if let [Transmit { from: None, .. }] = rest {
                 return self.socket.send_datagrams(rest, send_queue, outcome);
+            }
+            if !self.has_family_of(rest[0].to) {
+                outcome(&rest[0], Err(other_family()));
+                rest = &rest[1..];
+                continue;
             }
             let call = match refused_together {
                 0 => SendCall::of(rest, self.has_gso),
@@ -140,7 +149,7 @@ struct SendCall<'a> {
 
 impl<'a> SendCall<'a> {
     /// Takes as many transmits from the front as can go: one set of control messages is for all, so they leave from one
-    /// address, and what is merged is cut to one length.
+    /// address, and what is merged is cut to one length. All go to addresses of one family.
     fn of(transmits: &'a [Transmit], has_gso: bool) -> Self {
         let transmits = &transmits[..transmits.len().min(DATAGRAMS_PER_CALL_MAX)];
         let mut call = Self {
@@ -153,6 +162,7 @@ impl<'a> SendCall<'a> {
         let (mut rest, mut longest) = (transmits, 0);
         while let [first, ..] = rest
             && first.from == call.from
+            && first.to.is_ipv4() == transmits[0].to.is_ipv4()
         {
             let (message, after) = rest.split_at(if has_gso { mergeable_len(rest) } else { 1 });
             let is_merged = message.len() > 1;
@@ -232,16 +242,18 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
         let fd = socket.inner.as_raw_fd();
-        let mut misses_packet_info = false;
+        let mut has_less_room = false;
         for message in recvmmsg(fd, &mut self.incoming, slices.iter_mut().take(max), MsgFlags::empty(), None)? {
             let dst_ip = if socket.has_packet_info() { dst_ip(&message) } else { None };
-            misses_packet_info |= socket.has_packet_info() && dst_ip.is_none();
+            has_less_room |=
+                socket.has_packet_info() && (dst_ip.is_none() || socket.is_inherited && has_other_control(&message));
             let peer = message.address.map_or(UNKNOWN_PEER, |address| to_canonical(address.into()));
             let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
             received.push(ReceivedDatagram { len: message.bytes, meta: RecvMeta { peer, dst_ip, truncated } });
         }
-        // A header keeps the room for control messages that its last datagram filled, which was none.
-        if misses_packet_info {
+        // A header keeps only the room for control messages that its last datagram filled. Where that is packet
+        // information and nothing else, it is what the next one needs.
+        if has_less_room {
             self.incoming = incoming(socket);
         }
         Ok((received.len(), received.len() == max))
@@ -249,17 +261,11 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
 
     /// Says how many messages have gone.
     fn send(&mut self, socket: &PlainUdpSocket, call: &SendCall<'_>, send_queue: &UdpSendQueue) -> nix::Result<usize> {
-        let packet_info = call.from.map(|from| PacketInfo::new(from, socket.is_v6));
-        let segment = call.segment.map(|segment| u16::try_from(segment).unwrap_or(u16::MAX));
-        let (mut controls, mut used) = ([ControlMessage::UdpGsoSegments(&0); 2], 0);
-        let wanted =
-            [packet_info.as_ref().map(PacketInfo::control), segment.as_ref().map(ControlMessage::UdpGsoSegments)];
-        for control in wanted.into_iter().flatten() {
-            controls[used] = control;
-            used += 1;
-        }
-        let headers = &mut self.outgoing[usize::from(packet_info.is_some())][usize::from(segment.is_some())];
-        let headers = headers.get_or_insert_with(|| outgoing(socket, packet_info.is_some(), segment.is_some()));
+        let control = SendControl::new(call.from, call.segment, socket.is_v6);
+        let (controls, used) = control.messages();
+        let (has_source, has_segment) = (call.from.is_some(), call.segment.is_some());
+        let headers = &mut self.outgoing[usize::from(has_source)][usize::from(has_segment)];
+        let headers = headers.get_or_insert_with(|| outgoing(socket, has_source, has_segment));
         let merged = &call.messages[..call.count];
         self.to.clear();
         self.to.extend(merged.iter().map(|transmits| S::of(socket.to_own_family(transmits[0].to))));
@@ -279,8 +285,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
 }
 
 fn incoming<S: SocketAddressFamily>(socket: &PlainUdpSocket) -> MultiHeaders<S> {
-    let control = socket.has_packet_info().then(|| nix::cmsg_space!(libc::in6_pktinfo));
-    MultiHeaders::preallocate(DATAGRAMS_PER_CALL_MAX, control)
+    MultiHeaders::preallocate(DATAGRAMS_PER_CALL_MAX, socket.control.clone())
 }
 
 fn outgoing<S: SocketAddressFamily>(socket: &PlainUdpSocket, packet_info: bool, segment: bool) -> MultiHeaders<S> {
@@ -323,7 +328,7 @@ impl SocketAddressFamily for SockaddrIn6 {
 mod tests {
     use super::{BatchedUdpSocket, IpAddr, RecvBatch, RecvMeta, SendCall, SocketAddr, UdpSendQueue, io};
     use nix::sys::socket::setsockopt;
-    use nix::sys::socket::sockopt::Ipv4PacketInfo;
+    use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
     use std::time::Duration;
 
@@ -342,15 +347,19 @@ mod tests {
 
     fn bind(mode: Mode, ip: IpAddr, room: usize) -> (BatchedUdpSocket, u16) {
         let socket = UdpSocket::bind((ip, 0)).expect("a free port");
+        let port = address(&socket).port();
+        (open(mode, socket, room, false), port)
+    }
+
+    fn open(mode: Mode, socket: UdpSocket, room: usize, is_inherited: bool) -> BatchedUdpSocket {
         socket.set_nonblocking(true).expect("it can be");
-        let port = socket.local_addr().expect("it is bound").port();
-        let mut socket = BatchedUdpSocket::new(socket, room).expect("a socket");
+        let mut socket = BatchedUdpSocket::new(socket, room, is_inherited).expect("a socket");
         assert!(socket.has_gso, "this kernel merges");
         socket.has_gso = mode == Mode::Gso;
         if mode == Mode::OneByOne {
             socket.headers = None;
         }
-        (socket, port)
+        socket
     }
 
     fn peer(ip: IpAddr) -> UdpSocket {
@@ -517,6 +526,77 @@ mod tests {
     fn answers_of_an_ipv6_socket_leave_from_the_addresses_that_were_asked_merged_or_not() {
         for mode in MODES {
             ask_at_addresses(mode, Ipv6Addr::UNSPECIFIED.into(), &[Ipv6Addr::LOCALHOST.into(), LOOPBACK, SECOND]);
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_was_queued_before_a_socket_was_handed_over_comes_with_the_address_that_was_asked() {
+        for mode in MODES {
+            let (socket, peer) = (UdpSocket::bind("0.0.0.0:0").expect("a free port"), peer(LOOPBACK));
+            for ip in [SECOND, LOOPBACK] {
+                peer.send_to(b"x", (ip, address(&socket).port())).expect("it is sent");
+            }
+            let received = receive_all(&mut open(mode, socket, 65_535, true), 64);
+            let dst_ips: Vec<_> = received.iter().map(|(meta, _)| meta.dst_ip).collect();
+            assert_eq!(dst_ips, [Some(SECOND), Some(LOOPBACK)], "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn other_control_messages_of_a_socket_that_was_handed_over_leave_packet_information_its_room() {
+        for mode in MODES {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+            let other = socket.try_clone().expect("a descriptor");
+            let (port, peer) = (address(&socket).port(), peer(LOOPBACK));
+            let mut socket = open(mode, socket, 65_535, true);
+            let mut dst_ips = |count| {
+                for _ in 0..count {
+                    peer.send_to(b"x", (SECOND, port)).expect("it is sent");
+                }
+                receive_all(&mut socket, 64).iter().map(|(meta, _)| meta.dst_ip).collect::<Vec<_>>()
+            };
+            setsockopt(&other, ReceiveTimestamp, &true).expect("it can be");
+            for count in [1, 20, 3] {
+                assert_eq!(dst_ips(count), vec![Some(SECOND); count], "{mode:?}: {count}");
+            }
+            setsockopt(&other, Ipv4RecvTtl, &true).expect("it can be");
+            setsockopt(&other, IpRecvTos, &true).expect("it can be");
+            assert_eq!(dst_ips(20), [Some(SECOND); 20], "{mode:?}: one that came later");
+        }
+    }
+
+    #[test]
+    fn merged_datagrams_come_one_by_one_at_a_socket_that_was_handed_over() {
+        for mode in MODES {
+            let socket = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
+            setsockopt(&socket, UdpGroSegment, &true).expect("it can be");
+            let (to, mut socket) = (address(&socket), open(mode, socket, 65_535, true));
+            let (mut sender, _) = bind(Mode::Gso, LOOPBACK, 65_535);
+            assert_eq!(transmit(&mut sender, &vec![(to, None, b"one".to_vec()); 5]), []);
+            let payloads: Vec<_> = receive_all(&mut socket, 64).into_iter().map(|(_, payload)| payload).collect();
+            assert_eq!(payloads, vec![b"one".to_vec(); 5], "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_to_the_other_family_is_lost_and_never_comes_to_the_connected_peer() {
+        let other_family = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
+        for mode in MODES {
+            let (socket, peer) = (UdpSocket::bind((LOOPBACK, 0)).expect("a free port"), peer(LOOPBACK));
+            socket.connect(address(&peer)).expect("it can be");
+            let mut socket = open(mode, socket, 65_535, true);
+            let refused = (other_family, None, b"not here".to_vec());
+            for number in 0..3 {
+                let own = (address(&peer), None, vec![number; 8]);
+                let transmits = [refused.clone(), own.clone(), own, refused.clone(), refused.clone()];
+                assert_eq!(
+                    transmit(&mut socket, &transmits),
+                    vec![(other_family, b"not here".to_vec()); 3],
+                    "{mode:?}"
+                );
+                assert_eq!(transmit(&mut socket, std::slice::from_ref(&refused)).len(), 1, "{mode:?}");
+                assert_eq!([(); 2].map(|()| recv(&peer).0), [(); 2].map(|()| vec![number; 8]), "{mode:?}");
+            }
         }
     }
 

@@ -4,11 +4,12 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;
+pub(crate) mod local_ips;
 pub(crate) mod stream;
 pub(crate) mod udp_socket;
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::address::Address;
 use crate::ids::Token;
 use crate::limits;
+use crate::net::system::local_ips::LocalIps;
 #[cfg(unix)]
 use crate::net::system::stream::BoundUnixListener;
 use crate::net::system::stream::{SystemListener, SystemStream};
@@ -38,13 +40,15 @@ pub(crate) struct System {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
+    local_ips: LocalIps,
 }
 
 impl System {
     pub(crate) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), mio_token(Token::WAKE))?);
-        Ok(Self { poll, events: Events::with_capacity(limits::EVENTS_PER_POLL_MAX), waker })
+        let events = Events::with_capacity(limits::EVENTS_PER_POLL_MAX);
+        Ok(Self { poll, events, waker, local_ips: LocalIps::default() })
     }
 
     pub(crate) fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
@@ -85,7 +89,8 @@ impl System {
         if let Some(bytes) = options.recv_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let mut socket = SystemUdpSocket::new(socket.into(), options.datagram_bytes_max)?;
+        let is_inherited = options.inherited.is_some();
+        let mut socket = SystemUdpSocket::new(socket.into(), options.datagram_bytes_max, is_inherited)?;
         let address = socket.inner().local_addr()?;
         self.register_source(socket.inner(), token, Interest::READABLE)?;
         Ok((UdpSocket::System(socket), address))
@@ -93,6 +98,10 @@ impl System {
 
     pub(crate) fn register(&self, stream: &mut SystemStream, token: Token) -> io::Result<()> {
         self.register_source(stream.source(), token, stream_interest())
+    }
+
+    pub(crate) fn is_local_ip(&mut self, ip: IpAddr) -> bool {
+        self.local_ips.contains(ip)
     }
 
     /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.

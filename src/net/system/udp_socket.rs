@@ -15,19 +15,21 @@ pub(crate) struct PlainUdpSocket {
     pub(crate) is_v6: bool,
     /// Bytes of a datagram that are kept.
     pub(crate) datagram_bytes_max: usize,
-    /// Room for packet information, on a socket bound to every address.
+    /// Room for packet information, on a socket bound to every address, and for what else may come with it.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "packet information is Linux's here"))]
-    control: Option<Vec<u8>>,
+    pub(crate) control: Option<Vec<u8>>,
+    /// Whether it was opened elsewhere, with options that are not known here.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "packet information is Linux's here"))]
+    pub(crate) is_inherited: bool,
 }
 
 impl PlainUdpSocket {
-    pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize, is_inherited: bool) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let inner = mio::net::UdpSocket::from_std(socket);
-        let is_v6 = address.is_ipv6();
-        // Before the first receive, so that every datagram comes with it.
-        let control = if address.ip().is_unspecified() { enable_packet_info(&inner, is_v6)? } else { None };
-        Ok(Self { inner, is_v6, datagram_bytes_max, control })
+        let mut socket = Self { inner, is_v6: address.is_ipv6(), datagram_bytes_max, control: None, is_inherited };
+        set_options(&mut socket, to_canonical(address).ip().is_unspecified())?;
+        Ok(socket)
     }
 
     pub(crate) fn inner(&mut self) -> &mut mio::net::UdpSocket {
@@ -48,6 +50,10 @@ impl PlainUdpSocket {
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         for transmit in transmits {
+            if !self.has_family_of(transmit.to) {
+                outcome(transmit, Err(other_family()));
+                continue;
+            }
             let sent = loop {
                 match send(self, transmit.to, transmit.from, send_queue.payload(transmit)) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -56,6 +62,11 @@ impl PlainUdpSocket {
             };
             outcome(transmit, sent);
         }
+    }
+
+    /// Whether an address is one that this socket can send to. IPv4 addresses are known to IPv6 sockets, too.
+    pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
+        self.is_v6 || address.is_ipv4()
     }
 
     /// Whether datagrams come with packet information.
@@ -73,36 +84,57 @@ impl PlainUdpSocket {
     }
 }
 
+/// The error of a datagram to an address that its socket cannot send to. The kernel would take one without an address
+/// instead for one to the peer that the socket is connected to.
+pub(crate) fn other_family() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the address is of a family that the socket does not have")
+}
+
 /// The peer of a datagram that came without a source address: it cannot be answered.
 #[cfg(target_os = "linux")]
 pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{PacketInfo, dst_ip};
+pub(crate) use linux::{SendControl, dst_ip, has_other_control, std_addr};
 #[cfg(target_os = "linux")]
-use linux::{enable_packet_info, receive, send};
+use linux::{receive, send, set_options};
 
 #[cfg(target_os = "linux")]
 mod linux {
     use super::{
         IpAddr, PlainUdpSocket, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, io, to_canonical,
     };
+    use crate::address::is_unicast;
     use nix::libc;
-    use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
+    use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, RxqOvfl, UdpGroSegment};
     use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage};
     use nix::sys::socket::{recvmsg, sendmsg, setsockopt};
     use std::io::{IoSlice, IoSliceMut};
-    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+    use std::net::{SocketAddrV4, SocketAddrV6};
     use std::os::fd::AsRawFd;
 
-    /// Asks for packet information, and makes room for it.
-    pub(super) fn enable_packet_info(socket: &mio::net::UdpSocket, is_v6: bool) -> io::Result<Option<Vec<u8>>> {
-        if is_v6 {
-            setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
-        } else {
-            setsockopt(socket, Ipv4PacketInfo, &true)?;
+    /// Room for the control messages of fixed length that udp(7), ip(7), ipv6(7) and socket(7) know, all at once.
+    const INHERITED_CONTROL_BYTES: usize = 512;
+
+    /// Before the first receive: asks for packet information on a socket of every address, and makes room for it.
+    pub(super) fn set_options(socket: &mut PlainUdpSocket, is_wildcard: bool) -> io::Result<()> {
+        if socket.is_inherited {
+            // Or several datagrams may come as one. A count of dropped datagrams comes with some datagrams alone, and
+            // would take the room of packet information. A kernel that does not know an option does not do it.
+            let _ = setsockopt(&socket.inner, UdpGroSegment, &false);
+            let _ = setsockopt(&socket.inner, RxqOvfl, &0);
         }
-        Ok(Some(nix::cmsg_space!(libc::in6_pktinfo)))
+        if !is_wildcard {
+            return Ok(());
+        }
+        if socket.is_v6 {
+            setsockopt(&socket.inner, Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&socket.inner, Ipv4PacketInfo, &true)?;
+        }
+        let control = nix::cmsg_space!(libc::in6_pktinfo);
+        socket.control = Some(if socket.is_inherited { vec![0; INHERITED_CONTROL_BYTES] } else { control });
+        Ok(())
     }
 
     pub(super) fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
@@ -120,16 +152,28 @@ mod linux {
 
     /// The address that the datagram was sent to, if packet information came with it.
     pub(crate) fn dst_ip<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<IpAddr> {
-        message.cmsgs().ok()?.find_map(|control| match control {
-            // Not `ipi_addr`: for a broadcast that one is nobody's address to answer from.
+        message.cmsgs().ok()?.find_map(|control| packet_dst_ip(&control))
+    }
+
+    /// Whether anything but packet information came with a datagram, or did not fit.
+    pub(crate) fn has_other_control<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> bool {
+        use ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo};
+        let is_other = |control| !matches!(control, Ipv4PacketInfo(_) | Ipv6PacketInfo(_));
+        message.cmsgs().map_or(true, |mut controls| controls.any(is_other))
+    }
+
+    /// The address in packet information.
+    fn packet_dst_ip(control: &ControlMessageOwned) -> Option<IpAddr> {
+        match control {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into())
+                let [asked, local] = [info.ipi_addr, info.ipi_spec_dst].map(|ip| IpAddr::from(ip.s_addr.to_ne_bytes()));
+                // They differ for a broadcast, which is no address to answer from. The kernel knows `ipi_spec_dst` only
+                // of datagrams that have arrived since it was asked for it: of those before, it is unspecified.
+                if local.is_unspecified() { Some(asked).filter(|ip| is_unicast(*ip)) } else { Some(local) }
             }
-            ControlMessageOwned::Ipv6PacketInfo(info) => {
-                Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical())
-            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
             _ => None,
-        })
+        }
     }
 
     pub(super) fn send(
@@ -142,21 +186,49 @@ mod linux {
             return socket.inner.send_to(payload, socket.to_own_family(to)).map(drop);
         };
         let to = SockaddrStorage::from(socket.to_own_family(to));
-        let packet_info = PacketInfo::new(from, socket.is_v6);
+        let control = SendControl::new(Some(from), None, socket.is_v6);
+        let (messages, count) = control.messages();
         let (fd, payload) = (socket.inner.as_raw_fd(), [IoSlice::new(payload)]);
-        sendmsg(fd, &payload, &[packet_info.control()], MsgFlags::empty(), Some(&to))?;
+        sendmsg(fd, &payload, &messages[..count], MsgFlags::empty(), Some(&to))?;
         Ok(())
     }
 
-    /// The address that a datagram is to leave from, as the kernel wants to be told it. The interface stays open: the
-    /// route decides it, as it would without.
-    pub(crate) enum PacketInfo {
+    /// What the kernel is told with datagrams: the address they leave from, and the length that a merged message is cut
+    /// to.
+    pub(crate) struct SendControl {
+        packet_info: Option<PacketInfo>,
+        segment: Option<u16>,
+    }
+
+    impl SendControl {
+        pub(crate) fn new(from: Option<IpAddr>, segment: Option<usize>, is_v6: bool) -> Self {
+            let segment = segment.map(|segment| u16::try_from(segment).unwrap_or(u16::MAX));
+            Self { packet_info: from.map(|from| PacketInfo::new(from, is_v6)), segment }
+        }
+
+        /// The control messages, at the front, and their number.
+        pub(crate) fn messages(&self) -> ([ControlMessage<'_>; 2], usize) {
+            let (mut messages, mut count) = ([ControlMessage::UdpGsoSegments(&0); 2], 0);
+            let wanted = [
+                self.packet_info.as_ref().map(PacketInfo::control),
+                self.segment.as_ref().map(ControlMessage::UdpGsoSegments),
+            ];
+            for message in wanted.into_iter().flatten() {
+                messages[count] = message;
+                count += 1;
+            }
+            (messages, count)
+        }
+    }
+
+    /// The address that a datagram leaves from. The interface stays open: the route decides it, as it would without.
+    enum PacketInfo {
         V4(libc::in_pktinfo),
         V6(libc::in6_pktinfo),
     }
 
     impl PacketInfo {
-        pub(crate) fn new(from: IpAddr, is_v6: bool) -> Self {
+        fn new(from: IpAddr, is_v6: bool) -> Self {
             let v6 = match from {
                 IpAddr::V4(v4) if !is_v6 => {
                     return Self::V4(libc::in_pktinfo {
@@ -171,7 +243,7 @@ mod linux {
             Self::V6(libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: v6.octets() }, ipi6_ifindex: 0 })
         }
 
-        pub(crate) fn control(&self) -> ControlMessage<'_> {
+        fn control(&self) -> ControlMessage<'_> {
             match self {
                 Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
                 Self::V6(info) => ControlMessage::Ipv6PacketInfo(info),
@@ -179,9 +251,82 @@ mod linux {
         }
     }
 
-    fn std_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
+    pub(crate) fn std_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
         let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn in_addr(ip: [u8; 4]) -> libc::in_addr {
+            libc::in_addr { s_addr: u32::from_ne_bytes(ip) }
+        }
+
+        fn ip(text: &str) -> IpAddr {
+            text.parse().expect("an address")
+        }
+
+        /// What the kernel reports of a datagram to an address, on an IPv6 socket.
+        fn v6_control(dst_ip: IpAddr) -> ControlMessageOwned {
+            let v6 = match dst_ip {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                IpAddr::V6(v6) => v6,
+            };
+            let ipi6_addr = libc::in6_addr { s6_addr: v6.octets() };
+            ControlMessageOwned::Ipv6PacketInfo(libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: 7 })
+        }
+
+        #[test]
+        fn the_address_that_was_asked_is_read_from_packet_information_of_both_families() {
+            for asked in ["2001:db8::1", "::1", "192.0.2.1"].map(ip) {
+                assert_eq!(packet_dst_ip(&v6_control(asked)), Some(asked));
+            }
+            let v4_dst_ip = |ipi_spec_dst, ipi_addr| {
+                let (ipi_spec_dst, ipi_addr) = (in_addr(ipi_spec_dst), in_addr(ipi_addr));
+                let info = libc::in_pktinfo { ipi_ifindex: 7, ipi_spec_dst, ipi_addr };
+                packet_dst_ip(&ControlMessageOwned::Ipv4PacketInfo(info))
+            };
+            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 1]), Some(ip("192.0.2.1")));
+            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 255]), Some(ip("192.0.2.1")), "a broadcast");
+            assert_eq!(v4_dst_ip([0; 4], [192, 0, 2, 2]), Some(ip("192.0.2.2")), "queued before it was asked for");
+            assert_eq!([[255; 4], [224, 0, 0, 1]].map(|asked| v4_dst_ip([0; 4], asked)), [None; 2]);
+            assert_eq!(packet_dst_ip(&ControlMessageOwned::UdpGroSegments(9)), None);
+        }
+
+        #[test]
+        fn datagrams_of_an_ipv6_socket_leave_from_the_address_that_was_asked_merged_or_not() {
+            for from in ["2001:db8::1", "192.0.2.1"].map(ip) {
+                for segment in [None, Some(9)] {
+                    let control = SendControl::new(Some(from), segment, true);
+                    let (messages, count) = control.messages();
+                    let ControlMessage::Ipv6PacketInfo(info) = messages[0] else { panic!("{:?}", messages[0]) };
+                    assert_eq!((info.ipi6_addr, info.ipi6_ifindex), (v6_ip(from), 0));
+                    assert_eq!(count, 1 + usize::from(segment.is_some()));
+                }
+            }
+        }
+
+        fn v6_ip(ip: IpAddr) -> libc::in6_addr {
+            match v6_control(ip) {
+                ControlMessageOwned::Ipv6PacketInfo(info) => info.ipi6_addr,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        #[test]
+        fn datagrams_of_an_ipv4_socket_leave_from_the_address_that_was_asked_merged_or_not() {
+            for (segment, count) in [(None, 1), (Some(9), 2)] {
+                let control = SendControl::new(Some(ip("192.0.2.1")), segment, false);
+                let ControlMessage::Ipv4PacketInfo(info) = control.messages().0[0] else {
+                    panic!("no packet information")
+                };
+                assert_eq!((info.ipi_spec_dst, info.ipi_ifindex), (in_addr([192, 0, 2, 1]), 0));
+                assert_eq!(control.messages().1, count);
+            }
+            assert_eq!(SendControl::new(None, None, false).messages().1, 0);
+        }
     }
 }
 
@@ -201,6 +346,6 @@ fn send(socket: &PlainUdpSocket, to: SocketAddr, _from: Option<IpAddr>, payload:
 }
 
 #[cfg(not(target_os = "linux"))]
-fn enable_packet_info(_socket: &mio::net::UdpSocket, _is_v6: bool) -> io::Result<Option<Vec<u8>>> {
-    Ok(None)
+fn set_options(_socket: &mut PlainUdpSocket, _is_wildcard: bool) -> io::Result<()> {
+    Ok(())
 }

@@ -2,11 +2,14 @@
 //!
 //! Clients with a request are answered, and the end is final.
 
-use std::cell::Cell;
-use std::net::TcpStream;
+use std::cell::{Cell, RefCell};
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
-use halloo::{CloseReason, EventLoop, Listen, LoopStopped, Turn, datagrams, stream};
+use halloo::{
+    CloseReason, Context, Datagram, DatagramHandler, EventLoop, Listen, LoopStopped, Turn, UdpSocketId, datagrams,
+    stream,
+};
 use support::byte_pattern::byte_pattern;
 
 use crate::helpers::loopback::{loopback, udp_socket};
@@ -278,12 +281,47 @@ fn datagrams_that_are_waiting_are_answered_in_a_drain() {
 }
 
 #[test]
-fn datagrams_are_served_for_as_long_as_a_drain_lasts() {
-    let log = CallLog::default();
+fn a_stop_delivers_no_further_datagram_and_sends_what_was_answered() {
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = datagrams(|datagram, payload| {
+        assert!(datagram.reply(payload));
+        datagram.context().stop();
+    });
+    let socket = events.bind(loopback(), handler).expect("a socket");
+    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+    for _ in 0..5 {
+        peer.send_to(b"stop", address).expect("it is sent");
+    }
+    turn_until_stopped(&mut events);
+    assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (1, 1));
+}
+
+/// A UDP socket that echoes, and keeps its socket in a drain or not.
+struct DrainingEcho<'a> {
+    keeps_socket: bool,
+    drained: &'a RefCell<Vec<UdpSocketId>>,
+}
+
+impl DatagramHandler for DrainingEcho<'_> {
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+        assert!(datagram.reply(payload));
+    }
+
+    fn on_drain(&mut self, context: &mut Context, socket: UdpSocketId) {
+        self.drained.borrow_mut().push(socket);
+        if !self.keeps_socket {
+            assert!(context.remove(socket));
+        }
+    }
+}
+
+#[test]
+fn a_udp_socket_that_its_handler_keeps_is_served_for_as_long_as_a_drain_lasts() {
+    let (log, drained) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let echo = datagrams(|datagram, payload| assert!(datagram.reply(payload)));
-    let socket = events.bind(loopback(), echo).expect("a socket");
+    let handler = DrainingEcho { keeps_socket: true, drained: &drained };
+    let socket = events.bind(loopback(), handler).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
     let client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
@@ -291,8 +329,39 @@ fn datagrams_are_served_for_as_long_as_a_drain_lasts() {
     turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"still?", address).expect("it is sent");
-    assert_eq!(recv(&mut events, &peer).0, b"still?");
+    for _ in 0..3 {
+        peer.send_to(b"still?", address).expect("it is sent");
+        assert_eq!(recv(&mut events, &peer).0, b"still?");
+        turn_until_idle(&mut events);
+    }
+    assert_eq!(*drained.borrow(), [socket], "it is told once");
+    drop(client);
+    assert_eq!(turn_until_stopped(&mut events).finished, 1);
+}
+
+#[test]
+fn in_a_drain_a_udp_port_is_free_once_what_was_queued_is_answered_though_a_client_stays() {
+    let (log, drained) = (CallLog::default(), RefCell::new(Vec::new()));
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
+    let closure = datagrams(|datagram, payload| assert!(datagram.reply(payload)));
+    let handler = DrainingEcho { keeps_socket: false, drained: &drained };
+    let sockets =
+        [events.bind(loopback(), closure).expect("a socket"), events.bind(loopback(), handler).expect("a socket")];
+    let addresses = sockets.map(|socket| events.local_addr(socket).expect("it is there"));
+    let client = Client::connect(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let peer = udp_socket("127.0.0.1");
+    for number in 0..150u8 {
+        peer.send_to(&[number], addresses[usize::from(number % 2)]).expect("it is sent");
+    }
+    events.context().drain(LONG);
+    turn_until(&mut events, "the sockets are gone", |events| sockets.iter().all(|id| events.local_addr(*id).is_err()));
+    assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (150, 150));
+    for address in addresses {
+        UdpSocket::bind(address).expect("the port is free");
+    }
+    assert_eq!((events.stats().connections, &*drained.borrow()), (1, &vec![sockets[1]]));
     drop(client);
     assert_eq!(turn_until_stopped(&mut events).finished, 1);
 }

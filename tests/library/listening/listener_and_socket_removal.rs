@@ -1,7 +1,8 @@
 //! The removal of listeners and UDP sockets.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{TcpStream, UdpSocket};
+use std::rc::Rc;
 
 use halloo::{Connection, ErrorKind, EventLoop, Listen, ListenerId, SourceId, StreamHandler, datagrams, stream};
 
@@ -125,6 +126,63 @@ fn a_removed_socket_delivers_nothing_more_though_datagrams_have_come() {
         turn_until_idle(&mut events);
         assert_eq!(calls.get(), u32::from(removes_itself));
     }
+}
+
+#[test]
+fn a_reply_through_a_removed_socket_is_refused_and_what_was_queued_before_leaves() {
+    let outcomes = RefCell::new(Vec::new());
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = datagrams(|datagram, payload| {
+        let (socket, peer, local) = (datagram.socket(), datagram.peer_addr(), datagram.local_addr());
+        assert!(datagram.reply(b"first") && datagram.context().send_to(socket, b"second", peer));
+        assert!(datagram.context().remove(socket));
+        outcomes.borrow_mut().extend([datagram.reply(payload), datagram.context().send_to(socket, b"?", peer)]);
+        assert_eq!(datagram.local_addr(), local, "the datagram has not changed");
+    });
+    let socket = events.bind(loopback(), handler).expect("a socket");
+    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+    for _ in 0..5 {
+        peer.send_to(b"last", address).expect("it is sent");
+    }
+    assert_eq!(recv(&mut events, &peer), (b"first".to_vec(), address));
+    assert_eq!(recv(&mut events, &peer), (b"second".to_vec(), address));
+    turn_until_idle(&mut events);
+    let stats = events.stats();
+    assert_eq!((stats.datagrams_received, stats.datagrams_sent, stats.datagrams_dropped), (1, 2, 0));
+    assert_eq!((&outcomes.borrow()[..], stats.replies_refused), (&[false, false][..], 1));
+    UdpSocket::bind(address).expect("the port is free");
+}
+
+#[test]
+fn the_port_of_a_socket_that_was_removed_is_free_at_once_for_others_too() {
+    let mut events = EventLoop::new().expect("a loop");
+    let peer = udp_socket("127.0.0.1");
+    let bind = |events: &mut EventLoop<'_>| {
+        let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
+        (socket, events.local_addr(socket).expect("it is there"))
+    };
+    let (idle, address) = bind(&mut events);
+    assert!(events.context().remove(idle));
+    let taken = UdpSocket::bind(address).expect("the port is free between two turns");
+    let (queued, address) = bind(&mut events);
+    assert!(events.context().send_to(queued, b"leaves", peer.local_addr().expect("it is bound")));
+    assert!(events.context().remove(queued));
+    let again = events.bind(address, datagrams(|_, _| {})).expect("what was queued has left before");
+    assert_eq!(recv(&mut events, &peer), (b"leaves".to_vec(), address));
+    assert!(!events.context().remove(queued) && events.context().remove(again));
+    drop(taken);
+}
+
+#[test]
+fn the_handler_of_a_removed_socket_is_dropped_with_the_turn() {
+    let alive = Rc::new(());
+    let kept = Rc::clone(&alive);
+    let mut events = EventLoop::new().expect("a loop");
+    let socket = events.bind(loopback(), datagrams(move |_, _| drop(Rc::clone(&kept)))).expect("a socket");
+    assert!(events.context().remove(socket));
+    assert_eq!(Rc::strong_count(&alive), 2, "no handler is dropped while a callback may run");
+    turn_until_idle(&mut events);
+    assert_eq!(Rc::strong_count(&alive), 1);
 }
 
 #[test]

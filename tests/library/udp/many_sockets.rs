@@ -1,0 +1,50 @@
+//! Thousands of UDP sockets in one loop.
+//!
+//! What is done with one of them costs as much as it does beside a few.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use halloo::{EventLoop, UdpSocketId, datagrams};
+use support::process::rlimit::raise_fd_limit;
+
+use crate::helpers::loopback::{loopback, udp_socket};
+use crate::helpers::turn_until::{turn_until, turn_until_idle};
+
+/// Binds so many sockets that echo.
+fn bind_many(events: &mut EventLoop<'_>, count: usize) -> Vec<UdpSocketId> {
+    let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
+    (0..count).map(|_| events.bind(loopback(), echo()).expect("a socket")).collect()
+}
+
+/// The time for a hundred datagrams at one of the sockets: the shortest of several, without what others take.
+fn time_of_a_hundred(events: &mut EventLoop<'_>, socket: UdpSocketId, peer: &UdpSocket) -> Duration {
+    let address = events.local_addr(socket).expect("it is there");
+    let rounds = (0..30).map(|_| {
+        for _ in 0..100 {
+            peer.send_to(b"x", address).expect("it is sent");
+        }
+        let (start, wanted) = (Instant::now(), events.stats().datagrams_sent + 100);
+        turn_until(events, "all are answered", |events| events.stats().datagrams_sent == wanted);
+        let time = start.elapsed();
+        while peer.recv(&mut [0; 1]).is_ok() {}
+        time
+    });
+    rounds.min().expect("there were some")
+}
+
+#[test]
+fn a_datagram_beside_three_thousand_other_sockets_costs_what_it_does_beside_ten() {
+    raise_fd_limit();
+    let peer = udp_socket("127.0.0.1");
+    let mut events = EventLoop::new().expect("a loop");
+    let mut sockets = bind_many(&mut events, 10);
+    let few = time_of_a_hundred(&mut events, sockets[0], &peer);
+    sockets.extend(bind_many(&mut events, 3_000));
+    let many = time_of_a_hundred(&mut events, sockets[0], &peer);
+    assert!(many < 3 * few + Duration::from_micros(100), "{few:?} beside ten, {many:?} beside 3,000");
+    for socket in sockets {
+        assert!(events.context().remove(socket));
+    }
+    turn_until_idle(&mut events);
+}

@@ -1,0 +1,133 @@
+//! The address that a datagram leaves from.
+//!
+//! A socket of every address answers from the one that was asked: at once, from a timer, or one that was handed over.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use halloo::{Datagram, EventLoop, datagrams};
+
+use crate::helpers::loopback::{any_port, loopback, udp_socket};
+use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
+
+fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
+    assert!(datagram.reply(payload), "nothing forbids it");
+}
+
+#[test]
+fn an_answer_from_a_timer_leaves_from_the_address_that_was_asked() {
+    for dst_ip in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
+        let questions = RefCell::new(Vec::new());
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = datagrams(|datagram, _| {
+            questions.borrow_mut().push((datagram.socket(), datagram.peer_addr(), datagram.local_addr().ip()));
+        });
+        let socket = events.bind(any_port("0.0.0.0"), handler).expect("a socket");
+        events.every(Duration::from_millis(1), |context| {
+            for (socket, peer, local) in questions.take() {
+                assert!(context.send_from(socket, b"later", peer, local));
+            }
+            Some(Duration::from_millis(1))
+        });
+        let (peer, port) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there").port());
+        let asked = SocketAddr::new(any_port(dst_ip).ip(), port);
+        peer.send_to(b"when?", asked).expect("it is sent");
+        assert_eq!(recv(&mut events, &peer), (b"later".to_vec(), asked));
+    }
+}
+
+#[test]
+fn a_datagram_leaves_from_no_address_but_those_of_its_socket() {
+    let mut events = EventLoop::new().expect("a loop");
+    let (peer, ip) = (udp_socket("127.0.0.1"), |text: &str| -> IpAddr { text.parse().expect("an address") });
+    let to = peer.local_addr().expect("it is bound");
+    let one = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
+    for from in ["127.0.0.2", "0.0.0.0", "::1"] {
+        assert!(!events.context().send_from(one, b"?", to, ip(from)), "{from}");
+    }
+    assert!(events.context().send_from(one, b"of one address", to, ip("127.0.0.1")));
+    assert_eq!(recv(&mut events, &peer), (b"of one address".to_vec(), events.local_addr(one).expect("it is there")));
+    let every = events.bind(any_port("0.0.0.0"), datagrams(|_, _| {})).expect("a socket");
+    for from in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::1"] {
+        assert!(!events.context().send_from(every, b"?", to, ip(from)), "{from}");
+    }
+    assert!(events.context().send_from(every, b"mapped", to, ip("::ffff:127.0.0.2")));
+    let port = events.local_addr(every).expect("it is there").port();
+    assert_eq!(recv(&mut events, &peer), (b"mapped".to_vec(), SocketAddr::new(ip("127.0.0.2"), port)));
+    assert!(events.context().send_from(every, b"?", to, ip("192.0.2.1")), "only the kernel knows");
+    turn_until_idle(&mut events);
+    assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (2, 1));
+}
+
+#[test]
+fn a_datagram_queued_before_its_socket_was_handed_over_is_answered_from_the_address_that_was_asked() {
+    let (socket, peer) = (UdpSocket::bind("0.0.0.0:0").expect("a free port"), udp_socket("127.0.0.1"));
+    let asked = SocketAddr::new(any_port("127.0.0.2").ip(), socket.local_addr().expect("it is bound").port());
+    for payload in [b"before", b"also  "] {
+        peer.send_to(payload, asked).expect("it is sent");
+    }
+    let mut events = EventLoop::new().expect("a loop");
+    events.bind(socket, datagrams(echo)).expect("a socket");
+    peer.send_to(b"behind", asked).expect("it is sent");
+    for payload in [b"before", b"also  ", b"behind"] {
+        assert_eq!(recv(&mut events, &peer), (payload.to_vec(), asked));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_socket_handed_over_with_timestamps_answers_from_the_address_that_was_asked() {
+    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestamp};
+    let (socket, peer) = (UdpSocket::bind("0.0.0.0:0").expect("a free port"), udp_socket("127.0.0.1"));
+    setsockopt(&socket, ReceiveTimestamp, &true).expect("an option of every socket");
+    let asked = SocketAddr::new(any_port("127.0.0.2").ip(), socket.local_addr().expect("it is bound").port());
+    let mut events = EventLoop::new().expect("a loop");
+    events.bind(socket, datagrams(echo)).expect("a socket");
+    for number in 0..40u8 {
+        peer.send_to(&[number], asked).expect("it is sent");
+    }
+    for number in 0..40u8 {
+        assert_eq!(recv(&mut events, &peer), (vec![number], asked));
+    }
+}
+
+#[test]
+fn a_connected_socket_sends_nothing_for_the_other_family_to_its_peer() {
+    let (socket, peer) = (UdpSocket::bind(loopback()).expect("a free port"), udp_socket("127.0.0.1"));
+    let to = peer.local_addr().expect("it is bound");
+    socket.connect(to).expect("it is there");
+    let mut events = EventLoop::new().expect("a loop");
+    let socket = events.bind(socket, datagrams(echo)).expect("a socket");
+    let other_family = SocketAddr::from((Ipv6Addr::LOCALHOST, to.port()));
+    for payload in [b"one", b"two"] {
+        assert!(!events.context().send_to(socket, b"not for you", other_family));
+        assert!(events.context().send_to(socket, payload, to));
+    }
+    let mapped = SocketAddr::from((Ipv6Addr::new(0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1), to.port()));
+    assert!(events.context().send_to(socket, b"mapped", mapped), "it is an IPv4 address");
+    for payload in [&b"one"[..], b"two", b"mapped"] {
+        assert_eq!(recv(&mut events, &peer).0, payload);
+    }
+    turn_until_idle(&mut events);
+    assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (3, 0));
+}
+
+#[test]
+fn what_is_longer_than_a_datagram_can_be_is_refused_and_not_counted_as_sent() {
+    let replied = Cell::new(None);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = datagrams(|datagram, _| replied.set(Some(datagram.reply(&vec![0; 65_508]))));
+    let socket = events.bind(loopback(), handler).expect("a socket");
+    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+    let to = peer.local_addr().expect("it is bound");
+    for bytes in [65_508, 65_536, 70_000] {
+        assert!(!events.context().send_to(socket, &vec![0; bytes], to), "{bytes} bytes");
+    }
+    peer.send_to(b"?", address).expect("it is sent");
+    turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+    assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
+    assert!(events.context().send_to(socket, &vec![7; 65_507], to), "the longest there is");
+    assert_eq!(recv(&mut events, &peer).0, vec![7; 65_507]);
+    assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (1, 0));
+}
