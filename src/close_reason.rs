@@ -66,6 +66,9 @@ close_reasons! {
     WriteStalled = "write-stalled",
     /// The handler left a full inbox untouched, or a frame was longer than its maximum.
     InputOverflow = "input-overflow",
+    /// The system refused memory for it, or the buffers of the loop stayed near
+    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) and it held the most.
+    OutOfMemory = "out-of-memory",
     /// Still open at the end of a drain's grace, or at a stop.
     Drained = "drained",
     /// The handler panicked in a callback for this connection; its `on_close` does not come, but it is counted.
@@ -77,6 +80,7 @@ impl CloseReason {
     pub(crate) fn to_connect_error(self) -> io::Error {
         match self {
             Self::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "no answer has come in time"),
+            Self::OutOfMemory => io::ErrorKind::OutOfMemory.into(),
             Self::Io(kind) => kind.into(),
             _ => io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up before it was open"),
         }

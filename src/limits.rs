@@ -26,6 +26,13 @@ pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// each and never read cost it 320 KiB of memory, and then nothing (the faults test `memory_per_client.rs`).
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
+/// Inboxes and outboxes of all connections of a loop together, as allocated. With the usual limits, some 1,800
+/// connections can be stuck at their worst in it, or 65,000 with a full share; a machine with 1 GiB has room for it.
+pub(crate) const BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The least that an embedder may set for it: room for some full inboxes and outboxes.
+pub(crate) const BUFFER_BYTES_MIN: usize = 1024 * 1024;
+
 /// Connections the kernel completes and keeps while the loop is busy. Linux cuts it to `net.core.somaxconn` (4096);
 /// with the usual 128, a burst of 300 connects leaves some waiting a second for a retransmitted SYN.
 pub(crate) const BACKLOG: u32 = 4096;
@@ -183,6 +190,19 @@ pub(crate) const TABLE_BYTES_RESERVED: usize = 256 * 1024;
 /// Boxes of buffers the loop keeps for reuse. A connection holds one only while it holds bytes, so this many
 /// connections can be in the middle of something without an allocation.
 pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
+
+/// Of those, the ones that keep up to 64 KiB in each direction, for bulk; the others keep a share.
+pub(crate) const POOLED_BULK_BUFFERS_MAX: usize = 8;
+
+/// What each inbox and each outbox may hold whatever others hold: a page, which takes a request of the usual size.
+pub(crate) const BUFFER_BYTES_SHARE: usize = 4 * 1024;
+
+/// How long buffers may be near their maximum before connections are reset: longer than a burst lasts, shorter than
+/// a client waits.
+pub(crate) const STRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Time between two looks at buffers that are near their maximum; each may reset one connection.
+pub(crate) const STRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Room for datagrams received by one call, in each loop, whatever number of sockets it has: 64 of up to 32 KiB, or 32
 /// of the longest there can be. It is address space; memory becomes of it as far as datagrams have been long.

@@ -82,6 +82,8 @@ counters! {
     accept_errors,
     /// Times a listener or UDP socket paused after an error.
     pauses,
+    /// Times that all buffers together came near [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max).
+    memory_strains,
     /// Bytes read from streams.
     bytes_received,
     /// Bytes of streams that the kernel took.

@@ -129,7 +129,14 @@ impl<'a> Connection<'a> {
         let outbox_bytes_max = listeners[*listener as usize].limits.outbox_bytes_max;
         let queued = state.outbox_len();
         let wanted = head.len().saturating_add(tail.len());
-        let taken = wanted.min(outbox_bytes_max.saturating_sub(queued));
+        let is_own = running_callback.is_some_and(|callback| callback.slot == self.slot);
+        let room = match &state.buffers {
+            // An empty outbox takes what it may hold, or the notice that it is empty would come again at once. An
+            // answer may be written in parts.
+            Some(buffers) if queued > 0 && !is_own => buffer_pool.room(&buffers.outbox, outbox_bytes_max),
+            _ => outbox_bytes_max.saturating_sub(queued),
+        };
+        let taken = wanted.min(room);
         if taken < wanted {
             // What can never fit is not worth a call to try again.
             if !whole || wanted <= outbox_bytes_max {
@@ -144,11 +151,14 @@ impl<'a> Connection<'a> {
             if queued == 0 && state.phase == Phase::Open {
                 state.last_progress = *now;
             }
-            let buffers = state.buffers.get_or_insert_with(|| buffer_pool.take());
+            let Ok(buffers) = state.reserve_outbox(taken, outbox_bytes_max, buffer_pool) else {
+                state.close_out_of_memory();
+                self.context.mark_dirty(self.slot);
+                return None;
+            };
             let split = taken.min(head.len());
             buffers.outbox.push(&head[..split]);
             buffers.outbox.push(&tail[..taken - split]);
-            let is_own = running_callback.is_some_and(|callback| callback.slot == self.slot);
             buffers.own_output |= is_own;
             if !is_own {
                 self.context.mark_dirty(self.slot);

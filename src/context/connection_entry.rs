@@ -179,6 +179,22 @@ impl Context {
         }
     }
 
+    /// Has the connections read that stopped because memory was short, in an order that changes.
+    pub(crate) fn resume_awaiting_memory(&mut self) {
+        self.buffer_pool.is_strained = false;
+        let end = self.slots_end();
+        let first = self.turn.checked_rem(end).unwrap_or(0);
+        for slot in (first..end).chain(0..first) {
+            if let Some(entry) = self.connections.get_mut(slot as usize)
+                && entry.state.awaits_memory()
+            {
+                entry.state.set_awaits_memory(false);
+                // planted: waiter-for-memory-forgotten
+                self.defer(slot);
+            }
+        }
+    }
+
     /// Takes a slot off the list it stands on; false if its connection is gone.
     pub(crate) fn dequeue(&mut self, slot: u32) -> bool {
         match self.connections.get_mut(slot as usize) {

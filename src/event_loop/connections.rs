@@ -1,4 +1,4 @@
-//! Connections: accept, connect, events, deadlines, close.
+//! Connections: accept, connect, events, deadlines, shortage of memory, close.
 //!
 //! A connection that can make progress is deferred, dirty or registered with the poll; an error of one connection ends
 //! only that connection.
@@ -14,10 +14,11 @@ use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_S
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::HandlerEvent;
-use crate::ids::{ConnectionId, SlotKey, Token};
+use crate::ids::{ConnectionId, SlotKey, Token, to_slot};
 use crate::limits::{self, LATE_TURNS_MAX};
 use crate::net::{Event, Stream};
 use crate::options::connect::Connect;
+use crate::state::buffers::Strain;
 use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, Queued, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
@@ -295,6 +296,61 @@ impl EventLoop<'_> {
                 Some(_) => self.close(slot, CloseReason::Drained, CloseMode::Reset),
             }
         }
+    }
+
+    /// Has connections go on that wait for memory, once there is some. While there is none for long, resets the
+    /// connection that holds the most: half lines that fill the memory may never become whole, and proxied connections
+    /// may wait for each other. True if it did either.
+    pub(super) fn relieve_memory(&mut self) -> bool {
+        if !self.context.buffer_pool.is_strained {
+            return false;
+        }
+        let now = self.context.clock();
+        let Some(strain) = self.strain else {
+            self.context.buffer_pool.clear();
+            self.context.stats.memory_strains += 1;
+            self.strain = Some(Strain { since: now, next_look: now.after(limits::STRAIN_INTERVAL) });
+            return false;
+        };
+        if now < strain.next_look {
+            return false;
+        }
+        if !self.context.buffer_pool.is_above_resume() {
+            self.strain = None;
+            self.context.resume_awaiting_memory();
+            return true;
+        }
+        self.strain = Some(Strain { next_look: now.after(limits::STRAIN_INTERVAL), ..strain });
+        let is_long = now.since(strain.since) >= limits::STRAIN_MAX;
+        is_long && self.reset_largest()
+    }
+
+    /// Resets the connection that holds the most memory, unless all find that they need less; true if it did.
+    fn reset_largest(&mut self) -> bool {
+        let Context { connections, buffer_pool, .. } = &mut self.context;
+        for (_, entry) in connections.iter_mut() {
+            if let Some(buffers) = &mut entry.state.buffers {
+                buffer_pool.shrink(buffers);
+            }
+        }
+        if !buffer_pool.is_above_resume() {
+            return false;
+        }
+        let held = connections.iter().filter(|(_, entry)| entry.state.phase != Phase::Closed);
+        let held = held.filter_map(|(slot, entry)| Some((entry.state.buffers.as_ref()?.capacity(), to_slot(slot))));
+        let Some((bytes, slot)) = held.max() else {
+            return false;
+        };
+        if self.memory_log.allow(self.context.now) {
+            log::warn!(
+                "{}: reset, it holds {bytes} bytes, and all buffers together are near the maximum of {}",
+                self.context.connections[slot as usize].state.peer,
+                self.context.buffer_pool.bytes_max
+            );
+        }
+        self.context.state(slot).close_out_of_memory();
+        self.drive(slot);
+        true
     }
 }
 

@@ -31,6 +31,7 @@ use crate::net::system::System;
 use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
+use crate::state::buffers::Strain;
 use crate::state::timers::TimerTask;
 use crate::stats::Stats;
 
@@ -88,6 +89,8 @@ pub struct EventLoop<'h> {
     /// The last poll came back full.
     poll_has_more: bool,
     register_error_log: LogThrottle,
+    pub(crate) strain: Option<Strain>,
+    memory_log: LogThrottle,
 }
 
 /// What a [`turn`](EventLoop::turn) was.
@@ -145,6 +148,8 @@ impl<'h> EventLoop<'h> {
             events: Vec::new(),
             poll_has_more: false,
             register_error_log: LogThrottle::default(),
+            strain: None,
+            memory_log: LogThrottle::default(),
         }
     }
 
@@ -275,6 +280,25 @@ impl<'h> EventLoop<'h> {
     /// ```
     pub fn catch_panics(&mut self, catch: bool) {
         self.context.catches_panics = catch;
+    }
+
+    /// The most memory for the inboxes and outboxes of all connections together. Default: 256 MiB; what is less than
+    /// 1 MiB counts as that.
+    ///
+    /// Past three quarters of it, connections that hold more than 4 KiB of input are not read, those with answers
+    /// waiting are not either, and what other callbacks write to a connection waits until its outbox is empty. Clients
+    /// with short requests are served on. All go on when memory is free again. If there is none for a second, the
+    /// connection that holds the most is reset with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory),
+    /// and then one every 10 ms until there is. Past all of it, output that is longer than 4 KiB resets its own
+    /// connection. Each connection may hold 9 KiB beyond the maximum.
+    ///
+    /// ```
+    /// let mut events = halloo::EventLoop::new()?;
+    /// events.buffer_bytes_max(64 * 1024 * 1024);
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn buffer_bytes_max(&mut self, bytes: usize) {
+        self.context.buffer_pool.bytes_max = bytes.max(limits::BUFFER_BYTES_MIN);
     }
 
     /// A way into the loop for other threads.

@@ -8,23 +8,31 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
+use crate::state::buffers::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, ReadState};
 
 impl EventLoop<'_> {
     /// Reads once, and delivers what came if nothing is in the inbox before it.
     pub(super) fn read(&mut self, slot: u32) {
-        let Context { connections, listeners, stats, .. } = &mut self.context;
+        let Context { connections, listeners, stats, buffer_pool, .. } = &mut self.context;
         let entry = &mut connections[slot as usize];
         let inbox_len = entry.state.inbox_len();
-        let room = listeners[entry.listener as usize].limits.input_bytes_max - inbox_len;
+        let bytes_max = listeners[entry.listener as usize].limits.input_bytes_max;
+        let room = buffer_pool.read_room(entry.state.buffers.as_deref(), bytes_max);
+        if room == 0 {
+            return entry.state.set_awaits_memory(true);
+        }
         let Some(count) = entry.recv(&mut self.read_buffer, room) else {
             return;
         };
         stats.bytes_received += count as u64;
         if inbox_len > 0 {
-            if let Some(buffers) = &mut entry.state.buffers {
-                buffers.inbox_changed = true;
-                buffers.inbox.push(&self.read_buffer[..count]);
+            match entry.state.reserve_inbox(count, bytes_max, buffer_pool) {
+                Ok(buffers) => {
+                    buffers.inbox_changed = true;
+                    buffers.inbox.push(&self.read_buffer[..count]);
+                }
+                Err(OutOfMemory) => entry.state.close_out_of_memory(),
             }
             return;
         }
@@ -32,23 +40,24 @@ impl EventLoop<'_> {
         let Context { connections, buffer_pool, now, .. } = &mut self.context;
         let state = &mut connections[slot as usize].state;
         if consumed < count {
-            let buffers = state.buffers.get_or_insert_with(|| buffer_pool.take());
-            buffers.inbox.push(&self.read_buffer[consumed..count]);
+            match state.reserve_inbox(count - consumed, bytes_max, buffer_pool) {
+                Ok(buffers) => buffers.inbox.push(&self.read_buffer[consumed..count]),
+                Err(OutOfMemory) => state.close_out_of_memory(),
+            }
         }
         state.record_consumed(consumed, *now);
     }
 
     /// Delivers what is in the inbox.
     pub(super) fn deliver_inbox(&mut self, slot: u32) {
-        let mut inbox = self.context.state(slot).take_inbox();
+        let Context { connections, buffer_pool, .. } = &mut self.context;
+        let mut inbox = connections[slot as usize].state.take_inbox(buffer_pool);
         let consumed = self.handlers.on_data(&mut self.context, slot, inbox.as_slice());
         inbox.consume(consumed);
-        let now = self.context.now;
-        let state = self.context.state(slot);
-        if let Some(buffers) = &mut state.buffers {
-            buffers.inbox = inbox;
-        }
-        state.record_consumed(consumed, now);
+        let Context { connections, buffer_pool, now, .. } = &mut self.context;
+        let state = &mut connections[slot as usize].state;
+        state.return_inbox(inbox, buffer_pool);
+        state.record_consumed(consumed, *now);
     }
 }
 

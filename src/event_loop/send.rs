@@ -23,7 +23,9 @@ impl ConnectionEntry {
             Ok(count) => {
                 // planted: rest-of-short-write-dropped
                 buffers.outbox.consume(count);
-                buffers.own_output &= !buffers.outbox.is_empty();
+                let is_left = !buffers.outbox.is_empty();
+                (buffers.own_output, buffers.awaits_memory) =
+                    (buffers.own_output && is_left, buffers.awaits_memory && is_left);
                 state.last_progress = now;
                 state.spend_budget(count);
                 return count;

@@ -63,6 +63,7 @@ impl EventLoop<'_> {
         progress |= self.handle_messages();
         progress |= self.expire_deadlines();
         progress |= self.start_connects();
+        progress |= self.relieve_memory();
         progress |= self.drive_queue(|context| &mut context.dirty);
         self.send_datagrams();
         progress |= self.drop_removed();
@@ -74,7 +75,7 @@ impl EventLoop<'_> {
         progress | self.drop_removed()
     }
 
-    pub(super) fn has_work_left(&self) -> bool {
+    pub(crate) fn has_work_left(&self) -> bool {
         let context = &self.context;
         self.poll_has_more
             || self.mailbox.has_messages()
@@ -83,12 +84,14 @@ impl EventLoop<'_> {
             || !(context.removed_sources.is_empty() && context.unused_handlers.is_empty())
             || self.is_drained()
             || !context.send_queue.transmits.is_empty()
+            || context.buffer_pool.is_strained != self.strain.is_some()
             || matches!(context.loop_state, LoopState::DrainRequested(_) | LoopState::Stopped(_) | LoopState::Panicked)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let retry = self.context.connect_retries.front().map(|(at, ..)| *at);
-        [self.context.deadlines.earliest(), retry, self.context.drain_until()].into_iter().flatten().min()
+        let look = self.strain.map(|strain| strain.next_look);
+        [self.context.deadlines.earliest(), retry, self.context.drain_until(), look].into_iter().flatten().min()
     }
 
     /// How long a poll that begins at a clock reading may wait.

@@ -1,16 +1,30 @@
-//! Inbox and outbox of a connection, and the pool of buffers.
+//! Inbox and outbox of a connection, their pool and budget.
 //!
-//! An idle connection owns no buffers.
+//! An idle connection owns no buffers. What all connections together hold is counted by allocated capacity.
 
 use crate::limits;
+use crate::state::timestamp::Timestamp;
+
+/// The system has refused memory, or the budget has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OutOfMemory;
+
+impl From<std::collections::TryReserveError> for OutOfMemory {
+    fn from(_: std::collections::TryReserveError) -> Self {
+        Self
+    }
+}
 
 /// Bytes in a row: pushed at the end, consumed at the front, always readable as one slice.
 #[derive(Debug, Default)]
 pub(crate) struct ByteQueue {
     bytes: Vec<u8>,
-    /// What is already consumed of `bytes`; dropped in bulk, so that each byte is moved at most once or twice.
+    /// What is already consumed of `bytes`; dropped in bulk, so that each byte is moved a bounded number of times.
     consumed: usize,
 }
+
+/// Consumed bytes are dropped once they are this part of the others: for each of them, so many bytes are moved at most.
+const MOVES_PER_BYTE_MAX: usize = 8;
 
 impl ByteQueue {
     pub(crate) fn len(&self) -> usize {
@@ -25,8 +39,14 @@ impl ByteQueue {
         &self.bytes[self.consumed..]
     }
 
+    /// Bytes allocated.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Appends; the pool has [reserved](BufferPool::reserve) the room.
     pub(crate) fn push(&mut self, more: &[u8]) {
-        if self.consumed > 0 && self.consumed >= self.len() {
+        if more.len() > self.bytes.capacity() - self.bytes.len() {
             self.bytes.drain(..self.consumed);
             self.consumed = 0;
         }
@@ -46,10 +66,40 @@ impl ByteQueue {
         self.consumed = 0;
     }
 
+    /// The capacity with which so many more fit.
+    fn capacity_for(&self, count: usize) -> usize {
+        let is_moved = self.consumed >= self.len() / MOVES_PER_BYTE_MAX;
+        let kept = if is_moved { self.len() } else { self.bytes.len() };
+        kept.saturating_add(count)
+    }
+
+    /// How many more fit without an allocation.
+    fn spare(&self) -> usize {
+        self.capacity() - self.capacity_for(0)
+    }
+
+    fn try_grow(&mut self, capacity: usize) -> Result<(), OutOfMemory> {
+        if capacity > self.capacity() {
+            self.bytes.drain(..self.consumed);
+            self.consumed = 0;
+            self.bytes.try_reserve_exact(capacity - self.bytes.len())?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what it does not need.
+    fn shrink(&mut self) {
+        self.bytes.drain(..self.consumed);
+        self.consumed = 0;
+        self.bytes.shrink_to_fit();
+    }
+
     /// Empties it for the next owner; what one long backlog made it grow to goes back to the system.
-    fn recycle(&mut self) {
+    fn recycle(&mut self, capacity_max: usize) {
         self.clear();
-        self.bytes.shrink_to(limits::OUTBOX_BYTES_MAX);
+        if self.capacity() > capacity_max {
+            self.bytes = Vec::new();
+        }
     }
 }
 
@@ -66,35 +116,151 @@ pub(crate) struct Buffers {
     pub(crate) own_output: bool,
     /// Whether the inbox holds something that the handler has not seen, or something has changed since it has.
     pub(crate) inbox_changed: bool,
+    /// Whether reading has stopped because the inbox may not grow now.
+    pub(crate) awaits_memory: bool,
 }
 
 impl Buffers {
     pub(crate) fn is_empty(&self) -> bool {
         self.inbox.is_empty() && self.outbox.is_empty()
     }
+
+    /// Bytes allocated.
+    pub(crate) fn capacity(&self) -> usize {
+        self.inbox.capacity() + self.outbox.capacity()
+    }
 }
 
-/// Boxes of buffers not in use, a bounded number of them, so that the steady state allocates nothing.
-#[derive(Default)]
+/// The account of all buffers in use, and a bounded number that is not, so that the steady state allocates nothing.
 pub(crate) struct BufferPool {
     #[expect(clippy::vec_box, reason = "connections hold the boxes; moving them in and out must not copy")]
     free: Vec<Box<Buffers>>,
+    /// Bytes allocated in all connections.
+    bytes: usize,
+    pub(crate) bytes_max: usize,
+    /// Buffers grow to a small share only, from when they came close to the maximum until the loop finds that they are
+    /// below again.
+    pub(crate) is_strained: bool,
+}
+
+/// A time in which buffers are near their maximum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strain {
+    pub(crate) since: Timestamp,
+    /// When the loop looks at it next.
+    pub(crate) next_look: Timestamp,
+}
+
+impl Default for BufferPool {
+    fn default() -> Self {
+        Self { free: Vec::new(), bytes: 0, bytes_max: limits::BUFFER_BYTES_MAX, is_strained: false }
+    }
 }
 
 impl BufferPool {
-    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is pooled")]
-    pub(crate) fn take(&mut self) -> Box<Buffers> {
-        self.free.pop().unwrap_or_default()
+    pub(crate) fn take(&mut self) -> Result<Box<Buffers>, OutOfMemory> {
+        if let Some(buffers) = self.free.pop() {
+            self.charge(buffers.capacity());
+            return Ok(buffers);
+        }
+        is_allocatable(size_of::<Buffers>()).then(Box::default).ok_or(OutOfMemory)
     }
 
     pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
-        if self.free.len() < limits::POOLED_BUFFERS_MAX {
-            (buffers.own_output, buffers.inbox_changed) = (false, false);
-            buffers.inbox.recycle();
-            buffers.outbox.recycle();
+        self.bytes -= buffers.capacity();
+        if self.free.len() < limits::POOLED_BUFFERS_MAX && !self.is_strained {
+            (buffers.own_output, buffers.inbox_changed, buffers.awaits_memory) = (false, false, false);
+            let is_for_bulk = self.free.len() < limits::POOLED_BULK_BUFFERS_MAX;
+            let capacity_max = if is_for_bulk { limits::OUTBOX_BYTES_MAX } else { limits::BUFFER_BYTES_SHARE };
+            buffers.inbox.recycle(capacity_max);
+            buffers.outbox.recycle(capacity_max);
             self.free.push(buffers);
         }
     }
+
+    /// Has a queue take so many bytes more, of at most `bytes_max`.
+    pub(crate) fn reserve(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
+        let needed = queue.capacity_for(count);
+        if needed <= queue.capacity() { Ok(()) } else { self.grow(queue, needed, bytes_max) }
+    }
+
+    /// Grows twofold while there is plenty, so that each byte is copied a bounded number of times, and never past what
+    /// the queue may hold.
+    #[cold]
+    fn grow(&mut self, queue: &mut ByteQueue, needed: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
+        let before = queue.capacity();
+        let is_within_share = needed <= limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / MOVES_PER_BYTE_MAX;
+        let fits = |capacity| is_within_share || self.bytes + (capacity - before) <= self.bytes_max;
+        let doubled = (2 * before).min(bytes_max).max(needed);
+        let wanted = if !self.is_strained && fits(doubled) { doubled } else { needed };
+        if !fits(wanted) {
+            return Err(OutOfMemory);
+        }
+        let grown = queue.try_grow(wanted).or_else(|_| queue.try_grow(needed));
+        self.charge(queue.capacity() - before);
+        grown
+    }
+
+    /// How many bytes more a queue may take, of at most `bytes_max` in all.
+    pub(crate) fn room(&self, queue: &ByteQueue, bytes_max: usize) -> usize {
+        let room = bytes_max.saturating_sub(queue.len());
+        if !self.is_strained {
+            return room;
+        }
+        room.min(queue.spare().max(limits::BUFFER_BYTES_SHARE.saturating_sub(queue.len())))
+    }
+
+    /// How many bytes may be read for a connection, into an inbox of at most `bytes_max`. None are where it has
+    /// answers waiting and memory is short, and more input would make more of them.
+    pub(crate) fn read_room(&self, buffers: Option<&Buffers>, bytes_max: usize) -> usize {
+        match buffers {
+            Some(buffers) if self.is_strained && buffers.own_output => 0,
+            Some(buffers) => self.room(&buffers.inbox, bytes_max),
+            None if self.is_strained => bytes_max.min(limits::BUFFER_BYTES_SHARE),
+            None => bytes_max,
+        }
+    }
+
+    /// Counts bytes that a connection has now.
+    pub(crate) fn charge(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.is_strained |= self.is_above_resume();
+    }
+
+    /// Counts bytes that a connection has no more.
+    pub(crate) fn credit(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+    }
+
+    /// Gives back what a connection's buffers do not need.
+    pub(crate) fn shrink(&mut self, buffers: &mut Buffers) {
+        self.bytes -= buffers.capacity();
+        buffers.inbox.shrink();
+        buffers.outbox.shrink();
+        self.bytes += buffers.capacity();
+    }
+
+    /// Drops the buffers that are not in use.
+    pub(crate) fn clear(&mut self) {
+        self.free.clear();
+    }
+
+    /// Whether so much is allocated that buffers must not grow: three quarters of the maximum, so that output which
+    /// was refused once finds room.
+    pub(crate) fn is_above_resume(&self) -> bool {
+        self.bytes > self.bytes_max - self.bytes_max / 4
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Whether the system has so much memory in one piece. What has no fallible allocation of its own asks here first: the
+/// allocator has then what it is asked for next.
+pub(crate) fn is_allocatable(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
 #[cfg(test)]
@@ -103,15 +269,29 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
+    const SHARE: usize = limits::BUFFER_BYTES_SHARE;
+
+    fn pool(bytes_max: usize) -> BufferPool {
+        BufferPool { bytes_max, ..BufferPool::default() }
+    }
+
     proptest! {
         #[test]
-        fn a_queue_agrees_with_a_deque(steps in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..50), 0usize..60), 1..100)) {
-            let mut queue = ByteQueue::default();
+        fn a_queue_agrees_with_a_deque_and_takes_at_most_an_eighth_more_than_it_may_hold(
+            steps in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..50), 0usize..60), 1..100),
+            bytes_max in 50usize..200,
+        ) {
+            let (mut queue, mut pool) = (ByteQueue::default(), BufferPool::default());
             let mut model: VecDeque<u8> = VecDeque::new();
             for (bytes, count) in steps {
-                queue.push(&bytes);
-                model.extend(&bytes);
-                prop_assert!(queue.bytes.len() <= 2 * queue.len(), "what is consumed is let go of");
+                let bytes = &bytes[..bytes.len().min(bytes_max - model.len())];
+                prop_assert_eq!(pool.reserve(&mut queue, bytes.len(), bytes_max), Ok(()));
+                let capacity = queue.capacity();
+                queue.push(bytes);
+                model.extend(bytes);
+                prop_assert_eq!(queue.capacity(), capacity, "there was room");
+                prop_assert!(capacity <= bytes_max + bytes_max / MOVES_PER_BYTE_MAX, "{} bytes", capacity);
+                prop_assert_eq!(pool.bytes, capacity);
                 let count = count.min(model.len());
                 queue.consume(count);
                 model.drain(..count);
@@ -122,19 +302,79 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_is_moved_at_most_eight_times_and_twice_for_growth() {
+        let (mut queue, mut pool, bytes_max) = (ByteQueue::default(), BufferPool::default(), 64 * 1024);
+        let (mut moved, mut pushed) = (0, 0);
+        while pushed < 100 * bytes_max {
+            let count = 100.min(bytes_max - queue.len());
+            pool.reserve(&mut queue, count, bytes_max).expect("there is memory");
+            let (consumed, len) = (queue.consumed, queue.len());
+            queue.push(&vec![0; count]);
+            moved += if consumed > 0 && queue.consumed == 0 { len } else { 0 };
+            pushed += count;
+            if queue.len() == bytes_max {
+                queue.consume(100);
+            }
+        }
+        assert!(moved <= MOVES_PER_BYTE_MAX * pushed, "{moved} bytes moved for {pushed}");
+    }
+
+    #[test]
     fn the_pool_hands_out_empty_buffers_and_keeps_a_bounded_number() {
         let mut pool = BufferPool::default();
-        for _ in 0..2 * limits::POOLED_BUFFERS_MAX {
-            let mut buffers = Box::<Buffers>::default();
-            buffers.inbox.push(b"somebody else's");
-            buffers.outbox.push(&vec![0; 3 * limits::OUTBOX_BYTES_MAX]);
-            (buffers.own_output, buffers.inbox_changed) = (true, true);
+        let taken: Vec<_> = (0..2 * limits::POOLED_BUFFERS_MAX)
+            .map(|_| {
+                let mut buffers = pool.take().expect("there is memory");
+                for (queue, bytes) in [(&mut buffers.inbox, 3 * SHARE), (&mut buffers.outbox, 15)] {
+                    pool.reserve(queue, bytes, bytes).expect("there is memory");
+                    queue.push(&vec![0; bytes]);
+                }
+                (buffers.own_output, buffers.inbox_changed, buffers.awaits_memory) = (true, true, true);
+                buffers
+            })
+            .collect();
+        assert_eq!(pool.bytes, taken.iter().map(|buffers| buffers.capacity()).sum());
+        for buffers in taken {
             pool.put(buffers);
         }
-        assert_eq!(pool.free.len(), limits::POOLED_BUFFERS_MAX);
-        let buffers = pool.take();
-        assert!(buffers.is_empty() && !buffers.own_output && !buffers.inbox_changed);
-        let room = buffers.outbox.bytes.capacity();
-        assert!(0 < room && room <= limits::OUTBOX_BYTES_MAX, "room for {room} bytes comes with it");
+        assert_eq!((pool.free.len(), pool.bytes), (limits::POOLED_BUFFERS_MAX, 0));
+        let bulk = pool.free.iter().filter(|buffers| buffers.inbox.capacity() > SHARE).count();
+        assert_eq!(bulk, limits::POOLED_BULK_BUFFERS_MAX, "a few keep room for bulk");
+        let buffers = pool.take().expect("one is kept");
+        assert!(buffers.is_empty() && !buffers.own_output && !buffers.inbox_changed && !buffers.awaits_memory);
+        assert_eq!((buffers.outbox.capacity(), pool.bytes), (15, 15), "room comes with it, and is counted");
+    }
+
+    #[test]
+    fn near_the_maximum_a_queue_grows_to_its_share_and_past_it_nothing_more_is_allocated() {
+        let mut pool = pool(10 * SHARE);
+        let [mut large, mut small, mut third] = [const { Vec::new() }; 3].map(|bytes| ByteQueue { bytes, consumed: 0 });
+        assert_eq!(pool.room(&small, 2 * SHARE), 2 * SHARE);
+        pool.reserve(&mut large, 8 * SHARE, 20 * SHARE).expect("there is room");
+        large.push(&vec![0; 8 * SHARE - 100]);
+        assert!(pool.is_strained);
+        let room = [&large, &small].map(|queue| pool.room(queue, 20 * SHARE));
+        assert_eq!(room, [100, SHARE], "what is allocated may be used, and a share is everybody's");
+        assert_eq!(pool.reserve(&mut third, 3 * SHARE, 20 * SHARE), Err(OutOfMemory));
+        assert_eq!((third.capacity(), pool.bytes), (0, 8 * SHARE));
+        for _ in 0..SHARE / 64 {
+            pool.reserve(&mut small, 64, 20 * SHARE).expect("it is within its share");
+            small.push(&[0; 64]);
+        }
+        assert_eq!(pool.reserve(&mut third, 3 * SHARE, 20 * SHARE), Err(OutOfMemory));
+        large.consume(8 * SHARE - 101);
+        let mut buffers = Buffers { inbox: large, outbox: small, ..Buffers::default() };
+        pool.shrink(&mut buffers);
+        assert_eq!((buffers.capacity(), pool.bytes), (SHARE + 1, SHARE + 1));
+    }
+
+    #[test]
+    fn memory_that_the_system_refuses_is_an_error() {
+        let (mut pool, mut queue) = (pool(usize::MAX), ByteQueue::default());
+        pool.reserve(&mut queue, 10, usize::MAX).expect("there is memory");
+        queue.push(b"0123456789");
+        assert_eq!(pool.reserve(&mut queue, 1 << 46, usize::MAX), Err(OutOfMemory));
+        assert_eq!((queue.as_slice(), pool.bytes), (&b"0123456789"[..], 10));
+        assert!(is_allocatable(1) && !is_allocatable(1 << 46));
     }
 }

@@ -7,7 +7,7 @@ use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::limits;
 use crate::options::connection_limits::ConnectionLimits;
-use crate::state::buffers::{Buffers, ByteQueue};
+use crate::state::buffers::{BufferPool, Buffers, ByteQueue, OutOfMemory};
 use crate::state::phase::{
     Action, CloseMode, Expiry, FlushNotice, PeerActivity, Phase, Queued, ReadState, WriteHalf, WriteState,
 };
@@ -140,7 +140,7 @@ impl ConnectionState {
                 ReadState::Eof | ReadState::EofDelivered => Action::Wait,
                 _ if inbox_len >= limits.input_bytes_max && !is_held_up => Action::CloseOverflow,
                 ReadState::Readable | ReadState::ReadToEnd if may_read && inbox_len < limits.input_bytes_max => {
-                    Action::Read
+                    if self.awaits_memory() { Action::Wait } else { Action::Read }
                 }
                 _ => Action::Wait,
             }
@@ -225,6 +225,7 @@ impl ConnectionState {
         self.set_inbox_changed(self.read_state == ReadState::Eof && consumed > 0);
         if consumed > 0 {
             self.last_progress = now;
+            self.set_awaits_memory(false);
         }
     }
 
@@ -257,6 +258,24 @@ impl ConnectionState {
         }
     }
 
+    /// Whether reading has stopped because the inbox may not grow now.
+    pub(crate) fn awaits_memory(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.awaits_memory)
+    }
+
+    pub(crate) fn set_awaits_memory(&mut self, awaits: bool) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.awaits_memory = awaits;
+        }
+    }
+
+    /// Closes it because memory was refused; what it has written is lost.
+    pub(crate) fn close_out_of_memory(&mut self) {
+        if !matches!(self.phase, Phase::Closing(..) | Phase::Closed) {
+            self.phase = Phase::Closing(CloseReason::OutOfMemory, CloseMode::Reset);
+        }
+    }
+
     /// Whether what is in the outbox was written by the connection's own callbacks.
     fn has_own_output(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| buffers.own_output)
@@ -267,9 +286,50 @@ impl ConnectionState {
         self.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len())
     }
 
-    /// Takes the inbox out for a callback; it comes back with what was not consumed.
-    pub(crate) fn take_inbox(&mut self) -> ByteQueue {
-        self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.inbox)).unwrap_or_default()
+    /// Takes the inbox out for a callback; it [comes back](Self::return_inbox) with what was not consumed. Meanwhile it
+    /// is not on the pool's account, so that one lost in a panic is not either.
+    pub(crate) fn take_inbox(&mut self, pool: &mut BufferPool) -> ByteQueue {
+        let inbox = self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.inbox)).unwrap_or_default();
+        pool.credit(inbox.capacity());
+        inbox
+    }
+
+    pub(crate) fn return_inbox(&mut self, inbox: ByteQueue, pool: &mut BufferPool) {
+        if let Some(buffers) = &mut self.buffers {
+            pool.charge(inbox.capacity());
+            buffers.inbox = inbox;
+        }
+    }
+
+    /// Room for so many bytes more in the inbox.
+    pub(crate) fn reserve_inbox(
+        &mut self,
+        count: usize,
+        bytes_max: usize,
+        pool: &mut BufferPool,
+    ) -> Result<&mut Buffers, OutOfMemory> {
+        let buffers = self.buffers_or_take(pool)?;
+        pool.reserve(&mut buffers.inbox, count, bytes_max)?;
+        Ok(buffers)
+    }
+
+    /// Room for so many bytes more in the outbox.
+    pub(crate) fn reserve_outbox(
+        &mut self,
+        count: usize,
+        bytes_max: usize,
+        pool: &mut BufferPool,
+    ) -> Result<&mut Buffers, OutOfMemory> {
+        let buffers = self.buffers_or_take(pool)?;
+        pool.reserve(&mut buffers.outbox, count, bytes_max)?;
+        Ok(buffers)
+    }
+
+    fn buffers_or_take(&mut self, pool: &mut BufferPool) -> Result<&mut Box<Buffers>, OutOfMemory> {
+        match &mut self.buffers {
+            Some(buffers) => Ok(buffers),
+            none => Ok(none.insert(pool.take()?)),
+        }
     }
 }
 

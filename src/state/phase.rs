@@ -32,9 +32,11 @@ impl CloseMode {
     /// How a connection ends for which nobody has said more than the reason.
     pub(crate) fn of(reason: CloseReason) -> Self {
         match reason {
-            CloseReason::Aborted | CloseReason::Drained | CloseReason::Panicked | CloseReason::WriteStalled => {
-                Self::Reset
-            }
+            CloseReason::Aborted
+            | CloseReason::Drained
+            | CloseReason::OutOfMemory
+            | CloseReason::Panicked
+            | CloseReason::WriteStalled => Self::Reset,
             CloseReason::Eof
             | CloseReason::Local
             | CloseReason::Reset

@@ -26,6 +26,7 @@ pub(super) fn check(events: &EventLoop<'_>, world: &World) {
     }
     counters_agree(events, world);
     handlers_are_kept_while_used(events);
+    memory_is_bounded(events);
     poll_never_waits_past_a_deadline(events);
     for (key, _) in &events.context.connections {
         connection_will_be_served(events, world, u32::try_from(key).expect("a slot"));
@@ -40,7 +41,8 @@ pub(super) fn check(events: &EventLoop<'_>, world: &World) {
 fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
     let context = &events.context;
     let deadlines = context.connections.iter().map(|(slot, _)| deadline(context, to_slot(slot)));
-    let others = [context.deadlines.earliest(), context.drain_until()];
+    let look = events.strain.map(|strain| strain.next_look);
+    let others = [context.deadlines.earliest(), context.drain_until(), look];
     let first = deadlines.chain(others.into_iter().flatten()).min().unwrap_or(Timestamp::NEVER);
     let wait = events.next_timeout();
     let lists = [context.deferred.len(), context.dirty.len(), context.notes.len(), context.pending_connects.len()];
@@ -50,6 +52,17 @@ fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
     let is_in_time =
         first == Timestamp::NEVER || wait.is_some_and(|wait| wait <= first.max(at_once).since(context.now));
     assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(context.now));
+}
+
+/// All buffers are on the account, which keeps to its maximum, but for shares.
+fn memory_is_bounded(events: &EventLoop<'_>) {
+    let Context { connections, buffer_pool, .. } = &events.context;
+    let buffers = connections.iter().filter_map(|(_, entry)| entry.state.buffers.as_ref());
+    let (count, bytes) = buffers.fold((0, 0), |(count, bytes), buffers| (count + 1, bytes + buffers.capacity()));
+    assert_eq!(buffer_pool.bytes(), bytes, "the account of all buffers agrees with them");
+    let share = limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / 8;
+    assert!(bytes <= buffer_pool.bytes_max + 2 * share * count, "{bytes} bytes are too much for {count} connections");
+    assert!(buffer_pool.is_strained || !buffer_pool.is_above_resume(), "memory is short and nobody knows");
 }
 
 /// When a connection must be looked at.
@@ -134,6 +147,8 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
         assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
         assert_eq!(state.next_action(limits), Action::Wait, "a connection that could go on is queued: {state:?}");
     }
+    let will_resume = context.buffer_pool.is_strained && (events.strain.is_some() || events.has_work_left());
+    assert!(will_resume || !state.awaits_memory(), "{slot} waits for memory, and there is some");
     let list = match state.queued {
         Queued::No => None,
         Queued::Dirty => Some(&context.dirty),

@@ -26,6 +26,7 @@ use self::sim_servers::{PROXY_TARGET, SimServers, Target};
 use self::timer_checks::{TimerChecks, change_timers};
 use self::udp_traffic::{UDP, UDP_REPLY, UDP_WILDCARD};
 
+use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
 use crate::context::handler::datagrams;
@@ -86,6 +87,10 @@ impl Workload {
             panic_injector,
         };
         run.events.catch_panics(true);
+        if simulation.random_below(4) == 0 {
+            let bytes = usize::try_from(simulation.random_below(100_000)).expect("a length");
+            run.events.context.buffer_pool.bytes_max = bytes;
+        }
         run.attach_handlers();
         run.attach_outbound_handler();
         run.inject_faults();
@@ -403,7 +408,8 @@ pub(crate) fn run(simulation: &Simulation) {
     let is_late = [Fault::Clock, Fault::Pause].iter().any(|fault| run.simulation.world.borrow().faults.has(*fault));
     run.simulation.clear_faults();
     run.run_until_served();
-    run.check_streams(is_late || run.has_timeouts);
+    let had_resets = run.events.stats().closed(CloseReason::OutOfMemory) > 0;
+    run.check_streams(is_late || run.has_timeouts || had_resets);
     run.check_datagrams();
     run.drain();
 }

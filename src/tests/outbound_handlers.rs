@@ -114,7 +114,7 @@ impl OutboundLog {
         let may_fail = self.may_fail;
         let OutboundRecord { target, is_aborted: is_given_up, .. } = self.record(id);
         let is_expected = match error.kind() {
-            io::ErrorKind::ConnectionAborted => true,
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::OutOfMemory => true,
             io::ErrorKind::InvalidInput => *target == Target::InvalidOptions,
             io::ErrorKind::TimedOut => *target == Target::Blackhole || may_fail,
             io::ErrorKind::ConnectionRefused => *target == Target::Refuses || may_fail,
@@ -286,6 +286,7 @@ impl StreamHandler for OutboundHandler {
         let mut outbound_log = self.outbound_log.borrow_mut();
         outbound_log.advance(id, OutboundState::Open, OutboundState::Closed);
         outbound_log.record(id).is_lost = reason == CloseReason::Reset;
+        outbound_log.record(id).is_aborted |= reason == CloseReason::OutOfMemory;
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
@@ -367,7 +368,8 @@ impl StreamHandler for ProxyHandler {
         let mut outbound_log = self.outbound_log.borrow_mut();
         outbound_log.failed += 1;
         assert!(
-            outbound_log.may_fail || error.kind() == io::ErrorKind::ConnectionAborted,
+            outbound_log.may_fail
+                || matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::OutOfMemory),
             "{id:?} has failed: {error}"
         );
         outbound_log.failed_proxied.insert(address);

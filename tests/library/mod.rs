@@ -11,5 +11,7 @@ mod handlers;
 mod helpers;
 mod input;
 mod listening;
+#[cfg(target_os = "linux")]
+mod memory;
 mod outbound;
 mod udp;

@@ -1,5 +1,6 @@
 //! Single cases that the random workload meets too seldom.
 
 mod loop_cases;
+mod memory_cases;
 mod outbound_cases;
 mod time_cases;

@@ -162,12 +162,12 @@ fn a_stream_whose_end_cannot_be_told_is_over_and_not_waited_for() {
     });
 }
 
-const PROXY: SocketAddr = SocketAddr::new(HOST, 7);
-const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
+pub(super) const PROXY: SocketAddr = SocketAddr::new(HOST, 7);
+pub(super) const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
 
 /// Hands bytes on, both ways; a session is the other side.
 #[derive(Default)]
-struct Proxy {
+pub(super) struct Proxy {
     opening: HashMap<ConnectionId, ConnectionId>,
 }
 

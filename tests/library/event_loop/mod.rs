@@ -3,8 +3,6 @@
 mod drain_and_stop;
 mod fairness;
 mod handler_panics;
-#[cfg(target_os = "linux")]
-mod memory_growth;
 mod nested_loops;
 mod notify_connections;
 mod posted_jobs;

@@ -3,48 +3,21 @@
 //! Each test runs in a process of its own, over unix sockets.
 
 use std::path::Path;
-use std::process::Command;
 
 use halloo::{Connect, EventLoop, Listen, StreamHandler, stream};
 use support::byte_pattern::byte_pattern;
-use support::process::child::test_name_of;
 
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::turn_until;
+use crate::memory::own_process::{in_own_process, resident_kib};
 use crate::outbound::proxy_handler::Proxy;
-
-/// Set in the process that is measured.
-const ALONE: &str = "HALLOO_TEST_ALONE";
 
 const BLOCK: usize = 1024 * 1024;
 const BLOCKS: usize = 100;
 
 /// Room for the client's own buffers and what allocators keep: a twentieth of what goes through would be found.
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
-
-/// Runs the body of a test in a process of its own.
-///
-/// `body` has to be a closure of the test itself, whose name it carries.
-fn in_own_process<F: FnOnce()>(body: F) {
-    if std::env::var_os(ALONE).is_some() {
-        return body();
-    }
-    let name = test_name_of(&body);
-    let own = std::env::current_exe().expect("a running test has a path");
-    let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
-    let output = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(output.contains("1 passed"), "{name} is the name of no test: {output}");
-}
-
-/// What the process has in memory now.
-fn resident_kib() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("there is a /proc");
-    let pages: u64 =
-        statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("resident is the second field");
-    pages * 4
-}
 
 /// Sends 100 MiB and reads them back slowly, and tells by how much the process has grown at most.
 fn send_and_read_back(events: &mut EventLoop<'_>, client: &mut Client) -> u64 {

@@ -1,0 +1,207 @@
+//! Memory is short: who is served, who waits, who is reset.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::HOST;
+use super::super::invariants;
+use super::outbound_cases::{PROXY, Proxy, TARGET};
+
+use crate::close_reason::CloseReason;
+use crate::context::connection::Connection;
+use crate::context::handler::stream;
+use crate::event_loop::EventLoop;
+use crate::options::listen::Listen;
+use crate::testing::{Client, Simulation, check};
+use crate::{framing, limits};
+
+const LINES: SocketAddr = SocketAddr::new(HOST, 3);
+const ECHO: SocketAddr = SocketAddr::new(HOST, 2);
+
+/// The most that a client of ours is to wait.
+const SERVICE_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// A loop with little memory and no timeouts, which answers lines and echoes bytes.
+fn loop_with_little_memory(simulation: &Simulation) -> EventLoop<'static> {
+    let mut events = simulation.event_loop();
+    events.buffer_bytes_max(limits::BUFFER_BYTES_MIN);
+    let without_timeouts = |at: SocketAddr| Listen::from(at).idle_timeout(None).write_timeout(None);
+    let answer = |connection: &mut Connection<'_>, line: &[u8]| {
+        connection.send(line).expect("half an outbox is free");
+        connection.send(b"\n").expect("half an outbox is free");
+    };
+    events.listen(without_timeouts(LINES), framing::lines(60_000, answer)).expect("the address is free");
+    let echo = |connection: &mut Connection<'_>, input: &[u8]| connection.write(input);
+    events.listen(without_timeouts(ECHO), stream(echo)).expect("the address is free");
+    events
+}
+
+/// A turn, after which memory is within its bounds.
+fn turn(simulation: &Simulation, events: &mut EventLoop<'_>) {
+    simulation.world.borrow_mut().call_counts.clear();
+    let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+    invariants::check(events, &simulation.world.borrow());
+}
+
+fn turn_for(simulation: &Simulation, events: &mut EventLoop<'_>, time: Duration) {
+    let end = simulation.elapsed() + time;
+    while simulation.elapsed() < end {
+        turn(simulation, events);
+    }
+}
+
+/// Clients that send half a line, which is all that their inbox holds.
+fn connect_half_liners(simulation: &Simulation, count: usize) -> Vec<Client> {
+    let connect = |_| {
+        let client = simulation.connect(LINES).expect("the service listens");
+        client.send(&vec![b'x'; 50_000]);
+        client
+    };
+    (0..count).map(connect).collect()
+}
+
+/// Clients that fill the inbox and the outbox of their echo, and never read it.
+fn connect_non_readers(simulation: &Simulation, count: usize) -> Vec<Client> {
+    let connect = |_| {
+        let client = simulation.connect(ECHO).expect("the service listens");
+        client.set_window(0);
+        client.set_send_buffer_bytes_max(10_000);
+        client.send(&vec![b'e'; 200_000]);
+        client
+    };
+    (0..count).map(connect).collect()
+}
+
+/// Asks a line of a new client, and fails if the answer is late.
+fn assert_is_served(simulation: &Simulation, events: &mut EventLoop<'_>) {
+    let (client, asked) = (simulation.connect(LINES).expect("the service listens"), simulation.elapsed());
+    client.send(b"hello\n");
+    while client.received() != b"hello\n" {
+        assert!(
+            simulation.elapsed().saturating_sub(asked) < SERVICE_TIME_MAX,
+            "not served: {:?}",
+            events.context.buffer_pool.bytes()
+        );
+        assert!(!client.saw_reset(), "reset");
+        turn(simulation, events);
+        let _ = client.read();
+    }
+}
+
+#[test]
+fn clients_that_hold_all_memory_do_not_keep_one_with_a_short_line_from_being_served() {
+    check(0..20, |simulation| {
+        let mut events = loop_with_little_memory(simulation);
+        let _half_lines = connect_half_liners(simulation, 40);
+        let _never_read = connect_non_readers(simulation, 40);
+        for _ in 0..20 {
+            assert_is_served(simulation, &mut events);
+            turn_for(simulation, &mut events, Duration::from_millis(90));
+        }
+        assert!(events.stats().memory_strains >= 1, "{}", events.stats());
+        assert!(events.stats().closed(CloseReason::OutOfMemory) >= 1, "{}", events.stats());
+    });
+}
+
+#[test]
+fn readers_that_wait_for_memory_go_on_by_themselves_once_there_is_some() {
+    check(0..20, |simulation| {
+        let mut events = loop_with_little_memory(simulation);
+        let holders = connect_half_liners(simulation, 16);
+        turn_for(simulation, &mut events, Duration::from_millis(100));
+        let late = connect_half_liners(simulation, 2);
+        for client in &late {
+            client.send(b"\n");
+        }
+        turn_for(simulation, &mut events, Duration::from_millis(300));
+        assert!(late.iter().all(|client| client.received().is_empty()), "there is no memory for their lines");
+        for client in &holders[..6] {
+            client.reset();
+        }
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert!(late.iter().all(|client| client.received().len() == 50_001), "{}", events.stats());
+        assert!(events.strain.is_none() && !events.context.buffer_pool.is_strained);
+        assert_eq!(events.stats().closed(CloseReason::OutOfMemory), 0);
+    });
+}
+
+#[test]
+fn when_memory_is_short_for_a_second_the_largest_are_reset_until_there_is_some() {
+    let simulation = Simulation::new(1);
+    let mut events = loop_with_little_memory(&simulation);
+    let small = simulation.connect(LINES).expect("the service listens");
+    small.send(b"half a li");
+    let _half_lines = connect_half_liners(&simulation, 30);
+    let begun = simulation.elapsed();
+    while events.stats().closed(CloseReason::OutOfMemory) == 0 {
+        turn(&simulation, &mut events);
+    }
+    let waited = simulation.elapsed().saturating_sub(begun);
+    assert!(waited >= limits::STRAIN_MAX && waited < 2 * limits::STRAIN_MAX, "{waited:?}");
+    turn_for(&simulation, &mut events, Duration::from_secs(3));
+    let resets = events.stats().closed(CloseReason::OutOfMemory);
+    assert!((3..6).contains(&resets), "one a second, since those that wait take its place: {}", events.stats());
+    small.send(b"ne\n");
+    turn_for(&simulation, &mut events, Duration::from_millis(100));
+    assert_eq!(small.received(), b"half a line\n");
+}
+
+#[test]
+fn proxied_connections_that_share_what_is_left_of_memory_do_not_wait_for_each_other_for_ever() {
+    check(0..20, |simulation| {
+        let mut events = loop_with_little_memory(simulation);
+        events
+            .listen(Listen::from(PROXY).idle_timeout(None).write_timeout(None), Proxy::default())
+            .expect("it is free");
+        simulation.listen(TARGET);
+        let _never_read = connect_non_readers(simulation, 30);
+        turn_for(simulation, &mut events, Duration::from_millis(100));
+        assert!(events.strain.is_some());
+        let client = simulation.connect(PROXY).expect("the proxy listens");
+        turn_for(simulation, &mut events, Duration::from_millis(100));
+        let peer = simulation.accept(TARGET).expect("the proxy has connected");
+        for side in [&client, &peer] {
+            side.set_window(3_000);
+            side.send(&vec![7; 100_000]);
+        }
+        let (mut received, mut last_progress) = (0, simulation.elapsed());
+        while received < 200_000 {
+            turn(simulation, &mut events);
+            let count = [&client, &peer].map(|side| {
+                let _ = side.read();
+                side.received().len()
+            });
+            if received < count.iter().sum() {
+                (received, last_progress) = (count.iter().sum(), simulation.elapsed());
+            }
+            let waited = simulation.elapsed().saturating_sub(last_progress);
+            assert!(waited < Duration::from_secs(2), "nothing moves after {count:?} bytes");
+            assert!(!client.saw_reset() && !peer.saw_reset());
+        }
+    });
+}
+
+#[test]
+fn an_answer_for_which_there_is_no_memory_resets_its_own_connection_alone() {
+    let simulation = Simulation::new(1);
+    let refused = Cell::new(0);
+    let mut events = simulation.event_loop();
+    events.buffer_bytes_max(0);
+    let long_answer = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+        refused.set(refused.get() + u32::from(connection.send(&vec![b'x'; 60_000]).is_err()));
+        input.len()
+    });
+    events.listen(Listen::from(LINES).write_timeout(None), long_answer).expect("the address is free");
+    let clients: Vec<Client> = (0..40).map(|_| simulation.connect(LINES).expect("the service listens")).collect();
+    for client in &clients {
+        client.set_window(0);
+        client.set_send_buffer_bytes_max(1);
+        client.send(b"?");
+    }
+    turn_for(&simulation, &mut events, Duration::from_millis(500));
+    let closed = events.stats().closed(CloseReason::OutOfMemory);
+    assert_eq!(closed, u64::from(refused.get()), "{}", events.stats());
+    assert!((20..30).contains(&closed) && events.stats().closed_total() == closed, "{}", events.stats());
+    assert_eq!(clients.iter().filter(|client| client.saw_reset()).count() as u64, closed);
+}

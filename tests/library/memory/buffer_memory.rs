@@ -1,0 +1,94 @@
+//! What clients cost that send and never read, alone and all together.
+//!
+//! Each test runs in a process of its own, over unix sockets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use halloo::{Connection, EventLoop, Listen, stream};
+
+use crate::helpers::turn_until::turn_until_idle;
+use crate::memory::own_process::{in_own_process, resident_kib};
+
+const CLIENTS: u64 = 400;
+
+/// An inbox and an outbox of 64 KiB, and an eighth more of each.
+const KIB_PER_CLIENT_MAX: u64 = 2 * (64 + 8);
+
+/// What each connection may hold past the maximum of all: an inbox and an outbox of a page, and an eighth more of each.
+const SHARE_KIB: u64 = 9;
+
+/// For tables, and what allocators keep.
+const SLACK_KIB: u64 = 2 * 1024;
+
+/// Answers a byte with more than the outbox holds.
+fn answer_at_length(connection: &mut Connection<'_>, _: &[u8]) -> usize {
+    while connection.write(&[b'x'; 10_000]) > 0 {}
+    1
+}
+
+/// Has clients send until neither they nor the server take any more; returns by how much the process has grown.
+fn growth_by_stuck_clients(buffer_bytes_max: Option<usize>) -> u64 {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("long.sock");
+    let mut events = EventLoop::new().expect("a loop");
+    if let Some(bytes) = buffer_bytes_max {
+        events.buffer_bytes_max(bytes);
+    }
+    let at = Listen::unix(&path).idle_timeout(None).write_timeout(None);
+    events.listen(at, stream(answer_at_length)).expect("a free path");
+    let chunk = vec![b'x'; 150_000];
+    let before = resident_kib();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let client = UnixStream::connect(&path).expect("it listens");
+        client.set_nonblocking(true).expect("an option of every socket");
+        clients.push(client);
+        let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+    }
+    let mut most = 0;
+    for client in &mut clients {
+        for _ in 0..100 {
+            match client.write(&chunk) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // Reset: others may go on.
+                Err(_) => break,
+            }
+            let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+        }
+        // A little room in the kernel, so that what is sent of the outbox lies before what is written to it.
+        for _ in 0..8 {
+            let _ = client.read(&mut [0; 8_000]);
+            let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+        }
+        most = most.max(resident_kib());
+    }
+    if buffer_bytes_max.is_none() {
+        turn_until_idle(&mut events);
+        assert_eq!(events.stats().connections, CLIENTS, "{}", events.stats());
+    }
+    most.saturating_sub(before)
+}
+
+#[test]
+fn a_client_that_never_reads_costs_an_inbox_and_an_outbox_and_no_more() {
+    in_own_process(|| {
+        let growth = growth_by_stuck_clients(None);
+        println!("{CLIENTS} clients that never read: {growth} KiB, {} KiB each", growth / CLIENTS);
+        assert!(growth >= CLIENTS * 128, "they are not stuck: {growth} KiB");
+        assert!(growth <= CLIENTS * KIB_PER_CLIENT_MAX + SLACK_KIB, "{growth} KiB");
+    });
+}
+
+#[test]
+fn all_clients_that_never_read_cost_the_maximum_of_all_buffers_and_a_share_each() {
+    in_own_process(|| {
+        const KIB_MAX: u64 = 16 * 1024;
+        let growth = growth_by_stuck_clients(Some(16 * 1024 * 1024));
+        println!("{CLIENTS} clients that never read, {KIB_MAX} KiB for all: {growth} KiB");
+        assert!(growth >= KIB_MAX / 2, "they do not come near the maximum: {growth} KiB");
+        assert!(growth <= KIB_MAX + CLIENTS * SHARE_KIB + SLACK_KIB, "{growth} KiB");
+    });
+}

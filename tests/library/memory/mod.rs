@@ -1,0 +1,5 @@
+//! Memory: budget, refused allocations, growth, return.
+
+mod buffer_memory;
+mod memory_growth;
+mod own_process;

@@ -1,0 +1,31 @@
+//! A test in a process of its own, and its resident memory.
+
+use std::process::Command;
+
+use support::process::child::test_name_of;
+
+/// Set in the process that is measured.
+const ALONE: &str = "HALLOO_TEST_ALONE";
+
+/// Runs the body of a test in a process of its own.
+///
+/// `body` has to be a closure of the test itself, whose name it carries.
+pub(crate) fn in_own_process<F: FnOnce()>(body: F) {
+    if std::env::var_os(ALONE).is_some() {
+        return body();
+    }
+    let name = test_name_of(&body);
+    let own = std::env::current_exe().expect("a running test has a path");
+    let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
+    let output = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
+    assert!(output.contains("1 passed"), "{name} is the name of no test: {output}");
+}
+
+/// What the process has in memory now.
+pub(crate) fn resident_kib() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("there is a /proc");
+    let pages: u64 =
+        statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("resident is the second field");
+    pages * 4
+}
