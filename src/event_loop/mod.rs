@@ -322,7 +322,7 @@ impl<'h> EventLoop<'h> {
     /// # Panics
     /// If a handler does. That is the end of the loop, unless it [catches panics](Self::catch_panics).
     pub fn run(&mut self) -> Result<DrainReport> {
-        let mut clock = self.context.clock();
+        let mut clock = self.clock_for_deadlines();
         loop {
             let (turn, ended) = self.run_turn(None, clock)?;
             if let Turn::Stopped(report) = turn {
@@ -350,7 +350,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        let (turn, _) = self.run_turn(timeout, self.context.clock())?;
+        let (turn, _) = self.run_turn(timeout, self.clock_for_deadlines())?;
         Ok(turn)
     }
 

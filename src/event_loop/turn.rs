@@ -43,7 +43,7 @@ impl EventLoop<'_> {
             self.close_mailbox();
             resume_unwind(panic)
         });
-        let ended = self.context.clock();
+        let ended = self.clock_for_deadlines();
         if ended.since(self.context.now) > limits::TURN_TIME_UNCOUNTED {
             self.context.count_progress_from(ended);
         }
@@ -92,6 +92,11 @@ impl EventLoop<'_> {
         let retry = self.context.connect_retries.front().map(|(at, ..)| *at);
         let look = self.strain.map(|strain| strain.next_look);
         [self.context.deadlines.earliest(), retry, self.context.drain_until(), look].into_iter().flatten().min()
+    }
+
+    /// The clock, if anything has a deadline. Else the time of the last turn does, and saves the reading.
+    pub(super) fn clock_for_deadlines(&self) -> Timestamp {
+        if self.next_deadline().is_some() { self.context.clock() } else { self.context.now }
     }
 
     /// How long a poll that begins at a clock reading may wait.
