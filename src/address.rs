@@ -4,13 +4,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A place to listen at or to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {
     Inet(SocketAddr),
-    /// A socket in the file system; empty for one that has no path.
+    /// A path in the file system; on Linux also an abstract name, after a NUL (unix(7)). Empty for a socket without
+    /// either.
     Unix(PathBuf),
 }
 
@@ -20,6 +21,25 @@ impl Address {
         match self {
             Self::Inet(address) => Some(*address),
             Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether a path stands for an abstract name: it begins with a NUL.
+    pub(crate) fn is_abstract(path: &Path) -> bool {
+        path.as_os_str().as_encoded_bytes().first() == Some(&0)
+    }
+
+    /// Refuses what the kernel would read as another address.
+    pub(crate) fn validate(&self) -> Result<(), &'static str> {
+        match self {
+            Self::Unix(path) if Self::is_abstract(path) && !cfg!(target_os = "linux") => {
+                Err("only Linux has abstract names of unix sockets: give a path")
+            }
+            // The name would end there.
+            Self::Unix(path) if !Self::is_abstract(path) && path.as_os_str().as_encoded_bytes().contains(&0) => {
+                Err("a NUL ends a path: give one without, or with the NUL in front for an abstract name")
+            }
+            Self::Unix(_) | Self::Inet(_) => Ok(()),
         }
     }
 }
@@ -35,7 +55,11 @@ impl fmt::Display for Address {
         match self {
             Self::Inet(address) => address.fmt(f),
             Self::Unix(path) if path.as_os_str().is_empty() => f.write_str("an unnamed unix socket"),
-            // Escaped: a path may hold anything.
+            // Escaped: a path may hold anything. An abstract name in the notation of ss(8).
+            Self::Unix(path) if Self::is_abstract(path) => {
+                let name = String::from_utf8_lossy(&path.as_os_str().as_encoded_bytes()[1..]);
+                write!(f, "@{}", name.escape_debug())
+            }
             Self::Unix(path) => write!(f, "{}", path.display().to_string().escape_debug()),
         }
     }
@@ -106,6 +130,15 @@ mod tests {
             assert_eq!(PackedAddress::from(Some(address)).socket_addr(), Some(address));
         }
         assert_eq!(PackedAddress::from(None).socket_addr(), None);
+    }
+
+    #[test]
+    fn a_unix_address_is_shown_on_one_line() {
+        let shown = |path: &str| Address::Unix(path.into()).to_string();
+        assert_eq!(shown("/run/a b"), "/run/a b");
+        assert_eq!(shown("a\nb\u{1b}"), "a\\nb\\u{1b}");
+        assert_eq!(shown("\0name\0\n"), "@name\\0\\n");
+        assert_eq!(shown(""), "an unnamed unix socket");
     }
 
     #[test]

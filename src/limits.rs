@@ -160,6 +160,11 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// (`persistent_errors.rs` and `udp_floods.rs` in `server/tests/faults/`).
 pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a listener at a unix path waits for the lock on its folder. Servers hold it for a handful of system calls;
+/// a process that holds it longer is stopped, or means harm.
+#[cfg(unix)]
+pub(crate) const FOLDER_LOCK_WAIT: Duration = Duration::from_millis(500);
+
 // ---- closing --------------------------------------------------------------------------------------------------------
 
 /// How long a closed connection is still read, so that late input does not turn our end of stream into a reset.

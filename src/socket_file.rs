@@ -3,38 +3,47 @@
 //! A file that a live server listens on, or that is no socket, is never replaced; only the file that this process
 //! created is removed.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::{fs, io};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::Address;
+use crate::limits;
 
 /// What clones of one set of options have in common: the socket that one of them has opened, while any is open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedSocketFile(Arc<Mutex<Weak<SocketFile>>>);
 
-/// A file that this process has made: known again by its number, since another may have been put in its place. While
-/// the socket is open, no other file gets that number.
+/// A listening socket at a path, or under an abstract name, which has no file.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     socket: Socket,
+    file: Option<OwnFile>,
+}
+
+/// A file that this process has made: known again by its number, since another may have been put in its place. While
+/// the socket is open, no other file gets that number.
+#[derive(Debug)]
+struct OwnFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl SharedSocketFile {
-    /// The socket at a path, which is opened if no clone has it open.
-    pub(crate) fn open(&self, path: &Path, backlog: i32) -> io::Result<Arc<SocketFile>> {
+    /// The socket at a path, which is opened if no clone has it open. The file gets the mode, or the process's default.
+    pub(crate) fn open(&self, path: &Path, mode: Option<u32>, backlog: i32) -> io::Result<Arc<SocketFile>> {
         // Nothing that is changed under the lock can be left half done.
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match shared.upgrade() {
             Some(file) => file,
-            None => Arc::new(SocketFile::bind(path, backlog)?),
+            None => Arc::new(SocketFile::bind(path, mode, backlog)?),
         };
         *shared = Arc::downgrade(&file);
         Ok(file)
@@ -42,24 +51,29 @@ impl SharedSocketFile {
 }
 
 impl SocketFile {
-    fn bind(path: &Path, backlog: i32) -> io::Result<Self> {
-        // The working directory may change until the file is to be removed.
-        let path = std::path::absolute(path)?;
-        let address = SockAddr::unix(&path)?;
-        let socket = nonblocking_socket()?;
-        match socket.bind(&address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(&path, &address) => {
-                let address_text = Address::Unix(path.clone());
-                log::info!("{address_text} was left behind by a server that has ended: replacing it");
-                fs::remove_file(&path)?;
-                socket.bind(&address)?;
-            }
-            outcome => outcome?,
+    fn bind(path: &Path, mode: Option<u32>, backlog: i32) -> io::Result<Self> {
+        let address = SockAddr::unix(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Else accept would wait for a client that has gone.
+        socket.set_nonblocking(true)?;
+        if Address::is_abstract(path) {
+            socket.bind(&address)?;
+            socket.listen(backlog)?;
+            return Ok(Self { socket, file: None });
         }
-        let metadata = fs::symlink_metadata(&path)?;
-        let file = Self { socket, path, device: metadata.dev(), inode: metadata.ino() };
-        file.socket.listen(backlog)?;
-        Ok(file)
+        let lock = FolderLock::acquire(path);
+        bind_or_replace(&socket, path, &address, &lock)?;
+        let metadata = fs::symlink_metadata(path)?;
+        // The working directory may change until the file is to be removed.
+        let file = OwnFile { path: std::path::absolute(path)?, device: metadata.dev(), inode: metadata.ino() };
+        let bound = Self { socket, file: Some(file) };
+        // Before it listens: a client that connects earlier is refused, whatever the mode.
+        let with_mode = mode.map_or(Ok(()), |mode| fs::set_permissions(path, Permissions::from_mode(mode)));
+        let listening = with_mode.and_then(|()| bound.socket.listen(backlog));
+        // Before the file is removed again, which takes the lock for itself.
+        drop(lock);
+        listening?;
+        Ok(bound)
     }
 
     /// One more descriptor of the socket.
@@ -70,38 +84,92 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let Self { path, device, inode, .. } = self;
-        if fs::symlink_metadata(&path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
-            && let Err(error) = fs::remove_file(&path)
+        let Some(OwnFile { path, device, inode }) = &self.file else {
+            return;
+        };
+        // Without the lock, too: the socket is still open, so a server that looks first does not replace the file.
+        let _lock = FolderLock::acquire(path);
+        if fs::symlink_metadata(path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
+            && let Err(error) = fs::remove_file(path)
         {
             log::warn!("cannot remove {}: {error}", Address::Unix(path.clone()));
         }
     }
 }
 
-/// Whether a path is a socket on which no server answers.
+/// Binds a socket to a path, in place of a stale file if there is one.
+fn bind_or_replace(socket: &Socket, path: &Path, address: &SockAddr, lock: &io::Result<FolderLock>) -> io::Result<()> {
+    match socket.bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, address) => {
+            if let Err(cause) = lock {
+                // Another server may be about to replace the file, and would then lose its own to this one.
+                let message = format!("address already in use by a file that cannot be replaced safely: {cause}");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+            }
+            let address_text = Address::Unix(path.to_owned());
+            log::info!("{address_text} was left behind by a server that has ended: replacing it");
+            fs::remove_file(path)?;
+            socket.bind(address)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether a path is a socket file that no socket is bound to.
+///
+/// Asked by a socket of another type: a server is not connected to by that, and one that does not listen yet has the
+/// error of a wrong type, where a stream socket would be refused (unix(7), `EPROTOTYPE`).
 fn is_stale(path: &Path, address: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = |socket: Socket| {
         let outcome = socket.connect(address);
         outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
-    is_socket && nonblocking_socket().is_ok_and(refused)
+    is_socket && Socket::new(Domain::UNIX, Type::DGRAM, None).is_ok_and(refused)
 }
 
-/// Never one that waits: a server with a full backlog would hold up the loop.
-fn nonblocking_socket() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+/// The lock on the folder of a path (flock(2)), under which servers look at a file and replace or remove it: of several
+/// that start at once, the second finds what the first has bound.
+#[derive(Debug)]
+struct FolderLock(File);
+
+impl FolderLock {
+    /// Waits for a bounded time, because any process that may read the folder may hold the lock.
+    fn acquire(path: &Path) -> io::Result<Self> {
+        // With the dot: a FIFO in place of a folder would hold up the open.
+        let folder = File::open(path.parent().unwrap_or(path).join("."))?;
+        let deadline = Instant::now() + limits::FOLDER_LOCK_WAIT;
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(Self(folder)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let message = "another process holds the lock on its folder";
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // A child that another thread has forked meanwhile has a copy of the descriptor, and the lock would stay.
+        let _ = self.0.unlock();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Barrier;
 
     fn open(path: &Path) -> io::Result<Arc<SocketFile>> {
-        SharedSocketFile::default().open(path, 1)
+        SharedSocketFile::default().open(path, None, 16)
     }
 
     #[test]
@@ -114,6 +182,62 @@ mod tests {
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(!path.exists(), "the file goes with its listener");
+    }
+
+    #[test]
+    fn a_socket_that_is_bound_and_does_not_listen_yet_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let starts = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        starts.bind(&SockAddr::unix(&path).expect("a short path")).expect("a free path");
+        assert_eq!(open(&path).expect_err("its server starts").kind(), io::ErrorKind::AddrInUse);
+        starts.listen(1).expect("it is bound");
+        UnixStream::connect(&path).expect("its file is there");
+    }
+
+    #[test]
+    fn without_the_lock_a_free_path_is_served_and_a_stale_one_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [free, stale] = ["free", "stale"].map(|name| folder.path().join(name));
+        drop(UnixListener::bind(&stale).expect("a path"));
+        let held = FolderLock::acquire(&free).expect("the lock is free");
+        let start = Instant::now();
+        let error = open(&stale).expect_err("the holder of the lock may be replacing it");
+        assert!(start.elapsed() >= limits::FOLDER_LOCK_WAIT, "it was waited for");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let sentence = error.to_string();
+        assert!(sentence.starts_with("address already in use") && sentence.contains("holds the lock"), "{sentence}");
+        let served = open(&free).expect("a bind takes no file from any other server");
+        assert!(stale.exists());
+        drop(served);
+        assert!(!free.exists(), "it goes with its listener");
+        drop(held);
+        drop(open(&stale).expect("it can be replaced now"));
+        assert!(!stale.exists());
+    }
+
+    #[test]
+    fn the_file_has_its_mode_when_the_first_client_can_connect() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        for mode in [0o600, 0o666, 0o777, 0] {
+            let file = SharedSocketFile::default().open(&path, Some(mode), 1).expect("a free path");
+            assert_eq!(fs::symlink_metadata(&path).expect("it is there").permissions().mode() & 0o7777, mode);
+            drop(file);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_name_is_served_by_one_and_has_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("name");
+        let name = PathBuf::from(format!("\0{}", path.display()));
+        let file = open(&name).expect("a free name");
+        assert_eq!(open(&name).expect_err("it is taken").kind(), io::ErrorKind::AddrInUse);
+        assert!(!path.exists());
+        drop(file);
+        drop(open(&name).expect("it is free again"));
     }
 
     #[test]
@@ -143,15 +267,72 @@ mod tests {
         let path = folder.path().join("socket");
         let shared = SharedSocketFile::default();
         let accept = |file: &Arc<SocketFile>| file.listener().and_then(|listener| listener.accept());
-        let [one, other] = [(); 2].map(|()| shared.clone().open(&path, 8).expect("it is theirs"));
+        let [one, other] = [(); 2].map(|()| shared.clone().open(&path, None, 8).expect("it is theirs"));
         assert_eq!(open(&path).expect_err("it is not another's").kind(), io::ErrorKind::AddrInUse);
-        // The failed open has connected, to learn whether a server listens: the first accept takes that connection.
-        assert!(accept(&one).is_ok());
+        let nothing = accept(&one).expect_err("the failed open has not connected to learn that a server listens");
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         let _client = std::os::unix::net::UnixStream::connect(&path).expect("both listen");
         drop(one);
         assert!(path.exists() && accept(&other).is_ok());
         drop(other);
         assert!(!path.exists());
-        drop(shared.open(&path, 1).expect("it is opened anew"));
+        drop(shared.open(&path, None, 1).expect("it is opened anew"));
+    }
+
+    /// Opens one path from several threads at the same moment.
+    fn open_at_once(path: &Path) -> Vec<io::Result<Arc<SocketFile>>> {
+        let start = Barrier::new(4);
+        let open_one = || {
+            start.wait();
+            open(path)
+        };
+        std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(open_one));
+            threads.into_iter().map(|thread| thread.join().expect("it opens or fails")).collect()
+        })
+    }
+
+    /// Checks that at most one has opened the path, that a client reaches it, and that the file goes with it.
+    fn assert_one_serves(path: &Path, outcomes: Vec<io::Result<Arc<SocketFile>>>, round: usize) -> usize {
+        let (opened, errors): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(io::Result::is_ok);
+        for error in errors.into_iter().filter_map(io::Result::err) {
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "round {round}: {error}");
+        }
+        let opened: Vec<_> = opened.into_iter().flatten().collect();
+        assert!(opened.len() <= 1, "round {round}: {} serve", opened.len());
+        if let Some(file) = opened.first() {
+            let _client = UnixStream::connect(path).expect("it is the path of the one that serves");
+            file.listener().and_then(|listener| listener.accept()).expect("the client has reached it");
+        }
+        let count = opened.len();
+        drop(opened);
+        assert!(!path.exists(), "round {round}: the file goes with its listener");
+        count
+    }
+
+    #[test]
+    fn of_several_that_open_a_free_or_a_stale_path_at_once_exactly_one_serves() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for round in 0..400 {
+            let path = folder.path().join(round.to_string());
+            if round % 2 == 0 {
+                drop(UnixListener::bind(&path).expect("a path"));
+            }
+            assert_eq!(assert_one_serves(&path, open_at_once(&path), round), 1, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_opened_while_its_server_ends_is_served_or_in_use_and_never_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for round in 0..200 {
+            let path = folder.path().join(round.to_string());
+            let ends = open(&path).expect("a free path");
+            let outcomes = std::thread::scope(|scope| {
+                scope.spawn(move || drop(ends));
+                open_at_once(&path)
+            });
+            assert_one_serves(&path, outcomes, round);
+        }
     }
 }

@@ -97,7 +97,7 @@ impl EventLoop<'_> {
         if !context.connections.get(slot as usize).is_some_and(is_wanted) {
             return;
         }
-        let valid = to.limits.validate(self.handlers.input_bytes_min(context, slot));
+        let valid = to.validate(self.handlers.input_bytes_min(context, slot));
         let refused = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         // Its time runs from the first try.
         if context.deadlines.deadline(SlotKey::Connection(slot)) == Timestamp::NEVER {

@@ -29,7 +29,8 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Connect to a unix stream socket, by its path.
+    /// Connect to a unix stream socket, by its path; on Linux, behind a NUL, by its
+    /// [abstract name](crate::Listen::unix). With a NUL anywhere else, the connect fails.
     ///
     /// ```
     /// let to = halloo::Connect::unix("/run/greeter.sock");
@@ -51,6 +52,12 @@ impl Connect {
     }
 
     connection_setters!();
+
+    /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
+        self.address.validate()?;
+        self.limits.validate(input_bytes_min)
+    }
 }
 
 impl From<SocketAddr> for Connect {

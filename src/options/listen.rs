@@ -38,6 +38,8 @@ pub struct Listen {
     /// The socket at a path, which clones share.
     #[cfg(unix)]
     pub(crate) socket_file: SharedSocketFile,
+    /// Permissions of the file at a path.
+    pub(crate) unix_mode: Option<u32>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) when_full: WhenFull,
@@ -72,13 +74,26 @@ pub enum WhenFull {
 
 impl Listen {
     /// Listen at a unix stream socket, by its path. The file is made; one that a former server has left is replaced if
-    /// no server answers on it. When the listener closes, the file is removed.
+    /// no socket is bound to it any more. When the listener closes, the file is removed. Of several servers that start
+    /// at one path at once, one serves, and the others get an error of the kind
+    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse).
+    ///
+    /// A path has at most 107 bytes as it is given. A relative one belongs to the working directory of the call to
+    /// `listen`; the file is removed from there, wherever the process is by then.
+    ///
+    /// A file is looked at, replaced and removed under a lock on its folder (`flock(2)`), which is waited for at most
+    /// half a second. Without the lock, because another process holds it or this one may not read the folder, a free
+    /// path is listened on, and a file that was left behind is an error of the kind `AddrInUse`.
+    ///
+    /// On Linux a NUL in front makes it an abstract name: `Listen::unix("\0name")`. Such a name has no file, no
+    /// permissions, and is free when the last listener closes. Messages show it as `@name`. Anywhere else a NUL is
+    /// refused.
     ///
     /// Clones share one socket: loops on several threads can listen there together, and the file goes with the last of
     /// them.
     ///
     /// Its clients have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per source do not
-    /// concern them. The permissions of the path decide which clients may connect.
+    /// concern them. [The permissions](Self::unix_mode) of the file decide which clients may connect.
     ///
     /// ```
     /// # let folder = std::env::temp_dir().join(format!("halloo-{}", std::process::id()));
@@ -97,12 +112,30 @@ impl Listen {
         Self::new(Address::Unix(path.into()))
     }
 
+    /// The permissions of the file of a unix socket, of which a client needs the one to write: `0o660` for those of the
+    /// user and the group. The file has them before the first client can connect. Default: `0o777` less the process's
+    /// umask, usually `0o755`, which lets in the same user alone.
+    ///
+    /// The folder of the path should be one that no other user may write to. TCP sockets, abstract names and sockets
+    /// that were handed over have no file, and ignore this.
+    ///
+    /// ```
+    /// let at = halloo::Listen::unix("/run/greeter.sock").unix_mode(0o660);
+    /// # drop(at);
+    /// ```
+    #[cfg(unix)]
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.unix_mode = Some(mode);
+        self
+    }
+
     fn new(address: Address) -> Self {
         Self {
             address,
             inherited: None,
             #[cfg(unix)]
             socket_file: SharedSocketFile::default(),
+            unix_mode: None,
             connections_max: None,
             connections_per_source_max: None,
             when_full: WhenFull::Pause,
@@ -154,8 +187,10 @@ impl Listen {
             )
         } else if self.backlog == 0 {
             Err("a backlog of zero would lose clients: allow at least one")
+        } else if self.unix_mode.is_some_and(|mode| mode > 0o777) {
+            Err("unix_mode has permissions alone: it is at most 0o777")
         } else {
-            self.limits.validate(input_bytes_min)
+            self.address.validate().and_then(|()| self.limits.validate(input_bytes_min))
         };
         valid.map_err(|message| Error::with_message(ErrorKind::InvalidOption, Some(self.address.clone()), message))
     }
@@ -199,7 +234,18 @@ impl From<TcpListener> for Listen {
 #[cfg(unix)]
 impl From<UnixListener> for Listen {
     fn from(socket: UnixListener) -> Self {
-        let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(std::path::Path::to_owned));
-        Self { inherited: Some(InheritedListener::Unix(Arc::new(socket))), ..Self::unix(path.unwrap_or_default()) }
+        let path = socket.local_addr().map_or_else(|_| std::path::PathBuf::new(), |address| to_path(&address));
+        Self { inherited: Some(InheritedListener::Unix(Arc::new(socket))), ..Self::unix(path) }
     }
+}
+
+/// The path of a unix socket, an abstract name behind a NUL; empty if it has neither.
+#[cfg(unix)]
+fn to_path(address: &std::os::unix::net::SocketAddr) -> std::path::PathBuf {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+        use std::os::unix::ffi::OsStringExt;
+        return std::ffi::OsString::from_vec([b"\0", name].concat()).into();
+    }
+    address.as_pathname().map(std::path::Path::to_owned).unwrap_or_default()
 }

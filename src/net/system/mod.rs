@@ -144,7 +144,7 @@ fn open_listener(options: &Listen) -> io::Result<SystemListener> {
         }
         #[cfg(unix)]
         (None, Address::Unix(path)) => {
-            return BoundUnixListener::bind(path, backlog, &options.socket_file).map(SystemListener::Unix);
+            return BoundUnixListener::bind(path, options.unix_mode, backlog, &options.socket_file).map(SystemListener::Unix);
         }
         #[cfg(not(unix))]
         (None, Address::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),

@@ -90,7 +90,7 @@ impl SystemStream {
                 Ok(Self::Tcp(stream))
             }
             #[cfg(unix)]
-            Address::Unix(path) => mio::net::UnixStream::connect(path).map(Self::Unix),
+            Address::Unix(path) => connect_unix(path).map(Self::Unix),
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -148,6 +148,18 @@ impl SystemStream {
     }
 }
 
+#[cfg(unix)]
+fn connect_unix(path: &Path) -> io::Result<mio::net::UnixStream> {
+    #[cfg(target_os = "linux")]
+    if Address::is_abstract(path) {
+        use std::os::linux::net::SocketAddrExt;
+        let name = &path.as_os_str().as_encoded_bytes()[1..];
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        return mio::net::UnixStream::connect_addr(&address);
+    }
+    mio::net::UnixStream::connect(path)
+}
+
 /// A listener at a path.
 #[cfg(unix)]
 pub(crate) struct BoundUnixListener {
@@ -160,8 +172,13 @@ pub(crate) struct BoundUnixListener {
 impl BoundUnixListener {
     /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced
     /// if no server answers on it.
-    pub(crate) fn bind(path: &Path, backlog: i32, shared: &SharedSocketFile) -> io::Result<Self> {
-        let file = shared.open(path, backlog)?;
+    pub(crate) fn bind(
+        path: &Path,
+        mode: Option<u32>,
+        backlog: i32,
+        shared: &SharedSocketFile,
+    ) -> io::Result<Self> {
+        let file = shared.open(path, mode, backlog)?;
         Ok(Self { listener: UnixListener::from_std(file.listener()?), _file: Some(file) })
     }
 

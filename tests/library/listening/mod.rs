@@ -4,4 +4,6 @@ mod listener_and_socket_removal;
 mod max_connections;
 mod options_and_bind_errors;
 #[cfg(unix)]
+mod unix_paths;
+#[cfg(unix)]
 mod unix_sockets;

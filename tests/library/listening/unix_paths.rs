@@ -1,0 +1,115 @@
+//! Paths of unix sockets: relative, with a NUL, abstract; the file's mode.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use halloo::{Connect, ErrorKind, EventLoop, Listen, stream};
+
+use crate::helpers::nonblocking_client::Client;
+use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
+use crate::helpers::simple_handlers::{GREETING, greet};
+use crate::helpers::turn_until::turn_until;
+
+/// Set for the child process of the test of relative paths.
+const IS_CHILD: &str = "HALLOO_TEST_RELATIVE_PATH";
+
+/// A path is bound as it is given, so that only that has to fit the 108 bytes of an address, and its file is removed
+/// from the folder that the process was in. A child process changes its folder.
+#[test]
+fn a_relative_path_in_a_deep_folder_is_served_and_removed_from_there() {
+    if std::env::var_os(IS_CHILD).is_some() {
+        let relative = Path::new("listener.sock");
+        let mut events = EventLoop::new().expect("a loop");
+        events.listen(Listen::unix(relative), stream(greet)).expect("the path as it is given is short");
+        let mut client = Client::connect_unix(relative);
+        assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
+        let absolute = std::path::absolute(relative).expect("the folder is there");
+        std::env::set_current_dir("/").expect("it is there");
+        assert!(absolute.exists());
+        drop(events);
+        assert!(!absolute.exists(), "it goes from the folder where it was made");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let deep = folder.path().join("f".repeat(100)).join("g".repeat(100));
+    fs::create_dir_all(&deep).expect("a folder");
+    let test = "listening::unix_paths::a_relative_path_in_a_deep_folder_is_served_and_removed_from_there";
+    let child = Command::new(std::env::current_exe().expect("this program"))
+        .args([test, "--exact", "--nocapture"])
+        .current_dir(&deep)
+        .env(IS_CHILD, "")
+        .output()
+        .expect("it starts");
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && output.contains("1 passed"),
+        "{output}{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+    assert_eq!(fs::read_dir(&deep).expect("it is there").count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_nul_in_a_path_is_refused_and_makes_no_file_of_another_name() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), CallLog::default());
+    let path = folder.path().join("before\0behind");
+    let mut events = EventLoop::new().expect("a loop");
+    let error = events.listen(Listen::unix(&path), stream(greet)).expect_err("the kernel would cut it");
+    assert_eq!(
+        (error.kind(), fs::read_dir(folder.path()).expect("it is there").count()),
+        (ErrorKind::InvalidOption, 0)
+    );
+    let sentence = error.to_string();
+    assert!(sentence.contains("NUL") && sentence.contains("before\\0behind"), "{sentence}");
+    let _other_name = std::os::unix::net::UnixListener::bind(folder.path().join("before")).expect("a free path");
+    let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
+        assert!(error.to_string().contains("NUL"), "{error}");
+    }));
+    let id = events.context().connect(Connect::unix(&path), handler);
+    turn_until(&mut events, "the failure", |_| !log.connect_errors().is_empty());
+    assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::InvalidInput)]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_abstract_name_is_listened_on_and_connected_to_and_shown_with_an_at_sign() {
+    let (folder, log) = (tempfile::tempdir().expect("a folder"), CallLog::default());
+    let name = PathBuf::from(format!("\0{}/name", folder.path().display()));
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(Listen::unix(&name), stream(greet)).expect("a free name");
+    let error = events.listen(Listen::unix(&name), stream(greet)).expect_err("it is taken");
+    assert_eq!(error.to_string(), format!("cannot listen at @{}/name", folder.path().display()));
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+    let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| connection.send(b"?").is_ok()));
+    events.context().connect(Connect::unix(&name), handler);
+    turn_until(&mut events, "the greeting", |_| !log.inputs().is_empty());
+    assert_eq!(log.inputs().concat(), GREETING);
+    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "it has no file");
+    assert!(events.context().remove(listener));
+    events.listen(Listen::unix(&name), stream(greet)).expect("it is free again");
+}
+
+#[test]
+fn the_file_has_the_mode_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("listener.sock");
+    let mode = || fs::symlink_metadata(&path).expect("it is there").permissions().mode() & 0o7777;
+    for wanted in [0o600, 0o660, 0o777] {
+        let mut events = EventLoop::new().expect("a loop");
+        events.listen(Listen::unix(&path).unix_mode(wanted), stream(greet)).expect("a free path");
+        assert_eq!(mode(), wanted);
+        let mut client = Client::connect_unix(&path);
+        assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
+    }
+    let by_std = std::os::unix::net::UnixListener::bind(&path).expect("a free path");
+    let default = mode();
+    drop((by_std, fs::remove_file(&path)));
+    let mut events = EventLoop::new().expect("a loop");
+    events.listen(Listen::unix(&path), stream(greet)).expect("a free path");
+    assert_eq!(mode(), default, "the umask alone decides");
+    let error = events.listen(Listen::unix(&path).unix_mode(0o1777), stream(greet)).expect_err("it is no permission");
+    assert_eq!(error.kind(), ErrorKind::InvalidOption);
+}
