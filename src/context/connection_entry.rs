@@ -2,6 +2,8 @@
 //!
 //! The entry holds everything about the connection but its session, which its handler keeps.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
 
 use crate::close_reason::CloseReason;
@@ -164,9 +166,9 @@ impl Context {
 
     /// The values for an outbound connection that were notified before it was open.
     pub(crate) fn take_notes_before_open(&mut self, slot: u32) -> Vec<u64> {
-        let id = self.id(slot);
-        let own_values = self.notes_before_open.extract_if(.., |(of, _)| *of == id);
-        own_values.map(|(_, value)| value).collect()
+        let values = self.notes_before_open.remove(&self.id(slot)).unwrap_or_default();
+        shrink_map(&mut self.notes_before_open);
+        values
     }
 
     /// Puts a connection off to the next turn.
@@ -233,11 +235,24 @@ impl Context {
 
     /// The entry that the outbound connections of a handler with the same limits share.
     fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits) -> u32 {
-        let is_shared = |entry: &ListenerEntry| entry.is_outbound && entry.handler == handler && entry.limits == limits;
-        if let Some((found, _)) = self.listeners.iter().find(|(_, entry)| is_shared(entry)) {
-            return to_slot(found);
+        if let Some(found) = self.outbound_entries.get(&(handler, limits)) {
+            return *found;
         }
-        self.insert_listener(ListenerEntry::outbound(handler, limits))
+        let slot = self.insert_listener(ListenerEntry::outbound(handler, limits));
+        self.outbound_entries.insert((handler, limits), slot);
+        slot
+    }
+}
+
+/// Whether a table has room for many more than it holds, after a burst.
+pub(crate) fn is_mostly_free(len: usize, capacity: usize) -> bool {
+    capacity > 64 && len < capacity / 8
+}
+
+/// Frees the room that a burst has left in a table.
+pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if is_mostly_free(map.len(), map.capacity()) {
+        map.shrink_to(2 * map.len());
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::address::{Address, to_canonical};
 use crate::context::Context;
+use crate::context::connection_entry::{is_mostly_free, shrink_map};
 use crate::context::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, ListenerId, SlotKey, Token, to_slot};
@@ -119,7 +120,17 @@ impl Context {
     pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
         let entry = &self.listeners[slot as usize];
         if entry.socket.is_none() && entry.connections == 0 {
-            let handler = self.listeners.remove(slot as usize).handler;
+            let ListenerEntry { handler, limits, is_outbound, .. } = self.listeners.remove(slot as usize);
+            if is_outbound {
+                self.outbound_entries.remove(&(handler, limits));
+                // Connects with limits of their own, many at once, leave as many empty entries.
+                shrink_map(&mut self.outbound_entries);
+                let entries = self.listeners.len();
+                // Seldom, because it may go through all entries.
+                if is_mostly_free(entries, self.listeners.capacity()) && entries.is_power_of_two() {
+                    self.listeners.shrink_to_fit();
+                }
+            }
             self.release_handler(handler);
         }
     }

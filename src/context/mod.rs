@@ -14,7 +14,7 @@ pub(crate) mod mailbox;
 pub(crate) mod source;
 pub(crate) mod udp_socket_entry;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +33,7 @@ use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, Tim
 use crate::limits;
 use crate::net::Network;
 use crate::options::connect::Connect;
+use crate::options::connection_limits::ConnectionLimits;
 use crate::state::buffers::BufferPool;
 use crate::state::deadlines::Deadlines;
 use crate::state::phase::Phase;
@@ -89,6 +90,10 @@ pub struct Context {
     pub(crate) local_addrs: SparseVec<PackedAddress>,
     /// Of each connection with input from before its deadline: turns since then.
     pub(crate) late_turns: SparseVec<u8>,
+    /// The entries that outbound connections share, by their handler and limits.
+    pub(crate) outbound_entries: HashMap<(u32, ConnectionLimits), u32>,
+    /// Listeners that wait for room or a descriptor, each once. Some may have been served since.
+    pub(crate) held_up_listeners: Vec<u32>,
     /// Listeners and UDP sockets that are to be served.
     pub(crate) ready_sources: VecDeque<SlotKey>,
     /// Connections that a callback of another one has changed.
@@ -104,7 +109,7 @@ pub struct Context {
     /// Values for connections that are to be notified.
     pub(crate) notes: VecDeque<(ConnectionId, u64)>,
     /// The same for outbound connections that are not open yet.
-    pub(crate) notes_before_open: Vec<(ConnectionId, u64)>,
+    pub(crate) notes_before_open: HashMap<ConnectionId, Vec<u64>>,
     pub(crate) send_queue: UdpSendQueue,
     /// UDP sockets and timers of closures that were removed, whose sockets and closures are still to be dropped.
     pub(crate) removed_sources: Vec<SourceKey>,
@@ -147,6 +152,8 @@ impl Context {
             buffer_pool: BufferPool::default(),
             local_addrs: SparseVec::new(),
             late_turns: SparseVec::new(),
+            outbound_entries: HashMap::new(),
+            held_up_listeners: Vec::new(),
             ready_sources: VecDeque::new(),
             dirty: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -154,7 +161,7 @@ impl Context {
             pending_connects: VecDeque::new(),
             connect_retries: VecDeque::new(),
             notes: VecDeque::new(),
-            notes_before_open: Vec::new(),
+            notes_before_open: HashMap::new(),
             send_queue: UdpSendQueue::default(),
             removed_sources: Vec::new(),
             unused_handlers: Vec::new(),

@@ -81,6 +81,15 @@ impl Context {
         }
     }
 
+    /// Notes that a closed connection may let a source go on, if it is a listener.
+    pub(crate) fn hold_up(&mut self, key: SlotKey) {
+        if let SlotKey::Listener(slot) = key
+            && !self.held_up_listeners.contains(&slot)
+        {
+            self.held_up_listeners.push(slot);
+        }
+    }
+
     /// Forgets when a source is served, because it closes.
     pub(crate) fn forget_source(&mut self, key: SlotKey) {
         self.deadlines.disarm(key);
@@ -89,15 +98,13 @@ impl Context {
 
     /// Has the listeners served that wait for room or a descriptor, after a connection was closed.
     pub(crate) fn retry_held_up_listeners(&mut self) {
-        let Self { listeners, deadlines, ready_sources, .. } = self;
-        for (slot, entry) in listeners {
-            let is_held_up = matches!(entry.source.state, SourceState::HandlerFull | SourceState::BackingOff);
+        while let Some(slot) = self.held_up_listeners.pop() {
+            let key = SlotKey::Listener(slot);
+            let is_held_up =
+                |source: &mut Source| matches!(source.state, SourceState::HandlerFull | SourceState::BackingOff);
             // planted: no-retry-when-there-is-room
-            if is_held_up && entry.socket.is_some() {
-                let key = SlotKey::Listener(to_slot(slot));
-                entry.source.state = SourceState::Ready;
-                deadlines.disarm(key);
-                ready_sources.push_back(key);
+            if self.source(key).is_some_and(is_held_up) {
+                self.make_ready(key);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION};
+use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION, is_mostly_free};
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::HandlerEvent;
@@ -62,7 +62,7 @@ impl EventLoop<'_> {
         }
         if context.connections[id.slot as usize].session == CONNECTING_SESSION {
             // planted: note-before-open-lost
-            context.notes_before_open.push((id, value));
+            context.notes_before_open.entry(id).or_default().push(value);
             return;
         }
         context.stats.notes += 1;
@@ -85,6 +85,10 @@ impl EventLoop<'_> {
             if let Some((id, to)) = self.context.pending_connects.pop_front() {
                 self.start_connect(id, to);
             }
+        }
+        let pending = &mut self.context.pending_connects;
+        if is_mostly_free(pending.len(), pending.capacity()) {
+            pending.shrink_to(2 * pending.len());
         }
         count > 0
     }
@@ -124,20 +128,21 @@ impl EventLoop<'_> {
         let Some(stream) = &entry.stream else {
             return false;
         };
-        let local = match stream.is_connected() {
-            Ok(true) => stream.local_addr().ok().flatten().map(|local| PackedAddress::from(Some(local))),
+        let (local, peer) = match stream.is_connected() {
+            Ok(true) => (stream.local_addr().ok().flatten(), stream.peer_addr().ok().flatten()),
             Ok(false) => return false,
             Err(error) => {
                 self.fail_connect(slot, CloseMode::Close, error);
                 return false;
             }
         };
-        if local == Some(entry.state.peer) {
-            // Two ends of one socket: the port we were given is the one we asked for, and no listener is there.
+        if local.is_some() && local == peer {
+            // Two ends of one socket: the port we were given is the one we asked for, and no listener is there. The
+            // address that was asked for may be spelled otherwise: an unspecified one means the machine itself.
             self.fail_connect(slot, CloseMode::Close, io::ErrorKind::ConnectionRefused.into());
             return false;
         }
-        context.local_addrs.set(slot, local);
+        context.local_addrs.set(slot, local.map(|local| PackedAddress::from(Some(local))));
         entry.session = NO_SESSION;
         let state = &mut entry.state;
         if let Phase::Connecting(close_reason) = state.phase {

@@ -49,7 +49,7 @@ impl EventLoop<'_> {
         match state {
             SourceState::WouldBlock => self.on_source_empty(key),
             SourceState::Ready => self.context.ready_sources.push_back(key),
-            SourceState::HandlerFull | SourceState::BackingOff => {}
+            SourceState::HandlerFull | SourceState::BackingOff => self.context.hold_up(key),
         }
         if is_draining {
             self.finish_source_drain(key);

@@ -16,7 +16,7 @@
 //! | `Network::is_local_ip` | whether an address is one of this machine's |
 //! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
 //! | `Stream::is_connected` | whether the answer to a connect has come; a refusal is an error |
-//! | `Stream::local_addr` | the address on this side, if the family has addresses |
+//! | `Stream::local_addr`, `peer_addr` | the address on either side, if the family has addresses |
 //! | `Stream::recv` | reads once; 0 is the end of the stream |
 //! | `Stream::send` | writes once, with a hint that the end of the stream follows, so that both share a segment |
 //! | `Stream::shutdown_write` | sends the end of the stream |
@@ -173,6 +173,14 @@ impl Stream {
             Self::System(stream) => stream.local_addr(),
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(stream) => Ok(Some(stream.local_addr())),
+        }
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::System(stream) => stream.peer_addr(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(stream) => Ok(Some(stream.peer_addr())),
         }
     }
 

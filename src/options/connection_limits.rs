@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::limits;
 
 /// What a connection may take, in bytes and in time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ConnectionLimits {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,

@@ -199,6 +199,8 @@ fn listeners_will_be_served(events: &EventLoop<'_>, world: &World) {
         let Some(Listener::Simulated(SimHandle { socket: end, .. })) = entry.socket else { continue };
         let SimSocketKind::Listener { backlog } = &world.sockets[end].kind else { panic!("a listener listens") };
         let is_known = world.sockets[end].has_edge || will_be_served(context, SlotKey::Listener(slot), state);
+        let is_held_up = matches!(state, SourceState::HandlerFull | SourceState::BackingOff);
+        assert!(!is_held_up || context.held_up_listeners.contains(&slot), "{slot} is held up and on no list");
         if backlog.is_empty() || is_known {
             continue;
         }

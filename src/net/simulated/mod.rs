@@ -82,7 +82,7 @@ impl Simulated {
     }
 
     pub(crate) fn connect(&self, to: &Connect) -> io::Result<Stream> {
-        let peer = to.address.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
+        let mut peer = to.address.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
         let mut world = self.world();
         world.begin_call("connect", Fault::Connect, 0)?;
         if world.descriptors >= world.descriptors_max {
@@ -90,6 +90,10 @@ impl Simulated {
         }
         world.next_port = world.next_port.wrapping_add(1).max(1024);
         let local = SocketAddr::from(([10, 0, 0, 1], world.next_port));
+        // As the kernel does: the machine itself.
+        if peer.ip().is_unspecified() {
+            peer.set_ip(local.ip());
+        }
         let socket = world.add_stream(local, peer, FdState::Open, ConnectAnswer::Pending);
         world.record_call("connect", socket, 0);
         Ok(Stream::Simulated(SimHandle::new(&self.world, socket)))

@@ -83,6 +83,10 @@ impl SimHandle {
         self.local_addr().is_ipv6() || address.is_ipv4()
     }
 
+    pub(crate) fn peer_addr(&self) -> SocketAddr {
+        self.world().stream(self.socket).peer
+    }
+
     pub(crate) fn register(&self, token: Token) -> io::Result<()> {
         let mut world = self.begin_call("register", Fault::Register).inspect_err(|_| {
             self.world().stream(self.socket).client.hit_by_fault = true;

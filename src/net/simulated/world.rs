@@ -232,11 +232,13 @@ impl World {
 
     /// The peer of a connection of the loop's answers.
     fn answer_connect(&mut self, socket: usize) {
-        let peer = self.stream(socket).peer;
+        let (peer, local) = (self.stream(socket).peer, self.sockets[socket].local);
         let World { faults, random, .. } = &mut *self;
         let refusal = faults.next_error(Fault::Connect, random).and_then(|error| error.raw_os_error());
         let answer = match (refusal, self.remote_listeners.get_mut(&peer)) {
             (Some(errno), _) => ConnectAnswer::Failed(errno),
+            // Its own SYN has come back to it (RFC 9293, 3.5).
+            (None, None) if peer == local => ConnectAnswer::Connected,
             (None, Some(backlog)) => {
                 backlog.push_back(socket);
                 ConnectAnswer::Connected

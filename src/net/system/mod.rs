@@ -132,19 +132,29 @@ fn from_inherited(socket: Socket) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// The same for a listener. One that does not listen would accept no client, and fail at every try.
+fn from_inherited_listener(socket: Socket) -> io::Result<Socket> {
+    #[cfg(target_os = "linux")]
+    if !socket.is_listener()? {
+        let message = "invalid argument: the socket does not listen; call listen(2) before it is handed over";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    from_inherited(socket)
+}
+
 fn open_listener(options: &Listen) -> io::Result<SystemListener> {
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
     let socket = match (&options.inherited, &options.address) {
-        (Some(InheritedListener::Tcp(socket)), _) => from_inherited(socket.try_clone()?.into())?,
+        (Some(InheritedListener::Tcp(socket)), _) => from_inherited_listener(socket.try_clone()?.into())?,
         #[cfg(unix)]
         (Some(InheritedListener::Unix(socket)), _) => {
-            return Ok(SystemListener::Unix(BoundUnixListener::from_inherited(
-                from_inherited(socket.try_clone()?.into())?.into(),
-            )));
+            let socket = from_inherited_listener(socket.try_clone()?.into())?;
+            return Ok(SystemListener::Unix(BoundUnixListener::from_inherited(socket.into())));
         }
         #[cfg(unix)]
         (None, Address::Unix(path)) => {
-            return BoundUnixListener::bind(path, options.unix_mode, backlog, &options.socket_file).map(SystemListener::Unix);
+            return BoundUnixListener::bind(path, options.unix_mode, backlog, &options.socket_file)
+                .map(SystemListener::Unix);
         }
         #[cfg(not(unix))]
         (None, Address::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),

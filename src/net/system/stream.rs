@@ -121,6 +121,15 @@ impl SystemStream {
         }
     }
 
+    /// The address it is connected to, if its family has addresses.
+    pub(crate) fn peer_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(Some),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         each!(self, stream => (&mut &*stream).read(buffer))
     }
@@ -172,12 +181,7 @@ pub(crate) struct BoundUnixListener {
 impl BoundUnixListener {
     /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced
     /// if no server answers on it.
-    pub(crate) fn bind(
-        path: &Path,
-        mode: Option<u32>,
-        backlog: i32,
-        shared: &SharedSocketFile,
-    ) -> io::Result<Self> {
+    pub(crate) fn bind(path: &Path, mode: Option<u32>, backlog: i32, shared: &SharedSocketFile) -> io::Result<Self> {
         let file = shared.open(path, mode, backlog)?;
         Ok(Self { listener: UnixListener::from_std(file.listener()?), _file: Some(file) })
     }

@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use super::super::HOST;
 use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
-use crate::context::handler::StreamHandler;
+use crate::context::handler::{StreamHandler, stream};
+use crate::event_loop::EventLoop;
 use crate::ids::ConnectionId;
 use crate::limits;
 use crate::options::connect::Connect;
+use crate::state::phase::CloseMode;
 use crate::testing::{Fault, Simulation, check};
 
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
@@ -51,6 +55,23 @@ impl StreamHandler for RecordOutcomes<'_> {
     fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, error: io::Error) {
         self.0.borrow_mut().failed.push(error);
     }
+}
+
+#[test]
+fn a_connection_that_would_be_its_own_peer_is_refused() {
+    check(0..100, |simulation| {
+        let outcomes = RefCell::default();
+        let mut events = simulation.event_loop();
+        let handler = events.attach(RecordOutcomes(&outcomes));
+        let next_port = simulation.world.borrow().next_port + 1;
+        for (ip, port) in [([0, 0, 0, 0], next_port), ([10, 0, 0, 1], next_port + 1)] {
+            events.context().connect(SocketAddr::from((ip, port)), handler);
+        }
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        let outcomes = outcomes.borrow();
+        let kinds: Vec<io::ErrorKind> = outcomes.failed.iter().map(io::Error::kind).collect();
+        assert_eq!((outcomes.opened, kinds), (0, vec![io::ErrorKind::ConnectionRefused; 2]));
+    });
 }
 
 #[test]
@@ -234,4 +255,52 @@ fn what_was_notified_to_a_connection_that_never_opened_is_dropped() {
     simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(outcomes.borrow().failed.len(), 10, "no server listens");
     assert!(events.context.notes_before_open.is_empty());
+}
+
+/// The processor time of this thread, in which other threads and programs have no part.
+fn thread_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a figure of every thread");
+    let of = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
+    of(usage.user_time()) + of(usage.system_time())
+}
+
+/// The processor time that it takes to ask for so many connections, each with a timeout and a note of its own, and to give them up.
+fn time_of_connects(count: u32) -> Duration {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let handler = events.attach(stream(|_, input| input.len()));
+    let start = thread_time();
+    let ids: Vec<ConnectionId> = (0..count)
+        .map(|number| {
+            let to = Connect::from(SERVER).timeout(Duration::from_secs(10) + Duration::from_micros(number.into()));
+            events.context.connect(to, handler)
+        })
+        .collect();
+    for id in &ids {
+        // As the loop does with a note for a connection that is not open yet.
+        events.context.notes_before_open.entry(*id).or_default().push(1);
+    }
+    for id in ids {
+        let _ = events.context.take_notes_before_open(id.slot);
+        events.context.close_connection(id.slot, CloseMode::Close, None);
+    }
+    events.context.free_closed();
+    assert_memory_is_back(&events);
+    thread_time().saturating_sub(start)
+}
+
+fn assert_memory_is_back(events: &EventLoop<'_>) {
+    let context = &events.context;
+    assert_eq!((context.outbound_entries.len(), context.listeners.len(), context.notes_before_open.len()), (0, 0, 0));
+    let rooms =
+        [context.outbound_entries.capacity(), context.listeners.capacity(), context.notes_before_open.capacity()];
+    assert!(rooms.iter().all(|room| *room <= 64), "{rooms:?}");
+}
+
+/// With a search among all of them, eight times as many would take 64 times as long.
+#[test]
+fn a_connect_with_limits_of_its_own_costs_the_same_beside_thousands() {
+    let fastest = |count| (0..5).map(|_| time_of_connects(count)).min().expect("five tries");
+    let (few, many) = (fastest(2_000), fastest(16_000));
+    assert!(many < 30 * few, "{few:?} for 2,000, {many:?} for 16,000");
 }

@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use halloo::{Bind, Error, ErrorKind, EventLoop, Listen, datagrams, framing, stream};
 
+#[cfg(target_os = "linux")]
+use socket2::{Domain, SockAddr, Socket, Type};
+#[cfg(target_os = "linux")]
+use std::os::unix::net::UnixListener;
+
 use crate::helpers::loopback::{any_port, loopback};
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::{GREETING, greet};
@@ -133,6 +138,25 @@ fn an_address_that_is_not_this_machines_is_an_error() {
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrNotAvailable);
     let error = events.bind(any_port("192.0.2.1"), datagrams(|_, _| {})).expect_err("no interface has it");
     assert_eq!(error.kind(), ErrorKind::Bind);
+}
+
+/// On Linux; elsewhere no system call tells.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_that_was_handed_over_and_does_not_listen_is_an_error_at_listen() {
+    let mut events = EventLoop::new().expect("a loop");
+    let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    tcp.bind(&loopback().into()).expect("a free port");
+    let folder = tempfile::tempdir().expect("a folder");
+    let unix = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    unix.bind(&SockAddr::unix(folder.path().join("socket")).expect("a short path")).expect("a free path");
+    for at in [Listen::from(TcpListener::from(tcp)), Listen::from(UnixListener::from(unix))] {
+        let error = events.listen(at, greet).expect_err("no client could be accepted");
+        assert_eq!(error.kind(), ErrorKind::Listen);
+        let cause = error.source().expect("a cause").to_string();
+        assert!(cause.contains("does not listen"), "{cause}");
+    }
+    assert_eq!((events.next_timeout(), events.stats().accept_errors), (None, 0));
 }
 
 #[test]

@@ -312,3 +312,64 @@ fn a_panic_over_a_failed_connection_costs_nobody_anything() {
     events.context().stop();
     assert_eq!(turn_until_stopped(&mut events).forced, 1);
 }
+
+/// An address at a port that a connect to it is about to be given itself: a free one, close behind the port of the last
+/// connect to it. Linux gives each destination one port after the other, two apart.
+#[cfg(target_os = "linux")]
+fn soon_its_own_peer(host: &str) -> SocketAddr {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has it");
+    let [first, last] = [0, 1].map(|at| range.split_whitespace().nth(at).and_then(|port| port.parse::<u16>().ok()));
+    let (first, last) = (first.expect("a port"), last.expect("a port"));
+    let distance_of = |port: u16| -> Option<u16> {
+        let address = SocketAddr::new(host.parse().expect("an address"), port);
+        let listener = std::net::TcpListener::bind(address).ok()?;
+        let client = socket2::SockRef::from(&std::net::TcpStream::connect(address).ok()?).try_clone().ok()?;
+        // No TIME_WAIT, in which the port would not be free.
+        client.set_linger(Some(Duration::ZERO)).ok()?;
+        let given = client.local_addr().ok()?.as_socket()?.port();
+        drop((client, listener));
+        port.checked_sub(given)
+    };
+    let ports = (first..last - 1).step_by(2 * usize::from((last - first) / 600).max(1));
+    let nearest = ports.filter_map(|port| distance_of(port).map(|distance| (distance, port))).min();
+    SocketAddr::new(host.parse().expect("an address"), nearest.expect("a free port").1)
+}
+
+/// Connects until a socket is its own peer.
+#[cfg(target_os = "linux")]
+fn assert_never_its_own_peer(host: &str) {
+    let (log, refused_here) = (CallLog::default(), Cell::new(false));
+    let to = soon_its_own_peer(host);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        // The kernel has refused the others.
+        refused_here.set(refused_here.get() || error.raw_os_error().is_none());
+    }));
+    turn_until(&mut events, "a socket that is its own peer", |events| {
+        if events.stats().connections == 0 {
+            for _ in 0..100 {
+                events.context().connect(to, handler);
+            }
+        }
+        assert_eq!(log.ids(), [], "no connection opens to itself, at {to}");
+        refused_here.get()
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_to_itself_is_refused_however_its_address_is_spelled() {
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        assert_never_its_own_peer(host);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "needs IPv6"]
+fn a_connection_to_itself_is_refused_over_ipv6_too() {
+    for host in ["::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
+        assert_never_its_own_peer(host);
+    }
+}
