@@ -257,6 +257,12 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
+    /// Resets it, because memory for it was refused.
+    pub(crate) fn close_out_of_memory(&mut self) {
+        self.state_mut().close_out_of_memory();
+        self.context.mark_dirty(self.slot);
+    }
+
     /// Whether input may be shown to the handler now.
     pub(crate) fn is_reading(&self) -> bool {
         self.is_open() && !self.state().paused

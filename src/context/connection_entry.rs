@@ -10,9 +10,11 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::listener_entry::ListenerEntry;
 use crate::ids::{ConnectionId, SlotKey, to_slot};
+use crate::limits;
 use crate::net::Stream;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
+use crate::state::buffers::{OutOfMemory, is_allocatable};
 use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
 use crate::state::source_address_limits::SourcePrefix;
@@ -37,6 +39,9 @@ pub(crate) const NO_SESSION: u32 = u32::MAX;
 pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
 
 impl Context {
+    /// Connections for which there is room from the beginning.
+    pub(crate) const CONNECTIONS_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>();
+
     pub(crate) fn state(&mut self, slot: u32) -> &mut ConnectionState {
         &mut self.connections[slot as usize].state
     }
@@ -56,6 +61,31 @@ impl Context {
         }
     }
 
+    /// Makes room in every table that a connection stands in, so that it needs memory for its session and its buffers
+    /// alone. Room for two: a client, and a connection that its handler may open for it.
+    pub(crate) fn reserve_connections(&mut self) -> Result<(), OutOfMemory> {
+        let needed = self.connections.len() + 2;
+        if needed <= self.connections.capacity() {
+            return Ok(());
+        }
+        let more = (needed / 4).max(Self::CONNECTIONS_RESERVED);
+        self.grow_connection_tables(needed + more).or_else(|_| self.grow_connection_tables(needed))
+    }
+
+    #[cold]
+    fn grow_connection_tables(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        self.deadlines.try_reserve_connections(count)?;
+        self.deferred.try_reserve_exact(count - self.deferred.len())?;
+        self.dirty.try_reserve_exact(count - self.dirty.len())?;
+        self.closed_slots.try_reserve_exact(count - self.closed_slots.len())?;
+        // A slab has no fallible growth.
+        if !is_allocatable(count * size_of::<ConnectionEntry>()) {
+            return Err(OutOfMemory);
+        }
+        self.connections.reserve_exact(count - self.connections.len());
+        Ok(())
+    }
+
     /// Adds a client; its local address is given where the listener's is not enough.
     pub(crate) fn insert_accepted(
         &mut self,
@@ -73,6 +103,8 @@ impl Context {
 
     /// Adds a connection that is to be opened.
     pub(crate) fn insert_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
+        // If there is no memory, neither is there for what the handler keeps about it.
+        let _ = self.reserve_connections();
         let listener = self.outbound_entry(handler, to.limits);
         let slot = self.insert_connection(listener, None, to.address.socket_addr());
         self.local_addrs.set(slot, None);

@@ -30,7 +30,6 @@ use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
-use crate::limits;
 use crate::net::Network;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
@@ -133,6 +132,9 @@ const GENERATIONS_PER_BLOCK: u64 = 1 << 20;
 
 impl Context {
     pub(crate) fn new(network: Network, default_connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
+        let mut deadlines = Deadlines::default();
+        // It has more room than that.
+        let _ = deadlines.try_reserve_connections(Self::CONNECTIONS_RESERVED);
         Self {
             started: network.now(),
             network,
@@ -142,12 +144,12 @@ impl Context {
             polled_until: Timestamp::START,
             turn: 0,
             handlers: Slab::new(),
-            connections: Slab::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>()),
+            connections: Slab::with_capacity(Self::CONNECTIONS_RESERVED),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
             bound_addresses: BoundAddresses::default(),
             timers: Timers::default(),
-            deadlines: Deadlines::default(),
+            deadlines,
             connection_counts: ConnectionCounts::default(),
             buffer_pool: BufferPool::default(),
             local_addrs: SparseVec::new(),
@@ -155,9 +157,9 @@ impl Context {
             outbound_entries: HashMap::new(),
             held_up_listeners: Vec::new(),
             ready_sources: VecDeque::new(),
-            dirty: VecDeque::new(),
-            deferred: VecDeque::new(),
-            closed_slots: Vec::new(),
+            dirty: VecDeque::with_capacity(Self::CONNECTIONS_RESERVED),
+            deferred: VecDeque::with_capacity(Self::CONNECTIONS_RESERVED),
+            closed_slots: Vec::with_capacity(Self::CONNECTIONS_RESERVED),
             pending_connects: VecDeque::new(),
             connect_retries: VecDeque::new(),
             notes: VecDeque::new(),

@@ -2,6 +2,7 @@
 //!
 //! A listener that stopped accepting before `WouldBlock` is retried without another event.
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::address::PackedAddress;
@@ -22,6 +23,10 @@ impl EventLoop<'_> {
             // A callback may have stopped the loop, or closed the listener.
             if self.context.loop_state.is_stopping() {
                 return SourceState::WouldBlock;
+            }
+            if self.context.reserve_connections().is_err() {
+                let error = io::ErrorKind::OutOfMemory.into();
+                return self.on_source_error(SlotKey::Listener(slot), &error).unwrap_or(SourceState::WouldBlock);
             }
             let is_full = self.context.is_full(slot);
             let now = self.context.now;

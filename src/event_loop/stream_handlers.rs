@@ -14,6 +14,7 @@ use crate::context::handler::StreamHandler;
 use crate::context::loop_state::RunningCallback;
 use crate::ids::{ConnectionId, to_slot};
 use crate::limits;
+use crate::state::buffers::OutOfMemory;
 
 /// Calls foreign code. With `catch_panics`, a panic is caught here, counted, and becomes `None`; else it unwinds.
 pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
@@ -205,11 +206,22 @@ impl<H: StreamHandler> HandlerWithSessions<H> {
             self.sessions[free as usize] = Some(session);
             return free;
         }
-        if self.sessions.capacity() == 0 {
-            self.sessions.reserve_exact(limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>().max(1));
-        }
         self.sessions.push(Some(session));
         to_slot(self.sessions.len() - 1)
+    }
+
+    /// Makes room for a session, and for giving it up.
+    fn reserve_session(&mut self) -> Result<(), OutOfMemory> {
+        let Self { sessions, free_sessions, .. } = self;
+        if !free_sessions.is_empty() {
+            return Ok(());
+        }
+        if sessions.len() == sessions.capacity() {
+            let first = limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>().max(1);
+            let more = first.max(sessions.len() / 4);
+            sessions.try_reserve_exact(more).or_else(|_| sessions.try_reserve_exact(1))?;
+        }
+        Ok(free_sessions.try_reserve(sessions.len() + 1)?)
     }
 
     fn take_session(&mut self, session: u32) -> Option<H::Session> {
@@ -224,6 +236,10 @@ impl<H: StreamHandler> ErasedHandler for HandlerWithSessions<H> {
     }
 
     fn open(&mut self, connection: &mut Connection<'_>) -> u32 {
+        if self.reserve_session().is_err() {
+            connection.close_out_of_memory();
+            return NO_SESSION;
+        }
         match self.handler.on_open(connection) {
             Some(session) => self.add_session(session),
             None => NO_SESSION,

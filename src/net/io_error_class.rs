@@ -27,7 +27,8 @@ impl IoErrorClass {
 fn is_resource_exhausted(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+    // An allocation of our own has the kind alone.
+    error.kind() == io::ErrorKind::OutOfMemory || matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS))
 }
 
 /// Without the numbers, only the kind tells; what it does not tell pauses after a few tries.

@@ -4,6 +4,7 @@
 
 use crate::ids::SlotKey;
 use crate::limits;
+use crate::state::buffers::OutOfMemory;
 use crate::state::timestamp::Timestamp;
 
 /// All deadlines of a loop, the earliest at hand.
@@ -11,6 +12,8 @@ pub(crate) struct Deadlines {
     heap: Vec<Deadline>,
     /// By kind and slot: where the deadline is in the heap, or [`NOT_ARMED`].
     positions: [Vec<u32>; 4],
+    /// Connections for which there is room in the heap, whatever else is armed.
+    connections_reserved: usize,
     /// How many times one was armed, wrapping.
     sequence: u32,
 }
@@ -36,11 +39,21 @@ impl Default for Deadlines {
     fn default() -> Self {
         let of_connections = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<u32>());
         let heap = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Deadline>());
-        Self { heap, positions: [of_connections, Vec::new(), Vec::new(), Vec::new()], sequence: 0 }
+        let positions = [of_connections, Vec::new(), Vec::new(), Vec::new()];
+        Self { heap, positions, connections_reserved: 0, sequence: 0 }
     }
 }
 
 impl Deadlines {
+    /// Makes room for so many connections: to arm the deadline of one allocates nothing then.
+    pub(crate) fn try_reserve_connections(&mut self, count: usize) -> Result<(), OutOfMemory> {
+        let positions = &mut self.positions[SlotKey::Connection(0).kind_and_slot().0 as usize];
+        positions.try_reserve_exact(count.saturating_sub(positions.len()))?;
+        self.heap.try_reserve_exact(count)?;
+        self.connections_reserved = count;
+        Ok(())
+    }
+
     /// Sets the deadline; [`NEVER`](Timestamp::NEVER) disarms it.
     pub(crate) fn arm(&mut self, key: SlotKey, at: Timestamp) {
         if at == Timestamp::NEVER {
@@ -52,6 +65,9 @@ impl Deadlines {
             self.heap[position] = deadline;
             self.restore_order(position);
         } else {
+            if !matches!(key, SlotKey::Connection(_)) {
+                self.heap.reserve(1 + self.connections_reserved);
+            }
             self.heap.push(deadline);
             self.sift_up(self.heap.len() - 1);
         }
@@ -239,6 +255,18 @@ mod tests {
         deadlines.arm(SlotKey::Timer(7), at(1));
         deadlines.arm(SlotKey::Timer(7), Timestamp::NEVER);
         assert_eq!(deadlines.earliest(), None, "a deadline that is taken back does not come");
+    }
+
+    #[test]
+    fn a_connection_for_which_room_was_made_arms_its_deadline_without_an_allocation() {
+        let mut deadlines = Deadlines::default();
+        deadlines.try_reserve_connections(100_000).expect("there is memory");
+        (0..200_000).for_each(|slot| deadlines.arm(SlotKey::Timer(slot), at(1)));
+        let counted = allocation_counter::measure(|| {
+            (0..100_000).for_each(|slot| deadlines.arm(SlotKey::Connection(slot), at(2)));
+        });
+        assert_eq!(counted.count_total, 0);
+        assert!(deadlines.try_reserve_connections(1 << 44).is_err(), "there is not so much memory");
     }
 
     #[test]

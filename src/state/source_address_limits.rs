@@ -36,8 +36,11 @@ pub(crate) struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    /// Counts one more, unless that would be more than `connections_max`.
+    /// Counts one more, unless that would be more than `connections_max`, or there is no memory to count it.
     pub(crate) fn try_add(&mut self, handler: u32, source: SourcePrefix, connections_max: u32) -> bool {
+        if self.open.try_reserve(1).is_err() {
+            return false;
+        }
         let count = self.open.entry((handler, source)).or_insert(0);
         let is_added = *count < connections_max;
         *count += u32::from(is_added);

@@ -16,13 +16,17 @@ impl<T: Copy> SparseVec<T> {
         self.values.get(slot as usize).copied().flatten()
     }
 
+    /// Sets a value, or forgets it. One for which the system has no memory is not set: the loop does without.
     pub(crate) fn set(&mut self, slot: u32, value: Option<T>) {
-        match self.values.get_mut(slot as usize) {
+        let slot = slot as usize;
+        match self.values.get_mut(slot) {
             Some(entry) => *entry = value,
             None if value.is_none() => {}
             None => {
-                self.values.resize(slot as usize, None);
-                self.values.push(value);
+                if self.values.try_reserve(slot + 1 - self.values.len()).is_ok() {
+                    self.values.resize(slot, None);
+                    self.values.push(value);
+                }
             }
         }
     }

@@ -3,3 +3,4 @@
 mod buffer_memory;
 mod memory_growth;
 mod own_process;
+mod refused_memory;
