@@ -45,6 +45,7 @@ impl EventLoop<'_> {
             TimerTask::Handler { handler, value } => {
                 self.context.timers.remove(key);
                 self.handlers.on_timer(&mut self.context, handler, value);
+                // planted: timer-keeps-its-handler
                 self.context.release_handler(handler);
             }
             TimerTask::Callback => self.call_timer(key),

@@ -9,6 +9,7 @@ mod handlers;
 mod invariants;
 mod outbound_handlers;
 mod planned_client;
+mod removals;
 mod sim_servers;
 mod timer_checks;
 mod udp_traffic;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use self::handlers::{CallbackLog, EchoHandler, GreetHandler, PanicInjector, PanickingHandler};
 use self::outbound_handlers::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
 use self::planned_client::{GREETING, PlannedClient, Service};
+use self::removals::Removals;
 use self::sim_servers::{PROXY_TARGET, SimServers, Target};
 use self::timer_checks::{TimerChecks, change_timers};
 use self::udp_traffic::{UDP, UDP_REPLY, UDP_WILDCARD};
@@ -61,13 +63,16 @@ struct Workload {
     outbound_handler: Rc<Cell<Option<HandlerId>>>,
     panicking_handler: Option<HandlerId>,
     panic_injector: PanicInjector,
-    /// The same, if timers and failed connections panic in this world.
+    /// The same, if timers, failed connections and destructors panic in this world.
     timer_panic_injector: Option<PanicInjector>,
+    removals: Removals,
 }
 
 impl Workload {
     fn new(simulation: &Simulation) -> Self {
         let panic_injector = PanicInjector { simulation: simulation.clone(), injected: Rc::default() };
+        let timer_panic_injector = (simulation.random_below(4) == 0).then(|| panic_injector.clone());
+        let outbound_log = Rc::default();
         let mut run = Self {
             simulation: simulation.clone(),
             events: simulation.event_loop(),
@@ -79,11 +84,12 @@ impl Workload {
             peers: BTreeSet::new(),
             panicking_sessions: Rc::new(()),
             servers: SimServers::new(simulation),
-            outbound_log: Rc::default(),
+            removals: Removals::new(simulation, &outbound_log, timer_panic_injector.clone()),
+            outbound_log,
             timer_checks: Rc::default(),
             outbound_handler: Rc::default(),
             panicking_handler: None,
-            timer_panic_injector: (simulation.random_below(4) == 0).then(|| panic_injector.clone()),
+            timer_panic_injector,
             panic_injector,
         };
         run.events.catch_panics(true);
@@ -93,6 +99,7 @@ impl Workload {
         }
         run.attach_handlers();
         run.attach_outbound_handler();
+        run.removals.others = run.events.context.handlers.len();
         run.inject_faults();
         run
     }
@@ -218,13 +225,14 @@ impl Workload {
         if !matches!(turn, Turn::Stopped(_)) {
             self.outbound_log.borrow().assert_notes_are_delivered(&self.events.context);
             self.timer_checks.borrow().assert_none_is_late(&self.events.context);
+            self.removals.assert_handlers_are_counted(&self.events.context);
         }
         turn
     }
 
     fn random_step(&mut self) {
         self.servers.step(&self.simulation);
-        match self.simulation.random_below(12) {
+        match self.simulation.random_below(14) {
             0..3 if self.clients.len() < 12 => self.add_client(),
             3 => self.send_datagram(),
             4 => self.simulation.advance(Duration::from_micros(self.simulation.random_below(5_000))),
@@ -240,6 +248,7 @@ impl Workload {
                 );
             }
             7 => self.notify(),
+            8 | 9 => self.removals.step(&mut self.events),
             _ => {
                 let index = usize::try_from(self.simulation.random_below(self.clients.len() as u64)).expect("an index");
                 if let Some(client) = self.clients.get_mut(index) {
@@ -270,25 +279,13 @@ impl Workload {
         self.outbound_log.borrow_mut().requested += 1;
     }
 
-    /// Tells something to one that was connected at some time, from here or from elsewhere.
-    fn notify(&mut self) {
-        let mut outbound_log = self.outbound_log.borrow_mut();
-        let index = usize::try_from(self.simulation.random_below(outbound_log.by_id.len() as u64)).expect("an index");
-        let Some(id) = outbound_log.by_id.keys().nth(index).copied() else { return };
-        let value = outbound_log.next_notify_value(id, self.events.stats().turns);
-        if self.simulation.random_below(2) == 0 {
-            self.events.context().notify(id, value);
-        } else {
-            self.events.handle().notify(id, value).expect("it runs");
-        }
-    }
-
     /// Turns until everybody who is owed something has it.
     fn run_until_served(&mut self) {
         for client in &mut self.clients {
             while client.step() {}
         }
         self.timer_checks.borrow().stop_requested.set(true);
+        self.removals.remove_all(&mut self.events);
         for turn in 0..TURNS_MAX {
             let _ = self.turn(Duration::from_millis(100));
             for client in &mut self.clients {
@@ -297,7 +294,8 @@ impl Workload {
             self.servers.step(&self.simulation);
             let is_quiet = self.servers.are_finished()
                 && self.outbound_log.borrow().are_finished()
-                && self.timer_checks.borrow().are_finished();
+                && self.timer_checks.borrow().are_finished()
+                && self.removals.are_finished();
             if turn > 20 && is_quiet && self.clients.iter().all(PlannedClient::is_finished) && self.datagrams_are_in() {
                 return self.run_until_idle();
             }
@@ -309,6 +307,7 @@ impl Workload {
         for client in &self.clients {
             assert!(client.is_finished(), "after {TURNS_MAX} turns there is no answer for {client:?}");
         }
+        assert!(self.removals.are_finished(), "handlers are left that nothing uses");
         assert!(self.datagrams_are_in(), "datagrams are left");
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Workload;
 use super::handlers::{CallbackLog, PanicInjector};
 use super::planned_client::pattern;
 use super::sim_servers::{SERVER_RESPONSE, Target};
@@ -375,6 +376,21 @@ impl StreamHandler for ProxyHandler {
         outbound_log.failed_proxied.insert(address);
         if let Some(mut client) = context.connection(client) {
             client.abort();
+        }
+    }
+}
+
+impl Workload {
+    /// Notifies a connection that was requested at some time, from here or from elsewhere.
+    pub(super) fn notify(&mut self) {
+        let mut outbound_log = self.outbound_log.borrow_mut();
+        let index = usize::try_from(self.simulation.random_below(outbound_log.by_id.len() as u64)).expect("an index");
+        let Some(id) = outbound_log.by_id.keys().nth(index).copied() else { return };
+        let value = outbound_log.next_notify_value(id, self.events.stats().turns);
+        if self.simulation.random_below(2) == 0 {
+            self.events.context().notify(id, value);
+        } else {
+            self.events.handle().notify(id, value).expect("it runs");
         }
     }
 }
