@@ -11,6 +11,7 @@ mod timer_callbacks;
 mod turn;
 mod udp_sockets;
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::options::bind::Bind;
 use crate::options::listen::Listen;
 use crate::state::buffers::Strain;
 use crate::state::timers::TimerTask;
+use crate::state::timestamp::Timestamp;
 use crate::stats::Stats;
 
 #[cfg(unix)]
@@ -91,6 +93,8 @@ pub struct EventLoop<'h> {
     register_error_log: LogThrottle,
     pub(crate) strain: Option<Strain>,
     memory_log: LogThrottle,
+    /// When the embedder asked how long it may wait after the last turn: the wait is no part of that.
+    turn_ended: Cell<Option<Timestamp>>,
 }
 
 /// What a [`turn`](EventLoop::turn) was.
@@ -150,6 +154,7 @@ impl<'h> EventLoop<'h> {
             register_error_log: LogThrottle::default(),
             strain: None,
             memory_log: LogThrottle::default(),
+            turn_ended: Cell::new(None),
         }
     }
 
@@ -246,7 +251,6 @@ impl<'h> EventLoop<'h> {
     pub fn every(&mut self, first: Duration, callback: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
         // The closure of a timer removed since the last turn may still be in its slot.
         self.drop_removed();
-        self.context.update_now();
         let id = self.context.add_timer(first, TimerTask::Callback);
         self.timer_callbacks.add(id.0, Box::new(callback));
         id
@@ -322,13 +326,10 @@ impl<'h> EventLoop<'h> {
     /// # Panics
     /// If a handler does. That is the end of the loop, unless it [catches panics](Self::catch_panics).
     pub fn run(&mut self) -> Result<DrainReport> {
-        let mut clock = self.clock_for_deadlines();
         loop {
-            let (turn, ended) = self.run_turn(None, clock)?;
-            if let Turn::Stopped(report) = turn {
+            if let Turn::Stopped(report) = self.turn(None)? {
                 return Ok(report);
             }
-            clock = ended;
         }
     }
 
@@ -350,8 +351,7 @@ impl<'h> EventLoop<'h> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
-        let (turn, _) = self.run_turn(timeout, self.clock_for_deadlines())?;
-        Ok(turn)
+        self.run_turn(timeout)
     }
 
     /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring
@@ -359,14 +359,20 @@ impl<'h> EventLoop<'h> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
         // The embedder may have taken long since the last turn.
-        self.poll_timeout(self.context.clock())
+        let now = self.clock_for_deadlines();
+        if self.turn_ended.get().is_none() {
+            self.turn_ended.set(Some(now));
+        }
+        self.poll_timeout(now)
     }
 
     /// The loop's context, between two turns. Reads the clock. What is written, opened and closed through it is done in
     /// the next turn; a listener that is [removed](Context::remove) closes at once, and [`remove`](Self::remove) drops at
     /// once, too.
     pub fn context(&mut self) -> &mut Context {
-        self.context.update_now();
+        let now = self.context.clock();
+        self.end_turn(now);
+        self.context.now = now;
         &mut self.context
     }
 }

@@ -59,12 +59,14 @@ impl<'h> EventLoop<'h> {
     pub fn remove(&mut self, id: impl Into<SourceId>) -> Option<Removed<'h>> {
         // What was removed before is dropped first, so that what is left then is of this removal.
         self.drop_removed();
-        self.context.update_now();
         self.context.remove(id).then(|| self.take_removed().unwrap_or_default())
     }
 
     /// Drops the closures, UDP sockets and handlers that are not needed any more; true if there were any.
     pub(super) fn drop_removed(&mut self) -> bool {
+        if self.context.removed_sources.is_empty() && self.context.unused_handlers.is_empty() {
+            return false;
+        }
         let mut any = false;
         while let Some(removed) = self.take_removed() {
             drop_foreign(&mut self.context, removed);

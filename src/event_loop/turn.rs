@@ -17,12 +17,11 @@ use crate::limits;
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
-    /// Runs a turn that begins at a clock reading; returns the reading at its end, too.
-    pub(super) fn run_turn(&mut self, timeout: Option<Duration>, began: Timestamp) -> Result<(Turn, Timestamp)> {
+    pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> Result<Turn> {
         match self.context.loop_state {
             LoopState::Stopped(report) => {
                 self.drop_removed();
-                return Ok((Turn::Stopped(report), began));
+                return Ok(Turn::Stopped(report));
             }
             LoopState::Panicked => {
                 let message = "a handler has panicked, which ended the loop: with catch_panics(true) it goes on";
@@ -30,7 +29,9 @@ impl EventLoop<'_> {
             }
             LoopState::Running | LoopState::DrainRequested(_) | LoopState::Draining(_) => {}
         }
-        self.poll(timeout, began).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
+        let now = self.clock_for_deadlines();
+        self.end_turn(now);
+        self.poll(timeout, now).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
         self.context.turn = self.context.turn.wrapping_add(1);
         self.context.stats.turns += 1;
         // Whatever a handler's panic has left half done: no later turn sees it.
@@ -43,16 +44,20 @@ impl EventLoop<'_> {
             self.close_mailbox();
             resume_unwind(panic)
         });
-        let ended = self.clock_for_deadlines();
-        if ended.since(self.context.now) > limits::TURN_TIME_UNCOUNTED {
-            self.context.count_progress_from(ended);
-        }
-        let turn = match self.context.loop_state {
+        Ok(match self.context.loop_state {
             LoopState::Stopped(report) => Turn::Stopped(report),
             _ if progress => Turn::Progress,
             _ => Turn::Idle,
-        };
-        Ok((turn, ended))
+        })
+    }
+
+    /// Has idle and write timeouts and lingers run from the end of the last turn, if it took long. It ended at a clock
+    /// reading, or before.
+    pub(super) fn end_turn(&mut self, now: Timestamp) {
+        let ended = self.turn_ended.take().unwrap_or(now);
+        if ended.since(self.context.now) > limits::TURN_TIME_UNCOUNTED {
+            self.context.count_progress_from(ended);
+        }
     }
 
     /// Does what there is to do after the poll; true if there was anything.
@@ -89,9 +94,12 @@ impl EventLoop<'_> {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        let retry = self.context.connect_retries.front().map(|(at, ..)| *at);
-        let look = self.strain.map(|strain| strain.next_look);
-        [self.context.deadlines.earliest(), retry, self.context.drain_until(), look].into_iter().flatten().min()
+        let earlier = |first: Timestamp, at: Option<Timestamp>| at.map_or(first, |at| at.min(first));
+        let mut first = earlier(Timestamp::NEVER, self.context.deadlines.earliest());
+        first = earlier(first, self.context.connect_retries.front().map(|(at, ..)| *at));
+        first = earlier(first, self.context.drain_until());
+        first = earlier(first, self.strain.map(|strain| strain.next_look));
+        (first != Timestamp::NEVER).then_some(first)
     }
 
     /// The clock, if anything has a deadline. Else the time of the last turn does, and saves the reading.
