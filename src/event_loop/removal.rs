@@ -64,9 +64,13 @@ impl<'h> EventLoop<'h> {
 
     /// Drops the closures, UDP sockets and handlers that are not needed any more; true if there were any.
     pub(super) fn drop_removed(&mut self) -> bool {
-        if self.context.removed_sources.is_empty() && self.context.unused_handlers.is_empty() {
-            return false;
-        }
+        let is_any = !(self.context.removed_sources.is_empty() && self.context.unused_handlers.is_empty());
+        is_any && self.drop_all_removed()
+    }
+
+    /// Apart from the look whether there is anything, which every turn takes.
+    #[cold]
+    fn drop_all_removed(&mut self) -> bool {
         let mut any = false;
         while let Some(removed) = self.take_removed() {
             drop_foreign(&mut self.context, removed);
