@@ -226,6 +226,7 @@ fn udp_sockets_will_be_served(events: &EventLoop<'_>, world: &World) {
             panic!("a UDP socket is one")
         };
         let key = SlotKey::UdpSocket(to_slot(slot));
+        assert!(entry.is_open, "a UDP socket outlives the turn of its removal");
         let known = world.sockets[end].has_edge || will_be_served(context, key, entry.source.state);
         assert!(queue.is_empty() || known, "datagrams of {slot} wait and no queue knows");
     }

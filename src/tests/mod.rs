@@ -26,7 +26,7 @@ use self::planned_client::{GREETING, PlannedClient, Service};
 use self::removals::Removals;
 use self::sim_servers::{PROXY_TARGET, SimServers, Target};
 use self::timer_checks::{TimerChecks, change_timers};
-use self::udp_traffic::{UDP, UDP_REPLY, UDP_WILDCARD};
+use self::udp_traffic::{TransientSocket, UDP, UDP_REPLY, UDP_WILDCARD};
 
 use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
@@ -55,6 +55,7 @@ struct Workload {
     datagrams: u64,
     replies: u64,
     peers: BTreeSet<SocketAddr>,
+    transient_socket: Rc<RefCell<TransientSocket>>,
     panicking_sessions: Rc<()>,
     servers: SimServers,
     outbound_log: Rc<RefCell<OutboundLog>>,
@@ -82,6 +83,7 @@ impl Workload {
             datagrams: 0,
             replies: 0,
             peers: BTreeSet::new(),
+            transient_socket: Rc::default(),
             panicking_sessions: Rc::new(()),
             servers: SimServers::new(simulation),
             removals: Removals::new(simulation, &outbound_log, timer_panic_injector.clone()),
@@ -198,7 +200,7 @@ impl Workload {
         }
         if self.simulation.random_below(4) == 0 {
             let extra_fds = usize::try_from(2 + self.simulation.random_below(4)).expect("a count");
-            self.simulation.set_descriptors_max(8 + extra_fds);
+            self.simulation.set_descriptors_max(9 + extra_fds);
             self.outbound_log.borrow_mut().may_fail = true;
         }
         // A clock that jumps ends lingers and limits early: there a client is promised nothing but order.
@@ -234,6 +236,7 @@ impl Workload {
         self.servers.step(&self.simulation);
         match self.simulation.random_below(14) {
             0..3 if self.clients.len() < 12 => self.add_client(),
+            3 if self.simulation.random_below(3) == 0 => self.change_transient_socket(),
             3 => self.send_datagram(),
             4 => self.simulation.advance(Duration::from_micros(self.simulation.random_below(5_000))),
             5 => self.open_outbound(),
@@ -372,6 +375,7 @@ impl Workload {
             self.callback_log.borrow().assert_notified(&before);
             self.check_datagrams();
             assert!(self.datagrams_are_in(), "datagrams that were waiting are handled in a drain");
+            self.transient_socket.borrow().assert_drained();
         }
         // The loop is gone; what its kernel has taken still goes out.
         for _ in 0..200 {

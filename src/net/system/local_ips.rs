@@ -1,57 +1,67 @@
-//! The addresses of this host, read at most once a second.
+//! Whether an address is one of this host's.
 
-use std::collections::HashSet;
-use std::io;
+use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Instant;
 
 use crate::limits;
 use crate::net::io_error_class::IoErrorClass;
 
-/// What is known of the addresses of this host.
+/// What was found out about addresses, for a while.
 #[derive(Default)]
 pub(crate) struct LocalIps {
-    ips: HashSet<IpAddr>,
+    is_local: HashMap<IpAddr, bool>,
     expires: Option<Instant>,
 }
 
 impl LocalIps {
-    /// Whether an address is one of this host's.
-    ///
-    /// Whether a socket can be bound there does not tell: with `ip_nonlocal_bind` it can be bound to every address.
+    /// Whether an address is one of this host's, now or a second ago.
     pub(crate) fn contains(&mut self, ip: IpAddr) -> bool {
-        if ip.is_loopback() {
-            return true;
-        }
         let now = Instant::now();
-        if self.expires.is_none_or(|expires| expires <= now) {
-            match interface_ips() {
-                Ok(ips) => self.ips = ips,
-                Err(_) => return can_be_bound(ip),
-            }
+        if self.expires.is_none_or(|expires| expires <= now) || self.is_local.len() == limits::LOCAL_IPS_MAX {
+            self.is_local.clear();
             self.expires = Some(now + limits::LOCAL_IPS_AGE_MAX);
         }
-        self.ips.contains(&ip)
+        *self.is_local.entry(ip).or_insert_with(|| is_local(ip))
     }
 }
 
-/// The addresses of all interfaces. A sandbox may forbid to ask for them.
-#[cfg(target_os = "linux")]
-fn interface_ips() -> io::Result<HashSet<IpAddr>> {
-    use crate::net::system::udp_socket::std_addr;
-    let addresses = nix::ifaddrs::getifaddrs()?.filter_map(|interface| std_addr(&interface.address?));
-    Ok(addresses.map(|address| address.ip()).collect())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn interface_ips() -> io::Result<HashSet<IpAddr>> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Only a local address can be bound to, unless the system allows every address (`ip_nonlocal_bind`, ip(7)).
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || can_be_bound(ip) && (!can_all_be_bound(ip) || is_on_interface(ip))
 }
 
 /// Whether a socket can be bound to an address. Without a descriptor to try it, the answer is yes: a socket that answers
 /// itself does so for ever.
 fn can_be_bound(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).map_or_else(|error| IoErrorClass::of(&error) == IoErrorClass::ResourceExhausted, |_| true)
+}
+
+#[cfg(target_os = "linux")]
+fn can_all_be_bound(ip: IpAddr) -> bool {
+    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+    let setting = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+    setting.is_ok_and(|setting| setting.trim() != "0")
+}
+
+#[cfg(not(target_os = "linux"))]
+fn can_all_be_bound(_ip: IpAddr) -> bool {
+    false
+}
+
+/// Whether an interface has an address. Where a sandbox forbids to ask, the answer is yes.
+#[cfg(target_os = "linux")]
+fn is_on_interface(ip: IpAddr) -> bool {
+    use crate::net::system::udp_socket::std_addr;
+    nix::ifaddrs::getifaddrs().map_or(true, |interfaces| {
+        let mut addresses = interfaces.filter_map(|interface| std_addr(&interface.address?));
+        addresses.any(|address| address.ip() == ip)
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_on_interface(_ip: IpAddr) -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -66,11 +76,22 @@ mod tests {
         let expected = [true, true, true, false, false];
         let mut local_ips = LocalIps::default();
         assert_eq!(ips.map(|ip| local_ips.contains(ip)), expected);
-        assert!(local_ips.ips.iter().all(|ip| can_be_bound(*ip) || ip.is_ipv6()), "{:?}", local_ips.ips);
-        let expires = local_ips.expires.expect("they were read");
-        assert_eq!(ips.map(|ip| local_ips.contains(ip)), expected);
-        assert_eq!(local_ips.expires, Some(expires), "not again within the second");
-        local_ips = LocalIps { ips: ips.into(), expires: Some(Instant::now()) };
-        assert_eq!(ips.map(|ip| local_ips.contains(ip)), expected, "what is too old is read anew");
+        // The answer where every address can be bound to; of a loopback network, an interface has one address.
+        assert_eq!([ips[0], ips[3], ips[4]].map(is_on_interface), [true, false, false]);
+    }
+
+    #[test]
+    fn what_was_found_out_is_used_for_a_second_and_its_memory_is_bounded() {
+        let ip: IpAddr = "192.0.2.1".parse().expect("an address");
+        let soon = Instant::now() + limits::LOCAL_IPS_AGE_MAX;
+        let mut local_ips = LocalIps { is_local: HashMap::from([(ip, true)]), expires: Some(soon) };
+        assert!(local_ips.contains(ip));
+        local_ips.expires = Some(Instant::now());
+        assert!(!local_ips.contains(ip));
+        for number in 0..3 * limits::LOCAL_IPS_MAX {
+            let number = u32::try_from(number).expect("it is small");
+            local_ips.contains(IpAddr::from((0x7F00_0000 + number).to_be_bytes()));
+            assert!(local_ips.is_local.len() <= limits::LOCAL_IPS_MAX);
+        }
     }
 }

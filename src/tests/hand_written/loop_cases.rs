@@ -82,6 +82,25 @@ fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this
 }
 
 #[test]
+fn a_socket_of_an_ipv6_mapped_address_answers_its_ipv4_peers_and_not_itself() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
+        datagram.reply(payload);
+    };
+    let IpAddr::V4(host) = HOST else { panic!("it is an IPv4 address") };
+    let mapped = SocketAddr::new(host.to_ipv6_mapped().into(), 9);
+    let socket = events.bind(mapped, datagrams(echo)).expect("the address is free");
+    assert_eq!(events.local_addr(socket).expect("it is there"), SocketAddr::new(HOST, 9));
+    for peer in [PEER, SocketAddr::new(HOST, 9)] {
+        simulation.send_datagram(peer, mapped, b"?");
+    }
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    assert!(simulation.receive_datagram(PEER).is_some());
+    assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
+}
+
+#[test]
 fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();

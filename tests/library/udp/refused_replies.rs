@@ -139,6 +139,34 @@ fn a_datagram_from_port_0_is_handed_on_and_not_answered() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs a network namespace"]
+fn a_peer_elsewhere_that_has_our_port_is_answered_where_a_socket_can_be_bound_to_every_address() {
+    use support::network::network_namespace::{in_network_namespace, ip};
+    in_network_namespace(|| {
+        // The second is a secondary address of the first's network.
+        ip("address add 10.9.9.1/24 dev lo");
+        ip("address add 10.9.9.2/24 dev lo");
+        std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").expect("it is this namespace's");
+        // From the block that RFC 5737 keeps for documentation.
+        UdpSocket::bind(any_port("192.0.2.1")).expect("any address can be bound to");
+        let replied = Cell::new(None);
+        let mut events = EventLoop::new().expect("a loop");
+        let handler = datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload))));
+        let socket = events.bind(any_port("0.0.0.0"), handler).expect("a socket");
+        let port = events.local_addr(socket).expect("it is there").port();
+        let to = SocketAddr::new(loopback().ip(), port);
+        for (from, is_answered) in [("192.0.2.1", true), ("127.0.0.2", false), ("10.9.9.1", false), ("10.9.9.2", false)]
+        {
+            let from = SocketAddr::new(any_port(from).ip(), port);
+            support::network::raw_udp::RawUdpSocket::new().send(from, to, b"?");
+            turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+            assert_eq!(replied.take(), Some(is_answered), "{from}");
+        }
+    });
+}
+
+#[test]
 fn a_peer_that_has_our_port_at_an_address_of_its_own_is_answered() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));

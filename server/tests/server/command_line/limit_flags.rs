@@ -122,6 +122,17 @@ fn the_udp_rate_holds_for_this_machine_too_where_it_is_given() {
 }
 
 #[test]
+fn replies_past_the_udp_rate_are_told_of_once_a_second_at_most_with_their_number() {
+    let start = Instant::now();
+    let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "1", "--events", "off"]);
+    assert!(count_replies(server.udp(), 100) < 100);
+    let line = server.stderr.wait_for_line("its source is past its rate; so far 1 replies were refused so");
+    assert!(line.contains(&format!("{}: no reply to 127.0.0.1:", server.udp())), "{line}");
+    let max = 1 + usize::try_from(start.elapsed().as_secs()).expect("it is short");
+    assert!(server.stderr.count_lines_with("past its rate") <= max, "{}", server.stderr.text());
+}
+
+#[test]
 fn without_a_udp_rate_or_with_0_this_machine_is_answered_as_often_as_it_asks() {
     for rate in [&[][..], &["--udp-rate", "0"]] {
         let server = HALLOO.start(&[&["--udp", "127.0.0.1:0", "--events", "off"], rate].concat());
