@@ -85,6 +85,14 @@ fn descriptor_limit() -> u64 {
 /// The largest kernel buffer that can be asked for (`SO_RCVBUF`, `SO_SNDBUF`): the size is passed as a C `int`.
 pub(crate) const KERNEL_BUFFER_BYTES_MAX: usize = i32::MAX as usize;
 
+/// The longest times of a TCP keepalive and the most probes, as Linux takes them (`MAX_TCP_KEEPIDLE`,
+/// `MAX_TCP_KEEPINTVL`, `MAX_TCP_KEEPCNT`).
+pub(crate) const KEEPALIVE_SECONDS_MAX: u64 = 32_767;
+pub(crate) const KEEPALIVE_PROBES_MAX: u32 = 127;
+
+/// The longest `TCP_USER_TIMEOUT`: it is passed as a C `int` of milliseconds.
+pub(crate) const USER_TIMEOUT_MILLISECONDS_MAX: u128 = i32::MAX as u128;
+
 /// Room for one datagram: the largest length a UDP header can state.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 

@@ -116,7 +116,7 @@ impl Network {
 
     pub(crate) fn connect(&self, to: &Connect) -> io::Result<Stream> {
         match self {
-            Self::System(_) => SystemStream::connect(&to.address, to.nodelay).map(Stream::System),
+            Self::System(_) => SystemStream::connect(to).map(Stream::System),
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(network) => network.connect(to),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::options::connection_limits::ConnectionLimits;
+use crate::options::tcp::TcpOptions;
 
 /// An outbound connection to be: where to, and the limits of the connection.
 ///
@@ -25,7 +26,7 @@ use crate::options::connection_limits::ConnectionLimits;
 pub struct Connect {
     pub(crate) address: Address,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) nodelay: bool,
+    pub(crate) tcp: TcpOptions,
 }
 
 impl Connect {
@@ -42,7 +43,7 @@ impl Connect {
     }
 
     fn new(address: Address) -> Self {
-        Self { address, limits: ConnectionLimits::default(), nodelay: true }
+        Self { address, limits: ConnectionLimits::default(), tcp: TcpOptions::default() }
     }
 
     /// Give up if the other side has not answered in this time. Default: 10 s.
@@ -56,6 +57,7 @@ impl Connect {
     /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
         self.address.validate()?;
+        self.tcp.validate()?;
         self.limits.validate(input_bytes_min)
     }
 }

@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::options::connection_limits::ConnectionLimits;
+use crate::options::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket_file::SharedSocketFile;
 
@@ -47,7 +48,7 @@ pub struct Listen {
     pub(crate) backlog: u32,
     pub(crate) reuse_port: bool,
     pub(crate) only_v6: bool,
-    pub(crate) nodelay: bool,
+    pub(crate) tcp: TcpOptions,
 }
 
 /// A listening socket that the loop has not opened.
@@ -143,7 +144,7 @@ impl Listen {
             backlog: limits::BACKLOG,
             reuse_port: false,
             only_v6: false,
-            nodelay: true,
+            tcp: TcpOptions::default(),
         }
     }
 
@@ -190,7 +191,8 @@ impl Listen {
         } else if self.unix_mode.is_some_and(|mode| mode > 0o777) {
             Err("unix_mode has permissions alone: it is at most 0o777")
         } else {
-            self.address.validate().and_then(|()| self.limits.validate(input_bytes_min))
+            let address_and_socket = self.address.validate().and_then(|()| self.tcp.validate());
+            address_and_socket.and_then(|()| self.limits.validate(input_bytes_min))
         };
         valid.map_err(|message| Error::with_message(ErrorKind::InvalidOption, Some(self.address.clone()), message))
     }

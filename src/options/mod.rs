@@ -41,7 +41,52 @@ macro_rules! connection_setters {
         /// Send small writes at once instead of gathering them (`TCP_NODELAY`). Default: yes; what one callback writes
         /// leaves together in any case.
         pub fn nodelay(mut self, nodelay: bool) -> Self {
-            self.nodelay = nodelay;
+            self.tcp.nodelay = nodelay;
+            self
+        }
+
+        /// Bytes that the kernel keeps of a TCP connection's input until they are read (`SO_RCVBUF`), 2,147,483,647 at
+        /// most. Linux doubles it, for its own overhead, and cuts it to `net.core.rmem_max`. Default: the system's,
+        /// which grows with use, to 6 MiB by `net.ipv4.tcp_rmem`; a buffer of a fixed size bounds what a client can
+        /// have the kernel keep. The window that a peer is offered depends on it, so that a buffer smaller than what is
+        /// under way in a round trip makes a fast connection slow.
+        ///
+        /// A unix socket ignores this option, as it does the others of TCP.
+        pub fn recv_buffer_bytes(mut self, bytes: usize) -> Self {
+            self.tcp.recv_buffer_bytes = Some(bytes);
+            self
+        }
+
+        /// Bytes that the kernel keeps of a TCP connection's output until the peer has them (`SO_SNDBUF`),
+        /// 2,147,483,647 at most. Linux doubles it, for its own overhead, and cuts it to `net.core.wmem_max`. Default:
+        /// the system's, which grows with use, to 4 MiB by `net.ipv4.tcp_wmem`.
+        pub fn send_buffer_bytes(mut self, bytes: usize) -> Self {
+            self.tcp.send_buffer_bytes = Some(bytes);
+            self
+        }
+
+        /// Have the kernel ask a TCP peer that has been silent for `idle` whether it is still there, and again each
+        /// `interval`; after so many `probes` without an answer the connection has failed (`SO_KEEPALIVE`,
+        /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`). The times are between 1 and 32,767 seconds, and a fraction
+        /// of a second is dropped; the probes are between 1 and 127. Default: no.
+        ///
+        /// With an [`idle_timeout`](Self::idle_timeout), which is on by default, silent connections are closed whether
+        /// their peer is there or not; this is for those that may be silent for long. On systems other than Linux,
+        /// macOS, FreeBSD and Windows it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+        pub fn tcp_keepalive(mut self, idle: std::time::Duration, interval: std::time::Duration, probes: u32) -> Self {
+            self.tcp.keepalive = Some($crate::options::tcp::Keepalive { idle, interval, probes });
+            self
+        }
+
+        /// How long bytes that the kernel has sent to a TCP peer may stay unacknowledged, or unsent because the peer
+        /// reads nothing, before the connection has failed (`TCP_USER_TIMEOUT`): between 1 and 2,147,483,647
+        /// milliseconds. Default: the system's, about a quarter of an hour.
+        ///
+        /// [`write_timeout`](Self::write_timeout) runs while bytes wait in the outbox; this is about those that the
+        /// kernel has taken. With [`tcp_keepalive`](Self::tcp_keepalive) it replaces the number of probes. On systems
+        /// other than Linux it is an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+        pub fn tcp_user_timeout(mut self, after: std::time::Duration) -> Self {
+            self.tcp.user_timeout = Some(after);
             self
         }
     };
@@ -69,3 +114,4 @@ pub(crate) mod bind;
 pub(crate) mod connect;
 pub(crate) mod connection_limits;
 pub(crate) mod listen;
+pub(crate) mod tcp;

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::net::system::local_ips::LocalIps;
 #[cfg(unix)]
 use crate::net::system::stream::BoundUnixListener;
-use crate::net::system::stream::{SystemListener, SystemStream};
+use crate::net::system::stream::{SystemListener, SystemStream, set_tcp_options};
 use crate::net::{Event, Listener, UdpSocket};
 use crate::options::bind::Bind;
 use crate::options::listen::{InheritedListener, Listen};
@@ -145,7 +145,11 @@ fn from_inherited_listener(socket: Socket) -> io::Result<Socket> {
 fn open_listener(options: &Listen) -> io::Result<SystemListener> {
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
     let socket = match (&options.inherited, &options.address) {
-        (Some(InheritedListener::Tcp(socket)), _) => from_inherited_listener(socket.try_clone()?.into())?,
+        (Some(InheritedListener::Tcp(socket)), _) => {
+            let socket = from_inherited_listener(socket.try_clone()?.into())?;
+            set_tcp_options(&socket, &options.tcp)?;
+            socket
+        }
         #[cfg(unix)]
         (Some(InheritedListener::Unix(socket)), _) => {
             let socket = from_inherited_listener(socket.try_clone()?.into())?;
@@ -163,13 +167,13 @@ fn open_listener(options: &Listen) -> io::Result<SystemListener> {
             // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
             #[cfg(unix)]
             socket.set_reuse_address(true)?;
+            // Before it listens: a client is offered a window that depends on the buffer.
+            set_tcp_options(&socket, &options.tcp)?;
             socket.bind(&(*address).into())?;
             socket.listen(backlog)?;
             socket
         }
     };
-    // Accepted sockets inherit it, which saves a call for each.
-    socket.set_tcp_nodelay(options.nodelay)?;
     Ok(SystemListener::Tcp(TcpListener::from_std(socket.into())))
 }
 

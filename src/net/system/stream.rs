@@ -10,15 +10,22 @@ use std::net::{Shutdown, SocketAddr};
 use std::path::Path;
 #[cfg(unix)]
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::event::Source;
 #[cfg(unix)]
 use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
-use socket2::SockRef;
+#[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
+use socket2::TcpKeepalive;
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Protocol, Type};
+use socket2::{SockRef, Socket};
 
 use crate::address::Address;
 use crate::net::Stream;
+use crate::options::connect::Connect;
+use crate::options::tcp::{Keepalive, TcpOptions};
 #[cfg(unix)]
 use crate::socket_file::{SharedSocketFile, SocketFile};
 
@@ -82,13 +89,9 @@ impl SystemListener {
 
 impl SystemStream {
     /// Begins to connect.
-    pub(crate) fn connect(to: &Address, nodelay: bool) -> io::Result<Self> {
-        match to {
-            Address::Inet(address) => {
-                let stream = TcpStream::connect(*address)?;
-                stream.set_nodelay(nodelay)?;
-                Ok(Self::Tcp(stream))
-            }
+    pub(crate) fn connect(to: &Connect) -> io::Result<Self> {
+        match &to.address {
+            Address::Inet(address) => connect_tcp(*address, &to.tcp).map(Self::Tcp),
             #[cfg(unix)]
             Address::Unix(path) => connect_unix(path).map(Self::Unix),
             #[cfg(not(unix))]
@@ -153,8 +156,66 @@ impl SystemStream {
     /// Has the close that follows discard what is unsent, and send a reset where the family knows one (socket(7)). A
     /// socket that refuses the option is closed all the same.
     pub(crate) fn reset_on_close(&self) {
-        let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+        let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(Duration::ZERO)));
     }
+}
+
+/// Sets the options before the connect, because the peer is offered a window that depends on the buffer.
+#[cfg(target_os = "linux")]
+fn connect_tcp(to: SocketAddr, options: &TcpOptions) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    set_tcp_options(&socket, options)?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// The error of a connect that has begun has a number of its own on each system, which mio knows.
+#[cfg(not(target_os = "linux"))]
+fn connect_tcp(to: SocketAddr, options: &TcpOptions) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(to)?;
+    set_tcp_options(&SockRef::from(&stream), options)?;
+    Ok(stream)
+}
+
+/// Sets the options of a TCP socket. Sockets that a listener accepts inherit them, which saves the calls for each.
+pub(crate) fn set_tcp_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(bytes) = options.recv_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(keepalive) = &options.keepalive {
+        set_keepalive(socket, keepalive)?;
+    }
+    if let Some(after) = options.user_timeout {
+        set_user_timeout(socket, after)?;
+    }
+    Ok(())
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
+fn set_keepalive(socket: &Socket, keepalive: &Keepalive) -> io::Result<()> {
+    let Keepalive { idle, interval, probes } = *keepalive;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows)))]
+fn set_keepalive(_socket: &Socket, _keepalive: &Keepalive) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_os = "linux")]
+fn set_user_timeout(socket: &Socket, after: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(after))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_user_timeout(_socket: &Socket, _after: Duration) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(unix)]
@@ -189,5 +250,73 @@ impl BoundUnixListener {
     /// Listens on an inherited socket, and leaves its file alone.
     pub(crate) fn from_inherited(listener: std::os::unix::net::UnixListener) -> Self {
         Self { listener: UnixListener::from_std(listener), _file: None }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::options::listen::Listen;
+
+    /// What the tests set, small enough for every machine's limits.
+    macro_rules! with_options {
+        ($options:expr) => {
+            $options
+                .nodelay(false)
+                .recv_buffer_bytes(9_000)
+                .send_buffer_bytes(11_000)
+                .tcp_keepalive(Duration::from_secs(7), Duration::from_millis(2_900), 5)
+                .tcp_user_timeout(Duration::from_millis(1_234))
+        };
+    }
+
+    /// Checks that a socket has them.
+    #[track_caller]
+    fn assert_has_options(socket: &SockRef<'_>) {
+        let buffers = (socket.recv_buffer_size().expect("a size"), socket.send_buffer_size().expect("a size"));
+        assert_eq!(
+            (socket.tcp_nodelay().expect("an option"), buffers),
+            (false, (18_000, 22_000)),
+            "Linux doubles them"
+        );
+        let times = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(
+            (times.0.expect("a time"), times.1.expect("a time")),
+            (Duration::from_secs(7), Duration::from_secs(2))
+        );
+        assert_eq!(times.2.expect("a number"), 5);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(Duration::from_millis(1_234)));
+    }
+
+    fn open(at: impl Into<Listen>) -> SystemListener {
+        crate::net::system::open_listener(&at.into()).expect("a free port")
+    }
+
+    #[test]
+    fn connections_have_the_options_of_their_listener_or_connect() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inherited = std::net::TcpListener::bind(loopback).expect("a free port");
+        for at in [Listen::from(loopback), Listen::from(inherited)] {
+            let listener = open(with_options!(at));
+            let address = listener.local_addr().expect("it is bound").expect("it has an address");
+            let client = SystemStream::connect(&with_options!(Connect::from(address))).expect("it listens");
+            let SystemStream::Tcp(client) = &client else { panic!("a TCP stream") };
+            assert_has_options(&SockRef::from(client));
+            let (accepted, _) = support::wait::wait_for("a client", || listener.accept().ok());
+            let Stream::System(SystemStream::Tcp(accepted)) = accepted else { panic!("a TCP stream") };
+            assert_has_options(&SockRef::from(&accepted));
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_the_systems() {
+        let system = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let SystemListener::Tcp(listener) = open(SocketAddr::from(([127, 0, 0, 1], 0))) else { panic!("it is TCP") };
+        let ours = SockRef::from(&listener);
+        for figure in [Socket::recv_buffer_size, Socket::send_buffer_size] {
+            assert_eq!(figure(&ours).expect("a size"), figure(&system).expect("a size"));
+        }
+        assert_eq!((ours.keepalive().expect("an option"), ours.tcp_user_timeout().expect("an option")), (false, None));
     }
 }

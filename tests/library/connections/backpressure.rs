@@ -210,3 +210,26 @@ fn a_message_that_never_fits_is_refused_without_a_spin() {
     turn_until_idle(&mut events);
     assert!(tries.get() <= 3, "{} tries of what can never fit", tries.get());
 }
+
+/// Bytes that the kernel takes for a client that reads nothing, its own kernel's included.
+fn bytes_taken(at: Listen) -> u64 {
+    let log = CallLog::default();
+    // More than fits, so that it is told when there is room again.
+    let write = |connection: &mut Connection<'_>| connection.write(&vec![b'x'; 65_537]) > 0;
+    let handler = RecordingHandler::new(&log).on_open(write).on_flushed(move |connection| {
+        write(connection);
+    });
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(at, handler).expect("a listener");
+    let _client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    turn_until(&mut events, "it is open", |events| events.stats().accepted == 1);
+    turn_until_idle(&mut events);
+    events.stats().bytes_sent
+}
+
+#[test]
+fn a_send_buffer_of_a_fixed_size_bounds_what_the_kernel_keeps_for_a_client_that_does_not_read() {
+    let bytes = bytes_taken(Listen::from(loopback()).send_buffer_bytes(16 * 1024));
+    let systems = bytes_taken(Listen::from(loopback()));
+    assert!(bytes < 64 * 1024 && bytes < systems, "{bytes} bytes, and {systems} with the system's buffer");
+}

@@ -18,6 +18,8 @@ use crate::helpers::loopback::{any_port, loopback};
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::{GREETING, greet};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Checks that a refusal is one readable line about an option, with the address in it.
 fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
     let error = outcome.expect_err("it cannot work");
@@ -32,7 +34,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
 #[test]
 fn options_of_a_listener_that_cannot_work_are_refused() {
     let mut events = EventLoop::new().expect("a loop");
-    let options: [fn(Listen) -> Listen; 9] = [
+    let options: [fn(Listen) -> Listen; 19] = [
         |at| at.connections_max(0),
         |at| at.connections_per_source_max(0),
         |at| at.backlog(0),
@@ -42,6 +44,16 @@ fn options_of_a_listener_that_cannot_work_are_refused() {
         |at| at.input_bytes_max(65_537),
         |at| at.outbox_bytes_max(0),
         |at| at.outbox_bytes_max(usize::MAX),
+        |at| at.recv_buffer_bytes(1 << 31),
+        |at| at.recv_buffer_bytes(1 << 32),
+        |at| at.send_buffer_bytes(1 << 31),
+        |at| at.send_buffer_bytes(1 << 32),
+        |at| at.tcp_keepalive(Duration::from_millis(999), SECOND, 1),
+        |at| at.tcp_keepalive(SECOND, 32_768 * SECOND, 1),
+        |at| at.tcp_keepalive(SECOND, SECOND, 0),
+        |at| at.tcp_keepalive(SECOND, SECOND, 128),
+        |at| at.tcp_user_timeout(Duration::from_micros(999)),
+        |at| at.tcp_user_timeout(Duration::from_millis(1 << 31)),
     ];
     for option in options {
         assert_refused(events.listen(option(Listen::from(loopback())), greet));
@@ -52,7 +64,7 @@ fn options_of_a_listener_that_cannot_work_are_refused() {
 
 #[test]
 fn options_at_their_very_ends_work() {
-    let options: [fn(Listen) -> Listen; 8] = [
+    let options: &[fn(Listen) -> Listen] = &[
         |at| at.connections_max(1).connections_per_source_max(1),
         |at| at.connections_max(usize::MAX).connections_per_source_max(u32::MAX),
         |at| at.backlog(1),
@@ -61,8 +73,13 @@ fn options_at_their_very_ends_work() {
         |at| at.idle_timeout(None).write_timeout(None),
         |at| at.input_bytes_max(1).outbox_bytes_max(18),
         |at| at.input_bytes_max(65_536).outbox_bytes_max(1 << 30),
+        |at| at.recv_buffer_bytes((1 << 31) - 1).send_buffer_bytes((1 << 31) - 1),
+        #[cfg(target_os = "linux")]
+        |at| at.tcp_keepalive(SECOND, 32_767 * SECOND, 127),
+        #[cfg(target_os = "linux")]
+        |at| at.recv_buffer_bytes(0).send_buffer_bytes(0).tcp_user_timeout(Duration::from_millis((1 << 31) - 1)),
     ];
-    for (index, option) in options.into_iter().enumerate() {
+    for (index, option) in options.iter().enumerate() {
         let mut events = EventLoop::new().expect("a loop");
         let listener = events.listen(option(Listen::from(loopback())), greet).expect("it can work");
         let mut client = Client::connect(events.local_addr(listener).expect("it is there"));

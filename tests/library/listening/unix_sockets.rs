@@ -165,6 +165,18 @@ fn limits_per_source_do_not_concern_clients_without_an_address() {
 }
 
 #[test]
+fn options_of_tcp_are_ignored_by_unix_sockets() {
+    let ((_folder, path), log, second) = (path(), CallLog::default(), Duration::from_secs(1));
+    let mut events = EventLoop::new().expect("a loop");
+    let at = Listen::unix(&path).recv_buffer_bytes(1).send_buffer_bytes(1).tcp_keepalive(second, second, 1);
+    events.listen(at.tcp_user_timeout(second), stream(greet)).expect("a free path");
+    let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| connection.send(b"?").is_ok()));
+    let to = Connect::unix(&path).recv_buffer_bytes(1).send_buffer_bytes(1).tcp_keepalive(second, second, 1);
+    events.context().connect(to.tcp_user_timeout(second), handler);
+    turn_until(&mut events, "the greeting", |_| log.inputs().concat() == GREETING);
+}
+
+#[test]
 fn a_path_that_a_dead_server_has_left_is_used_again() {
     let (_folder, path) = path();
     drop(UnixListener::bind(&path).expect("a path"));

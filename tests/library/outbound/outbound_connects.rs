@@ -146,21 +146,39 @@ fn options_that_cannot_work_are_a_failure_that_says_why() {
         RecordingHandler::new(&log).on_connect_failed(|_, _, error| errors.borrow_mut().push(error.to_string())),
     );
     let never = Duration::ZERO;
-    let invalid = [to().timeout(never), to().idle_timeout(never), to().input_bytes_max(0), to().outbox_bytes_max(0)];
+    let invalid = [
+        to().timeout(never),
+        to().idle_timeout(never),
+        to().input_bytes_max(0),
+        to().outbox_bytes_max(0),
+        to().recv_buffer_bytes(1 << 32),
+        to().send_buffer_bytes(1 << 32),
+        to().tcp_keepalive(never, Duration::from_secs(1), 1),
+        to().tcp_user_timeout(never),
+    ];
     for to in invalid {
         let id = events.context().connect(to, handler);
         // Whoever has written to it in advance learns no less.
         let _ = events.context().connection(id).expect("it is there").write(b"hello");
     }
-    turn_until(&mut events, "four failures", |_| log.connect_errors().len() == 4);
-    assert_eq!(log.connect_errors(), [io::ErrorKind::InvalidInput; 4]);
-    let words = ["timeout of zero", "timeout of zero", "input_bytes_max is between", "outbox_bytes_max is between"];
+    turn_until(&mut events, "eight failures", |_| log.connect_errors().len() == 8);
+    assert_eq!(log.connect_errors(), [io::ErrorKind::InvalidInput; 8]);
+    let words = [
+        "timeout of zero",
+        "timeout of zero",
+        "input_bytes_max is between",
+        "outbox_bytes_max is between",
+        "recv_buffer_bytes is at most",
+        "send_buffer_bytes is at most",
+        "tcp_keepalive takes",
+        "tcp_user_timeout is between",
+    ];
     for (sentence, words) in errors.borrow().iter().zip(words) {
         assert!(sentence.contains(words), "{sentence}");
     }
     let framed = events.attach(framing::lines(1_000, |_, _| panic!("it never opens")));
     events.context().connect(to().input_bytes_max(999), framed);
-    turn_until(&mut events, "one more", |events| events.stats().connect_errors == 5);
+    turn_until(&mut events, "one more", |events| events.stats().connect_errors == 9);
     assert!(server.try_accept().is_none(), "nobody was asked");
 }
 
