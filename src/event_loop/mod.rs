@@ -359,11 +359,11 @@ impl<'h> EventLoop<'h> {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
         // The embedder may have taken long since the last turn.
-        let now = self.clock_for_deadlines();
+        let (now, wait) = self.clock_and_wait();
         if self.turn_ended.get().is_none() {
             self.turn_ended.set(Some(now));
         }
-        self.poll_timeout(now)
+        wait
     }
 
     /// The loop's context, between two turns. Reads the clock. What is written, opened and closed through it is done in

@@ -29,9 +29,10 @@ impl EventLoop<'_> {
             }
             LoopState::Running | LoopState::DrainRequested(_) | LoopState::Draining(_) => {}
         }
-        let now = self.clock_for_deadlines();
+        let (now, wait) = self.clock_and_wait();
         self.end_turn(now);
-        self.poll(timeout, now).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
+        let wait = wait.map_or(timeout, |wait| Some(timeout.map_or(wait, |timeout| timeout.min(wait))));
+        self.poll(wait, now).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
         self.context.turn = self.context.turn.wrapping_add(1);
         self.context.stats.turns += 1;
         // Whatever a handler's panic has left half done: no later turn sees it.
@@ -102,25 +103,18 @@ impl EventLoop<'_> {
         (first != Timestamp::NEVER).then_some(first)
     }
 
-    /// The clock, if anything has a deadline. Else the time of the last turn does, and saves the reading.
-    pub(super) fn clock_for_deadlines(&self) -> Timestamp {
-        if self.next_deadline().is_some() { self.context.clock() } else { self.context.now }
-    }
-
-    /// How long a poll that begins at a clock reading may wait.
-    pub(super) fn poll_timeout(&self, begins: Timestamp) -> Option<Duration> {
-        if self.has_work_left() {
-            return Some(Duration::ZERO);
-        }
-        Some(self.next_deadline()?.since(begins))
+    /// The clock, and how long a poll may wait from then on. With no deadline set, the time of the last turn does, and
+    /// saves the reading.
+    pub(super) fn clock_and_wait(&self) -> (Timestamp, Option<Duration>) {
+        let deadline = self.next_deadline();
+        let now = if deadline.is_some() { self.context.clock() } else { self.context.now };
+        let wait =
+            if self.has_work_left() { Some(Duration::ZERO) } else { deadline.map(|deadline| deadline.since(now)) };
+        (now, wait)
     }
 
     /// Gathers events: once with a wait, then at once for as long as there may be more.
-    fn poll(&mut self, timeout: Option<Duration>, mut begins: Timestamp) -> io::Result<()> {
-        let mut wait = match (timeout, self.poll_timeout(begins)) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+    fn poll(&mut self, mut wait: Option<Duration>, mut begins: Timestamp) -> io::Result<()> {
         for _ in 0..limits::POLLS_PER_TURN_MAX {
             self.poll_has_more = match self.context.network.poll(&mut self.events, wait) {
                 Ok(has_more) => has_more,
