@@ -201,6 +201,9 @@ pub(crate) const DRAIN_BACKLOG_MAX: u32 = 4096;
 /// a growing crowd is never copied and leaves no holes behind.
 pub(crate) const TABLE_BYTES_RESERVED: usize = 256 * 1024;
 
+/// Stream handlers for whose entries a loop keeps room when many have been dropped.
+pub(crate) const HANDLERS_KEPT: usize = 1024;
+
 /// Boxes of buffers the loop keeps for reuse. A connection holds one only while it holds bytes, so this many
 /// connections can be in the middle of something without an allocation.
 pub(crate) const POOLED_BUFFERS_MAX: usize = 32;

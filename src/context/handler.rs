@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
 use crate::ids::{ConnectionId, HandlerId, Key, UdpSocketId, to_slot};
+use crate::limits;
 
 /// A protocol over streams: one handler for all connections of its listeners, and for those it makes.
 ///
@@ -275,6 +276,16 @@ impl Context {
             }
         }
         None
+    }
+
+    /// Gives back the room of many handlers once few are left; true if it did.
+    pub(crate) fn shrink_handlers(&mut self) -> bool {
+        let is_large = self.handlers.capacity() > limits::HANDLERS_KEPT.max(4 * self.handlers.len());
+        if is_large {
+            self.handlers.shrink_to_fit();
+            self.unused_handlers.shrink_to_fit();
+        }
+        is_large
     }
 }
 

@@ -240,7 +240,7 @@ impl Context {
     }
 
     /// Removes a listener, a UDP socket, a timer or a handler; connections live on. Returns whether it was there. No
-    /// callback of what was removed comes after this call.
+    /// callback of a listener, a socket or a timer comes after its removal.
     ///
     /// A listener closes at once, and its address is free. A UDP socket delivers nothing more and sends no further reply;
     /// it closes at once, too, or, if datagrams are queued for it, at the end of the turn, when they have left. A handler

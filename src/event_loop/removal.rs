@@ -91,7 +91,11 @@ impl<'h> EventLoop<'h> {
             Some(SourceKey::Listener(_) | SourceKey::Handler(_)) => Some(Removed::default()),
             None => {
                 let slot = self.context.take_unused_handler()?;
-                Some(Removed { _stream_handler: self.handlers.take(slot), ..Removed::default() })
+                let handler = self.handlers.take(slot);
+                if self.context.shrink_handlers() {
+                    self.handlers.shrink();
+                }
+                Some(Removed { _stream_handler: handler, ..Removed::default() })
             }
         }
     }

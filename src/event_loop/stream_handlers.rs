@@ -63,6 +63,12 @@ impl<'h> StreamHandlers<'h> {
         self.handlers[slot as usize].take()
     }
 
+    /// Gives back the room behind the last handler.
+    pub(crate) fn shrink(&mut self) {
+        while self.handlers.pop_if(|handler| handler.is_none()).is_some() {}
+        self.handlers.shrink_to_fit();
+    }
+
     pub(crate) fn get(&mut self, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
         &mut **self.handlers[slot as usize].as_mut().expect(IS_THERE)
     }

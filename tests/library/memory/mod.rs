@@ -2,5 +2,5 @@
 
 mod buffer_memory;
 mod memory_growth;
-mod own_process;
+pub(crate) mod own_process;
 mod refused_memory;
