@@ -41,8 +41,8 @@ impl std::fmt::Debug for Removed<'_> {
 }
 
 impl<'h> EventLoop<'h> {
-    /// Removes as [`Context::remove`] does, between two turns, and gives back at once what the loop owned of it; `None`
-    /// if it was not there.
+    /// Removes as [`Context::remove`](crate::Context::remove) does, between two turns, and gives back at once what the
+    /// loop owned of it; `None` if it was not there.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
