@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::context::source::{Source, SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::{SlotKey, Token};
-use crate::net::backoff::BackoffAction;
+use crate::net::backoff::{BackoffAction, Recovery};
 use crate::net::io_error_class::IoErrorClass;
 
 impl EventLoop<'_> {
@@ -41,32 +41,29 @@ impl EventLoop<'_> {
 
     /// Notes what a source waits for. Its callbacks may have closed it.
     fn finish_serving(&mut self, key: SlotKey, state: SourceState) {
-        let Some(source) = self.context.source(key) else {
-            return;
-        };
-        source.state = state;
-        let is_draining = source.drain != SourceDrain::No;
-        match state {
-            SourceState::WouldBlock => self.on_source_empty(key),
-            SourceState::Ready => self.context.ready_sources.push_back(key),
-            SourceState::HandlerFull | SourceState::BackingOff => self.context.hold_up(key),
-        }
-        if is_draining {
-            self.finish_source_drain(key);
-        }
-    }
-
-    /// The kernel has no more: the errors are over, and a drain need not wait.
-    fn on_source_empty(&mut self, key: SlotKey) {
         let now = self.context.now;
         let Some(source) = self.context.source(key) else {
             return;
         };
-        source.drain.take(u32::MAX);
-        if let Some(recovery) = source.backoff.on_would_block(now) {
+        source.state = state;
+        let mut recovery = None;
+        // The kernel has no more: the errors are over, and a drain need not wait.
+        if state == SourceState::WouldBlock {
+            source.drain.take(u32::MAX);
+            recovery = source.backoff.on_would_block(now);
+        }
+        let is_draining = source.drain != SourceDrain::No;
+        match state {
+            SourceState::WouldBlock => {}
+            SourceState::Ready => self.context.ready_sources.push_back(key),
+            SourceState::HandlerFull | SourceState::BackingOff => self.context.hold_up(key),
+        }
+        if let Some(Recovery { failures, lasted }) = recovery {
             let (address, verb) = self.address_and_verb(key);
-            let (failures, lasted) = (recovery.failures, recovery.lasted);
             log::info!("{address}: {verb}s again, after {failures} failed tries in {lasted:.1?}");
+        }
+        if is_draining {
+            self.finish_source_drain(key);
         }
     }
 
