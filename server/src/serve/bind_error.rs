@@ -49,7 +49,8 @@ pub(crate) fn for_path(path: &Path, error: &io::Error) -> ExitError {
         io::ErrorKind::AddrInUse if existing_type.is_ok_and(|file_type| !file_type.is_socket()) => {
             format!("what stands there is no socket, and is left alone; remove it, or {CHOOSE_ANOTHER_PATH}")
         }
-        io::ErrorKind::AddrInUse => {
+        // Else the library says why it does not replace a file.
+        io::ErrorKind::AddrInUse if error.raw_os_error().is_some() => {
             format!("the path is taken by another program; stop that program, or {CHOOSE_ANOTHER_PATH}")
         }
         io::ErrorKind::NotFound if !parent.exists() => {

@@ -138,10 +138,10 @@ impl PlanBuilder<'_, '_> {
         Ok(())
     }
 
-    /// Opens a unix socket; its path is made absolute first.
+    /// Opens a unix socket. It is bound by its path as given, which may be shorter than the absolute one that is shown.
     fn add_path(&mut self, path: &Path) -> Result<(), ExitError> {
-        let path = &std::path::absolute(path).map_err(|error| bind_error::for_path(path, &error))?;
-        let bound = (Protocol::Unix, BoundAddress::from_path(path));
+        let absolute = std::path::absolute(path).map_err(|error| bind_error::for_path(path, &error))?;
+        let bound = (Protocol::Unix, BoundAddress::from_path(&absolute));
         if self.plan.bound.contains(&bound) {
             return Ok(());
         }

@@ -114,6 +114,26 @@ fn a_relative_path_is_told_whole() {
 }
 
 #[test]
+fn a_relative_path_is_served_in_a_folder_whose_own_path_is_too_long() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let deep = folder.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).expect("room for a folder");
+    // By a shorter way, for the client.
+    let short = folder.path().join("short");
+    std::os::unix::fs::symlink(&deep, &short).expect("room for a link");
+    let mut command = HALLOO.command(&["--unix", "here.sock"]);
+    let mut server = Server::start({
+        command.current_dir(&deep);
+        command
+    });
+    let client = connect_unix(&short.join("here.sock"));
+    send(&client, REQUEST);
+    assert_eq!(read_to_end(&client), GREETING);
+    server.assert_exits_on_sigterm();
+    assert!(!deep.join("here.sock").exists());
+}
+
+#[test]
 fn placeholders_and_json_name_the_path_and_nobody_s_address() {
     let socket_path = SocketPath::new();
     let greeting = "{protocol} {peer} {local} {number}";
