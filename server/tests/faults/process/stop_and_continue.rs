@@ -56,7 +56,9 @@ fn clients_that_send_while_it_is_stopped_are_answered_though_their_time_is_over(
     let clients = connect_many(50, server.tcp());
     wait_until("the clients to be accepted", || server.fd_count() == descriptors + clients.len());
     server.pause();
-    clients.iter().for_each(|client| send(client, REQUEST));
+    for client in &clients {
+        send(client, REQUEST);
+    }
     repeat_for(Duration::from_millis(1500), || ());
     server.resume();
     for client in &clients {
