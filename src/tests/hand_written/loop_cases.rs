@@ -101,6 +101,25 @@ fn a_socket_of_an_ipv6_mapped_address_answers_its_ipv4_peers_and_not_itself() {
 }
 
 #[test]
+fn a_peer_at_the_address_of_a_removed_socket_is_answered() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
+        datagram.reply(payload);
+    };
+    let other = SocketAddr::new(HOST, 10);
+    let removed = events.bind(other, datagrams(echo)).expect("the address is free");
+    events.bind(SERVER, datagrams(echo)).expect("the address is free");
+    for replies_refused in [1, 1] {
+        simulation.send_datagram(other, SERVER, b"?");
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!(events.stats().replies_refused, replies_refused);
+        events.context().remove(removed);
+    }
+    assert!(simulation.receive_datagram(other).is_some());
+}
+
+#[test]
 fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
