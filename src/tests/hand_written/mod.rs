@@ -4,3 +4,4 @@ mod loop_cases;
 mod memory_cases;
 mod outbound_cases;
 mod time_cases;
+mod udp_cases;
