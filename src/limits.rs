@@ -211,6 +211,13 @@ pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
 /// Of those, the ones that keep up to 64 KiB in each direction, for bulk; the others keep a share.
 pub(crate) const POOLED_BULK_BUFFERS_MAX: usize = 8;
 
+/// Jobs, notes and timers at once after which a loop looks for memory to give back, and for which its tables keep room.
+pub(crate) const BURST_MIN: usize = 1024;
+
+/// A block whose release has an allocator give back memory: more than glibc's `FASTBIN_CONSOLIDATION_THRESHOLD` of 64 KiB,
+/// and less than the 128 KiB from which on it maps a block by itself.
+pub(crate) const RELEASING_BLOCK_BYTES: usize = 100 * 1024;
+
 /// What each inbox and each outbox may hold whatever others hold: a page, which takes a request of the usual size.
 pub(crate) const BUFFER_BYTES_SHARE: usize = 4 * 1024;
 

@@ -17,7 +17,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
     ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
-    ("src/state/timers.rs", "a type of its own"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/main.rs", "the front page"),
     ("server/src/output/logger.rs", "what the log crate calls, with its test"),

@@ -14,8 +14,8 @@ use crate::limits;
 use crate::net::Stream;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
-use crate::state::buffers::{OutOfMemory, is_allocatable};
 use crate::state::connection_state::ConnectionState;
+use crate::state::memory::{OutOfMemory, is_allocatable, shrink_queue, shrink_slab};
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
 use crate::state::source_address_limits::SourcePrefix;
 use crate::state::timestamp::Timestamp;
@@ -39,6 +39,10 @@ pub(crate) const NO_SESSION: u32 = u32::MAX;
 pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
 
 impl Context {
+    /// Slots for which there is room in each queue of them from the beginning: mapped by itself, so that it does not grow
+    /// amid buffers.
+    pub(crate) const QUEUES_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<u32>();
+
     /// Connections for which there is room from the beginning.
     pub(crate) const CONNECTIONS_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>();
 
@@ -83,7 +87,30 @@ impl Context {
             return Err(OutOfMemory);
         }
         self.connections.reserve_exact(count - self.connections.len());
+        self.may_shrink = true;
         Ok(())
+    }
+
+    /// Gives back what is left in tables from a burst; true if there is nothing large any more.
+    pub(crate) fn shrink_tables(&mut self) -> bool {
+        let now = self.now;
+        shrink_slab(&mut self.connections, Self::CONNECTIONS_RESERVED, || ConnectionEntry {
+            generation: 0,
+            stream: None,
+            state: ConnectionState::new(None.into(), now),
+            listener: 0,
+            session: NO_SESSION,
+        });
+        self.timers.shrink();
+        self.deadlines.shrink(self.connections.capacity());
+        shrink_queue(&mut self.notes, limits::BURST_MIN);
+        shrink_queue(&mut self.pending_connects, limits::BURST_MIN);
+        shrink_queue(&mut self.connect_retries, limits::BURST_MIN);
+        shrink_queue(&mut self.removed_sources, limits::BURST_MIN);
+        self.connection_counts.shrink();
+        let queues = [self.notes.capacity(), self.pending_connects.capacity(), self.removed_sources.capacity()];
+        let are_small = queues.iter().all(|capacity| *capacity <= 2 * limits::BURST_MIN);
+        are_small && !self.timers.is_large() && self.connections.capacity() <= 2 * Self::CONNECTIONS_RESERVED
     }
 
     /// Adds a client; its local address is given where the listener's is not enough.
@@ -113,6 +140,7 @@ impl Context {
         self.stats.connects += 1;
         let id = self.id(slot);
         self.pending_connects.push_back((id, to));
+        self.may_shrink |= self.pending_connects.len() > limits::BURST_MIN;
         id
     }
 

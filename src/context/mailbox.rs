@@ -3,9 +3,8 @@
 //! One wake-up suffices for all messages posted before the loop looks.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::Context;
 use crate::error::LoopStopped;
@@ -22,26 +21,41 @@ pub(crate) enum Message {
 /// The side of the handles.
 #[derive(Clone)]
 pub(crate) struct MailboxSender {
-    messages: Sender<Message>,
-    wake: Arc<Wake>,
+    shared: Arc<Shared>,
 }
 
-struct Wake {
+struct Shared {
+    posted: Mutex<Posted>,
     /// There may be messages, and the loop has been woken for them or is about to be.
     is_set: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// One table, which is given back as a whole: blocks in a list would lie between what the allocator keeps.
+#[derive(Default)]
+struct Posted {
+    messages: VecDeque<Message>,
     /// The loop has ended.
-    is_closed: AtomicBool,
-    call: Box<dyn Fn() + Send + Sync>,
+    is_closed: bool,
+}
+
+impl Shared {
+    /// No code of an embedder runs while it is locked, so a poisoned lock guards whole data.
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl MailboxSender {
     pub(crate) fn post(&self, message: Message) -> Result<(), LoopStopped> {
-        if self.wake.is_closed.load(Ordering::Acquire) {
+        let mut posted = self.shared.lock();
+        if posted.is_closed {
             return Err(LoopStopped);
         }
-        self.messages.send(message).map_err(|_| LoopStopped)?;
-        if !self.wake.is_set.swap(true, Ordering::Release) {
-            (self.wake.call)();
+        posted.messages.push_back(message);
+        drop(posted);
+        if !self.shared.is_set.swap(true, Ordering::Release) {
+            (self.shared.wake)();
         }
         Ok(())
     }
@@ -50,55 +64,59 @@ impl MailboxSender {
 /// The side of the loop.
 pub(crate) struct Mailbox {
     pub(crate) sender: MailboxSender,
-    receiver: Receiver<Message>,
     /// What the turn has taken and not yet run.
     pub(crate) taken: VecDeque<Message>,
 }
 
 impl Mailbox {
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Self {
-        let (messages, receiver) = channel();
-        let wake = Arc::new(Wake { is_set: AtomicBool::new(false), is_closed: AtomicBool::new(false), call: wake });
-        Self { sender: MailboxSender { messages, wake }, receiver, taken: VecDeque::new() }
+        let shared = Shared { posted: Mutex::default(), is_set: AtomicBool::new(false), wake };
+        Self {
+            sender: MailboxSender { shared: Arc::new(shared) },
+            taken: VecDeque::with_capacity(limits::MESSAGES_PER_TURN_MAX),
+        }
     }
 
     pub(crate) fn has_messages(&self) -> bool {
-        self.sender.wake.is_set.load(Ordering::Acquire)
+        self.sender.shared.is_set.load(Ordering::Acquire)
     }
 
     /// Takes what is there, at most a turn's worth; returns the number of messages.
     ///
-    /// The flag is cleared before the last look, and a post sets it after it has sent. So the post of a message that
-    /// this look misses finds the flag cleared, and wakes the loop. The swaps are ordered: the one here makes visible
-    /// what was sent before each earlier one.
+    /// The flag is cleared before the look, and a post sets it after it has added its message. So the post of a message
+    /// that this look misses finds the flag cleared, and wakes the loop.
     pub(crate) fn take(&mut self) -> usize {
-        let mut look = self.has_messages();
-        while look && self.taken.len() < limits::MESSAGES_PER_TURN_MAX {
-            match self.receiver.try_recv() {
-                Ok(message) => self.taken.push_back(message),
-                Err(_) => look = self.sender.wake.is_set.swap(false, Ordering::Acquire),
+        if self.has_messages() {
+            let shared = &self.sender.shared;
+            shared.is_set.swap(false, Ordering::Acquire);
+            let messages = &mut shared.lock().messages;
+            let count = messages.len().min(limits::MESSAGES_PER_TURN_MAX.saturating_sub(self.taken.len()));
+            self.taken.extend(messages.drain(..count));
+            if !messages.is_empty() {
+                // The next turn looks for the rest without a wake-up.
+                shared.is_set.store(true, Ordering::Release);
+            } else if messages.capacity() > limits::MESSAGES_PER_TURN_MAX {
+                messages.shrink_to(limits::MESSAGES_PER_TURN_MAX);
             }
-        }
-        if look {
-            // A full turn: more may be there, which the next turn looks for without a wake-up.
-            self.sender.wake.is_set.swap(true, Ordering::Acquire);
         }
         self.taken.len()
     }
 
     /// Refuses what is posted from now on. What was posted before is still to be [popped](Self::pop).
     pub(crate) fn close(&mut self) {
-        self.sender.wake.is_closed.store(true, Ordering::Release);
+        self.sender.shared.lock().is_closed = true;
     }
 
     /// The next message that was not handled.
     pub(crate) fn pop(&mut self) -> Option<Message> {
-        self.taken.pop_front().or_else(|| self.receiver.try_recv().ok())
+        self.taken.pop_front().or_else(|| self.sender.shared.lock().messages.pop_front())
     }
+}
 
-    /// Returns the receiver, for the caller to drop: it still has the messages of posts that a close has overtaken.
-    pub(crate) fn disconnect(&mut self) -> Receiver<Message> {
-        std::mem::replace(&mut self.receiver, channel().1)
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.close();
+        while self.pop().is_some() {}
     }
 }
 

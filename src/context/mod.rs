@@ -30,6 +30,7 @@ use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::limits;
 use crate::net::Network;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
@@ -111,13 +112,15 @@ pub struct Context {
     pub(crate) notes_before_open: HashMap<ConnectionId, Vec<u64>>,
     pub(crate) send_queue: UdpSendQueue,
     /// UDP sockets and timers of closures that were removed, whose sockets and closures are still to be dropped.
-    pub(crate) removed_sources: Vec<SourceKey>,
+    pub(crate) removed_sources: VecDeque<SourceKey>,
     /// The slots of handlers that nothing used any more at some time, and that were not attached: to be dropped, unless
     /// something uses them again.
     pub(crate) unused_handlers: Vec<u32>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
     pub(crate) catches_panics: bool,
+    /// A table has become large: at the ends of turns the loop sees whether it can give back memory.
+    pub(crate) may_shrink: bool,
     pub(crate) stats: Stats,
     /// Of everything that has an id.
     last_generation: u64,
@@ -157,19 +160,20 @@ impl Context {
             outbound_entries: HashMap::new(),
             held_up_listeners: Vec::new(),
             ready_sources: VecDeque::new(),
-            dirty: VecDeque::with_capacity(Self::CONNECTIONS_RESERVED),
-            deferred: VecDeque::with_capacity(Self::CONNECTIONS_RESERVED),
-            closed_slots: Vec::with_capacity(Self::CONNECTIONS_RESERVED),
+            dirty: VecDeque::with_capacity(Self::QUEUES_RESERVED),
+            deferred: VecDeque::with_capacity(Self::QUEUES_RESERVED),
+            closed_slots: Vec::with_capacity(Self::QUEUES_RESERVED),
             pending_connects: VecDeque::new(),
             connect_retries: VecDeque::new(),
             notes: VecDeque::new(),
             notes_before_open: HashMap::new(),
             send_queue: UdpSendQueue::default(),
-            removed_sources: Vec::new(),
+            removed_sources: VecDeque::new(),
             unused_handlers: Vec::new(),
             loop_state: LoopState::Running,
             running_callback: None,
             catches_panics: false,
+            may_shrink: false,
             stats: Stats::default(),
             last_generation: 0,
         }
@@ -222,6 +226,7 @@ impl Context {
         let (generation, at) = (self.next_generation(), self.deadline_after(after));
         let id = TimerId(self.timers.add(generation, task));
         self.deadlines.arm(SlotKey::Timer(id.0.slot), at);
+        self.may_shrink |= self.timers.is_large();
         id
     }
 }
@@ -254,14 +259,17 @@ impl Context {
             SourceKey::UdpSocket(key) => {
                 let was_open = self.remove_udp_socket(key);
                 if was_open {
-                    self.removed_sources.push(source);
+                    self.removed_sources.push_back(source);
                 }
                 was_open
             }
             SourceKey::Timer(key) => {
                 let task = self.timers.remove(key);
                 match task {
-                    Some(TimerTask::Callback) => self.removed_sources.push(source),
+                    Some(TimerTask::Callback) => {
+                        self.removed_sources.push_back(source);
+                        self.may_shrink |= self.removed_sources.len() > limits::BURST_MIN;
+                    }
                     Some(TimerTask::Handler { handler, .. }) => self.release_handler(handler),
                     None => return false,
                 }
@@ -452,6 +460,7 @@ impl Context {
     /// ```
     pub fn notify(&mut self, id: ConnectionId, value: u64) {
         self.notes.push_back((id, value));
+        self.may_shrink |= self.notes.len() > limits::BURST_MIN;
     }
 
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) of a handler with a value, once, after this time: never

@@ -149,7 +149,8 @@ impl<'h> EventLoop<'h> {
             timer_callbacks: TimerCallbacks::default(),
             read_buffer: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
             recv_batch: RecvBatch::default(),
-            events: Vec::new(),
+            // Room for those of all polls of a turn, mapped by itself, so that it does not grow amid buffers.
+            events: Vec::with_capacity(limits::EVENTS_PER_POLL_MAX * limits::POLLS_PER_TURN_MAX as usize),
             poll_has_more: false,
             register_error_log: LogThrottle::default(),
             strain: None,

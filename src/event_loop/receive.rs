@@ -8,7 +8,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
-use crate::state::buffers::OutOfMemory;
+use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, ReadState};
 
 impl EventLoop<'_> {

@@ -80,7 +80,7 @@ impl<'h> EventLoop<'h> {
     }
 
     fn take_removed(&mut self) -> Option<Removed<'h>> {
-        match self.context.removed_sources.pop() {
+        match self.context.removed_sources.pop_front() {
             Some(SourceKey::UdpSocket(key)) => {
                 self.send_datagrams();
                 Some(Removed { _datagram_handler: self.close_udp_socket(key), ..Removed::default() })

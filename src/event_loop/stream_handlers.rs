@@ -14,7 +14,7 @@ use crate::context::handler::StreamHandler;
 use crate::context::loop_state::RunningCallback;
 use crate::ids::{ConnectionId, to_slot};
 use crate::limits;
-use crate::state::buffers::OutOfMemory;
+use crate::state::memory::{OutOfMemory, shrink_table};
 
 /// Calls foreign code. With `catch_panics`, a panic is caught here, counted, and becomes `None`; else it unwinds.
 pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
@@ -71,6 +71,13 @@ impl<'h> StreamHandlers<'h> {
 
     pub(crate) fn get(&mut self, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
         &mut **self.handlers[slot as usize].as_mut().expect(IS_THERE)
+    }
+
+    /// Gives back the memory of a burst of sessions.
+    pub(crate) fn shrink_sessions(&mut self) {
+        for handler in self.handlers.iter_mut().flatten() {
+            handler.shrink_sessions();
+        }
     }
 
     /// Calls the handler with a new client; a refusal closes it.
@@ -182,6 +189,8 @@ pub(crate) trait ErasedHandler {
     fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason);
     /// Drops a session without a word: its callback panicked.
     fn drop_session(&mut self, session: u32);
+    /// Gives back the memory of a burst of sessions.
+    fn shrink_sessions(&mut self);
 }
 
 /// The callbacks that bring no bytes.
@@ -203,6 +212,12 @@ pub(crate) struct HandlerWithSessions<H: StreamHandler> {
 }
 
 impl<H: StreamHandler> HandlerWithSessions<H> {
+    /// Sessions for which there is room from the first on.
+    const SESSIONS_RESERVED: usize = match size_of::<Option<H::Session>>() {
+        0 => limits::TABLE_BYTES_RESERVED,
+        bytes => limits::TABLE_BYTES_RESERVED / bytes,
+    };
+
     pub(crate) fn new(handler: H) -> Self {
         Self { handler, sessions: Vec::new(), free_sessions: Vec::new() }
     }
@@ -223,11 +238,15 @@ impl<H: StreamHandler> HandlerWithSessions<H> {
             return Ok(());
         }
         if sessions.len() == sessions.capacity() {
-            let first = limits::TABLE_BYTES_RESERVED / size_of::<Option<H::Session>>().max(1);
-            let more = first.max(sessions.len() / 4);
+            let more = Self::SESSIONS_RESERVED.max(sessions.len() / 4).max(1);
             sessions.try_reserve_exact(more).or_else(|_| sessions.try_reserve_exact(1))?;
         }
-        Ok(free_sessions.try_reserve(sessions.len() + 1)?)
+        if free_sessions.capacity() <= sessions.len() {
+            // Mapped by itself, so that it does not grow amid buffers.
+            free_sessions
+                .try_reserve_exact(sessions.capacity().max(limits::TABLE_BYTES_RESERVED / size_of::<u32>()))?;
+        }
+        Ok(())
     }
 
     fn take_session(&mut self, session: u32) -> Option<H::Session> {
@@ -288,5 +307,17 @@ impl<H: StreamHandler> ErasedHandler for HandlerWithSessions<H> {
 
     fn drop_session(&mut self, session: u32) {
         drop(self.take_session(session));
+    }
+
+    fn shrink_sessions(&mut self) {
+        let Self { sessions, free_sessions, .. } = self;
+        let is_sparse = sessions.len() - free_sessions.len() <= sessions.len() / 4;
+        if sessions.len() > Self::SESSIONS_RESERVED && is_sparse {
+            while sessions.pop_if(|session| session.is_none()).is_some() {}
+            let used = sessions.len();
+            free_sessions.retain(|free| (*free as usize) < used);
+            shrink_table(sessions, used, Self::SESSIONS_RESERVED);
+            shrink_table(free_sessions, used, Self::SESSIONS_RESERVED);
+        }
     }
 }

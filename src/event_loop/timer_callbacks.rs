@@ -8,6 +8,8 @@ use crate::context::Context;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::{catch_panic, drop_foreign};
 use crate::ids::{Key, SlotKey};
+use crate::limits;
+use crate::state::memory::shrink_table;
 use crate::state::timers::TimerTask;
 
 /// A closure that returns how long until it is called again, or `None` for never.
@@ -26,6 +28,13 @@ impl<'h> TimerCallbacks<'h> {
             self.callbacks.resize_with(slot + 1, || None);
         }
         self.callbacks[slot] = Some((key.generation, callback));
+    }
+
+    /// Gives back the memory of a burst of timers.
+    pub(crate) fn shrink(&mut self) {
+        while self.callbacks.pop_if(|callback| callback.is_none()).is_some() {}
+        let used = self.callbacks.len();
+        shrink_table(&mut self.callbacks, used, limits::BURST_MIN);
     }
 
     /// Takes a closure out, if it is still the timer's.

@@ -14,6 +14,7 @@ use crate::event_loop::stream_handlers::{catch_panic, drop_foreign};
 use crate::event_loop::{EventLoop, Turn};
 use crate::ids::SlotKey;
 use crate::limits;
+use crate::state::memory::release_freed_memory;
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
@@ -78,7 +79,23 @@ impl EventLoop<'_> {
             self.context.retry_held_up_listeners();
         }
         // The handlers whose last connection was freed.
-        progress | self.drop_removed()
+        progress |= self.drop_removed();
+        if self.context.may_shrink || self.context.buffer_pool.is_large() {
+            self.give_back_memory();
+        }
+        progress
+    }
+
+    /// Gives back memory that a burst has left, once it is over.
+    fn give_back_memory(&mut self) {
+        let is_trimmed = self.context.buffer_pool.trim();
+        self.timer_callbacks.shrink();
+        self.handlers.shrink_sessions();
+        let is_over = self.context.shrink_tables() && !self.mailbox.has_messages();
+        self.context.may_shrink = !is_over;
+        if is_trimmed || is_over {
+            release_freed_memory();
+        }
     }
 
     pub(crate) fn has_work_left(&self) -> bool {
@@ -169,6 +186,7 @@ impl EventLoop<'_> {
                 }
             }
         }
+        self.context.may_shrink |= messages >= limits::MESSAGES_PER_TURN_MAX;
         notes + messages > 0
     }
 
@@ -214,9 +232,6 @@ impl EventLoop<'_> {
         while let Some(message) = self.mailbox.pop() {
             drop_foreign(&mut self.context, message);
         }
-        // And the message of a thread that was in the middle of its call.
-        let receiver = self.mailbox.disconnect();
-        drop_foreign(&mut self.context, receiver);
     }
 
     /// Brings a drain forward, to its report once it is over.

@@ -3,17 +3,8 @@
 //! An idle connection owns no buffers. What all connections together hold is counted by allocated capacity.
 
 use crate::limits;
+use crate::state::memory::{OutOfMemory, is_allocatable};
 use crate::state::timestamp::Timestamp;
-
-/// The system has refused memory, or the budget has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct OutOfMemory;
-
-impl From<std::collections::TryReserveError> for OutOfMemory {
-    fn from(_: std::collections::TryReserveError) -> Self {
-        Self
-    }
-}
 
 /// Bytes in a row: pushed at the end, consumed at the front, always readable as one slice.
 #[derive(Debug, Default)]
@@ -135,6 +126,8 @@ impl Buffers {
 pub(crate) struct BufferPool {
     #[expect(clippy::vec_box, reason = "connections hold the boxes; moving them in and out must not copy")]
     free: Vec<Box<Buffers>>,
+    /// Boxes that connections have.
+    in_use: usize,
     /// Bytes allocated in all connections.
     bytes: usize,
     pub(crate) bytes_max: usize,
@@ -153,25 +146,34 @@ pub(crate) struct Strain {
 
 impl Default for BufferPool {
     fn default() -> Self {
-        Self { free: Vec::new(), bytes: 0, bytes_max: limits::BUFFER_BYTES_MAX, is_strained: false }
+        // Its room is mapped by itself, so that it does not grow amid buffers.
+        let free = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Box<Buffers>>());
+        Self { free, in_use: 0, bytes: 0, bytes_max: limits::BUFFER_BYTES_MAX, is_strained: false }
     }
 }
 
 impl BufferPool {
     pub(crate) fn take(&mut self) -> Result<Box<Buffers>, OutOfMemory> {
         if let Some(buffers) = self.free.pop() {
+            self.in_use += 1;
             self.charge(buffers.capacity());
             return Ok(buffers);
         }
-        is_allocatable(size_of::<Buffers>()).then(Box::default).ok_or(OutOfMemory)
+        let buffers = is_allocatable(size_of::<Buffers>()).then(Box::default).ok_or(OutOfMemory)?;
+        self.in_use += 1;
+        Ok(buffers)
     }
 
     pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
         self.bytes -= buffers.capacity();
-        if self.free.len() < limits::POOLED_BUFFERS_MAX && !self.is_strained {
+        self.in_use -= 1;
+        if self.free.len() < self.free.capacity() && !self.is_strained {
             (buffers.own_output, buffers.inbox_changed, buffers.awaits_memory) = (false, false, false);
-            let is_for_bulk = self.free.len() < limits::POOLED_BULK_BUFFERS_MAX;
-            let capacity_max = if is_for_bulk { limits::OUTBOX_BYTES_MAX } else { limits::BUFFER_BYTES_SHARE };
+            let capacity_max = match self.free.len() {
+                0..limits::POOLED_BULK_BUFFERS_MAX => limits::OUTBOX_BYTES_MAX,
+                limits::POOLED_BULK_BUFFERS_MAX..limits::POOLED_BUFFERS_MAX => limits::BUFFER_BYTES_SHARE,
+                _ => 0,
+            };
             buffers.inbox.recycle(capacity_max);
             buffers.outbox.recycle(capacity_max);
             self.free.push(buffers);
@@ -245,6 +247,26 @@ impl BufferPool {
         self.free.clear();
     }
 
+    /// Whether a burst has left more than is kept.
+    pub(crate) fn is_large(&self) -> bool {
+        self.free.len() > limits::POOLED_BUFFERS_MAX
+    }
+
+    /// Once a burst is over, drops what it has left, and keeps a bounded number: those at the lowest addresses, and
+    /// nothing in them. Allocators that grow one region, such as glibc's, give back its end, down to the last block that is
+    /// kept. The lowest are dropped first, because the first few are kept by the allocator. True if it did.
+    pub(crate) fn trim(&mut self) -> bool {
+        if !self.is_large() || self.in_use > limits::POOLED_BUFFERS_MAX {
+            return false;
+        }
+        self.free.sort_unstable_by_key(|buffers| std::ptr::from_ref::<Buffers>(buffers).addr());
+        for buffers in &mut self.free {
+            (buffers.inbox, buffers.outbox) = (ByteQueue::default(), ByteQueue::default());
+        }
+        self.free.truncate(limits::POOLED_BUFFERS_MAX);
+        true
+    }
+
     /// Whether so much is allocated that buffers must not grow: three quarters of the maximum, so that output which
     /// was refused once finds room.
     pub(crate) fn is_above_resume(&self) -> bool {
@@ -255,12 +277,6 @@ impl BufferPool {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
-}
-
-/// Whether the system has so much memory in one piece. What has no fallible allocation of its own asks here first: the
-/// allocator has then what it is asked for next.
-pub(crate) fn is_allocatable(bytes: usize) -> bool {
-    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
 #[cfg(test)]
@@ -337,11 +353,17 @@ mod tests {
         for buffers in taken {
             pool.put(buffers);
         }
-        assert_eq!((pool.free.len(), pool.bytes), (limits::POOLED_BUFFERS_MAX, 0));
+        assert_eq!((pool.free.len(), pool.bytes, pool.in_use), (2 * limits::POOLED_BUFFERS_MAX, 0, 0));
         let bulk = pool.free.iter().filter(|buffers| buffers.inbox.capacity() > SHARE).count();
         assert_eq!(bulk, limits::POOLED_BULK_BUFFERS_MAX, "a few keep room for bulk");
         let buffers = pool.take().expect("one is kept");
         assert!(buffers.is_empty() && !buffers.own_output && !buffers.inbox_changed && !buffers.awaits_memory);
+        assert_eq!((buffers.outbox.capacity(), pool.bytes), (0, 0), "past the usual number they are empty");
+        assert!(pool.trim() && !pool.trim() && pool.free.len() == limits::POOLED_BUFFERS_MAX);
+        let mut buffers = pool.take().expect("one is kept");
+        pool.reserve(&mut buffers.outbox, 15, 15).expect("there is memory");
+        pool.put(buffers);
+        let buffers = pool.take().expect("one is kept");
         assert_eq!((buffers.outbox.capacity(), pool.bytes), (15, 15), "room comes with it, and is counted");
     }
 

@@ -7,7 +7,8 @@ use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::limits;
 use crate::options::connection_limits::ConnectionLimits;
-use crate::state::buffers::{BufferPool, Buffers, ByteQueue, OutOfMemory};
+use crate::state::buffers::{BufferPool, Buffers, ByteQueue};
+use crate::state::memory::OutOfMemory;
 use crate::state::phase::{
     Action, CloseMode, Expiry, FlushNotice, PeerActivity, Phase, Queued, ReadState, WriteHalf, WriteState,
 };

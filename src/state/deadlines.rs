@@ -4,7 +4,7 @@
 
 use crate::ids::SlotKey;
 use crate::limits;
-use crate::state::buffers::OutOfMemory;
+use crate::state::memory::{OutOfMemory, shrink_table};
 use crate::state::timestamp::Timestamp;
 
 /// All deadlines of a loop, the earliest at hand.
@@ -28,6 +28,10 @@ struct Deadline {
 
 const NOT_ARMED: u32 = u32::MAX;
 
+/// Entries for which there is room from the beginning.
+const HEAP_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<Deadline>();
+const POSITIONS_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<u32>();
+
 impl Deadline {
     fn is_before(&self, other: &Self) -> bool {
         // The sequence wraps: of two, the earlier is less than half a round behind.
@@ -37,8 +41,8 @@ impl Deadline {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        let of_connections = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<u32>());
-        let heap = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Deadline>());
+        let of_connections = Vec::with_capacity(POSITIONS_RESERVED);
+        let heap = Vec::with_capacity(HEAP_RESERVED);
         let positions = [of_connections, Vec::new(), Vec::new(), Vec::new()];
         Self { heap, positions, connections_reserved: 0, sequence: 0 }
     }
@@ -52,6 +56,22 @@ impl Deadlines {
         self.heap.try_reserve_exact(count)?;
         self.connections_reserved = count;
         Ok(())
+    }
+
+    /// Gives back the memory of a burst of deadlines, and keeps room for so many connections.
+    pub(crate) fn shrink(&mut self, connections: usize) {
+        self.connections_reserved = connections;
+        let used = self.heap.len() + connections;
+        shrink_table(&mut self.heap, used, HEAP_RESERVED);
+        for positions in &mut self.positions {
+            while positions.pop_if(|position| *position == NOT_ARMED).is_some() {}
+        }
+        let [of_connections, others @ ..] = &mut self.positions;
+        shrink_table(of_connections, connections, POSITIONS_RESERVED);
+        for positions in others {
+            let used = positions.len();
+            shrink_table(positions, used, limits::BURST_MIN);
+        }
     }
 
     /// Sets the deadline; [`NEVER`](Timestamp::NEVER) disarms it.

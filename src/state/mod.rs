@@ -3,6 +3,7 @@
 pub(crate) mod buffers;
 pub(crate) mod connection_state;
 pub(crate) mod deadlines;
+pub(crate) mod memory;
 pub(crate) mod phase;
 pub(crate) mod source_address_limits;
 pub(crate) mod sparse_vec;

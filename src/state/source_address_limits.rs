@@ -47,6 +47,13 @@ impl ConnectionCounts {
         is_added
     }
 
+    /// Gives back the memory of a burst of sources.
+    pub(crate) fn shrink(&mut self) {
+        if self.open.capacity() > limits::BURST_MIN && self.open.len() <= self.open.capacity() / 8 {
+            self.open.shrink_to(limits::BURST_MIN);
+        }
+    }
+
     pub(crate) fn remove(&mut self, handler: u32, source: SourcePrefix) {
         if let Entry::Occupied(mut entry) = self.open.entry((handler, source)) {
             *entry.get_mut() -= 1;

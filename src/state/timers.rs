@@ -3,6 +3,8 @@
 use slab::Slab;
 
 use crate::ids::{Key, to_slot};
+use crate::limits;
+use crate::state::memory::shrink_slab;
 
 /// All timers of a loop; their deadlines are with the others.
 #[derive(Default)]
@@ -44,6 +46,15 @@ impl Timers {
 
     pub(crate) fn contains(&self, key: Key) -> bool {
         self.entries.get(key.slot as usize).is_some_and(|timer| timer.generation == key.generation)
+    }
+
+    pub(crate) fn is_large(&self) -> bool {
+        self.entries.capacity() > 2 * limits::BURST_MIN
+    }
+
+    /// Gives back the memory of a burst of timers.
+    pub(crate) fn shrink(&mut self) {
+        shrink_slab(&mut self.entries, limits::BURST_MIN, || Timer { generation: 0, task: TimerTask::Callback });
     }
 
     /// Removes a timer; `None` if it is gone already.

@@ -1,5 +1,7 @@
 //! A test in a process of its own, and its resident memory.
 
+use std::fs::File;
+use std::io::Read;
 use std::process::Command;
 
 use support::process::child::test_name_of;
@@ -7,7 +9,8 @@ use support::process::child::test_name_of;
 /// Set in the process that is measured.
 const ALONE: &str = "HALLOO_TEST_ALONE";
 
-/// Runs the body of a test in a process of its own.
+/// Runs the body of a test in a process of its own, in which it allocates as a main thread does: glibc gives other threads
+/// regions of their own, and keeps more of those.
 ///
 /// `body` has to be a closure of the test itself, whose name it carries.
 pub(crate) fn in_own_process<F: FnOnce()>(body: F) {
@@ -16,15 +19,20 @@ pub(crate) fn in_own_process<F: FnOnce()>(body: F) {
     }
     let name = test_name_of(&body);
     let own = std::env::current_exe().expect("a running test has a path");
-    let run = Command::new(own).args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().expect("it runs again");
+    let mut run = Command::new(own);
+    run.args([name, "--exact", "--nocapture"]).env(ALONE, "1").env("MALLOC_ARENA_MAX", "1");
+    let run = run.output().expect("it runs again");
     let output = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
     assert!(output.contains("1 passed"), "{name} is the name of no test: {output}");
 }
 
-/// What the process has in memory now.
+/// What the process has in memory now. It allocates nothing: what the allocator keeps of that could lie at the end of its
+/// region, and hold all before it.
 pub(crate) fn resident_kib() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("there is a /proc");
+    let mut room = [0; 256];
+    let count = File::open("/proc/self/statm").and_then(|mut file| file.read(&mut room)).expect("there is a /proc");
+    let statm = std::str::from_utf8(&room[..count]).expect("numbers");
     let pages: u64 =
         statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("resident is the second field");
     pages * 4

@@ -1,0 +1,101 @@
+//! Memory asked for, which may be refused, and memory given back.
+//!
+//! Large tables are blocks that the allocator maps by themselves, and grow and shrink where they lie.
+
+use std::collections::{TryReserveError, VecDeque};
+
+use slab::Slab;
+
+use crate::limits;
+
+/// The system has refused memory, or the budget has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OutOfMemory;
+
+impl From<TryReserveError> for OutOfMemory {
+    fn from(_: TryReserveError) -> Self {
+        Self
+    }
+}
+
+/// Whether the system has so much memory in one piece. What has no fallible allocation of its own asks here first: the
+/// allocator has then what it is asked for next.
+pub(crate) fn is_allocatable(bytes: usize) -> bool {
+    let mut block = Vec::<u8>::new();
+    let outcome = block.try_reserve_exact(bytes);
+    // An allocation that nothing uses may be left out by the compiler.
+    std::hint::black_box(&mut block);
+    outcome.is_ok()
+}
+
+/// Has the allocator put together what was freed, and give back what it can. glibc does so when a block of more than
+/// 64 KiB is freed, and not for blocks as small as a posted job.
+pub(crate) fn release_freed_memory() {
+    is_allocatable(limits::RELEASING_BLOCK_BYTES);
+}
+
+/// Gives back the memory of a table that has become large and is at most a quarter full; `kept` entries keep their room.
+/// A table is never freed as a whole: after a large block was freed, glibc maps only larger ones by themselves.
+pub(crate) fn shrink_table<T>(table: &mut Vec<T>, used: usize, kept: usize) {
+    if table.capacity() > kept && used <= table.capacity() / 4 {
+        table.shrink_to(kept.max(2 * used));
+    }
+}
+
+/// The same for a queue.
+pub(crate) fn shrink_queue<T>(queue: &mut VecDeque<T>, kept: usize) {
+    if queue.capacity() > kept && queue.len() <= queue.capacity() / 4 {
+        queue.shrink_to(kept.max(2 * queue.len()));
+    }
+}
+
+/// The same for a slab, down to the last entry that is taken. An empty one has `entry` for a moment.
+pub(crate) fn shrink_slab<T>(slab: &mut Slab<T>, kept: usize, entry: impl FnOnce() -> T) {
+    if slab.capacity() <= kept || slab.len() > slab.capacity() / 4 {
+        return;
+    }
+    if slab.is_empty() {
+        slab.clear();
+        let key = slab.insert(entry());
+        slab.shrink_to_fit();
+        slab.remove(key);
+    } else {
+        slab.shrink_to_fit();
+    }
+    slab.reserve_exact(kept.saturating_sub(slab.len()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_the_system_does_not_have_is_refused() {
+        assert!(is_allocatable(1) && !is_allocatable(1 << 46));
+    }
+
+    #[test]
+    fn tables_give_back_their_room_once_they_are_a_quarter_full_and_keep_some() {
+        let mut table: Vec<u64> = (0..10_000).collect();
+        shrink_table(&mut table, 5_000, 10);
+        assert!(table.capacity() >= 10_000);
+        table.truncate(1_000);
+        shrink_table(&mut table, 1_000, 10);
+        assert_eq!((table.capacity(), table.len()), (2_000, 1_000));
+        let mut queue: VecDeque<u64> = (0..10_000).collect();
+        queue.drain(..9_999);
+        shrink_queue(&mut queue, 10);
+        assert!(queue.capacity() < 20 && queue == [9_999]);
+    }
+
+    #[test]
+    fn a_slab_shrinks_to_its_last_entry_whatever_order_the_others_went_in() {
+        let mut slab: Slab<usize> = (0..10_000).map(|number| (number, number)).collect();
+        (0..10_000).filter(|number| *number != 500).for_each(|number| assert_eq!(slab.remove(number), number));
+        shrink_slab(&mut slab, 10, || 0);
+        assert_eq!((slab.capacity(), slab.get(500)), (501, Some(&500)));
+        slab.remove(500);
+        shrink_slab(&mut slab, 10, || 0);
+        assert!(slab.is_empty() && slab.capacity() <= 11 && slab.insert(7) == 0);
+    }
+}
