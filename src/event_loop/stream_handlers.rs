@@ -243,8 +243,8 @@ impl<H: StreamHandler> HandlerWithSessions<H> {
         }
         if free_sessions.capacity() <= sessions.len() {
             // Mapped by itself, so that it does not grow amid buffers.
-            free_sessions
-                .try_reserve_exact(sessions.capacity().max(limits::TABLE_BYTES_RESERVED / size_of::<u32>()))?;
+            let more = (limits::TABLE_BYTES_RESERVED / size_of::<u32>()).max(2 * sessions.len());
+            free_sessions.try_reserve_exact(more).or_else(|_| free_sessions.try_reserve_exact(sessions.len() + 1))?;
         }
         Ok(())
     }

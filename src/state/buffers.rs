@@ -84,14 +84,6 @@ impl ByteQueue {
         self.consumed = 0;
         self.bytes.shrink_to_fit();
     }
-
-    /// Empties it for the next owner; what one long backlog made it grow to goes back to the system.
-    fn recycle(&mut self, capacity_max: usize) {
-        self.clear();
-        if self.capacity() > capacity_max {
-            self.bytes = Vec::new();
-        }
-    }
 }
 
 /// Both directions of one connection, together behind one pointer.
@@ -165,32 +157,48 @@ impl BufferPool {
     }
 
     pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
-        self.bytes -= buffers.capacity();
+        let capacity = buffers.capacity();
+        self.bytes -= capacity;
         self.in_use -= 1;
+        if capacity > limits::BUFFER_BYTES_SHARE || self.free.len() >= limits::POOLED_BUFFERS_MAX {
+            self.recycle(&mut buffers);
+        }
         if self.free.len() < self.free.capacity() && !self.is_strained {
             (buffers.own_output, buffers.inbox_changed, buffers.awaits_memory) = (false, false, false);
-            let capacity_max = match self.free.len() {
-                0..limits::POOLED_BULK_BUFFERS_MAX => limits::OUTBOX_BYTES_MAX,
-                limits::POOLED_BULK_BUFFERS_MAX..limits::POOLED_BUFFERS_MAX => limits::BUFFER_BYTES_SHARE,
-                _ => 0,
-            };
-            buffers.inbox.recycle(capacity_max);
-            buffers.outbox.recycle(capacity_max);
+            buffers.inbox.clear();
+            buffers.outbox.clear();
             self.free.push(buffers);
+        }
+    }
+
+    /// Frees what a backlog has made buffers grow to, but for a few that may be used for bulk again; in a burst, all.
+    #[cold]
+    fn recycle(&self, buffers: &mut Buffers) {
+        let capacity_max = match self.free.len() {
+            0..limits::POOLED_BULK_BUFFERS_MAX => limits::OUTBOX_BYTES_MAX,
+            limits::POOLED_BULK_BUFFERS_MAX..limits::POOLED_BUFFERS_MAX => limits::BUFFER_BYTES_SHARE,
+            _ => 0,
+        };
+        for queue in [&mut buffers.inbox, &mut buffers.outbox] {
+            if queue.capacity() > capacity_max {
+                *queue = ByteQueue::default();
+            }
         }
     }
 
     /// Has a queue take so many bytes more, of at most `bytes_max`.
     pub(crate) fn reserve(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
-        let needed = queue.capacity_for(count);
-        if needed <= queue.capacity() { Ok(()) } else { self.grow(queue, needed, bytes_max) }
+        if count <= queue.bytes.capacity() - queue.bytes.len() { Ok(()) } else { self.grow(queue, count, bytes_max) }
     }
 
-    /// Grows twofold while there is plenty, so that each byte is copied a bounded number of times, and never past what
-    /// the queue may hold.
+    /// Grows, unless what is consumed leaves room enough: twofold while there is plenty, so that each byte is copied a
+    /// bounded number of times, and never past what the queue may hold.
     #[cold]
-    fn grow(&mut self, queue: &mut ByteQueue, needed: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
-        let before = queue.capacity();
+    fn grow(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
+        let (needed, before) = (queue.capacity_for(count), queue.capacity());
+        if needed <= before {
+            return Ok(());
+        }
         let is_within_share = needed <= limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / MOVES_PER_BYTE_MAX;
         let fits = |capacity| is_within_share || self.bytes + (capacity - before) <= self.bytes_max;
         let doubled = (2 * before).min(bytes_max).max(needed);
