@@ -243,7 +243,7 @@ impl Context {
 
     /// Has the connections read that stopped because memory was short, in an order that changes.
     pub(crate) fn resume_awaiting_memory(&mut self) {
-        self.buffer_pool.is_strained = false;
+        self.buffer_pool.end_strain();
         let end = self.slots_end();
         let first = self.turn.checked_rem(end).unwrap_or(0);
         for slot in (first..end).chain(0..first) {

@@ -326,7 +326,7 @@ impl EventLoop<'_> {
             return true;
         }
         self.strain = Some(Strain { next_look: now.after(limits::STRAIN_INTERVAL), ..strain });
-        let is_long = now.since(strain.since) >= limits::STRAIN_MAX;
+        let is_long = self.context.buffer_pool.was_refused() || now.since(strain.since) >= limits::STRAIN_MAX;
         is_long && self.reset_largest()
     }
 
@@ -348,9 +348,8 @@ impl EventLoop<'_> {
         };
         if self.memory_log.allow(self.context.now) {
             log::warn!(
-                "{}: reset, it holds {bytes} bytes, and all buffers together are near the maximum of {}",
-                self.context.connections[slot as usize].state.peer,
-                self.context.buffer_pool.bytes_max
+                "{}: reset, it holds {bytes} bytes, and memory for buffers is short",
+                self.context.connections[slot as usize].state.peer
             );
         }
         self.context.state(slot).close_out_of_memory();

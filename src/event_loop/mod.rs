@@ -295,7 +295,8 @@ impl<'h> EventLoop<'h> {
     /// with short requests are served on. All go on when memory is free again. If there is none for a second, the
     /// connection that holds the most is reset with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory),
     /// and then one every 10 ms until there is. Past all of it, output that is longer than 4 KiB resets its own
-    /// connection. Each connection may hold 9 KiB beyond the maximum.
+    /// connection. Each connection may hold 9 KiB beyond the maximum. Where the system refuses memory before, what is
+    /// allocated then less an eighth is the maximum until there is memory again, and the reset comes at once.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;
@@ -303,7 +304,7 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn buffer_bytes_max(&mut self, bytes: usize) {
-        self.context.buffer_pool.bytes_max = bytes.max(limits::BUFFER_BYTES_MIN);
+        self.context.buffer_pool.set_bytes_max(bytes.max(limits::BUFFER_BYTES_MIN));
     }
 
     /// A way into the loop for other threads.

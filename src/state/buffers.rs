@@ -122,7 +122,9 @@ pub(crate) struct BufferPool {
     in_use: usize,
     /// Bytes allocated in all connections.
     bytes: usize,
-    pub(crate) bytes_max: usize,
+    bytes_max: usize,
+    /// The same, or less from when the system has refused memory until the strain of that is over.
+    bytes_max_now: usize,
     /// Buffers grow to a small share only, from when they came close to the maximum until the loop finds that they are
     /// below again.
     pub(crate) is_strained: bool,
@@ -140,19 +142,52 @@ impl Default for BufferPool {
     fn default() -> Self {
         // Its room is mapped by itself, so that it does not grow amid buffers.
         let free = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Box<Buffers>>());
-        Self { free, in_use: 0, bytes: 0, bytes_max: limits::BUFFER_BYTES_MAX, is_strained: false }
+        let bytes_max = limits::BUFFER_BYTES_MAX;
+        Self { free, in_use: 0, bytes: 0, bytes_max, bytes_max_now: bytes_max, is_strained: false }
     }
 }
 
 impl BufferPool {
+    pub(crate) fn set_bytes_max(&mut self, bytes: usize) {
+        (self.bytes_max, self.bytes_max_now) = (bytes, bytes);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Whether the system has refused memory in the strain that lasts.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.bytes_max_now < self.bytes_max
+    }
+
+    pub(crate) fn end_strain(&mut self) {
+        (self.is_strained, self.bytes_max_now) = (false, self.bytes_max);
+    }
+
+    /// Has buffers give back an eighth and more of what they hold, now that the system has refused memory: what else the
+    /// process allocates is not to be refused, too.
+    #[cold]
+    fn note_refusal(&mut self) -> OutOfMemory {
+        self.bytes_max_now = self.bytes_max_now.min(self.bytes - self.bytes / 8);
+        self.is_strained = true;
+        OutOfMemory
+    }
+
+    #[cold]
+    fn allocate(&mut self) -> Result<Box<Buffers>, OutOfMemory> {
+        is_allocatable(size_of::<Buffers>()).then(Box::default).ok_or_else(|| self.note_refusal())
+    }
+
+    #[inline]
     pub(crate) fn take(&mut self) -> Result<Box<Buffers>, OutOfMemory> {
-        if let Some(buffers) = self.free.pop() {
-            self.in_use += 1;
-            self.charge(buffers.capacity());
-            return Ok(buffers);
-        }
-        let buffers = is_allocatable(size_of::<Buffers>()).then(Box::default).ok_or(OutOfMemory)?;
+        let buffers = match self.free.pop() {
+            Some(buffers) => buffers,
+            None => self.allocate()?,
+        };
         self.in_use += 1;
+        self.charge(buffers.capacity());
         Ok(buffers)
     }
 
@@ -200,7 +235,7 @@ impl BufferPool {
             return Ok(());
         }
         let is_within_share = needed <= limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / MOVES_PER_BYTE_MAX;
-        let fits = |capacity| is_within_share || self.bytes + (capacity - before) <= self.bytes_max;
+        let fits = |capacity| is_within_share || self.bytes + (capacity - before) <= self.bytes_max_now;
         let doubled = (2 * before).min(bytes_max).max(needed);
         let wanted = if !self.is_strained && fits(doubled) { doubled } else { needed };
         if !fits(wanted) {
@@ -208,7 +243,7 @@ impl BufferPool {
         }
         let grown = queue.try_grow(wanted).or_else(|_| queue.try_grow(needed));
         self.charge(queue.capacity() - before);
-        grown
+        grown.map_err(|_| self.note_refusal())
     }
 
     /// How many bytes more a queue may take, of at most `bytes_max` in all.
@@ -278,7 +313,7 @@ impl BufferPool {
     /// Whether so much is allocated that buffers must not grow: three quarters of the maximum, so that output which
     /// was refused once finds room.
     pub(crate) fn is_above_resume(&self) -> bool {
-        self.bytes > self.bytes_max - self.bytes_max / 4
+        self.bytes > self.bytes_max_now - self.bytes_max_now / 4
     }
 
     #[cfg(test)]
@@ -296,7 +331,9 @@ mod tests {
     const SHARE: usize = limits::BUFFER_BYTES_SHARE;
 
     fn pool(bytes_max: usize) -> BufferPool {
-        BufferPool { bytes_max, ..BufferPool::default() }
+        let mut pool = BufferPool::default();
+        pool.set_bytes_max(bytes_max);
+        pool
     }
 
     proptest! {
@@ -405,6 +442,11 @@ mod tests {
         queue.push(b"0123456789");
         assert_eq!(pool.reserve(&mut queue, 1 << 46, usize::MAX), Err(OutOfMemory));
         assert_eq!((queue.as_slice(), pool.bytes), (&b"0123456789"[..], 10));
+        assert!(pool.is_strained && pool.was_refused() && pool.is_above_resume(), "some is to be given back");
+        queue = ByteQueue::default();
+        pool.credit(10);
+        pool.end_strain();
+        assert!(!pool.was_refused() && pool.reserve(&mut queue, 3 * SHARE, usize::MAX).is_ok());
         assert!(is_allocatable(1) && !is_allocatable(1 << 46));
     }
 }

@@ -326,6 +326,7 @@ impl ConnectionState {
         Ok(buffers)
     }
 
+    #[inline]
     fn buffers_or_take(&mut self, pool: &mut BufferPool) -> Result<&mut Box<Buffers>, OutOfMemory> {
         match &mut self.buffers {
             Some(buffers) => Ok(buffers),

@@ -61,7 +61,7 @@ fn memory_is_bounded(events: &EventLoop<'_>) {
     let (count, bytes) = buffers.fold((0, 0), |(count, bytes), buffers| (count + 1, bytes + buffers.capacity()));
     assert_eq!(buffer_pool.bytes(), bytes, "the account of all buffers agrees with them");
     let share = limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / 8;
-    assert!(bytes <= buffer_pool.bytes_max + 2 * share * count, "{bytes} bytes are too much for {count} connections");
+    assert!(bytes <= buffer_pool.bytes_max() + 2 * share * count, "{bytes} bytes are too much for {count} connections");
     assert!(buffer_pool.is_strained || !buffer_pool.is_above_resume(), "memory is short and nobody knows");
 }
 

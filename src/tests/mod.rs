@@ -97,7 +97,7 @@ impl Workload {
         run.events.catch_panics(true);
         if simulation.random_below(4) == 0 {
             let bytes = usize::try_from(simulation.random_below(100_000)).expect("a length");
-            run.events.context.buffer_pool.bytes_max = bytes;
+            run.events.context.buffer_pool.set_bytes_max(bytes);
         }
         run.attach_handlers();
         run.attach_outbound_handler();
