@@ -50,14 +50,13 @@ impl EventLoop<'_> {
 
     /// Delivers what is in the inbox.
     pub(super) fn deliver_inbox(&mut self, slot: u32) {
-        let Context { connections, buffer_pool, .. } = &mut self.context;
-        let mut inbox = connections[slot as usize].state.take_inbox(buffer_pool);
+        let mut inbox = self.context.state(slot).take_inbox();
         let consumed = self.handlers.on_data(&mut self.context, slot, inbox.as_slice());
         inbox.consume(consumed);
-        let Context { connections, buffer_pool, now, .. } = &mut self.context;
-        let state = &mut connections[slot as usize].state;
-        state.return_inbox(inbox, buffer_pool);
-        state.record_consumed(consumed, *now);
+        let now = self.context.now;
+        let state = self.context.state(slot);
+        state.return_inbox(inbox);
+        state.record_consumed(consumed, now);
     }
 }
 

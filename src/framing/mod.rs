@@ -247,16 +247,14 @@ impl<H: FrameHandler> Framed<H> {
 
     /// Hands over what has come of a frame that never will be whole, and lets go of it.
     fn deliver_unfinished(&mut self, connection: &mut Connection<'_>, session: &mut FramedSession<H::Session>) {
-        let slot = connection.id().slot as usize;
-        let Context { connections, buffer_pool, .. } = connection.context();
-        let mut inbox = connections[slot].state.take_inbox(buffer_pool);
+        let slot = connection.id().slot;
+        let mut inbox = connection.context().state(slot).take_inbox();
         let decode_state = std::mem::take(&mut session.decode_state);
         if let Some(rest) = self.format.decode_eof(inbox.as_slice(), decode_state) {
             self.handler.on_unfinished(connection, &mut session.session, rest);
         }
         inbox.clear();
-        let Context { connections, buffer_pool, .. } = connection.context();
-        connections[slot].state.return_inbox(inbox, buffer_pool);
+        connection.context().state(slot).return_inbox(inbox);
     }
 }
 

@@ -182,13 +182,23 @@ impl BufferPool {
 
     #[inline]
     pub(crate) fn take(&mut self) -> Result<Box<Buffers>, OutOfMemory> {
-        let buffers = match self.free.pop() {
+        let mut buffers = match self.free.pop() {
             Some(buffers) => buffers,
             None => self.allocate()?,
         };
         self.in_use += 1;
-        self.charge(buffers.capacity());
+        self.bytes += buffers.capacity();
+        if self.is_above_resume() {
+            self.free_room(&mut buffers);
+        }
         Ok(buffers)
+    }
+
+    /// Frees what is allocated in buffers that nothing is in: there may be no room for it in the account.
+    #[cold]
+    fn free_room(&mut self, buffers: &mut Buffers) {
+        self.shrink(buffers);
+        self.is_strained |= self.is_above_resume();
     }
 
     pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
@@ -270,11 +280,6 @@ impl BufferPool {
     pub(crate) fn charge(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.is_strained |= self.is_above_resume();
-    }
-
-    /// Counts bytes that a connection has no more.
-    pub(crate) fn credit(&mut self, bytes: usize) {
-        self.bytes -= bytes;
     }
 
     /// Gives back what a connection's buffers do not need.
@@ -436,6 +441,22 @@ mod tests {
     }
 
     #[test]
+    fn near_the_maximum_buffers_come_without_the_room_that_they_had() {
+        let mut pool = pool(16 * SHARE);
+        let mut buffers = [(); 2].map(|()| pool.take().expect("there is memory"));
+        for buffers in &mut buffers {
+            pool.reserve(&mut buffers.outbox, 5 * SHARE, 5 * SHARE).expect("there is room");
+        }
+        let [first, second] = buffers;
+        pool.put(first);
+        pool.put(second);
+        let mut large = ByteQueue::default();
+        pool.reserve(&mut large, 6 * SHARE, 6 * SHARE).expect("there is room");
+        assert_eq!(pool.take().expect("one is kept").capacity(), 5 * SHARE, "there is room still");
+        assert_eq!((pool.take().expect("one is kept").capacity(), pool.bytes), (0, 11 * SHARE));
+    }
+
+    #[test]
     fn memory_that_the_system_refuses_is_an_error() {
         let (mut pool, mut queue) = (pool(usize::MAX), ByteQueue::default());
         pool.reserve(&mut queue, 10, usize::MAX).expect("there is memory");
@@ -443,8 +464,9 @@ mod tests {
         assert_eq!(pool.reserve(&mut queue, 1 << 46, usize::MAX), Err(OutOfMemory));
         assert_eq!((queue.as_slice(), pool.bytes), (&b"0123456789"[..], 10));
         assert!(pool.is_strained && pool.was_refused() && pool.is_above_resume(), "some is to be given back");
-        queue = ByteQueue::default();
-        pool.credit(10);
+        let mut buffers = Buffers { inbox: std::mem::take(&mut queue), ..Buffers::default() };
+        buffers.inbox.clear();
+        pool.shrink(&mut buffers);
         pool.end_strain();
         assert!(!pool.was_refused() && pool.reserve(&mut queue, 3 * SHARE, usize::MAX).is_ok());
         assert!(is_allocatable(1) && !is_allocatable(1 << 46));

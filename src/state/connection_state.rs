@@ -288,16 +288,13 @@ impl ConnectionState {
     }
 
     /// Takes the inbox out for a callback; it [comes back](Self::return_inbox) with what was not consumed. Meanwhile it
-    /// is not on the pool's account, so that one lost in a panic is not either.
-    pub(crate) fn take_inbox(&mut self, pool: &mut BufferPool) -> ByteQueue {
-        let inbox = self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.inbox)).unwrap_or_default();
-        pool.credit(inbox.capacity());
-        inbox
+    /// stays on the account of all buffers, which the callback must not exceed.
+    pub(crate) fn take_inbox(&mut self) -> ByteQueue {
+        self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.inbox)).unwrap_or_default()
     }
 
-    pub(crate) fn return_inbox(&mut self, inbox: ByteQueue, pool: &mut BufferPool) {
+    pub(crate) fn return_inbox(&mut self, inbox: ByteQueue) {
         if let Some(buffers) = &mut self.buffers {
-            pool.charge(inbox.capacity());
             buffers.inbox = inbox;
         }
     }

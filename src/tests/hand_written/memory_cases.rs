@@ -205,3 +205,27 @@ fn an_answer_for_which_there_is_no_memory_resets_its_own_connection_alone() {
     assert!((20..30).contains(&closed) && events.stats().closed_total() == closed, "{}", events.stats());
     assert_eq!(clients.iter().filter(|client| client.saw_reset()).count() as u64, closed);
 }
+
+#[test]
+fn what_a_callback_writes_while_it_is_shown_the_inbox_keeps_to_the_maximum() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    events.context.buffer_pool.set_bytes_max(80_000);
+    // Answers once all is there, with as much as it was sent.
+    let answer_late = |connection: &mut Connection<'_>, input: &[u8]| {
+        if input.len() == 50_000 {
+            let _ = connection.write(input);
+        }
+        0
+    };
+    events.listen(ECHO, stream(answer_late)).expect("the address is free");
+    let client = simulation.connect(ECHO).expect("the service listens");
+    client.set_window(0);
+    client.set_send_buffer_bytes_max(1);
+    for _ in 0..2 {
+        client.send(&[b'x'; 10_000]);
+        turn_for(&simulation, &mut events, Duration::from_millis(100));
+        client.send(&[b'x'; 15_000]);
+        turn_for(&simulation, &mut events, Duration::from_millis(100));
+    }
+}
