@@ -216,14 +216,34 @@ mod tests {
         assert!(!stale.exists());
     }
 
+    /// The server goes through links that take the kernel long to follow, so that there is time for a client between any
+    /// two of its calls.
     #[test]
     fn the_file_has_its_mode_when_the_first_client_can_connect() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("socket");
-        for mode in [0o600, 0o666, 0o777, 0] {
-            let file = SharedSocketFile::default().open(&path, Some(mode), 1).expect("a free path");
-            assert_eq!(fs::symlink_metadata(&path).expect("it is there").permissions().mode() & 0o7777, mode);
-            drop(file);
+        let detour = (0..16).fold(folder.path().to_owned(), |to, number| {
+            let link = folder.path().join(format!("link{number}"));
+            let to = format!("{}{}", to.display(), "/.".repeat(400));
+            std::os::unix::fs::symlink(to, &link).expect("a free name");
+            link
+        });
+        for round in 0..100 {
+            let (path, start) = (folder.path().join(round.to_string()), Barrier::new(2));
+            let connect = || {
+                start.wait();
+                let deadline = Instant::now() + support::wait::TIMEOUT;
+                while UnixStream::connect(&path).is_err() {
+                    assert!(Instant::now() < deadline, "no server listens");
+                }
+                fs::symlink_metadata(&path).expect("it is there").permissions().mode() & 0o7777
+            };
+            std::thread::scope(|scope| {
+                let client = scope.spawn(connect);
+                start.wait();
+                let opened = SharedSocketFile::default().open(&detour.join(round.to_string()), Some(0o666), 16);
+                assert_eq!(client.join().expect("it connects"), 0o666, "round {round}");
+                drop(opened.expect("a free path"));
+            });
         }
     }
 

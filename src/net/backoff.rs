@@ -132,7 +132,11 @@ mod tests {
         }
         assert!(matches!(backoff.on_error(IoErrorClass::Transient, at(0)), BackoffAction::Wait { .. }));
         backoff.on_success();
-        assert_eq!(backoff.on_error(IoErrorClass::Transient, at(0)), BackoffAction::Retry);
+        for _ in 1..limits::ERRORS_IN_A_ROW_MAX {
+            assert_eq!(backoff.on_error(IoErrorClass::Transient, at(0)), BackoffAction::Retry);
+        }
+        backoff.on_would_block(at(0));
+        assert_eq!(backoff.on_error(IoErrorClass::Transient, at(0)), BackoffAction::Retry, "the source was empty");
     }
 
     #[test]

@@ -418,6 +418,16 @@ mod tests {
     }
 
     #[test]
+    fn while_memory_is_short_the_pool_keeps_none() {
+        let mut pool = pool(10 * SHARE);
+        let mut buffers = pool.take().expect("there is memory");
+        pool.reserve(&mut buffers.inbox, 8 * SHARE, 8 * SHARE).expect("there is room");
+        assert!(pool.is_strained);
+        pool.put(buffers);
+        assert_eq!((pool.free.len(), pool.bytes), (0, 0));
+    }
+
+    #[test]
     fn near_the_maximum_a_queue_grows_to_its_share_and_past_it_nothing_more_is_allocated() {
         let mut pool = pool(10 * SHARE);
         let [mut large, mut small, mut third] = [const { Vec::new() }; 3].map(|bytes| ByteQueue { bytes, consumed: 0 });

@@ -147,6 +147,7 @@ fn connections_are_begun_in_portions_and_all_of_them() {
     }
     simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert_eq!(outcomes.borrow().opened, 1_000);
+    assert!(events.context.pending_connects.capacity() <= 64, "the list gives back its room");
 }
 
 #[test]

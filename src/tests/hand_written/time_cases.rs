@@ -212,6 +212,71 @@ fn input_that_arrived_before_the_end_of_a_drain_is_delivered_though_the_process_
     });
 }
 
+/// Fails if `on_timeout` comes over input that arrived before its time. Each input sets the time anew.
+struct TimedByInput<'a>(&'a Simulation);
+
+impl TimedByInput<'_> {
+    fn set_timeout(&self, connection: &mut Connection<'_>) -> Duration {
+        connection.set_timeout(Some(5 * SECOND));
+        self.0.elapsed() + 5 * SECOND
+    }
+}
+
+impl StreamHandler for TimedByInput<'_> {
+    type Session = Duration;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Duration> {
+        Some(self.set_timeout(connection))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, deadline: &mut Duration, input: &[u8]) -> usize {
+        *deadline = self.set_timeout(connection);
+        input.len()
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, deadline: &mut Duration) {
+        assert_unread_is_later(self.0, connection.peer_addr().expect("a client's"), *deadline);
+        *deadline = self.set_timeout(connection);
+    }
+}
+
+fn assert_unread_is_later(simulation: &Simulation, client: SocketAddr, deadline: Duration) {
+    let unread_since = simulation.world.borrow().unread_since(client);
+    assert!(unread_since.is_none_or(|at| at >= deadline), "unread since {unread_since:?}, the end was {deadline:?}");
+}
+
+#[test]
+fn what_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_process_is_stopped() {
+    check(0..200, |simulation| {
+        let mut events = simulation.event_loop();
+        let at = Listen::from(SERVER).idle_timeout(None);
+        events.listen(at, TimedByInput(simulation)).expect("the address is free");
+        let addresses = [1, 2, 3].map(|port| SocketAddr::new(PEER.ip(), port));
+        let clients = addresses.map(|from| simulation.connect_from(from, SERVER).expect("the server listens"));
+        let send = || {
+            for client in &clients {
+                if simulation.random_below(2) == 0 {
+                    client.send(b"x");
+                }
+            }
+        };
+        run_turns(&mut events, 3);
+        simulation.inject(Fault::Pause, 4);
+        for _ in 0..50 {
+            send();
+            run_turns(&mut events, 1);
+        }
+        let end = simulation.elapsed() + 5 * SECOND;
+        events.context().drain(5 * SECOND);
+        while !matches!(events.turn(None).expect("no error is the loop's"), Turn::Stopped(_)) {
+            send();
+        }
+        for address in addresses {
+            assert_unread_is_later(simulation, address, end);
+        }
+    });
+}
+
 #[test]
 fn every_duration_runs_from_when_it_was_set() {
     const SLOW: Duration = Duration::from_millis(120);
@@ -337,4 +402,41 @@ fn idle_and_write_timeouts_and_the_linger_do_not_run_during_a_slow_turn() {
             assert_eq!(events.stats().connections, 0, "{what} is over in time");
         });
     }
+}
+
+#[test]
+fn a_connect_is_given_up_in_its_time_though_the_turn_that_began_it_took_long() {
+    check(0..20, |simulation| {
+        let outcomes = RefCell::default();
+        let mut events = simulation.event_loop();
+        simulation.blackhole(PEER);
+        let handler = events.attach(Connecting(&outcomes));
+        events.context().connect(Connect::from(PEER).timeout(5 * SECOND), handler);
+        let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        // Until the embedder asks for the next turn or its timeout, the last one lasts.
+        simulation.advance(4 * SECOND);
+        run_turns(&mut events, 3);
+        assert!(outcomes.borrow().is_empty(), "it has a second left");
+        simulation.advance(SECOND);
+        run_turns(&mut events, 3);
+        assert_eq!(*outcomes.borrow(), ["failed"]);
+    });
+}
+
+#[test]
+fn idle_timeouts_run_while_an_embedder_that_knows_the_next_timeout_waits_elsewhere() {
+    check(0..20, |simulation| {
+        let mut events = simulation.event_loop();
+        let at = Listen::from(SERVER).idle_timeout(5 * SECOND);
+        events.listen(at, stream(|_, input| input.len())).expect("the address is free");
+        let _client = simulation.connect(SERVER).expect("the server listens");
+        let_arrive(simulation);
+        while events.stats().accepted == 0 {
+            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+        }
+        assert!(events.next_timeout().is_some_and(|wait| wait > 4 * SECOND), "it has just come");
+        simulation.advance(6 * SECOND);
+        run_turns(&mut events, 3);
+        assert_eq!(events.stats().closed(CloseReason::TimedOut), 1, "{:?}", events.stats());
+    });
 }

@@ -192,6 +192,31 @@ fn a_reset_after_a_shutdown_is_told_as_one_even_to_a_paused_handler() {
 }
 
 #[test]
+fn input_that_a_paused_handler_has_left_outlives_the_end_of_both_sides() {
+    let (log, resumes) = (CallLog::default(), Cell::new(false));
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = RecordingHandler::new(&log).on_data(|_, input| if resumes.get() { input.len() } else { 0 }).on_eof(
+        |connection| {
+            connection.pause();
+            connection.shutdown_write();
+        },
+    );
+    let mut client = client_of(&mut events, handler);
+    client.send(b"abc");
+    client.half_close();
+    assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
+    turn_until_idle(&mut events);
+    assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![]));
+    resumes.set(true);
+    events.context().connection(log.ids()[0]).expect("it is paused").resume();
+    turn_until(&mut events, "it is over", |_| !log.close_reasons().is_empty());
+    assert_eq!(
+        (log.inputs().last().map(Vec::as_slice), log.close_reasons()),
+        (Some(&b"abc"[..]), vec![CloseReason::Eof])
+    );
+}
+
+#[test]
 fn a_shutdown_from_elsewhere_is_carried_out_in_the_next_turn() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");

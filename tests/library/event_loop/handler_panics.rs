@@ -6,7 +6,10 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use halloo::{CloseReason, Connection, ErrorKind, EventLoop, LoopStopped, StreamHandler, datagrams, stream};
+use halloo::{
+    CloseReason, Connection, Context, Datagram, DatagramHandler, ErrorKind, EventLoop, LoopStopped, StreamHandler,
+    UdpSocketId, datagrams, stream,
+};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::{loopback, udp_socket};
@@ -277,6 +280,36 @@ fn a_panic_in_on_datagram_costs_one_datagram() {
     }
     assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (4, 3));
     assert_eq!(events.stats().panics, 1, "a callback has panicked");
+}
+
+/// A UDP handler that panics in `on_drain`, before it has released its socket.
+struct PanicsInDrain;
+
+impl DatagramHandler for PanicsInDrain {
+    fn on_datagram(&mut self, _: &mut Datagram<'_>, _: &[u8]) {}
+
+    fn on_drain(&mut self, _: &mut Context, _: UdpSocketId) {
+        panic!("this is the panic of the test");
+    }
+}
+
+#[test]
+fn a_panic_in_on_drain_of_a_udp_socket_releases_its_port_at_once() {
+    let log = CallLog::default();
+    let mut events = catching_loop();
+    let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let socket = events.bind(loopback(), PanicsInDrain).expect("a socket");
+    let address = events.local_addr(socket).expect("it is there");
+    turn_until(&mut events, "the client is accepted", |events| events.stats().accepted == 1);
+    events.context().drain(TIMEOUT);
+    turn_until_panic(&mut events);
+    turn_until(&mut events, "the socket is closed", |events| events.local_addr(socket).is_err());
+    std::net::UdpSocket::bind(address).expect("the port is free");
+    assert_eq!(events.stats().connections, 1, "the drain goes on");
+    client.half_close();
+    assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
+    turn_until_stopped(&mut events);
 }
 
 #[test]

@@ -149,6 +149,21 @@ fn a_closure_is_dropped_with_its_timer() {
 }
 
 #[test]
+fn a_closure_removed_between_turns_is_dropped_by_the_next_without_a_wait() {
+    let shared = std::rc::Rc::new(());
+    let clone = std::rc::Rc::clone(&shared);
+    let mut events = EventLoop::new().expect("a loop");
+    let timer = events.every(TIMEOUT, move |_| {
+        let _ = &clone;
+        None
+    });
+    assert!(events.context().remove(timer));
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO));
+    let _ = events.turn(None).expect("the poll works");
+    assert_eq!(std::rc::Rc::strong_count(&shared), 1);
+}
+
+#[test]
 fn a_panic_of_a_timer_is_its_own_end_and_no_others() {
     let (log, tick_count) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");

@@ -152,6 +152,24 @@ fn a_handler_given_to_listen_stays_for_a_timer() {
 }
 
 #[test]
+fn a_handler_that_is_used_again_before_the_turn_ends_stays() {
+    let handlers = Handlers::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), handlers.create()).expect("a listener");
+    let client = served_client(&mut events, listener);
+    let handler = handlers.last();
+    close(&mut events, client);
+    let context = events.context();
+    assert!(context.remove(listener));
+    let timer = context.schedule(handler, LONG, 7);
+    assert!(context.remove(timer));
+    context.schedule(handler, MS, 8);
+    turn_until(&mut events, "the timer", |_| handlers.fired.get() == 8);
+    turn_until_idle(&mut events);
+    assert_eq!(handlers.len(), 0);
+}
+
+#[test]
 fn a_handler_given_to_listen_stays_for_what_it_connects() {
     let (handlers, server, full) = (Handlers::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::net::{TcpStream, UdpSocket};
 use std::rc::Rc;
+use std::time::Duration;
 
-use halloo::{Connection, ErrorKind, EventLoop, Listen, ListenerId, SourceId, StreamHandler, datagrams, stream};
+use halloo::{Connection, ErrorKind, EventLoop, Listen, ListenerId, SourceId, StreamHandler, Turn, datagrams, stream};
 
 use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
@@ -38,6 +39,23 @@ fn a_removed_listener_is_gone_and_its_connections_live_on() {
     assert_eq!(client.request(&mut events, b"and on", 6), b"and on");
     let next = events.local_addr(next).expect("it is there");
     assert_eq!(Client::connect(next).request(&mut events, b"?", GREETING.len()), GREETING);
+}
+
+#[test]
+fn what_comes_to_another_copy_of_a_removed_socket_does_not_wake_the_loop() {
+    let listener = std::net::TcpListener::bind(loopback()).expect("a free port");
+    let socket = UdpSocket::bind(loopback()).expect("a free port");
+    let (listener_copy, socket_copy) = (listener.try_clone().expect("a copy"), socket.try_clone().expect("a copy"));
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(listener, greet).expect("it listens");
+    let socket = events.bind(socket, datagrams(|_, _| {})).expect("a socket");
+    assert!(events.context().remove(listener) && events.context().remove(socket));
+    turn_until_idle(&mut events);
+    let _client = TcpStream::connect(listener_copy.local_addr().expect("it is bound")).expect("the copy listens");
+    let to = socket_copy.local_addr().expect("it is bound");
+    udp_socket("127.0.0.1").send_to(b"?", to).expect("it is sent");
+    assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Idle);
+    assert_eq!(events.stats().events, 0);
 }
 
 #[test]
