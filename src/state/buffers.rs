@@ -436,7 +436,7 @@ mod tests {
         large.push(&vec![0; 8 * SHARE - 100]);
         assert!(pool.is_strained);
         let room = [&large, &small].map(|queue| pool.room(queue, 20 * SHARE));
-        assert_eq!(room, [100, SHARE], "what is allocated may be used, and a share is everybody's");
+        assert_eq!(room, [100, SHARE], "what is allocated may be used, and each queue has a share");
         assert_eq!(pool.reserve(&mut third, 3 * SHARE, 20 * SHARE), Err(OutOfMemory));
         assert_eq!((third.capacity(), pool.bytes), (0, 8 * SHARE));
         for _ in 0..SHARE / 64 {

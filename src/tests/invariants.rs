@@ -62,7 +62,7 @@ fn memory_is_bounded(events: &EventLoop<'_>) {
     assert_eq!(buffer_pool.bytes(), bytes, "the account of all buffers agrees with them");
     let share = limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / 8;
     assert!(bytes <= buffer_pool.bytes_max() + 2 * share * count, "{bytes} bytes are too much for {count} connections");
-    assert!(buffer_pool.is_strained || !buffer_pool.is_above_resume(), "memory is short and nobody knows");
+    assert!(buffer_pool.is_strained || !buffer_pool.is_above_resume(), "memory is short, and that is not noted");
 }
 
 /// When a connection must be looked at.
