@@ -108,7 +108,8 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`SendError`] if the outbox has not enough room now, or never will, or after `close` or `shutdown_write`. In
     /// the first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message longer than
-    /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long.
+    /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long. Past
+    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the connection may be reset instead.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_pair(message, b"")
     }

@@ -91,7 +91,8 @@ pub trait StreamHandler {
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 
     /// An outbound connection has failed: refused, unreachable, not answered in time, or given up. Every
-    /// [`connect`](Context::connect) ends in this or in [`on_open`](Self::on_open). Default: nothing.
+    /// [`connect`](Context::connect) whose id names a connection ends in this or in [`on_open`](Self::on_open). Default:
+    /// nothing.
     fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
 
     /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose
@@ -231,8 +232,10 @@ impl Context {
     /// Whether a handler of this loop serves only what it has.
     #[track_caller]
     pub(crate) fn is_removed_handler(&self, id: HandlerId) -> bool {
-        let entry = self.handler(id);
-        let entry = entry.unwrap_or_else(|| panic!("{id:?} is no handler of this loop: it is gone, or another loop's"));
+        // Not in a closure, which would hide the caller's line.
+        let Some(entry) = self.handler(id) else {
+            panic!("{id:?} is no handler of this loop: it is gone, or another loop's");
+        };
         entry.lifetime == HandlerLifetime::Removed
     }
 

@@ -504,7 +504,8 @@ impl Context {
     }
 
     /// Ends the loop with this turn, or with the next if no turn is under way. No further client is accepted, not even
-    /// from the backlog, and every open connection is reset.
+    /// from the backlog, and no further datagram is delivered. Connections are served to the end of that turn, and what
+    /// they write is sent as far as the kernel takes it; those that are open then are reset.
     pub fn stop(&mut self) {
         self.end_by(Timestamp::START);
     }

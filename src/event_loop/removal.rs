@@ -11,7 +11,7 @@ use crate::ids::{SourceId, SourceKey};
 /// What [`EventLoop::remove`] gives back: the closure of a timer, the handler of a UDP socket, or a stream handler that
 /// nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
 ///
-/// It drops what it holds when it is dropped: where the caller wants that, and outside of the loop.
+/// It lets the caller choose when that is dropped, and where: outside of the loop. It has no other use.
 ///
 /// ```
 /// use std::rc::Rc;
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Removed<'_> {
 
 impl<'h> EventLoop<'h> {
     /// Removes as [`Context::remove`](crate::Context::remove) does, between two turns, and gives back at once what the
-    /// loop owned of it; `None` if it was not there.
+    /// loop owned of it; `None` if it was not there, or was removed before.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};

@@ -33,8 +33,8 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`), 2,147,483,647 at most. Default: the
-    /// system's.
+    /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`), 2,147,483,647 at most. Linux
+    /// doubles it, for its own overhead, and cuts it to `net.core.rmem_max`. Default: the system's.
     pub fn recv_buffer_bytes(mut self, bytes: usize) -> Self {
         self.recv_buffer_bytes = Some(bytes);
         self

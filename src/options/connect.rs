@@ -31,7 +31,7 @@ pub struct Connect {
 
 impl Connect {
     /// Connect to a unix stream socket, by its path; on Linux, behind a NUL, by its
-    /// [abstract name](crate::Listen::unix). With a NUL anywhere else, the connect fails.
+    /// [abstract name](crate::Listen::unix). With a NUL in a path, or an empty name, the connect fails.
     ///
     /// ```
     /// let to = halloo::Connect::unix("/run/greeter.sock");

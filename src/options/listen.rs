@@ -87,8 +87,8 @@ impl Listen {
     /// path is listened on, and a file that was left behind is an error of the kind `AddrInUse`.
     ///
     /// On Linux a NUL in front makes it an abstract name: `Listen::unix("\0name")`. Such a name has no file, no
-    /// permissions, and is free when the last listener closes. Messages show it as `@name`. Anywhere else a NUL is
-    /// refused.
+    /// permissions, and is free when the last listener closes. Messages show it as `@name`. A NUL in a path, and
+    /// an empty name, are refused.
     ///
     /// Clones share one socket: loops on several threads can listen there together, and the file goes with the last of
     /// them.
@@ -117,8 +117,8 @@ impl Listen {
     /// user and the group. The file has them before the first client can connect. Default: `0o777` less the process's
     /// umask, usually `0o755`, which lets in the same user alone.
     ///
-    /// The folder of the path should be one that no other user may write to. TCP sockets, abstract names and sockets
-    /// that were handed over have no file, and ignore this.
+    /// At most `0o777`: permissions, and no other bits. The folder of the path should be one that no other user may write
+    /// to. TCP sockets, abstract names and sockets that were handed over have no file, and ignore what is set.
     ///
     /// ```
     /// let at = halloo::Listen::unix("/run/greeter.sock").unix_mode(0o660);

@@ -83,7 +83,7 @@ impl System {
 
     pub(crate) fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(UdpSocket, SocketAddr)> {
         let socket = match &options.inherited {
-            Some(socket) => from_inherited(socket.try_clone()?.into())?,
+            Some(socket) => from_inherited_udp_socket(socket.try_clone()?.into())?,
             None => open_udp_socket(options)?,
         };
         if let Some(bytes) = options.recv_buffer_bytes {
@@ -137,6 +137,15 @@ fn from_inherited_listener(socket: Socket) -> io::Result<Socket> {
     #[cfg(target_os = "linux")]
     if !socket.is_listener()? {
         let message = "invalid argument: the socket does not listen; call listen(2) before it is handed over";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    from_inherited(socket)
+}
+
+/// The same for a UDP socket. A stream would be received from as if it brought datagrams.
+fn from_inherited_udp_socket(socket: Socket) -> io::Result<Socket> {
+    if socket.r#type()? != Type::DGRAM {
+        let message = "invalid argument: the socket is not one for datagrams; hand over a UDP socket";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     from_inherited(socket)

@@ -177,6 +177,16 @@ fn a_socket_that_was_handed_over_and_does_not_listen_is_an_error_at_listen() {
 }
 
 #[test]
+fn a_stream_socket_that_was_handed_over_is_an_error_at_bind() {
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = Socket::from(TcpListener::bind(loopback()).expect("a free port"));
+    let error = events.bind(UdpSocket::from(listener), datagrams(|_, _| {})).expect_err("it brings no datagrams");
+    assert_eq!(error.kind(), ErrorKind::Bind);
+    let cause = error.source().expect("a cause").to_string();
+    assert!(cause.contains("not one for datagrams"), "{cause}");
+}
+
+#[test]
 fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let listener = one.listen(Listen::from(loopback()).reuse_port(true), greet).expect("a listener");

@@ -75,6 +75,15 @@ fn a_nul_in_a_path_is_refused_and_makes_no_file_of_another_name() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn an_empty_abstract_name_is_refused() {
+    let mut events = EventLoop::new().expect("a loop");
+    let error = events.listen(Listen::unix("\0"), stream(greet)).expect_err("it names nothing");
+    assert_eq!(error.kind(), ErrorKind::InvalidOption);
+    assert!(error.to_string().contains("not empty"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn an_abstract_name_is_listened_on_and_connected_to_and_shown_with_an_at_sign() {
     let (folder, log) = (tempfile::tempdir().expect("a folder"), CallLog::default());
     let name = PathBuf::from(format!("\0{}/name", folder.path().display()));
