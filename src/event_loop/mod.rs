@@ -93,6 +93,8 @@ pub struct EventLoop<'h> {
     register_error_log: LogThrottle,
     pub(crate) strain: Option<Strain>,
     memory_log: LogThrottle,
+    /// Turns in a row without a poll that was neither interrupted nor full.
+    incomplete_turns: u8,
     /// When the embedder asked how long it may wait after the last turn: the wait is no part of that.
     turn_ended: Cell<Option<Timestamp>>,
 }
@@ -155,6 +157,7 @@ impl<'h> EventLoop<'h> {
             register_error_log: LogThrottle::default(),
             strain: None,
             memory_log: LogThrottle::default(),
+            incomplete_turns: 0,
             turn_ended: Cell::new(None),
         }
     }

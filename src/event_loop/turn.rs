@@ -131,7 +131,8 @@ impl EventLoop<'_> {
     }
 
     /// Gathers events: once with a wait, then at once for as long as there may be more.
-    fn poll(&mut self, mut wait: Option<Duration>, mut begins: Timestamp) -> io::Result<()> {
+    fn poll(&mut self, mut wait: Option<Duration>, began: Timestamp) -> io::Result<()> {
+        let mut begins = began;
         for _ in 0..limits::POLLS_PER_TURN_MAX {
             self.poll_has_more = match self.context.network.poll(&mut self.events, wait) {
                 Ok(has_more) => has_more,
@@ -146,6 +147,11 @@ impl EventLoop<'_> {
                 break;
             }
             (wait, begins) = (Some(Duration::ZERO), self.context.now);
+        }
+        self.incomplete_turns = if self.poll_has_more { self.incomplete_turns.saturating_add(1) } else { 0 };
+        if self.incomplete_turns > limits::LATE_TURNS_MAX {
+            // Else a poll that is interrupted or full for ever would put off every deadline for ever.
+            self.context.polled_until = began;
         }
         Ok(())
     }

@@ -278,6 +278,26 @@ fn what_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_proc
 }
 
 #[test]
+fn deadlines_and_the_end_of_a_drain_come_though_every_poll_is_interrupted() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let echo = stream(|connection: &mut Connection<'_>, input: &[u8]| connection.write(input));
+    events.listen(Listen::from(SERVER).idle_timeout(SECOND), echo).expect("the address is free");
+    let _silent = simulation.connect(SERVER).expect("the server listens");
+    run_turns(&mut events, 3);
+    simulation.fail_next(Fault::Poll, Errno::EINTR as i32, u64::MAX);
+    let turns = 2 * u32::from(limits::LATE_TURNS_MAX);
+    simulation.advance(2 * SECOND);
+    run_turns(&mut events, turns);
+    assert_eq!(events.stats().closed(CloseReason::TimedOut), 1);
+    let _kept_open = simulation.connect(SERVER);
+    events.context().drain(SECOND);
+    simulation.advance(2 * SECOND);
+    let is_over = (0..turns).any(|_| matches!(events.turn(None).expect("no error is the loop's"), Turn::Stopped(_)));
+    assert!(is_over, "the drain goes on");
+}
+
+#[test]
 fn every_duration_runs_from_when_it_was_set() {
     const SLOW: Duration = Duration::from_millis(120);
     const AFTER: Duration = Duration::from_millis(100);
