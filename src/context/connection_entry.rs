@@ -2,8 +2,6 @@
 //!
 //! The entry holds everything about the connection but its session, which its handler keeps.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::SocketAddr;
 
 use crate::close_reason::CloseReason;
@@ -15,7 +13,7 @@ use crate::net::Stream;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::connection_state::ConnectionState;
-use crate::state::memory::{OutOfMemory, is_allocatable, shrink_queue, shrink_slab};
+use crate::state::memory::{OutOfMemory, is_allocatable, shrink_map, shrink_queue, shrink_slab};
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
 use crate::state::source_address_limits::SourcePrefix;
 use crate::state::timestamp::Timestamp;
@@ -301,18 +299,6 @@ impl Context {
         let slot = self.insert_listener(ListenerEntry::outbound(handler, limits));
         self.outbound_entries.insert((handler, limits), slot);
         slot
-    }
-}
-
-/// Whether a table has room for many more than it holds, after a burst.
-pub(crate) fn is_mostly_free(len: usize, capacity: usize) -> bool {
-    capacity > 64 && len < capacity / 8
-}
-
-/// Frees the room that a burst has left in a table.
-pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if is_mostly_free(map.len(), map.capacity()) {
-        map.shrink_to(2 * map.len());
     }
 }
 

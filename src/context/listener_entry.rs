@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use crate::address::{Address, to_canonical};
 use crate::context::Context;
-use crate::context::connection_entry::{is_mostly_free, shrink_map};
 use crate::context::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, ListenerId, SlotKey, Token, to_slot};
@@ -15,6 +14,7 @@ use crate::net::Listener;
 use crate::net::backoff::LogThrottle;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::options::listen::{Listen, WhenFull};
+use crate::state::memory::{is_mostly_free, shrink_map};
 use crate::state::source_address_limits::SourcePrefix;
 
 /// One listener, and what the connections accepted from it share.

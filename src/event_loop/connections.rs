@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION, is_mostly_free};
+use crate::context::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION};
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::event_loop::stream_handlers::HandlerEvent;
@@ -19,6 +19,7 @@ use crate::limits::{self, LATE_TURNS_MAX};
 use crate::net::{Event, Stream};
 use crate::options::connect::Connect;
 use crate::state::buffers::Strain;
+use crate::state::memory::is_mostly_free;
 use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, Queued, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 

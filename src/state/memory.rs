@@ -2,7 +2,8 @@
 //!
 //! Large tables are blocks that the allocator maps by themselves, and grow and shrink where they lie.
 
-use std::collections::{TryReserveError, VecDeque};
+use std::collections::{HashMap, TryReserveError, VecDeque};
+use std::hash::Hash;
 
 use slab::Slab;
 
@@ -63,6 +64,18 @@ pub(crate) fn shrink_slab<T>(slab: &mut Slab<T>, kept: usize, entry: impl FnOnce
         slab.shrink_to_fit();
     }
     slab.reserve_exact(kept.saturating_sub(slab.len()));
+}
+
+/// Whether a table has room for many more than it holds, after a burst.
+pub(crate) fn is_mostly_free(len: usize, capacity: usize) -> bool {
+    capacity > 64 && len < capacity / 8
+}
+
+/// Frees the room that a burst has left in a table.
+pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if is_mostly_free(map.len(), map.capacity()) {
+        map.shrink_to(2 * map.len());
+    }
 }
 
 #[cfg(test)]
