@@ -127,7 +127,8 @@ pub(crate) struct LifetimeOptions {
     #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = parse_duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
-    /// Stop after exactly this many greetings, over all protocols and workers
+    /// Stop after exactly this many greetings, over all protocols and workers; a connection without a byte is not
+    /// counted (in banner mode it is)
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u64).range(1..))]
     pub(crate) max_greetings: Option<u64>,

@@ -34,20 +34,17 @@ impl DatagramHandler for GreetingDatagramHandler<'_> {
             log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
             return;
         }
-        if !greeter.reserve() {
-            return;
-        }
+        let Some(reservation) = greeter.reserve() else { return };
         let is_answered = match self.mode {
             Mode::Greet | Mode::Banner | Mode::Line => {
-                datagram.reply(greeter.render(Protocol::Udp, addresses.as_ref(), b""))
+                datagram.reply(greeter.render(reservation.number(), Protocol::Udp, addresses.as_ref(), b""))
             }
             Mode::Echo => datagram.reply(payload),
             Mode::Discard => true,
         };
+        // A reservation that is dropped is released.
         if is_answered {
-            greeter.record(datagram.context(), addresses, payload.len() as u64, payload);
-        } else {
-            greeter.release();
+            greeter.record(reservation, datagram.context(), addresses, payload.len() as u64, payload);
         }
     }
 }

@@ -9,7 +9,7 @@ use halloo::{Context, ListenerId};
 
 use crate::cli::flags::{Mode, ReplyOptions};
 use crate::exit::{ExitError, ExitStatus};
-use crate::greeting::greeting_quota::GreetingQuota;
+use crate::greeting::greeting_quota::{GreetingQuota, Reservation};
 use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
 use crate::text::bound_address::{Addresses, BoundAddress};
@@ -28,8 +28,6 @@ pub(crate) struct Greeter {
     event_log: EventLog,
     /// Greetings sent by this worker.
     greeting_count: u64,
-    /// The number of the greeting that is being sent.
-    reserved_number: Option<u64>,
     /// The greeting being written, or the last one.
     buffer: Vec<u8>,
     /// Protocol and suffix length of the greeting in the buffer, if it is the same for every client.
@@ -114,7 +112,6 @@ impl Greeter {
             shutdown,
             event_log,
             greeting_count: 0,
-            reserved_number: None,
             buffer: Vec::new(),
             cached: None,
             needs_addresses,
@@ -168,32 +165,34 @@ impl Greeter {
         self.needs_addresses.then(lookup)
     }
 
-    /// Reserves the next greeting; false if there are none left. Then comes [`record`](Self::record), or
-    /// [`release`](Self::release) if it could not be sent.
-    pub(crate) fn reserve(&mut self) -> bool {
-        let Some(quota) = &self.quota else {
-            return true;
-        };
-        self.reserved_number = self.reserved_number.take().or_else(|| quota.try_acquire());
-        self.reserved_number.is_some()
-    }
-
-    /// Releases the reserved greeting.
-    pub(crate) fn release(&mut self) {
-        if let (Some(quota), Some(number)) = (&self.quota, self.reserved_number.take()) {
-            quota.release(number);
+    /// Reserves the next greeting; `None` if no greeting is left. It counts once it is [recorded](Self::record).
+    pub(crate) fn reserve(&self) -> Option<Reservation> {
+        match &self.quota {
+            Some(quota) => quota.reserve(),
+            None => Some(Reservation::default()),
         }
     }
 
-    /// Renders the reserved greeting, followed by a suffix.
-    pub(crate) fn render(&mut self, protocol: Protocol, addresses: Option<&Addresses>, suffix: &[u8]) -> &[u8] {
+    /// The number that the next greeting gets, for a reply that is not counted; `None` if no greeting is left.
+    pub(crate) fn next_number(&self) -> Option<u64> {
+        self.quota.as_ref().map_or(Some(0), |quota| quota.next_number())
+    }
+
+    /// Renders the greeting with a number, followed by a suffix.
+    pub(crate) fn render(
+        &mut self,
+        number: u64,
+        protocol: Protocol,
+        addresses: Option<&Addresses>,
+        suffix: &[u8],
+    ) -> &[u8] {
         let rendered = Some((protocol, suffix.len()));
         if self.cached == rendered {
             return &self.buffer;
         }
         // They are missing only where no placeholder stands for them.
         let unknown = Addresses { protocol, peer: None, local: None };
-        let (addresses, number) = (addresses.unwrap_or(&unknown), self.reserved_number.unwrap_or_default());
+        let addresses = addresses.unwrap_or(&unknown);
         let values = PlaceholderValues { addresses, number, hostname: &self.templates.hostname };
         let template = self.templates.for_protocol(protocol);
         self.buffer.clear();
@@ -209,17 +208,19 @@ impl Greeter {
     }
 
     /// Counts a greeting as sent and logs its event: how many bytes were received, and how they begin.
-    pub(crate) fn record(&mut self, context: &Context, addresses: Option<Addresses>, byte_count: u64, received: &[u8]) {
+    pub(crate) fn record(
+        &mut self,
+        reservation: Reservation,
+        context: &Context,
+        addresses: Option<Addresses>,
+        byte_count: u64,
+        received: &[u8],
+    ) {
         self.greeting_count += 1;
         if let Some(addresses) = addresses {
             self.event_log.log(context.now(), || GreetingEvent::new(addresses, byte_count, received));
         }
-        let Some(quota) = &self.quota else { return };
-        if self.reserved_number.take().is_none() {
-            // What was not reserved, a connection that has ended, counts all the same.
-            let _ = quota.try_acquire();
-        }
-        if let Some(total) = quota.commit() {
+        if let Some(total) = reservation.commit() {
             log::info!("{total} greetings given, as many as asked for: stopping");
             // Loops that have ended already need no message.
             let _ = self.shutdown.drain();

@@ -4,7 +4,7 @@
 //! one caller alone.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Numbers for the greetings of all workers, up to a maximum.
 #[derive(Debug)]
@@ -32,8 +32,23 @@ impl GreetingQuota {
         all_issued && self.released_count.load(Ordering::Acquire) == 0
     }
 
-    /// Acquires the next number.
-    pub(crate) fn try_acquire(&self) -> Option<u64> {
+    /// Reserves the next number; `None` if no number is left.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Reservation> {
+        self.try_acquire().map(|number| Reservation { held: Some((Arc::clone(self), number)) })
+    }
+
+    /// The number that the next greeting gets, which is not reserved by this; `None` if no number is left.
+    pub(crate) fn next_number(&self) -> Option<u64> {
+        let released =
+            if self.released_count.load(Ordering::Acquire) == 0 { None } else { self.lock_released().last().copied() };
+        let not_issued = || {
+            let number = self.issued.load(Ordering::Relaxed).saturating_add(1);
+            self.max.is_none_or(|max| number <= max).then_some(number)
+        };
+        released.or_else(not_issued)
+    }
+
+    fn try_acquire(&self) -> Option<u64> {
         if self.released_count.load(Ordering::Acquire) > 0 {
             let mut released = self.lock_released();
             let number = released.pop();
@@ -46,15 +61,13 @@ impl GreetingQuota {
         self.max.is_none_or(|max| number <= max).then_some(number)
     }
 
-    /// Releases a number whose greeting was not sent.
-    pub(crate) fn release(&self, number: u64) {
+    fn release(&self, number: u64) {
         let mut released = self.lock_released();
         released.push(number);
         self.released_count.store(released.len(), Ordering::Release);
     }
 
-    /// Counts a greeting as sent; returns the total if it was the last one.
-    pub(crate) fn commit(&self) -> Option<u64> {
+    fn commit(&self) -> Option<u64> {
         self.max.filter(|max| self.committed.fetch_add(1, Ordering::Relaxed) + 1 == *max)
     }
 
@@ -64,54 +77,109 @@ impl GreetingQuota {
     }
 }
 
+/// A greeting that is being sent, and its number. If it is dropped before it was sent, the number is released.
+#[derive(Debug, Default)]
+#[must_use = "a greeting that was sent is committed"]
+pub(crate) struct Reservation {
+    /// `None` if nothing depends on the number of a greeting.
+    held: Option<(Arc<GreetingQuota>, u64)>,
+}
+
+impl Reservation {
+    /// The number; zero if nothing depends on it.
+    pub(crate) fn number(&self) -> u64 {
+        self.held.as_ref().map_or(0, |(_, number)| *number)
+    }
+
+    /// Counts the greeting as sent; returns the total if it was the last one.
+    pub(crate) fn commit(mut self) -> Option<u64> {
+        let (quota, _) = self.held.take()?;
+        quota.commit()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some((quota, number)) = self.held.take() {
+            quota.release(number);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::thread;
 
-    use super::GreetingQuota;
+    use super::{GreetingQuota, Reservation};
+
+    fn number(reservation: Option<&Reservation>) -> Option<u64> {
+        reservation.map(Reservation::number)
+    }
 
     #[test]
     fn numbers_begin_with_one_and_go_on_without_a_gap() {
-        let quota = GreetingQuota::new(None);
-        assert_eq!((quota.try_acquire(), quota.try_acquire(), quota.try_acquire()), (Some(1), Some(2), Some(3)));
-        quota.release(2);
-        assert_eq!((quota.try_acquire(), quota.try_acquire()), (Some(2), Some(4)));
-        assert!(!quota.is_exhausted() && quota.commit().is_none());
+        let quota = Arc::new(GreetingQuota::new(None));
+        let [first, second, third] = [(); 3].map(|()| quota.reserve());
+        assert_eq!([&first, &second, &third].map(|held| number(held.as_ref())), [Some(1), Some(2), Some(3)]);
+        assert_eq!(quota.next_number(), Some(4));
+        drop(second);
+        assert_eq!(quota.next_number(), Some(2), "the released number is next");
+        let [second, fourth] = [(); 2].map(|()| quota.reserve());
+        assert_eq!([&second, &fourth].map(|held| number(held.as_ref())), [Some(2), Some(4)]);
+        assert!(
+            !quota.is_exhausted()
+                && [first, second, third, fourth].into_iter().all(|held| held.unwrap().commit().is_none())
+        );
+        assert_eq!(quota.next_number(), Some(5), "a number that was committed is not released");
     }
 
     #[test]
     fn one_given_back_is_the_last_that_is_left() {
-        let quota = GreetingQuota::new(Some(2));
-        assert_eq!((quota.try_acquire(), quota.try_acquire(), quota.try_acquire()), (Some(1), Some(2), None));
+        let quota = Arc::new(GreetingQuota::new(Some(2)));
+        let [first, second, third] = [(); 3].map(|()| quota.reserve());
+        assert_eq!([&first, &second, &third].map(|held| number(held.as_ref())), [Some(1), Some(2), None]);
         assert!(quota.is_exhausted());
-        assert_eq!(quota.commit(), None);
-        quota.release(1);
+        assert_eq!(quota.next_number(), None);
+        assert_eq!(second.unwrap().commit(), None);
+        drop(first);
         assert!(!quota.is_exhausted());
-        assert_eq!((quota.try_acquire(), quota.try_acquire()), (Some(1), None));
-        assert_eq!(quota.commit(), Some(2));
+        assert_eq!(quota.next_number(), Some(1));
+        let [first, third] = [(); 2].map(|()| quota.reserve());
+        assert_eq!([&first, &third].map(|held| number(held.as_ref())), [Some(1), None]);
+        assert_eq!(first.unwrap().commit(), Some(2));
+        assert_eq!((quota.next_number(), quota.is_exhausted()), (None, true));
+    }
+
+    #[test]
+    fn without_a_quota_a_greeting_has_no_number_and_is_never_the_last() {
+        assert_eq!((Reservation::default().number(), Reservation::default().commit()), (0, None));
     }
 
     #[test]
     fn of_many_threads_that_take_and_give_back_one_hears_of_the_last_and_no_number_is_missing() {
         const MAX: u64 = 20_000;
-        let quota = GreetingQuota::new(Some(MAX));
+        let quota = Arc::new(GreetingQuota::new(Some(MAX)));
         let acquire_and_release = |seed: u64| {
             let (mut committed, mut last_count, mut attempts) = (Vec::new(), 0, seed);
             // Numbers that other threads hold may be released: the work is over only when all are committed.
             while quota.committed.load(std::sync::atomic::Ordering::Relaxed) < MAX {
-                let Some(number) = quota.try_acquire() else { continue };
+                let Some(reservation) = quota.reserve() else { continue };
                 attempts += 1;
-                if attempts % 3 == 0 {
-                    quota.release(number);
-                } else {
-                    committed.push(number);
-                    last_count += u32::from(quota.commit().is_some());
+                if attempts % 3 != 0 {
+                    committed.push(reservation.number());
+                    last_count += u32::from(reservation.commit().is_some());
                 }
             }
             (committed, last_count)
         };
         let results = thread::scope(|scope| {
-            let threads = [0, 1, 2, 3].map(|seed| scope.spawn(move || acquire_and_release(seed)));
+            let threads = [0, 1, 2, 3].map(|seed| {
+                scope.spawn({
+                    let acquire_and_release = &acquire_and_release;
+                    move || acquire_and_release(seed)
+                })
+            });
             threads.map(|thread| thread.join().unwrap())
         });
         let mut numbers: Vec<u64> = results.iter().flat_map(|(numbers, _)| numbers).copied().collect();

@@ -9,6 +9,7 @@ use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
 use crate::cli::flags::Mode;
 use crate::greeting::greeter::Greeter;
+use crate::greeting::greeting_quota::Reservation;
 use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::protocol::Protocol;
 
@@ -39,17 +40,16 @@ fn addresses(greeter: &Greeter, connection: &Connection<'_>) -> Option<Addresses
 /// Greets once for what was received; false if there are no more greetings.
 fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, received: &[u8], suffix: &[u8]) -> bool {
     let mut greeter = greeter.borrow_mut();
-    if !greeter.reserve() {
-        return false;
-    }
+    let Some(reservation) = greeter.reserve() else { return false };
     let addresses = addresses(&greeter, connection);
+    let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
     // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
-    if connection.send(greeter.render(Protocol::Tcp, addresses.as_ref(), suffix)).is_err() {
-        greeter.release();
-        return false;
+    let is_sent = connection.send(greeting).is_ok();
+    // A reservation that is dropped is released.
+    if is_sent {
+        greeter.record(reservation, connection.context(), addresses, received.len() as u64, received);
     }
-    greeter.record(connection.context(), addresses, received.len() as u64, received);
-    true
+    is_sent
 }
 
 /// Answers the first bytes, or the end of the stream, then closes.
@@ -70,8 +70,14 @@ impl StreamHandler for GreetHandler<'_> {
         input.len()
     }
 
+    /// No byte has come, or it would be closed: a check of the port perhaps. The answer is not counted.
     fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        send_greeting(self.greeter, connection, b"", b"");
+        let mut greeter = self.greeter.borrow_mut();
+        if let Some(number) = greeter.next_number() {
+            let addresses = addresses(&greeter, connection);
+            // It fits: the outbox is empty.
+            let _ = connection.send(greeter.render(number, Protocol::Tcp, addresses.as_ref(), b""));
+        }
         connection.close();
     }
 
@@ -83,22 +89,50 @@ impl StreamHandler for GreetHandler<'_> {
     }
 }
 
-/// Answers without waiting for a question, then closes.
+/// Answers without waiting for a question, then closes. Its session is the greeting until that is counted, which it is
+/// once it was sent: a client that has reset before it was accepted gets none.
 struct BannerHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
 
-impl StreamHandler for BannerHandler<'_> {
-    type Session = ();
+impl BannerHandler<'_> {
+    /// Called after the loop has tried to send.
+    fn record_and_close(&self, connection: &mut Connection<'_>, reservation: &mut Option<Reservation>) {
+        if let Some(reservation) = reservation.take() {
+            let mut greeter = self.greeter.borrow_mut();
+            let addresses = addresses(&greeter, connection);
+            greeter.record(reservation, connection.context(), addresses, 0, b"");
+        }
+        connection.close();
+    }
+}
 
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-        send_greeting(self.greeter, connection, b"", b"");
-        // Refusing sends what is written first: all there is to say has been said.
-        None
+impl StreamHandler for BannerHandler<'_> {
+    type Session = Option<Reservation>;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
+        let mut greeter = self.greeter.borrow_mut();
+        let reservation = greeter.reserve()?;
+        let addresses = addresses(&greeter, connection);
+        let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), b"");
+        connection.send(greeting).ok()?;
+        // The note comes once the loop has sent it, unless the connection has failed then.
+        let id = connection.id();
+        connection.context().notify(id, 0);
+        Some(Some(reservation))
     }
 
-    fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
+        self.record_and_close(connection, session);
         input.len()
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
+        self.record_and_close(connection, session);
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, _: u64) {
+        self.record_and_close(connection, session);
     }
 }
 
@@ -150,11 +184,16 @@ impl StreamHandler for CountingHandler<'_> {
         connection.close();
     }
 
-    /// A closed connection counts as one greeting.
+    /// A closed connection counts as one greeting, unless no byte has come by it: a check of the port.
     fn on_close(&mut self, connection: &mut Connection<'_>, byte_count: u64, _: CloseReason) {
+        if byte_count == 0 {
+            return;
+        }
         let mut greeter = self.greeter.borrow_mut();
         let addresses = addresses(&greeter, connection);
-        greeter.record(connection.context(), addresses, byte_count, b"");
+        // One that ends after the last greeting has an event all the same.
+        let reservation = greeter.reserve().unwrap_or_default();
+        greeter.record(reservation, connection.context(), addresses, byte_count, b"");
     }
 }
 
@@ -217,15 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn greet_answers_the_first_bytes_or_the_end_of_stream_and_closes() {
-        let greeter = Greeter::for_test(Mode::Greet, None, None);
+    fn greet_answers_the_first_bytes_or_the_end_of_stream_and_counts_the_former() {
+        let greeter = Greeter::for_test(Mode::Greet, Some("{number}"), None);
         run_with_client(Mode::Greet, &greeter, |address| {
-            let mut sender = connect(address);
-            sender.write_all(b"Hello, TCP Server!").unwrap();
-            assert_eq!(read_to_end(&mut sender), "Hello, TCP Client!");
-            let mut half_closed = connect(address);
-            half_closed.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(read_to_end(&mut half_closed), "Hello, TCP Client!");
+            for number in ["1", "2"] {
+                let mut half_closed = connect(address);
+                half_closed.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(read_to_end(&mut half_closed), number);
+                let mut sender = connect(address);
+                sender.write_all(b"Hello, TCP Server!").unwrap();
+                assert_eq!(read_to_end(&mut sender), number);
+            }
         });
         assert_eq!(greeter.borrow().greeting_count(), 2);
     }
@@ -240,6 +281,7 @@ mod tests {
                 assert_eq!(read_to_end(&mut client), format!("tcp {number} {client_address}"));
             }
         });
+        assert_eq!(greeter.borrow().greeting_count(), 3);
     }
 
     #[test]
@@ -288,6 +330,19 @@ mod tests {
             assert_eq!(read_to_end(&mut client), "");
         });
         assert_eq!(greeter.borrow().greeting_count(), 1);
+    }
+
+    #[test]
+    fn a_connection_without_a_byte_is_not_counted_in_line_echo_or_discard() {
+        for mode in [Mode::Line, Mode::Echo, Mode::Discard] {
+            let greeter = Greeter::for_test(mode, None, Some(1));
+            run_with_client(mode, &greeter, |address| {
+                let mut client = connect(address);
+                client.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(read_to_end(&mut client), "");
+            });
+            assert_eq!((greeter.borrow().greeting_count(), greeter.borrow().is_exhausted()), (0, false), "{mode:?}");
+        }
     }
 
     #[test]

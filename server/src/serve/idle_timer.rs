@@ -13,7 +13,8 @@ pub(crate) struct IdleTimer<'w> {
     /// How long the worker must be idle to be marked so.
     pub(crate) timeout: Duration,
     idle_since: Instant,
-    previous_greetings: u64,
+    /// Greetings and accepted connections by the last turn, and connections open after it.
+    previous_activity: (u64, u64),
     previous_connections: u64,
     /// Workers that are not marked idle; each marks itself.
     busy_workers: &'w AtomicUsize,
@@ -23,8 +24,8 @@ pub(crate) struct IdleTimer<'w> {
 impl<'w> IdleTimer<'w> {
     /// A timer of a worker that has been idle since that moment.
     pub(crate) fn new(timeout: Duration, idle_since: Instant, busy_workers: &'w AtomicUsize) -> Self {
-        let (previous_greetings, previous_connections) = (0, 0);
-        Self { timeout, idle_since, previous_greetings, previous_connections, busy_workers, is_marked_idle: false }
+        let (previous_activity, previous_connections) = ((0, 0), 0);
+        Self { timeout, idle_since, previous_activity, previous_connections, busy_workers, is_marked_idle: false }
     }
 
     /// How long the loop may wait; while a connection is open, its end will wake it.
@@ -37,14 +38,16 @@ impl<'w> IdleTimer<'w> {
     /// timeout.
     pub(crate) fn check_expired(&mut self, event_loop: &EventLoop<'_>, greeting_count: u64) -> bool {
         let connections = event_loop.stats().connections;
+        // One that has opened and closed within the turn is activity too, though it asked for nothing.
+        let activity = (greeting_count, event_loop.stats().accepted);
         // A connection that was open until this turn may have been so for long, and the time begins with its end.
-        if connections + self.previous_connections > 0 || greeting_count != self.previous_greetings {
+        if connections + self.previous_connections > 0 || activity != self.previous_activity {
             self.idle_since = Instant::now();
             if std::mem::take(&mut self.is_marked_idle) {
                 self.busy_workers.fetch_add(1, Ordering::AcqRel);
             }
         }
-        (self.previous_greetings, self.previous_connections) = (greeting_count, connections);
+        (self.previous_activity, self.previous_connections) = (activity, connections);
         if self.is_marked_idle || self.idle_since.elapsed() < self.timeout {
             return false;
         }
@@ -87,6 +90,28 @@ mod tests {
         assert!(!timer.check_expired(&event_loop, 0));
         let _ = event_loop.turn(timer.time_left(&event_loop)).unwrap();
         assert!(timer.check_expired(&event_loop, 0));
+    }
+
+    #[test]
+    fn a_connection_that_opens_and_closes_within_one_turn_is_activity() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let handler = stream(|connection, input| {
+            connection.close();
+            input.len()
+        });
+        let listener = event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+        let (timeout, busy_workers) = (Duration::from_millis(50), AtomicUsize::new(2));
+        let mut timer = IdleTimer::new(timeout, Instant::now(), &busy_workers);
+        while timer.time_left(&event_loop).is_some() {
+            let _ = event_loop.turn(timer.time_left(&event_loop)).unwrap();
+            assert!(!timer.check_expired(&event_loop, 0), "another worker is busy");
+        }
+        drop(TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap());
+        while event_loop.stats().accepted == 0 || event_loop.stats().connections > 0 {
+            let _ = event_loop.turn(None).unwrap();
+        }
+        assert!(!timer.check_expired(&event_loop, 0));
+        assert!(timer.time_left(&event_loop).is_some(), "the time begins again");
     }
 
     #[test]
