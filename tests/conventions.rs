@@ -18,6 +18,7 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
+    ("server/src/greeting/datagram_handler.rs", "the handler of a protocol, with its tests"),
     ("server/src/main.rs", "the front page"),
     ("server/src/output/logger.rs", "what the log crate calls, with its test"),
     ("server/src/process/shutdown.rs", "what signals, limits and idle timers end the process with"),

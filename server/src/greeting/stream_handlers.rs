@@ -154,6 +154,13 @@ impl FrameHandler for LineHandler<'_> {
         }
     }
 
+    /// A last line without its end, as `printf` writes it, is a line; no text is none.
+    fn on_unfinished(&mut self, connection: &mut Connection<'_>, (): &mut (), rest: &[u8]) {
+        if !rest.is_empty() {
+            self.on_frame(connection, &mut (), rest);
+        }
+    }
+
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
         connection.close();
     }

@@ -53,6 +53,21 @@ fn line_answers_each_line_with_a_line_and_stays() {
 }
 
 #[test]
+fn in_line_mode_a_last_line_without_its_end_is_answered_at_the_end_of_stream() {
+    let server = start("line");
+    let answer = format!("{GREETING}\n");
+    for (questions, lines) in
+        [("one", 1), ("one\ntwo", 2), ("one\r\n\rtwo\r", 2), ("one\n", 1), ("one\n\r", 1), ("\r", 0)]
+    {
+        assert_eq!(request_with(server.tcp(), questions.as_bytes()), answer.repeat(lines), "to {questions:?}");
+    }
+    let events = wait_for("the lines", || Some(server.event_lines()).filter(|events| events.len() == 7));
+    for (event, text) in events.iter().zip([" one", " one", " two", " one", r" \rtwo", " one", " one"]) {
+        assert!(event.ends_with(text), "{event}");
+    }
+}
+
+#[test]
 fn echo_sends_back_what_comes_and_tells_the_total_at_the_end() {
     let server = start("echo");
     let client = connect(server.tcp());
