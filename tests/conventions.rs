@@ -25,7 +25,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/duration.rs", "a format of its own, with its tests"),
     ("server/src/text/protocol.rs", "a type that every folder names"),
-    ("server/src/text/unescape.rs", "a format of its own, with its tests"),
 ];
 
 /// What the library may depend on, each with a reason in Cargo.toml.

@@ -5,13 +5,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{FalseyValueParser, NonEmptyStringValueParser, RangedU64ValueParser};
+use clap::builder::{FalseyValueParser, RangedU64ValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::text::address::{Address, ProbeTarget};
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
-use crate::text::unescape::Unescaped;
+use crate::text::unescape::{Unescaped, parse_nonempty};
 
 /// More threads than any machine makes use of.
 const WORKERS_MAX: u64 = 1024;
@@ -187,8 +187,7 @@ pub(crate) struct ProbeOptions {
 
     #[command(flatten)]
     pub(crate) protocols: ProbeProtocols,
-    /// What to send; may contain \n \r \t \\ and \xNN [default: "Hello, TCP Server!", and over UDP "Hello, UDP
-    /// Server!"]
+    /// What to send, escapes replaced [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
     pub(crate) send: Option<Unescaped>,
@@ -197,10 +196,10 @@ pub(crate) struct ProbeOptions {
     #[arg(value_parser = value_parser!(u64).range(1..), default_value = "1", help_heading = "Question")]
     pub(crate) count: u64,
 
-    /// The text the answer must contain [default: any answer is right]
+    /// The text the answer must contain, escapes replaced [default: any answer is right]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT", allow_hyphen_values = true)]
-    #[arg(value_parser = NonEmptyStringValueParser::new(), help_heading = "Answer")]
-    pub(crate) expect: Option<String>,
+    #[arg(value_parser = parse_nonempty, help_heading = "Answer")]
+    pub(crate) expect: Option<Unescaped>,
     /// The most time each answer may take, connecting included
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
@@ -238,7 +237,8 @@ A missing host is localhost, a missing port 8888; port 0 is any free one.
 For several, repeat the flag or put commas between them; paths alike.
 A socket that nobody serves any more is replaced at its path; anything else that
 stands there is left alone.
-Times: 500ms, 10s, 2m. Braces in a greeting are written {{ and }}.
+Times: 500ms, 10s, 2m.
+In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
 To a client of a unix socket, {peer} is the word unix and {local} the path.
 A flag wins over its environment variable; an empty variable counts as none.
 
@@ -273,14 +273,18 @@ Exit status:
 const PROBE_HELP: &str = "\
 One line for each answer: protocol, address, a word, the time it took, the text.
 The word is ok, refused, timeout, unreachable, dns or mismatch.
-A connection that stays open ends the answer when it falls silent.
+A connection that stays open ends the answer when it falls silent for 250 ms.
+Of an answer the first 64 KiB are read and printed, with the escapes \\n \\r \\t
+\\0 \\\\ \\xNN and \\u{N}. --send, --expect and the greetings of halloo serve take
+the same escapes: what is printed can be pasted there between single quotes, a
+single quote written as \\x27, and the braces of a greeting double.
 
 Examples:
   halloo probe localhost              TCP and UDP on port 8888
   halloo probe --tcp --expect Hello example.org:9000
   halloo probe --connect-only 9000
   halloo probe unix:/run/halloo.sock
-  halloo probe --tcp --send 'hello\\n' 9000    a server that waits for a whole line
+  halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379
 
 Exit status, of several answers the worst (5, 3, 4, 0):
   0  every answer was right

@@ -73,13 +73,14 @@ fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitEr
 /// Queries the first address where a server listens; returns that address and the result.
 fn query_target(options: &ProbeOptions, protocol: Protocol) -> (String, QueryResult) {
     let default = match protocol {
-        Protocol::Tcp | Protocol::Unix => "Hello, TCP Server!",
+        // A server that reads lines waits for the end of one.
+        Protocol::Tcp | Protocol::Unix => "Hello, TCP Server!\n",
         Protocol::Udp => "Hello, UDP Server!",
     };
     let send = options.send.as_ref().map_or(default.as_bytes(), |Unescaped(bytes)| bytes);
     let query = Query {
         send: (!options.protocols.connect_only).then_some(send),
-        expect: options.expect.as_deref().map(str::as_bytes),
+        expect: options.expect.as_ref().map(|Unescaped(bytes)| bytes.as_slice()),
         started: Instant::now(),
         timeout: options.timeout,
     };

@@ -182,9 +182,20 @@ impl Query<'_> {
             }
         }
         if received.is_empty() {
-            return Ok(self.timeout_result(NO_REPLY));
+            return Ok(self.silence_result());
         }
         Ok(self.reply_result(&received, elapsed))
+    }
+
+    /// The result of a server that is silent until the deadline, with what its question may lack.
+    fn silence_result(&self) -> QueryResult {
+        let mut result = self.timeout_result(NO_REPLY);
+        result.text.push_str(match self.send {
+            None | Some([.., b'\n']) => "",
+            Some([]) => "; --send is empty, and only a server that speaks first answers",
+            Some(_) => r"; a server that reads lines waits for \n at the end of --send",
+        });
+        result
     }
 
     fn exchange_datagrams(&self, address: SocketAddr) -> io::Result<QueryResult> {
@@ -223,7 +234,7 @@ impl Query<'_> {
     fn reply_result(&self, received: &[u8], elapsed: Duration) -> QueryResult {
         let is_match = self.expect.is_none_or(|expected| contains(received, expected));
         let outcome = if is_match { Outcome::Ok } else { Outcome::Mismatch };
-        QueryResult { outcome, elapsed, text: escape::text(received) }
+        QueryResult { outcome, elapsed, text: escape::whole(received) }
     }
 
     fn error_result(&self, error: &io::Error, missing: &str) -> QueryResult {
@@ -274,7 +285,7 @@ mod tests {
 
     fn query(expect: Option<&'static str>, timeout: Duration) -> Query<'static> {
         let expect = expect.map(str::as_bytes);
-        Query { send: Some(b"Hello, TCP Server!"), expect, started: Instant::now(), timeout }
+        Query { send: Some(b"Hello, TCP Server!\n"), expect, started: Instant::now(), timeout }
     }
 
     fn outcome_and_text(result: &QueryResult) -> (Outcome, &str) {
@@ -304,7 +315,10 @@ mod tests {
             let count = stream.read(&mut buffer).unwrap();
             stream.write_all(&buffer[..count]).unwrap();
         });
-        assert_eq!(outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(address)), (Outcome::Ok, "Hello, TCP Server!"));
+        assert_eq!(
+            outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(address)),
+            (Outcome::Ok, r"Hello, TCP Server!\n")
+        );
         server.join().unwrap();
     }
 

@@ -1,7 +1,7 @@
 //! Untrusted bytes as one line of printable text.
 //!
-//! The line has a bounded length and no control, format or invisible character. Printable text without a backslash
-//! stays as it is, if it fits.
+//! The line has no control, format or invisible character, and a bounded length unless it is asked for [`whole`].
+//! Printable text without a backslash stays as it is, if it fits.
 
 use std::fmt::Write;
 
@@ -20,6 +20,11 @@ const COMBINING_MARKS_MAX: u8 = 4;
 /// The bytes as printable text of at most [`TEXT_BYTES_MAX`] bytes.
 pub(crate) fn text(bytes: &[u8]) -> String {
     escape(bytes, TEXT_BYTES_MAX, Backslash::Double)
+}
+
+/// All of the bytes, however many: what is printed is read back by `unescape`.
+pub(crate) fn whole(bytes: &[u8]) -> String {
+    escape(bytes, usize::MAX, Backslash::Double)
 }
 
 /// A path, as [`text`], but of at most [`PATH_BYTES_MAX`] bytes.

@@ -1,4 +1,4 @@
-//! Greeting templates: literal text with placeholders, `Hello, {peer}!`.
+//! Greeting templates: literal text with escapes and placeholders, `Hello, {peer}!\n`.
 //!
 //! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. Without literal
 //! text nothing matches.
@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use crate::text::placeholder::{Placeholder, PlaceholderValues};
+use crate::text::unescape::push_escape;
 
 /// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
@@ -97,9 +98,14 @@ impl FromStr for Template {
         let mut parts = Vec::new();
         let mut literal = Vec::new();
         let mut rest = text;
-        while let Some(position) = rest.find(['{', '}']) {
+        while let Some(position) = rest.find(['{', '}', '\\']) {
             literal.extend_from_slice(&rest.as_bytes()[..position]);
             let (brace, tail) = rest[position..].split_at(1);
+            if brace == "\\" {
+                // What it stands for is text, a brace too.
+                rest = push_escape(tail, &mut literal)?;
+                continue;
+            }
             if let Some(unescaped) = tail.strip_prefix(brace) {
                 literal.extend_from_slice(brace.as_bytes());
                 rest = unescaped;
@@ -187,6 +193,7 @@ mod tests {
         assert_eq!(render("{number}: {peer} on {local}"), "7: 127.0.0.1:50514 on [::1]:8888");
         assert_eq!(render("{protocol}@{hostname}"), "udp@box-1.example.org");
         assert_eq!(render("{{{number}}} {{}}"), "{7} {}");
+        assert_eq!(render(r"\u{41}\x7bpeer\x7d{number}\\\n\0"), "A{peer}7\\\n\0");
     }
 
     #[test]
@@ -200,6 +207,9 @@ mod tests {
             ("peer}", "without its {"),
             ("{{peer}", "without its {"),
             ("{peer}}", "without its {"),
+            (r"\d", r"\d stands for nothing"),
+            ("a\\", "written double"),
+            (r"{pe\x65r}", r"{pe\x65r} is unknown"),
         ] {
             let error = text.parse::<Template>().unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
@@ -267,7 +277,7 @@ mod tests {
 
         #[test]
         fn fixed_text_survives_the_braces(text in "\\PC{1,40}") {
-            let doubled = text.replace('{', "{{").replace('}', "}}");
+            let doubled = text.replace('\\', "\\\\").replace('{', "{{").replace('}', "}}");
             prop_assert_eq!(template(&doubled), Template::literal(&text));
         }
 

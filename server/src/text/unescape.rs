@@ -1,10 +1,11 @@
 //! Parses text with backslash escapes into bytes.
 //!
-//! Every byte can be written, and text without a backslash stands for itself.
+//! Every byte can be written, and text without a backslash stands for itself. What `escape` prints is read back as the
+//! bytes that it was printed from.
 
 use std::str::FromStr;
 
-const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\\\ and \\xNN";
+const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\0, \\\\, \\xNN and \\u{N}";
 
 /// The bytes that a text with escapes stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,41 +19,80 @@ impl FromStr for Unescaped {
         let mut rest = text;
         while let Some((before, escape)) = rest.split_once('\\') {
             bytes.extend_from_slice(before.as_bytes());
-            let (byte, remaining) = parse_escape(escape)?;
-            bytes.push(byte);
-            rest = remaining;
+            rest = push_escape(escape, &mut bytes)?;
         }
         bytes.extend_from_slice(rest.as_bytes());
         Ok(Self(bytes))
     }
 }
 
-/// The byte that an escape stands for, its backslash left out, and what follows it.
-fn parse_escape(escape: &str) -> Result<(u8, &str), String> {
+/// Parses text with escapes that stands for one byte at least.
+pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
+    if text.is_empty() {
+        return Err("an empty text is in every answer; leave it out, and any answer is right".to_owned());
+    }
+    text.parse()
+}
+
+/// Appends what an escape stands for, its backslash left out, and returns what follows it.
+pub(crate) fn push_escape<'a>(escape: &'a str, bytes: &mut Vec<u8>) -> Result<&'a str, String> {
     let Some(letter) = escape.chars().next() else {
         return Err(format!("a backslash at the end is written double; {ESCAPES_HINT}"));
     };
     let remaining = &escape[letter.len_utf8()..];
-    match letter {
-        'n' => Ok((b'\n', remaining)),
-        'r' => Ok((b'\r', remaining)),
-        't' => Ok((b'\t', remaining)),
-        '\\' => Ok((b'\\', remaining)),
+    let byte = match letter {
+        'n' => b'\n',
+        'r' => b'\r',
+        't' => b'\t',
+        '0' => b'\0',
+        '\\' => b'\\',
         'x' => {
-            let digits = remaining.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-            let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-            byte.map(|byte| (byte, &remaining[2..]))
-                .ok_or_else(|| format!("\\x needs two hexadecimal digits; {ESCAPES_HINT}"))
+            let (byte, remaining) = parse_byte(remaining)?;
+            bytes.push(byte);
+            return Ok(remaining);
         }
-        other => Err(format!("\\{other} stands for nothing, and a backslash itself is written double; {ESCAPES_HINT}")),
-    }
+        'u' => {
+            let (character, remaining) = parse_character(remaining)?;
+            bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            return Ok(remaining);
+        }
+        other => {
+            let hint = format!("a backslash itself is written double; {ESCAPES_HINT}");
+            return Err(format!("\\{other} stands for nothing, and {hint}"));
+        }
+    };
+    bytes.push(byte);
+    Ok(remaining)
+}
+
+/// Parses the two digits of `\xNN`.
+fn parse_byte(text: &str) -> Result<(u8, &str), String> {
+    let digits = text.get(..2).and_then(parse_hexadecimal).and_then(|number| u8::try_from(number).ok());
+    digits.map(|byte| (byte, &text[2..])).ok_or_else(|| format!("\\x needs two hexadecimal digits; {ESCAPES_HINT}"))
+}
+
+/// Parses the braces of `\u{N}`.
+fn parse_character(text: &str) -> Result<(char, &str), String> {
+    let Some((digits, remaining)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) else {
+        return Err(format!("\\u needs hexadecimal digits in braces, such as \\u{{e9}}; {ESCAPES_HINT}"));
+    };
+    let character = parse_hexadecimal(digits).and_then(char::from_u32);
+    character
+        .map(|character| (character, remaining))
+        .ok_or_else(|| format!("\\u{{{digits}}} is no character; {ESCAPES_HINT}"))
+}
+
+fn parse_hexadecimal(digits: &str) -> Option<u32> {
+    let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u32::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::Unescaped;
+    use super::{Unescaped, parse_nonempty};
+    use crate::text::escape;
 
     fn unescape(text: &str) -> Result<Vec<u8>, String> {
         text.parse().map(|Unescaped(bytes)| bytes)
@@ -66,6 +106,8 @@ mod tests {
             (r"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"),
             (r"\t\\n\x00\xfF\x41B", b"\t\\n\x00\xffAB"),
             (r"ä\nß", "ä\nß".as_bytes()),
+            (r"\001\0", b"\x0001\0"),
+            (r"\u{0}\u{e9}\u{202E}\u{10ffff}}", "\0é\u{202e}\u{10ffff}}".as_bytes()),
         ] {
             assert_eq!(unescape(text).as_deref(), Ok(bytes), "{text}");
         }
@@ -81,9 +123,23 @@ mod tests {
             (r"\x4", "two hexadecimal digits"),
             (r"\x+1", "two hexadecimal digits"),
             (r"\x4ä", "two hexadecimal digits"),
+            (r"\u", "in braces"),
+            (r"\u00e9", "in braces"),
+            (r"\u{e9", "in braces"),
+            (r"\u{}", r"\u{} is no character"),
+            (r"\u{+1}", r"\u{+1} is no character"),
+            (r"\u{d800}", r"\u{d800} is no character"),
+            (r"\u{110000}", r"\u{110000} is no character"),
+            (r"\u{100000041}", r"\u{100000041} is no character"),
         ] {
             assert!(unescape(text).unwrap_err().contains(expected), "{text}: {:?}", unescape(text));
         }
+    }
+
+    #[test]
+    fn an_empty_text_is_refused_where_it_would_match_anything() {
+        assert!(parse_nonempty("").unwrap_err().contains("leave it out"));
+        assert_eq!(parse_nonempty(r"\0"), Ok(Unescaped(vec![0])));
     }
 
     proptest! {
@@ -94,7 +150,17 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "(\\\\|x|[0-9]|.){0,20}") {
+        fn printed_bytes_are_read_back_as_they_were(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert_eq!(unescape(&escape::whole(&bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn printed_text_is_read_back_as_it_was(text in "(\\\\|[nrt0xu{}]|\\PC|.|\\n){0,60}") {
+            prop_assert_eq!(unescape(&escape::whole(text.as_bytes())), Ok(text.into_bytes()));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(\\\\|x|u|[{}]|[0-9]|.){0,20}") {
             let _ = unescape(&text);
         }
     }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod command_line;
+mod probe;
 mod process;
 mod unix;
 

@@ -1,0 +1,4 @@
+//! What `probe` prints and does, with servers of all kinds.
+
+mod pasted_answers;
+mod questions;
