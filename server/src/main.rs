@@ -24,17 +24,18 @@ mod serve;
 mod text;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::parse::Invocation;
 use crate::exit::{ExitError, ExitStatus};
+use crate::output::standard_stream;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let status = run(&arguments).unwrap_or_else(|error| {
         // Where standard error is gone, the exit status still speaks.
-        let _ = writeln!(io::stderr(), "{error}");
+        let _ = standard_stream::stderr().write_line(&error);
         error.status
     });
     ExitCode::from(status as u8)
@@ -45,7 +46,7 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
         Invocation::Serve(options) => serve::run(&options),
         Invocation::Probe(options) => probe::run(&options),
         Invocation::HelpOrVersion(text) => {
-            let _ = text.print();
+            let _ = standard_stream::stdout().write_all(text.as_bytes());
             Ok(ExitStatus::Success)
         }
     }

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::num::ParseIntError;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -27,7 +28,7 @@ pub(crate) enum Invocation {
     /// Ask a server.
     Probe(Box<ProbeOptions>),
     /// Print help or version, ready-made.
-    HelpOrVersion(clap::Error),
+    HelpOrVersion(String),
 }
 
 /// Reads the arguments, the program's own name first.
@@ -43,7 +44,7 @@ pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, Exit
         .mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) if !error.use_stderr() => return Ok(Invocation::HelpOrVersion(error)),
+        Err(error) if !error.use_stderr() => return Ok(Invocation::HelpOrVersion(help_text(&error))),
         Err(error) => return Err(usage_error(&error, arguments)),
     };
     let command_line = CommandLine::from_arg_matches(&matches).map_err(|error| usage_error(&error, arguments))?;
@@ -52,6 +53,12 @@ pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, Exit
         Some(Command::Serve(options)) => validate_serve(options, matches.subcommand_matches("serve")),
         None => validate_serve(command_line.serve, Some(&matches)),
     }
+}
+
+/// The text of `--help` or `--version`, with styles for a terminal unless `NO_COLOR` is set.
+fn help_text(help: &clap::Error) -> String {
+    let (text, is_plain) = (help.render(), std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
+    if io::stdout().is_terminal() && !is_plain { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn without_variable(argument: Arg) -> Arg {

@@ -15,10 +15,6 @@ use crate::cli::flags::EventStyle;
 use crate::output::stderr::{StderrLine, StderrWriter};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
 
-/// The names of the printing threads.
-const STDOUT_THREAD_NAME: &str = "stdout";
-pub(crate) const STDERR_THREAD_NAME: &str = "stderr";
-
 /// Lines that may wait: room for a burst, about a hundred kilobytes.
 const QUEUE_LINES_MAX: usize = 1024;
 
@@ -117,8 +113,8 @@ impl Printer {
         let error_queue = stderr.clone();
         let on_error = move |text| error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
         let (stdout, stdout_thread) = LineQueue::new(StdoutWriter::new(style, on_error));
-        thread::Builder::new().name(STDERR_THREAD_NAME.to_owned()).spawn(move || stderr_thread.run())?;
-        thread::Builder::new().name(STDOUT_THREAD_NAME.to_owned()).spawn(move || stdout_thread.run())?;
+        thread::Builder::new().name("stderr".to_owned()).spawn(move || stderr_thread.run())?;
+        thread::Builder::new().name("stdout".to_owned()).spawn(move || stdout_thread.run())?;
         Ok(Self { stdout, stderr })
     }
 
@@ -259,7 +255,7 @@ mod tests {
         let (sender, written) = mpsc::sync_channel(capacity);
         let (stdout, thread) =
             LineQueue::new(StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {}));
-        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_logger(Box::new(NullLogger)));
+        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_writer(Box::new(std::io::sink())));
         thread::spawn(move || stderr_thread.run());
         (Printer { stdout, stderr }, thread, written)
     }
@@ -268,16 +264,6 @@ mod tests {
         let (printer, thread, written) = printer_without_thread(capacity);
         thread::spawn(move || thread.run());
         (printer, written)
-    }
-
-    struct NullLogger;
-
-    impl log::Log for NullLogger {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, _: &log::Record<'_>) {}
-        fn flush(&self) {}
     }
 
     fn line(text: impl Into<String>) -> StdoutLine {
@@ -312,7 +298,7 @@ mod tests {
         let (last, lines) =
             output.lines().collect::<Vec<_>>().split_last().map(|(last, rest)| (*last, rest.len())).unwrap();
         assert_eq!(lines, QUEUE_LINES_MAX);
-        assert_eq!(last, format!("... {} lines lost, the output was too slow", 2 * QUEUE_LINES_MAX));
+        assert_eq!(last, format!("... lines lost: {}, the output was too slow", 2 * QUEUE_LINES_MAX));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Writes lines to standard error, on its printing thread.
 //!
-//! A stream that fails loses lines, which are counted; it never ends the thread.
+//! A stream that fails loses lines, which are counted.
 
-use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::Write;
+use std::time::SystemTime;
 
-use log::{Level, Log, Record};
+use log::Level;
 
+use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
+use crate::output::standard_stream;
+use crate::text::greeting_event::format_timestamp;
 
 /// A line on standard error.
 #[derive(Debug)]
@@ -20,34 +23,30 @@ pub(crate) enum StderrLine {
 
 /// Writes lines to standard error.
 pub(crate) struct StderrWriter {
-    logger: Box<dyn Log>,
-    /// Lines that could not be written, not yet reported.
-    unwritten: u64,
+    lines: LineWriter,
 }
 
 impl StderrWriter {
     /// Writes to the standard error of the process.
     pub(crate) fn new() -> Self {
-        Self::with_logger(Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()))
+        Self::with_writer(Box::new(standard_stream::stderr()))
     }
 
-    /// Writes log lines with any logger.
-    pub(crate) fn with_logger(logger: Box<dyn Log>) -> Self {
-        Self { logger, unwritten: 0 }
+    /// Writes to any stream.
+    pub(crate) fn with_writer(writer: Box<dyn Write + Send>) -> Self {
+        // The number of lines that are lost is logged later; until then there is no stream for an error message.
+        Self { lines: LineWriter::new(writer, |_| {}) }
     }
+}
 
-    /// Writes a log line. The logger panics if standard error fails.
-    fn log(&mut self, level: Level, target: &str, text: &str) {
-        let unwritten = self.unwritten;
-        let log = |text: std::fmt::Arguments<'_>| {
-            self.logger.log(&Record::builder().level(level).target(target).args(text).build());
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| match unwritten {
-            0 => log(format_args!("{text}")),
-            _ => log(format_args!("{text} ({unwritten} log lines before it could not be written)")),
-        }));
-        self.unwritten = if result.is_ok() { 0 } else { unwritten + 1 };
-    }
+/// `2026-01-01T00:00:00.000Z WARN  [halloo] text`
+fn write_log_line(buffer: &mut Vec<u8>, level: Level, target: &str, text: &str) {
+    // Writing into a vector cannot fail, here and below.
+    let _ = writeln!(buffer, "{} {level:<5} [{target}] {text}", format_timestamp(SystemTime::now()));
+}
+
+fn write_loss_notice(buffer: &mut Vec<u8>, lost: u64, cause: &str) {
+    write_log_line(buffer, Level::Warn, "halloo", &format!("log lines lost: {lost}, {cause}"));
 }
 
 impl LineSink for StderrWriter {
@@ -56,71 +55,87 @@ impl LineSink for StderrWriter {
     fn write_line(&mut self, line: &StderrLine) {
         match line {
             StderrLine::Plain(text) => {
-                if writeln!(io::stderr(), "{text}").is_err() {
-                    self.unwritten += 1;
-                }
+                let _ = writeln!(self.lines.buffer, "{text}");
             }
-            StderrLine::Log(level, target, text) => self.log(*level, target, text),
+            StderrLine::Log(level, target, text) => write_log_line(&mut self.lines.buffer, *level, target, text),
         }
+    }
+
+    fn is_buffer_full(&self) -> bool {
+        self.lines.is_buffer_full()
     }
 
     fn flush(&mut self, lost: u64) {
         if lost > 0 {
-            self.log(Level::Warn, "halloo", &format!("{lost} log lines lost, standard error was too slow"));
+            write_loss_notice(&mut self.lines.buffer, lost, "standard error was too slow");
         }
+        self.lines.flush(|buffer, count| write_loss_notice(buffer, count, "standard error could not be written"));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use log::{Level, Log, Metadata, Record};
+    use log::Level;
 
     use super::{LineSink, StderrLine, StderrWriter};
 
-    /// A logger that panics when its stream is full, as the real one does.
+    /// A stream that keeps what is written, or has no room.
     #[derive(Clone, Default)]
-    struct TestLogger(Arc<Mutex<(bool, String)>>);
+    struct TestWriter(Arc<Mutex<(bool, String)>>);
 
-    impl TestLogger {
-        fn text(&self) -> String {
-            self.0.lock().unwrap().1.clone()
+    impl TestWriter {
+        /// The lines without their time.
+        fn lines(&self) -> Vec<String> {
+            let text = self.0.lock().unwrap().1.clone();
+            text.lines().map(|line| line.split_once("Z ").map_or(line, |(_, rest)| rest).to_owned()).collect()
+        }
+
+        fn set_full(&self, is_full: bool) {
+            self.0.lock().unwrap().0 = is_full;
         }
     }
 
-    impl Log for TestLogger {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
+    impl Write for TestWriter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut writer = self.0.lock().unwrap();
+            if writer.0 {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            writer.1.push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
         }
 
-        fn log(&self, record: &Record<'_>) {
-            let is_full = self.0.lock().unwrap().0;
-            assert!(!is_full, "failed printing to stderr");
-            let text = format!("{} {}\n", record.level(), record.args());
-            self.0.lock().unwrap().1.push_str(&text);
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
-
-        fn flush(&self) {}
-    }
-
-    #[test]
-    fn a_logger_that_panics_is_caught_and_counted() {
-        let logger = TestLogger::default();
-        let mut stderr = StderrWriter::with_logger(Box::new(logger.clone()));
-        logger.0.lock().unwrap().0 = true;
-        for _ in 0..3 {
-            stderr.write_line(&StderrLine::Log(Level::Info, "halloo", "lost".to_owned()));
-        }
-        logger.0.lock().unwrap().0 = false;
-        stderr.write_line(&StderrLine::Log(Level::Info, "halloo", "back".to_owned()));
-        assert_eq!(logger.text(), "INFO back (3 log lines before it could not be written)\n");
     }
 
     #[test]
-    fn what_the_queue_lost_is_said() {
-        let logger = TestLogger::default();
-        StderrWriter::with_logger(Box::new(logger.clone())).flush(5);
-        assert_eq!(logger.text(), "WARN 5 log lines lost, standard error was too slow\n");
+    fn lines_that_could_not_be_written_are_counted_until_there_is_room() {
+        let writer = TestWriter::default();
+        let mut stderr = StderrWriter::with_writer(Box::new(writer.clone()));
+        writer.set_full(true);
+        for line in
+            [StderrLine::Log(Level::Info, "halloo", "lost".to_owned()), StderrLine::Plain("halloo: lost".to_owned())]
+        {
+            stderr.write_line(&line);
+            stderr.flush(0);
+        }
+        writer.set_full(false);
+        stderr.write_line(&StderrLine::Log(Level::Info, "halloo::net", "back".to_owned()));
+        stderr.flush(0);
+        let expected =
+            ["INFO  [halloo::net] back", "WARN  [halloo] log lines lost: 2, standard error could not be written"];
+        assert_eq!(writer.lines(), expected);
+    }
+
+    #[test]
+    fn the_loss_of_the_queue_is_logged() {
+        let writer = TestWriter::default();
+        StderrWriter::with_writer(Box::new(writer.clone())).flush(1);
+        assert_eq!(writer.lines(), ["WARN  [halloo] log lines lost: 1, standard error was too slow"]);
     }
 }

@@ -4,7 +4,6 @@
 
 pub(crate) mod query;
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +11,7 @@ use std::time::Instant;
 
 use crate::cli::flags::{ProbeOptions, ProbeProtocols};
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
+use crate::output::standard_stream;
 use crate::probe::query::{Outcome, Query, QueryResult};
 use crate::text::address::{Address, ProbeTarget};
 use crate::text::duration::format_elapsed;
@@ -35,8 +35,8 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
             let QueryResult { outcome, elapsed, text } = result;
             worst = worst.max(outcome);
             // Standard output may be closed; the exit status is still wanted.
-            let _ =
-                writeln!(io::stdout(), "{protocol} {address} {} {} {text}", outcome.as_str(), format_elapsed(elapsed));
+            let (word, elapsed) = (outcome.as_str(), format_elapsed(elapsed));
+            let _ = standard_stream::stdout().write_line(format_args!("{protocol} {address} {word} {elapsed} {text}"));
         }
     }
     Ok(worst.status())

@@ -3,12 +3,15 @@
 //! What a client sent is escaped and truncated; no more of it is kept than is printed.
 
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::text::bound_address::Addresses;
 use crate::text::escape;
+
+/// The last second that RFC 3339 can write, since 1970.
+const YEAR_9999_END_SECONDS: u64 = 253_402_300_799;
 
 /// What happened: a greeting given, a connection echoed to its end, a datagram discarded.
 #[derive(Debug)]
@@ -57,19 +60,22 @@ impl GreetingEvent {
     }
 }
 
-/// A moment as RFC 3339 has it, in UTC, to the millisecond.
+/// A moment as RFC 3339 has it, in UTC, to the millisecond. One outside the years 1970 to 9999, which the format does
+/// not have, becomes the nearest one within.
 pub(crate) fn format_timestamp(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_9999_END_SECONDS);
+    humantime::format_rfc3339_millis(time.clamp(SystemTime::UNIX_EPOCH, latest)).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::path::Path;
+    use std::time::{Duration, SystemTime};
 
     use proptest::prelude::*;
 
-    use super::{Addresses, GreetingEvent, Value};
+    use super::{Addresses, GreetingEvent, Value, format_timestamp};
     use crate::text::bound_address::BoundAddress;
     use crate::text::protocol::Protocol;
 
@@ -95,6 +101,16 @@ mod tests {
         let mut line = Vec::new();
         event.write_json(&mut line);
         String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_by_decades_or_ages_gives_a_time_all_the_same() {
+        let (epoch, day, first) =
+            (SystemTime::UNIX_EPOCH, Duration::from_secs(24 * 60 * 60), "1970-01-01T00:00:00.000Z");
+        assert_eq!(format_timestamp(epoch), first);
+        assert_eq!(format_timestamp(epoch - day), first);
+        assert_eq!(format_timestamp(epoch + day), "1970-01-02T00:00:00.000Z");
+        assert_eq!(format_timestamp(epoch + day * 4_000_000), "9999-12-31T23:59:59.000Z");
     }
 
     #[test]

@@ -3,5 +3,6 @@
 mod broken_standard_streams;
 mod greeting_system_calls;
 mod idle_wakeups;
+mod nonblocking_streams;
 mod signal_handling;
 mod worker_threads;

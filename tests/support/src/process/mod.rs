@@ -3,6 +3,8 @@
 pub mod captured_output;
 #[cfg(unix)]
 pub mod child;
+#[cfg(unix)]
+pub mod nonblocking_pipe;
 pub mod rlimit;
 #[cfg(unix)]
 pub mod server;
