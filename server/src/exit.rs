@@ -18,7 +18,7 @@ pub(crate) enum ExitStatus {
     UsageError = 2,
     /// An address could not be bound, or a probe could not reach the server.
     Unavailable = 3,
-    /// No answer in time.
+    /// No answer in time, or idle before the last greeting was given.
     TimedOut = 4,
     /// An answer, and the wrong one.
     Mismatch = 5,

@@ -132,7 +132,8 @@ pub(crate) struct LifetimeOptions {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
     #[arg(value_parser = value_parser!(u64).range(1..))]
     pub(crate) max_greetings: Option<u64>,
-    /// Stop when no connection was open and no greeting given for this long, with any worker
+    /// Stop when no connection was open and no greeting given for this long, with any worker; exit status 4 if that
+    /// comes before the last of --max-greetings
     #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
     #[arg(value_parser = parse_positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
@@ -268,7 +269,8 @@ Exit status:
   0  stopped as asked, by a signal or by a limit
   1  an error while running
   2  the command line is wrong
-  3  an address, a path or a socket handed over could not be served";
+  3  an address, a path or a socket handed over could not be served
+  4  idle for --exit-when-idle before the last of --max-greetings was given";
 
 const PROBE_HELP: &str = "\
 One line for each answer: protocol, address, a word, the time it took, the text.

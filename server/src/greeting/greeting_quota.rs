@@ -48,6 +48,11 @@ impl GreetingQuota {
         released.or_else(not_issued)
     }
 
+    /// How many greetings were sent, and how many there may be; `None` without a maximum.
+    pub(crate) fn given_of_max(&self) -> Option<(u64, u64)> {
+        self.max.map(|max| (self.committed.load(Ordering::Relaxed), max))
+    }
+
     fn try_acquire(&self) -> Option<u64> {
         if self.released_count.load(Ordering::Acquire) > 0 {
             let mut released = self.lock_released();

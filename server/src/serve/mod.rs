@@ -46,7 +46,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     let (status, flush_timeout) = match workers::run(&server, inherited, &printer) {
         Ok(report) => {
             log_drain_report(report);
-            (ExitStatus::Success, FLUSH_TIMEOUT)
+            (server.exit_status(), FLUSH_TIMEOUT)
         }
         Err(error) => {
             printer.eprint(StderrLine::Plain(error.to_string()));

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::cli::flags::ServeOptions;
+use crate::exit::ExitStatus;
 use crate::greeting::greeter::{Greeter, GreetingTemplates};
 use crate::greeting::greeting_quota::GreetingQuota;
 use crate::output::counters::Counters;
@@ -23,6 +24,8 @@ pub(crate) struct ServerContext<'o> {
     event_log: EventLog,
     /// Workers that are not idle; each counts itself.
     pub(crate) busy_workers: AtomicUsize,
+    /// Whether the server ends because no worker had anything to do.
+    ended_idle: AtomicBool,
 }
 
 impl<'o> ServerContext<'o> {
@@ -44,6 +47,30 @@ impl<'o> ServerContext<'o> {
             quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
             event_log: EventLog::new(printer.clone(), output.events),
             busy_workers: AtomicUsize::new(*workers),
+            ended_idle: AtomicBool::new(false),
+        }
+    }
+
+    /// Drains all loops because no worker had anything to do.
+    pub(crate) fn end_idle(&self) {
+        self.ended_idle.store(true, Ordering::Relaxed);
+        // Loops that have ended already need no message.
+        let _ = self.shutdown.drain();
+    }
+
+    /// The exit status of a server that has drained. Logs how many greetings were given if it is fewer than asked for.
+    pub(crate) fn exit_status(&self) -> ExitStatus {
+        let missing = self.quota.as_ref().and_then(|quota| quota.given_of_max()).filter(|(given, max)| given < max);
+        match missing {
+            Some((given, max)) if self.ended_idle.load(Ordering::Relaxed) => {
+                log::warn!("{given} of {max} greetings given, and then nothing to do");
+                ExitStatus::TimedOut
+            }
+            Some((given, max)) => {
+                log::info!("{given} of {max} greetings given");
+                ExitStatus::Success
+            }
+            None => ExitStatus::Success,
         }
     }
 

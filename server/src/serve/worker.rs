@@ -37,8 +37,7 @@ pub(crate) fn run_loop(
         let greeting_count = greeter.borrow().greeting_count();
         if let Some(expired) = idle_timer.take_if(|timer| timer.check_expired(event_loop, greeting_count)) {
             log::info!("nothing to do for {}: stopping", format_duration(expired.timeout));
-            // Loops that have ended already need no message.
-            let _ = server.shutdown.drain();
+            server.end_idle();
         }
     }
 }

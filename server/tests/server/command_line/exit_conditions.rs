@@ -1,4 +1,6 @@
 //! `--max-greetings` and `--exit-when-idle`.
+//!
+//! An idle end before the last greeting has an exit status of its own.
 
 use std::time::{Duration, Instant};
 
@@ -77,4 +79,36 @@ fn an_open_connection_or_another_greeting_is_not_idle() {
     });
     assert_eq!(request(server.tcp()), GREETING);
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+}
+
+#[test]
+fn an_idle_end_before_the_last_greeting_is_exit_status_4_and_says_how_many_were_given() {
+    for (workers, given) in [("1", 0), ("1", 1), ("2", 0)] {
+        let arguments = ["--listen", "127.0.0.1:0", "--workers", workers, "--max-greetings", "2"];
+        let mut server = HALLOO.start(&[&arguments[..], &["--exit-when-idle", "1s"]].concat());
+        for _ in 0..given {
+            assert_eq!(request(server.tcp()), GREETING);
+        }
+        // A check is no greeting.
+        drop(connect(server.tcp()));
+        assert_eq!(server.wait(), 4, "{}", server.stderr.text());
+        let line = server.stderr.wait_for_line("greetings given");
+        assert!(line.contains(" WARN ") && line.contains(&format!("{given} of 2 greetings given")), "{line}");
+    }
+}
+
+#[test]
+fn all_greetings_given_or_a_signal_is_exit_status_0_though_the_server_ends_when_idle() {
+    let arguments = ["--listen", "127.0.0.1:0", "--max-greetings", "2", "--exit-when-idle", "20s"];
+    let mut server = HALLOO.start(&arguments);
+    assert_eq!((request(server.tcp()), request(server.tcp())), (GREETING.to_owned(), GREETING.to_owned()));
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    server.wait_for_eof();
+    assert!(!server.stderr.text().contains(" WARN "), "{}", server.stderr.text());
+
+    let mut server = HALLOO.start(&arguments);
+    assert_eq!(request(server.tcp()), GREETING);
+    server.assert_exits_on_sigterm();
+    let line = server.stderr.wait_for_line("greetings given");
+    assert!(line.contains(" INFO ") && line.contains("1 of 2 greetings given"), "{line}");
 }
