@@ -19,6 +19,7 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/greeting/datagram_handler.rs", "the handler of a protocol, with its tests"),
+    ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),
     ("server/src/main.rs", "the front page"),
     ("server/src/output/logger.rs", "what the log crate calls, with its test"),
     ("server/src/output/standard_stream.rs", "what the server, the probe and the help write with"),

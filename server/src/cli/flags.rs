@@ -2,12 +2,13 @@
 //!
 //! A flag wins over its environment variable, and the variable over the default.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{FalseyValueParser, RangedU64ValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, ProbeTarget};
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
@@ -47,7 +48,7 @@ pub(crate) struct ServeOptions {
     pub(crate) replies: ReplyOptions,
     /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
     #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=WORKERS_MAX))]
+    #[arg(value_parser = whole_number::<usize>(1..=WORKERS_MAX))]
     #[arg(default_value = "1", hide_default_value = true)]
     pub(crate) workers: usize,
     #[command(flatten)]
@@ -56,6 +57,12 @@ pub(crate) struct ServeOptions {
     pub(crate) lifetime: LifetimeOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
+    /// Which settings were given, and by what.
+    #[arg(skip)]
+    pub(crate) given: GivenSettings,
+    /// What is wrong with the environment and stops nothing.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Where to serve.
@@ -101,12 +108,12 @@ pub(crate) struct LimitOptions {
     /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
     /// descriptor limit less 64, or half of a small one]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(value_parser = whole_number::<usize>(1..=u64::MAX))]
     pub(crate) max_connections: Option<usize>,
     /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; clients of
     /// unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not
     /// take its answer is closed after 30s [default: 60s]
@@ -116,6 +123,7 @@ pub(crate) struct LimitOptions {
     /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
     /// free]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
 }
 
@@ -130,7 +138,7 @@ pub(crate) struct LifetimeOptions {
     /// Stop after exactly this many greetings, over all protocols and workers; a connection without a byte is not
     /// counted (in banner mode it is)
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
-    #[arg(value_parser = value_parser!(u64).range(1..))]
+    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     pub(crate) max_greetings: Option<u64>,
     /// Stop when no connection was open and no greeting given for this long, with any worker; exit status 4 if that
     /// comes before the last of --max-greetings
@@ -169,6 +177,13 @@ pub(crate) enum Mode {
     Discard,
 }
 
+impl Mode {
+    /// Whether the answers are greetings.
+    pub(crate) const fn sends_greetings(self) -> bool {
+        matches!(self, Self::Greet | Self::Banner | Self::Line)
+    }
+}
+
 /// How greetings given are told on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EventStyle {
@@ -194,7 +209,7 @@ pub(crate) struct ProbeOptions {
     pub(crate) send: Option<Unescaped>,
     /// How many times to ask
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
-    #[arg(value_parser = value_parser!(u64).range(1..), default_value = "1", help_heading = "Question")]
+    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX), default_value = "1", help_heading = "Question")]
     pub(crate) count: u64,
 
     /// The text the answer must contain, escapes replaced [default: any answer is right]
@@ -205,6 +220,9 @@ pub(crate) struct ProbeOptions {
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
+    /// What is wrong with the environment and stops nothing.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What to ask over.
@@ -212,15 +230,34 @@ pub(crate) struct ProbeOptions {
 #[command(next_help_heading = "Question")]
 pub(crate) struct ProbeProtocols {
     /// Ask over TCP alone
-    #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = parse_yes_or_no)]
     pub(crate) tcp: bool,
     /// Ask over UDP alone
-    #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = parse_yes_or_no)]
     pub(crate) udp: bool,
     /// Only connect over TCP, send nothing
-    #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = FalseyValueParser::new())]
-    #[arg(conflicts_with_all = ["udp", "send", "expect"])]
+    #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = parse_yes_or_no)]
     pub(crate) connect_only: bool,
+}
+
+/// A parser of numbers within a range.
+fn whole_number<N: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<N, String> + Clone {
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| range.contains(number));
+        number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| match (range.start(), range.end()) {
+            (start, &u64::MAX) => format!("it is no whole number from {start} up"),
+            (start, end) => format!("it is no whole number from {start} to {end}"),
+        })
+    }
+}
+
+/// Parses the variable of a flag without a value.
+fn parse_yes_or_no(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("it is neither yes nor no; write true or false".to_owned()),
+    }
 }
 
 /// Parses how often a flag is given: its variable contains a number, or a word for yes or no.
@@ -228,7 +265,9 @@ fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(1),
         "false" | "no" | "off" => Ok(0),
-        number => number.parse().map_err(|_| "write true or false, or how often, such as 2".to_owned()),
+        number => {
+            number.parse().map_err(|_| "it is no number; write true or false, or how often, such as 2".to_owned())
+        }
     }
 }
 
@@ -241,7 +280,8 @@ stands there is left alone.
 Times: 500ms, 10s, 2m.
 In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
 To a client of a unix socket, {peer} is the word unix and {local} the path.
-A flag wins over its environment variable; an empty variable counts as none.
+A flag wins over its environment variable, and over one that contradicts it.
+An empty variable counts as none.
 
 The first line on standard output is READY with every address served.
 SIGTERM and Ctrl-C answer whoever has asked and end (line, echo and discard at
@@ -280,6 +320,8 @@ Of an answer the first 64 KiB are read and printed, with the escapes \\n \\r \\t
 \\0 \\\\ \\xNN and \\u{N}. --send, --expect and the greetings of halloo serve take
 the same escapes: what is printed can be pasted there between single quotes, a
 single quote written as \\x27, and the braces of a greeting double.
+A flag wins over its environment variable, and over one that contradicts it.
+An empty variable counts as none.
 
 Examples:
   halloo probe localhost              TCP and UDP on port 8888

@@ -1,4 +1,8 @@
 //! The command line: the definition of the flags, and their parsing.
 
+pub(crate) mod contradictions;
 pub(crate) mod flags;
+pub(crate) mod near_miss;
 pub(crate) mod parse;
+pub(crate) mod usage_error;
+pub(crate) mod without_effect;

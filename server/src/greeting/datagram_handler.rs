@@ -29,8 +29,7 @@ impl DatagramHandler for GreetingDatagramHandler<'_> {
             let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
             Addresses { protocol: Protocol::Udp, peer, local }
         });
-        let sends_greeting = matches!(self.mode, Mode::Greet | Mode::Banner | Mode::Line);
-        if sends_greeting && greeter.is_greeting(payload) {
+        if self.mode.sends_greetings() && greeter.is_greeting(payload) {
             log::debug!("{}: sent a greeting, which is not answered", datagram.peer_addr());
             return;
         }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use halloo::{Context, ListenerId};
 
-use crate::cli::flags::{Mode, ReplyOptions};
-use crate::exit::{ExitError, ExitStatus};
+use crate::cli::flags::ReplyOptions;
 use crate::greeting::greeting_quota::{GreetingQuota, Reservation};
 use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
@@ -49,21 +48,7 @@ pub(crate) struct GreetingTemplates {
 
 impl GreetingTemplates {
     /// The templates of the command line, the usual ones where it has none.
-    pub(crate) fn new(replies: &ReplyOptions) -> Result<Self, ExitError> {
-        let options = [
-            ("--greeting", &replies.greeting),
-            ("--tcp-greeting", &replies.tcp_greeting),
-            ("--udp-greeting", &replies.udp_greeting),
-        ];
-        if let (Mode::Echo | Mode::Discard, Some((flag, _))) =
-            (replies.mode, options.iter().find(|(_, greeting)| greeting.is_some()))
-        {
-            let mode = if replies.mode == Mode::Echo { "echo" } else { "discard" };
-            let message = format!(
-                "{flag} has no use with --mode {mode}, which greets nobody; leave one of the two out, or unset its variable"
-            );
-            return Err(ExitError::new(ExitStatus::UsageError, message));
-        }
+    pub(crate) fn new(replies: &ReplyOptions) -> Self {
         let template_or_default = |specific: &Option<Template>, default| {
             specific.as_ref().or(replies.greeting.as_ref()).cloned().unwrap_or_else(|| Template::literal(default))
         };
@@ -73,7 +58,7 @@ impl GreetingTemplates {
         if templates.contains(Placeholder::Hostname) {
             templates.hostname = read_hostname();
         }
-        Ok(templates)
+        templates
     }
 
     /// Whether a greeting contains its number, which then must be unique.
@@ -121,7 +106,11 @@ impl Greeter {
 
     /// A greeter that prints nothing, for tests.
     #[cfg(test)]
-    pub(crate) fn for_test(mode: Mode, greeting: Option<&str>, greetings_max: Option<u64>) -> std::cell::RefCell<Self> {
+    pub(crate) fn for_test(
+        mode: crate::cli::flags::Mode,
+        greeting: Option<&str>,
+        greetings_max: Option<u64>,
+    ) -> std::cell::RefCell<Self> {
         let greeting = greeting.map(|text| text.parse().unwrap());
         let replies = ReplyOptions { mode, greeting, tcp_greeting: None, udp_greeting: None };
         let event_log =
@@ -130,7 +119,7 @@ impl Greeter {
         let notifier = crate::process::sd_notify::SdNotifier::disabled();
         let shutdown = Shutdown { drain_timeout, notifier, loops: crate::process::shutdown::LoopHandles::default() };
         let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
-        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies).unwrap(), quota, shutdown, event_log))
+        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies), quota, shutdown, event_log))
     }
 
     /// Sets the loop of a test, which drains after the last greeting.
@@ -230,8 +219,8 @@ impl Greeter {
 
 #[cfg(test)]
 mod tests {
-    use super::{GreetingTemplates, Mode, Protocol, ReplyOptions};
-    use crate::exit::ExitStatus;
+    use super::{GreetingTemplates, Protocol, ReplyOptions};
+    use crate::cli::flags::Mode;
 
     fn reply_options(mode: Mode, common: Option<&str>, udp: Option<&str>) -> ReplyOptions {
         let template = |text: Option<&str>| text.map(|text| text.parse().unwrap());
@@ -240,25 +229,15 @@ mod tests {
 
     #[test]
     fn the_usual_greetings_are_those_of_the_first_programs() {
-        let templates = GreetingTemplates::new(&reply_options(Mode::Greet, None, None)).unwrap();
+        let templates = GreetingTemplates::new(&reply_options(Mode::Greet, None, None));
         assert!(templates.for_protocol(Protocol::Tcp).matches(b"Hello, TCP Client!"));
         assert!(templates.for_protocol(Protocol::Udp).matches(b"Hello, UDP Client!"));
     }
 
     #[test]
     fn a_greeting_of_one_protocol_goes_before_the_common_one() {
-        let templates = GreetingTemplates::new(&reply_options(Mode::Line, Some("both"), Some("datagram"))).unwrap();
+        let templates = GreetingTemplates::new(&reply_options(Mode::Line, Some("both"), Some("datagram")));
         assert!(templates.for_protocol(Protocol::Tcp).matches(b"both"));
         assert!(templates.for_protocol(Protocol::Udp).matches(b"datagram"));
-    }
-
-    #[test]
-    fn a_greeting_where_nobody_is_greeted_is_a_usage_error() {
-        for mode in [Mode::Echo, Mode::Discard] {
-            assert!(GreetingTemplates::new(&reply_options(mode, None, None)).is_ok());
-            let error = GreetingTemplates::new(&reply_options(mode, None, Some("x"))).unwrap_err();
-            assert_eq!(error.status, ExitStatus::UsageError);
-            assert!(error.message.contains("--udp-greeting"), "{}", error.message);
-        }
     }
 }

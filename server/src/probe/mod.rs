@@ -26,6 +26,9 @@ const NO_ADDRESS: &str = "no address for the name";
 
 /// Runs the queries and prints one line for each.
 pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
+    for warning in &options.warnings {
+        let _ = standard_stream::stderr().write_line(format_args!("halloo: {warning}"));
+    }
     let protocols = select_protocols(options);
     validate(options, protocols)?;
     let mut worst = Outcome::Ok;
@@ -54,13 +57,6 @@ fn select_protocols(options: &ProbeOptions) -> &'static [Protocol] {
 
 fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitError> {
     let usage_error = |message: String| Err(ExitError::new(ExitStatus::UsageError, message));
-    let ProbeProtocols { tcp, udp, .. } = options.protocols;
-    if let target @ ProbeTarget::Unix(_) = &options.address
-        && (tcp || udp)
-    {
-        let flag = if tcp { "--tcp" } else { "--udp" };
-        return usage_error(format!("{flag} has no use with the unix socket {target}; leave one of the two out"));
-    }
     let bytes = options.send.as_ref().map_or(0, |Unescaped(bytes)| bytes.len());
     if protocols.contains(&Protocol::Udp) && bytes > DATAGRAM_BYTES_MAX {
         return usage_error(format!(
@@ -157,11 +153,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asked_is_a_usage_error() {
-        let error = run(&options("halloo probe --udp unix:/run/a")).unwrap_err();
-        assert!(error.status == ExitStatus::UsageError && error.message.contains("--udp"), "{}", error.message);
         let mut long = options("halloo probe localhost:1");
         long.send = "x".repeat(70_000).parse().ok();
-        assert!(run(&long).unwrap_err().message.contains("--tcp"));
+        let error = run(&long).unwrap_err();
+        assert!(error.status == ExitStatus::UsageError && error.message.contains("--tcp"), "{}", error.message);
     }
 
     #[test]

@@ -37,7 +37,7 @@ const FLUSH_TIMEOUT_AFTER_ERROR: Duration = Duration::from_secs(2);
 pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     // Before anything is opened and any thread begun.
     let inherited = inherited_socket::take_inherited()?;
-    let templates = GreetingTemplates::new(&options.replies)?;
+    let templates = GreetingTemplates::new(&options.replies);
     process::raise_descriptor_limit();
     let printer = Printer::start(options.output.events)
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;

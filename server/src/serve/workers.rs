@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use halloo::{DrainReport, Handle};
 
+use crate::cli::flags::ServeOptions;
+use crate::cli::without_effect::settings_without_effect;
 use crate::exit::{ExitError, ExitStatus};
 use crate::output::printer_thread::Printer;
 use crate::output::stdout::StdoutLine;
@@ -39,6 +41,7 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
         let mut event_loop = worker::new_event_loop()?;
         let plan = socket_plan::open_all(&mut event_loop, inherited, server.options, &greeter)?;
         let bound = plan.bound.clone();
+        log_warnings(server.options, &bound);
         let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
         handles.insert(0, event_loop.handle());
         server.shutdown.loops.set(handles);
@@ -62,6 +65,14 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
         drop(event_loop);
         other_workers.join(result, watchdog)
     })
+}
+
+/// Logs what was accepted and has no effect.
+fn log_warnings(options: &ServeOptions, bound: &[BoundSocket]) {
+    let served: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
+    for warning in options.warnings.iter().chain(&settings_without_effect(options, &served)) {
+        log::warn!("{warning}");
+    }
 }
 
 /// Runs a worker to its end. If it fails, the other workers are drained, and the error names this worker.
@@ -231,7 +242,7 @@ mod tests {
     }
 
     fn server_context(options: &ServeOptions) -> ServerContext<'_> {
-        let templates = GreetingTemplates::new(&options.replies).unwrap();
+        let templates = GreetingTemplates::new(&options.replies);
         ServerContext::new(options, templates, &Printer::null(), SdNotifier::disabled())
     }
 

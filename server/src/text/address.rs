@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::{fmt, io};
 
 use crate::text::bound_address::BoundAddress;
+use crate::text::escape::excerpt;
 
 /// The port of the programs halloo began with.
 const DEFAULT_PORT: u16 = 8888;
@@ -18,6 +19,8 @@ const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// The longest name of a network interface: `IFNAMSIZ` less the NUL (`if_nametoindex(3)`).
 const ZONE_BYTES_MAX: usize = 15;
+
+const PORT_RANGE: &str = "a range of ports is not taken; repeat the flag, or put commas between addresses";
 
 const SYNTAX_HINT: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
@@ -79,10 +82,14 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(format!("the address is empty: is there a comma too many? {SYNTAX_HINT}"));
+            return Err(format!("the address is empty; {SYNTAX_HINT}, and no comma before or behind"));
         }
         if let Some((scheme, _)) = text.split_once("://") {
+            let scheme = excerpt(scheme);
             return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {SYNTAX_HINT}"));
+        }
+        if let Some(path) = text.strip_prefix(UNIX_PREFIX).or_else(|| as_path(text)) {
+            return Err(format!("it is no address; a path is served with --unix {}", excerpt(path)));
         }
         if text.contains(',') {
             return Err(format!("it is several addresses, and one is taken here; {SYNTAX_HINT}"));
@@ -93,6 +100,11 @@ impl FromStr for Address {
         let (host, port) = split_host_port(text)?;
         Ok(Self { host: parse_host(host)?, port: port.map_or(Ok(DEFAULT_PORT), parse_port)? })
     }
+}
+
+/// A text that can only be meant as a path.
+fn as_path(text: &str) -> Option<&str> {
+    (text.starts_with(['/', '~']) || text.starts_with("./") || text.starts_with("../")).then_some(text)
 }
 
 impl fmt::Display for Address {
@@ -110,7 +122,9 @@ impl fmt::Display for Address {
 fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(inside) = text.strip_prefix('[') {
         return match inside.split_once(']') {
-            Some((host, _)) if !is_ipv6(host) => Err(format!("[{host}] is not an IPv6 address; {SYNTAX_HINT}")),
+            Some((host, _)) if !is_ipv6(host) => {
+                Err(format!("[{}] is not an IPv6 address; {SYNTAX_HINT}", excerpt(host)))
+            }
             Some((host, "")) => Ok((host, None)),
             Some((host, rest)) => match rest.strip_prefix(':') {
                 Some(port) => Ok((host, Some(port))),
@@ -123,7 +137,7 @@ fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
         None => Ok((text, None)),
         // More than one colon: an IPv6 address without brackets, which leaves no place for a port.
         Some((_, rest)) if rest.contains(':') => {
-            let with_port = text.rsplit_once(':').filter(|(host, port)| is_ipv6(host) && is_decimal(port));
+            let with_port = text.rsplit_once(':').filter(|(host, port)| is_ipv6(host) && port.parse::<u32>().is_ok());
             match with_port {
                 Some((host, port)) if is_ipv6(text) => {
                     Err(format!("it can be read in two ways: write [{host}]:{port} for port {port}, or [{text}]"))
@@ -188,7 +202,15 @@ fn validate_hostname(host: &str) -> Result<(), String> {
             && !label.ends_with('-')
     };
     if name.len() > DNS_NAME_BYTES_MAX || !name.split('.').all(is_valid_label) {
-        return Err(format!("{host} is neither an IP address nor a host name; {SYNTAX_HINT}"));
+        return Err(match host.split_once(' ') {
+            Some((host, port)) if is_decimal(port) && validate_hostname(host).is_ok() => {
+                format!("a colon belongs between host and port: write {host}:{}", excerpt(port))
+            }
+            _ => format!("{} is neither an IP address nor a host name; {SYNTAX_HINT}", excerpt(host)),
+        });
+    }
+    if is_port_range(host) {
+        return Err(PORT_RANGE.to_owned());
     }
     // No name ends in a number: it is an IPv4 address with a slip in it, or one that only some resolvers read as such.
     if name.rsplit('.').next().is_some_and(is_number) {
@@ -204,18 +226,26 @@ fn is_number(label: &str) -> bool {
     }
 }
 
+/// Two numbers with a hyphen between, which is no name of a host that exists.
+fn is_port_range(text: &str) -> bool {
+    text.split_once('-').is_some_and(|(first, last)| is_decimal(first) && is_decimal(last))
+}
+
 fn parse_port(port: &str) -> Result<u16, String> {
     if port.is_empty() {
         return Err(format!("the port is missing after the colon; {SYNTAX_HINT}"));
     }
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("{port} is not a port number; {SYNTAX_HINT}"));
+    if is_port_range(port) {
+        return Err(PORT_RANGE.to_owned());
     }
-    port.parse().map_err(|_| format!("{port} is not a port: ports go from 0, any free one, to 65535"))
+    if !is_decimal(port) {
+        return Err(format!("{} is not a port number; {SYNTAX_HINT}", excerpt(port)));
+    }
+    port.parse().map_err(|_| format!("{} is not a port: ports go from 0, any free one, to 65535", excerpt(port)))
 }
 
 /// The prefix of a path.
-const UNIX_PREFIX: &str = "unix:";
+pub(crate) const UNIX_PREFIX: &str = "unix:";
 
 /// The server that a probe asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,6 +261,9 @@ impl FromStr for ProbeTarget {
         match text.trim_start().strip_prefix(UNIX_PREFIX) {
             Some("") => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
             Some(path) => Ok(Self::Unix(path.into())),
+            None if as_path(text).is_some() => {
+                Err(format!("it is a path; for a unix socket write {UNIX_PREFIX}{}", excerpt(text)))
+            }
             None => match text.parse()? {
                 Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),
                 address => Ok(Self::Internet(address)),

@@ -4,22 +4,34 @@
 
 use std::time::Duration;
 
+use humantime::DurationError;
+
+use crate::text::escape;
+
+const SYNTAX_HINT: &str = "write 500ms, 10s or 2m";
+
 /// The longest duration taken: far beyond any use, and any clock can still add it.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Reads a duration, zero included.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text.trim()) {
-        Ok(duration) if duration > DURATION_MAX => Err("a duration can be 366d at most".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write a duration like 500ms, 10s or 2m")),
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        Ok(_) | Err(DurationError::NumberOverflow) => Err(format!("it can be 366d at most; {SYNTAX_HINT}")),
+        Err(DurationError::UnknownUnit { unit, .. }) if !unit.is_empty() => {
+            Err(format!("{} is no unit of time; {SYNTAX_HINT}", escape::excerpt(&unit)))
+        }
+        Err(DurationError::UnknownUnit { value, .. }) => {
+            Err(format!("the unit is missing; write {value}s or {value}ms"))
+        }
+        Err(_) => Err(format!("it is no time; {SYNTAX_HINT}")),
     }
 }
 
 /// Reads a duration that must be more than nothing.
 pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        Duration::ZERO => Err("it must be more than zero, such as 500ms, 10s or 2m".to_owned()),
+        Duration::ZERO => Err("it must be more than zero; write 500ms, 10s or 2m, or leave the flag out".to_owned()),
         duration => Ok(duration),
     }
 }
@@ -61,7 +73,7 @@ mod tests {
     #[test]
     fn a_missing_unit_is_named() {
         let error = parse_duration("5").unwrap_err();
-        assert!(error.contains("unit") && error.contains("5ms"), "{error}");
+        assert!(error.contains("unit") && error.contains("write 5s or 5ms"), "{error}");
     }
 
     #[test]

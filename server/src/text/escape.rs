@@ -39,6 +39,14 @@ pub(crate) fn message(text: &str, bytes_max: usize) -> String {
     escape(text.as_bytes(), bytes_max, Backslash::Keep)
 }
 
+/// The most of an argument that a message shows, in bytes.
+const EXCERPT_BYTES_MAX: usize = 80;
+
+/// An argument in a message of our own: as [`message`], and so short that the rest of the message stays in view.
+pub(crate) fn excerpt(text: &str) -> String {
+    message(text, EXCERPT_BYTES_MAX)
+}
+
 #[derive(Clone, Copy)]
 enum Backslash {
     Double,

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::text::escape;
 use crate::text::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::unescape::push_escape;
 
@@ -122,7 +123,9 @@ impl FromStr for Template {
         match template.bytes_max() {
             0 => Err("a greeting cannot be empty; leave the flag out for the usual one".to_owned()),
             1..=GREETING_BYTES_MAX => Ok(template),
-            _ => Err(format!("a greeting can have {GREETING_BYTES_MAX} bytes at most, placeholders filled in")),
+            _ => Err(format!(
+                "a greeting can have {GREETING_BYTES_MAX} bytes at most, placeholders filled in; shorten it"
+            )),
         }
     }
 }
@@ -141,7 +144,7 @@ fn parse_placeholder<'a>(brace: &str, tail: &'a str) -> Result<(Placeholder, &'a
     let (name, remaining) =
         tail.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {PLACEHOLDER_HINT}"))?;
     let placeholder = Placeholder::from_str(name, false)
-        .map_err(|_| format!("the placeholder {{{name}}} is unknown; {PLACEHOLDER_HINT}"))?;
+        .map_err(|_| format!("the placeholder {{{}}} is unknown; {PLACEHOLDER_HINT}", escape::excerpt(name)))?;
     Ok((placeholder, remaining))
 }
 

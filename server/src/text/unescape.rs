@@ -5,6 +5,8 @@
 
 use std::str::FromStr;
 
+use crate::text::escape;
+
 const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\0, \\\\, \\xNN and \\u{N}";
 
 /// The bytes that a text with escapes stands for.
@@ -79,7 +81,7 @@ fn parse_character(text: &str) -> Result<(char, &str), String> {
     let character = parse_hexadecimal(digits).and_then(char::from_u32);
     character
         .map(|character| (character, remaining))
-        .ok_or_else(|| format!("\\u{{{digits}}} is no character; {ESCAPES_HINT}"))
+        .ok_or_else(|| format!("\\u{{{}}} is no character; {ESCAPES_HINT}", escape::excerpt(digits)))
 }
 
 fn parse_hexadecimal(digits: &str) -> Option<u32> {

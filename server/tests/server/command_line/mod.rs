@@ -1,8 +1,10 @@
 //! What flags, environment variables and `probe` do.
 
+mod contradictions_and_warnings;
 mod environment_variables;
 mod exit_conditions;
 mod limit_flags;
 mod modes_and_placeholders;
+mod nonsense;
 mod probe_command;
 mod usage_and_bind_errors;

@@ -1,0 +1,108 @@
+//! Settings that contradict each other, and which of them gives way.
+//!
+//! A typed flag wins over a variable. Between two typed flags, or two variables, neither wins: that is an error.
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+
+use crate::cli::flags::{ProbeOptions, ServeOptions};
+use crate::cli::usage_error::usage_error;
+use crate::exit::ExitError;
+use crate::text::address::ProbeTarget;
+use crate::text::escape;
+
+/// Two settings, by the names of their fields, of which only one can hold.
+pub(crate) struct Contradiction<O> {
+    settings: [&'static str; 2],
+    /// Whether these options contain it.
+    is_in: fn(&O) -> bool,
+    cause: &'static str,
+}
+
+const fn between<O>(
+    left: &'static str,
+    right: &'static str,
+    cause: &'static str,
+    is_in: fn(&O) -> bool,
+) -> Contradiction<O> {
+    Contradiction { settings: [left, right], is_in, cause }
+}
+
+const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
+
+/// The contradictions of `halloo serve`.
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 5] = [
+    between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
+        !replies.mode.sends_greetings() && replies.greeting.is_some()
+    }),
+    between("tcp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
+        !replies.mode.sends_greetings() && replies.tcp_greeting.is_some()
+    }),
+    between("udp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
+        !replies.mode.sends_greetings() && replies.udp_greeting.is_some()
+    }),
+    between("max_connections", "workers", "each worker needs one connection at least", |options| {
+        options.limits.max_connections.is_some_and(|connections| connections < options.workers)
+    }),
+    between("verbose", "quiet", "one logs more, the other less", |ServeOptions { output, .. }| {
+        output.verbose > 0 && output.quiet > 0
+    }),
+];
+
+/// The contradictions of `halloo probe`.
+pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 5] = [
+    between("udp", "connect_only", "UDP has no connections", |ProbeOptions { protocols, .. }| {
+        protocols.udp && protocols.connect_only
+    }),
+    between("send", "connect_only", "the probe either sends or only connects", |options| {
+        options.send.is_some() && options.protocols.connect_only
+    }),
+    between("expect", "connect_only", "without a question there is no answer", |options| {
+        options.expect.is_some() && options.protocols.connect_only
+    }),
+    between("tcp", "address", "a unix socket is asked over neither TCP nor UDP", |options| {
+        options.protocols.tcp && matches!(options.address, ProbeTarget::Unix(_))
+    }),
+    between("udp", "address", "a unix socket is asked over neither TCP nor UDP", |options| {
+        options.protocols.udp && matches!(options.address, ProbeTarget::Unix(_))
+    }),
+];
+
+/// The setting whose variable does not count, since a typed flag contradicts it.
+pub(crate) fn overruled_variable<O>(
+    contradictions: &[Contradiction<O>],
+    options: &O,
+    command: &Command,
+    matches: &ArgMatches,
+) -> Result<Option<&'static str>, ExitError> {
+    let Some(Contradiction { settings, cause, .. }) = contradictions.iter().find(|one| (one.is_in)(options)) else {
+        return Ok(None);
+    };
+    let [left, right] = *settings;
+    let is_variable = |setting| matches.value_source(setting) == Some(ValueSource::EnvVariable);
+    let way_out = match (is_variable(left), is_variable(right)) {
+        (true, false) => return Ok(Some(left)),
+        (false, true) => return Ok(Some(right)),
+        (true, true) => "unset one of the two",
+        (false, false) => "leave one of the two out",
+    };
+    let (left, right) = (as_given(left, command, matches), as_given(right, command, matches));
+    Err(usage_error(&format!("{left} contradicts {right}: {cause}; {way_out}")))
+}
+
+/// The flag or the variable, with its value.
+fn as_given(setting: &str, command: &Command, matches: &ArgMatches) -> String {
+    let value = matches.get_raw(setting).into_iter().flatten().next().unwrap_or_default();
+    let value = escape::excerpt(&value.to_string_lossy());
+    let argument = command.get_arguments().find(|argument| argument.get_id() == setting);
+    let flag = argument.and_then(|argument| argument.get_long());
+    let variable = argument.and_then(|argument| argument.get_env()).unwrap_or_default();
+    match (matches.value_source(setting), flag) {
+        (Some(ValueSource::EnvVariable), _) => format!("{}={value}", variable.to_string_lossy()),
+        (_, Some(flag)) if argument.is_some_and(|argument| argument.get_action().takes_values()) => {
+            format!("--{flag} {value}")
+        }
+        (_, Some(flag)) => format!("--{flag}"),
+        (_, None) => value,
+    }
+}

@@ -1,0 +1,82 @@
+//! The known word that a misspelt one was meant to be.
+//!
+//! Only a near miss is a suggestion: one that guesses far misleads.
+
+/// The most slips in a word: letters added, left out, replaced, or exchanged with their neighbour.
+const SLIPS_MAX: usize = 2;
+
+/// How short the beginning of a known word may be to stand for it.
+const PREFIX_BYTES_MIN: usize = 3;
+
+/// The known word nearest to `word`, by at most [`SLIPS_MAX`] slips and one in three letters; else the only one that
+/// begins with it. Upper case and underscores are no slips.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.to_lowercase().replace('_', "-").chars().collect();
+    let known: Vec<(&str, Vec<char>)> =
+        known.into_iter().map(|known| (known, known.to_lowercase().replace('_', "-").chars().collect())).collect();
+    let slips_max = |known: &[char]| (known.len().min(word.len()) / 3).clamp(1, SLIPS_MAX);
+    let near = known
+        .iter()
+        .filter(|(_, known)| known.len().abs_diff(word.len()) <= SLIPS_MAX)
+        .map(|(name, known)| (slips(&word, known), slips_max(known), *name))
+        .filter(|(slips, slips_max, _)| slips <= slips_max)
+        .min_by_key(|(slips, ..)| *slips);
+    let mut longer = known
+        .iter()
+        .filter(|(_, known)| word.len() >= PREFIX_BYTES_MIN && known.starts_with(&word))
+        .map(|(name, _)| *name);
+    near.map(|(.., name)| name).or_else(|| longer.next().filter(|_| longer.next().is_none()))
+}
+
+/// How many slips lie between two words (the optimal string alignment distance).
+fn slips(left: &[char], right: &[char]) -> usize {
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let replaced = last[j] + usize::from(a != b);
+            let mut count = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                count = count.min(before_last[j - 1] + 1);
+            }
+            row.push(count);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    const KNOWN: [&str; 8] =
+        ["listen", "tcp", "udp", "greeting", "udp-rate", "max-connections", "max-greetings", "idle-timeout"];
+
+    #[test]
+    fn a_near_miss_means_the_nearest_word() {
+        for (word, expected) in [
+            ("tpc", "tcp"),
+            ("tcpp", "tcp"),
+            ("lisen", "listen"),
+            ("litsen", "listen"),
+            ("LISTEN", "listen"),
+            ("gretings", "greeting"),
+            ("udp_rate", "udp-rate"),
+            ("updrate", "udp-rate"),
+            ("max-conections", "max-connections"),
+            ("idle", "idle-timeout"),
+            ("max-c", "max-connections"),
+        ] {
+            assert_eq!(nearest(word, KNOWN), Some(expected), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_further_off_means_nothing() {
+        for word in ["", "t", "reset", "port", "timeout", "max", "max-", "tap-", "lst", &"x".repeat(1 << 20)] {
+            assert_eq!(nearest(word, KNOWN), None, "{word}");
+        }
+    }
+}

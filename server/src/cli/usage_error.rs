@@ -1,0 +1,307 @@
+//! Usage errors: one line each, with the cause and the way out.
+//!
+//! A long argument is cut, so that cause and way out stay in view.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command, CommandFactory};
+
+use crate::cli::flags::CommandLine;
+use crate::cli::near_miss::nearest;
+use crate::exit::{ExitError, ExitStatus};
+use crate::text::address::{Address, UNIX_PREFIX};
+use crate::text::escape;
+
+/// The longest error message, in bytes. Its parts are shorter, and this bounds what else a parser may say.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Flags of other programs for what `--listen` does here.
+const ADDRESS_FLAGS: [&str; 7] = ["-p", "-l", "--port", "--host", "--bind", "--address", "--addr"];
+
+/// A usage error with that message.
+pub(crate) fn usage_error(message: &str) -> ExitError {
+    ExitError::new(ExitStatus::UsageError, escape::message(message, MESSAGE_BYTES_MAX))
+}
+
+/// The command line, as an error is told of it.
+pub(crate) struct Arguments<'a> {
+    arguments: &'a [OsString],
+    /// All of them, with the flags that clap adds.
+    root: Command,
+}
+
+impl<'a> Arguments<'a> {
+    pub(crate) fn new(arguments: &'a [OsString]) -> Self {
+        let mut root = CommandLine::command();
+        root.build();
+        Self { arguments, root }
+    }
+
+    /// The command whose flags apply.
+    fn command(&self) -> &Command {
+        self.arguments.get(1).and_then(|name| self.root.find_subcommand(name)).unwrap_or(&self.root)
+    }
+
+    fn is_probe(&self) -> bool {
+        self.command().get_name() == "probe"
+    }
+
+    fn help_command(&self) -> &'static str {
+        if self.is_probe() { "halloo probe --help" } else { "halloo --help" }
+    }
+
+    /// An error if a flag has another one for its value: it was left out.
+    pub(crate) fn check_values(&self) -> Result<(), ExitError> {
+        let mut rest = self.arguments.iter().skip(1).map(|argument| argument.to_string_lossy());
+        while let Some(argument) = rest.next().filter(|argument| argument != "--") {
+            let Some(flag) = self.flag(&argument).filter(|flag| flag.get_action().takes_values()) else { continue };
+            let Some(value) = rest.next() else { break };
+            if self.flag(value.split('=').next().unwrap_or_default()).is_some() {
+                let (shown, alternative) = (escape::excerpt(&value), format!("{argument}={}", escape::excerpt(&value)));
+                return Err(usage_error(&format!(
+                    "a value is required for {argument}, and {shown} is a flag; write {}, or {alternative} if that is \
+                     the value",
+                    example(flag)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The flag of this command with that name, dashes included.
+    fn flag(&self, name: &str) -> Option<&Arg> {
+        flag_of(self.command(), name)
+    }
+
+    /// Turns clap's error into a line of our own.
+    pub(crate) fn describe(&self, error: &clap::Error) -> ExitError {
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => text.as_str(),
+            _ => "",
+        };
+        // It reads `--greeting <TEXT>`, `--verbose...` or `<ADDRESS>`.
+        let flag = text(ContextKind::InvalidArg).split([' ', '=']).next().unwrap_or_default().trim_end_matches("...");
+        let value = escape::excerpt(text(ContextKind::InvalidValue));
+        let word = text(ContextKind::InvalidSubcommand);
+        let may_be_no_text =
+            matches!(error.kind(), ErrorKind::InvalidUtf8 | ErrorKind::InvalidSubcommand | ErrorKind::InvalidValue);
+        if let Some(message) = self.invalid_utf8().filter(|_| may_be_no_text) {
+            return usage_error(&message);
+        }
+        usage_error(&match error.kind() {
+            ErrorKind::UnknownArgument if flag.starts_with('-') => self.unknown_flag(flag),
+            ErrorKind::UnknownArgument => self.unexpected_argument(text(ContextKind::InvalidArg)),
+            ErrorKind::InvalidSubcommand => self.unknown_command(word),
+            ErrorKind::ArgumentConflict if self.root.find_subcommand(word).is_some() => {
+                format!(
+                    "there is a flag before the command {word}; flags follow the command: write halloo {word} first"
+                )
+            }
+            ErrorKind::ArgumentConflict if !word.is_empty() => self.unexpected_argument(word),
+            ErrorKind::ArgumentConflict => format!("{flag} is given twice; leave one of the two out"),
+            ErrorKind::MissingRequiredArgument => "the <ADDRESS> of the server is missing; write one, such as halloo \
+                                                   probe localhost:8888"
+                .to_owned(),
+            ErrorKind::TooManyValues => {
+                let is_count = self.flag(flag).is_some_and(|flag| matches!(flag.get_action(), ArgAction::Count));
+                let repeat = if is_count { ", and repeat the flag for more, such as -vv" } else { "" };
+                format!("{flag} takes no value; leave out ={value}{repeat}")
+            }
+            ErrorKind::InvalidValue if value.is_empty() => {
+                let example = self.flag(flag).map_or_else(String::new, example);
+                format!("a value is required for {flag}; write {example}, or leave the flag out")
+            }
+            ErrorKind::InvalidValue => self.unknown_value(error, flag, text(ContextKind::InvalidValue)),
+            ErrorKind::ValueValidation => {
+                let reason = error.source().map_or_else(String::new, ToString::to_string);
+                format!("invalid value '{value}' {}: {reason}", self.origin(flag))
+            }
+            _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    fn unknown_flag(&self, flag: &str) -> String {
+        let (this, other) = if self.is_probe() { ("probe", "serve") } else { ("serve", "probe") };
+        // Of several letters after one hyphen clap takes each for a flag.
+        let letter = flag.strip_prefix('-').and_then(|letters| letters.chars().next()).unwrap_or_default();
+        let is_of_letter = |argument: &&str| !argument.starts_with("--") && argument.contains(letter);
+        let mut arguments = self.arguments.iter().filter_map(|argument| argument.to_str());
+        let long = arguments.find(|argument| argument.starts_with('-') && is_of_letter(argument));
+        let meant = long.filter(|_| !flag.starts_with("--")).and_then(|long| self.nearest_flag(long));
+        let (flag, meant) = match (long, meant) {
+            (Some(long), Some(meant)) => (escape::excerpt(long), Some(meant)),
+            _ => (escape::excerpt(flag), self.nearest_flag(flag)),
+        };
+        let help = self.help_command();
+        let other_command = self.root.find_subcommand(other);
+        if other_command.is_some_and(|command| flag_of(command, &flag).is_some()) {
+            return format!("{flag} is a flag of halloo {other}; {help} lists those of {this}");
+        }
+        match meant {
+            Some(meant) => format!("unknown flag {flag}; did you mean --{meant}? {help} lists all flags"),
+            None if ADDRESS_FLAGS.contains(&flag.as_str()) && self.is_probe() => {
+                format!(
+                    "unknown flag {flag}; the address is no flag: write host and port, such as halloo probe localhost:9000"
+                )
+            }
+            None if ADDRESS_FLAGS.contains(&flag.as_str()) => format!(
+                "unknown flag {flag}; write host, port or both behind --listen, such as --listen 9000 or --listen \
+                 0.0.0.0:9000"
+            ),
+            None => format!("unknown flag {flag}; {help} lists all flags"),
+        }
+    }
+
+    fn nearest_flag(&self, flag: &str) -> Option<&str> {
+        nearest(flag.trim_start_matches('-'), self.command().get_arguments().filter_map(Arg::get_long))
+    }
+
+    /// A word behind a command, or behind flags, that has no place there.
+    fn unexpected_argument(&self, word: &str) -> String {
+        let shown = escape::excerpt(word);
+        match word.parse::<u16>() {
+            Ok(port) if self.is_probe() => format!(
+                "unexpected argument {shown}: one address is asked; a colon belongs before the port, such as halloo \
+                 probe localhost:{port}"
+            ),
+            _ if self.is_probe() => {
+                format!("unexpected argument {shown}: one address is asked; halloo probe --help lists the flags")
+            }
+            _ if is_address(word) => format!("unexpected argument {shown}; to serve there write --listen {shown}"),
+            _ => format!("unexpected argument {shown}; halloo --help lists the flags"),
+        }
+    }
+
+    fn unknown_command(&self, word: &str) -> String {
+        let shown = if word.is_empty() { "''".to_owned() } else { escape::excerpt(word) };
+        // What a text processor makes of two hyphens, or of one.
+        let without_dash = word.trim_start_matches(['\u{2010}', '\u{2011}', '\u{2013}', '\u{2014}', '\u{2212}']);
+        if let Some(meant) = self.nearest_flag(without_dash).filter(|_| without_dash != word) {
+            return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
+        }
+        if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
+            return format!("unknown command {shown}; did you mean {meant}?");
+        }
+        let path = word.strip_prefix(UNIX_PREFIX).or_else(|| word.contains('/').then_some(word));
+        if let Some(path) = path.filter(|path| !path.contains("://")).map(escape::excerpt) {
+            return format!(
+                "unknown command {shown}; to serve there write --unix {path}, to ask it write halloo probe \
+                 {UNIX_PREFIX}{path}"
+            );
+        }
+        if is_address(word) {
+            // Host and port as two words, as other programs take them.
+            let port = self.arguments.get(2).and_then(|next| next.to_str()?.parse::<u16>().ok());
+            let address = port.map_or_else(|| shown.clone(), |port| format!("{shown}:{port}"));
+            return format!(
+                "unknown command {shown}; to serve there write --listen {address}, to ask it write halloo probe \
+                 {address}"
+            );
+        }
+        format!(
+            "unknown command {shown}; the commands are serve and probe, an address to serve is written --listen \
+             ADDRESS, and halloo --help lists all flags"
+        )
+    }
+
+    fn unknown_value(&self, error: &clap::Error, flag: &str, value: &str) -> String {
+        let Some(ContextValue::Strings(known)) = error.get(ContextKind::ValidValue) else {
+            return error.to_string().lines().next().unwrap_or_default().to_owned();
+        };
+        let (shown, origin, list) = (escape::excerpt(value), self.origin(flag), known.join(", "));
+        match nearest(value, known.iter().map(String::as_str)) {
+            Some(meant) => format!("invalid value '{shown}' {origin}; did you mean {meant}? Known are {list}"),
+            None => format!("invalid value '{shown}' {origin}; known are {list}"),
+        }
+    }
+
+    /// Where a wrong value came from: the flag, or its environment variable.
+    fn origin(&self, flag: &str) -> String {
+        let variable = self.flag(flag).and_then(|argument| self.variable_of(argument));
+        variable.map_or_else(|| format!("for {flag}"), |variable| format!("of {variable}"))
+    }
+
+    /// The environment variable that the value of a flag comes from.
+    fn variable_of(&self, argument: &Arg) -> Option<String> {
+        let is_this = |name: &OsString| {
+            let name = name.to_string_lossy();
+            self.flag(name.split('=').next().unwrap_or_default())
+                .is_some_and(|found| found.get_id() == argument.get_id())
+        };
+        let variable = argument.get_env().filter(|variable| std::env::var_os(variable).is_some())?;
+        (!self.arguments.iter().any(is_this)).then(|| variable.to_string_lossy().into_owned())
+    }
+
+    /// What is not UTF-8: an argument, or a variable. A path may be anything.
+    fn invalid_utf8(&self) -> Option<String> {
+        let sentence = |subject: &str, value: &OsStr| {
+            format!("{subject} is not valid UTF-8: {}; write it in UTF-8", escape::text(value.as_bytes()))
+        };
+        let mut previous = "";
+        for argument in self.arguments.iter().skip(1) {
+            let Some(text) = argument.to_str() else {
+                let bytes = argument.as_bytes();
+                let (name, value) = bytes.split_at(bytes.iter().position(|byte| *byte == b'=').unwrap_or(0));
+                return Some(match (std::str::from_utf8(name), self.flag(previous)) {
+                    (Ok(name), _) if self.flag(name).is_some_and(|flag| !takes_a_path(flag)) => {
+                        sentence(&format!("the value of {name}"), OsStr::from_bytes(&value[1..]))
+                    }
+                    (_, Some(flag)) if flag.get_action().takes_values() && !takes_a_path(flag) => {
+                        sentence(&format!("the value of {previous}"), argument)
+                    }
+                    _ => sentence("the argument", argument),
+                });
+            };
+            previous = text;
+        }
+        self.command().get_arguments().filter(|argument| !takes_a_path(argument)).find_map(|argument| {
+            let variable = self.variable_of(argument)?;
+            let value = std::env::var_os(&variable).filter(|value| value.to_str().is_none())?;
+            Some(sentence(&format!("the value of {variable}"), &value))
+        })
+    }
+}
+
+/// The flag of a command with that name, dashes included.
+fn flag_of<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
+    let is_named = |flag: &&Arg| match (name.strip_prefix("--"), name.strip_prefix('-')) {
+        (Some(long), _) => flag.get_long() == Some(long),
+        (None, Some(letter)) => flag.get_short().is_some_and(|short| letter.chars().eq([short])),
+        (None, None) => false,
+    };
+    command.get_arguments().find(is_named)
+}
+
+fn takes_a_path(argument: &Arg) -> bool {
+    value_name(argument) == "PATH"
+}
+
+fn value_name(argument: &Arg) -> &str {
+    argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str())
+}
+
+/// How a flag is written with a value.
+fn example(argument: &Arg) -> String {
+    let values: Vec<String> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    if !values.is_empty() {
+        return format!("one of {}", values.join(", "));
+    }
+    let value = match value_name(argument) {
+        "ADDRESS" => "9000",
+        "PATH" => "/run/halloo.sock",
+        "TEXT" => "'Hello!'",
+        "TIME" => "10s",
+        "N" => "10",
+        other => other,
+    };
+    format!("--{} {value}", argument.get_long().unwrap_or_default())
+}
+
+/// Whether a word was meant as an address. A name alone could be anything else, but for this one.
+fn is_address(word: &str) -> bool {
+    let looks_like_one = word.contains([':', '.']) || word.parse::<u16>().is_ok() || word == "localhost";
+    looks_like_one && word.parse::<Address>().is_ok()
+}

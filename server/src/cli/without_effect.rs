@@ -1,0 +1,176 @@
+//! Warnings about settings that are accepted and have no effect.
+//!
+//! Each is one line. None of them ends the program.
+
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+
+use crate::cli::flags::{Mode, ServeOptions};
+use crate::cli::near_miss::nearest;
+use crate::text::escape;
+use crate::text::protocol::Protocol;
+
+/// The settings that were given, by a flag or a variable, with the name of that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GivenSettings(Vec<(String, String)>);
+
+impl GivenSettings {
+    pub(crate) fn new(command: &Command, matches: &ArgMatches) -> Self {
+        let given = command.get_arguments().filter_map(|argument| {
+            let setting = argument.get_id().as_str();
+            let name = match matches.value_source(setting)? {
+                ValueSource::CommandLine => format!("--{}", argument.get_long()?),
+                ValueSource::EnvVariable => argument.get_env()?.to_string_lossy().into_owned(),
+                _ => return None,
+            };
+            Some((setting.to_owned(), name))
+        });
+        Self(given.collect())
+    }
+
+    /// The flag or the variable that gave a setting.
+    fn name(&self, setting: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == setting).map(|(_, name)| name.as_str())
+    }
+}
+
+/// A setting, by the name of its field, and what it has no effect without.
+struct Condition {
+    setting: &'static str,
+    is_met: fn(&ServeOptions, &[Protocol]) -> bool,
+    cause: &'static str,
+}
+
+const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
+
+const CONDITIONS: [Condition; 8] = [
+    Condition { setting: "tcp_greeting", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
+    Condition { setting: "max_connections", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
+    Condition { setting: "idle_timeout", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
+    Condition {
+        setting: "max_connections_per_source",
+        is_met: |_, served| served.contains(&Protocol::Tcp),
+        cause: "TCP is not served",
+    },
+    Condition {
+        setting: "udp_greeting",
+        is_met: |_, served| served.contains(&Protocol::Udp),
+        cause: "UDP is not served",
+    },
+    Condition { setting: "udp_rate", is_met: |_, served| served.contains(&Protocol::Udp), cause: "UDP is not served" },
+    Condition {
+        setting: "greeting",
+        is_met: |options, served| served.iter().any(|protocol| !has_own_greeting(options, *protocol)),
+        cause: "every protocol that is served has a greeting of its own",
+    },
+    Condition {
+        setting: "mode",
+        is_met: |options, served| has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line),
+        cause: "UDP alone is served, where banner and line are as greet",
+    },
+];
+
+fn has_streams(served: &[Protocol]) -> bool {
+    served.iter().any(|protocol| *protocol != Protocol::Udp)
+}
+
+fn has_own_greeting(options: &ServeOptions, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Tcp | Protocol::Unix => options.replies.tcp_greeting.is_some(),
+        Protocol::Udp => options.replies.udp_greeting.is_some(),
+    }
+}
+
+/// A line for each setting that has no effect on the protocols served.
+pub(crate) fn settings_without_effect(options: &ServeOptions, served: &[Protocol]) -> Vec<String> {
+    let unmet = CONDITIONS.iter().filter(|condition| !(condition.is_met)(options, served));
+    unmet
+        .filter_map(|Condition { setting, cause, .. }| {
+            Some(format!("{} has no effect: {cause}", options.given.name(setting)?))
+        })
+        .collect()
+}
+
+/// What the names of all variables begin with.
+const VARIABLE_PREFIX: &str = "HALLOO_";
+
+/// A line for each variable that looks like one of halloo and is none.
+pub(crate) fn unknown_variables(
+    root: &Command,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Vec<String> {
+    let commands = std::iter::once(root).chain(root.get_subcommands());
+    let known: Vec<String> = commands
+        .flat_map(Command::get_arguments)
+        .filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned()))
+        .collect();
+    let mut unknown: Vec<String> = environment
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX) && !known.contains(name))
+        .filter(|(name, value)| !is_service_link(name, &value.to_string_lossy()))
+        .map(|(name, _)| name)
+        .collect();
+    unknown.sort();
+    let warning = |name: &String| {
+        let shown = escape::excerpt(name);
+        // Near to the name behind the prefix, which all have in common.
+        let names = known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX));
+        match nearest(&name[VARIABLE_PREFIX.len()..], names) {
+            Some(meant) => format!("{shown} has no effect: it is unknown; did you mean {VARIABLE_PREFIX}{meant}?"),
+            None => format!("{shown} has no effect: it is unknown; halloo --help and halloo probe --help list all"),
+        }
+    };
+    unknown.iter().map(warning).collect()
+}
+
+/// Whether it is a variable that Kubernetes sets in every container beside a service named halloo.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let rest = &name[VARIABLE_PREFIX.len()..];
+    rest.starts_with("SERVICE_") || rest.starts_with("PORT_") || rest == "PORT" && value.contains("://")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory;
+
+    use super::unknown_variables;
+    use crate::cli::flags::CommandLine;
+
+    fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
+        let environment = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        unknown_variables(&CommandLine::command(), environment)
+    }
+
+    #[test]
+    fn an_unknown_variable_is_named_with_the_one_that_was_meant() {
+        let warnings = warnings(&[("HALLOO_WAVE", "1"), ("HALLOO_LISTNE", "9000"), ("HALLOO_PROBE_SEDN", "x")]);
+        assert_eq!(warnings.len(), 3);
+        for (warning, parts) in warnings.iter().zip([
+            ["HALLOO_LISTNE has no effect", "did you mean HALLOO_LISTEN?"],
+            ["HALLOO_PROBE_SEDN has no effect", "did you mean HALLOO_PROBE_SEND?"],
+            ["HALLOO_WAVE has no effect", "--help"],
+        ]) {
+            assert!(parts.iter().all(|part| warning.contains(part)), "{warning}");
+        }
+    }
+
+    #[test]
+    fn variables_of_any_command_and_those_of_other_programs_are_no_mistakes() {
+        let none = [
+            ("HALLOO_LISTEN", "9000"),
+            ("HALLOO_PROBE_SEND", "x"),
+            ("HALLOO_WAVE", ""),
+            ("HALLO_LISTEN", "1"),
+            ("HALLOO_SERVICE_HOST", "10.0.0.1"),
+            ("HALLOO_PORT_8888_TCP_ADDR", "10.0.0.1"),
+            ("HALLOO_PORT", "tcp://10.0.0.1:8888"),
+        ];
+        assert_eq!(warnings(&none), [""; 0]);
+        assert_eq!(warnings(&[("HALLOO_PORT", "9000")]).len(), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! Settings that contradict each other, and settings without effect.
+
+use support::network::streams::GREETING;
+use support::network::tcp::request;
+use support::process::child::{ProcessOutput, run};
+use support::process::server::{Server, assert_fails};
+use support::wait::wait_until;
+
+use crate::HALLOO;
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+fn run_with(variables: Variables<'_>, arguments: &[&str]) -> ProcessOutput {
+    let mut command = HALLOO.command(arguments);
+    command.envs(variables.iter().copied());
+    run(command)
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_a_usage_error() {
+    for (arguments, parts) in [
+        (&["--mode", "echo", "--greeting", "x"][..], &["--greeting x", "--mode echo", "leave one"][..]),
+        (&["--mode", "echo", "--tcp-greeting", "x"], &["--tcp-greeting x", "--mode echo", "leave one"]),
+        (&["--mode", "discard", "--udp-greeting", "x"], &["--udp-greeting x", "--mode discard", "leave one"]),
+        (&["--workers", "4", "--max-connections", "3"], &["--max-connections 3", "--workers 4", "leave one"]),
+        (&["-v", "-q"], &["--verbose contradicts --quiet", "leave one"]),
+        (&["-vvq"], &["--verbose contradicts --quiet", "leave one"]),
+        (&["probe", "1", "--connect-only", "--udp"], &["--udp contradicts --connect-only", "leave one"]),
+        (&["probe", "1", "--connect-only", "--send", "x"], &["--send x contradicts --connect-only", "leave one"]),
+        (&["probe", "1", "--connect-only", "--expect", "x"], &["--expect x contradicts --connect-only", "leave one"]),
+        (&["probe", "unix:/a", "--tcp"], &["--tcp contradicts unix:/a", "unix socket", "leave one"]),
+        (&["probe", "unix:/a", "--udp"], &["--udp contradicts unix:/a", "unix socket", "leave one"]),
+    ] {
+        assert_fails(&HALLOO.run(arguments), 2, parts);
+    }
+}
+
+#[test]
+fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
+    const ADDRESS: [&str; 2] = ["--tcp=127.0.0.1:0", "--exit-when-idle=50ms"];
+    for (variables, arguments) in [
+        (&[("HALLOO_GREETING", "x")][..], &["--mode=echo"][..]),
+        (&[("HALLOO_TCP_GREETING", "x"), ("HALLOO_UDP_GREETING", "x"), ("HALLOO_GREETING", "x")], &["--mode=discard"]),
+        (&[("HALLOO_MODE", "echo")], &["--greeting=Hello, TCP Client!"]),
+        (&[("HALLOO_MAX_CONNECTIONS", "3")], &["--workers=4"]),
+        (&[("HALLOO_WORKERS", "4")], &["--max-connections=3"]),
+        (&[("HALLOO_QUIET", "1")], &["-v"]),
+        (&[("HALLOO_VERBOSE", "true")], &["-q"]),
+    ] {
+        for command in [&[][..], &["serve"]] {
+            let output = run_with(variables, &[command, &ADDRESS[..], arguments].concat());
+            assert_eq!(output.status, 0, "{variables:?} {arguments:?}: {output:?}");
+            assert!(!output.stderr.contains("WARN"), "{variables:?} {arguments:?}: {output:?}");
+        }
+    }
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let address = server.tcp().to_string();
+    for (variables, arguments, protocol) in [
+        (&[("HALLOO_PROBE_UDP", "1")][..], &[address.as_str(), "--connect-only"][..], "tcp "),
+        (&[("HALLOO_PROBE_SEND", "x"), ("HALLOO_PROBE_EXPECT", "y")], &[&address, "--connect-only"], "tcp "),
+        (&[("HALLOO_PROBE_CONNECT_ONLY", "true")], &[&address, "--udp"], "udp "),
+        (&[("HALLOO_PROBE_CONNECT_ONLY", "true")], &[&address, "--tcp", "--expect", "Hello"], "tcp "),
+    ] {
+        let output = run_with(variables, &[&["probe"], arguments].concat());
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{variables:?} {arguments:?}");
+        assert!(
+            output.stdout.lines().all(|line| line.starts_with(protocol)),
+            "{variables:?} {arguments:?}: {output:?}"
+        );
+    }
+    // A path is no flag, and is typed as well.
+    let output = run_with(&[("HALLOO_PROBE_TCP", "1"), ("HALLOO_PROBE_UDP", "1")], &["probe", "unix:/nope/a.sock"]);
+    assert_eq!((output.status, output.stderr.as_str()), (3, ""), "{output:?}");
+    assert!(output.stdout.starts_with("unix /nope/a.sock "), "{output:?}");
+}
+
+#[test]
+fn a_variable_that_is_false_or_empty_is_as_good_as_unset() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let address = server.tcp().to_string();
+    for value in ["false", "no", "off", "0", ""] {
+        let output = run_with(&[("HALLOO_PROBE_UDP", value)], &["probe", &address, "--connect-only"]);
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{value}: {output:?}");
+        let variables = [("HALLOO_PROBE_UDP", value), ("HALLOO_PROBE_CONNECT_ONLY", "yes")];
+        assert_eq!(run_with(&variables, &["probe", &address]).status, 0, "{value}");
+    }
+}
+
+#[test]
+fn variables_that_contradict_each_other_are_named() {
+    for (variables, arguments, parts) in [
+        (&[("HALLOO_MODE", "echo"), ("HALLOO_GREETING", "x")][..], &[][..], ["HALLOO_GREETING=x", "HALLOO_MODE=echo"]),
+        (&[("HALLOO_VERBOSE", "1"), ("HALLOO_QUIET", "1")], &["serve"], ["HALLOO_VERBOSE=1", "HALLOO_QUIET=1"]),
+        (
+            &[("HALLOO_WORKERS", "4"), ("HALLOO_MAX_CONNECTIONS", "3")],
+            &[],
+            ["HALLOO_MAX_CONNECTIONS=3", "HALLOO_WORKERS=4"],
+        ),
+        (
+            &[("HALLOO_PROBE_UDP", "1"), ("HALLOO_PROBE_CONNECT_ONLY", "1")],
+            &["probe", "1"],
+            ["HALLOO_PROBE_UDP=1", "HALLOO_PROBE_CONNECT_ONLY=1"],
+        ),
+    ] {
+        let output = run_with(variables, arguments);
+        assert_fails(&output, 2, &["contradicts", "unset one of the two"]);
+        assert_fails(&output, 2, &parts);
+    }
+}
+
+/// The warnings of a server that has ended, which has served meanwhile.
+#[track_caller]
+fn warnings(variables: Variables<'_>, arguments: &[&str]) -> Vec<String> {
+    let mut command = HALLOO.command(arguments);
+    command.envs(variables.iter().copied());
+    let mut server = Server::start(command);
+    server.assert_exits_on_sigterm();
+    wait_until("standard error to end", || server.stderr.is_closed());
+    server.stderr.lines().into_iter().filter(|line| line.contains(" WARN ")).collect()
+}
+
+#[track_caller]
+fn assert_warns(variables: Variables<'_>, arguments: &[&str], expected: &[&str]) {
+    let warnings = warnings(variables, arguments);
+    assert_eq!(warnings.len(), expected.len(), "{variables:?} {arguments:?}: {warnings:#?}");
+    for (warning, part) in warnings.iter().zip(expected) {
+        assert!(warning.contains(part), "`{part}` is missing in: {warning}");
+    }
+}
+
+const TCP: &str = "--tcp=127.0.0.1:0";
+const UDP: &str = "--udp=127.0.0.1:0";
+
+#[test]
+fn a_setting_without_effect_on_what_is_served_is_warned_of_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let unix = format!("--unix={}", folder.path().join("a.sock").display());
+    for (arguments, expected) in [
+        (&[TCP, "--udp-greeting=x"][..], &["--udp-greeting has no effect: UDP is not served"][..]),
+        (&[TCP, "--udp-rate=3"], &["--udp-rate has no effect: UDP is not served"]),
+        (&[UDP, "--tcp-greeting=x"], &["--tcp-greeting has no effect: neither TCP nor a unix socket is served"]),
+        (&[UDP, "--max-connections=9"], &["--max-connections has no effect: neither TCP nor a unix socket"]),
+        (&[UDP, "--idle-timeout=9s"], &["--idle-timeout has no effect: neither TCP nor a unix socket"]),
+        (&[UDP, "--mode=line"], &["--mode has no effect: UDP alone is served, where banner and line are as greet"]),
+        (&[&unix, "--max-connections-per-source=3"], &["--max-connections-per-source has no effect: TCP is not"]),
+        (&[TCP, "--greeting=x", "--tcp-greeting=y"], &["--greeting has no effect: every protocol"]),
+        (&[TCP, UDP, "--greeting=x", "--tcp-greeting=y"], &[]),
+        (&[&unix, "--tcp-greeting=x", "--idle-timeout=9s", "--mode=line"], &[]),
+        (&[TCP, UDP, "--udp-greeting=x", "--udp-rate=3", "--tcp-greeting=y", "--mode=banner"], &[]),
+        (&[UDP, "--mode=echo", "--udp-rate=3"], &[]),
+        (&[TCP], &[]),
+    ] {
+        assert_warns(&[], arguments, expected);
+    }
+}
+
+#[test]
+fn a_variable_without_effect_is_named_and_the_server_serves_on() {
+    let expected =
+        ["HALLOO_LISTNE has no effect: it is unknown; did you mean HALLOO_LISTEN?", "HALLOO_UDP_RATE has no effect"];
+    assert_warns(&[("HALLOO_LISTNE", "9000"), ("HALLOO_UDP_RATE", "3")], &[TCP], &expected);
+    assert_warns(&[("HALLOO_PROBE_SEND", "x"), ("HALLOO_PORT", "tcp://10.0.0.1:1")], &["serve", TCP], &[]);
+    let mut command = HALLOO.command(&[TCP]);
+    command.env("HALLOO_LISTNE", "9000");
+    assert_eq!(request(Server::start(command).tcp()), GREETING);
+}
+
+#[test]
+fn a_probe_with_an_unknown_variable_asks_all_the_same() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let set = [("HALLOO_PROBE_EXPCT", "x"), ("HALLOO_MODE", "echo")];
+    let output = run_with(&set, &["probe", &server.tcp().to_string()]);
+    assert_eq!((output.status, output.stdout.lines().count()), (0, 2), "{output:?}");
+    let expected = "halloo: HALLOO_PROBE_EXPCT has no effect: it is unknown; did you mean HALLOO_PROBE_EXPECT?\n";
+    assert_eq!(output.stderr, expected);
+}

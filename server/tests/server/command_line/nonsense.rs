@@ -1,0 +1,235 @@
+//! Kinds of nonsense on the command line, and the sentence each meets.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use support::process::child::run;
+use support::process::server::assert_fails;
+
+use crate::HALLOO;
+
+/// Every sentence names the thing and the way out, and suggests near misses alone.
+#[track_caller]
+fn assert_usage_errors(cases: &[(&[&str], &[&str])]) {
+    for (arguments, parts) in cases {
+        let output = HALLOO.run(arguments);
+        println!("{arguments:?}: {}", output.stderr);
+        assert_fails(&output, 2, parts);
+    }
+}
+
+#[test]
+fn an_unknown_flag_meets_the_nearest_one_and_no_other() {
+    assert_usage_errors(&[
+        (&["--tpc", "9000"], &["unknown flag --tpc; did you mean --tcp?"]),
+        (&["--lisen", "9000"], &["--lisen; did you mean --listen?"]),
+        (&["--LISTEN=9000"], &["--LISTEN; did you mean --listen?"]),
+        (&["--max_connections_per_source", "3"], &["did you mean --max-connections-per-source?"]),
+        (&["--idle", "3s"], &["--idle; did you mean --idle-timeout?"]),
+        (&["-listen", "9000"], &["unknown flag -listen; did you mean --listen?"]),
+        (&["\u{2013}listen", "9000"], &["did you mean --listen? It is written with two hyphens (-)"]),
+        (&["serve", "--udp-raet", "3"], &["--udp-raet; did you mean --udp-rate?"]),
+        (&["probe", "localhost", "--expct", "x"], &["--expct; did you mean --expect?"]),
+        (&["probe", "localhost", "--cuont=3"], &["--cuont; did you mean --count?"]),
+        (&["--reset"], &["unknown flag --reset; halloo --help lists all flags"]),
+        (&["-x"], &["unknown flag -x; halloo --help lists all flags"]),
+        (&["-vx"], &["unknown flag -x; halloo --help lists all flags"]),
+        (&["probe", "localhost", "--reset"], &["unknown flag --reset; halloo probe --help lists all flags"]),
+        (&["probe", "localhost", "-v"], &["-v is a flag of halloo serve; halloo probe --help lists those of probe"]),
+        (&["--expect", "x"], &["--expect is a flag of halloo probe; halloo --help lists those of serve"]),
+        (&["probe", "--listen", "9000"], &["--listen is a flag of halloo serve; halloo probe --help"]),
+        (&["probe", "localhost", "--mode", "echo"], &["--mode is a flag of halloo serve; halloo probe --help"]),
+    ]);
+    for (arguments, part) in [(&["--reset"][..], "mean"), (&["--port", "9000"], "--udp-rate")] {
+        let output = HALLOO.run(arguments);
+        assert!(!output.stderr.contains(part), "{output:?}");
+    }
+}
+
+#[test]
+fn a_flag_that_other_programs_have_meets_the_one_for_it() {
+    assert_usage_errors(&[
+        (&["--port", "9000"], &["unknown flag --port", "such as --listen 9000"]),
+        (&["-p", "9000"], &["unknown flag -p", "such as --listen 9000"]),
+        (&["-p9000"], &["unknown flag -p", "such as --listen 9000"]),
+        (&["--host", "0.0.0.0"], &["unknown flag --host", "--listen"]),
+        (&["--bind", "0.0.0.0:9000"], &["unknown flag --bind", "--listen"]),
+        (&["--address=0.0.0.0:9000"], &["unknown flag --address", "--listen"]),
+        (&["probe", "--port", "9000", "localhost"], &["unknown flag --port", "halloo probe localhost:9000"]),
+    ]);
+}
+
+#[test]
+fn a_word_that_is_no_command_meets_the_command_or_the_flag_for_it() {
+    assert_usage_errors(&[
+        (&["porbe", "localhost"], &["unknown command porbe; did you mean probe?"]),
+        (&["server"], &["unknown command server; did you mean serve?"]),
+        (&["start"], &["unknown command start", "serve and probe", "--listen ADDRESS"]),
+        (&["9000"], &["unknown command 9000", "--listen 9000", "halloo probe 9000"]),
+        (
+            &["localhost", "9000"],
+            &["unknown command localhost", "--listen localhost:9000", "halloo probe localhost:9000"],
+        ),
+        (&["::1"], &["unknown command ::1", "--listen ::1", "halloo probe ::1"]),
+        (&["unix:/run/a.sock"], &["unknown command", "--unix /run/a.sock", "halloo probe unix:/run/a.sock"]),
+        (&["serve", "9000"], &["unexpected argument 9000", "--listen 9000"]),
+        (&["-v", "9000"], &["unexpected argument 9000", "--listen 9000"]),
+        (&["-v", "probe", "localhost"], &["flags follow the command", "halloo probe"]),
+        (&["--tcp", "9000", "serve"], &["flags follow the command", "halloo serve"]),
+        (&["probe", "localhost", "9000"], &["unexpected argument 9000", "one address", "halloo probe localhost:9000"]),
+        (&["probe"], &["<ADDRESS>", "halloo probe localhost:8888"]),
+        (&["probe", "--tcp"], &["<ADDRESS>", "halloo probe localhost:8888"]),
+        (&[""], &["unknown command ''"]),
+    ]);
+}
+
+#[test]
+fn a_missing_value_is_not_made_of_the_next_flag() {
+    assert_usage_errors(&[
+        (&["--tcp"], &["a value is required for --tcp", "--tcp 9000"]),
+        (&["--tcp", "--udp"], &["a value is required for --tcp, and --udp is a flag", "--tcp 9000"]),
+        (&["--tcp", "9000", "--mode"], &["a value is required for --mode", "greet, banner, line, echo, discard"]),
+        (&["--mode="], &["a value is required for --mode", "greet, banner, line, echo, discard"]),
+        (
+            &["--greeting", "--mode", "echo"],
+            &["a value is required for --greeting, and --mode is a flag", "--greeting=--mode"],
+        ),
+        (&["--greeting", "-v"], &["a value is required for --greeting, and -v is a flag", "--greeting=-v"]),
+        (&["--idle-timeout", "--udp-rate=3"], &["a value is required for --idle-timeout, and --udp-rate=3 is a flag"]),
+        (
+            &["probe", "localhost", "--send", "--tcp"],
+            &["a value is required for --send, and --tcp is a flag", "--send=--tcp"],
+        ),
+        (&["probe", "localhost", "--send"], &["a value is required for --send"]),
+        (&["probe", "localhost", "--expect", ""], &["invalid value '' for --expect", "leave it out"]),
+        (&["--unix", ""], &["a value is required for --unix", "--unix /run/halloo.sock"]),
+        (&["--greeting", ""], &["--greeting", "empty", "leave the flag out"]),
+        (&["--listen", ""], &["--listen", "the address is empty"]),
+        (&["--verbose=2"], &["--verbose takes no value", "-vv"]),
+        (&["probe", "localhost", "--tcp=true"], &["--tcp takes no value", "leave out =true"]),
+        (&["--mode", "echo", "--mode", "line"], &["--mode is given twice; leave one of the two out"]),
+    ]);
+}
+
+#[test]
+fn a_value_that_is_wrong_meets_what_is_right() {
+    assert_usage_errors(&[
+        (&["--mode", "wave"], &["invalid value 'wave' for --mode", "greet, banner, line, echo, discard"]),
+        (&["--mode", "ehco"], &["invalid value 'ehco' for --mode; did you mean echo?"]),
+        (&["--events", "JSON"], &["invalid value 'JSON' for --events; did you mean json?"]),
+        (&["--workers", "-1"], &["'-1' for --workers: it is no whole number from 1 to 1024"]),
+        (&["--workers", "1.5"], &["'1.5' for --workers: it is no whole number from 1 to 1024"]),
+        (&["--max-connections", "1k"], &["'1k' for --max-connections: it is no whole number from 1 up"]),
+        (&["--max-connections", "0"], &["'0' for --max-connections: it is no whole number from 1 up"]),
+        (&["--max-greetings", "99999999999999999999999"], &["for --max-greetings: it is no whole number"]),
+        (&["--udp-rate", "5000000000"], &["for --udp-rate: it is no whole number from 0 to 4294967295"]),
+        (&["--idle-timeout", "5"], &["'5' for --idle-timeout: the unit is missing; write 5s or 5ms"]),
+        (&["--idle-timeout", "soon"], &["'soon' for --idle-timeout: it is no time; write 500ms, 10s or 2m"]),
+        (&["--greeting", "Hello, {name}!"], &["for --greeting: the placeholder {name} is unknown", "{hostname}"]),
+        (&["--tcp-greeting", "Hello, {peer!"], &["for --tcp-greeting: there is a { without its }", "{{"]),
+        (&["--max-connections-per-source", "4294967296"], &["no whole number from"]),
+        (&["--workers", "1025"], &["no whole number from 1 to 1024"]),
+        (&["--drain-timeout", "-1s"], &["'-1s' for --drain-timeout: it is no time"]),
+        (&["--drain-timeout", "5 parsec"], &["for --drain-timeout: parsec is no unit of time; write 500ms, 10s or 2m"]),
+        (&["--drain-timeout", "1000y"], &["for --drain-timeout: it can be 366d at most"]),
+        (&["--exit-when-idle", "0"], &["'0' for --exit-when-idle: it must be more than zero", "leave the flag out"]),
+        (&["probe", "localhost", "--timeout", "0"], &["'0' for --timeout: it must be more than zero"]),
+        (&["probe", "localhost", "--count", "x"], &["'x' for --count: it is no whole number from 1 up"]),
+    ]);
+}
+
+#[test]
+fn an_address_that_is_wrong_meets_how_one_is_written() {
+    assert_usage_errors(&[
+        (&["--listen", "9000-9003"], &["a range of ports is not taken", "--listen", "comma"]),
+        (&["--listen", "localhost:9000-9003"], &["a range of ports is not taken"]),
+        (&["--listen", "127.0.0.1/8"], &["127.0.0.1/8 is neither an IP address nor a host name", "127.0.0.1:9000"]),
+        (&["--listen", "localhost,"], &["for --listen: the address is empty", "comma"]),
+        (&["--listen", "127.0.0.1:9000:tcp"], &["too many colons"]),
+        (&["--listen", "localhost:99999"], &["99999 is not a port: ports go from 0, any free one, to 65535"]),
+        (&["--tcp", "[::1"], &["the closing ] is missing", "[::1]:9000"]),
+        (&["--listen", "::1:9000"], &["two ways: write [::1]:9000"]),
+        (&["--listen", "http://localhost:9000/"], &["leave out http://"]),
+        (&["probe", "a:1,b:2"], &["'a:1,b:2' for <ADDRESS>: it is several addresses"]),
+        (&["probe", "localhost:0"], &["no server has port 0"]),
+        (&["--listen", "localhost:http"], &["http is not a port number"]),
+        (&["--listen", "localhost 9000"], &["a colon belongs between host and port: write localhost:9000"]),
+        (&["--tcp", "unix:/run/a.sock"], &["a path is served with --unix /run/a.sock"]),
+        (&["--tcp", "/run/a.sock"], &["a path is served with --unix /run/a.sock"]),
+        (&["probe", "/run/a.sock"], &["write unix:/run/a.sock"]),
+        (&["probe", "./a.sock"], &["write unix:./a.sock"]),
+        (&["probe", "http://localhost:9000/"], &["leave out http://"]),
+        (&["probe", "unix:"], &["the path is missing"]),
+        (&["probe", ""], &["the address is empty"]),
+    ]);
+}
+
+#[test]
+fn a_long_value_is_cut_and_the_reason_and_the_way_out_stay() {
+    let text = |word: &str| word.repeat(20_000 / word.len() + 1);
+    for (arguments, parts) in [
+        (vec!["--greeting".to_owned(), text("x")], &["--greeting", "16384 bytes at most", "shorten it"][..]),
+        (vec![format!("--listen={}", text("x"))], &["--listen", "neither an IP", "name:9000"]),
+        (vec![format!("--listen={}", text("x y "))], &["--listen", "neither an IP", "name:9000"]),
+        (vec![format!("--listen=a:{}", text("x"))], &["--listen", "not a port number", "name:9000"]),
+        (vec![format!("--listen={}://a", text("x"))], &["--listen", "leave out", "name:9000"]),
+        (vec![format!("--listen=::1:{}", text("9"))], &["--listen", "too many colons", "name:9000"]),
+        (vec![format!("--listen=1:2:3:4:5:6:7:8%{}", text("9"))], &["--listen", "too many colons", "name:9000"]),
+        (vec![format!("--greeting={{{}}}", text("x"))], &["--greeting", "is unknown", "{hostname}"]),
+        (vec![format!("--greeting=\\u{{{}}}", text("f"))], &["--greeting", "is no character", "known are"]),
+        (vec![format!("--mode={}", text("x"))], &["--mode", "greet, banner, line, echo, discard"]),
+        (vec![format!("--workers={}", text("9"))], &["--workers", "whole number from 1 to 1024"]),
+        (vec![format!("--idle-timeout={}", text("9"))], &["--idle-timeout", "write 500ms, 10s or 2m"]),
+        (vec![format!("--idle-timeout=1{}", text("x"))], &["--idle-timeout", "write 500ms, 10s or 2m"]),
+        (vec![format!("--{}", text("x"))], &["unknown flag", "halloo --help"]),
+        (vec![text("x")], &["unknown command", "serve and probe"]),
+        (vec!["serve".to_owned(), text("x")], &["unexpected argument", "halloo --help"]),
+        (
+            vec!["--mode=echo".to_owned(), format!("--greeting={}", text("x").split_at(9_000).0)],
+            &["--greeting", "leave one"],
+        ),
+        (vec!["--tcp".to_owned(), format!("--mode={}", text("x"))], &["--tcp", "is a flag", "--tcp 9000"]),
+    ] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = HALLOO.run(&arguments);
+        println!("{}", output.stderr);
+        assert_fails(&output, 2, parts);
+        assert!(output.stderr.len() < 500, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_shown_with_its_flag() {
+    for (argument, parts) in [
+        (&b"--listen=\xff:1"[..], &["--listen", r"\xff:1", "not valid UTF-8"][..]),
+        (b"\xfe", &[r"\xfe", "not valid UTF-8"]),
+        (b"--gr\xffeting=a", &["unknown flag", "did you mean --greeting?"]),
+    ] {
+        let mut command = HALLOO.command(&[]);
+        command.arg(OsStr::from_bytes(argument));
+        assert_fails(&run(command), 2, parts);
+    }
+    let mut command = HALLOO.command(&["--listen"]);
+    command.arg(OsStr::from_bytes(b"\xff:1"));
+    assert_fails(&run(command), 2, &["--listen", r"\xff:1", "not valid UTF-8"]);
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named_with_what_is_right() {
+    for (variable, value, arguments, parts) in [
+        ("HALLOO_MODE", &b"wave"[..], &[][..], &["invalid value 'wave' of HALLOO_MODE", "greet, banner"][..]),
+        ("HALLOO_MODE", b"ehco", &[], &["of HALLOO_MODE; did you mean echo?"]),
+        ("HALLOO_MODE", b"\xff", &[], &["HALLOO_MODE", r"\xff", "not valid UTF-8"]),
+        ("HALLOO_LISTEN", b"\xff:1", &[], &["HALLOO_LISTEN", r"\xff:1", "not valid UTF-8"]),
+        ("HALLOO_GREETING", b"{x}", &[], &["of HALLOO_GREETING", "{x} is unknown"]),
+        ("HALLOO_WORKERS", b"many", &["serve"], &["'many' of HALLOO_WORKERS: it is no whole number from 1 to 1024"]),
+        ("HALLOO_VERBOSE", b"loud", &[], &["'loud' of HALLOO_VERBOSE", "true or false"]),
+        ("HALLOO_PROBE_TCP", b"maybe", &["probe", "1"], &["'maybe' of HALLOO_PROBE_TCP", "true or false"]),
+        ("HALLOO_PROBE_COUNT", b"x", &["probe", "1"], &["'x' of HALLOO_PROBE_COUNT", "from 1 up"]),
+        ("HALLOO_PROBE_SEND", b"\xff", &["probe", "1"], &["HALLOO_PROBE_SEND", r"\xff", "not valid UTF-8"]),
+    ] {
+        let mut command = HALLOO.command(arguments);
+        command.env(variable, OsStr::from_bytes(value));
+        assert_fails(&run(command), 2, parts);
+    }
+}
