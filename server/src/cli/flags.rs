@@ -110,18 +110,18 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(1..=u64::MAX))]
     pub(crate) max_connections: Option<usize>,
-    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; clients of
-    /// unix sockets have no address and no such limit [default: no limit]
+    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; 0: no limit;
+    /// clients of unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
-    #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
+    #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,
-    /// Close a connection that gives nothing to answer (in line mode: no whole line) for this long; one that does not
-    /// take its answer is closed after 30s [default: 60s]
+    /// Close a connection that sends nothing (line mode: no whole line) for this long; 0: never; a client that does not
+    /// read its answer is closed after 30s [default: 60s]
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
-    #[arg(value_parser = parse_positive_duration)]
+    #[arg(value_parser = parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, loopback
-    /// free]
+    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, and no
+    /// limit for loopback]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
@@ -131,12 +131,12 @@ pub(crate) struct LimitOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lifetime")]
 pub(crate) struct LifetimeOptions {
-    /// How long open connections may take to finish once halloo is asked to stop
+    /// How long open connections may take to finish once halloo is asked to stop; 0: no time
     #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = parse_duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
     /// Stop after exactly this many greetings, over all protocols and workers; a connection without a byte is not
-    /// counted (in banner mode it is)
+    /// counted (in banner mode it is); echo and discard count connections and datagrams
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     pub(crate) max_greetings: Option<u64>,
@@ -198,7 +198,7 @@ pub(crate) enum EventStyle {
 /// The flags of `halloo probe`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
-    /// Whom to ask, such as 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
+    /// The server to ask: 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
     pub(crate) address: ProbeTarget,
 
     #[command(flatten)]
@@ -277,7 +277,7 @@ A missing host is localhost, a missing port 8888; port 0 is any free one.
 For several, repeat the flag or put commas between them; paths alike.
 A socket that nobody serves any more is replaced at its path; anything else that
 stands there is left alone.
-Times: 500ms, 10s, 2m.
+Times: 500ms, 10s, 2m, 1m30s.
 In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
 To a client of a unix socket, {peer} is the word unix and {local} the path.
 A flag wins over its environment variable, and over one that contradicts it.

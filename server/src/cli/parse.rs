@@ -46,6 +46,8 @@ enum Parsed {
 fn try_parse(arguments: &[OsString], overruled: &[&str]) -> Result<Parsed, ExitError> {
     let is_overruled = |argument: &Arg| overruled.iter().any(|setting| argument.get_id() == setting);
     let read_variable = |argument: Arg| {
+        // `--help` is pasted into reports: it has the names of the variables and no values.
+        let argument = argument.hide_env_values(true);
         if is_overruled(&argument) { without_variable(argument) } else { without_empty_variable(argument) }
     };
     let mut root = CommandLine::command();

@@ -60,11 +60,12 @@ impl<'a> Arguments<'a> {
             let Some(flag) = self.flag(&argument).filter(|flag| flag.get_action().takes_values()) else { continue };
             let Some(value) = rest.next() else { break };
             if self.flag(value.split('=').next().unwrap_or_default()).is_some() {
-                let (shown, alternative) = (escape::excerpt(&value), format!("{argument}={}", escape::excerpt(&value)));
+                let shown = escape::excerpt(&value);
+                let (example, is_text) = (example(flag), value_name(flag) == "TEXT");
+                let literal =
+                    if is_text { format!(", or {argument}={shown} if that is the text") } else { String::new() };
                 return Err(usage_error(&format!(
-                    "a value is required for {argument}, and {shown} is a flag; write {}, or {alternative} if that is \
-                     the value",
-                    example(flag)
+                    "a value is required for {argument}, and {shown} is a flag; write {example}{literal}"
                 )));
             }
         }
@@ -117,9 +118,12 @@ impl<'a> Arguments<'a> {
             ErrorKind::InvalidValue => self.unknown_value(error, flag, text(ContextKind::InvalidValue)),
             ErrorKind::ValueValidation => {
                 let reason = error.source().map_or_else(String::new, ToString::to_string);
-                format!("invalid value '{value}' {}: {reason}", self.origin(flag))
+                let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
+                // Files of variables are read with their quotes by some programs.
+                let quotes = if is_quoted('"') || is_quoted('\'') { "leave out the quotes; " } else { "" };
+                format!("invalid value '{value}' {}: {quotes}{reason}", self.origin(flag))
             }
-            _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
+            _ => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
         })
     }
 
@@ -185,6 +189,9 @@ impl<'a> Arguments<'a> {
         if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
             return format!("unknown command {shown}; did you mean {meant}?");
         }
+        if self.flag(&format!("--{word}")).is_some() {
+            return format!("unknown command {shown}; did you mean --{shown}?");
+        }
         let path = word.strip_prefix(UNIX_PREFIX).or_else(|| word.contains('/').then_some(word));
         if let Some(path) = path.filter(|path| !path.contains("://")).map(escape::excerpt) {
             return format!(
@@ -194,7 +201,8 @@ impl<'a> Arguments<'a> {
         }
         if is_address(word) {
             // Host and port as two words, as other programs take them.
-            let port = self.arguments.get(2).and_then(|next| next.to_str()?.parse::<u16>().ok());
+            let host = self.arguments.get(1).filter(|first| *first == word && !word.contains(':'));
+            let port = host.and_then(|_| self.arguments.get(2)?.to_str()?.parse::<u16>().ok());
             let address = port.map_or_else(|| shown.clone(), |port| format!("{shown}:{port}"));
             return format!(
                 "unknown command {shown}; to serve there write --listen {address}, to ask it write halloo probe \

@@ -93,12 +93,13 @@ impl SocketSpec {
     }
 }
 
+/// Of both limits 0 means none.
 fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
-    if let Some(connections) = limits.max_connections_per_source {
+    if let Some(connections) = limits.max_connections_per_source.filter(|connections| *connections > 0) {
         listen = listen.connections_per_source_max(connections);
     }
     match limits.idle_timeout {
-        Some(timeout) => listen.idle_timeout(timeout),
+        Some(timeout) => listen.idle_timeout(Some(timeout).filter(|timeout| !timeout.is_zero())),
         None => listen,
     }
 }
@@ -161,6 +162,7 @@ const fn worker_share(total: usize, worker_number: usize, workers: usize) -> usi
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener};
+    use std::time::Duration;
 
     use clap::Parser;
     use halloo::EventLoop;
@@ -181,6 +183,18 @@ mod tests {
             assert_eq!(shares.iter().sum::<usize>(), total);
             assert!(shares[0] - shares[workers - 1] <= 1 && shares[workers - 1] >= 1, "{shares:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_of_0_is_none() {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listen = |limits: &LimitOptions| format!("{:?}", SocketSpec::tcp(any_port, limits));
+        let with_idle_timeout = |seconds| LimitOptions { idle_timeout: Some(Duration::from_secs(seconds)), ..LIMITS };
+        assert!(listen(&with_idle_timeout(7)).contains("idle_timeout: Some(7s)"), "{}", listen(&with_idle_timeout(7)));
+        assert!(listen(&with_idle_timeout(0)).contains("idle_timeout: None"), "{}", listen(&with_idle_timeout(0)));
+        let with_connections = |max| LimitOptions { max_connections_per_source: Some(max), ..LIMITS };
+        assert_eq!(listen(&with_connections(0)), listen(&LIMITS));
+        assert_ne!(listen(&with_connections(1)), listen(&LIMITS));
     }
 
     #[test]

@@ -88,6 +88,14 @@ impl FromStr for Address {
             let scheme = excerpt(scheme);
             return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {SYNTAX_HINT}"));
         }
+        if let Some((protocol @ ("tcp" | "udp"), address)) = text.split_once('=') {
+            return Err(format!("leave out {protocol}=: write {}", excerpt(address)));
+        }
+        if text.contains(char::is_whitespace) {
+            return Err(
+                "there is a space in it; a colon belongs before a port, and a comma between addresses".to_owned()
+            );
+        }
         if let Some(path) = text.strip_prefix(UNIX_PREFIX).or_else(|| as_path(text)) {
             return Err(format!("it is no address; a path is served with --unix {}", excerpt(path)));
         }
@@ -202,12 +210,7 @@ fn validate_hostname(host: &str) -> Result<(), String> {
             && !label.ends_with('-')
     };
     if name.len() > DNS_NAME_BYTES_MAX || !name.split('.').all(is_valid_label) {
-        return Err(match host.split_once(' ') {
-            Some((host, port)) if is_decimal(port) && validate_hostname(host).is_ok() => {
-                format!("a colon belongs between host and port: write {host}:{}", excerpt(port))
-            }
-            _ => format!("{} is neither an IP address nor a host name; {SYNTAX_HINT}", excerpt(host)),
-        });
+        return Err(format!("{} is neither an IP address nor a host name; {SYNTAX_HINT}", excerpt(host)));
     }
     if is_port_range(host) {
         return Err(PORT_RANGE.to_owned());
@@ -258,13 +261,18 @@ impl FromStr for ProbeTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim_start().strip_prefix(UNIX_PREFIX) {
-            Some("") => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None if as_path(text).is_some() => {
-                Err(format!("it is a path; for a unix socket write {UNIX_PREFIX}{}", excerpt(text)))
+        let text = text.trim_start();
+        let path = text.strip_prefix("unix=").or_else(|| as_path(text));
+        match (text.strip_prefix(UNIX_PREFIX), path) {
+            (Some(""), _) => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
+            (Some(path), _) => Ok(Self::Unix(path.into())),
+            (None, Some(path)) => {
+                Err(format!("it is no address; to ask a unix socket write {UNIX_PREFIX}{}", excerpt(path)))
             }
-            None => match text.parse()? {
+            (None, None) if text.starts_with('*') => {
+                Err("one server is asked; name it, such as localhost:9000".to_owned())
+            }
+            (None, None) => match text.parse()? {
                 Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),
                 address => Ok(Self::Internet(address)),
             },
@@ -355,7 +363,10 @@ mod tests {
             ("256.0.0.1", "not an IPv4 address"),
             ("127.1:9000", "not an IPv4 address"),
             ("*:9000", "0.0.0.0"),
-            ("two words", "neither"),
+            ("two words", "there is a space in it"),
+            ("tcp=127.0.0.1:9000", "leave out tcp=: write 127.0.0.1:9000"),
+            ("9000-9003", "a range of ports is not taken"),
+            ("unix:/a", "served with --unix /a"),
             ("-a", "neither"),
             ("a..b", "neither"),
             ("fe80::1%", "too many colons"),

@@ -8,31 +8,33 @@ use humantime::DurationError;
 
 use crate::text::escape;
 
-const SYNTAX_HINT: &str = "write 500ms, 10s or 2m";
-
 /// The longest duration taken: far beyond any use, and any clock can still add it.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Reads a duration, zero included.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text.trim()) {
-        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
-        Ok(_) | Err(DurationError::NumberOverflow) => Err(format!("it can be 366d at most; {SYNTAX_HINT}")),
-        Err(DurationError::UnknownUnit { unit, .. }) if !unit.is_empty() => {
-            Err(format!("{} is no unit of time; {SYNTAX_HINT}", escape::excerpt(&unit)))
-        }
-        Err(DurationError::UnknownUnit { value, .. }) => {
-            Err(format!("the unit is missing; write {value}s or {value}ms"))
-        }
-        Err(_) => Err(format!("it is no time; {SYNTAX_HINT}")),
-    }
+    parse_with_hint(text, "write 500ms, 10s, 2m or 0")
 }
 
 /// Reads a duration that must be more than nothing.
 pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
+    match parse_with_hint(text, "write 500ms, 10s or 2m")? {
         Duration::ZERO => Err("it must be more than zero; write 500ms, 10s or 2m, or leave the flag out".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+fn parse_with_hint(text: &str, hint: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text.trim()) {
+        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
+        Ok(_) | Err(DurationError::NumberOverflow) => Err(format!("it can be 366d at most; {hint}")),
+        Err(DurationError::UnknownUnit { unit, value, .. }) if unit.is_empty() => {
+            Err(format!("the unit is missing; write {value}s or {value}ms"))
+        }
+        Err(DurationError::UnknownUnit { unit, .. }) => {
+            Err(format!("{} is no unit of time; {hint}", escape::excerpt(&unit)))
+        }
+        Err(_) => Err(format!("it is no time; {hint}")),
     }
 }
 

@@ -66,6 +66,19 @@ fn the_idle_timeout_closes_a_silent_client_and_never_early() {
 }
 
 #[test]
+fn a_limit_of_0_is_none_and_wins_over_that_of_the_variable() {
+    let mut command =
+        HALLOO.command(&["--tcp", "127.0.0.1:0", "--idle-timeout", "0", "--max-connections-per-source=0"]);
+    command.env("HALLOO_IDLE_TIMEOUT", "100ms").env("HALLOO_MAX_CONNECTIONS_PER_SOURCE", "1");
+    let server = Server::start(command);
+    let silent = connect_many(3, server.tcp());
+    wait_until("three connections", || counter(&server, "connections") == 3);
+    assert_holds_for(Duration::from_millis(500), "they stay open", || counter(&server, "connections") == 3);
+    send(&silent[2], b"hello");
+    assert_eq!(read_to_end(&silent[2]), GREETING);
+}
+
+#[test]
 fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
     let start = Instant::now();
     let flags = ["--tcp", "127.0.0.1:0", "--max-connections", "5", "--max-connections-per-source", "4"];

@@ -104,3 +104,28 @@ fn help_and_version_are_answers_not_errors() {
         assert!(help.contains(section), "{section} is missing");
     }
 }
+
+#[test]
+fn help_fits_the_terminal_and_has_every_flag_and_no_value_of_a_variable() {
+    const FLAGS: [&str; 2] = ["--idle-timeout <TIME>", "HALLOO_GREETING"];
+    const FLAGS_OF_PROBE: [&str; 2] = ["--connect-only", "HALLOO_PROBE_SEND"];
+    for columns in [80, 100] {
+        for (arguments, parts) in [
+            (&["--help"][..], FLAGS),
+            (&["-h"], FLAGS),
+            (&["serve", "--help"], FLAGS),
+            (&["probe", "--help"], FLAGS_OF_PROBE),
+            (&["help", "probe"], FLAGS_OF_PROBE),
+        ] {
+            let mut command = HALLOO.command(arguments);
+            let set = [("HALLOO_GREETING", "a secret"), ("HALLOO_PROBE_SEND", "a secret")];
+            command.env("COLUMNS", columns.to_string()).envs(set);
+            let help = run(command).stdout;
+            assert!(parts.iter().all(|part| help.contains(part)), "{arguments:?}: {help}");
+            assert!(!help.contains("secret"), "{arguments:?}: {help}");
+            for line in help.lines() {
+                assert!(line.chars().count() <= columns, "{arguments:?} at {columns}: {line}");
+            }
+        }
+    }
+}
