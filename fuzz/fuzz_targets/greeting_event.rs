@@ -24,12 +24,14 @@ const ADDRESS_BYTES_MAX: usize = 58;
 
 /// The longest line: one address, the largest count, a text that was cut.
 const LINE_BYTES_MAX: usize = LINE_FORMAT.len() + ADDRESS_BYTES_MAX + text::escape::TEXT_BYTES_MAX;
-const LINE_FORMAT: &str = "tcp  18446744073709551615 bytes: ";
+const LINE_FORMAT: &str = "tcp  bytes=18446744073709551615 ";
 
-/// The longest object: two addresses, and every byte of the text behind a backslash.
-const JSON_BYTES_MAX: usize =
-    JSON_FORMAT.len() + "2026-01-01T00:00:00.000Z".len() + 2 * ADDRESS_BYTES_MAX + 2 * text::escape::TEXT_BYTES_MAX;
-const JSON_FORMAT: &str = r#"{"time":"","protocol":"tcp","peer":"","local":"","bytes":18446744073709551615,"text":""}"#;
+/// The longest object: two addresses, every byte of the text as `\u0000` and in hexadecimal.
+const JSON_BYTES_MAX: usize = JSON_FORMAT.len()
+    + "2026-01-01T00:00:00.000Z".len()
+    + 2 * ADDRESS_BYTES_MAX
+    + (r"\u0000".len() + "00".len()) * text::escape::TEXT_BYTES_MAX;
+const JSON_FORMAT: &str = r#"{"event":"received","time":"","protocol":"tcp","peer":"","local":"","bytes":18446744073709551615,"text":"","truncated":false,"hex":""}"#;
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
@@ -51,19 +53,30 @@ fuzz_target!(|input: Input<'_>| {
 
     let line = written_line(|buffer| event.write_text(buffer));
     assert_printable_line(&line, LINE_BYTES_MAX);
-    let unit = if byte_count == 1 { "byte" } else { "bytes" };
-    let colon = if text.is_empty() { "" } else { ": " };
+    let space = if text.is_empty() { "" } else { " " };
     let address = peer.as_deref().or(local.as_deref()).unwrap_or("-");
-    assert_eq!(line, format!("{protocol} {address} {byte_count} {unit}{colon}{escaped}"));
+    assert_eq!(line, format!("{protocol} {address} bytes={byte_count}{space}{escaped}"));
 
     let line = written_line(|buffer| event.write_json(buffer));
     assert_printable_line(&line, JSON_BYTES_MAX);
     let mut object: Value = serde_json::from_str(&line).expect("a JSON value");
     let time = object["time"].take();
     assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
-    let expected = serde_json::json!({
-        "time": null, "protocol": protocol.to_string(), "peer": peer, "local": local, "bytes": byte_count, "text": escaped,
+    // All of the text, or its beginning without the character that is cut.
+    let cut = &text[..text.len().min(text::escape::TEXT_BYTES_MAX)];
+    let shown = (0..4).filter_map(|missing| cut.get(..cut.len().checked_sub(missing)?)).find(|shown| {
+        object["text"] == String::from_utf8_lossy(shown).as_ref()
+            && object["truncated"] == (byte_count > shown.len() as u64)
     });
+    let shown = shown.unwrap_or_else(|| panic!("{object} of {text:?}"));
+    let mut expected = serde_json::json!({
+        "event": "received", "time": null, "protocol": protocol.to_string(), "peer": peer, "local": local,
+        "bytes": byte_count, "text": object["text"], "truncated": object["truncated"],
+    });
+    if str::from_utf8(shown).is_err() {
+        let hex = shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        expected["hex"] = hex.into();
+    }
     assert_eq!(object, expected);
 });
 

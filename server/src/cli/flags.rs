@@ -189,7 +189,7 @@ impl Mode {
 pub(crate) enum EventStyle {
     /// One line each (echo, discard: one a connection), at most 20 a second, the rest summed up
     Text,
-    /// One JSON object each
+    /// One JSON object each, at most 1000 a second, the rest summed up; the first line is an object, too
     Json,
     /// Nothing
     Off,
@@ -284,6 +284,11 @@ A flag wins over its environment variable, and over one that contradicts it.
 An empty variable counts as none.
 
 The first line on standard output is READY with every address served.
+With --events json every line is an object, READY too. Its event is ready,
+received, suppressed (count: events beyond 1000 a second) or lost (count: lines
+that the output was too slow for). Its text is how the bytes received begin, 256
+at most; truncated is true if there were more, and hex has the same bytes if
+they are not UTF-8.
 SIGTERM and Ctrl-C answer whoever has asked and end (line, echo and discard at
 once, greet waits for the question); a second one resets who is left.
 SIGUSR1 logs the counters.

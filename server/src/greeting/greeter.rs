@@ -149,6 +149,11 @@ impl Greeter {
         self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
     }
 
+    /// Whether events are printed.
+    pub(crate) fn logs_events(&self) -> bool {
+        !self.event_log.is_off()
+    }
+
     /// The addresses, if a greeting or an event contains them.
     pub(crate) fn addresses_if_needed(&self, lookup: impl FnOnce() -> Addresses) -> Option<Addresses> {
         self.needs_addresses.then(lookup)
@@ -210,7 +215,7 @@ impl Greeter {
             self.event_log.log(context.now(), || GreetingEvent::new(addresses, byte_count, received));
         }
         if let Some(total) = reservation.commit() {
-            log::info!("{total} greetings given, as many as asked for: stopping");
+            log::info!("greetings={total}, as many as asked for: stopping");
             // Loops that have ended already need no message.
             let _ = self.shutdown.drain();
         }

@@ -11,6 +11,7 @@ use crate::cli::flags::Mode;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::greeting_quota::Reservation;
 use crate::text::bound_address::{Addresses, BoundAddress};
+use crate::text::greeting_event::KEPT_BYTES_MAX;
 use crate::text::protocol::Protocol;
 
 /// The longest line that is taken for one, in bytes.
@@ -166,6 +167,14 @@ impl FrameHandler for LineHandler<'_> {
     }
 }
 
+/// What a connection has received.
+#[derive(Default)]
+struct Received {
+    byte_count: u64,
+    /// How it begins: as much as an event shows.
+    beginning: Vec<u8>,
+}
+
 /// Sends back whatever comes, or answers nothing; its session counts the bytes.
 struct CountingHandler<'h> {
     greeter: &'h RefCell<Greeter>,
@@ -174,33 +183,37 @@ struct CountingHandler<'h> {
 }
 
 impl StreamHandler for CountingHandler<'_> {
-    type Session = u64;
+    type Session = Received;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u64> {
-        (!self.greeter.borrow().is_exhausted()).then_some(0)
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Received> {
+        (!self.greeter.borrow().is_exhausted()).then(Received::default)
     }
 
     /// What is not taken, for want of room in the outbox, is left, and shown again when there is room.
-    fn on_data(&mut self, connection: &mut Connection<'_>, byte_count: &mut u64, input: &[u8]) -> usize {
+    fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Received, input: &[u8]) -> usize {
         let taken = (self.take)(connection, input);
-        *byte_count += taken as u64;
+        received.byte_count += taken as u64;
+        let missing = KEPT_BYTES_MAX - received.beginning.len();
+        if missing > 0 && self.greeter.borrow().logs_events() {
+            received.beginning.extend_from_slice(&input[..taken.min(missing)]);
+        }
         taken
     }
 
-    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u64) {
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Received) {
         connection.close();
     }
 
     /// A closed connection counts as one greeting, unless no byte has come by it: a check of the port.
-    fn on_close(&mut self, connection: &mut Connection<'_>, byte_count: u64, _: CloseReason) {
-        if byte_count == 0 {
+    fn on_close(&mut self, connection: &mut Connection<'_>, received: Received, _: CloseReason) {
+        if received.byte_count == 0 {
             return;
         }
         let mut greeter = self.greeter.borrow_mut();
         let addresses = addresses(&greeter, connection);
         // One that ends after the last greeting has an event all the same.
         let reservation = greeter.reserve().unwrap_or_default();
-        greeter.record(reservation, connection.context(), addresses, byte_count, b"");
+        greeter.record(reservation, connection.context(), addresses, received.byte_count, &received.beginning);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Prints each event, or counts it if there are too many.
 //!
-//! As text, all workers together print at most 20 lines in any second; every other event is counted. As JSON, every
-//! event is queued.
+//! All workers together print at most 20 lines in any second, or 1000 as JSON; every other event is counted.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cli::flags::EventStyle;
-use crate::output::printer_thread::Printer;
+use crate::output::printer_thread::{Printer, QUEUE_LINES_MAX};
 use crate::output::stdout::StdoutLine;
 use crate::text::greeting_event::GreetingEvent;
 
 /// More than a person can follow.
-const LINES_PER_SECOND_MAX: usize = 20;
+const TEXT_LINES_PER_SECOND_MAX: usize = 20;
+
+/// What a log pipeline takes: a few hundred kilobytes a second.
+const JSON_LINES_PER_SECOND_MAX: usize = 1000;
+
+const _: () = assert!(JSON_LINES_PER_SECOND_MAX < QUEUE_LINES_MAX, "a burst of so many lines finds room in the queue");
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -29,7 +33,11 @@ pub(crate) struct EventLog {
 impl EventLog {
     /// An event log that prints to this printer, in this style.
     pub(crate) fn new(printer: Printer, style: EventStyle) -> Self {
-        Self { printer, style, limiter: Arc::new(LineLimiter::new()) }
+        let lines_per_second_max = match style {
+            EventStyle::Json => JSON_LINES_PER_SECOND_MAX,
+            EventStyle::Text | EventStyle::Off => TEXT_LINES_PER_SECOND_MAX,
+        };
+        Self { printer, style, limiter: Arc::new(LineLimiter::new(lines_per_second_max)) }
     }
 
     /// Whether no event is printed or counted.
@@ -39,20 +47,19 @@ impl EventLog {
 
     /// Logs one event, which is made only if it is printed.
     pub(crate) fn log(&self, now: Instant, event: impl FnOnce() -> GreetingEvent) {
-        match self.style {
-            EventStyle::Off => {}
-            EventStyle::Json => self.printer.print(StdoutLine::Event(event())),
-            EventStyle::Text => match self.limiter.decide(now) {
-                Decision::Print => self.printer.print(StdoutLine::Event(event())),
-                Decision::Suppress => self.printer.count_suppressed(),
-                Decision::SuppressUntil(due) => {
-                    self.printer.count_suppressed();
-                    if !self.printer.write_suppressed_at(due) {
-                        // The queue is full: the next event asks again.
-                        self.limiter.reset();
-                    }
+        if self.is_off() {
+            return;
+        }
+        match self.limiter.decide(now) {
+            Decision::Print => self.printer.print(StdoutLine::Event(event())),
+            Decision::Suppress => self.printer.count_suppressed(),
+            Decision::SuppressUntil(due) => {
+                self.printer.count_suppressed();
+                if !self.printer.write_suppressed_at(due) {
+                    // The queue is full: the next event asks again.
+                    self.limiter.reset();
                 }
-            },
+            }
         }
     }
 }
@@ -60,6 +67,7 @@ impl EventLog {
 /// The limit on lines, which all clones share. While events are suppressed, the lock is not taken.
 #[derive(Debug)]
 struct LineLimiter {
+    lines_per_second_max: usize,
     epoch: Instant,
     /// Until when events are only counted, in nanoseconds since `epoch`. Then the printer writes their number.
     suppressed_until_nanos: AtomicU64,
@@ -76,8 +84,9 @@ enum Decision {
 }
 
 impl LineLimiter {
-    fn new() -> Self {
-        Self { epoch: Instant::now(), suppressed_until_nanos: AtomicU64::new(0), printed_at: Mutex::default() }
+    fn new(lines_per_second_max: usize) -> Self {
+        let (epoch, suppressed_until_nanos) = (Instant::now(), AtomicU64::new(0));
+        Self { lines_per_second_max, epoch, suppressed_until_nanos, printed_at: Mutex::default() }
     }
 
     fn decide(&self, now: Instant) -> Decision {
@@ -91,7 +100,7 @@ impl LineLimiter {
         if self.is_suppressed(now) {
             return Decision::Suppress;
         }
-        if printed_at.len() == LINES_PER_SECOND_MAX {
+        if printed_at.len() == self.lines_per_second_max {
             let next_slot = printed_at[0] + SECOND;
             if now < next_slot {
                 self.suppressed_until_nanos.store(self.nanos_since_epoch(next_slot), Ordering::Relaxed);
@@ -123,12 +132,17 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Decision, LINES_PER_SECOND_MAX, LineLimiter, SECOND};
+    use super::{Decision, EventLog, JSON_LINES_PER_SECOND_MAX, LineLimiter, SECOND, TEXT_LINES_PER_SECOND_MAX};
+    use crate::cli::flags::EventStyle;
+    use crate::output::printer_thread::Printer;
+    use crate::text::bound_address::Addresses;
+    use crate::text::greeting_event::GreetingEvent;
+    use crate::text::protocol::Protocol;
 
     #[test]
     fn twenty_are_printed_and_the_rest_of_the_second_is_summed_up() {
-        let (limiter, start) = (LineLimiter::new(), Instant::now());
-        for _ in 0..LINES_PER_SECOND_MAX {
+        let (limiter, start) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
+        for _ in 0..TEXT_LINES_PER_SECOND_MAX {
             assert_eq!(limiter.decide(start), Decision::Print);
         }
         assert_eq!(limiter.decide(start), Decision::SuppressUntil(start + SECOND));
@@ -137,8 +151,28 @@ mod tests {
     }
 
     #[test]
+    fn each_style_has_its_rate_and_a_sum_that_found_no_room_is_asked_for_again() {
+        for (style, lines) in
+            [(EventStyle::Text, TEXT_LINES_PER_SECOND_MAX), (EventStyle::Json, JSON_LINES_PER_SECOND_MAX)]
+        {
+            // It takes nothing, as one whose queue is full.
+            let event_log = EventLog::new(Printer::null(), style);
+            let (now, mut made) = (Instant::now(), 0);
+            for _ in 0..lines + 10 {
+                event_log.log(now, || {
+                    made += 1;
+                    let addresses = Addresses { protocol: Protocol::Udp, peer: None, local: None };
+                    GreetingEvent::new(addresses, 0, b"")
+                });
+            }
+            assert_eq!(made, lines);
+            assert_eq!(event_log.limiter.decide(now), Decision::SuppressUntil(now + SECOND));
+        }
+    }
+
+    #[test]
     fn many_workers_print_twenty_together_and_ask_for_one_sum() {
-        let limiter = LineLimiter::new();
+        let limiter = LineLimiter::new(TEXT_LINES_PER_SECOND_MAX);
         let decide_many = || -> (usize, usize) {
             let decisions: Vec<Decision> = (0..100).map(|_| limiter.decide(limiter.epoch)).collect();
             let count = |matches: fn(&Decision) -> bool| decisions.iter().filter(|decision| matches(decision)).count();
@@ -153,7 +187,7 @@ mod tests {
         });
         let printed: usize = results.iter().map(|(printed, _)| printed).sum();
         let suppressed: usize = results.iter().map(|(_, suppressed)| suppressed).sum();
-        assert_eq!((printed, suppressed), (LINES_PER_SECOND_MAX, 1));
+        assert_eq!((printed, suppressed), (TEXT_LINES_PER_SECOND_MAX, 1));
         assert_eq!(limiter.decide(limiter.epoch + SECOND), Decision::Print);
         // A worker whose turn began before that line.
         assert!(matches!(limiter.decide(limiter.epoch + SECOND / 2), Decision::Suppress | Decision::Print));
@@ -163,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_quiet_client_is_never_summed_up() {
-        let (limiter, start) = (LineLimiter::new(), Instant::now());
+        let (limiter, start) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
         for number in 0..1000 {
             assert_eq!(limiter.decide(start + Duration::from_millis(51) * number), Decision::Print);
         }
@@ -172,7 +206,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_second_has_more_than_twenty_lines(steps in prop::collection::vec(0_u64..120, 1..400)) {
-            let (limiter, start) = (LineLimiter::new(), Instant::now());
+            let (limiter, start) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
             let mut elapsed_millis = 0;
             let mut printed = Vec::new();
             for step in steps {
@@ -183,13 +217,13 @@ mod tests {
             }
             for first in &printed {
                 let within = printed.iter().filter(|other| (*first..*first + 1000).contains(*other)).count();
-                prop_assert!(within <= LINES_PER_SECOND_MAX);
+                prop_assert!(within <= TEXT_LINES_PER_SECOND_MAX);
             }
         }
 
         #[test]
         fn every_sum_is_told_within_the_second(steps in prop::collection::vec(0_u64..120, 1..400)) {
-            let (limiter, mut now) = (LineLimiter::new(), Instant::now());
+            let (limiter, mut now) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
             let mut due = None;
             for step in steps {
                 now += Duration::from_millis(step);

@@ -15,8 +15,8 @@ use crate::cli::flags::EventStyle;
 use crate::output::stderr::{StderrLine, StderrWriter};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
 
-/// Lines that may wait: room for a burst, about a hundred kilobytes.
-const QUEUE_LINES_MAX: usize = 1024;
+/// Lines that may wait: room for a burst, a few hundred kilobytes.
+pub(crate) const QUEUE_LINES_MAX: usize = 1024;
 
 /// How long a flush waits before it tries the full queue again.
 const FLUSH_RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -232,6 +232,9 @@ mod tests {
     use crate::cli::flags::EventStyle;
     use crate::output::stderr::StderrWriter;
     use crate::output::stdout::{StdoutLine, StdoutWriter};
+    use crate::text::bound_address::Addresses;
+    use crate::text::greeting_event::GreetingEvent;
+    use crate::text::protocol::Protocol;
 
     /// Far beyond what any step of a test takes.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -266,19 +269,21 @@ mod tests {
         (printer, written)
     }
 
-    fn line(text: impl Into<String>) -> StdoutLine {
-        StdoutLine::Plain(text.into())
+    /// A line with a number: `udp - bytes=7`.
+    fn line(number: usize) -> StdoutLine {
+        let addresses = Addresses { protocol: Protocol::Udp, peer: None, local: None };
+        StdoutLine::Event(GreetingEvent::new(addresses, number as u64, b""))
     }
 
     #[test]
     fn lines_come_out_in_order() {
         let (printer, written) = start_printer(100);
         for number in 0..50 {
-            printer.print(line(number.to_string()));
+            printer.print(line(number));
         }
         printer.flush(TEST_TIMEOUT);
         let output: String = written.try_iter().collect();
-        let numbers: Vec<usize> = output.lines().map(|line| line.parse().unwrap()).collect();
+        let numbers: Vec<usize> = output.lines().map(|line| line["udp - bytes=".len()..].parse().unwrap()).collect();
         assert!(numbers.iter().copied().eq(0..50));
     }
 
@@ -287,7 +292,7 @@ mod tests {
         // A thread that hangs in a write takes no message, as one that has not begun.
         let (printer, printer_thread, written) = printer_without_thread(10_000);
         for number in 0..3 * QUEUE_LINES_MAX {
-            printer.print(line(number.to_string()));
+            printer.print(line(number));
         }
         let start = Instant::now();
         printer.flush(Duration::from_millis(50));

@@ -9,14 +9,16 @@ use crate::cli::flags::EventStyle;
 use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
-use crate::text::greeting_event::{GreetingEvent, format_timestamp};
+use crate::text::bound_address::BoundAddress;
+use crate::text::greeting_event::{GreetingEvent, write_json_head};
+use crate::text::protocol::Protocol;
 
 /// A line on standard output.
 #[derive(Debug)]
 pub(crate) enum StdoutLine {
-    /// Written as it is.
-    Plain(String),
-    /// Written in the event style.
+    /// Every address served, when all workers listen.
+    Ready(Vec<(Protocol, BoundAddress)>),
+    /// What was received.
     Event(GreetingEvent),
 }
 
@@ -45,33 +47,58 @@ impl StdoutWriter {
     }
 }
 
-fn buffer_loss_notice(buffer: &mut Vec<u8>, style: EventStyle, lost: u64, cause: &str) {
-    // Writing into a vector cannot fail.
-    let _ = match style {
-        EventStyle::Json => {
-            let time = format_timestamp(SystemTime::now());
-            writeln!(buffer, "{{\"time\":\"{time}\",\"lost\":{lost}}}")
-        }
-        EventStyle::Text | EventStyle::Off => writeln!(buffer, "... lines lost: {lost}, {cause}"),
-    };
+// Writing into a vector cannot fail, here and below.
+
+fn write_loss_notice(buffer: &mut Vec<u8>, style: EventStyle, lost: u64, cause: &str) {
+    match style {
+        EventStyle::Json => write_json_count(buffer, "lost", lost),
+        EventStyle::Text | EventStyle::Off => _ = writeln!(buffer, "... lines lost: {lost}, {cause}"),
+    }
+}
+
+fn write_json_count(buffer: &mut Vec<u8>, event: &str, count: u64) {
+    write_json_head(buffer, event, SystemTime::now());
+    let _ = writeln!(buffer, ",\"count\":{count}}}");
+}
+
+/// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 pid=4242`
+fn write_ready_text(buffer: &mut Vec<u8>, bound: &[(Protocol, BoundAddress)]) {
+    buffer.extend_from_slice(b"READY");
+    for (protocol, address) in bound {
+        let _ = write!(buffer, " {protocol}={}", address.percent_encoded());
+    }
+    let _ = writeln!(buffer, " pid={}", std::process::id());
+}
+
+fn write_ready_json(buffer: &mut Vec<u8>, bound: &[(Protocol, BoundAddress)]) {
+    write_json_head(buffer, "ready", SystemTime::now());
+    buffer.extend_from_slice(b",\"listening\":[");
+    for (index, (protocol, address)) in bound.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(buffer, "{comma}{{\"protocol\":\"{protocol}\",\"address\":{}}}", address.json());
+    }
+    let _ = writeln!(buffer, "],\"pid\":{}}}", std::process::id());
 }
 
 impl LineSink for StdoutWriter {
     type Line = StdoutLine;
 
     fn write_line(&mut self, line: &StdoutLine) {
-        match line {
-            StdoutLine::Plain(text) => {
-                self.lines.buffer.extend_from_slice(text.as_bytes());
-                self.lines.buffer.push(b'\n');
-            }
-            StdoutLine::Event(event) if self.style == EventStyle::Json => event.write_json(&mut self.lines.buffer),
-            StdoutLine::Event(event) => event.write_text(&mut self.lines.buffer),
+        let buffer = &mut self.lines.buffer;
+        match (line, self.style) {
+            (StdoutLine::Ready(bound), EventStyle::Json) => write_ready_json(buffer, bound),
+            (StdoutLine::Ready(bound), EventStyle::Text | EventStyle::Off) => write_ready_text(buffer, bound),
+            (StdoutLine::Event(event), EventStyle::Json) => event.write_json(buffer),
+            (StdoutLine::Event(event), EventStyle::Text | EventStyle::Off) => event.write_text(buffer),
         }
     }
 
     fn write_suppressed(&mut self, count: u64) {
-        self.write_line(&StdoutLine::Plain(format!("... and {count} more in the last second")));
+        let buffer = &mut self.lines.buffer;
+        match self.style {
+            EventStyle::Json => write_json_count(buffer, "suppressed", count),
+            EventStyle::Text | EventStyle::Off => _ = writeln!(buffer, "... and {count} more in the last second"),
+        }
     }
 
     fn is_buffer_full(&self) -> bool {
@@ -81,19 +108,26 @@ impl LineSink for StdoutWriter {
     fn flush(&mut self, lost: u64) {
         let style = self.style;
         if lost > 0 {
-            buffer_loss_notice(&mut self.lines.buffer, style, lost, "the output was too slow");
+            write_loss_notice(&mut self.lines.buffer, style, lost, "the output was too slow");
         }
-        self.lines.flush(|buffer, count| buffer_loss_notice(buffer, style, count, "the output could not be written"));
+        self.lines.flush(|buffer, count| write_loss_notice(buffer, style, count, "the output could not be written"));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
+    use std::net::SocketAddr;
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
 
     use super::{LineSink, StdoutLine, StdoutWriter};
     use crate::cli::flags::EventStyle;
+    use crate::text::bound_address::{Addresses, BoundAddress};
+    use crate::text::greeting_event::GreetingEvent;
+    use crate::text::protocol::Protocol;
 
     /// A stream that keeps what is written, or has no room.
     #[derive(Clone, Default)]
@@ -124,8 +158,13 @@ mod tests {
         }
     }
 
+    fn line(text: &str) -> StdoutLine {
+        let addresses = Addresses { protocol: Protocol::Udp, peer: None, local: None };
+        StdoutLine::Event(GreetingEvent::new(addresses, text.len() as u64, text.as_bytes()))
+    }
+
     fn write(stdout: &mut StdoutWriter, text: &str) {
-        stdout.write_line(&StdoutLine::Plain(text.to_owned()));
+        stdout.write_line(&line(text));
         stdout.flush(0);
     }
 
@@ -142,15 +181,61 @@ mod tests {
         assert!(errors.len() == 1 && errors[0].starts_with("cannot write to standard output"), "{errors:?}");
         writer.set_full(false);
         write(&mut stdout, "three");
-        assert_eq!(writer.text(), "three\n... lines lost: 2, the output could not be written\n");
+        assert_eq!(writer.text(), "udp - bytes=5 three\n... lines lost: 2, the output could not be written\n");
     }
 
     #[test]
     fn the_loss_of_the_queue_is_written() {
         let writer = TestWriter::default();
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
-        stdout.write_line(&StdoutLine::Plain("one".to_owned()));
+        stdout.write_line(&line("one"));
         stdout.flush(1);
-        assert_eq!(writer.text(), "one\n... lines lost: 1, the output was too slow\n");
+        assert_eq!(writer.text(), "udp - bytes=3 one\n... lines lost: 1, the output was too slow\n");
+    }
+
+    #[test]
+    fn every_json_line_is_an_object_with_an_event_and_a_time() {
+        let writer = TestWriter::default();
+        let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Json, |_| {});
+        stdout.write_line(&StdoutLine::Ready(bound_addresses()));
+        stdout.write_suppressed(3);
+        write(&mut stdout, "one");
+        writer.set_full(true);
+        write(&mut stdout, "two");
+        writer.set_full(false);
+        stdout.flush(7);
+        let objects: Vec<Value> = writer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<&str> = objects.iter().map(|object| object["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["ready", "suppressed", "received", "lost", "lost"]);
+        assert!(objects.iter().all(|object| object["time"].as_str().unwrap().ends_with('Z')));
+        let counts: Vec<Option<u64>> = objects.iter().map(|object| object["count"].as_u64()).collect();
+        assert_eq!(counts, [None, Some(3), None, Some(7), Some(1)]);
+        let listening = json!([
+            { "protocol": "tcp", "address": "127.0.0.1:8888" },
+            { "protocol": "udp", "address": "127.0.0.1:8888" },
+            { "protocol": "tcp", "address": "[::1]:8888" },
+            { "protocol": "unix", "address": "/run/my \"halloo\".sock" },
+        ]);
+        assert_eq!((&objects[0]["listening"], &objects[0]["pid"]), (&listening, &std::process::id().into()));
+    }
+
+    #[test]
+    fn the_ready_line_names_every_socket_in_order() {
+        let writer = TestWriter::default();
+        let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
+        stdout.write_line(&StdoutLine::Ready(bound_addresses()));
+        stdout.flush(0);
+        let addresses = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20%22halloo%22.sock";
+        assert_eq!(writer.text(), format!("READY {addresses} pid={}\n", std::process::id()));
+    }
+
+    fn bound_addresses() -> Vec<(Protocol, BoundAddress)> {
+        let address = |text: &str| BoundAddress::from(text.parse::<SocketAddr>().unwrap());
+        vec![
+            (Protocol::Tcp, address("127.0.0.1:8888")),
+            (Protocol::Udp, address("127.0.0.1:8888")),
+            (Protocol::Tcp, address("[::1]:8888")),
+            (Protocol::Unix, BoundAddress::from_path(Path::new("/run/my \"halloo\".sock"))),
+        ]
     }
 }

@@ -3,7 +3,6 @@
 //! READY is the first line of standard output, printed once every worker listens. A worker that fails or panics ends
 //! all others.
 
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, Scope};
@@ -51,7 +50,7 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
             process::check_descriptor_available()
                 .map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
         }
-        printer.print(StdoutLine::Plain(ready_line(&bound)));
+        printer.print(StdoutLine::Ready(bound));
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);
@@ -207,35 +206,20 @@ fn merge_results(first: WorkerResult, second: WorkerResult) -> WorkerResult {
     Ok(first)
 }
 
-/// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 pid=4242`
-fn ready_line(bound: &[BoundSocket]) -> String {
-    let mut line = "READY".to_owned();
-    // Writing into a string cannot fail.
-    for (protocol, address) in bound {
-        let _ = write!(line, " {protocol}={}", address.percent_encoded());
-    }
-    let _ = write!(line, " pid={}", std::process::id());
-    line
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::path::Path;
     use std::time::Duration;
 
     use clap::Parser;
     use halloo::{DrainReport, EventLoop};
 
-    use super::{merge_results, ready_line, run_or_shut_down};
+    use super::{merge_results, run_or_shut_down};
     use crate::cli::flags::{CommandLine, ServeOptions};
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::GreetingTemplates;
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
     use crate::serve::server_context::ServerContext;
-    use crate::text::bound_address::BoundAddress;
-    use crate::text::protocol::Protocol;
 
     fn options(workers: &str) -> ServeOptions {
         CommandLine::parse_from(["halloo", "--workers", workers, "--drain-timeout", "10s"]).serve
@@ -279,18 +263,5 @@ mod tests {
         assert_eq!((merged.finished, merged.forced, merged.elapsed), (7, 3, Duration::from_millis(20)));
         let error = || Err(ExitError::new(ExitStatus::RuntimeError, "x"));
         assert!(merge_results(error(), Ok(first)).is_err() && merge_results(Ok(first), error()).is_err());
-    }
-
-    #[test]
-    fn the_ready_line_names_every_socket_in_order() {
-        let address = |text: &str| BoundAddress::from(text.parse::<SocketAddr>().unwrap());
-        let bound = [
-            (Protocol::Tcp, address("127.0.0.1:8888")),
-            (Protocol::Udp, address("127.0.0.1:8888")),
-            (Protocol::Tcp, address("[::1]:8888")),
-            (Protocol::Unix, BoundAddress::from_path(Path::new("/run/my halloo.sock"))),
-        ];
-        let addresses = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20halloo.sock";
-        assert_eq!(ready_line(&bound), format!("READY {addresses} pid={}", std::process::id()));
     }
 }

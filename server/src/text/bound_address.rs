@@ -1,6 +1,6 @@
 //! The addresses of clients and of bound sockets, and their printed forms.
 //!
-//! Both forms of a path are one line: percent-encoded for programs, escaped for display.
+//! Each form of a path is one line: percent-encoded or JSON for programs, escaped for display.
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +28,7 @@ pub(crate) struct Addresses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BoundAddress {
     Internet(SocketAddr),
-    Unix { percent_encoded: Arc<str>, display: Arc<str> },
+    Unix { percent_encoded: Arc<str>, json: Arc<str>, display: Arc<str> },
 }
 
 impl BoundAddress {
@@ -57,7 +57,16 @@ impl BoundAddress {
                 let _ = write!(percent_encoded, "%{byte:02X}");
             }
         }
-        Self::Unix { percent_encoded: percent_encoded.into(), display: display.into() }
+        let json = escape::json(&[prefix.as_bytes(), name].concat());
+        Self::Unix { percent_encoded: percent_encoded.into(), json: json.into(), display: display.into() }
+    }
+
+    /// The form in JSON lines: a JSON string of the address or of the path itself.
+    pub(crate) fn json(&self) -> String {
+        match self {
+            Self::Internet(_) => format!("\"{self}\""),
+            Self::Unix { json, .. } => json.to_string(),
+        }
     }
 
     /// The form in the READY line: an address as it is, a path percent-encoded.
@@ -145,6 +154,8 @@ mod tests {
                 (unix_address(path).percent_encoded().as_str(), unix_address(path).to_string().as_str()),
                 (percent_encoded, display)
             );
+            let json: String = serde_json::from_str(&unix_address(path).json()).unwrap();
+            assert_eq!(json.as_bytes(), path);
         }
     }
 

@@ -17,26 +17,32 @@ const TRUNCATION_MARK: &str = "...";
 /// How many combining marks one character may carry; more would climb over the lines above it.
 const COMBINING_MARKS_MAX: u8 = 4;
 
+/// The bytes as a JSON string, its quotes included. What cannot be seen is `\uXXXX`, for the sake of terminals; each
+/// piece that is not UTF-8 becomes U+FFFD.
+pub(crate) fn json(bytes: &[u8]) -> String {
+    format!("\"{}\"", escape(bytes, usize::MAX, Style::Json))
+}
+
 /// The bytes as printable text of at most [`TEXT_BYTES_MAX`] bytes.
 pub(crate) fn text(bytes: &[u8]) -> String {
-    escape(bytes, TEXT_BYTES_MAX, Backslash::Double)
+    escape(bytes, TEXT_BYTES_MAX, Style::Text)
 }
 
 /// All of the bytes, however many: what is printed is read back by `unescape`.
 pub(crate) fn whole(bytes: &[u8]) -> String {
-    escape(bytes, usize::MAX, Backslash::Double)
+    escape(bytes, usize::MAX, Style::Text)
 }
 
 /// A path, as [`text`], but of at most [`PATH_BYTES_MAX`] bytes.
 pub(crate) fn path(bytes: &[u8]) -> String {
-    escape(bytes, PATH_BYTES_MAX, Backslash::Double)
+    escape(bytes, PATH_BYTES_MAX, Style::Text)
 }
 
 /// A message of our own on one line: as [`text`], but a backslash stays single: parts of it may be escaped already.
 /// The bound has room for the mark of a cut, three bytes.
 pub(crate) fn message(text: &str, bytes_max: usize) -> String {
     debug_assert!(bytes_max >= TRUNCATION_MARK.len(), "no room for the mark of a cut");
-    escape(text.as_bytes(), bytes_max, Backslash::Keep)
+    escape(text.as_bytes(), bytes_max, Style::Message)
 }
 
 /// The most of an argument that a message shows, in bytes.
@@ -47,20 +53,24 @@ pub(crate) fn excerpt(text: &str) -> String {
     message(text, EXCERPT_BYTES_MAX)
 }
 
-#[derive(Clone, Copy)]
-enum Backslash {
-    Double,
-    Keep,
+/// Which characters are escaped, and how.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Text,
+    /// A backslash stays single.
+    Message,
+    Json,
 }
 
-fn escape(bytes: &[u8], bytes_max: usize, backslash: Backslash) -> String {
+fn escape(bytes: &[u8], bytes_max: usize, style: Style) -> String {
     let mut line = EscapedLine::new(bytes_max);
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            line.push(character, backslash);
+            line.push(character, style);
         }
-        for byte in chunk.invalid() {
-            line.append_escape(format_args!("\\x{byte:02x}"));
+        match chunk.invalid() {
+            [_, ..] if style == Style::Json => line.push(char::REPLACEMENT_CHARACTER, style),
+            invalid => invalid.iter().for_each(|byte| line.append_escape(format_args!("\\x{byte:02x}"))),
         }
         if line.is_full() {
             break;
@@ -89,23 +99,36 @@ impl EscapedLine {
         }
     }
 
-    fn push(&mut self, character: char, backslash: Backslash) {
+    fn push(&mut self, character: char, style: Style) {
         match character {
-            '\\' if matches!(backslash, Backslash::Double) => self.append_escape(format_args!("\\\\")),
+            '"' if style == Style::Json => self.append_escape(format_args!("\\\"")),
+            '\\' if style != Style::Message => self.append_escape(format_args!("\\\\")),
             ' '..='~' => self.append(format_args!("{character}")),
             '\n' => self.append_escape(format_args!("\\n")),
             '\r' => self.append_escape(format_args!("\\r")),
             '\t' => self.append_escape(format_args!("\\t")),
+            '\0'..='\x7f' if style == Style::Json => {
+                self.append_escape(format_args!("\\u{:04x}", u32::from(character)));
+            }
             '\0' => self.append_escape(format_args!("\\0")),
             '\x01'..='\x7f' => self.append_escape(format_args!("\\x{:02x}", u32::from(character))),
-            _ => self.push_non_ascii(character),
+            _ => self.push_non_ascii(character, style),
         }
     }
 
-    fn push_non_ascii(&mut self, character: char) {
+    fn push_non_ascii(&mut self, character: char, style: Style) {
         let is_combining = is_combining_mark(character);
         if !is_visible(character) || (is_combining && self.combining_marks == COMBINING_MARKS_MAX) {
-            self.append_escape(format_args!("\\u{{{:x}}}", u32::from(character)));
+            match style {
+                Style::Text | Style::Message => {
+                    self.append_escape(format_args!("\\u{{{:x}}}", u32::from(character)));
+                }
+                Style::Json => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        self.append_escape(format_args!("\\u{unit:04x}"));
+                    }
+                }
+            }
         } else {
             let marks = if is_combining { self.combining_marks + 1 } else { 0 };
             self.append(format_args!("{character}"));
@@ -167,7 +190,7 @@ fn is_combining_mark(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{TEXT_BYTES_MAX, is_visible, message, text};
+    use super::{TEXT_BYTES_MAX, is_visible, json, message, text};
 
     #[test]
     fn the_first_greeting_stays_as_it_is() {
@@ -183,6 +206,22 @@ mod tests {
         assert_eq!(text(b"\x1b[31mred\x07\x08\x7f"), r"\x1b[31mred\x07\x08\x7f");
         assert_eq!(text(b"\x1b]0;title\x07"), r"\x1b]0;title\x07");
         assert_eq!(text("\u{9b}31m\u{85}".as_bytes()), r"\u{9b}31m\u{85}");
+    }
+
+    #[test]
+    fn a_json_string_has_the_escapes_of_json_alone() {
+        for (bytes, expected) in [
+            (&b"say \"hi\"\n"[..], r#""say \"hi\"\n""#),
+            (br"\n", r#""\\n""#),
+            (b"\0\x1b\x7f\r\t", r#""\u0000\u001b\u007f\r\t""#),
+            (
+                "gr\u{fc}n \u{9b}\u{202e}\u{e0041}\u{301}".as_bytes(),
+                "\"gr\u{fc}n \\u009b\\u202e\\udb40\\udc41\\u0301\"",
+            ),
+            (b"a\xff\xfeb\xe2\x82", "\"a\u{fffd}\u{fffd}b\u{fffd}\""),
+        ] {
+            assert_eq!(json(bytes), expected);
+        }
     }
 
     #[test]
@@ -277,6 +316,21 @@ mod tests {
             let line = text(&bytes);
             prop_assert!(line.len() <= TEXT_BYTES_MAX);
             prop_assert!(line.chars().all(|one| matches!(one, ' '..='~') || is_visible(one)));
+        }
+
+        #[test]
+        fn any_bytes_become_a_printable_json_string_of_the_same_text(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let string = json(&bytes);
+            prop_assert!(string.chars().all(|one| matches!(one, ' '..='~') || is_visible(one)));
+            let parsed: String = serde_json::from_str(&string).unwrap();
+            prop_assert_eq!(parsed, String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn any_characters_become_a_printable_json_string_of_the_same_text(words in "\\PC{0,80}|.{0,80}|[\"\\\\\\x00-\\x1f]{0,80}") {
+            let string = json(words.as_bytes());
+            prop_assert!(string.chars().all(|one| matches!(one, ' '..='~') || is_visible(one)));
+            prop_assert_eq!(serde_json::from_str::<String>(&string).unwrap(), words);
         }
 
         #[test]

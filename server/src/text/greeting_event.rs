@@ -1,14 +1,15 @@
 //! An event of a greeting, and its text and JSON lines.
 //!
-//! What a client sent is escaped and truncated; no more of it is kept than is printed.
+//! What a client sent is escaped and truncated; little more of it is kept than is printed.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
-use crate::text::bound_address::Addresses;
+use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::escape;
+
+/// The most that is kept of a text, in bytes: one more than is printed, so that the line can tell that it was cut.
+pub(crate) const KEPT_BYTES_MAX: usize = escape::TEXT_BYTES_MAX + 1;
 
 /// The last second that RFC 3339 can write, since 1970.
 const YEAR_9999_END_SECONDS: u64 = 253_402_300_799;
@@ -25,15 +26,13 @@ pub(crate) struct GreetingEvent {
 impl GreetingEvent {
     /// An event of this moment: who sent how many bytes, and how they begin.
     pub(crate) fn new(addresses: Addresses, byte_count: u64, text: &[u8]) -> Self {
-        // One byte more than is printed, so that the line can tell that it was cut.
-        let kept_bytes = text.len().min(escape::TEXT_BYTES_MAX + 1);
+        let kept_bytes = text.len().min(KEPT_BYTES_MAX);
         Self { time: SystemTime::now(), addresses, byte_count, text: text[..kept_bytes].into() }
     }
 
-    /// Appends `tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!` and a newline. A client of a unix socket has no
+    /// Appends `tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!` and a newline. A client of a unix socket has no
     /// address: the socket's path stands there.
     pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
-        let unit = if self.byte_count == 1 { "byte" } else { "bytes" };
         let Addresses { protocol, peer, local } = &self.addresses;
         // Writing into a vector cannot fail, here and below.
         let _ = match (peer, local) {
@@ -41,9 +40,9 @@ impl GreetingEvent {
             (None, Some(local)) => write!(buffer, "{protocol} {local} "),
             (None, None) => write!(buffer, "{protocol} - "),
         };
-        let _ = write!(buffer, "{} {unit}", self.byte_count);
+        let _ = write!(buffer, "bytes={}", self.byte_count);
         if !self.text.is_empty() {
-            let _ = write!(buffer, ": {}", escape::text(&self.text));
+            let _ = write!(buffer, " {}", escape::text(&self.text));
         }
         buffer.push(b'\n');
     }
@@ -51,13 +50,38 @@ impl GreetingEvent {
     /// Appends one JSON object and a newline.
     pub(crate) fn write_json(&self, buffer: &mut Vec<u8>) {
         let Addresses { protocol, peer, local } = &self.addresses;
-        let (time, bytes) = (format_timestamp(self.time), self.byte_count);
-        let peer = Value::from(peer.map(|peer| peer.to_string()));
-        let local = Value::from(local.as_ref().map(ToString::to_string));
-        let text = Value::from(escape::text(&self.text));
-        let _ = write!(buffer, "{{\"time\":\"{time}\",\"protocol\":\"{protocol}\",\"peer\":{peer},\"local\":{local}");
-        let _ = writeln!(buffer, ",\"bytes\":{bytes},\"text\":{text}}}");
+        let peer = peer.map_or_else(|| "null".to_owned(), |peer| format!("\"{peer}\""));
+        let local = local.as_ref().map_or_else(|| "null".to_owned(), BoundAddress::json);
+        let (bytes, text) = (self.byte_count, self.json_text());
+        write_json_head(buffer, "received", self.time);
+        let _ = write!(buffer, ",\"protocol\":\"{protocol}\",\"peer\":{peer},\"local\":{local},\"bytes\":{bytes}");
+        let _ = write!(buffer, ",\"text\":{},\"truncated\":{}", escape::json(text), bytes > text.len() as u64);
+        if str::from_utf8(text).is_err() {
+            buffer.extend_from_slice(b",\"hex\":\"");
+            for byte in text {
+                let _ = write!(buffer, "{byte:02x}");
+            }
+            buffer.push(b'"');
+        }
+        buffer.extend_from_slice(b"}\n");
     }
+
+    /// The beginning that a JSON line shows. No character is cut.
+    fn json_text(&self) -> &[u8] {
+        let text = &self.text[..self.text.len().min(escape::TEXT_BYTES_MAX)];
+        let last_invalid = text.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+        let is_cut = self.byte_count > text.len() as u64;
+        match str::from_utf8(last_invalid) {
+            Err(error) if is_cut && error.error_len().is_none() => &text[..text.len() - last_invalid.len()],
+            _ => text,
+        }
+    }
+}
+
+/// Appends the beginning of a JSON object: the event and the time.
+pub(crate) fn write_json_head(buffer: &mut Vec<u8>, event: &str, time: SystemTime) {
+    // Writing into a vector cannot fail.
+    let _ = write!(buffer, "{{\"event\":\"{event}\",\"time\":\"{}\"", format_timestamp(time));
 }
 
 /// A moment as RFC 3339 has it, in UTC, to the millisecond. One outside the years 1970 to 9999, which the format does
@@ -74,8 +98,9 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use proptest::prelude::*;
+    use serde_json::Value;
 
-    use super::{Addresses, GreetingEvent, Value, format_timestamp};
+    use super::{Addresses, GreetingEvent, format_timestamp};
     use crate::text::bound_address::BoundAddress;
     use crate::text::protocol::Protocol;
 
@@ -116,21 +141,22 @@ mod tests {
     #[test]
     fn the_text_line_reads_as_promised() {
         let hello = b"Hello, TCP Server!";
-        assert_eq!(text_line(&tcp_event(18, hello)), "tcp 127.0.0.1:50514 18 bytes: Hello, TCP Server!\n");
-        assert_eq!(text_line(&tcp_event(1, b"x")), "tcp 127.0.0.1:50514 1 byte: x\n");
-        assert_eq!(text_line(&tcp_event(0, b"")), "tcp 127.0.0.1:50514 0 bytes\n");
+        assert_eq!(text_line(&tcp_event(18, hello)), "tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!\n");
+        assert_eq!(text_line(&tcp_event(1, b"x")), "tcp 127.0.0.1:50514 bytes=1 x\n");
+        assert_eq!(text_line(&tcp_event(0, b"")), "tcp 127.0.0.1:50514 bytes=0\n");
     }
 
     #[test]
     fn the_json_line_has_every_field_in_order() {
-        let line = json_line(&tcp_event(18, b"say \"hi\"\n"));
+        let line = json_line(&tcp_event(9, b"say \"hi\"\n"));
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["protocol"], "tcp");
         assert_eq!(value["peer"], "127.0.0.1:50514");
         assert_eq!(value["local"], "127.0.0.1:8888");
-        assert_eq!(value["bytes"], 18);
-        assert_eq!(value["text"], r#"say "hi"\n"#);
-        let positions = ["time", "protocol", "peer", "local", "bytes", "text"].map(|name| line.find(name));
+        assert_eq!((&value["event"], &value["bytes"]), (&"received".into(), &9.into()));
+        assert_eq!((&value["text"], &value["truncated"]), (&"say \"hi\"\n".into(), &false.into()));
+        let names = ["{\"event\"", "time", "protocol", "peer", "local", "bytes", "text", "truncated"];
+        let positions = names.map(|name| line.find(name));
         assert!(positions.is_sorted() && positions[0].is_some());
         let time = value["time"].as_str().unwrap();
         assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len());
@@ -138,18 +164,34 @@ mod tests {
 
     #[test]
     fn over_a_unix_socket_its_path_stands_where_nobody_has_an_address() {
-        assert_eq!(text_line(&unix_event("/run/halloo.sock")), "unix /run/halloo.sock 2 bytes: hi\n");
-        assert_eq!(text_line(&unix_event("/run/\u{1b}\n")), "unix /run/\\x1b\\n 2 bytes: hi\n");
+        assert_eq!(text_line(&unix_event("/run/halloo.sock")), "unix /run/halloo.sock bytes=2 hi\n");
+        assert_eq!(text_line(&unix_event("/run/\u{1b}\n")), "unix /run/\\x1b\\n bytes=2 hi\n");
         let value: Value = serde_json::from_str(&json_line(&unix_event("/run/\"a\"\n"))).unwrap();
         assert_eq!((&value["protocol"], &value["peer"]), (&"unix".into(), &Value::Null));
-        assert_eq!(value["local"], r#"/run/"a"\n"#);
+        assert_eq!(value["local"], "/run/\"a\"\n");
     }
 
     #[test]
     fn a_long_text_is_cut_in_the_line_and_counted_whole() {
         let line = text_line(&tcp_event(60_000, "a".repeat(60_000).as_bytes()));
-        assert!(line.starts_with("tcp 127.0.0.1:50514 60000 bytes: aaa") && line.ends_with("a...\n"));
+        assert!(line.starts_with("tcp 127.0.0.1:50514 bytes=60000 aaa") && line.ends_with("a...\n"));
         assert!(line.len() < 330);
+    }
+
+    #[test]
+    fn json_shows_a_cut_text_by_whole_characters_and_what_is_no_text_as_bytes() {
+        for (bytes, text, shown, truncated, hex) in [
+            (256, "x".repeat(256).into_bytes(), "x".repeat(256), false, None),
+            (300, "x".repeat(300).into_bytes(), "x".repeat(256), true, None),
+            (257, format!("x{}", "\u{fc}".repeat(128)).into_bytes(), format!("x{}", "\u{fc}".repeat(127)), true, None),
+            // The client itself ended within a character.
+            (2, b"a\xc3".to_vec(), "a\u{fffd}".to_owned(), false, Some("61c3")),
+            (9, b"\xffa\xc3".to_vec(), "\u{fffd}a".to_owned(), true, Some("ff61")),
+        ] {
+            let value: Value = serde_json::from_str(&json_line(&tcp_event(bytes, &text))).unwrap();
+            assert_eq!((&value["text"], &value["truncated"]), (&shown.into(), &truncated.into()));
+            assert_eq!(value.get("hex").and_then(Value::as_str), hex);
+        }
     }
 
     proptest! {

@@ -108,5 +108,5 @@ fn an_empty_datagram_is_a_greeting_like_any_other() {
     assert_eq!(recv(&send_udp_request(server.udp())), b"2");
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
     let events = wait_for("both events", || Some(server.event_lines()).filter(|events| events.len() == 2));
-    assert!(events[0].contains(" 0 bytes"), "{events:?}");
+    assert!(events[0].contains(" bytes=0"), "{events:?}");
 }

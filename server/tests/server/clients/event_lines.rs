@@ -2,9 +2,12 @@
 //!
 //! A line contains printable characters only.
 
-use std::time::Instant;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::network::streams::GREETING;
 use support::network::tcp::request_with;
 use support::network::udp::{UDP_GREETING, recv, request_udp, udp_client};
 use support::process::server::Server;
@@ -22,15 +25,14 @@ const HOSTILE_INPUTS: [&[u8]; 9] = [
     b"\xff\xfe\xc3\x28 not UTF-8",
     "\u{202e}right to left\u{2066}".as_bytes(),
     "\u{9b}31m\u{85}\u{2028}\u{feff}".as_bytes(),
-    b"\"quoted\\\" tcp 10.0.0.1:1 5 bytes: forged",
+    b"\"quoted\\\" tcp 10.0.0.1:1 bytes=5 forged",
 ];
 
 /// Nothing but what can be seen, on one line.
 #[track_caller]
 fn assert_is_harmless(line: &str) {
     let is_harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{feff}' | '\u{fffd}')
+        c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{feff}')
     };
     assert!(!line.chars().any(is_harmful), "{line:?}");
     assert!(line.len() < 512, "{line:?}");
@@ -50,13 +52,25 @@ fn hostile_bytes_give_one_printable_line_each() {
     assert_eq!(events.len(), HOSTILE_INPUTS.len() + 1);
     for (event, bytes) in events.iter().zip(HOSTILE_INPUTS) {
         assert!(event.starts_with("tcp 127.0.0.1:"), "{event}");
-        assert!(event.contains(&format!(" {} bytes: ", bytes.len())), "{event}");
+        assert!(event.contains(&format!(" bytes={} ", bytes.len())), "{event}");
         assert_is_harmless(event);
     }
-    assert!(events[0].ends_with(r": \x1b[31mred\x1b[0m"), "{}", events[0]);
-    let (_, text) = events[HOSTILE_INPUTS.len()].split_once(" 3000 bytes: ").expect("the whole length");
+    assert!(events[0].ends_with(r" bytes=12 \x1b[31mred\x1b[0m"), "{}", events[0]);
+    let (_, text) = events[HOSTILE_INPUTS.len()].split_once(" bytes=3000 ").expect("the whole length");
     assert!(text.len() <= 256 && text.ends_with("..."), "{text}");
     assert_is_harmless(text);
+}
+
+/// The objects of all lines, the ready line first.
+#[track_caller]
+fn json_lines(server: &Server) -> Vec<Value> {
+    let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    server.stdout.lines().iter().map(parse).collect()
+}
+
+/// Whether a time is given as `2026-01-01T00:00:00.000Z`.
+fn has_time(line: &Value) -> bool {
+    line["time"].as_str().is_some_and(|time| time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'))
 }
 
 #[test]
@@ -71,18 +85,78 @@ fn json_events_are_complete_and_survive_hostile_bytes() {
     assert_eq!(events.len(), HOSTILE_INPUTS.len() + 1);
     for (event, bytes) in events.iter().zip(HOSTILE_INPUTS) {
         assert_is_harmless(event);
+        assert!(event.starts_with("{\"event\":\"received\",\"time\":\""), "{event}");
         let event: Value = serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {event}"));
         let peer = event["peer"].as_str().expect("a text");
-        assert!(peer.starts_with("127.0.0.1:"), "{event}");
+        assert!(peer.starts_with("127.0.0.1:") && has_time(&event), "{event}");
         assert_eq!(event["protocol"], "tcp");
         assert_eq!(event["local"], server.tcp().to_string());
-        assert_eq!(event["bytes"], bytes.len());
-        assert_is_harmless(event["text"].as_str().expect("a text"));
-        let time = event["time"].as_str().expect("a text");
-        assert!(time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");
+        assert_eq!((&event["bytes"], &event["truncated"]), (&bytes.len().into(), &false.into()));
+        // The text itself, escaped once; of what is no text the bytes beside it.
+        assert_eq!(event["text"], String::from_utf8_lossy(bytes).as_ref());
+        let hex: String = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(hex_digit).collect();
+        let expected = str::from_utf8(bytes).is_err().then_some(hex);
+        assert_eq!(event.get("hex").and_then(Value::as_str), expected.as_deref());
     }
     let last: Value = serde_json::from_str(&events[HOSTILE_INPUTS.len()]).expect("JSON");
     assert_eq!((&last["protocol"], &last["text"]), (&"udp".into(), &"Hello, UDP Server!".into()));
+}
+
+fn hex_digit(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).expect("four bits")
+}
+
+#[test]
+fn with_json_events_every_line_is_json_the_first_one_too() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--events", "json"]);
+    let ready = &json_lines(&server)[0];
+    assert!(server.ready_line().starts_with("{\"event\":\"ready\",\"time\":\"") && has_time(ready), "{ready}");
+    assert_eq!(ready["pid"], server.pid());
+    let listening = ready["listening"].as_array().expect("a list");
+    let protocols: Vec<&str> = listening.iter().filter_map(|entry| entry["protocol"].as_str()).collect();
+    assert_eq!(protocols, ["tcp", "udp", "tcp"]);
+    for entry in listening.iter().filter(|entry| entry["protocol"] == "tcp") {
+        let address = entry["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        assert_eq!(request_with(address, b"hello"), GREETING);
+    }
+}
+
+#[test]
+fn json_events_tell_a_cut_text() {
+    let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--events", "json"]);
+    for text in ["x".repeat(256), "x".repeat(257), "\u{fc}".repeat(200), format!("x{}", "\u{fc}".repeat(128))] {
+        request_udp(server.udp(), text.as_bytes());
+    }
+    wait_until("every line", || server.event_lines().len() == 4);
+    let cut: Vec<(usize, bool)> = json_lines(&server)[1..]
+        .iter()
+        .map(|event| (event["text"].as_str().expect("a text").len(), event["truncated"].as_bool().expect("a boolean")))
+        .collect();
+    // A character is not cut.
+    assert_eq!(cut, [(256, false), (256, true), (256, true), (255, true)]);
+    assert!(!server.stdout.text().contains("hex"), "{}", server.stdout.text());
+}
+
+#[test]
+fn echo_and_discard_events_show_how_what_came_begins() {
+    for mode in ["echo", "discard"] {
+        let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", mode, "--events", "json"]);
+        let mut client = TcpStream::connect(server.tcp()).expect("it listens");
+        for part in ["Hello, ", "TCP Server!\n", &"x".repeat(1000)] {
+            client.write_all(part.as_bytes()).expect("the server reads");
+        }
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        client.read_to_end(&mut Vec::new()).expect("it ends");
+        wait_until("the line", || server.event_lines().len() == 1);
+        let event = &json_lines(&server)[1];
+        assert_eq!((&event["bytes"], &event["truncated"]), (&1019.into(), &true.into()));
+        assert_eq!(event["text"], format!("Hello, TCP Server!\n{}", "x".repeat(256 - 19)));
+        let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", mode]);
+        let client = TcpStream::connect(server.tcp()).expect("it listens");
+        (&client).write_all(b"Hello!").expect("the server reads");
+        drop(client);
+        assert!(server.stdout.wait_for_line("tcp ").ends_with(" bytes=6 Hello!"));
+    }
 }
 
 #[test]
@@ -109,14 +183,26 @@ fn text_events_come_at_most_20_a_second_and_the_rest_as_a_sum() {
 }
 
 #[test]
-fn json_events_are_told_each_even_when_they_come_fast() {
+fn json_events_come_at_most_1000_a_second_and_the_rest_as_a_sum() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--events", "json"]);
-    let client = udp_client(server.udp());
-    for _ in 0..300 {
+    let (start, client) = (Instant::now(), udp_client(server.udp()));
+    let mut count = 0;
+    // A burst of a thousand is printed whole.
+    while count < 1000 || start.elapsed() < Duration::from_millis(1200) {
         client.send(b"hello").expect("loopback takes it");
         recv(&client);
+        count += 1;
     }
-    wait_until("a line for each", || server.event_lines().len() == 300);
+    let seconds = usize::try_from(start.elapsed().as_secs() + 1).expect("it is short");
+    let received = wait_for("one by one or in a sum, all of them", || {
+        let lines = json_lines(&server);
+        let received = lines.iter().filter(|line| line["event"] == "received").count();
+        let sums = lines.iter().filter(|line| line["event"] == "suppressed");
+        let suppressed: u64 = sums.clone().filter_map(|line| line["count"].as_u64()).sum();
+        assert!(sums.clone().all(has_time) && sums.count() + received + 1 == lines.len(), "{lines:?}");
+        (received + usize::try_from(suppressed).expect("a few") == count).then_some(received)
+    });
+    assert!((1000..=1000 * seconds).contains(&received), "{received} of {count} lines in {seconds} seconds");
 }
 
 #[test]

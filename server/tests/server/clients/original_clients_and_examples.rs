@@ -145,9 +145,9 @@ fn the_original_clients_are_answered_and_the_server_prints_what_it_received() {
     assert_eq!(python(UDP_CLIENT, port), "Received: Hello, UDP Client!\n");
     let lines = wait_for("a line for each", || Some(server.event_lines()).filter(|lines| lines.len() == 2));
     assert!(lines[0].starts_with("tcp 127.0.0.1:"), "{lines:?}");
-    assert!(lines[0].ends_with(" 18 bytes: Hello, TCP Server!"), "{lines:?}");
+    assert!(lines[0].ends_with(" bytes=18 Hello, TCP Server!"), "{lines:?}");
     assert!(lines[1].starts_with("udp 127.0.0.1:"), "{lines:?}");
-    assert!(lines[1].ends_with(" 18 bytes: Hello, UDP Server!"), "{lines:?}");
+    assert!(lines[1].ends_with(" bytes=18 Hello, UDP Server!"), "{lines:?}");
 }
 
 #[test]

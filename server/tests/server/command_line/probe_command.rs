@@ -143,7 +143,7 @@ fn it_asks_as_often_as_wanted_with_the_words_wanted() {
     let output = probe(&address, &["--count", "3", "--send", "anybody?"]);
     assert_reports(&output, 0, &[("tcp", address.as_str(), "ok"), ("udp", &address, "ok")].repeat(3));
     wait_until("a line for each question", || server.event_lines().len() == 6);
-    assert!(server.event_lines().iter().all(|line| line.ends_with(" 8 bytes: anybody?")), "{:?}", server.event_lines());
+    assert!(server.event_lines().iter().all(|line| line.ends_with(" bytes=8 anybody?")), "{:?}", server.event_lines());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_question_may_have_line_ends_and_any_byte() {
     let output = probe(&address, &["--tcp", "--send", r"one\ttwo\\\x07\r\n"]);
     assert_reports(&output, 0, &[("tcp", &address, "ok")]);
     let event: serde_json::Value = serde_json::from_str(&server.stdout.wait_for_line("two")).expect("JSON");
-    assert_eq!((event["bytes"].as_u64(), event["text"].as_str()), (Some(9), Some(r"one\ttwo\\\x07")));
+    assert_eq!((event["bytes"].as_u64(), event["text"].as_str()), (Some(9), Some("one\ttwo\\\u{7}")));
     let output = HALLOO.run(&["probe", &address, "--send", r"a\q"]);
     assert_eq!((output.status, output.stderr.lines().count()), (2, 1), "{output:?}");
     assert!(output.stderr.contains(r"\q stands for nothing"), "{output:?}");

@@ -39,7 +39,7 @@ fn a_nonblocking_standard_output_whose_reader_pauses_loses_no_line() {
     wait_until("every line", || printed.lines().len() > 1 + LINES);
     server.assert_exits_on_sigterm();
     wait_until("the pipe to end", || printed.is_closed());
-    assert_eq!(printed.count_lines_with("\"protocol\":\"udp\""), LINES);
+    assert_eq!(printed.count_lines_with("\"protocol\":\"udp\",\"peer\""), LINES);
     assert_eq!(printed.lines().len(), 2 + LINES);
     assert!(!server.stderr.text().contains("WARN"), "{}", server.stderr.text());
 }

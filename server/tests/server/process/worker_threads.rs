@@ -175,7 +175,7 @@ fn exactly_as_many_are_greeted_as_asked_for_over_all_workers_with_a_number_each(
     numbers.extend(sockets.iter().filter_map(try_recv).filter_map(number));
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(1..=120), "{numbers:?}");
-    server.stderr.wait_for_line("120 greetings given");
+    server.stderr.wait_for_line("greetings=120, as many as asked for");
 }
 
 #[test]

@@ -101,7 +101,10 @@ impl Server {
 
     /// Whether the READY line has come.
     pub fn is_ready(&self) -> bool {
-        self.stdout.count_lines_with("READY ") > 0
+        self.stdout
+            .lines()
+            .first()
+            .is_some_and(|line| line.starts_with("READY ") || line.contains("\"event\":\"ready\""))
     }
 
     /// The READY line, which is the first.
@@ -172,9 +175,11 @@ impl Server {
     }
 }
 
-/// The first address of a protocol in a READY line.
+/// The first address of a protocol in a READY line, as text or as JSON.
 pub fn address_in(ready_line: &str, protocol: &str) -> Option<SocketAddr> {
-    ready_line.split(' ').find_map(|word| word.strip_prefix(protocol)?.strip_prefix('=')?.parse().ok())
+    let (as_text, as_json) = (format!(" {protocol}="), format!("{{\"protocol\":\"{protocol}\",\"address\":\""));
+    let (_, rest) = ready_line.split_once(&as_text).or_else(|| ready_line.split_once(&as_json))?;
+    rest.split([' ', '"']).next()?.parse().ok()
 }
 
 /// Fails unless a command ended with `status`, wrote nothing to standard output and one line to standard error, which
