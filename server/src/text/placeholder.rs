@@ -107,16 +107,15 @@ fn push_address_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
 /// The longest name of a host, in bytes (POSIX).
 pub(crate) const HOSTNAME_BYTES_MAX: usize = 255;
 
-/// The name of this machine.
+/// The name of this machine, as gethostname(2) and `uname -n` have it.
 pub(crate) fn read_hostname() -> String {
-    let contents =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    hostname_or_localhost(&contents.unwrap_or_default()).to_owned()
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    hostname_or_localhost(&name.to_string_lossy()).to_owned()
 }
 
 /// The name, or `localhost` if it is no host name, by which a greeting could not be matched.
 fn hostname_or_localhost(name: &str) -> &str {
-    Some(name.trim()).filter(|name| is_hostname(name)).unwrap_or("localhost")
+    Some(name).filter(|name| is_hostname(name)).unwrap_or("localhost")
 }
 
 /// Whether a greeting with this name of a host is known again.
@@ -178,7 +177,7 @@ mod tests {
     fn a_name_that_no_greeting_is_known_again_by_is_not_used() {
         let longest = "a".repeat(255);
         for name in ["box-1.example.org", "my_box", &longest] {
-            assert_eq!(hostname_or_localhost(&format!("{name}\n")), name);
+            assert_eq!(hostname_or_localhost(name), name);
         }
         for name in ["", "\n", "(none)", "my box", "kästchen", "a\nb", "a:1", &format!("{longest}a")] {
             assert_eq!(hostname_or_localhost(name), "localhost", "{name:?}");

@@ -112,6 +112,17 @@ fn placeholders_stand_for_what_they_name() {
 }
 
 #[test]
+#[ignore = "needs unshare"]
+fn the_hostname_is_the_systems_where_proc_is_not_mounted() {
+    // In namespaces of their own: the name of the host, and an empty folder in place of /proc.
+    let script = "hostname box-of-a-test && mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+    let wrapper = ["unshare", "--user", "--map-root-user", "--uts", "--mount", "sh", "-c", script];
+    let arguments = ["--tcp", "127.0.0.1:0", "--greeting", "{hostname}"];
+    let server = Server::start(HALLOO.command_under(&wrapper, &arguments));
+    assert_eq!(request(server.tcp()), "box-of-a-test");
+}
+
+#[test]
 fn a_greeting_of_one_protocol_goes_before_the_common_one() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", "both", "--udp-greeting", "datagram"]);
     assert_eq!((request(server.tcp()), request_udp(server.udp(), b"")), ("both".to_owned(), "datagram".to_owned()));
