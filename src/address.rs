@@ -3,6 +3,8 @@
 //! An IPv4 address and its IPv6-mapped form are the same address.
 
 use std::fmt;
+#[cfg(target_os = "linux")]
+use std::net::Ipv6Addr;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +79,38 @@ pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// An address of this host that a datagram came to or leaves from. A link-local one is of one interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ScopedIp {
+    pub(crate) ip: IpAddr,
+    /// The index of the interface, of a link-local IPv6 address alone (RFC 4007); else zero.
+    pub(crate) scope_id: u32,
+}
+
+impl ScopedIp {
+    /// An IPv6 address that a datagram came to by an interface.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn received(ip: Ipv6Addr, interface: u32) -> Self {
+        // Link-local ones, unicast and multicast, and those of the interface itself (RFC 4291, 2.7).
+        let is_link_local = ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02);
+        Self { ip: IpAddr::V6(ip).to_canonical(), scope_id: if is_link_local { interface } else { 0 } }
+    }
+
+    /// The same address with a port.
+    pub(crate) fn with_port(self, port: u16) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(ip) => (ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
+        }
+    }
+}
+
+impl From<IpAddr> for ScopedIp {
+    fn from(ip: IpAddr) -> Self {
+        Self { ip, scope_id: 0 }
+    }
+}
+
 /// Whether an address is one party's, so that a datagram may be sent to it, or from it.
 pub(crate) fn is_unicast(ip: IpAddr) -> bool {
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
@@ -134,6 +168,23 @@ mod tests {
             assert_eq!(PackedAddress::from(Some(address)).socket_addr(), Some(address));
         }
         assert_eq!(PackedAddress::from(None).socket_addr(), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_link_local_address_keeps_its_interface_and_no_other_has_one() {
+        let shown = |text: &str| ScopedIp::received(text.parse().expect("an address"), 7).with_port(5).to_string();
+        for (address, expected) in [
+            ("fe80::1", "[fe80::1%7]:5"),
+            ("ff02::1", "[ff02::1%7]:5"),
+            ("ff11::1", "[ff11::1%7]:5"),
+            ("ff05::1", "[ff05::1]:5"),
+            ("2001:db8::1", "[2001:db8::1]:5"),
+            ("::1", "[::1]:5"),
+            ("::ffff:192.0.2.1", "192.0.2.1:5"),
+        ] {
+            assert_eq!(shown(address), expected);
+        }
     }
 
     #[test]

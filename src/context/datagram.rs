@@ -45,10 +45,10 @@ impl Datagram<'_> {
         self.meta.peer
     }
 
-    /// The address it was sent to; a reply leaves from there.
+    /// The address it was sent to; a reply leaves from there. A link-local one has the scope id of its interface.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.meta.dst_ip.map_or(self.bound, |ip| SocketAddr::new(ip, self.bound.port()))
+        self.meta.dst_ip.map_or(self.bound, |ip| ip.with_port(self.bound.port()))
     }
 
     /// Whether it was longer than its room, so that the payload is only its beginning.
@@ -64,7 +64,7 @@ impl Datagram<'_> {
     /// every reply once the socket was [removed](Context::remove). A refusal is counted.
     pub fn reply(&mut self, payload: &[u8]) -> bool {
         let RecvMeta { peer, dst_ip, .. } = self.meta;
-        let from = dst_ip.filter(|ip| is_unicast(*ip));
+        let from = dst_ip.filter(|from| is_unicast(from.ip));
         let queued = peer.port() != 0
             && is_unicast(peer.ip())
             && self.is_within_rate(peer)

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::address::{is_unicast, to_canonical};
+use crate::address::{ScopedIp, is_unicast, to_canonical};
 use crate::context::Context;
 use crate::context::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -124,7 +124,7 @@ impl Context {
             && from.is_none_or(|from| is_own(from) && from.is_ipv4() == to.is_ipv4());
         // A socket bound to one address sends from there, without being told.
         let from = from.filter(|_| bound.is_unspecified());
-        is_possible && self.send_queue.push(key.slot, to, from, payload)
+        is_possible && self.send_queue.push(key.slot, to, from.map(ScopedIp::from), payload)
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! All sockets of a loop share one batch, which is empty between two receives.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::slice::ChunksExactMut;
 
+use crate::address::ScopedIp;
 use crate::limits;
 
 /// Datagrams that came in together by one socket, and which of them have been delivered.
@@ -57,6 +58,6 @@ impl RecvBatch {
 pub(crate) struct RecvMeta {
     pub(crate) peer: SocketAddr,
     /// The address that was asked, where the socket is bound to every address.
-    pub(crate) dst_ip: Option<IpAddr>,
+    pub(crate) dst_ip: Option<ScopedIp>,
     pub(crate) truncated: bool,
 }

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::address::ScopedIp;
 use crate::limits;
 
 /// The lowest bits of a sort key, which hold the position in the queue.
@@ -30,7 +31,7 @@ pub(crate) struct Transmit {
     pub(crate) socket: u32,
     pub(crate) to: SocketAddr,
     /// The address it leaves from, where the socket has several.
-    pub(crate) from: Option<IpAddr>,
+    pub(crate) from: Option<ScopedIp>,
     /// Its payload, among the bytes of all.
     start: usize,
     end: usize,
@@ -47,7 +48,7 @@ impl Transmit {
     /// Other paths may share the key: through a socket 64 apart, or between addresses whose last 32 bits combine alike.
     /// Their transmits stay in the order of the queue and so may alternate, which costs merging and batches and no more.
     fn sort_key(&self) -> u64 {
-        let ips = last_bits(self.to.ip()) ^ self.from.map_or(0, last_bits);
+        let ips = last_bits(self.to.ip()) ^ self.from.map_or(0, |from| last_bits(from.ip));
         let peer = u64::from(ips) << 16 | u64::from(self.to.port());
         u64::from(self.socket) << SOCKET_SHIFT | peer << POSITION_BITS
     }
@@ -62,7 +63,7 @@ impl Transmit {
 impl UdpSendQueue {
     /// Queues one more, to an address in canonical form; false if it is longer than a datagram can be, or if there is too
     /// much already.
-    pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<IpAddr>, payload: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<ScopedIp>, payload: &[u8]) -> bool {
         let start = self.bytes.len();
         let payload_bytes_max =
             if to.is_ipv4() { limits::IPV4_PAYLOAD_BYTES_MAX } else { limits::IPV6_PAYLOAD_BYTES_MAX };
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn replies_to_one_peer_are_grouped_by_the_address_they_leave_from() {
-        let sources = [1, 2].map(|last| Some(IpAddr::from([127, 0, 0, last])));
+        let sources = [1, 2].map(|last| Some(ScopedIp::from(IpAddr::from([127, 0, 0, last]))));
         let mut send_queue = UdpSendQueue::default();
         for source in sources.repeat(3) {
             assert!(send_queue.push(0, PEER, source, b"here"));

@@ -184,8 +184,11 @@ impl SimHandle {
             let Some((peer, dst_ip, payload)) = world.recv_queue(socket).queue.pop_front() else { break };
             let length = payload.len().min(datagram_bytes_max);
             buffer[..length].copy_from_slice(&payload[..length]);
-            let meta =
-                RecvMeta { peer, dst_ip: is_wildcard.then_some(dst_ip), truncated: payload.len() > datagram_bytes_max };
+            let meta = RecvMeta {
+                peer,
+                dst_ip: is_wildcard.then_some(dst_ip.into()),
+                truncated: payload.len() > datagram_bytes_max,
+            };
             received.push(ReceivedDatagram { len: length, meta });
             world.record_call("receive", socket, i64::try_from(length).unwrap_or(0));
             world.count(socket, Ok(length));
@@ -217,7 +220,7 @@ impl SimHandle {
             };
             let sent = sent.map(|mut world| {
                 let bound = world.sockets[self.socket].local;
-                let from = SocketAddr::new(transmit.from.unwrap_or(bound.ip()), bound.port());
+                let from = SocketAddr::new(transmit.from.map_or(bound.ip(), |from| from.ip), bound.port());
                 let payload = send_queue.payload(transmit).to_vec();
                 world.record_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
                 let is_ours = world.is_local_ip(transmit.to.ip());

@@ -4,7 +4,7 @@
 //! those after it are sent by the next call, and a merged message that is refused is sent again unmerged.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, getsockopt, recvmmsg, sendmmsg};
 
-use crate::address::to_canonical;
+use crate::address::{ScopedIp, to_canonical};
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::system::udp_socket::{
@@ -142,7 +142,7 @@ struct SendCall<'a> {
     /// Those of them that share the call, by message.
     messages: [&'a [Transmit]; DATAGRAMS_PER_CALL_MAX],
     count: usize,
-    from: Option<IpAddr>,
+    from: Option<ScopedIp>,
     /// The length of a transmit in merged messages. A message that is no longer is not cut.
     segment: Option<usize>,
 }
@@ -326,9 +326,10 @@ impl SocketAddressFamily for SockaddrIn6 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchedUdpSocket, IpAddr, RecvBatch, RecvMeta, SendCall, SocketAddr, UdpSendQueue, io};
+    use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SocketAddr, UdpSendQueue, io};
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
+    use std::net::IpAddr;
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
     use std::time::Duration;
 
@@ -395,7 +396,7 @@ mod tests {
     /// Sends transmits, and tells which were lost.
     fn transmit(
         socket: &mut BatchedUdpSocket,
-        transmits: &[(SocketAddr, Option<IpAddr>, Vec<u8>)],
+        transmits: &[(SocketAddr, Option<ScopedIp>, Vec<u8>)],
     ) -> Vec<(SocketAddr, Vec<u8>)> {
         let (mut send_queue, mut lost, mut outcomes) = (UdpSendQueue::default(), Vec::new(), 0);
         for (to, from, payload) in transmits {
@@ -503,7 +504,7 @@ mod tests {
         let mut transmits = Vec::new();
         for (meta, _) in receive_all(&mut socket, 4) {
             let index = peers.iter().position(|peer| address(peer) == meta.peer).expect("one of them");
-            assert_eq!(meta.dst_ip, Some(dst_ips[index]), "{mode:?}");
+            assert_eq!(meta.dst_ip, Some(dst_ips[index].into()), "{mode:?}");
             transmits.push((meta.peer, meta.dst_ip, b"here".to_vec()));
         }
         assert_eq!((transmits.len(), transmit(&mut socket, &transmits)), (3 * dst_ips.len(), vec![]), "{mode:?}");
@@ -538,7 +539,7 @@ mod tests {
             }
             let received = receive_all(&mut open(mode, socket, 65_535, true), 64);
             let dst_ips: Vec<_> = received.iter().map(|(meta, _)| meta.dst_ip).collect();
-            assert_eq!(dst_ips, [Some(SECOND), Some(LOOPBACK)], "{mode:?}");
+            assert_eq!(dst_ips, [Some(SECOND.into()), Some(LOOPBACK.into())], "{mode:?}");
         }
     }
 
@@ -557,11 +558,11 @@ mod tests {
             };
             setsockopt(&other, ReceiveTimestamp, &true).expect("it can be");
             for count in [1, 20, 3] {
-                assert_eq!(dst_ips(count), vec![Some(SECOND); count], "{mode:?}: {count}");
+                assert_eq!(dst_ips(count), vec![Some(SECOND.into()); count], "{mode:?}: {count}");
             }
             setsockopt(&other, Ipv4RecvTtl, &true).expect("it can be");
             setsockopt(&other, IpRecvTos, &true).expect("it can be");
-            assert_eq!(dst_ips(20), [Some(SECOND); 20], "{mode:?}: one that came later");
+            assert_eq!(dst_ips(20), [Some(SECOND.into()); 20], "{mode:?}: one that came later");
         }
     }
 
@@ -641,7 +642,7 @@ mod tests {
         let calls = |transmits: &[(u16, Option<IpAddr>, usize)]| {
             let mut send_queue = UdpSendQueue::default();
             for (port, from, length) in transmits {
-                assert!(send_queue.push(0, to(*port), *from, &vec![0; *length]));
+                assert!(send_queue.push(0, to(*port), from.map(ScopedIp::from), &vec![0; *length]));
             }
             let (mut calls, mut rest) = (Vec::new(), &send_queue.transmits[..]);
             while !rest.is_empty() {
@@ -676,6 +677,6 @@ mod tests {
             peer.send_to(b"x", (SECOND, port)).expect("it is sent");
             receive_all(&mut socket, 64)[0].0.dst_ip
         };
-        assert_eq!([dst_ip(true), dst_ip(false), dst_ip(true)], [Some(SECOND), None, Some(SECOND)]);
+        assert_eq!([dst_ip(true), dst_ip(false), dst_ip(true)], [Some(SECOND.into()), None, Some(SECOND.into())]);
     }
 }

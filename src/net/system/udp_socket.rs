@@ -3,9 +3,9 @@
 //! On Linux a socket bound to a wildcard address replies from the address that was asked (ip(7), RFC 3542).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 
-use crate::address::to_canonical;
+use crate::address::{ScopedIp, to_canonical};
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
@@ -92,7 +92,7 @@ pub(crate) fn other_family() -> io::Error {
 
 /// The peer of a datagram that came without a source address: it cannot be answered.
 #[cfg(target_os = "linux")]
-pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{SendControl, dst_ip, has_other_control, std_addr};
@@ -102,7 +102,7 @@ use linux::{receive, send, set_options};
 #[cfg(target_os = "linux")]
 mod linux {
     use super::{
-        IpAddr, PlainUdpSocket, ReceivedDatagram, RecvBatch, RecvMeta, SocketAddr, UNKNOWN_PEER, io, to_canonical,
+        PlainUdpSocket, ReceivedDatagram, RecvBatch, RecvMeta, ScopedIp, SocketAddr, UNKNOWN_PEER, io, to_canonical,
     };
     use crate::address::is_unicast;
     use nix::libc;
@@ -110,7 +110,7 @@ mod linux {
     use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage};
     use nix::sys::socket::{recvmsg, sendmsg, setsockopt};
     use std::io::{IoSlice, IoSliceMut};
-    use std::net::{SocketAddrV4, SocketAddrV6};
+    use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
     use std::os::fd::AsRawFd;
 
     /// Room for the control messages of fixed length that udp(7), ip(7), ipv6(7) and socket(7) know, all at once.
@@ -151,7 +151,7 @@ mod linux {
     }
 
     /// The address that the datagram was sent to, if packet information came with it.
-    pub(crate) fn dst_ip<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<IpAddr> {
+    pub(crate) fn dst_ip<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<ScopedIp> {
         message.cmsgs().ok()?.find_map(|control| packet_dst_ip(&control))
     }
 
@@ -163,15 +163,18 @@ mod linux {
     }
 
     /// The address in packet information.
-    fn packet_dst_ip(control: &ControlMessageOwned) -> Option<IpAddr> {
+    fn packet_dst_ip(control: &ControlMessageOwned) -> Option<ScopedIp> {
         match control {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 let [asked, local] = [info.ipi_addr, info.ipi_spec_dst].map(|ip| IpAddr::from(ip.s_addr.to_ne_bytes()));
                 // They differ for a broadcast, which is no address to answer from. The kernel knows `ipi_spec_dst` only
                 // of datagrams that have arrived since it was asked for it: of those before, it is unspecified.
-                if local.is_unspecified() { Some(asked).filter(|ip| is_unicast(*ip)) } else { Some(local) }
+                let ip = if local.is_unspecified() { Some(asked).filter(|ip| is_unicast(*ip)) } else { Some(local) };
+                ip.map(ScopedIp::from)
             }
-            ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                Some(ScopedIp::received(info.ipi6_addr.s6_addr.into(), info.ipi6_ifindex))
+            }
             _ => None,
         }
     }
@@ -179,7 +182,7 @@ mod linux {
     pub(super) fn send(
         socket: &PlainUdpSocket,
         to: SocketAddr,
-        from: Option<IpAddr>,
+        from: Option<ScopedIp>,
         payload: &[u8],
     ) -> io::Result<()> {
         let Some(from) = from else {
@@ -201,7 +204,7 @@ mod linux {
     }
 
     impl SendControl {
-        pub(crate) fn new(from: Option<IpAddr>, segment: Option<usize>, is_v6: bool) -> Self {
+        pub(crate) fn new(from: Option<ScopedIp>, segment: Option<usize>, is_v6: bool) -> Self {
             let segment = segment.map(|segment| u16::try_from(segment).unwrap_or(u16::MAX));
             Self { packet_info: from.map(|from| PacketInfo::new(from, is_v6)), segment }
         }
@@ -221,15 +224,16 @@ mod linux {
         }
     }
 
-    /// The address that a datagram leaves from. The interface stays open: the route decides it, as it would without.
+    /// The address that a datagram leaves from. The interface stays open, and the route decides it, as it would without,
+    /// except where the address is of one interface.
     enum PacketInfo {
         V4(libc::in_pktinfo),
         V6(libc::in6_pktinfo),
     }
 
     impl PacketInfo {
-        fn new(from: IpAddr, is_v6: bool) -> Self {
-            let v6 = match from {
+        fn new(from: ScopedIp, is_v6: bool) -> Self {
+            let v6 = match from.ip {
                 IpAddr::V4(v4) if !is_v6 => {
                     return Self::V4(libc::in_pktinfo {
                         ipi_ifindex: 0,
@@ -240,7 +244,10 @@ mod linux {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped(),
                 IpAddr::V6(v6) => v6,
             };
-            Self::V6(libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: v6.octets() }, ipi6_ifindex: 0 })
+            Self::V6(libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
+                ipi6_ifindex: from.scope_id,
+            })
         }
 
         fn control(&self) -> ControlMessage<'_> {
@@ -281,28 +288,35 @@ mod linux {
         #[test]
         fn the_address_that_was_asked_is_read_from_packet_information_of_both_families() {
             for asked in ["2001:db8::1", "::1", "192.0.2.1"].map(ip) {
-                assert_eq!(packet_dst_ip(&v6_control(asked)), Some(asked));
+                assert_eq!(packet_dst_ip(&v6_control(asked)), Some(asked.into()));
             }
+            let scoped = ScopedIp { ip: ip("fe80::1"), scope_id: 7 };
+            assert_eq!(packet_dst_ip(&v6_control(scoped.ip)), Some(scoped));
             let v4_dst_ip = |ipi_spec_dst, ipi_addr| {
                 let (ipi_spec_dst, ipi_addr) = (in_addr(ipi_spec_dst), in_addr(ipi_addr));
                 let info = libc::in_pktinfo { ipi_ifindex: 7, ipi_spec_dst, ipi_addr };
                 packet_dst_ip(&ControlMessageOwned::Ipv4PacketInfo(info))
             };
-            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 1]), Some(ip("192.0.2.1")));
-            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 255]), Some(ip("192.0.2.1")), "a broadcast");
-            assert_eq!(v4_dst_ip([0; 4], [192, 0, 2, 2]), Some(ip("192.0.2.2")), "queued before it was asked for");
+            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 1]), Some(ip("192.0.2.1").into()));
+            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 255]), Some(ip("192.0.2.1").into()), "a broadcast");
+            assert_eq!(
+                v4_dst_ip([0; 4], [192, 0, 2, 2]),
+                Some(ip("192.0.2.2").into()),
+                "queued before it was asked for"
+            );
             assert_eq!([[255; 4], [224, 0, 0, 1]].map(|asked| v4_dst_ip([0; 4], asked)), [None; 2]);
             assert_eq!(packet_dst_ip(&ControlMessageOwned::UdpGroSegments(9)), None);
         }
 
         #[test]
         fn datagrams_of_an_ipv6_socket_leave_from_the_address_that_was_asked_merged_or_not() {
-            for from in ["2001:db8::1", "192.0.2.1"].map(ip) {
+            let scoped = ScopedIp { ip: ip("fe80::1"), scope_id: 7 };
+            for from in [ip("2001:db8::1").into(), ip("192.0.2.1").into(), scoped] {
                 for segment in [None, Some(9)] {
                     let control = SendControl::new(Some(from), segment, true);
                     let (messages, count) = control.messages();
                     let ControlMessage::Ipv6PacketInfo(info) = messages[0] else { panic!("{:?}", messages[0]) };
-                    assert_eq!((info.ipi6_addr, info.ipi6_ifindex), (v6_ip(from), 0));
+                    assert_eq!((info.ipi6_addr, info.ipi6_ifindex), (v6_ip(from.ip), from.scope_id));
                     assert_eq!(count, 1 + usize::from(segment.is_some()));
                 }
             }
@@ -318,7 +332,7 @@ mod linux {
         #[test]
         fn datagrams_of_an_ipv4_socket_leave_from_the_address_that_was_asked_merged_or_not() {
             for (segment, count) in [(None, 1), (Some(9), 2)] {
-                let control = SendControl::new(Some(ip("192.0.2.1")), segment, false);
+                let control = SendControl::new(Some(ip("192.0.2.1").into()), segment, false);
                 let ControlMessage::Ipv4PacketInfo(info) = control.messages().0[0] else {
                     panic!("no packet information")
                 };
@@ -341,7 +355,7 @@ fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()>
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(socket: &PlainUdpSocket, to: SocketAddr, _from: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
+fn send(socket: &PlainUdpSocket, to: SocketAddr, _from: Option<ScopedIp>, payload: &[u8]) -> io::Result<()> {
     socket.inner.send_to(payload, socket.to_own_family(to)).map(drop)
 }
 
