@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::without_effect::GivenSettings;
@@ -199,6 +200,7 @@ pub(crate) enum EventStyle {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
     /// The server to ask: 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
+    #[arg(value_parser = OsStringValueParser::new().try_map(ProbeTarget::try_from))]
     pub(crate) address: ProbeTarget,
 
     #[command(flatten)]
@@ -220,6 +222,9 @@ pub(crate) struct ProbeOptions {
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
     #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
+    /// Which settings were given, and by what.
+    #[arg(skip)]
+    pub(crate) given: GivenSettings,
     /// What is wrong with the environment and stops nothing.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,
@@ -265,9 +270,9 @@ fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(1),
         "false" | "no" | "off" => Ok(0),
-        number => {
-            number.parse().map_err(|_| "it is no number; write true or false, or how often, such as 2".to_owned())
-        }
+        number => number
+            .parse()
+            .map_err(|_| "it is no number up to 255; write true or false, or how often, such as 2".to_owned()),
     }
 }
 

@@ -71,15 +71,15 @@ fn try_parse(arguments: &[OsString], overruled: &[&str]) -> Result<Parsed, ExitE
         None => (&root, &matches),
     };
     let warnings = unknown_variables(&CommandLine::command(), std::env::vars_os());
+    let given = GivenSettings::new(command, matches);
     let (overruled, invocation) = match command_line.command {
         Some(Command::Probe(options)) => {
             let overruled = overruled_variable(&contradictions::OF_PROBE, &options, command, matches)?;
-            (overruled, Invocation::Probe(Box::new(ProbeOptions { warnings, ..options })))
+            (overruled, Invocation::Probe(Box::new(ProbeOptions { given, warnings, ..options })))
         }
         other => {
             let options = if let Some(Command::Serve(options)) = other { options } else { command_line.serve };
             let overruled = overruled_variable(&contradictions::OF_SERVE, &options, command, matches)?;
-            let given = GivenSettings::new(command, matches);
             (overruled, Invocation::Serve(Box::new(ServeOptions { given, warnings, ..options })))
         }
     };

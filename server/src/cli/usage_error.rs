@@ -93,7 +93,8 @@ impl<'a> Arguments<'a> {
             return usage_error(&message);
         }
         usage_error(&match error.kind() {
-            ErrorKind::UnknownArgument if flag.starts_with('-') => self.unknown_flag(flag),
+            ErrorKind::UnknownArgument if flag.starts_with("--") => self.unknown_flag(flag),
+            ErrorKind::UnknownArgument if flag.starts_with('-') => self.unknown_letter(text(ContextKind::InvalidArg)),
             ErrorKind::UnknownArgument => self.unexpected_argument(text(ContextKind::InvalidArg)),
             ErrorKind::InvalidSubcommand => self.unknown_command(word),
             ErrorKind::ArgumentConflict if self.root.find_subcommand(word).is_some() => {
@@ -107,8 +108,9 @@ impl<'a> Arguments<'a> {
                                                    probe localhost:8888"
                 .to_owned(),
             ErrorKind::TooManyValues => {
-                let is_count = self.flag(flag).is_some_and(|flag| matches!(flag.get_action(), ArgAction::Count));
-                let repeat = if is_count { ", and repeat the flag for more, such as -vv" } else { "" };
+                let count = self.flag(flag).filter(|flag| matches!(flag.get_action(), ArgAction::Count));
+                let letter = count.and_then(Arg::get_short);
+                let repeat = letter.map_or_else(String::new, |letter| format!(", or write -{letter}{letter} for two"));
                 format!("{flag} takes no value; leave out ={value}{repeat}")
             }
             ErrorKind::InvalidValue if value.is_empty() => {
@@ -128,35 +130,47 @@ impl<'a> Arguments<'a> {
     }
 
     fn unknown_flag(&self, flag: &str) -> String {
-        let (this, other) = if self.is_probe() { ("probe", "serve") } else { ("serve", "probe") };
-        // Of several letters after one hyphen clap takes each for a flag.
-        let letter = flag.strip_prefix('-').and_then(|letters| letters.chars().next()).unwrap_or_default();
-        let is_of_letter = |argument: &&str| !argument.starts_with("--") && argument.contains(letter);
-        let mut arguments = self.arguments.iter().filter_map(|argument| argument.to_str());
-        let long = arguments.find(|argument| argument.starts_with('-') && is_of_letter(argument));
-        let meant = long.filter(|_| !flag.starts_with("--")).and_then(|long| self.nearest_flag(long));
-        let (flag, meant) = match (long, meant) {
-            (Some(long), Some(meant)) => (escape::excerpt(long), Some(meant)),
-            _ => (escape::excerpt(flag), self.nearest_flag(flag)),
-        };
-        let help = self.help_command();
-        let other_command = self.root.find_subcommand(other);
-        if other_command.is_some_and(|command| flag_of(command, &flag).is_some()) {
-            return format!("{flag} is a flag of halloo {other}; {help} lists those of {this}");
-        }
-        match meant {
-            Some(meant) => format!("unknown flag {flag}; did you mean --{meant}? {help} lists all flags"),
-            None if ADDRESS_FLAGS.contains(&flag.as_str()) && self.is_probe() => {
-                format!(
-                    "unknown flag {flag}; the address is no flag: write host and port, such as halloo probe localhost:9000"
-                )
+        match self.nearest_flag(flag) {
+            Some(meant) if !self.is_of_other_command(flag) => {
+                let (flag, help) = (escape::excerpt(flag), self.help_command());
+                format!("unknown flag {flag}; did you mean --{meant}? {help} lists all flags")
             }
-            None if ADDRESS_FLAGS.contains(&flag.as_str()) => format!(
-                "unknown flag {flag}; write host, port or both behind --listen, such as --listen 9000 or --listen \
-                 0.0.0.0:9000"
-            ),
-            None => format!("unknown flag {flag}; {help} lists all flags"),
+            _ => self.foreign_flag(flag, ""),
         }
+    }
+
+    /// A flag of one letter. Of several letters behind one hyphen clap takes each for a flag.
+    fn unknown_letter(&self, flag: &str) -> String {
+        let is_letter_in =
+            |argument: &&str| argument.starts_with('-') && !argument.starts_with("--") && argument.contains(&flag[1..]);
+        let argument = self.arguments.iter().filter_map(|argument| argument.to_str()).find(is_letter_in);
+        match argument.filter(|argument| *argument != flag) {
+            Some(argument) if self.nearest_flag(argument).is_some() => self.unknown_flag(argument),
+            Some(argument) => self.foreign_flag(flag, &format!(" in {}", escape::excerpt(argument))),
+            None => self.foreign_flag(flag, ""),
+        }
+    }
+
+    /// A flag that resembles none of this command.
+    fn foreign_flag(&self, flag: &str, place: &str) -> String {
+        let (shown, help, is_probe) =
+            (format!("{}{place}", escape::excerpt(flag)), self.help_command(), self.is_probe());
+        if self.is_of_other_command(flag) {
+            let (this, other) = if is_probe { ("probe", "serve") } else { ("serve", "probe") };
+            return format!("{shown} is a flag of halloo {other}; {help} lists those of {this}");
+        }
+        match (ADDRESS_FLAGS.contains(&flag), is_probe) {
+            (true, true) => format!("unknown flag {shown}; the address needs none, as in halloo probe localhost:9000"),
+            (true, false) => {
+                format!("unknown flag {shown}; write the address as --listen 9000 or --listen 0.0.0.0:9000")
+            }
+            (false, _) => format!("unknown flag {shown}; {help} lists all flags"),
+        }
+    }
+
+    fn is_of_other_command(&self, flag: &str) -> bool {
+        let other = self.root.find_subcommand(if self.is_probe() { "serve" } else { "probe" });
+        other.is_some_and(|command| flag_of(command, flag).is_some())
     }
 
     fn nearest_flag(&self, flag: &str) -> Option<&str> {
@@ -181,6 +195,9 @@ impl<'a> Arguments<'a> {
 
     fn unknown_command(&self, word: &str) -> String {
         let shown = if word.is_empty() { "''".to_owned() } else { escape::excerpt(word) };
+        if word.starts_with("--") {
+            return format!("{shown} is no flag behind --; leave out the --");
+        }
         // What a text processor makes of two hyphens, or of one.
         let without_dash = word.trim_start_matches(['\u{2010}', '\u{2011}', '\u{2013}', '\u{2014}', '\u{2212}']);
         if let Some(meant) = self.nearest_flag(without_dash).filter(|_| without_dash != word) {

@@ -31,7 +31,7 @@ impl GivenSettings {
     }
 
     /// The flag or the variable that gave a setting.
-    fn name(&self, setting: &str) -> Option<&str> {
+    pub(crate) fn name(&self, setting: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == setting).map(|(_, name)| name.as_str())
     }
 }
@@ -120,7 +120,9 @@ pub(crate) fn unknown_variables(
         let names = known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX));
         match nearest(&name[VARIABLE_PREFIX.len()..], names) {
             Some(meant) => format!("{shown} has no effect: it is unknown; did you mean {VARIABLE_PREFIX}{meant}?"),
-            None => format!("{shown} has no effect: it is unknown; halloo --help and halloo probe --help list all"),
+            None => format!(
+                "{shown} has no effect: it is unknown; halloo --help and halloo probe --help list the known ones"
+            ),
         }
     };
     unknown.iter().map(warning).collect()

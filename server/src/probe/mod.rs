@@ -59,8 +59,9 @@ fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitEr
     let usage_error = |message: String| Err(ExitError::new(ExitStatus::UsageError, message));
     let bytes = options.send.as_ref().map_or(0, |Unescaped(bytes)| bytes.len());
     if protocols.contains(&Protocol::Udp) && bytes > DATAGRAM_BYTES_MAX {
+        let send = options.given.name("send").unwrap_or("--send");
         return usage_error(format!(
-            "--send has {bytes} bytes and a datagram holds {DATAGRAM_BYTES_MAX}; shorten it, or ask with --tcp alone"
+            "{send} has {bytes} bytes and a datagram holds {DATAGRAM_BYTES_MAX}; shorten it, or ask with --tcp alone"
         ));
     }
     Ok(())

@@ -2,7 +2,9 @@
 //!
 //! `localhost` is both loopback addresses without the resolver (RFC 6761, section 6.3), and IPv4 comes first.
 
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fmt, io};
@@ -19,6 +21,9 @@ const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// The longest name of a network interface: `IFNAMSIZ` less the NUL (`if_nametoindex(3)`).
 const ZONE_BYTES_MAX: usize = 15;
+
+/// What is written to switch something on or off.
+const NO_ADDRESSES: [&str; 7] = ["true", "false", "yes", "no", "on", "off", "none"];
 
 const PORT_RANGE: &str = "a range of ports is not taken; repeat the flag, or put commas between addresses";
 
@@ -90,6 +95,9 @@ impl FromStr for Address {
         }
         if let Some((protocol @ ("tcp" | "udp"), address)) = text.split_once('=') {
             return Err(format!("leave out {protocol}=: write {}", excerpt(address)));
+        }
+        if NO_ADDRESSES.contains(&text) {
+            return Err(format!("{text} is no address; {SYNTAX_HINT}, or leave the flag out"));
         }
         if text.contains(char::is_whitespace) {
             return Err(
@@ -257,22 +265,21 @@ pub(crate) enum ProbeTarget {
     Unix(PathBuf),
 }
 
-impl FromStr for ProbeTarget {
-    type Err = String;
+impl TryFrom<OsString> for ProbeTarget {
+    type Error = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim_start();
+    fn try_from(text: OsString) -> Result<Self, String> {
+        // A path may contain any byte.
+        if let Some(path) = text.as_bytes().strip_prefix(UNIX_PREFIX.as_bytes()).filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(OsStr::from_bytes(path).into()));
+        }
+        let text = text.to_str().ok_or_else(|| format!("it is not valid UTF-8; {SYNTAX_HINT}"))?;
         let path = text.strip_prefix("unix=").or_else(|| as_path(text));
-        match (text.strip_prefix(UNIX_PREFIX), path) {
-            (Some(""), _) => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
-            (Some(path), _) => Ok(Self::Unix(path.into())),
-            (None, Some(path)) => {
-                Err(format!("it is no address; to ask a unix socket write {UNIX_PREFIX}{}", excerpt(path)))
-            }
-            (None, None) if text.starts_with('*') => {
-                Err("one server is asked; name it, such as localhost:9000".to_owned())
-            }
-            (None, None) => match text.parse()? {
+        match path {
+            _ if text == UNIX_PREFIX => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
+            Some(path) => Err(format!("it is no address; to ask a unix socket write {UNIX_PREFIX}{}", excerpt(path))),
+            None if text.starts_with('*') => Err("one server is asked; name it, such as localhost:9000".to_owned()),
+            None => match text.parse()? {
                 Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),
                 address => Ok(Self::Internet(address)),
             },
@@ -293,6 +300,7 @@ impl fmt::Display for ProbeTarget {
 mod tests {
     use super::{Address, ProbeTarget};
     use proptest::prelude::*;
+    use std::ffi::OsString;
     use std::net::SocketAddr;
 
     fn parse_and_print(text: &str) -> String {
@@ -419,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_path_has_its_word_before_it_and_all_else_is_an_address() {
-        let parse_and_print = |text: &str| text.parse::<ProbeTarget>().map(|target| target.to_string());
+        let parse_and_print = |text: &str| ProbeTarget::try_from(OsString::from(text)).map(|target| target.to_string());
         assert_eq!(parse_and_print("unix:/run/a b:c").as_deref(), Ok("/run/a b:c"));
         assert_eq!(parse_and_print("unix:a.sock").as_deref(), Ok("a.sock"));
         assert_eq!(parse_and_print("9000").as_deref(), Ok("localhost:9000"));

@@ -33,7 +33,10 @@ fn an_unknown_flag_meets_the_nearest_one_and_no_other() {
         (&["probe", "localhost", "--cuont=3"], &["--cuont; did you mean --count?"]),
         (&["--reset"], &["unknown flag --reset; halloo --help lists all flags"]),
         (&["-x"], &["unknown flag -x; halloo --help lists all flags"]),
-        (&["-vx"], &["unknown flag -x; halloo --help lists all flags"]),
+        (&["-vx"], &["unknown flag -x in -vx; halloo --help lists all flags"]),
+        (&["-q=1"], &["unknown flag -= in -q=1"]),
+        (&["-v3"], &["unknown flag -3 in -v3"]),
+        (&["--", "--listen", "9000"], &["--listen is no flag behind --; leave out the --"]),
         (&["probe", "localhost", "--reset"], &["unknown flag --reset; halloo probe --help lists all flags"]),
         (&["probe", "localhost", "-v"], &["-v is a flag of halloo serve; halloo probe --help lists those of probe"]),
         (&["--expect", "x"], &["--expect is a flag of halloo probe; halloo --help lists those of serve"]),
@@ -49,9 +52,9 @@ fn an_unknown_flag_meets_the_nearest_one_and_no_other() {
 #[test]
 fn a_flag_that_other_programs_have_meets_the_one_for_it() {
     assert_usage_errors(&[
-        (&["--port", "9000"], &["unknown flag --port", "such as --listen 9000"]),
-        (&["-p", "9000"], &["unknown flag -p", "such as --listen 9000"]),
-        (&["-p9000"], &["unknown flag -p", "such as --listen 9000"]),
+        (&["--port", "9000"], &["unknown flag --port", "as --listen 9000"]),
+        (&["-p", "9000"], &["unknown flag -p", "as --listen 9000"]),
+        (&["-p9000"], &["unknown flag -p", "as --listen 9000"]),
         (&["--host", "0.0.0.0"], &["unknown flag --host", "--listen"]),
         (&["--bind", "0.0.0.0:9000"], &["unknown flag --bind", "--listen"]),
         (&["--address=0.0.0.0:9000"], &["unknown flag --address", "--listen"]),
@@ -108,7 +111,8 @@ fn a_missing_value_is_not_made_of_the_next_flag() {
         (&["--unix", ""], &["a value is required for --unix", "--unix /run/halloo.sock"]),
         (&["--greeting", ""], &["--greeting", "empty", "leave the flag out"]),
         (&["--listen", ""], &["--listen", "the address is empty"]),
-        (&["--verbose=2"], &["--verbose takes no value", "-vv"]),
+        (&["--verbose=2"], &["--verbose takes no value; leave out =2, or write -vv for two"]),
+        (&["--quiet=false"], &["--quiet takes no value; leave out =false, or write -qq for two"]),
         (&["probe", "localhost", "--tcp=true"], &["--tcp takes no value", "leave out =true"]),
         (&["--mode", "echo", "--mode", "line"], &["--mode is given twice; leave one of the two out"]),
     ]);
@@ -219,6 +223,7 @@ fn a_long_value_is_cut_and_the_reason_and_the_way_out_stay() {
 fn an_argument_that_is_no_text_is_shown_with_its_flag() {
     for (argument, parts) in [
         (&b"--listen=\xff:1"[..], &["--listen", r"\xff:1", "not valid UTF-8"][..]),
+        (b"--tcp=\xff:1", &["--tcp", r"\xff:1", "not valid UTF-8"]),
         (b"\xfe", &[r"\xfe", "not valid UTF-8"]),
         (b"--gr\xffeting=a", &["unknown flag", "did you mean --greeting?"]),
     ] {
@@ -226,6 +231,9 @@ fn an_argument_that_is_no_text_is_shown_with_its_flag() {
         command.arg(OsStr::from_bytes(argument));
         assert_fails(&run(command), 2, parts);
     }
+    let mut command = HALLOO.command(&["probe"]);
+    command.arg(OsStr::from_bytes(b"\xff:1"));
+    assert_fails(&run(command), 2, &["for <ADDRESS>: it is not valid UTF-8", "name:9000"]);
     let mut command = HALLOO.command(&["--listen"]);
     command.arg(OsStr::from_bytes(b"\xff:1"));
     assert_fails(&run(command), 2, &["--listen", r"\xff:1", "not valid UTF-8"]);
@@ -241,6 +249,8 @@ fn a_variable_that_is_wrong_is_named_with_what_is_right() {
         ("HALLOO_LISTEN", b"\"9000\"", &[], &["of HALLOO_LISTEN: leave out the quotes"]),
         ("HALLOO_GREETING", b"{x}", &[], &["of HALLOO_GREETING", "{x} is unknown"]),
         ("HALLOO_WORKERS", b"many", &["serve"], &["'many' of HALLOO_WORKERS: it is no whole number from 1 to 1024"]),
+        ("HALLOO_UDP", b"false", &[], &["'false' of HALLOO_UDP: false is no address"]),
+        ("HALLOO_VERBOSE", b"300", &[], &["'300' of HALLOO_VERBOSE: it is no number up to 255"]),
         ("HALLOO_VERBOSE", b"loud", &[], &["'loud' of HALLOO_VERBOSE", "true or false"]),
         ("HALLOO_PROBE_TCP", b"maybe", &["probe", "1"], &["'maybe' of HALLOO_PROBE_TCP", "true or false"]),
         ("HALLOO_PROBE_COUNT", b"x", &["probe", "1"], &["'x' of HALLOO_PROBE_COUNT", "from 1 up"]),
@@ -250,4 +260,13 @@ fn a_variable_that_is_wrong_is_named_with_what_is_right() {
         command.env(variable, OsStr::from_bytes(value));
         assert_fails(&run(command), 2, parts);
     }
+}
+
+#[test]
+fn a_question_too_long_for_a_datagram_names_where_it_came_from() {
+    let long = "x".repeat(70_000);
+    assert_fails(&HALLOO.run(&["probe", "1", "--send", &long]), 2, &["--send has 70000 bytes", "--tcp alone"]);
+    let mut command = HALLOO.command(&["probe", "1"]);
+    command.env("HALLOO_PROBE_SEND", long);
+    assert_fails(&run(command), 2, &["HALLOO_PROBE_SEND has 70000 bytes", "--tcp alone"]);
 }

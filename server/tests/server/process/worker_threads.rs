@@ -364,9 +364,9 @@ fn text_events_come_at_most_20_a_second_from_all_workers_together() {
 #[test]
 fn a_number_of_workers_that_cannot_be_is_told_in_one_line() {
     for (arguments, parts) in [
-        (&["--workers", "0"][..], &["--workers", "not in 1..=1024"][..]),
-        (&["--workers", "1025"], &["--workers", "not in 1..=1024"]),
-        (&["--workers", "-1"], &["--workers", "whole number such as 10"]),
+        (&["--workers", "0"][..], &["--workers", "whole number from 1 to 1024"][..]),
+        (&["--workers", "1025"], &["--workers", "whole number from 1 to 1024"]),
+        (&["--workers", "-1"], &["--workers", "whole number from 1 to 1024"]),
         (&["--workers", "all"], &["--workers", "whole number"]),
         (&["--workers", "4", "--max-connections", "3"], &["--max-connections 3", "--workers 4", "each worker"]),
     ] {

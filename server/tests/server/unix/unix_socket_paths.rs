@@ -2,7 +2,9 @@
 //!
 //! A file that is not a stale socket is never removed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
@@ -10,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use support::network::streams::{GREETING, REQUEST, read_to_end, send};
 use support::process::child::run;
-use support::process::server::assert_fails;
+use support::process::server::{Server, assert_fails};
 
 use crate::HALLOO;
 use crate::unix::temporary_socket_path::{SocketPath, connect_unix};
@@ -175,7 +177,18 @@ fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
     socket.listen(0).expect("it is bound");
     let _full = socket_path.connect();
     probe(&["--timeout", "300ms"], 4, "timeout ");
-    let output = HALLOO.run(&["probe", &target, "--udp"]);
-    assert_eq!(output.status, 2, "{output:?}");
-    assert!(output.stderr.contains("--udp has no use with the unix socket"), "{output:?}");
+}
+
+#[test]
+fn a_probe_asks_at_a_path_that_is_no_text() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(OsStr::from_bytes(b"\xff.sock"));
+    let mut command = HALLOO.command(&["--unix"]);
+    command.arg(&path);
+    let _server = Server::start(command);
+    let mut command = HALLOO.command(&["probe"]);
+    command.arg(OsString::from_vec([b"unix:", path.as_os_str().as_bytes()].concat()));
+    let output = run(command);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{output:?}");
+    assert!(output.stdout.contains(r"/\xff.sock ok "), "{output:?}");
 }
