@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command};
 use crate::cli::flags::{ProbeOptions, ServeOptions};
 use crate::cli::usage_error::usage_error;
 use crate::exit::ExitError;
-use crate::text::address::ProbeTarget;
+use crate::text::address::{IpVersion, ProbeTarget};
 use crate::text::escape;
 
 /// Two settings, by the names of their fields, of which only one can hold.
@@ -50,7 +50,7 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 5] = [
 ];
 
 /// The contradictions of `halloo probe`.
-pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 5] = [
+pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 8] = [
     between("udp", "connect_only", "UDP has no connections", |ProbeOptions { protocols, .. }| {
         protocols.udp && protocols.connect_only
     }),
@@ -66,7 +66,24 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 5] = [
     between("udp", "address", "a unix socket is asked over neither TCP nor UDP", |options| {
         options.protocols.udp && matches!(options.address, ProbeTarget::Unix(_))
     }),
+    between("ipv4", "ipv6", "together they leave no address", |ProbeOptions { addresses, .. }| {
+        addresses.ipv4 && addresses.ipv6
+    }),
+    between("ipv4", "address", "it is no name, and no IPv4 address", |options| {
+        options.addresses.ipv4 && excludes(&options.address, IpVersion::V4)
+    }),
+    between("ipv6", "address", "it is no name, and no IPv6 address", |options| {
+        options.addresses.ipv6 && excludes(&options.address, IpVersion::V6)
+    }),
 ];
+
+/// Whether the target cannot have an address of this version.
+fn excludes(target: &ProbeTarget, version: IpVersion) -> bool {
+    match target {
+        ProbeTarget::Unix(_) => true,
+        ProbeTarget::Internet(address) => address.ip_version().is_some_and(|of_address| of_address != version),
+    }
+}
 
 /// The setting whose variable does not count, since a typed flag contradicts it.
 pub(crate) fn overruled_variable<O>(

@@ -10,7 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::without_effect::GivenSettings;
-use crate::text::address::{Address, ProbeTarget};
+use crate::text::address::{Address, IpVersion, ProbeTarget};
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
 use crate::text::unescape::{Unescaped, parse_nonempty};
@@ -205,6 +205,8 @@ pub(crate) struct ProbeOptions {
 
     #[command(flatten)]
     pub(crate) protocols: ProbeProtocols,
+    #[command(flatten)]
+    pub(crate) addresses: ProbeAddresses,
     /// What to send, escapes replaced [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
     #[arg(help_heading = "Question")]
@@ -243,6 +245,29 @@ pub(crate) struct ProbeProtocols {
     /// Only connect over TCP, send nothing
     #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = parse_yes_or_no)]
     pub(crate) connect_only: bool,
+}
+
+/// Which addresses of a name to ask at.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Question")]
+pub(crate) struct ProbeAddresses {
+    /// Ask at IPv4 addresses alone
+    #[arg(short = '4', long, env = "HALLOO_PROBE_IPV4", value_parser = parse_yes_or_no)]
+    pub(crate) ipv4: bool,
+    /// Ask at IPv6 addresses alone
+    #[arg(short = '6', long, env = "HALLOO_PROBE_IPV6", value_parser = parse_yes_or_no)]
+    pub(crate) ipv6: bool,
+}
+
+impl ProbeAddresses {
+    /// The version of the addresses, if one alone is wanted.
+    pub(crate) fn ip_version(&self) -> Option<IpVersion> {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Some(IpVersion::V4),
+            (_, true) => Some(IpVersion::V6),
+            (false, false) => None,
+        }
+    }
 }
 
 /// A parser of numbers within a range.
@@ -324,7 +349,12 @@ Exit status:
 
 const PROBE_HELP: &str = "\
 One line for each answer: protocol, address, a word, the time it took, the text.
-The word is ok, refused, timeout, unreachable, dns or mismatch.
+The word is ok, timeout, refused, unreachable, dns (the name is unknown), resolver
+(it could not be looked up), mismatch or reset (closed by a reset, and no answer
+that is right).
+The addresses of a name are tried in the resolver's order, the next one beside one
+that is silent for 250 ms, until one accepts (TCP) or answers (UDP). Standard error
+tells which were passed over, and the line which of them failed if all did.
 A connection that stays open ends the answer when it falls silent for 250 ms.
 Of an answer the first 64 KiB are read and printed, with the escapes \\n \\r \\t
 \\0 \\\\ \\xNN and \\u{N}. --send, --expect and the greetings of halloo serve take
@@ -337,12 +367,13 @@ Examples:
   halloo probe localhost              TCP and UDP on port 8888
   halloo probe --tcp --expect Hello example.org:9000
   halloo probe --connect-only 9000
+  halloo probe -6 example.org:9000
   halloo probe unix:/run/halloo.sock
   halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379
 
 Exit status, of several answers the worst (5, 3, 4, 0):
   0  every answer was right
   2  the command line is wrong
-  3  refused, unreachable, or the name is unknown
+  3  refused, unreachable, or no address for the name
   4  no answer in time
-  5  a wrong answer, or closed without one";
+  5  a wrong answer, or closed or reset without a right one";

@@ -3,7 +3,9 @@
 //! No query takes longer than its timeout, the name lookup included. The exit status is that of the most severe result.
 
 pub(crate) mod query;
+mod race;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -13,7 +15,7 @@ use crate::cli::flags::{ProbeOptions, ProbeProtocols};
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::output::standard_stream;
 use crate::probe::query::{Outcome, Query, QueryResult};
-use crate::text::address::{Address, ProbeTarget};
+use crate::text::address::{Address, IpVersion, ProbeTarget};
 use crate::text::duration::format_elapsed;
 use crate::text::protocol::Protocol;
 use crate::text::unescape::Unescaped;
@@ -26,23 +28,41 @@ const NO_ADDRESS: &str = "no address for the name";
 
 /// Runs the queries and prints one line for each.
 pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
-    for warning in &options.warnings {
-        let _ = standard_stream::stderr().write_line(format_args!("halloo: {warning}"));
-    }
+    options.warnings.iter().for_each(|warning| write_to_stderr(warning));
     let protocols = select_protocols(options);
     validate(options, protocols)?;
     let mut worst = Outcome::Ok;
+    let mut first_error = None;
     for _ in 0..options.count {
         for &protocol in protocols {
-            let (address, result) = query_target(options, protocol);
-            let QueryResult { outcome, elapsed, text } = result;
-            worst = worst.max(outcome);
-            // Standard output may be closed; the exit status is still wanted.
-            let (word, elapsed) = (outcome.as_str(), format_elapsed(elapsed));
-            let _ = standard_stream::stdout().write_line(format_args!("{protocol} {address} {word} {elapsed} {text}"));
+            let result = query_target(options, protocol);
+            worst = worst.max(result.outcome);
+            if let Err(error) = print(protocol, &options.address, &result) {
+                first_error.get_or_insert(error);
+            }
         }
     }
+    // A reader that has left, such as head, has what it wants.
+    if let Some(error) = first_error.filter(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        let cause = describe_io_error(&error);
+        write_to_stderr(&format!("cannot write to standard output: {cause}; the exit status is that of the answers"));
+    }
     Ok(worst.status())
+}
+
+/// Prints a result on standard output, and its notes on standard error.
+fn print(protocol: Protocol, target: &ProbeTarget, result: &QueryResult) -> io::Result<()> {
+    let address = result.address.map_or_else(|| target.to_string(), |address| address.to_string());
+    for note in &result.notes {
+        write_to_stderr(&format!("{protocol} {address}: {note}"));
+    }
+    let (word, elapsed, text) = (result.outcome.as_str(), format_elapsed(result.elapsed), &result.text);
+    standard_stream::stdout().write_line(format_args!("{protocol} {address} {word} {elapsed} {text}"))
+}
+
+fn write_to_stderr(message: &str) {
+    // Where standard error is gone, the exit status still speaks.
+    let _ = standard_stream::stderr().write_line(format_args!("halloo: {message}"));
 }
 
 fn select_protocols(options: &ProbeOptions) -> &'static [Protocol] {
@@ -67,8 +87,8 @@ fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitEr
     Ok(())
 }
 
-/// Queries the first address where a server listens; returns that address and the result.
-fn query_target(options: &ProbeOptions, protocol: Protocol) -> (String, QueryResult) {
+/// Queries the target: a path, or the addresses of a name until a server answers at one.
+fn query_target(options: &ProbeOptions, protocol: Protocol) -> QueryResult {
     let default = match protocol {
         // A server that reads lines waits for the end of one.
         Protocol::Tcp | Protocol::Unix => "Hello, TCP Server!\n",
@@ -82,56 +102,79 @@ fn query_target(options: &ProbeOptions, protocol: Protocol) -> (String, QueryRes
         timeout: options.timeout,
     };
     let addresses = match &options.address {
-        ProbeTarget::Unix(path) => return (options.address.to_string(), query.run_unix(path)),
-        ProbeTarget::Internet(address) => match resolve_before_timeout(address, &query) {
-            Ok(addresses) => addresses,
-            Err(result) => return (options.address.to_string(), result),
-        },
+        ProbeTarget::Unix(path) => return query.run_unix(path),
+        ProbeTarget::Internet(address) => find_addresses(address, options.addresses.ip_version(), &query),
     };
-    let mut first_failure = None;
-    for address in addresses {
-        let result = match protocol {
-            Protocol::Udp => query.run_udp(address),
-            Protocol::Tcp | Protocol::Unix => query.run_tcp(address),
-        };
-        let is_unreachable = matches!(result.outcome, Outcome::Refused | Outcome::Unreachable);
-        let address_and_result = (address.to_string(), result);
-        if !is_unreachable {
-            return address_and_result;
-        }
-        first_failure.get_or_insert(address_and_result);
+    match addresses {
+        Err(result) => result,
+        Ok(addresses) if protocol == Protocol::Udp => query.run_udp(&addresses),
+        Ok(addresses) => query.run_tcp(&addresses),
     }
-    first_failure
-        .unwrap_or_else(|| (options.address.to_string(), query.result(Outcome::Dns, "the name has no address")))
 }
 
-/// The addresses, or the result if there is none. A resolver knows no deadline, so it is asked on a thread of its own.
-fn resolve_before_timeout(address: &Address, query: &Query<'_>) -> Result<Vec<SocketAddr>, QueryResult> {
+/// The addresses to try, in order, or the result if there is none.
+fn find_addresses(
+    address: &Address,
+    ip_version: Option<IpVersion>,
+    query: &Query<'_>,
+) -> Result<Vec<SocketAddr>, QueryResult> {
+    let resolved = if address.is_name() { resolve_on_thread(address, query)? } else { address.resolve_in_order() };
+    let mut addresses = resolved.map_err(|error| lookup_failure(address, &error, query))?;
+    if addresses.is_empty() {
+        return Err(query.result(Outcome::Dns, "the name has no address"));
+    }
+    if let Some(version) = ip_version {
+        addresses.retain(|address| version.includes(*address));
+        if addresses.is_empty() {
+            return Err(query.result(Outcome::Dns, format!("the name has no {version} address")));
+        }
+    }
+    Ok(addresses)
+}
+
+/// Asks the resolver. It knows no deadline, and gets a thread of its own that may be left behind.
+fn resolve_on_thread(address: &Address, query: &Query<'_>) -> Result<io::Result<Vec<SocketAddr>>, QueryResult> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let address = address.clone();
-    let resolver = thread::Builder::new().spawn(move || sender.send(address.resolve()));
+    let resolver = thread::Builder::new().spawn(move || sender.send(address.resolve_in_order()));
     if let Err(error) = resolver {
-        return Err(query.result(Outcome::Dns, describe_io_error(&error)));
+        return Ok(Err(error));
     }
     let time_left = query.time_left().map_err(|_| query.timeout_result(NO_ADDRESS))?;
-    match receiver.recv_timeout(time_left) {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => {
-            Err(query.result(Outcome::Dns, format!("the name is unknown: {}", describe_io_error(&error))))
-        }
-        Err(_) => Err(query.timeout_result(NO_ADDRESS)),
+    receiver.recv_timeout(time_left).map_err(|_| query.timeout_result(NO_ADDRESS))
+}
+
+/// The result of a name or a zone that has no address.
+fn lookup_failure(address: &Address, error: &io::Error, query: &Query<'_>) -> QueryResult {
+    let cause = describe_io_error(error);
+    if let Some(zone) = address.zone() {
+        let text = format!("this machine has no interface {zone} ({cause}); ip link lists those it has");
+        return query.result(Outcome::Unreachable, text);
     }
+    if is_about_the_resolver(error) {
+        let text = format!("the name could not be looked up: {cause}; check the name servers of this machine");
+        return query.result(Outcome::Resolver, text);
+    }
+    query.result(Outcome::Dns, format!("the name is unknown: {cause}"))
+}
+
+/// Whether the resolver failed, and the name may well be known. Of its errors the standard library keeps the text alone.
+fn is_about_the_resolver(error: &io::Error) -> bool {
+    // EAI_AGAIN and EAI_FAIL of glibc, musl and the BSDs; EAI_MEMORY; EAI_SYSTEM has an error number.
+    const TEXTS: [&str; 4] = ["temporary failure", "try again", "non-recoverable", "memory"];
+    let text = error.to_string().to_ascii_lowercase();
+    error.raw_os_error().is_some() || TEXTS.iter().any(|part| text.contains(part))
 }
 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
-    use std::net::TcpListener;
+    use std::io;
+    use std::time::{Duration, Instant};
 
-    use super::{ExitStatus, query_target, run, select_protocols};
+    use super::{ExitStatus, IpVersion, Outcome, Query, find_addresses, is_about_the_resolver, run, select_protocols};
     use crate::cli::flags::ProbeOptions;
     use crate::cli::parse::{Invocation, parse_arguments};
-    use crate::probe::query::Outcome;
     use crate::text::protocol::Protocol;
 
     fn options(line: &str) -> ProbeOptions {
@@ -161,23 +204,50 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_asked_where_somebody_listens() {
-        // No server is on 127.0.0.1 of this port, or the test has found another pair.
-        let Ok(listener) = TcpListener::bind("[::1]:0") else {
-            return;
-        };
-        let port = listener.local_addr().unwrap().port();
-        if TcpListener::bind(("127.0.0.1", port)).is_err() {
-            return;
+    fn only_a_name_costs_a_thread_and_time() {
+        let query = Query { send: None, expect: None, started: Instant::now(), timeout: Duration::ZERO };
+        for (text, count) in [("localhost:1", 2), ("127.0.0.1:1", 1), ("[::1]:1", 1)] {
+            let addresses = find_addresses(&text.parse().unwrap(), None, &query).unwrap();
+            assert_eq!(addresses.len(), count, "{text}");
         }
-        let (address, result) = query_target(&options(&format!("halloo probe {port} --connect-only")), Protocol::Tcp);
-        assert_eq!((address, result.outcome), (format!("[::1]:{port}"), Outcome::Ok));
+        let name = "no-such-name.invalid:1".parse().unwrap();
+        assert_eq!(find_addresses(&name, None, &query).unwrap_err().outcome, Outcome::Timeout);
+        let zone = "[fe80::1%nowhere]:1".parse().unwrap();
+        let result = find_addresses(&zone, None, &query).unwrap_err();
+        assert_eq!(result.outcome, Outcome::Unreachable);
+        assert!(result.text.contains("no interface nowhere"), "{}", result.text);
     }
 
     #[test]
-    fn an_unknown_name_is_told_from_a_refused_connection() {
-        let (address, result) =
-            query_target(&options("halloo probe no-such-name.invalid:9 --timeout 20s"), Protocol::Udp);
-        assert_eq!((address.as_str(), result.outcome), ("no-such-name.invalid:9", Outcome::Dns));
+    fn of_a_name_the_addresses_of_one_version_can_be_chosen() {
+        let query = Query { send: None, expect: None, started: Instant::now(), timeout: Duration::ZERO };
+        let chosen = |version| find_addresses(&"localhost:1".parse().unwrap(), version, &query).unwrap();
+        assert_eq!(chosen(None), ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
+        assert_eq!(chosen(Some(IpVersion::V4)), ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(chosen(Some(IpVersion::V6)), ["[::1]:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_failing_resolver_is_told_from_an_unknown_name() {
+        let error = |text: &str| io::Error::other(format!("failed to lookup address information: {text}"));
+        // glibc, musl, macOS.
+        for unknown in [
+            "Name or service not known",
+            "No address associated with hostname",
+            "Name does not resolve",
+            "nodename nor servname provided, or not known",
+        ] {
+            assert!(!is_about_the_resolver(&error(unknown)), "{unknown}");
+        }
+        for failing in [
+            "Temporary failure in name resolution",
+            "Non-recoverable failure in name resolution",
+            "Memory allocation failure",
+            "Try again",
+            "Non-recoverable error",
+        ] {
+            assert!(is_about_the_resolver(&error(failing)), "{failing}");
+        }
+        assert!(is_about_the_resolver(&io::Error::from_raw_os_error(24)));
     }
 }

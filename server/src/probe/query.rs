@@ -1,16 +1,19 @@
-//! One query to one address over a blocking socket, and its result.
+//! One query to a server over sockets of its own.
 //!
 //! It shares no code with the library, so that it can check it. It never half-closes: some servers close the connection
 //! then.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::exit::{ExitStatus, describe_io_error};
+use crate::probe::race::{Race, race};
 use crate::text::duration::format_duration;
 use crate::text::escape;
 
@@ -40,10 +43,14 @@ pub(crate) struct Query<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueryResult {
     pub(crate) outcome: Outcome,
+    /// The address that decided it, if one alone did.
+    pub(crate) address: Option<SocketAddr>,
     /// From the start to the last byte of the reply, or to the failure.
     pub(crate) elapsed: Duration,
-    /// Printable: what came, or what happened instead.
+    /// Printable: the whole answer, or what happened instead.
     pub(crate) text: String,
+    /// What happened beside the answer: addresses that failed before, a reset behind it.
+    pub(crate) notes: Vec<String>,
 }
 
 /// How a query ended, the most severe outcome last.
@@ -54,7 +61,9 @@ pub(crate) enum Outcome {
     Refused,
     Unreachable,
     Dns,
+    Resolver,
     Mismatch,
+    Reset,
 }
 
 impl Outcome {
@@ -66,7 +75,9 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
             Self::Dns => "dns",
+            Self::Resolver => "resolver",
             Self::Mismatch => "mismatch",
+            Self::Reset => "reset",
         }
     }
 
@@ -74,24 +85,41 @@ impl Outcome {
     pub(crate) const fn status(self) -> ExitStatus {
         match self {
             Self::Ok => ExitStatus::Success,
-            Self::Refused | Self::Unreachable | Self::Dns => ExitStatus::Unavailable,
+            Self::Refused | Self::Unreachable | Self::Dns | Self::Resolver => ExitStatus::Unavailable,
             Self::Timeout => ExitStatus::TimedOut,
-            Self::Mismatch => ExitStatus::Mismatch,
+            Self::Mismatch | Self::Reset => ExitStatus::Mismatch,
         }
     }
 }
 
+/// How the server ended the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamEnd {
+    Eof,
+    Reset,
+}
+
 impl Query<'_> {
-    /// Runs the query over TCP.
-    pub(crate) fn run_tcp(&self, address: SocketAddr) -> QueryResult {
-        self.run_stream(
-            self.time_left().and_then(|time_left| TcpStream::connect_timeout(&address, time_left)).map(Socket::from),
-        )
+    /// Connects over TCP to the first address that accepts, and asks there.
+    pub(crate) fn run_tcp(&self, addresses: &[SocketAddr]) -> QueryResult {
+        let connected = race(addresses, self.deadline(), PollFlags::POLLOUT, start_tcp, finish_tcp);
+        self.decide(connected, "no connection", |stream, ()| self.run_stream(stream))
     }
 
-    /// Runs the query over a unix socket.
+    /// Asks over UDP. The first datagram from any of the addresses is the reply.
+    pub(crate) fn run_udp(&self, addresses: &[SocketAddr]) -> QueryResult {
+        let question = self.send.unwrap_or_default();
+        let answered =
+            race(addresses, self.deadline(), PollFlags::POLLIN, |address| start_udp(address, question), finish_udp);
+        self.decide(answered, "no answer", |_, datagram| self.reply_result(&datagram, self.started.elapsed(), None))
+    }
+
+    /// Asks at a unix socket.
     pub(crate) fn run_unix(&self, path: &Path) -> QueryResult {
-        self.run_stream(self.connect_unix(path))
+        match self.connect_unix(path) {
+            Ok(stream) => self.run_stream(stream),
+            Err(error) => self.error_result(&error, "no connection"),
+        }
     }
 
     fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
@@ -107,29 +135,64 @@ impl Query<'_> {
         }
     }
 
-    fn run_stream(&self, connection: io::Result<Socket>) -> QueryResult {
-        match (connection, self.send) {
-            (Err(error), _) => self.error_result(&error, "no connection"),
-            (Ok(_), None) => self.result(Outcome::Ok, "connected"),
-            (Ok(stream), Some(request)) => {
-                self.exchange(stream, request).unwrap_or_else(|error| self.error_result(&error, NO_REPLY))
+    /// The result of a race: that of its winner, or of all addresses.
+    fn decide<T>(
+        &self,
+        race: io::Result<Race<T>>,
+        missing: &str,
+        result_of: impl FnOnce(Socket, T) -> QueryResult,
+    ) -> QueryResult {
+        let Race { tried, winner } = match race {
+            Ok(race) => race,
+            Err(error) => return self.error_result(&error, missing),
+        };
+        if let Some((address, socket, answer)) = winner {
+            let mut result = result_of(socket, answer);
+            let notes = tried.into_iter().map(|(address, socket)| match socket {
+                Ok(_) => format!("{address} is silent so far"),
+                Err(error) => format!("{address} {}", self.error_result(&error, missing).text),
+            });
+            result.notes.splice(..0, notes);
+            return QueryResult { address: Some(address), ..result };
+        }
+        let failures = tried.into_iter().map(|(address, socket)| {
+            let error = socket.err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+            (address, self.error_result(&error, missing))
+        });
+        let mut failures: Vec<(SocketAddr, QueryResult)> = failures.collect();
+        if failures.len() == 1 {
+            let (address, result) = failures.remove(0);
+            return QueryResult { address: Some(address), ..result };
+        }
+        // A server that refuses is there, and a silent one may be.
+        let has_outcome = |outcome: &Outcome| failures.iter().any(|(_, failure)| failure.outcome == *outcome);
+        let outcome = [Outcome::Refused, Outcome::Timeout].into_iter().find(has_outcome);
+        let texts = failures.iter().map(|(address, failure)| format!("{address} {}", failure.text));
+        self.result(outcome.unwrap_or(Outcome::Unreachable), texts.collect::<Vec<_>>().join("; "))
+    }
+
+    fn run_stream(&self, stream: Socket) -> QueryResult {
+        match self.send {
+            None => self.result(Outcome::Ok, "connected"),
+            Some(question) => {
+                self.exchange(stream, question).unwrap_or_else(|error| self.error_result(&error, NO_REPLY))
             }
         }
     }
 
-    /// Runs the query over UDP; the first datagram is the reply.
-    pub(crate) fn run_udp(&self, address: SocketAddr) -> QueryResult {
-        self.exchange_datagrams(address).unwrap_or_else(|error| self.error_result(&error, "no answer"))
-    }
-
     /// A result at this moment.
     pub(crate) fn result(&self, outcome: Outcome, text: impl Into<String>) -> QueryResult {
-        QueryResult { outcome, elapsed: self.started.elapsed(), text: text.into() }
+        let (elapsed, text) = (self.started.elapsed(), text.into());
+        QueryResult { outcome, address: None, elapsed, text, notes: Vec::new() }
     }
 
     /// The result of a query that has timed out, with what was missing.
     pub(crate) fn timeout_result(&self, missing: &str) -> QueryResult {
         self.result(Outcome::Timeout, format!("{missing} within {}", format_duration(self.timeout)))
+    }
+
+    fn deadline(&self) -> Instant {
+        self.started + self.timeout
     }
 
     /// The time left; an error once there is none.
@@ -140,26 +203,27 @@ impl Query<'_> {
         }
     }
 
-    fn exchange(&self, mut stream: Socket, request: &[u8]) -> io::Result<QueryResult> {
-        self.write_request(&mut stream, request)?;
-        self.read_reply(&mut stream)
+    fn exchange(&self, mut stream: Socket, question: &[u8]) -> io::Result<QueryResult> {
+        let end = self.write_question(&mut stream, question)?;
+        self.read_reply(&mut stream, end)
     }
 
-    fn write_request(&self, stream: &mut Socket, mut remaining: &[u8]) -> io::Result<()> {
+    /// Sends the question, and returns how the stream ends when all that was received is read.
+    fn write_question(&self, stream: &mut Socket, mut remaining: &[u8]) -> io::Result<StreamEnd> {
         while !remaining.is_empty() {
             stream.set_write_timeout(Some(self.time_left()?))?;
             match stream.write(remaining) {
                 Ok(count) => remaining = &remaining[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A server that answers without listening may have closed already: its answer is still to be read.
-                Err(error) if is_closed_by_peer(&error) => break,
+                // A server that answers without reading may have closed already: its answer is still to be read.
+                Err(error) if is_reset(&error) => return Ok(StreamEnd::Reset),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(StreamEnd::Eof)
     }
 
-    fn read_reply(&self, stream: &mut Socket) -> io::Result<QueryResult> {
+    fn read_reply(&self, stream: &mut Socket, end: StreamEnd) -> io::Result<QueryResult> {
         let mut received = Vec::new();
         let mut elapsed = self.started.elapsed();
         let mut chunk = [0; 4096];
@@ -167,24 +231,35 @@ impl Query<'_> {
             let Ok(time_left) = self.time_left() else {
                 break;
             };
-            let has_reply = self.expect.is_none() && !received.is_empty();
-            stream.set_read_timeout(Some(if has_reply { time_left.min(REPLY_IDLE_TIMEOUT) } else { time_left }))?;
+            stream.set_read_timeout(Some(self.silence_max(&received, time_left)))?;
             match stream.read(&mut chunk) {
-                Ok(0) => return Ok(self.eof_result(&received, elapsed)),
+                Ok(0) => return Ok(self.reply_result(&received, elapsed, Some(end))),
                 Ok(count) => {
                     received.extend_from_slice(&chunk[..count]);
                     elapsed = self.started.elapsed();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => break,
-                Err(error) if is_closed_by_peer(&error) => return Ok(self.eof_result(&received, elapsed)),
+                Err(error) if is_reset(&error) => {
+                    return Ok(self.reply_result(&received, elapsed, Some(StreamEnd::Reset)));
+                }
                 Err(error) => return Err(error),
             }
         }
         if received.is_empty() {
             return Ok(self.silence_result());
         }
-        Ok(self.reply_result(&received, elapsed))
+        Ok(self.reply_result(&received, elapsed, None))
+    }
+
+    /// How long the next bytes of a reply are waited for.
+    fn silence_max(&self, received: &[u8], time_left: Duration) -> Duration {
+        let may_be_complete = self.expect.is_none() && !received.is_empty();
+        if may_be_complete { time_left.min(REPLY_IDLE_TIMEOUT) } else { time_left }
+    }
+
+    fn is_complete(&self, received: &[u8]) -> bool {
+        self.expect.is_some_and(|expected| contains(received, expected))
     }
 
     /// The result of a server that is silent until the deadline, with what its question may lack.
@@ -198,60 +273,91 @@ impl Query<'_> {
         result
     }
 
-    fn exchange_datagrams(&self, address: SocketAddr) -> io::Result<QueryResult> {
-        let local: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = UdpSocket::bind(local)?;
-        // Connected, the socket hears from nobody else, and hears that nobody is there.
-        socket.connect(address)?;
-        socket.set_write_timeout(Some(self.time_left()?))?;
-        socket.send(self.send.unwrap_or_default())?;
-        let mut datagram = vec![0; REPLY_BYTES_MAX];
-        loop {
-            socket.set_read_timeout(Some(self.time_left()?))?;
-            match socket.recv(&mut datagram) {
-                Ok(count) => return Ok(self.reply_result(&datagram[..count], self.started.elapsed())),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn is_complete(&self, received: &[u8]) -> bool {
-        self.expect.is_some_and(|expected| contains(received, expected))
-    }
-
-    /// The result after the server has closed the connection.
-    fn eof_result(&self, received: &[u8], elapsed: Duration) -> QueryResult {
-        if received.is_empty() {
-            return self.result(Outcome::Mismatch, "closed without an answer");
-        }
-        self.reply_result(received, elapsed)
-    }
-
-    fn reply_result(&self, received: &[u8], elapsed: Duration) -> QueryResult {
+    /// The result of a reply, and of how the stream ended behind it.
+    fn reply_result(&self, received: &[u8], elapsed: Duration, end: Option<StreamEnd>) -> QueryResult {
         let is_match = self.expect.is_none_or(|expected| contains(received, expected));
-        let outcome = if is_match { Outcome::Ok } else { Outcome::Mismatch };
-        QueryResult { outcome, elapsed, text: escape::whole(received) }
+        let (outcome, text) = match end {
+            Some(StreamEnd::Eof) if received.is_empty() => (Outcome::Mismatch, "closed without an answer".to_owned()),
+            Some(StreamEnd::Reset) if received.is_empty() => {
+                (Outcome::Reset, "connection reset by peer before an answer".to_owned())
+            }
+            _ if is_match => (Outcome::Ok, escape::whole(received)),
+            Some(StreamEnd::Reset) => (Outcome::Reset, escape::whole(received)),
+            _ => (Outcome::Mismatch, escape::whole(received)),
+        };
+        let is_reset_behind_answer = end == Some(StreamEnd::Reset) && outcome == Outcome::Ok;
+        let notes = is_reset_behind_answer.then(|| "connection reset by peer after the answer".to_owned());
+        QueryResult { elapsed, notes: notes.into_iter().collect(), ..self.result(outcome, text) }
     }
 
     fn error_result(&self, error: &io::Error, missing: &str) -> QueryResult {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => self.result(Outcome::Refused, "nobody listens there"),
-            _ if is_closed_by_peer(error) => self.result(Outcome::Refused, "the connection was reset"),
+            io::ErrorKind::ConnectionRefused => self.result(Outcome::Refused, describe_io_error(error)),
+            _ if is_reset(error) => self.result(Outcome::Refused, describe_io_error(error)),
             _ if is_timeout(error) => self.timeout_result(missing),
             _ => self.result(Outcome::Unreachable, describe_io_error(error)),
         }
     }
 }
 
+fn start_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if !is_in_progress(&error) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+fn finish_tcp(socket: &Socket) -> io::Result<Option<()>> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    refuse_self_connect(socket)?;
+    socket.set_nonblocking(false)?;
+    Ok(Some(()))
+}
+
+fn start_udp(address: SocketAddr, question: &[u8]) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    // Connected, the socket receives from this address alone, and is told that no socket is there.
+    socket.connect(&address.into())?;
+    refuse_self_connect(&socket)?;
+    socket.send(question)?;
+    Ok(socket)
+}
+
+fn finish_udp(mut socket: &Socket) -> io::Result<Option<Vec<u8>>> {
+    let mut datagram = vec![0; REPLY_BYTES_MAX];
+    match socket.read(&mut datagram) {
+        Ok(count) => {
+            datagram.truncate(count);
+            Ok(Some(datagram))
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// An error if the socket is its own peer: the system gave it the port that was asked, which no server has.
+fn refuse_self_connect(socket: &Socket) -> io::Result<()> {
+    if socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket() {
+        return Err(Errno::ECONNREFUSED.into());
+    }
+    Ok(())
+}
+
 fn contains(received: &[u8], expected: &[u8]) -> bool {
     received.windows(expected.len()).any(|window| window == expected)
 }
 
-fn is_closed_by_peer(error: &io::Error) -> bool {
+/// Whether a non-blocking connect goes on; after a signal too (connect(2)).
+fn is_in_progress(error: &io::Error) -> bool {
+    [Errno::EINPROGRESS, Errno::EINTR].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+fn is_reset(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
@@ -265,12 +371,14 @@ fn is_timeout(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::thread::{self, JoinHandle};
     use std::time::{Duration, Instant};
 
-    use super::{ExitStatus, Outcome, Query, QueryResult};
+    use socket2::{Domain, SockRef, Socket, Type};
+
+    use super::{ExitStatus, Outcome, Query, QueryResult, refuse_self_connect};
 
     /// Far beyond what any answer takes.
     const LONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -316,7 +424,7 @@ mod tests {
             stream.write_all(&buffer[..count]).unwrap();
         });
         assert_eq!(
-            outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(address)),
+            outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(&[address])),
             (Outcome::Ok, r"Hello, TCP Server!\n")
         );
         server.join().unwrap();
@@ -330,7 +438,9 @@ mod tests {
                 stream.write_all(b"second\n").unwrap();
                 wait_for_end(stream);
             });
-            let result = query(expect, LONG_TIMEOUT).run_tcp(address);
+            let start = Instant::now();
+            let result = query(expect, LONG_TIMEOUT).run_tcp(&[address]);
+            assert!(start.elapsed() < LONG_TIMEOUT / 2, "{:?}", start.elapsed());
             assert_eq!(outcome_and_text(&result), (Outcome::Ok, r"first second\n"));
             assert!(result.elapsed < LONG_TIMEOUT / 2);
             server.join().unwrap();
@@ -338,11 +448,50 @@ mod tests {
     }
 
     #[test]
+    fn silence_ends_a_reply_that_may_be_complete_after_a_moment_and_no_other() {
+        let (any, expecting) = (query(None, LONG_TIMEOUT), query(Some("second"), LONG_TIMEOUT));
+        assert!(any.silence_max(b"first", LONG_TIMEOUT) <= Duration::from_millis(250));
+        assert_eq!(any.silence_max(b"first", Duration::from_millis(1)), Duration::from_millis(1));
+        assert_eq!(any.silence_max(b"", LONG_TIMEOUT), LONG_TIMEOUT);
+        assert_eq!(expecting.silence_max(b"first", LONG_TIMEOUT), LONG_TIMEOUT);
+    }
+
+    /// Closes with a reset.
+    fn reset(stream: &TcpStream) {
+        SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    #[test]
+    fn a_reset_is_told_from_a_close_before_and_behind_what_came_of_an_answer() {
+        for (answer, resets, expect, expected, notes) in [
+            ("", false, None, (Outcome::Mismatch, "closed without an answer"), &[][..]),
+            ("", true, None, (Outcome::Reset, "connection reset by peer before an answer"), &[]),
+            ("Hel", false, Some("Hello"), (Outcome::Mismatch, "Hel"), &[]),
+            ("Hel", true, Some("Hello"), (Outcome::Reset, "Hel"), &[]),
+            ("Hel", false, None, (Outcome::Ok, "Hel"), &[]),
+            ("Hel", true, None, (Outcome::Ok, "Hel"), &["connection reset by peer after the answer"]),
+        ] {
+            let (address, server) = server(move |mut stream| {
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                stream.write_all(answer.as_bytes()).unwrap();
+                if resets {
+                    reset(&stream);
+                }
+            });
+            let result = query(expect, LONG_TIMEOUT).run_tcp(&[address]);
+            server.join().unwrap();
+            assert_eq!(outcome_and_text(&result), expected);
+            assert_eq!(result.notes, notes);
+        }
+        assert_eq!(Outcome::Reset.status(), ExitStatus::Mismatch);
+    }
+
+    #[test]
     fn a_server_that_drips_for_ever_is_left_at_the_deadline() {
         let (address, server) = server(|mut stream| while stream.write_all(b"x").is_ok() {});
         let timeout = SHORT_TIMEOUT * 3;
         let start = Instant::now();
-        let result = query(Some("never"), timeout).run_tcp(address);
+        let result = query(Some("never"), timeout).run_tcp(&[address]);
         assert_eq!(result.outcome, Outcome::Mismatch);
         assert!(start.elapsed() < LONG_TIMEOUT / 2);
         server.join().unwrap();
@@ -351,27 +500,27 @@ mod tests {
     #[test]
     fn every_failure_has_its_class() {
         let (silent, silent_server) = server(wait_for_end);
-        assert_eq!(query(None, SHORT_TIMEOUT).run_tcp(silent).outcome, Outcome::Timeout);
+        assert_eq!(query(None, SHORT_TIMEOUT).run_tcp(&[silent]).outcome, Outcome::Timeout);
         silent_server.join().unwrap();
         let (closing, closing_server) = server(|mut stream| {
             let _ = stream.read(&mut [0; 1024]);
         });
         assert_eq!(
-            outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(closing)),
+            outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(&[closing])),
             (Outcome::Mismatch, "closed without an answer")
         );
         closing_server.join().unwrap();
         // Its listener is gone.
-        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(closing).outcome, Outcome::Refused);
+        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(&[closing]).outcome, Outcome::Refused);
         let unreachable = "255.255.255.255:9".parse().unwrap();
-        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(unreachable).outcome, Outcome::Unreachable);
+        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(&[unreachable]).outcome, Outcome::Unreachable);
     }
 
     #[test]
     fn connecting_is_enough_where_nothing_is_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let query = Query { send: None, ..query(None, LONG_TIMEOUT) };
-        assert_eq!(outcome_and_text(&query.run_tcp(listener.local_addr().unwrap())), (Outcome::Ok, "connected"));
+        assert_eq!(outcome_and_text(&query.run_tcp(&[listener.local_addr().unwrap()])), (Outcome::Ok, "connected"));
     }
 
     #[test]
@@ -385,11 +534,111 @@ mod tests {
             }
             server
         });
-        assert_eq!(outcome_and_text(&query(None, LONG_TIMEOUT).run_udp(address)), (Outcome::Ok, "Hello, UDP Client!"));
-        assert_eq!(query(Some("Bye"), LONG_TIMEOUT).run_udp(address).outcome, Outcome::Mismatch);
+        assert_eq!(
+            outcome_and_text(&query(None, LONG_TIMEOUT).run_udp(&[address])),
+            (Outcome::Ok, "Hello, UDP Client!")
+        );
+        assert_eq!(query(Some("Bye"), LONG_TIMEOUT).run_udp(&[address]).outcome, Outcome::Mismatch);
         let server = replying_server.join().unwrap();
-        assert_eq!(query(None, SHORT_TIMEOUT).run_udp(address).outcome, Outcome::Timeout);
+        assert_eq!(query(None, SHORT_TIMEOUT).run_udp(&[address]).outcome, Outcome::Timeout);
         drop(server);
-        assert_eq!(query(None, LONG_TIMEOUT).run_udp(address).outcome, Outcome::Refused);
+        assert_eq!(query(None, LONG_TIMEOUT).run_udp(&[address]).outcome, Outcome::Refused);
+    }
+
+    /// Addresses where nothing listens: bound by a socket that does not.
+    fn refusing() -> (Socket, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
+    }
+
+    fn unreachable() -> SocketAddr {
+        "255.255.255.255:9".parse().unwrap()
+    }
+
+    fn silent_udp() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn greeting_udp() -> (SocketAddr, JoinHandle<()>) {
+        let (socket, address) = silent_udp();
+        let server = thread::spawn(move || {
+            let (_, peer) = socket.recv_from(&mut [0; 100]).unwrap();
+            socket.send_to(b"Hello, UDP Client!", peer).unwrap();
+        });
+        (address, server)
+    }
+
+    #[test]
+    fn after_an_address_that_fails_the_next_one_is_tried_and_both_are_told() {
+        let (_socket, refusing) = refusing();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let query = Query { send: None, ..query(None, LONG_TIMEOUT) };
+        let result = query.run_tcp(&[unreachable(), refusing, address]);
+        assert_eq!((outcome_and_text(&result), result.address), ((Outcome::Ok, "connected"), Some(address)));
+        assert_eq!(result.notes.len(), 2, "{:?}", result.notes);
+        assert!(result.notes[0].starts_with("255.255.255.255:9 "), "{:?}", result.notes);
+        assert_eq!(result.notes[1], format!("{refusing} connection refused"));
+    }
+
+    #[test]
+    fn fifty_silent_addresses_do_not_use_up_the_time() {
+        let (_socket, silent) = silent_udp();
+        let (address, server) = greeting_udp();
+        let start = Instant::now();
+        let result = query(None, LONG_TIMEOUT / 5).run_udp(&[vec![silent; 49], vec![address]].concat());
+        server.join().unwrap();
+        assert_eq!(outcome_and_text(&result), (Outcome::Ok, "Hello, UDP Client!"));
+        assert_eq!(result.address, Some(address));
+        assert_eq!(result.notes, vec![format!("{silent} is silent so far"); 49]);
+        assert!(start.elapsed() < LONG_TIMEOUT / 5);
+    }
+
+    #[test]
+    fn with_one_silent_address_the_next_is_tried_after_a_moment() {
+        let (_socket, silent) = silent_udp();
+        let (address, server) = greeting_udp();
+        let start = Instant::now();
+        let result = query(None, LONG_TIMEOUT).run_udp(&[silent, address]);
+        server.join().unwrap();
+        assert_eq!((result.outcome, result.address), (Outcome::Ok, Some(address)));
+        assert!(start.elapsed() < LONG_TIMEOUT / 2, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn where_all_addresses_fail_each_is_told_with_its_cause() {
+        let (_socket, refusing) = refusing();
+        let (_other_socket, silent) = silent_udp();
+        let result = query(None, LONG_TIMEOUT).run_tcp(&[unreachable(), refusing]);
+        assert_eq!((result.outcome, result.address), (Outcome::Refused, None));
+        assert!(result.text.starts_with("255.255.255.255:9 "), "{}", result.text);
+        assert!(result.text.ends_with(&format!("; {refusing} connection refused")), "{}", result.text);
+        let result = query(None, SHORT_TIMEOUT).run_udp(&[unreachable(), silent]);
+        assert_eq!((result.outcome, result.address), (Outcome::Timeout, None));
+        assert!(result.text.ends_with(&format!("; {silent} no answer within 100ms")), "{}", result.text);
+        // Connected elsewhere, a UDP socket takes nothing from others, and the kernel says so.
+        let (connected, refusing) = silent_udp();
+        connected.connect(silent).unwrap();
+        let result = query(None, SHORT_TIMEOUT).run_udp(&[silent, refusing]);
+        assert_eq!((result.outcome, result.notes.len()), (Outcome::Refused, 0));
+        let result = query(None, LONG_TIMEOUT).run_tcp(&[unreachable(), unreachable()]);
+        assert_eq!(result.outcome, Outcome::Unreachable);
+    }
+
+    #[test]
+    fn a_socket_that_is_its_own_peer_is_refused() {
+        for (socket_type, is_self) in [(Type::STREAM, true), (Type::DGRAM, true), (Type::DGRAM, false)] {
+            let socket = Socket::new(Domain::IPV4, socket_type, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+            let (other, _) = silent_udp();
+            let address = if is_self { socket.local_addr().unwrap() } else { other.local_addr().unwrap().into() };
+            socket.connect(&address).unwrap();
+            let refused = refuse_self_connect(&socket).map_err(|error| error.kind());
+            assert_eq!(refused, if is_self { Err(io::ErrorKind::ConnectionRefused) } else { Ok(()) });
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Addresses of the command line, and the socket addresses they resolve to.
 //!
-//! `localhost` is both loopback addresses without the resolver (RFC 6761, section 6.3), and IPv4 comes first.
+//! `localhost` is both loopback addresses, IPv4 first, without the resolver (RFC 6761, section 6.3).
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -44,6 +44,29 @@ enum Host {
     Name(String),
 }
 
+/// A version of the internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IpVersion {
+    V4,
+    V6,
+}
+
+impl IpVersion {
+    /// Whether the address is of this version.
+    pub(crate) fn includes(self, address: SocketAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
+}
+
+impl fmt::Display for IpVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 /// `localhost:8888`.
 impl Default for Address {
     fn default() -> Self {
@@ -60,9 +83,31 @@ impl Address {
         }
     }
 
-    /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name, which may take its time.
+    /// Whether it is a name, which only the resolver knows: it asks other machines, and may take its time.
+    pub(crate) fn is_name(&self) -> bool {
+        matches!(self.host, Host::Name(_)) && self.zone().is_none()
+    }
+
+    /// The version of an IP address; a name may have addresses of both.
+    pub(crate) fn ip_version(&self) -> Option<IpVersion> {
+        match &self.host {
+            Host::Ip(IpAddr::V4(_)) => Some(IpVersion::V4),
+            Host::Ip(IpAddr::V6(_)) => Some(IpVersion::V6),
+            Host::Name(_) => self.zone().map(|_| IpVersion::V6),
+            Host::Localhost => None,
+        }
+    }
+
+    /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut addresses = match &self.host {
+        let mut addresses = self.resolve_in_order()?;
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        Ok(addresses)
+    }
+
+    /// The same in the order of the resolver, which is the order to try them in (RFC 6724).
+    pub(crate) fn resolve_in_order(&self) -> io::Result<Vec<SocketAddr>> {
+        let addresses = match &self.host {
             Host::Localhost => vec![
                 SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
                 SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
@@ -70,7 +115,6 @@ impl Address {
             Host::Ip(ip) => vec![SocketAddr::new(*ip, self.port)],
             Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
         };
-        addresses.sort_by_key(SocketAddr::is_ipv6);
         let mut unique: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
         for address in addresses {
             if !unique.contains(&address) {
@@ -298,7 +342,7 @@ impl fmt::Display for ProbeTarget {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, ProbeTarget};
+    use super::{Address, IpVersion, ProbeTarget};
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::net::SocketAddr;
@@ -345,6 +389,21 @@ mod tests {
         assert_eq!(resolve("localhost:7"), ["127.0.0.1:7", "[::1]:7"]);
         assert_eq!(resolve("::1"), ["[::1]:8888"]);
         assert_eq!(resolve("127.0.0.2:0"), ["127.0.0.2:0"]);
+    }
+
+    #[test]
+    fn what_only_the_resolver_knows_is_told_from_addresses() {
+        for (text, is_name, version) in [
+            ("localhost", false, None),
+            ("127.0.0.1", false, Some(IpVersion::V4)),
+            ("::1", false, Some(IpVersion::V6)),
+            ("::ffff:127.0.0.1", false, Some(IpVersion::V6)),
+            ("[fe80::1%lo]:9", false, Some(IpVersion::V6)),
+            ("example.org", true, None),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!((address.is_name(), address.ip_version()), (is_name, version), "{text}");
+        }
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 mod pasted_answers;
 mod questions;
+mod several_addresses;

@@ -1,0 +1,95 @@
+//! Tries several addresses side by side until one of them answers.
+//!
+//! They are tried in the order given: the next one at once after an error, and after 250 ms beside one that is silent
+//! (RFC 8305, section 5).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+
+/// From one start to the next at most (RFC 8305, section 8). The last address has half of the time at least.
+const START_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How a race ended.
+#[derive(Debug)]
+pub(crate) struct Race<T> {
+    /// Each address that was tried, with its socket if it was silent, or its error.
+    pub(crate) tried: Vec<(SocketAddr, io::Result<Socket>)>,
+    /// The first answer, the address and the socket that it came from.
+    pub(crate) winner: Option<(SocketAddr, Socket, T)>,
+}
+
+/// Tries the addresses until the deadline. `start` opens a non-blocking socket and connects it; `finish` is called when
+/// the socket is ready, and returns the answer, or none if it is still to come.
+pub(crate) fn race<T>(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    readiness: PollFlags,
+    start: impl Fn(SocketAddr) -> io::Result<Socket>,
+    finish: impl Fn(&Socket) -> io::Result<Option<T>>,
+) -> io::Result<Race<T>> {
+    let address_count = u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let interval = START_INTERVAL.min(time_until(deadline) / address_count / 2);
+    let mut untried = addresses.iter();
+    let mut tried: Vec<(SocketAddr, io::Result<Socket>)> = Vec::new();
+    let mut next_start = Instant::now();
+    loop {
+        while has_failed(&tried) || next_start <= Instant::now() {
+            let Some(&address) = untried.next() else { break };
+            tried.push((address, start(address)));
+            next_start = Instant::now() + interval;
+        }
+        if has_failed(&tried) || time_until(deadline).is_zero() {
+            return Ok(Race { tried, winner: None });
+        }
+        let wait_end = if untried.len() == 0 { deadline } else { deadline.min(next_start) };
+        for index in poll_sockets(&tried, readiness, time_until(wait_end))? {
+            let Ok(socket) = &tried[index].1 else { continue };
+            match finish(socket) {
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    let (address, socket) = tried.remove(index);
+                    return Ok(Race { tried, winner: Some((address, socket?, answer)) });
+                }
+                Err(error) => {
+                    tried[index].1 = Err(error);
+                    next_start = Instant::now();
+                }
+            }
+        }
+    }
+}
+
+/// Whether there is no socket to wait for.
+fn has_failed(tried: &[(SocketAddr, io::Result<Socket>)]) -> bool {
+    tried.iter().all(|(_, socket)| socket.is_err())
+}
+
+fn time_until(instant: Instant) -> Duration {
+    instant.saturating_duration_since(Instant::now())
+}
+
+/// Waits until sockets are ready, and returns their indices: none after the timeout or a signal.
+fn poll_sockets(
+    tried: &[(SocketAddr, io::Result<Socket>)],
+    readiness: PollFlags,
+    timeout: Duration,
+) -> io::Result<Vec<usize>> {
+    let sockets = (0..).zip(tried).filter_map(|(index, (_, socket))| Some((index, socket.as_ref().ok()?)));
+    let (indices, mut poll_fds): (Vec<usize>, Vec<PollFd<'_>>) =
+        sockets.map(|(index, socket)| (index, PollFd::new(socket.as_fd(), readiness))).unzip();
+    // Whole milliseconds, rounded up: a wait that is too short would be made again at once.
+    let timeout = PollTimeout::try_from(timeout.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+    match poll(&mut poll_fds, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    }
+    let is_ready = |poll_fd: &PollFd<'_>| poll_fd.any().unwrap_or(true);
+    Ok(indices.into_iter().zip(&poll_fds).filter(|(_, poll_fd)| is_ready(poll_fd)).map(|(index, _)| index).collect())
+}
