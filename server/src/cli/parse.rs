@@ -109,6 +109,7 @@ mod tests {
     use std::ffi::OsString;
 
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     use super::{Invocation, parse_arguments};
     use crate::cli::flags::CommandLine;
@@ -138,6 +139,41 @@ mod tests {
             let variable = argument.get_env().unwrap().to_str().unwrap();
             assert!(variable.starts_with("HALLOO_"));
             assert!(variable.ends_with(&long.to_uppercase().replace('-', "_")), "{variable}");
+        }
+    }
+
+    /// What a command line is made of, and what it is not.
+    fn words() -> impl Strategy<Value = String> {
+        let command = CommandLine::command();
+        let commands = std::iter::once(&command).chain(command.get_subcommands());
+        let longs = commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long);
+        let flags: Vec<String> = longs.map(|long| format!("--{long}")).chain(["-v".into(), "-q".into()]).collect();
+        let values = ["9000", "10s", "echo", "0", "x", "serve", "probe", "localhost", "--", "unix:/a", ""];
+        prop_oneof![
+            4 => prop::sample::select(flags.clone()),
+            4 => prop::sample::select(values.map(str::to_owned).to_vec()),
+            1 => (prop::sample::select(flags), ".{0,20}").prop_map(|(flag, value)| format!("{flag}={value}")),
+            1 => ("-{0,2}[a-z]{0,6}", 0..3_usize).prop_map(|(word, zeros)| word + &"0".repeat(zeros * 2000)),
+            1 => ".{0,12}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_on_the_command_line_is_parsed_or_meets_one_line_of_our_own(
+            words in prop::collection::vec(words(), 0..6)
+        ) {
+            let arguments: Vec<OsString> = std::iter::once("halloo".into()).chain(words.into_iter().map(Into::into)).collect();
+            if let Err(error) = parse_arguments(&arguments) {
+                let message = error.message;
+                prop_assert_eq!(error.status, ExitStatus::UsageError);
+                prop_assert!((10..600).contains(&message.len()), "{message}");
+                prop_assert!(!message.contains(char::is_control), "{message:?}");
+                // Clap's own words.
+                for part in ["Usage:", "tip:", "error:", "[possible", "<TEXT>", "For more information"] {
+                    prop_assert!(!message.contains(part), "{message}");
+                }
+            }
         }
     }
 

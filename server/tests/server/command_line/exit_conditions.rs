@@ -49,6 +49,21 @@ fn the_last_greeting_of_each_mode_ends_the_server() {
     }
 }
 
+#[test]
+fn echo_and_discard_count_connections_that_have_ended_and_datagrams() {
+    for mode in ["echo", "discard"] {
+        let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--max-greetings", "2", "--mode", mode]);
+        let client = connect(server.tcp());
+        send(&client, b"hello");
+        drop(client);
+        server.stdout.wait_for_line("tcp ");
+        assert!(server.is_running(), "{mode}: there is one left");
+        udp_client(server.udp()).send(b"hello").expect("loopback takes it");
+        assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
+        server.stderr.wait_for_line("greetings=2,");
+    }
+}
+
 /// A line leaves the connection open, the others close it.
 fn read_remaining(mode: &str, client: &std::net::TcpStream) -> String {
     match mode {
