@@ -26,6 +26,9 @@ const REPLY_BYTES_MAX: usize = 64 * 1024;
 /// What is missing from a server that accepts and does not answer.
 const NO_REPLY: &str = "connected, but no answer";
 
+/// What is printed of a server that resets the connection, at whatever call of the probe that shows.
+const RESET_BEFORE_ANSWER: &str = "connection reset by peer before an answer";
+
 /// What is sent, and which reply is expected until when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query<'a> {
@@ -164,9 +167,9 @@ impl Query<'_> {
             let (address, result) = failures.remove(0);
             return QueryResult { address: Some(address), ..result };
         }
-        // A server that refuses is there, and a silent one may be.
+        // A machine that resets or refuses is there, and a silent one may be.
         let has_outcome = |outcome: &Outcome| failures.iter().any(|(_, failure)| failure.outcome == *outcome);
-        let outcome = [Outcome::Refused, Outcome::Timeout].into_iter().find(has_outcome);
+        let outcome = [Outcome::Reset, Outcome::Refused, Outcome::Timeout].into_iter().find(has_outcome);
         let texts = failures.iter().map(|(address, failure)| format!("{address} {}", failure.text));
         self.result(outcome.unwrap_or(Outcome::Unreachable), texts.collect::<Vec<_>>().join("; "))
     }
@@ -278,9 +281,7 @@ impl Query<'_> {
         let is_match = self.expect.is_none_or(|expected| contains(received, expected));
         let (outcome, text) = match end {
             Some(StreamEnd::Eof) if received.is_empty() => (Outcome::Mismatch, "closed without an answer".to_owned()),
-            Some(StreamEnd::Reset) if received.is_empty() => {
-                (Outcome::Reset, "connection reset by peer before an answer".to_owned())
-            }
+            Some(StreamEnd::Reset) if received.is_empty() => (Outcome::Reset, RESET_BEFORE_ANSWER.to_owned()),
             _ if is_match => (Outcome::Ok, escape::whole(received)),
             Some(StreamEnd::Reset) => (Outcome::Reset, escape::whole(received)),
             _ => (Outcome::Mismatch, escape::whole(received)),
@@ -293,7 +294,7 @@ impl Query<'_> {
     fn error_result(&self, error: &io::Error, missing: &str) -> QueryResult {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => self.result(Outcome::Refused, describe_io_error(error)),
-            _ if is_reset(error) => self.result(Outcome::Refused, describe_io_error(error)),
+            _ if is_reset(error) => self.result(Outcome::Reset, RESET_BEFORE_ANSWER),
             _ if is_timeout(error) => self.timeout_result(missing),
             _ => self.result(Outcome::Unreachable, describe_io_error(error)),
         }
@@ -342,10 +343,11 @@ fn finish_udp(mut socket: &Socket) -> io::Result<Option<Vec<u8>>> {
 
 /// An error if the socket is its own peer: the system gave it the port that was asked, which no server has.
 fn refuse_self_connect(socket: &Socket) -> io::Result<()> {
-    if socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket() {
-        return Err(Errno::ECONNREFUSED.into());
+    match socket.peer_addr() {
+        Ok(peer) if peer.as_socket() == socket.local_addr()?.as_socket() => Err(Errno::ECONNREFUSED.into()),
+        // Without a peer it was reset since it connected, which the next call tells.
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 fn contains(received: &[u8], expected: &[u8]) -> bool {

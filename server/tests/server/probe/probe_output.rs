@@ -1,0 +1,64 @@
+//! Standard output of a probe: line by line, full, closed.
+//!
+//! The exit status is that of the answers, whatever becomes of the lines.
+
+use std::fs::OpenOptions;
+use std::net::UdpSocket;
+use std::process::Command;
+
+use support::process::child::{Process, run};
+use support::process::server::Server;
+use support::wait::TIMEOUT;
+
+use crate::HALLOO;
+
+/// A probe that is answered, with a right answer or a wrong one.
+fn probe_command(server: &Server, is_right: bool) -> Command {
+    let expected = if is_right { "Hello" } else { "Good evening" };
+    let address = server.tcp().to_string();
+    HALLOO.command(&["probe", &address, "--timeout", "20s", "--expect", expected])
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_one_sentence_and_no_other_status() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    for (is_right, status) in [(true, 0), (false, 5)] {
+        let mut command = probe_command(&server, is_right);
+        command.stdout(OpenOptions::new().write(true).open("/dev/full").expect("Linux has it"));
+        let output = run(command);
+        let cause = "no space left on device; the exit status is that of the answers";
+        let sentence = format!("halloo: cannot write to standard output: {cause}\n");
+        assert_eq!((output.status, output.stderr), (status, sentence));
+    }
+}
+
+#[test]
+fn a_reader_that_has_left_changes_nothing() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    for (is_right, status) in [(true, 0), (false, 5)] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = probe_command(&server, is_right);
+        command.stdout(writer);
+        let output = run(command);
+        assert_eq!((output.status, output.stderr.as_str()), (status, ""));
+    }
+}
+
+#[test]
+fn each_line_is_printed_before_the_next_question() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
+    let address = socket.local_addr().expect("it is bound").to_string();
+    let arguments = ["probe", "--udp", &address, "--count", "2", "--timeout", "40s"];
+    let mut probe = Process::spawn(HALLOO.command(&arguments));
+    for answer in ["first", "second"] {
+        let (_, peer) = socket.recv_from(&mut [0; 100]).expect("a question");
+        if answer == "second" {
+            probe.stdout.wait_for_line(" first");
+        }
+        socket.send_to(answer.as_bytes(), peer).expect("loopback takes it");
+    }
+    assert_eq!(probe.wait(), 0);
+    probe.stdout.wait_for_line(" second");
+}
