@@ -92,17 +92,17 @@ pub(crate) fn overruled_variable<O>(
     command: &Command,
     matches: &ArgMatches,
 ) -> Result<Option<&'static str>, ExitError> {
-    let Some(Contradiction { settings, cause, .. }) = contradictions.iter().find(|one| (one.is_in)(options)) else {
-        return Ok(None);
+    let is_variable = |setting: &str| matches.value_source(setting) == Some(ValueSource::EnvVariable);
+    let found = || contradictions.iter().filter(|one| (one.is_in)(options));
+    let overruled = found().find_map(|one| match one.settings.map(|setting| (setting, is_variable(setting))) {
+        [(variable, true), (_, false)] | [(_, false), (variable, true)] => Some(variable),
+        _ => None,
+    });
+    // Without that variable others may contradict each other no more.
+    let (None, Some(Contradiction { settings: [left, right], cause, .. })) = (overruled, found().next()) else {
+        return Ok(overruled);
     };
-    let [left, right] = *settings;
-    let is_variable = |setting| matches.value_source(setting) == Some(ValueSource::EnvVariable);
-    let way_out = match (is_variable(left), is_variable(right)) {
-        (true, false) => return Ok(Some(left)),
-        (false, true) => return Ok(Some(right)),
-        (true, true) => "unset one of the two",
-        (false, false) => "leave one of the two out",
-    };
+    let way_out = if is_variable(left) { "unset one of the two" } else { "leave one of the two out" };
     let (left, right) = (as_given(left, command, matches), as_given(right, command, matches));
     Err(usage_error(&format!("{left} contradicts {right}: {cause}; {way_out}")))
 }

@@ -349,12 +349,13 @@ Exit status:
 
 const PROBE_HELP: &str = "\
 One line for each answer: protocol, address, a word, the time it took, the text.
-The word is ok, timeout, refused, unreachable, dns (the name is unknown), resolver
-(it could not be looked up), mismatch or reset (closed by a reset, and no answer
-that is right).
-The addresses of a name are tried in the resolver's order, the next one beside one
-that is silent for 250 ms, until one accepts (TCP) or answers (UDP). Standard error
-tells which were passed over, and the line which of them failed if all did.
+The word is ok, timeout, refused, unreachable, dns (the name is unknown),
+resolver (it could not be looked up), mismatch or reset (closed by a reset, and
+no answer that is right).
+The addresses of a name are tried in the resolver's order, the next one beside
+one that is silent for 250 ms, until one accepts (TCP) or answers (UDP).
+Standard error tells which were passed over, and the line which of them failed
+if all did.
 A connection that stays open ends the answer when it falls silent for 250 ms.
 Of an answer the first 64 KiB are read and printed, with the escapes \\n \\r \\t
 \\0 \\\\ \\xNN and \\u{N}. --send, --expect and the greetings of halloo serve take

@@ -129,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn the_text_behind_the_flags_is_80_columns_wide() {
+        let command = CommandLine::command();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let text = command.get_after_help().unwrap().to_string();
+            for line in text.lines() {
+                assert!(line.len() <= 80, "{} columns: {line}", line.len());
+            }
+        }
+    }
+
+    #[test]
     fn every_flag_has_its_environment_variable() {
         let command = CommandLine::command();
         let probe = command.find_subcommand("probe").unwrap();

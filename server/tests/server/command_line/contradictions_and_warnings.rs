@@ -42,6 +42,8 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
         (&[("HALLOO_GREETING", "x")][..], &["--mode=echo"][..]),
         (&[("HALLOO_TCP_GREETING", "x"), ("HALLOO_UDP_GREETING", "x"), ("HALLOO_GREETING", "x")], &["--mode=discard"]),
         (&[("HALLOO_MODE", "echo")], &["--greeting=Hello, TCP Client!"]),
+        // The flag decides on the mode, with which the other variable is at peace.
+        (&[("HALLOO_MODE", "echo"), ("HALLOO_GREETING", "x")], &["--tcp-greeting=y", "--udp=127.0.0.1:0"]),
         (&[("HALLOO_MAX_CONNECTIONS", "3")], &["--workers=4"]),
         (&[("HALLOO_WORKERS", "4")], &["--max-connections=3"]),
         (&[("HALLOO_QUIET", "1")], &["-v"]),
