@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `text` | text formats: addresses, durations, greeting templates, escapes, event lines |
 //! | `cli` | the flags, and their parsing |
-//! | `process` | descriptors, inherited sockets, notifications to the supervisor, shutdown |
+//! | `process` | descriptors, inherited sockets and signals, notifications to the supervisor, shutdown |
 //! | `output` | standard output and standard error, and the threads that write them |
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
 //! | `serve` | `halloo serve`: sockets, workers, signals |
@@ -30,8 +30,11 @@ use std::process::ExitCode;
 use crate::cli::parse::Invocation;
 use crate::exit::{ExitError, ExitStatus};
 use crate::output::standard_stream;
+use crate::process::inherited_signals;
 
 fn main() -> ExitCode {
+    // Before anything is written.
+    inherited_signals::survive_file_size_limit();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let status = run(&arguments).unwrap_or_else(|error| {
         // Where standard error is gone, the exit status still speaks.

@@ -321,7 +321,9 @@ at most; truncated is true if there were more, and hex has the same bytes if
 they are not UTF-8.
 SIGTERM and Ctrl-C answer whoever has asked and end (line, echo and discard at
 once, greet waits for the question); a second one resets who is left.
-SIGUSR1 logs the counters.
+SIGHUP does the same where a standard stream is a terminal, and has no effect
+elsewhere. SIGUSR1 logs the counters, and SIGUSR2 has no effect. SIGHUP and
+SIGINT stay ignored if the parent ignores them (nohup, or & in a script).
 
 Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
 default, by all workers together; NOTIFY_SOCKET hears READY, STOPPING and the

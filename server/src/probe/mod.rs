@@ -15,6 +15,7 @@ use crate::cli::flags::{ProbeOptions, ProbeProtocols};
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::output::standard_stream;
 use crate::probe::query::{Outcome, Query, QueryResult};
+use crate::process::inherited_signals;
 use crate::text::address::{Address, IpVersion, ProbeTarget};
 use crate::text::duration::format_elapsed;
 use crate::text::protocol::Protocol;
@@ -28,6 +29,7 @@ const NO_ADDRESS: &str = "no address for the name";
 
 /// Runs the queries and prints one line for each.
 pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
+    inherited_signals::end_process_on_signals();
     options.warnings.iter().for_each(|warning| write_to_stderr(warning));
     let protocols = select_protocols(options);
     validate(options, protocols)?;

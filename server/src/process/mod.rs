@@ -1,5 +1,6 @@
-//! What the process shares with the system: descriptors, inherited sockets, notifications, shutdown.
+//! What the process shares with the system: descriptors, signals, notifications, shutdown.
 
+pub(crate) mod inherited_signals;
 pub(crate) mod inherited_socket;
 pub(crate) mod sd_notify;
 pub(crate) mod shutdown;

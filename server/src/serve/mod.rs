@@ -24,6 +24,7 @@ use crate::output::stderr::StderrLine;
 use crate::process::sd_notify::SdNotifier;
 use crate::process::{self, inherited_socket};
 use crate::serve::server_context::ServerContext;
+use crate::serve::signals::StartSignals;
 use crate::text::duration::format_duration;
 
 /// How long the queued output may take to be written at the end; only a blocked output takes all of it.
@@ -36,6 +37,7 @@ const FLUSH_TIMEOUT_AFTER_ERROR: Duration = Duration::from_secs(2);
 /// Serves until asked to stop.
 pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     // Before anything is opened and any thread begun.
+    let start_signals = StartSignals::catch().map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
     let inherited = inherited_socket::take_inherited()?;
     let templates = GreetingTemplates::new(&options.replies);
     process::raise_descriptor_limit();
@@ -43,9 +45,12 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
     logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));
     let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env());
-    let (status, flush_timeout) = match workers::run(&server, inherited, &printer) {
+    let (status, flush_timeout) = match workers::run(&server, inherited, &printer, start_signals) {
         Ok(report) => {
-            log_drain_report(report);
+            match report {
+                Some(report) => log_drain_report(report),
+                None => log::info!("stopped before it served"),
+            }
             (server.exit_status(), FLUSH_TIMEOUT)
         }
         Err(error) => {

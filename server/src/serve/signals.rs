@@ -1,31 +1,80 @@
-//! The thread that handles SIGTERM, SIGINT, SIGHUP and SIGUSR1.
+//! Signals: during the start, and the thread that handles them afterwards.
 //!
-//! The first request to stop drains the loops, and the second stops them at once. SIGHUP stops only a server that was
-//! started on a terminal.
+//! The first request to stop drains the loops, and the second stops them at once. During the start the first ends the
+//! process. A signal that the parent ignores stays ignored, except SIGTERM.
 
 use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use halloo::LoopStopped;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use signal_hook::{flag, low_level};
 
+use crate::exit::ExitStatus;
 use crate::output::counters::Counters;
+use crate::process::inherited_signals;
 use crate::process::shutdown::Shutdown;
 use crate::text::duration::format_duration;
 
-/// Catches the signals from now on, on a thread of its own.
-pub(crate) fn spawn_handler(shutdown: Shutdown, counters: Counters) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
-    let mut handler = SignalHandler { shutdown, counters, stops_on_hangup: is_on_terminal(), is_draining: false };
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in &mut signals {
-            if handler.handle(signal).is_err() {
-                break;
-            }
+/// How long an abandoned start may take to close its sockets. Only a system call that hangs takes longer, such as one
+/// on a network file system that is gone.
+const ABANDONED_START_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The signals of a server that starts.
+#[derive(Debug)]
+pub(crate) struct StartSignals {
+    /// What stops the server.
+    stop_signals: Vec<i32>,
+    /// Whether a stop signal ends the process within its handler. Until a socket is opened, nothing has to be removed,
+    /// and the lookup of a name, which may block for long, cannot be interrupted otherwise.
+    ends_process: Arc<AtomicBool>,
+}
+
+impl StartSignals {
+    /// Catches and unblocks all signals that have a meaning. Opens no descriptor and starts no thread.
+    pub(crate) fn catch() -> io::Result<Self> {
+        let stop_signals = stop_signals(is_on_terminal(), inherited_signals::is_ignored);
+        let ends_process = Arc::new(AtomicBool::new(true));
+        for &signal in &stop_signals {
+            flag::register_conditional_shutdown(signal, ExitStatus::Success as i32, Arc::clone(&ends_process))?;
         }
-    })?;
-    Ok(())
+        // SIGUSR1 has an effect once there are counters.
+        for signal in [SIGHUP, SIGUSR1, SIGUSR2].into_iter().filter(|signal| !stop_signals.contains(signal)) {
+            inherited_signals::catch_without_effect(signal)?;
+        }
+        inherited_signals::unblock_signals();
+        Ok(Self { stop_signals, ends_process })
+    }
+
+    /// Handles the signals from now on, on a thread of their own.
+    pub(crate) fn spawn_handler(self, shutdown: Shutdown, counters: Counters) -> io::Result<()> {
+        let mut signals = Signals::new([SIGUSR1, SIGCHLD].iter().chain(&self.stop_signals))?;
+        let mut handler = SignalHandler { shutdown, counters, is_draining: false };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            inherited_signals::reap_children();
+            let is_abandoned = signals.forever().any(|signal| handler.handle(signal).is_break());
+            debug_assert!(is_abandoned, "signals come for ever");
+            thread::sleep(ABANDONED_START_TIMEOUT);
+            low_level::exit(ExitStatus::Success as i32);
+        })?;
+        self.ends_process.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// The signals that stop the server. SIGHUP, which says that a terminal is closed, stops one that was started on a
+/// terminal.
+fn stop_signals(is_on_terminal: bool, is_ignored: impl Fn(i32) -> bool) -> Vec<i32> {
+    let is_wanted = |signal: &i32| match *signal {
+        SIGTERM => true,
+        SIGHUP if !is_on_terminal => false,
+        signal => !is_ignored(signal),
+    };
+    [SIGTERM, SIGINT, SIGHUP].into_iter().filter(is_wanted).collect()
 }
 
 /// Whether a person started this by hand: then one of the standard streams is still their terminal.
@@ -36,26 +85,30 @@ fn is_on_terminal() -> bool {
 struct SignalHandler {
     shutdown: Shutdown,
     counters: Counters,
-    stops_on_hangup: bool,
     is_draining: bool,
 }
 
 impl SignalHandler {
-    fn handle(&mut self, signal: i32) -> Result<(), LoopStopped> {
+    /// Handles one signal. The break says that the start was abandoned: no further signal has a meaning then.
+    ///
+    /// Loops that have ended already need no message.
+    fn handle(&mut self, signal: i32) -> ControlFlow<()> {
         match signal {
-            SIGUSR1 => self.counters.request_report(),
-            SIGHUP if !self.stops_on_hangup => Ok(()),
+            SIGUSR1 => drop(self.counters.request_report()),
+            SIGCHLD => inherited_signals::reap_children(),
+            _ if self.shutdown.loops.abandon_start() => return ControlFlow::Break(()),
             _ if self.is_draining => {
                 log::info!("asked twice: stopping at once");
-                self.shutdown.stop()
+                let _ = self.shutdown.stop();
             }
             _ => {
                 self.is_draining = true;
                 let drain_timeout = format_duration(self.shutdown.drain_timeout);
                 log::info!("stopping: open connections have {drain_timeout} to finish");
-                self.shutdown.drain()
+                let _ = self.shutdown.drain();
             }
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -65,21 +118,21 @@ mod tests {
     use std::time::Duration;
 
     use halloo::{EventLoop, Turn};
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-    use super::{Counters, Shutdown, SignalHandler};
+    use super::{Counters, Shutdown, SignalHandler, stop_signals};
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
     use crate::process::shutdown::LoopHandles;
 
     const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
-    fn signal_handler(event_loop: &EventLoop<'_>, stops_on_hangup: bool) -> SignalHandler {
+    fn signal_handler(event_loop: &EventLoop<'_>) -> SignalHandler {
         let loops = LoopHandles::default();
-        loops.set(vec![event_loop.handle()]);
+        assert!(loops.set(vec![event_loop.handle()]));
         let counters = Counters::new(1, loops.clone(), Printer::null());
         let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier: SdNotifier::disabled(), loops };
-        SignalHandler { shutdown, counters, stops_on_hangup, is_draining: false }
+        SignalHandler { shutdown, counters, is_draining: false }
     }
 
     fn turn(event_loop: &mut EventLoop<'_>) -> Turn {
@@ -96,15 +149,15 @@ mod tests {
         while event_loop.stats().connections == 0 {
             let _ = event_loop.turn(Some(LONG_TIMEOUT)).unwrap();
         }
-        let mut signal_handler = signal_handler(&event_loop, false);
-        signal_handler.handle(SIGTERM).unwrap();
+        let mut signal_handler = signal_handler(&event_loop);
+        assert!(signal_handler.handle(SIGTERM).is_continue());
         for _ in 0..10 {
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }
-        signal_handler.handle(SIGINT).unwrap();
+        assert!(signal_handler.handle(SIGINT).is_continue());
         let report = event_loop.run().unwrap();
         assert_eq!((report.finished, report.forced), (0, 1));
-        assert!(signal_handler.handle(SIGTERM).is_err());
+        assert!(signal_handler.handle(SIGTERM).is_continue());
     }
 
     struct IgnoringHandler;
@@ -121,11 +174,28 @@ mod tests {
 
     #[test]
     fn a_closing_terminal_ends_only_what_was_started_on_one() {
-        let mut event_loop = EventLoop::new().unwrap();
-        signal_handler(&event_loop, false).handle(SIGHUP).unwrap();
-        signal_handler(&event_loop, false).handle(SIGUSR1).unwrap();
-        assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
-        signal_handler(&event_loop, true).handle(SIGHUP).unwrap();
-        assert!(event_loop.run().is_ok());
+        for (is_on_terminal, ignored, expected) in [
+            (false, &[][..], &[SIGTERM, SIGINT][..]),
+            (true, &[], &[SIGTERM, SIGINT, SIGHUP]),
+            (true, &[SIGHUP], &[SIGTERM, SIGINT]),
+            (false, &[SIGHUP, SIGINT, SIGTERM], &[SIGTERM]),
+        ] {
+            assert_eq!(stop_signals(is_on_terminal, |signal| ignored.contains(&signal)), expected);
+        }
+    }
+
+    #[test]
+    fn the_counters_and_a_child_stop_nothing_before_or_after_the_start() {
+        let event_loop = EventLoop::new().unwrap();
+        let mut serving = signal_handler(&event_loop);
+        let loops = LoopHandles::default();
+        let shutdown = Shutdown { loops: loops.clone(), ..serving.shutdown.clone() };
+        let mut starting = SignalHandler { shutdown, counters: serving.counters.clone(), is_draining: false };
+        for signal in [SIGUSR1, SIGCHLD] {
+            assert!(serving.handle(signal).is_continue() && starting.handle(signal).is_continue());
+        }
+        assert!(!loops.is_start_abandoned() && !serving.is_draining);
+        assert!(starting.handle(SIGTERM).is_break());
+        assert!(loops.is_start_abandoned());
     }
 }

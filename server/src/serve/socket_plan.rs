@@ -14,6 +14,7 @@ use crate::cli::flags::{ListenOptions, ServeOptions};
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::inherited_socket::InheritedSocket;
+use crate::process::shutdown::LoopHandles;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
 use crate::text::address::Address;
@@ -35,31 +36,33 @@ pub(crate) struct SocketPlan {
 }
 
 /// One address of the command line and what it stands for.
-struct AddressGroup {
+pub(crate) struct AddressGroup {
     address: Address,
     flag: &'static str,
     protocols: &'static [Protocol],
     resolved: Vec<SocketAddr>,
 }
 
-/// Adds the inherited sockets, and opens those of the command line, on the first worker's loop.
+/// Adds the inherited sockets, and opens those of the command line, on the first worker's loop. The plan is incomplete
+/// if the start is abandoned meanwhile.
 pub(crate) fn open_all<'h>(
     event_loop: &mut EventLoop<'h>,
     inherited: Vec<InheritedSocket>,
+    groups: &[AddressGroup],
     options: &ServeOptions,
     greeter: &'h RefCell<Greeter>,
+    loops: &LoopHandles,
 ) -> Result<SocketPlan, ExitError> {
-    let paths = &options.listening.unix;
-    let groups = resolve_groups(&options.listening, inherited.is_empty() && paths.is_empty())?;
     let opener = SocketOpener::new(event_loop, options, greeter, 1);
-    let mut builder = PlanBuilder { event_loop, options, opener, groups: &groups, plan: SocketPlan::default() };
+    let mut builder = PlanBuilder { event_loop, options, opener, groups, plan: SocketPlan::default() };
     for socket in inherited {
         builder.add_inherited(socket)?;
     }
-    for group in &groups {
+    let is_wanted = || !loops.is_start_abandoned();
+    for group in groups.iter().take_while(|_| is_wanted()) {
         builder.add_group(group)?;
     }
-    for path in paths {
+    for path in options.listening.unix.iter().take_while(|_| is_wanted()) {
         builder.add_path(path)?;
     }
     Ok(builder.plan)
@@ -82,8 +85,8 @@ pub(crate) fn open_again<'h>(
     Ok(())
 }
 
-/// The addresses of the command line; where there are none, the usual one if it is wanted then.
-fn resolve_groups(listening: &ListenOptions, use_default: bool) -> Result<Vec<AddressGroup>, ExitError> {
+/// The addresses of the command line; if nothing else is served, the default one. Looking up a name blocks.
+pub(crate) fn resolve_groups(listening: &ListenOptions, has_inherited: bool) -> Result<Vec<AddressGroup>, ExitError> {
     const BOTH: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
     let with_flag = |addresses: &[Address], flag, protocols| -> Vec<_> {
         addresses.iter().map(|address| (address.clone(), flag, protocols)).collect()
@@ -91,7 +94,7 @@ fn resolve_groups(listening: &ListenOptions, use_default: bool) -> Result<Vec<Ad
     let mut wanted = with_flag(&listening.listen, "--listen", BOTH);
     wanted.extend(with_flag(&listening.tcp, "--tcp", &BOTH[..1]));
     wanted.extend(with_flag(&listening.udp, "--udp", &BOTH[1..]));
-    if wanted.is_empty() && use_default {
+    if wanted.is_empty() && listening.unix.is_empty() && !has_inherited {
         wanted.push((Address::default(), "--listen", BOTH));
     }
     let resolve = |(address, flag, protocols): (Address, _, _)| match address.resolve() {
@@ -274,10 +277,11 @@ mod tests {
     use clap::Parser;
     use halloo::EventLoop;
 
-    use super::{open_again, open_all};
+    use super::{open_again, open_all, resolve_groups};
     use crate::cli::flags::{CommandLine, Mode};
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::Greeter;
+    use crate::process::shutdown::LoopHandles;
     use crate::text::protocol::Protocol;
 
     type ProtocolAndAddress = (Protocol, SocketAddr);
@@ -296,7 +300,8 @@ mod tests {
         let greeter = Greeter::for_test(Mode::Greet, None, None);
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
         let (first_loop, other_loops) = loops.split_first_mut().unwrap();
-        let plan = open_all(first_loop, Vec::new(), &options, &greeter)?;
+        let groups = resolve_groups(&options.listening, false)?;
+        let plan = open_all(first_loop, Vec::new(), &groups, &options, &greeter, &LoopHandles::default())?;
         for (index, event_loop) in other_loops.iter_mut().enumerate() {
             open_again(event_loop, plan.clone(), &options, &greeter, index + 2)?;
         }

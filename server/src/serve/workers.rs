@@ -19,7 +19,7 @@ use crate::process;
 use crate::process::inherited_socket::InheritedSocket;
 use crate::process::sd_notify::Watchdog;
 use crate::serve::server_context::ServerContext;
-use crate::serve::signals;
+use crate::serve::signals::StartSignals;
 use crate::serve::socket_plan::{self, BoundSocket, SocketPlan};
 use crate::serve::worker;
 use crate::text::protocol::Protocol;
@@ -33,28 +33,40 @@ enum WorkerMessage {
     Finished(WorkerResult),
 }
 
-/// Serves until every worker has ended, and says how their drains went, taken together.
-pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, printer: &Printer) -> WorkerResult {
+/// Serves until every worker has ended, and returns how their drains went, taken together; `None` if a signal came
+/// before all workers listened.
+pub(crate) fn run(
+    server: &ServerContext<'_>,
+    inherited: Vec<InheritedSocket>,
+    printer: &Printer,
+    start_signals: StartSignals,
+) -> Result<Option<DrainReport>, ExitError> {
+    let loops = &server.shutdown.loops;
+    let groups = socket_plan::resolve_groups(&server.options.listening, !inherited.is_empty())?;
+    // Before a file is made, which has to be removed.
+    start_signals
+        .spawn_handler(server.shutdown.clone(), server.counters.clone())
+        .map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
     thread::scope(|scope| {
         let greeter = server.new_greeter();
         let mut event_loop = worker::new_event_loop()?;
-        let plan = socket_plan::open_all(&mut event_loop, inherited, server.options, &greeter)?;
+        let plan = socket_plan::open_all(&mut event_loop, inherited, &groups, server.options, &greeter, loops)?;
         let bound = plan.bound.clone();
         log_warnings(server.options, &bound);
         let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
-        handles.insert(0, event_loop.handle());
-        server.shutdown.loops.set(handles);
-        signals::spawn_handler(server.shutdown.clone(), server.counters.clone())
-            .map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
             process::check_descriptor_available()
                 .map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
+        }
+        handles.insert(0, event_loop.handle());
+        if !loops.set(handles) {
+            return Ok(None);
         }
         printer.print(StdoutLine::Ready(bound));
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);
-        let mut watchdog = server.shutdown.notifier.watchdog(&server.shutdown.loops.as_slice()[1..]);
+        let mut watchdog = server.shutdown.notifier.watchdog(&loops.as_slice()[1..]);
         let result = run_or_shut_down(server, 1, || {
             let result = worker::run_loop(server, &mut event_loop, &greeter, start, watchdog.as_mut());
             server.counters.set_final(1, event_loop.stats().clone());
@@ -62,7 +74,7 @@ pub(crate) fn run(server: &ServerContext<'_>, inherited: Vec<InheritedSocket>, p
         });
         // Its sockets close now, before the other workers end.
         drop(event_loop);
-        other_workers.join(result, watchdog)
+        other_workers.join(result, watchdog).map(Some)
     })
 }
 
@@ -108,7 +120,8 @@ struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts them, and waits until all of them listen; their handles come in the order of their numbers.
+    /// Starts them, and waits until all of them listen; their handles come in the order of their numbers. Some are
+    /// missing if the start is abandoned meanwhile.
     fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         server: &'scope ServerContext<'_>,
@@ -117,6 +130,9 @@ impl WorkerThreads {
         let (message_sender, messages) = mpsc::channel();
         let mut threads = Self { messages, start_senders: Vec::new() };
         for worker_number in 2..=server.options.workers {
+            if server.shutdown.loops.is_start_abandoned() {
+                break;
+            }
             let (start_sender, start_receiver) = mpsc::channel();
             threads.start_senders.push(start_sender);
             let (plan, message_sender) = (plan.clone(), message_sender.clone());
@@ -244,7 +260,7 @@ mod tests {
         for (run, cause) in runs.into_iter().zip(["cannot wait for events", "a bug of halloo"]) {
             let server = server_context(&options);
             let mut other_loop = EventLoop::new().unwrap();
-            server.shutdown.loops.set(vec![other_loop.handle()]);
+            assert!(server.shutdown.loops.set(vec![other_loop.handle()]));
             let error = run_or_shut_down(&server, 2, run).unwrap_err();
             assert_eq!(error.status, ExitStatus::RuntimeError);
             assert!(error.message.starts_with("worker 2 of 3 has failed: "), "{}", error.message);

@@ -4,5 +4,7 @@ mod broken_standard_streams;
 mod greeting_system_calls;
 mod idle_wakeups;
 mod nonblocking_streams;
+mod signal_dispositions;
 mod signal_handling;
+mod stopped_starts;
 mod worker_threads;

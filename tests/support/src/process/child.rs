@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command};
+use std::process::{Child, ChildStdin, Command, ExitStatus};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -53,6 +56,7 @@ impl Process {
     /// Starts a program.
     #[track_caller]
     pub fn spawn(mut command: Command) -> Self {
+        unignore_signals();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = child.stdin.take();
         let stdout = CapturedOutput::read_from(child.stdout.take());
@@ -115,9 +119,20 @@ impl Process {
     /// Waits for the exit for `timeout` at most, and returns the exit status.
     #[track_caller]
     pub fn wait_within(&mut self, timeout: Duration) -> i32 {
-        let check = || self.child.try_wait().expect("a child of this process");
-        let status = wait_for_within("the exit of the process", timeout, check);
+        let status = self.wait_for_exit(timeout);
         status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
+    }
+
+    /// Waits for the exit, and returns the signal that ended the process, if one did.
+    #[track_caller]
+    pub fn wait_for_signal(&mut self) -> Option<Signal> {
+        self.wait_for_exit(TIMEOUT).signal().map(|number| Signal::try_from(number).expect("a signal of this system"))
+    }
+
+    #[track_caller]
+    fn wait_for_exit(&mut self, timeout: Duration) -> ExitStatus {
+        let check = || self.child.try_wait().expect("a child of this process");
+        wait_for_within("the exit of the process", timeout, check)
     }
 
     /// Waits for the end of both pipes, which comes with the exit.
@@ -155,19 +170,15 @@ impl Process {
         self.threads().into_iter().map(name).collect()
     }
 
-    /// The fields of `stat` behind the name, which may contain anything: the state is the first.
     fn stat(&self, thread: &str) -> Vec<String> {
-        let stat = fs::read_to_string(format!("/proc/{}/task/{thread}/stat", self.pid())).expect("the process runs");
-        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-        fields.split_whitespace().map(str::to_owned).collect()
+        stat_fields(&format!("/proc/{}/task/{thread}/stat", self.pid())).expect("the process runs")
     }
 
     /// The processor time used so far by all threads, in steps of 10 ms.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process runs");
-        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let fields = stat_fields(&format!("/proc/{}/stat", self.pid())).expect("the process runs");
         // utime and stime, fields 14 and 15 of the whole line.
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Duration::from_millis(ticks * 10)
     }
 
@@ -203,6 +214,37 @@ impl Process {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process runs");
         entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
     }
+}
+
+/// Gives children the default action of SIGHUP and SIGINT where this process ignores them, as under `nohup` or behind the
+/// `&` of a script: a child inherits an ignored signal, but not a handler.
+fn unignore_signals() {
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+        for signal in [Signal::SIGHUP as i32, Signal::SIGINT as i32] {
+            if mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1) {
+                signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).expect("it may be caught");
+            }
+        }
+    });
+}
+
+/// The processes whose parent is this one, those included that have ended and were not waited for.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("Linux has it").flatten();
+    let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parent_of = |process: &u32| stat_fields(&format!("/proc/{process}/stat"))?.get(1)?.parse().ok();
+    processes.filter(|process| parent_of(process) == Some(parent)).collect()
+}
+
+/// The fields of a `stat` file behind the name, which may contain anything: the state is the first, the parent the
+/// second. `None` if the process is gone.
+fn stat_fields(path: &str) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(path).ok()?;
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The name of the test that a closure stands in, as a test program takes it for an argument.

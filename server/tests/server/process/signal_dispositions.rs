@@ -1,0 +1,181 @@
+//! Signals that the parent has blocked or ignored, SIGUSR2, SIGXFSZ, SIGCHLD.
+//!
+//! A signal that the parent ignores stays ignored, except SIGTERM.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::pty::openpty;
+use nix::sys::signal::{SigSet, Signal};
+use support::network::streams::GREETING;
+use support::network::tcp::request;
+use support::network::udp::{UDP_GREETING, recv, udp_client};
+use support::process::child::{Process, children_of, run};
+use support::process::server::Server;
+use support::wait::{assert_holds_for, wait_until};
+use tempfile::TempDir;
+
+use crate::HALLOO;
+
+const SERVE: &[&str] = &["--listen", "127.0.0.1:0"];
+
+/// Starts something on a thread where all signals are blocked, which a child inherits.
+fn with_signals_blocked<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
+    let blocked = thread::spawn(|| {
+        SigSet::all().thread_block().expect("a thread may block signals");
+        start()
+    });
+    blocked.join().expect("it starts")
+}
+
+/// Runs a shell command first, in the process that becomes halloo.
+fn command_after(shell_command: &str, arguments: &[&str]) -> Command {
+    HALLOO.command_under(&["sh", "-c", &format!("{shell_command}\nexec \"$0\" \"$@\"")], arguments)
+}
+
+#[test]
+fn signals_that_the_parent_blocked_reach_the_server() {
+    for signal in ["TERM", "INT"] {
+        let mut server = with_signals_blocked(|| HALLOO.start(SERVE));
+        server.signal("USR1");
+        server.stderr.wait_for_line(" turns=");
+        server.signal(signal);
+        assert_eq!(server.wait(), 0, "{signal}");
+    }
+}
+
+#[test]
+fn signals_that_the_parent_blocked_end_a_probe() {
+    // The server does not answer, so that only the signal ends the probe in time.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("it is bound").to_string();
+    for (name, signal) in [("INT", Signal::SIGINT), ("TERM", Signal::SIGTERM)] {
+        let address = address.clone();
+        let mut probe = with_signals_blocked(move || {
+            let command = HALLOO.command(&["probe", "--tcp", "--timeout", "300s", &address]);
+            Process::spawn(command)
+        });
+        silent.accept().expect("the probe connects");
+        probe.signal(name);
+        assert_eq!(probe.wait_for_signal(), Some(signal));
+    }
+}
+
+/// A server whose standard input is a terminal.
+fn start_on_terminal(mut command: Command) -> (Server, OwnedFd) {
+    let terminal = openpty(None, None).expect("a terminal");
+    command.stdin(Stdio::from(terminal.slave));
+    (Server::start(command), terminal.master)
+}
+
+#[test]
+fn signals_that_the_parent_ignores_stay_ignored_and_sigterm_ends_the_server_all_the_same() {
+    for signal in ["HUP", "INT"] {
+        // Without the trap the signal ends the server.
+        let (mut server, _terminal) = start_on_terminal(HALLOO.command(SERVE));
+        server.signal(signal);
+        assert_eq!(server.wait(), 0, "{signal}");
+
+        let (mut server, _terminal) = start_on_terminal(command_after("trap '' HUP INT TERM", SERVE));
+        server.signal(signal);
+        assert_holds_for(Duration::from_millis(100), "service", || request(server.tcp()) == GREETING);
+        server.assert_exits_on_sigterm();
+    }
+}
+
+#[test]
+fn sigusr2_has_no_effect() {
+    let mut server = HALLOO.start(SERVE);
+    server.signal("USR2");
+    assert_holds_for(Duration::from_millis(100), "service", || request(server.tcp()) == GREETING);
+    server.assert_exits_on_sigterm();
+}
+
+/// A file that a child appends to, in a folder of its own.
+fn output_file() -> (TempDir, File) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = OpenOptions::new().create(true).append(true).read(true).open(folder.path().join("output"));
+    (folder, file.expect("a new file"))
+}
+
+fn duplicate(file: &File) -> File {
+    file.try_clone().expect("a descriptor is free")
+}
+
+#[test]
+fn a_file_at_its_size_limit_costs_lines_which_are_reported_when_there_is_room() {
+    /// Eight blocks of 512 bytes.
+    const LIMIT: usize = 4096;
+    let (folder, output) = output_file();
+    let path = folder.path().join("output");
+    let mut command = command_after("ulimit -f 8", &["--listen", "127.0.0.1:0", "--events", "json"]);
+    command.stdout(duplicate(&output));
+    let mut server = Server::spawn(command);
+    let address = server.listening_address();
+    // UDP is served as well once TCP answers.
+    assert_eq!(request(address), GREETING);
+    let client = udp_client(address);
+    for _ in 0..100 {
+        client.send(&[b'x'; 256]).expect("loopback takes it");
+        assert_eq!(recv(&client), UDP_GREETING.as_bytes());
+    }
+    server.stderr.wait_for_line("cannot write to standard output");
+    assert_eq!(request(address), GREETING);
+    wait_until("the number of lost lines", || {
+        let text = fs::read_to_string(&path).expect("text");
+        // What was still queued fills the file again.
+        if text.len() == LIMIT {
+            output.set_len(0).expect("it may be emptied");
+            assert_eq!(request(address), GREETING);
+        }
+        text.contains("\"event\":\"lost\"")
+    });
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn a_log_file_at_its_size_limit_ends_nothing() {
+    let (_folder, log) = output_file();
+    let mut command = command_after("ulimit -f 1", &["--listen", "127.0.0.1:0", "-vv"]);
+    command.stderr(duplicate(&log));
+    let mut server = Server::start(command);
+    for _ in 0..100 {
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+    wait_until("the limit", || log.metadata().expect("an open file").len() >= 512);
+    server.signal("USR1");
+    assert_eq!(request(server.tcp()), GREETING);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn a_probe_and_the_help_keep_their_exit_status_though_standard_output_takes_nothing() {
+    let server = HALLOO.start(SERVE);
+    let address = server.tcp().to_string();
+    for (arguments, status) in [
+        (&["probe", &address][..], 0),
+        (&["probe", "--expect", "Bye", &address], 5),
+        (&["--help"], 0),
+        (&["--nonsense"], 2),
+    ] {
+        let (_folder, output) = output_file();
+        let mut command = command_after("ulimit -f 0", arguments);
+        command.stdout(duplicate(&output)).stderr(duplicate(&output));
+        assert_eq!(run(command).status, status, "{arguments:?}");
+        assert_eq!(output.metadata().expect("an open file").len(), 0, "{arguments:?}");
+    }
+}
+
+/// A process that runs `exec` keeps its children.
+#[test]
+fn children_that_it_inherits_leave_no_zombies() {
+    let mut server = Server::start(command_after("true & sleep 0.5 &", SERVE));
+    assert!(!children_of(server.pid()).is_empty(), "sleep ends later");
+    wait_until("no zombies", || children_of(server.pid()).is_empty());
+    assert_eq!(request(server.tcp()), GREETING);
+    server.assert_exits_on_sigterm();
+}
