@@ -15,11 +15,10 @@ use halloo::{EventLoop, Handle, Listen, Stats, stream};
 
 /// Makes a loop here, says where it listens and how to reach it, and turns it until it is told to stop. A loop stays on
 /// the thread that made it: what goes from one thread to another is its handle.
-fn work(address: SocketAddr, started: &Sender<(SocketAddr, Handle)>) -> halloo::Result<Stats> {
+fn work(at: Listen, started: &Sender<(SocketAddr, Handle)>) -> halloo::Result<Stats> {
     let mut events = EventLoop::new()?;
-    let shared = Listen::from(address).reuse_port(true);
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
-    let listener = events.listen(shared, stream(|connection, input| connection.write(input)))?;
+    let listener = events.listen(at, stream(|connection, input| connection.write(input)))?;
     let _ = started.send((events.local_addr(listener)?, events.handle()));
     events.run()?;
     Ok(events.stats().clone())
@@ -28,6 +27,8 @@ fn work(address: SocketAddr, started: &Sender<(SocketAddr, Handle)>) -> halloo::
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut address: SocketAddr = arguments.next().as_deref().unwrap_or("127.0.0.1:8888").parse()?;
+    // The first worker binds the port alone, so that a second server is refused, and shares it then with the others.
+    let mut at = Listen::from(address).reuse_port_after_bind(true);
     let count = match arguments.next() {
         Some(number) => number.parse()?,
         None => thread::available_parallelism()?.get(),
@@ -36,10 +37,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut threads, mut handles) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let sender = sender.clone();
-        threads.push(thread::spawn(move || work(address, &sender).inspect_err(|error| eprintln!("{error}"))));
-        // The first worker's port is everybody's, also where it was left to the kernel to choose.
+        threads.push(thread::spawn(move || work(at, &sender).inspect_err(|error| eprintln!("{error}"))));
         let (listening, handle) = started.recv_timeout(Duration::from_secs(5))?;
+        // The port of the first worker, also where it was left to the kernel to choose.
         address = listening;
+        at = Listen::from(address).reuse_port(true);
         handles.push(handle);
     }
     println!("Listening on {address}\n{count} workers; press Enter to stop");

@@ -3,10 +3,15 @@
 //! An IPv4 address and its IPv6-mapped form are the same address.
 
 use std::fmt;
+#[cfg(unix)]
+use std::io;
 #[cfg(target_os = "linux")]
 use std::net::Ipv6Addr;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
+
+#[cfg(unix)]
+use socket2::SockAddr;
 
 /// A place to listen at or to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +53,18 @@ impl Address {
             Self::Unix(_) | Self::Inet(_) => Ok(()),
         }
     }
+}
+
+/// The kernel's form of a path or an abstract name.
+#[cfg(unix)]
+pub(crate) fn unix_sock_addr(path: &Path) -> io::Result<SockAddr> {
+    // As many as fit beside the NUL at the end (unix(7), and sys/un.h of other systems).
+    const PATH_BYTES_MAX: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+    SockAddr::unix(path).map_err(|error| {
+        let bytes = path.as_os_str().len() - usize::from(Address::is_abstract(path));
+        let limit = format!("the path of a unix socket has {PATH_BYTES_MAX} bytes at most");
+        io::Error::new(error.kind(), format!("invalid argument: {limit}, and this one has {bytes}"))
+    })
 }
 
 impl From<SocketAddr> for Address {

@@ -99,7 +99,7 @@
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
 //! | one handler for several listeners, and for connections out | [`EventLoop::attach`] |
 //! | to nest it in a loop you have | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
-//! | a loop on every core | [`Listen::reuse_port`], and `examples/workers.rs` |
+//! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
 //! | to end in order | [`Context::drain`], [`StreamHandler::on_drain`] |
 //! | to know why a client has gone | [`CloseReason`], [`Stats`] |
 //! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |

@@ -37,6 +37,10 @@ pub(crate) const BUFFER_BYTES_MIN: usize = 1024 * 1024;
 /// with the usual 128, a burst of 300 connects leaves some waiting a second for a retransmitted SYN.
 pub(crate) const BACKLOG: u32 = 4096;
 
+/// Tries of a listener at a port where several listen at the same moment. Two refuse each other only within the few
+/// instructions of listen(2) between its mark and its check (`inet_csk_listen_start`).
+pub(crate) const LISTEN_TRIES_MAX: u32 = 16;
+
 /// Descriptors left for everything that is not a client: listeners, the poll, log files, what the program opens.
 const DESCRIPTORS_RESERVED: u64 = 64;
 

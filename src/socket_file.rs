@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::address::Address;
+use crate::address::{Address, unix_sock_addr};
 use crate::limits;
 
 /// What clones of one set of options have in common: the socket that one of them has opened, while any is open.
@@ -52,7 +52,7 @@ impl SharedSocketFile {
 
 impl SocketFile {
     fn bind(path: &Path, mode: Option<u32>, backlog: i32) -> io::Result<Self> {
-        let address = SockAddr::unix(path)?;
+        let address = unix_sock_addr(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // Else accept would wait for a client that has gone.
         socket.set_nonblocking(true)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::options::ReusePort;
 
 /// A UDP socket to be: an address, and the limits of what is received and answered there.
 ///
@@ -24,7 +25,7 @@ pub struct Bind {
     pub(crate) address: SocketAddr,
     /// A socket that is bound already.
     pub(crate) inherited: Option<Arc<UdpSocket>>,
-    pub(crate) reuse_port: bool,
+    pub(crate) reuse_port: ReusePort,
     pub(crate) only_v6: bool,
     pub(crate) recv_buffer_bytes: Option<usize>,
     pub(crate) datagram_bytes_max: usize,
@@ -80,7 +81,7 @@ impl From<SocketAddr> for Bind {
         Self {
             address,
             inherited: None,
-            reuse_port: false,
+            reuse_port: ReusePort::No,
             only_v6: false,
             recv_buffer_bytes: None,
             datagram_bytes_max: limits::DATAGRAM_BYTES_MAX,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::options::ReusePort;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::options::tcp::TcpOptions;
 #[cfg(unix)]
@@ -46,7 +47,7 @@ pub struct Listen {
     pub(crate) when_full: WhenFull,
     pub(crate) limits: ConnectionLimits,
     pub(crate) backlog: u32,
-    pub(crate) reuse_port: bool,
+    pub(crate) reuse_port: ReusePort,
     pub(crate) only_v6: bool,
     pub(crate) tcp: TcpOptions,
 }
@@ -142,7 +143,7 @@ impl Listen {
             when_full: WhenFull::Pause,
             limits: ConnectionLimits::default(),
             backlog: limits::BACKLOG,
-            reuse_port: false,
+            reuse_port: ReusePort::No,
             only_v6: false,
             tcp: TcpOptions::default(),
         }

@@ -98,7 +98,16 @@ macro_rules! bound_socket_setters {
         /// Share the port with other sockets that do the same (`SO_REUSEPORT`), which then each get a part of the
         /// clients. Default: no, so that a taken port is an error.
         pub fn reuse_port(mut self, reuse: bool) -> Self {
-            self.reuse_port = reuse;
+            self.reuse_port = if reuse { $crate::options::ReusePort::Yes } else { $crate::options::ReusePort::No };
+            self
+        }
+
+        /// Bind the port alone, which is an error if any other socket has it, and then share it with sockets of the same
+        /// user that set [`reuse_port`](Self::reuse_port). For the first of several loops that are one server: of several
+        /// such servers that start at once, one gets the port. Default: no. The later of the two calls counts.
+        pub fn reuse_port_after_bind(mut self, reuse: bool) -> Self {
+            self.reuse_port =
+                if reuse { $crate::options::ReusePort::AfterBind } else { $crate::options::ReusePort::No };
             self
         }
 
@@ -108,6 +117,16 @@ macro_rules! bound_socket_setters {
             self
         }
     };
+}
+
+/// Whether other sockets may have the same port (`SO_REUSEPORT`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ReusePort {
+    No,
+    /// With sockets that were bound before and with those that come.
+    Yes,
+    /// With those that come alone.
+    AfterBind,
 }
 
 pub(crate) mod bind;

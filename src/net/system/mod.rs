@@ -27,6 +27,7 @@ use crate::net::system::local_ips::LocalIps;
 use crate::net::system::stream::BoundUnixListener;
 use crate::net::system::stream::{SystemListener, SystemStream, set_tcp_options};
 use crate::net::{Event, Listener, UdpSocket};
+use crate::options::ReusePort;
 use crate::options::bind::Bind;
 use crate::options::listen::{InheritedListener, Listen};
 
@@ -172,23 +173,50 @@ fn open_listener(options: &Listen) -> io::Result<SystemListener> {
         #[cfg(not(unix))]
         (None, Address::Unix(_)) => return Err(io::ErrorKind::Unsupported.into()),
         (None, Address::Inet(address)) => {
-            let socket = new_socket(*address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
-            // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
-            #[cfg(unix)]
-            socket.set_reuse_address(true)?;
-            // Before it listens: a client is offered a window that depends on the buffer.
-            set_tcp_options(&socket, &options.tcp)?;
-            socket.bind(&(*address).into())?;
-            socket.listen(backlog)?;
-            socket
+            let mut tries_left = limits::LISTEN_TRIES_MAX;
+            loop {
+                tries_left -= 1;
+                match open_tcp_listener(*address, options, backlog) {
+                    Err(ListenError::Listen(error)) if error.kind() == io::ErrorKind::AddrInUse && tries_left > 0 => {}
+                    Err(ListenError::Listen(error) | ListenError::Bind(error)) => return Err(error),
+                    Ok(socket) => break socket,
+                }
+            }
         }
     };
     Ok(SystemListener::Tcp(TcpListener::from_std(socket.into())))
 }
 
+/// The step at which a listener failed.
+enum ListenError {
+    Bind(io::Error),
+    /// Another socket that is bound to the port listens. Two that listen at the same moment may refuse each other: each
+    /// counts as listening before it is checked. Of several that try again, one listens.
+    Listen(io::Error),
+}
+
+fn open_tcp_listener(address: SocketAddr, options: &Listen, backlog: i32) -> Result<Socket, ListenError> {
+    let bind = || {
+        let socket = new_socket(address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
+        // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        // Before it listens: a client is offered a window that depends on the buffer.
+        set_tcp_options(&socket, &options.tcp)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    let socket = bind().map_err(ListenError::Bind)?;
+    socket.listen(backlog).map_err(ListenError::Listen)?;
+    // Not before: with SO_REUSEADDR the port belongs to one socket only once that listens.
+    reuse_port_after_bind(&socket, options.reuse_port).map_err(ListenError::Bind)?;
+    Ok(socket)
+}
+
 fn open_udp_socket(options: &Bind) -> io::Result<Socket> {
     let socket = new_socket(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
     socket.bind(&options.address.into())?;
+    reuse_port_after_bind(&socket, options.reuse_port)?;
     Ok(socket)
 }
 
@@ -196,7 +224,7 @@ fn new_socket(
     address: SocketAddr,
     kind: Type,
     protocol: Protocol,
-    reuse_port: bool,
+    reuse_port: ReusePort,
     only_v6: bool,
 ) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
@@ -205,14 +233,23 @@ fn new_socket(
         socket.set_only_v6(only_v6)?;
     }
     #[cfg(unix)]
-    if reuse_port {
+    if reuse_port == ReusePort::Yes {
         socket.set_reuse_port(true)?;
     }
     #[cfg(not(unix))]
-    if reuse_port {
+    if reuse_port != ReusePort::No {
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(socket)
+}
+
+#[cfg_attr(not(unix), expect(unused_variables, clippy::unnecessary_wraps, reason = "it is refused earlier"))]
+fn reuse_port_after_bind(socket: &Socket, reuse_port: ReusePort) -> io::Result<()> {
+    #[cfg(unix)]
+    if reuse_port == ReusePort::AfterBind {
+        return socket.set_reuse_port(true);
+    }
+    Ok(())
 }
 
 const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits to travel in: halloo runs on 64-bit systems");

@@ -23,6 +23,8 @@ use socket2::{Domain, Protocol, Type};
 use socket2::{SockRef, Socket};
 
 use crate::address::Address;
+#[cfg(unix)]
+use crate::address::unix_sock_addr;
 use crate::net::Stream;
 use crate::options::connect::Connect;
 use crate::options::tcp::{Keepalive, TcpOptions};
@@ -220,6 +222,8 @@ fn set_user_timeout(_socket: &Socket, _after: Duration) -> io::Result<()> {
 
 #[cfg(unix)]
 fn connect_unix(path: &Path) -> io::Result<mio::net::UnixStream> {
+    // For its error: one that says how long a path may be.
+    unix_sock_addr(path)?;
     #[cfg(target_os = "linux")]
     if Address::is_abstract(path) {
         use std::os::linux::net::SocketAddrExt;

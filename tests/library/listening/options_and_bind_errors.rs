@@ -4,10 +4,12 @@
 
 use std::error::Error as _;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Barrier;
 use std::time::Duration;
 
-use halloo::{Bind, Error, ErrorKind, EventLoop, Listen, datagrams, framing, stream};
+use halloo::{Bind, Error, ErrorKind, EventLoop, Listen, SourceId, datagrams, framing, stream};
+use support::network::ports::unused_port;
 
 #[cfg(target_os = "linux")]
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -197,6 +199,52 @@ fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
     let address = one.local_addr(socket).expect("it is there");
     assert!(other.bind(address, datagrams(|_, _| {})).is_err(), "it did not ask to share");
     other.bind(Bind::from(address).reuse_port(true), datagrams(|_, _| {})).expect("both asked to share");
+}
+
+#[test]
+fn with_reuse_port_after_bind_the_first_has_the_port_alone_and_then_shares_it() {
+    let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
+    let in_use = |outcome: halloo::Result<SourceId>| {
+        let cause = outcome.expect_err("the port is taken").source().expect("a cause").to_string();
+        assert!(cause.starts_with("Address already in use"), "{cause}");
+    };
+    let listen = |events: &mut EventLoop<'_>, at| events.listen(at, greet).map(SourceId::from);
+    let first = listen(&mut one, Listen::from(loopback()).reuse_port_after_bind(true)).expect("a free port");
+    let address = one.local_addr(first).expect("it is there");
+    in_use(listen(&mut other, Listen::from(address).reuse_port_after_bind(true)));
+    in_use(listen(&mut other, Listen::from(address)));
+    listen(&mut other, Listen::from(address).reuse_port(true)).expect("it asked to share");
+    let bind = |events: &mut EventLoop<'_>, at| events.bind(at, datagrams(|_, _| {})).map(SourceId::from);
+    let first = bind(&mut one, Bind::from(loopback()).reuse_port_after_bind(true)).expect("a free port");
+    let address = one.local_addr(first).expect("it is there");
+    in_use(bind(&mut other, Bind::from(address).reuse_port_after_bind(true)));
+    in_use(bind(&mut other, Bind::from(address)));
+    bind(&mut other, Bind::from(address).reuse_port(true)).expect("it asked to share");
+}
+
+/// `SO_REUSEADDR` lets several TCP sockets bind one port as long as none listens.
+#[test]
+fn of_several_loops_that_open_one_port_at_once_exactly_one_has_it() {
+    const LOOPS: usize = 4;
+    for round in 0..200 {
+        let address = SocketAddr::from(([127, 0, 0, 1], unused_port()));
+        let (start, end) = (Barrier::new(LOOPS), Barrier::new(LOOPS));
+        let open = |is_shared: bool| {
+            let mut events = EventLoop::new().expect("a loop");
+            start.wait();
+            let listener = events.listen(Listen::from(address).reuse_port_after_bind(is_shared), greet);
+            let socket = events.bind(Bind::from(address).reuse_port_after_bind(is_shared), datagrams(|_, _| {}));
+            end.wait();
+            (listener.is_ok(), socket.is_ok())
+        };
+        let opened: Vec<(bool, bool)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..LOOPS).map(|number| scope.spawn(move || open(number % 2 == 0))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+        });
+        let listeners = opened.iter().filter(|(listens, _)| *listens).count();
+        let sockets = opened.iter().filter(|(_, is_bound)| *is_bound).count();
+        assert_eq!((listeners, sockets), (1, 1), "round {round}");
+    }
 }
 
 #[test]

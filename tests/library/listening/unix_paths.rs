@@ -1,12 +1,14 @@
 //! Paths of unix sockets: relative, with a NUL, abstract; the file's mode.
 
+use std::cell::RefCell;
+use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use halloo::{Connect, ErrorKind, EventLoop, Listen, stream};
+use halloo::{Connect, Context, ErrorKind, EventLoop, Listen, stream};
 
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
@@ -50,6 +52,23 @@ fn a_relative_path_in_a_deep_folder_is_served_and_removed_from_there() {
         String::from_utf8_lossy(&child.stderr)
     );
     assert_eq!(fs::read_dir(&deep).expect("it is there").count(), 0, "nothing is left");
+}
+
+#[test]
+fn the_error_of_a_path_that_is_too_long_tells_its_bytes_and_how_many_there_may_be() {
+    let (log, failures) = (CallLog::default(), RefCell::new(Vec::new()));
+    let mut events = EventLoop::new().expect("a loop");
+    let error = events.listen(Listen::unix("p".repeat(120)), stream(greet)).expect_err("it does not fit");
+    let cause = error.source().expect("a cause").to_string();
+    let most = if cfg!(target_os = "linux") { 107 } else { 103 };
+    let expected =
+        format!("invalid argument: the path of a unix socket has {most} bytes at most, and this one has 120");
+    assert_eq!(cause, expected);
+    let on_failure = |_: &mut Context, _, error: &io::Error| failures.borrow_mut().push(error.to_string());
+    let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(on_failure));
+    events.context().connect(Connect::unix("p".repeat(120)), handler);
+    turn_until(&mut events, "the failure", |_| !failures.borrow().is_empty());
+    assert_eq!(*failures.borrow(), [expected]);
 }
 
 #[test]
