@@ -5,6 +5,9 @@
 use std::error::Error;
 use std::{fmt, io};
 
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::text::escape;
 
 /// What the exit status says to the caller, and the number the shell sees.
@@ -39,15 +42,28 @@ pub(crate) fn describe_io_error(error: &io::Error) -> String {
 /// The system's message for an error, and what to do about it: the hint, unless the error has one of its own.
 pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
     let cause = describe_io_error(error);
-    let hint = if cause.starts_with("too many open files") { "raise the limit with ulimit -n" } else { hint };
-    format!("{cause}; {hint}")
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE) => {
+            let limit = descriptor_limit().map_or_else(String::new, |limit| format!(", the limit being {limit}"));
+            format!("{cause}{limit}; raise the limit with ulimit -n")
+        }
+        Some(Errno::ENFILE) => format!("{cause}; raise the system's limit, on Linux with sysctl fs.file-max"),
+        _ => format!("{cause}; {hint}"),
+    }
 }
 
-/// The system's own error behind the library's.
+/// How many descriptors the process may have.
+pub(crate) fn descriptor_limit() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+}
+
+/// The cause of a library's error: the system's own, if there is one.
 pub(crate) fn os_error(error: halloo::Error) -> io::Error {
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match source.and_then(io::Error::raw_os_error) {
-        Some(errno) => io::Error::from_raw_os_error(errno),
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        Some(cause) => match cause.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::new(cause.kind(), cause.to_string()),
+        },
         None => io::Error::from(error),
     }
 }
@@ -91,8 +107,13 @@ mod tests {
     fn a_failure_of_the_machine_is_told_in_plain_words_with_a_way_out() {
         let error = ExitError::from_io("cannot begin", &io::Error::from_raw_os_error(24));
         if cfg!(target_os = "linux") {
-            let expected = "halloo: cannot begin: too many open files; raise the limit with ulimit -n";
+            let expected = format!(
+                "halloo: cannot begin: too many open files, the limit being {}; raise the limit with ulimit -n",
+                super::descriptor_limit().unwrap()
+            );
             assert_eq!(error.to_string(), expected);
+            let error = ExitError::from_io("cannot begin", &io::Error::from_raw_os_error(23));
+            assert!(error.message.contains("too many open files in system; ") && error.message.contains("fs.file-max"));
         }
         assert_eq!(error.status, ExitStatus::RuntimeError);
     }

@@ -3,14 +3,13 @@
 //! A flag wins over its environment variable, and the variable over the default.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::without_effect::GivenSettings;
-use crate::text::address::{Address, IpVersion, ProbeTarget};
+use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, parse_unix_path};
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
 use crate::text::unescape::{Unescaped, parse_nonempty};
@@ -79,9 +78,15 @@ pub(crate) struct ListenOptions {
     /// Serve UDP alone here
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_UDP", value_delimiter = ',')]
     pub(crate) udp: Vec<Address>,
-    /// Serve a unix socket here, as TCP; its file goes when halloo ends
+    /// Serve a unix socket here, as TCP; its file goes when halloo ends. On Linux @NAME is an abstract name, without a
+    /// file
     #[arg(long, value_name = "PATH", env = "HALLOO_UNIX", value_delimiter = ',')]
-    pub(crate) unix: Vec<PathBuf>,
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_unix_path))]
+    pub(crate) unix: Vec<UnixPath>,
+    /// The permissions of the files of unix sockets, in octal; a client needs the one to write: 660 for user and group,
+    /// 666 for all [default: the umask's, usually this user alone]
+    #[arg(long, value_name = "MODE", env = "HALLOO_UNIX_MODE", value_parser = parse_unix_mode)]
+    pub(crate) unix_mode: Option<u32>,
 }
 
 /// What to answer.
@@ -301,6 +306,14 @@ fn parse_occurrences(text: &str) -> Result<u8, String> {
     }
 }
 
+/// Parses permissions as `chmod(1)` takes them, without further bits.
+fn parse_unix_mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or_else(|| "it is no mode; write permissions in octal, such as 660, and 777 at most".to_owned())
+}
+
 const SERVE_HELP: &str = "\
 Addresses: 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000.
 A missing host is localhost, a missing port 8888; port 0 is any free one.
@@ -309,6 +322,7 @@ A socket that nobody serves any more is replaced at its path; anything else that
 stands there is left alone.
 Times: 500ms, 10s, 2m, 1m30s.
 In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
+A path with @ in front is an abstract name on Linux; for a file write ./@name.
 To a client of a unix socket, {peer} is the word unix and {local} the path.
 A flag wins over its environment variable, and over one that contradicts it.
 An empty variable counts as none.

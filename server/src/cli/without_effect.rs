@@ -9,6 +9,7 @@ use clap::{ArgMatches, Command};
 
 use crate::cli::flags::{Mode, ServeOptions};
 use crate::cli::near_miss::nearest;
+use crate::text::address::UnixPath;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
@@ -45,7 +46,12 @@ struct Condition {
 
 const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
-const CONDITIONS: [Condition; 8] = [
+const CONDITIONS: [Condition; 9] = [
+    Condition {
+        setting: "unix_mode",
+        is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
+        cause: "no file of a unix socket is made",
+    },
     Condition { setting: "tcp_greeting", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition { setting: "max_connections", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition { setting: "idle_timeout", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },

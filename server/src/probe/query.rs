@@ -5,15 +5,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::exit::{ExitStatus, describe_io_error};
 use crate::probe::race::{Race, race};
+use crate::text::address::UnixPath;
 use crate::text::duration::format_duration;
 use crate::text::escape;
 
@@ -118,15 +118,15 @@ impl Query<'_> {
     }
 
     /// Asks at a unix socket.
-    pub(crate) fn run_unix(&self, path: &Path) -> QueryResult {
+    pub(crate) fn run_unix(&self, path: &UnixPath) -> QueryResult {
         match self.connect_unix(path) {
             Ok(stream) => self.run_stream(stream),
             Err(error) => self.error_result(&error, "no connection"),
         }
     }
 
-    fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
-        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
+    fn connect_unix(&self, path: &UnixPath) -> io::Result<Socket> {
+        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, path.sock_addr()?);
         loop {
             // It also bounds the wait for room in the backlog (unix(7), socket(7)).
             socket.set_write_timeout(Some(self.time_left()?))?;

@@ -8,17 +8,19 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::{fs, io};
 
-use crate::exit::{self, ExitError, ExitStatus, cause_and_hint};
+use nix::errno::Errno;
+
+use crate::exit::{self, ExitError, ExitStatus, cause_and_hint, describe_io_error};
 use crate::text::address::Address;
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
-/// An address of the command line that does not resolve.
+/// An address of the command line that does not resolve; the cause is the resolver's.
 pub(crate) fn for_unresolved(address: &Address, cause: &str) -> ExitError {
     let cause = match address.zone() {
-        Some(zone) => format!("this machine has no interface {zone} ({cause}); ip link lists those it has"),
-        None => format!("the name is unknown ({cause}); check its spelling, or give an IP address"),
+        Some(zone) => format!("no such device: this machine has no interface {zone}; ip link lists those it has"),
+        None => format!("{cause}: the name is unknown; check its spelling, or give an IP address"),
     };
     cannot_serve(&format!("on {address}"), &cause)
 }
@@ -44,26 +46,31 @@ pub(crate) fn for_path(path: &Path, error: &io::Error) -> ExitError {
     const CHOOSE_ANOTHER_PATH: &str = "choose another path with --unix PATH";
     let parent = path.parent().unwrap_or(path);
     let folder = escape::path(parent.as_os_str().as_bytes());
+    let system_error = describe_io_error(error);
     let existing_type = fs::symlink_metadata(path).map(|metadata| metadata.file_type());
-    let cause = match error.kind() {
-        io::ErrorKind::AddrInUse if existing_type.is_ok_and(|file_type| !file_type.is_socket()) => {
-            format!("what stands there is no socket, and is left alone; remove it, or {CHOOSE_ANOTHER_PATH}")
+    let cause = match (error.kind(), existing_type) {
+        (io::ErrorKind::AddrInUse, Ok(file_type)) if file_type.is_dir() => {
+            format!("{system_error}: it is a folder; name a file in it with --unix PATH")
+        }
+        (io::ErrorKind::AddrInUse, Ok(file_type)) if !file_type.is_socket() => {
+            format!("{system_error}: that file is no socket, and is left alone; remove it, or {CHOOSE_ANOTHER_PATH}")
         }
         // Else the library says why it does not replace a file.
-        io::ErrorKind::AddrInUse if error.raw_os_error().is_some() => {
-            format!("the path is taken by another program; stop that program, or {CHOOSE_ANOTHER_PATH}")
+        (io::ErrorKind::AddrInUse, _) if error.raw_os_error().is_some() => {
+            format!("{system_error}; stop the program that has the socket, or {CHOOSE_ANOTHER_PATH}")
         }
-        io::ErrorKind::NotFound if !parent.exists() => {
-            format!("there is no folder {folder}; make it, or {CHOOSE_ANOTHER_PATH}")
+        (io::ErrorKind::NotFound, _) if path.is_relative() && std::env::current_dir().is_err() => {
+            format!("{system_error}: the working directory was deleted; change to another, or give a path from / on")
         }
-        io::ErrorKind::NotADirectory => format!("{folder} is no folder; {CHOOSE_ANOTHER_PATH}"),
-        io::ErrorKind::PermissionDenied => format!(
-            "this user may not make a file in {folder}; {CHOOSE_ANOTHER_PATH}, or allow that user to write there"
+        (io::ErrorKind::NotFound, _) if !parent.exists() => {
+            format!("{system_error}: there is no folder {folder}; make it, or {CHOOSE_ANOTHER_PATH}")
+        }
+        (io::ErrorKind::NotADirectory, _) => format!("{system_error}: {folder} is no folder; {CHOOSE_ANOTHER_PATH}"),
+        (io::ErrorKind::PermissionDenied, _) => format!(
+            "{system_error}: this user may not make a file in {folder}; {CHOOSE_ANOTHER_PATH}, or allow that user to \
+             write there"
         ),
-        io::ErrorKind::InvalidInput => format!(
-            "the path has {} bytes, more than a unix socket's can have; choose one of 107 at most with --unix PATH",
-            path.as_os_str().len()
-        ),
+        (io::ErrorKind::InvalidInput, _) => cause_and_hint(error, "choose a shorter path with --unix PATH"),
         _ => cause_and_hint(error, CHOOSE_ANOTHER_PATH),
     };
     cannot_serve(&format!("unix on {}", BoundAddress::from_path(path)), &cause)
@@ -76,8 +83,11 @@ fn cannot_serve(subject: &str, cause: &str) -> ExitError {
 
 /// Whether the machine simply has no such address: it is none of its own, or its whole family is switched off.
 pub(crate) fn is_address_unavailable(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+    error.kind() == io::ErrorKind::AddrNotAvailable || is_errno(error, Errno::EAFNOSUPPORT)
+}
+
+fn is_errno(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
 }
 
 /// An address of the command line that cannot be bound, beside those that are.
@@ -88,33 +98,49 @@ pub(crate) fn for_address(
     flag: &str,
     bound: &[(Protocol, BoundAddress)],
 ) -> ExitError {
-    let alternative = match address.ip() {
-        ip if ip.is_loopback() => format!("{flag} localhost:PORT"),
-        IpAddr::V4(ip) => format!("{flag} {ip}:PORT"),
-        IpAddr::V6(ip) => format!("{flag} [{ip}]:PORT"),
+    let port = address.port();
+    let (alternative, all_addresses) = match address.ip() {
+        ip if ip.is_loopback() => (format!("{flag} localhost:PORT"), "0.0.0.0"),
+        IpAddr::V4(ip) => (format!("{flag} {ip}:PORT"), "0.0.0.0"),
+        IpAddr::V6(ip) => (format!("{flag} [{ip}]:PORT"), "[::]"),
     };
-    let overlaps = |other: SocketAddr| {
-        other.port() == address.port() && (other.ip().is_unspecified() || address.ip().is_unspecified())
-    };
+    let overlaps =
+        |other: SocketAddr| other.port() == port && (other.ip().is_unspecified() || address.ip().is_unspecified());
     let overlapping = bound
         .iter()
         .find(|(other, bound_address)| *other == protocol && bound_address.socket_addr().is_some_and(overlaps));
+    let system_error = describe_io_error(error);
     let cause = match (error.kind(), overlapping) {
         (io::ErrorKind::AddrInUse, Some((_, other))) => {
-            format!("it overlaps {other}, which was asked for as well; leave one of the two out")
+            format!("{system_error}: it overlaps {other}, which was asked for as well; leave one of the two out")
         }
-        (io::ErrorKind::AddrInUse, None) => format!(
-            "the port is taken by another program; stop that program, or choose another port with {alternative}"
-        ),
+        (io::ErrorKind::AddrInUse, None) => {
+            format!("{system_error}; stop the program that has the port, or choose another port with {alternative}")
+        }
         (io::ErrorKind::PermissionDenied, _) => format!(
-            "this user may not open that port; choose one from 1024 up with {alternative}, or allow it with \
-             CAP_NET_BIND_SERVICE"
+            "{system_error}: this user may not open that port; choose one from 1024 up with {alternative}, or allow it \
+             with CAP_NET_BIND_SERVICE"
         ),
-        _ if is_address_unavailable(error) => format!(
-            "this machine does not have that address; give one that it has, or all of them with {flag} 0.0.0.0:{}",
-            address.port()
+        (io::ErrorKind::AddrNotAvailable, _) => format!(
+            "{system_error}: this machine does not have that address; give one that it has, or all of them with \
+             {flag} {all_addresses}:{port}"
+        ),
+        _ if is_errno(error, Errno::EAFNOSUPPORT) => {
+            format!("{system_error}: this machine has no IPv6; give an IPv4 address, such as {flag} 127.0.0.1:{port}")
+        }
+        _ if is_errno(error, Errno::ENODEV) => {
+            format!("{system_error}: this machine has no interface of that number; ip link lists those it has")
+        }
+        _ if is_link_local_without_zone(address) => format!(
+            "{system_error}: such an address belongs to an interface; name that too, as in {flag} [{}%eth0]:{port}, \
+             and ip link lists those there are",
+            address.ip()
         ),
         _ => cause_and_hint(error, &format!("try another address or port with {alternative}")),
     };
     cannot_serve(&format!("{protocol} on {address}"), &cause)
+}
+
+fn is_link_local_without_zone(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }

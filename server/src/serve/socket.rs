@@ -1,12 +1,12 @@
 //! One socket: its options, and how each worker opens it.
 //!
-//! Workers share a port only if no other process has bound it.
+//! The first worker binds a port alone, and then shares it with the others.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 
-use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, connections_max_per_loop, datagrams, stream};
+use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, connections_max_per_loop};
 
 use crate::cli::flags::{LimitOptions, ServeOptions};
 use crate::exit::os_error;
@@ -58,7 +58,12 @@ impl SocketSpec {
         .map(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
     }
 
-    /// Sets `SO_REUSEPORT`, so that several workers can bind the same port.
+    /// Binds the port alone, and shares it then: for the first of several workers.
+    pub(crate) fn with_reuse_port_after_bind(self) -> Self {
+        self.map(|listen| listen.reuse_port_after_bind(true), |bind| bind.reuse_port_after_bind(true))
+    }
+
+    /// Shares the port that the first worker has bound.
     pub(crate) fn with_reuse_port(self) -> Self {
         self.map(|listen| listen.reuse_port(true), |bind| bind.reuse_port(true))
     }
@@ -77,19 +82,6 @@ impl SocketSpec {
             Self::Udp(_) => Protocol::Udp,
             Self::Unix(..) => Protocol::Unix,
         }
-    }
-
-    /// Binds the address without `SO_REUSEPORT` for a moment, and returns it with the port that was chosen for port 0.
-    /// A client that connects in that moment is reset.
-    pub(crate) fn test_bind(&self) -> io::Result<SocketAddr> {
-        let mut event_loop = EventLoop::new().map_err(os_error)?;
-        let id = match self.clone() {
-            Self::Tcp(listen) | Self::Unix(listen, _) => {
-                SourceId::from(event_loop.listen(listen, stream(|_, input| input.len())).map_err(os_error)?)
-            }
-            Self::Udp(bind) => SourceId::from(event_loop.bind(bind, datagrams(|_, _| {})).map_err(os_error)?),
-        };
-        event_loop.local_addr(id).map_err(os_error)
     }
 }
 
@@ -161,7 +153,7 @@ const fn worker_share(total: usize, worker_number: usize, workers: usize) -> usi
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use clap::Parser;
@@ -198,31 +190,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proved_free_opens_for_several_workers_and_for_nobody_else() {
+    fn a_port_opens_for_several_workers_and_for_no_other_server() {
         let options = CommandLine::parse_from(["halloo", "--workers", "2", "--max-connections", "9"]).serve;
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let address = SocketSpec::for_address(protocol, any_port, false, &LIMITS).test_bind().unwrap();
-            let spec = SocketSpec::for_address(protocol, address, false, &LIMITS);
             let greeter = Greeter::for_test(Mode::Greet, None, None);
             let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-            for (index, event_loop) in loops.iter_mut().enumerate() {
-                let opener = SocketOpener::new(event_loop, &options, &greeter, index + 1);
-                assert_eq!(opener.connections_max, 5 - index);
-                assert_eq!(opener.open(event_loop, spec.clone().with_reuse_port()).unwrap().1, address.into());
+            let [first, second] =
+                [1, 2].map(|number| SocketOpener::new(&mut loops[number - 1], &options, &greeter, number));
+            assert_eq!((first.connections_max, second.connections_max), (5, 4));
+            let spec = SocketSpec::for_address(protocol, any_port, false, &LIMITS).with_reuse_port_after_bind();
+            let (_, address) = first.open(&mut loops[0], spec).unwrap();
+            let spec = SocketSpec::for_address(protocol, address.socket_addr().unwrap(), false, &LIMITS);
+            let mut other_loop = EventLoop::new().unwrap();
+            let other = SocketOpener::new(&mut other_loop, &options, &greeter, 1);
+            for refused in [spec.clone(), spec.clone().with_reuse_port_after_bind()] {
+                let error = other.open(&mut other_loop, refused).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
             }
-            assert_eq!(spec.test_bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+            assert_eq!(second.open(&mut loops[1], spec.with_reuse_port()).unwrap().1, address);
         }
-    }
-
-    #[test]
-    fn a_port_that_others_would_share_is_not_free() {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.set_reuse_port(true).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        socket.listen(1).unwrap();
-        let listener = TcpListener::from(socket);
-        let spec = SocketSpec::for_address(Protocol::Tcp, listener.local_addr().unwrap(), false, &LIMITS);
-        assert_eq!(spec.test_bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     }
 }

@@ -6,18 +6,17 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 use halloo::{EventLoop, Listen, SourceId};
 
 use crate::cli::flags::{ListenOptions, ServeOptions};
-use crate::exit::{ExitError, ExitStatus, describe_io_error};
+use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::inherited_socket::InheritedSocket;
 use crate::process::shutdown::LoopHandles;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
-use crate::text::address::Address;
+use crate::text::address::{Address, UnixPath};
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
@@ -64,6 +63,14 @@ pub(crate) fn open_all<'h>(
     }
     for path in options.listening.unix.iter().take_while(|_| is_wanted()) {
         builder.add_path(path)?;
+    }
+    if let Some((connections, limit)) = options.limits.max_connections.zip(exit::descriptor_limit())
+        && connections as u64 >= limit
+    {
+        log::warn!(
+            "--max-connections {connections} cannot be reached: the limit on descriptors is {limit}; \
+             raise the limit with ulimit -n"
+        );
     }
     Ok(builder.plan)
 }
@@ -142,13 +149,19 @@ impl PlanBuilder<'_, '_> {
     }
 
     /// Opens a unix socket. It is bound by its path as given, which may be shorter than the absolute one that is shown.
-    fn add_path(&mut self, path: &Path) -> Result<(), ExitError> {
-        let absolute = std::path::absolute(path).map_err(|error| bind_error::for_path(path, &error))?;
-        let bound = (Protocol::Unix, BoundAddress::from_path(&absolute));
+    fn add_path(&mut self, unix_path: &UnixPath) -> Result<(), ExitError> {
+        let path = unix_path.as_path();
+        let shown = if unix_path.is_abstract() { Ok(path.to_owned()) } else { std::path::absolute(path) };
+        let shown = shown.map_err(|error| bind_error::for_path(path, &error))?;
+        let bound = (Protocol::Unix, BoundAddress::from_path(&shown));
         if self.plan.bound.contains(&bound) {
             return Ok(());
         }
-        let spec = SocketSpec::unix(Listen::unix(path), bound.1.clone(), &self.options.limits);
+        let mut listen = Listen::unix(path);
+        if let Some(mode) = self.options.listening.unix_mode {
+            listen = listen.unix_mode(mode);
+        }
+        let spec = SocketSpec::unix(listen, bound.1.clone(), &self.options.limits);
         self.opener.open(self.event_loop, spec.clone()).map_err(|error| bind_error::for_path(path, &error))?;
         self.push(bound, spec);
         Ok(())
@@ -218,7 +231,7 @@ impl PlanBuilder<'_, '_> {
             }
             match self.open_socket(protocol, bind_address) {
                 Ok(socket) => opened.push(socket),
-                // Also the first, whose port was proved free and then taken by another program.
+                // Of the first socket as well, if the system has no port left.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
                     return Err(OpenError::PortTaken);
                 }
@@ -243,13 +256,12 @@ impl PlanBuilder<'_, '_> {
         address: SocketAddr,
     ) -> io::Result<(BoundSocket, SocketSpec, SourceId)> {
         let only_v6 = self.needs_only_v6(protocol, address);
-        let mut spec = SocketSpec::for_address(protocol, address, only_v6, &self.options.limits);
-        if self.options.workers > 1 {
-            let free_address = spec.test_bind()?;
-            spec = SocketSpec::for_address(protocol, free_address, only_v6, &self.options.limits).with_reuse_port();
-        }
-        let (id, bound_address) = self.opener.open(self.event_loop, spec.clone())?;
-        Ok(((protocol, bound_address), spec, id))
+        let spec_at = |address| SocketSpec::for_address(protocol, address, only_v6, &self.options.limits);
+        let first =
+            if self.options.workers == 1 { spec_at(address) } else { spec_at(address).with_reuse_port_after_bind() };
+        let (id, bound_address) = self.opener.open(self.event_loop, first)?;
+        let further = spec_at(bound_address.socket_addr().unwrap_or(address)).with_reuse_port();
+        Ok(((protocol, bound_address), further, id))
     }
 
     /// Whether the IPv6 wildcard must leave IPv4 alone, since that is served or asked for by itself.
@@ -354,7 +366,7 @@ mod tests {
         let address = taken.local_addr().unwrap().to_string();
         let error = open_with_all_worker_counts(&[], &[], &[&address]).unwrap_err();
         assert_eq!(error.status, ExitStatus::Unavailable);
-        for part in ["udp", &address, "taken", "--udp localhost:PORT"] {
+        for part in ["udp", &address, "address already in use", "--udp localhost:PORT"] {
             assert!(error.message.contains(part), "{}", error.message);
         }
     }

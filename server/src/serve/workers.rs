@@ -100,8 +100,13 @@ fn run_or_shut_down(
             return error;
         }
         log::error!("worker {worker_number} of {workers} has failed: stopping the others");
-        ExitError { message: format!("worker {worker_number} of {workers} has failed: {}", error.message), ..error }
+        name_worker(server, worker_number, &error)
     })
+}
+
+fn name_worker(server: &ServerContext<'_>, worker_number: usize, error: &ExitError) -> ExitError {
+    let workers = server.options.workers;
+    ExitError::new(error.status, format!("worker {worker_number} of {workers} has failed: {}", error.message))
 }
 
 /// A panic that leaves a loop is a failure like another. What it has touched is not looked at again.
@@ -196,7 +201,7 @@ fn run_worker(
 ) {
     let result = catch_panic(|| {
         let greeter = server.new_greeter();
-        let mut event_loop = worker::new_event_loop()?;
+        let mut event_loop = worker::new_event_loop().map_err(|error| name_worker(server, worker_number, &error))?;
         socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;
         let _ = message_sender.send((worker_number, WorkerMessage::Listening(event_loop.handle())));
         // No start time comes if the server failed to start.

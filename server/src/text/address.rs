@@ -4,10 +4,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, io};
+
+use socket2::SockAddr;
 
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape::excerpt;
@@ -133,6 +135,9 @@ impl FromStr for Address {
         if text.is_empty() {
             return Err(format!("the address is empty; {SYNTAX_HINT}, and no comma before or behind"));
         }
+        if let Some(path) = text.strip_prefix("unix://") {
+            return Err(format!("it is no address; a path is served with --unix {}", excerpt(path)));
+        }
         if let Some((scheme, _)) = text.split_once("://") {
             let scheme = excerpt(scheme);
             return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {SYNTAX_HINT}"));
@@ -162,9 +167,9 @@ impl FromStr for Address {
     }
 }
 
-/// A text that can only be meant as a path.
+/// A text that can only be meant as a path, or as an abstract name.
 fn as_path(text: &str) -> Option<&str> {
-    (text.starts_with(['/', '~']) || text.starts_with("./") || text.starts_with("../")).then_some(text)
+    (text.starts_with(['/', '~', '@']) || text.starts_with("./") || text.starts_with("../")).then_some(text)
 }
 
 impl fmt::Display for Address {
@@ -302,11 +307,72 @@ fn parse_port(port: &str) -> Result<u16, String> {
 /// The prefix of a path.
 pub(crate) const UNIX_PREFIX: &str = "unix:";
 
+/// The longest path of a unix socket, beside the NUL at its end (unix(7), and sys/un.h of other systems).
+const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// A unix socket by its path as it was given, or by its abstract name behind a NUL, as the library takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnixPath(PathBuf);
+
+impl UnixPath {
+    pub(crate) fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The kernel's form, for which a path may be too long.
+    pub(crate) fn sock_addr(&self) -> io::Result<SockAddr> {
+        SockAddr::unix(&self.0).map_err(|error| {
+            let bytes = self.0.as_os_str().len() - usize::from(self.is_abstract());
+            let limit = format!("the path of a unix socket has {UNIX_PATH_BYTES_MAX} bytes at most");
+            io::Error::new(error.kind(), format!("invalid argument: {limit}, and this one has {bytes}"))
+        })
+    }
+
+    /// Whether it has no file.
+    pub(crate) fn is_abstract(&self) -> bool {
+        self.0.as_os_str().as_bytes().starts_with(&[0])
+    }
+}
+
+/// An `@` in front makes it an abstract name, as in the output of ss(8); a file of that name is written with `./`.
+impl TryFrom<PathBuf> for UnixPath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        match path.as_os_str().as_bytes().strip_prefix(b"@") {
+            Some(b"") => Err("the name is missing after @".to_owned()),
+            Some(_) if !cfg!(target_os = "linux") => {
+                let shown = excerpt(&path.to_string_lossy());
+                Err(format!("only Linux has abstract names; for a file of that name write ./{shown}"))
+            }
+            Some(name) => Ok(Self(OsString::from_vec([b"\0", name].concat()).into())),
+            None => Ok(Self(path)),
+        }
+    }
+}
+
+/// A path of the command line; what is written like an address is none.
+pub(crate) fn parse_unix_path(path: PathBuf) -> Result<UnixPath, String> {
+    let text = path.to_string_lossy();
+    let shown = excerpt(&text);
+    for prefix in [UNIX_PREFIX, "unix="] {
+        if let Some(path) = text.strip_prefix(prefix) {
+            let path = excerpt(path);
+            return Err(format!("leave out {prefix} and write {path}, or ./{shown} for a file of that name"));
+        }
+    }
+    let is_address = is_decimal(&text) || text.contains(':') && !text.contains('/') && text.parse::<Address>().is_ok();
+    if is_address {
+        return Err(format!("it is an address; write --tcp {shown}, or ./{shown} for a file of that name"));
+    }
+    path.try_into()
+}
+
 /// The server that a probe asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeTarget {
     Internet(Address),
-    Unix(PathBuf),
+    Unix(UnixPath),
 }
 
 impl TryFrom<OsString> for ProbeTarget {
@@ -315,7 +381,7 @@ impl TryFrom<OsString> for ProbeTarget {
     fn try_from(text: OsString) -> Result<Self, String> {
         // A path may contain any byte.
         if let Some(path) = text.as_bytes().strip_prefix(UNIX_PREFIX.as_bytes()).filter(|path| !path.is_empty()) {
-            return Ok(Self::Unix(OsStr::from_bytes(path).into()));
+            return PathBuf::from(OsStr::from_bytes(path)).try_into().map(Self::Unix);
         }
         let text = text.to_str().ok_or_else(|| format!("it is not valid UTF-8; {SYNTAX_HINT}"))?;
         let path = text.strip_prefix("unix=").or_else(|| as_path(text));
@@ -335,17 +401,18 @@ impl fmt::Display for ProbeTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internet(address) => address.fmt(formatter),
-            Self::Unix(path) => BoundAddress::from_path(path).fmt(formatter),
+            Self::Unix(path) => BoundAddress::from_path(path.as_path()).fmt(formatter),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, IpVersion, ProbeTarget};
+    use super::{Address, IpVersion, ProbeTarget, UnixPath, parse_unix_path};
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::net::SocketAddr;
+    use std::path::{Path, PathBuf};
 
     fn parse_and_print(text: &str) -> String {
         text.parse::<Address>().map_or_else(|error| format!("error: {error}"), |address| address.to_string())
@@ -434,6 +501,10 @@ mod tests {
             ("tcp=127.0.0.1:9000", "leave out tcp=: write 127.0.0.1:9000"),
             ("9000-9003", "a range of ports is not taken"),
             ("unix:/a", "served with --unix /a"),
+            ("unix:///a", "served with --unix /a"),
+            ("@a", "served with --unix @a"),
+            ("./a.sock", "served with --unix ./a.sock"),
+            ("localhost:9000-9003", "a range of ports is not taken"),
             ("-a", "neither"),
             ("a..b", "neither"),
             ("fe80::1%", "too many colons"),
@@ -493,5 +564,36 @@ mod tests {
         assert_eq!(parse_and_print("unix").as_deref(), Ok("unix:8888"));
         assert!(parse_and_print("unix:").unwrap_err().contains("unix:/run/halloo.sock"));
         assert!(parse_and_print("/run/a").is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_at_sign_in_front_makes_an_abstract_name_and_a_file_of_that_name_has_its_folder_in_front() {
+        let unix_path = |text: &str| UnixPath::try_from(PathBuf::from(text)).unwrap();
+        let target = |text: &str| ProbeTarget::try_from(OsString::from(text));
+        assert_eq!((unix_path("@a b").as_path(), unix_path("@a b").is_abstract()), (Path::new("\0a b"), true));
+        assert_eq!((unix_path("./@a").as_path(), unix_path("./@a").is_abstract()), (Path::new("./@a"), false));
+        assert_eq!(target("unix:@a"), Ok(ProbeTarget::Unix(unix_path("@a"))));
+        assert_eq!(target("unix:@a").unwrap().to_string(), "@a");
+        assert_eq!(target("unix:./@a").unwrap().to_string(), "./@a");
+        assert!(target("unix:@").unwrap_err().contains("name is missing"));
+        assert!(target("@a").unwrap_err().contains("write unix:@a"));
+    }
+
+    #[test]
+    fn what_is_written_like_an_address_is_no_path_unless_its_folder_stands_in_front() {
+        for (text, hint) in [
+            ("9000", "write --tcp 9000, or ./9000"),
+            ("localhost:8888", "--tcp localhost:8888"),
+            ("[::1]:9", "./[::1]:9"),
+            (":9000", "--tcp :9000"),
+            ("unix:/run/x", "write /run/x, or ./unix:/run/x"),
+        ] {
+            let error = parse_unix_path(text.into()).unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+        for text in ["./9000", "halloo", "halloo.sock", "localhost", "/run/a:1", "a:b:c", "a1:x", "/run/my:8888"] {
+            assert_eq!(parse_unix_path(text.into()).unwrap().as_path(), Path::new(text));
+        }
     }
 }

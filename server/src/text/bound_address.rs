@@ -12,8 +12,8 @@ use std::sync::Arc;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
-/// The longest displayed address, in bytes: the `@` and the name of a unix socket, which is longer than any other.
-pub(crate) const BOUND_ADDRESS_BYTES_MAX: usize = 1 + escape::PATH_BYTES_MAX;
+/// The longest displayed address, in bytes: the prefix and the name of a unix socket, which is longer than any other.
+pub(crate) const BOUND_ADDRESS_BYTES_MAX: usize = 2 + escape::PATH_BYTES_MAX;
 
 /// The addresses of the client and of the socket it has reached.
 #[derive(Clone, Debug)]
@@ -32,9 +32,14 @@ pub(crate) enum BoundAddress {
 }
 
 impl BoundAddress {
-    /// A unix socket in the file system.
+    /// A unix socket by its path, or by its abstract name, which stands behind a NUL.
     pub(crate) fn from_path(path: &Path) -> Self {
-        Self::from_name("", path.as_os_str().as_bytes())
+        match path.as_os_str().as_bytes() {
+            [0, name @ ..] => Self::from_name("@", name),
+            // Else it would be shown as an abstract name.
+            bytes @ [b'@', ..] => Self::from_name("./", bytes),
+            bytes => Self::from_name("", bytes),
+        }
     }
 
     /// The address of a bound unix socket: its path, or `@` and its abstract name.
@@ -147,7 +152,10 @@ mod tests {
             (b"/run/my sock", "/run/my%20sock", "/run/my sock"),
             (b"/run/50%", "/run/50%25", "/run/50%"),
             (b"/\x1b[31m\n", "/%1B%5B31m%0A", r"/\x1b[31m\n"),
-            (b"@a", "%40a", "@a"),
+            (b"@a", "./%40a", "./@a"),
+            (b"/run/@a", "/run/%40a", "/run/@a"),
+            (b"\0a b", "@a%20b", "@a b"),
+            (b"\0@a", "@%40a", "@@a"),
             ("/t\u{fc}r\u{202e}".as_bytes(), "/t%C3%BCr%E2%80%AE", "/t\u{fc}r\\u{202e}"),
         ] {
             assert_eq!(
@@ -155,7 +163,7 @@ mod tests {
                 (percent_encoded, display)
             );
             let json: String = serde_json::from_str(&unix_address(path).json()).unwrap();
-            assert_eq!(json.as_bytes(), path);
+            assert_eq!(json.as_bytes(), percent_decode(percent_encoded));
         }
     }
 
@@ -184,7 +192,8 @@ mod tests {
             let address = unix_address(&path);
             let encoded = address.percent_encoded();
             prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));
-            prop_assert_eq!(percent_decode(&encoded), path);
+            let shown = if path.starts_with(b"@") { [b"./", path.as_slice()].concat() } else { path };
+            prop_assert_eq!(percent_decode(&encoded), shown);
             prop_assert!(!address.to_string().chars().any(char::is_control) && address.to_string().len() <= super::BOUND_ADDRESS_BYTES_MAX);
         }
     }

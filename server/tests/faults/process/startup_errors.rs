@@ -2,6 +2,9 @@
 //!
 //! A failed start is one line and an exit status.
 
+use support::network::ports::unused_port;
+use support::network::streams::GREETING;
+use support::network::tcp::request;
 use support::process::server::Server;
 use support::wait::wait_until;
 
@@ -38,5 +41,42 @@ fn a_start_that_fails_is_one_line_and_an_exit_status() {
         let lines = server.stderr.lines();
         assert_eq!(lines.len(), 1, "{call} {errno}: {lines:#?}");
         assert!(lines[0].starts_with("halloo: cannot "), "{call} {errno}: {}", lines[0]);
+    }
+}
+
+/// Each server waits before each bind, so that the others start between any two of its own. With `-D` strace is the
+/// child, and the server ends with the test.
+#[test]
+#[ignore = "needs strace"]
+fn of_servers_that_start_between_each_other_s_binds_exactly_one_serves() {
+    let wrapper = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=bind:delay_enter=100000"];
+    for flag in ["--tcp", "--udp"] {
+        for workers in [["2", "2"], ["2", "1"]] {
+            let address = format!("127.0.0.1:{}", unused_port());
+            let start =
+                |workers: &&str| Server::spawn(HALLOO.command_under(&wrapper, &[flag, &address, "--workers", workers]));
+            let mut servers: Vec<Server> = workers.iter().cycle().take(6).map(start).collect();
+            wait_until("the READY line or the end of each", || {
+                servers.iter_mut().all(|server| server.is_ready() || !server.is_running())
+            });
+            let (serving, refused): (Vec<_>, Vec<_>) = servers.iter_mut().partition(|server| server.is_ready());
+            assert_eq!(serving.len(), 1, "{flag} {workers:?}");
+            for server in refused {
+                assert_eq!(server.wait(), 3, "{flag} {workers:?}");
+                server.stderr.wait_for_line("address already in use");
+            }
+        }
+    }
+}
+
+/// Two that listen at the same moment on one port refuse each other.
+#[test]
+#[ignore = "needs strace"]
+fn a_listener_that_another_refuses_and_that_is_refused_itself_tries_again() {
+    for workers in ["1", "2"] {
+        let wrapper = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=listen:error=EADDRINUSE:when=1..3"];
+        let address = format!("127.0.0.1:{}", unused_port());
+        let server = Server::start(HALLOO.command_under(&wrapper, &["--tcp", &address, "--workers", workers]));
+        assert_eq!(request(server.tcp()), GREETING, "{workers} workers");
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use support::network::streams::{GREETING, read_to_end, read_until_closed};
 use support::network::tcp::{connect_many, request, send_requests};
 use support::network::udp::{UDP_GREETING, request_udp};
-use support::process::server::Server;
+use support::process::child::run;
+use support::process::server::{Server, assert_fails};
 use support::wait::{assert_holds_for, wait_for};
 
 use crate::HALLOO;
@@ -105,10 +106,12 @@ fn a_full_descriptor_table_is_told_once_when_it_begins_and_once_when_it_ends() {
     let server = start_with_20_descriptors(&EXCESSIVE_MAX_CONNECTIONS);
     let silent = connect_many(40, server.tcp());
     server.stderr.wait_for_line("cannot accept, clients wait in the backlog");
-    assert_holds_for(Duration::from_millis(300), "it says no more", || server.stderr.lines().len() == 1);
+    let lines =
+        || server.stderr.count_lines_with(" clients wait in the backlog") + server.stderr.count_lines_with("again");
+    assert_holds_for(Duration::from_millis(300), "it says no more", || lines() == 1);
     drop(silent);
     server.stderr.wait_for_line("accepts again, after ");
-    assert_eq!(server.stderr.lines().len(), 2, "{}", server.stderr.text());
+    assert_eq!(lines(), 2, "{}", server.stderr.text());
 }
 
 #[test]
@@ -147,4 +150,27 @@ fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
         }
     }
     assert!(started > 0 && refused > 0, "{started} served, {refused} refused");
+}
+
+#[test]
+fn more_connections_than_descriptors_are_warned_of_with_both_numbers() {
+    let start = |connections: &str| {
+        let arguments = ["--tcp", "127.0.0.1:0", "--max-connections", connections];
+        Server::start(HALLOO.command_with_fd_limits(100, 100, &arguments))
+    };
+    let server = start("100");
+    let line = server.stderr.wait_for_line("--max-connections 100 cannot be reached");
+    assert!(line.contains(" WARN ") && line.contains("the limit on descriptors is 100"), "{line}");
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(server.log_lines().len(), 1);
+    let server = start("99");
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(server.stderr.text(), "");
+}
+
+#[test]
+fn a_worker_without_descriptors_is_named_with_the_limit() {
+    let output = run(HALLOO.command_with_fd_limits(64, 64, &["--tcp", "127.0.0.1:0", "--workers", "300"]));
+    assert!(matches!(output.status, 1 | 3), "{output:?}");
+    assert_fails(&output, output.status, &["worker ", "too many open files, the limit being 64", "ulimit -n"]);
 }

@@ -178,6 +178,16 @@ fn an_address_that_is_wrong_meets_how_one_is_written() {
         (&["probe", "*:9000"], &["one server is asked; name it"]),
         (&["probe", "http://localhost:9000/"], &["leave out http://"]),
         (&["probe", "unix:"], &["the path is missing"]),
+        (&["--listen", "unix:///run/a.sock"], &["a path is served with --unix /run/a.sock"]),
+        (&["--listen", "@a"], &["a path is served with --unix @a"]),
+        (&["--unix", "9000"], &["for --unix", "it is an address; write --tcp 9000, or ./9000"]),
+        (&["--unix", "localhost:9000"], &["it is an address; write --tcp localhost:9000"]),
+        (&["--unix", "unix:/run/a.sock"], &["leave out unix: and write /run/a.sock"]),
+        (&["--unix", "unix=/run/a.sock"], &["leave out unix= and write /run/a.sock"]),
+        (&["--unix", "@"], &["for --unix", "the name is missing after @"]),
+        (&["--unix-mode", "rw-rw-rw-"], &["for --unix-mode", "in octal, such as 660"]),
+        (&["--unix-mode", "888"], &["for --unix-mode", "in octal, such as 660"]),
+        (&["--unix-mode", "1777"], &["for --unix-mode", "777 at most"]),
         (&["probe", ""], &["the address is empty"]),
     ]);
 }

@@ -5,11 +5,12 @@
 use std::net::{TcpListener, UdpSocket};
 
 use support::network::network_namespace::in_network_namespace;
+use support::network::ports::unused_port;
 use support::network::streams::GREETING;
 use support::network::tcp::request;
 use support::process::child::run;
-use support::process::server::assert_fails;
-use support::wait::wait_for;
+use support::process::server::{Server, assert_fails};
+use support::wait::{wait_for, wait_until};
 
 use crate::HALLOO;
 
@@ -30,11 +31,23 @@ fn one_free_port_is_found_for_both_protocols() {
 fn a_taken_port_is_named_with_its_protocol_and_another_way() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
-    assert_command_fails(3, &["--tcp", &address], &["tcp", &address, "taken", "another port with --tcp"]);
-    assert_command_fails(3, &["--listen", &address], &["tcp", &address, "taken", "another port with --listen"]);
+    assert_command_fails(
+        3,
+        &["--tcp", &address],
+        &["tcp", &address, "address already in use", "another port with --tcp"],
+    );
+    assert_command_fails(
+        3,
+        &["--listen", &address],
+        &["tcp", &address, "address already in use", "another port with --listen"],
+    );
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
-    assert_command_fails(3, &["--udp", &address], &["udp", &address, "taken", "another port with --udp"]);
+    assert_command_fails(
+        3,
+        &["--udp", &address],
+        &["udp", &address, "address already in use", "another port with --udp"],
+    );
     // TCP is tried first, and may find somebody's connection on that port: another number is tried then.
     let (output, address) = wait_for("a port that is free for TCP and taken for UDP", || {
         let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
@@ -42,15 +55,37 @@ fn a_taken_port_is_named_with_its_protocol_and_another_way() {
         let output = HALLOO.run(&["--listen", &address]);
         (!output.stderr.contains(" tcp ")).then_some((output, address))
     });
-    assert_fails(&output, 3, &["udp", &address, "taken", "another port with --listen"]);
+    assert_fails(&output, 3, &["udp", &address, "address already in use", "another port with --listen"]);
 }
 
 #[test]
 fn a_second_server_on_the_same_port_is_refused_and_the_first_serves_on() {
     let first = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = first.tcp().to_string();
-    assert_command_fails(3, &["--listen", &address], &[&address, "taken"]);
+    assert_command_fails(3, &["--listen", &address], &[&address, "address already in use"]);
     assert_eq!(request(first.tcp()), GREETING);
+}
+
+#[test]
+fn of_many_servers_that_start_at_once_at_one_port_exactly_one_serves() {
+    for _ in 0..4 {
+        let address = format!("127.0.0.1:{}", unused_port());
+        let start = |number: u32| {
+            let workers = if number.is_multiple_of(2) { "1" } else { "4" };
+            Server::spawn(HALLOO.command(&["--listen", &address, "--workers", workers]))
+        };
+        let mut servers: Vec<Server> = (0..8).map(start).collect();
+        wait_until("the READY line or the end of each", || {
+            servers.iter_mut().all(|server| server.is_ready() || !server.is_running())
+        });
+        let (serving, refused): (Vec<_>, Vec<_>) = servers.iter_mut().partition(|server| server.is_ready());
+        assert_eq!(serving.len(), 1);
+        assert_eq!(request(serving[0].tcp()), GREETING);
+        for server in refused {
+            assert_eq!(server.wait(), 3);
+            server.stderr.wait_for_line("address already in use");
+        }
+    }
 }
 
 #[test]
@@ -59,10 +94,23 @@ fn an_address_of_another_machine_is_named_with_one_of_this() {
         assert_command_fails(
             3,
             &[flag, "192.0.2.1:8888"],
-            &["192.0.2.1:8888", "does not have that address", flag, "0.0.0.0:8888"],
+            &["192.0.2.1:8888", "cannot assign requested address", "does not have that address", flag, "0.0.0.0:8888"],
         );
     }
     assert_command_fails(3, &["--listen", "name.invalid."], &["name.invalid", "unknown", "IP address"]);
+}
+
+#[test]
+#[ignore = "needs IPv6"]
+fn an_ipv6_address_that_cannot_be_served_is_named_with_one_that_can() {
+    for (address, parts) in [
+        ("[2001:db8::1]:9000", ["cannot assign requested address", "--tcp [::]:9000"]),
+        ("[fe80::1]:9000", ["invalid argument: such an address belongs to an interface", "--tcp [fe80::1%eth0]:9000"]),
+        ("[fe80::1%nope]:9000", ["no such device: this machine has no interface nope", "ip link"]),
+        ("[fe80::1%1234]:9000", ["no such device: this machine has no interface of that number", "ip link"]),
+    ] {
+        assert_command_fails(3, &["--tcp", address], &parts);
+    }
 }
 
 #[test]
@@ -72,7 +120,11 @@ fn a_privileged_port_is_named_with_one_that_is_allowed() {
     in_network_namespace(|| {
         let wrapper = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
         let output = run(HALLOO.command_under(&wrapper, &["--tcp", "127.0.0.1:1"]));
-        assert_fails(&output, 3, &["tcp", "127.0.0.1:1:", "may not open", "from 1024 up", "--tcp localhost:PORT"]);
+        assert_fails(
+            &output,
+            3,
+            &["tcp", "127.0.0.1:1:", "permission denied", "may not open", "from 1024 up", "--tcp localhost:PORT"],
+        );
     });
 }
 

@@ -14,6 +14,8 @@ use support::process::server::Server;
 use support::wait::{TIMEOUT, assert_holds_for, wait_until};
 
 use crate::HALLOO;
+use crate::process::worker_threads::sockets;
+use crate::unix::temporary_socket_path::SocketPath;
 
 /// Starts a program on a terminal of its own and closes that: whoever leads its session is hung up on.
 const TERMINAL: &str = r#"
@@ -198,6 +200,38 @@ fn a_server_can_start_again_at_once_on_the_port_it_had() {
         run(command).status == 0
     });
     assert!(started, "the port stays taken");
+}
+
+#[test]
+fn a_server_can_start_again_while_the_former_one_drains() {
+    for workers in ["1", "2"] {
+        let socket_path = SocketPath::new();
+        let start = |address: &str, greeting: &str| {
+            let greeting = ["--greeting", greeting, "--drain-timeout", "60s"];
+            let listening = ["--listen", address, "--unix", socket_path.as_str(), "--workers", workers];
+            HALLOO.start(&[&listening[..], &greeting].concat())
+        };
+        let mut first = start("127.0.0.1:0", "the first");
+        let address = first.tcp();
+        let idle_clients = connect_accepted(3, &first);
+        let idle_unix_client = socket_path.connect_accepted(&first);
+        first.signal("TERM");
+        wait_until("the TCP port to be free", || sockets("tcp", address) == 0);
+        let second = start(&address.to_string(), "the second");
+        assert!(first.is_running(), "{workers} workers");
+        assert_eq!(request(address), "the second");
+        assert_eq!(request_udp(address, UDP_REQUEST), "the second");
+        assert_eq!(socket_path.request(), "the second");
+        for client in &idle_clients {
+            send(client, b"at last");
+            assert_eq!(read_to_end(client), "the first");
+        }
+        send(&idle_unix_client, b"at last");
+        assert_eq!(read_to_end(&idle_unix_client), "the first");
+        assert_eq!(first.wait(), 0);
+        assert_eq!(socket_path.request(), "the second", "the file is the second server's");
+        drop(second);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use support::network::streams::{GREETING, REQUEST, read_to_end, send};
+use support::network::tcp::request;
 use support::process::child::run;
 use support::process::server::{Server, assert_fails};
 
@@ -42,7 +43,7 @@ fn a_path_on_which_somebody_listens_is_refused_and_served_on() {
     let socket_path = SocketPath::new();
     let _server = socket_path.start_server(&[]);
     for workers in ["1", "2"] {
-        let parts = ["unix", socket_path.as_str(), "taken by another program", "--unix PATH"];
+        let parts = ["unix", socket_path.as_str(), "address already in use", "--unix PATH"];
         assert_command_fails(3, &["--unix", socket_path.as_str(), "--workers", workers], &parts);
     }
     assert_eq!(socket_path.request(), GREETING);
@@ -51,7 +52,11 @@ fn a_path_on_which_somebody_listens_is_refused_and_served_on() {
     let datagrams = SocketPath::new();
     let _socket = UnixDatagram::bind(&datagrams.path).expect("a free path");
     for socket_path in [foreign, datagrams] {
-        assert_command_fails(3, &["--unix", socket_path.as_str()], &[socket_path.as_str(), "taken", "another path"]);
+        assert_command_fails(
+            3,
+            &["--unix", socket_path.as_str()],
+            &[socket_path.as_str(), "address already in use", "another path"],
+        );
         assert!(socket_path.path.exists());
     }
 }
@@ -67,7 +72,11 @@ fn what_is_no_socket_is_never_removed() {
     );
     assert_eq!(fs::read(&socket_path.path).expect("it is there"), b"keep me");
     let folder = socket_path.path.parent().and_then(Path::to_str).expect("a plain path");
-    assert_command_fails(3, &["--unix", folder], &[folder, "no socket", "another path"]);
+    assert_command_fails(
+        3,
+        &["--unix", folder],
+        &[folder, "address already in use", "is a folder", "name a file in it"],
+    );
     let dangling = SocketPath::new();
     std::os::unix::fs::symlink(dangling.path.with_file_name("nothing"), &dangling.path).expect("a free path");
     assert_command_fails(3, &["--unix", dangling.as_str()], &[dangling.as_str(), "no socket"]);
@@ -82,7 +91,7 @@ fn a_path_that_cannot_be_is_told_with_the_way_out() {
         let name = "n".repeat(bytes - folder.as_os_str().len() - 1);
         folder.join(name).to_str().expect("a plain path").to_owned()
     };
-    assert_command_fails(3, &["--unix", &fill(108)], &["108 bytes", "107 at most", "--unix PATH"]);
+    assert_command_fails(3, &["--unix", &fill(108)], &["107 bytes at most, and this one has 108", "--unix PATH"]);
     let longest = fill(107);
     let mut server = HALLOO.start(&["--unix", &longest, "--greeting", "{local}"]);
     let client = connect_unix(Path::new(&longest));
@@ -96,16 +105,28 @@ fn a_path_that_cannot_be_is_told_with_the_way_out() {
     assert_command_fails(
         3,
         &["--unix", &display(&inside)],
-        &[&format!("no folder {}", missing.display()), "make it", "--unix PATH"],
+        &["no such file or directory", &format!("no folder {}", missing.display()), "make it", "--unix PATH"],
     );
     fs::write(&missing, "").expect("room for a file");
     assert_command_fails(
         3,
         &["--unix", &display(&inside)],
-        &[&format!("{} is no folder", missing.display()), "--unix PATH"],
+        &["not a directory", &format!("{} is no folder", missing.display()), "--unix PATH"],
     );
     assert_command_fails(2, &["--unix", ""], &["--unix"]);
     assert_command_fails(2, &["--unix", "/tmp/a,"], &["--unix"]);
+}
+
+#[test]
+fn a_relative_path_in_a_working_directory_that_was_deleted_is_told() {
+    for path in ["a.sock", "./folder/a.sock"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let script = "rmdir \"$PWD\"; exec \"$0\" \"$@\"";
+        let mut command = HALLOO.command_under(&["sh", "-c", script], &["--unix", path]);
+        command.current_dir(&folder);
+        let parts = ["no such file or directory", "the working directory was deleted", "a path from / on"];
+        assert_fails(&run(command), 3, &parts);
+    }
 }
 
 #[test]
@@ -124,7 +145,7 @@ fn a_folder_in_which_this_user_may_not_write_is_named() {
     command.arg("--unix").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = run(command);
     assert_eq!(output.status, 3, "{output:?}");
-    let cause = format!("this user may not make a file in {}; ", folder.path().display());
+    let cause = format!("permission denied: this user may not make a file in {}; ", folder.path().display());
     assert!(output.stderr.contains(&cause) && output.stderr.contains("--unix PATH"), "{output:?}");
 }
 
@@ -146,6 +167,79 @@ fn a_start_that_fails_leaves_no_file_behind() {
         );
         assert!(!socket_path.path.exists(), "{workers} workers");
     }
+}
+
+// ---- permissions ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_file_has_the_mode_that_is_asked_for_and_else_that_of_the_umask() {
+    for workers in ["1", "2"] {
+        for (arguments, umask, mode) in [
+            (&["--unix-mode", "666"][..], "077", 0o666),
+            (&["--unix-mode", "0o600"], "000", 0o600),
+            (&["--unix-mode=0660"], "000", 0o660),
+            (&[], "077", 0o700),
+            (&[], "022", 0o755),
+        ] {
+            let socket_path = SocketPath::new();
+            let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+            let arguments = [&["--workers", workers, "--unix", socket_path.as_str()], arguments].concat();
+            let server = Server::start(HALLOO.command_under(&["sh", "-c", &script], &arguments));
+            let metadata = fs::metadata(&socket_path.path).expect("it is there");
+            assert_eq!(metadata.permissions().mode() & 0o7777, mode, "{arguments:?} with umask {umask}");
+            assert_eq!(server.stderr.text(), "");
+        }
+    }
+}
+
+#[test]
+fn a_mode_without_a_file_is_warned_of_and_the_rest_is_served() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--unix-mode", "660"]);
+    server.stderr.wait_for_line("--unix-mode has no effect: no file of a unix socket is made");
+    assert_eq!(request(server.tcp()), GREETING);
+    assert_eq!(server.log_lines().len(), 1);
+}
+
+// ---- abstract names -------------------------------------------------------------------------------------------------
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_abstract_name_is_served_without_a_file_and_shown_as_a_probe_takes_it() {
+    for workers in ["1", "2"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // The folder is one of a kind, so the name is free.
+        let name = format!("@{} name", folder.path().display());
+        let arguments = ["--unix", &name, "--greeting", "{protocol} {local}", "--workers", workers];
+        let mut command = HALLOO.command(&arguments);
+        command.current_dir(&folder);
+        let mut server = Server::start(command);
+        let percent_encoded = name.replace(' ', "%20");
+        assert_eq!(server.ready_addresses(), [format!("unix={percent_encoded}")]);
+        let output = HALLOO.run(&["probe", &format!("unix:{name}")]);
+        assert!(output.stdout.starts_with(&format!("unix {name} ok ")), "{output:?}");
+        assert!(output.stdout.ends_with(&format!(" unix {name}\n")), "{output:?}");
+        server.stdout.wait_for_line(&format!("unix {name} "));
+        assert_command_fails(3, &["--unix", &name], &[&name, "address already in use", "--unix PATH"]);
+        server.assert_exits_on_sigterm();
+        assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 0, "it has no file");
+        assert_eq!(HALLOO.run(&["probe", &format!("unix:{name}")]).status, 3, "the name is free");
+    }
+}
+
+#[test]
+fn a_file_whose_name_begins_with_an_at_sign_is_written_with_its_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = HALLOO.command(&["--unix", "./@a"]);
+    command.current_dir(&folder);
+    let mut server = Server::start(command);
+    let path = folder.path().join("@a");
+    assert_eq!(server.ready_addresses(), [format!("unix={}/%40a", folder.path().display())]);
+    let mut probe = HALLOO.command(&["probe", "unix:./@a"]);
+    probe.current_dir(&folder);
+    assert!(run(probe).stdout.starts_with("unix ./@a ok "));
+    server.stdout.wait_for_line(&format!("unix {} ", path.display()));
+    server.assert_exits_on_sigterm();
+    assert!(!path.exists());
 }
 
 // ---- probes ---------------------------------------------------------------------------------------------------------
@@ -177,6 +271,12 @@ fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
     socket.listen(0).expect("it is bound");
     let _full = socket_path.connect();
     probe(&["--timeout", "300ms"], 4, "timeout ");
+    let output = HALLOO.run(&["probe", &format!("unix:{}", "p".repeat(120))]);
+    assert_eq!(output.status, 3, "{output:?}");
+    assert!(
+        output.stdout.contains(" unreachable ") && output.stdout.contains("107 bytes at most, and this one has 120"),
+        "{output:?}"
+    );
 }
 
 #[test]
