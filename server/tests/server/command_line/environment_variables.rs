@@ -43,7 +43,8 @@ fn the_variables_of_the_server_do_what_their_flags_do() {
             ("HALLOO_TCP_GREETING", "stream"),
             ("HALLOO_UDP_GREETING", "datagram"),
             ("HALLOO_IDLE_TIMEOUT", "1s"),
-            ("HALLOO_UDP_RATE", "1"),
+            // A value read from a file ends a line.
+            ("HALLOO_UDP_RATE", "1\n"),
             ("HALLOO_MAX_CONNECTIONS_PER_SOURCE", "1"),
             ("HALLOO_EVENTS", "json"),
             ("HALLOO_VERBOSE", "1"),

@@ -253,6 +253,7 @@ fn an_argument_that_is_no_text_is_shown_with_its_flag() {
 fn a_variable_that_is_wrong_is_named_with_what_is_right() {
     for (variable, value, arguments, parts) in [
         ("HALLOO_MODE", &b"wave"[..], &[][..], &["invalid value 'wave' of HALLOO_MODE", "greet, banner"][..]),
+        ("HALLOO_MODE", b"echo", &["--mode=wave"], &["invalid value 'wave' for --mode"]),
         ("HALLOO_MODE", b"ehco", &[], &["of HALLOO_MODE; did you mean echo?"]),
         ("HALLOO_MODE", b"\xff", &[], &["HALLOO_MODE", r"\xff", "not valid UTF-8"]),
         ("HALLOO_LISTEN", b"\xff:1", &[], &["HALLOO_LISTEN", r"\xff:1", "not valid UTF-8"]),
