@@ -87,13 +87,8 @@ impl Datagram<'_> {
         let is_limited = entry.limit_loopback || !peer.ip().is_loopback();
         let is_allowed = !is_limited || rate_limiter.try_acquire(SourcePrefix::of(peer.ip()), now);
         if !is_allowed {
-            entry.rate_refusals += 1;
-            if entry.refused_log.allow(now) {
-                let (local, count) = (entry.local, entry.rate_refusals);
-                log::info!(
-                    "{local}: no reply to {peer}, its source is past its rate; so far {count} replies were refused so"
-                );
-            }
+            let local = entry.local;
+            self.context.repeated_logs.replies_past_rate.add((local, peer));
         }
         is_allowed
     }

@@ -31,9 +31,8 @@ pub(crate) struct ListenerEntry {
     pub(crate) when_full: WhenFull,
     pub(crate) connections: u32,
     pub(crate) source: Source,
-    /// About clients that wait, and about those that are refused.
+    /// About clients that wait.
     pub(crate) full_log: LogThrottle,
-    pub(crate) refused_log: LogThrottle,
 }
 
 impl ListenerEntry {
@@ -50,7 +49,6 @@ impl ListenerEntry {
             connections: 0,
             source: Source::default(),
             full_log: LogThrottle::default(),
-            refused_log: LogThrottle::default(),
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::Network;
+use crate::net::repeated_log::RepeatedLogs;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::buffers::BufferPool;
@@ -122,6 +123,7 @@ pub struct Context {
     /// A table has become large: at the ends of turns the loop sees whether it can give back memory.
     pub(crate) may_shrink: bool,
     pub(crate) stats: Stats,
+    pub(crate) repeated_logs: RepeatedLogs,
     /// Of everything that has an id.
     last_generation: u64,
 }
@@ -175,6 +177,7 @@ impl Context {
             catches_panics: false,
             may_shrink: false,
             stats: Stats::default(),
+            repeated_logs: RepeatedLogs::default(),
             last_generation: 0,
         }
     }

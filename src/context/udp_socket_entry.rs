@@ -11,7 +11,6 @@ use crate::context::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, SlotKey, Token, UdpSocketId, to_slot};
 use crate::net::UdpSocket;
-use crate::net::backoff::LogThrottle;
 use crate::options::bind::Bind;
 use crate::state::source_address_limits::RateLimiter;
 
@@ -25,10 +24,6 @@ pub(crate) struct UdpSocketEntry {
     /// False once it was removed, until what is queued for it has left.
     pub(crate) is_open: bool,
     pub(crate) source: Source,
-    pub(crate) dropped_log: LogThrottle,
-    /// About replies that the rate limiter refused, and their number.
-    pub(crate) refused_log: LogThrottle,
-    pub(crate) rate_refusals: u64,
 }
 
 impl Context {
@@ -67,9 +62,6 @@ impl Context {
             limit_loopback: at.limit_loopback,
             is_open: true,
             source: Source { generation: key.generation, ..Source::default() },
-            dropped_log: LogThrottle::default(),
-            refused_log: LogThrottle::default(),
-            rate_refusals: 0,
         });
         Ok(UdpSocketId(key))
     }

@@ -7,14 +7,11 @@ use std::net::SocketAddr;
 
 use crate::address::PackedAddress;
 use crate::context::Context;
-use crate::context::listener_entry::ListenerEntry;
 use crate::context::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
 use crate::options::listen::WhenFull;
-use crate::state::timestamp::Timestamp;
-use crate::stats::Stats;
 
 impl EventLoop<'_> {
     /// Accepts clients of a listener, at most a turn's budget of them.
@@ -57,8 +54,7 @@ impl EventLoop<'_> {
                         continue;
                     }
                     drop(stream);
-                    let Context { listeners, stats, .. } = &mut self.context;
-                    listeners[slot as usize].count_refused(stats, now, peer, is_full);
+                    self.context.count_refused(peer, is_full);
                 }
                 Err(error) => {
                     if let Some(result) = self.on_source_error(SlotKey::Listener(slot), &error) {
@@ -71,17 +67,16 @@ impl EventLoop<'_> {
     }
 }
 
-impl ListenerEntry {
-    /// Counts a client that was refused for want of room, in all or for its source, and logs it now and then.
-    fn count_refused(&mut self, stats: &mut Stats, now: Timestamp, peer: Option<SocketAddr>, is_full: bool) {
-        let (count, whose) =
-            if is_full { (&mut stats.refused_full, "in all") } else { (&mut stats.refused_source, "of its source") };
+impl Context {
+    /// Counts a client that was refused for want of room, in all or for its source.
+    fn count_refused(&mut self, peer: Option<SocketAddr>, is_full: bool) {
+        let Self { stats, repeated_logs, .. } = self;
+        let (count, log) = if is_full {
+            (&mut stats.refused_full, &mut repeated_logs.refused_full)
+        } else {
+            (&mut stats.refused_source, &mut repeated_logs.refused_source)
+        };
         *count += 1;
-        if self.refused_log.allow(now) {
-            log::info!(
-                "{}: refused, the most connections {whose} are open; so far {count} were refused so",
-                PackedAddress::from(peer)
-            );
-        }
+        log.add(PackedAddress::from(peer));
     }
 }

@@ -73,6 +73,7 @@ impl EventLoop<'_> {
         progress |= self.relieve_memory();
         progress |= self.drive_queue(|context| &mut context.dirty);
         self.send_datagrams();
+        self.context.repeated_logs.log(self.context.now);
         progress |= self.drop_removed();
         self.advance_drain();
         if self.context.free_closed() {
@@ -117,6 +118,7 @@ impl EventLoop<'_> {
         first = earlier(first, self.context.connect_retries.front().map(|(at, ..)| *at));
         first = earlier(first, self.context.drain_until());
         first = earlier(first, self.strain.map(|strain| strain.next_look));
+        first = earlier(first, self.context.repeated_logs.due());
         (first != Timestamp::NEVER).then_some(first)
     }
 
@@ -265,6 +267,8 @@ impl EventLoop<'_> {
             }
         }
         self.close_mailbox();
+        // What was counted since the last lines: no later turn logs it.
+        self.context.repeated_logs.log(Timestamp::NEVER);
         let forced = self.context.stats.closed(CloseReason::Drained);
         let finished = self.context.stats.closed_total() - drain.closed_before - forced;
         let report = DrainReport { finished, forced, elapsed: self.context.clock().since(drain.since) };

@@ -97,21 +97,19 @@ impl<'h> EventLoop<'h> {
 
     /// Sends what callbacks have queued, each socket's transmits together.
     pub(super) fn send_datagrams(&mut self) {
-        let Context { send_queue, udp_sockets, stats, now, .. } = &mut self.context;
+        let Context { send_queue, udp_sockets, stats, repeated_logs, .. } = &mut self.context;
         send_queue.group();
         for transmits in send_queue.transmits.chunk_by(|one, next| one.socket == next.socket) {
             let Some(entry) = udp_sockets.get_mut(transmits[0].socket as usize) else {
                 stats.datagrams_dropped += transmits.len() as u64;
                 continue;
             };
-            let UdpSocketEntry { socket, local, dropped_log, .. } = entry;
+            let UdpSocketEntry { socket, local, .. } = entry;
             socket.send_datagrams(transmits, send_queue, |transmit, sent| match sent {
                 Ok(()) => stats.datagrams_sent += 1,
                 Err(error) => {
                     stats.datagrams_dropped += 1;
-                    if dropped_log.allow(*now) {
-                        log::warn!("{local}: lost a datagram to {}: {error}", transmit.to);
-                    }
+                    repeated_logs.datagrams_lost.add((*local, transmit.to, error));
                 }
             });
         }

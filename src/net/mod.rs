@@ -30,6 +30,7 @@
 pub(crate) mod backoff;
 pub(crate) mod io_error_class;
 pub(crate) mod recv_batch;
+pub(crate) mod repeated_log;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod simulated;
 pub(crate) mod system;

@@ -42,7 +42,7 @@ fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
     let context = &events.context;
     let deadlines = context.connections.iter().map(|(slot, _)| deadline(context, to_slot(slot)));
     let look = events.strain.map(|strain| strain.next_look);
-    let others = [context.deadlines.earliest(), context.drain_until(), look];
+    let others = [context.deadlines.earliest(), context.drain_until(), look, context.repeated_logs.due()];
     let first = deadlines.chain(others.into_iter().flatten()).min().unwrap_or(Timestamp::NEVER);
     let wait = events.next_timeout();
     let lists = [context.deferred.len(), context.dirty.len(), context.notes.len(), context.pending_connects.len()];

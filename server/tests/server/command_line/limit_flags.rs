@@ -1,6 +1,6 @@
 //! The limits that flags set: connections, idle time, UDP replies.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use support::network::streams::{GREETING, read_to_end, read_until_closed, send};
@@ -88,7 +88,8 @@ fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
     for _ in 0..50 {
         assert_eq!(read_until_closed(&connect(server.tcp())), b"");
     }
-    server.stderr.wait_for_line("refused, the most connections of its source are open; so far 1 were refused so");
+    let refused = "clients past the most connections of one source: refused=";
+    wait_until("the number of all that were refused", || sum_of_counts(&server, refused) == 50);
     // The fifth fills the last place, again and again.
     for _ in 0..50 {
         let other = connect_from([127, 0, 0, 2], server.tcp());
@@ -98,7 +99,7 @@ fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
     }
     server.stderr.wait_for_line("5 connections are open, the most allowed: further clients wait");
     let max = 1 + usize::try_from(start.elapsed().as_secs()).expect("it is short");
-    for part in ["refused, the most", "further clients wait"] {
+    for part in [refused, "further clients wait"] {
         assert!(server.stderr.count_lines_with(part) <= max, "{}", server.stderr.text());
     }
 }
@@ -134,15 +135,62 @@ fn the_udp_rate_holds_for_this_machine_too_where_it_is_given() {
     assert!(counter(&server, "replies_refused") >= 100, "{}", server.stderr.text());
 }
 
+/// What a log line about replies past the rate says before their number.
+const PAST_RATE: &str = "replies past the rate of their source: refused=";
+
+/// The sum of the numbers behind a text, over all log lines.
+fn sum_of_counts(server: &Server, before_number: &str) -> u64 {
+    let counts = server.log_lines().into_iter().filter_map(|line| {
+        let (_, rest) = line.split_once(before_number)?;
+        rest.split([' ', ',']).next()?.parse::<u64>().ok()
+    });
+    counts.sum()
+}
+
 #[test]
-fn replies_past_the_udp_rate_are_told_of_once_a_second_at_most_with_their_number() {
+fn replies_past_the_udp_rate_make_one_log_line_a_second_with_their_number_over_all_sockets_and_sources() {
     let start = Instant::now();
-    let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "1", "--events", "off"]);
-    assert!(count_replies(server.udp(), 100) < 100);
-    let line = server.stderr.wait_for_line("its source is past its rate; so far 1 replies were refused so");
-    assert!(line.contains(&format!("{}: no reply to 127.0.0.1:", server.udp())), "{line}");
-    let max = 1 + usize::try_from(start.elapsed().as_secs()).expect("it is short");
-    assert!(server.stderr.count_lines_with("past its rate") <= max, "{}", server.stderr.text());
+    let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp", "127.0.0.2:0", "--udp-rate", "1", "--events", "off"]);
+    let sockets: Vec<SocketAddr> =
+        server.ready_addresses().iter().map(|entry| entry["udp=".len()..].parse().expect("an address")).collect();
+    let clients: Vec<UdpSocket> =
+        (1..=8).map(|host| UdpSocket::bind(SocketAddr::from(([127, 0, 1, host], 0))).expect("a free port")).collect();
+    for round in 0..10 {
+        if round == 2 {
+            // The first line has come: what follows is counted, and told a second later.
+            server.stderr.wait_for_line(PAST_RATE);
+        }
+        for (client, to) in clients.iter().flat_map(|client| sockets.iter().map(move |to| (client, to))) {
+            client.send_to(b"hello", to).expect("loopback takes it");
+        }
+    }
+    wait_until("all datagrams", || counter(&server, "datagrams_received") == 160);
+    let refused = counter(&server, "replies_refused");
+    assert!(refused > 100, "{refused}");
+    // The last of them are told without another datagram.
+    wait_until("the number of all that were refused", || sum_of_counts(&server, PAST_RATE) == refused);
+    let (lines, seconds) = (server.stderr.count_lines_with(PAST_RATE), start.elapsed().as_secs());
+    assert!(lines as u64 <= 1 + seconds, "{}", server.stderr.text());
+    let line = server.stderr.wait_for_line(PAST_RATE);
+    assert!(line.contains("the last one from 127.0.0.") && line.contains(" to 127.0.1."), "{line}");
+}
+
+#[test]
+fn what_was_refused_just_before_the_end_is_logged_at_the_end() {
+    let mut server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "1", "--events", "off"]);
+    let client = udp_client(server.udp());
+    for _ in 0..2 {
+        client.send(b"hello").expect("loopback takes it");
+    }
+    server.stderr.wait_for_line(PAST_RATE);
+    for _ in 2..20 {
+        client.send(b"hello").expect("loopback takes it");
+    }
+    wait_until("all datagrams", || counter(&server, "datagrams_received") == 20);
+    let refused = counter(&server, "replies_refused");
+    server.assert_exits_on_sigterm();
+    wait_until("standard error to end", || server.stderr.is_closed());
+    assert_eq!(sum_of_counts(&server, PAST_RATE), refused);
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! Log lines about what happens often, each with a count.
+//!
+//! Over all sockets and listeners of a loop, each kind of line comes once a second at most, and its counts add up to all
+//! that happened.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::address::PackedAddress;
+use crate::limits;
+use crate::state::timestamp::Timestamp;
+
+/// Counts one kind of occurrence.
+pub(crate) struct RepeatedLog<T> {
+    /// Since the last line.
+    count: u64,
+    last: Option<T>,
+    last_line: Option<Timestamp>,
+}
+
+impl<T> Default for RepeatedLog<T> {
+    fn default() -> Self {
+        Self { count: 0, last: None, last_line: None }
+    }
+}
+
+impl<T> RepeatedLog<T> {
+    /// Counts an occurrence, for the line to name it if it is the last.
+    pub(crate) fn add(&mut self, occurrence: T) {
+        self.count += 1;
+        self.last = Some(occurrence);
+    }
+
+    /// When the next line is due.
+    fn due(&self) -> Option<Timestamp> {
+        (self.count > 0).then(|| self.last_line.map_or(Timestamp::START, |last| last.after(limits::LOG_INTERVAL)))
+    }
+
+    /// The count since the last line and the last occurrence, if a line is due.
+    fn take(&mut self, now: Timestamp) -> Option<(u64, T)> {
+        self.due().filter(|due| *due <= now)?;
+        self.last_line = Some(now);
+        Some((std::mem::take(&mut self.count), self.last.take()?))
+    }
+}
+
+/// All that is counted for the log.
+#[derive(Default)]
+pub(crate) struct RepeatedLogs {
+    /// Replies that the rate limit refused: from and to.
+    pub(crate) replies_past_rate: RepeatedLog<(SocketAddr, SocketAddr)>,
+    /// Datagrams that were not sent: from, to, and why.
+    pub(crate) datagrams_lost: RepeatedLog<(SocketAddr, SocketAddr, io::Error)>,
+    /// Clients that were refused: too many in all, and too many of their source.
+    pub(crate) refused_full: RepeatedLog<PackedAddress>,
+    pub(crate) refused_source: RepeatedLog<PackedAddress>,
+}
+
+impl RepeatedLogs {
+    /// When the next line is due.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let Self { replies_past_rate, datagrams_lost, refused_full, refused_source } = self;
+        let due = [replies_past_rate.due(), datagrams_lost.due(), refused_full.due(), refused_source.due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// Logs what is due.
+    pub(crate) fn log(&mut self, now: Timestamp) {
+        if let Some((count, (from, to))) = self.replies_past_rate.take(now) {
+            log::info!("replies past the rate of their source: refused={count}, the last one from {from} to {to}");
+        }
+        if let Some((count, (from, to, error))) = self.datagrams_lost.take(now) {
+            log::warn!("datagrams that cannot be sent: lost={count}, the last one from {from} to {to}: {error}");
+        }
+        if let Some((count, peer)) = self.refused_full.take(now) {
+            log::info!("clients past the most connections in all: refused={count}, the last one {peer}");
+        }
+        if let Some((count, peer)) = self.refused_source.take(now) {
+            log::info!("clients past the most connections of one source: refused={count}, the last one {peer}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_at_once_the_rest_within_a_second_and_no_count_is_lost() {
+        let at = |milliseconds: u64| Timestamp::START.after(Duration::from_millis(milliseconds));
+        let mut log = RepeatedLog::default();
+        assert_eq!((log.due(), log.take(at(0))), (None, None));
+        log.add("a");
+        assert_eq!(log.take(at(500)), Some((1, "a")));
+        for last in ["b", "c", "d"] {
+            log.add(last);
+            assert_eq!((log.due(), log.take(at(1499))), (Some(at(1500)), None));
+        }
+        assert_eq!(log.take(at(1500)), Some((3, "d")));
+        assert_eq!((log.due(), log.take(at(9000))), (None, None));
+        log.add("e");
+        assert_eq!(log.take(at(9000)), Some((1, "e")));
+    }
+}
