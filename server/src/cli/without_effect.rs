@@ -31,6 +31,14 @@ impl GivenSettings {
         Self(given.collect())
     }
 
+    /// What stands before the value of a setting: `--tcp ` or `HALLOO_TCP=`, if the variable gave it.
+    pub(crate) fn assignment(&self, setting: &str) -> String {
+        match self.name(setting) {
+            Some(variable) if variable.starts_with(VARIABLE_PREFIX) => format!("{variable}="),
+            _ => format!("--{} ", setting.replace('_', "-")),
+        }
+    }
+
     /// The flag or the variable that gave a setting.
     pub(crate) fn name(&self, setting: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == setting).map(|(_, name)| name.as_str())

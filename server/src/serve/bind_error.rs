@@ -17,10 +17,12 @@ use crate::text::escape;
 use crate::text::protocol::Protocol;
 
 /// An address of the command line that does not resolve; the cause is the resolver's.
-pub(crate) fn for_unresolved(address: &Address, cause: &str) -> ExitError {
+pub(crate) fn for_unresolved(address: &Address, cause: &str, assignment: &str) -> ExitError {
     let cause = match address.zone() {
         Some(zone) => format!("no such device: this machine has no interface {zone}; ip link lists those it has"),
-        None => format!("{cause}: the name is unknown; check its spelling, or give an IP address"),
+        None => {
+            format!("{cause}: the name is unknown; check its spelling, or give an IP address with {assignment}ADDRESS")
+        }
     };
     cannot_serve(&format!("on {address}"), &cause)
 }
@@ -42,36 +44,38 @@ pub(crate) fn for_worker(
 }
 
 /// A path.
-pub(crate) fn for_path(path: &Path, error: &io::Error) -> ExitError {
-    const CHOOSE_ANOTHER_PATH: &str = "choose another path with --unix PATH";
+pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> ExitError {
+    let choose_another = format!("choose another path with {assignment}PATH");
     let parent = path.parent().unwrap_or(path);
     let folder = escape::path(parent.as_os_str().as_bytes());
     let system_error = describe_io_error(error);
     let existing_type = fs::symlink_metadata(path).map(|metadata| metadata.file_type());
     let cause = match (error.kind(), existing_type) {
         (io::ErrorKind::AddrInUse, Ok(file_type)) if file_type.is_dir() => {
-            format!("{system_error}: it is a folder; name a file in it with --unix PATH")
+            format!("{system_error}: it is a folder; name a file in it with {assignment}PATH")
         }
         (io::ErrorKind::AddrInUse, Ok(file_type)) if !file_type.is_socket() => {
-            format!("{system_error}: that file is no socket, and is left alone; remove it, or {CHOOSE_ANOTHER_PATH}")
+            format!("{system_error}: that file is no socket, and is left alone; remove it, or {choose_another}")
         }
         // Else the library says why it does not replace a file.
         (io::ErrorKind::AddrInUse, _) if error.raw_os_error().is_some() => {
-            format!("{system_error}; stop the program that has the socket, or {CHOOSE_ANOTHER_PATH}")
+            format!("{system_error}; stop the program that has the socket, or {choose_another}")
         }
         (io::ErrorKind::NotFound, _) if path.is_relative() && std::env::current_dir().is_err() => {
             format!("{system_error}: the working directory was deleted; change to another, or give a path from / on")
         }
         (io::ErrorKind::NotFound, _) if !parent.exists() => {
-            format!("{system_error}: there is no folder {folder}; make it, or {CHOOSE_ANOTHER_PATH}")
+            format!("{system_error}: there is no folder {folder}; make it, or {choose_another}")
         }
-        (io::ErrorKind::NotADirectory, _) => format!("{system_error}: {folder} is no folder; {CHOOSE_ANOTHER_PATH}"),
+        (io::ErrorKind::NotADirectory, _) => format!("{system_error}: {folder} is no folder; {choose_another}"),
         (io::ErrorKind::PermissionDenied, _) => format!(
-            "{system_error}: this user may not make a file in {folder}; {CHOOSE_ANOTHER_PATH}, or allow that user to \
+            "{system_error}: this user may not make a file in {folder}; {choose_another}, or allow that user to \
              write there"
         ),
-        (io::ErrorKind::InvalidInput, _) => cause_and_hint(error, "choose a shorter path with --unix PATH"),
-        _ => cause_and_hint(error, CHOOSE_ANOTHER_PATH),
+        (io::ErrorKind::InvalidInput, _) => {
+            cause_and_hint(error, &format!("choose a shorter path with {assignment}PATH"))
+        }
+        _ => cause_and_hint(error, &choose_another),
     };
     cannot_serve(&format!("unix on {}", BoundAddress::from_path(path)), &cause)
 }
@@ -95,14 +99,14 @@ pub(crate) fn for_address(
     protocol: Protocol,
     address: SocketAddr,
     error: &io::Error,
-    flag: &str,
+    assignment: &str,
     bound: &[(Protocol, BoundAddress)],
 ) -> ExitError {
     let port = address.port();
     let (alternative, all_addresses) = match address.ip() {
-        ip if ip.is_loopback() => (format!("{flag} localhost:PORT"), "0.0.0.0"),
-        IpAddr::V4(ip) => (format!("{flag} {ip}:PORT"), "0.0.0.0"),
-        IpAddr::V6(ip) => (format!("{flag} [{ip}]:PORT"), "[::]"),
+        ip if ip.is_loopback() => (format!("{assignment}localhost:PORT"), "0.0.0.0"),
+        IpAddr::V4(ip) => (format!("{assignment}{ip}:PORT"), "0.0.0.0"),
+        IpAddr::V6(ip) => (format!("{assignment}[{ip}]:PORT"), "[::]"),
     };
     let overlaps =
         |other: SocketAddr| other.port() == port && (other.ip().is_unspecified() || address.ip().is_unspecified());
@@ -123,16 +127,18 @@ pub(crate) fn for_address(
         ),
         (io::ErrorKind::AddrNotAvailable, _) => format!(
             "{system_error}: this machine does not have that address; give one that it has, or all of them with \
-             {flag} {all_addresses}:{port}"
+             {assignment}{all_addresses}:{port}"
         ),
         _ if is_errno(error, Errno::EAFNOSUPPORT) => {
-            format!("{system_error}: this machine has no IPv6; give an IPv4 address, such as {flag} 127.0.0.1:{port}")
+            format!(
+                "{system_error}: this machine has no IPv6; give an IPv4 address, such as {assignment}127.0.0.1:{port}"
+            )
         }
         _ if is_errno(error, Errno::ENODEV) => {
             format!("{system_error}: this machine has no interface of that number; ip link lists those it has")
         }
         _ if is_link_local_without_zone(address) => format!(
-            "{system_error}: such an address belongs to an interface; name that too, as in {flag} [{}%eth0]:{port}, \
+            "{system_error}: such an address belongs to an interface; name that too, as in {assignment}[{}%eth0]:{port}, \
              and ip link lists those there are",
             address.ip()
         ),

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use halloo::{EventLoop, Listen, SourceId};
 
-use crate::cli::flags::{ListenOptions, ServeOptions};
+use crate::cli::flags::ServeOptions;
 use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::inherited_socket::InheritedSocket;
@@ -37,7 +37,8 @@ pub(crate) struct SocketPlan {
 /// One address of the command line and what it stands for.
 pub(crate) struct AddressGroup {
     address: Address,
-    flag: &'static str,
+    /// What stands before it: `--tcp ` or `HALLOO_TCP=`.
+    assignment: String,
     protocols: &'static [Protocol],
     resolved: Vec<SocketAddr>,
 }
@@ -68,8 +69,8 @@ pub(crate) fn open_all<'h>(
         && connections as u64 >= limit
     {
         log::warn!(
-            "--max-connections {connections} cannot be reached: the limit on descriptors is {limit}; \
-             raise the limit with ulimit -n"
+            "{}{connections} cannot be reached: the limit on descriptors is {limit}; raise the limit with ulimit -n",
+            options.given.assignment("max_connections")
         );
     }
     Ok(builder.plan)
@@ -93,21 +94,22 @@ pub(crate) fn open_again<'h>(
 }
 
 /// The addresses of the command line; if nothing else is served, the default one. Looking up a name blocks.
-pub(crate) fn resolve_groups(listening: &ListenOptions, has_inherited: bool) -> Result<Vec<AddressGroup>, ExitError> {
+pub(crate) fn resolve_groups(options: &ServeOptions, has_inherited: bool) -> Result<Vec<AddressGroup>, ExitError> {
     const BOTH: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
-    let with_flag = |addresses: &[Address], flag, protocols| -> Vec<_> {
-        addresses.iter().map(|address| (address.clone(), flag, protocols)).collect()
+    let ServeOptions { listening, given, .. } = options;
+    let with_setting = |addresses: &[Address], setting, protocols| -> Vec<_> {
+        addresses.iter().map(|address| (address.clone(), given.assignment(setting), protocols)).collect()
     };
-    let mut wanted = with_flag(&listening.listen, "--listen", BOTH);
-    wanted.extend(with_flag(&listening.tcp, "--tcp", &BOTH[..1]));
-    wanted.extend(with_flag(&listening.udp, "--udp", &BOTH[1..]));
+    let mut wanted = with_setting(&listening.listen, "listen", BOTH);
+    wanted.extend(with_setting(&listening.tcp, "tcp", &BOTH[..1]));
+    wanted.extend(with_setting(&listening.udp, "udp", &BOTH[1..]));
     if wanted.is_empty() && listening.unix.is_empty() && !has_inherited {
-        wanted.push((Address::default(), "--listen", BOTH));
+        wanted = with_setting(&[Address::default()], "listen", BOTH);
     }
-    let resolve = |(address, flag, protocols): (Address, _, _)| match address.resolve() {
-        Ok(resolved) if !resolved.is_empty() => Ok(AddressGroup { address, flag, protocols, resolved }),
-        Ok(_) => Err(bind_error::for_unresolved(&address, "it has no address")),
-        Err(error) => Err(bind_error::for_unresolved(&address, &describe_io_error(&error))),
+    let resolve = |(address, assignment, protocols): (Address, String, _)| match address.resolve() {
+        Ok(resolved) if !resolved.is_empty() => Ok(AddressGroup { address, assignment, protocols, resolved }),
+        Ok(_) => Err(bind_error::for_unresolved(&address, "it has no address", &assignment)),
+        Err(error) => Err(bind_error::for_unresolved(&address, &describe_io_error(&error), &assignment)),
     };
     wanted.into_iter().map(resolve).collect()
 }
@@ -152,7 +154,8 @@ impl PlanBuilder<'_, '_> {
     fn add_path(&mut self, unix_path: &UnixPath) -> Result<(), ExitError> {
         let path = unix_path.as_path();
         let shown = if unix_path.is_abstract() { Ok(path.to_owned()) } else { std::path::absolute(path) };
-        let shown = shown.map_err(|error| bind_error::for_path(path, &error))?;
+        let shown =
+            shown.map_err(|error| bind_error::for_path(path, &error, &self.options.given.assignment("unix")))?;
         let bound = (Protocol::Unix, BoundAddress::from_path(&shown));
         if self.plan.bound.contains(&bound) {
             return Ok(());
@@ -162,7 +165,9 @@ impl PlanBuilder<'_, '_> {
             listen = listen.unix_mode(mode);
         }
         let spec = SocketSpec::unix(listen, bound.1.clone(), &self.options.limits);
-        self.opener.open(self.event_loop, spec.clone()).map_err(|error| bind_error::for_path(path, &error))?;
+        self.opener
+            .open(self.event_loop, spec.clone())
+            .map_err(|error| bind_error::for_path(path, &error, &self.options.given.assignment("unix")))?;
         self.push(bound, spec);
         Ok(())
     }
@@ -192,10 +197,10 @@ impl PlanBuilder<'_, '_> {
                 self.event_loop.context().remove(id);
             }
         }
-        let AddressGroup { address, flag, .. } = group;
+        let AddressGroup { address, assignment, .. } = group;
         let cause =
             format!("cannot serve on {address}: no port was free for all its sockets in {PORT_TRIES_MAX} tries");
-        Err(ExitError::new(ExitStatus::Unavailable, format!("{cause}; name one with {flag} HOST:PORT")))
+        Err(ExitError::new(ExitStatus::Unavailable, format!("{cause}; name one with {assignment}HOST:PORT")))
     }
 
     /// Opens all sockets of one address of the command line, on one port.
@@ -237,7 +242,7 @@ impl PlanBuilder<'_, '_> {
                 }
                 Err(error) => {
                     let exit_error =
-                        bind_error::for_address(protocol, bind_address, &error, group.flag, &self.plan.bound);
+                        bind_error::for_address(protocol, bind_address, &error, &group.assignment, &self.plan.bound);
                     let is_unavailable = bind_error::is_address_unavailable(&error);
                     return Err(if is_unavailable {
                         OpenError::AddressUnavailable(bind_address, exit_error)
@@ -312,7 +317,7 @@ mod tests {
         let greeter = Greeter::for_test(Mode::Greet, None, None);
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
         let (first_loop, other_loops) = loops.split_first_mut().unwrap();
-        let groups = resolve_groups(&options.listening, false)?;
+        let groups = resolve_groups(&options, false)?;
         let plan = open_all(first_loop, Vec::new(), &groups, &options, &greeter, &LoopHandles::default())?;
         for (index, event_loop) in other_loops.iter_mut().enumerate() {
             open_again(event_loop, plan.clone(), &options, &greeter, index + 2)?;

@@ -42,7 +42,7 @@ pub(crate) fn run(
     start_signals: StartSignals,
 ) -> Result<Option<DrainReport>, ExitError> {
     let loops = &server.shutdown.loops;
-    let groups = socket_plan::resolve_groups(&server.options.listening, !inherited.is_empty())?;
+    let groups = socket_plan::resolve_groups(server.options, !inherited.is_empty())?;
     // Before a file is made, which has to be removed.
     start_signals
         .spawn_handler(server.shutdown.clone(), server.counters.clone())

@@ -1,5 +1,7 @@
 //! Settings that contradict each other, and settings without effect.
 
+use std::net::TcpListener;
+
 use support::network::streams::GREETING;
 use support::network::tcp::request;
 use support::process::child::{ProcessOutput, run};
@@ -165,6 +167,23 @@ fn a_variable_without_effect_is_named_and_the_server_serves_on() {
     let mut command = HALLOO.command(&[TCP]);
     command.env("HALLOO_LISTNE", "9000");
     assert_eq!(request(Server::start(command).tcp()), GREETING);
+}
+
+#[test]
+fn an_address_that_cannot_be_served_names_the_variable_it_came_from() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    for (variable, value, part) in [
+        ("HALLOO_TCP", taken.as_str(), "choose another port with HALLOO_TCP=localhost:PORT"),
+        ("HALLOO_LISTEN", &taken, "choose another port with HALLOO_LISTEN=localhost:PORT"),
+        ("HALLOO_UDP", "192.0.2.1:9000", "all of them with HALLOO_UDP=0.0.0.0:9000"),
+        ("HALLOO_LISTEN", "name.invalid", "give an IP address with HALLOO_LISTEN=ADDRESS"),
+        ("HALLOO_UNIX", "/nope/a.sock", "choose another path with HALLOO_UNIX=PATH"),
+    ] {
+        assert_fails(&run_with(&[(variable, value)], &[]), 3, &[value, part]);
+    }
+    assert_warns(&[("HALLOO_MAX_CONNECTIONS", "9999999999")], &[TCP], &["HALLOO_MAX_CONNECTIONS=9999999999 cannot"]);
+    assert_warns(&[], &[TCP, "--max-connections=9999999999"], &["--max-connections 9999999999 cannot"]);
 }
 
 #[test]
