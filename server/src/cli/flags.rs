@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES};
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, parse_unix_path};
 use crate::text::duration::{parse_duration, parse_positive_duration};
@@ -20,7 +21,8 @@ const WORKERS_MAX: u64 = 1024;
 /// Answers greetings over TCP, UDP and unix sockets.
 #[derive(Debug, Parser)]
 #[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-#[command(after_help = SERVE_HELP, subcommand_negates_reqs = true)]
+#[command(after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
+#[command(subcommand_negates_reqs = true)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -32,10 +34,10 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve greetings; what halloo does when no command is given
-    #[command(after_help = SERVE_HELP)]
+    #[command(after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
     Serve(ServeOptions),
     /// Ask a server over TCP and UDP, or at a unix socket, and say what came back
-    #[command(after_help = PROBE_HELP)]
+    #[command(after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
     Probe(ProbeOptions),
 }
 
@@ -314,84 +316,3 @@ fn parse_unix_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
     mode.ok_or_else(|| "it is no mode; write permissions in octal, such as 660, and 777 at most".to_owned())
 }
-
-const SERVE_HELP: &str = "\
-Addresses: 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000.
-A missing host is localhost, a missing port 8888; port 0 is any free one.
-For several, repeat the flag or put commas between them; paths alike.
-A socket that nobody serves any more is replaced at its path; anything else that
-stands there is left alone.
-Times: 500ms, 10s, 2m, 1m30s.
-In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
-A path with @ in front is an abstract name on Linux; for a file write ./@name.
-To a client of a unix socket, {peer} is the word unix and {local} the path.
-A flag wins over its environment variable, and over one that contradicts it.
-An empty variable counts as none.
-
-The first line on standard output is READY with every address served.
-With --events json every line is an object, READY too. Its event is ready,
-received, suppressed (count: events beyond 1000 a second) or lost (count: lines
-that the output was too slow for). Its text is how the bytes received begin, 256
-at most; truncated is true if there were more, and hex has the same bytes if
-they are not UTF-8.
-SIGTERM and Ctrl-C answer whoever has asked and end (line, echo and discard at
-once, greet waits for the question); a second one resets who is left.
-SIGHUP does the same where a standard stream is a terminal, and has no effect
-elsewhere. SIGUSR1 logs the counters, and SIGUSR2 has no effect. SIGHUP and
-SIGINT stay ignored if the parent ignores them (nohup, or & in a script).
-
-Under a supervisor: sockets handed over by LISTEN_FDS are served instead of the
-default, by all workers together; NOTIFY_SOCKET hears READY, STOPPING and the
-watchdog.
-
-With --workers, the kernel chooses a worker for each client by its address and
-port. Totals hold for all workers together, and --max-connections is divided
-among them: one that is full lets its clients wait though others have room.
-
-Examples:
-  halloo                              TCP and UDP on localhost:8888
-  halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
-  halloo --tcp :9000 --mode line      one greeting for each line
-  halloo --greeting 'Hello, {peer}!'  a greeting of your own
-  halloo --unix /run/halloo.sock      a unix socket alone
-  halloo --workers 4 --events off     on four cores
-  halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
-
-Exit status:
-  0  stopped as asked, by a signal or by a limit
-  1  an error while running
-  2  the command line is wrong
-  3  an address, a path or a socket handed over could not be served
-  4  idle for --exit-when-idle before the last of --max-greetings was given";
-
-const PROBE_HELP: &str = "\
-One line for each answer: protocol, address, a word, the time it took, the text.
-The word is ok, timeout, refused, unreachable, dns (the name is unknown),
-resolver (it could not be looked up), mismatch or reset (closed by a reset, and
-no answer that is right).
-The addresses of a name are tried in the resolver's order, the next one beside
-one that is silent for 250 ms, until one accepts (TCP) or answers (UDP).
-Standard error tells which were passed over, and the line which of them failed
-if all did.
-A connection that stays open ends the answer when it falls silent for 250 ms.
-Of an answer the first 64 KiB are read and printed, with the escapes \\n \\r \\t
-\\0 \\\\ \\xNN and \\u{N}. --send, --expect and the greetings of halloo serve take
-the same escapes: what is printed can be pasted there between single quotes, a
-single quote written as \\x27, and the braces of a greeting double.
-A flag wins over its environment variable, and over one that contradicts it.
-An empty variable counts as none.
-
-Examples:
-  halloo probe localhost              TCP and UDP on port 8888
-  halloo probe --tcp --expect Hello example.org:9000
-  halloo probe --connect-only 9000
-  halloo probe -6 example.org:9000
-  halloo probe unix:/run/halloo.sock
-  halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379
-
-Exit status, of several answers the worst (5, 3, 4, 0):
-  0  every answer was right
-  2  the command line is wrong
-  3  refused, unreachable, or no address for the name
-  4  no answer in time
-  5  a wrong answer, or closed or reset without a right one";

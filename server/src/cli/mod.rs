@@ -2,6 +2,7 @@
 
 pub(crate) mod contradictions;
 pub(crate) mod flags;
+pub(crate) mod help;
 pub(crate) mod near_miss;
 pub(crate) mod parse;
 pub(crate) mod usage_error;

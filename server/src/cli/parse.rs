@@ -132,7 +132,8 @@ mod tests {
     fn the_text_behind_the_flags_is_80_columns_wide() {
         let command = CommandLine::command();
         for command in std::iter::once(&command).chain(command.get_subcommands()) {
-            let text = command.get_after_help().unwrap().to_string();
+            let text = command.get_after_long_help().unwrap().to_string();
+            assert!(text.starts_with(&command.get_after_help().unwrap().to_string()));
             for line in text.lines() {
                 assert!(line.len() <= 80, "{} columns: {line}", line.len());
             }

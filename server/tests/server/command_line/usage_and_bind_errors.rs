@@ -152,7 +152,10 @@ fn help_and_version_are_answers_not_errors() {
         assert!(output.stdout.contains(part), "{}", output.stdout);
     }
     let help = HALLOO.run(&["--help"]).stdout;
-    for section in ["Listening:", "Replies:", "Limits:", "Lifetime:", "Output:", "Examples:"] {
+    assert!(help.len() > HALLOO.run(&["-h"]).stdout.len() + 1000, "-h is a summary: {help}");
+    for section in
+        ["Signals:", "Exit status:", "Listening:", "Replies:", "Limits:", "Lifetime:", "Output:", "Examples:"]
+    {
         assert!(help.contains(section), "{section} is missing");
     }
 }
