@@ -54,7 +54,7 @@ struct Condition {
 
 const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
-const CONDITIONS: [Condition; 9] = [
+const CONDITIONS: [Condition; 10] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
@@ -74,6 +74,11 @@ const CONDITIONS: [Condition; 9] = [
         cause: "UDP is not served",
     },
     Condition { setting: "udp_rate", is_met: |_, served| served.contains(&Protocol::Udp), cause: "UDP is not served" },
+    Condition {
+        setting: "udp_rate",
+        is_met: |options, _| options.replies.mode != Mode::Discard,
+        cause: "discard sends no answer",
+    },
     Condition {
         setting: "greeting",
         is_met: |options, served| served.iter().any(|protocol| !has_own_greeting(options, *protocol)),

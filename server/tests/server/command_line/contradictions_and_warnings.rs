@@ -142,6 +142,7 @@ fn a_setting_without_effect_on_what_is_served_is_warned_of_once() {
     for (arguments, expected) in [
         (&[TCP, "--udp-greeting=x"][..], &["--udp-greeting has no effect: UDP is not served"][..]),
         (&[TCP, "--udp-rate=3"], &["--udp-rate has no effect: UDP is not served"]),
+        (&[UDP, "--mode=discard", "--udp-rate=3"], &["--udp-rate has no effect: discard sends no answer"]),
         (&[UDP, "--tcp-greeting=x"], &["--tcp-greeting has no effect: neither TCP nor a unix socket is served"]),
         (&[UDP, "--max-connections=9"], &["--max-connections has no effect: neither TCP nor a unix socket"]),
         (&[UDP, "--idle-timeout=9s"], &["--idle-timeout has no effect: neither TCP nor a unix socket"]),
