@@ -65,6 +65,18 @@ macro_rules! connection_setters {
             self
         }
 
+        /// Bytes of a TCP connection's output past which the kernel takes no more while it has not sent them
+        /// (`TCP_NOTSENT_LOWAT`), at least 1. Default: the system's, which has no such limit.
+        ///
+        /// It bounds what the kernel keeps for a peer that does not read. Unlike a small
+        /// [`send_buffer_bytes`](Self::send_buffer_bytes) it does not bound what is under way, and so makes no
+        /// connection slow. On systems other than Linux it is an error of the kind
+        /// [`Unsupported`](std::io::ErrorKind::Unsupported).
+        pub fn tcp_notsent_lowat(mut self, bytes: u32) -> Self {
+            self.tcp.notsent_lowat = Some(bytes);
+            self
+        }
+
         /// Have the kernel ask a TCP peer that has been silent for `idle` whether it is still there, and again each
         /// `interval`; after so many `probes` without an answer the connection has failed (`SO_KEEPALIVE`,
         /// `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`). The times are between 1 and 32,767 seconds, and a fraction

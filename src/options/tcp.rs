@@ -11,6 +11,7 @@ pub(crate) struct TcpOptions {
     pub(crate) nodelay: bool,
     pub(crate) recv_buffer_bytes: Option<usize>,
     pub(crate) send_buffer_bytes: Option<usize>,
+    pub(crate) notsent_lowat: Option<u32>,
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) user_timeout: Option<Duration>,
 }
@@ -25,7 +26,14 @@ pub(crate) struct Keepalive {
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { nodelay: true, recv_buffer_bytes: None, send_buffer_bytes: None, keepalive: None, user_timeout: None }
+        Self {
+            nodelay: true,
+            recv_buffer_bytes: None,
+            send_buffer_bytes: None,
+            notsent_lowat: None,
+            keepalive: None,
+            user_timeout: None,
+        }
     }
 }
 
@@ -43,6 +51,9 @@ impl TcpOptions {
             Err("recv_buffer_bytes is at most 2,147,483,647")
         } else if too_many(self.send_buffer_bytes) {
             Err("send_buffer_bytes is at most 2,147,483,647")
+        } else if self.notsent_lowat == Some(0) {
+            // The kernel reads zero as the system's.
+            Err("tcp_notsent_lowat is at least 1 byte")
         } else if self.keepalive.is_some_and(is_out_of_range) {
             Err("tcp_keepalive takes times between 1 and 32,767 seconds, and between 1 and 127 probes")
         } else if !(1..=limits::USER_TIMEOUT_MILLISECONDS_MAX).contains(&user_timeout) {

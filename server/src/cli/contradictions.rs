@@ -5,7 +5,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::{ProbeOptions, ServeOptions};
+use crate::cli::flags::{ProbeOptions, ServeOptions, WORKER_MEMORY_MIN};
 use crate::cli::usage_error::usage_error;
 use crate::exit::ExitError;
 use crate::text::address::{IpVersion, ProbeTarget};
@@ -31,7 +31,7 @@ const fn between<O>(
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
 
 /// The contradictions of `halloo serve`.
-pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 5] = [
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 6] = [
     between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.greeting.is_some()
     }),
@@ -43,6 +43,9 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 5] = [
     }),
     between("max_connections", "workers", "each worker needs one connection at least", |options| {
         options.limits.max_connections.is_some_and(|connections| connections < options.workers)
+    }),
+    between("memory_max", "workers", "each worker needs 1MiB at least", |options| {
+        options.limits.memory_max.is_some_and(|bytes| bytes / options.workers < WORKER_MEMORY_MIN)
     }),
     between("verbose", "quiet", "one logs more, the other less", |ServeOptions { output, .. }| {
         output.verbose > 0 && output.quiet > 0

@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES};
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, parse_unix_path};
+use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
 use crate::text::unescape::{Unescaped, parse_nonempty};
@@ -133,6 +134,22 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
+    /// Most memory for what connections have sent and not yet been answered, and for answers that they have not read,
+    /// divided among the workers, such as 64MiB (KiB, MiB or GiB; at least 1MiB for each worker); past it, those
+    /// that hold the most wait or are reset [default: 256MiB for each worker]
+    #[arg(long, value_name = "SIZE", env = "HALLOO_MEMORY_MAX", allow_hyphen_values = true)]
+    #[arg(value_parser = parse_memory_max)]
+    pub(crate) memory_max: Option<usize>,
+}
+
+/// The least that one worker may be given; the loop would take less for this ([`halloo::EventLoop::buffer_bytes_max`]).
+pub(crate) const WORKER_MEMORY_MIN: usize = 1 << 20;
+
+fn parse_memory_max(text: &str) -> Result<usize, String> {
+    match parse_byte_size(text)? {
+        bytes if bytes < WORKER_MEMORY_MIN => Err("it is at least 1MiB for each worker".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// How long to serve.

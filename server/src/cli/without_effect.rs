@@ -62,6 +62,7 @@ const CONDITIONS: [Condition; 10] = [
     },
     Condition { setting: "tcp_greeting", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition { setting: "max_connections", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
+    Condition { setting: "memory_max", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition { setting: "idle_timeout", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition {
         setting: "max_connections_per_source",

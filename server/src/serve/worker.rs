@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use halloo::{DrainReport, EventLoop, Turn};
 
+use crate::cli::flags::ServeOptions;
 use crate::exit::{ExitError, os_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::sd_notify::Watchdog;
@@ -43,11 +44,14 @@ pub(crate) fn run_loop(
 }
 
 /// A loop for one worker, on the thread that asks for it.
-pub(crate) fn new_event_loop<'h>() -> Result<EventLoop<'h>, ExitError> {
+pub(crate) fn new_event_loop<'h>(options: &ServeOptions) -> Result<EventLoop<'h>, ExitError> {
     let mut event_loop = EventLoop::new().map_err(loop_error)?;
     // A bug that one client's bytes bring out must not end the service of all others. Nothing here is left half done by
     // it: the greeter's borrow ends as the panic passes, and a greeting counts only once it is given.
     event_loop.catch_panics(true);
+    if let Some(total) = options.limits.memory_max {
+        event_loop.buffer_bytes_max(total / options.workers);
+    }
     Ok(event_loop)
 }
 

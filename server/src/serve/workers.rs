@@ -49,7 +49,7 @@ pub(crate) fn run(
         .map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
     thread::scope(|scope| {
         let greeter = server.new_greeter();
-        let mut event_loop = worker::new_event_loop()?;
+        let mut event_loop = worker::new_event_loop(server.options)?;
         let plan = socket_plan::open_all(&mut event_loop, inherited, &groups, server.options, &greeter, loops)?;
         let bound = plan.bound.clone();
         log_warnings(server.options, &bound);
@@ -201,7 +201,8 @@ fn run_worker(
 ) {
     let result = catch_panic(|| {
         let greeter = server.new_greeter();
-        let mut event_loop = worker::new_event_loop().map_err(|error| name_worker(server, worker_number, &error))?;
+        let mut event_loop =
+            worker::new_event_loop(server.options).map_err(|error| name_worker(server, worker_number, &error))?;
         socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;
         let _ = message_sender.send((worker_number, WorkerMessage::Listening(event_loop.handle())));
         // No start time comes if the server failed to start.

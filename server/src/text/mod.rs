@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod bound_address;
+pub(crate) mod byte_size;
 pub(crate) mod duration;
 pub(crate) mod escape;
 pub(crate) mod greeting_event;

@@ -190,6 +190,9 @@ pub(crate) fn set_tcp_options(socket: &Socket, options: &TcpOptions) -> io::Resu
     if let Some(bytes) = options.send_buffer_bytes {
         socket.set_send_buffer_size(bytes)?;
     }
+    if let Some(bytes) = options.notsent_lowat {
+        set_notsent_lowat(socket, bytes)?;
+    }
     if let Some(keepalive) = &options.keepalive {
         set_keepalive(socket, keepalive)?;
     }
@@ -207,6 +210,16 @@ fn set_keepalive(socket: &Socket, keepalive: &Keepalive) -> io::Result<()> {
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows)))]
 fn set_keepalive(_socket: &Socket, _keepalive: &Keepalive) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_os = "linux")]
+fn set_notsent_lowat(socket: &Socket, bytes: u32) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(bytes)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_notsent_lowat(_socket: &Socket, _bytes: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -269,6 +282,7 @@ mod tests {
                 .nodelay(false)
                 .recv_buffer_bytes(9_000)
                 .send_buffer_bytes(11_000)
+                .tcp_notsent_lowat(12_000)
                 .tcp_keepalive(Duration::from_secs(7), Duration::from_millis(2_900), 5)
                 .tcp_user_timeout(Duration::from_millis(1_234))
         };
@@ -283,6 +297,7 @@ mod tests {
             (false, (18_000, 22_000)),
             "Linux doubles them"
         );
+        assert_eq!(socket.tcp_notsent_lowat().expect("an option"), 12_000);
         let times = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval(), socket.tcp_keepalive_retries());
         assert!(socket.keepalive().expect("an option"));
         assert_eq!(

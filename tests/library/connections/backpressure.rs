@@ -15,16 +15,20 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 /// Echoes a pattern to a client that reads only so much at a time, and tells the most that was ever pending.
 fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, read_bytes: usize) -> usize {
+    let at = Listen::from(loopback()).input_bytes_max(input_bytes_max);
+    echo_slowly_at(at, length, outbox_bytes_max, read_bytes)
+}
+
+fn echo_slowly_at(at: Listen, length: usize, outbox_bytes_max: usize, read_bytes: usize) -> usize {
     let question = byte_pattern(length);
     let pending_max = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
-    let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max).input_bytes_max(input_bytes_max);
     let handler = stream(|connection, input| {
         let used = connection.write(input);
         pending_max.set(pending_max.get().max(connection.outbox_len()));
         used
     });
-    let listener = events.listen(at, handler).expect("a listener");
+    let listener = events.listen(at.outbox_bytes_max(outbox_bytes_max), handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     client.send(&question);
     let mut half_closed = false;
@@ -232,4 +236,25 @@ fn a_send_buffer_of_a_fixed_size_bounds_what_the_kernel_keeps_for_a_client_that_
     let bytes = bytes_taken(Listen::from(loopback()).send_buffer_bytes(16 * 1024));
     let systems = bytes_taken(Listen::from(loopback()));
     assert!(bytes < 64 * 1024 && bytes < systems, "{bytes} bytes, and {systems} with the system's buffer");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_limit_on_unsent_bytes_bounds_what_the_kernel_keeps_for_a_client_that_does_not_read() {
+    let bytes = bytes_taken(Listen::from(loopback()).tcp_notsent_lowat(16 * 1024));
+    let systems = bytes_taken(Listen::from(loopback()));
+    assert!(bytes < 128 * 1024 && bytes < systems, "{bytes} bytes, and {systems} with the system's buffer");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn past_a_limit_on_unsent_bytes_a_slow_reader_gets_every_byte() {
+    for lowat in [1, 16 * 1024] {
+        let at = Listen::from(loopback()).tcp_notsent_lowat(lowat);
+        assert_eq!(
+            echo_slowly_at(at, 2 * 1024 * 1024, 64 * 1024, 32 * 1024),
+            64 * 1024,
+            "the outbox was full at times"
+        );
+    }
 }

@@ -36,7 +36,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
 #[test]
 fn options_of_a_listener_that_cannot_work_are_refused() {
     let mut events = EventLoop::new().expect("a loop");
-    let options: [fn(Listen) -> Listen; 19] = [
+    let options: [fn(Listen) -> Listen; 20] = [
         |at| at.connections_max(0),
         |at| at.connections_per_source_max(0),
         |at| at.backlog(0),
@@ -50,6 +50,7 @@ fn options_of_a_listener_that_cannot_work_are_refused() {
         |at| at.recv_buffer_bytes(1 << 32),
         |at| at.send_buffer_bytes(1 << 31),
         |at| at.send_buffer_bytes(1 << 32),
+        |at| at.tcp_notsent_lowat(0),
         |at| at.tcp_keepalive(Duration::from_millis(999), SECOND, 1),
         |at| at.tcp_keepalive(SECOND, 32_768 * SECOND, 1),
         |at| at.tcp_keepalive(SECOND, SECOND, 0),
@@ -78,6 +79,10 @@ fn options_at_their_very_ends_work() {
         |at| at.recv_buffer_bytes((1 << 31) - 1).send_buffer_bytes((1 << 31) - 1),
         #[cfg(target_os = "linux")]
         |at| at.tcp_keepalive(SECOND, 32_767 * SECOND, 127),
+        #[cfg(target_os = "linux")]
+        |at| at.tcp_notsent_lowat(1),
+        #[cfg(target_os = "linux")]
+        |at| at.tcp_notsent_lowat(u32::MAX),
         #[cfg(target_os = "linux")]
         |at| at.recv_buffer_bytes(0).send_buffer_bytes(0).tcp_user_timeout(Duration::from_millis((1 << 31) - 1)),
     ];

@@ -1,10 +1,12 @@
 //! The memory that clients cost which never read or never stop sending.
 //!
-//! One client costs at most an inbox and an outbox.
+//! One client costs at most an inbox and an outbox, and all of them at most `--memory-max` and a share each.
 
 use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use support::measurement::print_measurement;
 use support::network::streams::GREETING;
 use support::network::tcp::connect;
@@ -51,6 +53,75 @@ fn clients_that_never_read_their_echo_cost_an_outbox_each_and_then_stand_still()
     assert!(growth < NON_READING_CLIENTS * KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
     assert!(used < MEASURED_TIME / 2, "it used {used:?} of processor time while no client sent or read");
     server.assert_exits_on_sigterm();
+}
+
+/// What the server's kernel may keep for one client that never reads: unsent output, and input that is not read, which
+/// grows with use.
+const KERNEL_BYTES_PER_CLIENT_MAX: usize = 3 * 1024 * 1024;
+
+#[test]
+fn the_kernel_keeps_little_for_a_client_that_never_reads_its_echo() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo", "--events", "off"]);
+    let mut client = connect_narrow(server.tcp());
+    let (chunk, mut sent, mut last_progress) = (vec![b'x'; 64 * 1024], 0, Instant::now());
+    wait_until("the echo to stop", || {
+        match client.write(&chunk) {
+            Ok(count) => (sent, last_progress) = (sent + count, Instant::now()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        last_progress.elapsed() > Duration::from_millis(500)
+    });
+    print_measurement(&format!("never reads: a client got rid of {} KiB", sent / 1024));
+    assert!(sent < KERNEL_BYTES_PER_CLIENT_MAX, "it got rid of {sent} bytes");
+    assert_still_echoes(&server);
+}
+
+/// A client whose own kernel keeps little; it does not block.
+fn connect_narrow(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("an option of every socket");
+    socket.set_send_buffer_size(16 * 1024).expect("an option of every socket");
+    socket.connect(&to.into()).expect("the server listens");
+    socket.set_nonblocking(true).expect("an option of every socket");
+    socket.into()
+}
+
+const MEMORY_MAX_CLIENTS: u64 = 150;
+
+/// 4 MiB by the flag, 9 KiB for each client, and 2 MiB for the tables and what the allocator keeps. Without the flag
+/// they cost an outbox each: 9.4 MiB.
+const MEMORY_MAX_KIB: u64 = 4 * 1024 + 9 * MEMORY_MAX_CLIENTS + 2 * 1024;
+
+#[test]
+fn many_clients_that_never_read_their_echo_stay_within_memory_max_and_others_are_served() {
+    for workers in ["1", "4"] {
+        let arguments = ["--mode", "echo", "--events", "off", "--memory-max", "4MiB", "--drain-timeout", "100ms"];
+        let mut server = HALLOO.start(&[&["--tcp", "127.0.0.1:0", "--workers", workers], &arguments[..]].concat());
+        assert_still_echoes(&server);
+        let before = server.resident_kib();
+        let mut clients: Vec<TcpStream> = (0..MEMORY_MAX_CLIENTS).map(|_| connect_narrow(server.tcp())).collect();
+        let (chunk, mut last_progress, mut growth_max) = (vec![b'x'; 64 * 1024], Instant::now(), 0);
+        // One that holds the most is reset when memory has been short for a second.
+        wait_until("the echo to stop", || {
+            clients.retain_mut(|client| match client.write(&chunk) {
+                Ok(_) => {
+                    last_progress = Instant::now();
+                    true
+                }
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+            });
+            growth_max = growth_max.max(server.resident_kib().saturating_sub(before));
+            assert_still_echoes(&server);
+            last_progress.elapsed() > Duration::from_millis(500)
+        });
+        print_measurement(&format!(
+            "--memory-max 4MiB, {workers} workers: {growth_max} KiB more memory, {} of {MEMORY_MAX_CLIENTS} clients are left",
+            clients.len()
+        ));
+        assert!(growth_max < MEMORY_MAX_KIB, "memory grew by {growth_max} KiB");
+        assert!(server.counters()["memory_strains"] > 0, "the maximum was met");
+        server.assert_exits_on_sigterm();
+    }
 }
 
 fn assert_still_echoes(server: &Server) {
