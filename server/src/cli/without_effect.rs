@@ -54,7 +54,7 @@ struct Condition {
 
 const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
-const CONDITIONS: [Condition; 10] = [
+const CONDITIONS: [Condition; 11] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
