@@ -33,7 +33,14 @@ impl EventLoop<'_> {
             let Some(socket) = &entry.socket else {
                 return SourceState::WouldBlock;
             };
+            if entry.source.drain == SourceDrain::Left(0) {
+                return SourceState::WouldBlock;
+            }
             if is_full && entry.when_full == WhenFull::Pause {
+                // In a drain it stays for the clients that wait for room: a process that starts needs its port.
+                if entry.source.drain != SourceDrain::No && !socket.has_client() {
+                    return SourceState::WouldBlock;
+                }
                 if entry.full_log.allow(now) {
                     let (address, connections_max) = (&entry.address, entry.connections_max);
                     log::info!(
@@ -41,9 +48,6 @@ impl EventLoop<'_> {
                     );
                 }
                 return SourceState::HandlerFull;
-            }
-            if entry.source.drain == SourceDrain::Left(0) {
-                return SourceState::WouldBlock;
             }
             match socket.accept() {
                 Ok((stream, peer)) => {

@@ -15,6 +15,7 @@
 //! | `Network::close_listener`, `close_udp_socket` | no event comes any more, though another process has a copy |
 //! | `Network::is_local_ip` | whether an address is one of this machine's |
 //! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
+//! | `Listener::has_client` | whether the backlog has a client; true where the system does not tell |
 //! | `Stream::is_connected` | whether the answer to a connect has come; a refusal is an error |
 //! | `Stream::local_addr`, `peer_addr` | the address on either side, if the family has addresses |
 //! | `Stream::recv` | reads once; 0 is the end of the stream |
@@ -161,6 +162,10 @@ impl Network {
 impl Listener {
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         each!(self, listener => listener.accept())
+    }
+
+    pub(crate) fn has_client(&self) -> bool {
+        each!(self, listener => listener.has_client())
     }
 }
 

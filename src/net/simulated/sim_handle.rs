@@ -60,6 +60,11 @@ impl SimHandle {
         Ok((Stream::Simulated(Self::new(&self.world, stream)), Some(peer)))
     }
 
+    pub(crate) fn has_client(&self) -> bool {
+        let world = self.world();
+        matches!(&world.sockets[self.socket].kind, SimSocketKind::Listener { backlog } if !backlog.is_empty())
+    }
+
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let mut world = self.world();
         let state = world.stream(self.socket);

@@ -6,6 +6,8 @@
 use std::io::Write;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 #[cfg(unix)]
 use std::path::Path;
 #[cfg(unix)]
@@ -16,6 +18,8 @@ use mio::event::Source;
 #[cfg(unix)]
 use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
+#[cfg(target_os = "linux")]
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
 use socket2::TcpKeepalive;
 #[cfg(target_os = "linux")]
@@ -86,6 +90,26 @@ impl SystemListener {
                 Ok((Stream::System(SystemStream::Unix(stream)), None))
             }
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl SystemListener {
+    /// Whether a client is in the backlog, which stays there. An error tells nothing: accept will.
+    pub(crate) fn has_client(&self) -> bool {
+        let fd = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(bound) => bound.listener.as_fd(),
+        };
+        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl SystemListener {
+    #[expect(clippy::unused_self, reason = "Linux asks it")]
+    pub(crate) fn has_client(&self) -> bool {
+        true
     }
 }
 

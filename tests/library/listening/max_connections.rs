@@ -2,6 +2,8 @@
 //!
 //! Listeners of one handler share its limits.
 
+use std::time::Duration;
+
 use halloo::{EventLoop, HandlerId, Listen, WhenFull, stream};
 use support::byte_pattern::byte_pattern;
 
@@ -9,7 +11,7 @@ use crate::helpers::loopback::{any_port, loopback};
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
-use crate::helpers::turn_until::{turn_until, turn_until_idle};
+use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
 fn past_connections_max_clients_wait_and_everybody_is_served() {
@@ -192,4 +194,35 @@ fn the_share_of_a_source_is_free_again_however_its_connection_ends() {
         turn_until(&mut events, "its end", |events| events.stats().connections == 0);
     }
     assert_eq!(events.stats().refused_source, 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn in_a_drain_a_listener_without_room_closes_once_no_client_waits_there() {
+    let log = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = events.attach(RecordingHandler::new(&log).on_data(greet));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("listener.sock");
+    let options = [Listen::from(loopback()), Listen::unix(&path)];
+    let [tcp, _] = options.map(|at| events.listen_for(at.connections_max(2), handler).expect("a listener"));
+    let address = events.local_addr(tcp).expect("it is there");
+    let idle_clients = [Client::connect(address), Client::connect(address)];
+    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 2);
+    let mut waiting = Client::connect(address);
+    turn_until_idle(&mut events);
+    events.context().drain(Duration::from_secs(600));
+    turn_until(&mut events, "the path to be free", |_| !path.exists());
+    turn_until_idle(&mut events);
+    events.local_addr(tcp).expect("a client waits");
+    let [first, second] = idle_clients;
+    drop(first);
+    turn_until(&mut events, "the one that waits is accepted", |_| log.ids().len() == 3);
+    turn_until(&mut events, "the port to be free", |events| events.local_addr(tcp).is_err());
+    std::net::TcpListener::bind(address).expect("no listener has it");
+    assert_eq!(events.stats().connections, 2);
+    waiting.send(b"Hello, TCP Server!");
+    assert_eq!(waiting.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
+    drop(second);
+    assert_eq!(turn_until_stopped(&mut events).finished, 3);
 }
