@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use halloo::{EventLoop, Listen, SourceId};
 
@@ -235,7 +235,15 @@ impl PlanBuilder<'_, '_> {
                 continue;
             }
             match self.open_socket(protocol, bind_address) {
-                Ok(socket) => opened.push(socket),
+                Ok(socket) => {
+                    if !is_unicast(bind_address.ip()) {
+                        log::warn!(
+                            "{protocol} on {bind_address} reaches no client: halloo joins no multicast group and answers \
+                             no broadcast; give an address of this machine"
+                        );
+                    }
+                    opened.push(socket);
+                }
                 // Of the first socket as well, if the system has no port left.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
                     return Err(OpenError::PortTaken);
@@ -282,6 +290,10 @@ impl PlanBuilder<'_, '_> {
     }
 }
 
+fn is_unicast(ip: IpAddr) -> bool {
+    !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
@@ -289,10 +301,11 @@ fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::net::{SocketAddr, UdpSocket};
 
     use clap::Parser;
     use halloo::EventLoop;
+    use support::network::ports::unused_port;
 
     use super::{open_again, open_all, resolve_groups};
     use crate::cli::flags::{CommandLine, Mode};
@@ -360,7 +373,7 @@ mod tests {
 
     #[test]
     fn an_address_given_twice_is_served_once() {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = unused_port();
         let address = format!("127.0.0.1:{port}");
         assert_eq!(open_with_all_worker_counts(&[], &[&address, &address], &[]).unwrap().len(), 1);
     }
@@ -385,7 +398,7 @@ mod tests {
 
     #[test]
     fn one_address_inside_another_is_told_apart_from_a_taken_port() {
-        let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let port = unused_port();
         let error = open_with_all_worker_counts(&[], &[&format!("0.0.0.0:{port}"), &format!("127.0.0.1:{port}")], &[])
             .unwrap_err();
         assert!(error.message.contains("overlaps 0.0.0.0"), "{}", error.message);

@@ -114,6 +114,16 @@ fn an_ipv6_address_that_cannot_be_served_is_named_with_one_that_can() {
 }
 
 #[test]
+fn an_address_that_no_client_reaches_is_warned_of() {
+    for (flag, address) in [("--tcp", "224.0.0.251:0"), ("--udp", "255.255.255.255:0")] {
+        let server = HALLOO.start(&[flag, address, "--tcp", "127.0.0.1:0"]);
+        let line = server.stderr.wait_for_line("reaches no client");
+        assert!(line.contains(" WARN ") && line.contains(address), "{line}");
+        assert_eq!(server.log_lines().len(), 1);
+    }
+}
+
+#[test]
 #[ignore = "needs a network namespace and setpriv"]
 fn a_privileged_port_is_named_with_one_that_is_allowed() {
     // In a new namespace the ports below 1024 are privileged, whatever this machine allows.

@@ -204,10 +204,11 @@ fn a_server_can_start_again_at_once_on_the_port_it_had() {
 
 #[test]
 fn a_server_can_start_again_while_the_former_one_drains() {
-    for workers in ["1", "2"] {
+    // With four connections at most, the first server has no room when it drains.
+    for (workers, connections_max) in [("1", "100"), ("1", "4"), ("2", "100")] {
         let socket_path = SocketPath::new();
         let start = |address: &str, greeting: &str| {
-            let greeting = ["--greeting", greeting, "--drain-timeout", "60s"];
+            let greeting = ["--greeting", greeting, "--drain-timeout", "60s", "--max-connections", connections_max];
             let listening = ["--listen", address, "--unix", socket_path.as_str(), "--workers", workers];
             HALLOO.start(&[&listening[..], &greeting].concat())
         };
