@@ -375,12 +375,14 @@ fn is_timeout(error: &io::Error) -> bool {
 mod tests {
     use std::io::{self, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd;
     use std::thread::{self, JoinHandle};
     use std::time::{Duration, Instant};
 
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use socket2::{Domain, SockRef, Socket, Type};
 
-    use super::{ExitStatus, Outcome, Query, QueryResult, refuse_self_connect};
+    use super::{ExitStatus, Outcome, Query, QueryResult, finish_tcp, refuse_self_connect};
 
     /// Far beyond what any answer takes.
     const LONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -547,7 +549,19 @@ mod tests {
         assert_eq!(query(None, LONG_TIMEOUT).run_udp(&[address]).outcome, Outcome::Refused);
     }
 
-    /// Addresses where nothing listens: bound by a socket that does not.
+    #[test]
+    fn a_reset_that_the_question_meets_is_one() {
+        let (address, server) = server(|stream| reset(&stream));
+        let stream = TcpStream::connect(address).unwrap();
+        server.join().unwrap();
+        // It has come, and no call has taken the error yet.
+        let timeout = PollTimeout::try_from(LONG_TIMEOUT).unwrap();
+        assert_eq!(poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout), Ok(1));
+        let result = query(None, LONG_TIMEOUT).run_stream(stream.into());
+        assert_eq!(outcome_and_text(&result), (Outcome::Reset, "connection reset by peer before an answer"));
+    }
+
+    /// An address where nothing listens, bound by a socket that does not.
     fn refusing() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -601,14 +615,22 @@ mod tests {
     }
 
     #[test]
-    fn with_one_silent_address_the_next_is_tried_after_a_moment() {
+    fn beside_a_silent_address_the_next_is_tried_after_a_moment_and_at_once_after_a_failure() {
         let (_socket, silent) = silent_udp();
-        let (address, server) = greeting_udp();
-        let start = Instant::now();
-        let result = query(None, LONG_TIMEOUT).run_udp(&[silent, address]);
-        server.join().unwrap();
-        assert_eq!((result.outcome, result.address), (Outcome::Ok, Some(address)));
-        assert!(start.elapsed() < LONG_TIMEOUT / 2, "{:?}", start.elapsed());
+        let (connected, refusing) = silent_udp();
+        connected.connect(silent).unwrap();
+        // One failure shows at the start, the other when the socket is ready.
+        for others in [vec![], vec![unreachable(); 40], vec![refusing; 40]] {
+            let (address, server) = greeting_udp();
+            let start = Instant::now();
+            // Far longer than it takes, so that a share of it would be noticed.
+            let query = query(None, LONG_TIMEOUT * 6);
+            let result = query.run_udp(&[vec![silent], others.clone(), vec![address]].concat());
+            server.join().unwrap();
+            assert_eq!((result.outcome, result.address), (Outcome::Ok, Some(address)));
+            assert_eq!(result.notes.len(), 1 + others.len());
+            assert!(start.elapsed() < LONG_TIMEOUT / 4, "{:?}", start.elapsed());
+        }
     }
 
     #[test]
@@ -641,6 +663,7 @@ mod tests {
             socket.connect(&address).unwrap();
             let refused = refuse_self_connect(&socket).map_err(|error| error.kind());
             assert_eq!(refused, if is_self { Err(io::ErrorKind::ConnectionRefused) } else { Ok(()) });
+            assert_eq!(finish_tcp(&socket).is_err(), is_self);
         }
     }
 }

@@ -41,8 +41,11 @@ pub(crate) fn race<T>(
     loop {
         while has_failed(&tried) || next_start <= Instant::now() {
             let Some(&address) = untried.next() else { break };
-            tried.push((address, start(address)));
-            next_start = Instant::now() + interval;
+            let socket = start(address);
+            if socket.is_ok() {
+                next_start = Instant::now() + interval;
+            }
+            tried.push((address, socket));
         }
         if has_failed(&tried) || time_until(deadline).is_zero() {
             return Ok(Race { tried, winner: None });

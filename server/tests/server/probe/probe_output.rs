@@ -13,22 +13,31 @@ use support::wait::TIMEOUT;
 use crate::HALLOO;
 
 /// A probe that is answered, with a right answer or a wrong one.
-fn probe_command(server: &Server, is_right: bool) -> Command {
+fn probe_command(server: &Server, wrapper: &[&str], is_right: bool) -> Command {
     let expected = if is_right { "Hello" } else { "Good evening" };
     let address = server.tcp().to_string();
-    HALLOO.command(&["probe", &address, "--timeout", "20s", "--expect", expected])
+    HALLOO.command_under(wrapper, &["probe", &address, "--timeout", "20s", "--expect", expected])
 }
 
 #[test]
 fn an_output_that_cannot_be_written_is_one_sentence_and_no_other_status() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let limited_file = folder.path().join("limited");
+    // Nothing may be written to a file.
+    let limited = ["sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\""];
     for (is_right, status) in [(true, 0), (false, 5)] {
-        let mut command = probe_command(&server, is_right);
-        command.stdout(OpenOptions::new().write(true).open("/dev/full").expect("Linux has it"));
-        let output = run(command);
-        let cause = "no space left on device; the exit status is that of the answers";
-        let sentence = format!("halloo: cannot write to standard output: {cause}\n");
-        assert_eq!((output.status, output.stderr), (status, sentence));
+        for (wrapper, path, cause) in [
+            (&[][..], "/dev/full", "no space left on device"),
+            (&limited[..], limited_file.to_str().expect("a plain path"), "file too large"),
+        ] {
+            let mut command = probe_command(&server, wrapper, is_right);
+            command.stdout(OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("a file"));
+            let output = run(command);
+            let sentence =
+                format!("halloo: cannot write to standard output: {cause}; the exit status is that of the answers\n");
+            assert_eq!((output.status, output.stderr), (status, sentence));
+        }
     }
 }
 
@@ -38,7 +47,7 @@ fn a_reader_that_has_left_changes_nothing() {
     for (is_right, status) in [(true, 0), (false, 5)] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let mut command = probe_command(&server, is_right);
+        let mut command = probe_command(&server, &[], is_right);
         command.stdout(writer);
         let output = run(command);
         assert_eq!((output.status, output.stderr.as_str()), (status, ""));
