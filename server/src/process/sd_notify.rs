@@ -2,18 +2,22 @@
 //!
 //! A supervisor that is gone or blocked never delays a client.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Arc, Once, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use halloo::Handle;
 use sd_notify::NotifyState;
 
-/// How long `READY=1` may wait for a supervisor that is busy.
-const READY_SEND_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::exit::cause_and_hint;
+use crate::text::escape;
+
+/// How long `READY=1` waits between two attempts while the supervisor's queue is full.
+const READY_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// However short the watchdog period, the loop has time for its clients.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
@@ -28,6 +32,8 @@ pub(crate) struct SdNotifier(Option<Arc<NotifySocket>>);
 /// The crate writes the messages and does not send them: its own function blocks for as long as the queue is full.
 #[derive(Debug)]
 struct NotifySocket {
+    /// The value of `NOTIFY_SOCKET`.
+    name: OsString,
     socket: UnixDatagram,
     address: SocketAddr,
     send_stopping: Once,
@@ -42,7 +48,7 @@ impl SdNotifier {
         match NotifySocket::open(&name) {
             Ok(socket) => Self(Some(Arc::new(socket))),
             Err(error) => {
-                log::debug!("NOTIFY_SOCKET is of no use: {error}");
+                warn_unusable(&name, &error);
                 Self::disabled()
             }
         }
@@ -53,14 +59,19 @@ impl SdNotifier {
         Self(None)
     }
 
-    /// Sends `READY=1`: every socket is open.
+    /// Sends `READY=1`: every socket is open. If the supervisor's queue is full, a thread sends it later.
     pub(crate) fn notify_ready(&self) {
-        if let Some(notify_socket) = &self.0 {
-            notify_socket.send(&NotifyState::Ready);
-            // From now on there are clients to be served.
-            if let Err(error) = notify_socket.socket.set_nonblocking(true) {
-                log::debug!("cannot make the way to the supervisor non-blocking: {error}");
+        let Some(notify_socket) = &self.0 else { return };
+        match notify_socket.try_send(&NotifyState::Ready) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let notify_socket = Arc::clone(notify_socket);
+                let retry = move || notify_socket.retry_ready();
+                if let Err(error) = thread::Builder::new().name("notify".to_owned()).spawn(retry) {
+                    log::warn!("cannot send READY=1 to the supervisor, whose queue is full: no thread for it: {error}");
+                }
             }
+            Err(error) => warn_unusable(&notify_socket.name, &error),
+            Ok(()) => {}
         }
     }
 
@@ -90,20 +101,44 @@ impl NotifySocket {
     fn open(name: &OsStr) -> io::Result<Self> {
         let address = parse_address(name)?;
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(READY_SEND_TIMEOUT))?;
-        Ok(Self { socket, address, send_stopping: Once::new() })
+        socket.set_nonblocking(true)?;
+        Ok(Self { name: name.to_owned(), socket, address, send_stopping: Once::new() })
+    }
+
+    fn try_send(&self, state: &NotifyState<'_>) -> io::Result<()> {
+        self.socket.send_to_addr(state.to_string().as_bytes(), &self.address).map(drop)
     }
 
     fn send(&self, state: &NotifyState<'_>) {
-        let message = state.to_string();
-        // Only `READY=1` can be interrupted by a signal: the later messages do not wait.
-        while let Err(error) = self.socket.send_to_addr(message.as_bytes(), &self.address) {
-            if error.kind() != io::ErrorKind::Interrupted {
-                log::debug!("the supervisor does not hear {state}: {error}");
-                break;
+        if let Err(error) = self.try_send(state) {
+            log::debug!("the supervisor does not hear {state}: {error}");
+        }
+    }
+
+    /// Tries again until the queue has room: without `READY=1` a supervisor ends the server after a time. After
+    /// `STOPPING=1` it has no meaning.
+    fn retry_ready(&self) {
+        loop {
+            thread::sleep(READY_RETRY_INTERVAL);
+            if self.send_stopping.is_completed() {
+                return;
+            }
+            match self.try_send(&NotifyState::Ready) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => {
+                    log::debug!("READY=1 was sent late: {outcome:?}");
+                    return;
+                }
             }
         }
     }
+}
+
+/// `name` is the value of `NOTIFY_SOCKET`.
+fn warn_unusable(name: &OsStr, error: &io::Error) {
+    let name = escape::excerpt(&name.to_string_lossy());
+    let cause = cause_and_hint(error, "unset it if no supervisor waits for a message");
+    log::warn!("cannot notify the supervisor: NOTIFY_SOCKET={name}: {cause}");
 }
 
 /// A path, or `@` and a name outside the file system.
@@ -111,7 +146,7 @@ fn parse_address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),
         [b'@', abstract_name @ ..] => abstract_address(abstract_name),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a path nor @ and a name")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a path nor @ and a name")),
     }
 }
 
@@ -184,7 +219,10 @@ mod tests {
     use halloo::{EventLoop, Handle};
     use tempfile::TempDir;
 
-    use super::{Instant, NotifySocket, PING_INTERVAL_MIN, SdNotifier, Watchdog, parse_address};
+    use super::{
+        Instant, NotifySocket, NotifyState, PING_INTERVAL_MIN, READY_RETRY_INTERVAL, SdNotifier, Watchdog,
+        parse_address,
+    };
 
     /// The folder of the supervisor's socket, that socket, and one that sends to it.
     fn supervisor() -> (TempDir, UnixDatagram, Arc<NotifySocket>) {
@@ -208,7 +246,35 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_delays_the_first_word_a_little_and_the_others_not_at_all() {
+    fn a_full_queue_delays_no_message_and_ready_is_sent_when_there_is_room() {
+        for stops_before in [false, true] {
+            let (_folder, receiver, socket) = supervisor();
+            let notifier = SdNotifier(Some(Arc::clone(&socket)));
+            let fill = || while socket.try_send(&NotifyState::Watchdog).is_ok() {};
+            fill();
+            let start = Instant::now();
+            notifier.notify_ready();
+            assert!(start.elapsed() < READY_RETRY_INTERVAL * 9, "it does not block");
+            if stops_before {
+                notifier.notify_stopping();
+            }
+            let deadline = start + Duration::from_secs(20);
+            // The thread that tries again has a clone of the socket until it is done.
+            let (timeout, mut message, mut is_ready) = (Duration::from_millis(10), [0; 64], false);
+            receiver.set_read_timeout(Some(timeout)).unwrap();
+            while Arc::strong_count(&socket) > 2 {
+                assert!(Instant::now() < deadline);
+                is_ready |= receiver.recv(&mut message).is_ok_and(|count| &message[..count] == b"READY=1");
+            }
+            while let Ok(count) = receiver.recv(&mut message) {
+                is_ready |= &message[..count] == b"READY=1";
+            }
+            assert_eq!(is_ready, !stops_before);
+        }
+    }
+
+    #[test]
+    fn a_full_queue_delays_no_ping() {
         let (_folder, receiver, socket) = supervisor();
         let notifier = SdNotifier(Some(Arc::clone(&socket)));
         notifier.notify_ready();

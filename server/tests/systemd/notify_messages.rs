@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::time::Duration;
 
+use support::measurement::fastest_of;
 use support::network::streams::{GREETING, read_to_end};
 use support::network::tcp::{connect, request};
 use support::network::udp::retry_interrupted;
@@ -102,9 +103,16 @@ fn a_supervisor_that_is_gone_or_never_was_hurts_nobody() {
         let mut server = Activation { env: variables, sockets, ..Activation::default() }.start();
         assert_eq!(request(address), GREETING, "{name}");
         server.assert_exits_on_sigterm();
-        let log = server.stderr.lines();
-        assert!(log.iter().all(|line| line.contains(" stop")), "{name}: {log:?}");
+        let mut log = server.stderr.lines();
+        log.retain(|line| !line.contains(" stop"));
+        assert_eq!(log.len(), 1, "{name}: {log:?}");
+        let parts = [" WARN ", "cannot notify the supervisor: NOTIFY_SOCKET=", &name[..1], "; unset it if"];
+        assert!(parts.iter().all(|part| log[0].contains(part)), "{name}: {log:?}");
     }
+    let variables = &[("NOTIFY_SOCKET", "vsock:2:1")];
+    let mut server = Activation { env: variables, sockets, ..Activation::default() }.start();
+    server.stderr.wait_for_line("NOTIFY_SOCKET=vsock:2:1: neither a path nor @ and a name; ");
+    server.assert_exits_on_sigterm();
     let supervisor = NotifySocket::new();
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "20000")];
     let mut server = Activation { arguments: &["-v"], env: variables, sockets }.start();
@@ -115,10 +123,9 @@ fn a_supervisor_that_is_gone_or_never_was_hurts_nobody() {
     server.assert_exits_on_sigterm();
 }
 
-#[test]
-fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
-    let (supervisor, (tcp, address)) = (NotifySocket::new(), listener());
-    let mut before = 0;
+/// A supervisor that reads nothing and whose queue is full, and the number of messages in it.
+fn stuck_supervisor() -> (NotifySocket, usize) {
+    let (supervisor, mut before) = (NotifySocket::new(), 0);
     // Each sender has a bound of its own besides the queue's: it is full when a new one finds no room.
     loop {
         let sender = UnixDatagram::unbound().expect("a socket");
@@ -126,9 +133,37 @@ fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
         let sent = std::iter::from_fn(|| sender.send_to(b"noise", &supervisor.path).ok()).count();
         before += sent;
         if sent == 0 {
-            break;
+            return (supervisor, before);
         }
     }
+}
+
+#[test]
+fn a_supervisor_that_is_stuck_delays_no_start_and_gets_ready_when_it_reads() {
+    let ((supervisor, before), (tcp, address)) = (stuck_supervisor(), listener());
+    let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str())];
+    let start = || Activation { env: variables, sockets: &borrowed_fds![tcp], ..Activation::default() }.spawn();
+    let elapsed = fastest_of(3, || {
+        let mut server = start();
+        assert_eq!(request(address), GREETING);
+        server.assert_exits_on_sigterm();
+    });
+    assert!(elapsed < Duration::from_millis(900), "a client was served after {elapsed:?}");
+    let mut server = start();
+    assert_eq!(request(address), GREETING);
+    for _ in 0..before {
+        assert_eq!(supervisor.recv(), "noise");
+    }
+    assert_eq!(supervisor.recv(), "READY=1");
+    server.signal("TERM");
+    assert_eq!(supervisor.recv(), "STOPPING=1");
+    assert_eq!(server.wait(), 0);
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
+}
+
+#[test]
+fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
+    let ((supervisor, before), (tcp, address)) = (stuck_supervisor(), listener());
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "20000")];
     let mut server = Activation { env: variables, sockets: &borrowed_fds![tcp], ..Activation::default() }.start();
     // Longer than several words would wait that did wait.
@@ -136,7 +171,9 @@ fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
     for _ in 0..before {
         assert_eq!(supervisor.recv(), "noise");
     }
-    assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    let mut messages = std::iter::repeat_with(|| supervisor.recv()).take(500);
+    assert_eq!(messages.find(|message| message != "WATCHDOG=1").as_deref(), Some("READY=1"));
+    assert_eq!(messages.next().as_deref(), Some("WATCHDOG=1"));
     server.assert_exits_on_sigterm();
 }
 
