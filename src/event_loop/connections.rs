@@ -221,7 +221,7 @@ impl EventLoop<'_> {
     /// Before waiting: gives back what an idle connection does not need, and sees to it that it is woken. False if it
     /// has to go instead.
     fn park(&mut self, slot: u32) -> bool {
-        let Context { connections, network, buffer_pool, now, .. } = &mut self.context;
+        let Context { connections, network, buffer_pool, repeated_logs, .. } = &mut self.context;
         let ConnectionEntry { stream, state, generation, .. } = &mut connections[slot as usize];
         let Some(stream) = stream else {
             // Its connect has not begun, and its time does not run yet.
@@ -233,10 +233,8 @@ impl EventLoop<'_> {
         if !state.is_registered {
             let token = Token::new(SlotKey::Connection(slot), *generation);
             if let Err(error) = network.register(stream, token) {
-                if self.register_error_log.allow(*now) {
-                    log::warn!("{}: cannot watch the connection: {error}", state.peer);
-                }
                 state.phase = Phase::Closing(CloseReason::Io(error.kind()), CloseMode::Close);
+                repeated_logs.unwatched.add((state.peer, error));
                 return false;
             }
             state.is_registered = true;
@@ -347,12 +345,8 @@ impl EventLoop<'_> {
         let Some((bytes, slot)) = held.max() else {
             return false;
         };
-        if self.memory_log.allow(self.context.now) {
-            log::warn!(
-                "{}: reset, it holds {bytes} bytes, and memory for buffers is short",
-                self.context.connections[slot as usize].state.peer
-            );
-        }
+        let peer = self.context.state(slot).peer;
+        self.context.repeated_logs.out_of_memory.add((peer, bytes));
         self.context.state(slot).close_out_of_memory();
         self.drive(slot);
         true

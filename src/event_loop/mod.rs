@@ -26,7 +26,6 @@ use crate::event_loop::stream_handlers::{HandlerWithSessions, StreamHandlers};
 use crate::event_loop::timer_callbacks::TimerCallbacks;
 use crate::ids::{HandlerId, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
-use crate::net::backoff::LogThrottle;
 use crate::net::recv_batch::RecvBatch;
 use crate::net::system::System;
 use crate::net::{Event, Network};
@@ -90,9 +89,7 @@ pub struct EventLoop<'h> {
     events: Vec<Event>,
     /// The last poll came back full.
     poll_has_more: bool,
-    register_error_log: LogThrottle,
     pub(crate) strain: Option<Strain>,
-    memory_log: LogThrottle,
     /// Turns in a row without a poll that was neither interrupted nor full.
     incomplete_turns: u8,
     /// When the embedder asked how long it may wait after the last turn: the wait is no part of that.
@@ -154,9 +151,7 @@ impl<'h> EventLoop<'h> {
             // Room for those of all polls of a turn, mapped by itself, so that it does not grow amid buffers.
             events: Vec::with_capacity(limits::EVENTS_PER_POLL_MAX * limits::POLLS_PER_TURN_MAX as usize),
             poll_has_more: false,
-            register_error_log: LogThrottle::default(),
             strain: None,
-            memory_log: LogThrottle::default(),
             incomplete_turns: 0,
             turn_ended: Cell::new(None),
         }

@@ -54,14 +54,19 @@ pub(crate) struct RepeatedLogs {
     /// Clients that were refused: too many in all, and too many of their source.
     pub(crate) refused_full: RepeatedLog<PackedAddress>,
     pub(crate) refused_source: RepeatedLog<PackedAddress>,
+    /// Connections that the poll does not take.
+    pub(crate) unwatched: RepeatedLog<(PackedAddress, io::Error)>,
+    /// Connections that were reset for want of memory, and how much they held, in bytes.
+    pub(crate) out_of_memory: RepeatedLog<(PackedAddress, usize)>,
 }
 
 impl RepeatedLogs {
     /// When the next line is due.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        let Self { replies_past_rate, datagrams_lost, refused_full, refused_source } = self;
-        let due = [replies_past_rate.due(), datagrams_lost.due(), refused_full.due(), refused_source.due()];
-        due.into_iter().flatten().min()
+        let Self { replies_past_rate, datagrams_lost, refused_full, refused_source, unwatched, out_of_memory } = self;
+        let of_datagrams = [replies_past_rate.due(), datagrams_lost.due()];
+        let of_connections = [refused_full.due(), refused_source.due(), unwatched.due(), out_of_memory.due()];
+        of_datagrams.into_iter().chain(of_connections).flatten().min()
     }
 
     /// Logs what is due.
@@ -77,6 +82,12 @@ impl RepeatedLogs {
         }
         if let Some((count, peer)) = self.refused_source.take(now) {
             log::info!("clients past the most connections of one source: refused={count}, the last one {peer}");
+        }
+        if let Some((count, (peer, error))) = self.unwatched.take(now) {
+            log::warn!("connections that cannot be watched: closed={count}, the last one {peer}: {error}");
+        }
+        if let Some((count, (peer, bytes))) = self.out_of_memory.take(now) {
+            log::warn!("memory for buffers is short: reset={count}, the last one {peer}, which held {bytes} bytes");
         }
     }
 }

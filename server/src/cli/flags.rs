@@ -179,8 +179,8 @@ pub(crate) struct OutputOptions {
     /// How to print what was received, on standard output
     #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
     pub(crate) events: EventStyle,
-    /// Log more on standard error: each connection that ends, each datagram that gets no answer, without a limit on
-    /// lines; twice: everything
+    /// Log more on standard error: the end of each connection, and each datagram that is itself a greeting, without a
+    /// limit on lines; twice: everything
     #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) verbose: u8,
     /// Log warnings and errors only; twice: errors only

@@ -117,10 +117,19 @@ impl Server {
         self.stdout.lines().split_off(1)
     }
 
-    /// The addresses of the READY line, in order, as `protocol=address`.
+    /// The addresses of the READY line, as text or as JSON, in order, as `protocol=address`.
     #[track_caller]
     pub fn ready_addresses(&self) -> Vec<String> {
-        let (ready, end) = (self.ready_line(), format!(" pid={}", self.pid()));
+        let ready = self.ready_line();
+        let as_json = ready.split("{\"protocol\":\"").skip(1).map(|entry| {
+            let (protocol, rest) = entry.split_once("\",\"address\":\"").unwrap_or_else(|| panic!("{ready}"));
+            format!("{protocol}={}", rest.split('"').next().unwrap_or_default())
+        });
+        let as_json: Vec<String> = as_json.collect();
+        if !as_json.is_empty() {
+            return as_json;
+        }
+        let end = format!(" pid={}", self.pid());
         let list = ready.strip_prefix("READY ").and_then(|rest| rest.strip_suffix(&end));
         list.unwrap_or_else(|| panic!("{ready}")).split(' ').map(str::to_owned).collect()
     }
