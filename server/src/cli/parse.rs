@@ -86,10 +86,12 @@ fn try_parse(arguments: &[OsString], overruled: &[&str]) -> Result<Parsed, ExitE
     Ok(overruled.map_or(Parsed::Invocation(invocation), Parsed::Overruled))
 }
 
-/// The text of `--help` or `--version`, with styles for a terminal unless `NO_COLOR` is set.
+/// The text of `--help` or `--version`, with styles for a terminal that has them, unless `NO_COLOR` is set.
 fn help_text(help: &clap::Error) -> String {
-    let (text, is_plain) = (help.render(), std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
-    if io::stdout().is_terminal() && !is_plain { text.ansi().to_string() } else { text.to_string() }
+    let (text, variable) = (help.render(), std::env::var_os);
+    let has_styles = io::stdout().is_terminal() && variable("TERM").is_some_and(|terminal| terminal != "dumb");
+    let is_plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if has_styles && !is_plain { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn without_variable(argument: Arg) -> Arg {

@@ -2,9 +2,12 @@
 //!
 //! Every line comes, as through a blocking pipe.
 
+use std::fs::File;
 use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
+use nix::pty::openpty;
 use support::network::streams::GREETING;
 use support::network::tcp::request;
 use support::network::udp::{UDP_GREETING, recv, request_udp, udp_client};
@@ -92,6 +95,26 @@ fn print_into_full_pipe(arguments: &[&str], is_stderr: bool) -> (i32, String) {
 fn help_waits_for_room_in_a_nonblocking_pipe() {
     let (status, help) = print_into_full_pipe(&["--help"], false);
     assert_eq!((status, help == HALLOO.run(&["--help"]).stdout), (0, true), "{help}");
+}
+
+#[test]
+fn help_on_a_terminal_has_styles_unless_it_has_none_or_they_are_not_wanted() {
+    for (terminal_type, no_color, has_styles) in
+        [("xterm", "", true), ("xterm", "1", false), ("dumb", "", false), ("", "", false)]
+    {
+        let terminal = openpty(None, None).expect("a terminal");
+        let mut command = HALLOO.command(&["--help"]);
+        command.env("TERM", terminal_type).env("NO_COLOR", no_color).stdout(Stdio::from(terminal.slave));
+        if terminal_type.is_empty() {
+            command.env_remove("TERM");
+        }
+        let mut process = Process::spawn(command);
+        let printed = CapturedOutput::read_from(Some(File::from(terminal.master)));
+        assert_eq!(process.wait(), 0);
+        wait_until("the terminal to end", || printed.is_closed());
+        let text = printed.text();
+        assert!(text.contains("Exit status:") && text.contains('\u{1b}') == has_styles, "{terminal_type}: {text:?}");
+    }
 }
 
 #[test]
