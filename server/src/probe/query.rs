@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::exit::{ExitStatus, describe_io_error};
 use crate::probe::race::{Race, race};
 use crate::text::address::UnixPath;
+use crate::text::address::lacks_zone;
 use crate::text::duration::format_duration;
 use crate::text::escape;
 
@@ -153,14 +154,14 @@ impl Query<'_> {
             let mut result = result_of(socket, answer);
             let notes = tried.into_iter().map(|(address, socket)| match socket {
                 Ok(_) => format!("{address} is silent so far"),
-                Err(error) => format!("{address} {}", self.error_result(&error, missing).text),
+                Err(error) => format!("{address} {}", self.failure(address, &error, missing).text),
             });
             result.notes.splice(..0, notes);
             return QueryResult { address: Some(address), ..result };
         }
         let failures = tried.into_iter().map(|(address, socket)| {
             let error = socket.err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-            (address, self.error_result(&error, missing))
+            (address, self.failure(address, &error, missing))
         });
         let mut failures: Vec<(SocketAddr, QueryResult)> = failures.collect();
         if failures.len() == 1 {
@@ -172,6 +173,17 @@ impl Query<'_> {
         let outcome = [Outcome::Reset, Outcome::Refused, Outcome::Timeout].into_iter().find(has_outcome);
         let texts = failures.iter().map(|(address, failure)| format!("{address} {}", failure.text));
         self.result(outcome.unwrap_or(Outcome::Unreachable), texts.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The result of an address that failed.
+    fn failure(&self, address: SocketAddr, error: &io::Error, missing: &str) -> QueryResult {
+        let mut result = self.error_result(error, missing);
+        if lacks_zone(address) && result.outcome == Outcome::Unreachable {
+            let (ip, port) = (address.ip(), address.port());
+            let example = format!("such an address belongs to an interface; name that too, as in [{ip}%eth0]:{port}");
+            result.text = format!("{}: {example}, and ip link lists those there are", result.text);
+        }
+        result
     }
 
     fn run_stream(&self, stream: Socket) -> QueryResult {

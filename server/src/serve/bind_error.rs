@@ -11,7 +11,7 @@ use std::{fs, io};
 use nix::errno::Errno;
 
 use crate::exit::{self, ExitError, ExitStatus, cause_and_hint, describe_io_error};
-use crate::text::address::Address;
+use crate::text::address::{Address, lacks_zone};
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
@@ -137,7 +137,7 @@ pub(crate) fn for_address(
         _ if is_errno(error, Errno::ENODEV) => {
             format!("{system_error}: this machine has no interface of that number; ip link lists those it has")
         }
-        _ if is_link_local_without_zone(address) => format!(
+        _ if lacks_zone(address) => format!(
             "{system_error}: such an address belongs to an interface; name that too, as in {assignment}[{}%eth0]:{port}, \
              and ip link lists those there are",
             address.ip()
@@ -145,8 +145,4 @@ pub(crate) fn for_address(
         _ => cause_and_hint(error, &format!("try another address or port with {alternative}")),
     };
     cannot_serve(&format!("{protocol} on {address}"), &cause)
-}
-
-fn is_link_local_without_zone(address: SocketAddr) -> bool {
-    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
 }

@@ -249,6 +249,11 @@ fn is_localhost(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") && validate_hostname(&name).is_ok()
 }
 
+/// Whether it is a link-local IPv6 address without the interface that it is on.
+pub(crate) fn lacks_zone(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
+}
+
 /// The name of an interface means something on a link-local address alone (RFC 4007, section 11.2).
 fn validate_zone(ip: &str, zone: &str) -> Result<(), String> {
     let is_link_local = ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local() || ip.is_multicast());

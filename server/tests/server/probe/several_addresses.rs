@@ -232,6 +232,20 @@ fn a_zone_is_the_interface_of_a_link_local_address() {
         let address = server.tcp().to_string();
         let output = probe(&["--tcp", "[fe80::1%lo]:9000"]);
         assert_line(&output, 0, &format!("tcp {address} ok "), " Client!");
+        let causes = [
+            (
+                "[fe80::1]:9000",
+                " invalid argument: such an address belongs to an interface; name that too, as in \
+                 [fe80::1%eth0]:9000, and ip link lists those there are",
+            ),
+            (
+                "[fe80::1%nowhere]:9000",
+                " this machine has no interface nowhere (name or service not known); ip link lists those it has",
+            ),
+        ];
+        for (target, cause) in causes {
+            assert_line(&probe(&["--tcp", target]), 3, &format!("tcp {target} unreachable "), cause);
+        }
     });
 }
 
