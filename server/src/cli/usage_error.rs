@@ -317,6 +317,7 @@ fn example(argument: &Arg) -> String {
     let value = match value_name(argument) {
         "ADDRESS" => "9000",
         "PATH" => "/run/halloo.sock",
+        "MODE" => "660",
         "TEXT" => "'Hello!'",
         "TIME" => "10s",
         "N" => "10",

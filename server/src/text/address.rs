@@ -345,7 +345,7 @@ impl TryFrom<PathBuf> for UnixPath {
 
     fn try_from(path: PathBuf) -> Result<Self, String> {
         match path.as_os_str().as_bytes().strip_prefix(b"@") {
-            Some(b"") => Err("the name is missing after @".to_owned()),
+            Some(b"") => Err("the name is missing after @; write one, such as @halloo".to_owned()),
             Some(_) if !cfg!(target_os = "linux") => {
                 let shown = excerpt(&path.to_string_lossy());
                 Err(format!("only Linux has abstract names; for a file of that name write ./{shown}"))

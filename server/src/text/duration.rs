@@ -27,7 +27,7 @@ pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
 fn parse_with_hint(text: &str, hint: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if duration <= DURATION_MAX => Ok(duration),
-        Ok(_) | Err(DurationError::NumberOverflow) => Err(format!("it can be 366d at most; {hint}")),
+        Ok(_) | Err(DurationError::NumberOverflow) => Err(format!("it is out of range, 366d at most; {hint}")),
         Err(DurationError::UnknownUnit { unit, value, .. }) if unit.is_empty() => {
             Err(format!("the unit is missing; write {value}s or {value}ms"))
         }
