@@ -36,6 +36,7 @@ fn an_unknown_flag_meets_the_nearest_one_and_no_other() {
         (&["-vx"], &["unknown flag -x in -vx; halloo --help lists all flags"]),
         (&["-q=1"], &["unknown flag -= in -q=1"]),
         (&["-v3"], &["unknown flag -3 in -v3"]),
+        (&["--", "--tcp", "--udp"], &["--tcp is no flag behind --"]),
         (&["--", "--listen", "9000"], &["--listen is no flag behind --; leave out the --"]),
         (&["probe", "localhost", "--reset"], &["unknown flag --reset; halloo probe --help lists all flags"]),
         (&["probe", "localhost", "-v"], &["-v is a flag of halloo serve; halloo probe --help lists those of probe"]),
@@ -78,6 +79,8 @@ fn a_word_that_is_no_command_meets_the_command_or_the_flag_for_it() {
         (&["version"], &["unknown command version; did you mean --version?"]),
         (&["::1"], &["unknown command ::1", "--listen ::1", "halloo probe ::1"]),
         (&["unix:/run/a.sock"], &["unknown command", "--unix /run/a.sock", "halloo probe unix:/run/a.sock"]),
+        (&["/run/a.sock"], &["unknown command", "--unix /run/a.sock", "halloo probe unix:/run/a.sock"]),
+        (&["http://localhost:9000/"], &["unknown command http://localhost:9000/", "--listen ADDRESS"]),
         (&["serve", "9000"], &["unexpected argument 9000", "--listen 9000"]),
         (&["-v", "9000"], &["unexpected argument 9000", "--listen 9000"]),
         (&["-v", "probe", "localhost"], &["flags follow the command", "halloo probe"]),
@@ -265,6 +268,7 @@ fn a_variable_that_is_wrong_is_named_with_what_is_right() {
         ("HALLOO_MODE", b"\xff", &[], &["HALLOO_MODE", r"\xff", "not valid UTF-8"]),
         ("HALLOO_LISTEN", b"\xff:1", &[], &["HALLOO_LISTEN", r"\xff:1", "not valid UTF-8"]),
         ("HALLOO_LISTEN", b"\"9000\"", &[], &["of HALLOO_LISTEN: leave out the quotes"]),
+        ("HALLOO_WORKERS", b"'4'", &[], &["of HALLOO_WORKERS: leave out the quotes"]),
         ("HALLOO_GREETING", b"{x}", &[], &["of HALLOO_GREETING", "{x} is unknown"]),
         ("HALLOO_WORKERS", b"many", &["serve"], &["'many' of HALLOO_WORKERS: it is no whole number from 1 to 1024"]),
         ("HALLOO_UDP", b"false", &[], &["'false' of HALLOO_UDP: false is no address"]),
@@ -278,6 +282,13 @@ fn a_variable_that_is_wrong_is_named_with_what_is_right() {
         command.env(variable, OsStr::from_bytes(value));
         assert_fails(&run(command), 2, parts);
     }
+}
+
+#[test]
+fn a_path_may_be_no_text_and_is_not_blamed_for_another_variable() {
+    let mut command = HALLOO.command(&[]);
+    command.env("HALLOO_UNIX", OsStr::from_bytes(b"/nope/\xff")).env("HALLOO_GREETING", OsStr::from_bytes(b"\xff"));
+    assert_fails(&run(command), 2, &["the value of HALLOO_GREETING is not valid UTF-8"]);
 }
 
 #[test]
