@@ -85,6 +85,7 @@ impl SdNotifier {
     /// The watchdog that `WATCHDOG_USEC` asks for; one loop pings it, and the other loops have to confirm each ping.
     pub(crate) fn watchdog(&self, other_loops: &[Handle]) -> Option<Watchdog> {
         let socket = Arc::clone(self.0.as_ref()?);
+        warn_of_invalid_period();
         let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero())?;
         let interval = (period / 2).max(PING_INTERVAL_MIN);
         Some(Watchdog {
@@ -139,6 +140,17 @@ fn warn_unusable(name: &OsStr, error: &io::Error) {
     let name = escape::excerpt(&name.to_string_lossy());
     let cause = cause_and_hint(error, "unset it if no supervisor waits for a message");
     log::warn!("cannot notify the supervisor: NOTIFY_SOCKET={name}: {cause}");
+}
+
+fn warn_of_invalid_period() {
+    let Some(period) = std::env::var_os("WATCHDOG_USEC").filter(|period| !period.is_empty()) else { return };
+    let period = period.to_string_lossy();
+    if period.parse::<u64>().is_err() {
+        let period = escape::excerpt(&period);
+        log::warn!(
+            "cannot ping the watchdog: WATCHDOG_USEC={period}: no number of microseconds; set it right or unset it"
+        );
+    }
 }
 
 /// A path, or `@` and a name outside the file system.

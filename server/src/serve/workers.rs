@@ -52,7 +52,6 @@ pub(crate) fn run(
         let mut event_loop = worker::new_event_loop(server.options)?;
         let plan = socket_plan::open_all(&mut event_loop, inherited, &groups, server.options, &greeter, loops)?;
         let bound = plan.bound.clone();
-        log_warnings(server.options, &bound);
         let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
             process::check_descriptor_available()
@@ -62,6 +61,7 @@ pub(crate) fn run(
         if !loops.set(handles) {
             return Ok(None);
         }
+        log_warnings(server.options, &bound);
         printer.print(StdoutLine::Ready(bound));
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();

@@ -94,6 +94,10 @@ fn where_nobody_asks_for_it_nothing_is_said_and_nobody_wakes() {
     let arguments = ["--listen", "127.0.0.1:0"];
     let mut servers =
         not_asked.map(|variables| start(Some(&supervisor), &arguments, variables)).into_iter().collect::<Vec<_>>();
+    servers[2].stderr.wait_for_line("cannot ping the watchdog: WATCHDOG_USEC=often: ");
+    for (index, server) in servers.iter().enumerate() {
+        assert_eq!(server.stderr.count_lines_with("WATCHDOG"), usize::from(index == 2), "{:?}", not_asked[index]);
+    }
     // A period without anybody to tell.
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000")]));
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000"), ("NOTIFY_SOCKET", "")]));

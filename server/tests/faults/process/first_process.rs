@@ -102,6 +102,9 @@ fn a_stop_signal_ends_a_start_that_waits_for_a_name_server() {
         let name_server = SilentNameServer::new();
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
             let mut server = name_server.start(IN_OWN_FOLDERS, &["--listen"]);
+            for without_effect in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+                send_signal(without_effect, server.pid());
+            }
             send_signal(signal, server.pid());
             assert_eq!(server.wait(), 0, "{signal}");
             let mut server = name_server.start(AS_FIRST_PROCESS, &["--listen"]);
