@@ -364,6 +364,18 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_is_abandoned_opens_nothing_further() {
+        let options = CommandLine::parse_from(["halloo", "--listen", "127.0.0.1:0", "--unix", "/nowhere/socket"]).serve;
+        let greeter = Greeter::for_test(Mode::Greet, None, None);
+        let (mut event_loop, loops) = (EventLoop::new().unwrap(), LoopHandles::default());
+        let groups = resolve_groups(&options, false).unwrap();
+        let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &greeter, &loops);
+        assert!(open().is_err(), "there is no such folder");
+        assert!(loops.abandon_start());
+        assert_eq!(open().unwrap().bound, []);
+    }
+
+    #[test]
     fn sockets_come_in_the_order_given() {
         let bound = open_with_all_worker_counts(&["127.0.0.1:0"], &["127.0.0.3:0"], &["127.0.0.2:0"]).unwrap();
         let order: Vec<String> =

@@ -235,7 +235,7 @@ mod tests {
     use clap::Parser;
     use halloo::{DrainReport, EventLoop};
 
-    use super::{merge_results, run_or_shut_down};
+    use super::{SocketPlan, WorkerThreads, merge_results, run_or_shut_down};
     use crate::cli::flags::{CommandLine, ServeOptions};
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::GreetingTemplates;
@@ -273,6 +273,19 @@ mod tests {
             assert!(error.message.contains(cause), "{}", error.message);
             // It ends although no other worker stops it.
             assert_eq!(other_loop.run().unwrap().forced, 0);
+        }
+    }
+
+    #[test]
+    fn a_start_that_is_abandoned_starts_no_further_worker() {
+        let options = options("3");
+        for (is_abandoned, started) in [(false, 2), (true, 0)] {
+            let server = server_context(&options);
+            assert!(!is_abandoned || server.shutdown.loops.abandon_start());
+            std::thread::scope(|scope| {
+                let (_threads, handles) = WorkerThreads::spawn(scope, &server, SocketPlan::default()).unwrap();
+                assert_eq!(handles.len(), started);
+            });
         }
     }
 
