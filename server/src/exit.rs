@@ -53,8 +53,9 @@ pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
 }
 
 /// How many descriptors the process may have.
-pub(crate) fn descriptor_limit() -> Option<u64> {
-    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+pub(crate) fn descriptor_limit() -> Option<usize> {
+    // The system's number is signed on FreeBSD, and unsigned on Linux.
+    getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(soft, _)| usize::try_from(soft).ok())
 }
 
 /// The cause of a library's error: the system's own, if there is one.

@@ -66,7 +66,7 @@ pub(crate) fn open_all<'h>(
         builder.add_path(path)?;
     }
     if let Some((connections, limit)) = options.limits.max_connections.zip(exit::descriptor_limit())
-        && connections as u64 >= limit
+        && connections >= limit
     {
         log::warn!(
             "{}{connections} cannot be reached: the limit on descriptors is {limit}; raise the limit with ulimit -n",
