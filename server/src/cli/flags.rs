@@ -224,7 +224,8 @@ pub(crate) enum EventStyle {
 /// The flags of `halloo probe`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
-    /// The server to ask: 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path
+    /// The server to ask: 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path, or
+    /// unix:@ and an abstract name
     #[arg(value_parser = OsStringValueParser::new().try_map(ProbeTarget::try_from))]
     pub(crate) address: ProbeTarget,
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::exit::{ExitStatus, describe_io_error};
 use crate::probe::race::{Race, race};
@@ -127,7 +127,7 @@ impl Query<'_> {
     }
 
     fn connect_unix(&self, path: &UnixPath) -> io::Result<Socket> {
-        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, path.sock_addr()?);
+        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, sock_addr(path)?);
         loop {
             // It also bounds the wait for room in the backlog (unix(7), socket(7)).
             socket.set_write_timeout(Some(self.time_left()?))?;
@@ -311,6 +311,17 @@ impl Query<'_> {
             _ => self.result(Outcome::Unreachable, describe_io_error(error)),
         }
     }
+}
+
+/// The kernel's form of a path, which may be too long for it.
+fn sock_addr(path: &UnixPath) -> io::Result<SockAddr> {
+    // As many bytes as fit beside the NUL at the end (unix(7), and sys/un.h of other systems).
+    const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+    SockAddr::unix(path.as_path()).map_err(|error| {
+        let bytes = path.as_path().as_os_str().len() - usize::from(path.is_abstract());
+        let limit = format!("the path of a unix socket has {PATH_BYTES_MAX} bytes at most");
+        io::Error::new(error.kind(), format!("invalid argument: {limit}, and this one has {bytes}"))
+    })
 }
 
 fn start_tcp(address: SocketAddr) -> io::Result<Socket> {

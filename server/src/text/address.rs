@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, io};
 
-use socket2::SockAddr;
-
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape::excerpt;
 
@@ -312,9 +310,6 @@ fn parse_port(port: &str) -> Result<u16, String> {
 /// The prefix of a path.
 pub(crate) const UNIX_PREFIX: &str = "unix:";
 
-/// The longest path of a unix socket, beside the NUL at its end (unix(7), and sys/un.h of other systems).
-const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-
 /// A unix socket by its path as it was given, or by its abstract name behind a NUL, as the library takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnixPath(PathBuf);
@@ -322,15 +317,6 @@ pub(crate) struct UnixPath(PathBuf);
 impl UnixPath {
     pub(crate) fn as_path(&self) -> &Path {
         &self.0
-    }
-
-    /// The kernel's form, for which a path may be too long.
-    pub(crate) fn sock_addr(&self) -> io::Result<SockAddr> {
-        SockAddr::unix(&self.0).map_err(|error| {
-            let bytes = self.0.as_os_str().len() - usize::from(self.is_abstract());
-            let limit = format!("the path of a unix socket has {UNIX_PATH_BYTES_MAX} bytes at most");
-            io::Error::new(error.kind(), format!("invalid argument: {limit}, and this one has {bytes}"))
-        })
     }
 
     /// Whether it has no file.
