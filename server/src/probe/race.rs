@@ -43,7 +43,8 @@ pub(crate) fn race<T>(
             let Some(&address) = untried.next() else { break };
             let socket = start(address);
             if socket.is_ok() {
-                next_start = Instant::now() + interval;
+                // On schedule, however late this one was: all have their turn.
+                next_start += interval;
             }
             tried.push((address, socket));
         }
@@ -61,7 +62,7 @@ pub(crate) fn race<T>(
                 }
                 Err(error) => {
                     tried[index].1 = Err(error);
-                    next_start = Instant::now();
+                    next_start = next_start.min(Instant::now());
                 }
             }
         }
