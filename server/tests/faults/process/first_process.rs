@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::net::UdpSocket;
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,13 +46,16 @@ fn send_signal(signal: Signal, pid: u32) {
 #[ignore = "needs unshare"]
 fn orphans_leave_no_zombies() {
     in_network_namespace(|| {
-        let script = "(sleep 0.5 & sleep 1 &)\nexec \"$0\" \"$@\"";
-        let command = HALLOO.command_under(&[AS_FIRST_PROCESS, &[script]].concat(), &["--tcp", "127.0.0.1:0"]);
+        // They end with standard input.
+        let script = "exec 3<&0; (cat <&3 & cat <&3 &)\nexec \"$0\" \"$@\" 3<&-";
+        let mut command = HALLOO.command_under(&[AS_FIRST_PROCESS, &[script]].concat(), &["--tcp", "127.0.0.1:0"]);
+        command.stdin(Stdio::piped());
         let mut server = Process::spawn(command);
         let ready = server.stdout.wait_for_line("READY ");
         let address = address_in(&ready, "tcp").expect("it serves TCP");
         let pid = first_process(&server);
-        assert!(!children_of(pid).is_empty(), "the orphans end later");
+        wait_until("the orphans", || children_of(pid).len() == 2);
+        server.close_stdin();
         wait_until("no zombies", || children_of(pid).is_empty());
         assert_eq!(request(address), GREETING);
         send_signal(Signal::SIGTERM, pid);

@@ -173,9 +173,13 @@ fn a_probe_and_the_help_keep_their_exit_status_though_standard_output_takes_noth
 /// A process that runs `exec` keeps its children.
 #[test]
 fn children_that_it_inherits_leave_no_zombies() {
-    let mut server = Server::start(command_after("true & sleep 0.5 &", SERVE));
-    assert!(!children_of(server.pid()).is_empty(), "sleep ends later");
-    wait_until("no zombies", || children_of(server.pid()).is_empty());
+    // One ends before the server starts, the other with standard input.
+    let mut command = command_after("exec 3<&0; cat <&3 & exec 3<&-; true &", SERVE);
+    command.stdin(Stdio::piped());
+    let mut server = Server::start(command);
+    wait_until("the end of the first", || children_of(server.pid()).len() == 1);
+    server.close_stdin();
+    wait_until("the end of the second", || children_of(server.pid()).is_empty());
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();
 }
