@@ -4,7 +4,7 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::output::printer_thread::Printer;
+use crate::output::printer_thread::{self, Printer};
 use crate::output::stderr::StderrLine;
 use crate::text::escape;
 
@@ -17,7 +17,12 @@ struct QueueingLogger(Printer);
 /// Sends every record from now on to the printer, and what the standard library says of a panic with it: its own hook
 /// would write to standard error, and wait there for as long as nobody reads.
 pub(crate) fn install(printer: Printer, level: LevelFilter) {
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        // A logger that panics over a failed stream is the printer's to count; another line would only fail again.
+        if std::thread::current().name() != Some(printer_thread::STDERR_THREAD_NAME) {
+            log::error!("{panic}");
+        }
+    }));
     // A second logger is refused: only a test could try.
     if log::set_boxed_logger(Box::new(QueueingLogger(printer))).is_ok() {
         log::set_max_level(level);

@@ -15,6 +15,9 @@ use crate::cli::flags::EventStyle;
 use crate::output::stderr::{StderrLine, StderrWriter};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
 
+/// The name of the thread that writes standard error.
+pub(crate) const STDERR_THREAD_NAME: &str = "stderr";
+
 /// Lines that may wait: room for a burst, a few hundred kilobytes.
 pub(crate) const QUEUE_LINES_MAX: usize = 1024;
 
@@ -113,7 +116,7 @@ impl Printer {
         let error_queue = stderr.clone();
         let on_error = move |text| error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
         let (stdout, stdout_thread) = LineQueue::new(StdoutWriter::new(style, on_error));
-        thread::Builder::new().name("stderr".to_owned()).spawn(move || stderr_thread.run())?;
+        thread::Builder::new().name(STDERR_THREAD_NAME.to_owned()).spawn(move || stderr_thread.run())?;
         thread::Builder::new().name("stdout".to_owned()).spawn(move || stdout_thread.run())?;
         Ok(Self { stdout, stderr })
     }
@@ -258,7 +261,7 @@ mod tests {
         let (sender, written) = mpsc::sync_channel(capacity);
         let (stdout, thread) =
             LineQueue::new(StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {}));
-        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_writer(Box::new(std::io::sink())));
+        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_logger(Box::new(NullLogger)));
         thread::spawn(move || stderr_thread.run());
         (Printer { stdout, stderr }, thread, written)
     }
@@ -273,6 +276,16 @@ mod tests {
     fn line(number: usize) -> StdoutLine {
         let addresses = Addresses { protocol: Protocol::Udp, peer: None, local: None };
         StdoutLine::Event(GreetingEvent::new(addresses, number as u64, b""))
+    }
+
+    struct NullLogger;
+
+    impl log::Log for NullLogger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, _: &log::Record<'_>) {}
+        fn flush(&self) {}
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub(crate) fn stderr() -> UnbufferedWriter<Stderr> {
 pub(crate) struct UnbufferedWriter<F>(F);
 
 impl<F: AsFd> UnbufferedWriter<F> {
+    /// Waits until a write would not have to wait.
+    pub(crate) fn wait_for_room(&self) -> io::Result<()> {
+        let mut stream = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        while let Err(error) = poll(&mut stream, PollTimeout::NONE) {
+            if error != Errno::EINTR {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a text and a newline, at once where the stream takes it.
     pub(crate) fn write_line(&mut self, text: impl Display) -> io::Result<()> {
         self.write_all(format!("{text}\n").as_bytes())
@@ -35,9 +46,7 @@ impl<F: AsFd> Write for UnbufferedWriter<F> {
         loop {
             match unistd::write(&self.0, bytes) {
                 // The parent process, or another one that shares the pipe, may have set O_NONBLOCK.
-                Err(Errno::EAGAIN) => {
-                    poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
-                }
+                Err(Errno::EAGAIN) => self.wait_for_room()?,
                 result => return Ok(result?),
             }
         }

@@ -1,16 +1,13 @@
 //! Writes lines to standard error, on its printing thread.
 //!
-//! A stream that fails loses lines, which are counted.
+//! A stream that fails loses lines, which are counted; it never ends the thread.
 
-use std::io::Write;
-use std::time::SystemTime;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use log::Level;
+use log::{Level, Log, Record};
 
-use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
-use crate::text::greeting_event::format_timestamp;
 
 /// A line on standard error.
 #[derive(Debug)]
@@ -23,30 +20,43 @@ pub(crate) enum StderrLine {
 
 /// Writes lines to standard error.
 pub(crate) struct StderrWriter {
-    lines: LineWriter,
+    logger: Box<dyn Log>,
+    /// Lines that could not be written, not yet reported.
+    unwritten_lines: u64,
 }
 
 impl StderrWriter {
     /// Writes to the standard error of the process.
     pub(crate) fn new() -> Self {
-        Self::with_writer(Box::new(standard_stream::stderr()))
+        Self::with_logger(Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()))
     }
 
-    /// Writes to any stream.
-    pub(crate) fn with_writer(writer: Box<dyn Write + Send>) -> Self {
-        // The number of lines that are lost is logged later; until then there is no stream for an error message.
-        Self { lines: LineWriter::new(writer, |_| {}) }
+    /// Writes log lines with any logger.
+    pub(crate) fn with_logger(logger: Box<dyn Log>) -> Self {
+        Self { logger, unwritten_lines: 0 }
     }
-}
 
-/// `2026-01-01T00:00:00.000Z WARN  [halloo] text`
-fn write_log_line(buffer: &mut Vec<u8>, level: Level, target: &str, text: &str) {
-    // Writing into a vector cannot fail, here and below.
-    let _ = writeln!(buffer, "{} {level:<5} [{target}] {text}", format_timestamp(SystemTime::now()));
-}
+    /// Writes a log line, and then how many before it could not be written.
+    fn log(&mut self, level: Level, target: &str, text: &str) {
+        if !self.try_log(level, target, text) {
+            self.unwritten_lines += 1;
+        } else if self.unwritten_lines > 0 {
+            let notice = format!("log lines lost: {}, standard error could not be written", self.unwritten_lines);
+            if self.try_log(Level::Warn, "halloo", &notice) {
+                self.unwritten_lines = 0;
+            }
+        }
+    }
 
-fn write_loss_notice(buffer: &mut Vec<u8>, lost: u64, cause: &str) {
-    write_log_line(buffer, Level::Warn, "halloo", &format!("log lines lost: {lost}, {cause}"));
+    /// Whether the line was written: the logger panics if standard error fails.
+    fn try_log(&self, level: Level, target: &str, text: &str) -> bool {
+        // The logger does not wait at a non-blocking pipe. Where one has room, it has room for a whole line (poll(2)).
+        standard_stream::stderr().wait_for_room().is_ok()
+            && catch_unwind(AssertUnwindSafe(|| {
+                self.logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
+            }))
+            .is_ok()
+    }
 }
 
 impl LineSink for StderrWriter {
@@ -55,42 +65,36 @@ impl LineSink for StderrWriter {
     fn write_line(&mut self, line: &StderrLine) {
         match line {
             StderrLine::Plain(text) => {
-                let _ = writeln!(self.lines.buffer, "{text}");
+                if standard_stream::stderr().write_line(text).is_err() {
+                    self.unwritten_lines += 1;
+                }
             }
-            StderrLine::Log(level, target, text) => write_log_line(&mut self.lines.buffer, *level, target, text),
+            StderrLine::Log(level, target, text) => self.log(*level, target, text),
         }
-    }
-
-    fn is_buffer_full(&self) -> bool {
-        self.lines.is_buffer_full()
     }
 
     fn flush(&mut self, lost: u64) {
         if lost > 0 {
-            write_loss_notice(&mut self.lines.buffer, lost, "standard error was too slow");
+            self.log(Level::Warn, "halloo", &format!("log lines lost: {lost}, standard error was too slow"));
         }
-        self.lines.flush(|buffer, count| write_loss_notice(buffer, count, "standard error could not be written"));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use log::Level;
+    use log::{Level, Log, Metadata, Record};
 
     use super::{LineSink, StderrLine, StderrWriter};
 
-    /// A stream that keeps what is written, or has no room.
+    /// A logger that panics when its stream is full, as the real one does.
     #[derive(Clone, Default)]
-    struct TestWriter(Arc<Mutex<(bool, String)>>);
+    struct TestLogger(Arc<Mutex<(bool, Vec<String>)>>);
 
-    impl TestWriter {
-        /// The lines without their time.
+    impl TestLogger {
         fn lines(&self) -> Vec<String> {
-            let text = self.0.lock().unwrap().1.clone();
-            text.lines().map(|line| line.split_once("Z ").map_or(line, |(_, rest)| rest).to_owned()).collect()
+            self.0.lock().unwrap().1.clone()
         }
 
         fn set_full(&self, is_full: bool) {
@@ -98,44 +102,40 @@ mod tests {
         }
     }
 
-    impl Write for TestWriter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut writer = self.0.lock().unwrap();
-            if writer.0 {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            writer.1.push_str(std::str::from_utf8(bytes).unwrap());
-            Ok(bytes.len())
+    impl Log for TestLogger {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
         }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+        fn log(&self, record: &Record<'_>) {
+            let is_full = self.0.lock().unwrap().0;
+            assert!(!is_full, "failed printing to stderr");
+            self.0.lock().unwrap().1.push(format!("{} [{}] {}", record.level(), record.target(), record.args()));
         }
+
+        fn flush(&self) {}
     }
 
     #[test]
     fn lines_that_could_not_be_written_are_counted_until_there_is_room() {
-        let writer = TestWriter::default();
-        let mut stderr = StderrWriter::with_writer(Box::new(writer.clone()));
-        writer.set_full(true);
-        for line in
-            [StderrLine::Log(Level::Info, "halloo", "lost".to_owned()), StderrLine::Plain("halloo: lost".to_owned())]
-        {
-            stderr.write_line(&line);
-            stderr.flush(0);
+        let logger = TestLogger::default();
+        let mut stderr = StderrWriter::with_logger(Box::new(logger.clone()));
+        logger.set_full(true);
+        for text in ["lost", "lost, too"] {
+            stderr.write_line(&StderrLine::Log(Level::Info, "halloo", text.to_owned()));
         }
-        writer.set_full(false);
-        stderr.write_line(&StderrLine::Log(Level::Info, "halloo::net", "back".to_owned()));
-        stderr.flush(0);
-        let expected =
-            ["INFO  [halloo::net] back", "WARN  [halloo] log lines lost: 2, standard error could not be written"];
-        assert_eq!(writer.lines(), expected);
+        logger.set_full(false);
+        for text in ["back", "and on"] {
+            stderr.write_line(&StderrLine::Log(Level::Info, "halloo::net", text.to_owned()));
+        }
+        let notice = "WARN [halloo] log lines lost: 2, standard error could not be written";
+        assert_eq!(logger.lines(), ["INFO [halloo::net] back", notice, "INFO [halloo::net] and on"]);
     }
 
     #[test]
     fn the_loss_of_the_queue_is_logged() {
-        let writer = TestWriter::default();
-        StderrWriter::with_writer(Box::new(writer.clone())).flush(1);
-        assert_eq!(writer.lines(), ["WARN  [halloo] log lines lost: 1, standard error was too slow"]);
+        let logger = TestLogger::default();
+        StderrWriter::with_logger(Box::new(logger.clone())).flush(1);
+        assert_eq!(logger.lines(), ["WARN [halloo] log lines lost: 1, standard error was too slow"]);
     }
 }
