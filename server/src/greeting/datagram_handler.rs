@@ -22,9 +22,6 @@ pub(crate) struct GreetingDatagramHandler<'h> {
 impl DatagramHandler for GreetingDatagramHandler<'_> {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
         let mut greeter = self.greeter.borrow_mut();
-        if greeter.is_exhausted() {
-            return;
-        }
         let addresses = greeter.addresses_if_needed(|| {
             let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
             Addresses { protocol: Protocol::Udp, peer, local }

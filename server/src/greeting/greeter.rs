@@ -29,8 +29,8 @@ pub(crate) struct Greeter {
     greeting_count: u64,
     /// The greeting being written, or the last one.
     buffer: Vec<u8>,
-    /// Protocol and suffix length of the greeting in the buffer, if it is the same for every client.
-    cached: Option<(Protocol, usize)>,
+    /// The protocol of the greeting in the buffer, if that is the same for every client.
+    cached: Option<Protocol>,
     /// Whether a greeting or an event contains the addresses; kept, because each greeting asks.
     needs_addresses: bool,
     /// The unix sockets among the worker's listeners.
@@ -172,7 +172,7 @@ impl Greeter {
         self.quota.as_ref().map_or(Some(0), |quota| quota.next_number())
     }
 
-    /// Renders the greeting with a number, followed by a suffix.
+    /// Renders the greeting with a number, followed by a suffix, of which each protocol has one.
     pub(crate) fn render(
         &mut self,
         number: u64,
@@ -180,8 +180,7 @@ impl Greeter {
         addresses: Option<&Addresses>,
         suffix: &[u8],
     ) -> &[u8] {
-        let rendered = Some((protocol, suffix.len()));
-        if self.cached == rendered {
+        if self.cached == Some(protocol) {
             return &self.buffer;
         }
         // They are missing only where no placeholder stands for them.
@@ -192,7 +191,7 @@ impl Greeter {
         self.buffer.clear();
         template.render(values, &mut self.buffer);
         self.buffer.extend_from_slice(suffix);
-        self.cached = rendered.filter(|_| template.is_constant());
+        self.cached = Some(protocol).filter(|_| template.is_constant());
         &self.buffer
     }
 

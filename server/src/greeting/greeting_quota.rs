@@ -115,6 +115,7 @@ impl Drop for Reservation {
 mod tests {
     use std::sync::Arc;
     use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::{GreetingQuota, Reservation};
 
@@ -167,8 +168,10 @@ mod tests {
         let quota = Arc::new(GreetingQuota::new(Some(MAX)));
         let acquire_and_release = |seed: u64| {
             let (mut committed, mut last_count, mut attempts) = (Vec::new(), 0, seed);
+            let deadline = Instant::now() + Duration::from_secs(60);
             // Numbers that other threads hold may be released: the work is over only when all are committed.
             while quota.committed.load(std::sync::atomic::Ordering::Relaxed) < MAX {
+                assert!(Instant::now() < deadline, "a number is missing");
                 let Some(reservation) = quota.reserve() else { continue };
                 attempts += 1;
                 if attempts % 3 != 0 {

@@ -366,6 +366,36 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_connects_when_no_greeting_is_left_is_closed_without_an_answer() {
+        for mode in [Mode::Greet, Mode::Banner, Mode::Line, Mode::Echo, Mode::Discard] {
+            let greeter = Greeter::for_test(mode, None, Some(1));
+            let _last = greeter.borrow().reserve().unwrap();
+            run_with_client(mode, &greeter, |address| assert_eq!(read_to_end(&mut connect(address)), "", "{mode:?}"));
+            assert_eq!(greeter.borrow().greeting_count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_line_or_a_question_when_no_greeting_is_left_ends_the_connection() {
+        for mode in [Mode::Greet, Mode::Line] {
+            let greeter = Greeter::for_test(mode, None, Some(1));
+            let mut event_loop = EventLoop::new().unwrap();
+            let handler = attach(&mut event_loop, mode, &greeter);
+            let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+            let mut client = connect(event_loop.local_addr(listener).unwrap());
+            while event_loop.stats().connections == 0 {
+                let _ = event_loop.turn(Some(TEST_TIMEOUT)).unwrap();
+            }
+            let _last = greeter.borrow().reserve().unwrap();
+            client.write_all(b"hello\n").unwrap();
+            while event_loop.stats().bytes_received == 0 {
+                let _ = event_loop.turn(Some(TEST_TIMEOUT)).unwrap();
+            }
+            assert_eq!(read_to_end(&mut client), "", "{mode:?}");
+        }
+    }
+
+    #[test]
     fn exactly_as_many_are_greeted_as_the_limit_says_and_the_loop_ends() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let greeter = Greeter::for_test(mode, None, Some(3));

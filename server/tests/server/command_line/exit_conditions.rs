@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use support::network::streams::{GREETING, read_exactly, read_to_end, read_until_closed, send};
 use support::network::tcp::{connect, request, send_requests};
-use support::network::udp::{UDP_GREETING, request_udp, try_recv, udp_client};
-use support::wait::{TIMEOUT, assert_holds_for};
+use support::network::udp::{UDP_GREETING, request_udp, send_udp_request, try_recv, udp_client};
+use support::wait::{TIMEOUT, assert_holds_for, wait_until};
 
 use crate::HALLOO;
 
@@ -61,6 +61,19 @@ fn echo_and_discard_count_connections_that_have_ended_and_datagrams() {
         udp_client(server.udp()).send(b"hello").expect("loopback takes it");
         assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
         server.stderr.wait_for_line("greetings=2,");
+    }
+}
+
+#[test]
+fn the_last_greeting_closes_clients_that_have_asked_for_nothing() {
+    for mode in ["greet", "line", "echo", "discard"] {
+        let arguments = ["--listen", "127.0.0.1:0", "--max-greetings", "1", "--drain-timeout", "10m", "--mode", mode];
+        let mut server = HALLOO.start(&arguments);
+        let silent = connect(server.tcp());
+        wait_until("it to be accepted", || server.counters()["connections"] == 1);
+        let _last = send_udp_request(server.udp());
+        assert_eq!(read_to_end(&silent), "", "{mode}");
+        assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
     }
 }
 
