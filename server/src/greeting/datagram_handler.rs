@@ -95,14 +95,17 @@ mod tests {
 
     #[test]
     fn a_greeting_is_not_greeted_and_costs_no_number() {
-        let replies = send_each(Mode::Greet, Some("hi {number}"), None, &["hello", "hi 17", "hi there", "hi 1 "]);
-        let replies: Vec<Option<&str>> = replies.iter().map(Option::as_deref).collect();
-        assert_eq!(replies, [Some("hi 1"), None, Some("hi 2"), Some("hi 3")]);
+        for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
+            let replies = send_each(mode, Some("hi {number}"), None, &["hello", "hi 17", "hi there", "hi 1 "]);
+            let replies: Vec<Option<&str>> = replies.iter().map(Option::as_deref).collect();
+            assert_eq!(replies, [Some("hi 1"), None, Some("hi 2"), Some("hi 3")], "{mode:?}");
+        }
     }
 
     #[test]
     fn echo_sends_back_and_discard_is_silent() {
-        assert_eq!(send_each(Mode::Echo, None, None, &["a", ""]), [Some("a".to_owned()), Some(String::new())]);
+        let payloads = ["a", "", "Hello, UDP Client!"];
+        assert_eq!(send_each(Mode::Echo, None, None, &payloads), payloads.map(|payload| Some(payload.to_owned())));
         assert_eq!(send_each(Mode::Discard, None, None, &["a", ""]), [None, None]);
     }
 

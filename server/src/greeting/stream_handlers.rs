@@ -223,9 +223,9 @@ mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{Shutdown, SocketAddr, TcpStream};
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use halloo::{EventLoop, Handle};
+    use halloo::{EventLoop, Handle, Turn};
 
     use super::attach;
     use crate::cli::flags::Mode;
@@ -353,6 +353,20 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_of_one_byte_is_counted_in_echo_and_discard() {
+        for mode in [Mode::Echo, Mode::Discard] {
+            let greeter = Greeter::for_test(mode, None, None);
+            run_with_client(mode, &greeter, |address| {
+                let mut client = connect(address);
+                client.write_all(b"x").unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                read_to_end(&mut client)
+            });
+            assert_eq!(greeter.borrow().greeting_count(), 1, "{mode:?}");
+        }
+    }
+
+    #[test]
     fn a_connection_without_a_byte_is_not_counted_in_line_echo_or_discard() {
         for mode in [Mode::Line, Mode::Echo, Mode::Discard] {
             let greeter = Greeter::for_test(mode, None, Some(1));
@@ -409,7 +423,10 @@ mod tests {
                 client.write_all(b"hello\n").unwrap();
                 client.shutdown(Shutdown::Write).unwrap();
             }
-            event_loop.run().unwrap();
+            let start = Instant::now();
+            while !matches!(event_loop.turn(Some(TEST_TIMEOUT)).unwrap(), Turn::Stopped(_)) {
+                assert!(start.elapsed() < TEST_TIMEOUT, "{mode:?}: the loop does not end");
+            }
             drop(event_loop);
             let replies =
                 clients.into_iter().map(|mut client| read_to_end(&mut client)).filter(|text| !text.is_empty()).count();
