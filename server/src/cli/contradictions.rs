@@ -1,6 +1,6 @@
 //! Settings that contradict each other, and which of them gives way.
 //!
-//! A typed flag wins over a variable. Between two typed flags, or two variables, neither wins: that is an error.
+//! A typed flag wins over a variable, with a warning. Between two typed flags, or two variables, neither wins: that is an error.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
@@ -88,26 +88,37 @@ fn excludes(target: &ProbeTarget, version: IpVersion) -> bool {
     }
 }
 
-/// The setting whose variable does not count, since a typed flag contradicts it.
+/// A variable that does not count, since a typed flag contradicts it.
+pub(crate) struct OverruledVariable {
+    pub(crate) setting: &'static str,
+    pub(crate) warning: String,
+}
+
+/// A variable that does not count, if there is one; an error, if settings contradict each other and none of them wins.
 pub(crate) fn overruled_variable<O>(
     contradictions: &[Contradiction<O>],
     options: &O,
     command: &Command,
     matches: &ArgMatches,
-) -> Result<Option<&'static str>, ExitError> {
+) -> Result<Option<OverruledVariable>, ExitError> {
     let is_variable = |setting: &str| matches.value_source(setting) == Some(ValueSource::EnvVariable);
+    let as_given = |setting| as_given(setting, command, matches);
     let found = || contradictions.iter().filter(|one| (one.is_in)(options));
-    let overruled = found().find_map(|one| match one.settings.map(|setting| (setting, is_variable(setting))) {
-        [(variable, true), (_, false)] | [(_, false), (variable, true)] => Some(variable),
-        _ => None,
+    let overruled = found().find_map(|Contradiction { settings: [left, right], cause, .. }| {
+        let (setting, winner) = match (is_variable(left), is_variable(right)) {
+            (true, false) => (*left, *right),
+            (false, true) => (*right, *left),
+            _ => return None,
+        };
+        let warning = format!("{} has no effect beside {}: {cause}", as_given(setting), as_given(winner));
+        Some(OverruledVariable { setting, warning })
     });
     // Without that variable others may contradict each other no more.
-    let (None, Some(Contradiction { settings: [left, right], cause, .. })) = (overruled, found().next()) else {
+    let (None, Some(Contradiction { settings: [left, right], cause, .. })) = (&overruled, found().next()) else {
         return Ok(overruled);
     };
     let way_out = if is_variable(left) { "unset one of the two" } else { "leave one of the two out" };
-    let (left, right) = (as_given(left, command, matches), as_given(right, command, matches));
-    Err(usage_error(&format!("{left} contradicts {right}: {cause}; {way_out}")))
+    Err(usage_error(&format!("{} contradicts {}: {cause}; {way_out}", as_given(left), as_given(right))))
 }
 
 /// The flag or the variable, with its value.

@@ -26,8 +26,8 @@ Values:
   Times are 500ms, 10s, 2m, 1m30s.
   In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
   For a client of a unix socket, {peer} is the word unix and {local} the path.
-  A flag wins over its environment variable, and over one that contradicts it.
-  An empty variable counts as none.
+  A flag wins over its environment variable, and, with a warning, over one that
+  contradicts it. An empty variable counts as none.
 
 Output:
   The first line on standard output is READY with every address served. Errors
@@ -95,8 +95,8 @@ Values:
   --expect and the greetings of halloo serve take the same: what is printed can
   be pasted there between single quotes, a single quote written as \\x27, and the
   braces of a greeting double.
-  A flag wins over its environment variable, and over one that contradicts it.
-  An empty variable counts as none.
+  A flag wins over its environment variable, and, with a warning, over one that
+  contradicts it. An empty variable counts as none.
 
 Names:
   The addresses of a name are tried in the resolver's order, the next one beside

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 
 use clap::{Arg, CommandFactory, FromArgMatches};
 
-use crate::cli::contradictions::{self, overruled_variable};
+use crate::cli::contradictions::{self, OverruledVariable, overruled_variable};
 use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions};
 use crate::cli::usage_error::Arguments;
 use crate::cli::without_effect::{GivenSettings, unknown_variables};
@@ -31,20 +31,19 @@ pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, Exit
         match try_parse(arguments, &overruled)? {
             Parsed::Invocation(invocation) => return Ok(invocation),
             // Each time there is one variable less.
-            Parsed::Overruled(setting) => overruled.push(setting),
+            Parsed::Overruled(variable) => overruled.push(variable),
         }
     }
 }
 
 enum Parsed {
     Invocation(Invocation),
-    /// The variable of this setting does not count.
-    Overruled(&'static str),
+    Overruled(OverruledVariable),
 }
 
-/// Reads the arguments, and the variables but those of some settings.
-fn try_parse(arguments: &[OsString], overruled: &[&str]) -> Result<Parsed, ExitError> {
-    let is_overruled = |argument: &Arg| overruled.iter().any(|setting| argument.get_id() == setting);
+/// Reads the arguments, and the variables but those that do not count.
+fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<Parsed, ExitError> {
+    let is_overruled = |argument: &Arg| overruled.iter().any(|variable| argument.get_id() == variable.setting);
     let read_variable = |argument: Arg| {
         // `--help` is pasted into reports: it has the names of the variables and no values.
         let argument = argument.hide_env_values(true);
@@ -70,7 +69,8 @@ fn try_parse(arguments: &[OsString], overruled: &[&str]) -> Result<Parsed, ExitE
         Some((name, of_subcommand)) => (root.find_subcommand(name).unwrap_or(&root), of_subcommand),
         None => (&root, &matches),
     };
-    let warnings = unknown_variables(&CommandLine::command(), std::env::vars_os());
+    let mut warnings = unknown_variables(&CommandLine::command(), std::env::vars_os());
+    warnings.extend(overruled.iter().map(|variable| variable.warning.clone()));
     let given = GivenSettings::new(command, matches);
     let (overruled, invocation) = match command_line.command {
         Some(Command::Probe(options)) => {

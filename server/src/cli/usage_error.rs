@@ -318,6 +318,7 @@ fn example(argument: &Arg) -> String {
         "ADDRESS" => "9000",
         "PATH" => "/run/halloo.sock",
         "MODE" => "660",
+        "SIZE" => "64MiB",
         "TEXT" => "'Hello!'",
         "TIME" => "10s",
         "N" => "10",

@@ -41,21 +41,34 @@ fn flags_that_contradict_each_other_are_a_usage_error() {
 #[test]
 fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
     const ADDRESS: [&str; 2] = ["--tcp=127.0.0.1:0", "--exit-when-idle=50ms"];
-    for (variables, arguments) in [
-        (&[("HALLOO_GREETING", "x")][..], &["--mode=echo"][..]),
-        (&[("HALLOO_TCP_GREETING", "x"), ("HALLOO_UDP_GREETING", "x"), ("HALLOO_GREETING", "x")], &["--mode=discard"]),
-        (&[("HALLOO_MODE", "echo")], &["--greeting=Hello, TCP Client!"]),
+    for (variables, arguments, ignored) in [
+        (&[("HALLOO_GREETING", "x")][..], &["--mode=echo"][..], &["HALLOO_GREETING=x"][..]),
+        (
+            &[("HALLOO_TCP_GREETING", "x"), ("HALLOO_GREETING", "x")],
+            &["--mode=discard"],
+            &["HALLOO_GREETING=x", "HALLOO_TCP_GREETING=x"],
+        ),
+        (&[("HALLOO_MODE", "echo")], &["--greeting=Hello, TCP Client!"], &["HALLOO_MODE=echo"]),
         // The flag decides on the mode, with which the other variable is at peace.
-        (&[("HALLOO_MODE", "echo"), ("HALLOO_GREETING", "x")], &["--tcp-greeting=y", "--udp=127.0.0.1:0"]),
-        (&[("HALLOO_MAX_CONNECTIONS", "3")], &["--workers=4"]),
-        (&[("HALLOO_WORKERS", "4")], &["--max-connections=3"]),
-        (&[("HALLOO_QUIET", "1")], &["-v"]),
-        (&[("HALLOO_VERBOSE", "true")], &["-q"]),
+        (
+            &[("HALLOO_MODE", "echo"), ("HALLOO_GREETING", "x")],
+            &["--tcp-greeting=y", "--udp=127.0.0.1:0"],
+            &["HALLOO_MODE=echo"],
+        ),
+        (&[("HALLOO_MAX_CONNECTIONS", "3")], &["--workers=4"], &["HALLOO_MAX_CONNECTIONS=3"]),
+        (&[("HALLOO_WORKERS", "4")], &["--max-connections=3"], &["HALLOO_WORKERS=4"]),
+        (&[("HALLOO_MEMORY_MAX", "1MiB")], &["--workers=2"], &["HALLOO_MEMORY_MAX=1MiB"]),
+        (&[("HALLOO_QUIET", "1")], &["-v"], &["HALLOO_QUIET=1"]),
+        (&[("HALLOO_VERBOSE", "true")], &["-q"], &["HALLOO_VERBOSE=true"]),
     ] {
         for command in [&[][..], &["serve"]] {
             let output = run_with(variables, &[command, &ADDRESS[..], arguments].concat());
             assert_eq!(output.status, 0, "{variables:?} {arguments:?}: {output:?}");
-            assert!(!output.stderr.contains("WARN"), "{variables:?} {arguments:?}: {output:?}");
+            let warnings: Vec<&str> = output.stderr.lines().filter(|line| line.contains(" WARN ")).collect();
+            assert_eq!(warnings.len(), ignored.len(), "{variables:?} {arguments:?}: {output:?}");
+            for (warning, ignored) in warnings.iter().zip(ignored) {
+                assert!(warning.contains(&format!("{ignored} has no effect beside --")), "{ignored}: {warning}");
+            }
         }
     }
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
@@ -67,16 +80,25 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
         (&[("HALLOO_PROBE_CONNECT_ONLY", "true")], &[&address, "--tcp", "--expect", "Hello"], "tcp "),
     ] {
         let output = run_with(variables, &[&["probe"], arguments].concat());
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{variables:?} {arguments:?}");
+        assert_eq!(output.status, 0, "{variables:?} {arguments:?}: {output:?}");
         assert!(
             output.stdout.lines().all(|line| line.starts_with(protocol)),
             "{variables:?} {arguments:?}: {output:?}"
         );
+        assert_eq!(output.stderr.lines().count(), variables.len(), "{output:?}");
+        for (variable, value) in variables {
+            let warning = format!("halloo: {variable}={value} has no effect beside --");
+            assert!(output.stderr.lines().any(|line| line.starts_with(&warning)), "{warning}: {output:?}");
+        }
     }
     // A path is no flag, and is typed as well.
-    let output = run_with(&[("HALLOO_PROBE_TCP", "1"), ("HALLOO_PROBE_UDP", "1")], &["probe", "unix:/nope/a.sock"]);
-    assert_eq!((output.status, output.stderr.as_str()), (3, ""), "{output:?}");
+    let output = run_with(&[("HALLOO_PROBE_TCP", "1")], &["probe", "unix:/nope/a.sock"]);
+    assert_eq!(output.status, 3, "{output:?}");
     assert!(output.stdout.starts_with("unix /nope/a.sock "), "{output:?}");
+    assert!(
+        output.stderr.starts_with("halloo: HALLOO_PROBE_TCP=1 has no effect beside unix:/nope/a.sock: "),
+        "{output:?}"
+    );
 }
 
 #[test]

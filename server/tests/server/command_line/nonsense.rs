@@ -111,6 +111,7 @@ fn a_missing_value_is_not_made_of_the_next_flag() {
         ),
         (&["probe", "localhost", "--send"], &["a value is required for --send"]),
         (&["probe", "localhost", "--expect", ""], &["invalid value '' for --expect", "leave it out"]),
+        (&["--memory-max"], &["a value is required for --memory-max; write --memory-max 64MiB"]),
         (&["--unix-mode"], &["a value is required for --unix-mode; write --unix-mode 660"]),
         (&["--unix", ""], &["a value is required for --unix", "--unix /run/halloo.sock"]),
         (&["--greeting", ""], &["--greeting", "empty", "leave the flag out"]),
