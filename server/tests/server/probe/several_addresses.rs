@@ -3,6 +3,7 @@
 //! Addresses are tried in the order of the resolver, and a silent one does not use up the time.
 
 use std::net::{IpAddr, UdpSocket};
+use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use support::process::child::{ProcessOutput, run};
 use support::process::server::{Server, assert_fails};
 use support::process::shell::shell;
 use support::wait::{TIMEOUT, wait_until};
+use tempfile::NamedTempFile;
 
 use crate::HALLOO;
 
@@ -94,14 +96,19 @@ fn respond(query: &[u8]) -> Option<Vec<u8>> {
     Some(response)
 }
 
-/// Runs a probe that asks the name server above.
+/// A command line of the binary, which asks the name server above as the file says.
+fn command(arguments: &[&str]) -> (NamedTempFile, Command) {
+    let script = "echo 'nameserver 127.0.0.1' > \"$0\" && mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let file = NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("a plain path");
+    let command = HALLOO.command_under(&["unshare", "--mount", "sh", "-c", script, path], arguments);
+    (file, command)
+}
+
 #[track_caller]
 fn probe(arguments: &[&str]) -> ProcessOutput {
-    let script = "echo 'nameserver 127.0.0.1' > \"$0\" && mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let path = file.path().to_str().expect("a plain path");
-    let arguments = [&["probe"], arguments].concat();
-    run(HALLOO.command_under(&["unshare", "--mount", "sh", "-c", script, path], &arguments))
+    let (_file, command) = command(&[&["probe"], arguments].concat());
+    run(command)
 }
 
 #[track_caller]
@@ -166,6 +173,15 @@ fn addresses_are_asked_in_the_order_of_the_resolver_or_of_one_version_alone() {
         }
         let output = probe(&["--tcp", "-6", "fifty.test:9000"]);
         assert_line(&output, 3, "tcp fifty.test:9000 dns ", " the name has no IPv6 address");
+    });
+}
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_name_is_served_at_its_ipv4_addresses_first() {
+    in_test_network(|| {
+        let (_file, command) = command(&["--tcp", "both.test:9000"]);
+        assert_eq!(Server::start(command).ready_addresses(), ["tcp=127.0.0.1:9000", "tcp=[::1]:9000"]);
     });
 }
 
