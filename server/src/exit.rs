@@ -48,6 +48,9 @@ pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
             format!("{cause}{limit}; raise the limit with ulimit -n")
         }
         Some(Errno::ENFILE) => format!("{cause}; raise the system's limit, on Linux with sysctl fs.file-max"),
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => format!("{cause}; make room, or write elsewhere"),
+        // Of all calls here only the start of a thread fails with it: a limit on processes (pthread_create(3)).
+        Some(Errno::EAGAIN) => format!("{cause}; raise the limit with ulimit -u, or TasksMax of the systemd unit"),
         _ => format!("{cause}; {hint}"),
     }
 }
@@ -115,6 +118,9 @@ mod tests {
             assert_eq!(error.to_string(), expected);
             let error = ExitError::from_io("cannot begin", &io::Error::from_raw_os_error(23));
             assert!(error.message.contains("too many open files in system; ") && error.message.contains("fs.file-max"));
+            let error = ExitError::from_io("cannot start worker 2", &io::Error::from_raw_os_error(11));
+            let expected = "resource temporarily unavailable; raise the limit with ulimit -u, or TasksMax of";
+            assert!(error.message.contains(expected), "{}", error.message);
         }
         assert_eq!(error.status, ExitStatus::RuntimeError);
     }

@@ -24,7 +24,7 @@ mod serve;
 mod text;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::parse::Invocation;
@@ -49,8 +49,13 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
         Invocation::Serve(options) => serve::run(&options),
         Invocation::Probe(options) => probe::run(&options),
         Invocation::HelpOrVersion(text) => {
-            let _ = standard_stream::stdout().write_all(text.as_bytes());
-            Ok(ExitStatus::Success)
+            match standard_stream::stdout().write_all(text.as_bytes()) {
+                // A reader that has left, such as head, has what it wants.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(ExitError::from_io("cannot write to standard output", &error))
+                }
+                _ => Ok(ExitStatus::Success),
+            }
         }
     }
 }

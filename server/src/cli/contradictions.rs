@@ -17,6 +17,8 @@ pub(crate) struct Contradiction<O> {
     /// Whether these options contain it.
     is_in: fn(&O) -> bool,
     cause: &'static str,
+    /// Whether both hold if both are flags, or both are variables; else that is an error.
+    is_combinable: bool,
 }
 
 const fn between<O>(
@@ -25,7 +27,7 @@ const fn between<O>(
     cause: &'static str,
     is_in: fn(&O) -> bool,
 ) -> Contradiction<O> {
-    Contradiction { settings: [left, right], is_in, cause }
+    Contradiction { settings: [left, right], is_in, cause, is_combinable: false }
 }
 
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
@@ -53,7 +55,13 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 6] = [
 ];
 
 /// The contradictions of `halloo probe`.
-pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 8] = [
+pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
+    Contradiction {
+        is_combinable: true,
+        ..between("tcp", "udp", "it asks over one protocol alone", |ProbeOptions { protocols, .. }| {
+            protocols.tcp && protocols.udp
+        })
+    },
     between("udp", "connect_only", "UDP has no connections", |ProbeOptions { protocols, .. }| {
         protocols.udp && protocols.connect_only
     }),
@@ -114,7 +122,9 @@ pub(crate) fn overruled_variable<O>(
         Some(OverruledVariable { setting, warning })
     });
     // Without that variable others may contradict each other no more.
-    let (None, Some(Contradiction { settings: [left, right], cause, .. })) = (&overruled, found().next()) else {
+    let (None, Some(Contradiction { settings: [left, right], cause, .. })) =
+        (&overruled, found().find(|one| !one.is_combinable))
+    else {
         return Ok(overruled);
     };
     let way_out = if is_variable(left) { "unset one of the two" } else { "leave one of the two out" };

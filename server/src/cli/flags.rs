@@ -50,7 +50,7 @@ pub(crate) struct ServeOptions {
     #[command(flatten)]
     pub(crate) replies: ReplyOptions,
     /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
-    #[arg(long, value_name = "N", env = "HALLOO_WORKERS", allow_negative_numbers = true, help_heading = "Workers")]
+    #[arg(long, value_name = "N", env = "HALLOO_WORKERS", help_heading = "Workers")]
     #[arg(value_parser = whole_number::<usize>(1..=WORKERS_MAX))]
     #[arg(default_value = "1", hide_default_value = true)]
     pub(crate) workers: usize,
@@ -100,13 +100,13 @@ pub(crate) struct ReplyOptions {
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
     /// The greeting, over all protocols alike; may contain {peer} {local} {protocol} {number} {hostname}
-    #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING")]
     pub(crate) greeting: Option<Template>,
     /// The greeting over TCP and unix sockets [default: "Hello, TCP Client!"]
-    #[arg(long, value_name = "TEXT", env = "HALLOO_TCP_GREETING", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_TCP_GREETING")]
     pub(crate) tcp_greeting: Option<Template>,
     /// The greeting over UDP [default: "Hello, UDP Client!"]
-    #[arg(long, value_name = "TEXT", env = "HALLOO_UDP_GREETING", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_UDP_GREETING")]
     pub(crate) udp_greeting: Option<Template>,
 }
 
@@ -116,28 +116,28 @@ pub(crate) struct ReplyOptions {
 pub(crate) struct LimitOptions {
     /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
     /// descriptor limit less 64, or half of a small one]
-    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS")]
     #[arg(value_parser = whole_number::<usize>(1..=u64::MAX))]
     pub(crate) max_connections: Option<usize>,
     /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; 0: no limit;
     /// clients of unix sockets have no address and no such limit [default: no limit]
-    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that sends nothing (line mode: no whole line) for this long; 0: never; a client that does not
     /// read its answer is closed after 30s [default: 60s]
-    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT")]
     #[arg(value_parser = parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
     /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, and no
     /// limit for loopback]
-    #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
     /// Most memory for what connections have sent and not yet been answered, and for answers that they have not read,
     /// divided among the workers, such as 64MiB (KiB, MiB or GiB; at least 1MiB for each worker); past it, those
     /// that hold the most wait or are reset [default: 256MiB for each worker]
-    #[arg(long, value_name = "SIZE", env = "HALLOO_MEMORY_MAX", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SIZE", env = "HALLOO_MEMORY_MAX")]
     #[arg(value_parser = parse_memory_max)]
     pub(crate) memory_max: Option<usize>,
 }
@@ -157,17 +157,17 @@ fn parse_memory_max(text: &str) -> Result<usize, String> {
 #[command(next_help_heading = "Lifetime")]
 pub(crate) struct LifetimeOptions {
     /// How long open connections may take to finish once halloo is asked to stop; 0: no time
-    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT")]
     #[arg(value_parser = parse_duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
     /// Stop after exactly this many greetings, over all protocols and workers; a connection without a byte is not
     /// counted (in banner mode it is); echo and discard count connections and datagrams
-    #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS")]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     pub(crate) max_greetings: Option<u64>,
     /// Stop when no connection was open and no greeting given for this long, with any worker; exit status 4 if that
     /// comes before the last of --max-greetings
-    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE")]
     #[arg(value_parser = parse_positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
 }
@@ -234,20 +234,20 @@ pub(crate) struct ProbeOptions {
     #[command(flatten)]
     pub(crate) addresses: ProbeAddresses,
     /// What to send, escapes replaced [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
-    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND")]
     #[arg(help_heading = "Question")]
     pub(crate) send: Option<Unescaped>,
     /// How many times to ask
-    #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT")]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX), default_value = "1", help_heading = "Question")]
     pub(crate) count: u64,
 
     /// The text the answer must contain, escapes replaced [default: any answer is right]
-    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT")]
     #[arg(value_parser = parse_nonempty, help_heading = "Answer")]
     pub(crate) expect: Option<Unescaped>,
     /// The most time each answer may take, connecting included
-    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT")]
     #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
     /// Which settings were given, and by what.
@@ -262,10 +262,10 @@ pub(crate) struct ProbeOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Question")]
 pub(crate) struct ProbeProtocols {
-    /// Ask over TCP alone
+    /// Ask over TCP; with --udp too, over both
     #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = parse_yes_or_no)]
     pub(crate) tcp: bool,
-    /// Ask over UDP alone
+    /// Ask over UDP; with --tcp too, over both
     #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = parse_yes_or_no)]
     pub(crate) udp: bool,
     /// Only connect over TCP, send nothing

@@ -24,24 +24,27 @@ Addresses and paths:
 
 Values:
   Times are 500ms, 10s, 2m, 1m30s.
-  In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }}.
+  In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }},
+  and the braces of \\u{N} stay single.
   For a client of a unix socket, {peer} is the word unix and {local} the path.
   A flag wins over its environment variable, and, with a warning, over one that
   contradicts it. An empty variable counts as none.
 
 Output:
-  The first line on standard output is READY with every address served. Errors
-  and the log are on standard error.
-  With --events json every line is an object, READY too. Its event is ready,
-  received, suppressed (count: events beyond 1000 a second) or lost (count:
-  lines that the output was too slow for). Its text is how the bytes received
-  begin, 256 at most; truncated is true if there were more, and hex has the same
-  bytes if they are not UTF-8.
+  The first line on standard output is READY with every address served. In a
+  path there every byte but letters, digits and -._~/ is percent-encoded (%20).
+  Errors and the log are on standard error.
+  With --events json every line is an object, READY too, with paths as they are.
+  Its event is ready, received, suppressed (count: events beyond 1000 a second)
+  or lost (count: lines that the output was too slow for). Its text is how the
+  bytes received begin, 256 at most; truncated is true if there were more, and
+  hex has the same bytes if they are not UTF-8.
 
 Signals:
   SIGTERM, SIGINT  answer the clients that have asked, then end; line, echo and
-                   discard close at once, greet waits for the question. A second
-                   one resets the connections that are left.
+                   discard wait for no more, greet waits for the question. A
+                   client that keeps its side open delays the end by 2 s at
+                   most. A second one resets the connections that are left.
   SIGHUP           the same if a standard stream is a terminal, else no effect
   SIGUSR1          log the counters
   SIGUSR2          no effect
@@ -83,7 +86,7 @@ Output:
     timeout      no answer in time
     refused      no server listens there
     unreachable  no way leads there
-    dns          the name is unknown
+    dns          the name is unknown, or has no address of the version asked for
     resolver     the name could not be looked up
     mismatch     a wrong answer, or closed without one
     reset        closed by a reset without a right answer
@@ -94,7 +97,7 @@ Values:
   The escapes of what is printed are \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}, and --send,
   --expect and the greetings of halloo serve take the same: what is printed can
   be pasted there between single quotes, a single quote written as \\x27, and the
-  braces of a greeting double.
+  braces of a greeting double, but for those of \\u{N}.
   A flag wins over its environment variable, and, with a warning, over one that
   contradicts it. An empty variable counts as none.
 

@@ -47,6 +47,9 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
     let read_variable = |argument: Arg| {
         // `--help` is pasted into reports: it has the names of the variables and no values.
         let argument = argument.hide_env_values(true);
+        // What begins with a hyphen is a wrong value rather than an unknown flag. A flag is found before that.
+        let takes_any_value = argument.get_long().is_some() && argument.get_action().takes_values();
+        let argument = argument.allow_hyphen_values(takes_any_value);
         if is_overruled(&argument) { without_variable(argument) } else { without_empty_variable(argument) }
     };
     let mut root = CommandLine::command();

@@ -13,7 +13,7 @@ use crate::cli::flags::CommandLine;
 use crate::cli::near_miss::nearest;
 use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::{Address, UNIX_PREFIX};
-use crate::text::escape;
+use crate::text::{LEAVE_FLAG_OUT, escape};
 
 /// The longest error message, in bytes. Its parts are shorter, and this bounds what else a parser may say.
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -115,7 +115,8 @@ impl<'a> Arguments<'a> {
             }
             ErrorKind::InvalidValue if value.is_empty() => {
                 let example = self.flag(flag).map_or_else(String::new, example);
-                format!("a value is required for {flag}; write {example}, or leave the flag out")
+                let leave_out = format!("write {example}, or {LEAVE_FLAG_OUT}");
+                format!("a value is required {}; {}", self.origin(flag), self.way_out(flag, &leave_out))
             }
             ErrorKind::InvalidValue => self.unknown_value(error, flag, text(ContextKind::InvalidValue)),
             ErrorKind::ValueValidation => {
@@ -123,7 +124,7 @@ impl<'a> Arguments<'a> {
                 let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
                 // Files of variables are read with their quotes by some programs.
                 let quotes = if is_quoted('"') || is_quoted('\'') { "leave out the quotes; " } else { "" };
-                format!("invalid value '{value}' {}: {quotes}{reason}", self.origin(flag))
+                format!("invalid value '{value}' {}: {quotes}{}", self.origin(flag), self.way_out(flag, &reason))
             }
             _ => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
         })
@@ -245,8 +246,21 @@ impl<'a> Arguments<'a> {
 
     /// Where a wrong value came from: the flag, or its environment variable.
     fn origin(&self, flag: &str) -> String {
-        let variable = self.flag(flag).and_then(|argument| self.variable_of(argument));
-        variable.map_or_else(|| format!("for {flag}"), |variable| format!("of {variable}"))
+        self.variable(flag).map_or_else(|| format!("for {flag}"), |variable| format!("of {variable}"))
+    }
+
+    /// The reason with its way out: a variable is unset, and what is no flag, the address of a probe, has to be there.
+    fn way_out(&self, flag: &str, reason: &str) -> String {
+        match self.variable(flag) {
+            Some(variable) => reason.replace(LEAVE_FLAG_OUT, &format!("unset {variable}")),
+            None if flag.starts_with('-') => reason.to_owned(),
+            None => reason.replace(&format!(", or {LEAVE_FLAG_OUT}"), ""),
+        }
+    }
+
+    /// The environment variable that has the value of this flag.
+    fn variable(&self, flag: &str) -> Option<String> {
+        self.flag(flag).and_then(|argument| self.variable_of(argument))
     }
 
     /// The environment variable that the value of a flag comes from.

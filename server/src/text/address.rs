@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, io};
 
+use crate::text::LEAVE_FLAG_OUT;
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape::excerpt;
 
@@ -25,7 +26,7 @@ const ZONE_BYTES_MAX: usize = 15;
 /// What is written to switch something on or off.
 const NO_ADDRESSES: [&str; 7] = ["true", "false", "yes", "no", "on", "off", "none"];
 
-const PORT_RANGE: &str = "a range of ports is not taken; repeat the flag, or put commas between addresses";
+const PORT_RANGE: &str = "a range of ports is not taken; put commas between addresses, as in 9000,9001";
 
 const SYNTAX_HINT: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
@@ -144,7 +145,7 @@ impl FromStr for Address {
             return Err(format!("leave out {protocol}=: write {}", excerpt(address)));
         }
         if NO_ADDRESSES.contains(&text) {
-            return Err(format!("{text} is no address; {SYNTAX_HINT}, or leave the flag out"));
+            return Err(format!("{text} is no address; {SYNTAX_HINT}, or {LEAVE_FLAG_OUT}"));
         }
         if text.contains(char::is_whitespace) {
             return Err(
@@ -356,6 +357,9 @@ pub(crate) fn parse_unix_path(path: PathBuf) -> Result<UnixPath, String> {
     if is_address {
         return Err(format!("it is an address; write --tcp {shown}, or ./{shown} for a file of that name"));
     }
+    if text.starts_with('-') {
+        return Err(format!("it begins as a flag does; write ./{shown} for a file of that name"));
+    }
     path.try_into()
 }
 
@@ -379,6 +383,9 @@ impl TryFrom<OsString> for ProbeTarget {
         match path {
             _ if text == UNIX_PREFIX => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
             Some(path) => Err(format!("it is no address; to ask a unix socket write {UNIX_PREFIX}{}", excerpt(path))),
+            None if text.rsplit(':').next().is_some_and(is_port_range) => {
+                Err("a range of ports is not taken; ask at one port, such as localhost:9000".to_owned())
+            }
             None if text.starts_with('*') => Err("one server is asked; name it, such as localhost:9000".to_owned()),
             None => match text.parse()? {
                 Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),

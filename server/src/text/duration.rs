@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use humantime::DurationError;
 
-use crate::text::escape;
+use crate::text::{LEAVE_FLAG_OUT, escape};
 
 /// The longest duration taken: far beyond any use, and any clock can still add it.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -19,7 +19,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Reads a duration that must be more than nothing.
 pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_with_hint(text, "write 500ms, 10s or 2m")? {
-        Duration::ZERO => Err("it must be more than zero; write 500ms, 10s or 2m, or leave the flag out".to_owned()),
+        Duration::ZERO => Err(format!("it must be more than zero; write 500ms, 10s or 2m, or {LEAVE_FLAG_OUT}")),
         duration => Ok(duration),
     }
 }

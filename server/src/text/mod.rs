@@ -10,3 +10,6 @@ pub(crate) mod placeholder;
 pub(crate) mod protocol;
 pub(crate) mod template;
 pub(crate) mod unescape;
+
+/// The way out of a value that means nothing. The command line replaces it where a variable has the value.
+pub(crate) const LEAVE_FLAG_OUT: &str = "leave the flag out";

@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::text::escape;
 use crate::text::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::unescape::push_escape;
+use crate::text::{LEAVE_FLAG_OUT, escape};
 
 /// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
@@ -121,7 +121,7 @@ impl FromStr for Template {
         push_literal(&mut parts, &mut literal);
         let template = Self { parts };
         match template.bytes_max() {
-            0 => Err("a greeting cannot be empty; leave the flag out for the usual one".to_owned()),
+            0 => Err(format!("a greeting cannot be empty; {LEAVE_FLAG_OUT} for the usual one")),
             1..=GREETING_BYTES_MAX => Ok(template),
             _ => Err(format!(
                 "a greeting can have {GREETING_BYTES_MAX} bytes at most, placeholders filled in; shorten it"

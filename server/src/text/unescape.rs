@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use crate::text::escape;
+use crate::text::{LEAVE_FLAG_OUT, escape};
 
 const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\0, \\\\, \\xNN and \\u{N}";
 
@@ -31,7 +31,7 @@ impl FromStr for Unescaped {
 /// Parses text with escapes that stands for one byte at least.
 pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
     if text.is_empty() {
-        return Err("an empty text is in every answer; leave it out, and any answer is right".to_owned());
+        return Err(format!("an empty text is in every answer; {LEAVE_FLAG_OUT}, and any answer is right"));
     }
     text.parse()
 }
@@ -94,7 +94,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Unescaped, parse_nonempty};
-    use crate::text::escape;
+    use crate::text::{LEAVE_FLAG_OUT, escape};
 
     fn unescape(text: &str) -> Result<Vec<u8>, String> {
         text.parse().map(|Unescaped(bytes)| bytes)
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_empty_text_is_refused_where_it_would_match_anything() {
-        assert!(parse_nonempty("").unwrap_err().contains("leave it out"));
+        assert!(parse_nonempty("").unwrap_err().contains(LEAVE_FLAG_OUT));
         assert_eq!(parse_nonempty(r"\0"), Ok(Unescaped(vec![0])));
     }
 

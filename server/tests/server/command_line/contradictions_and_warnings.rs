@@ -77,6 +77,8 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
         (&[("HALLOO_PROBE_UDP", "1")][..], &[address.as_str(), "--connect-only"][..], "tcp "),
         (&[("HALLOO_PROBE_SEND", "x"), ("HALLOO_PROBE_EXPECT", "y")], &[&address, "--connect-only"], "tcp "),
         (&[("HALLOO_PROBE_CONNECT_ONLY", "true")], &[&address, "--udp"], "udp "),
+        (&[("HALLOO_PROBE_TCP", "1")], &[&address, "--udp"], "udp "),
+        (&[("HALLOO_PROBE_UDP", "1")], &[&address, "--tcp"], "tcp "),
         (&[("HALLOO_PROBE_CONNECT_ONLY", "true")], &[&address, "--tcp", "--expect", "Hello"], "tcp "),
     ] {
         let output = run_with(variables, &[&["probe"], arguments].concat());
@@ -90,6 +92,11 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
             let warning = format!("halloo: {variable}={value} has no effect beside --");
             assert!(output.stderr.lines().any(|line| line.starts_with(&warning)), "{warning}: {output:?}");
         }
+    }
+    let both = [("HALLOO_PROBE_TCP", "1"), ("HALLOO_PROBE_UDP", "1")];
+    for (variables, arguments) in [(&[][..], &["--tcp", "--udp"][..]), (&both, &[])] {
+        let output = run_with(variables, &[&["probe", address.as_str()], arguments].concat());
+        assert_eq!((output.status, output.stdout.lines().count()), (0, 2), "{output:?}");
     }
     // A path is no flag, and is typed as well.
     let output = run_with(&[("HALLOO_PROBE_TCP", "1")], &["probe", "unix:/nope/a.sock"]);

@@ -171,6 +171,18 @@ fn help_and_version_are_answers_not_errors() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_an_error() {
+    for arguments in [&["--help"][..], &["probe", "-h"], &["--version"]] {
+        let mut command = HALLOO.command(arguments);
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("every Linux has it");
+        let output = command.stdout(full).output().expect("it starts");
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+        assert!(error.contains("cannot write to standard output: no space left on device; "), "{error}");
+    }
+}
+
+#[test]
 fn help_fits_the_terminal_and_has_every_flag_and_no_value_of_a_variable() {
     const FLAGS: [&str; 2] = ["--idle-timeout <TIME>", "HALLOO_GREETING"];
     const FLAGS_OF_PROBE: [&str; 2] = ["--connect-only", "HALLOO_PROBE_SEND"];
