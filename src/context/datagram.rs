@@ -88,7 +88,7 @@ impl Datagram<'_> {
         let is_allowed = !is_limited || rate_limiter.try_acquire(SourcePrefix::of(peer.ip()), now);
         if !is_allowed {
             let local = entry.local;
-            self.context.repeated_logs.replies_past_rate.add((local, peer));
+            self.context.repeated_logs.occurrences_mut().replies_past_rate.add((local, peer));
         }
         is_allowed
     }

@@ -234,7 +234,7 @@ impl EventLoop<'_> {
             let token = Token::new(SlotKey::Connection(slot), *generation);
             if let Err(error) = network.register(stream, token) {
                 state.phase = Phase::Closing(CloseReason::Io(error.kind()), CloseMode::Close);
-                repeated_logs.unwatched.add((state.peer, error));
+                repeated_logs.occurrences_mut().unwatched.add((state.peer, error));
                 return false;
             }
             state.is_registered = true;
@@ -346,7 +346,7 @@ impl EventLoop<'_> {
             return false;
         };
         let peer = self.context.state(slot).peer;
-        self.context.repeated_logs.out_of_memory.add((peer, bytes));
+        self.context.repeated_logs.occurrences_mut().out_of_memory.add((peer, bytes));
         self.context.state(slot).close_out_of_memory();
         self.drive(slot);
         true

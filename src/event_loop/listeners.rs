@@ -74,11 +74,11 @@ impl EventLoop<'_> {
 impl Context {
     /// Counts a client that was refused for want of room, in all or for its source.
     fn count_refused(&mut self, peer: Option<SocketAddr>, is_full: bool) {
-        let Self { stats, repeated_logs, .. } = self;
+        let (stats, occurrences) = (&mut self.stats, self.repeated_logs.occurrences_mut());
         let (count, log) = if is_full {
-            (&mut stats.refused_full, &mut repeated_logs.refused_full)
+            (&mut stats.refused_full, &mut occurrences.refused_full)
         } else {
-            (&mut stats.refused_source, &mut repeated_logs.refused_source)
+            (&mut stats.refused_source, &mut occurrences.refused_source)
         };
         *count += 1;
         log.add(PackedAddress::from(peer));

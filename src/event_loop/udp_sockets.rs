@@ -109,7 +109,7 @@ impl<'h> EventLoop<'h> {
                 Ok(()) => stats.datagrams_sent += 1,
                 Err(error) => {
                     stats.datagrams_dropped += 1;
-                    repeated_logs.datagrams_lost.add((*local, transmit.to, error));
+                    repeated_logs.occurrences_mut().datagrams_lost.add((*local, transmit.to, error));
                 }
             });
         }

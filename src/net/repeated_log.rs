@@ -44,9 +44,9 @@ impl<T> RepeatedLog<T> {
     }
 }
 
-/// All that is counted for the log.
+/// What is counted for the log, of each kind.
 #[derive(Default)]
-pub(crate) struct RepeatedLogs {
+pub(crate) struct Occurrences {
     /// Replies that the rate limit refused: from and to.
     pub(crate) replies_past_rate: RepeatedLog<(SocketAddr, SocketAddr)>,
     /// Datagrams that were not sent: from, to, and why.
@@ -60,17 +60,46 @@ pub(crate) struct RepeatedLogs {
     pub(crate) out_of_memory: RepeatedLog<(PackedAddress, usize)>,
 }
 
+/// All that is counted for the log. A turn in which nothing is counted costs a look at one flag.
+#[derive(Default)]
+pub(crate) struct RepeatedLogs {
+    occurrences: Occurrences,
+    /// Whether something may have been counted since its last line.
+    is_pending: bool,
+}
+
 impl RepeatedLogs {
+    /// The occurrences, for one to be counted.
+    pub(crate) fn occurrences_mut(&mut self) -> &mut Occurrences {
+        self.is_pending = true;
+        &mut self.occurrences
+    }
+
     /// When the next line is due.
     pub(crate) fn due(&self) -> Option<Timestamp> {
+        if self.is_pending { self.occurrences.due() } else { None }
+    }
+
+    /// Logs what is due.
+    pub(crate) fn log(&mut self, now: Timestamp) {
+        if self.is_pending {
+            self.occurrences.log(now);
+            self.is_pending = self.occurrences.due().is_some();
+        }
+    }
+}
+
+impl Occurrences {
+    #[cold]
+    fn due(&self) -> Option<Timestamp> {
         let Self { replies_past_rate, datagrams_lost, refused_full, refused_source, unwatched, out_of_memory } = self;
         let of_datagrams = [replies_past_rate.due(), datagrams_lost.due()];
         let of_connections = [refused_full.due(), refused_source.due(), unwatched.due(), out_of_memory.due()];
         of_datagrams.into_iter().chain(of_connections).flatten().min()
     }
 
-    /// Logs what is due.
-    pub(crate) fn log(&mut self, now: Timestamp) {
+    #[cold]
+    fn log(&mut self, now: Timestamp) {
         if let Some((count, (from, to))) = self.replies_past_rate.take(now) {
             log::info!("replies past the rate of their source: refused={count}, the last one from {from} to {to}");
         }
