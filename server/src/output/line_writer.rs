@@ -189,6 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_lost_lines_for_which_there_is_no_room_is_written_later() {
+        for (capacity, written) in [(4, "two\nthree\nlost=1\n"), (6, "two\nlo\nthree\nlost=1\n")] {
+            let writer = LimitedWriter::with_capacity(0);
+            let mut lines = LineWriter::new(Box::new(writer.clone()), |_| {});
+            write_line(&mut lines, "one");
+            writer.set_capacity(capacity);
+            write_line(&mut lines, "two");
+            writer.set_capacity(1000);
+            write_line(&mut lines, "three");
+            assert_eq!(writer.text(), written);
+        }
+    }
+
+    #[test]
     fn a_write_holds_whole_lines_and_no_more_than_a_pipe_takes_at_once() {
         let stream = LimitedWriter::with_capacity(1_000_000);
         let mut lines = LineWriter::new(Box::new(stream.clone()), |_| {});

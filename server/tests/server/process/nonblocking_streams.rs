@@ -15,7 +15,7 @@ use support::process::captured_output::CapturedOutput;
 use support::process::child::Process;
 use support::process::nonblocking_pipe::{is_full, nonblocking_pipe};
 use support::process::server::Server;
-use support::wait::{assert_holds_for, wait_until};
+use support::wait::{holds_for, wait_until};
 
 use crate::HALLOO;
 
@@ -83,8 +83,8 @@ fn print_into_full_pipe(arguments: &[&str], is_stderr: bool) -> (i32, String) {
         command.stdout(writer)
     };
     let mut process = Process::spawn(command);
-    // One that does not wait for room ends meanwhile.
-    assert_holds_for(Duration::from_millis(300), "the process waits for room", || process.is_running());
+    // One that does not wait for room ends meanwhile, and one that tries again and again does not sleep.
+    wait_until("the wait for room", || holds_for(Duration::from_millis(300), || process.is_asleep()));
     let printed = CapturedOutput::read_from(Some(reader));
     let status = process.wait();
     wait_until("the pipe to end", || printed.is_closed());

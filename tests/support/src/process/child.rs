@@ -174,6 +174,11 @@ impl Process {
         stat_fields(&format!("/proc/{}/task/{thread}/stat", self.pid())).expect("the process runs")
     }
 
+    /// Whether the main thread sleeps: it neither runs nor waits for a processor.
+    pub fn is_asleep(&self) -> bool {
+        self.stat(&self.pid().to_string())[0] == "S"
+    }
+
     /// The processor time used so far by all threads, in steps of 10 ms.
     pub fn cpu_time(&self) -> Duration {
         let fields = stat_fields(&format!("/proc/{}/stat", self.pid())).expect("the process runs");
