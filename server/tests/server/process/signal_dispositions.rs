@@ -88,6 +88,19 @@ fn signals_that_the_parent_ignores_stay_ignored_and_sigterm_ends_the_server_all_
 }
 
 #[test]
+fn a_server_that_has_its_terminal_as_any_one_standard_stream_ends_with_it() {
+    for set_stream in [Command::stdin::<Stdio>, Command::stdout, Command::stderr] {
+        let terminal = openpty(None, None).expect("a terminal");
+        let mut command = HALLOO.command(SERVE);
+        set_stream(&mut command, Stdio::from(terminal.slave));
+        let mut server = Server::spawn(command);
+        assert_eq!(request(server.listening_address()), GREETING);
+        server.signal("HUP");
+        assert_eq!(server.wait(), 0);
+    }
+}
+
+#[test]
 fn sigusr2_has_no_effect() {
     let mut server = HALLOO.start(SERVE);
     server.signal("USR2");
@@ -173,13 +186,18 @@ fn a_probe_and_the_help_keep_their_exit_status_though_standard_output_takes_noth
 /// A process that runs `exec` keeps its children.
 #[test]
 fn children_that_it_inherits_leave_no_zombies() {
-    // One ends before the server starts, the other with standard input.
-    let mut command = command_after("exec 3<&0; cat <&3 & exec 3<&-; true &", SERVE);
+    // One ends before the server starts, the others with standard input.
+    let mut command = command_after("exec 3<&0; cat <&3 & cat <&3 & exec 3<&-; true &", SERVE);
     command.stdin(Stdio::piped());
     let mut server = Server::start(command);
-    wait_until("the end of the first", || children_of(server.pid()).len() == 1);
+    wait_until("the end of the first", || children_of(server.pid()).len() == 2);
+    // Both end before the server runs again, which gets one SIGCHLD for them.
+    server.pause();
     server.close_stdin();
-    wait_until("the end of the second", || children_of(server.pid()).is_empty());
+    let is_zombie = |child| fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    wait_until("the end of the others", || children_of(server.pid()).into_iter().all(is_zombie));
+    server.resume();
+    wait_until("no zombies", || children_of(server.pid()).is_empty());
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();
 }
