@@ -62,29 +62,59 @@ fn beside_sockets_handed_over_others_are_shared_that_were_asked_for() {
     assert!((0..30).all(|_| request(inherited_address) == GREETING && request(own_address) == GREETING));
 }
 
+/// How many connections the first worker has accepted.
+fn accepted_by_first_worker(server: &Server) -> u64 {
+    const PART: &str = " worker 1: turns=";
+    let before = server.stderr.count_lines_with(PART);
+    server.signal("USR1");
+    wait_until("the counters", || server.stderr.count_lines_with(PART) > before);
+    let line = server.stderr.lines().into_iter().rfind(|line| line.contains(PART)).expect("it is one of them");
+    let (_, rest) = line.split_once(" accepted=").expect("a counter of every worker");
+    rest.split(' ').next().expect("a number").parse().expect("a number")
+}
+
+/// Silent clients: those of the first worker, and those of the others, at least one each.
+fn connect_by_worker(server: &Server) -> [Vec<TcpStream>; 2] {
+    let mut clients = [Vec::new(), Vec::new()];
+    wait_until("a client of the first worker and one of another", || {
+        let (descriptors, accepted) = (server.fd_count(), accepted_by_first_worker(server));
+        let client = connect(server.tcp());
+        wait_until("the connection", || server.fd_count() > descriptors);
+        clients[usize::from(accepted_by_first_worker(server) == accepted)].push(client);
+        !clients[0].is_empty() && !clients[1].is_empty()
+    });
+    clients
+}
+
 #[test]
 fn the_watchdog_is_fed_until_the_last_worker_has_drained() {
-    let supervisor = NotifySocket::new();
-    let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
-    let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--drain-timeout", "300s"]].concat();
-    let mut server = Activation { arguments: &arguments, env: &variables, sockets: &[] }.start();
-    assert_eq!(supervisor.recv(), "READY=1");
-    for _ in 0..3 {
-        assert_eq!(supervisor.recv(), "WATCHDOG=1");
-    }
-    let (before, address) = (server.fd_targets().len(), server.tcp());
-    let clients: Vec<TcpStream> = (0..8).map(|_| connect(address)).collect();
-    wait_until("the connections", || server.fd_targets().len() == before + clients.len());
-    server.signal("TERM");
-    while supervisor.recv() != "STOPPING=1" {}
-    // One worker after the other has nobody left, the first not always being the last.
-    for client in clients {
-        assert_eq!(supervisor.recv(), "WATCHDOG=1");
-        client.shutdown(Shutdown::Write).expect("it is connected");
-        assert_eq!(read_to_end(&client), GREETING);
+    for first_worker_ends_first in [true, false] {
+        let supervisor = NotifySocket::new();
+        let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
+        let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--drain-timeout", "300s"]].concat();
+        let mut server = Activation { arguments: &arguments, env: &variables, sockets: &[] }.start();
+        assert_eq!(supervisor.recv(), "READY=1");
+        let mut clients = connect_by_worker(&server);
+        if !first_worker_ends_first {
+            clients.reverse();
+        }
+        // So that there is room for STOPPING=1.
         while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
+        server.signal("TERM");
+        while supervisor.recv() != "STOPPING=1" {}
+        for clients in clients {
+            // Those that have come already, and one that was under way.
+            while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
+            for _ in 0..3 {
+                assert_eq!(supervisor.recv(), "WATCHDOG=1");
+            }
+            for client in clients {
+                client.shutdown(Shutdown::Write).expect("it is connected");
+                assert_eq!(read_to_end(&client), GREETING);
+            }
+        }
+        assert_eq!(server.wait(), 0);
     }
-    assert_eq!(server.wait(), 0);
 }
 
 #[test]

@@ -77,6 +77,28 @@ fn the_last_greeting_closes_clients_that_have_asked_for_nothing() {
     }
 }
 
+#[test]
+fn a_connection_that_ends_after_the_last_greeting_has_its_event() {
+    for mode in ["echo", "discard"] {
+        let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-greetings", "1", "--mode", mode]);
+        let clients = ["first", "second"].map(|text| {
+            let client = connect(server.tcp());
+            send(&client, text.as_bytes());
+            client
+        });
+        wait_until("what they sent", || server.counters()["bytes_received"] == 11);
+        let [first, second] = clients;
+        drop(first);
+        read_until_closed(&second);
+        drop(second);
+        assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
+        server.wait_for_eof();
+        let events = server.event_lines();
+        assert_eq!(events.len(), 2, "{mode}: {events:?}");
+        assert!(events[0].ends_with(" first") && events[1].ends_with(" second"), "{mode}: {events:?}");
+    }
+}
+
 /// A line leaves the connection open, the others close it.
 fn read_remaining(mode: &str, client: &std::net::TcpStream) -> String {
     match mode {

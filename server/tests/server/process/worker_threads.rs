@@ -12,7 +12,7 @@ use support::network::tcp::{connect, connect_many, request, send_request, send_r
 use support::network::udp::{UDP_GREETING, UDP_REQUEST, recv, request_udp, try_recv, udp_client};
 use support::process::child::run;
 use support::process::server::Server;
-use support::wait::{assert_holds_for, holds_for, wait_for, wait_until};
+use support::wait::{assert_holds_for, holds_for, wait_for_stable, wait_until};
 
 use crate::HALLOO;
 
@@ -272,6 +272,27 @@ fn clients_that_have_asked_before_the_end_are_answered_by_whichever_worker() {
 }
 
 #[test]
+fn the_counters_include_workers_that_have_ended() {
+    let server = start(&["--drain-timeout", "300s"]);
+    let _silent = connect_accepted(1, &server);
+    for _ in 0..CLIENT_COUNT {
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+    server.signal("TERM");
+    // At most the worker of the silent client is left. The first one waits for the others on the main thread.
+    wait_until("the end of the others", || {
+        server.thread_names().iter().filter(|(_, name)| name.starts_with("worker-")).count() <= 1
+    });
+    // A report that comes while a worker ends is dropped.
+    wait_until("the counters of all workers", || {
+        server.signal("USR1");
+        server.stderr.count_lines_with(" worker 4: turns=") > 0
+    });
+    let total = server.stderr.wait_for_line(" turns=");
+    assert!(total.contains(&format!(" accepted={} ", CLIENT_COUNT + 1)), "{total}");
+}
+
+#[test]
 fn idle_means_that_no_worker_has_anything_to_do() {
     let started = Instant::now();
     let mut server = start(&["--exit-when-idle", "300ms"]);
@@ -302,11 +323,10 @@ fn with_nothing_to_do_all_workers_sleep() {
     for _ in 0..CLIENT_COUNT {
         assert_eq!(request(server.tcp()), GREETING);
     }
-    let baseline = wait_for("rest", || {
-        let before = server.voluntary_context_switches();
-        holds_for(Duration::from_millis(1200), || server.voluntary_context_switches() == before).then_some(before)
-    });
-    assert_holds_for(Duration::from_secs(2), "no worker wakes", || server.voluntary_context_switches() == baseline);
+    // A thread that polls without a wait never sleeps, and so never wakes: only its processor time shows it.
+    let measure = || (server.voluntary_context_switches(), server.cpu_time());
+    let baseline = wait_for_stable("rest", Duration::from_millis(1200), measure);
+    assert_holds_for(Duration::from_secs(2), "no worker wakes or runs", || measure() == baseline);
     send(&silent, b"hello");
     assert_eq!(read_to_end(&silent), GREETING);
 }
