@@ -166,13 +166,13 @@ fn a_log_file_at_its_size_limit_ends_nothing() {
 }
 
 #[test]
-fn a_probe_and_the_help_keep_their_exit_status_though_standard_output_takes_nothing() {
+fn a_probe_keeps_its_exit_status_though_standard_output_takes_nothing_and_the_help_fails() {
     let server = HALLOO.start(SERVE);
     let address = server.tcp().to_string();
     for (arguments, status) in [
         (&["probe", &address][..], 0),
         (&["probe", "--expect", "Bye", &address], 5),
-        (&["--help"], 0),
+        (&["--help"], 1),
         (&["--nonsense"], 2),
     ] {
         let (_folder, output) = output_file();
