@@ -59,7 +59,7 @@ fn signals_that_the_parent_blocked_end_a_probe() {
             let command = HALLOO.command(&["probe", "--tcp", "--timeout", "300s", &address]);
             Process::spawn(command)
         });
-        silent.accept().expect("the probe connects");
+        let (_connection, _) = silent.accept().expect("the probe connects");
         probe.signal(name);
         assert_eq!(probe.wait_for_signal(), Some(signal));
     }
