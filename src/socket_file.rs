@@ -107,8 +107,8 @@ fn bind_or_replace(socket: &Socket, path: &Path, address: &SockAddr, lock: &io::
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
             }
             let address_text = Address::Unix(path.to_owned());
-            log::info!("{address_text} was left behind by a server that has ended: replacing it");
             fs::remove_file(path)?;
+            log::info!("{address_text} was left behind by a server that has ended: replacing it");
             socket.bind(address)
         }
         outcome => outcome,

@@ -25,7 +25,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/process/inherited_signals.rs", "what the parent leaves to the process, with its test"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),
-    ("server/src/text/duration.rs", "a format of its own, with its tests"),
     ("server/src/text/protocol.rs", "a type that every folder names"),
 ];
 

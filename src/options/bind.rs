@@ -48,8 +48,9 @@ impl Bind {
         self
     }
 
-    /// Answer one source at most this often in a second, in a burst of at most as many. A source is an IPv4 address or
-    /// an IPv6 /64. Zero or the default: no such limit.
+    /// Answer one source at most this often in a second, after a burst of at most as many: a source that was silent for
+    /// a second may get twice the number in the next. A source is an IPv4 address or an IPv6 /64. Zero or the default:
+    /// no such limit.
     pub fn replies_per_source_per_second_max(mut self, replies: u32) -> Self {
         self.replies_per_source_per_second_max = NonZeroU32::new(replies);
         self

@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES};
 use crate::cli::without_effect::GivenSettings;
-use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, parse_unix_path};
+use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, is_decimal, parse_unix_path};
 use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
@@ -23,7 +23,7 @@ const WORKERS_MAX: u64 = 1024;
 #[derive(Debug, Parser)]
 #[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
-#[command(subcommand_negates_reqs = true)]
+#[command(subcommand_negates_reqs = true, propagate_version = true)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -35,10 +35,10 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve greetings; what halloo does when no command is given
-    #[command(after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
+    #[command(display_name = "halloo", after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
     Serve(ServeOptions),
     /// Ask a server over TCP and UDP, or at a unix socket, and say what came back
-    #[command(after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
+    #[command(display_name = "halloo", after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
     Probe(ProbeOptions),
 }
 
@@ -129,8 +129,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT")]
     #[arg(value_parser = parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker; 0: no limit [default: 100, and no
-    /// limit for loopback]
+    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker, and as many at once to one that was
+    /// silent for a second; 0: no limit [default: 100, and no limit for loopback]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
@@ -161,7 +161,8 @@ pub(crate) struct LifetimeOptions {
     #[arg(value_parser = parse_duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
     /// Stop after exactly this many greetings, over all protocols and workers; a connection without a byte is not
-    /// counted (in banner mode it is); echo and discard count connections and datagrams
+    /// counted (in banner mode it is); echo and discard count connections and datagrams, serve no further
+    /// connection, and stop when those have ended
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS")]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     pub(crate) max_greetings: Option<u64>,
@@ -195,7 +196,8 @@ pub(crate) enum Mode {
     Greet,
     /// Answer on connect without waiting, then close
     Banner,
-    /// Answer each line (16 KiB at most) with a greeting and a newline; stay connected
+    /// Answer each line (16 KiB at most; a longer one closes the connection) with a greeting and a newline; stay
+    /// connected
     Line,
     /// Send back whatever comes
     Echo,
@@ -301,6 +303,9 @@ fn whole_number<N: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) ->
     move |text| {
         let number = text.trim().parse().ok().filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| match (range.start(), range.end()) {
+            (_, end @ &u64::MAX) if is_decimal(text.trim()) && text.trim() != "0" => {
+                format!("it is too large; write {end} at most")
+            }
             (start, &u64::MAX) => format!("it is no whole number from {start} up"),
             (start, end) => format!("it is no whole number from {start} to {end}"),
         })
@@ -317,7 +322,7 @@ fn parse_yes_or_no(text: &str) -> Result<bool, String> {
 }
 
 /// Parses how often a flag is given: its variable contains a number, or a word for yes or no.
-fn parse_occurrences(text: &str) -> Result<u8, String> {
+pub(crate) fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(1),
         "false" | "no" | "off" => Ok(0),

@@ -18,12 +18,13 @@ pub(crate) const SERVE_NOTES: &str = "\
 Addresses and paths:
   9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000
   A missing host is localhost, a missing port 8888; port 0 is any free one.
-  For several, repeat the flag or put commas between them; paths alike.
+  For several, repeat the flag or put commas between them; paths alike. All
+  that flags and variables name is served: HALLOO_TCP adds to --listen.
   A socket file that no server uses is replaced; any other file is left alone.
   A path with @ in front is an abstract name on Linux; a file is ./@name then.
 
 Values:
-  Times are 500ms, 10s, 2m, 1m30s.
+  Times are 500ms, 10s, 2m, 1m30s, in ms, s, m, h or d.
   In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }},
   and the braces of \\u{N} stay single.
   For a client of a unix socket, {peer} is the word unix and {local} the path.

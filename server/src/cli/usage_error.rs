@@ -4,12 +4,13 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::cli::flags::CommandLine;
+use crate::cli::flags::{CommandLine, parse_occurrences};
 use crate::cli::near_miss::nearest;
 use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::{Address, UNIX_PREFIX};
@@ -87,8 +88,13 @@ impl<'a> Arguments<'a> {
         let flag = text(ContextKind::InvalidArg).split([' ', '=']).next().unwrap_or_default().trim_end_matches("...");
         let value = escape::excerpt(text(ContextKind::InvalidValue));
         let word = text(ContextKind::InvalidSubcommand);
-        let may_be_no_text =
-            matches!(error.kind(), ErrorKind::InvalidUtf8 | ErrorKind::InvalidSubcommand | ErrorKind::InvalidValue);
+        let may_be_no_text = match error.kind() {
+            ErrorKind::InvalidUtf8 | ErrorKind::InvalidSubcommand | ErrorKind::InvalidValue => true,
+            ErrorKind::UnknownArgument => {
+                flag.contains(char::REPLACEMENT_CHARACTER) && self.nearest_flag(flag).is_none()
+            }
+            _ => false,
+        };
         if let Some(message) = self.invalid_utf8().filter(|_| may_be_no_text) {
             return usage_error(&message);
         }
@@ -107,12 +113,7 @@ impl<'a> Arguments<'a> {
             ErrorKind::MissingRequiredArgument => "the <ADDRESS> of the server is missing; write one, such as halloo \
                                                    probe localhost:8888"
                 .to_owned(),
-            ErrorKind::TooManyValues => {
-                let count = self.flag(flag).filter(|flag| matches!(flag.get_action(), ArgAction::Count));
-                let letter = count.and_then(Arg::get_short);
-                let repeat = letter.map_or_else(String::new, |letter| format!(", or write -{letter}{letter} for two"));
-                format!("{flag} takes no value; leave out ={value}{repeat}")
-            }
+            ErrorKind::TooManyValues => self.superfluous_value(flag, &format!("={value}")),
             ErrorKind::InvalidValue if value.is_empty() => {
                 let example = self.flag(flag).map_or_else(String::new, example);
                 let leave_out = format!("write {example}, or {LEAVE_FLAG_OUT}");
@@ -178,9 +179,31 @@ impl<'a> Arguments<'a> {
         nearest(flag.trim_start_matches('-'), self.command().get_arguments().filter_map(Arg::get_long))
     }
 
+    /// A value of a flag that has none.
+    fn superfluous_value(&self, flag: &str, value: &str) -> String {
+        let count = self.flag(flag).filter(|flag| matches!(flag.get_action(), ArgAction::Count));
+        let letter = count.and_then(Arg::get_short);
+        let repeat = letter.map_or_else(String::new, |letter| format!(", or write -{letter}{letter} for two"));
+        format!("{flag} takes no value; leave out {value}{repeat}")
+    }
+
     /// A word behind a command, or behind flags, that has no place there.
     fn unexpected_argument(&self, word: &str) -> String {
         let shown = escape::excerpt(word);
+        let index = self.arguments.iter().rposition(|argument| argument == word).unwrap_or_default();
+        let before = |count: usize| index.checked_sub(count).and_then(|index| self.arguments[index].to_str());
+        let previous = before(1).unwrap_or_default();
+        if self.flag(previous).is_some_and(|flag| !flag.get_action().takes_values()) && parse_occurrences(word).is_ok()
+        {
+            return self.superfluous_value(previous, &shown);
+        }
+        // Host and port as two words.
+        let (flag, host) = previous.split_once('=').unwrap_or((before(2).unwrap_or_default(), previous));
+        if self.flag(flag).is_some_and(|flag| value_name(flag) == "ADDRESS")
+            && let Some(address) = with_port(host, word)
+        {
+            return format!("unexpected argument {shown}; a colon belongs before the port: write {flag} {address}");
+        }
         match word.parse::<u16>() {
             Ok(port) if self.is_probe() => format!(
                 "unexpected argument {shown}: one address is asked; a colon belongs before the port, such as halloo \
@@ -189,7 +212,11 @@ impl<'a> Arguments<'a> {
             _ if self.is_probe() => {
                 format!("unexpected argument {shown}: one address is asked; halloo probe --help lists the flags")
             }
-            _ if is_address(word) => format!("unexpected argument {shown}; to serve there write --listen {shown}"),
+            _ if is_address(word) => {
+                let port = self.arguments.get(index + 1).and_then(|next| next.to_str());
+                let address = port.and_then(|port| with_port(word, port)).unwrap_or_else(|| shown.clone());
+                format!("unexpected argument {shown}; to serve there write --listen {address}")
+            }
             _ => format!("unexpected argument {shown}; halloo --help lists the flags"),
         }
     }
@@ -204,13 +231,19 @@ impl<'a> Arguments<'a> {
         if let Some(meant) = self.nearest_flag(without_dash).filter(|_| without_dash != word) {
             return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
         }
+        if self.arguments.get(1).is_some_and(|command| command == "help")
+            && self.arguments.get(2).is_some_and(|name| name != word)
+        {
+            return format!("unexpected argument {shown}; halloo help takes one command, serve or probe");
+        }
         if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
             return format!("unknown command {shown}; did you mean {meant}?");
         }
         if self.flag(&format!("--{word}")).is_some() {
             return format!("unknown command {shown}; did you mean --{shown}?");
         }
-        let path = word.strip_prefix(UNIX_PREFIX).or_else(|| word.contains('/').then_some(word));
+        let path =
+            word.strip_prefix(UNIX_PREFIX).or_else(|| (word.contains('/') || word.starts_with('@')).then_some(word));
         if let Some(path) = path.filter(|path| !path.contains("://")).map(escape::excerpt) {
             return format!(
                 "unknown command {shown}; to serve there write --unix {path}, to ask it write halloo probe \
@@ -219,9 +252,9 @@ impl<'a> Arguments<'a> {
         }
         if is_address(word) {
             // Host and port as two words, as other programs take them.
-            let host = self.arguments.get(1).filter(|first| *first == word && !word.contains(':'));
-            let port = host.and_then(|_| self.arguments.get(2)?.to_str()?.parse::<u16>().ok());
-            let address = port.map_or_else(|| shown.clone(), |port| format!("{shown}:{port}"));
+            let port =
+                self.arguments.get(1).filter(|first| *first == word).and_then(|_| self.arguments.get(2)?.to_str());
+            let address = port.and_then(|port| with_port(word, port)).unwrap_or_else(|| shown.clone());
             return format!(
                 "unknown command {shown}; to serve there write --listen {address}, to ask it write halloo probe \
                  {address}"
@@ -339,6 +372,14 @@ fn example(argument: &Arg) -> String {
         other => other,
     };
     format!("--{} {value}", argument.get_long().unwrap_or_default())
+}
+
+/// A host without a port and the port, as one word; `None` if they are something else.
+fn with_port(host: &str, port: &str) -> Option<String> {
+    let port: u16 = port.parse().ok()?;
+    let is_bare_ipv6 = host.parse::<Ipv6Addr>().is_ok();
+    let address = if is_bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    (!host.is_empty() && address.parse::<Address>().is_ok()).then(|| escape::excerpt(&address))
 }
 
 /// Whether a word was meant as an address. A name alone could be anything else, but for this one.

@@ -170,6 +170,8 @@ impl FrameHandler for LineHandler<'_> {
 /// What a connection has received.
 #[derive(Default)]
 struct Received {
+    /// Held from the first byte on: a connection is served only as one of those asked for, however long it stays open.
+    reservation: Option<Reservation>,
     byte_count: u64,
     /// How it begins: as much as an event shows.
     beginning: Vec<u8>,
@@ -191,6 +193,13 @@ impl StreamHandler for CountingHandler<'_> {
 
     /// What is not taken, for want of room in the outbox, is left, and shown again when there is room.
     fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Received, input: &[u8]) -> usize {
+        if received.reservation.is_none() {
+            received.reservation = self.greeter.borrow().reserve();
+        }
+        if received.reservation.is_none() {
+            connection.close();
+            return input.len();
+        }
         let taken = (self.take)(connection, input);
         received.byte_count += taken as u64;
         let missing = KEPT_BYTES_MAX - received.beginning.len();
@@ -206,13 +215,9 @@ impl StreamHandler for CountingHandler<'_> {
 
     /// A closed connection counts as one greeting, unless no byte has come by it: a check of the port.
     fn on_close(&mut self, connection: &mut Connection<'_>, received: Received, _: CloseReason) {
-        if received.byte_count == 0 {
-            return;
-        }
+        let Some(reservation) = received.reservation else { return };
         let mut greeter = self.greeter.borrow_mut();
         let addresses = addresses(&greeter, connection);
-        // One that ends after the last greeting has an event all the same.
-        let reservation = greeter.reserve().unwrap_or_default();
         greeter.record(reservation, connection.context(), addresses, received.byte_count, &received.beginning);
     }
 }

@@ -114,7 +114,11 @@ impl Printer {
     pub(crate) fn start(style: EventStyle) -> io::Result<Self> {
         let (stderr, stderr_thread) = LineQueue::new(StderrWriter::new());
         let error_queue = stderr.clone();
-        let on_error = move |text| error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
+        let on_error = move |text| {
+            if log::max_level() >= Level::Warn {
+                error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
+            }
+        };
         let (stdout, stdout_thread) = LineQueue::new(StdoutWriter::new(style, on_error));
         thread::Builder::new().name(STDERR_THREAD_NAME.to_owned()).spawn(move || stderr_thread.run())?;
         thread::Builder::new().name("stdout".to_owned()).spawn(move || stdout_thread.run())?;

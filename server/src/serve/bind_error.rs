@@ -68,6 +68,10 @@ pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> Exit
             format!("{system_error}: there is no folder {folder}; make it, or {choose_another}")
         }
         (io::ErrorKind::NotADirectory, _) => format!("{system_error}: {folder} is no folder; {choose_another}"),
+        (io::ErrorKind::PermissionDenied, Ok(_)) if is_errno(error, Errno::EPERM) => format!(
+            "{system_error}: in {folder} a file is removed by its owner alone, and the one that a server has left \
+             there is of another user; remove it as that user, or {choose_another}"
+        ),
         (io::ErrorKind::PermissionDenied, _) => format!(
             "{system_error}: this user may not make a file in {folder}; {choose_another}, or allow that user to \
              write there"
@@ -92,6 +96,20 @@ pub(crate) fn is_address_unavailable(error: &io::Error) -> bool {
 
 fn is_errno(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
+}
+
+/// The first port that any user may open (ip(7)); `None` where the system does not tell.
+fn unprivileged_port_start() -> Option<u16> {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?.trim().parse().ok()
+}
+
+/// A port to choose in place of one that this user may not open.
+fn permitted_ports(port: u16, unprivileged_port_start: Option<u16>) -> String {
+    match unprivileged_port_start {
+        Some(start) if port < start => format!("one from {start} up"),
+        // Something else forbids it.
+        _ => "another one".to_owned(),
+    }
 }
 
 /// An address of the command line that cannot be bound, beside those that are.
@@ -122,8 +140,9 @@ pub(crate) fn for_address(
             format!("{system_error}; stop the program that has the port, or choose another port with {alternative}")
         }
         (io::ErrorKind::PermissionDenied, _) => format!(
-            "{system_error}: this user may not open that port; choose one from 1024 up with {alternative}, or allow it \
-             with CAP_NET_BIND_SERVICE"
+            "{system_error}: this user may not open that port; choose {} with {alternative}, or allow it with \
+             CAP_NET_BIND_SERVICE",
+            permitted_ports(port, unprivileged_port_start())
         ),
         (io::ErrorKind::AddrNotAvailable, _) => format!(
             "{system_error}: this machine does not have that address; give one that it has, or all of them with \
@@ -145,4 +164,38 @@ pub(crate) fn for_address(
         _ => cause_and_hint(error, &format!("try another address or port with {alternative}")),
     };
     cannot_serve(&format!("{protocol} on {address}"), &cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::net::UnixListener;
+
+    use nix::errno::Errno;
+
+    use super::{for_path, permitted_ports};
+
+    #[test]
+    fn a_port_to_choose_is_one_that_the_system_permits() {
+        assert_eq!(permitted_ports(80, Some(1024)), "one from 1024 up");
+        assert_eq!(permitted_ports(20_001, Some(30_000)), "one from 30000 up");
+        assert_eq!(permitted_ports(9000, Some(1024)), "another one");
+        assert_eq!(permitted_ports(80, None), "another one");
+    }
+
+    #[test]
+    fn a_file_that_its_owner_alone_may_remove_is_not_taken_for_a_folder_without_permission() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let error = |errno: Errno| for_path(&path, &io::Error::from_raw_os_error(errno as i32), "--unix ").message;
+        let not_writable = "this user may not make a file in";
+        assert!(error(Errno::EACCES).contains(not_writable), "{}", error(Errno::EACCES));
+        assert!(error(Errno::EPERM).contains(not_writable), "there is no file: {}", error(Errno::EPERM));
+        drop(UnixListener::bind(&path).unwrap());
+        let message = error(Errno::EPERM);
+        assert!(!message.contains(not_writable), "{message}");
+        for part in ["operation not permitted: ", "is of another user; remove it as that user", "--unix PATH"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
 }

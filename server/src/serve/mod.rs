@@ -64,7 +64,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
 
 fn log_drain_report(report: DrainReport) {
     let DrainReport { finished, forced, elapsed: took, .. } = report;
-    let took = format_duration(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
+    let took = format_duration(took);
     match (finished, forced) {
         (0, 0) => log::info!("stopped"),
         (_, 0) => log::info!("stopped after {took}; connections finished: {finished}"),

@@ -28,6 +28,9 @@ const NO_ADDRESSES: [&str; 7] = ["true", "false", "yes", "no", "on", "off", "non
 
 const PORT_RANGE: &str = "a range of ports is not taken; put commas between addresses, as in 9000,9001";
 
+const PORTS_TO_SERVE: &str = "ports go from 0, any free one, to 65535";
+const PORTS_TO_ASK: &str = "ports go from 1 to 65535";
+
 const SYNTAX_HINT: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
 /// An address of the command line: a host and a port.
@@ -222,7 +225,8 @@ fn is_ipv6(text: &str) -> bool {
         && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
-fn is_decimal(text: &str) -> bool {
+/// Whether it has digits alone.
+pub(crate) fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -305,7 +309,7 @@ fn parse_port(port: &str) -> Result<u16, String> {
     if !is_decimal(port) {
         return Err(format!("{} is not a port number; {SYNTAX_HINT}", excerpt(port)));
     }
-    port.parse().map_err(|_| format!("{} is not a port: ports go from 0, any free one, to 65535", excerpt(port)))
+    port.parse().map_err(|_| format!("{} is not a port: {PORTS_TO_SERVE}", excerpt(port)))
 }
 
 /// The prefix of a path.
@@ -387,7 +391,10 @@ impl TryFrom<OsString> for ProbeTarget {
                 Err("a range of ports is not taken; ask at one port, such as localhost:9000".to_owned())
             }
             None if text.starts_with('*') => Err("one server is asked; name it, such as localhost:9000".to_owned()),
-            None => match text.parse()? {
+            None if text.trim().contains(char::is_whitespace) => {
+                Err("there is a space in it; a colon belongs before a port, such as localhost:9000".to_owned())
+            }
+            None => match text.parse().map_err(|error: String| error.replace(PORTS_TO_SERVE, PORTS_TO_ASK))? {
                 Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),
                 address => Ok(Self::Internet(address)),
             },

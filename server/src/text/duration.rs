@@ -11,6 +11,9 @@ use crate::text::{LEAVE_FLAG_OUT, escape};
 /// The longest duration taken: far beyond any use, and any clock can still add it.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// The units taken, in milliseconds: a month, which is M, would be meant as a minute.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
 /// Reads a duration, zero included.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     parse_with_hint(text, "write 500ms, 10s, 2m or 0")
@@ -25,22 +28,37 @@ pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_with_hint(text: &str, hint: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text.trim()) {
-        Ok(duration) if duration <= DURATION_MAX => Ok(duration),
-        Ok(_) | Err(DurationError::NumberOverflow) => Err(format!("it is out of range, 366d at most; {hint}")),
-        Err(DurationError::UnknownUnit { unit, value, .. }) if unit.is_empty() => {
+    let unknown_unit =
+        |unit: &str| format!("{} is no unit of time; {hint}; units are ms, s, m, h and d", escape::excerpt(unit));
+    match (humantime::parse_duration(text.trim()), other_unit(text)) {
+        (Ok(_), Some(unit)) => Err(unknown_unit(unit)),
+        (Ok(duration), None) if duration <= DURATION_MAX => Ok(duration),
+        (Ok(_) | Err(DurationError::NumberOverflow), _) => Err(format!("it is out of range, 366d at most; {hint}")),
+        (Err(DurationError::UnknownUnit { unit, value, .. }), _) if unit.is_empty() => {
             Err(format!("the unit is missing; write {value}s or {value}ms"))
         }
-        Err(DurationError::UnknownUnit { unit, .. }) => {
-            Err(format!("{} is no unit of time; {hint}", escape::excerpt(&unit)))
-        }
-        Err(_) => Err(format!("it is no time; {hint}")),
+        (Err(DurationError::UnknownUnit { unit, .. }), _) => Err(unknown_unit(&unit)),
+        (Err(_), _) => Err(format!("it is no time; {hint}")),
     }
 }
 
-/// Prints a duration the way [`parse`] reads it.
+/// A unit that is none of ours.
+fn other_unit(text: &str) -> Option<&str> {
+    let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    words.find(|word| UNITS.iter().all(|(unit, _)| unit != word))
+}
+
+/// Prints a duration of whole milliseconds the way [`parse_duration`] reads it: `1m 30s`.
 pub(crate) fn format_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut parts = Vec::new();
+    for (unit, millis) in UNITS {
+        if rest >= millis {
+            parts.push(format!("{}{unit}", rest / millis));
+            rest %= millis;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
 /// Prints a measured time with three digits that matter: `412us`, `12.3ms`, `2.00s`.
@@ -68,6 +86,8 @@ mod tests {
         assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1d2h3m4s5ms"), Ok(Duration::from_millis(93_784_005)));
+        assert_eq!(parse_duration(" 2 h "), Ok(Duration::from_secs(7200)));
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
     }
@@ -83,7 +103,9 @@ mod tests {
         for text in ["", "soon", "-1s", "-5", "1 parsec", "99999999999999999999s"] {
             assert!(parse_duration(text).unwrap_err().contains("500ms"), "{text}");
         }
-        assert!(parse_duration("1000y").unwrap_err().contains("at most"));
+        for text in ["367d", "366d 1ms", "99999999999999999999d"] {
+            assert!(parse_duration(text).unwrap_err().contains("366d at most"), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! An idle end before the last greeting has an exit status of its own.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use support::network::streams::{GREETING, read_exactly, read_to_end, read_until_closed, send};
@@ -78,29 +80,42 @@ fn the_last_greeting_closes_clients_that_have_asked_for_nothing() {
 }
 
 #[test]
-fn a_connection_that_ends_after_the_last_greeting_has_its_event() {
+fn echo_and_discard_serve_exactly_as_many_connections_as_asked_for_however_long_they_stay_open() {
     for mode in ["echo", "discard"] {
-        let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-greetings", "1", "--mode", mode]);
-        let clients = ["first", "second"].map(|text| {
-            let client = connect(server.tcp());
-            send(&client, text.as_bytes());
-            client
+        let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-greetings", "5", "--mode", mode]);
+        let mut streams: Vec<TcpStream> = (0..15).map(|_| connect(server.tcp())).collect();
+        for stream in &streams {
+            send(stream, b"hello");
+            stream.set_nonblocking(true).expect("a socket");
+        }
+        // By an EOF, or by a reset where the bytes were not read.
+        let is_closed = |stream: &TcpStream| match stream.peek(&mut [0; 16]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        };
+        wait_until("the end of those that are too many", || {
+            streams.iter().filter(|stream| is_closed(stream)).count() == 10
         });
-        wait_until("what they sent", || server.counters()["bytes_received"] == 11);
-        let [first, second] = clients;
-        drop(first);
-        read_until_closed(&second);
-        drop(second);
+        streams.retain(|stream| !is_closed(stream));
+        for stream in &streams {
+            stream.set_nonblocking(false).expect("a socket");
+            if mode == "echo" {
+                assert_eq!(read_exactly(stream, 5), b"hello");
+                send(stream, b"again");
+                assert_eq!(read_exactly(stream, 5), b"again");
+            }
+        }
+        assert!(server.is_running(), "{mode}: five are open");
+        drop(streams);
         assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
         server.wait_for_eof();
-        let events = server.event_lines();
-        assert_eq!(events.len(), 2, "{mode}: {events:?}");
-        assert!(events[0].ends_with(" first") && events[1].ends_with(" second"), "{mode}: {events:?}");
+        let events = server.stdout.lines().iter().filter(|line| line.starts_with("tcp ")).count();
+        assert_eq!(events, 5, "{mode}: {}", server.stdout.text());
     }
 }
 
 /// A line leaves the connection open, the others close it.
-fn read_remaining(mode: &str, client: &std::net::TcpStream) -> String {
+fn read_remaining(mode: &str, client: &TcpStream) -> String {
     match mode {
         "line" => String::from_utf8(read_exactly(client, GREETING.len() + 1)).expect("UTF-8"),
         _ => read_to_end(client),

@@ -129,12 +129,14 @@ fn a_privileged_port_is_named_with_one_that_is_allowed() {
     // In a new namespace the ports below 1024 are privileged, whatever this machine allows.
     in_network_namespace(|| {
         let wrapper = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
-        let output = run(HALLOO.command_under(&wrapper, &["--tcp", "127.0.0.1:1"]));
-        assert_fails(
-            &output,
-            3,
-            &["tcp", "127.0.0.1:1:", "permission denied", "may not open", "from 1024 up", "--tcp localhost:PORT"],
-        );
+        let assert_refused = |address: &str, choice: &str| {
+            let output = run(HALLOO.command_under(&wrapper, &["--tcp", address]));
+            let parts = ["permission denied", "may not open", choice, "--tcp localhost:PORT"];
+            assert_fails(&output, 3, &[&["tcp", address], &parts[..]].concat());
+        };
+        assert_refused("127.0.0.1:1", "one from 1024 up");
+        std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "30000").expect("it is of the namespace");
+        assert_refused("127.0.0.1:20001", "one from 30000 up");
     });
 }
 
@@ -155,7 +157,9 @@ fn help_and_version_are_answers_not_errors() {
         (&["-h"], "--listen <ADDRESS>"),
         (&["serve", "--help"], "--max-greetings"),
         (&["probe", "--help"], "unreachable"),
-        (&["--version"], env!("CARGO_PKG_VERSION")),
+        (&["--version"], concat!("halloo ", env!("CARGO_PKG_VERSION"))),
+        (&["serve", "--version"], concat!("halloo ", env!("CARGO_PKG_VERSION"))),
+        (&["probe", "-V"], concat!("halloo ", env!("CARGO_PKG_VERSION"))),
     ] {
         let output = HALLOO.run(arguments);
         assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{arguments:?}");

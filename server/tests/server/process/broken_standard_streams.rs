@@ -46,6 +46,21 @@ fn a_reader_that_leaves_after_the_first_line_ends_nothing() {
 }
 
 #[test]
+fn with_errors_only_a_reader_that_leaves_is_not_warned_of() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "-qq"]);
+    command.stdout(writer);
+    let mut server = Server::spawn(command);
+    let mut ready = String::new();
+    BufReader::new(reader).read_line(&mut ready).expect("the first line");
+    assert_serves(address_in(&ready));
+    // The queue for standard output is written before it ends.
+    server.assert_exits_on_sigterm();
+    wait_until("standard error to end", || server.stderr.is_closed());
+    assert_eq!(server.stderr.text(), "");
+}
+
+#[test]
 fn full_disks_under_both_streams_end_nothing() {
     let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     for both in [false, true] {
