@@ -58,6 +58,8 @@ struct QueueCounters {
     suppressed: AtomicU64,
     /// Lines that found the queue full.
     lost: AtomicU64,
+    /// Lines in the queue, or buffered, and not yet written.
+    pending: AtomicU64,
 }
 
 /// The sending end of a stream's queue.
@@ -77,16 +79,25 @@ impl<L> LineQueue<L> {
     fn new<S: LineSink<Line = L>>(sink: S) -> (Self, PrinterThread<S>) {
         let (sender, receiver) = mpsc::sync_channel(QUEUE_LINES_MAX);
         let counters = Arc::new(QueueCounters::default());
-        let thread = PrinterThread { receiver, counters: Arc::clone(&counters), sink, suppressed_due: None };
+        let thread =
+            PrinterThread { receiver, counters: Arc::clone(&counters), sink, buffered_lines: 0, suppressed_due: None };
         (Self { sender, counters }, thread)
     }
 
     /// Queues a line, or counts it as lost.
     fn push(&self, line: L) {
+        // Before the thread can write it.
+        self.counters.pending.fetch_add(1, Ordering::Relaxed);
         // A full queue keeps the thread busy: it will see the count.
         if self.sender.try_send(Message::Line(line)).is_err() {
+            self.counters.pending.fetch_sub(1, Ordering::Relaxed);
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many lines are lost if nothing more is written.
+    fn unwritten_lines(&self) -> u64 {
+        self.counters.pending.load(Ordering::Relaxed) + self.counters.lost.load(Ordering::Relaxed)
     }
 
     /// Waits until everything queued is written, or until the deadline.
@@ -153,10 +164,16 @@ impl Printer {
     }
 
     /// Waits until everything queued is written, at most for `timeout`. An error of standard output is reported
-    /// before its queue is empty, and is written too.
+    /// before its queue is empty, and is written too; so is the number of lines that it did not take.
     pub(crate) fn flush(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         self.stdout.flush_until(deadline);
+        let lost = self.stdout.unwritten_lines();
+        if lost > 0 {
+            let text = format!("lines lost: {lost}, standard output did not take them");
+            self.eprint(StderrLine::Log(Level::Warn, "halloo", text));
+            return self.stderr.flush_until(Instant::now() + timeout);
+        }
         // If standard output is blocked, the other thread has had all that time to write; it only has to answer.
         self.stderr.flush_until(deadline.max(Instant::now() + FLUSH_RETRY_INTERVAL));
     }
@@ -167,6 +184,8 @@ struct PrinterThread<S: LineSink> {
     receiver: Receiver<Message<S::Line>>,
     counters: Arc<QueueCounters>,
     sink: S,
+    /// Lines that the sink has and may not have written.
+    buffered_lines: u64,
     suppressed_due: Option<Instant>,
 }
 
@@ -202,7 +221,10 @@ impl<S: LineSink> PrinterThread<S> {
             self.write_suppressed();
         }
         match message {
-            Message::Line(line) => self.sink.write_line(&line),
+            Message::Line(line) => {
+                self.sink.write_line(&line);
+                self.buffered_lines += 1;
+            }
             Message::WriteSuppressedAt(due) => self.suppressed_due = Some(due),
             Message::Flush(done_sender) => {
                 self.write_suppressed();
@@ -225,7 +247,11 @@ impl<S: LineSink> PrinterThread<S> {
 
     /// Writes what is buffered, and how many lines were lost.
     fn flush(&mut self) {
-        self.sink.flush(self.counters.lost.swap(0, Ordering::Relaxed));
+        let lost = self.counters.lost.load(Ordering::Relaxed);
+        self.sink.flush(lost);
+        // Only now: a write that never returns has lost them.
+        self.counters.lost.fetch_sub(lost, Ordering::Relaxed);
+        self.counters.pending.fetch_sub(std::mem::take(&mut self.buffered_lines), Ordering::Relaxed);
     }
 }
 

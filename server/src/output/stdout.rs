@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use crate::cli::flags::EventStyle;
+use crate::exit::describe_io_error;
 use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
@@ -41,7 +42,8 @@ impl StdoutWriter {
         on_error: impl Fn(String) + Send + 'static,
     ) -> Self {
         let on_error = move |error: &io::Error| {
-            on_error(format!("cannot write to standard output: {error}; its lines are dropped, serving goes on"));
+            let cause = describe_io_error(error);
+            on_error(format!("cannot write to standard output: {cause}; its lines are dropped, serving goes on"));
         };
         Self { lines: LineWriter::new(writer, on_error), style }
     }

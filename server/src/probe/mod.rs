@@ -12,11 +12,11 @@ use std::thread;
 use std::time::Instant;
 
 use crate::cli::flags::{ProbeOptions, ProbeProtocols};
-use crate::exit::{ExitError, ExitStatus, describe_io_error};
+use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
 use crate::output::standard_stream;
 use crate::probe::query::{Outcome, Query, QueryResult};
 use crate::process::inherited_signals;
-use crate::text::address::{Address, IpVersion, ProbeTarget};
+use crate::text::address::{Address, IpVersion, ProbeTarget, describe_unknown_zone};
 use crate::text::duration::format_elapsed;
 use crate::text::protocol::Protocol;
 use crate::text::unescape::Unescaped;
@@ -105,7 +105,13 @@ fn query_target(options: &ProbeOptions, protocol: Protocol) -> QueryResult {
     };
     let addresses = match &options.address {
         ProbeTarget::Unix(path) => return query.run_unix(path),
-        ProbeTarget::Internet(address) => find_addresses(address, options.addresses.ip_version(), &query),
+        ProbeTarget::Internet(address) => {
+            let version = options.addresses.ip_version().map(|version| {
+                let setting = if version == IpVersion::V4 { "ipv4" } else { "ipv6" };
+                (version, options.given.name(setting).unwrap_or_default())
+            });
+            find_addresses(address, version, &query)
+        }
     };
     match addresses {
         Err(result) => result,
@@ -114,10 +120,10 @@ fn query_target(options: &ProbeOptions, protocol: Protocol) -> QueryResult {
     }
 }
 
-/// The addresses to try, in order, or the result if there is none.
+/// The addresses to try, in order, or the result if there is none. A version comes with the setting that asks for it.
 fn find_addresses(
     address: &Address,
-    ip_version: Option<IpVersion>,
+    ip_version: Option<(IpVersion, &str)>,
     query: &Query<'_>,
 ) -> Result<Vec<SocketAddr>, QueryResult> {
     let resolved = if address.is_name() { resolve_on_thread(address, query)? } else { address.resolve_in_order() };
@@ -125,10 +131,11 @@ fn find_addresses(
     if addresses.is_empty() {
         return Err(query.result(Outcome::Dns, "the name has no address"));
     }
-    if let Some(version) = ip_version {
+    if let Some((version, setting)) = ip_version {
         addresses.retain(|address| version.includes(*address));
         if addresses.is_empty() {
-            return Err(query.result(Outcome::Dns, format!("the name has no {version} address")));
+            return Err(query
+                .result(Outcome::Dns, format!("the name has no {version} address, and {setting} asks at no other")));
         }
     }
     Ok(addresses)
@@ -148,16 +155,14 @@ fn resolve_on_thread(address: &Address, query: &Query<'_>) -> Result<io::Result<
 
 /// The result of a name or a zone that has no address.
 fn lookup_failure(address: &Address, error: &io::Error, query: &Query<'_>) -> QueryResult {
-    let cause = describe_io_error(error);
     if let Some(zone) = address.zone() {
-        let text = format!("this machine has no interface {zone} ({cause}); ip link lists those it has");
-        return query.result(Outcome::Unreachable, text);
+        return query.result(Outcome::Unreachable, describe_unknown_zone(zone));
     }
     if is_about_the_resolver(error) {
-        let text = format!("the name could not be looked up: {cause}; check the name servers of this machine");
-        return query.result(Outcome::Resolver, text);
+        let cause = cause_and_hint(error, "check the name servers of this machine");
+        return query.result(Outcome::Resolver, format!("the name could not be looked up: {cause}"));
     }
-    query.result(Outcome::Dns, format!("the name is unknown: {cause}"))
+    query.result(Outcome::Dns, format!("the name is unknown: {}", describe_io_error(error)))
 }
 
 /// Whether the resolver failed, and the name may well be known. Of its errors the standard library keeps the text alone.
@@ -225,8 +230,8 @@ mod tests {
         let query = Query { send: None, expect: None, started: Instant::now(), timeout: Duration::ZERO };
         let chosen = |version| find_addresses(&"localhost:1".parse().unwrap(), version, &query).unwrap();
         assert_eq!(chosen(None), ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
-        assert_eq!(chosen(Some(IpVersion::V4)), ["127.0.0.1:1".parse().unwrap()]);
-        assert_eq!(chosen(Some(IpVersion::V6)), ["[::1]:1".parse().unwrap()]);
+        assert_eq!(chosen(Some((IpVersion::V4, "-4"))), ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(chosen(Some((IpVersion::V6, "-6"))), ["[::1]:1".parse().unwrap()]);
     }
 
     #[test]

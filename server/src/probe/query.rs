@@ -106,7 +106,12 @@ enum StreamEnd {
 impl Query<'_> {
     /// Connects over TCP to the first address that accepts, and asks there.
     pub(crate) fn run_tcp(&self, addresses: &[SocketAddr]) -> QueryResult {
-        let connected = race(addresses, self.deadline(), PollFlags::POLLOUT, start_tcp, finish_tcp);
+        let finish = |socket: &Socket| match finish_tcp(socket) {
+            // Only a connection can be reset; a question would find that out.
+            Err(error) if self.send.is_none() && is_reset(&error) => Ok(Some(())),
+            result => result,
+        };
+        let connected = race(addresses, self.deadline(), PollFlags::POLLOUT, start_tcp, finish);
         self.decide(connected, "no connection", |stream, ()| self.run_stream(stream))
     }
 

@@ -2,14 +2,17 @@
 //!
 //! Each one is a TCP listener, a unix listener or a bound UDP socket, in the order they were passed.
 
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use nix::errno::Errno;
 use socket2::SockRef;
 
-use crate::exit::{ExitError, ExitStatus};
+use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 
@@ -48,9 +51,23 @@ pub(crate) fn take_inherited() -> Result<Vec<InheritedSocket>, ExitError> {
     let mut listen_fds = ListenFd::from_env();
     let count = listen_fds.len();
     let take_at = |index| {
-        take_socket(&mut listen_fds, index).map_err(|problem| unusable_socket(first_fd.saturating_add(index), problem))
+        take_socket(&mut listen_fds, index)
+            .map_err(|unusable| unusable_socket(first_fd.saturating_add(index), &unusable))
     };
     (0..count).map(take_at).collect()
+}
+
+/// Logs that sockets are not served since `LISTEN_PID` is no number. One of another process is none of this one's concern.
+pub(crate) fn warn_of_invalid_pid() {
+    let [pid, count] = ["LISTEN_PID", "LISTEN_FDS"].map(|name| std::env::var_os(name).unwrap_or_default());
+    let pid = pid.to_string_lossy();
+    if !pid.is_empty() && !count.is_empty() && pid.parse::<u32>().is_err() {
+        let pid = escape::excerpt(&pid);
+        log::warn!(
+            "cannot serve the sockets handed over: LISTEN_PID={pid}: no number of a process; set it right, or unset \
+             LISTEN_FDS"
+        );
+    }
 }
 
 /// Without `LISTEN_PID` the sockets are for any process: tools for developers leave it out.
@@ -59,33 +76,45 @@ fn is_for_this_process() -> bool {
     listen_pid.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()))
 }
 
+/// Why a descriptor cannot be served.
+enum Unusable {
+    /// What it is instead.
+    Socket(&'static str),
+    /// The system knows why.
+    NoSocket,
+}
+
 /// Takes one socket, or returns what else the descriptor is.
-fn take_socket(listen_fds: &mut ListenFd, index: usize) -> Result<InheritedSocket, &'static str> {
+fn take_socket(listen_fds: &mut ListenFd, index: usize) -> Result<InheritedSocket, Unusable> {
     if let Ok(Some(listener)) = listen_fds.take_tcp_listener(index) {
         if SockRef::from(&listener).peer_addr().is_ok() {
-            return Err("a TCP connection");
+            return Err(Unusable::Socket("a TCP connection"));
         }
         return if is_listening(&listener) {
             Ok(InheritedSocket::Tcp(listener))
         } else {
-            Err("a TCP socket that does not listen")
+            Err(Unusable::Socket("a TCP socket that does not listen"))
         };
     }
     if let Ok(Some(socket)) = listen_fds.take_udp_socket(index) {
         let is_bound = socket.local_addr().is_ok_and(|address| address.port() != 0);
-        return if is_bound { Ok(InheritedSocket::Udp(socket)) } else { Err("a UDP socket without a port") };
+        return if is_bound {
+            Ok(InheritedSocket::Udp(socket))
+        } else {
+            Err(Unusable::Socket("a UDP socket without a port"))
+        };
     }
     if let Ok(Some(listener)) = listen_fds.take_unix_listener(index) {
         let address = listener.local_addr().ok().filter(|_| is_listening(&listener));
         return match address {
             Some(address) => Ok(InheritedSocket::Unix(listener, BoundAddress::from_unix(&address))),
-            None => Err("a unix socket that does not listen"),
+            None => Err(Unusable::Socket("a unix socket that does not listen")),
         };
     }
     if listen_fds.take_unix_datagram(index).is_ok() {
-        return Err("a unix socket for datagrams");
+        return Err(Unusable::Socket("a unix socket for datagrams"));
     }
-    Err("closed, or no socket that is known")
+    Err(Unusable::NoSocket)
 }
 
 #[cfg(target_os = "linux")]
@@ -99,10 +128,16 @@ fn is_listening(_listener: &impl AsFd) -> bool {
     true
 }
 
-fn unusable_socket(fd: usize, problem: &str) -> ExitError {
-    let cause = format!("cannot serve on descriptor {fd}, which LISTEN_FDS counts in: it is {problem}");
-    ExitError::new(
-        ExitStatus::Unavailable,
-        format!("{cause}; hand over listeners, of TCP or unix sockets, and bound UDP sockets alone"),
-    )
+fn unusable_socket(fd: usize, unusable: &Unusable) -> ExitError {
+    // Metadata opens no file, which could have effects.
+    let file_type = fs::metadata(format!("/dev/fd/{fd}")).map(|metadata| metadata.file_type());
+    let cause = match (unusable, file_type) {
+        (Unusable::Socket(kind), _) => format!("it is {kind}"),
+        (Unusable::NoSocket, Ok(file_type)) if file_type.is_socket() => "it is a socket of another kind".to_owned(),
+        (Unusable::NoSocket, Ok(_)) => describe_io_error(&Errno::ENOTSOCK.into()),
+        (Unusable::NoSocket, Err(_)) => describe_io_error(&Errno::EBADF.into()),
+    };
+    let hint = "hand over listeners, of TCP or unix sockets, and bound UDP sockets alone, or unset LISTEN_FDS";
+    let message = format!("cannot serve on descriptor {fd}, which LISTEN_FDS counts in: {cause}; {hint}");
+    ExitError::new(ExitStatus::Unavailable, message)
 }

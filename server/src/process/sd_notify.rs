@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use halloo::Handle;
 use sd_notify::NotifyState;
 
-use crate::exit::cause_and_hint;
+use crate::exit::{TRY_AGAIN, cause_and_hint, describe_io_error};
 use crate::text::escape;
 
 /// How long `READY=1` waits between two attempts while the supervisor's queue is full.
@@ -67,7 +67,8 @@ impl SdNotifier {
                 let notify_socket = Arc::clone(notify_socket);
                 let retry = move || notify_socket.retry_ready();
                 if let Err(error) = thread::Builder::new().name("notify".to_owned()).spawn(retry) {
-                    log::warn!("cannot send READY=1 to the supervisor, whose queue is full: no thread for it: {error}");
+                    let cause = cause_and_hint(&error, TRY_AGAIN);
+                    log::warn!("cannot send READY=1 to the supervisor, whose queue is full: no thread for it: {cause}");
                 }
             }
             Err(error) => warn_unusable(&notify_socket.name, &error),
@@ -112,7 +113,7 @@ impl NotifySocket {
 
     fn send(&self, state: &NotifyState<'_>) {
         if let Err(error) = self.try_send(state) {
-            log::debug!("the supervisor does not hear {state}: {error}");
+            log::debug!("cannot send {state} to the supervisor: {}", describe_io_error(&error));
         }
     }
 

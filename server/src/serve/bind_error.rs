@@ -11,7 +11,7 @@ use std::{fs, io};
 use nix::errno::Errno;
 
 use crate::exit::{self, ExitError, ExitStatus, cause_and_hint, describe_io_error};
-use crate::text::address::{Address, lacks_zone};
+use crate::text::address::{Address, describe_unknown_zone, lacks_zone};
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
@@ -19,7 +19,7 @@ use crate::text::protocol::Protocol;
 /// An address of the command line that does not resolve; the cause is the resolver's.
 pub(crate) fn for_unresolved(address: &Address, cause: &str, assignment: &str) -> ExitError {
     let cause = match address.zone() {
-        Some(zone) => format!("no such device: this machine has no interface {zone}; ip link lists those it has"),
+        Some(zone) => describe_unknown_zone(zone),
         None => {
             format!("{cause}: the name is unknown; check its spelling, or give an IP address with {assignment}ADDRESS")
         }
@@ -55,7 +55,9 @@ pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> Exit
             format!("{system_error}: it is a folder; name a file in it with {assignment}PATH")
         }
         (io::ErrorKind::AddrInUse, Ok(file_type)) if !file_type.is_socket() => {
-            format!("{system_error}: that file is no socket, and is left alone; remove it, or {choose_another}")
+            // A device or a pipe has its own use.
+            let remove = if file_type.is_file() { "remove it, or " } else { "" };
+            format!("{system_error}: that file is no socket, and is left alone; {remove}{choose_another}")
         }
         // Else the library says why it does not replace a file.
         (io::ErrorKind::AddrInUse, _) if error.raw_os_error().is_some() => {
@@ -112,19 +114,20 @@ fn permitted_ports(port: u16, unprivileged_port_start: Option<u16>) -> String {
     }
 }
 
-/// An address of the command line that cannot be bound, beside those that are.
+/// An address of the command line that cannot be bound, beside those that are. It is given as it was written, with what
+/// stands before it, which the hint repeats.
 pub(crate) fn for_address(
     protocol: Protocol,
     address: SocketAddr,
     error: &io::Error,
-    assignment: &str,
+    (given, assignment): (&Address, &str),
     bound: &[(Protocol, BoundAddress)],
 ) -> ExitError {
     let port = address.port();
-    let (alternative, all_addresses) = match address.ip() {
-        ip if ip.is_loopback() => (format!("{assignment}localhost:PORT"), "0.0.0.0"),
-        IpAddr::V4(ip) => (format!("{assignment}{ip}:PORT"), "0.0.0.0"),
-        IpAddr::V6(ip) => (format!("{assignment}[{ip}]:PORT"), "[::]"),
+    let alternative = format!("{assignment}{}:PORT", given.host());
+    let all_addresses = match address.ip() {
+        IpAddr::V6(ip) if !ip.is_loopback() => "[::]",
+        _ => "0.0.0.0",
     };
     let overlaps =
         |other: SocketAddr| other.port() == port && (other.ip().is_unspecified() || address.ip().is_unspecified());
@@ -156,6 +159,10 @@ pub(crate) fn for_address(
         _ if is_errno(error, Errno::ENODEV) => {
             format!("{system_error}: this machine has no interface of that number; ip link lists those it has")
         }
+        _ if address.ip().is_multicast() => format!(
+            "{system_error}: it is a multicast address, and halloo joins no group; give an address of this machine, or \
+             all of them with {assignment}{all_addresses}:{port}"
+        ),
         _ if lacks_zone(address) => format!(
             "{system_error}: such an address belongs to an interface; name that too, as in {assignment}[{}%eth0]:{port}, \
              and ip link lists those there are",

@@ -249,8 +249,8 @@ impl PlanBuilder<'_, '_> {
                     return Err(OpenError::PortTaken);
                 }
                 Err(error) => {
-                    let exit_error =
-                        bind_error::for_address(protocol, bind_address, &error, &group.assignment, &self.plan.bound);
+                    let given = (&group.address, group.assignment.as_str());
+                    let exit_error = bind_error::for_address(protocol, bind_address, &error, given, &self.plan.bound);
                     let is_unavailable = bind_error::is_address_unavailable(&error);
                     return Err(if is_unavailable {
                         OpenError::AddressUnavailable(bind_address, exit_error)
@@ -396,7 +396,7 @@ mod tests {
         let address = taken.local_addr().unwrap().to_string();
         let error = open_with_all_worker_counts(&[], &[], &[&address]).unwrap_err();
         assert_eq!(error.status, ExitStatus::Unavailable);
-        for part in ["udp", &address, "address already in use", "--udp localhost:PORT"] {
+        for part in ["udp", &address, "address already in use", "--udp 127.0.0.1:PORT"] {
             assert!(error.message.contains(part), "{}", error.message);
         }
     }

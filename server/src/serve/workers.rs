@@ -16,7 +16,7 @@ use crate::exit::{ExitError, ExitStatus};
 use crate::output::printer_thread::Printer;
 use crate::output::stdout::StdoutLine;
 use crate::process;
-use crate::process::inherited_socket::InheritedSocket;
+use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::StartSignals;
@@ -80,6 +80,7 @@ pub(crate) fn run(
 
 /// Logs what was accepted and has no effect.
 fn log_warnings(options: &ServeOptions, bound: &[BoundSocket]) {
+    inherited_socket::warn_of_invalid_pid();
     let served: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
     for warning in options.warnings.iter().chain(&settings_without_effect(options, &served)) {
         log::warn!("{warning}");

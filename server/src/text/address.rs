@@ -92,6 +92,17 @@ impl Address {
         matches!(self.host, Host::Name(_)) && self.zone().is_none()
     }
 
+    /// The host as it is written before a port.
+    pub(crate) fn host(&self) -> String {
+        match &self.host {
+            Host::Localhost => "localhost".to_owned(),
+            Host::Ip(IpAddr::V4(ip)) => ip.to_string(),
+            Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+            Host::Name(name) if name.contains(':') => format!("[{name}]"),
+            Host::Name(name) => name.clone(),
+        }
+    }
+
     /// The version of an IP address; a name may have addresses of both.
     pub(crate) fn ip_version(&self) -> Option<IpVersion> {
         match &self.host {
@@ -176,12 +187,7 @@ fn as_path(text: &str) -> Option<&str> {
 
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Localhost => write!(formatter, "localhost:{}", self.port),
-            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(formatter),
-            Host::Name(name) if name.contains(':') => write!(formatter, "[{name}]:{}", self.port),
-            Host::Name(name) => write!(formatter, "{name}:{}", self.port),
-        }
+        write!(formatter, "{}:{}", self.host(), self.port)
     }
 }
 
@@ -255,6 +261,11 @@ fn is_localhost(host: &str) -> bool {
 /// Whether it is a link-local IPv6 address without the interface that it is on.
 pub(crate) fn lacks_zone(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
+}
+
+/// The cause and the way out of a zone that the system does not know.
+pub(crate) fn describe_unknown_zone(zone: &str) -> String {
+    format!("no such device: this machine has no interface {zone}; ip link lists those it has")
 }
 
 /// The name of an interface means something on a link-local address alone (RFC 4007, section 11.2).

@@ -16,7 +16,7 @@ use crate::borrowed_fds;
 #[track_caller]
 fn assert_socket_refused(socket: BorrowedFd<'_>, expected: &str) {
     let output = Activation { sockets: &[socket], ..Activation::default() }.run();
-    assert_fails(&output, 3, &["descriptor 3", "LISTEN_FDS", expected, "hand over listeners"]);
+    assert_fails(&output, 3, &["descriptor 3", "LISTEN_FDS", expected, "hand over listeners", "unset LISTEN_FDS"]);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
     let file = File::create(folder.path().join("file")).expect("a new file");
     let null = File::open("/dev/null").expect("it is always there");
     for file in borrowed_fds![file, null] {
-        assert_socket_refused(file, "closed, or no socket");
+        assert_socket_refused(file, "socket operation on non-socket");
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let client = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
@@ -61,7 +61,19 @@ fn the_one_that_is_wrong_is_named_wherever_it_stands() {
     // One more is announced than there are.
     let variables = &[("LISTEN_FDS", "3")];
     let output = Activation { env: variables, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.run();
-    assert_fails(&output, 3, &["descriptor 5", "closed"]);
+    assert_fails(&output, 3, &["descriptor 5", "bad file descriptor"]);
+}
+
+#[test]
+fn a_process_number_that_is_none_is_warned_of() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let arguments = &["--tcp", "127.0.0.1:0", "--exit-when-idle", "50ms"];
+    for (pid, warnings) in [("abc", 1), ("1", 0)] {
+        let variables = &[("LISTEN_PID", pid)];
+        let output = Activation { arguments, env: variables, sockets: &borrowed_fds![tcp] }.run();
+        let line = |line: &&str| line.contains(" WARN ") && line.contains("LISTEN_PID=abc: no number of a process");
+        assert_eq!(output.stderr.lines().filter(line).count(), warnings, "{output:?}");
+    }
 }
 
 #[test]

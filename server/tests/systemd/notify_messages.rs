@@ -118,7 +118,7 @@ fn a_supervisor_that_is_gone_or_never_was_hurts_nobody() {
     let mut server = Activation { arguments: &["-v"], env: variables, sockets }.start();
     assert_eq!(supervisor.recv(), "READY=1");
     drop(supervisor);
-    wait_until("a log line for who asks", || server.stderr.text().contains("does not hear WATCHDOG=1"));
+    wait_until("a log line for who asks", || server.stderr.text().contains("cannot send WATCHDOG=1"));
     assert_eq!(request(address), GREETING);
     server.assert_exits_on_sigterm();
 }

@@ -206,8 +206,8 @@ fn an_address_that_cannot_be_served_names_the_variable_it_came_from() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = taken.local_addr().expect("it is bound").to_string();
     for (variable, value, part) in [
-        ("HALLOO_TCP", taken.as_str(), "choose another port with HALLOO_TCP=localhost:PORT"),
-        ("HALLOO_LISTEN", &taken, "choose another port with HALLOO_LISTEN=localhost:PORT"),
+        ("HALLOO_TCP", taken.as_str(), "choose another port with HALLOO_TCP=127.0.0.1:PORT"),
+        ("HALLOO_LISTEN", &taken, "choose another port with HALLOO_LISTEN=127.0.0.1:PORT"),
         ("HALLOO_UDP", "192.0.2.1:9000", "all of them with HALLOO_UDP=0.0.0.0:9000"),
         ("HALLOO_LISTEN", "name.invalid", "give an IP address with HALLOO_LISTEN=ADDRESS"),
         ("HALLOO_UNIX", "/nope/a.sock", "choose another path with HALLOO_UNIX=PATH"),

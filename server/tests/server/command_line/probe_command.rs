@@ -129,7 +129,7 @@ fn an_unknown_name_is_told_from_a_refused_connection() {
     let zone = "[fe80::1%nowhere]:9";
     let output = probe(zone, &[]);
     assert_reports(&output, 3, &[("tcp", zone, "unreachable"), ("udp", zone, "unreachable")]);
-    assert!(output.stdout.contains(" this machine has no interface nowhere "), "{output:?}");
+    assert!(output.stdout.contains(" no such device: this machine has no interface nowhere; "), "{output:?}");
 }
 
 #[test]

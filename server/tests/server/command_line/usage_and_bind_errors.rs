@@ -34,7 +34,7 @@ fn a_taken_port_is_named_with_its_protocol_and_another_way() {
     assert_command_fails(
         3,
         &["--tcp", &address],
-        &["tcp", &address, "address already in use", "another port with --tcp"],
+        &["tcp", &address, "address already in use", "another port with --tcp 127.0.0.1:PORT"],
     );
     assert_command_fails(
         3,
@@ -46,7 +46,7 @@ fn a_taken_port_is_named_with_its_protocol_and_another_way() {
     assert_command_fails(
         3,
         &["--udp", &address],
-        &["udp", &address, "address already in use", "another port with --udp"],
+        &["udp", &address, "address already in use", "another port with --udp 127.0.0.1:PORT"],
     );
     // TCP is tried first, and may find somebody's connection on that port: another number is tried then.
     let (output, address) = wait_for("a port that is free for TCP and taken for UDP", || {
@@ -106,6 +106,8 @@ fn an_ipv6_address_that_cannot_be_served_is_named_with_one_that_can() {
     for (address, parts) in [
         ("[2001:db8::1]:9000", ["cannot assign requested address", "--tcp [::]:9000"]),
         ("[fe80::1]:9000", ["invalid argument: such an address belongs to an interface", "--tcp [fe80::1%eth0]:9000"]),
+        ("[ff02::1]:9000", ["invalid argument: it is a multicast address", "all of them with --tcp [::]:9000"]),
+        ("[ff02::1%lo]:9000", ["invalid argument: it is a multicast address", "give an address of this machine"]),
         ("[fe80::1%nope]:9000", ["no such device: this machine has no interface nope", "ip link"]),
         ("[fe80::1%1234]:9000", ["no such device: this machine has no interface of that number", "ip link"]),
     ] {
@@ -131,7 +133,7 @@ fn a_privileged_port_is_named_with_one_that_is_allowed() {
         let wrapper = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
         let assert_refused = |address: &str, choice: &str| {
             let output = run(HALLOO.command_under(&wrapper, &["--tcp", address]));
-            let parts = ["permission denied", "may not open", choice, "--tcp localhost:PORT"];
+            let parts = ["permission denied", "may not open", choice, "--tcp 127.0.0.1:PORT"];
             assert_fails(&output, 3, &[&["tcp", address], &parts[..]].concat());
         };
         assert_refused("127.0.0.1:1", "one from 1024 up");

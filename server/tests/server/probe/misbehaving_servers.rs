@@ -88,6 +88,13 @@ fn a_server_that_resets_before_it_reads_is_a_reset_whenever_that_arrives() {
 }
 
 #[test]
+fn a_connection_that_is_reset_was_made() {
+    let output = probe(serve(reset), &["--connect-only", "--count", "30"]);
+    let is_connected = |line: &&str| line.split(' ').nth(2) == Some("ok") && line.ends_with(" connected");
+    assert_eq!((output.status, output.stdout.lines().filter(is_connected).count()), (0, 30), "{output:?}");
+}
+
+#[test]
 fn a_reset_behind_an_answer_is_told_beside_it() {
     let address = serve(|mut stream| {
         read_question(&stream);

@@ -123,7 +123,7 @@ fn an_escape_with_a_slip_is_named_with_its_flag_or_variable() {
         assert_fails(&HALLOO.run(&["--listen", "127.0.0.1:0", flag, value]), 2, &[flag, part, "known are"]);
     }
     assert_fails(&HALLOO.run(&["probe", "1", "--expect", r"\x4"]), 2, &["--expect", "two hexadecimal digits"]);
-    assert_fails(&HALLOO.run(&["probe", "1", "--expect", ""]), 2, &["--expect", "leave it out"]);
+    assert_fails(&HALLOO.run(&["probe", "1", "--expect", ""]), 2, &["--expect", "leave the flag out"]);
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
     command.env("HALLOO_GREETING", r"\d");
     assert_fails(&run(command), 2, &["HALLOO_GREETING", r"\d stands for nothing"]);

@@ -172,7 +172,12 @@ fn addresses_are_asked_in_the_order_of_the_resolver_or_of_one_version_alone() {
             assert_line(&output, 0, &format!("{protocol} 127.0.0.1:9000 ok "), " Client!");
         }
         let output = probe(&["--tcp", "-6", "fifty.test:9000"]);
-        assert_line(&output, 3, "tcp fifty.test:9000 dns ", " the name has no IPv6 address");
+        assert_line(
+            &output,
+            3,
+            "tcp fifty.test:9000 dns ",
+            " the name has no IPv6 address, and --ipv6 asks at no other",
+        );
     });
 }
 

@@ -75,6 +75,9 @@ fn full_disks_under_both_streams_end_nothing() {
         server.signal("USR1");
         assert_serves(address);
         server.assert_exits_on_sigterm();
+        if !both {
+            server.stderr.wait_for_line("cannot write to standard output: no space left on device; its lines are");
+        }
     }
 }
 
@@ -159,7 +162,7 @@ fn a_stuck_standard_error_holds_up_no_line_before_it() {
 }
 
 #[test]
-fn a_stuck_standard_output_does_not_silence_standard_error() {
+fn a_stuck_standard_output_does_not_silence_standard_error_which_tells_the_loss() {
     let (_output, output_writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json"]);
     command.stdout(output_writer);
@@ -171,5 +174,9 @@ fn a_stuck_standard_output_does_not_silence_standard_error() {
     assert!(line.contains(&format!(" datagrams_received={datagrams} ")), "{line}");
     server.assert_exits_on_sigterm();
     server.stderr.wait_for_line(" stopped");
-    assert!(!server.stderr.text().contains("lost"), "{}", server.stderr.text());
+    let line = server.stderr.wait_for_line(" lines lost: ");
+    let count = line.split(" lines lost: ").last().and_then(|rest| rest.split(',').next());
+    assert!(count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 100), "{line}");
+    assert!(line.contains(" WARN ") && line.ends_with(", standard output did not take them"), "{line}");
+    assert!(!server.stderr.text().contains("log lines lost"), "{}", server.stderr.text());
 }

@@ -71,6 +71,7 @@ fn what_is_no_socket_is_never_removed() {
         &[socket_path.as_str(), "no socket", "left alone", "--unix PATH"],
     );
     assert_eq!(fs::read(&socket_path.path).expect("it is there"), b"keep me");
+    assert_command_fails(3, &["--unix", "/dev/null"], &["no socket", "left alone; choose another path"]);
     let folder = socket_path.path.parent().and_then(Path::to_str).expect("a plain path");
     assert_command_fails(
         3,
