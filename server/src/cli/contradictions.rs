@@ -17,8 +17,18 @@ pub(crate) struct Contradiction<O> {
     /// Whether these options contain it.
     is_in: fn(&O) -> bool,
     cause: &'static str,
-    /// Whether both hold if both are flags, or both are variables; else that is an error.
-    is_combinable: bool,
+    precedence: Precedence,
+}
+
+/// Which variable gives way, and to what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Precedence {
+    /// The one of either setting to the other's flag. Two flags, or two variables, are an error.
+    Exclusive,
+    /// The one of either setting to the other's flag.
+    Flag,
+    /// The one of the first setting to the flag of the second, which is the wider one.
+    SecondFlag,
 }
 
 const fn between<O>(
@@ -27,13 +37,14 @@ const fn between<O>(
     cause: &'static str,
     is_in: fn(&O) -> bool,
 ) -> Contradiction<O> {
-    Contradiction { settings: [left, right], is_in, cause, is_combinable: false }
+    Contradiction { settings: [left, right], is_in, cause, precedence: Precedence::Exclusive }
 }
 
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
+const FOR_ALL_PROTOCOLS: &str = "a typed --greeting is for all protocols";
 
 /// The contradictions of `halloo serve`.
-pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 6] = [
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 8] = [
     between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.greeting.is_some()
     }),
@@ -43,6 +54,18 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 6] = [
     between("udp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.udp_greeting.is_some()
     }),
+    Contradiction {
+        precedence: Precedence::SecondFlag,
+        ..between("tcp_greeting", "greeting", FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
+            replies.tcp_greeting.is_some() && replies.greeting.is_some()
+        })
+    },
+    Contradiction {
+        precedence: Precedence::SecondFlag,
+        ..between("udp_greeting", "greeting", FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
+            replies.udp_greeting.is_some() && replies.greeting.is_some()
+        })
+    },
     between("max_connections", "workers", "each worker needs one connection at least", |options| {
         options.limits.max_connections.is_some_and(|connections| connections < options.workers)
     }),
@@ -57,7 +80,7 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 6] = [
 /// The contradictions of `halloo probe`.
 pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
     Contradiction {
-        is_combinable: true,
+        precedence: Precedence::Flag,
         ..between("tcp", "udp", "it asks over one protocol alone", |ProbeOptions { protocols, .. }| {
             protocols.tcp && protocols.udp
         })
@@ -112,10 +135,10 @@ pub(crate) fn overruled_variable<O>(
     let is_variable = |setting: &str| matches.value_source(setting) == Some(ValueSource::EnvVariable);
     let as_given = |setting| as_given(setting, command, matches);
     let found = || contradictions.iter().filter(|one| (one.is_in)(options));
-    let overruled = found().find_map(|Contradiction { settings: [left, right], cause, .. }| {
+    let overruled = found().find_map(|Contradiction { settings: [left, right], cause, precedence, .. }| {
         let (setting, winner) = match (is_variable(left), is_variable(right)) {
             (true, false) => (*left, *right),
-            (false, true) => (*right, *left),
+            (false, true) if *precedence != Precedence::SecondFlag => (*right, *left),
             _ => return None,
         };
         let warning = format!("{} has no effect beside {}: {cause}", as_given(setting), as_given(winner));
@@ -123,7 +146,7 @@ pub(crate) fn overruled_variable<O>(
     });
     // Without that variable others may contradict each other no more.
     let (None, Some(Contradiction { settings: [left, right], cause, .. })) =
-        (&overruled, found().find(|one| !one.is_combinable))
+        (&overruled, found().find(|one| one.precedence == Precedence::Exclusive))
     else {
         return Ok(overruled);
     };

@@ -99,7 +99,8 @@ pub(crate) struct ReplyOptions {
     /// When to answer, and with what
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
-    /// The greeting, over all protocols alike; may contain {peer} {local} {protocol} {number} {hostname}
+    /// The greeting, over all protocols alike, also where a variable has another for one of them; may contain {peer}
+    /// {local} {protocol} {number} {hostname}
     #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING")]
     pub(crate) greeting: Option<Template>,
     /// The greeting over TCP and unix sockets [default: "Hello, TCP Client!"]

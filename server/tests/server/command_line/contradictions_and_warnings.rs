@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use support::network::streams::GREETING;
 use support::network::tcp::request;
+use support::network::udp::request_udp;
 use support::process::child::{ProcessOutput, run};
 use support::process::server::{Server, assert_fails};
 use support::wait::wait_until;
@@ -106,6 +107,31 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
         output.stderr.starts_with("halloo: HALLOO_PROBE_TCP=1 has no effect beside unix:/nope/a.sock: "),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_typed_greeting_for_all_protocols_wins_over_the_variables_for_one() {
+    let both = [("HALLOO_TCP_GREETING", "aa"), ("HALLOO_UDP_GREETING", "uu")];
+    for (variables, arguments, answers, warnings) in [
+        (&both[..], &["--greeting", "bb"][..], ("bb", "bb"), 2),
+        (&both[..1], &["--greeting", "bb"], ("bb", "bb"), 1),
+        (&both, &["--greeting", "bb", "--udp-greeting", "cc"], ("bb", "cc"), 1),
+        // Those of one kind add up, the narrower one first, and so does a typed narrower one.
+        (&both, &[], ("aa", "uu"), 0),
+        (&[("HALLOO_GREETING", "bb"), ("HALLOO_TCP_GREETING", "aa")], &[], ("aa", "bb"), 0),
+        (&[("HALLOO_GREETING", "bb")], &["--tcp-greeting", "aa"], ("aa", "bb"), 0),
+    ] {
+        let mut command = HALLOO.command(&[&["--listen", "127.0.0.1:0"], arguments].concat());
+        command.envs(variables.iter().copied());
+        let mut server = Server::start(command);
+        let udp = request_udp(server.udp(), b"hello");
+        assert_eq!((request(server.tcp()).as_str(), udp.as_str()), answers, "{variables:?} {arguments:?}");
+        server.assert_exits_on_sigterm();
+        wait_until("standard error to end", || server.stderr.is_closed());
+        let text = server.stderr.text();
+        assert_eq!(server.stderr.count_lines_with(" has no effect"), warnings, "{text}");
+        assert_eq!(server.stderr.count_lines_with(" has no effect beside --greeting bb: "), warnings, "{text}");
+    }
 }
 
 #[test]
