@@ -34,7 +34,8 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
     let protocols = select_protocols(options);
     validate(options, protocols)?;
     let mut worst = Outcome::Ok;
-    let mut first_error = None;
+    let mut first_error: Option<io::Error> = None;
+    let is_reader_gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     for _ in 0..options.count {
         for &protocol in protocols {
             let result = query_target(options, protocol);
@@ -43,9 +44,12 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
                 first_error.get_or_insert(error);
             }
         }
+        // A reader that has left, such as head, has what it wants.
+        if first_error.as_ref().is_some_and(is_reader_gone) {
+            break;
+        }
     }
-    // A reader that has left, such as head, has what it wants.
-    if let Some(error) = first_error.filter(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+    if let Some(error) = first_error.filter(|error| !is_reader_gone(error)) {
         let cause = describe_io_error(&error);
         write_to_stderr(&format!("cannot write to standard output: {cause}; the exit status is that of the answers"));
     }

@@ -1,6 +1,6 @@
 //! The reply of each `--mode`, and the placeholders of a greeting.
 
-use support::network::streams::{GREETING, REQUEST, read_exactly, read_to_end, send};
+use support::network::streams::{GREETING, REQUEST, read_exactly, read_to_end, read_until_closed, send};
 use support::network::tcp::{connect, half_close, request, request_with};
 use support::network::udp::{UDP_GREETING, UDP_REQUEST, recv, request_udp, try_recv, udp_client};
 use support::process::server::Server;
@@ -131,4 +131,15 @@ fn a_greeting_of_one_protocol_goes_before_the_common_one() {
         (request(server.tcp()), request_udp(server.udp(), b"")),
         ("-stream".to_owned(), UDP_GREETING.to_owned())
     );
+}
+
+#[test]
+fn in_line_mode_a_line_of_16_kib_is_answered_and_a_longer_one_closes_the_connection() {
+    let server = start("line");
+    let longest = "x".repeat(16 * 1024);
+    let client = connect(server.tcp());
+    send(&client, format!("{longest}\n").as_bytes());
+    assert_eq!(read_exactly(&client, GREETING.len() + 1), format!("{GREETING}\n").as_bytes());
+    send(&client, format!("{longest}x").as_bytes());
+    assert_eq!(read_until_closed(&client), b"");
 }

@@ -6,6 +6,7 @@ use std::fs::OpenOptions;
 use std::net::UdpSocket;
 use std::process::Command;
 
+use support::network::tcp::request;
 use support::process::child::{Process, run};
 use support::process::server::Server;
 use support::wait::TIMEOUT;
@@ -42,16 +43,17 @@ fn an_output_that_cannot_be_written_is_one_sentence_and_no_other_status() {
 }
 
 #[test]
-fn a_reader_that_has_left_changes_nothing() {
-    let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
+fn a_reader_that_has_left_ends_the_questions_with_the_status_of_the_answers() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", "Hello {number}"]);
     for (is_right, status) in [(true, 0), (false, 5)] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let mut command = probe_command(&server, &[], is_right);
-        command.stdout(writer);
+        command.args(["--count", "20"]).stdout(writer);
         let output = run(command);
         assert_eq!((output.status, output.stderr.as_str()), (status, ""));
     }
+    assert_eq!(request(server.tcp()), "Hello 5", "each probe asked once over TCP and once over UDP");
 }
 
 #[test]
