@@ -193,8 +193,9 @@ impl<'a> Arguments<'a> {
         let index = self.arguments.iter().rposition(|argument| argument == word).unwrap_or_default();
         let before = |count: usize| index.checked_sub(count).and_then(|index| self.arguments[index].to_str());
         let previous = before(1).unwrap_or_default();
-        if self.flag(previous).is_some_and(|flag| !flag.get_action().takes_values()) && parse_occurrences(word).is_ok()
-        {
+        // More than a few times would rather be a port.
+        let is_count = parse_occurrences(word).is_ok_and(|count| count < 10);
+        if is_count && self.flag(previous).is_some_and(|flag| !flag.get_action().takes_values()) {
             return self.superfluous_value(previous, &shown);
         }
         // Host and port as two words.

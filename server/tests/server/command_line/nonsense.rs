@@ -83,6 +83,7 @@ fn a_word_that_is_no_command_meets_the_command_or_the_flag_for_it() {
         (&["http://localhost:9000/"], &["unknown command http://localhost:9000/", "--listen ADDRESS"]),
         (&["serve", "9000"], &["unexpected argument 9000", "--listen 9000"]),
         (&["-v", "9000"], &["unexpected argument 9000", "--listen 9000"]),
+        (&["-v", "80"], &["unexpected argument 80", "--listen 80"]),
         (&["-v", "probe", "localhost"], &["flags follow the command", "halloo probe"]),
         (&["--tcp", "9000", "serve"], &["flags follow the command", "halloo serve"]),
         (&["probe", "localhost", "9000"], &["unexpected argument 9000", "one address", "halloo probe localhost:9000"]),
