@@ -112,6 +112,7 @@ fn without_empty_variable(argument: Arg) -> Arg {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
+    use std::time::Duration;
 
     use clap::CommandFactory;
     use proptest::prelude::*;
@@ -192,6 +193,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn times_that_are_not_given_are_short() {
+        let Ok(Invocation::Serve(options)) = parse("halloo") else { panic!("it serves") };
+        assert_eq!(options.lifetime.drain_timeout, Duration::from_secs(5));
+        let Ok(Invocation::Probe(options)) = parse("halloo probe 1") else { panic!("it asks") };
+        assert_eq!(options.timeout, Duration::from_secs(2));
     }
 
     #[test]

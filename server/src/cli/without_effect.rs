@@ -170,10 +170,19 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_named_with_the_one_that_was_meant() {
-        let warnings = warnings(&[("HALLOO_WAVE", "1"), ("HALLOO_LISTNE", "9000"), ("HALLOO_PROBE_SEDN", "x")]);
-        assert_eq!(warnings.len(), 3);
+        let variables = [
+            ("HALLOO_WAVE", "1"),
+            ("HALLOO_LISTNE", "9000"),
+            ("HALLOO_PROBE_SEDN", "x"),
+            ("HALLOO_MAX_CONNECTIONS_PER_SUORCE", "3"),
+            ("HALLOO_PROBE_CONNECT", "1"),
+        ];
+        let warnings = warnings(&variables);
+        assert_eq!(warnings.len(), variables.len());
         for (warning, parts) in warnings.iter().zip([
             ["HALLOO_LISTNE has no effect", "did you mean HALLOO_LISTEN?"],
+            ["HALLOO_MAX_CONNECTIONS_PER_SUORCE has", "did you mean HALLOO_MAX_CONNECTIONS_PER_SOURCE?"],
+            ["HALLOO_PROBE_CONNECT has no effect", "did you mean HALLOO_PROBE_CONNECT_ONLY?"],
             ["HALLOO_PROBE_SEDN has no effect", "did you mean HALLOO_PROBE_SEND?"],
             ["HALLOO_WAVE has no effect", "--help"],
         ]) {

@@ -519,6 +519,7 @@ mod tests {
             ("unix:/a", "served with --unix /a"),
             ("unix:///a", "served with --unix /a"),
             ("@a", "served with --unix @a"),
+            ("~/a.sock", "served with --unix ~/a.sock"),
             ("./a.sock", "served with --unix ./a.sock"),
             ("localhost:9000-9003", "a range of ports is not taken"),
             ("-a", "neither"),

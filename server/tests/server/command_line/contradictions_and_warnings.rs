@@ -40,6 +40,14 @@ fn flags_that_contradict_each_other_are_a_usage_error() {
 }
 
 #[test]
+fn a_limit_that_is_just_enough_for_the_workers_is_no_contradiction() {
+    for limit in ["--memory-max=4MiB", "--max-connections=4"] {
+        let output = HALLOO.run(&["--workers=4", limit, TCP, "--exit-when-idle=50ms"]);
+        assert_eq!(output.status, 0, "{limit}: {output:?}");
+    }
+}
+
+#[test]
 fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
     const ADDRESS: [&str; 2] = ["--tcp=127.0.0.1:0", "--exit-when-idle=50ms"];
     for (variables, arguments, ignored) in [
