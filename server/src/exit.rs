@@ -105,7 +105,18 @@ impl fmt::Display for ExitError {
 mod tests {
     use std::io;
 
-    use super::{ExitError, ExitStatus};
+    use nix::errno::Errno;
+
+    use super::{ExitError, ExitStatus, describe_io_error};
+
+    #[test]
+    fn a_cause_is_the_systems_phrase_alone_on_one_line() {
+        let taken = io::Error::from_raw_os_error(Errno::EADDRINUSE as i32);
+        assert_eq!(describe_io_error(&taken), "address already in use");
+        let unknown = io::Error::other("failed to lookup address information: Name or service not known");
+        assert_eq!(describe_io_error(&unknown), "name or service not known");
+        assert_eq!(describe_io_error(&io::Error::other("a\nb\x1b[31m")), r"a\nb\x1b[31m");
+    }
 
     #[test]
     fn a_failure_of_the_machine_is_told_in_plain_words_with_a_way_out() {

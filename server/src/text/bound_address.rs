@@ -129,6 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::BoundAddress;
+    use crate::text::unescape::Unescaped;
 
     fn unix_address(path: &[u8]) -> BoundAddress {
         BoundAddress::from_path(Path::new(OsStr::from_bytes(path)))
@@ -193,7 +194,8 @@ mod tests {
             let encoded = address.percent_encoded();
             prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));
             let shown = if path.starts_with(b"@") { [b"./", path.as_slice()].concat() } else { path };
-            prop_assert_eq!(percent_decode(&encoded), shown);
+            prop_assert_eq!(percent_decode(&encoded), shown.as_slice());
+            prop_assert_eq!(address.to_string().parse(), Ok(Unescaped(shown)));
             prop_assert!(!address.to_string().chars().any(char::is_control) && address.to_string().len() <= super::BOUND_ADDRESS_BYTES_MAX);
         }
     }

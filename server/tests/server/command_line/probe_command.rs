@@ -125,6 +125,7 @@ fn an_unknown_name_is_told_from_a_refused_connection() {
     // Without a name server the resolver itself fails.
     let word = if output.stdout.contains(" the name is unknown: ") { "dns" } else { "resolver" };
     assert_reports(&output, 3, &[("tcp", "no-such-name.invalid:9", word)]);
+    assert!(!output.stdout.contains("failed to lookup"), "what failed is told twice: {output:?}");
     // A zone is the name of an interface of this machine.
     let zone = "[fe80::1%nowhere]:9";
     let output = probe(zone, &[]);
