@@ -33,8 +33,7 @@ pub(crate) fn race<T>(
     start: impl Fn(SocketAddr) -> io::Result<Socket>,
     finish: impl Fn(&Socket) -> io::Result<Option<T>>,
 ) -> io::Result<Race<T>> {
-    let address_count = u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let interval = START_INTERVAL.min(time_until(deadline) / address_count / 2);
+    let interval = start_interval(addresses.len(), time_until(deadline));
     let mut untried = addresses.iter();
     let mut tried: Vec<(SocketAddr, io::Result<Socket>)> = Vec::new();
     let mut next_start = Instant::now();
@@ -69,6 +68,11 @@ pub(crate) fn race<T>(
     }
 }
 
+fn start_interval(address_count: usize, time_left: Duration) -> Duration {
+    let address_count = u32::try_from(address_count.max(1)).unwrap_or(u32::MAX);
+    START_INTERVAL.min(time_left / address_count / 2)
+}
+
 /// Whether there is no socket to wait for.
 fn has_failed(tried: &[(SocketAddr, io::Result<Socket>)]) -> bool {
     tried.iter().all(|(_, socket)| socket.is_err())
@@ -96,4 +100,22 @@ fn poll_sockets(
     }
     let is_ready = |poll_fd: &PollFd<'_>| poll_fd.any().unwrap_or(true);
     Ok(indices.into_iter().zip(&poll_fds).filter(|(_, poll_fd)| is_ready(poll_fd)).map(|(index, _)| index).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::start_interval;
+
+    #[test]
+    fn the_last_address_has_half_of_the_time_at_least() {
+        let second = Duration::from_secs(1);
+        for (address_count, time_left) in [(1, second), (2, second), (3, second / 10), (50, 5 * second)] {
+            let last_start = start_interval(address_count, time_left) * (u32::try_from(address_count).unwrap() - 1);
+            assert!(last_start <= time_left / 2, "{last_start:?} of {time_left:?} for {address_count}");
+        }
+        assert_eq!(start_interval(2, second), second / 4);
+        assert_eq!(start_interval(2, 60 * second), second / 4);
+    }
 }
