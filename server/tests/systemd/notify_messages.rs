@@ -103,6 +103,7 @@ fn a_supervisor_that_is_gone_or_never_was_hurts_nobody() {
         let mut server = Activation { env: variables, sockets, ..Activation::default() }.start();
         assert_eq!(request(address), GREETING, "{name}");
         server.assert_exits_on_sigterm();
+        server.wait_for_eof();
         let mut log = server.stderr.lines();
         log.retain(|line| !line.contains(" stop"));
         assert_eq!(log.len(), 1, "{name}: {log:?}");
