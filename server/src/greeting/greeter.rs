@@ -160,6 +160,7 @@ impl Greeter {
     }
 
     /// Reserves the next greeting; `None` if no greeting is left. It counts once it is [recorded](Self::record).
+    #[inline]
     pub(crate) fn reserve(&self) -> Option<Reservation> {
         match &self.quota {
             Some(quota) => quota.reserve(),

@@ -97,6 +97,7 @@ impl Reservation {
     }
 
     /// Counts the greeting as sent; returns the total if it was the last one.
+    #[inline]
     pub(crate) fn commit(mut self) -> Option<u64> {
         let (quota, _) = self.held.take()?;
         quota.commit()
@@ -104,6 +105,7 @@ impl Reservation {
 }
 
 impl Drop for Reservation {
+    #[inline]
     fn drop(&mut self) {
         if let Some((quota, number)) = self.held.take() {
             quota.release(number);
