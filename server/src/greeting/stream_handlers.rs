@@ -90,50 +90,22 @@ impl StreamHandler for GreetHandler<'_> {
     }
 }
 
-/// Answers without waiting for a question, then closes. Its session is the greeting until that is counted, which it is
-/// once it was sent: a client that has reset before it was accepted gets none.
+/// Answers without waiting for a question, then closes. Each connection counts.
 struct BannerHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
 
-impl BannerHandler<'_> {
-    /// Called after the loop has tried to send.
-    fn record_and_close(&self, connection: &mut Connection<'_>, reservation: &mut Option<Reservation>) {
-        if let Some(reservation) = reservation.take() {
-            let mut greeter = self.greeter.borrow_mut();
-            let addresses = addresses(&greeter, connection);
-            greeter.record(reservation, connection.context(), addresses, 0, b"");
-        }
-        connection.close();
-    }
-}
-
 impl StreamHandler for BannerHandler<'_> {
-    type Session = Option<Reservation>;
+    type Session = ();
 
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
-        let mut greeter = self.greeter.borrow_mut();
-        let reservation = greeter.reserve()?;
-        let addresses = addresses(&greeter, connection);
-        let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), b"");
-        connection.send(greeting).ok()?;
-        // The note comes once the loop has sent it, unless the connection has failed then.
-        let id = connection.id();
-        connection.context().notify(id, 0);
-        Some(Some(reservation))
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+        send_greeting(self.greeter, connection, b"", b"");
+        // A refused connection is sent what was written before it closes.
+        None
     }
 
-    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
-        self.record_and_close(connection, session);
+    fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
         input.len()
-    }
-
-    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.record_and_close(connection, session);
-    }
-
-    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, _: u64) {
-        self.record_and_close(connection, session);
     }
 }
 

@@ -198,15 +198,18 @@ fn json_events_come_at_most_1000_a_second_and_the_rest_as_a_sum() {
         count += 1;
     }
     let seconds = usize::try_from(start.elapsed().as_secs() + 1).expect("it is short");
-    let received = wait_for("one by one or in a sum, all of them", || {
+    let printed = wait_for("one by one or in a sum, all of them", || {
         let lines = json_lines(&server);
+        let count_of = |line: &Value| usize::try_from(line["count"].as_u64().expect("a number")).expect("a few");
+        let sum_of = |event: &str| -> usize { lines.iter().filter(|line| line["event"] == event).map(count_of).sum() };
         let received = lines.iter().filter(|line| line["event"] == "received").count();
-        let sums = lines.iter().filter(|line| line["event"] == "suppressed");
-        let suppressed: u64 = sums.clone().filter_map(|line| line["count"].as_u64()).sum();
+        let sums = lines.iter().filter(|line| line["event"] == "suppressed" || line["event"] == "lost");
         assert!(sums.clone().all(has_time) && sums.count() + received + 1 == lines.len(), "{lines:?}");
-        (received + usize::try_from(suppressed).expect("a few") == count).then_some(received)
+        // On a busy machine standard output may be written too late for some lines.
+        let printed = received + sum_of("lost");
+        (printed + sum_of("suppressed") == count).then_some(printed)
     });
-    assert!((1000..=1000 * seconds).contains(&received), "{received} of {count} lines in {seconds} seconds");
+    assert!((1000..=1000 * seconds).contains(&printed), "{printed} of {count} lines in {seconds} seconds");
 }
 
 #[test]
