@@ -43,9 +43,11 @@ Output:
 
 Signals:
   SIGTERM, SIGINT  answer the clients that have asked, then end; line, echo and
-                   discard wait for no more, greet waits for the question. A
-                   client that keeps its side open delays the end by 2 s at
-                   most. A second one resets the connections that are left.
+                   discard wait for no more, greet waits for the question, for
+                   --drain-timeout at most. A client that keeps its side open
+                   after the answer delays the end by 2 s at most, that of
+                   --max-greetings too. A second signal resets the connections
+                   that are left.
   SIGHUP           the same if a standard stream is a terminal, else no effect
   SIGUSR1          log the counters
   SIGUSR2          no effect

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
 use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::exit::{ExitStatus, describe_io_error};
 use crate::probe::race::{Race, race};
-use crate::text::address::UnixPath;
-use crate::text::address::lacks_zone;
+use crate::text::address::{UnixPath, describe_unknown_zone, lacks_zone};
 use crate::text::duration::format_duration;
 use crate::text::escape;
 
@@ -183,6 +183,14 @@ impl Query<'_> {
     /// The result of an address that failed.
     fn failure(&self, address: SocketAddr, error: &io::Error, missing: &str) -> QueryResult {
         let mut result = self.error_result(error, missing);
+        if let SocketAddr::V6(address) = address
+            && address.scope_id() != 0
+            && result.outcome == Outcome::Unreachable
+            // Of an unknown number nix 0.31 returns an empty name.
+            && if_indextoname(address.scope_id()).map_or(true, |name| name.is_empty())
+        {
+            result.text = describe_unknown_zone(&address.scope_id().to_string());
+        }
         if lacks_zone(address) && result.outcome == Outcome::Unreachable {
             let (ip, port) = (address.ip(), address.port());
             let example = format!("such an address belongs to an interface; name that too, as in [{ip}%eth0]:{port}");

@@ -156,9 +156,7 @@ pub(crate) fn for_address(
                 "{system_error}: this machine has no IPv6; give an IPv4 address, such as {assignment}127.0.0.1:{port}"
             )
         }
-        _ if is_errno(error, Errno::ENODEV) => {
-            format!("{system_error}: this machine has no interface of that number; ip link lists those it has")
-        }
+        _ if is_errno(error, Errno::ENODEV) => describe_unknown_zone(given.zone().unwrap_or("of that number")),
         _ if address.ip().is_multicast() => format!(
             "{system_error}: it is a multicast address, and halloo joins no group; give an address of this machine, or \
              all of them with {assignment}{all_addresses}:{port}"

@@ -109,7 +109,7 @@ fn an_ipv6_address_that_cannot_be_served_is_named_with_one_that_can() {
         ("[ff02::1]:9000", ["invalid argument: it is a multicast address", "all of them with --tcp [::]:9000"]),
         ("[ff02::1%lo]:9000", ["invalid argument: it is a multicast address", "give an address of this machine"]),
         ("[fe80::1%nope]:9000", ["no such device: this machine has no interface nope", "ip link"]),
-        ("[fe80::1%1234]:9000", ["no such device: this machine has no interface of that number", "ip link"]),
+        ("[fe80::1%1234]:9000", ["no such device: this machine has no interface 1234;", "ip link"]),
     ] {
         assert_command_fails(3, &["--tcp", address], &parts);
     }

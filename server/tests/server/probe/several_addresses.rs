@@ -259,9 +259,10 @@ fn a_zone_is_the_interface_of_a_link_local_address() {
                 " invalid argument: such an address belongs to an interface; name that too, as in \
                  [fe80::1%eth0]:9000, and ip link lists those there are",
             ),
+            ("[fe80::1%1234]:9000", " no such device: this machine has no interface 1234; ip link lists those it has"),
             (
                 "[fe80::1%nowhere]:9000",
-                " this machine has no interface nowhere (name or service not known); ip link lists those it has",
+                " no such device: this machine has no interface nowhere; ip link lists those it has",
             ),
         ];
         for (target, cause) in causes {
