@@ -418,7 +418,7 @@ pub(crate) fn run(simulation: &Simulation) {
 }
 
 /// Seeds in every test run. `HALLOO_SEEDS=9333` runs one alone, `HALLOO_SEEDS=0..1000000` a million.
-const SEEDS: std::ops::Range<u64> = 0..20_000;
+const SEEDS: std::ops::Range<u64> = 0..10_000;
 
 fn seeds() -> std::ops::Range<u64> {
     let Ok(variable) = std::env::var("HALLOO_SEEDS") else { return SEEDS };
