@@ -35,7 +35,8 @@ Output:
   The first line on standard output is READY with every address served. In a
   path there every byte but letters, digits and -._~/ is percent-encoded (%20).
   Errors and the log are on standard error.
-  With --events json every line is an object, READY too, with paths as they are.
+  With --events json every line is an object, READY too, with paths as they are,
+  but for bytes that are not UTF-8, which become U+FFFD.
   Its event is ready, received, suppressed (count: events beyond 1000 a second)
   or lost (count: lines that the output was too slow for). Its text is how the
   bytes received begin, 256 at most; truncated is true if there were more, and

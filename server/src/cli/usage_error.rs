@@ -99,6 +99,7 @@ impl<'a> Arguments<'a> {
             return usage_error(&message);
         }
         usage_error(&match error.kind() {
+            ErrorKind::UnknownArgument if self.flag(flag).is_some() => flag_behind_dashes(&escape::excerpt(flag)),
             ErrorKind::UnknownArgument if flag.starts_with("--") => self.unknown_flag(flag),
             ErrorKind::UnknownArgument if flag.starts_with('-') => self.unknown_letter(text(ContextKind::InvalidArg)),
             ErrorKind::UnknownArgument => self.unexpected_argument(text(ContextKind::InvalidArg)),
@@ -224,17 +225,16 @@ impl<'a> Arguments<'a> {
 
     fn unknown_command(&self, word: &str) -> String {
         let shown = if word.is_empty() { "''".to_owned() } else { escape::excerpt(word) };
-        if word.starts_with("--") {
-            return format!("{shown} is no flag behind --; leave out the --");
+        let is_help = self.arguments.get(1).is_some_and(|command| command == "help");
+        if word.starts_with("--") && !is_help {
+            return flag_behind_dashes(&shown);
         }
         // What a text processor makes of two hyphens, or of one.
         let without_dash = word.trim_start_matches(['\u{2010}', '\u{2011}', '\u{2013}', '\u{2014}', '\u{2212}']);
         if let Some(meant) = self.nearest_flag(without_dash).filter(|_| without_dash != word) {
             return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
         }
-        if self.arguments.get(1).is_some_and(|command| command == "help")
-            && self.arguments.get(2).is_some_and(|name| name != word)
-        {
+        if is_help && (word.starts_with('-') || self.arguments.get(2).is_some_and(|name| name != word)) {
             return format!("unexpected argument {shown}; halloo help takes one command, serve or probe");
         }
         if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
@@ -336,6 +336,11 @@ impl<'a> Arguments<'a> {
             Some(sentence(&format!("the value of {variable}"), &value))
         })
     }
+}
+
+/// Behind two hyphens alone nothing is a flag.
+fn flag_behind_dashes(shown: &str) -> String {
+    format!("{shown} is no flag behind --; leave out the --")
 }
 
 /// The flag of a command with that name, dashes included.
