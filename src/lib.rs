@@ -175,7 +175,7 @@ pub use context::handle::Handle;
 pub use context::handler::{DatagramHandler, StreamHandler, datagrams, stream};
 pub use context::loop_state::DrainReport;
 pub use error::{Error, ErrorKind, LoopStopped, Result, SendError};
-pub use event_loop::removal::Removed;
+pub use event_loop::callbacks::removal::Removed;
 pub use event_loop::{EventLoop, Turn};
 pub use ids::{ConnectionId, HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
 pub use limits::connections_max_per_loop;

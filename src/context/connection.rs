@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::connection_entry::ConnectionEntry;
+use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
 use crate::state::connection_state::ConnectionState;

@@ -4,15 +4,12 @@
 //! so that a callback can change every connection through `&mut Context`.
 
 pub(crate) mod connection;
-pub(crate) mod connection_entry;
 pub(crate) mod datagram;
+pub(crate) mod entries;
 pub(crate) mod handle;
 pub(crate) mod handler;
-pub(crate) mod listener_entry;
 pub(crate) mod loop_state;
 pub(crate) mod mailbox;
-pub(crate) mod source;
-pub(crate) mod udp_socket_entry;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -23,11 +20,11 @@ use slab::Slab;
 
 use crate::address::{Address, PackedAddress};
 use crate::context::connection::Connection;
-use crate::context::connection_entry::ConnectionEntry;
-use crate::context::handler::HandlerEntry;
-use crate::context::listener_entry::ListenerEntry;
+use crate::context::entries::connection_entry::ConnectionEntry;
+use crate::context::entries::handler_entry::HandlerEntry;
+use crate::context::entries::listener_entry::ListenerEntry;
+use crate::context::entries::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
-use crate::context::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;

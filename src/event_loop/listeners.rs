@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::address::PackedAddress;
 use crate::context::Context;
-use crate::context::source::{SourceDrain, SourceState};
+use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;

@@ -1,13 +1,11 @@
 //! The event loop as embedders see it.
 
+pub(crate) mod callbacks;
 mod connections;
 mod listeners;
 mod receive;
-pub(crate) mod removal;
 mod send;
 mod sources;
-mod stream_handlers;
-mod timer_callbacks;
 mod turn;
 mod udp_sockets;
 
@@ -17,13 +15,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::context::entries::handler_entry::{HandlerEntry, HandlerLifetime};
 use crate::context::handle::Handle;
-use crate::context::handler::{DatagramHandler, HandlerEntry, HandlerLifetime, StreamHandler};
+use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::context::loop_state::DrainReport;
 use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::stream_handlers::{HandlerWithSessions, StreamHandlers};
-use crate::event_loop::timer_callbacks::TimerCallbacks;
+use crate::event_loop::callbacks::stream_handlers::{HandlerWithSessions, StreamHandlers};
+use crate::event_loop::callbacks::timer_callbacks::TimerCallbacks;
 use crate::ids::{HandlerId, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::recv_batch::RecvBatch;

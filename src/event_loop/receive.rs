@@ -6,7 +6,7 @@ use std::io;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::connection_entry::ConnectionEntry;
+use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
 use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, ReadState};

@@ -5,7 +5,7 @@
 use std::io;
 
 use crate::close_reason::CloseReason;
-use crate::context::connection_entry::ConnectionEntry;
+use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::limits;
 use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;

@@ -5,7 +5,7 @@
 use std::io;
 
 use crate::address::Address;
-use crate::context::source::{Source, SourceDrain, SourceState};
+use crate::context::entries::source::{Source, SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::{SlotKey, Token};
 use crate::net::backoff::{BackoffAction, Recovery};

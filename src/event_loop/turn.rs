@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::context::loop_state::{Drain, DrainReport, LoopState};
 use crate::context::mailbox::Message;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::stream_handlers::{catch_panic, drop_foreign};
+use crate::event_loop::callbacks::stream_handlers::{catch_panic, drop_foreign};
 use crate::event_loop::{EventLoop, Turn};
 use crate::ids::SlotKey;
 use crate::limits;

@@ -4,11 +4,11 @@
 
 use crate::context::Context;
 use crate::context::datagram::Datagram;
+use crate::context::entries::source::{SourceDrain, SourceState};
+use crate::context::entries::udp_socket_entry::UdpSocketEntry;
 use crate::context::handler::DatagramHandler;
-use crate::context::source::{SourceDrain, SourceState};
-use crate::context::udp_socket_entry::UdpSocketEntry;
 use crate::event_loop::EventLoop;
-use crate::event_loop::stream_handlers::catch_panic;
+use crate::event_loop::callbacks::stream_handlers::catch_panic;
 use crate::ids::{Key, SlotKey, UdpSocketId};
 use crate::limits;
 

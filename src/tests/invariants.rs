@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::context::listener_entry::ListenerEntry;
+use crate::context::entries::listener_entry::ListenerEntry;
+use crate::context::entries::source::SourceState;
 use crate::context::loop_state::LoopState;
-use crate::context::source::SourceState;
 use crate::event_loop::EventLoop;
 use crate::ids::{SlotKey, to_slot};
 use crate::limits;

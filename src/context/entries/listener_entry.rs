@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::address::{Address, to_canonical};
 use crate::context::Context;
-use crate::context::source::Source;
+use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, ListenerId, SlotKey, Token, to_slot};
 use crate::net::Listener;

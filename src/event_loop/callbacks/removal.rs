@@ -4,8 +4,8 @@
 
 use crate::context::handler::DatagramHandler;
 use crate::event_loop::EventLoop;
-use crate::event_loop::stream_handlers::{ErasedHandler, drop_foreign};
-use crate::event_loop::timer_callbacks::TimerCallback;
+use crate::event_loop::callbacks::stream_handlers::{ErasedHandler, drop_foreign};
+use crate::event_loop::callbacks::timer_callbacks::TimerCallback;
 use crate::ids::{SourceId, SourceKey};
 
 /// What [`EventLoop::remove`] gives back: the closure of a timer, the handler of a UDP socket, or a stream handler that
@@ -63,7 +63,7 @@ impl<'h> EventLoop<'h> {
     }
 
     /// Drops the closures, UDP sockets and handlers that are not needed any more; true if there were any.
-    pub(super) fn drop_removed(&mut self) -> bool {
+    pub(in crate::event_loop) fn drop_removed(&mut self) -> bool {
         let is_any = !(self.context.removed_sources.is_empty() && self.context.unused_handlers.is_empty());
         is_any && self.drop_all_removed()
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::listener_entry::ListenerEntry;
+use crate::context::entries::listener_entry::ListenerEntry;
 use crate::ids::{ConnectionId, SlotKey, to_slot};
 use crate::limits;
 use crate::net::Stream;

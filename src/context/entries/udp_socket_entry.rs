@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::address::{ScopedIp, is_unicast, to_canonical};
 use crate::context::Context;
-use crate::context::source::Source;
+use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, SlotKey, Token, UdpSocketId, to_slot};
 use crate::net::UdpSocket;

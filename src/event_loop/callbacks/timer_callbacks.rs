@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::event_loop::EventLoop;
-use crate::event_loop::stream_handlers::{catch_panic, drop_foreign};
+use crate::event_loop::callbacks::stream_handlers::{catch_panic, drop_foreign};
 use crate::ids::{Key, SlotKey};
 use crate::limits;
 use crate::state::memory::shrink_table;
@@ -47,7 +47,7 @@ impl<'h> TimerCallbacks<'h> {
 
 impl EventLoop<'_> {
     /// Does what a timer that has come up is for.
-    pub(super) fn expire_timer(&mut self, slot: u32) {
+    pub(in crate::event_loop) fn expire_timer(&mut self, slot: u32) {
         let (key, task) = self.context.timers.get(slot);
         self.context.stats.timers += 1;
         match task {

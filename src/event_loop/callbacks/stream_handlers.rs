@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
-use crate::context::connection_entry::NO_SESSION;
+use crate::context::entries::connection_entry::NO_SESSION;
 use crate::context::handler::StreamHandler;
 use crate::context::loop_state::RunningCallback;
 use crate::ids::{ConnectionId, to_slot};

@@ -1,0 +1,7 @@
+//! The entries of the context: connections, listeners, UDP sockets, handlers.
+
+pub(crate) mod connection_entry;
+pub(crate) mod handler_entry;
+pub(crate) mod listener_entry;
+pub(crate) mod source;
+pub(crate) mod udp_socket_entry;
