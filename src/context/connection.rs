@@ -86,7 +86,7 @@ impl<'a> Connection<'a> {
     /// Our address, as the client asked for it; `None` on a unix socket, and before an outbound connection is open.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.context.local_addr(self.slot)
+        self.context.connection_local_addr(self.slot)
     }
 
     /// Takes as many of the bytes as fit `outbox_bytes_max`, and says how many. If that was not all of them,

@@ -6,7 +6,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
-use crate::ids::{ConnectionId, UdpSocketId};
+use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 
 /// A protocol over streams: one handler for all connections of its listeners, and for those it makes.
 ///
@@ -42,6 +42,39 @@ pub trait StreamHandler {
     /// What the handler keeps about one connection.
     type Session;
 
+    /// The handler belongs to a loop now, which knows it by this id: what its own timers, listeners and connections are
+    /// opened with. Called once and first, before the call returns that gave the handler to the loop. Default: nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use halloo::{Connection, Context, EventLoop, HandlerId, StreamHandler, TimerId};
+    ///
+    /// /// Sends a line to all of its clients every minute.
+    /// struct Clock { id: Option<HandlerId> }
+    ///
+    /// impl StreamHandler for Clock {
+    ///     type Session = ();
+    ///     fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+    ///         self.id = Some(id);
+    ///         context.schedule(id, Duration::from_secs(60), 0);
+    ///     }
+    ///     fn on_timer(&mut self, context: &mut Context, _: TimerId, minutes: u64) {
+    ///         let Some(id) = self.id else { return };
+    ///         context.for_each_connection(id, |client| {
+    ///             let _ = client.send(format!("{minutes} minutes\n").as_bytes());
+    ///         });
+    ///         context.schedule(id, Duration::from_secs(60), minutes + 1);
+    ///     }
+    ///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> { Some(()) }
+    ///     fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize { input.len() }
+    /// }
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// events.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Clock { id: None })?;
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
+
     /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does:
     /// what is written goes out first, and no other callback comes.
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
@@ -74,8 +107,9 @@ pub trait StreamHandler {
         connection.close();
     }
 
-    /// The time of a [`schedule`](crate::Context::schedule) has come. Default: nothing.
-    fn on_timer(&mut self, _context: &mut Context, _value: u64) {}
+    /// The time of a [`schedule`](crate::Context::schedule) has come: the id that it returned, and its value. Default:
+    /// nothing.
+    fn on_timer(&mut self, _context: &mut Context, _timer: TimerId, _value: u64) {}
 
     /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
@@ -95,13 +129,13 @@ pub trait StreamHandler {
     fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
 
     /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose
-    /// `input_bytes_max` is less is refused. Default: 1.
+    /// `input_bytes_max` is less is refused. Asked once, when the handler is given to a loop. Default: 1.
     fn input_bytes_min(&self) -> usize {
         1
     }
 }
 
-/// A protocol over datagrams.
+/// A protocol over datagrams: one handler for all of its sockets.
 ///
 /// ```
 /// use halloo::{Datagram, DatagramHandler, EventLoop};
@@ -119,8 +153,14 @@ pub trait StreamHandler {
 /// # Ok::<(), halloo::Error>(())
 /// ```
 pub trait DatagramHandler {
+    /// As [`StreamHandler::on_start`].
+    fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
+
     /// One datagram has come; an empty one is one too.
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]);
+
+    /// As [`StreamHandler::on_timer`].
+    fn on_timer(&mut self, _context: &mut Context, _timer: TimerId, _value: u64) {}
 
     /// The loop drains, and the datagrams that were queued at a socket when the drain began have been delivered. It is
     /// called once for each socket. Default: [remove](Context::remove) the socket, so that the port is free as soon as

@@ -6,10 +6,13 @@
 pub(crate) mod connection;
 pub(crate) mod datagram;
 pub(crate) mod entries;
+pub(crate) mod erased_handler;
+pub(crate) mod foreign_code;
 pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod loop_state;
 pub(crate) mod mailbox;
+pub(crate) mod open;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +28,7 @@ use crate::context::entries::handler_entry::HandlerEntry;
 use crate::context::entries::listener_entry::ListenerEntry;
 use crate::context::entries::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
+use crate::context::open::Added;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
 use crate::limits;
@@ -76,6 +80,8 @@ pub struct Context {
     pub(crate) polled_until: Timestamp,
     pub(crate) turn: u32,
     pub(crate) handlers: Slab<HandlerEntry>,
+    /// What callbacks have added, and the loop has not taken over yet.
+    pub(crate) added: Vec<Added<'static>>,
     pub(crate) connections: Slab<ConnectionEntry>,
     pub(crate) listeners: Slab<ListenerEntry>,
     pub(crate) udp_sockets: Slab<UdpSocketEntry>,
@@ -146,6 +152,7 @@ impl Context {
             polled_until: Timestamp::START,
             turn: 0,
             handlers: Slab::new(),
+            added: Vec::new(),
             connections: Slab::with_capacity(Self::CONNECTIONS_RESERVED),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
@@ -256,13 +263,7 @@ impl Context {
         let SourceId(source) = id.into();
         match source {
             SourceKey::Listener(key) => self.listener(key).is_some() && self.close_listener(key.slot),
-            SourceKey::UdpSocket(key) => {
-                let was_open = self.remove_udp_socket(key);
-                if was_open {
-                    self.removed_sources.push_back(source);
-                }
-                was_open
-            }
+            SourceKey::UdpSocket(key) => self.remove_udp_socket(key),
             SourceKey::Timer(key) => {
                 let task = self.timers.remove(key);
                 match task {
@@ -271,7 +272,7 @@ impl Context {
                         self.may_shrink |= self.removed_sources.len() > limits::BURST_MIN;
                     }
                     Some(TimerTask::Handler { handler, .. }) => self.release_handler(handler),
-                    None => return false,
+                    Some(TimerTask::Removed) | None => return false,
                 }
                 self.deadlines.disarm(SlotKey::Timer(key.slot));
                 true
@@ -476,7 +477,7 @@ impl Context {
     ///     type Session = ();
     ///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> { Some(()) }
     ///     fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize { input.len() }
-    ///     fn on_timer(&mut self, context: &mut Context, value: u64) {
+    ///     fn on_timer(&mut self, context: &mut Context, _: halloo::TimerId, value: u64) {
     ///         assert_eq!(value, 7);
     ///         context.stop();
     ///     }

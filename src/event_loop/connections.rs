@@ -11,9 +11,9 @@ use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION};
+use crate::context::erased_handler::HandlerEvent;
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
-use crate::event_loop::callbacks::stream_handlers::HandlerEvent;
 use crate::ids::{ConnectionId, SlotKey, Token, to_slot};
 use crate::limits::{self, LATE_TURNS_MAX};
 use crate::net::{Event, Stream};
@@ -33,7 +33,7 @@ impl EventLoop<'_> {
         let slot = context.insert_accepted(listener, stream, peer, local);
         // A connection from before the drain is notified of it with the others.
         context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
-        self.handlers.on_open(context, slot);
+        self.callbacks.on_open(context, slot);
         self.drive(slot);
     }
 
@@ -69,7 +69,7 @@ impl EventLoop<'_> {
         context.stats.notes += 1;
         let turn = context.turn;
         context.state(id.slot).begin_turn(turn);
-        self.handlers.on_event(context, id.slot, HandlerEvent::Notify(value));
+        self.callbacks.on_event(context, id.slot, HandlerEvent::Notify(value));
         self.drive(id.slot);
     }
 
@@ -102,7 +102,8 @@ impl EventLoop<'_> {
         if !context.connections.get(slot as usize).is_some_and(is_wanted) {
             return;
         }
-        let valid = to.validate(self.handlers.input_bytes_min(context, slot));
+        let handler = context.listeners[context.connections[slot as usize].listener as usize].handler;
+        let valid = to.validate(context.handlers[handler as usize].input_bytes_min);
         let refused = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         // Its time runs from the first try.
         if context.deadlines.deadline(SlotKey::Connection(slot)) == Timestamp::NEVER {
@@ -159,7 +160,7 @@ impl EventLoop<'_> {
     /// Calls `on_open` for an outbound connection, and delivers the values that it was notified of meanwhile.
     fn open_outbound(&mut self, slot: u32) {
         let (id, values) = (self.context.id(slot), self.context.take_notes_before_open(slot));
-        self.handlers.on_open(&mut self.context, slot);
+        self.callbacks.on_open(&mut self.context, slot);
         for value in values {
             self.notify(id, value);
         }
@@ -170,7 +171,7 @@ impl EventLoop<'_> {
         let _ = self.context.take_notes_before_open(slot);
         self.context.close_connection(slot, mode, None);
         log::debug!("{}: cannot connect: {error}", self.context.state(slot).peer);
-        self.handlers.on_connect_failed(&mut self.context, slot, error);
+        self.callbacks.on_connect_failed(&mut self.context, slot, error);
     }
 
     /// Takes every action that a connection's state calls for, until it has to wait.
@@ -202,17 +203,17 @@ impl EventLoop<'_> {
                 Action::CloseOverflow => entry.state.phase = Phase::Flushing(CloseReason::InputOverflow),
                 Action::NotifyDrain => {
                     entry.state.drain_notice_due = false;
-                    self.handlers.on_event(&mut self.context, slot, HandlerEvent::Drain);
+                    self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Drain);
                 }
                 Action::NotifyFlushed => {
                     entry.state.flush_notice = FlushNotice::Delivered;
                     // planted: rest-not-delivered-after-flush
                     entry.state.set_inbox_changed(true);
-                    self.handlers.on_event(&mut self.context, slot, HandlerEvent::Flushed);
+                    self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Flushed);
                 }
                 Action::NotifyEof => {
                     entry.state.read_state = ReadState::EofDelivered;
-                    self.handlers.on_event(&mut self.context, slot, HandlerEvent::Eof);
+                    self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Eof);
                 }
             }
         }
@@ -259,7 +260,7 @@ impl EventLoop<'_> {
         }
         self.context.close_connection(slot, mode, Some(reason));
         log::debug!("{}: closed, {reason}", self.context.state(slot).peer);
-        self.handlers.on_close(&mut self.context, slot, reason);
+        self.callbacks.on_close(&mut self.context, slot, reason);
     }
 
     /// Acts on the deadline of a connection, once input that arrived before it has been delivered.
@@ -285,7 +286,7 @@ impl EventLoop<'_> {
             Expiry::ConnectionLimit(reason) => entry.state.phase = Phase::Closing(reason, CloseMode::of(reason)),
             Expiry::HandlerTimeout => {
                 entry.state.timeout = Timestamp::NEVER;
-                self.handlers.on_event(&mut self.context, slot, HandlerEvent::Timeout);
+                self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Timeout);
             }
         }
         self.drive(slot);

@@ -38,7 +38,7 @@ impl EventLoop<'_> {
             }
             if is_full && entry.when_full == WhenFull::Pause {
                 // In a drain it stays for the clients that wait for room: a process that starts needs its port.
-                if entry.source.drain != SourceDrain::No && !socket.has_client() {
+                if matches!(entry.source.drain, SourceDrain::Left(_)) && !socket.has_client() {
                     return SourceState::WouldBlock;
                 }
                 if entry.full_log.allow(now) {

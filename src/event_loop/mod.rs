@@ -15,15 +15,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::context::entries::handler_entry::{HandlerEntry, HandlerLifetime};
+use crate::context::erased_handler::Handler;
 use crate::context::handle::Handle;
 use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::context::loop_state::DrainReport;
 use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::callbacks::stream_handlers::{HandlerWithSessions, StreamHandlers};
-use crate::event_loop::callbacks::timer_callbacks::TimerCallbacks;
-use crate::ids::{HandlerId, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::event_loop::callbacks::Callbacks;
+use crate::ids::{HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::recv_batch::RecvBatch;
 use crate::net::system::System;
@@ -31,7 +30,6 @@ use crate::net::{Event, Network};
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
 use crate::state::buffers::Strain;
-use crate::state::timers::TimerTask;
 use crate::state::timestamp::Timestamp;
 use crate::stats::Stats;
 
@@ -76,11 +74,7 @@ pub struct EventLoop<'h> {
     /// The first field, so that handles are refused before any destructor of the embedder runs.
     mailbox: Mailbox,
     pub(crate) context: Context,
-    /// Beside the context, because they may borrow from the embedder, and are lent to no callback.
-    handlers: StreamHandlers<'h>,
-    /// By the slot of the UDP socket, each with the socket's generation.
-    datagram_handlers: Vec<Option<(u64, Box<dyn DatagramHandler + 'h>)>>,
-    timer_callbacks: TimerCallbacks<'h>,
+    callbacks: Callbacks<'h>,
     /// What every read is made into.
     read_buffer: Box<[u8]>,
     /// What has come in by the UDP socket that is being served.
@@ -142,9 +136,7 @@ impl<'h> EventLoop<'h> {
         Self {
             mailbox: Mailbox::new(network.waker()),
             context: Context::new(network, default_connections_max, hash_key),
-            handlers: StreamHandlers::default(),
-            datagram_handlers: Vec::new(),
-            timer_callbacks: TimerCallbacks::default(),
+            callbacks: Callbacks::default(),
             read_buffer: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
             recv_batch: RecvBatch::default(),
             // Room for those of all polls of a turn, mapped by itself, so that it does not grow amid buffers.
@@ -164,19 +156,14 @@ impl<'h> EventLoop<'h> {
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
     /// work, [`ErrorKind::Setup`] if the loop has ended.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
-        let input_bytes_min = handler.input_bytes_min();
-        let slot = self.context.insert_handler(HandlerLifetime::WhileUsed).slot;
-        let id = self.context.listen(&at.into(), slot, input_bytes_min);
-        if id.is_ok() {
-            self.handlers.insert(slot, Box::new(HandlerWithSessions::new(handler)));
-        } else {
-            self.context.handlers.remove(slot as usize);
-        }
-        id
+        let (id, added) = self.context.listen_with(&at.into(), Handler::stream(handler))?;
+        self.callbacks.insert(added);
+        Ok(id)
     }
 
     /// Takes a handler in that several listeners are to share, or outbound connections. It stays until it is
-    /// [removed](Self::remove) and nothing uses it any more.
+    /// [removed](Self::remove) and nothing uses it any more. Its [`on_start`](StreamHandler::on_start) is called before
+    /// this returns.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -189,28 +176,41 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn attach(&mut self, handler: impl StreamHandler + 'h) -> HandlerId {
-        let key = self.context.insert_handler(HandlerLifetime::UntilRemoved);
-        self.handlers.insert(key.slot, Box::new(HandlerWithSessions::new(handler)));
-        HandlerId(key)
+        let (id, added) = self.context.attach_handler(Handler::stream(handler));
+        self.callbacks.insert(added);
+        id
     }
 
-    /// Listens for clients, and has them served by a handler that is [attached](Self::attach) already.
+    /// Takes a handler in that several UDP sockets are to share, or that opens them itself. It stays as one that
+    /// [`attach`](Self::attach) takes in.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, datagrams};
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// let echo = events.attach_datagrams(datagrams(|datagram, payload| { datagram.reply(payload); }));
+    /// for host in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+    ///     events.bind_for(std::net::SocketAddr::from((host, 0)), echo)?;
+    /// }
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn attach_datagrams(&mut self, handler: impl DatagramHandler + 'h) -> HandlerId {
+        let (id, added) = self.context.attach_handler(Handler::datagram(handler));
+        self.callbacks.insert(added);
+        id
+    }
+
+    /// [`Context::listen_for`], between two turns.
     ///
     /// # Errors
-    /// As [`listen`](Self::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's or was removed.
+    /// As there.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
-        let at = at.into();
-        let is_known = |entry: &HandlerEntry| entry.lifetime != HandlerLifetime::Removed;
-        if !self.context.handler(served_by).is_some_and(is_known) {
-            let message = "this loop has no such handler";
-            return Err(Error::with_message(ErrorKind::UnknownId, Some(at.address), message));
-        }
-        let slot = served_by.0.slot;
-        let input_bytes_min = self.handlers.get(slot).input_bytes_min();
-        self.context.listen(&at, slot, input_bytes_min)
+        self.context.listen_for(at, served_by)
     }
 
-    /// Binds a UDP socket, and has its datagrams handled.
+    /// Binds a UDP socket, and has its datagrams handled by a handler of its own. The loop drops the handler at the end of
+    /// the turn in which the last goes that uses it: this socket once it is [removed](Self::remove), those that it has
+    /// opened for itself, and its [timers](Context::schedule).
     ///
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work,
@@ -218,13 +218,19 @@ impl<'h> EventLoop<'h> {
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
         // Sockets removed since the last turn may have the address.
         self.drop_removed();
-        let id = self.context.bind(&at.into())?;
-        let slot = id.0.slot as usize;
-        if self.datagram_handlers.len() <= slot {
-            self.datagram_handlers.resize_with(slot + 1, || None);
-        }
-        self.datagram_handlers[slot] = Some((id.0.generation, Box::new(handler)));
+        let (id, added) = self.context.bind_with(&at.into(), Handler::datagram(handler))?;
+        self.callbacks.insert(added);
         Ok(id)
+    }
+
+    /// [`Context::bind_for`], between two turns.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind_for(&mut self, at: impl Into<Bind>, served_by: HandlerId) -> Result<UdpSocketId> {
+        // As for `bind`.
+        self.drop_removed();
+        self.context.bind_for(at, served_by)
     }
 
     /// Calls a closure after `first`, and then again after each span it returns; `None` ends it.
@@ -247,26 +253,17 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn every(&mut self, first: Duration, callback: impl FnMut(&mut Context) -> Option<Duration> + 'h) -> TimerId {
-        // The closure of a timer removed since the last turn may still be in its slot.
-        self.drop_removed();
-        let id = self.context.add_timer(first, TimerTask::Callback);
-        self.timer_callbacks.add(id.0, Box::new(callback));
+        let (id, added) = self.context.set_timer(first, Box::new(callback));
+        self.callbacks.insert(added);
         id
     }
 
-    /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
+    /// [`Context::local_addr`], between two turns.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a handler, a listener at a unix socket.
+    /// As there.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
-        let SourceId(source) = id.into();
-        let found = match source {
-            SourceKey::Listener(key) => self.context.listener(key).and_then(|entry| entry.address.socket_addr()),
-            SourceKey::UdpSocket(key) => self.context.udp_socket(key).map(|entry| entry.local),
-            SourceKey::Timer(_) | SourceKey::Handler(_) => None,
-        };
-        let message = "no listener or socket with an address has this id";
-        found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))
+        self.context.local_addr(id)
     }
 
     /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted

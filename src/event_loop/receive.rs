@@ -36,7 +36,7 @@ impl EventLoop<'_> {
             }
             return;
         }
-        let consumed = self.handlers.on_data(&mut self.context, slot, &self.read_buffer[..count]);
+        let consumed = self.callbacks.on_data(&mut self.context, slot, &self.read_buffer[..count]);
         let Context { connections, buffer_pool, now, .. } = &mut self.context;
         let state = &mut connections[slot as usize].state;
         if consumed < count {
@@ -51,7 +51,7 @@ impl EventLoop<'_> {
     /// Delivers what is in the inbox.
     pub(super) fn deliver_inbox(&mut self, slot: u32) {
         let mut inbox = self.context.state(slot).take_inbox();
-        let consumed = self.handlers.on_data(&mut self.context, slot, inbox.as_slice());
+        let consumed = self.callbacks.on_data(&mut self.context, slot, inbox.as_slice());
         inbox.consume(consumed);
         let now = self.context.now;
         let state = self.context.state(slot);

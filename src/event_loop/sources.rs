@@ -7,7 +7,7 @@ use std::io;
 use crate::address::Address;
 use crate::context::entries::source::{Source, SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
-use crate::ids::{SlotKey, Token};
+use crate::ids::{Key, SlotKey, Token};
 use crate::net::backoff::{BackoffAction, Recovery};
 use crate::net::io_error_class::IoErrorClass;
 
@@ -28,18 +28,24 @@ impl EventLoop<'_> {
         while self.context.ready_sources.len() > served_again
             && let Some(key) = self.context.ready_sources.pop_front()
         {
+            let Some(&mut Source { generation, .. }) = self.context.source(key) else {
+                continue;
+            };
             let state = match key {
                 SlotKey::Listener(slot) => self.accept_clients(slot),
-                SlotKey::UdpSocket(slot) => self.receive_datagrams(slot),
+                SlotKey::UdpSocket(slot) => self.receive_datagrams(Key { generation, slot }),
                 SlotKey::Connection(_) | SlotKey::Timer(_) => continue,
             };
-            served_again += usize::from(state == SourceState::Ready);
-            self.finish_serving(key, state);
+            // Its callbacks may have closed it, and opened another in its slot.
+            if self.context.source(key).is_some_and(|source| source.generation == generation) {
+                served_again += usize::from(state == SourceState::Ready);
+                self.finish_serving(key, state);
+            }
         }
         any
     }
 
-    /// Notes what a source waits for. Its callbacks may have closed it.
+    /// Notes what a source waits for.
     fn finish_serving(&mut self, key: SlotKey, state: SourceState) {
         let now = self.context.now;
         let Some(source) = self.context.source(key) else {
@@ -52,7 +58,7 @@ impl EventLoop<'_> {
             source.drain.take(u32::MAX);
             recovery = source.backoff.on_would_block(now);
         }
-        let is_draining = source.drain != SourceDrain::No;
+        let is_draining = matches!(source.drain, SourceDrain::Left(_));
         match state {
             SourceState::WouldBlock => {}
             SourceState::Ready => self.context.ready_sources.push_back(key),
@@ -125,7 +131,7 @@ impl EventLoop<'_> {
     /// Whether no source has anything left that a drain waits for.
     pub(super) fn are_sources_drained(&self) -> bool {
         let context = &self.context;
-        context.listeners.iter().all(|(_, entry)| entry.socket.is_none())
+        context.listeners.iter().all(|(_, entry)| entry.socket.is_none() || entry.source.drain == SourceDrain::Done)
             && context.udp_sockets.iter().all(|(_, entry)| entry.source.drain == SourceDrain::Done)
     }
 

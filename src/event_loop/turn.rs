@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
+use crate::context::foreign_code::{catch_panic, drop_foreign};
 use crate::context::loop_state::{Drain, DrainReport, LoopState};
 use crate::context::mailbox::Message;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event_loop::callbacks::stream_handlers::{catch_panic, drop_foreign};
 use crate::event_loop::{EventLoop, Turn};
 use crate::ids::SlotKey;
 use crate::limits;
@@ -25,6 +25,7 @@ impl EventLoop<'_> {
                 return Ok(Turn::Stopped(report));
             }
             LoopState::Panicked => {
+                self.end_by_panic();
                 let message = "a handler has panicked, which ended the loop: with catch_panics(true) it goes on";
                 return Err(Error::with_message(ErrorKind::Setup, None, message));
             }
@@ -39,11 +40,7 @@ impl EventLoop<'_> {
         // Whatever a handler's panic has left half done: no later turn sees it.
         let progress = catch_unwind(AssertUnwindSafe(|| self.run_stages())).unwrap_or_else(|panic| {
             self.context.stats.panics += 1;
-            self.context.loop_state = LoopState::Panicked;
-            self.close_listeners();
-            // A job that panics when it is dropped does not hide the panic that ends the loop.
-            self.context.catches_panics = true;
-            self.close_mailbox();
+            self.end_by_panic();
             resume_unwind(panic)
         });
         Ok(match self.context.loop_state {
@@ -51,6 +48,15 @@ impl EventLoop<'_> {
             _ if progress => Turn::Progress,
             _ => Turn::Idle,
         })
+    }
+
+    /// Ends the loop after a panic that was not caught.
+    fn end_by_panic(&mut self) {
+        self.context.loop_state = LoopState::Panicked;
+        self.close_listeners();
+        // A job that panics when it is dropped does not hide the panic that ends the loop.
+        self.context.catches_panics = true;
+        self.close_mailbox();
     }
 
     /// Has idle and write timeouts and lingers run from the end of the last turn, if it took long. It ended at a clock
@@ -90,8 +96,7 @@ impl EventLoop<'_> {
     /// Gives back memory that a burst has left, once it is over.
     fn give_back_memory(&mut self) {
         let is_trimmed = self.context.buffer_pool.trim();
-        self.timer_callbacks.shrink();
-        self.handlers.shrink_sessions();
+        self.callbacks.shrink();
         let is_over = self.context.shrink_tables() && !self.mailbox.has_messages();
         self.context.may_shrink = !is_over;
         if is_trimmed || is_over {
@@ -262,8 +267,7 @@ impl EventLoop<'_> {
             if let SlotKey::UdpSocket(slot) = key
                 && let Some(key) = self.context.udp_socket_key(slot)
             {
-                let handler = self.close_udp_socket(key);
-                drop_foreign(&mut self.context, handler);
+                self.context.close_udp_socket(key);
             }
         }
         self.close_mailbox();

@@ -6,21 +6,19 @@ use crate::context::Context;
 use crate::context::datagram::Datagram;
 use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::context::entries::udp_socket_entry::UdpSocketEntry;
-use crate::context::handler::DatagramHandler;
+use crate::context::foreign_code::catch_panic;
 use crate::event_loop::EventLoop;
-use crate::event_loop::callbacks::stream_handlers::catch_panic;
 use crate::ids::{Key, SlotKey, UdpSocketId};
 use crate::limits;
 
-impl<'h> EventLoop<'h> {
+impl EventLoop<'_> {
     /// Receives datagrams of a socket, at most a turn's budget of them, and delivers them.
-    pub(super) fn receive_datagrams(&mut self, slot: u32) -> SourceState {
+    pub(super) fn receive_datagrams(&mut self, key: Key) -> SourceState {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
-        // A callback may have stopped the loop, or removed the socket. No other has its slot before the turn ends.
+        // A callback may have stopped the loop, or removed the socket, and opened another in its slot.
         while budget > 0
             && !self.context.loop_state.is_stopping()
-            && let Some(entry) = self.context.udp_sockets.get_mut(slot as usize)
-            && entry.is_open
+            && let Some(entry) = self.context.udp_socket_mut(key)
         {
             match entry.socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
                 Ok(may_have_more) => {
@@ -28,7 +26,7 @@ impl<'h> EventLoop<'h> {
                     // A drain is over when there is nothing more: it waits for no event.
                     // planted: full-batch-is-the-last
                     let is_empty = !may_have_more && !matches!(entry.source.drain, SourceDrain::Left(_));
-                    budget -= self.deliver_datagrams(slot);
+                    budget -= self.deliver_datagrams(key);
                     if self.context.send_queue.is_over_soft_max() {
                         self.send_datagrams();
                     }
@@ -37,7 +35,7 @@ impl<'h> EventLoop<'h> {
                     }
                 }
                 Err(error) => {
-                    if let Some(result) = self.on_source_error(SlotKey::UdpSocket(slot), &error) {
+                    if let Some(result) = self.on_source_error(SlotKey::UdpSocket(key.slot), &error) {
                         return result;
                     }
                 }
@@ -47,16 +45,14 @@ impl<'h> EventLoop<'h> {
     }
 
     /// Delivers what has been received; returns the number of datagrams.
-    fn deliver_datagrams(&mut self, slot: u32) -> u32 {
-        let Some((generation, handler)) = &mut self.datagram_handlers[slot as usize] else {
+    fn deliver_datagrams(&mut self, socket: Key) -> u32 {
+        let Some(&UdpSocketEntry { handler, local: bound, .. }) = self.context.udp_socket(socket) else {
             return 0;
         };
-        let socket = Key { generation: *generation, slot };
-        let (bound, mut count) = (self.context.udp_sockets[slot as usize].local, 0);
+        let handler = self.callbacks.datagram_handler(&mut self.context, handler);
+        let (context, mut count) = (&mut self.context, 0);
         while let Some((meta, payload)) = self.recv_batch.next() {
-            let context = &mut self.context;
-            let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
-            if !is_open || context.loop_state.is_stopping() {
+            if context.udp_socket(socket).is_none() || context.loop_state.is_stopping() {
                 self.recv_batch.clear();
                 break;
             }
@@ -70,7 +66,7 @@ impl<'h> EventLoop<'h> {
                 log::error!("{bound}: a handler has panicked over a datagram from {}", meta.peer);
             }
         }
-        if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
+        if let Some(entry) = self.context.udp_socket_mut(socket) {
             entry.source.drain.take(count);
         }
         count
@@ -78,21 +74,14 @@ impl<'h> EventLoop<'h> {
 
     /// Calls `on_drain` of a socket.
     pub(super) fn call_udp_drain(&mut self, key: Key) {
-        let Some((_, handler)) = &mut self.datagram_handlers[key.slot as usize] else {
+        let Some(&UdpSocketEntry { handler, local, .. }) = self.context.udp_socket(key) else {
             return;
         };
-        let (id, local) = (UdpSocketId(key), self.context.udp_sockets[key.slot as usize].local);
+        let (id, handler) = (UdpSocketId(key), self.callbacks.datagram_handler(&mut self.context, handler));
         if catch_panic(&mut self.context, |context| handler.on_drain(context, id)).is_none() {
             log::error!("{local}: a handler has panicked over a drain");
             self.context.remove(id);
         }
-    }
-
-    /// Closes a UDP socket, unless that has been done, and returns its handler.
-    pub(super) fn close_udp_socket(&mut self, key: Key) -> Option<Box<dyn DatagramHandler + 'h>> {
-        self.context.close_udp_socket(key);
-        let entry = self.datagram_handlers[key.slot as usize].take_if(|(generation, _)| *generation == key.generation);
-        entry.map(|(_, handler)| handler)
     }
 
     /// Sends what callbacks have queued, each socket's transmits together.

@@ -41,7 +41,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
 use crate::framing::decode::{DecodeState, Decoded};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, HandlerId, TimerId};
 
 pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
 
@@ -75,6 +75,9 @@ pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
 pub trait FrameHandler {
     /// What the handler keeps about one connection.
     type Session;
+
+    /// As [`StreamHandler::on_start`].
+    fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
 
     /// As [`StreamHandler::on_open`].
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
@@ -117,7 +120,7 @@ pub trait FrameHandler {
     }
 
     /// As [`StreamHandler::on_timer`].
-    fn on_timer(&mut self, _context: &mut Context, _value: u64) {}
+    fn on_timer(&mut self, _context: &mut Context, _timer: TimerId, _value: u64) {}
 
     /// As [`StreamHandler::on_notify`].
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
@@ -279,6 +282,10 @@ pub struct FramedSession<S> {
 impl<H: FrameHandler> StreamHandler for Framed<H> {
     type Session = FramedSession<H::Session>;
 
+    fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+        self.handler.on_start(context, id);
+    }
+
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
         self.handler.on_open(connection).map(|session| FramedSession { session, decode_state: DecodeState::Start })
     }
@@ -303,8 +310,8 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
         self.handler.on_timeout(connection, &mut session.session);
     }
 
-    fn on_timer(&mut self, context: &mut Context, value: u64) {
-        self.handler.on_timer(context, value);
+    fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
+        self.handler.on_timer(context, timer, value);
     }
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {

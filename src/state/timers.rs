@@ -25,6 +25,8 @@ pub(crate) enum TimerTask {
     Callback,
     /// Call the handler with the value, once.
     Handler { handler: u32, value: u64 },
+    /// Nothing: it was removed, and its closure is still in its slot.
+    Removed,
 }
 
 impl Timers {
@@ -45,7 +47,8 @@ impl Timers {
     }
 
     pub(crate) fn contains(&self, key: Key) -> bool {
-        self.entries.get(key.slot as usize).is_some_and(|timer| timer.generation == key.generation)
+        let entry = self.entries.get(key.slot as usize);
+        entry.is_some_and(|timer| timer.generation == key.generation && timer.task != TimerTask::Removed)
     }
 
     pub(crate) fn is_large(&self) -> bool {
@@ -57,8 +60,21 @@ impl Timers {
         shrink_slab(&mut self.entries, limits::BURST_MIN, || Timer { generation: 0, task: TimerTask::Callback });
     }
 
-    /// Removes a timer; `None` if it is gone already.
+    /// Removes a timer; `None` if it is gone already. The slot of a closure stays taken until it is [freed](Self::free).
     pub(crate) fn remove(&mut self, key: Key) -> Option<TimerTask> {
-        self.contains(key).then(|| self.entries.remove(key.slot as usize).task)
+        if !self.contains(key) {
+            return None;
+        }
+        let entry = &mut self.entries[key.slot as usize];
+        let task = std::mem::replace(&mut entry.task, TimerTask::Removed);
+        if task != TimerTask::Callback {
+            self.free(key);
+        }
+        Some(task)
+    }
+
+    /// Frees the slot of a closure that is dropped.
+    pub(crate) fn free(&mut self, key: Key) {
+        self.entries.remove(key.slot as usize);
     }
 }

@@ -14,7 +14,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
-use crate::ids::{ConnectionId, HandlerId};
+use crate::ids::{ConnectionId, HandlerId, TimerId};
 use crate::testing::{Fault, Simulation};
 
 /// Who was opened, and who was closed.
@@ -244,7 +244,7 @@ impl StreamHandler for PanickingHandler {
         self.maybe_panic();
     }
 
-    fn on_timer(&mut self, _: &mut Context, _: u64) {
+    fn on_timer(&mut self, _: &mut Context, _: TimerId, _: u64) {
         self.maybe_panic();
     }
 

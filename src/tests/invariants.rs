@@ -131,7 +131,8 @@ fn handlers_are_kept_while_used(events: &EventLoop<'_>) {
         let is_own_timer =
             |task: &TimerTask| matches!(task, TimerTask::Handler { handler, .. } if *handler == to_slot(slot));
         let timers = context.timers.tasks().filter(is_own_timer).count();
-        assert_eq!(handler.uses, listeners + timers, "handler {slot} counts what uses it");
+        let udp_sockets = context.udp_sockets.iter().filter(|(_, entry)| entry.handler == to_slot(slot)).count();
+        assert_eq!(handler.uses, listeners + timers + udp_sockets, "handler {slot} counts what uses it");
         assert!(!handler.is_unused(), "handler {slot} is used by nothing and still there");
     }
     assert!(context.removed_sources.is_empty() && context.unused_handlers.is_empty(), "what was removed is dropped");

@@ -23,7 +23,7 @@ use std::time::Duration;
 use self::handlers::{CallbackLog, EchoHandler, GreetHandler, PanicInjector, PanickingHandler};
 use self::outbound_handlers::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
 use self::planned_client::{GREETING, PlannedClient, Service};
-use self::removals::Removals;
+use self::removals::{Removals, stream_handlers};
 use self::sim_servers::{PROXY_TARGET, SimServers, Target};
 use self::timer_checks::{TimerChecks, change_timers};
 use self::udp_traffic::{TransientSocket, UDP, UDP_REPLY, UDP_WILDCARD};
@@ -101,7 +101,7 @@ impl Workload {
         }
         run.attach_handlers();
         run.attach_outbound_handler();
-        run.removals.others = run.events.context.handlers.len();
+        run.removals.others = stream_handlers(&run.events.context);
         run.inject_faults();
         run
     }

@@ -17,7 +17,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
-use crate::ids::{ConnectionId, HandlerId};
+use crate::ids::{ConnectionId, HandlerId, TimerId};
 use crate::options::connect::Connect;
 use crate::state::phase::Phase;
 use crate::testing::Simulation;
@@ -272,8 +272,8 @@ impl StreamHandler for OutboundHandler {
         }
     }
 
-    fn on_timer(&mut self, context: &mut Context, value: u64) {
-        self.timer_checks.borrow_mut().record_fired(context, value);
+    fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
+        self.timer_checks.borrow_mut().record_fired(context, timer, value);
         self.maybe_panic();
     }
 

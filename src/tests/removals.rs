@@ -18,6 +18,7 @@ use super::sim_servers::Target;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
+use crate::context::entries::handler_entry::HandlerKind;
 use crate::context::handler::StreamHandler;
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
@@ -183,9 +184,9 @@ impl StreamHandler for TransientHandler {
         input.len()
     }
 
-    fn on_timer(&mut self, context: &mut Context, value: u64) {
-        let timer = self.shared.registry.lock().expect("no panic under it").timers.remove(&value);
-        assert!(timer.is_some(), "value {value} comes once, and not after it was removed");
+    fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
+        let expected = self.shared.registry.lock().expect("no panic under it").timers.remove(&value);
+        assert_eq!(Some(timer), expected, "value {value} comes once, and not after it was removed");
         self.shared.maybe_remove(context);
     }
 
@@ -339,7 +340,12 @@ impl Removals {
     /// After a turn there is a handler for each entry, and no other.
     pub(super) fn assert_handlers_are_counted(&self, context: &Context) {
         if matches!(context.loop_state, LoopState::Running) {
-            assert_eq!(Rc::strong_count(&self.handlers) - 1, context.handlers.len() - self.others);
+            assert_eq!(Rc::strong_count(&self.handlers) - 1, stream_handlers(context) - self.others);
         }
     }
+}
+
+/// How many handlers of connections there are.
+pub(super) fn stream_handlers(context: &Context) -> usize {
+    context.handlers.iter().filter(|(_, entry)| entry.kind == HandlerKind::Stream).count()
 }

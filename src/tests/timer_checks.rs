@@ -43,8 +43,9 @@ impl TimerChecks {
     }
 
     /// A value has come.
-    pub(super) fn record_fired(&mut self, context: &Context, value: u64) {
-        let (due, _) = self.values.remove(&value).expect("a value comes once, and not after it was removed");
+    pub(super) fn record_fired(&mut self, context: &Context, timer: TimerId, value: u64) {
+        let (due, id) = self.values.remove(&value).expect("a value comes once, and not after it was removed");
+        assert_eq!(id, timer, "value {value} comes with another timer's id");
         assert!(context.now() >= due, "value {value} has come early");
     }
 

@@ -56,7 +56,7 @@ impl Context {
         ConnectionId { generation: self.connections[slot as usize].generation, slot }
     }
 
-    pub(crate) fn local_addr(&self, slot: u32) -> Option<SocketAddr> {
+    pub(crate) fn connection_local_addr(&self, slot: u32) -> Option<SocketAddr> {
         match self.local_addrs.get(slot) {
             Some(local) => local.socket_addr(),
             None => self.listeners[self.connections[slot as usize].listener as usize].address.socket_addr(),

@@ -2,18 +2,31 @@
 //!
 //! A handler stays for as long as something uses it.
 
+use crate::address::Address;
 use crate::context::Context;
+use crate::context::erased_handler::Handler;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{HandlerId, Key, to_slot};
 use crate::limits;
 
-/// What the context knows about a stream handler. The handler itself is with the loop, at the same slot.
+/// What the context knows about a handler. The handler itself is with the loop, at the same slot.
 pub(crate) struct HandlerEntry {
     pub(crate) generation: u64,
+    pub(crate) kind: HandlerKind,
+    /// The longest input that a handler of connections must see at once.
+    pub(crate) input_bytes_min: usize,
     /// Open connections that its listeners have accepted.
     pub(crate) clients: usize,
-    /// Its entries among the listeners, which last as long as their connections, and its scheduled timers.
+    /// Its entries among the listeners, which last as long as their connections, its UDP sockets and scheduled timers.
     pub(crate) uses: usize,
     pub(crate) lifetime: HandlerLifetime,
+}
+
+/// What a handler serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HandlerKind {
+    Stream,
+    Datagram,
 }
 
 /// How long a handler stays.
@@ -21,16 +34,20 @@ pub(crate) struct HandlerEntry {
 pub(crate) enum HandlerLifetime {
     /// It was attached: until it is removed.
     UntilRemoved,
-    /// It was given to `listen`: until nothing uses it.
+    /// It was given to `listen` or `bind`: until nothing uses it.
     WhileUsed,
     /// It was removed: until nothing uses it, and nothing new does.
     Removed,
 }
 
 impl Context {
-    pub(crate) fn insert_handler(&mut self, lifetime: HandlerLifetime) -> Key {
+    pub(crate) fn insert_handler(&mut self, lifetime: HandlerLifetime, handler: &Handler<'_>) -> Key {
+        let (kind, input_bytes_min) = match handler {
+            Handler::Stream(handler) => (HandlerKind::Stream, handler.input_bytes_min()),
+            Handler::Datagram(_) => (HandlerKind::Datagram, 1),
+        };
         let generation = self.next_generation();
-        let entry = HandlerEntry { generation, clients: 0, uses: 0, lifetime };
+        let entry = HandlerEntry { generation, kind, input_bytes_min, clients: 0, uses: 0, lifetime };
         Key { generation, slot: to_slot(self.handlers.insert(entry)) }
     }
 
@@ -41,6 +58,21 @@ impl Context {
 
     pub(crate) fn handler_id(&self, slot: u32) -> HandlerId {
         HandlerId(Key { generation: self.handlers[slot as usize].generation, slot })
+    }
+
+    /// The slot of a handler that a listener or UDP socket is to be opened for.
+    pub(crate) fn find_handler(&self, id: HandlerId, wanted: HandlerKind, at: &Address) -> Result<u32> {
+        let message = match self.handler(id).filter(|entry| entry.lifetime != HandlerLifetime::Removed) {
+            None => "this loop has no such handler",
+            Some(entry) if entry.kind == wanted => return Ok(id.0.slot),
+            Some(_) => match wanted {
+                HandlerKind::Stream => "this handler serves datagrams: listen for one that `attach` has returned",
+                HandlerKind::Datagram => {
+                    "this handler serves connections: bind for one that `attach_datagrams` has returned"
+                }
+            },
+        };
+        Err(Error::with_message(ErrorKind::UnknownId, Some(at.clone()), message))
     }
 
     /// Whether a handler of this loop serves only what it has.

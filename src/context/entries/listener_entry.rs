@@ -60,9 +60,9 @@ impl Context {
         (entry.source.generation == key.generation && entry.socket.is_some()).then_some(entry)
     }
 
-    /// Opens a listener for a handler that must see `input_bytes_min` bytes at once.
-    pub(crate) fn listen(&mut self, at: &Listen, handler: u32, input_bytes_min: usize) -> Result<ListenerId> {
-        at.validate(input_bytes_min)?;
+    /// Opens a listener for a handler.
+    pub(crate) fn open_listener(&mut self, at: &Listen, handler: u32) -> Result<ListenerId> {
+        at.validate(self.handlers[handler as usize].input_bytes_min)?;
         self.check_not_stopped(&at.address)?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.listeners.vacant_key()) };
         let (socket, local) = self
@@ -76,7 +76,7 @@ impl Context {
             connections_max: at.connections_max.unwrap_or_else(|| (self.default_connections_max)()),
             connections_per_source_max: at.connections_per_source_max,
             when_full: at.when_full,
-            source: Source { generation: key.generation, ..Source::default() },
+            source: self.new_source(key),
             ..ListenerEntry::outbound(handler, at.limits)
         });
         Ok(ListenerId(key))

@@ -1,7 +1,8 @@
 //! When a listener or UDP socket is served next.
 
 use crate::context::Context;
-use crate::ids::{SlotKey, to_slot};
+use crate::context::loop_state::LoopState;
+use crate::ids::{Key, SlotKey, to_slot};
 use crate::limits;
 use crate::net::backoff::Backoff;
 
@@ -22,7 +23,7 @@ pub(crate) enum SourceDrain {
     No,
     /// It still takes so many clients or datagrams: those that were queued when it began.
     Left(u32),
-    /// They have been taken.
+    /// They have been taken; or it was opened since, and goes on until the drain is over.
     Done,
 }
 
@@ -50,6 +51,13 @@ pub(crate) enum SourceState {
 }
 
 impl Context {
+    /// The source that is to stand in a slot.
+    pub(crate) fn new_source(&self, key: Key) -> Source {
+        let is_draining = matches!(self.loop_state, LoopState::Draining(_));
+        let drain = if is_draining { SourceDrain::Done } else { SourceDrain::No };
+        Source { generation: key.generation, drain, ..Source::default() }
+    }
+
     /// A listener or UDP socket that is open.
     pub(crate) fn source(&mut self, key: SlotKey) -> Option<&mut Source> {
         match key {

@@ -9,7 +9,7 @@ use crate::address::{ScopedIp, is_unicast, to_canonical};
 use crate::context::Context;
 use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Key, SlotKey, Token, UdpSocketId, to_slot};
+use crate::ids::{Key, SlotKey, SourceKey, Token, UdpSocketId, to_slot};
 use crate::net::UdpSocket;
 use crate::options::bind::Bind;
 use crate::state::source_address_limits::RateLimiter;
@@ -17,6 +17,7 @@ use crate::state::source_address_limits::RateLimiter;
 /// One UDP socket.
 pub(crate) struct UdpSocketEntry {
     pub(crate) socket: UdpSocket,
+    pub(crate) handler: u32,
     /// What it is bound to, in canonical form.
     pub(crate) local: SocketAddr,
     pub(crate) rate_limiter: Option<RateLimiter>,
@@ -44,8 +45,8 @@ impl Context {
         Some(Key { generation: entry.source.generation, slot })
     }
 
-    /// Opens a UDP socket.
-    pub(crate) fn bind(&mut self, at: &Bind) -> Result<UdpSocketId> {
+    /// Opens a UDP socket for a handler.
+    pub(crate) fn open_udp_socket(&mut self, at: &Bind, handler: u32) -> Result<UdpSocketId> {
         at.validate()?;
         self.check_not_stopped(&at.address.into())?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.udp_sockets.vacant_key()) };
@@ -55,13 +56,16 @@ impl Context {
             .map_err(|error| Error::from_io(ErrorKind::Bind, Some(at.address.into()), error))?;
         let (local, limit) = (to_canonical(local), at.replies_per_source_per_second_max);
         self.bound_addresses.add(local);
+        self.use_handler(handler);
+        let source = self.new_source(key);
         self.udp_sockets.insert(UdpSocketEntry {
             socket,
+            handler,
             local,
             rate_limiter: limit.map(|limit| RateLimiter::new(limit.get(), self.hash_key)),
             limit_loopback: at.limit_loopback,
             is_open: true,
-            source: Source { generation: key.generation, ..Source::default() },
+            source,
         });
         Ok(UdpSocketId(key))
     }
@@ -76,6 +80,7 @@ impl Context {
         if has_queued {
             entry.is_open = false;
             self.forget_source(SlotKey::UdpSocket(key.slot));
+            self.removed_sources.push_back(SourceKey::UdpSocket(key));
         } else {
             self.close_udp_socket(key);
         }
@@ -90,6 +95,7 @@ impl Context {
             let entry = self.udp_sockets.remove(key.slot as usize);
             self.bound_addresses.remove(entry.local);
             self.network.close_udp_socket(entry.socket);
+            self.release_handler(entry.handler);
         }
     }
 

@@ -1,5 +1,106 @@
-//! Handlers, timer callbacks and removal: all that the embedder owns.
+//! Handlers and closures of a loop: by slot, calls, removal.
+//!
+//! They stand beside the context, because they may borrow from the embedder, and are lent to no callback.
 
 pub(crate) mod removal;
 pub(crate) mod stream_handlers;
 pub(crate) mod timer_callbacks;
+
+use crate::context::Context;
+use crate::context::erased_handler::Handler;
+use crate::context::foreign_code::catch_panic;
+use crate::context::handler::DatagramHandler;
+use crate::context::open::{Added, TimerCallback};
+use crate::ids::TimerId;
+use crate::limits;
+use crate::state::memory::shrink_table;
+
+/// What an embedder has given to a loop.
+#[derive(Default)]
+pub(crate) struct Callbacks<'h> {
+    /// By the slots of their entries in the context.
+    handlers: Vec<Option<Handler<'h>>>,
+    /// The closures of timers, by the slots of their timers.
+    timers: Vec<Option<TimerCallback<'h>>>,
+}
+
+/// What holds for every slot that an entry of the context names.
+const IS_THERE: &str = "a handler stays for as long as its entry does";
+
+impl<'h> Callbacks<'h> {
+    pub(super) fn insert(&mut self, added: Added<'h>) {
+        match added {
+            Added::Handler(slot, handler) => insert(&mut self.handlers, slot, handler),
+            Added::Timer(slot, callback) => insert(&mut self.timers, slot, callback),
+        }
+    }
+
+    /// Takes over what callbacks have added to the context. What is looked up in vain may be among it.
+    #[cold]
+    pub(super) fn join_added(&mut self, context: &mut Context) {
+        for added in context.added.drain(..) {
+            self.insert(added);
+        }
+        shrink_table(&mut context.added, 0, limits::BURST_MIN);
+    }
+
+    pub(super) fn handler(&mut self, context: &mut Context, slot: u32) -> &mut Handler<'h> {
+        if !matches!(self.handlers.get(slot as usize), Some(Some(_))) {
+            self.join_added(context);
+        }
+        self.handlers[slot as usize].as_mut().expect(IS_THERE)
+    }
+
+    pub(super) fn datagram_handler(&mut self, context: &mut Context, slot: u32) -> &mut (dyn DatagramHandler + 'h) {
+        match self.handler(context, slot) {
+            Handler::Datagram(handler) => &mut **handler,
+            Handler::Stream(_) => unreachable!("a socket is opened for a handler of datagrams alone"),
+        }
+    }
+
+    /// Takes the closure of a timer out of its slot.
+    pub(super) fn take_timer(&mut self, context: &mut Context, slot: u32) -> Option<TimerCallback<'h>> {
+        if !matches!(self.timers.get(slot as usize), Some(Some(_))) {
+            self.join_added(context);
+        }
+        self.timers.get_mut(slot as usize)?.take()
+    }
+
+    /// Takes a handler out that nothing uses any more; its slot is free then.
+    pub(super) fn take_unused_handler(&mut self, context: &mut Context) -> Option<Handler<'h>> {
+        let slot = context.take_unused_handler()?;
+        if !matches!(self.handlers.get(slot as usize), Some(Some(_))) {
+            self.join_added(context);
+        }
+        let handler = self.handlers.get_mut(slot as usize).and_then(Option::take);
+        if context.shrink_handlers() {
+            while self.handlers.pop_if(|handler| handler.is_none()).is_some() {}
+            self.handlers.shrink_to_fit();
+        }
+        handler
+    }
+
+    /// Calls a handler with a value of a timer.
+    pub(super) fn on_timer(&mut self, context: &mut Context, handler: u32, timer: TimerId, value: u64) {
+        let handler = self.handler(context, handler);
+        if catch_panic(context, |context| handler.on_timer(context, timer, value)).is_none() {
+            log::error!("a handler has panicked over a timer");
+        }
+    }
+
+    /// Gives back the memory of a burst of sessions and timers.
+    pub(super) fn shrink(&mut self) {
+        self.handlers.iter_mut().flatten().for_each(Handler::shrink_sessions);
+        while self.timers.pop_if(|callback| callback.is_none()).is_some() {}
+        let used = self.timers.len();
+        shrink_table(&mut self.timers, used, limits::BURST_MIN);
+    }
+}
+
+fn insert<T>(table: &mut Vec<Option<T>>, slot: u32, value: T) {
+    let slot = slot as usize;
+    if table.len() <= slot {
+        table.resize_with(slot + 1, || None);
+    }
+    table[slot] = Some(value);
+}

@@ -2,14 +2,13 @@
 //!
 //! No destructor of the embedder's runs while a callback does, and none that panics ends a loop that catches panics.
 
-use crate::context::handler::DatagramHandler;
+use crate::context::erased_handler::Handler;
+use crate::context::foreign_code::drop_foreign;
+use crate::context::open::TimerCallback;
 use crate::event_loop::EventLoop;
-use crate::event_loop::callbacks::stream_handlers::{ErasedHandler, drop_foreign};
-use crate::event_loop::callbacks::timer_callbacks::TimerCallback;
 use crate::ids::{SourceId, SourceKey};
 
-/// What [`EventLoop::remove`] gives back: the closure of a timer, the handler of a UDP socket, or a stream handler that
-/// nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
+/// What [`EventLoop::remove`] gives back: the closure of a timer, or a handler that nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
 ///
 /// It lets the caller choose when that is dropped, and where: outside of the loop. It has no other use.
 ///
@@ -29,8 +28,7 @@ use crate::ids::{SourceId, SourceKey};
 /// ```
 #[derive(Default)]
 pub struct Removed<'h> {
-    _stream_handler: Option<Box<dyn ErasedHandler + 'h>>,
-    _datagram_handler: Option<Box<dyn DatagramHandler + 'h>>,
+    _handler: Option<Handler<'h>>,
     _callback: Option<TimerCallback<'h>>,
 }
 
@@ -80,23 +78,20 @@ impl<'h> EventLoop<'h> {
     }
 
     fn take_removed(&mut self) -> Option<Removed<'h>> {
-        match self.context.removed_sources.pop_front() {
+        let source = self.context.removed_sources.pop_front();
+        match source {
             Some(SourceKey::UdpSocket(key)) => {
                 self.send_datagrams();
-                Some(Removed { _datagram_handler: self.close_udp_socket(key), ..Removed::default() })
+                self.context.close_udp_socket(key);
             }
             Some(SourceKey::Timer(key)) => {
-                Some(Removed { _callback: self.timer_callbacks.take(key), ..Removed::default() })
+                let callback = self.callbacks.take_timer(&mut self.context, key.slot);
+                self.context.timers.free(key);
+                return Some(Removed { _callback: callback, ..Removed::default() });
             }
-            Some(SourceKey::Listener(_) | SourceKey::Handler(_)) => Some(Removed::default()),
-            None => {
-                let slot = self.context.take_unused_handler()?;
-                let handler = self.handlers.take(slot);
-                if self.context.shrink_handlers() {
-                    self.handlers.shrink();
-                }
-                Some(Removed { _stream_handler: handler, ..Removed::default() })
-            }
+            Some(SourceKey::Listener(_) | SourceKey::Handler(_)) | None => {}
         }
+        let handler = self.callbacks.take_unused_handler(&mut self.context);
+        (source.is_some() || handler.is_some()).then(|| Removed { _handler: handler, ..Removed::default() })
     }
 }

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::{StreamHandler, stream};
 use crate::event_loop::{EventLoop, Turn};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, TimerId};
 use crate::limits;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
@@ -336,7 +336,7 @@ fn every_duration_runs_from_when_it_was_set() {
             input.len()
         }
 
-        fn on_timer(&mut self, _: &mut Context, _: u64) {
+        fn on_timer(&mut self, _: &mut Context, _: TimerId, _: u64) {
             self.fire();
         }
 

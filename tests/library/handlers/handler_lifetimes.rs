@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use halloo::{
-    Connect, Connection, Context, ErrorKind, EventLoop, HandlerId, ListenerId, SourceId, StreamHandler, stream,
+    Connect, Connection, Context, ErrorKind, EventLoop, HandlerId, ListenerId, SourceId, StreamHandler, TimerId, stream,
 };
 
 use crate::helpers::loopback::loopback;
@@ -67,7 +67,7 @@ impl StreamHandler for CountedHandler {
         echo(connection, input)
     }
 
-    fn on_timer(&mut self, _: &mut Context, value: u64) {
+    fn on_timer(&mut self, _: &mut Context, _: TimerId, value: u64) {
         self.handlers.fired.set(value);
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use halloo::{CloseReason, Connection, ConnectionId, Context, StreamHandler};
+use halloo::{CloseReason, Connection, ConnectionId, Context, StreamHandler, TimerId};
 
 /// A recorded callback.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -223,7 +223,7 @@ impl StreamHandler for RecordingHandler<'_> {
         (self.notify)(connection, value);
     }
 
-    fn on_timer(&mut self, context: &mut Context, value: u64) {
+    fn on_timer(&mut self, context: &mut Context, _: TimerId, value: u64) {
         self.log.fired.borrow_mut().push(value);
         (self.timer)(context, value);
     }

@@ -58,7 +58,7 @@ impl StreamHandler for Server {
         }
     }
 
-    fn on_timer(&mut self, _: &mut Context, number: u64) {
+    fn on_timer(&mut self, _: &mut Context, _: TimerId, number: u64) {
         self.store.on_timer(number);
     }
 }

@@ -1,0 +1,205 @@
+//! Opening listeners and sockets, attaching handlers, setting timers: from anywhere.
+//!
+//! What is opened is open when the call returns, or the error is the call's.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::context::entries::handler_entry::{HandlerKind, HandlerLifetime};
+use crate::context::erased_handler::Handler;
+use crate::context::foreign_code::catch_panic_between_turns;
+use crate::context::handler::{DatagramHandler, StreamHandler};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::options::bind::Bind;
+use crate::options::listen::Listen;
+use crate::state::timers::TimerTask;
+
+/// A closure that returns how long until it is called again, or `None` for never.
+pub(crate) type TimerCallback<'h> = Box<dyn FnMut(&mut Context) -> Option<Duration> + 'h>;
+
+/// What was added to a loop, with the slot of its entry. The loop takes it over before it is first called.
+pub(crate) enum Added<'h> {
+    Handler(u32, Handler<'h>),
+    Timer(u32, TimerCallback<'h>),
+}
+
+/// From a callback, a timer or a job of another thread: the methods of [`EventLoop`](crate::EventLoop) with the same
+/// names, for handlers and closures that borrow nothing. What they open is open when they return.
+///
+/// ```
+/// use halloo::{Connection, EventLoop, HandlerId, Listen, StreamHandler, stream};
+/// use std::io::{Read, Write};
+/// use std::net::{SocketAddr, TcpStream};
+///
+/// /// Opens a listener for each client, and tells the client the port: the passive mode of FTP (RFC 959).
+/// struct Control { data: HandlerId }
+///
+/// impl StreamHandler for Control {
+///     type Session = ();
+///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+///         let at = Listen::from(SocketAddr::new(connection.local_addr()?.ip(), 0)).connections_max(1);
+///         let context = connection.context();
+///         let answer = match context.listen_for(at, self.data) {
+///             Ok(listener) => format!("{}\n", context.local_addr(listener).ok()?.port()),
+///             Err(error) => format!("{error}\n"),
+///         };
+///         connection.send(answer.as_bytes()).ok()
+///     }
+///     fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize { input.len() }
+/// }
+///
+/// let mut events = EventLoop::new()?;
+/// let data = events.attach(stream(|connection, input| {
+///     let _ = connection.send(input);
+///     connection.context().stop();
+///     input.len()
+/// }));
+/// let control = events.listen(SocketAddr::from(([127, 0, 0, 1], 0)), Control { data })?;
+/// let address = events.local_addr(control)?;
+/// let client = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
+///     let (mut control, mut port) = (TcpStream::connect(address)?, [0; 16]);
+///     let read = control.read(&mut port)?;
+///     let port: u16 = String::from_utf8_lossy(&port[..read]).trim().parse().expect("a port");
+///     let mut data = TcpStream::connect((address.ip(), port))?;
+///     data.write_all(b"by the other port")?;
+///     let mut echo = vec![0; 17];
+///     data.read_exact(&mut echo)?;
+///     Ok(echo)
+/// });
+/// events.run()?;
+/// assert_eq!(client.join().unwrap()?, b"by the other port");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl Context {
+    /// [`EventLoop::attach`](crate::EventLoop::attach), from anywhere. The handler's
+    /// [`on_start`](StreamHandler::on_start) is called before this returns.
+    pub fn attach(&mut self, handler: impl StreamHandler + 'static) -> HandlerId {
+        let (id, added) = self.attach_handler(Handler::stream(handler));
+        self.added.push(added);
+        id
+    }
+
+    /// [`EventLoop::attach_datagrams`](crate::EventLoop::attach_datagrams), from anywhere.
+    pub fn attach_datagrams(&mut self, handler: impl DatagramHandler + 'static) -> HandlerId {
+        let (id, added) = self.attach_handler(Handler::datagram(handler));
+        self.added.push(added);
+        id
+    }
+
+    /// [`EventLoop::listen`](crate::EventLoop::listen), from anywhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'static) -> Result<ListenerId> {
+        let (id, added) = self.listen_with(&at.into(), Handler::stream(handler))?;
+        self.added.push(added);
+        Ok(id)
+    }
+
+    /// Listens for clients, and has them served by a handler that is [attached](crate::EventLoop::attach) already.
+    ///
+    /// A listener that is opened while the loop [drains](Self::drain) accepts clients until it is removed or the drain
+    /// ends, and does not hold the drain up.
+    ///
+    /// # Errors
+    /// As [`EventLoop::listen`](crate::EventLoop::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's,
+    /// was removed, or serves datagrams.
+    pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
+        let at = at.into();
+        let handler = self.find_handler(served_by, HandlerKind::Stream, &at.address)?;
+        self.open_listener(&at, handler)
+    }
+
+    /// [`EventLoop::bind`](crate::EventLoop::bind), from anywhere.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'static) -> Result<UdpSocketId> {
+        let (id, added) = self.bind_with(&at.into(), Handler::datagram(handler))?;
+        self.added.push(added);
+        Ok(id)
+    }
+
+    /// Binds a UDP socket, and has its datagrams handled by a handler that is
+    /// [attached](crate::EventLoop::attach_datagrams) already.
+    ///
+    /// A socket that is opened while the loop [drains](Self::drain) goes on until it is removed or the drain ends, and
+    /// does not hold the drain up; [`on_drain`](DatagramHandler::on_drain) is not called for it.
+    ///
+    /// # Errors
+    /// As [`EventLoop::bind`](crate::EventLoop::bind), and [`ErrorKind::UnknownId`] if the handler is another loop's, was
+    /// removed, or serves connections.
+    pub fn bind_for(&mut self, at: impl Into<Bind>, served_by: HandlerId) -> Result<UdpSocketId> {
+        let at = at.into();
+        let handler = self.find_handler(served_by, HandlerKind::Datagram, &at.address.into())?;
+        self.open_udp_socket(&at, handler)
+    }
+
+    /// [`EventLoop::every`](crate::EventLoop::every), from anywhere. The first call comes in a later turn.
+    pub fn every(
+        &mut self,
+        first: Duration,
+        callback: impl FnMut(&mut Context) -> Option<Duration> + 'static,
+    ) -> TimerId {
+        let (id, added) = self.set_timer(first, Box::new(callback));
+        self.added.push(added);
+        id
+    }
+
+    /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a handler, a listener at a unix socket.
+    pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
+        let SourceId(source) = id.into();
+        let found = match source {
+            SourceKey::Listener(key) => self.listener(key).and_then(|entry| entry.address.socket_addr()),
+            SourceKey::UdpSocket(key) => self.udp_socket(key).map(|entry| entry.local),
+            SourceKey::Timer(_) | SourceKey::Handler(_) => None,
+        };
+        let message = "no listener or socket with an address has this id";
+        found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))
+    }
+}
+
+impl Context {
+    pub(crate) fn attach_handler<'h>(&mut self, handler: Handler<'h>) -> (HandlerId, Added<'h>) {
+        let key = self.insert_handler(HandlerLifetime::UntilRemoved, &handler);
+        (HandlerId(key), self.start_handler(key, handler))
+    }
+
+    pub(crate) fn listen_with<'h>(&mut self, at: &Listen, handler: Handler<'h>) -> Result<(ListenerId, Added<'h>)> {
+        self.open_with(handler, |context, slot| context.open_listener(at, slot))
+    }
+
+    pub(crate) fn bind_with<'h>(&mut self, at: &Bind, handler: Handler<'h>) -> Result<(UdpSocketId, Added<'h>)> {
+        self.open_with(handler, |context, slot| context.open_udp_socket(at, slot))
+    }
+
+    /// Opens something for a handler that stays for as long as it is used. After an error there is no entry of it.
+    fn open_with<'h, I>(
+        &mut self,
+        handler: Handler<'h>,
+        open: impl FnOnce(&mut Self, u32) -> Result<I>,
+    ) -> Result<(I, Added<'h>)> {
+        let key = self.insert_handler(HandlerLifetime::WhileUsed, &handler);
+        let id = open(self, key.slot).inspect_err(|_| {
+            self.handlers.remove(key.slot as usize);
+        })?;
+        Ok((id, self.start_handler(key, handler)))
+    }
+
+    fn start_handler<'h>(&mut self, key: Key, mut handler: Handler<'h>) -> Added<'h> {
+        if catch_panic_between_turns(self, |context| handler.on_start(context, HandlerId(key))).is_none() {
+            log::error!("a handler has panicked when it started");
+        }
+        Added::Handler(key.slot, handler)
+    }
+
+    pub(crate) fn set_timer<'h>(&mut self, first: Duration, callback: TimerCallback<'h>) -> (TimerId, Added<'h>) {
+        let id = self.add_timer(first, TimerTask::Callback);
+        (id, Added::Timer(id.0.slot, callback))
+    }
+}
