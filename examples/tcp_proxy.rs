@@ -9,7 +9,6 @@
 //! other, which is paused meanwhile: memory is bounded, and both ends feel each other's pace. The end of one stream
 //! becomes the end of the other, in that direction alone; a reset becomes a reset.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,8 +23,6 @@ const CLIENTS_MAX: usize = 450;
 
 struct Proxy {
     target: SocketAddr,
-    /// The clients whose connection to the target is not open yet, by that connection.
-    waiting: HashMap<ConnectionId, ConnectionId>,
 }
 
 /// One side of a pair.
@@ -52,11 +49,10 @@ impl StreamHandler for Proxy {
         let (id, handler) = (connection.id(), connection.handler());
         let other = if connection.listener().is_some() {
             // A client. What it says before the target is there waits in that connection's outbox.
-            let upstream = connection.context().connect(Connect::from(self.target).idle_timeout(IDLE), handler);
-            self.waiting.insert(upstream, id);
-            upstream
+            connection.context().connect_with(Connect::from(self.target).idle_timeout(IDLE), handler, id)
         } else {
-            self.waiting.remove(&id)?
+            // The target's side, with the client it was opened for.
+            connection.take_value()?
         };
         Some(Side { other, has_sent_all: false, has_been_sent_all: false })
     }
@@ -104,7 +100,7 @@ impl StreamHandler for Proxy {
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
         eprintln!("cannot connect to {}: {error}", self.target);
-        if let Some(client) = self.waiting.remove(&id)
+        if let Some(client) = context.take_value(id)
             && let Some(mut client) = context.connection(client)
         {
             client.abort();
@@ -117,9 +113,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = arguments.next().as_deref().unwrap_or("127.0.0.1:7000").parse()?;
     let target = arguments.next().as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
-    let proxy = Proxy { target, waiting: HashMap::new() };
     let at = Listen::from(address).connections_max(CLIENTS_MAX).idle_timeout(IDLE);
-    let listener = events.listen(at, proxy)?;
+    let listener = events.listen(at, Proxy { target })?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
     Ok(())

@@ -93,7 +93,7 @@
 //! | messages instead of bytes: lines, delimiters, length prefixes | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
 //! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
-//! | to connect to others | [`Context::connect`] |
+//! | to connect to others | [`Context::connect`]; [`Context::connect_with`] remembers what a connection is for |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |

@@ -241,6 +241,14 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
+    /// Takes the value that was given to [`connect_with`](crate::Context::connect_with) for this connection; for
+    /// [`on_open`](crate::StreamHandler::on_open), after which it is dropped. `None` if there is none, or it is of another
+    /// type, which stays.
+    pub fn take_value<T: 'static>(&mut self) -> Option<T> {
+        let id = self.id();
+        self.context.take_value(id)
+    }
+
     /// The rest of the loop.
     #[must_use]
     pub fn context(&mut self) -> &mut Context {

@@ -14,6 +14,7 @@ pub(crate) mod loop_state;
 pub(crate) mod mailbox;
 pub(crate) mod open;
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,7 @@ use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::buffers::BufferPool;
 use crate::state::deadlines::Deadlines;
+use crate::state::memory::shrink_map;
 use crate::state::phase::Phase;
 use crate::state::source_address_limits::ConnectionCounts;
 use crate::state::sparse_vec::SparseVec;
@@ -114,6 +116,8 @@ pub struct Context {
     pub(crate) notes: VecDeque<(ConnectionId, u64)>,
     /// The same for outbound connections that are not open yet.
     pub(crate) notes_before_open: HashMap<ConnectionId, Vec<u64>>,
+    /// Values given to connects that have not been taken.
+    pub(crate) connect_values: HashMap<ConnectionId, Box<dyn Any>>,
     pub(crate) send_queue: UdpSendQueue,
     /// UDP sockets and timers of closures that were removed, whose sockets and closures are still to be dropped.
     pub(crate) removed_sources: VecDeque<SourceKey>,
@@ -173,6 +177,7 @@ impl Context {
             connect_retries: VecDeque::new(),
             notes: VecDeque::new(),
             notes_before_open: HashMap::new(),
+            connect_values: HashMap::new(),
             send_queue: UdpSendQueue::default(),
             removed_sources: VecDeque::new(),
             unused_handlers: Vec::new(),
@@ -374,6 +379,82 @@ impl Context {
             return ConnectionId { generation: self.next_generation(), slot: u32::MAX };
         }
         self.insert_outbound(served_by.0.slot, to.into())
+    }
+
+    /// Opens an outbound connection as [`connect`](Self::connect) does, and keeps a value for the callback that ends the
+    /// wait: [`Connection::take_value`](crate::Connection::take_value) returns it in
+    /// [`on_open`](crate::StreamHandler::on_open), [`Context::take_value`](Self::take_value) in
+    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed). A handler needs no table of what each connection
+    /// is for.
+    ///
+    /// A value that is not taken is dropped when that callback has returned. Where the id names no connection, it is
+    /// dropped before this call returns.
+    ///
+    /// ```
+    /// use halloo::{Connection, ConnectionId, Context, EventLoop, StreamHandler};
+    ///
+    /// /// Asks each server its own question.
+    /// struct Ask;
+    ///
+    /// impl StreamHandler for Ask {
+    ///     type Session = ();
+    ///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+    ///         let question: String = connection.take_value()?;
+    ///         connection.send(question.as_bytes()).ok()
+    ///     }
+    ///     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+    ///         assert_eq!(input, b"noon");
+    ///         connection.context().stop();
+    ///         input.len()
+    ///     }
+    ///     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: std::io::Error) {
+    ///         let question: Option<String> = context.take_value(id);
+    ///         eprintln!("cannot ask {question:?}: {error}");
+    ///     }
+    /// }
+    ///
+    /// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let address = server.local_addr()?;
+    /// std::thread::spawn(move || {
+    ///     use std::io::{Read, Write};
+    ///     let mut asked = server.accept().unwrap().0;
+    ///     let mut question = [0; 16];
+    ///     let count = asked.read(&mut question).unwrap();
+    ///     assert_eq!(&question[..count], b"what time?");
+    ///     asked.write_all(b"noon").unwrap();
+    /// });
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// let handler = events.attach(Ask);
+    /// events.context().connect_with(address, handler, String::from("what time?"));
+    /// events.run()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    #[track_caller]
+    pub fn connect_with<T: 'static>(&mut self, to: impl Into<Connect>, served_by: HandlerId, value: T) -> ConnectionId {
+        let id = self.connect(to, served_by);
+        if self.connection(id).is_some() {
+            self.connect_values.insert(id, Box::new(value));
+        }
+        id
+    }
+
+    /// Takes the value that was given to [`connect_with`](Self::connect_with) for this connection, until its `on_open` or
+    /// `on_connect_failed` has returned. `None` if there is none, or it is of another type, which stays.
+    pub fn take_value<T: 'static>(&mut self, id: ConnectionId) -> Option<T> {
+        match self.connect_values.remove(&id)?.downcast() {
+            Ok(value) => {
+                shrink_map(&mut self.connect_values);
+                Some(*value)
+            }
+            Err(other) => {
+                self.connect_values.insert(id, other);
+                None
+            }
+        }
     }
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no

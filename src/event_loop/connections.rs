@@ -12,6 +12,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION};
 use crate::context::erased_handler::HandlerEvent;
+use crate::context::foreign_code::drop_foreign;
 use crate::context::loop_state::LoopState;
 use crate::event_loop::EventLoop;
 use crate::ids::{ConnectionId, SlotKey, Token, to_slot};
@@ -19,7 +20,7 @@ use crate::limits::{self, LATE_TURNS_MAX};
 use crate::net::{Event, Stream};
 use crate::options::connect::Connect;
 use crate::state::buffers::Strain;
-use crate::state::memory::is_mostly_free;
+use crate::state::memory::{is_mostly_free, shrink_map};
 use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, Queued, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
@@ -161,6 +162,7 @@ impl EventLoop<'_> {
     fn open_outbound(&mut self, slot: u32) {
         let (id, values) = (self.context.id(slot), self.context.take_notes_before_open(slot));
         self.callbacks.on_open(&mut self.context, slot);
+        self.drop_connect_value(id);
         for value in values {
             self.notify(id, value);
         }
@@ -168,10 +170,22 @@ impl EventLoop<'_> {
 
     /// Ends an outbound connection that never was open.
     fn fail_connect(&mut self, slot: u32, mode: CloseMode, error: io::Error) {
+        let id = self.context.id(slot);
         let _ = self.context.take_notes_before_open(slot);
         self.context.close_connection(slot, mode, None);
         log::debug!("{}: cannot connect: {error}", self.context.state(slot).peer);
         self.callbacks.on_connect_failed(&mut self.context, slot, error);
+        self.drop_connect_value(id);
+    }
+
+    /// Drops the value of a connect whose callback has not taken it.
+    fn drop_connect_value(&mut self, id: ConnectionId) {
+        if !self.context.connect_values.is_empty()
+            && let Some(value) = self.context.connect_values.remove(&id)
+        {
+            shrink_map(&mut self.context.connect_values);
+            drop_foreign(&mut self.context, value);
+        }
     }
 
     /// Takes every action that a connection's state calls for, until it has to wait.

@@ -15,7 +15,7 @@ mod timer_checks;
 mod udp_traffic;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -171,12 +171,7 @@ impl Workload {
         let small = usize::try_from(1 + self.simulation.random_below(2_000)).expect("a length");
         let to =
             if self.simulation.random_below(3) == 0 { to.outbox_bytes_max(small).input_bytes_max(small) } else { to };
-        ProxyHandler {
-            callback_log: Rc::clone(&self.callback_log),
-            outbound_log: Rc::clone(&self.outbound_log),
-            to,
-            waiting: BTreeMap::new(),
-        }
+        ProxyHandler { callback_log: Rc::clone(&self.callback_log), outbound_log: Rc::clone(&self.outbound_log), to }
     }
 
     fn attach_outbound_handler(&mut self) {

@@ -304,9 +304,10 @@ pub(super) struct ProxyHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
     pub(super) to: Connect,
-    /// Connections that open, each with the client it is for.
-    pub(super) waiting: BTreeMap<ConnectionId, (ConnectionId, SocketAddr)>,
 }
+
+/// The client of the proxy that a connection is opened for.
+type Proxied = (ConnectionId, SocketAddr);
 
 impl StreamHandler for ProxyHandler {
     /// The other side.
@@ -317,16 +318,13 @@ impl StreamHandler for ProxyHandler {
         self.callback_log.borrow_mut().open(id);
         let mut outbound_log = self.outbound_log.borrow_mut();
         if connection.listener().is_none() {
-            let (client, address) = self.waiting.remove(&id).expect("each is open once, and was asked for");
+            let (client, address): Proxied = connection.take_value().expect("it was given, and nothing has taken it");
             outbound_log.proxied.insert(address, connection.local_addr().expect("it is open"));
             return Some(client);
         }
         let client = connection.peer_addr().expect("it has an address");
-        let outbound = connection.context().connect(self.to.clone(), handler);
-        if connection.context().connection(outbound).is_some() {
-            outbound_log.requested += 1;
-            self.waiting.insert(outbound, (id, client));
-        }
+        let outbound = connection.context().connect_with(self.to.clone(), handler, (id, client));
+        outbound_log.requested += u64::from(connection.context().connection(outbound).is_some());
         Some(outbound)
     }
 
@@ -365,7 +363,7 @@ impl StreamHandler for ProxyHandler {
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
-        let (client, address) = self.waiting.remove(&id).expect("each fails once, and was asked for");
+        let (client, address): Proxied = context.take_value(id).expect("it was given, and nothing has taken it");
         let mut outbound_log = self.outbound_log.borrow_mut();
         outbound_log.failed += 1;
         assert!(

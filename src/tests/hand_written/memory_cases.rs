@@ -151,9 +151,7 @@ fn when_memory_is_short_for_a_second_the_largest_are_reset_until_there_is_some()
 fn proxied_connections_that_share_what_is_left_of_memory_do_not_wait_for_each_other_for_ever() {
     check(0..20, |simulation| {
         let mut events = loop_with_little_memory(simulation);
-        events
-            .listen(Listen::from(PROXY).idle_timeout(None).write_timeout(None), Proxy::default())
-            .expect("it is free");
+        events.listen(Listen::from(PROXY).idle_timeout(None).write_timeout(None), Proxy).expect("it is free");
         simulation.listen(TARGET);
         let _never_read = connect_non_readers(simulation, 30);
         turn_for(simulation, &mut events, Duration::from_millis(100));

@@ -1,7 +1,6 @@
 //! Single cases of outbound connections: descriptors, timeouts, proxies.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -188,22 +187,17 @@ pub(super) const PROXY: SocketAddr = SocketAddr::new(HOST, 7);
 pub(super) const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
 
 /// Hands bytes on, both ways; a session is the other side.
-#[derive(Default)]
-pub(super) struct Proxy {
-    opening: HashMap<ConnectionId, ConnectionId>,
-}
+pub(super) struct Proxy;
 
 impl StreamHandler for Proxy {
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         if connection.listener().is_none() {
-            return self.opening.remove(&connection.id());
+            return connection.take_value();
         }
         let (handler, client) = (connection.handler(), connection.id());
-        let out = connection.context().connect(TARGET, handler);
-        self.opening.insert(out, client);
-        Some(out)
+        Some(connection.context().connect_with(TARGET, handler, client))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
@@ -226,7 +220,7 @@ impl StreamHandler for Proxy {
 fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
-        events.listen(PROXY, Proxy::default()).expect("the address is free");
+        events.listen(PROXY, Proxy).expect("the address is free");
         simulation.listen(TARGET);
         let client = simulation.connect(PROXY).expect("the proxy listens");
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
@@ -240,6 +234,49 @@ fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
         peer.set_window(usize::MAX);
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(peer.received().len(), 400_000);
+    });
+}
+
+#[test]
+fn values_given_to_connects_come_back_whatever_becomes_of_them() {
+    /// Checks each value against the address that it was given with.
+    struct Checks<'a>(&'a RefCell<Vec<u16>>);
+    impl StreamHandler for Checks<'_> {
+        type Session = ();
+        fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+            let value = connection.take_value().expect("it was given");
+            assert_eq!(connection.peer_addr(), Some(SocketAddr::new(SERVER.ip(), value)));
+            self.0.borrow_mut().push(value);
+            None
+        }
+        fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+            input.len()
+        }
+        fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, _: io::Error) {
+            self.0.borrow_mut().push(context.take_value(id).expect("it was given"));
+        }
+    }
+    check(0..100, |simulation| {
+        let values = RefCell::default();
+        let mut events = simulation.event_loop();
+        simulation.inject(Fault::Connect, 3);
+        simulation.inject(Fault::LateReadiness, 3);
+        let handler = events.attach(Checks(&values));
+        for port in 1..=200 {
+            let server = SocketAddr::new(SERVER.ip(), port);
+            match port % 3 {
+                0 => simulation.listen(server),
+                1 => simulation.blackhole(server),
+                _ => {}
+            }
+            events.context().connect_with(Connect::from(server).timeout(Duration::from_secs(1)), handler, port);
+        }
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.advance(Duration::from_secs(2));
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        values.borrow_mut().sort_unstable();
+        assert!(values.borrow().iter().copied().eq(1..=200), "{values:?}");
+        assert_memory_is_back(&events);
     });
 }
 
@@ -265,7 +302,8 @@ fn thread_time() -> Duration {
     of(usage.user_time()) + of(usage.system_time())
 }
 
-/// The processor time that it takes to ask for so many connections, each with a timeout and a note of its own, and to give them up.
+/// The processor time that it takes to ask for so many connections, each with a timeout, a note and
+/// a value of its own, and to give them up.
 fn time_of_connects(count: u32) -> Duration {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
@@ -274,7 +312,7 @@ fn time_of_connects(count: u32) -> Duration {
     let ids: Vec<ConnectionId> = (0..count)
         .map(|number| {
             let to = Connect::from(SERVER).timeout(Duration::from_secs(10) + Duration::from_micros(number.into()));
-            events.context.connect(to, handler)
+            events.context.connect_with(to, handler, number)
         })
         .collect();
     for id in &ids {
@@ -283,6 +321,7 @@ fn time_of_connects(count: u32) -> Duration {
     }
     for id in ids {
         let _ = events.context.take_notes_before_open(id.slot);
+        let _ = events.context.take_value::<u32>(id).expect("it was given");
         events.context.close_connection(id.slot, CloseMode::Close, None);
     }
     events.context.free_closed();
@@ -292,9 +331,15 @@ fn time_of_connects(count: u32) -> Duration {
 
 fn assert_memory_is_back(events: &EventLoop<'_>) {
     let context = &events.context;
-    assert_eq!((context.outbound_entries.len(), context.listeners.len(), context.notes_before_open.len()), (0, 0, 0));
-    let rooms =
-        [context.outbound_entries.capacity(), context.listeners.capacity(), context.notes_before_open.capacity()];
+    let [entries, notes, values] =
+        [context.outbound_entries.len(), context.notes_before_open.len(), context.connect_values.len()];
+    assert_eq!((entries, context.listeners.len(), notes, values), (0, 0, 0, 0));
+    let rooms = [
+        context.outbound_entries.capacity(),
+        context.listeners.capacity(),
+        context.notes_before_open.capacity(),
+        context.connect_values.capacity(),
+    ];
     assert!(rooms.iter().all(|room| *room <= 64), "{rooms:?}");
 }
 

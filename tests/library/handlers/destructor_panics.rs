@@ -12,6 +12,7 @@ use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
+use crate::helpers::nonblocking_listener::{Listener, unused_address};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
@@ -163,6 +164,19 @@ fn a_value_of_a_panic_that_panics_when_it_is_dropped_is_caught() {
     let mut served = Served::new();
     served.events.handle().post(|_| panic_any(Carried)).expect("it runs");
     served.assert_serves(1);
+}
+
+#[test]
+fn a_panic_of_a_value_given_to_connect_is_caught() {
+    let target = Listener::new();
+    let mut served = Served::new();
+    let handler = served.events.attach(stream(echo));
+    for to in [target.address(), unused_address()] {
+        let value = served.panics_on_drop();
+        served.events.context().connect_with(to, handler, value);
+    }
+    served.assert_serves(2);
+    assert_eq!((served.dropped.get(), served.events.stats().connect_errors), (2, 1));
 }
 
 #[test]

@@ -312,7 +312,7 @@ fn a_proxy_stands_between_tcp_and_a_unix_socket() {
     let ((_folder, path), text) = (path(), byte_pattern(1_000_000));
     let server = Listener::unix(&path);
     let mut events = EventLoop::new().expect("a loop");
-    let proxy = Proxy::new(Connect::unix(&path).idle_timeout(None));
+    let proxy = Proxy { to: Connect::unix(&path).idle_timeout(None) };
     let listener = events.listen(loopback(), proxy).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&text);

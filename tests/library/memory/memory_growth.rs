@@ -71,7 +71,7 @@ fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
         let (path, behind) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));
         let mut events = EventLoop::new().expect("a loop");
         listen(&mut events, &behind, stream(echo));
-        listen(&mut events, &path, Proxy::new(Connect::unix(&behind)));
+        listen(&mut events, &path, Proxy { to: Connect::unix(&behind) });
         let grown = send_and_read_back(&mut events, &mut Client::connect_unix(&path));
         println!("100 MiB proxied: {grown} KiB more");
         assert!(grown < GROWTH_KIB_MAX, "memory grew by {grown} KiB");

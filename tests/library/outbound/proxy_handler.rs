@@ -14,14 +14,6 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 /// Passes on what comes, both ways.
 pub(crate) struct Proxy {
     pub(crate) to: Connect,
-    /// For the outbound side, until its `on_open`: who it is for.
-    pub(crate) waiting: Vec<(ConnectionId, ConnectionId)>,
-}
-
-impl Proxy {
-    pub(crate) fn new(to: Connect) -> Self {
-        Self { to, waiting: Vec::new() }
-    }
 }
 
 impl StreamHandler for Proxy {
@@ -31,12 +23,10 @@ impl StreamHandler for Proxy {
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         let (id, handler) = (connection.id(), connection.handler());
         if connection.listener().is_none() {
-            let index = self.waiting.iter().position(|(outbound, _)| *outbound == id)?;
-            return Some(self.waiting.swap_remove(index).1);
+            // The client it was opened for.
+            return connection.take_value();
         }
-        let outbound = connection.context().connect(self.to.clone(), handler);
-        self.waiting.push((outbound, id));
-        Some(outbound)
+        Some(connection.context().connect_with(self.to.clone(), handler, id))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
@@ -71,8 +61,8 @@ impl StreamHandler for Proxy {
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, _: io::Error) {
-        if let Some(index) = self.waiting.iter().position(|(outbound, _)| *outbound == id)
-            && let Some(mut client) = context.connection(self.waiting.swap_remove(index).1)
+        if let Some(client) = context.take_value(id)
+            && let Some(mut client) = context.connection(client)
         {
             client.abort();
         }
@@ -83,7 +73,7 @@ impl StreamHandler for Proxy {
 fn proxied(to: &Listener) -> (EventLoop<'static>, Client) {
     let mut events = EventLoop::new().expect("a loop");
     let to = Connect::from(to.address()).idle_timeout(None);
-    let listener = events.listen(Listen::from(loopback()).idle_timeout(None), Proxy::new(to)).expect("a listener");
+    let listener = events.listen(Listen::from(loopback()).idle_timeout(None), Proxy { to }).expect("a listener");
     let client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     (events, client)
 }
@@ -119,7 +109,7 @@ fn a_proxy_carries_a_reset_over() {
 #[test]
 fn a_proxy_to_nobody_ends_its_client() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), Proxy::new(unused_address().into())).expect("a listener");
+    let listener = events.listen(loopback(), Proxy { to: unused_address().into() }).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"anybody there?");
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Reset);
