@@ -61,6 +61,8 @@ pub enum ErrorKind {
     InvalidOption,
     /// An id names nothing that is still there.
     UnknownId,
+    /// A descriptor could not be watched.
+    Watch,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,7 @@ impl fmt::Display for ErrorKind {
             Self::Poll => "poll",
             Self::InvalidOption => "use the option",
             Self::UnknownId => "find it",
+            Self::Watch => "watch a descriptor",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Ids of connections, listeners, sockets and timers, and poll tokens.
+//! Ids of connections, listeners, sockets, timers and watches, and poll tokens.
 //!
 //! An id contains a generation that no other object of the process ever has: an id of a closed object finds nothing, and
 //! an id of another loop neither.
@@ -70,7 +70,24 @@ pub struct UdpSocketId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TimerId(pub(crate) Key);
 
-/// Anything that can be removed from a loop: a listener, a UDP socket, a timer or a stream handler.
+/// One watched descriptor of a loop.
+///
+/// ```
+/// use halloo::{EventLoop, Interest, Watch, WatchId};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (source, _peer) = UnixStream::pair()?;
+/// source.set_nonblocking(true)?;
+/// let mut events = EventLoop::new()?;
+/// let watch: WatchId = events.watch(source, Interest::Read, |_, _, _| Watch::Drained)?;
+/// assert!(events.context().remove(watch));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(unix)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WatchId(pub(crate) Key);
+
+/// Anything that can be removed from a loop: a listener, a UDP socket, a timer, a watched descriptor or a handler.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -90,6 +107,8 @@ pub(crate) enum SourceKey {
     UdpSocket(Key),
     Timer(Key),
     Handler(Key),
+    #[cfg(unix)]
+    Watch(Key),
 }
 
 /// A slot, and the generation number of what stands in it.
@@ -123,6 +142,13 @@ impl From<HandlerId> for SourceId {
     }
 }
 
+#[cfg(unix)]
+impl From<WatchId> for SourceId {
+    fn from(id: WatchId) -> Self {
+        Self(SourceKey::Watch(id.0))
+    }
+}
+
 /// A slot of one of the loop's tables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum SlotKey {
@@ -130,6 +156,8 @@ pub(crate) enum SlotKey {
     Listener(u32),
     UdpSocket(u32),
     Timer(u32),
+    #[cfg(unix)]
+    Watch(u32),
 }
 
 impl SlotKey {
@@ -140,13 +168,15 @@ impl SlotKey {
             Self::Listener(slot) => (1, slot),
             Self::UdpSocket(slot) => (2, slot),
             Self::Timer(slot) => (3, slot),
+            #[cfg(unix)]
+            Self::Watch(slot) => (4, slot),
         }
     }
 
-    /// Both in 32 bits: the kind in the highest two.
+    /// Both in 32 bits: the kind in the highest three.
     pub(crate) fn pack(self) -> u32 {
         let (kind, slot) = self.kind_and_slot();
-        debug_assert!(slot < 1 << SLOT_BITS, "a slot has 30 bits");
+        debug_assert!(slot < 1 << SLOT_BITS, "a slot has 29 bits");
         kind << SLOT_BITS | slot
     }
 
@@ -156,6 +186,8 @@ impl SlotKey {
             0 => Self::Connection(slot),
             1 => Self::Listener(slot),
             2 => Self::UdpSocket(slot),
+            #[cfg(unix)]
+            4 => Self::Watch(slot),
             _ => Self::Timer(slot),
         }
     }
@@ -173,7 +205,7 @@ pub(crate) fn to_slot(key: usize) -> u32 {
     key as u32
 }
 
-const SLOT_BITS: u32 = 30;
+const SLOT_BITS: u32 = 29;
 
 #[expect(clippy::cast_possible_truncation, reason = "a token is two halves of 32 bits")]
 impl Token {
@@ -202,8 +234,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_gives_back_kind_slot_and_generation(slot in 0u32..1 << 30, generation: u64, other: u64) {
-            for kind in [SlotKey::Connection, SlotKey::Listener, SlotKey::UdpSocket, SlotKey::Timer] {
+        fn a_token_gives_back_kind_slot_and_generation(slot in 0u32..1 << SLOT_BITS, generation: u64, other: u64) {
+            let kinds = [SlotKey::Connection, SlotKey::Listener, SlotKey::UdpSocket, SlotKey::Timer, SlotKey::Watch];
+            for kind in kinds {
                 let token = Token::new(kind(slot), generation);
                 prop_assert_eq!(token.key(), kind(slot));
                 prop_assert!(token.matches(generation));

@@ -96,6 +96,7 @@
 //! | to connect to others | [`Context::connect`]; [`Context::connect_with`] remembers what a connection is for |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
+//! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
 //! | one handler for several listeners, and for connections out | [`EventLoop::attach`] |
 //! | to nest it in a loop you have | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
@@ -125,7 +126,7 @@
 //!
 //! # What works where
 //! Everything is tested on Linux, on 64-bit machines. Other systems have their code paths, by `cfg`, which nobody has
-//! run: unix sockets and `AsFd` wherever there is `unix`; batches of datagrams, packet information (the address that a
+//! run: unix sockets, watched descriptors and `AsFd` wherever there is `unix`; batches of datagrams, packet information (the address that a
 //! datagram was sent to, on a socket bound to every address), `MSG_MORE` and the descriptor limit on Linux alone, with
 //! plainer ways elsewhere; `reuse_port` on `unix`. Where there is no 64-bit word for a token it does not compile.
 //!
@@ -136,7 +137,7 @@
 //! | `state` | pure data: the state of a connection and what is next for it, buffers, deadlines, timers, the send queue |
 //! | `net` | the seam to the outside: the calls the loop makes, to the kernel (`system`) or in memory (`simulated`) |
 //! | `context` | what a callback can reach: [`Context`] with its entries, streams in a slab among them, [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
-//! | `event_loop` | [`EventLoop`] and one turn of it: listeners, connections, UDP sockets, timers, every call of a handler |
+//! | `event_loop` | [`EventLoop`] and one turn of it: listeners, connections, UDP sockets, timers, watches, every call of a handler |
 //! | `framing` | formats, and the decoder that finds frames in a stream |
 //! | `tests` | the simulated workload and what must hold after every turn of it |
 //!
@@ -171,14 +172,20 @@ pub use close_reason::CloseReason;
 pub use context::Context;
 pub use context::connection::Connection;
 pub use context::datagram::Datagram;
+#[cfg(unix)]
+pub use context::entries::watch_entry::{Watch, WatchEvent};
 pub use context::handle::Handle;
 pub use context::handler::{DatagramHandler, StreamHandler, datagrams, stream};
 pub use context::loop_state::DrainReport;
 pub use error::{Error, ErrorKind, LoopStopped, Result, SendError};
 pub use event_loop::callbacks::removal::Removed;
 pub use event_loop::{EventLoop, Turn};
+#[cfg(unix)]
+pub use ids::WatchId;
 pub use ids::{ConnectionId, HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
 pub use limits::connections_max_per_loop;
+#[cfg(unix)]
+pub use options::Interest;
 pub use options::bind::Bind;
 pub use options::connect::Connect;
 pub use options::listen::{Listen, WhenFull};

@@ -41,10 +41,12 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::event_loop::{EventLoop, Turn};
+use crate::ids::{SlotKey, Token, WatchId};
 use crate::net::Network;
 use crate::net::simulated::Simulated;
 use crate::net::simulated::sim_socket::{FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
+use crate::options::Interest;
 
 pub use crate::net::simulated::client::Client;
 pub use crate::net::simulated::faults::Fault;
@@ -233,6 +235,42 @@ impl Simulation {
     #[must_use]
     pub fn receive_datagram(&self, at: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
         self.world.borrow_mut().received_datagrams.get_mut(&at)?.pop_front()
+    }
+
+    /// A descriptor that the loop [watches](EventLoop::watch) becomes ready; false if the loop does not watch it.
+    ///
+    /// The simulation does not look at descriptors. What the callback reads of its source is the test's to provide.
+    ///
+    /// ```
+    /// use halloo::{Interest, Watch, testing::Simulation};
+    /// use std::io::{Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (source, mut peer) = UnixStream::pair()?;
+    /// let mut received = [0; 5];
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// let watch = events.watch(source, Interest::Read, |_, source, _| {
+    ///     source.read_exact(&mut received).expect("it has been written");
+    ///     Watch::Drained
+    /// })?;
+    /// peer.write_all(b"hello")?;
+    /// assert!(simulation.set_ready(watch, Interest::Read));
+    /// simulation.run_until_idle(&mut events)?;
+    /// drop(events);
+    /// assert_eq!(received, *b"hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "a test that goes on with a watch knows that it is there")]
+    pub fn set_ready(&self, watch: WatchId, interest: Interest) -> bool {
+        let token = Token::new(SlotKey::Watch(watch.0.slot), watch.0.generation);
+        let mut world = self.world.borrow_mut();
+        let Some(socket) = world.sockets.iter_mut().find(|socket| socket.token == Some(token)) else {
+            return false;
+        };
+        socket.set_ready(interest);
+        world.record_activity();
+        true
     }
 
     /// Turns the loop until nothing has happened for 1.2 s of simulated time, or it has stopped. Timeouts further away

@@ -28,6 +28,8 @@ use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::context::entries::handler_entry::HandlerEntry;
 use crate::context::entries::listener_entry::ListenerEntry;
 use crate::context::entries::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
+#[cfg(unix)]
+use crate::context::entries::watch_entry::WatchEntry;
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::open::Added;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,6 +89,8 @@ pub struct Context {
     pub(crate) connections: Slab<ConnectionEntry>,
     pub(crate) listeners: Slab<ListenerEntry>,
     pub(crate) udp_sockets: Slab<UdpSocketEntry>,
+    #[cfg(unix)]
+    pub(crate) watches: Slab<WatchEntry>,
     pub(crate) bound_addresses: BoundAddresses,
     pub(crate) timers: Timers,
     pub(crate) deadlines: Deadlines,
@@ -100,7 +104,7 @@ pub struct Context {
     pub(crate) outbound_entries: HashMap<(u32, ConnectionLimits), u32>,
     /// Listeners that wait for room or a descriptor, each once. Some may have been served since.
     pub(crate) held_up_listeners: Vec<u32>,
-    /// Listeners and UDP sockets that are to be served.
+    /// Listeners, UDP sockets and watches that are to be served.
     pub(crate) ready_sources: VecDeque<SlotKey>,
     /// Connections that a callback of another one has changed.
     pub(crate) dirty: VecDeque<u32>,
@@ -119,7 +123,7 @@ pub struct Context {
     /// Values given to connects that have not been taken.
     pub(crate) connect_values: HashMap<ConnectionId, Box<dyn Any>>,
     pub(crate) send_queue: UdpSendQueue,
-    /// UDP sockets and timers of closures that were removed, whose sockets and closures are still to be dropped.
+    /// UDP sockets, watches and timers of closures that were removed, whose sockets and closures are still to be dropped.
     pub(crate) removed_sources: VecDeque<SourceKey>,
     /// The slots of handlers that nothing used any more at some time, and that were not attached: to be dropped, unless
     /// something uses them again.
@@ -160,6 +164,8 @@ impl Context {
             connections: Slab::with_capacity(Self::CONNECTIONS_RESERVED),
             listeners: Slab::new(),
             udp_sockets: Slab::new(),
+            #[cfg(unix)]
+            watches: Slab::new(),
             bound_addresses: BoundAddresses::default(),
             timers: Timers::default(),
             deadlines,
@@ -226,9 +232,9 @@ impl Context {
     }
 
     /// A loop that has ended serves no client: what it opened would let clients wait for ever.
-    pub(crate) fn check_not_stopped(&self, at: &Address) -> Result<()> {
+    pub(crate) fn check_not_stopped(&self, at: Option<&Address>) -> Result<()> {
         if matches!(self.loop_state, LoopState::Stopped(_) | LoopState::Panicked) {
-            return Err(Error::with_message(ErrorKind::Setup, Some(at.clone()), "this loop has ended"));
+            return Err(Error::with_message(ErrorKind::Setup, at.cloned(), "this loop has ended"));
         }
         Ok(())
     }
@@ -256,13 +262,13 @@ impl Context {
         &self.stats
     }
 
-    /// Removes a listener, a UDP socket, a timer or a handler; connections live on. Returns whether it was there. No
-    /// callback of a listener, a socket or a timer comes after its removal.
+    /// Removes a listener, a UDP socket, a timer, a watch or a handler; connections live on. Returns whether it was there.
+    /// No callback of a listener, a socket, a timer or a watch comes after its removal.
     ///
     /// A listener closes at once, and its address is free. A UDP socket delivers nothing more and sends no further reply;
     /// it closes at once, too, or, if datagrams are queued for it, at the end of the turn, when they have left. A handler
     /// is used for nothing new: no listener, connection or timer. It serves what it has until that ends.
-    /// [Closures](crate::EventLoop::every) and handlers that nothing uses any more are dropped at the end of the turn;
+    /// [Closures](crate::EventLoop::every), watched sources and handlers that nothing uses any more are dropped at the end of the turn;
     /// [`EventLoop::remove`](crate::EventLoop::remove) gives them back.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let SourceId(source) = id.into();
@@ -283,6 +289,14 @@ impl Context {
                 true
             }
             SourceKey::Handler(key) => self.remove_handler(key),
+            #[cfg(unix)]
+            SourceKey::Watch(key) => {
+                let was_open = self.remove_watch(key);
+                if was_open {
+                    self.removed_sources.push_back(source);
+                }
+                was_open
+            }
         }
     }
 

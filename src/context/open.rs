@@ -1,17 +1,25 @@
-//! Opening listeners and sockets, attaching handlers, setting timers: from anywhere.
+//! Opening listeners and sockets, attaching handlers, timers, watches: from anywhere.
 //!
 //! What is opened is open when the call returns, or the error is the call's.
 
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::context::Context;
 use crate::context::entries::handler_entry::{HandlerKind, HandlerLifetime};
+#[cfg(unix)]
+use crate::context::entries::watch_entry::{ErasedWatch, OwnedWatch, SourceWithCallback, Watch, WatchEvent};
 use crate::context::erased_handler::Handler;
 use crate::context::foreign_code::catch_panic_between_turns;
 use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(unix)]
+use crate::ids::WatchId;
 use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
+#[cfg(unix)]
+use crate::options::Interest;
 use crate::options::bind::Bind;
 use crate::options::listen::Listen;
 use crate::state::timers::TimerTask;
@@ -23,6 +31,8 @@ pub(crate) type TimerCallback<'h> = Box<dyn FnMut(&mut Context) -> Option<Durati
 pub(crate) enum Added<'h> {
     Handler(u32, Handler<'h>),
     Timer(u32, TimerCallback<'h>),
+    #[cfg(unix)]
+    Watch(u32, OwnedWatch<'h>),
 }
 
 /// From a callback, a timer or a job of another thread: the methods of [`EventLoop`](crate::EventLoop) with the same
@@ -148,6 +158,22 @@ impl Context {
         id
     }
 
+    /// [`EventLoop::watch`](crate::EventLoop::watch), from anywhere. The first call comes in a later turn.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(unix)]
+    pub fn watch<S: AsFd + 'static>(
+        &mut self,
+        source: S,
+        interest: Interest,
+        callback: impl FnMut(&mut Context, &mut S, WatchEvent) -> Watch + 'static,
+    ) -> Result<WatchId> {
+        let (id, added) = self.watch_with(interest, SourceWithCallback { source, callback })?;
+        self.added.push(added);
+        Ok(id)
+    }
+
     /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
     ///
     /// # Errors
@@ -157,7 +183,7 @@ impl Context {
         let found = match source {
             SourceKey::Listener(key) => self.listener(key).and_then(|entry| entry.address.socket_addr()),
             SourceKey::UdpSocket(key) => self.udp_socket(key).map(|entry| entry.local),
-            SourceKey::Timer(_) | SourceKey::Handler(_) => None,
+            _ => None,
         };
         let message = "no listener or socket with an address has this id";
         found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))
@@ -201,5 +227,15 @@ impl Context {
     pub(crate) fn set_timer<'h>(&mut self, first: Duration, callback: TimerCallback<'h>) -> (TimerId, Added<'h>) {
         let id = self.add_timer(first, TimerTask::Callback);
         (id, Added::Timer(id.0.slot, callback))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn watch_with<'h>(
+        &mut self,
+        interest: Interest,
+        watch: impl ErasedWatch + 'h,
+    ) -> Result<(WatchId, Added<'h>)> {
+        let (id, watched) = self.insert_watch(watch.fd(), interest)?;
+        Ok((id, Added::Watch(id.0.slot, (watched, Box::new(watch)))))
     }
 }

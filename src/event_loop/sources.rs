@@ -1,4 +1,4 @@
-//! Serving listeners and UDP sockets: budgets, errors, drain.
+//! Serving listeners, UDP sockets and watches: budgets, errors, drain.
 //!
 //! Only a source that returned `WouldBlock` waits for the next event.
 
@@ -34,6 +34,8 @@ impl EventLoop<'_> {
             let state = match key {
                 SlotKey::Listener(slot) => self.accept_clients(slot),
                 SlotKey::UdpSocket(slot) => self.receive_datagrams(Key { generation, slot }),
+                #[cfg(unix)]
+                SlotKey::Watch(slot) => self.call_watch(slot),
                 SlotKey::Connection(_) | SlotKey::Timer(_) => continue,
             };
             // Its callbacks may have closed it, and opened another in its slot.
@@ -122,9 +124,8 @@ impl EventLoop<'_> {
     fn address_and_verb(&self, key: SlotKey) -> (Address, &'static str) {
         match key {
             SlotKey::UdpSocket(slot) => (self.context.udp_sockets[slot as usize].local.into(), "receive"),
-            SlotKey::Listener(slot) | SlotKey::Connection(slot) | SlotKey::Timer(slot) => {
-                (self.context.listeners[slot as usize].address.clone(), "accept")
-            }
+            SlotKey::Listener(slot) => (self.context.listeners[slot as usize].address.clone(), "accept"),
+            _ => unreachable!("{key:?} has no address and no errors"),
         }
     }
 

@@ -170,6 +170,8 @@ impl EventLoop<'_> {
             match event.token.key() {
                 SlotKey::Connection(slot) => self.on_connection_event(slot, event),
                 key @ (SlotKey::Listener(_) | SlotKey::UdpSocket(_)) => self.on_source_event(key, event.token),
+                #[cfg(unix)]
+                SlotKey::Watch(slot) => self.on_watch_event(slot, event),
                 // The wake, which has done its work.
                 SlotKey::Timer(_) => {}
             }
@@ -214,7 +216,7 @@ impl EventLoop<'_> {
             match key {
                 SlotKey::Connection(slot) => self.expire_connection(slot),
                 SlotKey::Timer(slot) => self.expire_timer(slot),
-                SlotKey::Listener(_) | SlotKey::UdpSocket(_) => self.context.make_ready(key),
+                _ => self.context.make_ready(key),
             }
         }
         any
@@ -285,7 +287,11 @@ impl EventLoop<'_> {
             return false;
         }
         let Context { deferred, ready_sources, loop_state, .. } = &mut self.context;
-        let may_end = loop_state.is_stopping() || deferred.is_empty() && ready_sources.is_empty();
+        #[cfg(unix)]
+        let is_awaited = |key: &SlotKey| !matches!(key, SlotKey::Watch(_));
+        #[cfg(not(unix))]
+        let is_awaited = |_: &SlotKey| true;
+        let may_end = loop_state.is_stopping() || deferred.is_empty() && !ready_sources.iter().any(is_awaited);
         if !may_end && drain.late_turns < limits::LATE_TURNS_MAX {
             *loop_state = LoopState::Draining(Drain { late_turns: drain.late_turns + 1, ..drain });
             return false;

@@ -12,6 +12,8 @@
 //! | `Network::connect` | begins a connect; the answer is an event, `WouldBlock` a full backlog at a unix path |
 //! | `Network::bind` | opens a UDP socket whose events carry the token, and its address |
 //! | `Network::register` | asks for the events of a stream, in both directions, until it is closed |
+//! | `Network::watch` | asks for the events of a descriptor of the embedder's, of any kind that the poll takes |
+//! | `Network::unwatch` | no event of it comes any more; of a descriptor that has taken its place they do |
 //! | `Network::close_listener`, `close_udp_socket` | no event comes any more, though another process has a copy |
 //! | `Network::is_local_ip` | whether an address is one of this machine's |
 //! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
@@ -38,6 +40,8 @@ pub(crate) mod system;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::ids::Token;
@@ -46,6 +50,8 @@ use crate::net::recv_batch::RecvBatch;
 use crate::net::simulated::{Simulated, sim_handle::SimHandle};
 use crate::net::system::stream::{SystemListener, SystemStream};
 use crate::net::system::{System, SystemUdpSocket};
+#[cfg(unix)]
+use crate::options::Interest;
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
@@ -75,6 +81,14 @@ pub(crate) enum Stream {
 /// A UDP socket.
 pub(crate) enum UdpSocket {
     System(SystemUdpSocket),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(SimHandle),
+}
+
+/// A descriptor of the embedder's that the poll watches.
+#[cfg(unix)]
+pub(crate) enum WatchedFd {
+    System(RawFd),
     #[cfg(any(test, feature = "testing"))]
     Simulated(SimHandle),
 }
@@ -135,6 +149,32 @@ impl Network {
             (_, Stream::Simulated(stream)) => stream.register(token),
             #[cfg(any(test, feature = "testing"))]
             (Self::Simulated(_), Stream::System(_)) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, interest: Interest, token: Token) -> io::Result<WatchedFd> {
+        match self {
+            Self::System(network) => network.watch(fd, interest, token).map(WatchedFd::System),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(network) => network.watch(token).map(WatchedFd::Simulated),
+        }
+    }
+
+    /// `fd` is what the embedder's source is now. If that is another descriptor, the watched one was closed, which has
+    /// ended its watch, and its number may be that of a descriptor that has another watch.
+    #[cfg(unix)]
+    pub(crate) fn unwatch(&self, watched: WatchedFd, fd: BorrowedFd<'_>) {
+        match (self, watched) {
+            (Self::System(network), WatchedFd::System(watched)) => {
+                if fd.as_raw_fd() == watched {
+                    network.unwatch(watched);
+                }
+            }
+            #[cfg(any(test, feature = "testing"))]
+            (_, WatchedFd::Simulated(handle)) => drop(handle),
+            #[cfg(any(test, feature = "testing"))]
+            (Self::Simulated(_), WatchedFd::System(_)) => {}
         }
     }
 

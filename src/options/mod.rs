@@ -1,4 +1,4 @@
-//! Options for listening, binding and connecting.
+//! Options for listening, binding, connecting and watching.
 
 /// The setters of what every connection has, accepted or outbound.
 macro_rules! connection_setters {
@@ -146,3 +146,34 @@ pub(crate) mod connect;
 pub(crate) mod connection_limits;
 pub(crate) mod listen;
 pub(crate) mod tcp;
+
+/// What a watch of a descriptor waits for.
+///
+/// ```
+/// use halloo::Interest;
+///
+/// // A socket that is written to now and then: its edges come when there is room, and when there is input.
+/// let interest = Interest::ReadWrite;
+/// assert_ne!(interest, Interest::Read);
+/// ```
+#[cfg(unix)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Interest {
+    /// Input, the end of it, or an error.
+    Read,
+    /// Room for output, or an error.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+#[cfg(unix)]
+impl Interest {
+    pub(crate) fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        self != Self::Read
+    }
+}

@@ -11,7 +11,7 @@ use crate::state::timestamp::Timestamp;
 pub(crate) struct Deadlines {
     heap: Vec<Deadline>,
     /// By kind and slot: where the deadline is in the heap, or [`NOT_ARMED`].
-    positions: [Vec<u32>; 4],
+    positions: [Vec<u32>; 5],
     /// Connections for which there is room in the heap, whatever else is armed.
     connections_reserved: usize,
     /// How many times one was armed, wrapping.
@@ -43,7 +43,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         let of_connections = Vec::with_capacity(POSITIONS_RESERVED);
         let heap = Vec::with_capacity(HEAP_RESERVED);
-        let positions = [of_connections, Vec::new(), Vec::new(), Vec::new()];
+        let positions = [of_connections, Vec::new(), Vec::new(), Vec::new(), Vec::new()];
         Self { heap, positions, connections_reserved: 0, sequence: 0 }
     }
 }
@@ -172,7 +172,7 @@ impl Deadlines {
         self.place(position, deadline);
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a deadline per slot at most, and slots have 30 bits")]
+    #[expect(clippy::cast_possible_truncation, reason = "a deadline per slot at most, and slots have 29 bits")]
     fn place(&mut self, position: usize, deadline: Deadline) {
         self.heap[position] = deadline;
         self.set_position(deadline, position as u32);

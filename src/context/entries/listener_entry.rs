@@ -63,7 +63,7 @@ impl Context {
     /// Opens a listener for a handler.
     pub(crate) fn open_listener(&mut self, at: &Listen, handler: u32) -> Result<ListenerId> {
         at.validate(self.handlers[handler as usize].input_bytes_min)?;
-        self.check_not_stopped(&at.address)?;
+        self.check_not_stopped(Some(&at.address))?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.listeners.vacant_key()) };
         let (socket, local) = self
             .network

@@ -1,4 +1,4 @@
-//! When a listener or UDP socket is served next.
+//! When a listener, UDP socket or watch is served next.
 
 use crate::context::Context;
 use crate::context::loop_state::LoopState;
@@ -6,7 +6,7 @@ use crate::ids::{Key, SlotKey, to_slot};
 use crate::limits;
 use crate::net::backoff::Backoff;
 
-/// What the entries of listeners and UDP sockets share.
+/// What the entries of listeners, UDP sockets and watches share.
 #[derive(Default)]
 pub(crate) struct Source {
     pub(crate) generation: u64,
@@ -58,7 +58,7 @@ impl Context {
         Source { generation: key.generation, drain, ..Source::default() }
     }
 
-    /// A listener or UDP socket that is open.
+    /// A listener, UDP socket or watch that is open.
     pub(crate) fn source(&mut self, key: SlotKey) -> Option<&mut Source> {
         match key {
             SlotKey::Listener(slot) => {
@@ -66,6 +66,11 @@ impl Context {
                 entry.socket.is_some().then_some(&mut entry.source)
             }
             SlotKey::UdpSocket(slot) => self.udp_sockets.get_mut(slot as usize).map(|entry| &mut entry.source),
+            #[cfg(unix)]
+            SlotKey::Watch(slot) => {
+                let entry = self.watches.get_mut(slot as usize)?;
+                entry.is_open.then_some(&mut entry.source)
+            }
             SlotKey::Connection(_) | SlotKey::Timer(_) => None,
         }
     }

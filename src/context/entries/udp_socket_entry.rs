@@ -48,7 +48,7 @@ impl Context {
     /// Opens a UDP socket for a handler.
     pub(crate) fn open_udp_socket(&mut self, at: &Bind, handler: u32) -> Result<UdpSocketId> {
         at.validate()?;
-        self.check_not_stopped(&at.address.into())?;
+        self.check_not_stopped(Some(&at.address.into()))?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.udp_sockets.vacant_key()) };
         let (socket, local) = self
             .network

@@ -5,8 +5,12 @@
 pub(crate) mod removal;
 pub(crate) mod stream_handlers;
 pub(crate) mod timer_callbacks;
+#[cfg(unix)]
+pub(crate) mod watch_callbacks;
 
 use crate::context::Context;
+#[cfg(unix)]
+use crate::context::entries::watch_entry::OwnedWatch;
 use crate::context::erased_handler::Handler;
 use crate::context::foreign_code::catch_panic;
 use crate::context::handler::DatagramHandler;
@@ -22,6 +26,9 @@ pub(crate) struct Callbacks<'h> {
     handlers: Vec<Option<Handler<'h>>>,
     /// The closures of timers, by the slots of their timers.
     timers: Vec<Option<TimerCallback<'h>>>,
+    /// The sources and callbacks of watches, by the slots of their entries in the context.
+    #[cfg(unix)]
+    watches: Vec<Option<OwnedWatch<'h>>>,
 }
 
 /// What holds for every slot that an entry of the context names.
@@ -32,6 +39,8 @@ impl<'h> Callbacks<'h> {
         match added {
             Added::Handler(slot, handler) => insert(&mut self.handlers, slot, handler),
             Added::Timer(slot, callback) => insert(&mut self.timers, slot, callback),
+            #[cfg(unix)]
+            Added::Watch(slot, watch) => insert(&mut self.watches, slot, watch),
         }
     }
 
@@ -64,6 +73,14 @@ impl<'h> Callbacks<'h> {
             self.join_added(context);
         }
         self.timers.get_mut(slot as usize)?.take()
+    }
+
+    #[cfg(unix)]
+    pub(super) fn watch(&mut self, context: &mut Context, slot: u32) -> Option<&mut Option<OwnedWatch<'h>>> {
+        if !matches!(self.watches.get(slot as usize), Some(Some(_))) {
+            self.join_added(context);
+        }
+        self.watches.get_mut(slot as usize)
     }
 
     /// Takes a handler out that nothing uses any more; its slot is free then.

@@ -1,16 +1,20 @@
-//! Dropping what was removed: closures, UDP sockets, handlers.
+//! Dropping what was removed: closures, UDP sockets, watches, handlers.
 //!
 //! No destructor of the embedder's runs while a callback does, and none that panics ends a loop that catches panics.
 
+#[cfg(unix)]
+use crate::context::entries::watch_entry::ErasedWatch;
 use crate::context::erased_handler::Handler;
 use crate::context::foreign_code::drop_foreign;
 use crate::context::open::TimerCallback;
 use crate::event_loop::EventLoop;
 use crate::ids::{SourceId, SourceKey};
 
-/// What [`EventLoop::remove`] gives back: the closure of a timer, or a handler that nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
+/// What [`EventLoop::remove`] gives back: the closure of a timer, the source of a watch, or a handler that
+/// nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
 ///
-/// It lets the caller choose when that is dropped, and where: outside of the loop. It has no other use.
+/// It lets the caller choose when that is dropped, and where: outside of the loop. A source is
+/// [given back](Self::into_source).
 ///
 /// ```
 /// use std::rc::Rc;
@@ -30,6 +34,36 @@ use crate::ids::{SourceId, SourceKey};
 pub struct Removed<'h> {
     _handler: Option<Handler<'h>>,
     _callback: Option<TimerCallback<'h>>,
+    #[cfg(unix)]
+    watch: Option<Box<dyn ErasedWatch + 'h>>,
+}
+
+#[cfg(unix)]
+impl Removed<'_> {
+    /// The source of a [watch](EventLoop::watch), if this was one and its source is of this type. The callback is
+    /// dropped.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, Interest, Watch};
+    /// use std::io::{Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (source, mut peer) = UnixStream::pair()?;
+    /// source.set_nonblocking(true)?;
+    /// let mut events = EventLoop::new()?;
+    /// let watch = events.watch(source, Interest::Read, |_, _, _| Watch::Drained)?;
+    /// peer.write_all(b"hello")?;
+    ///
+    /// let removed = events.remove(watch).expect("it was watched");
+    /// let mut source: UnixStream = removed.into_source().expect("it is a stream");
+    /// assert_eq!(source.read(&mut [0; 16])?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn into_source<S: 'static>(self) -> Option<S> {
+        let source = self.watch?.into_source().downcast::<S>();
+        source.ok().map(|source| *source)
+    }
 }
 
 impl std::fmt::Debug for Removed<'_> {
@@ -89,6 +123,8 @@ impl<'h> EventLoop<'h> {
                 self.context.timers.free(key);
                 return Some(Removed { _callback: callback, ..Removed::default() });
             }
+            #[cfg(unix)]
+            Some(SourceKey::Watch(key)) => return Some(Removed { watch: self.close_watch(key), ..Removed::default() }),
             Some(SourceKey::Listener(_) | SourceKey::Handler(_)) | None => {}
         }
         let handler = self.callbacks.take_unused_handler(&mut self.context);

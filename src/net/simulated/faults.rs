@@ -21,7 +21,7 @@ pub enum Fault {
     Accept,
     /// connect fails at once, or is answered with a refusal.
     Connect,
-    /// A new client cannot be watched by the poll.
+    /// A new client, or a descriptor, cannot be watched by the poll.
     Register,
     /// Reading from a stream fails, for good or for a moment.
     Receive,

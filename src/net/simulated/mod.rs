@@ -106,6 +106,16 @@ impl Simulated {
         Ok((UdpSocket::Simulated(socket), local))
     }
 
+    pub(crate) fn watch(&self, token: Token) -> io::Result<SimHandle> {
+        let mut world = self.world();
+        world.begin_call("watch", Fault::Register, 0)?;
+        let kind = SimSocketKind::Watched { readable: false, writable: false };
+        let socket = world.add_socket(SocketAddr::from(([0, 0, 0, 0], 0)), FdState::Open, kind);
+        world.sockets[socket].token = Some(token);
+        world.record_call("watch", socket, 0);
+        Ok(SimHandle::new(&self.world, socket))
+    }
+
     pub(crate) fn is_local_ip(&self, ip: IpAddr) -> bool {
         self.world().is_local_ip(ip)
     }

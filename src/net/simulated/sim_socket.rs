@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::ids::Token;
+use crate::options::Interest;
 
 /// Calls on one socket.
 #[derive(Default)]
@@ -37,9 +38,16 @@ pub(crate) enum FdState {
 }
 
 pub(crate) enum SimSocketKind {
-    Listener { backlog: VecDeque<usize> },
+    Listener {
+        backlog: VecDeque<usize>,
+    },
     Stream(Box<SimStream>),
     Udp(RecvQueue),
+    /// A descriptor of the embedder's: the readiness that its next edge is to report.
+    Watched {
+        readable: bool,
+        writable: bool,
+    },
 }
 
 /// What a UDP socket has received.
@@ -117,9 +125,31 @@ pub(crate) struct ClientSide {
 }
 
 impl SimSocket {
+    /// Whether it is a descriptor that the loop has opened.
+    pub(crate) fn is_loops(&self) -> bool {
+        matches!(self.kind, SimSocketKind::Listener { .. } | SimSocketKind::Stream(_) | SimSocketKind::Udp(_))
+    }
+
     /// Whether the poll has an edge to tell of it.
     pub(crate) fn has_event(&self) -> bool {
         self.has_edge && self.token.is_some()
+    }
+
+    /// An edge of the readiness that the test sets.
+    pub(crate) fn set_ready(&mut self, interest: Interest) {
+        if let SimSocketKind::Watched { readable, writable } = &mut self.kind {
+            *readable |= interest.reads();
+            *writable |= interest.writes();
+        }
+        self.has_edge = true;
+    }
+
+    /// The poll has told the edge.
+    pub(crate) fn clear_edge(&mut self) {
+        self.has_edge = false;
+        if let SimSocketKind::Watched { readable, writable } = &mut self.kind {
+            (*readable, *writable) = (false, false);
+        }
     }
 
     /// Whether nothing can happen to it any more.
@@ -128,7 +158,7 @@ impl SimSocket {
             SimSocketKind::Stream(stream) => {
                 stream.client.saw_eof_or_reset() && stream.in_flight.is_empty() && stream.send_buffer.is_empty()
             }
-            SimSocketKind::Listener { .. } | SimSocketKind::Udp { .. } => true,
+            _ => true,
         };
         self.fd == FdState::Closed && is_quiet
     }

@@ -125,6 +125,7 @@ impl World {
             (Ok(_), SimSocketKind::Listener { .. }) => counts.accepts += 1,
             (Ok(_), SimSocketKind::Udp(_)) => counts.datagrams += 1,
             (Ok(count), SimSocketKind::Stream(_)) => counts.bytes_read += count,
+            (Ok(_), SimSocketKind::Watched { .. }) => {}
             (Err(()), _) => {
                 self.failures[usize::from(matches!(self.sockets[socket].kind, SimSocketKind::Udp(_)))] += 1;
                 counts.failures_in_a_row += 1;
@@ -152,9 +153,10 @@ impl World {
     }
 
     pub(crate) fn add_socket(&mut self, local: SocketAddr, fd: FdState, kind: SimSocketKind) -> usize {
-        self.descriptors += usize::from(fd == FdState::Open);
+        let socket = SimSocket { token: None, has_edge: false, fd, local, kind };
+        self.descriptors += usize::from(fd == FdState::Open && socket.is_loops());
         self.active.push(self.sockets.len());
-        self.sockets.push(SimSocket { token: None, has_edge: false, fd, local, kind });
+        self.sockets.push(socket);
         self.sockets.len() - 1
     }
 
@@ -377,7 +379,7 @@ impl World {
         }
         self.sockets[socket].fd = FdState::Closed;
         self.stale_tokens.extend(self.sockets[socket].token.take());
-        self.descriptors -= 1;
+        self.descriptors -= usize::from(self.sockets[socket].is_loops());
         match &mut self.sockets[socket].kind {
             SimSocketKind::Stream(stream) if !stream.recv_buffer.is_empty() || stream.urgent_after.is_some() => {
                 stream.reset_client();
@@ -389,7 +391,7 @@ impl World {
                     self.stream(client).reset_client();
                 }
             }
-            SimSocketKind::Udp(_) => {}
+            _ => {}
         }
     }
 
@@ -398,6 +400,9 @@ impl World {
         let quiet = Event { token, readable: false, writable: false, read_to_end: false, error: false, hang_up: false };
         match &self.sockets[socket].kind {
             SimSocketKind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
+            SimSocketKind::Watched { readable, writable } => {
+                Event { readable: *readable, writable: *writable, ..quiet }
+            }
             SimSocketKind::Udp(RecvQueue { queue, pending_error, .. }) => {
                 Event { readable: !queue.is_empty(), error: pending_error.is_some(), ..quiet }
             }
@@ -438,7 +443,7 @@ impl World {
                 event.readable |= self.random.one_in(2);
                 event.writable |= self.random.one_in(2);
             }
-            self.sockets[socket].has_edge = false;
+            self.sockets[socket].clear_edge();
             if event.readable || event.writable || event.read_to_end || event.error || event.hang_up {
                 self.trace_line(|| format!("          edge {socket} {event:?}"));
                 events.push(event);

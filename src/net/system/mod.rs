@@ -11,11 +11,13 @@ pub(crate) mod udp_socket;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 #[cfg(unix)]
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpListener;
+#[cfg(unix)]
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -27,6 +29,8 @@ use crate::net::system::local_ips::LocalIps;
 use crate::net::system::stream::BoundUnixListener;
 use crate::net::system::stream::{SystemListener, SystemStream, set_tcp_options};
 use crate::net::{Event, Listener, UdpSocket};
+#[cfg(unix)]
+use crate::options;
 use crate::options::ReusePort;
 use crate::options::bind::Bind;
 use crate::options::listen::{InheritedListener, Listen};
@@ -101,6 +105,23 @@ impl System {
         self.register_source(stream.source(), token, stream_interest())
     }
 
+    #[cfg(unix)]
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, interest: options::Interest, token: Token) -> io::Result<RawFd> {
+        let fd = fd.as_raw_fd();
+        let interest = match interest {
+            options::Interest::Read => Interest::READABLE,
+            options::Interest::Write => Interest::WRITABLE,
+            options::Interest::ReadWrite => Interest::READABLE | Interest::WRITABLE,
+        };
+        self.register_source(&mut SourceFd(&fd), token, interest).map_err(|error| watch_error(fd, error))?;
+        Ok(fd)
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unwatch(&self, fd: RawFd) {
+        self.deregister(&mut SourceFd(&fd));
+    }
+
     pub(crate) fn is_local_ip(&mut self, ip: IpAddr) -> bool {
         self.local_ips.contains(ip)
     }
@@ -125,6 +146,23 @@ impl AsFd for System {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poll.registry().as_fd()
     }
+}
+
+/// What `epoll_ctl(2)` refuses of a descriptor that is open, with the way out.
+#[cfg(unix)]
+fn watch_error(fd: RawFd, error: io::Error) -> io::Error {
+    let message = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "operation not permitted: descriptor {fd} is a regular file, a directory or the like, which the poll does \
+             not take; it is always ready, so read or write it without a watch"
+        ),
+        io::ErrorKind::AlreadyExists => format!(
+            "file exists: descriptor {fd} is watched already; remove that watch first, or watch a duplicate of the \
+             descriptor"
+        ),
+        _ => return error,
+    };
+    io::Error::new(error.kind(), message)
 }
 
 /// A socket that somebody else has opened, made to suit the loop.

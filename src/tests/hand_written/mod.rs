@@ -5,3 +5,4 @@ mod memory_cases;
 mod outbound_cases;
 mod time_cases;
 mod udp_cases;
+mod watch_cases;

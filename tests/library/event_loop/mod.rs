@@ -1,4 +1,4 @@
-//! The loop: turns, timers, jobs, panics, drain.
+//! The loop: turns, timers, jobs, watches, panics, drain.
 
 mod drain_and_stop;
 mod fairness;
@@ -8,3 +8,5 @@ mod notify_connections;
 mod posted_jobs;
 mod scheduled_timers;
 mod turn_and_next_timeout;
+#[cfg(unix)]
+mod watched_descriptors;

@@ -1,0 +1,189 @@
+//! The entry of one watched descriptor: look-up, readiness, removal.
+//!
+//! The source and the callback are with the loop, at the same slot, which stays taken until both are dropped.
+
+use std::any::Any;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::context::Context;
+use crate::context::entries::source::Source;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Key, SlotKey, Token, WatchId, to_slot};
+use crate::net::{Event, WatchedFd};
+use crate::options::Interest;
+
+/// What the callback of a watch returns: when it is called next.
+///
+/// ```
+/// use halloo::Watch;
+/// use std::io::{ErrorKind, Read};
+///
+/// /// Reads once, and at most a buffer in a turn of the loop.
+/// fn read_some(source: &mut impl Read) -> Watch {
+///     match source.read(&mut [0; 4096]) {
+///         Err(error) if error.kind() == ErrorKind::WouldBlock => Watch::Drained,
+///         _ => Watch::Again,
+///     }
+/// }
+/// # assert_eq!(read_some(&mut &b"bytes"[..]), Watch::Again);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use = "the loop is to know it"]
+pub enum Watch {
+    /// At the next edge. The source has returned [`WouldBlock`](std::io::ErrorKind::WouldBlock) since the last.
+    Drained,
+    /// In the next turn, edge or not: there may be more, in the kernel or in a buffer of the source.
+    Again,
+}
+
+/// For what a watched source is ready.
+///
+/// ```
+/// use halloo::{EventLoop, Interest, Watch};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (source, peer) = UnixStream::pair()?;
+/// source.set_nonblocking(true)?;
+/// let mut events = EventLoop::new()?;
+/// let watch = events.watch(source, Interest::ReadWrite, |context, _, event| {
+///     assert!(event.is_readable() && event.is_writable());
+///     context.stop();
+///     Watch::Drained
+/// })?;
+/// drop(peer);
+/// events.run()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WatchEvent {
+    id: WatchId,
+    readable: bool,
+    writable: bool,
+}
+
+impl WatchEvent {
+    /// The watch, which the callback may [remove](Context::remove).
+    #[must_use]
+    pub fn id(&self) -> WatchId {
+        self.id
+    }
+
+    /// Whether a read returns at once: input, the end of it, or an error. Never of [`Interest::Write`].
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether a write returns at once: there is room, or an error, such as that the reader has gone. Never of
+    /// [`Interest::Read`].
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+}
+
+/// A source and its callback, whatever their types.
+pub(crate) trait ErasedWatch {
+    fn fd(&self) -> BorrowedFd<'_>;
+    fn call(&mut self, context: &mut Context, event: WatchEvent) -> Watch;
+    fn into_source(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A source and its callback.
+pub(crate) struct SourceWithCallback<S, F> {
+    pub(crate) source: S,
+    pub(crate) callback: F,
+}
+
+impl<S, F> ErasedWatch for SourceWithCallback<S, F>
+where
+    S: AsFd + 'static,
+    F: FnMut(&mut Context, &mut S, WatchEvent) -> Watch,
+{
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+
+    fn call(&mut self, context: &mut Context, event: WatchEvent) -> Watch {
+        (self.callback)(context, &mut self.source, event)
+    }
+
+    fn into_source(self: Box<Self>) -> Box<dyn Any> {
+        Box::new(self.source)
+    }
+}
+
+/// What the loop owns of a watch.
+pub(crate) type OwnedWatch<'h> = (WatchedFd, Box<dyn ErasedWatch + 'h>);
+
+/// One watched descriptor.
+pub(crate) struct WatchEntry {
+    pub(crate) source: Source,
+    interest: Interest,
+    /// Told by events, and not yet to the callback.
+    readable: bool,
+    writable: bool,
+    /// False once it was removed.
+    pub(crate) is_open: bool,
+}
+
+impl Context {
+    /// Has the poll watch a descriptor.
+    pub(crate) fn insert_watch(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(WatchId, WatchedFd)> {
+        self.check_not_stopped(None)?;
+        let key = Key { generation: self.next_generation(), slot: to_slot(self.watches.vacant_key()) };
+        let watched = self
+            .network
+            .watch(fd, interest, Token::new(SlotKey::Watch(key.slot), key.generation))
+            .map_err(|error| Error::from_io(ErrorKind::Watch, None, error))?;
+        self.watches.insert(WatchEntry {
+            source: self.new_source(key),
+            interest,
+            readable: false,
+            writable: false,
+            is_open: true,
+        });
+        Ok((WatchId(key), watched))
+    }
+
+    /// Notes for what a watched descriptor is ready; true if that is something its callback waits for.
+    pub(crate) fn note_watch_event(&mut self, slot: u32, event: &Event) -> bool {
+        let Some(entry) = self.watches.get_mut(slot as usize) else {
+            return false;
+        };
+        if !event.token.matches(entry.source.generation) {
+            return false;
+        }
+        let is_broken = event.error || event.hang_up;
+        entry.readable |= entry.interest.reads() && (event.readable || event.read_to_end || is_broken);
+        entry.writable |= entry.interest.writes() && (event.writable || is_broken);
+        entry.readable || entry.writable
+    }
+
+    /// Takes what the callback of a watch is to be told; `None` if the watch was removed.
+    pub(crate) fn take_watch_event(&mut self, slot: u32) -> Option<WatchEvent> {
+        let entry = self.watches.get_mut(slot as usize).filter(|entry| entry.is_open)?;
+        let (readable, writable) = (std::mem::take(&mut entry.readable), std::mem::take(&mut entry.writable));
+        let id = WatchId(Key { generation: entry.source.generation, slot });
+        Some(WatchEvent { id, readable, writable })
+    }
+
+    /// Puts back what a callback has not used up.
+    pub(crate) fn restore_watch_event(&mut self, slot: u32, event: WatchEvent) {
+        if let Some(entry) = self.watches.get_mut(slot as usize) {
+            entry.readable |= event.readable;
+            entry.writable |= event.writable;
+        }
+    }
+
+    /// Removes a watch, whose callback is not called any more. Returns whether it was there.
+    pub(crate) fn remove_watch(&mut self, key: Key) -> bool {
+        let entry = self.watches.get_mut(key.slot as usize);
+        let Some(entry) = entry.filter(|entry| entry.source.generation == key.generation && entry.is_open) else {
+            return false;
+        };
+        entry.is_open = false;
+        self.forget_source(SlotKey::Watch(key.slot));
+        true
+    }
+}

@@ -1,0 +1,129 @@
+//! Watching sources, and calling their callbacks.
+//!
+//! A callback is called once in a turn at most, so that a source that is always ready delays no other.
+
+use std::os::fd::AsFd;
+
+use crate::context::Context;
+use crate::context::entries::source::SourceState;
+use crate::context::entries::watch_entry::{ErasedWatch, SourceWithCallback, Watch, WatchEvent};
+use crate::context::foreign_code::catch_panic;
+use crate::error::Result;
+use crate::event_loop::EventLoop;
+use crate::ids::{Key, SlotKey, WatchId};
+use crate::net::Event;
+use crate::options::Interest;
+
+impl<'h> EventLoop<'h> {
+    /// Watches a descriptor: calls a closure with its source each time that it becomes ready. Pipes, terminals, sockets
+    /// with a protocol of their own, signals by a pipe, and the descriptors of other libraries can be watched.
+    ///
+    /// The loop owns the source, which has to be `'static`, and lends it to the callback; an `Rc`, `Arc` or `Box` of a source
+    /// is one, too. [`remove`](Self::remove) gives it back, also after the loop has ended. The callback is called once in a
+    /// turn at most, and for as long as the loop runs: watches go on during a [drain](Context::drain) and do not hold it up.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, Interest, Watch};
+    /// use std::io::{ErrorKind, Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (source, mut peer) = UnixStream::pair()?;
+    /// source.set_nonblocking(true)?;
+    /// let mut received = Vec::new();
+    /// let mut events = EventLoop::new()?;
+    /// events.watch(source, Interest::Read, |context, source, event| {
+    ///     let mut buffer = [0; 4096];
+    ///     match source.read(&mut buffer) {
+    ///         Ok(0) => {
+    ///             context.remove(event.id());
+    ///             context.stop();
+    ///             Watch::Drained
+    ///         }
+    ///         Ok(count) => {
+    ///             received.extend_from_slice(&buffer[..count]);
+    ///             Watch::Again
+    ///         }
+    ///         Err(error) if error.kind() == ErrorKind::WouldBlock => Watch::Drained,
+    ///         Err(error) => panic!("{error}"),
+    ///     }
+    /// })?;
+    /// peer.write_all(b"hello")?;
+    /// drop(peer);
+    /// events.run()?;
+    /// drop(events);
+    /// assert_eq!(received, b"hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Edges
+    /// The poll is edge-triggered: it reports a change once. A callback that leaves input unread and returns
+    /// [`Watch::Drained`] is not called for that input again. So a source is read until it returns
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock), in one call or, with [`Watch::Again`], in several turns. `Again` is also the
+    /// answer of a source that keeps bytes in a buffer of its own, of which the poll knows nothing.
+    ///
+    /// # Non-blocking mode
+    /// The source has to be non-blocking, or a read that finds nothing stops the loop. The loop does not set the mode, because
+    /// it belongs to the open file description, which other processes may share: a terminal that a program makes non-blocking
+    /// is so for the shell, too. Sockets of std have `set_nonblocking`; other descriptors are opened with `O_NONBLOCK` or get
+    /// it from fcntl(2).
+    ///
+    /// # What cannot be watched
+    /// Regular files, directories and some devices (`/dev/null`): they are always ready, and `epoll_ctl(2)` returns `EPERM`. Read
+    /// them without a watch. A descriptor that has a watch in this loop: `epoll_ctl(2)` returns `EEXIST`. Watch it with
+    /// [`Interest::ReadWrite`](crate::Interest::ReadWrite), or watch a duplicate. A watch that a callback has removed
+    /// keeps its descriptor to the end of the turn. A callback that puts another descriptor into its source gets no event of
+    /// that: remove the watch, and watch the other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Watch`](crate::ErrorKind::Watch) if the descriptor cannot be watched,
+    /// [`ErrorKind::Setup`](crate::ErrorKind::Setup) if the loop has ended. The source is dropped then.
+    pub fn watch<S: AsFd + 'static>(
+        &mut self,
+        source: S,
+        interest: Interest,
+        callback: impl FnMut(&mut Context, &mut S, WatchEvent) -> Watch + 'h,
+    ) -> Result<WatchId> {
+        // A watch removed since the last turn may have the descriptor.
+        self.drop_removed();
+        let (id, added) = self.context.watch_with(interest, SourceWithCallback { source, callback })?;
+        self.callbacks.insert(added);
+        Ok(id)
+    }
+
+    /// Has the callback of a watch called in this turn, unless a call waits already.
+    pub(in crate::event_loop) fn on_watch_event(&mut self, slot: u32, event: &Event) {
+        if self.context.note_watch_event(slot, event) {
+            self.on_source_event(SlotKey::Watch(slot), event.token);
+        }
+    }
+
+    /// Calls the callback of a watch. A panic ends the watch.
+    pub(in crate::event_loop) fn call_watch(&mut self, slot: u32) -> SourceState {
+        let Some(event) = self.context.take_watch_event(slot) else {
+            return SourceState::WouldBlock;
+        };
+        let Some(Some((_, watch))) = self.callbacks.watch(&mut self.context, slot) else {
+            return SourceState::WouldBlock;
+        };
+        match catch_panic(&mut self.context, |context| watch.call(context, event)) {
+            Some(Watch::Drained) => SourceState::WouldBlock,
+            Some(Watch::Again) => {
+                self.context.restore_watch_event(slot, event);
+                SourceState::Ready
+            }
+            None => {
+                log::error!("the callback of a watch has panicked, and the watch is over");
+                self.context.remove(event.id());
+                SourceState::WouldBlock
+            }
+        }
+    }
+
+    /// Ends a watch that was removed, and returns what the loop owned of it.
+    pub(in crate::event_loop) fn close_watch(&mut self, key: Key) -> Option<Box<dyn ErasedWatch + 'h>> {
+        self.context.watches.remove(key.slot as usize);
+        let (watched, watch) = self.callbacks.watch(&mut self.context, key.slot)?.take()?;
+        self.context.network.unwatch(watched, watch.fd());
+        Some(watch)
+    }
+}
