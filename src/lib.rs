@@ -99,6 +99,7 @@
 //! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
 //! | one handler for several listeners, and for connections out | [`EventLoop::attach`] |
+//! | a handler that you have back when the loop is gone, or one chosen at run time | `&mut H` and `Box<H>`, as [`StreamHandler`] shows |
 //! | to nest it in a loop you have | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
 //! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
 //! | to end in order | [`Context::drain`], [`StreamHandler::on_drain`] |
@@ -175,7 +176,8 @@ pub use context::datagram::Datagram;
 #[cfg(unix)]
 pub use context::entries::watch_entry::{Watch, WatchEvent};
 pub use context::handle::Handle;
-pub use context::handler::{DatagramHandler, StreamHandler, datagrams, stream};
+pub use context::handler::{DatagramHandler, StreamHandler};
+pub use context::handler_impls::{DatagramFn, StreamFn, datagrams, stream};
 pub use context::loop_state::DrainReport;
 pub use error::{Error, ErrorKind, LoopStopped, Result, SendError};
 pub use event_loop::callbacks::removal::Removed;

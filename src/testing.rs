@@ -365,7 +365,7 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::handler::stream;
+    use crate::context::handler_impls::stream;
 
     const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7);
 

@@ -1,4 +1,4 @@
-//! The handler traits, and closures as handlers.
+//! The handler traits.
 
 use std::io;
 
@@ -38,6 +38,63 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 /// events.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Count)?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
+///
+/// # Borrowed and boxed handlers
+/// `&mut H` is a handler where `H` is one: the loop borrows it, and the caller has it back when the loop is dropped.
+/// `Box<dyn StreamHandler<Session = S>>` is a handler that is chosen at run time. A closure is a handler in
+/// [`stream`](crate::stream), or in [`framing::lines`](crate::framing::lines) for whole lines.
+///
+/// ```
+/// use halloo::{CloseReason, Connection, EventLoop, StreamHandler, stream};
+/// use std::io::Write;
+/// use std::net::{SocketAddr, TcpStream};
+///
+/// /// Counts the bytes of all clients, and stops the loop when the first has gone.
+/// #[derive(Default)]
+/// struct Total {
+///     bytes: usize,
+/// }
+///
+/// impl StreamHandler for Total {
+///     type Session = ();
+///
+///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+///         Some(())
+///     }
+///
+///     fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+///         self.bytes += input.len();
+///         input.len()
+///     }
+///
+///     fn on_close(&mut self, connection: &mut Connection<'_>, (): (), _: CloseReason) {
+///         connection.context().stop();
+///     }
+/// }
+///
+/// let address = SocketAddr::from(([127, 0, 0, 1], 0));
+/// let is_echo = std::env::args().any(|argument| argument == "--echo");
+/// let second: Box<dyn StreamHandler<Session = ()>> =
+///     if is_echo { Box::new(stream(|connection, input| connection.write(input))) } else { Box::new(Total::default()) };
+///
+/// let mut total = Total::default();
+/// let mut events = EventLoop::new()?;
+/// let listener = events.listen(address, &mut total)?;
+/// events.listen(address, second)?;
+///
+/// TcpStream::connect(events.local_addr(listener)?)?.write_all(b"hello")?;
+/// events.run()?;
+/// drop(events);
+/// assert_eq!(total.bytes, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stream handler",
+    label = "not a stream handler",
+    note = "wrap a closure or function: `halloo::stream(|connection, input| ...)`, or `halloo::framing::lines` for whole lines",
+    note = "wrap a frame handler: `halloo::framing::Framed::new(format, frame_bytes_max, handler)`",
+    note = "give a datagram handler to `bind` or `attach_datagrams`"
+)]
 pub trait StreamHandler {
     /// What the handler keeps about one connection.
     type Session;
@@ -152,6 +209,34 @@ pub trait StreamHandler {
 /// events.bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Length)?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
+///
+/// As for stream handlers, `&mut H` and `Box<H>` are handlers where `H` is one, and a closure is one in
+/// [`datagrams`](crate::datagrams):
+///
+/// ```
+/// use halloo::{EventLoop, datagrams};
+/// use std::net::{SocketAddr, UdpSocket};
+///
+/// let mut bytes = 0;
+/// let mut count = datagrams(|datagram, payload| {
+///     bytes += payload.len();
+///     datagram.context().stop();
+/// });
+/// let mut events = EventLoop::new()?;
+/// let socket = events.bind(SocketAddr::from(([127, 0, 0, 1], 0)), &mut count)?;
+///
+/// UdpSocket::bind("127.0.0.1:0")?.send_to(b"hello", events.local_addr(socket)?)?;
+/// events.run()?;
+/// drop(events);
+/// assert_eq!(bytes, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a datagram handler",
+    label = "not a datagram handler",
+    note = "wrap a closure or function: `halloo::datagrams(|datagram, payload| ...)`",
+    note = "give a stream handler to `listen` or `attach`"
+)]
 pub trait DatagramHandler {
     /// As [`StreamHandler::on_start`].
     fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
@@ -167,66 +252,5 @@ pub trait DatagramHandler {
     /// that of a listener is. A socket that is kept goes on until the end of the drain, and does not hold it up.
     fn on_drain(&mut self, context: &mut Context, socket: UdpSocketId) {
         context.remove(socket);
-    }
-}
-
-/// Makes a stream handler of a closure: called with what has come, it returns how much is used up. It keeps no session
-/// and closes its connections when the loop drains.
-///
-/// ```
-/// let greet = halloo::stream(|connection, input| {
-///     let _ = connection.send(b"Hello, TCP Client!");
-///     connection.close();
-///     input.len()
-/// });
-/// # let _ = greet;
-/// ```
-pub fn stream<F>(handler: F) -> F
-where
-    F: FnMut(&mut Connection<'_>, &[u8]) -> usize,
-{
-    handler
-}
-
-/// Makes a datagram handler of a closure.
-///
-/// ```
-/// let greet = halloo::datagrams(|datagram, _| {
-///     datagram.reply(b"Hello, UDP Client!");
-/// });
-/// # let _ = greet;
-/// ```
-pub fn datagrams<F>(handler: F) -> F
-where
-    F: FnMut(&mut Datagram<'_>, &[u8]),
-{
-    handler
-}
-
-impl<F> StreamHandler for F
-where
-    F: FnMut(&mut Connection<'_>, &[u8]) -> usize,
-{
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
-    }
-
-    fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        self(connection, input)
-    }
-
-    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        connection.close();
-    }
-}
-
-impl<F> DatagramHandler for F
-where
-    F: FnMut(&mut Datagram<'_>, &[u8]),
-{
-    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
-        self(datagram, payload);
     }
 }

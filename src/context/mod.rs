@@ -10,6 +10,7 @@ pub(crate) mod erased_handler;
 pub(crate) mod foreign_code;
 pub(crate) mod handle;
 pub(crate) mod handler;
+pub(crate) mod handler_impls;
 pub(crate) mod loop_state;
 pub(crate) mod mailbox;
 pub(crate) mod open;

@@ -148,7 +148,7 @@ impl EventLoop<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::handler::stream;
+    use crate::context::handler_impls::stream;
     use crate::limits;
     use crate::net::Network;
     use crate::net::simulated::{Simulated, world::World};

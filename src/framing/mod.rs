@@ -33,6 +33,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod format;
+mod frame_fn;
 
 use std::io;
 
@@ -44,6 +45,7 @@ use crate::framing::decode::{DecodeState, Decoded};
 use crate::ids::{ConnectionId, HandlerId, TimerId};
 
 pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
+pub use crate::framing::frame_fn::{FrameFn, frames, lines};
 
 /// A protocol over frames: the callbacks of [`StreamHandler`], with [`on_frame`](Self::on_frame) in place of `on_data`.
 ///
@@ -72,6 +74,23 @@ pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
 /// events.listen(address, Framed::new(Format::Lines, 1024, Number))?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
+///
+/// `&mut H` and `Box<H>` are frame handlers where `H` is one, as for [`StreamHandler`]:
+///
+/// ```
+/// # use halloo::framing::{Format, FrameHandler, Framed};
+/// # fn lend(number: &mut dyn FrameHandler<Session = u32>) -> halloo::Result<()> {
+/// let mut events = halloo::EventLoop::new()?;
+/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+/// events.listen(address, Framed::new(Format::Lines, 1024, number))?;
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a frame handler",
+    label = "not a frame handler",
+    note = "for a closure call `halloo::framing::frames(format, frame_bytes_max, |connection, frame| ...)`, or `lines`"
+)]
 pub trait FrameHandler {
     /// What the handler keeps about one connection.
     type Session;
@@ -135,75 +154,20 @@ pub trait FrameHandler {
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 }
 
-/// As for [`stream`](crate::stream): no session, and a drain closes.
-impl<F> FrameHandler for F
-where
-    F: FnMut(&mut Connection<'_>, &[u8]),
-{
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
-    }
-
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        self(connection, frame);
-    }
-
-    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        connection.close();
-    }
-}
-
 /// A [`StreamHandler`] that cuts the stream into frames for a [`FrameHandler`].
 ///
 /// ```
-/// # use halloo::framing::{Format, Framed};
-/// let mut count = 0;
-/// let names = Framed::new(Format::Delimiter(0), 255, |_: &mut halloo::Connection<'_>, _: &[u8]| count += 1);
-/// # let _ = names;
+/// use halloo::framing::{Format, FrameHandler, Framed};
+///
+/// fn names_served_by<H: FrameHandler>(handler: H) -> Framed<H> {
+///     Framed::new(Format::Delimiter(0), 255, handler)
+/// }
 /// ```
 #[derive(Debug)]
 pub struct Framed<H> {
     format: Format,
     frame_bytes_max: usize,
     handler: H,
-}
-
-/// [`Framed::new`] for a closure. Like one of [`stream`](crate::stream) it keeps no session, and closes its connections
-/// when the loop drains.
-///
-/// ```
-/// use halloo::framing::{self, ByteOrder, Format};
-///
-/// const FORMAT: Format = Format::LengthU16(ByteOrder::BigEndian);
-/// let shout = framing::frames(FORMAT, 1024, |connection, frame| {
-///     let _ = FORMAT.send(connection, &frame.to_ascii_uppercase());
-/// });
-/// # let _ = shout;
-/// ```
-pub fn frames<F>(format: Format, frame_bytes_max: usize, handler: F) -> Framed<F>
-where
-    F: FnMut(&mut Connection<'_>, &[u8]),
-{
-    Framed::new(format, frame_bytes_max, handler)
-}
-
-/// [`frames`] for [`Format::Lines`].
-///
-/// ```
-/// use halloo::framing::{self, Format};
-///
-/// let shout = framing::lines(1024, |connection, line| {
-///     let _ = Format::Lines.send(connection, &line.to_ascii_uppercase());
-/// });
-/// # let _ = shout;
-/// ```
-pub fn lines<F>(frame_bytes_max: usize, handler: F) -> Framed<F>
-where
-    F: FnMut(&mut Connection<'_>, &[u8]),
-{
-    Framed::new(Format::Lines, frame_bytes_max, handler)
 }
 
 impl<H: FrameHandler> Framed<H> {
@@ -279,6 +243,7 @@ pub struct FramedSession<S> {
     decode_state: DecodeState,
 }
 
+#[warn(clippy::missing_trait_methods)]
 impl<H: FrameHandler> StreamHandler for Framed<H> {
     type Session = FramedSession<H::Session>;
 

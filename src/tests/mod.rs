@@ -31,7 +31,7 @@ use self::udp_traffic::{TransientSocket, UDP, UDP_REPLY, UDP_WILDCARD};
 use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
-use crate::context::handler::datagrams;
+use crate::context::handler_impls::datagrams;
 use crate::event_loop::{EventLoop, Turn};
 use crate::framing;
 use crate::ids::{ConnectionId, HandlerId};

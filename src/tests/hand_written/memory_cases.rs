@@ -10,7 +10,7 @@ use super::outbound_cases::{PROXY, Proxy, TARGET};
 
 use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
-use crate::context::handler::stream;
+use crate::context::handler_impls::stream;
 use crate::event_loop::EventLoop;
 use crate::options::listen::Listen;
 use crate::testing::{Client, Simulation, check};

@@ -7,7 +7,7 @@ use super::super::{HOST, UDP_WILDCARD};
 use nix::errno::Errno;
 
 use crate::context::datagram::Datagram;
-use crate::context::handler::datagrams;
+use crate::context::handler_impls::datagrams;
 use crate::limits;
 use crate::testing::{Fault, Simulation};
 

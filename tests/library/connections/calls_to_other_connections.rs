@@ -204,7 +204,7 @@ fn callbacks_that_touch_each_other_for_ever_leave_the_others_their_turn() {
         input.len() - 1
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let greeter = events.listen(loopback(), greet).expect("a listener");
+    let greeter = events.listen(loopback(), stream(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut pair = [Client::connect(address), Client::connect(address)];
     send_all(&mut pair, b"ping");

@@ -60,7 +60,7 @@ fn on_the_ipv6_wildcard_an_ipv4_client_shows_its_ipv4_address() {
 #[ignore = "needs IPv6"]
 fn an_ipv6_wildcard_leaves_ipv4_alone_where_it_is_asked_to() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(Listen::from(any_port("::")).only_v6(true), greet).expect("a listener");
+    let listener = events.listen(Listen::from(any_port("::")).only_v6(true), stream(greet)).expect("a listener");
     let port = events.local_addr(listener).expect("it is there").port();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     let mut client = Client::connect(SocketAddr::new(any_port("::1").ip(), port));
@@ -75,8 +75,8 @@ fn each_connection_keeps_its_own_local_address_when_slots_are_used_again() {
         local_ips.borrow_mut().push(connection.local_addr().expect("an IP socket").ip());
         greet(connection, input)
     };
-    let wildcard = events.listen(any_port("0.0.0.0"), handler).expect("a listener");
-    let one = events.listen(any_port("127.0.0.3"), handler).expect("a listener");
+    let wildcard = events.listen(any_port("0.0.0.0"), stream(handler)).expect("a listener");
+    let one = events.listen(any_port("127.0.0.3"), stream(handler)).expect("a listener");
     let (wildcard, one) = (events.local_addr(wildcard).expect("there"), events.local_addr(one).expect("there"));
     let mut expected = Vec::new();
     for host in ["127.0.0.1", "127.0.0.3", "127.0.0.2", "127.0.0.3"] {

@@ -17,7 +17,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 #[test]
 fn a_client_reads_the_whole_answer_and_then_the_end_however_much_it_sent_before_reading() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     for length in [1, 18, 1_025, 20_000, 60_000] {
         let mut client = Client::connect(address);
@@ -116,7 +116,7 @@ fn a_question_that_comes_byte_by_byte_is_answered_when_it_is_whole() {
 #[test]
 fn a_client_that_sends_byte_by_byte_past_its_greeting_has_its_greeting_and_the_end() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"H");
     turn_until(&mut events, "the greeting", |_| client.has_received(GREETING.len()));
@@ -219,7 +219,7 @@ fn behind_an_urgent_byte_nothing_is_lost_and_nothing_sticks() {
 #[test]
 fn a_client_that_begins_with_an_urgent_byte_is_greeted() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut client = Client::connect(address);
     client.send_urgent(b'!');

@@ -224,7 +224,7 @@ fn a_stop_in_a_callback_lets_the_callback_end() {
 #[test]
 fn with_nobody_there_a_drain_is_over_at_once() {
     let mut events = EventLoop::new().expect("a loop");
-    events.listen(loopback(), greet).expect("a listener");
+    events.listen(loopback(), stream(greet)).expect("a listener");
     events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
     events.context().drain(LONG);
     let report = turn_until_stopped(&mut events);

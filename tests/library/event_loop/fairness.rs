@@ -34,7 +34,7 @@ fn one_connection_is_read_for_at_most_64_kib_a_turn() {
 fn clients_that_never_stop_sending_do_not_keep_another_waiting() {
     let mut events = EventLoop::new().expect("a loop");
     let discard = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
-    let greeter = events.listen(loopback(), greet).expect("a listener");
+    let greeter = events.listen(loopback(), stream(greet)).expect("a listener");
     let (discard, greeter) = (events.local_addr(discard).expect("there"), events.local_addr(greeter).expect("there"));
     let flood = byte_pattern(256 * 1024);
     let mut flooding: Vec<Client> = (0..4).map(|_| Client::connect(discard)).collect();
@@ -102,7 +102,7 @@ fn a_full_udp_socket_hands_on_at_most_128_datagrams_a_turn_and_keeps_no_tcp_clie
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(loopback()).recv_buffer_bytes(4 * 1024 * 1024);
     let socket = events.bind(at, datagrams(|_, _| {})).expect("a socket");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let (udp, tcp) = (events.local_addr(socket).expect("there"), events.local_addr(listener).expect("there"));
     let flooder = udp_socket("127.0.0.1");
     let flood = || (0..400).filter(|_| flooder.send_to(b"flood", udp).is_ok()).count();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use halloo::{CloseReason, ConnectionId, EventLoop, LoopStopped};
+use halloo::{CloseReason, ConnectionId, EventLoop, LoopStopped, stream};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::loopback;
@@ -218,7 +218,7 @@ fn two_that_notify_each_other_for_ever_leave_the_others_their_turn() {
     });
     let (mut events, _clients) = with_clients(handler, &log, 2);
     ids.set(Some([log.ids()[0], log.ids()[1]]));
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     events.context().notify(log.ids()[0], 0);
     let (turns, before) = (events.stats().turns, events.stats().notes);
     for _ in 0..50 {

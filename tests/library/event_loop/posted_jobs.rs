@@ -83,7 +83,7 @@ fn a_job_that_posts_itself_again_leaves_the_others_their_turn() {
         let _ = handle.post(move |_| repost(&next));
     }
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     repost(&events.handle());
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);

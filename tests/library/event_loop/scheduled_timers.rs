@@ -193,7 +193,7 @@ fn timers_of_no_delay_fire_once_a_turn_and_leave_the_others_theirs() {
     handler.set(Some(events.attach(RecordingHandler::new(&log).on_timer(|context, value| {
         context.schedule(handler.get().expect("it is attached"), Duration::ZERO, value + 1);
     }))));
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     events.every(Duration::ZERO, |_| {
         ticks.set(ticks.get() + 1);
         Some(Duration::ZERO)

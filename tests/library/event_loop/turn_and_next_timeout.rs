@@ -17,7 +17,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 #[test]
 fn with_nothing_to_do_a_turn_takes_the_time_it_is_given_and_no_more() {
     let mut events = EventLoop::new().expect("a loop");
-    events.listen(loopback(), greet).expect("a listener");
+    events.listen(loopback(), stream(greet)).expect("a listener");
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None, "only a client can bring work");
     let start = Instant::now();
@@ -30,7 +30,7 @@ fn with_nothing_to_do_a_turn_takes_the_time_it_is_given_and_no_more() {
 #[test]
 fn a_client_ends_a_turn_that_waits_and_is_progress() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(events.turn(None).expect("the poll works"), Turn::Progress);
     assert_eq!(events.stats().accepted, 1);
@@ -206,7 +206,7 @@ fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
 #[test]
 fn the_counters_are_one_line_of_names_and_numbers() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"Hello, TCP Server!");
     assert_eq!(client.read_to_end(&mut events).0, GREETING);

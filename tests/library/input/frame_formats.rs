@@ -51,13 +51,13 @@ fn an_echo_of_every_format_sends_back_what_it_got_wherever_the_stream_was_split(
 }
 
 /// A framed handler, and where the input lay that it was last shown.
-struct InputRangeRecorder<'a, F> {
-    framed: Framed<F>,
+struct InputRangeRecorder<'a, H> {
+    framed: Framed<H>,
     input: &'a Cell<Range<*const u8>>,
 }
 
-impl<F: FnMut(&mut Connection<'_>, &[u8])> StreamHandler for InputRangeRecorder<'_, F> {
-    type Session = FramedSession<()>;
+impl<H: FrameHandler> StreamHandler for InputRangeRecorder<'_, H> {
+    type Session = FramedSession<H::Session>;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
         self.framed.on_open(connection)

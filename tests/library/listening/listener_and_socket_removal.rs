@@ -33,7 +33,7 @@ fn a_removed_listener_is_gone_and_its_connections_live_on() {
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
     assert_eq!(client.request(&mut events, b"after", 5), b"after");
 
-    let next = events.listen(loopback(), greet).expect("a listener");
+    let next = events.listen(loopback(), stream(greet)).expect("a listener");
     assert_ne!(next, listener);
     assert!(!events.context().remove(listener), "an id is never given again");
     assert_eq!(client.request(&mut events, b"and on", 6), b"and on");
@@ -47,7 +47,7 @@ fn what_comes_to_another_copy_of_a_removed_socket_does_not_wake_the_loop() {
     let socket = UdpSocket::bind(loopback()).expect("a free port");
     let (listener_copy, socket_copy) = (listener.try_clone().expect("a copy"), socket.try_clone().expect("a copy"));
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(listener, greet).expect("it listens");
+    let listener = events.listen(listener, stream(greet)).expect("it listens");
     let socket = events.bind(socket, datagrams(|_, _| {})).expect("a socket");
     assert!(events.context().remove(listener) && events.context().remove(socket));
     turn_until_idle(&mut events);
@@ -206,7 +206,7 @@ fn the_handler_of_a_removed_socket_is_dropped_with_the_turn() {
 #[test]
 fn ids_of_listeners_and_sockets_are_told_apart() {
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
     let (one, other) = (SourceId::from(listener), SourceId::from(socket));
     assert_ne!(one, other);

@@ -59,8 +59,8 @@ fn options_of_a_listener_that_cannot_work_are_refused() {
         |at| at.tcp_user_timeout(Duration::from_millis(1 << 31)),
     ];
     for option in options {
-        assert_refused(events.listen(option(Listen::from(loopback())), greet));
-        let handler = events.attach(greet);
+        assert_refused(events.listen(option(Listen::from(loopback())), stream(greet)));
+        let handler = events.attach(stream(greet));
         assert_refused(events.listen_for(option(Listen::from(loopback())), handler));
     }
 }
@@ -88,7 +88,7 @@ fn options_at_their_very_ends_work() {
     ];
     for (index, option) in options.iter().enumerate() {
         let mut events = EventLoop::new().expect("a loop");
-        let listener = events.listen(option(Listen::from(loopback())), greet).expect("it can work");
+        let listener = events.listen(option(Listen::from(loopback())), stream(greet)).expect("it can work");
         let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
         assert_eq!(client.request(&mut events, b"?", 18), GREETING, "option {index}");
     }
@@ -131,7 +131,7 @@ fn a_taken_tcp_port_is_an_error_that_names_step_and_address() {
     let taken = TcpListener::bind(loopback()).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(address, greet).expect_err("it is taken");
+    let error = events.listen(address, stream(greet)).expect_err("it is taken");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(address)));
     assert_eq!(error.to_string(), format!("cannot listen at {address}"));
     let cause = error.source().expect("the system's own").downcast_ref::<io::Error>().expect("an io::Error");
@@ -140,7 +140,7 @@ fn a_taken_tcp_port_is_an_error_that_names_step_and_address() {
     assert_eq!(converted.kind(), io::ErrorKind::AddrInUse);
     assert!(converted.to_string().contains(&address.to_string()));
     drop(taken);
-    events.listen(address, greet).expect("it is free now");
+    events.listen(address, stream(greet)).expect("it is free now");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_taken_udp_port_is_an_error_that_names_step_and_address() {
 fn an_address_that_is_not_this_machines_is_an_error() {
     // From the block that RFC 5737 keeps for documentation.
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(any_port("192.0.2.1"), greet).expect_err("no interface has it");
+    let error = events.listen(any_port("192.0.2.1"), stream(greet)).expect_err("no interface has it");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(any_port("192.0.2.1"))));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrNotAvailable);
     let error = events.bind(any_port("192.0.2.1"), datagrams(|_, _| {})).expect_err("no interface has it");
@@ -175,7 +175,7 @@ fn a_socket_that_was_handed_over_and_does_not_listen_is_an_error_at_listen() {
     let unix = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
     unix.bind(&SockAddr::unix(folder.path().join("socket")).expect("a short path")).expect("a free path");
     for at in [Listen::from(TcpListener::from(tcp)), Listen::from(UnixListener::from(unix))] {
-        let error = events.listen(at, greet).expect_err("no client could be accepted");
+        let error = events.listen(at, stream(greet)).expect_err("no client could be accepted");
         assert_eq!(error.kind(), ErrorKind::Listen);
         let cause = error.source().expect("a cause").to_string();
         assert!(cause.contains("does not listen"), "{cause}");
@@ -196,10 +196,10 @@ fn a_stream_socket_that_was_handed_over_is_an_error_at_bind() {
 #[test]
 fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
-    let listener = one.listen(Listen::from(loopback()).reuse_port(true), greet).expect("a listener");
+    let listener = one.listen(Listen::from(loopback()).reuse_port(true), stream(greet)).expect("a listener");
     let address = one.local_addr(listener).expect("it is there");
-    assert!(other.listen(address, greet).is_err(), "it did not ask to share");
-    other.listen(Listen::from(address).reuse_port(true), greet).expect("both asked to share");
+    assert!(other.listen(address, stream(greet)).is_err(), "it did not ask to share");
+    other.listen(Listen::from(address).reuse_port(true), stream(greet)).expect("both asked to share");
     let socket = one.bind(Bind::from(loopback()).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
     let address = one.local_addr(socket).expect("it is there");
     assert!(other.bind(address, datagrams(|_, _| {})).is_err(), "it did not ask to share");
@@ -213,7 +213,7 @@ fn with_reuse_port_after_bind_the_first_has_the_port_alone_and_then_shares_it() 
         let cause = outcome.expect_err("the port is taken").source().expect("a cause").to_string();
         assert!(cause.starts_with("Address already in use"), "{cause}");
     };
-    let listen = |events: &mut EventLoop<'_>, at| events.listen(at, greet).map(SourceId::from);
+    let listen = |events: &mut EventLoop<'_>, at| events.listen(at, stream(greet)).map(SourceId::from);
     let first = listen(&mut one, Listen::from(loopback()).reuse_port_after_bind(true)).expect("a free port");
     let address = one.local_addr(first).expect("it is there");
     in_use(listen(&mut other, Listen::from(address).reuse_port_after_bind(true)));
@@ -237,7 +237,7 @@ fn of_several_loops_that_open_one_port_at_once_exactly_one_has_it() {
         let open = |is_shared: bool| {
             let mut events = EventLoop::new().expect("a loop");
             start.wait();
-            let listener = events.listen(Listen::from(address).reuse_port_after_bind(is_shared), greet);
+            let listener = events.listen(Listen::from(address).reuse_port_after_bind(is_shared), stream(greet));
             let socket = events.bind(Bind::from(address).reuse_port_after_bind(is_shared), datagrams(|_, _| {}));
             end.wait();
             (listener.is_ok(), socket.is_ok())
@@ -258,7 +258,7 @@ fn a_handler_that_the_loop_does_not_have_is_refused() {
     let handler = one.attach(stream(|_, input| input.len()));
     let error = other.listen_for(loopback(), handler).expect_err("it is the other's");
     assert_eq!(error.kind(), ErrorKind::UnknownId);
-    other.attach(greet);
+    other.attach(stream(greet));
     let error = other.listen_for(loopback(), handler).expect_err("one of its own does not make it its own");
     assert_eq!(error.kind(), ErrorKind::UnknownId);
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use halloo::{Bind, Datagram, EventLoop, datagrams};
+use halloo::{Bind, Datagram, EventLoop, datagrams, stream};
 use support::byte_pattern::byte_pattern;
 use support::wait::TIMEOUT;
 
@@ -195,7 +195,7 @@ fn a_peer_that_is_gone_when_its_answer_comes_costs_nobody_an_answer() {
 fn a_udp_flood_keeps_no_tcp_client_waiting_for_half_a_second() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
-    let listener = events.listen(loopback(), greet).expect("a listener");
+    let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let (udp, tcp) = (events.local_addr(socket).expect("there"), events.local_addr(listener).expect("there"));
     let stop = Arc::new(AtomicBool::new(false));
     let flood = std::thread::spawn({

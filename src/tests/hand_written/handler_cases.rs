@@ -1,0 +1,257 @@
+//! Single cases of handlers that are borrowed or boxed.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::super::HOST;
+
+use crate::close_reason::CloseReason;
+use crate::context::Context;
+use crate::context::connection::Connection;
+use crate::context::datagram::Datagram;
+use crate::context::handler::{DatagramHandler, StreamHandler};
+use crate::framing::{Format, FrameHandler, Framed};
+use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
+use crate::options::listen::Listen;
+use crate::testing::Simulation;
+
+const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 9);
+const MS: Duration = Duration::from_millis(1);
+
+/// A handler that does in no callback what the default of its trait does, and records the names of all callbacks.
+#[derive(Default)]
+struct Journal {
+    calls: RefCell<Vec<&'static str>>,
+}
+
+impl Journal {
+    fn record(&self, call: &'static str) {
+        self.calls.borrow_mut().push(call);
+    }
+
+    fn start(&self, context: &mut Context, id: HandlerId) {
+        self.record("on_start");
+        context.schedule(id, MS, 1);
+    }
+
+    fn open(&self, connection: &mut Connection<'_>) -> u32 {
+        self.record("on_open");
+        connection.set_timeout(Some(100 * MS));
+        7
+    }
+
+    /// Answers with more than the outbox has room for.
+    fn answer(&self, call: &'static str, connection: &mut Connection<'_>, session: u32) {
+        assert_eq!(session, 7, "the session of on_open");
+        self.record(call);
+        let _ = connection.write(&vec![0; 100_000]);
+    }
+
+    fn calls(&self) -> Vec<&'static str> {
+        self.calls.borrow().clone()
+    }
+}
+
+/// The callbacks that stream handlers and frame handlers share.
+macro_rules! record_connection_callbacks {
+    () => {
+        type Session = u32;
+
+        fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+            self.start(context, id);
+        }
+
+        fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<u32> {
+            Some(self.open(connection))
+        }
+
+        fn on_eof(&mut self, _: &mut Connection<'_>, _: &mut u32) {
+            self.record("on_eof");
+        }
+
+        fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut u32) {
+            self.record("on_flushed");
+        }
+
+        fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut u32) {
+            self.record("on_timeout");
+        }
+
+        fn on_timer(&mut self, _: &mut Context, _: TimerId, value: u64) {
+            assert_eq!(value, 1);
+            self.record("on_timer");
+        }
+
+        fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut u32, value: u64) {
+            assert_eq!(value, 2);
+            self.record("on_notify");
+        }
+
+        fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u32) {
+            self.record("on_drain");
+            connection.close();
+        }
+
+        fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, _: io::Error) {
+            self.record("on_connect_failed");
+        }
+
+        fn on_close(&mut self, _: &mut Connection<'_>, session: u32, _: CloseReason) {
+            assert_eq!(session, 7);
+            self.record("on_close");
+        }
+    };
+}
+
+impl StreamHandler for Journal {
+    record_connection_callbacks!();
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut u32, input: &[u8]) -> usize {
+        self.answer("on_data", connection, *session);
+        input.len()
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        self.record("input_bytes_min");
+        1
+    }
+}
+
+impl FrameHandler for Journal {
+    record_connection_callbacks!();
+
+    fn on_frame(&mut self, connection: &mut Connection<'_>, session: &mut u32, _: &[u8]) {
+        self.answer("on_frame", connection, *session);
+    }
+
+    fn on_unfinished(&mut self, _: &mut Connection<'_>, _: &mut u32, rest: &[u8]) {
+        assert_eq!(rest, b"half");
+        self.record("on_unfinished");
+    }
+}
+
+/// A datagram handler that keeps its socket in a drain, as the default does not.
+impl DatagramHandler for Journal {
+    fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+        self.start(context, id);
+    }
+
+    fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+        self.record("on_datagram");
+        datagram.reply(payload);
+    }
+
+    fn on_timer(&mut self, _: &mut Context, _: TimerId, value: u64) {
+        assert_eq!(value, 1);
+        self.record("on_timer");
+    }
+
+    fn on_drain(&mut self, _: &mut Context, _: UdpSocketId) {
+        self.record("on_drain");
+    }
+}
+
+/// Makes every callback of a handler happen.
+fn exchange_over_a_stream(handler: impl StreamHandler) {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let handler = events.attach(handler);
+    events.listen_for(Listen::from(SERVER), handler).expect("the address is free");
+    events.context().connect(PEER, handler);
+    let client = simulation.connect(SERVER).expect("a listener");
+    client.send(b"a line\nhalf");
+    simulation.run_until_idle(&mut events).expect("the poll works");
+    assert!(!client.received().is_empty(), "an answer");
+    let mut connection = None;
+    events.context().for_each_connection(handler, |each| connection = Some(each.id()));
+    events.context().notify(connection.expect("a connection"), 2);
+    simulation.run_until_idle(&mut events).expect("the poll works");
+    client.shutdown_write();
+    simulation.advance(100 * MS);
+    simulation.run_until_idle(&mut events).expect("the poll works");
+    events.context().drain(Duration::from_secs(1));
+    simulation.run_until_idle(&mut events).expect("the poll works");
+    assert_eq!(events.stats().connections, 0, "the drain has closed it");
+}
+
+const CONNECTION_CALLBACKS: [&str; 10] = [
+    "on_close",
+    "on_connect_failed",
+    "on_drain",
+    "on_eof",
+    "on_flushed",
+    "on_notify",
+    "on_open",
+    "on_start",
+    "on_timeout",
+    "on_timer",
+];
+
+/// The names that a run has recorded, each once.
+fn distinct(calls: &[&'static str]) -> Vec<&'static str> {
+    let mut distinct = calls.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    distinct
+}
+
+fn with(own: &[&'static str]) -> Vec<&'static str> {
+    distinct(&[&CONNECTION_CALLBACKS, own].concat())
+}
+
+#[test]
+fn a_borrowed_and_a_boxed_stream_handler_get_every_callback() {
+    let mut journal = Journal::default();
+    exchange_over_a_stream(&mut journal);
+    let calls = journal.calls();
+    assert_eq!(distinct(&calls), with(&["input_bytes_min", "on_data"]));
+
+    let mut journal = Journal::default();
+    exchange_over_a_stream(&mut journal as &mut dyn StreamHandler<Session = u32>);
+    assert_eq!(journal.calls(), calls, "through a trait object");
+
+    let mut journal = Journal::default();
+    let boxed: Box<dyn StreamHandler<Session = u32>> = Box::new(&mut journal);
+    exchange_over_a_stream(boxed);
+    assert_eq!(journal.calls(), calls, "in a box");
+}
+
+#[test]
+fn a_borrowed_and_a_boxed_frame_handler_get_every_callback() {
+    let mut journal = Journal::default();
+    exchange_over_a_stream(Framed::new(Format::Lines, 100, &mut journal));
+    let calls = journal.calls();
+    assert_eq!(distinct(&calls), with(&["on_frame", "on_unfinished"]));
+
+    let mut journal = Journal::default();
+    let boxed: Box<dyn FrameHandler<Session = u32>> = Box::new(&mut journal);
+    exchange_over_a_stream(Framed::new(Format::Lines, 100, boxed));
+    assert_eq!(journal.calls(), calls, "in a box");
+}
+
+#[test]
+fn a_borrowed_and_a_boxed_datagram_handler_get_every_callback() {
+    let exchange = |handler: &mut dyn DatagramHandler| {
+        let simulation = Simulation::new(1);
+        let mut events = simulation.event_loop();
+        events.bind(SERVER, handler).expect("the address is free");
+        simulation.send_datagram(PEER, SERVER, b"hello");
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        assert_eq!(simulation.receive_datagram(PEER), Some((SERVER, b"hello".to_vec())));
+        events.context().drain(Duration::from_secs(1));
+        simulation.run_until_idle(&mut events).expect("the poll works");
+    };
+    let mut journal = Journal::default();
+    exchange(&mut journal);
+    let calls = journal.calls();
+    assert_eq!(calls, ["on_start", "on_datagram", "on_timer", "on_drain"]);
+
+    let mut journal = Journal::default();
+    let mut boxed: Box<dyn DatagramHandler> = Box::new(&mut journal);
+    exchange(&mut boxed);
+    drop(boxed);
+    assert_eq!(journal.calls(), calls, "in a box");
+}
