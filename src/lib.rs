@@ -103,6 +103,7 @@
 //! | to nest it in a loop you have | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
 //! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
 //! | to end in order | [`Context::drain`], [`StreamHandler::on_drain`] |
+//! | to end on SIGTERM | [`EventLoop::watch`], with a recipe |
 //! | to know why a client has gone | [`CloseReason`], [`Stats`] |
 //! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
 //! | every hard case it survives, and the test that holds it | [`guarantees`] |
@@ -127,9 +128,9 @@
 //!
 //! # What works where
 //! Everything is tested on Linux, on 64-bit machines. Other systems have their code paths, by `cfg`, which nobody has
-//! run: unix sockets, watched descriptors and `AsFd` wherever there is `unix`; batches of datagrams, packet information (the address that a
-//! datagram was sent to, on a socket bound to every address), `MSG_MORE` and the descriptor limit on Linux alone, with
-//! plainer ways elsewhere; `reuse_port` on `unix`. Where there is no 64-bit word for a token it does not compile.
+//! run: unix sockets, watched descriptors and `AsFd` wherever there is `unix`; batches of datagrams, packet information
+//! (the address that a datagram was sent to, on a socket bound to every address), `MSG_MORE` and the descriptor limit on
+//! Linux alone, with plainer ways elsewhere; `reuse_port` on `unix`. Where there is no 64-bit word for a token it does not compile.
 //!
 //! # How it is built
 //! | folder | what is in it |

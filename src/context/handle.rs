@@ -14,8 +14,7 @@ use crate::ids::ConnectionId;
 ///
 /// It must not be used in a signal handler, which may have interrupted the thread in the middle of an allocation or of a
 /// call of the same handle: its methods allocate and lock, and would wait for ever (signal-safety(7)). To stop a loop on
-/// a signal, have a thread wait for signals and call the handle from there, with `signal_hook::iterator::Signals`,
-/// sigwait(3) or signalfd(2). The `halloo` server does the first.
+/// a signal, have the signal handler write a byte to a socket pair, and [watch](crate::EventLoop::watch) the other end.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;

@@ -269,8 +269,8 @@ impl Context {
     /// A listener closes at once, and its address is free. A UDP socket delivers nothing more and sends no further reply;
     /// it closes at once, too, or, if datagrams are queued for it, at the end of the turn, when they have left. A handler
     /// is used for nothing new: no listener, connection or timer. It serves what it has until that ends.
-    /// [Closures](crate::EventLoop::every), watched sources and handlers that nothing uses any more are dropped at the end of the turn;
-    /// [`EventLoop::remove`](crate::EventLoop::remove) gives them back.
+    /// [Closures](crate::EventLoop::every), watched sources and handlers that nothing uses any more are dropped at the end
+    /// of the turn; [`EventLoop::remove`](crate::EventLoop::remove) gives them back.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let SourceId(source) = id.into();
         match source {

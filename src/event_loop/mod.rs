@@ -267,8 +267,8 @@ impl<'h> EventLoop<'h> {
     }
 
     /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted
-    /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. So are the panics of jobs and timers
-    /// caught, and those of destructors, when the loop drops a session, a handler, a closure or a value. Default: no, a panic
+    /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. So are the panics of jobs, timers
+    /// and watches caught, and those of destructors, when the loop drops a session, a handler, a closure or a value. Default: no, a panic
     /// unwinds out of [`turn`](Self::turn) and [`run`](Self::run), and ends the loop: its listeners close, and its
     /// connections close when it is dropped.
     ///

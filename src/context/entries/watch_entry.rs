@@ -160,12 +160,12 @@ impl Context {
         entry.readable || entry.writable
     }
 
-    /// Takes what the callback of a watch is to be told; `None` if the watch was removed.
-    pub(crate) fn take_watch_event(&mut self, slot: u32) -> Option<WatchEvent> {
-        let entry = self.watches.get_mut(slot as usize).filter(|entry| entry.is_open)?;
+    /// Takes what the callback of a watch is to be told.
+    pub(crate) fn take_watch_event(&mut self, slot: u32) -> WatchEvent {
+        let entry = &mut self.watches[slot as usize];
         let (readable, writable) = (std::mem::take(&mut entry.readable), std::mem::take(&mut entry.writable));
         let id = WatchId(Key { generation: entry.source.generation, slot });
-        Some(WatchEvent { id, readable, writable })
+        WatchEvent { id, readable, writable }
     }
 
     /// Puts back what a callback has not used up.

@@ -18,9 +18,10 @@ impl<'h> EventLoop<'h> {
     /// Watches a descriptor: calls a closure with its source each time that it becomes ready. Pipes, terminals, sockets
     /// with a protocol of their own, signals by a pipe, and the descriptors of other libraries can be watched.
     ///
-    /// The loop owns the source, which has to be `'static`, and lends it to the callback; an `Rc`, `Arc` or `Box` of a source
-    /// is one, too. [`remove`](Self::remove) gives it back, also after the loop has ended. The callback is called once in a
-    /// turn at most, and for as long as the loop runs: watches go on during a [drain](Context::drain) and do not hold it up.
+    /// The loop owns the source, which has to be `'static`, and lends it to the callback; an `Rc`, `Arc` or `Box` of a
+    /// source is one, too. [`remove`](Self::remove) gives it back, also after the loop has ended. The callback is
+    /// called once in a turn at most, and for as long as the loop runs: watches go on during a [drain](Context::drain)
+    /// and do not hold it up.
     ///
     /// ```
     /// use halloo::{EventLoop, Interest, Watch};
@@ -58,21 +59,56 @@ impl<'h> EventLoop<'h> {
     /// # Edges
     /// The poll is edge-triggered: it reports a change once. A callback that leaves input unread and returns
     /// [`Watch::Drained`] is not called for that input again. So a source is read until it returns
-    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock), in one call or, with [`Watch::Again`], in several turns. `Again` is also the
-    /// answer of a source that keeps bytes in a buffer of its own, of which the poll knows nothing.
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock), in one call or, with [`Watch::Again`], in several turns. `Again`
+    /// is also the answer of a source that keeps bytes in a buffer of its own, of which the poll knows nothing.
     ///
     /// # Non-blocking mode
-    /// The source has to be non-blocking, or a read that finds nothing stops the loop. The loop does not set the mode, because
-    /// it belongs to the open file description, which other processes may share: a terminal that a program makes non-blocking
-    /// is so for the shell, too. Sockets of std have `set_nonblocking`; other descriptors are opened with `O_NONBLOCK` or get
-    /// it from fcntl(2).
+    /// The source has to be non-blocking, or a read that finds nothing stops the loop. The loop does not set the mode,
+    /// because it belongs to the open file description, which other processes may share: a terminal that a program
+    /// makes non-blocking is so for the shell, too. Sockets of std have `set_nonblocking`; other descriptors are opened
+    /// with `O_NONBLOCK` or get it from fcntl(2).
     ///
     /// # What cannot be watched
-    /// Regular files, directories and some devices (`/dev/null`): they are always ready, and `epoll_ctl(2)` returns `EPERM`. Read
-    /// them without a watch. A descriptor that has a watch in this loop: `epoll_ctl(2)` returns `EEXIST`. Watch it with
-    /// [`Interest::ReadWrite`](crate::Interest::ReadWrite), or watch a duplicate. A watch that a callback has removed
-    /// keeps its descriptor to the end of the turn. A callback that puts another descriptor into its source gets no event of
-    /// that: remove the watch, and watch the other.
+    /// Regular files, directories and some devices (`/dev/null`): they are always ready, and `epoll_ctl(2)` returns
+    /// `EPERM`. Read them without a watch. A descriptor that has a watch in this loop: `epoll_ctl(2)` returns `EEXIST`.
+    /// Watch it with [`Interest::ReadWrite`](crate::Interest::ReadWrite), or watch a duplicate. A watch that a callback
+    /// has removed keeps its descriptor to the end of the turn. A callback that puts another descriptor into its source
+    /// gets no event of that: remove the watch, and watch the other.
+    ///
+    /// # Stop on a signal
+    /// A signal handler may do next to nothing (signal-safety(7)), but it may write a byte. The loop watches the other
+    /// end of that socket pair, and no thread waits for signals. `signal-hook` installs such handlers:
+    ///
+    /// ```
+    /// use halloo::{EventLoop, Interest, Watch};
+    /// use signal_hook::consts::{SIGINT, SIGTERM};
+    /// use signal_hook::low_level::pipe;
+    /// use std::io::Read;
+    /// use std::os::unix::net::UnixStream;
+    /// use std::time::Duration;
+    ///
+    /// let (signals, handler_end) = UnixStream::pair()?;
+    /// signals.set_nonblocking(true)?;
+    /// for signal in [SIGTERM, SIGINT] {
+    ///     pipe::register(signal, handler_end.try_clone()?)?;
+    /// }
+    /// let mut events = EventLoop::new()?;
+    /// events.watch(signals, Interest::Read, |context, signals, _| match signals.read(&mut [0; 64]) {
+    ///     Ok(1..) => {
+    ///         context.drain(Duration::from_secs(5));
+    ///         Watch::Again
+    ///     }
+    ///     // WouldBlock: no further signal has come.
+    ///     _ => Watch::Drained,
+    /// })?;
+    /// # signal_hook::low_level::raise(SIGTERM)?;
+    /// events.run()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// The bytes are read before the action, so that a signal that comes meanwhile is not lost. Where a second signal
+    /// is to stop the loop at once, the callback calls [`stop`](Context::stop) then
+    /// (`examples/watching/stop_on_signal.rs`).
     ///
     /// # Errors
     /// [`ErrorKind::Watch`](crate::ErrorKind::Watch) if the descriptor cannot be watched,
@@ -99,9 +135,7 @@ impl<'h> EventLoop<'h> {
 
     /// Calls the callback of a watch. A panic ends the watch.
     pub(in crate::event_loop) fn call_watch(&mut self, slot: u32) -> SourceState {
-        let Some(event) = self.context.take_watch_event(slot) else {
-            return SourceState::WouldBlock;
-        };
+        let event = self.context.take_watch_event(slot);
         let Some(Some((_, watch))) = self.callbacks.watch(&mut self.context, slot) else {
             return SourceState::WouldBlock;
         };

@@ -177,7 +177,7 @@ fn a_watch_removed_by_a_callback_is_never_called_again_and_dropped_at_the_end_of
             for id in ids.borrow().iter() {
                 assert!(context.remove(*id) && !context.remove(*id), "each is there, once");
             }
-            Watch::Again
+            Watch::Drained
         };
         let id = events.watch(Rc::clone(source), Interest::ReadWrite, callback).expect("a watch");
         ids.borrow_mut().push(id);

@@ -10,3 +10,4 @@ mod programs;
 mod proxy_with_socat;
 mod redis_with_redis_cli;
 mod tls_with_openssl;
+mod watching;
