@@ -26,7 +26,7 @@ use slab::Slab;
 use crate::address::{Address, PackedAddress};
 use crate::context::connection::Connection;
 use crate::context::entries::connection_entry::ConnectionEntry;
-use crate::context::entries::handler_entry::HandlerEntry;
+use crate::context::entries::handler_entry::{HandlerEntry, HandlerKind};
 use crate::context::entries::listener_entry::ListenerEntry;
 use crate::context::entries::udp_socket_entry::{BoundAddresses, UdpSocketEntry};
 #[cfg(unix)]
@@ -386,10 +386,15 @@ impl Context {
     /// no callback comes.
     ///
     /// # Panics
-    /// If this loop has no such handler: it is gone, or another loop's.
+    /// If this loop has no such handler: it is gone, or another loop's; or if it serves datagrams.
     #[track_caller]
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
         let is_removed = self.is_removed_handler(served_by);
+        let kind = self.handlers[served_by.0.slot as usize].kind;
+        assert!(
+            kind == HandlerKind::Stream,
+            "{served_by:?} serves datagrams: connect for one that `attach` has returned"
+        );
         if is_removed || self.loop_state.is_ending(self.now) {
             return ConnectionId { generation: self.next_generation(), slot: u32::MAX };
         }

@@ -7,7 +7,7 @@ use std::io;
 use crate::address::Address;
 use crate::context::entries::source::{Source, SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
-use crate::ids::{Key, SlotKey, Token};
+use crate::ids::{SlotKey, Token};
 use crate::net::backoff::{BackoffAction, Recovery};
 use crate::net::io_error_class::IoErrorClass;
 
@@ -28,26 +28,20 @@ impl EventLoop<'_> {
         while self.context.ready_sources.len() > served_again
             && let Some(key) = self.context.ready_sources.pop_front()
         {
-            let Some(&mut Source { generation, .. }) = self.context.source(key) else {
-                continue;
-            };
             let state = match key {
                 SlotKey::Listener(slot) => self.accept_clients(slot),
-                SlotKey::UdpSocket(slot) => self.receive_datagrams(Key { generation, slot }),
+                SlotKey::UdpSocket(slot) => self.receive_datagrams(slot),
                 #[cfg(unix)]
                 SlotKey::Watch(slot) => self.call_watch(slot),
                 SlotKey::Connection(_) | SlotKey::Timer(_) => continue,
             };
-            // Its callbacks may have closed it, and opened another in its slot.
-            if self.context.source(key).is_some_and(|source| source.generation == generation) {
-                served_again += usize::from(state == SourceState::Ready);
-                self.finish_serving(key, state);
-            }
+            served_again += usize::from(state == SourceState::Ready);
+            self.finish_serving(key, state);
         }
         any
     }
 
-    /// Notes what a source waits for.
+    /// Notes what a source waits for. Its callbacks may have closed it.
     fn finish_serving(&mut self, key: SlotKey, state: SourceState) {
         let now = self.context.now;
         let Some(source) = self.context.source(key) else {

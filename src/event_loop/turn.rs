@@ -269,7 +269,7 @@ impl EventLoop<'_> {
             if let SlotKey::UdpSocket(slot) = key
                 && let Some(key) = self.context.udp_socket_key(slot)
             {
-                self.context.close_udp_socket(key);
+                self.context.remove_udp_socket(key);
             }
         }
         self.close_mailbox();

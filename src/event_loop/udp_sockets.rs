@@ -13,20 +13,22 @@ use crate::limits;
 
 impl EventLoop<'_> {
     /// Receives datagrams of a socket, at most a turn's budget of them, and delivers them.
-    pub(super) fn receive_datagrams(&mut self, key: Key) -> SourceState {
+    pub(super) fn receive_datagrams(&mut self, slot: u32) -> SourceState {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
-        // A callback may have stopped the loop, or removed the socket, and opened another in its slot.
+        // A callback may have stopped the loop, or removed the socket. No other has its slot before the turn ends.
         while budget > 0
             && !self.context.loop_state.is_stopping()
-            && let Some(entry) = self.context.udp_socket_mut(key)
+            && let Some(entry) = self.context.udp_sockets.get_mut(slot as usize)
+            && entry.is_open
+            && let Some(socket) = &mut entry.socket
         {
-            match entry.socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
+            match socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
                     // A drain is over when there is nothing more: it waits for no event.
                     // planted: full-batch-is-the-last
                     let is_empty = !may_have_more && !matches!(entry.source.drain, SourceDrain::Left(_));
-                    budget -= self.deliver_datagrams(key);
+                    budget -= self.deliver_datagrams(slot);
                     if self.context.send_queue.is_over_soft_max() {
                         self.send_datagrams();
                     }
@@ -35,7 +37,7 @@ impl EventLoop<'_> {
                     }
                 }
                 Err(error) => {
-                    if let Some(result) = self.on_source_error(SlotKey::UdpSocket(key.slot), &error) {
+                    if let Some(result) = self.on_source_error(SlotKey::UdpSocket(slot), &error) {
                         return result;
                     }
                 }
@@ -45,14 +47,14 @@ impl EventLoop<'_> {
     }
 
     /// Delivers what has been received; returns the number of datagrams.
-    fn deliver_datagrams(&mut self, socket: Key) -> u32 {
-        let Some(&UdpSocketEntry { handler, local: bound, .. }) = self.context.udp_socket(socket) else {
-            return 0;
-        };
+    fn deliver_datagrams(&mut self, slot: u32) -> u32 {
+        let UdpSocketEntry { handler, local: bound, ref source, .. } = self.context.udp_sockets[slot as usize];
+        let (socket, mut count) = (Key { generation: source.generation, slot }, 0);
         let handler = self.callbacks.datagram_handler(&mut self.context, handler);
-        let (context, mut count) = (&mut self.context, 0);
         while let Some((meta, payload)) = self.recv_batch.next() {
-            if context.udp_socket(socket).is_none() || context.loop_state.is_stopping() {
+            let context = &mut self.context;
+            let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
+            if !is_open || context.loop_state.is_stopping() {
                 self.recv_batch.clear();
                 break;
             }
@@ -66,7 +68,7 @@ impl EventLoop<'_> {
                 log::error!("{bound}: a handler has panicked over a datagram from {}", meta.peer);
             }
         }
-        if let Some(entry) = self.context.udp_socket_mut(socket) {
+        if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
             entry.source.drain.take(count);
         }
         count
@@ -89,11 +91,11 @@ impl EventLoop<'_> {
         let Context { send_queue, udp_sockets, stats, repeated_logs, .. } = &mut self.context;
         send_queue.group();
         for transmits in send_queue.transmits.chunk_by(|one, next| one.socket == next.socket) {
-            let Some(entry) = udp_sockets.get_mut(transmits[0].socket as usize) else {
+            let entry = udp_sockets.get_mut(transmits[0].socket as usize);
+            let Some(UdpSocketEntry { socket: Some(socket), local, .. }) = entry else {
                 stats.datagrams_dropped += transmits.len() as u64;
                 continue;
             };
-            let UdpSocketEntry { socket, local, .. } = entry;
             socket.send_datagrams(transmits, send_queue, |transmit, sent| match sent {
                 Ok(()) => stats.datagrams_sent += 1,
                 Err(error) => {

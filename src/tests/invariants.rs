@@ -220,7 +220,7 @@ fn listeners_will_be_served(events: &EventLoop<'_>, world: &World) {
 fn udp_sockets_will_be_served(events: &EventLoop<'_>, world: &World) {
     let context = &events.context;
     for (slot, entry) in &context.udp_sockets {
-        let UdpSocket::Simulated(SimHandle { socket: end, .. }) = entry.socket else {
+        let Some(UdpSocket::Simulated(SimHandle { socket: end, .. })) = entry.socket else {
             panic!("this loop is simulated")
         };
         let SimSocketKind::Udp(RecvQueue { queue, .. }) = &world.sockets[end].kind else {

@@ -1,4 +1,4 @@
-//! Listeners and handlers that come and go.
+//! Listeners and handlers that come and go, in callbacks too.
 //!
 //! Nothing is called after its removal, and a handler goes with the last that uses it.
 
@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -101,17 +101,59 @@ struct Shared {
     /// In worlds where destructors panic; only while the loop runs them.
     panic_injector: Option<PanicInjector>,
     drops_in_loop: Rc<Cell<bool>>,
+    /// Whether callbacks open something, too.
+    opens: Rc<Cell<bool>>,
+    /// The handler that started last.
+    started: Rc<Cell<Option<HandlerId>>>,
+    /// Each handler holds it.
+    handlers: Weak<()>,
 }
 
 impl Shared {
-    /// Removes something now and then, from within a callback.
-    fn maybe_remove(&self, context: &mut Context) {
-        if self.simulation.random_below(4) == 0 {
-            let taken = self.registry.lock().expect("no panic under it").take(&self.simulation);
-            if let Some(removable) = taken {
-                removable.remove(context);
+    /// Removes or opens something now and then, from within a callback.
+    fn maybe_change(&self, context: &mut Context) {
+        match self.simulation.random_below(8) {
+            0 | 1 => {
+                let taken = self.registry.lock().expect("no panic under it").take(&self.simulation);
+                if let Some(removable) = taken {
+                    removable.remove(context);
+                }
             }
+            2 if self.opens.get() => self.open(context),
+            _ => {}
         }
+    }
+
+    /// Opens a listener somewhere, with a handler of its own or one that is attached, unless one is there or there is
+    /// no descriptor.
+    fn open(&self, context: &mut Context) {
+        let mut at = Listen::from(self.address()).idle_timeout(None).write_timeout(None);
+        if self.simulation.random_below(2) == 0 {
+            at = at.connections_max(1);
+        }
+        let attached =
+            choose(&self.simulation, self.registry.lock().expect("no panic under it").handlers.iter().copied());
+        // What is refused drops its handler here.
+        let drops_in_loop = self.drops_in_loop.replace(false);
+        let listener = match (self.simulation.random_below(3), attached) {
+            (0, Some(attached)) => context.listen_for(at, attached),
+            (1, _) => {
+                let handler = context.attach(TransientHandler::new(self));
+                assert_eq!(self.started.get(), Some(handler), "a handler starts when it is attached");
+                self.registry.lock().expect("no panic under it").handlers.insert(handler);
+                context.listen_for(at, handler)
+            }
+            _ => context.listen(at, TransientHandler::new(self)),
+        };
+        self.drops_in_loop.set(drops_in_loop);
+        if let Ok(listener) = listener {
+            self.registry.lock().expect("no panic under it").listeners.insert(listener);
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        let port = u16::try_from(self.simulation.random_below(PORTS)).expect("a few");
+        SocketAddr::new(HOST, FIRST_PORT + port)
     }
 
     fn maybe_panic(&self) {
@@ -130,10 +172,16 @@ impl Drop for FragileSession {
     }
 }
 
-/// An echo that sets timers, connects, and removes things.
+/// An echo that sets timers, connects, opens and removes things.
 struct TransientHandler {
     shared: Shared,
     _count: Rc<()>,
+}
+
+impl TransientHandler {
+    fn new(shared: &Shared) -> Self {
+        Self { shared: shared.clone(), _count: shared.handlers.upgrade().expect("the workload is there") }
+    }
 }
 
 impl Drop for TransientHandler {
@@ -145,6 +193,10 @@ impl Drop for TransientHandler {
 impl StreamHandler for TransientHandler {
     type Session = FragileSession;
 
+    fn on_start(&mut self, _: &mut Context, id: HandlerId) {
+        self.shared.started.set(Some(id));
+    }
+
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<FragileSession> {
         match connection.listener() {
             Some(listener) => {
@@ -153,7 +205,7 @@ impl StreamHandler for TransientHandler {
             }
             None => connection.shutdown_write(),
         }
-        self.shared.maybe_remove(connection.context());
+        self.shared.maybe_change(connection.context());
         (self.shared.simulation.random_below(8) > 0).then(|| FragileSession(self.shared.clone()))
     }
 
@@ -178,7 +230,7 @@ impl StreamHandler for TransientHandler {
             }
             _ => {}
         }
-        self.shared.maybe_remove(connection.context());
+        self.shared.maybe_change(connection.context());
         // An outbound connection has ended its side.
         let _ = connection.send(input);
         input.len()
@@ -187,16 +239,16 @@ impl StreamHandler for TransientHandler {
     fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
         let expected = self.shared.registry.lock().expect("no panic under it").timers.remove(&value);
         assert_eq!(Some(timer), expected, "value {value} comes once, and not after it was removed");
-        self.shared.maybe_remove(context);
+        self.shared.maybe_change(context);
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, _: FragileSession, _: CloseReason) {
-        self.shared.maybe_remove(connection.context());
+        self.shared.maybe_change(connection.context());
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, _: ConnectionId, _: io::Error) {
         self.shared.outbound_log.borrow_mut().failed += 1;
-        self.shared.maybe_remove(context);
+        self.shared.maybe_change(context);
     }
 }
 
@@ -215,19 +267,23 @@ impl Removals {
         outbound_log: &Rc<RefCell<OutboundLog>>,
         panic_injector: Option<PanicInjector>,
     ) -> Self {
+        let handlers = Rc::new(());
         let shared = Shared {
             simulation: simulation.clone(),
             registry: Arc::default(),
             outbound_log: Rc::clone(outbound_log),
             panic_injector,
             drops_in_loop: Rc::new(Cell::new(true)),
+            opens: Rc::new(Cell::new(true)),
+            started: Rc::default(),
+            handlers: Rc::downgrade(&handlers),
         };
-        Self { shared, handlers: Rc::new(()), others: 0, clients: Vec::new() }
+        Self { shared, handlers, others: 0, clients: Vec::new() }
     }
 
     pub(super) fn step(&mut self, events: &mut EventLoop<'static>) {
         match self.shared.simulation.random_below(6) {
-            0 | 1 => self.open(events),
+            0 | 1 => self.shared.open(events.context()),
             2 | 3 => self.connect(),
             4 => self.remove_one(events),
             _ => {
@@ -244,45 +300,9 @@ impl Removals {
         }
     }
 
-    fn create(&self) -> TransientHandler {
-        TransientHandler { shared: self.shared.clone(), _count: Rc::clone(&self.handlers) }
-    }
-
-    fn address(&self) -> SocketAddr {
-        let port = u16::try_from(self.shared.simulation.random_below(PORTS)).expect("a few");
-        SocketAddr::new(HOST, FIRST_PORT + port)
-    }
-
-    /// Opens a listener somewhere, with a handler of its own or one that is attached, unless one is there or there is
-    /// no descriptor.
-    fn open(&mut self, events: &mut EventLoop<'static>) {
-        let simulation = self.shared.simulation.clone();
-        let mut at = Listen::from(self.address()).idle_timeout(None).write_timeout(None);
-        if simulation.random_below(2) == 0 {
-            at = at.connections_max(1);
-        }
-        let attached =
-            choose(&simulation, self.shared.registry.lock().expect("no panic under it").handlers.iter().copied());
-        // What is refused drops its handler here.
-        self.shared.drops_in_loop.set(false);
-        let listener = match (simulation.random_below(3), attached) {
-            (0, Some(attached)) => events.listen_for(at, attached),
-            (1, _) => {
-                let handler = events.attach(self.create());
-                self.shared.registry.lock().expect("no panic under it").handlers.insert(handler);
-                events.listen_for(at, handler)
-            }
-            _ => events.listen(at, self.create()),
-        };
-        self.shared.drops_in_loop.set(true);
-        if let Ok(listener) = listener {
-            self.shared.registry.lock().expect("no panic under it").listeners.insert(listener);
-        }
-    }
-
     fn connect(&mut self) {
         for _ in 0..=self.shared.simulation.random_below(4) {
-            if let Some(client) = self.shared.simulation.connect(self.address()) {
+            if let Some(client) = self.shared.simulation.connect(self.shared.address()) {
                 client.send(b"hello");
                 match self.shared.simulation.random_below(4) {
                     0 => client.reset(),
@@ -315,13 +335,16 @@ impl Removals {
             self.shared.drops_in_loop.set(true);
         }
         if let Some(address) = address.filter(|_| simulation.random_below(2) == 0) {
-            let listener = events.listen(address, self.create()).expect("the address of what was removed is free");
+            let listener = events
+                .listen(address, TransientHandler::new(&self.shared))
+                .expect("the address of what was removed is free");
             self.shared.registry.lock().expect("no panic under it").listeners.insert(listener);
         }
     }
 
     /// Removes everything: the handlers go when their connections and timers have.
     pub(super) fn remove_all(&mut self, events: &mut EventLoop<'static>) {
+        self.shared.opens.set(false);
         let mut registry = self.shared.registry.lock().expect("no panic under it");
         let (listeners, handlers) = (std::mem::take(&mut registry.listeners), std::mem::take(&mut registry.handlers));
         registry.removed.extend(&listeners);

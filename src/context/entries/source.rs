@@ -65,7 +65,10 @@ impl Context {
                 let entry = self.listeners.get_mut(slot as usize)?;
                 entry.socket.is_some().then_some(&mut entry.source)
             }
-            SlotKey::UdpSocket(slot) => self.udp_sockets.get_mut(slot as usize).map(|entry| &mut entry.source),
+            SlotKey::UdpSocket(slot) => {
+                let entry = self.udp_sockets.get_mut(slot as usize)?;
+                entry.is_open.then_some(&mut entry.source)
+            }
             #[cfg(unix)]
             SlotKey::Watch(slot) => {
                 let entry = self.watches.get_mut(slot as usize)?;
@@ -79,7 +82,8 @@ impl Context {
     pub(crate) fn source_keys(&self) -> Vec<SlotKey> {
         let listeners = self.listeners.iter().filter(|(_, entry)| entry.socket.is_some());
         let listeners = listeners.map(|(slot, _)| SlotKey::Listener(to_slot(slot)));
-        let udp_sockets = self.udp_sockets.iter().map(|(slot, _)| SlotKey::UdpSocket(to_slot(slot)));
+        let udp_sockets = self.udp_sockets.iter().filter(|(_, entry)| entry.is_open);
+        let udp_sockets = udp_sockets.map(|(slot, _)| SlotKey::UdpSocket(to_slot(slot)));
         listeners.chain(udp_sockets).collect()
     }
 

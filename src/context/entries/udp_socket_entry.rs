@@ -1,6 +1,7 @@
 //! The entry of one UDP socket: bind, look-up, removal.
 //!
-//! A socket that was removed is closed at once, or at the end of the turn if datagrams are queued for it.
+//! A socket that was removed is closed at once, or at the end of the turn if datagrams are queued for it. Its slot is free
+//! at the end of the turn.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +17,8 @@ use crate::state::source_address_limits::RateLimiter;
 
 /// One UDP socket.
 pub(crate) struct UdpSocketEntry {
-    pub(crate) socket: UdpSocket,
+    /// `None` once it is closed.
+    pub(crate) socket: Option<UdpSocket>,
     pub(crate) handler: u32,
     /// What it is bound to, in canonical form.
     pub(crate) local: SocketAddr,
@@ -59,7 +61,7 @@ impl Context {
         self.use_handler(handler);
         let source = self.new_source(key);
         self.udp_sockets.insert(UdpSocketEntry {
-            socket,
+            socket: Some(socket),
             handler,
             local,
             rate_limiter: limit.map(|limit| RateLimiter::new(limit.get(), self.hash_key)),
@@ -77,26 +79,28 @@ impl Context {
         let Some(entry) = self.udp_socket_mut(key) else {
             return false;
         };
-        if has_queued {
-            entry.is_open = false;
-            self.forget_source(SlotKey::UdpSocket(key.slot));
-            self.removed_sources.push_back(SourceKey::UdpSocket(key));
-        } else {
-            self.close_udp_socket(key);
+        entry.is_open = false;
+        self.forget_source(SlotKey::UdpSocket(key.slot));
+        self.removed_sources.push_back(SourceKey::UdpSocket(key));
+        if !has_queued {
+            self.close_udp_socket(key.slot);
         }
         true
     }
 
-    /// Closes a UDP socket, unless that has been done.
-    pub(crate) fn close_udp_socket(&mut self, key: Key) {
-        let entry = self.udp_sockets.get(key.slot as usize);
-        if entry.is_some_and(|entry| entry.source.generation == key.generation) {
-            self.forget_source(SlotKey::UdpSocket(key.slot));
-            let entry = self.udp_sockets.remove(key.slot as usize);
+    fn close_udp_socket(&mut self, slot: u32) {
+        let entry = &mut self.udp_sockets[slot as usize];
+        if let Some(socket) = entry.socket.take() {
             self.bound_addresses.remove(entry.local);
-            self.network.close_udp_socket(entry.socket);
-            self.release_handler(entry.handler);
+            self.network.close_udp_socket(socket);
         }
+    }
+
+    /// Frees the slot of a UDP socket that was removed, once what was queued for it has left.
+    pub(crate) fn free_udp_socket(&mut self, slot: u32) {
+        self.close_udp_socket(slot);
+        let handler = self.udp_sockets.remove(slot as usize).handler;
+        self.release_handler(handler);
     }
 
     /// Whether the source of a datagram is a socket of this loop, which would answer itself for ever.
@@ -118,7 +122,7 @@ impl Context {
         let is_own = |from: IpAddr| if bound.is_unspecified() { is_unicast(from) } else { from == bound };
         let from = from.map(|from| from.to_canonical());
         let is_possible = to.port() != 0
-            && entry.socket.has_family_of(to)
+            && entry.socket.as_ref().is_some_and(|socket| socket.has_family_of(to))
             && from.is_none_or(|from| is_own(from) && from.is_ipv4() == to.is_ipv4());
         // A socket bound to one address sends from there, without being told.
         let from = from.filter(|_| bound.is_unspecified());

@@ -53,6 +53,7 @@ impl<'h> Callbacks<'h> {
         shrink_table(&mut context.added, 0, limits::BURST_MIN);
     }
 
+    #[inline]
     pub(super) fn handler(&mut self, context: &mut Context, slot: u32) -> &mut Handler<'h> {
         if !matches!(self.handlers.get(slot as usize), Some(Some(_))) {
             self.join_added(context);

@@ -116,7 +116,7 @@ impl<'h> EventLoop<'h> {
         match source {
             Some(SourceKey::UdpSocket(key)) => {
                 self.send_datagrams();
-                self.context.close_udp_socket(key);
+                self.context.free_udp_socket(key.slot);
             }
             Some(SourceKey::Timer(key)) => {
                 let callback = self.callbacks.take_timer(&mut self.context, key.slot);

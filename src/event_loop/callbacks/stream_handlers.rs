@@ -8,14 +8,11 @@ use std::io;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
-use crate::context::entries::connection_entry::NO_SESSION;
+use crate::context::entries::connection_entry::{ConnectionEntry, NO_SESSION};
 use crate::context::erased_handler::{ErasedHandler, Handler, HandlerEvent};
 use crate::context::foreign_code::catch_panic;
 use crate::context::loop_state::RunningCallback;
 use crate::event_loop::callbacks::Callbacks;
-
-/// What holds for every handler of a connection: the context opens none for another kind.
-const NO_STREAMS: &str = "a handler for datagrams has no connection";
 
 impl<'h> Callbacks<'h> {
     /// Calls the handler with a new client; a refusal closes it.
@@ -39,7 +36,7 @@ impl<'h> Callbacks<'h> {
     pub(crate) fn drop_session(&mut self, context: &mut Context, slot: u32) {
         let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
         if session != NO_SESSION {
-            let handler = self.handler_of(context, slot);
+            let handler = self.handler_of(context, context.connections[slot as usize].listener);
             if catch_panic(context, |_| handler.drop_session(session)).is_none() {
                 log::error!("a session has panicked when it was dropped");
             }
@@ -69,18 +66,19 @@ impl<'h> Callbacks<'h> {
     /// Calls `on_connect_failed` for an outbound connection.
     pub(crate) fn on_connect_failed(&mut self, context: &mut Context, slot: u32, error: io::Error) {
         let id = context.id(slot);
-        let handler = self.handler_of(context, slot);
+        let handler = self.handler_of(context, context.connections[slot as usize].listener);
         if catch_panic(context, |context| handler.connect_failed(context, id, error)).is_none() {
             log::error!("a handler has panicked over a failed connection");
         }
     }
 
-    fn handler_of(&mut self, context: &mut Context, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
-        let listener = context.connections[slot as usize].listener;
+    /// The handler of the connections of a listener's entry.
+    #[inline]
+    fn handler_of(&mut self, context: &mut Context, listener: u32) -> &mut (dyn ErasedHandler + 'h) {
         let handler = context.listeners[listener as usize].handler;
         match self.handler(context, handler) {
             Handler::Stream(handler) => &mut **handler,
-            Handler::Datagram(_) => unreachable!("{NO_STREAMS}"),
+            Handler::Datagram(_) => unreachable!("a handler of datagrams has no connection"),
         }
     }
 
@@ -92,8 +90,8 @@ impl<'h> Callbacks<'h> {
         cause: CloseReason,
         callback: impl FnOnce(&mut dyn ErasedHandler, &mut Connection<'_>, u32) -> T,
     ) -> Option<T> {
-        let session = context.connections[slot as usize].session;
-        let handler = self.handler_of(context, slot);
+        let &ConnectionEntry { session, listener, .. } = &context.connections[slot as usize];
+        let handler = self.handler_of(context, listener);
         context.running_callback = Some(RunningCallback { slot, cause });
         let outcome = catch_panic(context, |context| callback(handler, &mut Connection::new(context, slot), session));
         context.running_callback = None;

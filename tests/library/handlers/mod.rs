@@ -1,5 +1,7 @@
-//! Handlers: borrowed and boxed, their lifetimes, panics of destructors.
+//! Handlers: how they start, what they open, how long they stay.
 
 mod borrowed_and_boxed_handlers;
 mod destructor_panics;
 mod handler_lifetimes;
+mod handler_start;
+mod open_from_callbacks;
