@@ -5,9 +5,7 @@
 use std::fmt;
 #[cfg(unix)]
 use std::io;
-#[cfg(target_os = "linux")]
-use std::net::Ipv6Addr;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
@@ -96,30 +94,36 @@ pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// An address of this host that a datagram came to or leaves from. A link-local one is of one interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// An address that a datagram was sent to or leaves from. A link-local one is of one interface.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ScopedIp {
     pub(crate) ip: IpAddr,
-    /// The index of the interface, of a link-local IPv6 address alone (RFC 4007); else zero.
+    /// The index of the interface, of link-local IPv6 addresses (RFC 4007), IPv6 groups and the unspecified IPv6 address;
+    /// else zero.
     pub(crate) scope_id: u32,
 }
 
 impl ScopedIp {
-    /// An IPv6 address that a datagram came to by an interface.
+    /// An IPv6 address that a datagram was sent to, and the interface it came in by.
     #[cfg(target_os = "linux")]
     pub(crate) fn received(ip: Ipv6Addr, interface: u32) -> Self {
-        // Link-local ones, unicast and multicast, and those of the interface itself (RFC 4291, 2.7).
-        let is_link_local = ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02);
-        Self { ip: IpAddr::V6(ip).to_canonical(), scope_id: if is_link_local { interface } else { 0 } }
+        let has_scope = ip.is_unicast_link_local() || ip.is_multicast();
+        Self { ip: IpAddr::V6(ip).to_canonical(), scope_id: if has_scope { interface } else { 0 } }
     }
 
-    /// The same address with a port.
+    /// The same address with a port. The scope id is that of a link-local address alone.
     pub(crate) fn with_port(self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V4(ip) => (ip, port).into(),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope_id).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, if is_link_local(ip) { self.scope_id } else { 0 }).into(),
         }
     }
+}
+
+/// Whether an address is of one interface: link-local ones, unicast and multicast, and those of the interface itself
+/// (RFC 4291, 2.7).
+fn is_link_local(ip: Ipv6Addr) -> bool {
+    ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
 }
 
 impl From<IpAddr> for ScopedIp {

@@ -94,6 +94,8 @@
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
 //! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
 //! | to connect to others | [`Context::connect`]; [`Context::connect_with`] remembers what a connection is for |
+//! | to answer a datagram later | [`ReplyAddr`] and [`Context::reply`] |
+//! | multicast groups, broadcast, TTL | [`Bind::join_multicast`], [`Context::join_multicast`] and the options beside it |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
 //! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |
@@ -173,7 +175,7 @@ mod tests;
 pub use close_reason::CloseReason;
 pub use context::Context;
 pub use context::connection::Connection;
-pub use context::datagram::Datagram;
+pub use context::datagram::{Datagram, ReplyAddr};
 #[cfg(unix)]
 pub use context::entries::watch_entry::{Watch, WatchEvent};
 pub use context::handle::Handle;

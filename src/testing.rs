@@ -211,7 +211,9 @@ impl Simulation {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1 + host)), world.next_port)
     }
 
-    /// A datagram arrives, from whomever it says; false if nobody is bound there.
+    /// A datagram is sent to the loop, from any address: it comes to the socket that is bound there, or to those that have
+    /// joined the group. Returns whether it has arrived: false if there is no such socket, or if it was
+    /// [lost](Fault::LostDatagram).
     ///
     /// ```
     /// use halloo::{datagrams, testing::Simulation};
@@ -226,12 +228,38 @@ impl Simulation {
     /// assert_eq!(simulation.receive_datagram(peer), Some((server, b"hello".to_vec())));
     /// # Ok::<(), halloo::Error>(())
     /// ```
+    ///
+    /// What the loop sends to a group is received at the group's address:
+    ///
+    /// ```
+    /// use halloo::testing::{Fault, Simulation};
+    /// use halloo::{Bind, datagrams};
+    /// use std::net::{IpAddr, SocketAddr};
+    ///
+    /// let (group, peer) = (IpAddr::from([224, 0, 0, 251]), SocketAddr::from(([10, 0, 0, 9], 4000)));
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// let at = Bind::from(SocketAddr::from(([0, 0, 0, 0], 5353))).join_multicast(group, 0);
+    /// let socket = events.bind(at, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
+    /// simulation.send_datagram(peer, SocketAddr::new(group, 5353), b"who?");
+    /// events.context().send_to(socket, b"here", SocketAddr::new(group, 5353));
+    /// simulation.run_until_idle(&mut events)?;
+    /// assert_eq!(simulation.receive_datagram(peer).expect("an answer").1, b"who?");
+    /// assert_eq!(simulation.receive_datagram(SocketAddr::new(group, 5353)).expect("an announcement").1, b"here");
+    ///
+    /// // From here on every datagram is lost, in both directions.
+    /// simulation.inject(Fault::LostDatagram, 1);
+    /// assert!(!simulation.send_datagram(peer, SocketAddr::new(group, 5353), b"who?"));
+    /// simulation.inject(Fault::LostDatagram, 0);
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
     #[expect(clippy::must_use_candidate, reason = "UDP promises nothing, and few ask")]
     pub fn send_datagram(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> bool {
-        self.world.borrow_mut().deliver_datagram(from, to, payload.to_vec())
+        self.world.borrow_mut().deliver_datagram(from, to, payload) > 0
     }
 
-    /// The next datagram that has reached an address, and who sent it.
+    /// The next datagram that has reached an address, and the address that it came from: the machine's own are
+    /// `10.0.0.1` and `2001:db8::1`, where a socket of every address has to choose one.
     #[must_use]
     pub fn receive_datagram(&self, at: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
         self.world.borrow_mut().received_datagrams.get_mut(&at)?.pop_front()

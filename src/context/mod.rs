@@ -17,7 +17,6 @@ pub(crate) mod open;
 
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,7 +33,7 @@ use crate::context::entries::watch_entry::WatchEntry;
 use crate::context::loop_state::{Drain, LoopState, RunningCallback};
 use crate::context::open::Added;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, TimerId};
 use crate::limits;
 use crate::net::Network;
 use crate::net::repeated_log::RepeatedLogs;
@@ -475,61 +474,6 @@ impl Context {
                 None
             }
         }
-    }
-
-    /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
-    /// turn is under way. No rate holds for it. Refused are port 0, an address of a family that the socket does not have,
-    /// a socket that is gone, more than 65,507 bytes over IPv4 or 65,527 over IPv6, and more than 1,024 datagrams or 1 MiB
-    /// of them at once.
-    ///
-    /// A socket of every address sends from the address that the route to the peer suggests. What answers a datagram
-    /// later has to leave from where that was sent to: [`send_from`](Self::send_from).
-    ///
-    /// ```
-    /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
-    /// let mut events = halloo::EventLoop::new()?;
-    /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    /// let socket = events.bind(address, halloo::datagrams(|_, _| {}))?;
-    /// assert!(events.context().send_to(socket, b"Hello!", peer.local_addr()?));
-    /// let _ = events.turn(Some(std::time::Duration::ZERO))?;
-    /// assert_eq!(peer.recv(&mut [0; 16])?, 6);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn send_to(&mut self, socket: UdpSocketId, payload: &[u8], to: SocketAddr) -> bool {
-        self.queue_datagram(socket.0, payload, to, None)
-    }
-
-    /// Sends a datagram as [`send_to`](Self::send_to) does, from one of the addresses that the socket is bound to: the one
-    /// that a peer has asked, which [`Datagram::local_addr`](crate::Datagram::local_addr) returns. Refused are also an
-    /// address that the socket is not bound to, and one of another family than the peer's. A socket of every address does
-    /// this on Linux alone; elsewhere the route decides.
-    ///
-    /// ```
-    /// use std::net::SocketAddr;
-    /// use std::time::Duration;
-    ///
-    /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
-    /// let questions = std::cell::RefCell::new(Vec::new());
-    /// let mut events = halloo::EventLoop::new()?;
-    /// let socket = events.bind(SocketAddr::from(([0, 0, 0, 0], 0)), halloo::datagrams(|datagram, _| {
-    ///     questions.borrow_mut().push((datagram.socket(), datagram.peer_addr(), datagram.local_addr().ip()));
-    /// }))?;
-    /// // The answers come from a timer.
-    /// events.every(Duration::from_millis(1), |context| {
-    ///     for (socket, peer, local) in questions.take() {
-    ///         assert!(context.send_from(socket, b"at last", peer, local));
-    ///         context.stop();
-    ///     }
-    ///     Some(Duration::from_millis(1))
-    /// });
-    /// let asked = SocketAddr::from(([127, 0, 0, 1], events.local_addr(socket)?.port()));
-    /// peer.send_to(b"when?", asked)?;
-    /// events.run()?;
-    /// assert_eq!(peer.recv_from(&mut [0; 16])?, (7, asked));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn send_from(&mut self, socket: UdpSocketId, payload: &[u8], to: SocketAddr, from: IpAddr) -> bool {
-        self.queue_datagram(socket.0, payload, to, Some(from))
     }
 
     /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value: how one connection tells

@@ -25,6 +25,7 @@
 //! | `Stream::shutdown_write` | sends the end of the stream |
 //! | `Stream::reset_on_close` | has the close discard what is unsent, and send a reset |
 //! | `UdpSocket::has_family_of` | whether its family can have an address |
+//! | `UdpSocket::change_membership` | joins or leaves a multicast group; an error names the call |
 //! | `UdpSocket::recv_datagrams` | at least one datagram, into an empty batch; true if more may wait without an event |
 //! | `UdpSocket::send_datagrams` | sends each datagram, and reports for each the outcome |
 //!
@@ -44,17 +45,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use crate::ids::Token;
 use crate::net::recv_batch::RecvBatch;
 #[cfg(any(test, feature = "testing"))]
 use crate::net::simulated::{Simulated, sim_handle::SimHandle};
 use crate::net::system::stream::{SystemListener, SystemStream};
-use crate::net::system::{System, SystemUdpSocket};
+use crate::net::system::{System, SystemUdpSocket, udp_options};
 #[cfg(unix)]
 use crate::options::Interest;
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
+use crate::options::udp::{Membership, MembershipChange};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// The network a loop runs on.
@@ -250,6 +254,17 @@ impl Stream {
 impl UdpSocket {
     pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
         each!(self, socket => socket.has_family_of(address))
+    }
+
+    pub(crate) fn change_membership(&mut self, membership: Membership, change: MembershipChange) -> io::Result<()> {
+        match self {
+            Self::System(socket) => {
+                let socket = &*socket.inner();
+                udp_options::change_membership(&SockRef::from(socket), membership, change)
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(socket) => socket.change_membership(membership, change),
+        }
     }
 
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {

@@ -2,10 +2,10 @@
 //!
 //! All sockets of a loop share one batch, which is empty between two receives.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::slice::ChunksExactMut;
 
-use crate::address::ScopedIp;
+use crate::address::{ScopedIp, is_unicast};
 use crate::limits;
 
 /// Datagrams that came in together by one socket, and which of them have been delivered.
@@ -57,7 +57,29 @@ impl RecvBatch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RecvMeta {
     pub(crate) peer: SocketAddr,
-    /// The address that was asked, where the socket is bound to every address.
-    pub(crate) dst_ip: Option<ScopedIp>,
+    /// Where the socket is bound to every address.
+    pub(crate) dst: Option<Destination>,
     pub(crate) truncated: bool,
+}
+
+/// The address that a datagram was sent to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Destination {
+    /// As its header has it: also a group or a broadcast address.
+    pub(crate) ip: ScopedIp,
+    /// The local IPv4 address of a datagram to an IPv4 address (`ipi_spec_dst`, ip(7)); unspecified where it is not known.
+    pub(crate) local_v4: Ipv4Addr,
+}
+
+impl Destination {
+    /// The address that an answer leaves from, if it is known; for an IPv6 group, the interface alone.
+    pub(crate) fn reply_from(self) -> Option<ScopedIp> {
+        match self.ip.ip {
+            IpAddr::V4(_) if !self.local_v4.is_unspecified() => Some(IpAddr::V4(self.local_v4).into()),
+            IpAddr::V6(ip) if ip.is_multicast() => {
+                Some(ScopedIp { ip: Ipv6Addr::UNSPECIFIED.into(), scope_id: self.ip.scope_id })
+            }
+            ip => is_unicast(ip).then_some(self.ip),
+        }
+    }
 }

@@ -146,6 +146,7 @@ pub(crate) mod connect;
 pub(crate) mod connection_limits;
 pub(crate) mod listen;
 pub(crate) mod tcp;
+pub(crate) mod udp;
 
 /// What a watch of a descriptor waits for.
 ///

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::address::{ScopedIp, is_unicast, to_canonical};
+use crate::address::{ScopedIp, to_canonical};
 use crate::context::Context;
 use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -104,29 +104,14 @@ impl Context {
     }
 
     /// Whether the source of a datagram is a socket of this loop, which would answer itself for ever.
-    pub(crate) fn is_own_address(&mut self, peer: SocketAddr, dst_ip: IpAddr) -> bool {
+    pub(crate) fn is_own_address(&mut self, peer: SocketAddr, from: Option<ScopedIp>) -> bool {
         match self.bound_addresses.find(peer) {
             None => false,
             Some(BoundTo::Address) => true,
-            Some(BoundTo::Wildcard) => peer.ip() == dst_ip || self.network.is_local_ip(peer.ip()),
+            Some(BoundTo::Wildcard) => {
+                from.is_some_and(|from| from.ip == peer.ip()) || self.network.is_local_ip(peer.ip())
+            }
         }
-    }
-
-    /// Queues a datagram of the embedder's own initiative; false if it is refused.
-    pub(crate) fn queue_datagram(&mut self, key: Key, payload: &[u8], to: SocketAddr, from: Option<IpAddr>) -> bool {
-        let to = to_canonical(to);
-        let Some(entry) = self.udp_socket(key) else {
-            return false;
-        };
-        let bound = entry.local.ip();
-        let is_own = |from: IpAddr| if bound.is_unspecified() { is_unicast(from) } else { from == bound };
-        let from = from.map(|from| from.to_canonical());
-        let is_possible = to.port() != 0
-            && entry.socket.as_ref().is_some_and(|socket| socket.has_family_of(to))
-            && from.is_none_or(|from| is_own(from) && from.is_ipv4() == to.is_ipv4());
-        // A socket bound to one address sends from there, without being told.
-        let from = from.filter(|_| bound.is_unspecified());
-        is_possible && self.send_queue.push(key.slot, to, from.map(ScopedIp::from), payload)
     }
 }
 

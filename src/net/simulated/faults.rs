@@ -35,6 +35,12 @@ pub enum Fault {
     ReceiveDatagram,
     /// Sending a datagram fails.
     SendDatagram,
+    /// A datagram is lost on its way, in either direction, without an error.
+    LostDatagram,
+    /// A datagram arrives twice, in either direction.
+    DuplicateDatagram,
+    /// A datagram overtakes the one before it, in either direction, if that has not been received.
+    ReorderedDatagram,
     /// Readiness is told late, and later readiness before it.
     LateReadiness,
     /// Readiness is told where there is none.
@@ -47,7 +53,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Accept,
         Self::Connect,
         Self::Register,
@@ -57,6 +63,9 @@ impl Fault {
         Self::Poll,
         Self::ReceiveDatagram,
         Self::SendDatagram,
+        Self::LostDatagram,
+        Self::DuplicateDatagram,
+        Self::ReorderedDatagram,
         Self::LateReadiness,
         Self::SpuriousReadiness,
         Self::Clock,
@@ -75,7 +84,14 @@ impl Fault {
             Self::Poll => &[Errno::EINTR],
             Self::ReceiveDatagram => &RECEIVE_DATAGRAM,
             Self::SendDatagram => &SEND_DATAGRAM,
-            Self::LateReadiness | Self::SpuriousReadiness | Self::Clock | Self::Pause => &[],
+            // No call fails.
+            Self::LostDatagram
+            | Self::DuplicateDatagram
+            | Self::ReorderedDatagram
+            | Self::LateReadiness
+            | Self::SpuriousReadiness
+            | Self::Clock
+            | Self::Pause => &[],
         }
     }
 }

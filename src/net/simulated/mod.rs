@@ -3,6 +3,7 @@
 //! Nothing waits: a poll that would wait advances the clock.
 
 pub(crate) mod client;
+pub(crate) mod datagrams;
 pub(crate) mod faults;
 pub(crate) mod sim_handle;
 pub(crate) mod sim_socket;
@@ -23,6 +24,7 @@ use crate::net::{Event, Listener, Stream, UdpSocket};
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
+use crate::options::udp::MembershipChange;
 
 /// A loop's view of a world.
 pub(crate) struct Simulated {
@@ -100,9 +102,15 @@ impl Simulated {
     }
 
     pub(crate) fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(UdpSocket, SocketAddr)> {
-        let kind =
-            SimSocketKind::Udp(RecvQueue { datagram_bytes_max: options.datagram_bytes_max, ..RecvQueue::default() });
+        let kind = SimSocketKind::Udp(RecvQueue {
+            datagram_bytes_max: options.datagram_bytes_max,
+            multicast_loop: options.udp.multicast_loop.unwrap_or(true),
+            ..RecvQueue::default()
+        });
         let (socket, local) = self.open(options.address, token, kind)?;
+        for membership in &options.udp.memberships {
+            socket.change_membership(*membership, MembershipChange::Join)?;
+        }
         Ok((UdpSocket::Simulated(socket), local))
     }
 

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use crate::ids::Token;
 use crate::net::Stream;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::simulated::datagrams::{destination, machine_ip};
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
+use crate::options::udp::{Membership, MembershipChange};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// A descriptor of a simulated socket; to drop it closes the socket.
@@ -170,6 +172,16 @@ impl SimHandle {
         self.world().stream(self.socket).resets_on_close = true;
     }
 
+    pub(crate) fn change_membership(&self, membership: Membership, change: MembershipChange) -> io::Result<()> {
+        let mut world = self.world();
+        let memberships = &mut world.recv_queue(self.socket).memberships;
+        match change {
+            MembershipChange::Join if !memberships.insert(membership) => Err(nix::errno::Errno::EADDRINUSE.into()),
+            MembershipChange::Leave if !memberships.remove(&membership) => Err(nix::errno::Errno::EADDRNOTAVAIL.into()),
+            MembershipChange::Join | MembershipChange::Leave => Ok(()),
+        }
+    }
+
     /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
     /// short, because of an error that the next call returns. Its event comes, since the error is new.
     pub(crate) fn recv_datagrams(&self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
@@ -191,7 +203,7 @@ impl SimHandle {
             buffer[..length].copy_from_slice(&payload[..length]);
             let meta = RecvMeta {
                 peer,
-                dst_ip: is_wildcard.then_some(dst_ip.into()),
+                dst: is_wildcard.then(|| destination(dst_ip)),
                 truncated: payload.len() > datagram_bytes_max,
             };
             received.push(ReceivedDatagram { len: length, meta });
@@ -225,13 +237,13 @@ impl SimHandle {
             };
             let sent = sent.map(|mut world| {
                 let bound = world.sockets[self.socket].local;
-                let from = SocketAddr::new(transmit.from.map_or(bound.ip(), |from| from.ip), bound.port());
-                let payload = send_queue.payload(transmit).to_vec();
+                let from = transmit.from.map_or(bound.ip(), |from| from.ip);
+                // The kernel chooses an address of the machine.
+                let is_open = from.is_unspecified() || from.is_multicast();
+                let from = SocketAddr::new(if is_open { machine_ip(transmit.to.ip()) } else { from }, bound.port());
+                let payload = send_queue.payload(transmit);
                 world.record_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
-                let is_ours = world.is_local_ip(transmit.to.ip());
-                if !(is_ours && world.deliver_datagram(from, transmit.to, payload.clone())) {
-                    world.received_datagrams.entry(transmit.to).or_default().push_back((from, payload));
-                }
+                world.transmit_datagram(self.socket, from, transmit.to, payload);
             });
             outcome(transmit, sent);
         }

@@ -1,12 +1,13 @@
 //! Simulated sockets, and the clients connected to them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::ids::Token;
 use crate::options::Interest;
+use crate::options::udp::Membership;
 
 /// Calls on one socket.
 #[derive(Default)]
@@ -57,6 +58,9 @@ pub(crate) struct RecvQueue {
     /// An error that cut a receive short: the next one is told.
     pub(crate) pending_error: Option<io::Error>,
     pub(crate) datagram_bytes_max: usize,
+    pub(crate) memberships: BTreeSet<Membership>,
+    /// Whether what it sends to a group comes to the loop's own sockets, too.
+    pub(crate) multicast_loop: bool,
 }
 
 /// What travels from a client to the loop.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::ids::Token;
 use crate::net::Event;
+use crate::net::simulated::datagrams::machine_ip;
 use crate::net::simulated::faults::{Fault, Faults, Random};
 use crate::net::simulated::sim_socket::{
     CallCounts, ClientSide, ConnectAnswer, FdState, RecvQueue, Reset, Segment, SimSocket, SimSocketKind, SimStream,
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) active: Vec<usize>,
     /// Tokens of closed sockets that the poll still knows: another process holds a copy of the descriptor.
     pub(crate) stale_tokens: Vec<Token>,
+    /// How many more of the loop's datagrams have reached simulated peers than it has sent to them.
+    pub(crate) surplus_transmits: i64,
     /// What simulated UDP peers have received, by their address.
     pub(crate) received_datagrams: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
     /// Where a server listens for the loop's own connections, and those that have come and were not looked at yet.
@@ -60,6 +63,7 @@ impl World {
             sockets: Vec::new(),
             active: Vec::new(),
             stale_tokens: Vec::new(),
+            surplus_transmits: 0,
             received_datagrams: BTreeMap::new(),
             remote_listeners: BTreeMap::new(),
             blackholes: BTreeSet::new(),
@@ -254,22 +258,9 @@ impl World {
 
     /// Whether an address is the loop's machine's: a socket of its own is bound there.
     pub(crate) fn is_local_ip(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.sockets.iter().any(|socket| socket.fd == FdState::Open && socket.local.ip() == ip)
-    }
-
-    /// A datagram comes in, if a socket is bound there.
-    pub(crate) fn deliver_datagram(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> bool {
-        self.record_activity();
-        for socket in
-            self.sockets.iter_mut().filter(|socket| socket.fd == FdState::Open && is_bound_at(socket.local, to))
-        {
-            if let SimSocketKind::Udp(recv_queue) = &mut socket.kind {
-                recv_queue.queue.push_back((from, to.ip(), payload));
-                socket.has_edge = true;
-                return true;
-            }
-        }
-        false
+        ip.is_loopback()
+            || ip == machine_ip(ip)
+            || self.sockets.iter().any(|socket| socket.fd == FdState::Open && socket.local.ip() == ip)
     }
 
     /// Time passes while the loop works, too: a little, none, or far too much.
@@ -463,6 +454,6 @@ impl World {
 }
 
 /// Whether a socket bound to one address is reached at another.
-fn is_bound_at(bound: SocketAddr, dst_ip: SocketAddr) -> bool {
+pub(crate) fn is_bound_at(bound: SocketAddr, dst_ip: SocketAddr) -> bool {
     bound.port() == dst_ip.port() && (bound.ip() == dst_ip.ip() || bound.ip().is_unspecified())
 }

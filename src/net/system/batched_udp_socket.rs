@@ -16,7 +16,7 @@ use crate::address::{ScopedIp, to_canonical};
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::system::udp_socket::{
-    PlainUdpSocket, SendControl, UNKNOWN_PEER, dst_ip, has_other_control, other_family,
+    PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, other_family,
 };
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
@@ -244,12 +244,12 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         let fd = socket.inner.as_raw_fd();
         let mut has_less_room = false;
         for message in recvmmsg(fd, &mut self.incoming, slices.iter_mut().take(max), MsgFlags::empty(), None)? {
-            let dst_ip = if socket.has_packet_info() { dst_ip(&message) } else { None };
+            let dst = if socket.has_packet_info() { destination(&message) } else { None };
             has_less_room |=
-                socket.has_packet_info() && (dst_ip.is_none() || socket.is_inherited && has_other_control(&message));
+                socket.has_packet_info() && (dst.is_none() || socket.is_inherited && has_other_control(&message));
             let peer = message.address.map_or(UNKNOWN_PEER, |address| to_canonical(address.into()));
             let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-            received.push(ReceivedDatagram { len: message.bytes, meta: RecvMeta { peer, dst_ip, truncated } });
+            received.push(ReceivedDatagram { len: message.bytes, meta: RecvMeta { peer, dst, truncated } });
         }
         // A header keeps only the room for control messages that its last datagram filled. Where that is packet
         // information and nothing else, it is what the next one needs.
@@ -327,6 +327,7 @@ impl SocketAddressFamily for SockaddrIn6 {
 #[cfg(test)]
 mod tests {
     use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SocketAddr, UdpSendQueue, io};
+    use crate::net::recv_batch::Destination;
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
     use std::net::IpAddr;
@@ -393,6 +394,11 @@ mod tests {
         all
     }
 
+    /// The address that a datagram was sent to.
+    fn dst_ip(meta: &RecvMeta) -> Option<IpAddr> {
+        meta.dst.map(|dst| dst.ip.ip)
+    }
+
     /// Sends transmits, and tells which were lost.
     fn transmit(
         socket: &mut BatchedUdpSocket,
@@ -430,7 +436,7 @@ mod tests {
                 let expected: Vec<Vec<u8>> = (0..20u8).map(|number| vec![number; usize::from(number)]).collect();
                 assert_eq!(payloads, expected, "{mode:?}");
             }
-            assert!(all.len() == 100 && all.iter().all(|(meta, _)| !meta.truncated && meta.dst_ip.is_none()));
+            assert!(all.len() == 100 && all.iter().all(|(meta, _)| !meta.truncated && meta.dst.is_none()));
         }
     }
 
@@ -504,8 +510,8 @@ mod tests {
         let mut transmits = Vec::new();
         for (meta, _) in receive_all(&mut socket, 4) {
             let index = peers.iter().position(|peer| address(peer) == meta.peer).expect("one of them");
-            assert_eq!(meta.dst_ip, Some(dst_ips[index].into()), "{mode:?}");
-            transmits.push((meta.peer, meta.dst_ip, b"here".to_vec()));
+            assert_eq!(dst_ip(&meta), Some(dst_ips[index]), "{mode:?}");
+            transmits.push((meta.peer, meta.dst.and_then(Destination::reply_from), b"here".to_vec()));
         }
         assert_eq!((transmits.len(), transmit(&mut socket, &transmits)), (3 * dst_ips.len(), vec![]), "{mode:?}");
         for (peer, ip) in peers.iter().zip(dst_ips) {
@@ -538,8 +544,8 @@ mod tests {
                 peer.send_to(b"x", (ip, address(&socket).port())).expect("it is sent");
             }
             let received = receive_all(&mut open(mode, socket, 65_535, true), 64);
-            let dst_ips: Vec<_> = received.iter().map(|(meta, _)| meta.dst_ip).collect();
-            assert_eq!(dst_ips, [Some(SECOND.into()), Some(LOOPBACK.into())], "{mode:?}");
+            let dst_ips: Vec<_> = received.iter().map(|(meta, _)| dst_ip(meta)).collect();
+            assert_eq!(dst_ips, [Some(SECOND), Some(LOOPBACK)], "{mode:?}");
         }
     }
 
@@ -554,15 +560,15 @@ mod tests {
                 for _ in 0..count {
                     peer.send_to(b"x", (SECOND, port)).expect("it is sent");
                 }
-                receive_all(&mut socket, 64).iter().map(|(meta, _)| meta.dst_ip).collect::<Vec<_>>()
+                receive_all(&mut socket, 64).iter().map(|(meta, _)| dst_ip(meta)).collect::<Vec<_>>()
             };
             setsockopt(&other, ReceiveTimestamp, &true).expect("it can be");
             for count in [1, 20, 3] {
-                assert_eq!(dst_ips(count), vec![Some(SECOND.into()); count], "{mode:?}: {count}");
+                assert_eq!(dst_ips(count), vec![Some(SECOND); count], "{mode:?}: {count}");
             }
             setsockopt(&other, Ipv4RecvTtl, &true).expect("it can be");
             setsockopt(&other, IpRecvTos, &true).expect("it can be");
-            assert_eq!(dst_ips(20), [Some(SECOND.into()); 20], "{mode:?}: one that came later");
+            assert_eq!(dst_ips(20), [Some(SECOND); 20], "{mode:?}: one that came later");
         }
     }
 
@@ -639,10 +645,10 @@ mod tests {
     #[test]
     fn one_call_carries_what_differs_in_length_or_peer_and_never_two_source_addresses_or_two_segments() {
         let to = |port| SocketAddr::new(LOOPBACK, port);
-        let calls = |transmits: &[(u16, Option<IpAddr>, usize)]| {
+        let calls = |transmits: &[(u16, Option<ScopedIp>, usize)]| {
             let mut send_queue = UdpSendQueue::default();
             for (port, from, length) in transmits {
-                assert!(send_queue.push(0, to(*port), from.map(ScopedIp::from), &vec![0; *length]));
+                assert!(send_queue.push(0, to(*port), *from, &vec![0; *length]));
             }
             let (mut calls, mut rest) = (Vec::new(), &send_queue.transmits[..]);
             while !rest.is_empty() {
@@ -660,8 +666,12 @@ mod tests {
         assert_eq!(calls(&longer_beside), [(vec![2], Some(5)), (vec![1], None)], "or it would be cut");
         let two_segments = [plain(1, 5), plain(1, 5), plain(2, 9), plain(2, 9)];
         assert_eq!(calls(&two_segments), [(vec![2], Some(5)), (vec![2], Some(9))]);
-        let two_sources = [(1, Some(LOOPBACK), 5), (1, Some(LOOPBACK), 5), (1, Some(SECOND), 5)];
-        assert_eq!(calls(&two_sources), [(vec![2], Some(5)), (vec![1], None)]);
+        // Two addresses; after datagrams to IPv6 groups, two interfaces.
+        let by_interface = |scope_id| ScopedIp { ip: Ipv6Addr::UNSPECIFIED.into(), scope_id };
+        for [one, other] in [[LOOPBACK, SECOND].map(ScopedIp::from), [1, 2].map(by_interface)] {
+            let two_sources = [(1, Some(one), 5), (1, Some(one), 5), (1, Some(other), 5)];
+            assert_eq!(calls(&two_sources), [(vec![2], Some(5)), (vec![1], None)]);
+        }
         let two_long_runs = [[plain(1, 5); 40], [plain(2, 5); 40]].concat();
         assert_eq!(calls(&two_long_runs), [(vec![40, 24], Some(5)), (vec![16], Some(5))], "64 datagrams a call");
         let crowd: Vec<_> = (1..=100).map(|port| plain(port, 5)).collect();
@@ -672,11 +682,11 @@ mod tests {
     fn packet_information_that_was_missing_once_is_there_again_for_the_next() {
         let (mut socket, port) = bind(Mode::Gso, Ipv4Addr::UNSPECIFIED.into(), 65_535);
         let peer = peer(LOOPBACK);
-        let mut dst_ip = |wanted| {
+        let mut dst_ip_with = |wanted| {
             setsockopt(socket.inner(), Ipv4PacketInfo, &wanted).expect("it can be");
             peer.send_to(b"x", (SECOND, port)).expect("it is sent");
-            receive_all(&mut socket, 64)[0].0.dst_ip
+            dst_ip(&receive_all(&mut socket, 64)[0].0)
         };
-        assert_eq!([dst_ip(true), dst_ip(false), dst_ip(true)], [Some(SECOND.into()), None, Some(SECOND.into())]);
+        assert_eq!([dst_ip_with(true), dst_ip_with(false), dst_ip_with(true)], [Some(SECOND), None, Some(SECOND)]);
     }
 }

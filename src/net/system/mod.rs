@@ -6,6 +6,7 @@
 pub(crate) mod batched_udp_socket;
 pub(crate) mod local_ips;
 pub(crate) mod stream;
+pub(crate) mod udp_options;
 pub(crate) mod udp_socket;
 
 use std::io;
@@ -28,6 +29,7 @@ use crate::net::system::local_ips::LocalIps;
 #[cfg(unix)]
 use crate::net::system::stream::BoundUnixListener;
 use crate::net::system::stream::{SystemListener, SystemStream, set_tcp_options};
+use crate::net::system::udp_options::set_udp_options;
 use crate::net::{Event, Listener, UdpSocket};
 #[cfg(unix)]
 use crate::options;
@@ -88,7 +90,11 @@ impl System {
 
     pub(crate) fn bind(&mut self, options: &Bind, token: Token) -> io::Result<(UdpSocket, SocketAddr)> {
         let socket = match &options.inherited {
-            Some(socket) => from_inherited_udp_socket(socket.try_clone()?.into())?,
+            Some(socket) => {
+                let socket = from_inherited_udp_socket(socket.try_clone()?.into())?;
+                set_udp_options(&socket, &options.udp, options.address)?;
+                socket
+            }
             None => open_udp_socket(options)?,
         };
         if let Some(bytes) = options.recv_buffer_bytes {
@@ -253,6 +259,8 @@ fn open_tcp_listener(address: SocketAddr, options: &Listen, backlog: i32) -> Res
 
 fn open_udp_socket(options: &Bind) -> io::Result<Socket> {
     let socket = new_socket(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
+    // Before it is bound: no datagram comes of a group that another socket has joined.
+    set_udp_options(&socket, &options.udp, options.address)?;
     socket.bind(&options.address.into())?;
     reuse_port_after_bind(&socket, options.reuse_port)?;
     Ok(socket)

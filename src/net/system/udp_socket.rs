@@ -95,7 +95,7 @@ pub(crate) fn other_family() -> io::Error {
 pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{SendControl, dst_ip, has_other_control, std_addr};
+pub(crate) use linux::{SendControl, destination, has_other_control, std_addr};
 #[cfg(target_os = "linux")]
 use linux::{receive, send, set_options};
 
@@ -104,13 +104,13 @@ mod linux {
     use super::{
         PlainUdpSocket, ReceivedDatagram, RecvBatch, RecvMeta, ScopedIp, SocketAddr, UNKNOWN_PEER, io, to_canonical,
     };
-    use crate::address::is_unicast;
+    use crate::net::recv_batch::Destination;
     use nix::libc;
     use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, RxqOvfl, UdpGroSegment};
     use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage};
     use nix::sys::socket::{recvmsg, sendmsg, setsockopt};
     use std::io::{IoSlice, IoSliceMut};
-    use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
     use std::os::fd::AsRawFd;
 
     /// Room for the control messages of fixed length that udp(7), ip(7), ipv6(7) and socket(7) know, all at once.
@@ -145,14 +145,14 @@ mod linux {
         let message = recvmsg::<SockaddrStorage>(fd, &mut buffer, control, MsgFlags::empty())?;
         let peer = message.address.as_ref().and_then(std_addr).map_or(UNKNOWN_PEER, to_canonical);
         let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-        let meta = RecvMeta { peer, dst_ip: dst_ip(&message), truncated };
+        let meta = RecvMeta { peer, dst: destination(&message), truncated };
         received.push(ReceivedDatagram { len: message.bytes, meta });
         Ok(())
     }
 
     /// The address that the datagram was sent to, if packet information came with it.
-    pub(crate) fn dst_ip<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<ScopedIp> {
-        message.cmsgs().ok()?.find_map(|control| packet_dst_ip(&control))
+    pub(crate) fn destination<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<Destination> {
+        message.cmsgs().ok()?.find_map(|control| packet_destination(&control))
     }
 
     /// Whether anything but packet information came with a datagram, or did not fit.
@@ -163,18 +163,20 @@ mod linux {
     }
 
     /// The address in packet information.
-    fn packet_dst_ip(control: &ControlMessageOwned) -> Option<ScopedIp> {
+    fn packet_destination(control: &ControlMessageOwned) -> Option<Destination> {
         match control {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                let [asked, local] = [info.ipi_addr, info.ipi_spec_dst].map(|ip| IpAddr::from(ip.s_addr.to_ne_bytes()));
-                // They differ for a broadcast, which is no address to answer from. The kernel knows `ipi_spec_dst` only
-                // of datagrams that have arrived since it was asked for it: of those before, it is unspecified.
-                let ip = if local.is_unspecified() { Some(asked).filter(|ip| is_unicast(*ip)) } else { Some(local) };
-                ip.map(ScopedIp::from)
+                // They differ for a broadcast and a group, which are no addresses to answer from. The kernel knows
+                // `ipi_spec_dst` only of datagrams that have arrived since it was asked for it: of those before, it is
+                // unspecified.
+                let [ip, local_v4] =
+                    [info.ipi_addr, info.ipi_spec_dst].map(|ip| Ipv4Addr::from(ip.s_addr.to_ne_bytes()));
+                Some(Destination { ip: IpAddr::V4(ip).into(), local_v4 })
             }
-            ControlMessageOwned::Ipv6PacketInfo(info) => {
-                Some(ScopedIp::received(info.ipi6_addr.s6_addr.into(), info.ipi6_ifindex))
-            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => Some(Destination {
+                ip: ScopedIp::received(info.ipi6_addr.s6_addr.into(), info.ipi6_ifindex),
+                local_v4: Ipv4Addr::UNSPECIFIED,
+            }),
             _ => None,
         }
     }
@@ -267,8 +269,8 @@ mod linux {
     mod tests {
         use super::*;
 
-        fn in_addr(ip: [u8; 4]) -> libc::in_addr {
-            libc::in_addr { s_addr: u32::from_ne_bytes(ip) }
+        fn in_addr(ip: Ipv4Addr) -> libc::in_addr {
+            libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) }
         }
 
         fn ip(text: &str) -> IpAddr {
@@ -287,25 +289,32 @@ mod linux {
 
         #[test]
         fn the_address_that_was_asked_is_read_from_packet_information_of_both_families() {
+            let ips = |control| packet_destination(&control).map(|dst| (dst.ip, dst.reply_from()));
             for asked in ["2001:db8::1", "::1", "192.0.2.1"].map(ip) {
-                assert_eq!(packet_dst_ip(&v6_control(asked)), Some(asked.into()));
+                assert_eq!(ips(v6_control(asked)), Some((asked.into(), Some(asked.into()))));
             }
             let scoped = ScopedIp { ip: ip("fe80::1"), scope_id: 7 };
-            assert_eq!(packet_dst_ip(&v6_control(scoped.ip)), Some(scoped));
-            let v4_dst_ip = |ipi_spec_dst, ipi_addr| {
-                let (ipi_spec_dst, ipi_addr) = (in_addr(ipi_spec_dst), in_addr(ipi_addr));
-                let info = libc::in_pktinfo { ipi_ifindex: 7, ipi_spec_dst, ipi_addr };
-                packet_dst_ip(&ControlMessageOwned::Ipv4PacketInfo(info))
+            assert_eq!(ips(v6_control(scoped.ip)), Some((scoped, Some(scoped))));
+            let by_interface = ScopedIp { ip: ip("::"), scope_id: 7 };
+            for group in ["ff02::fb", "ff15::1"].map(ip) {
+                let sent_to = ScopedIp { ip: group, scope_id: 7 };
+                assert_eq!(ips(v6_control(group)), Some((sent_to, Some(by_interface))));
+            }
+            assert_eq!(ips(v6_control(ip("224.0.0.251"))), Some((ip("224.0.0.251").into(), None)), "the route decides");
+            let v4_ips = |local: &str, sent_to: &str| {
+                let [ipi_spec_dst, ipi_addr] = [local, sent_to].map(|ip| in_addr(ip.parse().expect("an address")));
+                let control =
+                    ControlMessageOwned::Ipv4PacketInfo(libc::in_pktinfo { ipi_ifindex: 7, ipi_spec_dst, ipi_addr });
+                let (dst_ip, from) = ips(control).expect("it is packet information");
+                assert_eq!(dst_ip, ip(sent_to).into());
+                from.map(|from| from.ip)
             };
-            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 1]), Some(ip("192.0.2.1").into()));
-            assert_eq!(v4_dst_ip([192, 0, 2, 1], [192, 0, 2, 255]), Some(ip("192.0.2.1").into()), "a broadcast");
-            assert_eq!(
-                v4_dst_ip([0; 4], [192, 0, 2, 2]),
-                Some(ip("192.0.2.2").into()),
-                "queued before it was asked for"
-            );
-            assert_eq!([[255; 4], [224, 0, 0, 1]].map(|asked| v4_dst_ip([0; 4], asked)), [None; 2]);
-            assert_eq!(packet_dst_ip(&ControlMessageOwned::UdpGroSegments(9)), None);
+            for sent_to in ["192.0.2.1", "192.0.2.255", "255.255.255.255", "224.0.0.1"] {
+                assert_eq!(v4_ips("192.0.2.1", sent_to), Some(ip("192.0.2.1")), "{sent_to}");
+            }
+            assert_eq!(v4_ips("0.0.0.0", "192.0.2.2"), Some(ip("192.0.2.2")), "queued before it was asked for");
+            assert_eq!(["255.255.255.255", "224.0.0.1"].map(|sent_to| v4_ips("0.0.0.0", sent_to)), [None; 2]);
+            assert_eq!(packet_destination(&ControlMessageOwned::UdpGroSegments(9)), None);
         }
 
         #[test]
@@ -336,7 +345,7 @@ mod linux {
                 let ControlMessage::Ipv4PacketInfo(info) = control.messages().0[0] else {
                     panic!("no packet information")
                 };
-                assert_eq!((info.ipi_spec_dst, info.ipi_ifindex), (in_addr([192, 0, 2, 1]), 0));
+                assert_eq!((info.ipi_spec_dst, info.ipi_ifindex), (in_addr(Ipv4Addr::new(192, 0, 2, 1)), 0));
                 assert_eq!(control.messages().1, count);
             }
             assert_eq!(SendControl::new(None, None, false).messages().1, 0);
@@ -349,7 +358,7 @@ fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()>
     // One byte more than is kept: it tells a cut one.
     let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1);
     let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
-    let meta = RecvMeta { peer: to_canonical(peer), dst_ip: None, truncated: length > socket.datagram_bytes_max };
+    let meta = RecvMeta { peer: to_canonical(peer), dst: None, truncated: length > socket.datagram_bytes_max };
     received.push(ReceivedDatagram { len: length.min(socket.datagram_bytes_max), meta });
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Single cases of UDP sockets.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::super::udp_traffic::WILDCARD_ADDRESSES;
 use super::super::{HOST, UDP_WILDCARD};
@@ -8,7 +10,9 @@ use nix::errno::Errno;
 
 use crate::context::datagram::Datagram;
 use crate::context::handler_impls::datagrams;
+use crate::event_loop::EventLoop;
 use crate::limits;
+use crate::options::bind::Bind;
 use crate::testing::{Fault, Simulation};
 
 const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
@@ -79,4 +83,138 @@ fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
     simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert!(events.stats().pauses >= 1, "{}", events.stats());
     assert_eq!((events.stats().receive_errors, events.stats().datagrams_received), (series, 1));
+}
+
+#[test]
+fn an_answer_from_a_timer_leaves_from_the_address_that_was_asked() {
+    let simulation = Simulation::new(1);
+    let questions = RefCell::new(Vec::new());
+    let mut events = simulation.event_loop();
+    let handler = datagrams(|datagram, _| questions.borrow_mut().push(datagram.reply_addr()));
+    let socket = events.bind(UDP_WILDCARD, handler).expect("the address is free");
+    events.every(Duration::from_millis(10), |context| {
+        questions.take().into_iter().for_each(|question| assert!(context.reply(question, b"later")));
+        Some(Duration::from_millis(10))
+    });
+    for asked in WILDCARD_ADDRESSES {
+        simulation.send_datagram(PEER, asked, b"when?");
+    }
+    for _ in 0..20 {
+        let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+    }
+    let mut answers: Vec<_> = std::iter::from_fn(|| simulation.receive_datagram(PEER)).collect();
+    answers.sort();
+    assert_eq!(answers, WILDCARD_ADDRESSES.map(|asked| (asked, b"later".to_vec())));
+    simulation.send_datagram(PEER, WILDCARD_ADDRESSES[0], b"when?");
+    while questions.borrow().is_empty() {
+        let _ = events.turn(Some(Duration::from_millis(1))).expect("no error is the loop's");
+    }
+    let question = questions.take()[0];
+    assert!(events.context().remove(socket) && !events.context().reply(question, b"too late"));
+}
+
+#[test]
+fn a_group_comes_to_the_sockets_that_have_joined_it_and_is_their_local_addr() {
+    let groups: [IpAddr; 2] = ["224.0.0.251", "ff02::fb"].map(|group| group.parse().expect("an address"));
+    for (group, bound) in groups.into_iter().zip([Ipv4Addr::UNSPECIFIED.into(), UDP_WILDCARD.ip()]) {
+        let simulation = Simulation::new(1);
+        let received = RefCell::new(Vec::new());
+        let mut events = simulation.event_loop();
+        let handler = |number| {
+            let received = &received;
+            datagrams(move |datagram: &mut Datagram<'_>, payload: &[u8]| {
+                received.borrow_mut().push((number, datagram.local_addr().ip()));
+                datagram.reply(payload);
+            })
+        };
+        let at = |port| Bind::from(SocketAddr::new(bound, port));
+        let joined = events.bind(at(1).join_multicast(group, 0), handler(1)).expect("the address is free");
+        events.bind(at(2).join_multicast(group, 0), handler(2)).expect("the address is free");
+        let later = events.bind(at(3), handler(3)).expect("the address is free");
+        let ask = |events: &mut EventLoop<'_>, port| {
+            let is_delivered = simulation.send_datagram(PEER, SocketAddr::new(group, port), b"?");
+            simulation.run_until_idle(events).expect("no error is the loop's");
+            let answer = simulation.receive_datagram(PEER).map(|(from, _)| from);
+            assert_eq!(is_delivered, answer.is_some());
+            assert!(answer.is_none_or(|from| !from.ip().is_multicast() && !from.ip().is_unspecified()), "{answer:?}");
+            received.take()
+        };
+        assert_eq!(ask(&mut events, 1), [(1, group)]);
+        assert_eq!(ask(&mut events, 3), []);
+        events.context().join_multicast(later, group, 0).expect("it has not joined");
+        assert_eq!(ask(&mut events, 3), [(3, group)]);
+        events.context().join_multicast(later, group, 0).expect_err("it has joined");
+        for socket in [later, joined] {
+            events.context().leave_multicast(socket, group, 0).expect("it has joined");
+            events.context().leave_multicast(socket, group, 0).expect_err("it has left");
+        }
+        assert_eq!([ask(&mut events, 1), ask(&mut events, 3)], [vec![], vec![]]);
+        assert_eq!(ask(&mut events, 2), [(2, group)]);
+    }
+}
+
+#[test]
+fn what_a_loop_sends_to_a_group_comes_to_its_own_sockets_and_to_peers() {
+    let to = SocketAddr::new(IpAddr::from([224, 0, 0, 251]), 5353);
+    let simulation = Simulation::new(1);
+    let received = RefCell::new(Vec::new());
+    let mut events = simulation.event_loop();
+    let member = Bind::from(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 5353)).join_multicast(to.ip(), 0);
+    let handler = datagrams(|_, payload| received.borrow_mut().push(payload.to_vec()));
+    events.bind(member, handler).expect("the address is free");
+    for (multicast_loop, payload) in [(true, b"heard"), (false, b"alone")] {
+        let at = Bind::from(SocketAddr::new(HOST, 0)).multicast_loop(multicast_loop);
+        let socket = events.bind(at, datagrams(|_, _| {})).expect("the address is free");
+        assert!(events.context().send_to(socket, payload, to));
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!(simulation.receive_datagram(to).expect("a copy").1, payload);
+    }
+    assert_eq!(*received.borrow(), [b"heard"]);
+}
+
+#[test]
+fn datagrams_are_lost_doubled_and_reordered_on_their_way_in_both_directions() {
+    let simulation = Simulation::new(1);
+    let mut events = simulation.event_loop();
+    let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| assert!(datagram.reply(payload));
+    events.bind(SERVER, datagrams(echo)).expect("the address is free");
+    let mut exchange = |fault, in_request: bool, in_reply: bool| {
+        let inject = |is_on: bool| simulation.inject(fault, u64::from(is_on));
+        inject(in_request);
+        let arrived = [b"1", b"2", b"3"].map(|payload| simulation.send_datagram(PEER, SERVER, payload));
+        inject(in_reply);
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        inject(false);
+        let replies = std::iter::from_fn(|| simulation.receive_datagram(PEER)).map(|(_, payload)| payload);
+        (arrived, String::from_utf8(replies.flatten().collect()).expect("digits"))
+    };
+    let expected = |digits: &str| ([true; 3], digits.to_owned());
+    assert_eq!(exchange(Fault::LostDatagram, true, false), ([false; 3], String::new()));
+    assert_eq!(exchange(Fault::LostDatagram, false, true), expected(""));
+    assert_eq!(exchange(Fault::DuplicateDatagram, true, false), expected("112233"));
+    assert_eq!(exchange(Fault::DuplicateDatagram, false, true), expected("112233"));
+    assert_eq!(exchange(Fault::ReorderedDatagram, true, false), expected("231"));
+    assert_eq!(exchange(Fault::ReorderedDatagram, false, true), expected("231"));
+    assert_eq!(exchange(Fault::LostDatagram, false, false), expected("123"));
+}
+
+#[test]
+fn a_client_that_asks_again_gets_its_answer_though_most_datagrams_are_lost() {
+    crate::testing::check(0..200, |simulation| {
+        let mut events = simulation.event_loop();
+        let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| assert!(datagram.reply(payload));
+        events.bind(SERVER, datagrams(echo)).expect("the address is free");
+        simulation.inject(Fault::LostDatagram, 2);
+        let mut tries = 0;
+        let answer = loop {
+            tries += 1;
+            assert!(tries < 1_000, "one in four gets through");
+            simulation.send_datagram(PEER, SERVER, b"again");
+            simulation.run_until_idle(&mut events).expect("no error is the loop's");
+            if let Some(answer) = simulation.receive_datagram(PEER) {
+                break answer;
+            }
+        };
+        assert_eq!(answer, (SERVER, b"again".to_vec()));
+    });
 }

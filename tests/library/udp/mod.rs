@@ -1,6 +1,9 @@
-//! UDP: datagrams, their source addresses, refused replies, many sockets.
+//! UDP: datagrams, their addresses, replies, multicast, many sockets.
 
+mod later_replies;
 mod many_sockets;
+#[cfg(target_os = "linux")]
+mod multicast;
 mod refused_replies;
 mod udp_datagrams;
 mod udp_source_addresses;

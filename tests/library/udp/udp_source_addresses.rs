@@ -1,10 +1,9 @@
 //! The address that a datagram leaves from.
 //!
-//! A socket of every address answers from the one that was asked: at once, from a timer, or one that was handed over.
+//! A socket of every address answers from the one that was asked, also one that was handed over.
 
-use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::cell::Cell;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
 use halloo::{Datagram, EventLoop, datagrams};
 
@@ -13,51 +12,6 @@ use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
     assert!(datagram.reply(payload), "nothing forbids it");
-}
-
-#[test]
-fn an_answer_from_a_timer_leaves_from_the_address_that_was_asked() {
-    for dst_ip in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
-        let questions = RefCell::new(Vec::new());
-        let mut events = EventLoop::new().expect("a loop");
-        let handler = datagrams(|datagram, _| {
-            questions.borrow_mut().push((datagram.socket(), datagram.peer_addr(), datagram.local_addr().ip()));
-        });
-        let socket = events.bind(any_port("0.0.0.0"), handler).expect("a socket");
-        events.every(Duration::from_millis(1), |context| {
-            for (socket, peer, local) in questions.take() {
-                assert!(context.send_from(socket, b"later", peer, local));
-            }
-            Some(Duration::from_millis(1))
-        });
-        let (peer, port) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there").port());
-        let asked = SocketAddr::new(any_port(dst_ip).ip(), port);
-        peer.send_to(b"when?", asked).expect("it is sent");
-        assert_eq!(recv(&mut events, &peer), (b"later".to_vec(), asked));
-    }
-}
-
-#[test]
-fn a_datagram_leaves_from_no_address_but_those_of_its_socket() {
-    let mut events = EventLoop::new().expect("a loop");
-    let (peer, ip) = (udp_socket("127.0.0.1"), |text: &str| -> IpAddr { text.parse().expect("an address") });
-    let to = peer.local_addr().expect("it is bound");
-    let one = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
-    for from in ["127.0.0.2", "0.0.0.0", "::1"] {
-        assert!(!events.context().send_from(one, b"?", to, ip(from)), "{from}");
-    }
-    assert!(events.context().send_from(one, b"of one address", to, ip("127.0.0.1")));
-    assert_eq!(recv(&mut events, &peer), (b"of one address".to_vec(), events.local_addr(one).expect("it is there")));
-    let every = events.bind(any_port("0.0.0.0"), datagrams(|_, _| {})).expect("a socket");
-    for from in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::1"] {
-        assert!(!events.context().send_from(every, b"?", to, ip(from)), "{from}");
-    }
-    assert!(events.context().send_from(every, b"mapped", to, ip("::ffff:127.0.0.2")));
-    let port = events.local_addr(every).expect("it is there").port();
-    assert_eq!(recv(&mut events, &peer), (b"mapped".to_vec(), SocketAddr::new(ip("127.0.0.2"), port)));
-    assert!(events.context().send_from(every, b"?", to, ip("192.0.2.1")), "only the kernel knows");
-    turn_until_idle(&mut events);
-    assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (2, 1));
 }
 
 #[test]

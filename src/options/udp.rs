@@ -1,0 +1,63 @@
+//! Socket options of UDP sockets, and multicast groups.
+
+use std::net::IpAddr;
+
+/// What is set on a UDP socket before it is bound, or when it is handed over. What is left out stays the system's.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct UdpOptions {
+    pub(crate) broadcast: Option<bool>,
+    pub(crate) ttl: Option<u32>,
+    pub(crate) tos: Option<u32>,
+    pub(crate) memberships: Vec<Membership>,
+    pub(crate) multicast_interface: Option<u32>,
+    pub(crate) multicast_ttl: Option<u32>,
+    pub(crate) multicast_loop: Option<bool>,
+}
+
+impl UdpOptions {
+    /// Refuses what the kernel would refuse, or read as another value, on a socket that is bound to this address.
+    pub(crate) fn validate(&self, bound: IpAddr) -> Result<(), &'static str> {
+        const BYTE_MAX: u32 = 255;
+        if self.ttl.is_some_and(|ttl| !(1..=BYTE_MAX).contains(&ttl)) {
+            Err("ttl is between 1 and 255")
+        } else if self.tos.is_some_and(|tos| tos > BYTE_MAX) {
+            Err("tos is at most 255")
+        } else if self.multicast_ttl.is_some_and(|ttl| ttl > BYTE_MAX) {
+            Err("multicast_ttl is at most 255")
+        } else {
+            self.memberships.iter().try_for_each(|membership| membership.validate(bound))
+        }
+    }
+}
+
+/// A multicast group, and the index of the interface by which its datagrams come; zero for that which the route to the
+/// group suggests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Membership {
+    pub(crate) group: IpAddr,
+    pub(crate) interface: u32,
+}
+
+impl Membership {
+    /// Refuses a group whose datagrams do not come to a socket that is bound to this address.
+    pub(crate) fn validate(self, bound: IpAddr) -> Result<(), &'static str> {
+        let (group, bound) = (self.group.to_canonical(), bound.to_canonical());
+        if !group.is_multicast() {
+            Err("join_multicast takes a group, from 224.0.0.0/4 or ff00::/8")
+        } else if bound.is_ipv4() && group.is_ipv6() {
+            Err("an IPv4 socket cannot join an IPv6 group: bind another socket to [::]")
+        } else if bound.is_unspecified() || bound == group {
+            Ok(())
+        } else {
+            // Only the address in the header is compared with that of the socket.
+            Err("no datagram of a group comes to a socket of another address: bind to 0.0.0.0, [::] or the group")
+        }
+    }
+}
+
+/// What becomes of a membership.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MembershipChange {
+    Join,
+    Leave,
+}
