@@ -171,8 +171,8 @@ pub trait StreamHandler {
     /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
 
-    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by [`stream`] close
-    /// here. Default: nothing, so that who is connected stays until the grace is over.
+    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by
+    /// [`stream`](crate::stream) close here. Default: nothing, so that who is connected stays until the grace is over.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
     /// The connection is closed, its descriptor too: once for every session, and last. Two kinds of sessions are

@@ -50,8 +50,8 @@ pub struct DatagramFn<F> {
 /// Makes a stream handler of a closure: called with what has come, it returns how many bytes of it are used up. It keeps
 /// no session and closes its connections when the loop drains.
 ///
-/// A closure by itself is no handler. Without `stream` around it the compiler says so, or asks for the types of its
-/// arguments ("type annotations needed").
+/// A closure that is given to `listen` without `stream` does not compile. The compiler's message names `stream`, or is "type
+/// annotations needed" if the closure uses its arguments.
 ///
 /// ```
 /// let greet = halloo::stream(|connection, input| {
@@ -70,8 +70,8 @@ where
 
 /// Makes a datagram handler of a closure.
 ///
-/// A closure by itself is no handler. Without `datagrams` around it the compiler says so, or asks for the types of its
-/// arguments ("type annotations needed").
+/// A closure that is given to `bind` without `datagrams` does not compile. The compiler's message names `datagrams`, or is "type
+/// annotations needed" if the closure uses its arguments.
 ///
 /// ```
 /// let greet = halloo::datagrams(|datagram, _| {
