@@ -15,9 +15,11 @@ impl EventLoop<'_> {
     /// Has a source served that waits for an event. One that waits for room or a time is served then.
     pub(super) fn on_source_event(&mut self, key: SlotKey, token: Token) {
         let is_waiting =
-            |source: &mut Source| token.matches(source.generation) && source.state == SourceState::WouldBlock;
-        if self.context.source(key).is_some_and(is_waiting) {
-            self.context.make_ready(key);
+            |source: &&mut Source| token.matches(source.generation) && source.state == SourceState::WouldBlock;
+        if let Some(source) = self.context.source(key).filter(is_waiting) {
+            // It has no deadline to disarm.
+            source.state = SourceState::Ready;
+            self.context.ready_sources.push_back(key);
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) mod watch_callbacks;
 use crate::context::Context;
 #[cfg(unix)]
 use crate::context::entries::watch_entry::OwnedWatch;
-use crate::context::erased_handler::Handler;
+use crate::context::erased_handler::{ErasedHandler, Handler};
 use crate::context::foreign_code::catch_panic;
 use crate::context::handler::DatagramHandler;
 use crate::context::open::{Added, TimerCallback};
@@ -54,17 +54,24 @@ impl<'h> Callbacks<'h> {
     }
 
     #[inline]
-    pub(super) fn handler(&mut self, context: &mut Context, slot: u32) -> &mut Handler<'h> {
-        if !matches!(self.handlers.get(slot as usize), Some(Some(_))) {
+    pub(super) fn stream_handler(&mut self, context: &mut Context, slot: u32) -> &mut (dyn ErasedHandler + 'h) {
+        if !matches!(self.handlers.get(slot as usize), Some(Some(Handler::Stream(_)))) {
             self.join_added(context);
         }
-        self.handlers[slot as usize].as_mut().expect(IS_THERE)
+        match self.handlers.get_mut(slot as usize) {
+            Some(Some(Handler::Stream(handler))) => &mut **handler,
+            _ => unreachable!("{IS_THERE}, and a connection's is one of streams"),
+        }
     }
 
+    #[inline]
     pub(super) fn datagram_handler(&mut self, context: &mut Context, slot: u32) -> &mut (dyn DatagramHandler + 'h) {
-        match self.handler(context, slot) {
-            Handler::Datagram(handler) => &mut **handler,
-            Handler::Stream(_) => unreachable!("a socket is opened for a handler of datagrams alone"),
+        if !matches!(self.handlers.get(slot as usize), Some(Some(Handler::Datagram(_)))) {
+            self.join_added(context);
+        }
+        match self.handlers.get_mut(slot as usize) {
+            Some(Some(Handler::Datagram(handler))) => &mut **handler,
+            _ => unreachable!("{IS_THERE}, and a UDP socket's is one of datagrams"),
         }
     }
 
@@ -100,7 +107,10 @@ impl<'h> Callbacks<'h> {
 
     /// Calls a handler with a value of a timer.
     pub(super) fn on_timer(&mut self, context: &mut Context, handler: u32, timer: TimerId, value: u64) {
-        let handler = self.handler(context, handler);
+        if !matches!(self.handlers.get(handler as usize), Some(Some(_))) {
+            self.join_added(context);
+        }
+        let handler = self.handlers[handler as usize].as_mut().expect(IS_THERE);
         if catch_panic(context, |context| handler.on_timer(context, timer, value)).is_none() {
             log::error!("a handler has panicked over a timer");
         }

@@ -9,7 +9,7 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::entries::connection_entry::{ConnectionEntry, NO_SESSION};
-use crate::context::erased_handler::{ErasedHandler, Handler, HandlerEvent};
+use crate::context::erased_handler::{ErasedHandler, HandlerEvent};
 use crate::context::foreign_code::catch_panic;
 use crate::context::loop_state::RunningCallback;
 use crate::event_loop::callbacks::Callbacks;
@@ -76,10 +76,7 @@ impl<'h> Callbacks<'h> {
     #[inline]
     fn handler_of(&mut self, context: &mut Context, listener: u32) -> &mut (dyn ErasedHandler + 'h) {
         let handler = context.listeners[listener as usize].handler;
-        match self.handler(context, handler) {
-            Handler::Stream(handler) => &mut **handler,
-            Handler::Datagram(_) => unreachable!("a handler of datagrams has no connection"),
-        }
+        self.stream_handler(context, handler)
     }
 
     /// Calls a connection's handler; `None` if it panicked and that was caught, which is the connection's end.
