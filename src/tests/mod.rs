@@ -13,6 +13,7 @@ mod removals;
 mod sim_servers;
 mod timer_checks;
 mod udp_traffic;
+mod watches;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -67,6 +68,7 @@ struct Workload {
     /// The same, if timers, failed connections and destructors panic in this world.
     timer_panic_injector: Option<PanicInjector>,
     removals: Removals,
+    watches: watches::Watches,
 }
 
 impl Workload {
@@ -89,6 +91,7 @@ impl Workload {
             removals: Removals::new(simulation, &outbound_log, timer_panic_injector.clone()),
             outbound_log,
             timer_checks: Rc::default(),
+            watches: watches::Watches::new(timer_panic_injector.clone()),
             outbound_handler: Rc::default(),
             panicking_handler: None,
             timer_panic_injector,
@@ -223,13 +226,14 @@ impl Workload {
             self.outbound_log.borrow().assert_notes_are_delivered(&self.events.context);
             self.timer_checks.borrow().assert_none_is_late(&self.events.context);
             self.removals.assert_handlers_are_counted(&self.events.context);
+            self.watches.assert_none_is_forgotten(&self.events.context);
         }
         turn
     }
 
     fn random_step(&mut self) {
         self.servers.step(&self.simulation);
-        match self.simulation.random_below(14) {
+        match self.simulation.random_below(15) {
             0..3 if self.clients.len() < 12 => self.add_client(),
             3 if self.simulation.random_below(3) == 0 => self.change_transient_socket(),
             3 => self.send_datagram(),
@@ -247,6 +251,7 @@ impl Workload {
             }
             7 => self.notify(),
             8 | 9 => self.removals.step(&mut self.events),
+            10 => self.watches.step(&self.simulation, &mut self.events),
             _ => {
                 let index = usize::try_from(self.simulation.random_below(self.clients.len() as u64)).expect("an index");
                 if let Some(client) = self.clients.get_mut(index) {
@@ -283,6 +288,7 @@ impl Workload {
             while client.step() {}
         }
         self.timer_checks.borrow().stop_requested.set(true);
+        self.watches.stop_requested.set(true);
         self.removals.remove_all(&mut self.events);
         for turn in 0..TURNS_MAX {
             let _ = self.turn(Duration::from_millis(100));
@@ -293,7 +299,8 @@ impl Workload {
             let is_quiet = self.servers.are_finished()
                 && self.outbound_log.borrow().are_finished()
                 && self.timer_checks.borrow().are_finished()
-                && self.removals.are_finished();
+                && self.removals.are_finished()
+                && self.watches.are_finished();
             if turn > 20 && is_quiet && self.clients.iter().all(PlannedClient::is_finished) && self.datagrams_are_in() {
                 return self.run_until_idle();
             }
@@ -306,6 +313,7 @@ impl Workload {
             assert!(client.is_finished(), "after {TURNS_MAX} turns there is no answer for {client:?}");
         }
         assert!(self.removals.are_finished(), "handlers are left that nothing uses");
+        assert!(self.watches.are_finished(), "a watch that is ready was not called");
         assert!(self.datagrams_are_in(), "datagrams are left");
     }
 
@@ -372,6 +380,7 @@ impl Workload {
             assert!(self.datagrams_are_in(), "datagrams that were waiting are handled in a drain");
             self.transient_socket.borrow().assert_drained();
         }
+        self.watches.take_back(&mut self.events);
         // The loop is gone; what its kernel has taken still goes out.
         for _ in 0..200 {
             self.simulation.world.borrow_mut().advance_network();

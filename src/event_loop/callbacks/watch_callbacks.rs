@@ -143,6 +143,7 @@ impl<'h> EventLoop<'h> {
             Some(Watch::Drained) => SourceState::WouldBlock,
             Some(Watch::Again) => {
                 self.context.restore_watch_event(slot, event);
+                // planted: watch-forgotten-after-again
                 SourceState::Ready
             }
             None => {
