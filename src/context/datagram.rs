@@ -55,7 +55,7 @@ impl Datagram<'_> {
     /// systems other than Linux it is the address that the socket is bound to.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.meta.dst.map_or(self.bound, |dst| dst.ip.with_port(self.bound.port()))
+        self.meta.dst.and_then(Destination::ip).map_or(self.bound, |ip| ip.with_port(self.bound.port()))
     }
 
     /// Whether it was longer than its room, so that the payload is only its beginning.
@@ -67,7 +67,7 @@ impl Datagram<'_> {
     /// Where a reply goes to and leaves from: for an answer that is sent later, by [`Context::reply`].
     #[must_use]
     pub fn reply_addr(&self) -> ReplyAddr {
-        ReplyAddr { socket: self.socket, peer: self.meta.peer, from: self.meta.dst.and_then(Destination::reply_from) }
+        ReplyAddr { socket: self.socket, peer: self.meta.peer, from: self.meta.dst.and_then(|dst| dst.from) }
     }
 
     /// Sends a datagram back: true if it is queued to leave in this turn, false if it is refused, as [`Context::reply`]

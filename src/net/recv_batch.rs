@@ -62,24 +62,40 @@ pub(crate) struct RecvMeta {
     pub(crate) truncated: bool,
 }
 
-/// The address that a datagram was sent to.
+/// The address that a datagram was sent to, and the one that an answer leaves from: the same, except for groups and
+/// broadcasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Destination {
-    /// As its header has it: also a group or a broadcast address.
-    pub(crate) ip: ScopedIp,
-    /// The local IPv4 address of a datagram to an IPv4 address (`ipi_spec_dst`, ip(7)); unspecified where it is not known.
-    pub(crate) local_v4: Ipv4Addr,
+    /// The address that an answer leaves from, if it is known; after a datagram to an IPv6 group, the interface alone.
+    pub(crate) from: Option<ScopedIp>,
+    /// The group or broadcast address that the datagram was sent to.
+    pub(crate) group: Option<IpAddr>,
 }
 
 impl Destination {
-    /// The address that an answer leaves from, if it is known; for an IPv6 group, the interface alone.
-    pub(crate) fn reply_from(self) -> Option<ScopedIp> {
-        match self.ip.ip {
-            IpAddr::V4(_) if !self.local_v4.is_unspecified() => Some(IpAddr::V4(self.local_v4).into()),
-            IpAddr::V6(ip) if ip.is_multicast() => {
-                Some(ScopedIp { ip: Ipv6Addr::UNSPECIFIED.into(), scope_id: self.ip.scope_id })
-            }
-            ip => is_unicast(ip).then_some(self.ip),
+    /// Of the address in an IPv4 header, and the local address: unspecified where it is not known.
+    pub(crate) fn v4(ip: Ipv4Addr, local: Ipv4Addr) -> Self {
+        if local.is_unspecified() {
+            return Self::of(IpAddr::V4(ip).into());
         }
+        Self { from: Some(IpAddr::V4(local).into()), group: (ip != local).then_some(ip.into()) }
+    }
+
+    /// Of an address alone.
+    pub(crate) fn of(ip: ScopedIp) -> Self {
+        match ip.ip {
+            IpAddr::V6(group) if group.is_multicast() => Self {
+                from: Some(ScopedIp { ip: Ipv6Addr::UNSPECIFIED.into(), scope_id: ip.scope_id }),
+                group: Some(ip.ip),
+            },
+            unicast if is_unicast(unicast) => Self { from: Some(ip), group: None },
+            group => Self { from: None, group: Some(group) },
+        }
+    }
+
+    /// The address that the datagram was sent to.
+    pub(crate) fn ip(self) -> Option<ScopedIp> {
+        let scope_id = self.from.map_or(0, |from| from.scope_id);
+        self.group.map(|ip| ScopedIp { ip, scope_id }).or(self.from)
     }
 }

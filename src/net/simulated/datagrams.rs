@@ -77,11 +77,9 @@ pub(crate) fn machine_ip(peer: IpAddr) -> IpAddr {
 pub(crate) fn destination(ip: IpAddr) -> Destination {
     /// The index of the one interface there is.
     const INTERFACE: u32 = 1;
-    let is_one_machine = is_unicast(ip);
-    let local = if is_one_machine { ip } else { machine_ip(ip) };
-    Destination {
-        ip: ScopedIp { ip, scope_id: if ip.is_ipv4() || is_one_machine { 0 } else { INTERFACE } },
-        local_v4: if let IpAddr::V4(local) = local { local } else { Ipv4Addr::UNSPECIFIED },
+    match (ip, machine_ip(ip)) {
+        (IpAddr::V4(ip), IpAddr::V4(machine)) => Destination::v4(ip, if is_unicast(ip.into()) { ip } else { machine }),
+        _ => Destination::of(ScopedIp { ip, scope_id: if ip.is_multicast() { INTERFACE } else { 0 } }),
     }
 }
 

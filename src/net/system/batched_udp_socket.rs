@@ -327,7 +327,6 @@ impl SocketAddressFamily for SockaddrIn6 {
 #[cfg(test)]
 mod tests {
     use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SocketAddr, UdpSendQueue, io};
-    use crate::net::recv_batch::Destination;
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
     use std::net::IpAddr;
@@ -396,7 +395,7 @@ mod tests {
 
     /// The address that a datagram was sent to.
     fn dst_ip(meta: &RecvMeta) -> Option<IpAddr> {
-        meta.dst.map(|dst| dst.ip.ip)
+        Some(meta.dst?.ip()?.ip)
     }
 
     /// Sends transmits, and tells which were lost.
@@ -511,7 +510,7 @@ mod tests {
         for (meta, _) in receive_all(&mut socket, 4) {
             let index = peers.iter().position(|peer| address(peer) == meta.peer).expect("one of them");
             assert_eq!(dst_ip(&meta), Some(dst_ips[index]), "{mode:?}");
-            transmits.push((meta.peer, meta.dst.and_then(Destination::reply_from), b"here".to_vec()));
+            transmits.push((meta.peer, meta.dst.and_then(|dst| dst.from), b"here".to_vec()));
         }
         assert_eq!((transmits.len(), transmit(&mut socket, &transmits)), (3 * dst_ips.len(), vec![]), "{mode:?}");
         for (peer, ip) in peers.iter().zip(dst_ips) {

@@ -169,14 +169,13 @@ mod linux {
                 // They differ for a broadcast and a group, which are no addresses to answer from. The kernel knows
                 // `ipi_spec_dst` only of datagrams that have arrived since it was asked for it: of those before, it is
                 // unspecified.
-                let [ip, local_v4] =
-                    [info.ipi_addr, info.ipi_spec_dst].map(|ip| Ipv4Addr::from(ip.s_addr.to_ne_bytes()));
-                Some(Destination { ip: IpAddr::V4(ip).into(), local_v4 })
+                let [ip, local] = [info.ipi_addr, info.ipi_spec_dst].map(|ip| Ipv4Addr::from(ip.s_addr.to_ne_bytes()));
+                Some(Destination::v4(ip, local))
             }
-            ControlMessageOwned::Ipv6PacketInfo(info) => Some(Destination {
-                ip: ScopedIp::received(info.ipi6_addr.s6_addr.into(), info.ipi6_ifindex),
-                local_v4: Ipv4Addr::UNSPECIFIED,
-            }),
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                let ip = ScopedIp::received(info.ipi6_addr.s6_addr.into(), info.ipi6_ifindex);
+                Some(Destination::of(ip))
+            }
             _ => None,
         }
     }
@@ -289,7 +288,7 @@ mod linux {
 
         #[test]
         fn the_address_that_was_asked_is_read_from_packet_information_of_both_families() {
-            let ips = |control| packet_destination(&control).map(|dst| (dst.ip, dst.reply_from()));
+            let ips = |control| packet_destination(&control).and_then(|dst| Some((dst.ip()?, dst.from)));
             for asked in ["2001:db8::1", "::1", "192.0.2.1"].map(ip) {
                 assert_eq!(ips(v6_control(asked)), Some((asked.into(), Some(asked.into()))));
             }
