@@ -96,6 +96,7 @@
 //! | to connect to others | [`Context::connect`]; [`Context::connect_with`] remembers what a connection is for |
 //! | to answer a datagram later | [`ReplyAddr`] and [`Context::reply`] |
 //! | multicast groups, broadcast, TTL | [`Bind::join_multicast`], [`Context::join_multicast`] and the options beside it |
+//! | to serve a stream that is connected already: a socketpair, a client of inetd, a passed descriptor | [`Connect`], from a `TcpStream`, a `UnixStream` or an `OwnedFd` |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
 //! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |

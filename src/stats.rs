@@ -70,7 +70,7 @@ counters! {
     connections,
     /// Clients accepted and given to a handler.
     accepted,
-    /// Outbound connections asked for.
+    /// Outbound connections asked for, those of streams that were connected already included.
     connects,
     /// Of those, the ones that have failed.
     connect_errors,

@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -44,9 +45,10 @@ use crate::event_loop::{EventLoop, Turn};
 use crate::ids::{SlotKey, Token, WatchId};
 use crate::net::Network;
 use crate::net::simulated::Simulated;
-use crate::net::simulated::sim_socket::{FdState, Reset, SimSocketKind};
+use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
 use crate::options::Interest;
+use crate::options::connect::{Connect, InheritedStream};
 
 pub use crate::net::simulated::client::Client;
 pub use crate::net::simulated::faults::Fault;
@@ -202,6 +204,34 @@ impl Simulation {
     pub fn accept(&self, at: SocketAddr) -> Option<Client> {
         let socket = self.world.borrow_mut().remote_listeners.get_mut(&at)?.pop_front()?;
         Some(Client::new(&self.world, socket))
+    }
+
+    /// A stream that is connected already, and the client at its other end, as socketpair(2) makes them. In a test the
+    /// stream stands for a descriptor that the loop would [adopt](Connect#streams-that-are-connected-already). The client
+    /// sees the end when the last clone of the `Connect` is dropped and no loop has taken it.
+    ///
+    /// ```
+    /// use halloo::{stream, testing::Simulation};
+    ///
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// let echo = events.attach(stream(|connection, input| connection.write(input)));
+    /// let (adopted, client) = simulation.stream_pair();
+    /// client.send(b"hello");
+    /// events.context().connect(adopted.outbox_bytes_max(1_000), echo);
+    /// simulation.run_until_idle(&mut events)?;
+    /// assert_eq!(client.received(), b"hello");
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn stream_pair(&self) -> (Connect, Client) {
+        let peer = self.next_client_address();
+        let mut world = self.world.borrow_mut();
+        world.next_port = world.next_port.wrapping_add(1).max(1024);
+        let local = SocketAddr::from(([10, 0, 0, 1], world.next_port));
+        let socket = Arc::new(world.add_stream(local, peer, FdState::HandedOver, ConnectAnswer::Connected));
+        world.stream(*socket).owner = Arc::downgrade(&socket);
+        let client = Client::new(&self.world, *socket);
+        (Connect::inherited(InheritedStream::Simulated(socket), Some(peer)), client)
     }
 
     fn next_client_address(&self) -> SocketAddr {

@@ -16,7 +16,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/foreign_code.rs", "every call of an embedder's code goes through it"),
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
-    ("src/options/connect.rs", "a public type, most of it documentation"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/greeting/datagram_handler.rs", "the handler of a protocol, with its tests"),

@@ -100,8 +100,9 @@ pub struct Context {
     pub(crate) local_addrs: SparseVec<PackedAddress>,
     /// Of each connection with input from before its deadline: turns since then.
     pub(crate) late_turns: SparseVec<u8>,
-    /// The entries that outbound connections share, by their handler and limits.
-    pub(crate) outbound_entries: HashMap<(u32, ConnectionLimits), u32>,
+    /// The entries that outbound connections share, by their handler, their limits and whether their streams were
+    /// connected already.
+    pub(crate) outbound_entries: HashMap<(u32, ConnectionLimits, bool), u32>,
     /// Listeners that wait for room or a descriptor, each once. Some may have been served since.
     pub(crate) held_up_listeners: Vec<u32>,
     /// Listeners, UDP sockets and watches that are to be served.
@@ -342,7 +343,9 @@ impl Context {
         }
     }
 
-    /// Opens an outbound connection, served by a handler as its clients are: [`on_open`](crate::StreamHandler::on_open)
+    /// Opens an outbound connection, or makes one of a
+    /// [stream that is connected already](Connect#streams-that-are-connected-already), served by a handler as its clients
+    /// are: [`on_open`](crate::StreamHandler::on_open)
     /// tells when it is there, [`on_connect_failed`](crate::StreamHandler::on_connect_failed) that it never will be;
     /// one of the two comes, and not before this call has returned. Until then what is [written](Connection::write) to
     /// it waits, [`close`](Connection::close) is for when it is open, and [`abort`](Connection::abort) gives it up.

@@ -7,10 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::entries::connection_entry::{CONNECTING_SESSION, ConnectionEntry, NO_SESSION};
+use crate::context::entries::connection_entry::{CONNECTING_SESSION, ConnectionEntry};
 use crate::context::erased_handler::HandlerEvent;
 use crate::context::foreign_code::drop_foreign;
 use crate::context::loop_state::LoopState;
@@ -101,7 +100,7 @@ impl EventLoop<'_> {
             entry.generation == id.generation && matches!(entry.state.phase, Phase::Connecting(_))
         };
         if !context.connections.get(slot as usize).is_some_and(is_wanted) {
-            return;
+            return self.drop_connect(&to);
         }
         let handler = context.listeners[context.connections[slot as usize].listener as usize].handler;
         let valid = to.validate(context.handlers[handler as usize].input_bytes_min);
@@ -113,6 +112,9 @@ impl EventLoop<'_> {
         match valid.map_err(refused).and_then(|()| context.network.connect(&to)) {
             Ok(stream) => {
                 context.connections[slot as usize].stream = Some(stream);
+                if to.inherited.is_some() {
+                    self.open_inherited(slot);
+                }
                 self.drive(slot);
             }
             // A full backlog: TCP would try again by itself.
@@ -145,17 +147,28 @@ impl EventLoop<'_> {
             self.fail_connect(slot, CloseMode::Close, io::ErrorKind::ConnectionRefused.into());
             return false;
         }
-        context.local_addrs.set(slot, local.map(|local| PackedAddress::from(Some(local))));
-        entry.session = NO_SESSION;
-        let state = &mut entry.state;
-        if let Phase::Connecting(close_reason) = state.phase {
-            state.phase = close_reason.map_or(Phase::Open, Phase::Flushing);
-        }
-        state.last_progress = context.now;
-        state.drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
+        context.set_open(slot, local);
         // The event shows whether there is something to read.
-        state.read_state = ReadState::WouldBlock;
+        context.state(slot).read_state = ReadState::WouldBlock;
         true
+    }
+
+    /// Opens a connection whose stream was connected already, of which no event tells.
+    fn open_inherited(&mut self, slot: u32) {
+        let stream = &self.context.connections[slot as usize].stream;
+        let local = stream.as_ref().and_then(|stream| stream.local_addr().ok().flatten());
+        self.context.set_open(slot, local);
+        self.open_outbound(slot);
+    }
+
+    /// Drops a connect whose connection was given up before it began, or was cut at the end of a drain. A stream that is
+    /// connected already is reset.
+    fn drop_connect(&self, to: &Connect) {
+        if to.inherited.is_some()
+            && let Ok(stream) = self.context.network.connect(to)
+        {
+            stream.reset_on_close();
+        }
     }
 
     /// Calls `on_open` for an outbound connection, and delivers the values that it was notified of meanwhile.
@@ -314,6 +327,9 @@ impl EventLoop<'_> {
                 Some(Phase::Lingering(reason, _)) => self.close(slot, reason, CloseMode::Close),
                 Some(_) => self.close(slot, CloseReason::Drained, CloseMode::Reset),
             }
+        }
+        for (_, to) in std::mem::take(&mut self.context.pending_connects) {
+            self.drop_connect(&to);
         }
     }
 

@@ -9,12 +9,13 @@
 //! | `Network::poll` | appends events, after a wait for at most the timeout; true if more may follow at once |
 //! | `Network::waker` | a closure that ends a waiting `poll`, from any thread |
 //! | `Network::listen` | opens a listener whose events carry the token; its address, if its family has addresses |
-//! | `Network::connect` | begins a connect; the answer is an event, `WouldBlock` a full backlog at a unix path |
+//! | `Network::connect` | begins a connect; the answer is an event, `WouldBlock` a full backlog at a unix path; an inherited stream is connected already |
 //! | `Network::bind` | opens a UDP socket whose events carry the token, and its address |
 //! | `Network::register` | asks for the events of a stream, in both directions, until it is closed |
 //! | `Network::watch` | asks for the events of a descriptor of the embedder's, of any kind that the poll takes |
 //! | `Network::unwatch` | no event of it comes any more; of a descriptor that has taken its place they do |
 //! | `Network::close_listener`, `close_udp_socket` | no event comes any more, though another process has a copy |
+//! | `Network::close_inherited_stream` | the same; unless it is reset, the stream is over for its peer, too |
 //! | `Network::is_local_ip` | whether an address is one of this machine's |
 //! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
 //! | `Listener::has_client` | whether the backlog has a client; true where the system does not tell |
@@ -40,7 +41,7 @@ pub(crate) mod simulated;
 pub(crate) mod system;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -59,6 +60,7 @@ use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
 use crate::options::udp::{Membership, MembershipChange};
+use crate::state::phase::CloseMode;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// The network a loop runs on.
@@ -195,6 +197,19 @@ impl Network {
             (Self::System(network), UdpSocket::System(mut socket)) => network.deregister(socket.inner()),
             #[cfg(any(test, feature = "testing"))]
             (_, socket) => drop(socket),
+        }
+    }
+
+    pub(crate) fn close_inherited_stream(&self, stream: Stream, mode: CloseMode) {
+        match (self, stream) {
+            (Self::System(network), Stream::System(mut stream)) => {
+                network.deregister(stream.source());
+                if mode == CloseMode::Close {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+            }
+            #[cfg(any(test, feature = "testing"))]
+            (_, stream) => drop(stream),
         }
     }
 

@@ -149,9 +149,17 @@ pub(super) fn open_outbound(
 ) {
     let target = Target::ALL[usize::try_from(simulation.random_below(Target::ALL.len() as u64)).expect("an index")];
     let mut to = Connect::from(target.address()).idle_timeout(None).write_timeout(None);
+    let has_few_descriptors = simulation.world.borrow().descriptors_max < 100;
     match target {
         Target::Blackhole => to = to.timeout(Duration::from_millis(1 + simulation.random_below(3_000))),
         Target::InvalidOptions => to = to.timeout(Duration::ZERO),
+        // Connected already: the server gets the other end. The descriptor comes from elsewhere, past any limit.
+        Target::Answers if simulation.random_below(4) == 0 && !has_few_descriptors => {
+            let (adopted, peer) = simulation.stream_pair();
+            to = adopted.idle_timeout(None).write_timeout(None);
+            let mut world = simulation.world.borrow_mut();
+            world.remote_listeners.get_mut(&target.address()).expect("it listens").push_back(peer.socket());
+        }
         _ if simulation.random_below(3) == 0 => {
             let limit = usize::try_from(1 + simulation.random_below(100)).expect("a length");
             to = to.outbox_bytes_max(limit).input_bytes_max(limit);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::listener_entry::ListenerEntry;
+use crate::context::loop_state::LoopState;
 use crate::ids::{ConnectionId, SlotKey, to_slot};
 use crate::limits;
 use crate::net::Stream;
@@ -126,11 +127,23 @@ impl Context {
         slot
     }
 
+    /// Opens an outbound connection that has its stream.
+    pub(crate) fn set_open(&mut self, slot: u32, local: Option<SocketAddr>) {
+        self.local_addrs.set(slot, local.map(|local| Some(local).into()));
+        let entry = &mut self.connections[slot as usize];
+        entry.session = NO_SESSION;
+        if let Phase::Connecting(close_reason) = entry.state.phase {
+            entry.state.phase = close_reason.map_or(Phase::Open, Phase::Flushing);
+        }
+        entry.state.last_progress = self.now;
+        entry.state.drain_notice_due = matches!(self.loop_state, LoopState::Draining(_));
+    }
+
     /// Adds a connection that is to be opened.
     pub(crate) fn insert_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
         // If there is no memory, neither is there for what the handler keeps about it.
         let _ = self.reserve_connections();
-        let listener = self.outbound_entry(handler, to.limits);
+        let listener = self.outbound_entry(handler, to.limits, to.inherited.is_some());
         let slot = self.insert_connection(listener, None, to.address.socket_addr());
         self.local_addrs.set(slot, None);
         let entry = &mut self.connections[slot as usize];
@@ -164,12 +177,15 @@ impl Context {
         if let (Some(stream), CloseMode::Reset) = (&entry.stream, mode) {
             stream.reset_on_close();
         }
-        entry.stream = None;
+        let listener = &mut self.listeners[entry.listener as usize];
+        match entry.stream.take() {
+            Some(stream) if listener.is_inherited => self.network.close_inherited_stream(stream, mode),
+            stream => drop(stream),
+        }
         entry.state.phase = Phase::Closed;
         if let Some(buffers) = entry.state.buffers.take() {
             self.buffer_pool.put(buffers);
         }
-        let listener = &mut self.listeners[entry.listener as usize];
         if !listener.is_outbound {
             self.handlers[listener.handler as usize].clients -= 1;
         }
@@ -292,12 +308,13 @@ impl Context {
     }
 
     /// The entry that the outbound connections of a handler with the same limits share.
-    fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits) -> u32 {
-        if let Some(found) = self.outbound_entries.get(&(handler, limits)) {
+    fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits, is_inherited: bool) -> u32 {
+        let key = (handler, limits, is_inherited);
+        if let Some(found) = self.outbound_entries.get(&key) {
             return *found;
         }
-        let slot = self.insert_listener(ListenerEntry::outbound(handler, limits));
-        self.outbound_entries.insert((handler, limits), slot);
+        let slot = self.insert_listener(ListenerEntry { is_inherited, ..ListenerEntry::outbound(handler, limits) });
+        self.outbound_entries.insert(key, slot);
         slot
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct ListenerEntry {
     /// The address or path it is bound to.
     pub(crate) address: Address,
     pub(crate) is_outbound: bool,
+    /// Outbound, of streams that were connected already: other descriptors of them may be open.
+    pub(crate) is_inherited: bool,
     pub(crate) limits: ConnectionLimits,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_source_max: Option<u32>,
@@ -42,6 +44,7 @@ impl ListenerEntry {
             socket: None,
             address: Address::Unix(PathBuf::new()),
             is_outbound: true,
+            is_inherited: false,
             limits,
             connections_max: usize::MAX,
             connections_per_source_max: None,
@@ -118,9 +121,9 @@ impl Context {
     pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
         let entry = &self.listeners[slot as usize];
         if entry.socket.is_none() && entry.connections == 0 {
-            let ListenerEntry { handler, limits, is_outbound, .. } = self.listeners.remove(slot as usize);
+            let ListenerEntry { handler, limits, is_outbound, is_inherited, .. } = self.listeners.remove(slot as usize);
             if is_outbound {
-                self.outbound_entries.remove(&(handler, limits));
+                self.outbound_entries.remove(&(handler, limits, is_inherited));
                 // Connects with limits of their own, many at once, leave as many empty entries.
                 shrink_map(&mut self.outbound_entries);
                 let entries = self.listeners.len();

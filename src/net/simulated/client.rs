@@ -127,6 +127,12 @@ impl Client {
         self.with_stream(|stream| stream.peer)
     }
 
+    /// The number of its socket.
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> usize {
+        self.socket
+    }
+
     /// The loop's side of it.
     #[cfg(test)]
     pub(crate) fn loop_address(&self) -> SocketAddr {

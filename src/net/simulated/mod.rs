@@ -13,6 +13,7 @@ use std::cell::{RefCell, RefMut};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ids::Token;
@@ -22,7 +23,7 @@ use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, SimSo
 use crate::net::simulated::world::World;
 use crate::net::{Event, Listener, Stream, UdpSocket};
 use crate::options::bind::Bind;
-use crate::options::connect::Connect;
+use crate::options::connect::{Connect, InheritedStream};
 use crate::options::listen::Listen;
 use crate::options::udp::MembershipChange;
 
@@ -84,6 +85,9 @@ impl Simulated {
     }
 
     pub(crate) fn connect(&self, to: &Connect) -> io::Result<Stream> {
+        if let Some(inherited) = &to.inherited {
+            return self.take_inherited(inherited);
+        }
         let mut peer = to.address.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
         let mut world = self.world();
         world.begin_call("connect", Fault::Connect, 0)?;
@@ -98,6 +102,24 @@ impl Simulated {
         }
         let socket = world.add_stream(local, peer, FdState::Open, ConnectAnswer::Pending);
         world.record_call("connect", socket, 0);
+        Ok(Stream::Simulated(SimHandle::new(&self.world, socket)))
+    }
+
+    fn take_inherited(&self, inherited: &InheritedStream) -> io::Result<Stream> {
+        let InheritedStream::Simulated(number) = inherited else {
+            let message = "invalid argument: a simulated loop has no descriptors; connect a Simulation::stream_pair";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
+        let (socket, owner) = (**number, Arc::downgrade(number));
+        let mut world = self.world();
+        let is_its_owner =
+            |socket: &SimSocket| matches!(&socket.kind, SimSocketKind::Stream(stream) if stream.owner.ptr_eq(&owner));
+        let is_there = |socket: &SimSocket| socket.fd == FdState::HandedOver && is_its_owner(socket);
+        if !world.sockets.get(socket).is_some_and(is_there) {
+            return Err(InheritedStream::taken_error());
+        }
+        world.open(socket);
+        world.record_call("adopt", socket, 0);
         Ok(Stream::Simulated(SimHandle::new(&self.world, socket)))
     }
 

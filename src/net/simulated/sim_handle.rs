@@ -54,8 +54,7 @@ impl SimHandle {
         let Some(stream) = backlog.pop_front() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        world.sockets[stream].fd = FdState::Open;
-        world.descriptors += 1;
+        world.open(stream);
         world.record_call("accept", self.socket, i64::try_from(stream).unwrap_or(0));
         world.count(self.socket, Ok(1));
         let peer = world.stream(stream).peer;
@@ -260,5 +259,21 @@ impl SimHandle {
 impl Drop for SimHandle {
     fn drop(&mut self) {
         self.world().close(self.socket);
+    }
+}
+
+impl World {
+    /// The loop gets a descriptor of a socket.
+    pub(crate) fn open(&mut self, socket: usize) {
+        self.sockets[socket].fd = FdState::Open;
+        self.descriptors += 1;
+    }
+
+    /// Closes a stream that no `Connect` has any more, and no loop has taken.
+    pub(crate) fn close_if_dropped(&mut self, socket: usize) {
+        if self.sockets[socket].fd == FdState::HandedOver && self.stream(socket).owner.strong_count() == 0 {
+            self.open(socket);
+            self.close(socket);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Weak;
 use std::time::Duration;
 
 use crate::ids::Token;
@@ -34,6 +35,8 @@ pub(crate) struct SimSocket {
 pub(crate) enum FdState {
     /// Not yet: it stands in a backlog.
     InBacklog,
+    /// Not yet: it is in a `Connect`.
+    HandedOver,
     Open,
     Closed,
 }
@@ -74,6 +77,8 @@ pub(crate) enum Segment {
 #[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct SimStream {
     pub(crate) peer: SocketAddr,
+    /// What each `Connect` has that this socket was handed over in.
+    pub(crate) owner: Weak<usize>,
     pub(crate) connect_answer: ConnectAnswer,
     pub(crate) in_flight: VecDeque<Segment>,
     /// Arrived and not yet read.

@@ -213,6 +213,7 @@ impl World {
         let send_buffer_bytes = 10 + self.random.length(200_000);
         let stream = SimStream {
             peer,
+            owner: std::sync::Weak::new(),
             connect_answer,
             in_flight: VecDeque::new(),
             recv_buffer: VecDeque::new(),
@@ -285,6 +286,7 @@ impl World {
             if is_answer_pending && self.sockets[socket].fd == FdState::Open && self.random.one_in(2) {
                 self.answer_connect(socket);
             }
+            self.close_if_dropped(socket);
             while !self.stream(socket).in_flight.is_empty() && !self.random.one_in(3) {
                 self.deliver_segment(socket);
             }

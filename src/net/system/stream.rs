@@ -20,11 +20,11 @@ use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+#[cfg(target_os = "linux")]
+use socket2::Protocol;
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
 use socket2::TcpKeepalive;
-#[cfg(target_os = "linux")]
-use socket2::{Domain, Protocol, Type};
-use socket2::{SockRef, Socket};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::address::Address;
 #[cfg(unix)]
@@ -114,15 +114,30 @@ impl SystemListener {
 }
 
 impl SystemStream {
-    /// Begins to connect.
+    /// Begins to connect, or takes over what is connected.
     pub(crate) fn connect(to: &Connect) -> io::Result<Self> {
-        match &to.address {
-            Address::Inet(address) => connect_tcp(*address, &to.tcp).map(Self::Tcp),
+        match (&to.inherited, &to.address) {
+            (Some(inherited), _) => Self::from_inherited(inherited.take_socket()?, &to.tcp),
+            (None, Address::Inet(address)) => connect_tcp(*address, &to.tcp).map(Self::Tcp),
             #[cfg(unix)]
-            Address::Unix(path) => connect_unix(path).map(Self::Unix),
+            (None, Address::Unix(path)) => connect_unix(path).map(Self::Unix),
             #[cfg(not(unix))]
-            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            (None, Address::Unix(_)) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    fn from_inherited(socket: Socket, options: &TcpOptions) -> io::Result<Self> {
+        let domain = domain_of_connected(&socket)?;
+        socket.set_nonblocking(true)?;
+        #[cfg(unix)]
+        if domain == Domain::UNIX {
+            return Ok(Self::Unix(mio::net::UnixStream::from_std(socket.into())));
+        }
+        if domain != Domain::IPV4 && domain != Domain::IPV6 {
+            return Err(invalid_stream("the socket is of another family than TCP and unix"));
+        }
+        set_tcp_options(&socket, options)?;
+        Ok(Self::Tcp(TcpStream::from_std(socket.into())))
     }
 
     /// Whether the other side has answered: its refusal is the error.
@@ -176,7 +191,11 @@ impl SystemStream {
     }
 
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        each!(self, stream => stream.shutdown(Shutdown::Write))
+        self.shutdown(Shutdown::Write)
+    }
+
+    pub(crate) fn shutdown(&self, half: Shutdown) -> io::Result<()> {
+        each!(self, stream => stream.shutdown(half))
     }
 
     /// Has the close that follows discard what is unsent, and send a reset where the family knows one (socket(7)). A
@@ -184,6 +203,32 @@ impl SystemStream {
     pub(crate) fn reset_on_close(&self) {
         let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(Duration::ZERO)));
     }
+}
+
+/// The family of a connected stream. Anything else would be an error at every read, or never readable.
+fn domain_of_connected(socket: &Socket) -> io::Result<Domain> {
+    match socket.r#type() {
+        Ok(Type::STREAM) => {}
+        Ok(_) => return Err(invalid_stream("the socket is not a stream")),
+        Err(_) => return Err(invalid_stream("the descriptor is not a socket")),
+    }
+    #[cfg(target_os = "linux")]
+    if socket.is_listener()? {
+        return Err(invalid_stream("the socket listens, which is for EventLoop::listen"));
+    }
+    match socket.peer_addr() {
+        Ok(peer) => Ok(peer.domain()),
+        // A reset is the socket's error until it is asked for.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+            Err(socket.take_error()?.unwrap_or_else(|| invalid_stream("the socket is not connected")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn invalid_stream(cause: &str) -> io::Error {
+    let message = format!("invalid argument: {cause}; hand over a connected TCP or unix stream");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Sets the options before the connect, because the peer is offered a window that depends on the buffer.
@@ -350,6 +395,11 @@ mod tests {
             let Stream::System(SystemStream::Tcp(accepted)) = accepted else { panic!("a TCP stream") };
             assert_has_options(&SockRef::from(&accepted));
         }
+        let listener = std::net::TcpListener::bind(loopback).expect("a free port");
+        let connected = std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let adopted = SystemStream::connect(&with_options!(Connect::from(connected))).expect("it is connected");
+        let SystemStream::Tcp(adopted) = &adopted else { panic!("a TCP stream") };
+        assert_has_options(&SockRef::from(adopted));
     }
 
     #[test]

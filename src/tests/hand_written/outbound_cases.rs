@@ -20,7 +20,7 @@ use crate::ids::ConnectionId;
 use crate::limits;
 use crate::options::connect::Connect;
 use crate::state::phase::CloseMode;
-use crate::testing::{Fault, Simulation, check};
+use crate::testing::{Client, Fault, Simulation, check};
 
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
 
@@ -279,6 +279,86 @@ fn values_given_to_connects_come_back_whatever_becomes_of_them() {
         assert!(values.borrow().iter().copied().eq(1..=200), "{values:?}");
         assert_memory_is_back(&events);
     });
+}
+
+fn echo(connection: &mut Connection<'_>, input: &[u8]) -> usize {
+    connection.write(input)
+}
+
+#[test]
+fn a_stream_that_is_connected_already_is_served_from_its_first_byte_to_its_end() {
+    check(0..300, |simulation| {
+        let mut events = simulation.event_loop();
+        simulation.inject(Fault::LateReadiness, 3);
+        simulation.inject(Fault::SpuriousReadiness, 3);
+        let echo = events.attach(stream(echo));
+        let (adopted, client) = simulation.stream_pair();
+        client.send(&[7; 3_000]);
+        for _ in 0..simulation.random_below(4) {
+            let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+        }
+        let adopted = adopted.outbox_bytes_max(1_000);
+        let id = events.context().connect(adopted, echo);
+        let mut connection = events.context().connection(id).expect("it is there");
+        assert_eq!((connection.peer_addr(), connection.write(b"welcome")), (Some(client.address()), 7));
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        client.shutdown_write();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!(client.received(), [&b"welcome"[..], &[7; 3_000]].concat());
+        assert!(client.saw_eof() && !client.saw_reset());
+        assert_eq!((events.stats().connects, events.stats().closed(CloseReason::Eof)), (1, 1));
+    });
+}
+
+#[test]
+fn a_stream_that_no_connection_has_is_over_for_its_client() {
+    check(0..100, |simulation| {
+        let outcomes = RefCell::default();
+        let mut events = simulation.event_loop();
+        let handler = events.attach(RecordOutcomes(&outcomes));
+        let [(dropped, dropped_client), (aborted, aborted_client), (invalid, invalid_client), (shared, shared_client)] =
+            [(); 4].map(|()| simulation.stream_pair());
+        drop(dropped);
+        let id = events.context().connect(aborted, handler);
+        events.context().connection(id).expect("it is there").abort();
+        let (elsewhere, _) = Simulation::new(1).stream_pair();
+        for wrong in [shared.clone(), shared.clone(), invalid.input_bytes_max(0), elsewhere] {
+            events.context().connect(wrong, handler);
+        }
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        let mut kinds: Vec<io::ErrorKind> = outcomes.borrow().failed.iter().map(io::Error::kind).collect();
+        kinds.sort();
+        let expected = [io::ErrorKind::ConnectionAborted, io::ErrorKind::InvalidInput];
+        assert_eq!((outcomes.borrow().opened, &kinds[..2], kinds.len()), (1, &expected[..], 4));
+        assert!(dropped_client.saw_eof() && aborted_client.saw_reset() && invalid_client.saw_eof());
+        assert!(!shared_client.saw_reset());
+        // Past the portion of a turn, which is also the loop's last.
+        let mut clients = vec![shared_client];
+        for _ in 0..=limits::CONNECTS_PER_TURN_MAX {
+            let (adopted, client) = simulation.stream_pair();
+            events.context().connect(adopted, handler);
+            clients.push(client);
+        }
+        events.context().stop();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert!(clients.iter().all(Client::saw_reset) && simulation.world.borrow().descriptors == 0);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stream_of_another_network_is_refused() {
+    let (simulation, outcomes) = (Simulation::new(1), RefCell::default());
+    let ((simulated, _client), real) = (simulation.stream_pair(), std::os::unix::net::UnixStream::pair());
+    let real = Connect::from(real.expect("a pair").0);
+    for (mut events, wrong) in [(simulation.event_loop(), real), (EventLoop::new().expect("a loop"), simulated)] {
+        let handler = events.attach(RecordOutcomes(&outcomes));
+        events.context().connect(wrong, handler);
+        let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+    }
+    let failed: Vec<String> = outcomes.borrow().failed.iter().map(ToString::to_string).collect();
+    assert_eq!((failed.len(), outcomes.borrow().opened), (2, 0));
+    assert!(failed.iter().all(|error| error.contains("imulation")), "{failed:?}");
 }
 
 #[test]
