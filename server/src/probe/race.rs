@@ -9,8 +9,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use socket2::Socket;
+
+use crate::process;
 
 /// From one start to the next at most (RFC 8305, section 8). The last address has half of the time at least.
 const START_INTERVAL: Duration = Duration::from_millis(250);
@@ -91,9 +93,7 @@ fn poll_sockets(
     let sockets = (0..).zip(tried).filter_map(|(index, (_, socket))| Some((index, socket.as_ref().ok()?)));
     let (indices, mut poll_fds): (Vec<usize>, Vec<PollFd<'_>>) =
         sockets.map(|(index, socket)| (index, PollFd::new(socket.as_fd(), readiness))).unzip();
-    // Whole milliseconds, rounded up: a wait that is too short would be made again at once.
-    let timeout = PollTimeout::try_from(timeout.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-    match poll(&mut poll_fds, timeout) {
+    match poll(&mut poll_fds, process::poll_timeout(timeout)) {
         Ok(_) => {}
         Err(Errno::EINTR) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),

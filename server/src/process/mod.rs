@@ -7,7 +7,9 @@ pub(crate) mod shutdown;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+use nix::poll::PollTimeout;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Raises the soft limit on descriptors to the hard limit: the soft one is for programs that cannot poll more than
@@ -19,6 +21,11 @@ pub(crate) fn raise_descriptor_limit() {
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+/// Whole milliseconds, rounded up: a wait that is too short would be made again at once.
+pub(crate) fn poll_timeout(timeout: Duration) -> PollTimeout {
+    PollTimeout::try_from(timeout.as_millis() + 1).unwrap_or(PollTimeout::MAX)
 }
 
 /// Checks that a descriptor is left for a client: without one, all clients would wait for ever.

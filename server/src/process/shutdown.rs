@@ -32,25 +32,14 @@ impl Shutdown {
     }
 }
 
-/// The handles of all loops, by worker number; empty until all workers listen, and if the start was abandoned.
+/// The handles of all loops, by worker number; empty until all workers listen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoopHandles(Arc<OnceLock<Vec<Handle>>>);
 
 impl LoopHandles {
-    /// Sets the handles, once for each process; false if the start was abandoned.
-    #[must_use]
-    pub(crate) fn set(&self, handles: Vec<Handle>) -> bool {
-        self.0.set(handles).is_ok()
-    }
-
-    /// Abandons the start, so that no handles can be set any more; false if they are set.
-    pub(crate) fn abandon_start(&self) -> bool {
-        self.set(Vec::new())
-    }
-
-    /// Whether the start was abandoned.
-    pub(crate) fn is_start_abandoned(&self) -> bool {
-        self.0.get().is_some_and(Vec::is_empty)
+    /// Sets the handles, once for each process.
+    pub(crate) fn set(&self, handles: Vec<Handle>) {
+        let _ = self.0.set(handles);
     }
 
     /// The handles by number, the first worker's first.
@@ -79,7 +68,7 @@ mod tests {
         let handles = LoopHandles::default();
         assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
         let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-        assert!(handles.set(loops.iter().map(EventLoop::handle).collect()));
+        handles.set(loops.iter().map(EventLoop::handle).collect());
         loops[0].context().stop();
         loops[0].run().unwrap();
         assert_eq!(handles.post(|_, context| context.stop()), Ok(()));
@@ -87,15 +76,5 @@ mod tests {
             event_loop.run().unwrap();
         }
         assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
-        assert!(!handles.abandon_start() && !handles.is_start_abandoned());
-    }
-
-    #[test]
-    fn of_the_end_of_the_start_and_a_stop_the_first_counts() {
-        let handles = LoopHandles::default();
-        assert!(!handles.is_start_abandoned() && handles.abandon_start());
-        let event_loop = EventLoop::new().unwrap();
-        assert!(!handles.set(vec![event_loop.handle()]));
-        assert!(handles.is_start_abandoned() && handles.as_slice().is_empty());
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct ServerContext<'o> {
     templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
+    /// Whether a stop signal has come after the start began to open sockets.
+    pub(crate) stop_requested: Arc<AtomicBool>,
     /// Workers that are not idle; each counts itself.
     pub(crate) busy_workers: AtomicUsize,
     /// Whether the server ends because no worker had anything to do.
@@ -46,9 +48,15 @@ impl<'o> ServerContext<'o> {
             templates,
             quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
             event_log: EventLog::new(printer.clone(), output.events),
+            stop_requested: Arc::default(),
             busy_workers: AtomicUsize::new(*workers),
             ended_idle: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the start is abandoned.
+    pub(crate) fn is_stop_requested(&self) -> bool {
+        self.stop_requested.load(Ordering::SeqCst)
     }
 
     /// Drains all loops because no worker had anything to do.

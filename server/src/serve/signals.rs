@@ -1,28 +1,36 @@
-//! Signals: during the start, and the thread that handles them afterwards.
+//! Signals: during the start, then watched by the first worker's loop.
 //!
 //! The first request to stop drains the loops, and the second stops them at once. During the start the first ends the
 //! process. A signal that the parent ignores stays ignored, except SIGTERM.
 
 use std::io::{self, IsTerminal};
-use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::{flag, low_level};
 
 use crate::exit::ExitStatus;
 use crate::output::counters::Counters;
-use crate::process::inherited_signals;
 use crate::process::shutdown::Shutdown;
+use crate::process::{self, inherited_signals};
+use crate::serve::server_context::ServerContext;
 use crate::text::duration::format_duration;
 
 /// How long an abandoned start may take to close its sockets. Only a system call that hangs takes longer, such as one
 /// on a network file system that is gone.
 const ABANDONED_START_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the thread of a [`StartGuard`] looks whether the start is abandoned.
+const START_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The signals of a server that starts.
 #[derive(Debug)]
@@ -50,19 +58,84 @@ impl StartSignals {
         Ok(Self { stop_signals, ends_process })
     }
 
-    /// Handles the signals from now on, on a thread of their own.
-    pub(crate) fn spawn_handler(self, shutdown: Shutdown, counters: Counters) -> io::Result<()> {
-        let mut signals = Signals::new([SIGUSR1, SIGCHLD].iter().chain(&self.stop_signals))?;
-        let mut handler = SignalHandler { shutdown, counters, is_draining: false };
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            inherited_signals::reap_children();
-            signals.forever().find(|&signal| handler.handle(signal).is_break());
-            thread::sleep(ABANDONED_START_TIMEOUT);
-            low_level::exit(ExitStatus::Success as i32);
-        })?;
+    /// Collects the signals from now on. A stop signal abandons the start, which has sockets to close, and no longer
+    /// ends the process at once.
+    pub(crate) fn collect(self, server: &ServerContext<'_>) -> io::Result<(ServerSignals, StartGuard)> {
+        for &signal in &self.stop_signals {
+            flag::register(signal, Arc::clone(&server.stop_requested))?;
+        }
+        let (read_end, write_end) = UnixStream::pair()?;
+        let signals = [SIGUSR1, SIGCHLD].iter().chain(&self.stop_signals);
+        let delivery = SignalDelivery::with_pipe(Arc::new(read_end), write_end, SignalOnly, signals)?;
+        let start_guard = StartGuard::start(Arc::clone(&server.stop_requested))?;
         self.ends_process.store(false, Ordering::SeqCst);
-        Ok(())
+        // Those that have ended before SIGCHLD was caught.
+        inherited_signals::reap_children();
+        let (shutdown, counters) = (server.shutdown.clone(), server.counters.clone());
+        Ok((ServerSignals { delivery, handler: SignalHandler { shutdown, counters, is_draining: false } }, start_guard))
     }
+}
+
+/// Ends the process if the start is abandoned and goes on for [`ABANDONED_START_TIMEOUT`], unless this is dropped before.
+/// It needs a thread, since the main thread may hang in a system call. The thread ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct StartGuard {
+    _is_alive: Sender<()>,
+}
+
+impl StartGuard {
+    fn start(stop_requested: Arc<AtomicBool>) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let is_dropped_within = move |time| receiver.recv_timeout(time) == Err(RecvTimeoutError::Disconnected);
+        thread::Builder::new().name("start".to_owned()).spawn(move || {
+            while !stop_requested.load(Ordering::SeqCst) {
+                if is_dropped_within(START_CHECK_INTERVAL) {
+                    return;
+                }
+            }
+            if !is_dropped_within(ABANDONED_START_TIMEOUT) {
+                low_level::exit(ExitStatus::Success as i32);
+            }
+        })?;
+        Ok(Self { _is_alive: sender })
+    }
+}
+
+/// The signals that have come and were not handled. The main thread handles them: its loop watches the
+/// [descriptor](Self::descriptor), and when that loop has ended, the thread [waits](Self::wait) for more.
+#[derive(Debug)]
+pub(crate) struct ServerSignals {
+    /// Each signal handler writes a byte to the other end.
+    delivery: SignalDelivery<Arc<UnixStream>, SignalOnly>,
+    handler: SignalHandler,
+}
+
+impl ServerSignals {
+    /// A descriptor that is readable when a signal has come.
+    pub(crate) fn descriptor(&self) -> Arc<UnixStream> {
+        Arc::clone(self.delivery.get_read())
+    }
+
+    /// Handles what has come; never blocks.
+    pub(crate) fn handle_pending(&mut self) {
+        for signal in self.delivery.pending() {
+            self.handler.handle(signal);
+        }
+    }
+
+    /// Waits for a signal, or a [wake-up](wake_main_thread), no longer than the time given, and handles what has come.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
+        let timeout = timeout.map_or(PollTimeout::NONE, process::poll_timeout);
+        // A signal interrupts the wait, and is then pending. After another error the caller waits again.
+        let _ = poll(&mut [PollFd::new(self.delivery.get_read().as_fd(), PollFlags::POLLIN)], timeout);
+        self.handle_pending();
+    }
+}
+
+/// Ends a [wait](ServerSignals::wait) of the main thread. The signal has no other effect: it reaps the children that
+/// have ended, if there are any.
+pub(crate) fn wake_main_thread() {
+    let _ = low_level::raise(SIGCHLD);
 }
 
 /// The signals that stop the server. SIGHUP, which says that a terminal is closed, stops one that was started on a
@@ -81,6 +154,7 @@ fn is_on_terminal() -> bool {
     io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
+#[derive(Debug)]
 struct SignalHandler {
     shutdown: Shutdown,
     counters: Counters,
@@ -88,14 +162,11 @@ struct SignalHandler {
 }
 
 impl SignalHandler {
-    /// Handles one signal. The break says that the start was abandoned: no further signal has a meaning then.
-    ///
-    /// Loops that have ended already need no message.
-    fn handle(&mut self, signal: i32) -> ControlFlow<()> {
+    /// Handles one signal. Loops that have ended already need no message.
+    fn handle(&mut self, signal: i32) {
         match signal {
             SIGUSR1 => drop(self.counters.request_report()),
             SIGCHLD => inherited_signals::reap_children(),
-            _ if self.shutdown.loops.abandon_start() => return ControlFlow::Break(()),
             _ if self.is_draining => {
                 log::info!("asked twice: stopping at once");
                 let _ = self.shutdown.stop();
@@ -107,7 +178,6 @@ impl SignalHandler {
                 let _ = self.shutdown.drain();
             }
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -128,7 +198,7 @@ mod tests {
 
     fn signal_handler(event_loop: &EventLoop<'_>) -> SignalHandler {
         let loops = LoopHandles::default();
-        assert!(loops.set(vec![event_loop.handle()]));
+        loops.set(vec![event_loop.handle()]);
         let counters = Counters::new(1, loops.clone(), Printer::null());
         let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier: SdNotifier::disabled(), loops };
         SignalHandler { shutdown, counters, is_draining: false }
@@ -149,14 +219,14 @@ mod tests {
             let _ = event_loop.turn(Some(LONG_TIMEOUT)).unwrap();
         }
         let mut signal_handler = signal_handler(&event_loop);
-        assert!(signal_handler.handle(SIGTERM).is_continue());
+        signal_handler.handle(SIGTERM);
         for _ in 0..10 {
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }
-        assert!(signal_handler.handle(SIGINT).is_continue());
+        signal_handler.handle(SIGINT);
         let report = event_loop.run().unwrap();
         assert_eq!((report.finished, report.forced), (0, 1));
-        assert!(signal_handler.handle(SIGTERM).is_continue());
+        signal_handler.handle(SIGTERM);
     }
 
     struct IgnoringHandler;
@@ -184,17 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn the_counters_and_a_child_stop_nothing_before_or_after_the_start() {
-        let event_loop = EventLoop::new().unwrap();
-        let mut serving = signal_handler(&event_loop);
-        let loops = LoopHandles::default();
-        let shutdown = Shutdown { loops: loops.clone(), ..serving.shutdown.clone() };
-        let mut starting = SignalHandler { shutdown, counters: serving.counters.clone(), is_draining: false };
+    fn the_counters_and_a_child_stop_nothing() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let mut signal_handler = signal_handler(&event_loop);
         for signal in [SIGUSR1, SIGCHLD] {
-            assert!(serving.handle(signal).is_continue() && starting.handle(signal).is_continue());
+            signal_handler.handle(signal);
+            assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }
-        assert!(!loops.is_start_abandoned() && !serving.is_draining);
-        assert!(starting.handle(SIGTERM).is_break());
-        assert!(loops.is_start_abandoned());
+        assert!(!signal_handler.is_draining);
+        assert_eq!(event_loop.stats().jobs, 1, "the counters are asked for");
     }
 }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use halloo::{EventLoop, Listen, SourceId};
 
@@ -13,7 +14,6 @@ use crate::cli::flags::ServeOptions;
 use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::inherited_socket::InheritedSocket;
-use crate::process::shutdown::LoopHandles;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
 use crate::text::address::{Address, UnixPath};
@@ -44,21 +44,21 @@ pub(crate) struct AddressGroup {
 }
 
 /// Adds the inherited sockets, and opens those of the command line, on the first worker's loop. The plan is incomplete
-/// if the start is abandoned meanwhile.
+/// if a stop is requested meanwhile.
 pub(crate) fn open_all<'h>(
     event_loop: &mut EventLoop<'h>,
     inherited: Vec<InheritedSocket>,
     groups: &[AddressGroup],
     options: &ServeOptions,
     greeter: &'h RefCell<Greeter>,
-    loops: &LoopHandles,
+    stop_requested: &AtomicBool,
 ) -> Result<SocketPlan, ExitError> {
     let opener = SocketOpener::new(event_loop, options, greeter, 1);
     let mut builder = PlanBuilder { event_loop, options, opener, groups, plan: SocketPlan::default() };
     for socket in inherited {
         builder.add_inherited(socket)?;
     }
-    let is_wanted = || !loops.is_start_abandoned();
+    let is_wanted = || !stop_requested.load(Ordering::SeqCst);
     for group in groups.iter().take_while(|_| is_wanted()) {
         builder.add_group(group)?;
     }
@@ -307,11 +307,10 @@ mod tests {
     use halloo::EventLoop;
     use support::network::ports::unused_port;
 
-    use super::{open_again, open_all, resolve_groups};
+    use super::{AtomicBool, Ordering, open_again, open_all, resolve_groups};
     use crate::cli::flags::{CommandLine, Mode};
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::Greeter;
-    use crate::process::shutdown::LoopHandles;
     use crate::text::protocol::Protocol;
 
     type ProtocolAndAddress = (Protocol, SocketAddr);
@@ -331,7 +330,7 @@ mod tests {
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
         let (first_loop, other_loops) = loops.split_first_mut().unwrap();
         let groups = resolve_groups(&options, false)?;
-        let plan = open_all(first_loop, Vec::new(), &groups, &options, &greeter, &LoopHandles::default())?;
+        let plan = open_all(first_loop, Vec::new(), &groups, &options, &greeter, &AtomicBool::new(false))?;
         for (index, event_loop) in other_loops.iter_mut().enumerate() {
             open_again(event_loop, plan.clone(), &options, &greeter, index + 2)?;
         }
@@ -367,11 +366,11 @@ mod tests {
     fn a_start_that_is_abandoned_opens_nothing_further() {
         let options = CommandLine::parse_from(["halloo", "--listen", "127.0.0.1:0", "--unix", "/nowhere/socket"]).serve;
         let greeter = Greeter::for_test(Mode::Greet, None, None);
-        let (mut event_loop, loops) = (EventLoop::new().unwrap(), LoopHandles::default());
+        let (mut event_loop, stop_requested) = (EventLoop::new().unwrap(), AtomicBool::new(false));
         let groups = resolve_groups(&options, false).unwrap();
-        let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &greeter, &loops);
+        let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &greeter, &stop_requested);
         assert!(open().is_err(), "there is no such folder");
-        assert!(loops.abandon_start());
+        stop_requested.store(true, Ordering::SeqCst);
         assert_eq!(open().unwrap().bound, []);
     }
 

@@ -13,14 +13,17 @@ use crate::greeting::greeter::Greeter;
 use crate::process::sd_notify::Watchdog;
 use crate::serve::idle_timer::IdleTimer;
 use crate::serve::server_context::ServerContext;
+use crate::serve::signals::ServerSignals;
 use crate::text::duration::format_duration;
 
-/// Runs a worker's loop until it has drained; `start` is the moment from which on it can be idle.
+/// Runs a worker's loop until it has drained; `start` is the moment from which on it can be idle. The first worker's loop
+/// watches the signals, and pings the watchdog.
 pub(crate) fn run_loop(
     server: &ServerContext<'_>,
     event_loop: &mut EventLoop<'_>,
     greeter: &RefCell<Greeter>,
     start: Instant,
+    signals: Option<&RefCell<ServerSignals>>,
     mut watchdog: Option<&mut Watchdog>,
 ) -> Result<DrainReport, ExitError> {
     let idle_timeout = server.options.lifetime.exit_when_idle;
@@ -29,8 +32,15 @@ pub(crate) fn run_loop(
         let idle_timeout_left = idle_timer.as_ref().and_then(|timer| timer.time_left(event_loop));
         let watchdog_time_left = watchdog.as_deref().map(Watchdog::time_until_ping);
         let timeout = idle_timeout_left.into_iter().chain(watchdog_time_left).min();
-        if let Turn::Stopped(report) = event_loop.turn(timeout).map_err(loop_error)? {
-            return Ok(report);
+        match event_loop.turn(timeout).map_err(loop_error)? {
+            Turn::Stopped(report) => return Ok(report),
+            // Polls that are all interrupted report no signal to the watch.
+            Turn::Idle if server.is_stop_requested() => {
+                if let Some(signals) = signals {
+                    signals.borrow_mut().handle_pending();
+                }
+            }
+            _ => {}
         }
         if let Some(watchdog) = &mut watchdog {
             watchdog.ping();

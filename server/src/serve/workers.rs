@@ -3,23 +3,24 @@
 //! READY is the first line of standard output, printed once every worker listens. A worker that fails or panics ends
 //! all others.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
-use halloo::{DrainReport, Handle};
+use halloo::{DrainReport, Handle, Interest, Watch};
 
 use crate::cli::flags::ServeOptions;
 use crate::cli::without_effect::settings_without_effect;
-use crate::exit::{ExitError, ExitStatus};
+use crate::exit::{ExitError, ExitStatus, os_error};
 use crate::output::printer_thread::Printer;
 use crate::output::stdout::StdoutLine;
 use crate::process;
 use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
 use crate::serve::server_context::ServerContext;
-use crate::serve::signals::StartSignals;
+use crate::serve::signals::{self, ServerSignals, StartSignals};
 use crate::serve::socket_plan::{self, BoundSocket, SocketPlan};
 use crate::serve::worker;
 use crate::text::protocol::Protocol;
@@ -43,24 +44,39 @@ pub(crate) fn run(
 ) -> Result<Option<DrainReport>, ExitError> {
     let loops = &server.shutdown.loops;
     let groups = socket_plan::resolve_groups(server.options, !inherited.is_empty())?;
+    let signal_error = |error| ExitError::from_io("cannot catch signals", &error);
     // Before a file is made, which has to be removed.
-    start_signals
-        .spawn_handler(server.shutdown.clone(), server.counters.clone())
-        .map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
+    let (signals, start_guard) = start_signals.collect(server).map_err(signal_error)?;
+    let (signals, mut start_guard) = (RefCell::new(signals), Some(start_guard));
     thread::scope(|scope| {
         let greeter = server.new_greeter();
         let mut event_loop = worker::new_event_loop(server.options)?;
-        let plan = socket_plan::open_all(&mut event_loop, inherited, &groups, server.options, &greeter, loops)?;
+        let plan = socket_plan::open_all(
+            &mut event_loop,
+            inherited,
+            &groups,
+            server.options,
+            &greeter,
+            &server.stop_requested,
+        )?;
         let bound = plan.bound.clone();
         let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
             process::check_descriptor_available()
                 .map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
         }
-        handles.insert(0, event_loop.handle());
-        if !loops.set(handles) {
+        if server.is_stop_requested() {
             return Ok(None);
         }
+        let handle_signals = |_: &mut _, _: &mut _, _| {
+            signals.borrow_mut().handle_pending();
+            Watch::Drained
+        };
+        let descriptor = signals.borrow().descriptor();
+        event_loop.watch(descriptor, Interest::Read, handle_signals).map_err(|error| signal_error(os_error(error)))?;
+        drop(start_guard.take());
+        handles.insert(0, event_loop.handle());
+        loops.set(handles);
         log_warnings(server.options, &bound);
         printer.print(StdoutLine::Ready(bound));
         server.shutdown.notifier.notify_ready();
@@ -68,13 +84,13 @@ pub(crate) fn run(
         other_workers.start_serving(start);
         let mut watchdog = server.shutdown.notifier.watchdog(&loops.as_slice()[1..]);
         let result = run_or_shut_down(server, 1, || {
-            let result = worker::run_loop(server, &mut event_loop, &greeter, start, watchdog.as_mut());
+            let result = worker::run_loop(server, &mut event_loop, &greeter, start, Some(&signals), watchdog.as_mut());
             server.counters.set_final(1, event_loop.stats().clone());
             result
         });
         // Its sockets close now, before the other workers end.
         drop(event_loop);
-        other_workers.join(result, watchdog).map(Some)
+        other_workers.join(result, &signals, watchdog).map(Some)
     })
 }
 
@@ -136,7 +152,7 @@ impl WorkerThreads {
         let (message_sender, messages) = mpsc::channel();
         let mut threads = Self { messages, start_senders: Vec::new() };
         for worker_number in 2..=server.options.workers {
-            if server.shutdown.loops.is_start_abandoned() {
+            if server.is_stop_requested() {
                 break;
             }
             let (start_sender, start_receiver) = mpsc::channel();
@@ -167,28 +183,30 @@ impl WorkerThreads {
         }
     }
 
-    /// Waits for the other workers to end, pings the watchdog meanwhile, and merges all results.
-    fn join(self, first_result: WorkerResult, mut watchdog: Option<Watchdog>) -> WorkerResult {
+    /// Waits for the other workers to end, handles signals and pings the watchdog meanwhile, and merges all results.
+    fn join(
+        self,
+        first_result: WorkerResult,
+        signals: &RefCell<ServerSignals>,
+        mut watchdog: Option<Watchdog>,
+    ) -> WorkerResult {
         let (mut merged, mut running) = (first_result, self.start_senders.len());
-        while running > 0 {
-            let message = match &watchdog {
-                None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(watchdog) => self.messages.recv_timeout(watchdog.time_until_ping()),
-            };
-            match message {
-                Ok((_, WorkerMessage::Finished(result))) => {
+        loop {
+            for (_, message) in self.messages.try_iter() {
+                if let WorkerMessage::Finished(result) = message {
                     merged = merge_results(merged, result);
                     running -= 1;
                 }
-                Ok((_, WorkerMessage::Listening(_))) | Err(RecvTimeoutError::Timeout) => {}
-                // Each thread sends its result before it ends.
-                Err(RecvTimeoutError::Disconnected) => break,
             }
+            if running == 0 {
+                return merged;
+            }
+            // A worker that ends wakes this thread after its message.
+            signals.borrow_mut().wait(watchdog.as_ref().map(Watchdog::time_until_ping));
             if let Some(watchdog) = &mut watchdog {
                 watchdog.ping();
             }
         }
-        merged
     }
 }
 
@@ -209,7 +227,7 @@ fn run_worker(
         // No start time comes if the server failed to start.
         let Ok(start) = start_receiver.recv() else { return Ok(None) };
         run_or_shut_down(server, worker_number, || {
-            let result = worker::run_loop(server, &mut event_loop, &greeter, start, None);
+            let result = worker::run_loop(server, &mut event_loop, &greeter, start, None, None);
             server.counters.set_final(worker_number, event_loop.stats().clone());
             result
         })
@@ -217,6 +235,7 @@ fn run_worker(
     });
     if let Some(result) = result.transpose() {
         let _ = message_sender.send((worker_number, WorkerMessage::Finished(result)));
+        signals::wake_main_thread();
     }
 }
 
@@ -231,6 +250,7 @@ fn merge_results(first: WorkerResult, second: WorkerResult) -> WorkerResult {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     use clap::Parser;
@@ -267,7 +287,7 @@ mod tests {
         for (run, cause) in runs.into_iter().zip(["cannot wait for events", "a bug of halloo"]) {
             let server = server_context(&options);
             let mut other_loop = EventLoop::new().unwrap();
-            assert!(server.shutdown.loops.set(vec![other_loop.handle()]));
+            server.shutdown.loops.set(vec![other_loop.handle()]);
             let error = run_or_shut_down(&server, 2, run).unwrap_err();
             assert_eq!(error.status, ExitStatus::RuntimeError);
             assert!(error.message.starts_with("worker 2 of 3 has failed: "), "{}", error.message);
@@ -282,7 +302,7 @@ mod tests {
         let options = options("3");
         for (is_abandoned, started) in [(false, 2), (true, 0)] {
             let server = server_context(&options);
-            assert!(!is_abandoned || server.shutdown.loops.abandon_start());
+            server.stop_requested.store(is_abandoned, Ordering::SeqCst);
             std::thread::scope(|scope| {
                 let (_threads, handles) = WorkerThreads::spawn(scope, &server, SocketPlan::default()).unwrap();
                 assert_eq!(handles.len(), started);

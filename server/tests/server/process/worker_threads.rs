@@ -71,7 +71,7 @@ pub(crate) fn sockets(protocol: &str, at: SocketAddr) -> usize {
 #[test]
 fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() {
     let mut server = start(&["--events", "off"]);
-    let expected = ["halloo", "signals", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
+    let expected = ["halloo", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
     let expected = BTreeSet::from(expected);
     // Each thread takes its name when it begins.
     wait_until("the names of the threads", || thread_names(&server) == expected);
@@ -98,9 +98,9 @@ fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() 
 }
 
 #[test]
-fn one_worker_has_no_thread_of_its_own() {
+fn neither_one_worker_nor_the_signals_have_a_thread_of_their_own() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--workers", "1"]);
-    let expected = BTreeSet::from(["halloo", "signals", "stderr", "stdout"].map(str::to_owned));
+    let expected = BTreeSet::from(["halloo", "stderr", "stdout"].map(str::to_owned));
     wait_until("the names of the threads", || thread_names(&server) == expected);
     assert_eq!(server.thread_count(), expected.len());
 }
@@ -251,6 +251,46 @@ fn a_second_signal_resets_what_is_left_with_every_worker() {
     assert_eq!(server.wait(), 0);
     server.stderr.wait_for_line(&format!("reset: {CLIENT_COUNT}"));
     assert!(silent.iter().all(|client| read_until_closed(client).is_empty()));
+}
+
+/// A server that drains, and has one connection left, which another worker than the first has.
+fn start_with_first_worker_ended() -> (Server, TcpStream) {
+    let server = start(&["--drain-timeout", "300s"]);
+    let mut silent = connect_accepted(1, &server);
+    wait_until("a client of another worker", || {
+        let (_, per_worker) = counters(&server, "connections");
+        if per_worker[0] > 0 {
+            silent.clear();
+            wait_until("the end of the connection", || counters(&server, "connections").0 == 0);
+            silent = connect_accepted(1, &server);
+        }
+        per_worker[0] == 0
+    });
+    server.signal("TERM");
+    let running_loops =
+        || server.fd_targets().iter().filter(|target| target.ends_with("anon_inode:[eventpoll]")).count();
+    wait_until("the end of all loops but one", || running_loops() == 1);
+    assert_eq!(counters(&server, "connections").0, 1);
+    (server, silent.remove(0))
+}
+
+/// Signals come to the main thread, whose loop has ended.
+#[test]
+fn a_second_signal_resets_what_other_workers_have_left_when_the_first_has_ended() {
+    let (mut server, silent) = start_with_first_worker_ended();
+    server.signal("INT");
+    assert_eq!(server.wait(), 0);
+    server.stderr.wait_for_line("reset: 1");
+    assert_eq!(read_until_closed(&silent), b"");
+}
+
+#[test]
+fn the_end_of_the_last_worker_is_that_of_the_server_when_the_first_has_ended() {
+    let (mut server, silent) = start_with_first_worker_ended();
+    send(&silent, b"at last");
+    assert_eq!(read_to_end(&silent), GREETING);
+    assert_eq!(server.wait(), 0);
+    server.stderr.wait_for_line("connections finished: 1");
 }
 
 #[test]
