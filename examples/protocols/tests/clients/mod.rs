@@ -9,5 +9,6 @@ mod own_thread_with_netcat;
 mod programs;
 mod proxy_with_socat;
 mod redis_with_redis_cli;
+mod tftp;
 mod tls_with_openssl;
 mod watching;
