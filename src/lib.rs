@@ -99,6 +99,9 @@
 //! | to serve a stream that is connected already: a socketpair, a client of inetd, a passed descriptor | [`Connect`], from a `TcpStream`, a `UnixStream` or an `OwnedFd` |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
+//! | UDP with timers, or with a socket per peer | [`DatagramHandler::on_timer`], [`EventLoop::attach_datagrams`], and `examples/tftp.rs` |
+//! | to open more from a callback, a timer or a job | [`Context::listen_for`], [`Context::bind_for`], [`Context::attach`], [`Context::every`] |
+//! | the id of a handler, in the handler | [`StreamHandler::on_start`], [`DatagramHandler::on_start`], [`Connection::handler`] |
 //! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
 //! | one handler for several listeners, and for connections out | [`EventLoop::attach`] |

@@ -99,8 +99,9 @@ pub trait StreamHandler {
     /// What the handler keeps about one connection.
     type Session;
 
-    /// The handler belongs to a loop now, which knows it by this id: what its own timers, listeners and connections are
-    /// opened with. Called once and first, before the call returns that gave the handler to the loop. Default: nothing.
+    /// The handler belongs to a loop now. With its id it sets timers and opens listeners and connections of its own.
+    /// Called once, before every other callback, and before the call that gives the handler to the loop returns. Default:
+    /// nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -238,7 +239,47 @@ pub trait StreamHandler {
     note = "give a stream handler to `listen` or `attach`"
 )]
 pub trait DatagramHandler {
-    /// As [`StreamHandler::on_start`].
+    /// As [`StreamHandler::on_start`]. The socket that [`bind`](crate::EventLoop::bind) opens for a handler is open by then, and
+    /// its id comes with its datagrams. A handler that sends first opens its socket here:
+    ///
+    /// ```
+    /// use halloo::{Context, Datagram, DatagramHandler, EventLoop, HandlerId, TimerId, UdpSocketId};
+    /// use std::net::{SocketAddr, UdpSocket};
+    /// use std::time::Duration;
+    ///
+    /// /// Sends a question again every 10 ms until the answer comes.
+    /// struct Ask { peer: SocketAddr, own: Option<(HandlerId, UdpSocketId)> }
+    ///
+    /// impl DatagramHandler for Ask {
+    ///     fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+    ///         let socket = context.bind_for(SocketAddr::from(([127, 0, 0, 1], 0)), id).expect("a free port");
+    ///         self.own = Some((id, socket));
+    ///         context.schedule(id, Duration::ZERO, 1);
+    ///     }
+    ///     fn on_timer(&mut self, context: &mut Context, _: TimerId, tries: u64) {
+    ///         let Some((id, socket)) = self.own else { return };
+    ///         context.send_to(socket, format!("try {tries}").as_bytes(), self.peer);
+    ///         context.schedule(id, Duration::from_millis(10), tries + 1);
+    ///     }
+    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, answer: &[u8]) {
+    ///         assert_eq!(answer, b"heard try 2");
+    ///         datagram.context().stop();
+    ///     }
+    /// }
+    ///
+    /// let peer = UdpSocket::bind("127.0.0.1:0")?;
+    /// let mut events = EventLoop::new()?;
+    /// events.attach_datagrams(Ask { peer: peer.local_addr()?, own: None });
+    /// let answered = std::thread::spawn(move || -> std::io::Result<usize> {
+    ///     let mut question = [0; 16];
+    ///     peer.recv_from(&mut question)?; // The first is not answered.
+    ///     let (length, from) = peer.recv_from(&mut question)?;
+    ///     peer.send_to(&[b"heard ", &question[..length]].concat(), from)
+    /// });
+    /// events.run()?;
+    /// assert_eq!(answered.join().unwrap()?, 11);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
 
     /// One datagram has come; an empty one is one too.

@@ -35,8 +35,9 @@ pub(crate) enum Added<'h> {
     Watch(u32, OwnedWatch<'h>),
 }
 
-/// From a callback, a timer or a job of another thread: the methods of [`EventLoop`](crate::EventLoop) with the same
-/// names, for handlers and closures that borrow nothing. What they open is open when they return.
+/// Opening listeners and sockets, attaching handlers and setting timers, from a callback, a timer or a job of another
+/// thread. The methods do what those of [`EventLoop`](crate::EventLoop) with the same names do. Their handlers and closures
+/// borrow nothing (`'static`). What they open is open when they return.
 ///
 /// ```
 /// use halloo::{Connection, EventLoop, HandlerId, Listen, StreamHandler, stream};

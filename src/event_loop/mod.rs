@@ -149,8 +149,9 @@ impl<'h> EventLoop<'h> {
     }
 
     /// Listens for clients, and has them served by a handler of their own. The loop drops the handler at the end of the
-    /// turn in which the last goes that uses it: this listener once it is [removed](Self::remove), its connections and
-    /// those that it has [opened](Context::connect), and its [timers](Context::schedule).
+    /// turn in which nothing uses it any more. This listener uses it until it is [removed](Self::remove); so do its
+    /// connections, the listeners and [connections](Context::connect) that the handler opens for itself, and its
+    /// [timers](Context::schedule).
     ///
     /// # Errors
     /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
@@ -161,9 +162,9 @@ impl<'h> EventLoop<'h> {
         Ok(id)
     }
 
-    /// Takes a handler in that several listeners are to share, or outbound connections. It stays until it is
-    /// [removed](Self::remove) and nothing uses it any more. Its [`on_start`](StreamHandler::on_start) is called before
-    /// this returns.
+    /// Adds a handler without a listener: one that several listeners share, or that serves outbound connections. It stays
+    /// until it is [removed](Self::remove) and nothing uses it any more. Its [`on_start`](StreamHandler::on_start) is
+    /// called before this returns.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -181,8 +182,8 @@ impl<'h> EventLoop<'h> {
         id
     }
 
-    /// Takes a handler in that several UDP sockets are to share, or that opens them itself. It stays as one that
-    /// [`attach`](Self::attach) takes in.
+    /// Adds a handler without a UDP socket: one that several sockets share, or that opens its sockets itself. It stays, and
+    /// is started, as one that [`attach`](Self::attach) adds.
     ///
     /// ```
     /// use halloo::{EventLoop, datagrams};
@@ -209,8 +210,8 @@ impl<'h> EventLoop<'h> {
     }
 
     /// Binds a UDP socket, and has its datagrams handled by a handler of its own. The loop drops the handler at the end of
-    /// the turn in which the last goes that uses it: this socket once it is [removed](Self::remove), those that it has
-    /// opened for itself, and its [timers](Context::schedule).
+    /// the turn in which nothing uses it any more. This socket uses it until it is [removed](Self::remove); so do sockets
+    /// that the handler has [opened](Context::bind_for) for itself, and its [timers](Context::schedule).
     ///
     /// # Errors
     /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work,
