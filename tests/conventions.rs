@@ -22,7 +22,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),
     ("server/src/main.rs", "the front page"),
     ("server/src/output/logger.rs", "what the log crate calls, with its test"),
-    ("server/src/process/inherited_signals.rs", "what the parent leaves to the process, with its test"),
     ("server/src/process/shutdown.rs", "the end of all loops, with its test"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),

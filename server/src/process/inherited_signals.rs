@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -17,7 +17,7 @@ use signal_hook::flag;
 const INIT_PID: u32 = 1;
 
 /// `SIGXFSZ` (signal(7)), which a write sends that would make a file longer than `ulimit -f` allows.
-const SIGXFSZ: i32 = nix::sys::signal::Signal::SIGXFSZ as i32;
+const SIGXFSZ: i32 = Signal::SIGXFSZ as i32;
 
 /// Catches a signal without an effect. Its default action, which ends the process, is switched off.
 pub(crate) fn catch_without_effect(signal: i32) -> io::Result<SigId> {
@@ -34,6 +34,11 @@ pub(crate) fn survive_file_size_limit() {
 /// from it for ever.
 pub(crate) fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
+}
+
+/// Blocks signals on this thread, and on those that it starts from now on: the threads that are there handle them.
+pub(crate) fn block_signals(signals: &[i32]) {
+    let _ = signals.iter().filter_map(|&signal| Signal::try_from(signal).ok()).collect::<SigSet>().thread_block();
 }
 
 /// Lets SIGINT and SIGTERM end the process, though the parent has blocked them.

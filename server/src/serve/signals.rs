@@ -68,6 +68,8 @@ impl StartSignals {
         let signals = [SIGUSR1, SIGCHLD].iter().chain(&self.stop_signals);
         let delivery = SignalDelivery::with_pipe(Arc::new(read_end), write_end, SignalOnly, signals)?;
         let start_guard = StartGuard::start(Arc::clone(&server.stop_requested))?;
+        // The kernel would choose the main thread, where no handler runs while a system call hangs.
+        inherited_signals::block_signals(&self.stop_signals);
         self.ends_process.store(false, Ordering::SeqCst);
         // Those that have ended before SIGCHLD was caught.
         inherited_signals::reap_children();
@@ -77,7 +79,8 @@ impl StartSignals {
 }
 
 /// Ends the process if the start is abandoned and goes on for [`ABANDONED_START_TIMEOUT`], unless this is dropped before.
-/// It needs a thread, since the main thread may hang in a system call. The thread ends when this is dropped.
+/// It needs a thread, since the main thread may hang in a system call, and that blocks the stop signals meanwhile. When
+/// this is dropped, the thread ends, and the signals are unblocked.
 #[derive(Debug)]
 pub(crate) struct StartGuard {
     _is_alive: Sender<()>,
@@ -98,6 +101,12 @@ impl StartGuard {
             }
         })?;
         Ok(Self { _is_alive: sender })
+    }
+}
+
+impl Drop for StartGuard {
+    fn drop(&mut self) {
+        inherited_signals::unblock_signals();
     }
 }
 

@@ -41,6 +41,9 @@ fn command_after(shell_command: &str, arguments: &[&str]) -> Command {
 fn signals_that_the_parent_blocked_reach_the_server() {
     for signal in ["TERM", "INT"] {
         let mut server = with_signals_blocked(|| HALLOO.start(SERVE));
+        // The kernel chooses the main thread unless that blocks them; a thread that prints may hang in a write.
+        let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+        assert!(status.contains("SigBlk:\t0000000000000000\n"), "{status}");
         server.signal("USR1");
         server.stderr.wait_for_line(" turns=");
         server.signal(signal);
