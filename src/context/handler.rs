@@ -290,7 +290,10 @@ pub trait DatagramHandler {
 
     /// The loop drains, and the datagrams that were queued at a socket when the drain began have been delivered. It is
     /// called once for each socket. Default: [remove](Context::remove) the socket, so that the port is free as soon as
-    /// that of a listener is. A socket that is kept goes on until the end of the drain, and does not hold it up.
+    /// that of a listener is.
+    ///
+    /// A socket that is kept is served on, and holds the drain up as an open connection does, until it is removed or the
+    /// grace is over: for answers that are still to come, or that wait to be acknowledged.
     fn on_drain(&mut self, context: &mut Context, socket: UdpSocketId) {
         context.remove(socket);
     }

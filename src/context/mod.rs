@@ -562,7 +562,8 @@ impl Context {
     /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
     /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset. Clients past
     /// `connections_max` are reset with the backlog. A UDP socket delivers what is queued and calls
-    /// [`on_drain`](crate::DatagramHandler::on_drain), which closes it unless its handler keeps it.
+    /// [`on_drain`](crate::DatagramHandler::on_drain), which removes it unless its handler keeps it. The loop has ended
+    /// once all connections are closed and all UDP sockets removed.
     ///
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {

@@ -136,8 +136,8 @@ impl Context {
     /// Binds a UDP socket, and has its datagrams handled by a handler that is
     /// [attached](crate::EventLoop::attach_datagrams) already.
     ///
-    /// A socket that is opened while the loop [drains](Self::drain) goes on until it is removed or the drain ends, and
-    /// does not hold the drain up; [`on_drain`](DatagramHandler::on_drain) is not called for it.
+    /// A socket that is opened while the loop [drains](Self::drain) holds the drain up until it is removed;
+    /// [`on_drain`](DatagramHandler::on_drain) is not called for it.
     ///
     /// # Errors
     /// As [`EventLoop::bind`](crate::EventLoop::bind), and [`ErrorKind::UnknownId`] if the handler is another loop's, was

@@ -129,7 +129,8 @@ impl EventLoop<'_> {
     pub(super) fn are_sources_drained(&self) -> bool {
         let context = &self.context;
         context.listeners.iter().all(|(_, entry)| entry.socket.is_none() || entry.source.drain == SourceDrain::Done)
-            && context.udp_sockets.iter().all(|(_, entry)| entry.source.drain == SourceDrain::Done)
+            // As a connection does, one that its handler keeps holds the drain up.
+            && context.udp_sockets.iter().all(|(_, entry)| !entry.is_open)
     }
 
     pub(super) fn close_listeners(&mut self) {

@@ -35,6 +35,11 @@ pub(super) struct TransientSocket {
 }
 
 impl TransientSocket {
+    /// Whether its handler has kept it in a drain, which it holds up.
+    pub(super) fn is_kept(&self) -> bool {
+        self.id.is_some()
+    }
+
     pub(super) fn assert_drained(&self) {
         assert!(self.id.is_none() || self.is_told_of_drain, "a UDP socket was there and has not heard of the drain");
     }

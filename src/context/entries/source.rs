@@ -23,7 +23,7 @@ pub(crate) enum SourceDrain {
     No,
     /// It still takes so many clients or datagrams: those that were queued when it began.
     Left(u32),
-    /// They have been taken; or it was opened since, and goes on until the drain is over.
+    /// They have been taken; or it was opened since.
     Done,
 }
 

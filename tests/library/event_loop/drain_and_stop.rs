@@ -316,7 +316,7 @@ impl DatagramHandler for DrainingEcho<'_> {
 }
 
 #[test]
-fn a_udp_socket_that_its_handler_keeps_is_served_for_as_long_as_a_drain_lasts() {
+fn a_udp_socket_that_its_handler_keeps_is_served_and_holds_the_drain_up_until_it_is_removed() {
     let (log, drained) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -336,6 +336,9 @@ fn a_udp_socket_that_its_handler_keeps_is_served_for_as_long_as_a_drain_lasts() 
     }
     assert_eq!(*drained.borrow(), [socket], "it is told once");
     drop(client);
+    turn_until(&mut events, "the client's end", |events| events.stats().connections == 0);
+    turn_until_idle(&mut events);
+    assert!(events.context().remove(socket), "it is there");
     assert_eq!(turn_until_stopped(&mut events).finished, 1);
 }
 

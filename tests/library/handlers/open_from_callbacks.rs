@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use halloo::{
-    Connection, Context, Datagram, DatagramHandler, ErrorKind, EventLoop, Listen, StreamHandler, datagrams, stream,
+    Connection, Context, Datagram, DatagramHandler, ErrorKind, EventLoop, Listen, StreamHandler, UdpSocketId,
+    datagrams, stream,
 };
 use support::wait::TIMEOUT;
 
@@ -219,6 +220,7 @@ fn a_timer_that_is_set_in_place_of_a_removed_one_has_its_own_closure() {
 /// Drains at the first byte of its client, and opens a listener and a socket when the drain has begun.
 struct OpensInDrain {
     opened: Rc<RefCell<Vec<SocketAddr>>>,
+    socket: Rc<Cell<Option<UdpSocketId>>>,
 }
 
 impl StreamHandler for OpensInDrain {
@@ -240,13 +242,16 @@ impl StreamHandler for OpensInDrain {
         let socket = socket.expect("a socket");
         *self.opened.borrow_mut() =
             [context.local_addr(listener), context.local_addr(socket)].map(Result::unwrap).into();
+        self.socket.set(Some(socket));
     }
 }
 
 #[test]
-fn what_is_opened_in_a_drain_is_served_and_does_not_hold_the_drain_up() {
+fn what_is_opened_in_a_drain_is_served_and_of_it_a_udp_socket_holds_the_drain_up() {
     let (mut events, opened) = (EventLoop::new().expect("a loop"), Rc::<RefCell<Vec<SocketAddr>>>::default());
-    let listener = events.listen(loopback(), OpensInDrain { opened: Rc::clone(&opened) }).expect("a listener");
+    let socket = Rc::new(Cell::new(None));
+    let handler = OpensInDrain { opened: Rc::clone(&opened), socket: Rc::clone(&socket) };
+    let listener = events.listen(loopback(), handler).expect("a listener");
     let mut control = Client::connect(events.local_addr(listener).expect("it is there"));
     control.send(b"?");
     turn_until(&mut events, "the drain", |_| !opened.borrow().is_empty());
@@ -260,6 +265,9 @@ fn what_is_opened_in_a_drain_is_served_and_does_not_hold_the_drain_up() {
     for client in [control, data, second] {
         client.half_close();
     }
+    turn_until(&mut events, "the clients' end", |events| events.stats().connections == 0);
+    turn_until_idle(&mut events);
+    assert!(events.context().remove(socket.get().expect("it is open")), "it is there");
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (3, 0));
     assert!(report.elapsed < TIMEOUT, "nothing held it up");
