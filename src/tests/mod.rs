@@ -373,8 +373,7 @@ impl Workload {
         };
         assert_eq!(self.events.turn(None).expect("it has stopped"), Turn::Stopped(report));
         let may_take_long = waits || self.transient_socket.borrow().is_kept() || grace <= Duration::from_secs(2);
-        let elapsed = report.elapsed;
-        assert!(may_take_long || elapsed <= grace / 2, "with nothing left, the drain took {elapsed:?} of {grace:?}");
+        assert!(may_take_long || report.elapsed <= grace / 2, "with nothing left, the drain took {report:?}");
         if grace > Duration::from_secs(1) {
             self.callback_log.borrow().assert_notified(&before);
             self.check_datagrams();
