@@ -1,4 +1,4 @@
-//! Single cases of handlers that are borrowed or boxed.
+//! Single cases of handlers: borrowed, boxed, and not taken.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
 use crate::context::handler::{DatagramHandler, StreamHandler};
+use crate::context::handler_impls::stream;
 use crate::framing::{Format, FrameHandler, Framed};
 use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 use crate::options::listen::Listen;
@@ -254,4 +255,13 @@ fn a_borrowed_and_a_boxed_datagram_handler_get_every_callback() {
     exchange(&mut boxed);
     drop(boxed);
     assert_eq!(journal.calls(), calls, "in a box");
+}
+
+#[test]
+fn a_handler_whose_listener_cannot_be_opened_leaves_nothing() {
+    let mut events = Simulation::new(1).event_loop();
+    let at = Listen::from(SERVER).input_bytes_max(0);
+    assert!(events.listen(at.clone(), stream(|_, input| input.len())).is_err());
+    assert!(events.context().listen(at, stream(|_, input| input.len())).is_err());
+    assert!(events.context.handlers.is_empty() && events.context.added.is_empty());
 }

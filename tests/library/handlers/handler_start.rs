@@ -142,7 +142,10 @@ fn sockets_share_a_handler_which_goes_with_the_last_of_them() {
         counter.set(counter.get() + 1);
         datagram.reply(&[counter.get()]);
     }));
-    let sockets = [(); 2].map(|()| events.bind_for(loopback(), handler).expect("a socket"));
+    let first = events.bind_for(loopback(), handler).expect("a socket");
+    assert!(events.remove(first).is_some());
+    turn_until_idle(&mut events);
+    let sockets = [(); 2].map(|()| events.bind_for(loopback(), handler).expect("it stays without a socket"));
     let peer = udp_socket("127.0.0.1");
     for (count, socket) in (1..).zip(sockets) {
         let address = events.local_addr(socket).expect("it is there");

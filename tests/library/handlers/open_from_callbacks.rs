@@ -72,6 +72,30 @@ fn a_callback_attaches_a_handler_that_serves_what_the_same_callback_opens_for_it
 }
 
 #[test]
+fn a_socket_that_a_callback_opens_alone_gets_its_first_datagram() {
+    let (mut events, opened) = (EventLoop::new().expect("a loop"), Opened::default());
+    let address = Rc::clone(&opened);
+    let _client = on_request(&mut events, move |context| {
+        let socket = context.bind(loopback(), datagrams(|datagram, payload| assert!(datagram.reply(payload))));
+        address.set(context.local_addr(socket.expect("a socket")).ok());
+    });
+    let (socket, peer) = (turn_until_opened(&mut events, &opened), udp_socket("127.0.0.1"));
+    peer.send_to(b"hello", socket).expect("it is sent");
+    assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), socket));
+}
+
+#[test]
+fn a_handler_that_a_callback_attaches_alone_gets_its_first_timer() {
+    let log: &CallLog = Box::leak(Box::default());
+    let mut events = EventLoop::new().expect("a loop");
+    let _client = on_request(&mut events, move |context| {
+        let handler = context.attach(RecordingHandler::new(log));
+        context.schedule(handler, Duration::ZERO, 7);
+    });
+    turn_until(&mut events, "the timer", |_| log.timer_values() == [7]);
+}
+
+#[test]
 fn a_timer_and_a_posted_job_open_listeners_sockets_and_timers() {
     let (mut events, opened) = (EventLoop::new().expect("a loop"), [(); 3].map(|()| Opened::default()));
     let [by_timer, by_job, by_socket] = opened.clone();
