@@ -21,8 +21,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of the loop or of a call that sets it up.
 ///
-/// It displays as one line that names the step and the address; the cause is in
-/// [`source()`](std::error::Error::source).
+/// It displays as one line that names the step, the address and the cause, in the system's words. The
+/// [`source()`](std::error::Error::source) is the cause alone.
 ///
 /// ```
 /// use halloo::{ErrorKind, EventLoop, stream};
@@ -98,8 +98,8 @@ impl fmt::Display for Error {
         match (&self.cause, &self.address) {
             (Cause::Message(message), Some(at)) => write!(f, "{message}, for {at}"),
             (Cause::Message(message), None) => f.write_str(message),
-            (Cause::Io(_), Some(at)) => write!(f, "cannot {} at {at}", self.kind),
-            (Cause::Io(_), None) => write!(f, "cannot {}", self.kind),
+            (Cause::Io(cause), Some(at)) => write!(f, "cannot {} at {at}: {cause}", self.kind),
+            (Cause::Io(cause), None) => write!(f, "cannot {}: {cause}", self.kind),
         }
     }
 }
@@ -180,12 +180,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_io_error_keeps_the_kind_and_names_step_and_address() {
+    fn an_io_error_keeps_the_kind_and_names_step_address_and_cause() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         let cause = io::Error::from(io::ErrorKind::PermissionDenied);
         let error = io::Error::from(Error::from_io(ErrorKind::Listen, Some(address.into()), cause));
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(error.to_string(), "cannot listen at 127.0.0.1:80");
+        assert_eq!(error.to_string(), "cannot listen at 127.0.0.1:80: permission denied");
         let inner = error.get_ref().and_then(std::error::Error::source).expect("the cause is kept");
         assert_eq!(inner.to_string(), "permission denied");
     }

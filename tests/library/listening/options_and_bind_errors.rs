@@ -127,14 +127,14 @@ fn a_frame_longer_than_the_inbox_is_refused() {
 }
 
 #[test]
-fn a_taken_tcp_port_is_an_error_that_names_step_and_address() {
+fn a_taken_tcp_port_is_an_error_that_names_step_address_and_cause() {
     let taken = TcpListener::bind(loopback()).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let mut events = EventLoop::new().expect("a loop");
     let error = events.listen(address, stream(greet)).expect_err("it is taken");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(address)));
-    assert_eq!(error.to_string(), format!("cannot listen at {address}"));
     let cause = error.source().expect("the system's own").downcast_ref::<io::Error>().expect("an io::Error");
+    assert_eq!(error.to_string(), format!("cannot listen at {address}: {cause}"));
     assert_eq!(cause.kind(), io::ErrorKind::AddrInUse);
     let converted = io::Error::from(error);
     assert_eq!(converted.kind(), io::ErrorKind::AddrInUse);
