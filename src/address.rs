@@ -95,7 +95,7 @@ pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// An address that a datagram was sent to or leaves from. A link-local one is of one interface.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct ScopedIp {
     pub(crate) ip: IpAddr,
     /// The index of the interface, of link-local IPv6 addresses (RFC 4007), IPv6 groups and the unspecified IPv6 address;

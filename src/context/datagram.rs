@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::address::{Address, ScopedIp, is_unicast, to_canonical};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Key, UdpSocketId};
+use crate::ids::{HandlerId, Key, UdpSocketId};
 use crate::net::recv_batch::{Destination, RecvMeta};
 use crate::options::udp::{Membership, MembershipChange};
 use crate::state::source_address_limits::SourcePrefix;
@@ -39,6 +39,41 @@ impl Datagram<'_> {
     #[must_use]
     pub fn socket(&self) -> UdpSocketId {
         UdpSocketId(self.socket)
+    }
+
+    /// The handler that is called with it: for a [timer](Context::schedule), or for another
+    /// [socket](Context::bind_for).
+    ///
+    /// ```
+    /// use halloo::{Datagram, DatagramHandler, EventLoop};
+    /// use std::net::{SocketAddr, UdpSocket};
+    ///
+    /// /// Answers by a socket of its own for each peer: the next question goes there.
+    /// struct Ports;
+    ///
+    /// impl DatagramHandler for Ports {
+    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, question: &[u8]) {
+    ///         let (handler, peer) = (datagram.handler(), datagram.peer_addr());
+    ///         let at = SocketAddr::new(datagram.local_addr().ip(), 0);
+    ///         if let Ok(socket) = datagram.context().bind_for(at, handler) {
+    ///             datagram.context().send_to(socket, question, peer);
+    ///         }
+    /// #       datagram.context().stop();
+    ///     }
+    /// }
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// let first = events.bind(SocketAddr::from(([127, 0, 0, 1], 0)), Ports)?;
+    /// let (peer, first) = (UdpSocket::bind("127.0.0.1:0")?, events.local_addr(first)?);
+    /// peer.send_to(b"hello", first)?;
+    /// events.run()?;
+    /// let (length, from) = peer.recv_from(&mut [0; 16])?;
+    /// assert!(length == 5 && from != first);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn handler(&self) -> HandlerId {
+        self.context.handler_id(self.context.udp_sockets[self.socket.slot as usize].handler)
     }
 
     /// Who sent it. On UDP anybody can pretend to be anybody.
@@ -95,6 +130,9 @@ impl std::fmt::Debug for Datagram<'_> {
 /// [`Datagram::reply_addr`](crate::Datagram::reply_addr) returns it, and [`Context::reply`] takes it, as often and as late
 /// as the protocol needs. It is a value without a lifetime, and can be sent to another thread and back.
 ///
+/// Two are equal if the socket, the peer and the address that a reply leaves from are equal: a question that is sent again
+/// has an equal one. The order is for maps, and means nothing else.
+///
 /// ```
 /// use halloo::{EventLoop, ReplyAddr, datagrams};
 /// use std::time::Duration;
@@ -120,7 +158,7 @@ impl std::fmt::Debug for Datagram<'_> {
 /// assert_eq!(peer.recv_from(&mut [0; 16])?, (7, asked));
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ReplyAddr {
     pub(crate) socket: Key,
     pub(crate) peer: SocketAddr,
@@ -151,8 +189,13 @@ impl Context {
     /// address sends from the address that the route suggests.
     ///
     /// Refused are: port 0; multicast, broadcast and unspecified addresses; the loop's own sockets; a source past its
-    /// rate; more than 65,507 bytes over IPv4 or 65,527 over IPv6; more than 1,024 datagrams or 1 MiB of them at once; and
-    /// every reply once the socket was [removed](Self::remove), or of another loop's socket. A refusal is counted.
+    /// rate; more than 65,507 bytes over IPv4 or 65,527 over IPv6; what does not fit the send queue; and every reply once the
+    /// socket was [removed](Self::remove), or of another loop's socket. A refusal is counted. The rate counts each reply,
+    /// also one that is sent again. To a socket of the same loop, [`send_to`](Self::send_to) sends.
+    ///
+    /// All sockets of a loop share one send queue, for 1,024 datagrams and 1 MiB of payloads, which is empty after each
+    /// turn. A message for more peers than that is sent over several turns: a [timer](Self::schedule) of zero goes on where
+    /// the queue was full.
     ///
     /// An example is at [`ReplyAddr`].
     pub fn reply(&mut self, to: ReplyAddr, payload: &[u8]) -> bool {
@@ -187,8 +230,8 @@ impl Context {
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
     /// turn is under way. No rate holds for it. Refused are port 0, an address of a family that the socket does not have,
-    /// a socket that is gone, more than 65,507 bytes over IPv4 or 65,527 over IPv6, and more than 1,024 datagrams or 1 MiB
-    /// of them at once.
+    /// a socket that is gone, more than 65,507 bytes over IPv4 or 65,527 over IPv6, and what does not fit
+    /// the send queue, which [`reply`](Self::reply) describes.
     ///
     /// A socket of every address sends from the address that the route to the peer suggests. What answers a datagram has to
     /// leave from where that was sent to: [`reply`](Self::reply).

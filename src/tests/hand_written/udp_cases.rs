@@ -1,6 +1,7 @@
 //! Single cases of UDP sockets.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -111,6 +112,29 @@ fn an_answer_from_a_timer_leaves_from_the_address_that_was_asked() {
     }
     let question = questions.take()[0];
     assert!(events.context().remove(socket) && !events.context().reply(question, b"too late"));
+}
+
+#[test]
+fn reply_addrs_are_equal_if_socket_peer_and_address_asked_are_and_a_datagram_names_its_handler() {
+    let simulation = Simulation::new(1);
+    let (questions, handlers) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
+    let mut events = simulation.event_loop();
+    let handler = events.attach_datagrams(datagrams(|datagram, _| {
+        questions.borrow_mut().insert(datagram.reply_addr());
+        handlers.borrow_mut().insert(datagram.handler());
+    }));
+    for bound in [UDP_WILDCARD, SERVER] {
+        events.bind_for(bound, handler).expect("the address is free");
+    }
+    let other_port = SocketAddr::new(PEER.ip(), PEER.port() + 1);
+    for asked in WILDCARD_ADDRESSES.into_iter().chain([SERVER]) {
+        for peer in [PEER, other_port, PEER] {
+            assert!(simulation.send_datagram(peer, asked, b"?"));
+        }
+    }
+    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    assert_eq!(*handlers.borrow(), BTreeSet::from([handler]));
+    assert_eq!(questions.borrow().len(), 2 * (WILDCARD_ADDRESSES.len() + 1), "{questions:?}");
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl DatagramHandler for Starts<'_> {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+        assert_eq!([datagram.handler()], self.calls.started.borrow()[..], "it has started, once");
         datagram.reply(payload);
     }
 
