@@ -40,34 +40,54 @@ pub(crate) enum Added<'h> {
 /// borrow nothing (`'static`). What they open is open when they return.
 ///
 /// ```
-/// use halloo::{Connection, EventLoop, HandlerId, Listen, StreamHandler, stream};
+/// use halloo::{CloseReason, Connection, EventLoop, ListenerId, StreamHandler};
 /// use std::io::{Read, Write};
-/// use std::net::{SocketAddr, TcpStream};
+/// use std::net::{IpAddr, SocketAddr, TcpStream};
 ///
 /// /// Opens a listener for each client, and tells the client the port: the passive mode of FTP (RFC 959).
-/// struct Control { data: HandlerId }
+/// struct Control;
 ///
 /// impl StreamHandler for Control {
+///     type Session = ListenerId;
+///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ListenerId> {
+///         let (client, at) = (connection.peer_addr()?.ip(), SocketAddr::new(connection.local_addr()?.ip(), 0));
+///         let context = connection.context();
+///         match context.listen(at, Data { client }).and_then(|id| Ok((id, context.local_addr(id)?.port()))) {
+///             Ok((listener, port)) => connection.send(format!("{port}\n").as_bytes()).ok().map(|()| listener),
+///             Err(error) => {
+///                 let _ = connection.send(format!("{error}\n").as_bytes());
+///                 None
+///             }
+///         }
+///     }
+///     fn on_data(&mut self, _: &mut Connection<'_>, _: &mut ListenerId, input: &[u8]) -> usize { input.len() }
+///     fn on_close(&mut self, connection: &mut Connection<'_>, listener: ListenerId, _: CloseReason) {
+///         // It may still wait for its client.
+///         connection.context().remove(listener);
+/// #       connection.context().stop();
+///     }
+/// }
+///
+/// /// Echoes what one connection sends, from the address that the listener was opened for.
+/// struct Data { client: IpAddr }
+///
+/// impl StreamHandler for Data {
 ///     type Session = ();
 ///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-///         let at = Listen::from(SocketAddr::new(connection.local_addr()?.ip(), 0)).connections_max(1);
-///         let context = connection.context();
-///         let answer = match context.listen_for(at, self.data) {
-///             Ok(listener) => format!("{}\n", context.local_addr(listener).ok()?.port()),
-///             Err(error) => format!("{error}\n"),
-///         };
-///         connection.send(answer.as_bytes()).ok()
+///         if connection.peer_addr()?.ip() != self.client {
+///             connection.abort();
+///             return None;
+///         }
+///         let listener = connection.listener()?;
+///         connection.context().remove(listener).then_some(())
 ///     }
-///     fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize { input.len() }
+///     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+///         connection.write(input)
+///     }
 /// }
 ///
 /// let mut events = EventLoop::new()?;
-/// let data = events.attach(stream(|connection, input| {
-///     let _ = connection.send(input);
-///     connection.context().stop();
-///     input.len()
-/// }));
-/// let control = events.listen(SocketAddr::from(([127, 0, 0, 1], 0)), Control { data })?;
+/// let control = events.listen(SocketAddr::from(([127, 0, 0, 1], 0)), Control)?;
 /// let address = events.local_addr(control)?;
 /// let client = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
 ///     let (mut control, mut port) = (TcpStream::connect(address)?, [0; 16]);
