@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = EventLoop::new()?;
     let greeter = datagrams(|datagram, payload| {
         println!("Received from {}: {}", datagram.peer_addr(), payload.escape_ascii());
-        // False means that this peer must not be answered: a forged source, say.
+        // False: the source cannot be a peer and is forged, the peer is past its rate, or the send queue is full.
         let _ = datagram.reply(b"Hello, UDP Client!");
     });
     let socket = events.bind(address, greeter)?;

@@ -22,8 +22,11 @@ pub struct ConnectionId {
     pub(crate) slot: u32,
 }
 
-/// One stream handler of a loop, as [`EventLoop::attach`](crate::EventLoop::attach) and
-/// [`Connection::handler`](crate::Connection::handler) return it.
+/// One handler of a loop, of streams or of datagrams.
+///
+/// [`EventLoop::attach`](crate::EventLoop::attach),
+/// [`EventLoop::attach_datagrams`](crate::EventLoop::attach_datagrams), [`Connection::handler`](crate::Connection::handler)
+/// and [`Datagram::handler`](crate::Datagram::handler) return it; [`on_start`](crate::StreamHandler::on_start) gets it.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;

@@ -99,7 +99,11 @@ impl Simulation {
         self.seed
     }
 
-    /// A loop in this world.
+    /// A loop in this world, which has one: the poll of a second loop would take its events.
+    ///
+    /// The loop [listens](EventLoop::listen) and [binds](EventLoop::bind) at any address, and port 0 is a free one. A
+    /// handler that is to be tested here reads [`Context::now`](crate::Context::now), not `Instant::now`, which stands
+    /// still in comparison.
     #[must_use]
     pub fn event_loop<'h>(&self) -> EventLoop<'h> {
         let world = Rc::clone(&self.world);
@@ -109,6 +113,9 @@ impl Simulation {
     }
 
     /// Makes one in so many calls fail, or moments go wrong; zero stops it.
+    ///
+    /// One in six errors is the first of a series: up to 99 more calls of the kind fail with the same error. So a listener
+    /// may pause for a minute and more.
     pub fn inject(&self, fault: Fault, one_in: u64) {
         self.world.borrow_mut().faults.set(fault, one_in);
     }
@@ -332,7 +339,13 @@ impl Simulation {
     }
 
     /// Turns the loop until nothing has happened for 1.2 s of simulated time, or it has stopped. Timeouts further away
-    /// do not fire: [`advance`](Self::advance) past them first.
+    /// do not fire: [`advance`](Self::advance) past them first. After a [`drain`](crate::Context::drain) it may return
+    /// before the loop has stopped, because a closed connection is still read for up to 2 s.
+    ///
+    /// What happens is what the clients do, what the network delivers, and each call of the loop on a socket, failed ones
+    /// included. A timer that fires counts only if its callback sends, connects or closes something. While calls fail,
+    /// the loop tries again, and with several faults at once that may take minutes. A test of a slow exchange with faults
+    /// raises the [`idle_timeout`](crate::Listen::idle_timeout) of 60 s.
     ///
     /// # Errors
     /// Those of [`EventLoop::turn`].

@@ -40,7 +40,8 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 /// ```
 ///
 /// # Borrowed and boxed handlers
-/// `&mut H` is a handler where `H` is one: the loop borrows it, and the caller has it back when the loop is dropped.
+/// `&mut H` is a handler where `H` is one: the loop borrows it, and the caller has it back when the loop is dropped. The
+/// handler is declared before the loop, which it has to outlive.
 /// `Box<dyn StreamHandler<Session = S>>` is a handler that is chosen at run time. A closure is a handler in
 /// [`stream`](crate::stream), or in [`framing::lines`](crate::framing::lines) for whole lines.
 ///
@@ -134,7 +135,9 @@ pub trait StreamHandler {
     fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
 
     /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does:
-    /// what is written goes out first, and no other callback comes.
+    /// what is written goes out first, and no other callback comes. A refused client counts in
+    /// [`connections_max`](crate::Listen::connections_max) until its connection is closed: what it still sends is
+    /// discarded for up to 2 s. [`abort`](Connection::abort) before `None` resets it at once.
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
 
     /// Bytes have come. Returns how many of them are used up; the rest is kept and shown again, with what comes after
@@ -290,7 +293,7 @@ pub trait DatagramHandler {
 
     /// The loop drains, and the datagrams that were queued at a socket when the drain began have been delivered. It is
     /// called once for each socket. Default: [remove](Context::remove) the socket, so that the port is free as soon as
-    /// that of a listener is.
+    /// that of a listener is. Later replies through it, from timers and jobs, are refused.
     ///
     /// A socket that is kept is served on, and holds the drain up as an open connection does, until it is removed or the
     /// grace is over: for answers that are still to come, or that wait to be acknowledged.

@@ -538,7 +538,8 @@ impl Context {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     ///
-    /// For a handler that was [removed](Self::remove) and still serves what it had, no timer is set: the id names none.
+    /// For a handler that was [removed](Self::remove) and still serves what it had, no timer is set: the id names none. On
+    /// a loop that has ended the timer is set, and never fires.
     ///
     /// # Panics
     /// If this loop has no such handler: it is gone, or another loop's.
@@ -564,6 +565,10 @@ impl Context {
     /// `connections_max` are reset with the backlog. A UDP socket delivers what is queued and calls
     /// [`on_drain`](crate::DatagramHandler::on_drain), which removes it unless its handler keeps it. The loop has ended
     /// once all connections are closed and all UDP sockets removed.
+    ///
+    /// Work that needs another client, such as a data connection that is still to come, opens a listener for it in
+    /// `on_drain`, with [`listen_for`](Self::listen_for): at a port of its own, or where a listener was that
+    /// [`remove`](Self::remove) has closed before. A listener from before the drain may still be open then.
     ///
     /// A second call can only shorten the first.
     pub fn drain(&mut self, grace: Duration) {

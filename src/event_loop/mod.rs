@@ -164,7 +164,7 @@ impl<'h> EventLoop<'h> {
 
     /// Adds a handler without a listener: one that several listeners share, or that serves outbound connections. It stays
     /// until it is [removed](Self::remove) and nothing uses it any more. Its [`on_start`](StreamHandler::on_start) is
-    /// called before this returns.
+    /// called before this returns. On a loop that has ended no other callback of it comes.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -214,7 +214,8 @@ impl<'h> EventLoop<'h> {
     /// that the handler has [opened](Context::bind_for) for itself, and its [timers](Context::schedule).
     ///
     /// # Errors
-    /// [`ErrorKind::Bind`] if the address cannot be bound, [`ErrorKind::InvalidOption`] if an option cannot work,
+    /// [`ErrorKind::Bind`] if the address cannot be bound, or if the system refuses an option, such as an interface or a
+    /// group: the cause in the error names the option. [`ErrorKind::InvalidOption`] if an option cannot work anywhere,
     /// [`ErrorKind::Setup`] if the loop has ended.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
         // Sockets removed since the last turn may have the address.
@@ -234,7 +235,8 @@ impl<'h> EventLoop<'h> {
         self.context.bind_for(at, served_by)
     }
 
-    /// Calls a closure after `first`, and then again after each span it returns; `None` ends it.
+    /// Calls a closure after `first`, and then again after each span it returns; `None` ends it. On a loop that has ended
+    /// it is never called.
     ///
     /// ```
     /// use std::time::Duration;

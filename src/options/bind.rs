@@ -114,7 +114,7 @@ impl Bind {
     /// }));
     /// // A machine without a network has no interface for the group.
     /// if let Err(error) = bound {
-    ///     println!("{error}: {}", std::error::Error::source(&error).expect("the system's"));
+    ///     println!("{error}");
     /// }
     /// # Ok::<(), halloo::Error>(())
     /// ```

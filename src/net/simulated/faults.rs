@@ -45,7 +45,7 @@ pub enum Fault {
     LateReadiness,
     /// Readiness is told where there is none.
     SpuriousReadiness,
-    /// The clock jumps forward, or stands.
+    /// The clock jumps forward at a poll, by up to 20 s.
     Clock,
     /// The process is stopped between two calls, for up to 20 s, while clients and network go on.
     Pause,
