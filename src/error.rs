@@ -96,7 +96,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.cause, &self.address) {
-            (Cause::Message(message), Some(at)) => write!(f, "{message}, for {at}"),
+            (Cause::Message(message), Some(at)) => write!(f, "cannot use {at}: {message}"),
             (Cause::Message(message), None) => f.write_str(message),
             (Cause::Io(cause), Some(at)) => write!(f, "cannot {} at {at}: {cause}", self.kind),
             (Cause::Io(cause), None) => write!(f, "cannot {}: {cause}", self.kind),

@@ -45,12 +45,12 @@ impl Membership {
         if !group.is_multicast() {
             Err("join_multicast takes a group, from 224.0.0.0/4 or ff00::/8")
         } else if bound.is_ipv4() && group.is_ipv6() {
-            Err("an IPv4 socket cannot join an IPv6 group: bind another socket to [::]")
+            Err("an IPv4 socket cannot join an IPv6 group; bind another socket to [::]")
         } else if bound.is_unspecified() || bound == group {
             Ok(())
         } else {
             // Only the address in the header is compared with that of the socket.
-            Err("no datagram of a group comes to a socket of another address: bind to 0.0.0.0, [::] or the group")
+            Err("no datagram of a group comes to a socket of this address; bind to 0.0.0.0, [::] or the group")
         }
     }
 }
