@@ -152,10 +152,11 @@ pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 /// Polls at the start of a turn while each comes back full.
 pub(crate) const POLLS_PER_TURN_MAX: u32 = 16;
 
-/// How old the knowledge may be of whether an address is this host's, and of how many addresses it is kept. It is asked
-/// only of a peer that uses the port of a socket bound to every address; to find it out takes three system calls.
-pub(crate) const LOCAL_IPS_AGE_MAX: Duration = Duration::from_secs(1);
-pub(crate) const LOCAL_IPS_MAX: usize = 1024;
+/// How old the knowledge may be of whether an address is this host's, or a broadcast address, and of how many addresses
+/// it is kept. The first is asked only of a peer that uses the port of a socket bound to every address, the second only
+/// where a socket may broadcast; to find out either takes three system calls.
+pub(crate) const HOST_IPS_AGE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const HOST_IPS_MAX: usize = 1024;
 
 // ---- errors ---------------------------------------------------------------------------------------------------------
 

@@ -296,7 +296,8 @@ impl Simulation {
     }
 
     /// The next datagram that has reached an address, and the address that it came from: the machine's own are
-    /// `10.0.0.1` and `2001:db8::1`, where a socket of every address has to choose one.
+    /// `10.0.0.1` and `2001:db8::1`, where a socket of every address has to choose one, and `10.255.255.255` is its
+    /// broadcast address.
     #[must_use]
     pub fn receive_datagram(&self, at: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
         self.world.borrow_mut().received_datagrams.get_mut(&at)?.pop_front()

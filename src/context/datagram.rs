@@ -193,6 +193,9 @@ impl Context {
     /// socket was [removed](Self::remove), or of another loop's socket. A refusal is counted. The rate counts each reply,
     /// also one that is sent again. To a socket of the same loop, [`send_to`](Self::send_to) sends.
     ///
+    /// The broadcast addresses are `255.255.255.255` and, on Linux, those of the host's networks. Of a socket without
+    /// [`Bind::broadcast`](crate::Bind::broadcast) the kernel refuses the latter: such a reply is queued, and dropped.
+    ///
     /// All sockets of a loop share one send queue, for 1,024 datagrams and 1 MiB of payloads, which is empty after each
     /// turn. A message for more peers than that is sent over several turns: a [timer](Self::schedule) of zero goes on where
     /// the queue was full.
@@ -216,16 +219,16 @@ impl Context {
         let Some(entry) = self.udp_socket_mut(socket) else {
             return false;
         };
-        let Some(rate_limiter) = &mut entry.rate_limiter else {
-            return true;
-        };
+        let (local, may_broadcast) = (entry.local, entry.may_broadcast);
         let is_limited = entry.limit_loopback || !peer.ip().is_loopback();
-        let is_allowed = !is_limited || rate_limiter.try_acquire(SourcePrefix::of(peer.ip()), now);
-        if !is_allowed {
-            let local = entry.local;
+        let rate_limiter = entry.rate_limiter.as_mut().filter(|_| is_limited);
+        if rate_limiter.is_some_and(|limiter| !limiter.try_acquire(SourcePrefix::of(peer.ip()), now)) {
             self.repeated_logs.occurrences_mut().replies_past_rate.add((local, peer));
+            return false;
         }
-        is_allowed
+        // What other sockets send there the kernel refuses.
+        // planted: answers-broadcast-address
+        !(may_broadcast && self.network.is_broadcast_ip(peer.ip()))
     }
 
     /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no

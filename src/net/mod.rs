@@ -17,6 +17,7 @@
 //! | `Network::close_listener`, `close_udp_socket` | no event comes any more, though another process has a copy |
 //! | `Network::close_inherited_stream` | the same; unless it is reset, the stream is over for its peer, too |
 //! | `Network::is_local_ip` | whether an address is one of this machine's |
+//! | `Network::is_broadcast_ip` | whether an address is a broadcast address of this machine's networks |
 //! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
 //! | `Listener::has_client` | whether the backlog has a client; true where the system does not tell |
 //! | `Stream::is_connected` | whether the answer to a connect has come; a refusal is an error |
@@ -26,6 +27,7 @@
 //! | `Stream::shutdown_write` | sends the end of the stream |
 //! | `Stream::reset_on_close` | has the close discard what is unsent, and send a reset |
 //! | `UdpSocket::has_family_of` | whether its family can have an address |
+//! | `UdpSocket::may_broadcast` | whether it sends to broadcast addresses; true where the system does not tell |
 //! | `UdpSocket::change_membership` | joins or leaves a multicast group; an error names the call |
 //! | `UdpSocket::recv_datagrams` | at least one datagram, into an empty batch; true if more may wait without an event |
 //! | `UdpSocket::send_datagrams` | sends each datagram, and reports for each the outcome |
@@ -51,7 +53,7 @@ use socket2::SockRef;
 use crate::ids::Token;
 use crate::net::recv_batch::RecvBatch;
 #[cfg(any(test, feature = "testing"))]
-use crate::net::simulated::{Simulated, sim_handle::SimHandle};
+use crate::net::simulated::{Simulated, datagrams::is_broadcast_ip, sim_handle::SimHandle};
 use crate::net::system::stream::{SystemListener, SystemStream};
 use crate::net::system::{System, SystemUdpSocket, udp_options};
 #[cfg(unix)]
@@ -216,6 +218,14 @@ impl Network {
     pub(crate) fn is_local_ip(&mut self, ip: IpAddr) -> bool {
         each!(self, network => network.is_local_ip(ip))
     }
+
+    pub(crate) fn is_broadcast_ip(&mut self, ip: IpAddr) -> bool {
+        match self {
+            Self::System(network) => network.is_broadcast_ip(ip),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(_) => is_broadcast_ip(ip),
+        }
+    }
 }
 
 impl Listener {
@@ -269,6 +279,14 @@ impl Stream {
 impl UdpSocket {
     pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
         each!(self, socket => socket.has_family_of(address))
+    }
+
+    pub(crate) fn may_broadcast(&mut self) -> bool {
+        match self {
+            Self::System(socket) => SockRef::from(&*socket.inner()).broadcast().unwrap_or(true),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(socket) => socket.may_broadcast(),
+        }
     }
 
     pub(crate) fn change_membership(&mut self, membership: Membership, change: MembershipChange) -> io::Result<()> {

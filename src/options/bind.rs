@@ -65,7 +65,8 @@ impl Bind {
     }
 
     /// Allow to send to broadcast addresses (`SO_BROADCAST`), with [`Context::send_to`](crate::Context::send_to).
-    /// Without it the kernel refuses: "permission denied". Default: no.
+    /// Without it the kernel refuses: "permission denied". A [reply](crate::Context::reply) to a broadcast address is
+    /// refused with it, too: its datagram has a forged source. Default: no.
     pub fn broadcast(mut self, allow: bool) -> Self {
         self.udp.broadcast = Some(allow);
         self

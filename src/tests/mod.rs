@@ -166,7 +166,7 @@ impl Workload {
             }
         };
         self.events.bind(Bind::from(UDP), datagrams(answer.clone())).expect("the address is free");
-        self.events.bind(Bind::from(UDP_WILDCARD), datagrams(answer)).expect("the address is free");
+        self.events.bind(Bind::from(UDP_WILDCARD).broadcast(true), datagrams(answer)).expect("the address is free");
     }
 
     fn proxy(&self) -> ProxyHandler {

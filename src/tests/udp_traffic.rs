@@ -24,6 +24,8 @@ pub(super) const WILDCARD_ADDRESSES: [SocketAddr; 2] =
 const ASKED: [SocketAddr; 4] = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1], UDP_TRANSIENT];
 const PEER_IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
 const PEER_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1));
+/// The broadcast address of the simulated network.
+pub(super) const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 255, 255, 255);
 pub(super) const UDP_REPLY: &[u8] = b"Hello, UDP Client!";
 
 /// A socket that is removed and bound again, between turns and by its own callbacks.
@@ -106,7 +108,7 @@ impl Workload {
         let from = match self.simulation.random_below(8) {
             0 => SocketAddr::new(peer_ip, 0),
             1 => [UDP, WILDCARD_ADDRESSES[0]][usize::from(port % 2)],
-            2 => SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), 9),
+            2 => SocketAddr::new([Ipv4Addr::BROADCAST, BROADCAST][usize::from(port % 2)].into(), 9),
             _ => SocketAddr::new(peer_ip, 100 + port),
         };
         self.peers.insert(from);

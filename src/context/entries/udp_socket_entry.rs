@@ -24,6 +24,8 @@ pub(crate) struct UdpSocketEntry {
     pub(crate) local: SocketAddr,
     pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) limit_loopback: bool,
+    /// Whether the kernel lets it send to broadcast addresses.
+    pub(crate) may_broadcast: bool,
     /// False once it was removed, until what is queued for it has left.
     pub(crate) is_open: bool,
     pub(crate) source: Source,
@@ -52,7 +54,7 @@ impl Context {
         at.validate()?;
         self.check_not_stopped(Some(&at.address.into()))?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.udp_sockets.vacant_key()) };
-        let (socket, local) = self
+        let (mut socket, local) = self
             .network
             .bind(at, Token::new(SlotKey::UdpSocket(key.slot), key.generation))
             .map_err(|error| Error::from_io(ErrorKind::Bind, Some(at.address.into()), error))?;
@@ -61,6 +63,7 @@ impl Context {
         self.use_handler(handler);
         let source = self.new_source(key);
         self.udp_sockets.insert(UdpSocketEntry {
+            may_broadcast: socket.may_broadcast(),
             socket: Some(socket),
             handler,
             local,

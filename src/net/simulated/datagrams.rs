@@ -73,12 +73,19 @@ pub(crate) fn machine_ip(peer: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether an address reaches every machine of the network, which is 10.0.0.0/8.
+pub(crate) fn is_broadcast_ip(ip: IpAddr) -> bool {
+    [Ipv4Addr::BROADCAST, Ipv4Addr::new(10, 255, 255, 255)].into_iter().any(|broadcast| ip == broadcast)
+}
+
 /// The address that a datagram was sent to, as a socket of every address gets it.
 pub(crate) fn destination(ip: IpAddr) -> Destination {
     /// The index of the one interface there is.
     const INTERFACE: u32 = 1;
     match (ip, machine_ip(ip)) {
-        (IpAddr::V4(ip), IpAddr::V4(machine)) => Destination::v4(ip, if is_unicast(ip.into()) { ip } else { machine }),
+        (IpAddr::V4(v4), IpAddr::V4(machine)) => {
+            Destination::v4(v4, if is_unicast(ip) && !is_broadcast_ip(ip) { v4 } else { machine })
+        }
         _ => Destination::of(ScopedIp { ip, scope_id: if ip.is_multicast() { INTERFACE } else { 0 } }),
     }
 }

@@ -127,6 +127,7 @@ impl Simulated {
         let kind = SimSocketKind::Udp(RecvQueue {
             datagram_bytes_max: options.datagram_bytes_max,
             multicast_loop: options.udp.multicast_loop.unwrap_or(true),
+            may_broadcast: options.udp.broadcast.unwrap_or(false),
             ..RecvQueue::default()
         });
         let (socket, local) = self.open(options.address, token, kind)?;

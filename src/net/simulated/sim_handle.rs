@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::ids::Token;
 use crate::net::Stream;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
-use crate::net::simulated::datagrams::{destination, machine_ip};
+use crate::net::simulated::datagrams::{destination, is_broadcast_ip, machine_ip};
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
@@ -171,6 +171,10 @@ impl SimHandle {
         self.world().stream(self.socket).resets_on_close = true;
     }
 
+    pub(crate) fn may_broadcast(&self) -> bool {
+        self.world().recv_queue(self.socket).may_broadcast
+    }
+
     pub(crate) fn change_membership(&self, membership: Membership, change: MembershipChange) -> io::Result<()> {
         let mut world = self.world();
         let memberships = &mut world.recv_queue(self.socket).memberships;
@@ -234,7 +238,10 @@ impl SimHandle {
                     other => break other,
                 }
             };
-            let sent = sent.map(|mut world| {
+            let sent = sent.and_then(|mut world| {
+                if is_broadcast_ip(transmit.to.ip()) && !world.recv_queue(self.socket).may_broadcast {
+                    return Err(nix::errno::Errno::EACCES.into());
+                }
                 let bound = world.sockets[self.socket].local;
                 let from = transmit.from.map_or(bound.ip(), |from| from.ip);
                 // The kernel chooses an address of the machine.
@@ -243,6 +250,7 @@ impl SimHandle {
                 let payload = send_queue.payload(transmit);
                 world.record_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
                 world.transmit_datagram(self.socket, from, transmit.to, payload);
+                Ok(())
             });
             outcome(transmit, sent);
         }

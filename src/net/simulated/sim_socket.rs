@@ -64,6 +64,7 @@ pub(crate) struct RecvQueue {
     pub(crate) memberships: BTreeSet<Membership>,
     /// Whether what it sends to a group comes to the loop's own sockets, too.
     pub(crate) multicast_loop: bool,
+    pub(crate) may_broadcast: bool,
 }
 
 /// What travels from a client to the loop.

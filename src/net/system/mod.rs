@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;
-pub(crate) mod local_ips;
+pub(crate) mod host_ips;
 pub(crate) mod stream;
 pub(crate) mod udp_options;
 pub(crate) mod udp_socket;
@@ -25,7 +25,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::address::Address;
 use crate::ids::Token;
 use crate::limits;
-use crate::net::system::local_ips::LocalIps;
+use crate::net::system::host_ips::HostIps;
 #[cfg(unix)]
 use crate::net::system::stream::BoundUnixListener;
 use crate::net::system::stream::{SystemListener, SystemStream, set_tcp_options};
@@ -47,7 +47,8 @@ pub(crate) struct System {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
-    local_ips: LocalIps,
+    local_ips: HostIps,
+    broadcast_ips: HostIps,
 }
 
 impl System {
@@ -55,7 +56,7 @@ impl System {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), mio_token(Token::WAKE))?);
         let events = Events::with_capacity(limits::EVENTS_PER_POLL_MAX);
-        Ok(Self { poll, events, waker, local_ips: LocalIps::default() })
+        Ok(Self { poll, events, waker, local_ips: HostIps::local(), broadcast_ips: HostIps::broadcast() })
     }
 
     pub(crate) fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
@@ -130,6 +131,10 @@ impl System {
 
     pub(crate) fn is_local_ip(&mut self, ip: IpAddr) -> bool {
         self.local_ips.contains(ip)
+    }
+
+    pub(crate) fn is_broadcast_ip(&mut self, ip: IpAddr) -> bool {
+        ip.is_ipv4() && self.broadcast_ips.contains(ip)
     }
 
     /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::super::udp_traffic::WILDCARD_ADDRESSES;
+use super::super::udp_traffic::{BROADCAST, WILDCARD_ADDRESSES};
 use super::super::{HOST, UDP_WILDCARD};
 use nix::errno::Errno;
 
@@ -52,6 +52,32 @@ fn a_socket_of_an_ipv6_mapped_address_answers_its_ipv4_peers_and_not_itself() {
     simulation.run_until_idle(&mut events).expect("no error is the loop's");
     assert!(simulation.receive_datagram(PEER).is_some());
     assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
+}
+
+#[test]
+fn a_broadcast_address_is_sent_to_by_a_socket_that_may_and_not_answered() {
+    for may_broadcast in [false, true] {
+        let simulation = Simulation::new(1);
+        let replied = RefCell::new(Vec::new());
+        let mut events = simulation.event_loop();
+        let echo = datagrams(|datagram, payload| replied.borrow_mut().push(datagram.reply(payload)));
+        let at = Bind::from(UDP_WILDCARD).broadcast(may_broadcast);
+        let socket = events.bind(at, echo).expect("the address is free");
+        let broadcast = SocketAddr::new(BROADCAST.into(), 9);
+        for peer in [broadcast, PEER] {
+            simulation.send_datagram(peer, WILDCARD_ADDRESSES[0], b"?");
+        }
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!(simulation.receive_datagram(broadcast), None, "it is no single peer's");
+        assert!(simulation.receive_datagram(PEER).is_some());
+        // Of a socket that may not broadcast, the kernel refuses it.
+        assert_eq!(*replied.borrow(), [!may_broadcast, true]);
+        let refused = (events.stats().replies_refused, events.stats().datagrams_dropped);
+        assert_eq!(refused, if may_broadcast { (1, 0) } else { (0, 1) });
+        assert!(events.context().send_to(socket, b"to all", broadcast));
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!(simulation.receive_datagram(broadcast).is_some(), may_broadcast);
+    }
 }
 
 #[test]

@@ -141,6 +141,53 @@ fn a_datagram_from_port_0_is_handed_on_and_not_answered() {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs a network namespace"]
+fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_socket_that_may_broadcast() {
+    use support::network::network_namespace::{in_network_namespace, ip};
+    in_network_namespace(|| {
+        ip("link add one type veth peer name two");
+        for (link, network) in [("one", "10.9.1.1/24"), ("two", "10.9.2.1/28")] {
+            ip(&format!("address add {network} broadcast + dev {link}"));
+            ip(&format!("link set {link} up"));
+        }
+        let inherited = || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+            socket.set_broadcast(true).expect("an option of every socket");
+            Bind::from(socket)
+        };
+        let new = |host| Bind::from(any_port(host)).broadcast(true);
+        for at in [new("0.0.0.0"), new("127.0.0.1"), inherited()] {
+            let replied = Cell::new(None);
+            let mut events = EventLoop::new().expect("a loop");
+            let handler = datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload))));
+            let socket = events.bind(at, handler).expect("a socket");
+            let to = SocketAddr::new(loopback().ip(), events.local_addr(socket).expect("it is there").port());
+            for (from, is_answered) in [
+                ("127.255.255.255", false),
+                ("10.9.1.255", false),
+                ("10.9.2.15", false),
+                ("255.255.255.255", false),
+                ("10.9.2.255", true),
+                ("10.9.1.1", true),
+                ("127.0.0.2", true),
+            ] {
+                let from = SocketAddr::new(any_port(from).ip(), 9);
+                support::network::raw_udp::RawUdpSocket::new().send(from, to, b"forged");
+                turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+                assert_eq!(replied.take(), Some(is_answered), "{from}");
+            }
+            assert_eq!(events.stats().replies_refused, 4);
+            // What is no answer may go there.
+            let peer = udp_socket("0.0.0.0");
+            let port = peer.local_addr().expect("it is bound").port();
+            assert!(events.context().send_to(socket, b"to all", SocketAddr::from(([127, 255, 255, 255], port))));
+            assert_eq!(recv(&mut events, &peer).0, b"to all");
+        }
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs a network namespace"]
 fn a_peer_elsewhere_that_has_our_port_is_answered_where_a_socket_can_be_bound_to_every_address() {
     use support::network::network_namespace::{in_network_namespace, ip};
     in_network_namespace(|| {

@@ -1,28 +1,41 @@
-//! Whether an address is one of this host's.
+//! Whether an address is one of this host's, or a broadcast address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Instant;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits;
 use crate::net::io_error_class::IoErrorClass;
 
-/// What was found out about addresses, for a while.
-#[derive(Default)]
-pub(crate) struct LocalIps {
-    is_local: HashMap<IpAddr, bool>,
+/// A kind of addresses of this host: what was found out about each address, for a while.
+pub(crate) struct HostIps {
+    find_out: fn(IpAddr) -> bool,
+    found: HashMap<IpAddr, bool>,
     expires: Option<Instant>,
 }
 
-impl LocalIps {
-    /// Whether an address is one of this host's, now or a second ago.
+impl HostIps {
+    /// The addresses that the host itself has.
+    pub(crate) fn local() -> Self {
+        Self { find_out: is_local, found: HashMap::new(), expires: None }
+    }
+
+    /// The broadcast addresses of its networks.
+    pub(crate) fn broadcast() -> Self {
+        Self { find_out: is_broadcast, ..Self::local() }
+    }
+
+    /// Whether an address is one of them, now or a second ago.
     pub(crate) fn contains(&mut self, ip: IpAddr) -> bool {
         let now = Instant::now();
-        if self.expires.is_none_or(|expires| expires <= now) || self.is_local.len() == limits::LOCAL_IPS_MAX {
-            self.is_local.clear();
-            self.expires = Some(now + limits::LOCAL_IPS_AGE_MAX);
+        if self.expires.is_none_or(|expires| expires <= now) || self.found.len() == limits::HOST_IPS_MAX {
+            self.found.clear();
+            self.expires = Some(now + limits::HOST_IPS_AGE_MAX);
         }
-        *self.is_local.entry(ip).or_insert_with(|| is_local(ip))
+        *self.found.entry(ip).or_insert_with(|| (self.find_out)(ip))
     }
 }
 
@@ -64,6 +77,18 @@ fn is_on_interface(_ip: IpAddr) -> bool {
     true
 }
 
+/// Whether an IPv4 address is a broadcast address. To connect a socket sends nothing; without `SO_BROADCAST`, Linux
+/// refuses to connect it there (EACCES). Without a descriptor or a port to try it, and where a sandbox forbids to, the
+/// answer is yes: a reply would go to a whole network.
+fn is_broadcast(ip: IpAddr) -> bool {
+    const DISCARD_PORT: u16 = 9;
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP));
+    let connected = socket.and_then(|socket| socket.connect(&SocketAddr::new(ip, DISCARD_PORT).into()));
+    connected.is_err_and(|error| {
+        error.kind() == ErrorKind::PermissionDenied || IoErrorClass::of(&error) != IoErrorClass::Transient
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,24 +99,33 @@ mod tests {
         let ips =
             ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address"));
         let expected = [true, true, true, false, false];
-        let mut local_ips = LocalIps::default();
+        let mut local_ips = HostIps::local();
         assert_eq!(ips.map(|ip| local_ips.contains(ip)), expected);
         // The answer where every address can be bound to; of a loopback network, an interface has one address.
         assert_eq!([ips[0], ips[3], ips[4]].map(is_on_interface), [true, false, false]);
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn broadcast_addresses_are_told_from_those_of_hosts() {
+        let ips = ["127.255.255.255", "255.255.255.255", "127.0.0.1", "192.0.2.1"];
+        let mut broadcast_ips = HostIps::broadcast();
+        let found = ips.map(|ip| broadcast_ips.contains(ip.parse().expect("an address")));
+        assert_eq!(found, [true, true, false, false]);
+    }
+
+    #[test]
     fn what_was_found_out_is_used_for_a_second_and_its_memory_is_bounded() {
         let ip: IpAddr = "192.0.2.1".parse().expect("an address");
-        let soon = Instant::now() + limits::LOCAL_IPS_AGE_MAX;
-        let mut local_ips = LocalIps { is_local: HashMap::from([(ip, true)]), expires: Some(soon) };
+        let soon = Instant::now() + limits::HOST_IPS_AGE_MAX;
+        let mut local_ips = HostIps { found: HashMap::from([(ip, true)]), expires: Some(soon), ..HostIps::local() };
         assert!(local_ips.contains(ip));
         local_ips.expires = Some(Instant::now());
         assert!(!local_ips.contains(ip));
-        for number in 0..3 * limits::LOCAL_IPS_MAX {
+        for number in 0..3 * limits::HOST_IPS_MAX {
             let number = u32::try_from(number).expect("it is small");
             local_ips.contains(IpAddr::from((0x7F00_0000 + number).to_be_bytes()));
-            assert!(local_ips.is_local.len() <= limits::LOCAL_IPS_MAX);
+            assert!(local_ips.found.len() <= limits::HOST_IPS_MAX);
         }
     }
 }
