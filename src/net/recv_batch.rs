@@ -2,10 +2,14 @@
 //!
 //! All sockets of a loop share one batch, which is empty between two receives.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+#[cfg(any(target_os = "linux", test, feature = "testing"))]
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::slice::ChunksExactMut;
 
-use crate::address::{ScopedIp, is_unicast};
+use crate::address::ScopedIp;
+#[cfg(any(target_os = "linux", test, feature = "testing"))]
+use crate::address::is_unicast;
 use crate::limits;
 
 /// Datagrams that came in together by one socket, and which of them have been delivered.
@@ -72,6 +76,8 @@ pub(crate) struct Destination {
     pub(crate) group: Option<IpAddr>,
 }
 
+// Packet information is Linux's here.
+#[cfg(any(target_os = "linux", test, feature = "testing"))]
 impl Destination {
     /// Of the address in an IPv4 header, and the local address: unspecified where it is not known.
     pub(crate) fn v4(ip: Ipv4Addr, local: Ipv4Addr) -> Self {
@@ -92,7 +98,9 @@ impl Destination {
             group => Self { from: None, group: Some(group) },
         }
     }
+}
 
+impl Destination {
     /// The address that the datagram was sent to.
     pub(crate) fn ip(self) -> Option<ScopedIp> {
         let scope_id = self.from.map_or(0, |from| from.scope_id);
