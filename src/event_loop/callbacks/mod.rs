@@ -77,7 +77,7 @@ impl<'h> Callbacks<'h> {
 
     /// Takes the closure of a timer out of its slot.
     pub(super) fn take_timer(&mut self, context: &mut Context, slot: u32) -> Option<TimerCallback<'h>> {
-        if !matches!(self.timers.get(slot as usize), Some(Some(_))) {
+        if !is_there(&self.timers, slot) {
             self.join_added(context);
         }
         self.timers.get_mut(slot as usize)?.take()
@@ -85,7 +85,7 @@ impl<'h> Callbacks<'h> {
 
     #[cfg(unix)]
     pub(super) fn watch(&mut self, context: &mut Context, slot: u32) -> Option<&mut Option<OwnedWatch<'h>>> {
-        if !matches!(self.watches.get(slot as usize), Some(Some(_))) {
+        if !is_there(&self.watches, slot) {
             self.join_added(context);
         }
         self.watches.get_mut(slot as usize)
@@ -94,7 +94,7 @@ impl<'h> Callbacks<'h> {
     /// Takes a handler out that nothing uses any more; its slot is free then.
     pub(super) fn take_unused_handler(&mut self, context: &mut Context) -> Option<Handler<'h>> {
         let slot = context.take_unused_handler()?;
-        if !matches!(self.handlers.get(slot as usize), Some(Some(_))) {
+        if !is_there(&self.handlers, slot) {
             self.join_added(context);
         }
         let handler = self.handlers.get_mut(slot as usize).and_then(Option::take);
@@ -107,7 +107,7 @@ impl<'h> Callbacks<'h> {
 
     /// Calls a handler with a value of a timer.
     pub(super) fn on_timer(&mut self, context: &mut Context, handler: u32, timer: TimerId, value: u64) {
-        if !matches!(self.handlers.get(handler as usize), Some(Some(_))) {
+        if !is_there(&self.handlers, handler) {
             self.join_added(context);
         }
         let handler = self.handlers[handler as usize].as_mut().expect(IS_THERE);
@@ -123,6 +123,10 @@ impl<'h> Callbacks<'h> {
         let used = self.timers.len();
         shrink_table(&mut self.timers, used, limits::BURST_MIN);
     }
+}
+
+fn is_there<T>(table: &[Option<T>], slot: u32) -> bool {
+    matches!(table.get(slot as usize), Some(Some(_)))
 }
 
 fn insert<T>(table: &mut Vec<Option<T>>, slot: u32, value: T) {
