@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_threads_that_take_and_give_back_one_hears_of_the_last_and_no_number_is_missing() {
+    fn many_threads_use_each_number_once_and_one_thread_uses_the_last() {
         const MAX: u64 = 20_000;
         let quota = Arc::new(GreetingQuota::new(Some(MAX)));
         let acquire_and_release = |seed: u64| {

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn each_style_has_its_rate_and_a_sum_that_found_no_room_is_asked_for_again() {
+    fn each_style_has_its_own_rate_and_a_sum_that_was_not_printed_is_due_again() {
         for (style, lines) in
             [(EventStyle::Text, TEXT_LINES_PER_SECOND_MAX), (EventStyle::Json, JSON_LINES_PER_SECOND_MAX)]
         {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn many_workers_print_twenty_together_and_ask_for_one_sum() {
+    fn many_workers_together_print_twenty_lines_and_one_sum() {
         let limiter = LineLimiter::new(TEXT_LINES_PER_SECOND_MAX);
         let decide_many = || -> (usize, usize) {
             let decisions: Vec<Decision> = (0..100).map(|_| limiter.decide(limiter.epoch)).collect();

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_costs_lines_and_their_number_is_written_when_there_is_room() {
+    fn lines_lost_to_a_full_file_are_counted_and_the_count_is_written_later() {
         let (writer, errors) = (LimitedWriter::with_capacity(9), Arc::new(Mutex::new(Vec::new())));
         let recorded = Arc::clone(&errors);
         let on_error = move |error: &io::Error| recorded.lock().unwrap().push(error.kind());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_lost_lines_for_which_there_is_no_room_is_written_later() {
+    fn a_loss_count_that_does_not_fit_is_written_later() {
         for (capacity, written) in [(4, "two\nthree\nlost=1\n"), (6, "two\nlo\nthree\nlost=1\n")] {
             let writer = LimitedWriter::with_capacity(0);
             let mut lines = LineWriter::new(Box::new(writer.clone()), |_| {});

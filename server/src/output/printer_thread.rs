@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_nobody_reads_blocks_no_one_and_the_loss_is_said() {
+    fn an_unread_output_never_blocks_and_its_lost_lines_are_counted() {
         // A thread that hangs in a write takes no message, as one that has not begun.
         let (printer, printer_thread, written) = printer_without_thread(10_000);
         for number in 0..3 * QUEUE_LINES_MAX {

@@ -66,7 +66,7 @@ mod tests {
     use super::UnbufferedWriter;
 
     #[test]
-    fn a_write_to_a_full_nonblocking_stream_waits_for_room_and_ends_with_its_reader() {
+    fn a_write_to_a_full_nonblocking_stream_waits_for_room_or_fails_when_the_reader_closes() {
         let (mut reader, writer) = UnixStream::pair().unwrap();
         writer.set_nonblocking(true).unwrap();
         let mut writer = UnbufferedWriter(writer);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_could_not_be_written_are_counted_until_there_is_room() {
+    fn unwritten_lines_are_counted_until_there_is_room() {
         let logger = TestLogger::default();
         let mut stderr = StderrWriter::with_logger(Box::new(logger.clone()));
         logger.set_full(true);

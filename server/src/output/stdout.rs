@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_reported_once_and_the_loss_when_there_is_room() {
+    fn a_full_disk_is_reported_once_and_lost_lines_are_reported_when_there_is_room() {
         let (writer, errors) = (TestWriter::default(), Arc::new(Mutex::new(Vec::new())));
         let recorded = Arc::clone(&errors);
         let on_error = move |text| recorded.lock().unwrap().push(text);

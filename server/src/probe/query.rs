@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_ends_a_reply_that_may_be_complete_after_a_moment_and_no_other() {
+    fn silence_of_250_ms_ends_only_a_reply_that_may_be_complete() {
         let (any, expecting) = (query(None, LONG_TIMEOUT), query(Some("second"), LONG_TIMEOUT));
         assert!(any.silence_max(b"first", LONG_TIMEOUT) <= Duration::from_millis(250));
         assert_eq!(any.silence_max(b"first", Duration::from_millis(1)), Duration::from_millis(1));
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_told_from_a_close_before_and_behind_what_came_of_an_answer() {
+    fn a_reset_and_a_close_are_distinguished_before_and_after_a_partial_reply() {
         for (answer, resets, expect, expected, notes) in [
             ("", false, None, (Outcome::Mismatch, "closed without an answer"), &[][..]),
             ("", true, None, (Outcome::Reset, "connection reset by peer before an answer"), &[]),
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_before_the_question_is_taken_is_read_though_the_rest_cannot_be_sent() {
+    fn a_reply_that_arrives_before_the_whole_request_is_sent_is_read() {
         let (address, server) = server(|mut stream| {
             // Some of the question has come, and is never read: that makes the close a reset, behind the end.
             assert!(stream.peek(&mut [0; 100]).unwrap() > 0);
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_a_silent_address_the_next_is_tried_after_a_moment_and_at_once_after_a_failure() {
+    fn the_next_address_is_tried_after_250_ms_of_silence_or_at_once_after_a_failure() {
         let (_socket, silent) = silent_udp();
         let (connected, refusing) = silent_udp();
         connected.connect(silent).unwrap();
@@ -688,7 +688,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_addresses_fail_each_is_told_with_its_cause() {
+    fn when_all_addresses_fail_each_is_reported_with_its_cause() {
         let (_socket, refusing) = refusing();
         let (_other_socket, silent) = silent_udp();
         let result = query(None, LONG_TIMEOUT).run_tcp(&[unreachable(), refusing]);

@@ -109,7 +109,7 @@ mod tests {
     use super::start_interval;
 
     #[test]
-    fn the_last_address_has_half_of_the_time_at_least() {
+    fn the_last_address_gets_at_least_half_of_the_timeout() {
         let second = Duration::from_secs(1);
         for (address_count, time_left) in [(1, second), (2, second), (3, second / 10), (50, 5 * second)] {
             let last_start = start_interval(address_count, time_left) * (u32::try_from(address_count).unwrap() - 1);

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_is_said_once_every_other_loop_has_turned_or_ended() {
+    fn the_watchdog_message_is_sent_once_every_other_loop_has_turned_or_ended() {
         let (_folder, receiver, socket) = supervisor();
         receiver.set_nonblocking(true).unwrap();
         let count_messages = || std::iter::from_fn(|| receiver.recv(&mut [0; 64]).ok()).count();

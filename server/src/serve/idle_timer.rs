@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_worker_that_lies_down_ends_it_and_one_that_gets_up_puts_it_off() {
+    fn the_server_exits_when_the_last_worker_becomes_idle() {
         let event_loop = EventLoop::new().unwrap();
         let (timeout, long_ago) =
             (Duration::from_millis(20), Instant::now().checked_sub(Duration::from_secs(1)).unwrap());

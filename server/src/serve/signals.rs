@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_request_drains_and_the_second_ends_at_once() {
+    fn the_first_stop_request_drains_and_the_second_stops_at_once() {
         let mut event_loop = EventLoop::new().unwrap();
         // A client that says nothing, and would hold up the drain.
         let handler = halloo::framing::Framed::new(halloo::framing::Format::Lines, 10, IgnoringHandler);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closing_terminal_ends_only_what_was_started_on_one() {
+    fn sighup_ends_only_a_server_that_was_started_on_a_terminal() {
         for (is_on_terminal, ignored, expected) in [
             (false, &[][..], &[SIGTERM, SIGINT][..]),
             (true, &[], &[SIGTERM, SIGINT, SIGHUP]),

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_opens_for_several_workers_and_for_no_other_server() {
+    fn workers_share_a_port_and_another_server_cannot_bind_it() {
         let options = CommandLine::parse_from(["halloo", "--workers", "2", "--max-connections", "9"]).serve;
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         for protocol in [Protocol::Tcp, Protocol::Udp] {

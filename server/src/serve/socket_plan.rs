@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_is_abandoned_opens_nothing_further() {
+    fn an_abandoned_start_opens_no_more_sockets() {
         let options = CommandLine::parse_from(["halloo", "--listen", "127.0.0.1:0", "--unix", "/nowhere/socket"]).serve;
         let greeter = Greeter::for_test(Mode::Greet, None, None);
         let (mut event_loop, stop_requested) = (EventLoop::new().unwrap(), AtomicBool::new(false));

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_fails_or_panics_is_named_and_ends_the_others() {
+    fn a_worker_that_fails_or_panics_is_named_and_stops_the_others() {
         let options = options("3");
         let runs: [fn() -> super::WorkerResult; 2] =
             [|| Err(ExitError::new(ExitStatus::RuntimeError, "cannot wait for events")), || panic!("this is a test")];
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_is_abandoned_starts_no_further_worker() {
+    fn an_abandoned_start_starts_no_more_workers() {
         let options = options("3");
         for (is_abandoned, started) in [(false, 2), (true, 0)] {
             let server = server_context(&options);

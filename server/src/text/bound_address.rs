@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_is_read_again_by_programs_and_shown_whole(path in prop::collection::vec(1..=255_u8, 1..108)) {
+        fn any_path_is_displayed_whole_and_can_be_parsed_back(path in prop::collection::vec(1..=255_u8, 1..108)) {
             let address = unix_address(&path);
             let encoded = address.percent_encoded();
             prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reorders_or_hides_text_is_shown() {
+    fn characters_that_reorder_or_hide_text_are_escaped() {
         for character in [
             '\u{ad}',
             '\u{34f}',

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_by_decades_or_ages_gives_a_time_all_the_same() {
+    fn a_clock_outside_the_years_1970_to_9999_prints_the_nearest_time() {
         let (epoch, day, first) =
             (SystemTime::UNIX_EPOCH, Duration::from_secs(24 * 60 * 60), "1970-01-01T00:00:00.000Z");
         assert_eq!(format_timestamp(epoch), first);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn json_shows_a_cut_text_by_whole_characters_and_what_is_no_text_as_bytes() {
+    fn json_truncates_text_at_a_character_and_shows_other_bytes_as_hex() {
         for (bytes, text, shown, truncated, hex) in [
             (256, "x".repeat(256).into_bytes(), "x".repeat(256), false, None),
             (300, "x".repeat(300).into_bytes(), "x".repeat(256), true, None),

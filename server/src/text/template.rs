@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_datagram_is_judged_in_bounded_time() {
+    fn a_hostile_datagram_is_matched_in_bounded_time() {
         let repeated = template(&"{hostname}".repeat(30).replace("}{", "}a{"));
         assert!(!repeated.matches("a".repeat(repeated.bytes_max()).replace("aaa", "aa!").as_bytes()));
         assert!(!repeated.matches("a".repeat(65_507).as_bytes()));

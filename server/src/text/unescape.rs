@@ -152,7 +152,7 @@ mod tests {
         }
 
         #[test]
-        fn printed_bytes_are_read_back_as_they_were(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn printed_bytes_are_parsed_back_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert_eq!(unescape(&escape::whole(&bytes)), Ok(bytes));
         }
 

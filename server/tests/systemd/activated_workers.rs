@@ -24,7 +24,7 @@ fn duplicates(server: &Server, socket: impl AsFd) -> usize {
 }
 
 #[test]
-fn sockets_handed_over_are_served_by_every_worker() {
+fn inherited_sockets_are_served_by_every_worker() {
     let (tcp, udp) =
         (TcpListener::bind("127.0.0.1:0").expect("a port"), UdpSocket::bind("127.0.0.1:0").expect("a port"));
     let (tcp_at, udp_at) = (tcp.local_addr().expect("it is bound"), udp.local_addr().expect("it is bound"));
@@ -87,7 +87,7 @@ fn connect_by_worker(server: &Server) -> [Vec<TcpStream>; 2] {
 }
 
 #[test]
-fn the_watchdog_is_fed_until_the_last_worker_has_drained() {
+fn watchdog_messages_are_sent_until_the_last_worker_has_drained() {
     for first_worker_ends_first in [true, false] {
         let supervisor = NotifySocket::new();
         let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];

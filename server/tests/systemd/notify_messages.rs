@@ -39,7 +39,7 @@ fn start(supervisor: &NotifySocket, arguments: &[&str]) -> (Server, SocketAddr) 
 }
 
 #[test]
-fn it_hears_that_the_server_is_ready_and_that_it_stops_when_a_drain_begins() {
+fn the_supervisor_receives_ready_and_at_the_start_of_a_drain_stopping() {
     let supervisor = NotifySocket::new();
     let (mut server, address) = start(&supervisor, &["--drain-timeout", "300s"]);
     let silent = connect_accepted(&server, address, server.fd_targets().len());
@@ -94,7 +94,7 @@ fn a_name_outside_the_file_system_is_heard_too() {
 }
 
 #[test]
-fn a_supervisor_that_is_gone_or_never_was_hurts_nobody() {
+fn a_missing_supervisor_socket_does_not_affect_the_server() {
     let (tcp, address) = listener();
     let sockets = &borrowed_fds![tcp];
     let too_long = format!("/{}", "x".repeat(200));
@@ -140,7 +140,7 @@ fn stuck_supervisor() -> (NotifySocket, usize) {
 }
 
 #[test]
-fn a_supervisor_that_is_stuck_delays_no_start_and_gets_ready_when_it_reads() {
+fn a_stuck_supervisor_delays_no_start_and_receives_ready_when_it_reads() {
     let ((supervisor, before), (tcp, address)) = (stuck_supervisor(), listener());
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str())];
     let start = || Activation { env: variables, sockets: &borrowed_fds![tcp], ..Activation::default() }.spawn();
@@ -163,7 +163,7 @@ fn a_supervisor_that_is_stuck_delays_no_start_and_gets_ready_when_it_reads() {
 }
 
 #[test]
-fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
+fn a_stuck_supervisor_delays_no_client_and_receives_later_messages() {
     let ((supervisor, before), (tcp, address)) = (stuck_supervisor(), listener());
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "20000")];
     let mut server = Activation { env: variables, sockets: &borrowed_fds![tcp], ..Activation::default() }.start();
@@ -179,7 +179,7 @@ fn a_supervisor_that_is_stuck_holds_up_nobody_and_is_heard_again_later() {
 }
 
 #[test]
-fn a_supervisor_that_starts_anew_at_the_same_place_is_heard() {
+fn a_restarted_supervisor_receives_messages_at_the_same_path() {
     let supervisor = NotifySocket::new();
     let (mut server, address) = start(&supervisor, &[]);
     std::fs::remove_file(&supervisor.path).expect("it is ours");

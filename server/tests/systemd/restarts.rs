@@ -89,7 +89,7 @@ fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> std::n
 }
 
 #[test]
-fn clients_that_come_while_a_server_ends_wait_for_the_next() {
+fn clients_that_connect_while_a_server_ends_wait_for_the_next_one() {
     let (tcp, tcp_at, udp, udp_at) = sockets();
     let sockets = &borrowed_fds![tcp, udp];
     let activation = Activation { arguments: &["--drain-timeout", "300s"], sockets, ..Activation::default() };

@@ -99,7 +99,7 @@ fn assert_served_in_order(host: &str) {
 }
 
 #[test]
-fn listeners_of_unix_sockets_handed_over_are_served_and_their_files_left_alone() {
+fn inherited_unix_listeners_are_served_and_keep_their_files() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("listener");
     let unix = UnixListener::bind(&path).expect("a short path");
@@ -219,7 +219,7 @@ fn what_is_meant_for_another_process_is_left_alone() {
 }
 
 #[test]
-fn clients_that_came_before_the_server_are_served() {
+fn clients_that_connected_before_the_start_are_served() {
     let ((tcp, tcp_at), (udp, udp_at)) = (listener("127.0.0.1"), udp_socket("127.0.0.1"));
     let early: Vec<_> = (0..50).map(|_| send_request(tcp_at)).collect();
     let early_udp = udp_client(udp_at);

@@ -82,7 +82,7 @@ fn it_does_not_keep_an_idle_server_alive() {
 }
 
 #[test]
-fn where_nobody_asks_for_it_nothing_is_said_and_nobody_wakes() {
+fn without_a_watchdog_no_message_is_sent_and_the_server_never_wakes_up() {
     let supervisor = NotifySocket::new();
     let not_asked: [&[(&str, &str)]; 5] = [
         &[],

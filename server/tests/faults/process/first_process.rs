@@ -120,7 +120,7 @@ fn a_stop_signal_ends_a_start_that_waits_for_a_name_server() {
 
 #[test]
 #[ignore = "needs unshare"]
-fn a_probe_that_is_process_1_ends_by_a_signal() {
+fn a_signal_ends_a_probe_that_is_process_1() {
     in_network_namespace(|| {
         let name_server = SilentNameServer::new();
         for (signal, status) in [(Signal::SIGTERM, 128 + 15), (Signal::SIGINT, 128 + 2)] {

@@ -24,7 +24,7 @@ const FILL_TIME: Duration = Duration::from_millis(1500);
 const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[test]
-fn full_pipes_under_load_hold_up_nobody_and_cost_no_memory() {
+fn full_pipes_under_load_delay_no_client_and_use_no_memory() {
     let (output, output_writer) = std::io::pipe().expect("a pipe");
     let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command_under(&[], &["--listen", "127.0.0.1:0", "--events", "json", "-vv"]);

@@ -17,7 +17,7 @@ const EXIT_TIME_MAX: Duration = Duration::from_secs(2);
 /// A client cut at the end of a drain is reset, for which an option is set: where that fails it is closed all the same.
 #[test]
 #[ignore = "needs strace"]
-fn a_socket_that_refuses_an_option_at_the_end_is_closed_all_the_same() {
+fn a_socket_that_refuses_the_linger_option_is_still_closed() {
     for errno in ["EINVAL", "ENOPROTOOPT", "ENOMEM"] {
         let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--drain-timeout", "100ms"]);
         let before = server.fd_count();
@@ -35,7 +35,7 @@ fn a_socket_that_refuses_an_option_at_the_end_is_closed_all_the_same() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_drain_ends_in_time_while_every_call_that_it_makes_fails() {
+fn a_drain_ends_in_time_although_every_system_call_fails() {
     for (call, errno) in
         [("accept4", "EMFILE"), ("recvmmsg", "ENOMEM"), ("epoll_wait", "EINTR"), ("shutdown", "ENOTCONN")]
     {

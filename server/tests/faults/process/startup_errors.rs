@@ -28,7 +28,7 @@ const STARTUP_FAULTS: [(&str, &str); 12] = [
 
 #[test]
 #[ignore = "needs strace"]
-fn a_start_that_fails_is_one_line_and_an_exit_status() {
+fn a_failed_start_prints_one_line_and_sets_the_exit_status() {
     for ((call, errno), workers) in STARTUP_FAULTS.into_iter().flat_map(|fault| [(fault, "1"), (fault, "3")]) {
         let fault = format!("inject={call}:error={errno}:when=1+");
         let wrapper = ["strace", "-f", "-o", "/dev/null", "-e", &fault];
@@ -48,7 +48,7 @@ fn a_start_that_fails_is_one_line_and_an_exit_status() {
 /// child, and the server ends with the test.
 #[test]
 #[ignore = "needs strace"]
-fn of_servers_that_start_between_each_other_s_binds_exactly_one_serves() {
+fn of_servers_whose_binds_interleave_exactly_one_serves() {
     let wrapper = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=bind:delay_enter=100000"];
     for flag in ["--tcp", "--udp"] {
         for workers in [["2", "2"], ["2", "1"]] {
@@ -72,7 +72,7 @@ fn of_servers_that_start_between_each_other_s_binds_exactly_one_serves() {
 /// Two that listen at the same moment on one port refuse each other.
 #[test]
 #[ignore = "needs strace"]
-fn a_listener_that_another_refuses_and_that_is_refused_itself_tries_again() {
+fn a_listener_that_meets_another_starting_server_retries() {
     for workers in ["1", "2"] {
         let wrapper = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=listen:error=EADDRINUSE:when=1..3"];
         let address = format!("127.0.0.1:{}", unused_port());

@@ -14,7 +14,7 @@ use crate::streams::fallible_clients::{read_until_closed, request_udp, send_requ
 const NOT_LOADED: i32 = 127;
 
 #[test]
-fn with_4_to_16_descriptors_it_serves_or_says_in_one_line_why_not() {
+fn with_4_to_16_descriptors_it_serves_or_prints_the_reason_in_one_line() {
     let (mut started, mut refused) = (0, 0);
     for arguments in [["--tcp", "127.0.0.1:0"], ["--udp", "127.0.0.1:0"], ["--listen", "127.0.0.1:0"]] {
         for limit in 4..=16 {

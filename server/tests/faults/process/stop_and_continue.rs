@@ -18,7 +18,7 @@ use crate::streams::fallible_clients::{request, request_udp};
 const STOPS: usize = 15;
 
 #[test]
-fn stopped_and_continued_under_load_it_serves_everybody() {
+fn stopped_and_continued_under_load_it_serves_all_clients() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     assert_serves(&server, "before");
     let (log, descriptors) = (server.log_lines().len(), server.fd_count());
@@ -50,7 +50,7 @@ fn stopped_and_continued_under_load_it_serves_everybody() {
 
 /// Longer than the idle timeout: the requests arrive before their deadlines, and the process sees them after.
 #[test]
-fn clients_that_send_while_it_is_stopped_are_answered_though_their_time_is_over() {
+fn clients_that_send_while_it_is_stopped_are_answered_despite_expired_timeouts() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--idle-timeout", "1s"]);
     let descriptors = server.fd_count();
     let clients = connect_many(50, server.tcp());
@@ -69,7 +69,7 @@ fn clients_that_send_while_it_is_stopped_are_answered_though_their_time_is_over(
 
 /// The first thread is interrupted wherever it is: a stop and a continue make every call that waits return.
 #[test]
-fn a_stop_while_it_waits_wakes_nobody() {
+fn sigstop_and_sigcont_while_it_waits_do_not_wake_the_loop() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let before = Baseline::of(&server);
     for _ in 0..30 {

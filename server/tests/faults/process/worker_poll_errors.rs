@@ -26,7 +26,7 @@ fn thread_of(number: u32, server: &Server) -> u32 {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_worker_whose_poll_fails_ends_the_others_in_order_and_is_named() {
+fn a_worker_whose_poll_fails_is_named_and_drains_the_others() {
     for number in [1, 3] {
         let arguments = ["--workers", "4", "--tcp", "127.0.0.1:0", "--drain-timeout", "60s"];
         let mut server = HALLOO.start(&arguments);

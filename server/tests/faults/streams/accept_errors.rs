@@ -39,7 +39,7 @@ const LOCAL_ADDRESS: [FaultCase; 1] =
 
 #[test]
 #[ignore = "needs strace"]
-fn a_client_is_served_at_once_whatever_accept_says_first() {
+fn a_client_is_served_at_once_after_any_accept_error() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &ACCEPTING, RequestTiming::OnConnect, &FAULT_PATTERNS);
     // Often enough in a row to pause, twice.
@@ -49,7 +49,7 @@ fn a_client_is_served_at_once_whatever_accept_says_first() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_client_that_cannot_be_watched_is_dropped_alone_and_leaves_no_descriptor() {
+fn a_client_that_epoll_rejects_is_closed_alone_and_leaves_no_descriptor() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &EPOLL_CTL_CASES, RequestTiming::AfterFault, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
@@ -57,7 +57,7 @@ fn a_client_that_cannot_be_watched_is_dropped_alone_and_leaves_no_descriptor() {
 
 #[test]
 #[ignore = "needs strace"]
-fn an_interrupted_poll_polls_again() {
+fn an_interrupted_poll_is_repeated() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     // All of them are met before the trace ends: a poll in the middle of which it ended would fail for good.
     assert_fault_cases(&mut server, &EPOLL_WAIT_CASES, RequestTiming::OnConnect, &["1", "1..3", "1..50"]);
@@ -67,7 +67,7 @@ fn an_interrupted_poll_polls_again() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_client_whose_local_address_cannot_be_told_is_greeted_all_the_same() {
+fn a_client_is_greeted_although_getsockname_fails() {
     let mut server = HALLOO.start(&["--tcp", "0.0.0.0:0"]);
     assert_fault_cases(&mut server, &LOCAL_ADDRESS, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();

@@ -24,7 +24,7 @@ const NON_READING_CLIENTS: u64 = 4;
 const KIB_PER_CLIENT_MAX: u64 = 512;
 
 #[test]
-fn clients_that_never_read_their_echo_cost_an_outbox_each_and_then_stand_still() {
+fn clients_that_never_read_their_echo_use_one_outbox_each_and_are_not_read() {
     let mut server =
         HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo", "--events", "off", "--drain-timeout", "100ms"]);
     let before = server.resident_kib();
@@ -93,7 +93,7 @@ const MEMORY_MAX_CLIENTS: u64 = 150;
 const MEMORY_MAX_KIB: u64 = 4 * 1024 + 9 * MEMORY_MAX_CLIENTS + 2 * 1024;
 
 #[test]
-fn many_clients_that_never_read_their_echo_stay_within_memory_max_and_others_are_served() {
+fn clients_that_never_read_stay_within_memory_max_and_other_clients_are_served() {
     for workers in ["1", "4"] {
         let arguments = ["--mode", "echo", "--events", "off", "--memory-max", "4MiB", "--drain-timeout", "100ms"];
         let mut server = HALLOO.start(&[&["--tcp", "127.0.0.1:0", "--workers", workers], &arguments[..]].concat());
@@ -134,7 +134,7 @@ fn assert_still_echoes(server: &Server) {
 }
 
 #[test]
-fn a_client_that_never_stops_sending_costs_no_memory() {
+fn a_client_that_never_stops_sending_uses_no_memory() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "discard", "--events", "off"]);
     let mut client = connect(server.tcp());
     let chunk = vec![b'x'; 256 * 1024];
@@ -161,7 +161,7 @@ fn a_client_that_never_stops_sending_costs_no_memory() {
 }
 
 #[test]
-fn a_greeted_client_that_goes_on_sending_is_cut_within_its_bounds() {
+fn a_greeted_client_that_keeps_sending_is_closed_within_its_limits() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     let descriptors = server.fd_count();
     let before = server.resident_kib();

@@ -48,7 +48,7 @@ fn assert_others_go_on(server: &mut Server, call: &str, errno: &str) {
 
 #[test]
 #[ignore = "needs strace"]
-fn an_error_in_one_conversation_ends_that_one_and_no_other() {
+fn an_error_of_one_connection_ends_only_that_connection() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "line"]);
     for errno in READ_ERRORS {
         assert_others_go_on(&mut server, "recvfrom", errno);

@@ -103,13 +103,13 @@ fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
 
 #[test]
 #[ignore = "needs strace"]
-fn while_a_resource_is_used_up_the_listener_pauses_and_then_serves_everybody_who_waited() {
+fn while_a_resource_is_exhausted_the_listener_pauses_and_then_serves_all_waiting_clients() {
     run_concurrently(&EXHAUSTION, assert_a_lasting_error_of_accept_only_delays);
 }
 
 #[test]
 #[ignore = "needs strace"]
-fn any_error_of_accept_that_does_not_end_pauses_the_listener_instead_of_spinning() {
+fn a_lasting_accept_error_pauses_the_listener_instead_of_spinning() {
     run_concurrently(&TRANSIENT_ERRORS, assert_a_lasting_error_of_accept_only_delays);
 }
 
@@ -145,14 +145,14 @@ fn assert_a_lasting_error_of_a_receive_only_delays(errno: &str) {
 
 #[test]
 #[ignore = "needs strace"]
-fn any_error_of_a_receive_that_does_not_end_pauses_the_socket_and_no_datagram_is_forgotten() {
+fn a_lasting_receive_error_pauses_the_socket_and_loses_no_datagram() {
     run_concurrently(&RECEIVE_ERRORS, assert_a_lasting_error_of_a_receive_only_delays);
 }
 
 /// The system's limit on watched descriptors, say, met by a crowd.
 #[test]
 #[ignore = "needs strace"]
-fn while_no_client_can_be_watched_the_log_stays_short_and_those_who_have_asked_are_served() {
+fn while_epoll_rejects_clients_the_log_stays_short_and_clients_with_requests_are_served() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let descriptors = server.fd_count();
     let fault = FaultInjection::start(&server, "epoll_ctl", "ENOSPC", "1+");

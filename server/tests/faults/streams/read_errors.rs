@@ -20,7 +20,7 @@ const LATE_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &READ_
 
 #[test]
 #[ignore = "needs strace"]
-fn a_client_whose_first_read_fails_ends_alone() {
+fn a_failed_first_read_ends_only_its_client() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
@@ -28,7 +28,7 @@ fn a_client_whose_first_read_fails_ends_alone() {
 
 #[test]
 #[ignore = "needs strace"]
-fn of_clients_that_are_all_connected_only_those_end_whose_read_fails() {
+fn of_connected_clients_only_those_with_a_failed_read_end() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &FAILED_READS, RequestTiming::AfterFault, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
@@ -36,7 +36,7 @@ fn of_clients_that_are_all_connected_only_those_end_whose_read_fails() {
 
 #[test]
 #[ignore = "needs strace"]
-fn an_interrupted_read_is_read_again_and_an_empty_one_waited_for() {
+fn an_interrupted_read_is_repeated_and_eagain_waits_for_input() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     for timing in [RequestTiming::OnConnect, RequestTiming::AfterFault] {
         assert_fault_cases(&mut server, &INTERRUPTED_READS, timing, &["1", "1..3", "1+3", "1..40"]);
@@ -47,7 +47,7 @@ fn an_interrupted_read_is_read_again_and_an_empty_one_waited_for() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_read_that_fails_after_the_greeting_takes_nothing_from_the_client() {
+fn a_failed_read_after_the_greeting_does_not_lose_the_greeting() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     // One read for each of the six that brings the question; those behind it are of late input.
     assert_fault_cases(&mut server, &LATE_READS, RequestTiming::LargeWhilePaused, &["7", "7..9", "7+"]);

@@ -26,7 +26,7 @@ const CLOSES: [FaultCase; 1] = [FaultCase { call: "close", errnos: &["EINTR", "E
 
 #[test]
 #[ignore = "needs strace"]
-fn a_client_that_cannot_be_sent_to_ends_alone() {
+fn a_failed_send_ends_only_its_client() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &FAILED_SENDS, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
@@ -34,7 +34,7 @@ fn a_client_that_cannot_be_sent_to_ends_alone() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_send_that_is_interrupted_or_has_no_room_is_made_again() {
+fn an_interrupted_send_or_one_without_room_is_repeated() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &INTERRUPTED_SENDS, RequestTiming::OnConnect, &["1", "1..3", "1+3", "1..40"]);
     // A connection watched by now would wait for an edge that only a really full send buffer brings.
@@ -44,7 +44,7 @@ fn a_send_that_is_interrupted_or_has_no_room_is_made_again() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_stream_whose_end_cannot_be_told_still_brings_its_reply_and_ends() {
+fn a_failed_shutdown_still_delivers_the_reply_and_eof() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &SHUTDOWN_CASES, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
@@ -52,7 +52,7 @@ fn a_stream_whose_end_cannot_be_told_still_brings_its_reply_and_ends() {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_close_that_reports_an_error_costs_no_reply() {
+fn a_close_that_reports_an_error_loses_no_reply() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &CLOSES, RequestTiming::OnConnect, &FAULT_PATTERNS);
     server.assert_exits_on_sigterm();
@@ -61,7 +61,7 @@ fn a_close_that_reports_an_error_costs_no_reply() {
 /// On Linux the descriptor is free whatever close says: closing it again could hit somebody else's.
 #[test]
 #[ignore = "needs strace"]
-fn a_descriptor_whose_close_fails_is_not_closed_again() {
+fn a_descriptor_whose_close_fails_is_not_closed_twice() {
     for errno in ["EINTR", "EIO"] {
         let server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
         let fault = FaultInjection::start(&server, "close", errno, "1+");

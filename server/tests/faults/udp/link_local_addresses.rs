@@ -28,7 +28,7 @@ fn link_local(port: u16) -> SocketAddr {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn a_link_local_address_that_was_asked_is_named_with_its_interface_over_tcp_and_udp() {
+fn a_link_local_destination_is_reported_with_its_interface_over_tcp_and_udp() {
     in_network_namespace_after(add_addresses, || {
         for listening in ["[::]:0", "[fe80::1%lo]:0"] {
             let server = HALLOO.start(&["--listen", listening, "--greeting", "{local} {peer}", "--events", "json"]);

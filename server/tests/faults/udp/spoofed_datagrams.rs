@@ -36,7 +36,7 @@ fn assert_unanswered(server: &Server, to: SocketAddr, from: SocketAddr, payload:
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn nobody_is_answered_who_cannot_be_one_party() {
+fn a_source_that_is_no_single_host_gets_no_reply() {
     in_test_network(|| {
         for listening in ["10.9.0.1:0", "0.0.0.0:0", "[::]:0"] {
             let server = HALLOO.start(&["--udp", listening]);
@@ -58,7 +58,7 @@ fn nobody_is_answered_who_cannot_be_one_party() {
 /// Only the kernel knows which addresses are broadcast ones of its networks; it refuses, since nobody allowed it.
 #[test]
 #[ignore = "needs a network namespace"]
-fn an_answer_to_the_broadcast_address_of_a_network_never_leaves() {
+fn a_reply_to_the_broadcast_address_of_a_network_is_never_sent() {
     in_test_network(|| {
         for listening in ["10.9.0.1:0", "0.0.0.0:0"] {
             let server = HALLOO.start(&["--udp", listening]);
@@ -166,7 +166,7 @@ fn assert_within_rate(description: &str, rate: u64, sent: u64, elapsed: Duration
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn a_server_and_an_echo_service_set_at_each_other_fall_silent_within_the_rate() {
+fn a_forged_loop_between_a_server_and_an_echo_service_ends_within_the_rate() {
     in_test_network(|| {
         for (mode, max) in [("greet", 1), ("line", 1), ("echo", 100)] {
             let echo = Echo::start("10.9.0.3:0");
@@ -182,7 +182,7 @@ fn a_server_and_an_echo_service_set_at_each_other_fall_silent_within_the_rate() 
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn two_servers_set_at_each_other_fall_silent_within_the_rate() {
+fn a_forged_loop_between_two_servers_ends_within_the_rate() {
     in_test_network(|| {
         let with = |at: &str, arguments: &[&str]| HALLOO.start(&[&["--udp", at], arguments].concat());
         // The same greeting is known for one; different ones are told by the rate alone, and so are echoes.
@@ -214,7 +214,7 @@ fn two_servers_set_at_each_other_fall_silent_within_the_rate() {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn on_a_wildcard_the_answer_comes_from_the_address_that_was_asked() {
+fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {
     in_test_network(|| {
         for (listening, dst_ips) in [
             ("0.0.0.0:0", &["10.9.0.1", "10.9.0.2", "127.0.0.2", "10.64.1.2"][..]),

@@ -68,7 +68,7 @@ fn assert_received_all_the_same(server: &mut Server, errno: &str, when: &str) {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_receive_that_fails_costs_no_datagram() {
+fn a_failed_receive_loses_no_datagram() {
     for (address, _) in SOCKETS {
         let mut server = HALLOO.start(&["--udp", address]);
         for errno in RECEIVE_ERRORS {
@@ -116,7 +116,7 @@ fn assert_lost_alone(server: &mut Server, call: &str, errno: &str, when: &str) -
 
 #[test]
 #[ignore = "needs strace"]
-fn an_answer_that_cannot_be_sent_is_lost_alone_counted_and_logged_at_most_once_a_second() {
+fn a_reply_that_cannot_be_sent_is_counted_and_logged_at_most_once_a_second() {
     for (address, call) in SOCKETS {
         let mut server = HALLOO.start(&["--udp", address]);
         let (start, mut lost) = (Instant::now(), 0);
@@ -135,7 +135,7 @@ fn an_answer_that_cannot_be_sent_is_lost_alone_counted_and_logged_at_most_once_a
 
 #[test]
 #[ignore = "needs strace"]
-fn an_answer_whose_sending_is_interrupted_is_sent_again() {
+fn an_interrupted_reply_is_sent_again() {
     for (address, call) in SOCKETS {
         let mut server = HALLOO.start(&["--udp", address]);
         for when in ["1", "1..3", "1+3", "1..40"] {
@@ -178,7 +178,7 @@ fn messages_of(calls: usize, fault: FaultInjection) -> Vec<usize> {
 
 #[test]
 #[ignore = "needs strace"]
-fn answers_that_the_kernel_will_not_cut_out_of_one_message_leave_one_by_one() {
+fn replies_that_the_kernel_cannot_segment_are_sent_one_by_one() {
     // A device that cannot: all later ones leave one by one, too. A path too narrow for one message: only that one.
     let refusals =
         [("EIO", [BURST, BURST]), ("EOPNOTSUPP", [BURST, BURST]), ("EINVAL", [BURST, 1]), ("EMSGSIZE", [BURST, 1])];
@@ -200,7 +200,7 @@ fn answers_that_the_kernel_will_not_cut_out_of_one_message_leave_one_by_one() {
 
 #[test]
 #[ignore = "needs strace"]
-fn an_error_that_a_merged_message_meets_costs_one_answer() {
+fn an_error_of_a_merged_message_loses_one_reply() {
     for (address, _) in SOCKETS {
         let mut server = HALLOO.start(&["--udp", address]);
         let client = udp_client(server.udp());
@@ -222,7 +222,7 @@ fn an_error_that_a_merged_message_meets_costs_one_answer() {
 
 #[test]
 #[ignore = "needs strace"]
-fn where_the_kernel_knows_no_batches_each_datagram_has_a_call_of_its_own() {
+fn without_batches_in_the_kernel_each_datagram_takes_one_call() {
     for (address, _) in SOCKETS {
         for call in ["recvmmsg", "sendmmsg"] {
             let mut server = HALLOO.start(&["--udp", address]);

@@ -34,7 +34,7 @@ fn wait_until_served(server: &Server, accepted: u64) {
 }
 
 #[test]
-fn a_check_has_no_event_and_uses_no_greeting() {
+fn a_connection_check_has_no_event_and_uses_no_greeting() {
     for mode in ["greet", "line", "echo", "discard"] {
         let socket_path = SocketPath::new();
         let mut server = socket_path.start_server(&["--listen", "127.0.0.1:0", "--mode", mode, "--max-greetings", "2"]);
@@ -59,7 +59,7 @@ fn send_line_and_close(client: &TcpStream) -> String {
 }
 
 #[test]
-fn an_end_of_stream_without_a_byte_is_answered_with_the_next_number_and_does_not_use_it_up() {
+fn eof_without_a_byte_is_greeted_with_the_next_number_and_does_not_use_it() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--greeting", "{number}", "--max-greetings", "2"]);
     for number in ["1", "2"] {
         assert_eq!((request_with(server.tcp(), b""), request_with(server.tcp(), b"")), (number.into(), number.into()));
@@ -71,7 +71,7 @@ fn an_end_of_stream_without_a_byte_is_answered_with_the_next_number_and_does_not
 }
 
 #[test]
-fn once_the_greetings_are_used_up_an_end_of_stream_without_a_byte_gets_nothing() {
+fn after_the_last_greeting_eof_without_a_byte_gets_no_greeting() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-greetings", "1", "--greeting", "{number}"]);
     let check = connect(server.tcp());
     wait_until("it to be accepted", || server.counters()["connections"] == 1);

@@ -107,7 +107,7 @@ fn hex_digit(digit: u8) -> char {
 }
 
 #[test]
-fn with_json_events_every_line_is_json_the_first_one_too() {
+fn with_json_events_every_line_is_json_including_ready() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--events", "json"]);
     let ready = &json_lines(&server)[0];
     assert!(server.ready_line().starts_with("{\"event\":\"ready\",\"time\":\"") && has_time(ready), "{ready}");
@@ -122,7 +122,7 @@ fn with_json_events_every_line_is_json_the_first_one_too() {
 }
 
 #[test]
-fn json_events_tell_a_cut_text() {
+fn json_events_mark_truncated_text() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--events", "json"]);
     for text in ["x".repeat(256), "x".repeat(257), "\u{fc}".repeat(200), format!("x{}", "\u{fc}".repeat(128))] {
         request_udp(server.udp(), text.as_bytes());
@@ -138,7 +138,7 @@ fn json_events_tell_a_cut_text() {
 }
 
 #[test]
-fn echo_and_discard_events_show_how_what_came_begins() {
+fn echo_and_discard_events_show_the_first_bytes_received() {
     for mode in ["echo", "discard"] {
         let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", mode, "--events", "json"]);
         let mut client = TcpStream::connect(server.tcp()).expect("it listens");

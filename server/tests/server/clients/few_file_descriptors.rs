@@ -38,7 +38,7 @@ fn assert_low_load_and_short_log(server: &Server) {
 }
 
 #[test]
-fn with_20_descriptors_40_clients_that_have_asked_are_all_served() {
+fn with_20_descriptors_40_clients_that_have_sent_a_request_are_all_served() {
     for arguments in ARGUMENT_SETS {
         let mut server = start_with_20_descriptors(arguments);
         for _ in 0..5 {
@@ -81,7 +81,7 @@ fn with_20_descriptors_silent_clients_only_delay_the_others_until_they_time_out(
 }
 
 #[test]
-fn with_20_descriptors_all_of_them_held_the_server_waits_asleep_and_goes_on() {
+fn with_all_20_descriptors_in_use_the_server_sleeps_and_then_continues() {
     for arguments in ARGUMENT_SETS {
         let mut server = start_with_20_descriptors(arguments);
         let silent = connect_many(40, server.tcp());
@@ -102,7 +102,7 @@ fn with_20_descriptors_all_of_them_held_the_server_waits_asleep_and_goes_on() {
 }
 
 #[test]
-fn a_full_descriptor_table_is_told_once_when_it_begins_and_once_when_it_ends() {
+fn a_full_descriptor_table_is_logged_once_when_it_begins_and_once_when_it_ends() {
     let server = start_with_20_descriptors(&EXCESSIVE_MAX_CONNECTIONS);
     let silent = connect_many(40, server.tcp());
     server.stderr.wait_for_line("cannot accept, clients wait in the backlog");
@@ -124,7 +124,7 @@ fn a_soft_limit_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
+fn with_very_few_descriptors_it_serves_or_prints_the_reason() {
     let (mut started, mut refused) = (0, 0);
     let cases = (3..20).map(|limit| (limit, "1")).chain((10..30).map(|limit| (limit, "3")));
     for (limit, workers) in cases {
@@ -153,7 +153,7 @@ fn with_hardly_any_descriptors_it_serves_or_says_why_not() {
 }
 
 #[test]
-fn more_connections_than_descriptors_are_warned_of_with_both_numbers() {
+fn max_connections_beyond_the_descriptor_limit_is_a_warning_with_both_numbers() {
     let start = |connections: &str| {
         let arguments = ["--tcp", "127.0.0.1:0", "--max-connections", connections];
         Server::start(HALLOO.command_with_fd_limits(100, 100, &arguments))
@@ -169,7 +169,7 @@ fn more_connections_than_descriptors_are_warned_of_with_both_numbers() {
 }
 
 #[test]
-fn a_worker_without_descriptors_is_named_with_the_limit() {
+fn a_worker_without_descriptors_is_reported_with_the_limit() {
     let output = run(HALLOO.command_with_fd_limits(64, 64, &["--tcp", "127.0.0.1:0", "--workers", "300"]));
     assert!(matches!(output.status, 1 | 3), "{output:?}");
     assert_fails(&output, output.status, &["worker ", "too many open files, the limit being 64", "ulimit -n"]);

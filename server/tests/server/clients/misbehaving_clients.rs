@@ -62,7 +62,7 @@ fn a_client_that_resets_at_any_moment_ends_only_its_own_connection() {
 }
 
 #[test]
-fn clients_that_have_reset_before_they_are_accepted_are_passed_over() {
+fn clients_that_reset_before_accept_are_skipped() {
     let server = start();
     let descriptors = server.fd_count();
     server.pause();
@@ -81,7 +81,7 @@ fn clients_that_have_reset_before_they_are_accepted_are_passed_over() {
 }
 
 #[test]
-fn a_client_that_half_closes_gets_its_answer_with_a_question_or_without() {
+fn a_client_that_half_closes_gets_its_reply_with_or_without_a_request() {
     let server = start();
     let descriptors = server.fd_count();
     for _ in 0..20 {
@@ -92,7 +92,7 @@ fn a_client_that_half_closes_gets_its_answer_with_a_question_or_without() {
 }
 
 #[test]
-fn a_client_that_sends_one_byte_at_a_time_reads_its_greeting_and_the_end() {
+fn a_client_that_sends_one_byte_at_a_time_gets_its_greeting_and_eof() {
     let server = start();
     let descriptors = server.fd_count();
     for _ in 0..20 {
@@ -109,7 +109,7 @@ fn a_client_that_sends_one_byte_at_a_time_reads_its_greeting_and_the_end() {
 }
 
 #[test]
-fn a_client_that_sends_much_before_it_reads_gets_the_whole_greeting_and_then_the_end() {
+fn a_client_that_sends_much_before_it_reads_gets_the_whole_greeting_and_then_eof() {
     let server = start();
     let descriptors = server.fd_count();
     let question = vec![b'?'; 60_000];
@@ -128,7 +128,7 @@ fn a_client_that_sends_much_before_it_reads_gets_the_whole_greeting_and_then_the
 }
 
 #[test]
-fn a_client_that_never_stops_sending_is_cut_and_the_others_do_not_notice() {
+fn a_client_that_never_stops_sending_is_closed_and_does_not_delay_other_clients() {
     let server = start();
     let descriptors = server.fd_count();
     let address = server.tcp();
@@ -153,7 +153,7 @@ fn a_client_that_never_stops_sending_is_cut_and_the_others_do_not_notice() {
 }
 
 #[test]
-fn a_flood_that_is_read_for_ever_costs_no_memory_and_holds_nobody_up() {
+fn an_endless_flood_uses_no_memory_and_delays_no_client() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "discard", "--events", "off"]);
     let address = server.tcp();
     let mut flood = connect(address);
@@ -178,7 +178,7 @@ fn a_flood_that_is_read_for_ever_costs_no_memory_and_holds_nobody_up() {
 }
 
 #[test]
-fn an_echo_that_nobody_reads_stops_and_goes_on_when_it_is_read() {
+fn an_unread_echo_stops_and_continues_when_the_client_reads() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo", "--events", "off"]);
     // With small buffers of its own, what is in flight is little.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -221,7 +221,7 @@ fn an_echo_that_nobody_reads_stops_and_goes_on_when_it_is_read() {
 }
 
 #[test]
-fn an_urgent_byte_neither_stops_nor_spins_anybody() {
+fn an_urgent_byte_causes_neither_a_stall_nor_a_busy_loop() {
     let server = start();
     let descriptors = server.fd_count();
     let before = server.cpu_time();
@@ -241,7 +241,7 @@ fn an_urgent_byte_neither_stops_nor_spins_anybody() {
 }
 
 #[test]
-fn a_trickle_without_a_line_end_is_cut_by_the_idle_timeout() {
+fn a_trickle_without_a_line_end_is_closed_by_the_idle_timeout() {
     let arguments = ["--tcp", "127.0.0.1:0", "--mode", "line", "--idle-timeout", "400ms", "--events", "off"];
     let server = HALLOO.start(&arguments);
     let mut client = connect(server.tcp());

@@ -44,7 +44,7 @@ fn the_longest_datagram_is_greeted_and_echoed_whole() {
 }
 
 #[test]
-fn a_hundred_datagrams_that_waited_are_all_answered() {
+fn a_hundred_queued_datagrams_are_all_answered() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0"]);
     server.pause();
     let clients: Vec<UdpSocket> = (0..100).map(|_| udp_client(server.udp())).collect();
@@ -58,7 +58,7 @@ fn a_hundred_datagrams_that_waited_are_all_answered() {
 }
 
 #[test]
-fn on_a_wildcard_the_answer_comes_from_the_address_that_was_asked() {
+fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {
     let server = HALLOO.start(&["--listen", "0.0.0.0:0", "--greeting", "{local}"]);
     let port = server.udp().port();
     for host in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 3, 2, 1]] {
@@ -82,7 +82,7 @@ fn the_ipv6_wildcard_serves_ipv4_too_and_calls_it_by_its_plain_name() {
 }
 
 #[test]
-fn a_client_that_is_gone_before_its_answer_changes_nothing() {
+fn a_client_that_closes_before_its_reply_affects_no_other_client() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--events", "off"]);
     for _ in 0..50 {
         let closed_client = udp_client(server.udp());

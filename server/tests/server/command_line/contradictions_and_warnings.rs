@@ -200,7 +200,7 @@ const TCP: &str = "--tcp=127.0.0.1:0";
 const UDP: &str = "--udp=127.0.0.1:0";
 
 #[test]
-fn a_setting_without_effect_on_what_is_served_is_warned_of_once() {
+fn a_setting_without_effect_is_one_warning() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let unix = format!("--unix={}", folder.path().join("a.sock").display());
     for (arguments, expected) in [
@@ -225,7 +225,7 @@ fn a_setting_without_effect_on_what_is_served_is_warned_of_once() {
 }
 
 #[test]
-fn a_variable_without_effect_is_named_and_the_server_serves_on() {
+fn a_variable_without_effect_is_a_warning_that_names_it() {
     let expected =
         ["HALLOO_LISTNE has no effect: it is unknown; did you mean HALLOO_LISTEN?", "HALLOO_UDP_RATE has no effect"];
     assert_warns(&[("HALLOO_LISTNE", "9000"), ("HALLOO_UDP_RATE", "3")], &[TCP], &expected);

@@ -80,7 +80,7 @@ fn the_last_greeting_closes_clients_that_have_asked_for_nothing() {
 }
 
 #[test]
-fn echo_and_discard_serve_exactly_as_many_connections_as_asked_for_however_long_they_stay_open() {
+fn echo_and_discard_serve_exactly_max_greetings_connections_however_long_they_stay_open() {
     for mode in ["echo", "discard"] {
         let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-greetings", "5", "--mode", mode]);
         let mut streams: Vec<TcpStream> = (0..15).map(|_| connect(server.tcp())).collect();
@@ -147,7 +147,7 @@ fn an_open_connection_or_another_greeting_is_not_idle() {
 }
 
 #[test]
-fn an_idle_end_before_the_last_greeting_is_exit_status_4_and_says_how_many_were_given() {
+fn an_idle_exit_before_the_last_greeting_is_exit_status_4_and_logs_the_count() {
     for (workers, given) in [("1", 0), ("1", 1), ("2", 0)] {
         let arguments = ["--listen", "127.0.0.1:0", "--workers", workers, "--max-greetings", "2"];
         let mut server = HALLOO.start(&[&arguments[..], &["--exit-when-idle", "1s"]].concat());
@@ -163,7 +163,7 @@ fn an_idle_end_before_the_last_greeting_is_exit_status_4_and_says_how_many_were_
 }
 
 #[test]
-fn all_greetings_given_or_a_signal_is_exit_status_0_though_the_server_ends_when_idle() {
+fn the_last_greeting_or_a_signal_is_exit_status_0_also_with_exit_when_idle() {
     let arguments = ["--listen", "127.0.0.1:0", "--max-greetings", "2", "--exit-when-idle", "20s"];
     let mut server = HALLOO.start(&arguments);
     assert_eq!((request(server.tcp()), request(server.tcp())), (GREETING.to_owned(), GREETING.to_owned()));

@@ -18,7 +18,7 @@ fn counter(server: &Server, name: &str) -> u64 {
 }
 
 #[test]
-fn past_max_connections_clients_wait_their_turn_and_all_are_served() {
+fn beyond_max_connections_clients_wait_and_all_are_served() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-connections", "5"]);
     let silent = connect_many(5, server.tcp());
     wait_until("five connections", || counter(&server, "connections") == 5);
@@ -32,7 +32,7 @@ fn past_max_connections_clients_wait_their_turn_and_all_are_served() {
 }
 
 #[test]
-fn past_max_connections_per_source_a_client_is_closed_and_other_sources_are_served() {
+fn beyond_max_connections_per_source_a_client_is_closed_and_other_sources_are_served() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-connections-per-source", "3"]);
     let mut silent = connect_many(3, server.tcp());
     wait_until("three connections", || counter(&server, "connections") == 3);
@@ -52,7 +52,7 @@ fn past_max_connections_per_source_a_client_is_closed_and_other_sources_are_serv
 }
 
 #[test]
-fn the_idle_timeout_closes_a_silent_client_and_never_early() {
+fn the_idle_timeout_closes_a_silent_client_but_not_early() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--idle-timeout", "300ms"]);
     let start = Instant::now();
     let clients = connect_many(10, server.tcp());
@@ -79,7 +79,7 @@ fn a_limit_of_0_is_none_and_wins_over_that_of_the_variable() {
 }
 
 #[test]
-fn clients_that_wait_or_are_refused_are_told_of_once_a_second_at_most() {
+fn waiting_and_refused_clients_are_logged_at_most_once_a_second() {
     let start = Instant::now();
     let flags = ["--tcp", "127.0.0.1:0", "--max-connections", "5", "--max-connections-per-source", "4"];
     let server = HALLOO.start(&flags);
@@ -125,7 +125,7 @@ fn count_replies(server: SocketAddr, questions: usize) -> usize {
 }
 
 #[test]
-fn the_udp_rate_holds_for_this_machine_too_where_it_is_given() {
+fn a_given_udp_rate_also_limits_loopback() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "20", "--events", "off"]);
     let start = Instant::now();
     let count = count_replies(server.udp(), 200);
@@ -148,7 +148,7 @@ fn sum_of_counts(server: &Server, before_number: &str) -> u64 {
 }
 
 #[test]
-fn replies_past_the_udp_rate_make_one_log_line_a_second_with_their_number_over_all_sockets_and_sources() {
+fn replies_beyond_the_udp_rate_are_logged_once_a_second_with_their_number_over_all_sockets() {
     let start = Instant::now();
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp", "127.0.0.2:0", "--udp-rate", "1", "--events", "off"]);
     let sockets: Vec<SocketAddr> =
@@ -176,7 +176,7 @@ fn replies_past_the_udp_rate_make_one_log_line_a_second_with_their_number_over_a
 }
 
 #[test]
-fn what_was_refused_just_before_the_end_is_logged_at_the_end() {
+fn replies_refused_just_before_the_end_are_logged_at_the_end() {
     let mut server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "1", "--events", "off"]);
     let client = udp_client(server.udp());
     for _ in 0..2 {
@@ -194,7 +194,7 @@ fn what_was_refused_just_before_the_end_is_logged_at_the_end() {
 }
 
 #[test]
-fn without_a_udp_rate_or_with_0_this_machine_is_answered_as_often_as_it_asks() {
+fn without_a_udp_rate_or_with_0_loopback_is_not_limited() {
     for rate in [&[][..], &["--udp-rate", "0"]] {
         let server = HALLOO.start(&[&["--udp", "127.0.0.1:0", "--events", "off"], rate].concat());
         assert_eq!(count_replies(server.udp(), 500), 500, "with {rate:?}");

@@ -53,7 +53,7 @@ fn line_answers_each_line_with_a_line_and_stays() {
 }
 
 #[test]
-fn in_line_mode_a_last_line_without_its_end_is_answered_at_the_end_of_stream() {
+fn in_line_mode_an_unterminated_last_line_is_answered_at_eof() {
     let server = start("line");
     let answer = format!("{GREETING}\n");
     for (questions, lines) in
@@ -113,7 +113,7 @@ fn placeholders_stand_for_what_they_name() {
 
 #[test]
 #[ignore = "needs unshare"]
-fn the_hostname_is_the_systems_where_proc_is_not_mounted() {
+fn the_hostname_is_that_of_the_system_also_without_proc() {
     // In namespaces of their own: the name of the host, and an empty folder in place of /proc.
     let script = "hostname box-of-a-test && mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
     let wrapper = ["unshare", "--user", "--map-root-user", "--uts", "--mount", "sh", "-c", script];

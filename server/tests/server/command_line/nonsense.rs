@@ -19,7 +19,7 @@ fn assert_usage_errors(cases: &[(&[&str], &[&str])]) {
 }
 
 #[test]
-fn an_unknown_flag_meets_the_nearest_one_and_no_other() {
+fn an_unknown_flag_gets_only_the_nearest_flag_as_a_hint() {
     assert_usage_errors(&[
         (&["--tpc", "9000"], &["unknown flag --tpc; did you mean --tcp?"]),
         (&["--lisen", "9000"], &["--lisen; did you mean --listen?"]),
@@ -237,7 +237,7 @@ fn an_address_that_is_wrong_meets_how_one_is_written() {
 }
 
 #[test]
-fn a_long_value_is_cut_and_the_reason_and_the_way_out_stay() {
+fn a_long_value_is_truncated_but_the_reason_and_the_hint_are_not() {
     let text = |word: &str| word.repeat(20_000 / word.len() + 1);
     for (arguments, parts) in [
         (vec!["--greeting".to_owned(), text("x")], &["--greeting", "16384 bytes at most", "shorten it"][..]),

@@ -163,7 +163,7 @@ fn connecting_alone_asks_nothing() {
 }
 
 #[test]
-fn a_server_that_drips_cannot_stretch_the_timeout() {
+fn a_server_that_sends_byte_by_byte_does_not_extend_the_timeout() {
     let (listener, _socket, address) = bind_tcp_and_udp();
     let server_thread = thread::spawn(move || {
         for stream in listener.incoming().take(2) {
@@ -202,7 +202,7 @@ fn of_several_answers_the_worst_gives_the_status() {
 }
 
 #[test]
-fn hostile_answers_stay_on_one_printable_line() {
+fn hostile_replies_are_printed_on_one_printable_line() {
     let greeting = "\u{1b}[31mred\r\n\u{202e}";
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", greeting]);
     let output = probe(&server.tcp().to_string(), &[]);

@@ -28,7 +28,7 @@ fn one_free_port_is_found_for_both_protocols() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_protocol_and_another_way() {
+fn a_port_in_use_is_an_error_with_protocol_and_hint() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
     assert_command_fails(
@@ -59,7 +59,7 @@ fn a_taken_port_is_named_with_its_protocol_and_another_way() {
 }
 
 #[test]
-fn a_second_server_on_the_same_port_is_refused_and_the_first_serves_on() {
+fn a_second_server_on_the_same_port_fails_and_the_first_continues() {
     let first = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = first.tcp().to_string();
     assert_command_fails(3, &["--listen", &address], &[&address, "address already in use"]);
@@ -67,7 +67,7 @@ fn a_second_server_on_the_same_port_is_refused_and_the_first_serves_on() {
 }
 
 #[test]
-fn of_many_servers_that_start_at_once_at_one_port_exactly_one_serves() {
+fn of_many_servers_started_at_once_on_one_port_exactly_one_serves() {
     for _ in 0..4 {
         let address = format!("127.0.0.1:{}", unused_port());
         let start = |number: u32| {
@@ -89,7 +89,7 @@ fn of_many_servers_that_start_at_once_at_one_port_exactly_one_serves() {
 }
 
 #[test]
-fn an_address_of_another_machine_is_named_with_one_of_this() {
+fn an_address_of_another_machine_is_an_error_that_suggests_a_local_one() {
     for flag in ["--listen", "--tcp", "--udp"] {
         assert_command_fails(
             3,
@@ -102,7 +102,7 @@ fn an_address_of_another_machine_is_named_with_one_of_this() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn an_ipv6_address_that_cannot_be_served_is_named_with_one_that_can() {
+fn an_unusable_ipv6_address_is_an_error_that_suggests_a_usable_one() {
     for (address, parts) in [
         ("[2001:db8::1]:9000", ["cannot assign requested address", "--tcp [::]:9000"]),
         ("[fe80::1]:9000", ["invalid argument: such an address belongs to an interface", "--tcp [fe80::1%eth0]:9000"]),
@@ -116,7 +116,7 @@ fn an_ipv6_address_that_cannot_be_served_is_named_with_one_that_can() {
 }
 
 #[test]
-fn an_address_that_no_client_reaches_is_warned_of() {
+fn an_address_that_no_client_can_reach_is_a_warning() {
     for (flag, address) in [("--tcp", "224.0.0.251:0"), ("--udp", "255.255.255.255:0")] {
         let server = HALLOO.start(&[flag, address, "--tcp", "127.0.0.1:0"]);
         let line = server.stderr.wait_for_line("reaches no client");
@@ -127,7 +127,7 @@ fn an_address_that_no_client_reaches_is_warned_of() {
 
 #[test]
 #[ignore = "needs a network namespace and setpriv"]
-fn a_privileged_port_is_named_with_one_that_is_allowed() {
+fn a_privileged_port_is_an_error_that_suggests_an_allowed_one() {
     // In a new namespace the ports below 1024 are privileged, whatever this machine allows.
     in_network_namespace(|| {
         let wrapper = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];

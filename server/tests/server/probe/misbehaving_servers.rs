@@ -46,7 +46,7 @@ fn assert_result(output: &ProcessOutput, status: i32, word: &str, text: &str) {
 }
 
 #[test]
-fn an_answer_ends_when_an_open_connection_falls_silent() {
+fn a_reply_ends_when_an_open_connection_is_silent() {
     let address = serve(|mut stream| {
         stream.write_all(b"an answer").expect("the client reads");
         wait_for_end(&stream);
@@ -56,7 +56,7 @@ fn an_answer_ends_when_an_open_connection_falls_silent() {
 }
 
 #[test]
-fn of_a_flood_64_kib_are_read() {
+fn a_probe_reads_at_most_64_kib_of_a_flood() {
     let address = serve(|mut stream| while stream.write_all(&[b'x'; 1000]).is_ok() {});
     for (arguments, status, word) in [(&[][..], 0, " ok "), (&["--expect", "y"], 5, " mismatch ")] {
         let output = probe(address, arguments);
@@ -78,7 +78,7 @@ fn a_server_that_ends_its_side_without_an_answer_is_not_waited_for() {
 }
 
 #[test]
-fn a_server_that_resets_before_it_reads_is_a_reset_whenever_that_arrives() {
+fn a_server_that_resets_before_it_reads_is_reported_as_a_reset() {
     let address = serve(reset);
     let output = probe(address, &["--count", "30"]);
     let is_reset = |line: &&str| {
@@ -88,7 +88,7 @@ fn a_server_that_resets_before_it_reads_is_a_reset_whenever_that_arrives() {
 }
 
 #[test]
-fn a_connection_that_is_reset_was_made() {
+fn a_connection_that_is_reset_counts_as_made() {
     let output = probe(serve(reset), &["--connect-only", "--count", "30"]);
     let is_connected = |line: &&str| line.split(' ').nth(2) == Some("ok") && line.ends_with(" connected");
     assert_eq!((output.status, output.stdout.lines().filter(is_connected).count()), (0, 30), "{output:?}");
@@ -108,7 +108,7 @@ fn a_reset_behind_an_answer_is_told_beside_it() {
 }
 
 #[test]
-fn a_server_that_answers_only_after_the_end_of_the_question_is_left_at_the_timeout() {
+fn a_server_that_replies_only_after_eof_is_a_timeout() {
     let address = serve(|mut stream| {
         wait_for_end(&stream);
         let _ = stream.write_all(b"an answer");

@@ -51,7 +51,7 @@ fn answers() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_printed_answer_is_expected_sent_and_greeted_with_byte_by_byte() {
+fn a_printed_reply_is_accepted_unchanged_by_expect_send_and_greeting() {
     for answer in answers() {
         let (address, server) = answer_once(answer.clone());
         let (status, printed) = probe_text(address, &[]);

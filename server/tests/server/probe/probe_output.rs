@@ -21,7 +21,7 @@ fn probe_command(server: &Server, wrapper: &[&str], is_right: bool) -> Command {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_one_sentence_and_no_other_status() {
+fn an_unwritable_output_is_one_error_line_and_keeps_the_exit_status() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let limited_file = folder.path().join("limited");
@@ -43,7 +43,7 @@ fn an_output_that_cannot_be_written_is_one_sentence_and_no_other_status() {
 }
 
 #[test]
-fn a_reader_that_has_left_ends_the_questions_with_the_status_of_the_answers() {
+fn a_closed_output_ends_a_repeated_probe_with_the_status_of_its_replies() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", "Hello {number}"]);
     for (is_right, status) in [(true, 0), (false, 5)] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -57,7 +57,7 @@ fn a_reader_that_has_left_ends_the_questions_with_the_status_of_the_answers() {
 }
 
 #[test]
-fn each_line_is_printed_before_the_next_question() {
+fn each_line_is_printed_before_the_next_request() {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
     let address = socket.local_addr().expect("it is bound").to_string();

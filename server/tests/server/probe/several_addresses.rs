@@ -158,7 +158,7 @@ fn a_version_that_the_target_cannot_have_is_a_usage_error_and_its_variable_yield
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn addresses_are_asked_in_the_order_of_the_resolver_or_of_one_version_alone() {
+fn addresses_are_tried_in_resolver_order_optionally_of_one_ip_version() {
     in_test_network(|| {
         let _servers = serve(&["127.0.0.1", "[::1]"], 9000);
         for protocol in ["tcp", "udp"] {
@@ -192,7 +192,7 @@ fn a_name_is_served_at_its_ipv4_addresses_first() {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn a_silent_or_refusing_address_is_passed_over_and_told() {
+fn a_silent_or_refusing_address_is_skipped_and_reported() {
     in_test_network(|| {
         let _servers = serve(&["10.9.0.1"], 9000);
         for protocol in ["tcp", "udp"] {
@@ -233,7 +233,7 @@ fn fifty_addresses_are_all_tried_within_the_timeout() {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn a_failing_resolver_a_silent_one_and_an_unknown_name_are_told_apart() {
+fn a_failing_resolver_a_silent_one_and_an_unknown_name_are_distinguished() {
     in_test_network(|| {
         let output = probe(&["--tcp", "unknown.test:9000", "--timeout", "20s"]);
         assert_line(&output, 3, "tcp unknown.test:9000 dns ", " the name is unknown: name or service not known");
@@ -273,7 +273,7 @@ fn a_zone_is_the_interface_of_a_link_local_address() {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn a_probe_that_the_system_gives_the_port_it_asks_is_refused() {
+fn a_probe_whose_source_port_is_the_target_port_is_refused() {
     in_test_network(|| {
         shell("echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range");
         for host in ["127.0.0.1", "0.0.0.0", "[::1]"] {

@@ -30,7 +30,7 @@ fn address_in(ready: &str) -> SocketAddr {
 }
 
 #[test]
-fn a_reader_that_leaves_after_the_first_line_ends_nothing() {
+fn a_reader_that_closes_after_the_first_line_does_not_stop_the_server() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
     command.stdout(writer);
@@ -61,7 +61,7 @@ fn with_errors_only_a_reader_that_leaves_is_not_warned_of() {
 }
 
 #[test]
-fn full_disks_under_both_streams_end_nothing() {
+fn full_disks_under_both_streams_do_not_stop_the_server() {
     let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     for both in [false, true] {
         let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "-vv"]);
@@ -82,7 +82,7 @@ fn full_disks_under_both_streams_end_nothing() {
 }
 
 #[test]
-fn closed_standard_streams_end_nothing() {
+fn closed_standard_streams_do_not_stop_the_server() {
     let shell = ["sh", "-c", "exec \"$0\" \"$@\" >&- 2>&- <&-"];
     let command = HALLOO.command_under(&shell, &["--listen", "127.0.0.1:0", "-vv"]);
     let mut server = Server::spawn(command);
@@ -108,7 +108,7 @@ fn fill_pipes(server: SocketAddr) -> u64 {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
+fn an_unread_pipe_loses_lines_and_nothing_else() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json"]);
     command.stdout(writer);
@@ -135,7 +135,7 @@ fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
 }
 
 #[test]
-fn pipes_that_nobody_reads_do_not_hold_up_the_end() {
+fn unread_pipes_do_not_delay_the_exit() {
     let (mut output, output_writer) = std::io::pipe().expect("a pipe");
     let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json", "-vv"]);
@@ -162,7 +162,7 @@ fn a_stuck_standard_error_holds_up_no_line_before_it() {
 }
 
 #[test]
-fn a_stuck_standard_output_does_not_silence_standard_error_which_tells_the_loss() {
+fn an_unread_standard_output_does_not_stop_standard_error_which_reports_lost_lines() {
     let (_output, output_writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "json"]);
     command.stdout(output_writer);

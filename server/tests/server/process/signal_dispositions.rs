@@ -76,7 +76,7 @@ fn start_on_terminal(mut command: Command) -> (Server, OwnedFd) {
 }
 
 #[test]
-fn signals_that_the_parent_ignores_stay_ignored_and_sigterm_ends_the_server_all_the_same() {
+fn signals_that_the_parent_ignores_stay_ignored_except_sigterm() {
     for signal in ["HUP", "INT"] {
         // Without the trap the signal ends the server.
         let (mut server, _terminal) = start_on_terminal(HALLOO.command(SERVE));
@@ -91,7 +91,7 @@ fn signals_that_the_parent_ignores_stay_ignored_and_sigterm_ends_the_server_all_
 }
 
 #[test]
-fn a_server_that_has_its_terminal_as_any_one_standard_stream_ends_with_it() {
+fn sighup_ends_a_server_with_the_terminal_as_any_standard_stream() {
     for set_stream in [Command::stdin::<Stdio>, Command::stdout, Command::stderr] {
         let terminal = openpty(None, None).expect("a terminal");
         let mut command = HALLOO.command(SERVE);
@@ -123,7 +123,7 @@ fn duplicate(file: &File) -> File {
 }
 
 #[test]
-fn a_file_at_its_size_limit_costs_lines_which_are_reported_when_there_is_room() {
+fn lines_lost_to_a_file_at_its_size_limit_are_reported_when_there_is_room() {
     /// Eight blocks of 512 bytes.
     const LIMIT: usize = 4096;
     let (folder, output) = output_file();
@@ -154,7 +154,7 @@ fn a_file_at_its_size_limit_costs_lines_which_are_reported_when_there_is_room() 
 }
 
 #[test]
-fn a_log_file_at_its_size_limit_ends_nothing() {
+fn a_log_file_at_its_size_limit_does_not_stop_the_server() {
     let (_folder, log) = output_file();
     let mut command = command_after("ulimit -f 1", &["--listen", "127.0.0.1:0", "-vv"]);
     command.stderr(duplicate(&log));
@@ -169,7 +169,7 @@ fn a_log_file_at_its_size_limit_ends_nothing() {
 }
 
 #[test]
-fn a_probe_keeps_its_exit_status_though_standard_output_takes_nothing_and_the_help_fails() {
+fn with_a_full_standard_output_a_probe_keeps_its_exit_status_and_help_fails() {
     let server = HALLOO.start(SERVE);
     let address = server.tcp().to_string();
     for (arguments, status) in [
@@ -188,7 +188,7 @@ fn a_probe_keeps_its_exit_status_though_standard_output_takes_nothing_and_the_he
 
 /// A process that runs `exec` keeps its children.
 #[test]
-fn children_that_it_inherits_leave_no_zombies() {
+fn inherited_children_leave_no_zombies() {
     // One ends before the server starts, the others with standard input.
     let mut command = command_after("exec 3<&0; cat <&3 & cat <&3 & exec 3<&-; true &", SERVE);
     command.stdin(Stdio::piped());

@@ -44,7 +44,7 @@ fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
 }
 
 #[test]
-fn clients_that_have_asked_before_the_end_are_all_answered() {
+fn clients_that_sent_a_request_before_the_signal_are_all_answered() {
     // The greater lots are more than one turn of the loop takes: the rest of them meets a server that is ending.
     let cases = [("TERM", 40, 10), ("INT", 40, 10), ("TERM", 400, 0), ("INT", 400, 200), ("TERM", 0, 200)];
     for (signal, streams, datagrams) in cases {
@@ -69,7 +69,7 @@ fn clients_that_have_asked_before_the_end_are_all_answered() {
 }
 
 #[test]
-fn a_client_that_asks_while_the_server_ends_is_still_answered_and_new_ones_are_refused() {
+fn in_a_drain_a_connected_client_is_answered_and_new_ones_are_refused() {
     let mut server = start(&["--drain-timeout", "60s"]);
     let (address, slow) = (server.tcp(), connect_accepted(1, &server));
     server.signal("TERM");
@@ -81,7 +81,7 @@ fn a_client_that_asks_while_the_server_ends_is_still_answered_and_new_ones_are_r
 }
 
 #[test]
-fn silent_clients_delay_the_end_by_the_drain_timeout_and_no_more() {
+fn silent_clients_delay_the_exit_by_at_most_the_drain_timeout() {
     let mut server = start(&["--drain-timeout", "400ms"]);
     let silent = connect_accepted(3, &server);
     let start = Instant::now();
@@ -106,7 +106,7 @@ fn with_no_drain_timeout_silent_clients_are_cut_at_once() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once_and_says_how_many_were_cut() {
+fn a_second_signal_stops_at_once_and_logs_the_number_of_closed_connections() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
         let mut server = start(&["--drain-timeout", "300s"]);
         let silent = connect_accepted(3, &server);
@@ -137,7 +137,7 @@ fn connections_that_are_not_asked_anything_close_at_once_in_the_other_modes() {
 }
 
 #[test]
-fn a_closed_terminal_of_others_and_a_broken_pipe_end_nothing() {
+fn sighup_without_a_terminal_and_sigpipe_do_not_stop_the_server() {
     let mut server = start(&[]);
     for signal in ["HUP", "PIPE", "HUP"] {
         server.signal(signal);
@@ -149,7 +149,7 @@ fn a_closed_terminal_of_others_and_a_broken_pipe_end_nothing() {
 
 #[test]
 #[ignore = "needs python3"]
-fn a_closed_terminal_ends_what_was_started_on_it() {
+fn sighup_ends_a_server_that_was_started_on_the_terminal() {
     let mut command = Command::new("python3");
     // Without the hang-up it would end by itself in time, and the test would not: it fails.
     command.args(["-c", TERMINAL, HALLOO.path(), "--listen", "127.0.0.1:0", "--exit-when-idle", "60s"]);
@@ -186,7 +186,7 @@ fn a_server_that_was_stopped_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_server_can_start_again_at_once_on_the_port_it_had() {
+fn a_server_can_restart_at_once_on_the_same_port() {
     // Another program may take the port in between; a server that waits for old connections fails every time.
     let started = (0..5).any(|_| {
         let mut first = start(&[]);
@@ -203,7 +203,7 @@ fn a_server_can_start_again_at_once_on_the_port_it_had() {
 }
 
 #[test]
-fn a_server_can_start_again_while_the_former_one_drains() {
+fn a_server_can_start_while_the_previous_one_drains() {
     // With four connections at most, the first server has no room when it drains.
     for (workers, connections_max) in [("1", "100"), ("1", "4"), ("2", "100")] {
         let socket_path = SocketPath::new();

@@ -14,7 +14,7 @@ use crate::HALLOO;
 use crate::unix::temporary_socket_path::SocketPath;
 
 #[test]
-fn a_stop_signal_during_the_start_ends_it_and_leaves_no_socket_file() {
+fn a_stop_signal_during_the_start_leaves_no_socket_file() {
     // With many workers the start takes longer after the file is made.
     for (signal, workers) in [("TERM", "1"), ("INT", "64"), ("TERM", "64"), ("TERM", "300")] {
         for _ in 0..10 {
@@ -34,7 +34,7 @@ fn a_stop_signal_during_the_start_ends_it_and_leaves_no_socket_file() {
 /// A second one is not needed: the system call that hangs is not waited for.
 #[test]
 #[ignore = "needs strace"]
-fn a_start_that_hangs_in_a_system_call_ends_all_the_same() {
+fn a_stop_signal_ends_a_start_that_hangs_in_a_system_call() {
     let path = SocketPath::new();
     let strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=bind:delay_exit=15000000"];
     let mut server = Process::spawn(HALLOO.command_under(&strace, &["--unix", path.as_str()]));

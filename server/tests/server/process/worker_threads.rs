@@ -69,7 +69,7 @@ pub(crate) fn sockets(protocol: &str, at: SocketAddr) -> usize {
 }
 
 #[test]
-fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() {
+fn tcp_and_udp_clients_are_spread_over_the_workers_and_all_are_answered() {
     let mut server = start(&["--events", "off"]);
     let expected = ["halloo", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
     let expected = BTreeSet::from(expected);
@@ -98,7 +98,7 @@ fn clients_of_both_protocols_are_spread_over_the_workers_and_all_are_answered() 
 }
 
 #[test]
-fn neither_one_worker_nor_the_signals_have_a_thread_of_their_own() {
+fn one_worker_and_its_signals_use_no_further_thread() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--workers", "1"]);
     let expected = BTreeSet::from(["halloo", "stderr", "stdout"].map(str::to_owned));
     wait_until("the names of the threads", || thread_names(&server) == expected);
@@ -127,7 +127,7 @@ fn the_first_line_names_the_ipv6_addresses_of_localhost_and_all_workers_serve_th
 }
 
 #[test]
-fn a_port_that_is_taken_is_refused_though_workers_share_theirs() {
+fn workers_do_not_bind_a_port_in_use_by_another_program() {
     let assert_taken = |flag: &str, address: SocketAddr| {
         let address = address.to_string();
         let output = HALLOO.run(&["--workers", "4", flag, &address]);
@@ -160,7 +160,7 @@ fn a_port_that_is_taken_is_refused_though_workers_share_theirs() {
 }
 
 #[test]
-fn exactly_as_many_are_greeted_as_asked_for_over_all_workers_with_a_number_each() {
+fn all_workers_together_greet_exactly_max_greetings_with_distinct_numbers() {
     let mut server = start(&["--max-greetings", "120", "--greeting", "{number}", "--events", "off"]);
     server.pause();
     let streams = send_requests(100, server.tcp());
@@ -179,7 +179,7 @@ fn exactly_as_many_are_greeted_as_asked_for_over_all_workers_with_a_number_each(
 }
 
 #[test]
-fn greetings_that_were_refused_cost_no_number_and_the_last_one_still_comes() {
+fn a_refused_greeting_uses_no_number_and_the_last_number_is_used() {
     // Most answers are refused for their source's rate, and what was reserved for them must come back.
     let arguments = ["--max-greetings", "60", "--greeting", "{number}", "--udp-rate", "1", "--events", "off"];
     let mut server = start(&arguments);
@@ -212,7 +212,7 @@ fn greetings_that_were_refused_cost_no_number_and_the_last_one_still_comes() {
 }
 
 #[test]
-fn a_signal_drains_all_workers_and_the_end_is_told_of_all() {
+fn a_signal_drains_all_workers_and_the_final_line_counts_all() {
     let mut server = start(&["--drain-timeout", "60s"]);
     let clients = connect_accepted(CLIENT_COUNT, &server);
     server.signal("TERM");
@@ -227,7 +227,7 @@ fn a_signal_drains_all_workers_and_the_end_is_told_of_all() {
 }
 
 #[test]
-fn the_drain_timeout_is_one_for_all_workers() {
+fn all_workers_share_one_drain_timeout() {
     let mut server = start(&["--drain-timeout", "400ms"]);
     let silent = connect_accepted(CLIENT_COUNT, &server);
     let start = Instant::now();
@@ -241,7 +241,7 @@ fn the_drain_timeout_is_one_for_all_workers() {
 }
 
 #[test]
-fn a_second_signal_resets_what_is_left_with_every_worker() {
+fn a_second_signal_resets_the_connections_of_every_worker() {
     let mut server = start(&["--drain-timeout", "300s"]);
     let silent = connect_accepted(CLIENT_COUNT, &server);
     server.signal("TERM");
@@ -276,7 +276,7 @@ fn start_with_first_worker_ended() -> (Server, TcpStream) {
 
 /// Signals come to the main thread, whose loop has ended.
 #[test]
-fn a_second_signal_resets_what_other_workers_have_left_when_the_first_has_ended() {
+fn a_second_signal_resets_connections_also_after_the_first_worker_has_ended() {
     let (mut server, silent) = start_with_first_worker_ended();
     server.signal("INT");
     assert_eq!(server.wait(), 0);
@@ -285,7 +285,7 @@ fn a_second_signal_resets_what_other_workers_have_left_when_the_first_has_ended(
 }
 
 #[test]
-fn the_end_of_the_last_worker_is_that_of_the_server_when_the_first_has_ended() {
+fn the_server_ends_with_its_last_worker_when_the_first_has_ended() {
     let (mut server, silent) = start_with_first_worker_ended();
     send(&silent, b"at last");
     assert_eq!(read_to_end(&silent), GREETING);
@@ -294,7 +294,7 @@ fn the_end_of_the_last_worker_is_that_of_the_server_when_the_first_has_ended() {
 }
 
 #[test]
-fn clients_that_have_asked_before_the_end_are_answered_by_whichever_worker() {
+fn clients_that_sent_a_request_before_the_signal_are_answered_by_any_worker() {
     for (signal, streams, datagrams) in [("TERM", 400, 0), ("INT", 100, 200)] {
         let mut server = start(&["--events", "off"]);
         server.pause();
@@ -333,7 +333,7 @@ fn the_counters_include_workers_that_have_ended() {
 }
 
 #[test]
-fn idle_means_that_no_worker_has_anything_to_do() {
+fn the_server_is_idle_when_all_workers_are_idle() {
     let started = Instant::now();
     let mut server = start(&["--exit-when-idle", "300ms"]);
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
@@ -372,7 +372,7 @@ fn with_nothing_to_do_all_workers_sleep() {
 }
 
 #[test]
-fn max_connections_is_divided_among_the_workers_and_those_past_it_wait() {
+fn max_connections_is_divided_among_the_workers_and_further_clients_wait() {
     let server = start(&["--max-connections", "4"]);
     let mut silent: Vec<TcpStream> = Vec::new();
     // Until each worker has one.
@@ -389,7 +389,7 @@ fn max_connections_is_divided_among_the_workers_and_those_past_it_wait() {
 }
 
 #[test]
-fn workers_together_stay_within_the_descriptors() {
+fn workers_together_stay_within_the_descriptor_limit() {
     // Without a division of the default, four workers would take 4 * 136 connections.
     let server = Server::start(HALLOO.command_with_fd_limits(
         200,

@@ -26,7 +26,7 @@ fn assert_command_fails(status: i32, arguments: &[&str], parts: &[&str]) {
 // ---- paths that cannot be served ------------------------------------------------------------------------------------
 
 #[test]
-fn a_path_that_a_killed_server_has_left_is_served_again() {
+fn a_stale_path_of_a_killed_server_is_reused() {
     for workers in ["1", "2"] {
         let socket_path = SocketPath::new();
         drop(socket_path.start_server(&[]));
@@ -39,7 +39,7 @@ fn a_path_that_a_killed_server_has_left_is_served_again() {
 }
 
 #[test]
-fn a_path_on_which_somebody_listens_is_refused_and_served_on() {
+fn a_path_in_use_is_refused_and_its_server_continues() {
     let socket_path = SocketPath::new();
     let _server = socket_path.start_server(&[]);
     for workers in ["1", "2"] {
@@ -85,7 +85,7 @@ fn what_is_no_socket_is_never_removed() {
 }
 
 #[test]
-fn a_path_that_cannot_be_is_told_with_the_way_out() {
+fn an_impossible_path_is_an_error_with_a_hint() {
     let socket_path = SocketPath::new();
     let folder = socket_path.path.parent().expect("it has one");
     let fill = |bytes: usize| {
@@ -119,7 +119,7 @@ fn a_path_that_cannot_be_is_told_with_the_way_out() {
 }
 
 #[test]
-fn a_relative_path_in_a_working_directory_that_was_deleted_is_told() {
+fn a_relative_path_in_a_deleted_working_directory_is_an_error_that_names_the_cause() {
     for path in ["a.sock", "./folder/a.sock"] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let script = "rmdir \"$PWD\"; exec \"$0\" \"$@\"";
@@ -131,7 +131,7 @@ fn a_relative_path_in_a_working_directory_that_was_deleted_is_told() {
 }
 
 #[test]
-fn a_folder_in_which_this_user_may_not_write_is_named() {
+fn a_folder_without_write_permission_is_an_error_that_names_it() {
     // Where others may not look into the folder of the binary, a copy serves.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = folder.path().join("halloo");
@@ -151,7 +151,7 @@ fn a_folder_in_which_this_user_may_not_write_is_named() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_no_file_behind() {
+fn a_failed_start_leaves_no_socket_file() {
     for workers in ["1", "3"] {
         let (socket_path, taken) = (SocketPath::new(), SocketPath::new());
         fs::write(&taken.path, "").expect("room for a file");
@@ -173,7 +173,7 @@ fn a_start_that_fails_leaves_no_file_behind() {
 // ---- permissions ----------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_file_has_the_mode_that_is_asked_for_and_else_that_of_the_umask() {
+fn the_file_has_the_mode_of_unix_mode_or_else_of_the_umask() {
     for workers in ["1", "2"] {
         for (arguments, umask, mode) in [
             (&["--unix-mode", "666"][..], "077", 0o666),
@@ -194,7 +194,7 @@ fn the_file_has_the_mode_that_is_asked_for_and_else_that_of_the_umask() {
 }
 
 #[test]
-fn a_mode_without_a_file_is_warned_of_and_the_rest_is_served() {
+fn unix_mode_without_a_file_is_a_warning() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--unix-mode", "660"]);
     server.stderr.wait_for_line("--unix-mode has no effect: no file of a unix socket is made");
     assert_eq!(request(server.tcp()), GREETING);
@@ -205,7 +205,7 @@ fn a_mode_without_a_file_is_warned_of_and_the_rest_is_served() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_abstract_name_is_served_without_a_file_and_shown_as_a_probe_takes_it() {
+fn an_abstract_name_has_no_file_and_is_printed_in_the_syntax_of_the_probe() {
     for workers in ["1", "2"] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // The folder is one of a kind, so the name is free.
@@ -228,7 +228,7 @@ fn an_abstract_name_is_served_without_a_file_and_shown_as_a_probe_takes_it() {
 }
 
 #[test]
-fn a_file_whose_name_begins_with_an_at_sign_is_written_with_its_folder() {
+fn a_file_name_that_begins_with_an_at_sign_is_printed_with_its_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = HALLOO.command(&["--unix", "./@a"]);
     command.current_dir(&folder);

@@ -24,7 +24,7 @@ use crate::unix::temporary_socket_path::{SocketPath, connect_unix};
 // ---- what is served -------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_path_replaces_the_default_and_its_file_goes_with_the_server() {
+fn a_path_replaces_the_default_address_and_its_file_is_removed_at_the_end() {
     let socket_path = SocketPath::new();
     let mut server = socket_path.start_server(&[]);
     assert_eq!(server.ready_line(), format!("READY unix={} pid={}", socket_path.as_str(), server.pid()));
@@ -50,7 +50,7 @@ fn a_client_of_netcat_is_greeted() {
 }
 
 #[test]
-fn all_five_modes_are_served_as_over_tcp() {
+fn all_five_modes_work_as_over_tcp() {
     for (mode, question, answer) in [
         ("greet", "", GREETING),
         ("greet", "hello", GREETING),
@@ -149,7 +149,7 @@ fn placeholders_and_json_name_the_path_and_nobody_s_address() {
 }
 
 #[test]
-fn a_hostile_path_stays_on_one_printable_line_and_is_read_again_by_programs() {
+fn a_hostile_path_is_printed_on_one_line_and_can_be_parsed_back() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(OsStr::from_bytes(b"a b%\x1b[31m\n\xff"));
     for events in ["text", "json"] {
@@ -218,7 +218,7 @@ fn the_idle_timeout_and_the_counters_hold_for_them_too() {
 }
 
 #[test]
-fn exactly_as_many_are_greeted_as_asked_for_and_the_file_is_gone_then() {
+fn exactly_max_greetings_are_greeted_and_then_the_file_is_removed() {
     for workers in ["1", "3"] {
         let socket_path = SocketPath::new();
         let mut server =
@@ -254,7 +254,7 @@ fn idleness_ends_with_a_client_and_ends_the_server_and_its_file() {
 }
 
 #[test]
-fn a_drain_serves_who_waits_and_who_is_connected_and_the_file_goes_as_it_begins() {
+fn a_drain_removes_the_file_and_serves_waiting_and_connected_clients() {
     for workers in ["1", "4"] {
         let socket_path = SocketPath::new();
         let mut server = socket_path.start_server(&["--workers", workers, "--drain-timeout", "20s"]);
@@ -278,7 +278,7 @@ fn a_drain_serves_who_waits_and_who_is_connected_and_the_file_goes_as_it_begins(
 }
 
 #[test]
-fn all_workers_accept_at_one_path_which_the_first_line_names_once() {
+fn all_workers_accept_on_one_path_which_ready_names_once() {
     let socket_path = SocketPath::new();
     let mut server = socket_path.start_server(&["--workers", "3", "--events", "off"]);
     assert_eq!(server.ready_line(), format!("READY unix={} pid={}", socket_path.as_str(), server.pid()));
