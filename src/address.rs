@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_link_local_address_keeps_its_interface_and_no_other_has_one() {
+    fn only_a_link_local_address_keeps_its_interface() {
         let shown = |text: &str| ScopedIp::received(text.parse().expect("an address"), 7).with_port(5).to_string();
         for (address, expected) in [
             ("fe80::1", "[fe80::1%7]:5"),

@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_gives_back_kind_slot_and_generation(slot in 0u32..1 << SLOT_BITS, generation: u64, other: u64) {
+        fn a_token_encodes_kind_slot_and_generation(slot in 0u32..1 << SLOT_BITS, generation: u64, other: u64) {
             let kinds = [SlotKey::Connection, SlotKey::Listener, SlotKey::UdpSocket, SlotKey::Timer, SlotKey::Watch];
             for kind in kinds {
                 let token = Token::new(kind(slot), generation);

@@ -270,7 +270,7 @@ mod tests {
     use super::connections_within;
 
     #[test]
-    fn the_connections_of_all_loops_and_their_other_descriptors_fit_the_limit() {
+    fn the_connections_and_other_descriptors_of_all_loops_fit_the_limit() {
         assert_eq!([1024, 128, 100, 10, 0].map(|limit| connections_within(limit, 1)), [960, 64, 50, 5, 1]);
         assert_eq!([1024, 100, 10].map(|limit| connections_within(limit, 4)), [234, 12, 1]);
         for loops in 1..=100 {

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_bound_and_does_not_listen_yet_is_not_replaced() {
+    fn a_socket_that_is_bound_but_not_yet_listening_is_not_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let starts = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_lock_a_free_path_is_served_and_a_stale_one_is_left_alone() {
+    fn without_the_lock_a_free_path_is_served_and_a_stale_one_is_not_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let [free, stale] = ["free", "stale"].map(|name| folder.path().join(name));
         drop(UnixListener::bind(&stale).expect("a path"));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_share_one_socket_and_the_file_goes_with_the_last() {
+    fn clones_share_one_socket_and_the_last_removes_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let shared = SharedSocketFile::default();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_that_open_a_free_or_a_stale_path_at_once_exactly_one_serves() {
+    fn of_several_servers_that_open_a_free_or_stale_path_at_once_exactly_one_serves() {
         let folder = tempfile::tempdir().expect("a folder");
         for round in 0..400 {
             let path = folder.path().join(round.to_string());
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_opened_while_its_server_ends_is_served_or_in_use_and_never_lost() {
+    fn a_path_opened_while_its_server_ends_is_served_or_in_use_but_never_lost() {
         let folder = tempfile::tempdir().expect("a folder");
         for round in 0..200 {
             let path = folder.path().join(round.to_string());

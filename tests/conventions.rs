@@ -298,7 +298,7 @@ fn the_library_never_prints() {
 }
 
 #[test]
-fn the_library_knows_no_clock_but_the_monotonic_one() {
+fn the_library_uses_only_the_monotonic_clock() {
     for path in rust_files(&["src"]) {
         assert!(!read(&path).contains("SystemTime"), "{} asks for the time of day, which may jump", path.display());
     }

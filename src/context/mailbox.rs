@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_takes_a_bounded_number_and_the_rest_needs_no_other_wake_up() {
+    fn a_turn_takes_a_bounded_number_of_messages_and_the_rest_needs_no_second_wake_up() {
         let mut mailbox = Mailbox::new(Box::new(|| {}));
         let handle = Handle::new(&mailbox);
         for _ in 0..=limits::MESSAGES_PER_TURN_MAX {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_posted_while_the_loop_looks_is_not_stranded() {
+    fn a_message_posted_while_the_loop_takes_messages_is_not_lost() {
         const ROUNDS: usize = 10_000;
         let mut mailbox = Mailbox::new(Box::new(|| {}));
         let handle = Handle::new(&mailbox);

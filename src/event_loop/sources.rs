@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_empty_source_waits_for_the_next_event() {
+    fn only_a_source_that_returned_eagain_waits_for_the_next_event() {
         let (mut events, key) = loop_with_listener();
         event(&mut events, key);
         assert_eq!(events.context.ready_sources, [key], "one entry in the queue, however many events");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_backs_off_is_served_at_its_time_or_when_a_descriptor_is_free() {
+    fn a_source_in_backoff_is_served_at_its_deadline_or_when_a_descriptor_is_free() {
         let pause = limits::BACKOFF_MIN;
         let (mut events, key) = loop_with_listener();
         serve_with_error(&mut events);

@@ -205,7 +205,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_no_frame_is_over_the_maximum_and_the_cuts_decide_nothing(
+        fn for_any_input_no_frame_exceeds_the_maximum_and_the_cuts_do_not_matter(
             format in any_format(),
             stream in prop::collection::vec(prop_oneof![0u8..12, any::<u8>()], 0..200),
             pieces in any_pieces(),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_to_hold_no_delimiter_is_not_searched_again() {
+    fn bytes_without_a_delimiter_are_not_searched_again() {
         // Delimiters that have come to stand where there were none would be found.
         let mut state = DecodeState::Searched(3);
         assert_eq!(Format::Lines.decode(b"\n\n\na", &mut state, 9), Decoded::Incomplete(0));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_over_the_maximum_is_known_as_soon_as_it_can_be() {
+    fn a_frame_over_the_maximum_is_detected_as_early_as_possible() {
         let is_too_long =
             |format: Format, rest: &[u8]| format.decode(rest, &mut DecodeState::Start, 3) == Decoded::TooLong;
         assert!(is_too_long(Format::LengthU16(BIG), &[0, 4]) && !is_too_long(Format::LengthU16(BIG), &[0, 3]));

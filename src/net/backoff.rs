@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn passing_errors_are_retried_until_they_come_in_a_row() {
+    fn transient_errors_are_retried_until_sixteen_come_in_a_row() {
         let mut backoff = Backoff::default();
         for _ in 1..limits::ERRORS_IN_A_ROW_MAX {
             assert_eq!(backoff.on_error(IoErrorClass::Transient, at(0)), BackoffAction::Retry);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_at_the_start_one_at_the_end_and_none_for_trouble_that_flaps() {
+    fn one_line_at_the_start_one_at_the_end_and_none_for_repeated_short_failures() {
         let mut backoff = Backoff::default();
         let logs = |action| matches!(action, BackoffAction::Wait { should_log: true, .. });
         assert!(logs(backoff.on_error(IoErrorClass::ResourceExhausted, at(0))));

@@ -43,7 +43,7 @@ mod tests {
     use nix::errno::Errno;
 
     #[test]
-    fn errors_of_accept_have_the_classes_that_accept_2_gives_them() {
+    fn errors_of_accept_have_the_classes_of_accept_2() {
         let class = |errno: Errno| IoErrorClass::of(&io::Error::from(errno));
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
             assert_eq!(class(errno), IoErrorClass::ResourceExhausted, "{errno}");

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_the_rest_within_a_second_and_no_count_is_lost() {
+    fn the_first_is_logged_at_once_the_rest_within_a_second_and_no_count_is_lost() {
         let at = |milliseconds: u64| Timestamp::START.after(Duration::from_millis(milliseconds));
         let mut log = RepeatedLog::default();
         assert_eq!((log.due(), log.take(at(0))), (None, None));

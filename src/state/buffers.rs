@@ -343,7 +343,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_queue_agrees_with_a_deque_and_takes_at_most_an_eighth_more_than_it_may_hold(
+        fn a_queue_behaves_like_a_deque_and_allocates_at_most_an_eighth_over_its_limit(
             steps in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..50), 0usize..60), 1..100),
             bytes_max in 50usize..200,
         ) {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_hands_out_empty_buffers_and_keeps_a_bounded_number() {
+    fn the_pool_returns_empty_buffers_and_keeps_a_bounded_number() {
         let mut pool = BufferPool::default();
         let taken: Vec<_> = (0..2 * limits::POOLED_BUFFERS_MAX)
             .map(|_| {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn near_the_maximum_a_queue_grows_to_its_share_and_past_it_nothing_more_is_allocated() {
+    fn near_the_maximum_a_queue_grows_to_its_share_and_beyond_it_allocates_nothing() {
         let mut pool = pool(10 * SHARE);
         let [mut large, mut small, mut third] = [const { Vec::new() }; 3].map(|bytes| ByteQueue { bytes, consumed: 0 });
         assert_eq!(pool.room(&small, 2 * SHARE), 2 * SHARE);

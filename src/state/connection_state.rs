@@ -430,7 +430,7 @@ mod tests {
 
         /// Who waits with bytes to read is held up by its handler or its outbox, both of which ask again.
         #[test]
-        fn nobody_waits_who_could_go_on(state in any_state()) {
+        fn a_connection_with_unread_input_waits_only_for_its_handler_or_its_outbox(state in any_state()) {
             let is_there = !matches!(state.phase, Phase::Connecting(_));
             if is_there && state.next_action(&LIMITS) == Action::Wait && matches!(state.read_state, ReadState::Readable | ReadState::ReadToEnd) {
                 let full_outbox = state.outbox_len() > 0 && state.write_state == WriteState::WouldBlock;

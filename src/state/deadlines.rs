@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_never_comes_takes_no_room() {
+    fn a_deadline_that_is_never_due_uses_no_memory() {
         let mut deadlines = Deadlines::default();
         deadlines.arm(SlotKey::Timer(7), Timestamp::NEVER);
         assert_eq!(deadlines.earliest(), None);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_for_which_room_was_made_arms_its_deadline_without_an_allocation() {
+    fn a_connection_with_a_reserved_place_arms_its_deadline_without_an_allocation() {
         let mut deadlines = Deadlines::default();
         deadlines.try_reserve_connections(100_000).expect("there is memory");
         (0..200_000).for_each(|slot| deadlines.arm(SlotKey::Timer(slot), at(1)));

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_shrinks_to_its_last_entry_whatever_order_the_others_went_in() {
+    fn a_slab_shrinks_to_its_last_entry_for_any_order_of_removals() {
         let mut slab: Slab<usize> = (0..10_000).map(|number| (number, number)).collect();
         (0..10_000).filter(|number| *number != 500).for_each(|number| assert_eq!(slab.remove(number), number));
         shrink_slab(&mut slab, 10, || 0);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_forged_sources_leave_the_table_as_it_was() {
+    fn a_million_forged_sources_do_not_grow_the_table() {
         let mut limiter = RateLimiter::new(1, [3, 4]);
         let size = limiter.full_at.len();
         for address in 0..1_000_000 {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_decides_who_shares_a_bucket() {
+    fn the_key_decides_which_sources_share_a_bucket() {
         let (one, other) = (RateLimiter::new(1, [1, 1]), RateLimiter::new(1, [2, 2]));
         let moved = (0..100).filter(|n| one.bucket(SourcePrefix::V4(*n)) != other.bucket(SourcePrefix::V4(*n))).count();
         assert!(moved > 90, "only {moved} of 100 sources moved");

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn no_payload_is_longer_than_a_datagram_over_its_protocol_can_be() {
+    fn a_payload_longer_than_the_protocol_allows_is_refused() {
         let ipv6: SocketAddr = "[2001:db8::1]:9".parse().expect("an address");
         for (to, bytes_max) in [(PEER, 65_507), (ipv6, 65_527)] {
             let mut send_queue = UdpSendQueue::default();

@@ -66,7 +66,7 @@ fn send_in_pieces(simulation: &Simulation, events: &mut EventLoop<'_>, client: &
 }
 
 #[test]
-fn a_framed_echo_sends_back_every_frame_whatever_the_network_does() {
+fn a_framed_echo_returns_every_frame_whatever_the_network_does() {
     let address = SocketAddr::from(([10, 0, 0, 1], 7));
     check(0..1_000, |simulation| {
         let format = FORMATS[random_below(simulation, FORMATS.len())];

@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_datagrams_of_several_peers_all_come_each_peers_in_order() {
+    fn a_hundred_datagrams_of_several_peers_arrive_in_order_for_each_peer() {
         for mode in MODES {
             let (mut socket, port) = bind(mode, LOOPBACK, 65_535);
             let peers: Vec<UdpSocket> = (0..5).map(|_| peer(LOOPBACK)).collect();
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_arrive_as_they_are_and_in_order_whatever_carries_them() {
+    fn datagrams_arrive_whole_and_in_order_single_batched_or_merged() {
         for mode in MODES {
             let (mut socket, port) = bind(mode, LOOPBACK, 65_535);
             let peers: Vec<UdpSocket> = (0..3).map(|_| peer(LOOPBACK)).collect();
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_leave_from_the_addresses_that_were_asked_merged_or_not() {
+    fn replies_leave_from_their_destination_addresses_merged_or_not() {
         for mode in MODES {
             ask_at_addresses(mode, Ipv4Addr::UNSPECIFIED.into(), &[LOOPBACK, SECOND]);
         }
@@ -529,14 +529,14 @@ mod tests {
 
     #[test]
     #[ignore = "needs IPv6"]
-    fn answers_of_an_ipv6_socket_leave_from_the_addresses_that_were_asked_merged_or_not() {
+    fn replies_of_an_ipv6_socket_leave_from_their_destination_addresses_merged_or_not() {
         for mode in MODES {
             ask_at_addresses(mode, Ipv6Addr::UNSPECIFIED.into(), &[Ipv6Addr::LOCALHOST.into(), LOOPBACK, SECOND]);
         }
     }
 
     #[test]
-    fn a_datagram_that_was_queued_before_a_socket_was_handed_over_comes_with_the_address_that_was_asked() {
+    fn a_datagram_queued_in_an_inherited_socket_has_its_destination_address() {
         for mode in MODES {
             let (socket, peer) = (UdpSocket::bind("0.0.0.0:0").expect("a free port"), peer(LOOPBACK));
             for ip in [SECOND, LOOPBACK] {
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn other_control_messages_of_a_socket_that_was_handed_over_leave_packet_information_its_room() {
+    fn other_control_messages_of_an_inherited_socket_do_not_displace_packet_information() {
         for mode in MODES {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
             let other = socket.try_clone().expect("a descriptor");
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_datagrams_come_one_by_one_at_a_socket_that_was_handed_over() {
+    fn merged_datagrams_of_an_inherited_socket_are_delivered_one_by_one() {
         for mode in MODES {
             let socket = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
             setsockopt(&socket, UdpGroSegment, &true).expect("it can be");
@@ -585,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_to_the_other_family_is_lost_and_never_comes_to_the_connected_peer() {
+    fn a_datagram_to_the_other_family_is_lost_and_not_sent_to_the_connected_peer() {
         // Grouped by address, one comes before those of the peer and one after them.
         let others = ["[::1]:9", "[2001:db8::ffff:ffff]:9"].map(|to| to.parse().expect("an address"));
         for mode in MODES {
@@ -604,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_costs_the_datagram_it_is_about_and_no_other() {
+    fn an_error_loses_only_the_datagram_it_concerns() {
         // This socket may not broadcast.
         let refused = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
         for mode in MODES {
@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn one_call_carries_what_differs_in_length_or_peer_and_never_two_source_addresses_or_two_segments() {
+    fn one_call_sends_different_lengths_and_peers_but_one_source_address_and_one_segment_size() {
         let to = |port| SocketAddr::new(LOOPBACK, port);
         let calls = |transmits: &[(u16, Option<ScopedIp>, usize)]| {
             let mut send_queue = UdpSendQueue::default();

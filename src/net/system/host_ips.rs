@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_addresses_of_this_host_are_local_and_those_of_documentation_are_not() {
+    fn addresses_of_this_host_are_local_and_documentation_addresses_are_not() {
         // RFC 5737 and RFC 3849.
         let ips =
             ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address"));
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn broadcast_addresses_are_told_from_those_of_hosts() {
+    fn broadcast_addresses_are_distinguished_from_host_addresses() {
         let ips = ["127.255.255.255", "255.255.255.255", "127.0.0.1", "192.0.2.1"];
         let mut broadcast_ips = HostIps::broadcast();
         let found = ips.map(|ip| broadcast_ips.contains(ip.parse().expect("an address")));

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_stays_the_systems() {
+    fn options_that_are_not_set_keep_the_system_default() {
         let system = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let SystemListener::Tcp(listener) = open(SocketAddr::from(([127, 0, 0, 1], 0))) else { panic!("it is TCP") };
         let ours = SockRef::from(&listener);

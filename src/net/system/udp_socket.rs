@@ -287,7 +287,7 @@ mod linux {
         }
 
         #[test]
-        fn the_address_that_was_asked_is_read_from_packet_information_of_both_families() {
+        fn the_destination_address_is_read_from_packet_information_of_both_families() {
             let ips = |control| packet_destination(&control).and_then(|dst| Some((dst.ip()?, dst.from)));
             for asked in ["2001:db8::1", "::1", "192.0.2.1"].map(ip) {
                 assert_eq!(ips(v6_control(asked)), Some((asked.into(), Some(asked.into()))));
@@ -317,7 +317,7 @@ mod linux {
         }
 
         #[test]
-        fn datagrams_of_an_ipv6_socket_leave_from_the_address_that_was_asked_merged_or_not() {
+        fn datagrams_of_an_ipv6_socket_leave_from_the_destination_address_merged_or_not() {
             let scoped = ScopedIp { ip: ip("fe80::1"), scope_id: 7 };
             for from in [ip("2001:db8::1").into(), ip("192.0.2.1").into(), scoped] {
                 for segment in [None, Some(9)] {

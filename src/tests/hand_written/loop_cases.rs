@@ -66,7 +66,7 @@ fn who_has_asked_when_a_drain_begins_is_answered_though_the_poll_has_not_told_ye
 }
 
 #[test]
-fn no_two_loops_ever_give_the_same_generation() {
+fn no_two_loops_issue_the_same_generation() {
     let simulation = Simulation::new(1);
     let mut loops = [(); 3].map(|()| simulation.event_loop());
     // The first uses up more than a block of generations while the others are in their first.
@@ -298,7 +298,7 @@ fn a_linger_is_not_cut_short_by_a_timeout_that_was_set_before() {
 }
 
 #[test]
-fn a_listener_removed_from_a_callback_of_another_gives_that_one_no_second_budget() {
+fn removing_a_listener_in_a_callback_of_another_gives_that_one_no_second_budget() {
     check(0..20, |simulation| {
         let others: RefCell<Vec<ListenerId>> = RefCell::new(Vec::new());
         let mut events = simulation.event_loop();
@@ -328,7 +328,7 @@ fn a_listener_removed_from_a_callback_of_another_gives_that_one_no_second_budget
 }
 
 #[test]
-fn a_removed_listener_that_had_no_room_makes_no_work_when_there_is_some() {
+fn a_removed_listener_that_was_paused_for_room_causes_no_work_when_there_is_room() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     let at = Listen::from(SERVER).connections_max(2);
@@ -345,7 +345,7 @@ fn a_removed_listener_that_had_no_room_makes_no_work_when_there_is_some() {
 }
 
 #[test]
-fn a_drain_that_waits_for_one_listener_ends_when_that_is_removed() {
+fn a_drain_that_waits_for_one_listener_ends_when_it_is_removed() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     let listener = events.listen(SERVER, stream(|_, input| input.len())).expect("the address is free");

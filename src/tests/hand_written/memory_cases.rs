@@ -90,7 +90,7 @@ fn assert_is_served(simulation: &Simulation, events: &mut EventLoop<'_>) {
 }
 
 #[test]
-fn clients_that_hold_all_memory_do_not_keep_one_with_a_short_line_from_being_served() {
+fn clients_that_use_all_memory_do_not_block_a_client_with_a_short_line() {
     check(0..20, |simulation| {
         let mut events = loop_with_little_memory(simulation);
         let _half_lines = connect_half_liners(simulation, 40);
@@ -105,7 +105,7 @@ fn clients_that_hold_all_memory_do_not_keep_one_with_a_short_line_from_being_ser
 }
 
 #[test]
-fn readers_that_wait_for_memory_go_on_by_themselves_once_there_is_some() {
+fn connections_that_wait_for_memory_continue_when_there_is_some() {
     check(0..20, |simulation| {
         let mut events = loop_with_little_memory(simulation);
         let holders = connect_half_liners(simulation, 16);
@@ -127,7 +127,7 @@ fn readers_that_wait_for_memory_go_on_by_themselves_once_there_is_some() {
 }
 
 #[test]
-fn when_memory_is_short_for_a_second_the_largest_are_reset_until_there_is_some() {
+fn when_memory_is_short_for_a_second_the_largest_connections_are_reset_until_there_is_some() {
     let simulation = Simulation::new(1);
     let mut events = loop_with_little_memory(&simulation);
     let small = simulation.connect(LINES).expect("the service listens");
@@ -148,7 +148,7 @@ fn when_memory_is_short_for_a_second_the_largest_are_reset_until_there_is_some()
 }
 
 #[test]
-fn proxied_connections_that_share_what_is_left_of_memory_do_not_wait_for_each_other_for_ever() {
+fn proxied_connections_short_of_memory_do_not_deadlock() {
     check(0..20, |simulation| {
         let mut events = loop_with_little_memory(simulation);
         events.listen(Listen::from(PROXY).idle_timeout(None).write_timeout(None), Proxy).expect("it is free");
@@ -181,7 +181,7 @@ fn proxied_connections_that_share_what_is_left_of_memory_do_not_wait_for_each_ot
 }
 
 #[test]
-fn an_answer_for_which_there_is_no_memory_resets_its_own_connection_alone() {
+fn a_reply_without_memory_resets_only_its_own_connection() {
     let simulation = Simulation::new(1);
     let refused = Cell::new(0);
     let mut events = simulation.event_loop();

@@ -75,7 +75,7 @@ fn a_connection_that_would_be_its_own_peer_is_refused() {
 }
 
 #[test]
-fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open() {
+fn while_descriptors_are_exhausted_connects_fail_and_later_ones_open() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
         simulation.listen(SERVER);
@@ -100,7 +100,7 @@ fn while_descriptors_are_used_up_connections_fail_with_that_and_later_ones_open(
 }
 
 #[test]
-fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never_opens() {
+fn writes_do_not_extend_the_timeout_of_a_connect() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
         simulation.blackhole(SERVER);
@@ -126,7 +126,7 @@ fn what_is_written_meanwhile_does_not_put_off_the_end_of_a_connection_that_never
 }
 
 #[test]
-fn connections_are_begun_in_portions_and_all_of_them() {
+fn many_connects_are_started_in_portions_and_all_complete() {
     let (simulation, outcomes) = (Simulation::new(1), RefCell::default());
     simulation.listen(SERVER);
     simulation.record_trace();
@@ -170,7 +170,7 @@ fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
 }
 
 #[test]
-fn a_stream_whose_end_cannot_be_told_is_over_and_not_waited_for() {
+fn a_failed_shutdown_ends_the_connection_at_once() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
         simulation.listen(SERVER);
@@ -218,7 +218,7 @@ impl StreamHandler for Proxy {
 }
 
 #[test]
-fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
+fn a_target_that_reads_only_after_its_output_is_read_does_not_block_a_proxy() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
         events.listen(PROXY, Proxy).expect("the address is free");
@@ -239,7 +239,7 @@ fn a_target_that_reads_only_when_its_answer_is_taken_does_not_stop_a_proxy() {
 }
 
 #[test]
-fn values_given_to_connects_come_back_whatever_becomes_of_them() {
+fn values_given_to_connects_are_returned_whether_they_open_or_fail() {
     /// Checks each value against the address that it was given with.
     struct Checks<'a>(&'a RefCell<Vec<u16>>);
     impl StreamHandler for Checks<'_> {
@@ -286,7 +286,7 @@ fn echo(connection: &mut Connection<'_>, input: &[u8]) -> usize {
 }
 
 #[test]
-fn a_stream_that_is_connected_already_is_served_from_its_first_byte_to_its_end() {
+fn a_connected_stream_is_served_from_its_first_byte_to_its_end() {
     check(0..300, |simulation| {
         let mut events = simulation.event_loop();
         simulation.inject(Fault::LateReadiness, 3);
@@ -311,7 +311,7 @@ fn a_stream_that_is_connected_already_is_served_from_its_first_byte_to_its_end()
 }
 
 #[test]
-fn a_stream_that_no_connection_has_is_over_for_its_client() {
+fn an_unused_stream_is_closed_for_its_client() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
         let mut events = simulation.event_loop();
@@ -347,7 +347,7 @@ fn a_stream_that_no_connection_has_is_over_for_its_client() {
 
 #[cfg(unix)]
 #[test]
-fn a_stream_of_another_network_is_refused() {
+fn a_stream_of_another_simulation_is_refused() {
     let (simulation, outcomes) = (Simulation::new(1), RefCell::default());
     let ((simulated, _client), real) = (simulation.stream_pair(), std::os::unix::net::UnixStream::pair());
     let real = Connect::from(real.expect("a pair").0);
@@ -426,7 +426,7 @@ fn assert_memory_is_back(events: &EventLoop<'_>) {
 
 /// With a search among all of them, eight times as many would take 64 times as long.
 #[test]
-fn a_connect_with_limits_of_its_own_costs_the_same_beside_thousands() {
+fn a_connect_with_its_own_limits_costs_the_same_beside_thousands_of_others() {
     let fastest = |count| (0..5).map(|_| time_of_connects(count)).min().expect("five tries");
     let (few, many) = (fastest(2_000), fastest(16_000));
     assert!(many < 30 * few, "{few:?} for 2,000, {many:?} for 16,000");

@@ -112,7 +112,7 @@ fn on_timeout_follows_all_input_that_arrived_before_it() {
 }
 
 #[test]
-fn a_client_that_never_stops_sending_does_not_put_off_on_timeout_for_ever() {
+fn a_client_that_never_stops_sending_does_not_delay_on_timeout_forever() {
     let counts = Counts::default();
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
@@ -133,7 +133,7 @@ fn a_client_that_never_stops_sending_does_not_put_off_on_timeout_for_ever() {
 }
 
 #[test]
-fn output_taken_while_the_process_was_stopped_is_no_write_that_stalled() {
+fn output_sent_while_the_process_was_stopped_is_no_write_timeout() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
         let long = stream(|connection: &mut Connection<'_>, input: &[u8]| {
@@ -192,7 +192,7 @@ fn a_connect_answered_while_the_process_was_stopped_is_open() {
 }
 
 #[test]
-fn input_that_arrived_before_the_end_of_a_drain_is_delivered_though_the_process_was_stopped() {
+fn input_that_arrived_before_the_end_of_a_drain_is_delivered_although_the_process_was_stopped() {
     check(0..50, |simulation| {
         let counts = Counts::default();
         let mut events = simulation.event_loop();
@@ -279,7 +279,7 @@ fn what_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_proc
 }
 
 #[test]
-fn deadlines_and_the_end_of_a_drain_come_though_every_poll_is_interrupted() {
+fn deadlines_and_the_end_of_a_drain_hold_although_every_poll_is_interrupted() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     let echo = stream(|connection: &mut Connection<'_>, input: &[u8]| connection.write(input));
@@ -299,7 +299,7 @@ fn deadlines_and_the_end_of_a_drain_come_though_every_poll_is_interrupted() {
 }
 
 #[test]
-fn every_duration_runs_from_when_it_was_set() {
+fn every_duration_runs_from_the_moment_it_was_set() {
     const SLOW: Duration = Duration::from_millis(120);
     const AFTER: Duration = Duration::from_millis(100);
 

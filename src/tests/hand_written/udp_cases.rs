@@ -55,7 +55,7 @@ fn a_socket_of_an_ipv6_mapped_address_answers_its_ipv4_peers_and_not_itself() {
 }
 
 #[test]
-fn a_broadcast_address_is_sent_to_by_a_socket_that_may_and_not_answered() {
+fn a_broadcast_socket_sends_to_a_broadcast_address_and_does_not_reply_to_one() {
     for may_broadcast in [false, true] {
         let simulation = Simulation::new(1);
         let replied = RefCell::new(Vec::new());
@@ -113,7 +113,7 @@ fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
 }
 
 #[test]
-fn an_answer_from_a_timer_leaves_from_the_address_that_was_asked() {
+fn a_reply_from_a_timer_leaves_from_the_destination_address() {
     let simulation = Simulation::new(1);
     let questions = RefCell::new(Vec::new());
     let mut events = simulation.event_loop();
@@ -164,7 +164,7 @@ fn reply_addrs_are_equal_if_socket_peer_and_address_asked_are_and_a_datagram_nam
 }
 
 #[test]
-fn a_group_comes_to_the_sockets_that_have_joined_it_and_is_their_local_addr() {
+fn group_datagrams_reach_only_joined_sockets_with_the_group_as_local_addr() {
     let groups: [IpAddr; 2] = ["224.0.0.251", "ff02::fb"].map(|group| group.parse().expect("an address"));
     for (group, bound) in groups.into_iter().zip([Ipv4Addr::UNSPECIFIED.into(), UDP_WILDCARD.ip()]) {
         let simulation = Simulation::new(1);

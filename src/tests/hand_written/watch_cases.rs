@@ -39,7 +39,7 @@ fn watch_with(
 }
 
 #[test]
-fn a_source_is_read_to_its_end_however_its_readiness_is_reported() {
+fn a_watched_source_is_read_to_its_end_however_its_readiness_is_reported() {
     check(0..300, |simulation| {
         let ((source, mut peer), received) = (pair(), RefCell::new(Vec::new()));
         let mut events = simulation.event_loop();
@@ -74,7 +74,7 @@ fn a_source_is_read_to_its_end_however_its_readiness_is_reported() {
 }
 
 #[test]
-fn a_watch_that_a_callback_adds_is_called_in_a_later_turn() {
+fn a_watch_added_in_a_callback_is_called_in_a_later_turn() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
         let (added, calls) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(0)));
@@ -98,7 +98,7 @@ fn a_watch_that_a_callback_adds_is_called_in_a_later_turn() {
 }
 
 #[test]
-fn an_event_of_a_removed_watch_does_not_reach_the_next_in_its_slot() {
+fn an_event_of_a_removed_watch_does_not_reach_the_next_watch_in_its_slot() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
         simulation.inject(Fault::SpuriousReadiness, 1);
@@ -141,7 +141,7 @@ impl StreamHandler for Stays {
 }
 
 #[test]
-fn a_drain_ends_at_its_time_though_a_watch_is_never_drained() {
+fn a_drain_ends_in_time_although_a_watch_is_never_drained() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     let address = SocketAddr::new(HOST, 9);
@@ -163,7 +163,7 @@ fn a_drain_ends_at_its_time_though_a_watch_is_never_drained() {
 }
 
 #[test]
-fn a_descriptor_that_the_poll_refuses_leaves_nothing() {
+fn a_descriptor_that_the_poll_rejects_leaves_no_state() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     simulation.fail_next(Fault::Register, Errno::ENOSPC as i32, 1);

@@ -49,7 +49,7 @@ fn echo_slowly_at(at: Listen, length: usize, outbox_bytes_max: usize, read_bytes
 }
 
 #[test]
-fn a_slow_reader_of_a_long_echo_gets_every_byte_and_the_outbox_keeps_its_bound() {
+fn a_slow_reader_of_a_long_echo_gets_every_byte_within_the_outbox_limit() {
     let pending_max = echo_slowly(4 * 1024 * 1024, 64 * 1024, 64 * 1024, 32 * 1024);
     assert_eq!(pending_max, 64 * 1024, "the outbox was full at times");
 }
@@ -121,7 +121,7 @@ fn on_flushed_does_not_come_for_what_the_kernel_takes_at_once() {
 }
 
 #[test]
-fn on_flushed_comes_after_the_kernel_took_only_a_part() {
+fn on_flushed_follows_a_partial_send() {
     const LENGTH: usize = 16 * 1024 * 1024;
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
@@ -199,7 +199,7 @@ fn send_takes_a_message_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_message_that_never_fits_is_refused_without_a_spin() {
+fn a_message_that_can_never_fit_is_refused_without_a_busy_loop() {
     let tries = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(100);
@@ -232,7 +232,7 @@ fn bytes_taken(at: Listen) -> u64 {
 }
 
 #[test]
-fn a_send_buffer_of_a_fixed_size_bounds_what_the_kernel_keeps_for_a_client_that_does_not_read() {
+fn send_buffer_bytes_bounds_the_kernel_memory_of_a_client_that_does_not_read() {
     let bytes = bytes_taken(Listen::from(loopback()).send_buffer_bytes(16 * 1024));
     let systems = bytes_taken(Listen::from(loopback()));
     assert!(bytes < 64 * 1024 && bytes < systems, "{bytes} bytes, and {systems} with the system's buffer");
@@ -240,7 +240,7 @@ fn a_send_buffer_of_a_fixed_size_bounds_what_the_kernel_keeps_for_a_client_that_
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_limit_on_unsent_bytes_bounds_what_the_kernel_keeps_for_a_client_that_does_not_read() {
+fn tcp_notsent_lowat_bounds_the_kernel_memory_of_a_client_that_does_not_read() {
     let bytes = bytes_taken(Listen::from(loopback()).tcp_notsent_lowat(16 * 1024));
     let systems = bytes_taken(Listen::from(loopback()));
     assert!(bytes < 128 * 1024 && bytes < systems, "{bytes} bytes, and {systems} with the system's buffer");
@@ -248,7 +248,7 @@ fn a_limit_on_unsent_bytes_bounds_what_the_kernel_keeps_for_a_client_that_does_n
 
 #[test]
 #[cfg(target_os = "linux")]
-fn past_a_limit_on_unsent_bytes_a_slow_reader_gets_every_byte() {
+fn with_tcp_notsent_lowat_a_slow_reader_gets_every_byte() {
     for lowat in [1, 16 * 1024] {
         let at = Listen::from(loopback()).tcp_notsent_lowat(lowat);
         assert_eq!(

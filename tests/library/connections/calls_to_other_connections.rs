@@ -73,7 +73,7 @@ fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
 }
 
 #[test]
-fn an_id_of_a_connection_that_is_gone_names_nobody_and_is_never_given_again() {
+fn the_id_of_a_closed_connection_finds_nothing_and_is_never_reused() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
@@ -134,7 +134,7 @@ fn close_other(log: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (ConnectionI
 }
 
 #[test]
-fn a_connection_that_another_aborts_in_the_same_batch_hears_only_of_its_end() {
+fn a_connection_aborted_by_another_in_the_same_batch_gets_only_on_close() {
     let log = CallLog::default();
     let (open, closed) = close_other(&log, |other| other.abort());
     assert_eq!(log.of(closed), [Call::Open, Call::Closed(CloseReason::Aborted)]);
@@ -142,7 +142,7 @@ fn a_connection_that_another_aborts_in_the_same_batch_hears_only_of_its_end() {
 }
 
 #[test]
-fn a_connection_that_another_closes_in_the_same_batch_hears_only_of_its_end() {
+fn a_connection_closed_by_another_in_the_same_batch_gets_only_on_close() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events
@@ -190,7 +190,7 @@ fn a_connection_can_be_reached_between_two_turns() {
 }
 
 #[test]
-fn callbacks_that_touch_each_other_for_ever_leave_the_others_their_turn() {
+fn callbacks_that_pause_and_resume_each_other_forever_do_not_starve_other_connections() {
     let rounds = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {

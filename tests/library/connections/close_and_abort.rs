@@ -176,7 +176,7 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
 }
 
 #[test]
-fn every_session_that_was_opened_is_closed_once_and_last_however_it_ended() {
+fn every_opened_session_gets_on_close_once_and_last() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {

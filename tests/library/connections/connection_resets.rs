@@ -14,7 +14,7 @@ use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
-fn a_client_that_has_reset_before_it_is_accepted_ends_nobody_else() {
+fn a_client_that_resets_before_accept_ends_no_other_connection() {
     for host in ["127.0.0.1", "0.0.0.0"] {
         let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
@@ -37,7 +37,7 @@ fn a_client_that_has_reset_before_it_is_accepted_ends_nobody_else() {
 }
 
 #[test]
-fn a_reset_in_the_middle_of_a_stream_is_told_as_one() {
+fn a_reset_in_the_middle_of_a_stream_is_reported_as_a_reset() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(echo);
@@ -54,7 +54,7 @@ fn a_reset_in_the_middle_of_a_stream_is_told_as_one() {
 }
 
 #[test]
-fn a_paused_connection_whose_peer_reset_is_closed_and_another_paused_one_is_not() {
+fn a_reset_closes_its_paused_connection_and_no_other_paused_one() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| {
@@ -80,7 +80,7 @@ fn a_paused_connection_whose_peer_reset_is_closed_and_another_paused_one_is_not(
 }
 
 #[test]
-fn a_peer_that_resets_after_its_end_of_stream_is_noticed_while_its_handler_waits() {
+fn a_reset_after_eof_is_noticed_while_the_handler_waits() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_eof(|_| {})).expect("a listener");
@@ -94,7 +94,7 @@ fn a_peer_that_resets_after_its_end_of_stream_is_noticed_while_its_handler_waits
 }
 
 #[test]
-fn a_peer_that_resets_after_its_end_of_stream_is_noticed_while_it_is_paused() {
+fn a_reset_after_eof_is_noticed_while_the_connection_is_paused() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, _| {
@@ -137,7 +137,7 @@ fn a_reset_is_noticed_while_output_waits() {
 }
 
 #[test]
-fn a_hundred_resets_at_once_are_each_counted_and_the_loop_rests_afterwards() {
+fn a_hundred_resets_at_once_are_each_counted_and_the_loop_is_idle_afterwards() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -178,7 +178,7 @@ fn a_reset_before_all_is_delivered_replaces_the_reason_of_the_close() {
 }
 
 #[test]
-fn a_reset_behind_more_than_a_turn_reads_is_noticed_though_the_handler_pauses_on_the_way() {
+fn a_reset_after_more_input_than_one_turn_reads_is_noticed_although_the_handler_pauses() {
     let (log, pauses) = (CallLog::default(), Cell::new(false));
     let warm_up = byte_pattern(8 * 1024 * 1024);
     let mut events = EventLoop::new().expect("a loop");

@@ -24,7 +24,7 @@ fn fill(connection: &mut Connection<'_>) {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_asking_and_never_early() {
+fn an_idle_connection_is_closed_after_the_idle_timeout_but_not_early() {
     let (log, opened, closed) = (CallLog::default(), Cell::new(None), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(150));
@@ -43,7 +43,7 @@ fn an_idle_connection_is_closed_without_asking_and_never_early() {
 }
 
 #[test]
-fn bytes_that_nobody_uses_do_not_extend_the_idle_timeout() {
+fn unused_bytes_do_not_extend_the_idle_timeout() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(300));
@@ -102,7 +102,7 @@ fn without_timeouts_there_is_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_cut_after_the_write_timeout_and_never_early() {
+fn a_client_that_reads_nothing_is_closed_after_the_write_timeout_but_not_early() {
     let (log, closed) = (CallLog::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(20)).write_timeout(milliseconds(400));
@@ -132,7 +132,7 @@ fn a_client_that_takes_nothing_is_cut_after_the_write_timeout_and_never_early() 
 }
 
 #[test]
-fn a_client_that_takes_a_little_now_and_then_is_not_cut() {
+fn a_client_that_reads_a_little_now_and_then_is_not_closed() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(20)).write_timeout(milliseconds(500));
@@ -153,7 +153,7 @@ fn a_client_that_takes_a_little_now_and_then_is_not_cut() {
 }
 
 #[test]
-fn a_closing_connection_whose_client_takes_nothing_is_cut_after_the_write_timeout() {
+fn a_closing_connection_whose_client_reads_nothing_is_closed_after_the_write_timeout() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(32 * 1024 * 1024).write_timeout(milliseconds(200));

@@ -24,7 +24,7 @@ fn finish(connection: &mut Connection<'_>) -> bool {
 }
 
 #[test]
-fn after_a_shutdown_the_peer_has_the_end_of_stream_and_can_still_send() {
+fn after_a_shutdown_the_peer_reads_eof_and_can_still_send() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let mut client = client_of(&mut events, RecordingHandler::new(&log).on_open(finish));
@@ -41,7 +41,7 @@ fn after_a_shutdown_the_peer_has_the_end_of_stream_and_can_still_send() {
 }
 
 #[test]
-fn what_was_written_before_a_shutdown_arrives_before_the_end_however_slowly_it_is_read() {
+fn output_before_a_shutdown_arrives_before_eof_also_at_a_slow_reader() {
     let (log, text) = (CallLog::default(), byte_pattern(2 * 1024 * 1024));
     let sent = Cell::new(0);
     let write = |connection: &mut Connection<'_>| {
@@ -120,7 +120,7 @@ fn an_abort_after_a_shutdown_is_an_abort() {
 }
 
 #[test]
-fn when_both_sides_have_ended_the_connection_is_over_whatever_the_handler_waits_for() {
+fn after_eof_in_both_directions_the_connection_closes_whatever_the_handler_waits_for() {
     // Who ends first, the peer or we.
     for we_are_first in [true, false] {
         let log = CallLog::default();
@@ -167,13 +167,13 @@ fn read_after_the_peer_has_gone(bytes: usize) {
 }
 
 #[test]
-fn what_waits_to_be_read_outlives_the_peer_that_has_gone_after_our_finish() {
+fn after_a_shutdown_unread_input_is_delivered_although_the_peer_has_closed() {
     read_after_the_peer_has_gone(5);
     read_after_the_peer_has_gone(100_000);
 }
 
 #[test]
-fn a_reset_after_a_shutdown_is_told_as_one_even_to_a_paused_handler() {
+fn a_reset_after_a_shutdown_is_reported_also_to_a_paused_handler() {
     for paused in [false, true] {
         let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
@@ -217,7 +217,7 @@ fn input_that_a_paused_handler_has_left_outlives_the_end_of_both_sides() {
 }
 
 #[test]
-fn a_shutdown_from_elsewhere_is_carried_out_in_the_next_turn() {
+fn a_shutdown_from_outside_a_turn_takes_effect_in_the_next_turn() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let mut client = client_of(&mut events, RecordingHandler::new(&log));

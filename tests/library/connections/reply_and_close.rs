@@ -15,7 +15,7 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
-fn a_client_reads_the_whole_answer_and_then_the_end_however_much_it_sent_before_reading() {
+fn a_client_that_sends_much_before_reading_gets_the_whole_reply_and_then_eof() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -28,7 +28,7 @@ fn a_client_reads_the_whole_answer_and_then_the_end_however_much_it_sent_before_
 }
 
 #[test]
-fn input_that_the_handler_leaves_unused_does_not_destroy_the_answer() {
+fn unused_input_does_not_destroy_the_reply() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
         greet(connection, input);
@@ -44,7 +44,7 @@ fn input_that_the_handler_leaves_unused_does_not_destroy_the_answer() {
 }
 
 #[test]
-fn a_long_answer_survives_a_long_question_that_nobody_reads() {
+fn a_long_reply_survives_a_long_unread_request() {
     let answer = byte_pattern(60_000);
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, _| {
@@ -61,7 +61,7 @@ fn a_long_answer_survives_a_long_question_that_nobody_reads() {
 }
 
 #[test]
-fn input_that_comes_after_the_close_does_not_destroy_the_answer() {
+fn input_after_the_close_does_not_destroy_the_reply() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
@@ -82,7 +82,7 @@ fn input_that_comes_after_the_close_does_not_destroy_the_answer() {
 }
 
 #[test]
-fn a_client_that_never_closes_its_side_is_let_go_of_after_the_linger() {
+fn a_client_that_never_closes_its_side_is_closed_after_the_linger() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
@@ -95,7 +95,7 @@ fn a_client_that_never_closes_its_side_is_let_go_of_after_the_linger() {
 }
 
 #[test]
-fn a_question_that_comes_byte_by_byte_is_answered_when_it_is_whole() {
+fn a_request_that_arrives_byte_by_byte_is_answered_when_complete() {
     const QUESTION: &[u8] = b"Hello, TCP Server!";
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
@@ -114,7 +114,7 @@ fn a_question_that_comes_byte_by_byte_is_answered_when_it_is_whole() {
 }
 
 #[test]
-fn a_client_that_sends_byte_by_byte_past_its_greeting_has_its_greeting_and_the_end() {
+fn a_client_that_keeps_sending_bytes_after_its_greeting_gets_the_greeting_and_eof() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
@@ -130,7 +130,7 @@ fn a_client_that_sends_byte_by_byte_past_its_greeting_has_its_greeting_and_the_e
 }
 
 #[test]
-fn a_client_that_half_closes_before_the_answer_is_answered() {
+fn a_client_that_half_closes_before_the_reply_gets_it() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
@@ -144,7 +144,7 @@ fn a_client_that_half_closes_before_the_answer_is_answered() {
 }
 
 #[test]
-fn a_client_that_ends_its_stream_without_a_word_can_be_answered() {
+fn a_client_that_half_closes_without_a_byte_can_be_answered() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_eof(|connection| {
@@ -159,7 +159,7 @@ fn a_client_that_ends_its_stream_without_a_word_can_be_answered() {
 }
 
 #[test]
-fn a_half_closed_client_can_be_answered_much_later() {
+fn a_half_closed_client_can_get_its_reply_much_later() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log)
@@ -176,7 +176,7 @@ fn a_half_closed_client_can_be_answered_much_later() {
 }
 
 #[test]
-fn pipelined_questions_are_each_answered_in_order() {
+fn pipelined_requests_are_each_answered_in_order() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
         let chunks = input.chunks_exact(4);
@@ -194,7 +194,7 @@ fn pipelined_questions_are_each_answered_in_order() {
 }
 
 #[test]
-fn behind_an_urgent_byte_nothing_is_lost_and_nothing_sticks() {
+fn bytes_after_an_urgent_byte_are_neither_lost_nor_delayed() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");

@@ -21,7 +21,7 @@ use crate::helpers::turn_until::{recv, turn_until, turn_until_idle, turn_until_s
 const LONG: Duration = Duration::from_secs(600);
 
 #[test]
-fn clients_in_the_backlog_and_clients_who_have_asked_are_answered() {
+fn clients_in_the_backlog_and_clients_with_requests_are_answered_in_a_drain() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
@@ -105,7 +105,7 @@ fn every_connection_hears_of_the_drain_once() {
 }
 
 #[test]
-fn listeners_close_though_a_silent_client_holds_the_drain_up() {
+fn listeners_close_although_a_silent_client_delays_the_drain() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -123,7 +123,7 @@ fn listeners_close_though_a_silent_client_holds_the_drain_up() {
 }
 
 #[test]
-fn at_the_end_of_the_grace_a_silent_client_is_reset_and_counted_as_forced() {
+fn at_the_end_of_a_drain_a_silent_client_is_reset_and_counted_as_forced() {
     const GRACE: Duration = Duration::from_millis(200);
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
@@ -265,7 +265,7 @@ fn clients_that_wait_for_room_in_the_backlog_are_served_in_a_drain_too() {
 }
 
 #[test]
-fn datagrams_that_are_waiting_are_answered_in_a_drain() {
+fn queued_datagrams_are_answered_in_a_drain() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = datagrams(|datagram, payload| assert!(datagram.reply(payload)));
     let socket = events.bind(loopback(), echo).expect("a socket");
@@ -281,7 +281,7 @@ fn datagrams_that_are_waiting_are_answered_in_a_drain() {
 }
 
 #[test]
-fn a_stop_delivers_no_further_datagram_and_sends_what_was_answered() {
+fn a_stop_delivers_no_further_datagram_and_sends_queued_replies() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
         assert!(datagram.reply(payload));
@@ -316,7 +316,7 @@ impl DatagramHandler for DrainingEcho<'_> {
 }
 
 #[test]
-fn a_udp_socket_that_its_handler_keeps_is_served_and_holds_the_drain_up_until_it_is_removed() {
+fn a_udp_socket_kept_in_a_drain_is_served_and_delays_the_end_until_it_is_removed() {
     let (log, drained) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -342,7 +342,7 @@ fn a_udp_socket_that_its_handler_keeps_is_served_and_holds_the_drain_up_until_it
 }
 
 #[test]
-fn in_a_drain_a_udp_port_is_free_once_what_was_queued_is_answered_though_a_client_stays() {
+fn in_a_drain_a_udp_port_is_free_after_its_queued_datagrams_although_a_client_stays() {
     let (log, drained) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");

@@ -31,7 +31,7 @@ fn one_connection_is_read_for_at_most_64_kib_a_turn() {
 }
 
 #[test]
-fn clients_that_never_stop_sending_do_not_keep_another_waiting() {
+fn clients_that_never_stop_sending_do_not_delay_another() {
     let mut events = EventLoop::new().expect("a loop");
     let discard = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
     let greeter = events.listen(loopback(), stream(greet)).expect("a listener");
@@ -62,7 +62,7 @@ fn clients_that_never_stop_sending_do_not_keep_another_waiting() {
 }
 
 #[test]
-fn a_client_that_never_reads_its_echo_does_not_keep_another_waiting() {
+fn a_client_that_never_reads_its_echo_does_not_delay_another() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -78,7 +78,7 @@ fn a_client_that_never_reads_its_echo_does_not_keep_another_waiting() {
 }
 
 #[test]
-fn a_crowd_is_accepted_in_portions_and_all_of_it_without_another_knock() {
+fn many_clients_are_accepted_in_portions_without_another_event() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -98,7 +98,7 @@ fn a_crowd_is_accepted_in_portions_and_all_of_it_without_another_knock() {
 }
 
 #[test]
-fn a_full_udp_socket_hands_on_at_most_128_datagrams_a_turn_and_keeps_no_tcp_client_waiting() {
+fn a_full_udp_socket_delivers_at_most_128_datagrams_a_turn_and_delays_no_tcp_client() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(loopback()).recv_buffer_bytes(4 * 1024 * 1024);
     let socket = events.bind(at, datagrams(|_, _| {})).expect("a socket");

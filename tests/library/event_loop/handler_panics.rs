@@ -154,37 +154,37 @@ fn assert_panic_contained(panics_in: Callback) {
 }
 
 #[test]
-fn a_panic_in_on_open_costs_the_guilty_connection_alone() {
+fn a_panic_in_on_open_closes_only_its_connection() {
     assert_panic_contained(Callback::Open);
 }
 
 #[test]
-fn a_panic_in_on_data_costs_the_guilty_connection_alone() {
+fn a_panic_in_on_data_closes_only_its_connection() {
     assert_panic_contained(Callback::Data);
 }
 
 #[test]
-fn a_panic_in_on_eof_costs_the_guilty_connection_alone() {
+fn a_panic_in_on_eof_closes_only_its_connection() {
     assert_panic_contained(Callback::Eof);
 }
 
 #[test]
-fn a_panic_in_on_flushed_costs_the_guilty_connection_alone() {
+fn a_panic_in_on_flushed_closes_only_its_connection() {
     assert_panic_contained(Callback::Flushed);
 }
 
 #[test]
-fn a_panic_in_on_timeout_costs_the_guilty_connection_alone() {
+fn a_panic_in_on_timeout_closes_only_its_connection() {
     assert_panic_contained(Callback::Timeout);
 }
 
 #[test]
-fn a_panic_in_on_drain_costs_the_guilty_connection_alone() {
+fn a_panic_in_on_drain_closes_only_its_connection() {
     assert_panic_contained(Callback::Drain);
 }
 
 #[test]
-fn a_panic_in_on_close_costs_nobody_anything() {
+fn a_panic_in_on_close_affects_no_other_connection() {
     assert_panic_contained(Callback::Close);
 }
 
@@ -237,7 +237,7 @@ fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
 }
 
 #[test]
-fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
+fn a_panic_does_not_lose_output_written_to_other_connections() {
     let log = CallLog::default();
     let mut events = catching_loop();
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
@@ -262,7 +262,7 @@ fn a_panic_after_touching_others_does_not_lose_what_they_were_written() {
 }
 
 #[test]
-fn a_panic_in_on_datagram_costs_one_datagram() {
+fn a_panic_in_on_datagram_loses_one_datagram() {
     let mut events = catching_loop();
     let handler = datagrams(|datagram, payload| {
         assert_ne!(payload, b"boom", "this is the panic of the test");
@@ -313,7 +313,7 @@ fn a_panic_in_on_drain_of_a_udp_socket_releases_its_port_at_once() {
 }
 
 #[test]
-fn a_panic_in_a_job_costs_that_job() {
+fn a_panic_in_a_job_ends_only_that_job() {
     let mut events = catching_loop();
     let handle = events.handle();
     handle.post(|_| panic!("this is the panic of the test")).expect("it runs");
@@ -324,7 +324,7 @@ fn a_panic_in_a_job_costs_that_job() {
 }
 
 #[test]
-fn a_panic_at_the_end_of_a_drain_does_not_falsify_its_report() {
+fn a_panic_at_the_end_of_a_drain_leaves_its_report_correct() {
     let (closed, log) = (Cell::new(0), CallLog::default());
     let mut events = catching_loop();
     let handler = RecordingHandler::new(&log).on_close(|_| {
@@ -392,7 +392,7 @@ fn a_loop_that_a_panic_has_ended_closes_everything_when_it_is_dropped() {
 }
 
 #[test]
-fn caught_panics_are_counted_and_cost_the_guilty_alone() {
+fn caught_panics_are_counted_and_close_only_their_connections() {
     let mut events = catching_loop();
     let handler = stream(|connection, input| {
         assert_ne!(input, b"boom", "this is the panic of the test");
@@ -425,7 +425,7 @@ fn caught_panics_are_counted_and_cost_the_guilty_alone() {
 }
 
 #[test]
-fn a_panic_that_ends_the_loop_drops_the_jobs_behind_it_and_closes_its_listeners() {
+fn a_panic_that_ends_the_loop_drops_the_remaining_jobs_and_closes_its_listeners() {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");

@@ -95,7 +95,7 @@ mod descriptor {
 }
 
 #[test]
-fn a_loop_may_be_turned_from_another_loops_tick() {
+fn a_loop_can_be_turned_in_a_timer_of_another_loop() {
     let ((mut inner, to), server) = (echoing(), Listener::new());
     let mut outer = EventLoop::new().expect("a loop");
     let listener = outer.listen(loopback(), stream(greet)).expect("a listener");
@@ -151,7 +151,7 @@ fn a_callback_may_send_to_close_and_connect_others() {
 }
 
 #[test]
-fn a_datagram_of_ones_own_leaves_and_what_cannot_is_refused() {
+fn send_to_sends_in_the_same_turn_or_is_refused() {
     let (peer, received) = (udp_socket("127.0.0.1"), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let socket =
@@ -182,7 +182,7 @@ fn a_datagram_of_ones_own_leaves_and_what_cannot_is_refused() {
 }
 
 #[test]
-fn what_crosses_threads_can_and_a_loop_cannot() {
+fn handles_and_ids_are_send_and_loops_are_not() {
     trait AmbiguousIf<Why> {
         fn assert_not_send() {}
     }
@@ -205,7 +205,7 @@ fn what_crosses_threads_can_and_a_loop_cannot() {
 }
 
 #[test]
-fn no_id_is_given_twice_whatever_it_names() {
+fn no_id_of_any_kind_is_issued_twice() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection: &mut Connection<'_>| {

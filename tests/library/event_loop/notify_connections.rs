@@ -35,7 +35,7 @@ fn notified_values(log: &CallLog, id: ConnectionId) -> Vec<u64> {
 }
 
 #[test]
-fn a_note_comes_once_in_order_and_after_the_call() {
+fn a_note_is_delivered_once_in_order_and_after_the_call() {
     let log = CallLog::default();
     let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 3);
     let ids = log.ids();
@@ -54,7 +54,7 @@ fn a_note_comes_once_in_order_and_after_the_call() {
 }
 
 #[test]
-fn a_note_from_other_threads_wakes_the_loop_and_each_threads_come_in_order() {
+fn notes_from_other_threads_wake_the_loop_and_arrive_in_order_for_each_thread() {
     let log = CallLog::default();
     let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 1);
     let id = log.ids()[0];
@@ -80,7 +80,7 @@ fn a_note_from_other_threads_wakes_the_loop_and_each_threads_come_in_order() {
 }
 
 #[test]
-fn a_note_ends_a_wait_for_nothing_else() {
+fn a_note_wakes_a_loop_that_waits_for_nothing_else() {
     let (log, count) = (CallLog::default(), AtomicU64::new(0));
     let (mut events, _clients) = with_clients(
         RecordingHandler::new(&log).on_notify(|connection, _| {
@@ -99,7 +99,7 @@ fn a_note_ends_a_wait_for_nothing_else() {
 }
 
 #[test]
-fn a_note_to_a_connection_that_is_closing_or_gone_is_nobodys() {
+fn a_note_to_a_closing_or_closed_connection_is_dropped() {
     let log = CallLog::default();
     let (mut events, mut clients) = with_clients(RecordingHandler::new(&log), &log, 3);
     let ids = log.ids();
@@ -124,7 +124,7 @@ fn a_note_to_a_connection_that_is_closing_or_gone_is_nobodys() {
 }
 
 #[test]
-fn a_note_to_a_connection_that_opens_waits_until_it_has() {
+fn a_note_to_a_connecting_connection_waits_until_it_is_open() {
     let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -149,7 +149,7 @@ fn a_note_to_a_connection_that_opens_waits_until_it_has() {
 }
 
 #[test]
-fn a_note_that_waited_is_not_told_to_whoever_is_refused_closed_or_panics_in_on_open() {
+fn a_waiting_note_is_dropped_if_on_open_refuses_closes_or_panics() {
     for case in ["refused", "closed", "aborted", "closed before", "panicked", "closed by the first"] {
         let (log, server) = (CallLog::default(), Listener::new());
         let mut events = EventLoop::new().expect("a loop");
@@ -185,7 +185,7 @@ fn a_note_that_waited_is_not_told_to_whoever_is_refused_closed_or_panics_in_on_o
 }
 
 #[test]
-fn on_notify_may_write_close_and_abort() {
+fn on_notify_can_write_close_and_abort() {
     let log = CallLog::default();
     let handler = RecordingHandler::new(&log).on_notify(|connection, value| match value {
         0 => connection.send(b"by the way").expect("there is room"),
@@ -209,7 +209,7 @@ fn on_notify_may_write_close_and_abort() {
 }
 
 #[test]
-fn two_that_notify_each_other_for_ever_leave_the_others_their_turn() {
+fn connections_that_notify_each_other_forever_do_not_starve_other_connections() {
     let (log, ids) = (CallLog::default(), Cell::new(None::<[ConnectionId; 2]>));
     let handler = RecordingHandler::new(&log).on_notify(|connection, value| {
         let [one, other] = ids.get().expect("both are open");
@@ -230,7 +230,7 @@ fn two_that_notify_each_other_for_ever_leave_the_others_their_turn() {
 }
 
 #[test]
-fn notes_are_told_in_portions_and_all_of_them() {
+fn notes_are_delivered_in_portions_and_none_is_lost() {
     let log = CallLog::default();
     let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 1);
     let (id, handle) = (log.ids()[0], events.handle());
@@ -250,7 +250,7 @@ fn notes_are_told_in_portions_and_all_of_them() {
 }
 
 #[test]
-fn a_handle_is_refused_once_the_loop_has_ended_whoever_asks_meanwhile() {
+fn calls_of_a_handle_fail_once_the_loop_has_ended_also_from_several_threads() {
     let log = CallLog::default();
     let (mut events, _clients) = with_clients(RecordingHandler::new(&log), &log, 1);
     let (id, ran) = (log.ids()[0], Arc::new(AtomicU64::new(0)));

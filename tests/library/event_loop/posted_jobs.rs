@@ -76,7 +76,7 @@ fn a_job_reaches_a_connection() {
 }
 
 #[test]
-fn a_job_that_posts_itself_again_leaves_the_others_their_turn() {
+fn a_job_that_posts_itself_again_does_not_starve_connections() {
     fn repost(handle: &Handle) {
         let next = handle.clone();
         // Once the loop has stopped, that was the last.
@@ -198,7 +198,7 @@ fn a_loop_that_has_ended_opens_nothing() {
 }
 
 #[test]
-fn a_handle_is_refused_by_a_loop_that_is_being_dropped() {
+fn calls_of_a_handle_fail_while_the_loop_is_being_dropped() {
     struct PostsOnDrop<'a>(halloo::Handle, &'a Cell<Option<bool>>);
     impl Drop for PostsOnDrop<'_> {
         fn drop(&mut self) {

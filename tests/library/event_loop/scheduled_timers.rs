@@ -18,7 +18,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_tick_comes_after_each_span_it_names_and_never_early() {
+fn a_repeated_timer_fires_after_each_duration_it_returns_but_not_early() {
     let fired = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let set = events.context().now();
@@ -35,7 +35,7 @@ fn a_tick_comes_after_each_span_it_names_and_never_early() {
 }
 
 #[test]
-fn a_scheduled_value_comes_once_in_the_order_of_moments_and_then_of_calls() {
+fn scheduled_values_arrive_once_ordered_by_time_and_then_by_call() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -49,7 +49,7 @@ fn a_scheduled_value_comes_once_in_the_order_of_moments_and_then_of_calls() {
 }
 
 #[test]
-fn a_scheduled_value_is_never_early_and_the_loop_sleeps_until_then() {
+fn a_scheduled_value_is_not_early_and_the_loop_sleeps_until_it_is_due() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -68,7 +68,7 @@ fn a_scheduled_value_is_never_early_and_the_loop_sleeps_until_then() {
 }
 
 #[test]
-fn a_timer_that_came_due_while_the_loop_was_busy_is_not_slept_over() {
+fn a_timer_that_became_due_while_the_loop_was_busy_fires_without_a_sleep() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_timer(|_, value| {
@@ -85,7 +85,7 @@ fn a_timer_that_came_due_while_the_loop_was_busy_is_not_slept_over() {
 }
 
 #[test]
-fn a_removed_timer_never_fires_and_its_id_is_inert() {
+fn a_removed_timer_never_fires_and_its_id_finds_nothing() {
     let (log, tick_count) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -108,7 +108,7 @@ fn a_removed_timer_never_fires_and_its_id_is_inert() {
 }
 
 #[test]
-fn a_tick_may_remove_itself_and_what_it_has_set_since_stays() {
+fn a_repeated_timer_can_remove_itself_and_timers_it_has_set_remain() {
     let (log, timer, handler, tick_count) = (CallLog::default(), Cell::new(None), Cell::new(None), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(events.attach(RecordingHandler::new(&log))));
@@ -164,7 +164,7 @@ fn a_closure_removed_between_turns_is_dropped_by_the_next_without_a_wait() {
 }
 
 #[test]
-fn a_panic_of_a_timer_is_its_own_end_and_no_others() {
+fn a_panic_of_a_timer_ends_only_that_timer() {
     let (log, tick_count) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);
@@ -187,7 +187,7 @@ fn a_panic_of_a_timer_is_its_own_end_and_no_others() {
 }
 
 #[test]
-fn timers_of_no_delay_fire_once_a_turn_and_leave_the_others_theirs() {
+fn timers_without_delay_fire_once_a_turn_and_do_not_starve_connections() {
     let (log, handler, ticks) = (CallLog::default(), Cell::new(None::<HandlerId>), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(events.attach(RecordingHandler::new(&log).on_timer(|context, value| {
@@ -211,7 +211,7 @@ fn timers_of_no_delay_fire_once_a_turn_and_leave_the_others_theirs() {
 }
 
 #[test]
-fn a_loop_that_runs_does_not_sleep_between_ticks_of_no_delay() {
+fn a_running_loop_does_not_sleep_between_timers_without_delay() {
     let ticks = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     events.every(Duration::ZERO, |context| {
@@ -251,7 +251,7 @@ fn thousands_of_timers_due_at_once_are_bounded_per_turn_and_all_fire() {
 }
 
 #[test]
-fn timers_go_on_during_a_drain_and_do_not_hold_it_up() {
+fn timers_fire_during_a_drain_and_do_not_delay_its_end() {
     let (log, tick_count) = (CallLog::default(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -333,7 +333,7 @@ fn a_timer_that_takes_the_place_of_one_just_removed_keeps_its_closure() {
 }
 
 #[test]
-fn what_an_earlier_callback_of_the_turn_removes_does_not_fire() {
+fn a_timer_removed_by_an_earlier_callback_of_the_turn_does_not_fire() {
     for in_job in [true, false] {
         let (log, fired, first) = (CallLog::default(), Cell::new(0), RefCell::new(Vec::new()));
         let mut events = EventLoop::new().expect("a loop");

@@ -15,7 +15,7 @@ use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
-fn with_nothing_to_do_a_turn_takes_the_time_it_is_given_and_no_more() {
+fn with_nothing_to_do_a_turn_sleeps_for_its_timeout() {
     let mut events = EventLoop::new().expect("a loop");
     events.listen(loopback(), stream(greet)).expect("a listener");
     turn_until_idle(&mut events);

@@ -41,7 +41,7 @@ fn read_byte(source: &mut impl Read, received: &RefCell<Vec<u8>>) -> Watch {
 }
 
 #[test]
-fn a_source_is_lent_to_its_callback_and_given_back_by_its_removal() {
+fn a_source_is_passed_to_its_callback_and_returned_by_its_removal() {
     let ((source, mut peer), received) = (pair(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let watch = events.watch(source, Interest::Read, |_, source, _| read_byte(source, &received)).expect("a watch");
@@ -63,7 +63,7 @@ fn a_source_is_lent_to_its_callback_and_given_back_by_its_removal() {
 }
 
 #[test]
-fn again_brings_one_call_in_the_next_turn_without_an_edge_and_drained_none() {
+fn after_again_the_watch_is_called_in_the_next_turn_and_after_drained_not() {
     let ((source, mut peer), received) = (pair(), RefCell::new(Vec::new()));
     let (calls, drains_at) = (Cell::new(0), Cell::new(usize::MAX));
     let mut events = EventLoop::new().expect("a loop");
@@ -97,7 +97,7 @@ fn again_brings_one_call_in_the_next_turn_without_an_edge_and_drained_none() {
 }
 
 #[test]
-fn a_watch_that_is_never_drained_leaves_a_client_its_turn() {
+fn a_watch_that_is_never_drained_does_not_starve_a_client() {
     let ((source, mut peer), calls) = (pair(), Cell::new(0_u64));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
@@ -116,7 +116,7 @@ fn a_watch_that_is_never_drained_leaves_a_client_its_turn() {
 }
 
 #[test]
-fn a_watch_for_write_is_told_of_room_and_of_a_reader_that_has_gone() {
+fn a_watch_for_write_reports_room_and_a_closed_reader() {
     let ((source, mut peer), written, broken) = (pair(), Cell::new(0), Cell::new(false));
     let mut events = EventLoop::new().expect("a loop");
     let callback = |_: &mut _, source: &mut UnixStream, event: halloo::WatchEvent| {
@@ -148,7 +148,7 @@ fn a_watch_for_write_is_told_of_room_and_of_a_reader_that_has_gone() {
 }
 
 #[test]
-fn the_end_of_the_input_makes_a_pipe_readable() {
+fn eof_makes_a_pipe_readable() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let ended = Cell::new(false);
     let mut events = EventLoop::new().expect("a loop");
@@ -193,7 +193,7 @@ fn a_watch_removed_by_a_callback_is_never_called_again_and_dropped_at_the_end_of
 }
 
 #[test]
-fn a_callback_and_a_job_may_watch_and_learn_of_an_error_at_once() {
+fn a_callback_and_a_job_can_watch_and_get_an_error_at_once() {
     let ((source, mut peer), (removed, _removed_peer)) = (pair(), pair());
     let (received, removed) = (Rc::new(RefCell::new(Vec::new())), Rc::new(removed));
     let mut events = EventLoop::new().expect("a loop");
@@ -235,7 +235,7 @@ fn a_callback_and_a_job_may_watch_and_learn_of_an_error_at_once() {
 }
 
 #[test]
-fn a_panic_of_a_watch_is_its_own_end_and_no_others() {
+fn a_panic_of_a_watch_ends_only_that_watch() {
     let ((source, mut peer), (other, mut other_peer)) = (pair(), pair());
     let (source, received) = (Rc::new(source), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
@@ -255,7 +255,7 @@ fn a_panic_of_a_watch_is_its_own_end_and_no_others() {
 }
 
 #[test]
-fn a_panic_that_ends_the_loop_leaves_the_source_to_be_taken_back() {
+fn after_a_panic_that_ends_the_loop_the_source_can_be_taken_back() {
     let (source, mut peer) = pair();
     let mut events = EventLoop::new().expect("a loop");
     let watch = events.watch(source, Interest::Read, |_, _, _| panic!("this is the panic of the test")).expect("one");
@@ -271,7 +271,7 @@ fn a_panic_that_ends_the_loop_leaves_the_source_to_be_taken_back() {
 }
 
 #[test]
-fn watches_go_on_during_a_drain_and_do_not_hold_it_up_and_sources_outlive_the_loop() {
+fn watches_are_called_in_a_drain_without_delaying_it_and_sources_outlive_the_loop() {
     let ((source, mut peer), calls) = (pair(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
@@ -314,7 +314,7 @@ mod refused {
     }
 
     #[test]
-    fn regular_files_and_directories_are_errors_that_name_the_way_out() {
+    fn regular_files_and_directories_are_errors_with_a_hint() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut events = EventLoop::new().expect("a loop");
         let texts = ["operation not permitted", "is always ready", "without a watch"];
@@ -325,7 +325,7 @@ mod refused {
     }
 
     #[test]
-    fn a_descriptor_has_one_watch_and_a_duplicate_its_own() {
+    fn a_descriptor_has_at_most_one_watch_and_a_duplicate_can_have_another() {
         let ((source, mut peer), calls) = (pair(), Cell::new(0));
         let (source, duplicate) = (Rc::new(source.try_clone().expect("a descriptor")), source);
         let callback = |_: &mut _, _: &mut _, _| {
@@ -345,7 +345,7 @@ mod refused {
     }
 
     #[test]
-    fn the_removal_of_a_source_that_was_replaced_leaves_the_watch_that_has_its_number() {
+    fn removing_a_watch_with_a_replaced_source_keeps_the_watch_of_the_old_descriptor_number() {
         let ((source, mut peer), (other, mut other_peer)) = (pair(), pair());
         let (replacement, _replacement_peer) = pair();
         let (mut replacement, replaced) = (Some(OwnedFd::from(replacement)), Cell::new(None));

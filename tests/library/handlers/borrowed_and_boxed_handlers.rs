@@ -139,7 +139,7 @@ fn a_datagram_handler_is_lent_to_a_loop_or_put_in_a_box() {
 }
 
 #[test]
-fn a_borrowed_and_a_boxed_handler_need_as_much_input_as_the_handler_itself() {
+fn a_borrowed_and_a_boxed_handler_need_the_same_inbox_size_as_the_handler() {
     let lines_of_100 = || Framed::new(Format::Lines, 100, Tally::default());
     let at = || Listen::from(loopback()).input_bytes_max(50);
     let mut borrowed = lines_of_100();

@@ -90,7 +90,7 @@ impl Served<'_> {
 }
 
 #[test]
-fn a_panic_of_what_was_removed_between_two_turns_is_caught() {
+fn a_panic_in_a_destructor_is_caught_after_a_removal_between_two_turns() {
     let mut served = Served::new();
     let held = served.panics_on_drop();
     let timer = served.events.every(TIMEOUT, move |_| {
@@ -115,7 +115,7 @@ fn a_panic_of_what_was_removed_between_two_turns_is_caught() {
 }
 
 #[test]
-fn a_panic_of_the_closure_of_a_timer_that_is_over_is_caught() {
+fn a_panic_in_the_destructor_of_a_timer_closure_is_caught() {
     for removes_itself in [true, false] {
         let mut served = Served::new();
         let (held, id) = (served.panics_on_drop(), Rc::new(Cell::new(None::<TimerId>)));
@@ -133,7 +133,7 @@ fn a_panic_of_the_closure_of_a_timer_that_is_over_is_caught() {
 }
 
 #[test]
-fn a_panic_of_a_session_is_caught_and_its_handler_is_dropped_with_a_panic_of_its_own() {
+fn panics_in_the_destructors_of_a_session_and_its_handler_are_caught() {
     let mut served = Served::new();
     let mut client = served.client_of_panics(false);
     client.half_close();
@@ -143,7 +143,7 @@ fn a_panic_of_a_session_is_caught_and_its_handler_is_dropped_with_a_panic_of_its
 }
 
 #[test]
-fn a_panic_of_the_session_of_a_callback_that_has_panicked_is_caught() {
+fn a_panic_in_the_destructor_of_a_session_is_caught_after_its_callback_panicked() {
     let mut served = Served::new();
     let mut client = served.client_of_panics(true);
     client.send(b"?");
@@ -153,7 +153,7 @@ fn a_panic_of_the_session_of_a_callback_that_has_panicked_is_caught() {
 }
 
 #[test]
-fn a_value_of_a_panic_that_panics_when_it_is_dropped_is_caught() {
+fn a_panic_in_the_destructor_of_a_panic_value_is_caught() {
     /// As [`PanicsOnDrop`], for a panic to carry.
     struct Carried;
     impl Drop for Carried {
@@ -167,7 +167,7 @@ fn a_value_of_a_panic_that_panics_when_it_is_dropped_is_caught() {
 }
 
 #[test]
-fn a_panic_of_a_value_given_to_connect_is_caught() {
+fn a_panic_in_the_destructor_of_a_connect_value_is_caught() {
     let target = Listener::new();
     let mut served = Served::new();
     let handler = served.events.attach(stream(echo));
@@ -180,7 +180,7 @@ fn a_panic_of_a_value_given_to_connect_is_caught() {
 }
 
 #[test]
-fn panics_of_jobs_that_are_not_run_are_caught_and_the_loop_ends_in_order() {
+fn panics_in_destructors_of_jobs_that_never_run_are_caught() {
     /// As [`PanicsOnDrop`], for other threads.
     struct Sent(std::sync::mpsc::Sender<()>);
     impl Drop for Sent {
@@ -205,7 +205,7 @@ fn panics_of_jobs_that_are_not_run_are_caught_and_the_loop_ends_in_order() {
 }
 
 #[test]
-fn panics_at_the_end_of_the_loop_are_caught() {
+fn panics_in_destructors_at_the_end_of_the_loop_are_caught() {
     let mut served = Served::new();
     let held = served.panics_on_drop();
     let handler = datagrams(move |_, _| {
@@ -220,7 +220,7 @@ fn panics_at_the_end_of_the_loop_are_caught() {
 }
 
 #[test]
-fn without_catching_such_a_panic_ends_the_loop_and_what_is_left_is_dropped() {
+fn without_catch_panics_a_panic_in_a_destructor_ends_the_loop_and_drops_the_rest() {
     let dropped = Rc::new(Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     for _ in 0..2 {
@@ -239,7 +239,7 @@ fn without_catching_such_a_panic_ends_the_loop_and_what_is_left_is_dropped() {
 }
 
 #[test]
-fn what_a_removal_gives_back_panics_where_its_owner_drops_it() {
+fn a_removed_handler_panics_in_the_caller_that_drops_it() {
     let mut served = Served::new();
     let held = served.panics_on_drop();
     let timer = served.events.every(TIMEOUT, move |_| {

@@ -87,7 +87,7 @@ fn close(events: &mut EventLoop<'_>, mut client: Client) {
 }
 
 #[test]
-fn a_thousand_handlers_that_listened_served_and_were_removed_are_dropped() {
+fn a_thousand_handlers_are_dropped_when_their_listeners_are_removed() {
     let handlers = Handlers::default();
     let mut events = EventLoop::new().expect("a loop");
     for _ in 0..1_000 {
@@ -101,7 +101,7 @@ fn a_thousand_handlers_that_listened_served_and_were_removed_are_dropped() {
 }
 
 #[test]
-fn a_handler_given_to_listen_stays_for_its_connections_and_is_dropped_with_the_last() {
+fn a_handler_given_to_listen_is_dropped_with_its_last_connection() {
     let handlers = Handlers::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handlers.create()).expect("a listener");
@@ -170,7 +170,7 @@ fn a_handler_that_is_used_again_before_the_turn_ends_stays() {
 }
 
 #[test]
-fn a_handler_given_to_listen_stays_for_what_it_connects() {
+fn a_handler_given_to_listen_stays_for_its_connects() {
     let (handlers, server, full) = (Handlers::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handlers.create()).expect("a listener");
@@ -206,7 +206,7 @@ fn an_attached_handler_stays_until_it_is_removed() {
 }
 
 #[test]
-fn a_removed_handler_serves_what_it_has_and_takes_nothing_new() {
+fn a_removed_handler_serves_its_connections_and_gets_no_new_ones() {
     let (handlers, server) = (Handlers::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(handlers.create());
@@ -233,7 +233,7 @@ fn a_removed_handler_serves_what_it_has_and_takes_nothing_new() {
 }
 
 #[test]
-fn a_handler_is_given_back_where_nothing_else_uses_it() {
+fn remove_returns_a_handler_that_nothing_else_uses() {
     let handlers = Handlers::default();
     let mut events = EventLoop::new().expect("a loop");
     let attached = events.attach(handlers.create());
@@ -260,7 +260,7 @@ fn a_handler_is_given_back_where_nothing_else_uses_it() {
 }
 
 #[test]
-fn a_removal_gives_back_nothing_that_was_removed_before() {
+fn remove_returns_nothing_for_an_id_that_was_removed_before() {
     let (handlers, held) = (Handlers::default(), Rc::new(()));
     let mut events = EventLoop::new().expect("a loop");
     let [one, other] = [(); 2].map(|()| events.listen(loopback(), handlers.create()).expect("a listener"));
@@ -277,7 +277,7 @@ fn a_removal_gives_back_nothing_that_was_removed_before() {
 }
 
 #[test]
-fn at_its_end_a_loop_drops_the_handlers_that_were_given_to_listen() {
+fn at_its_end_the_loop_drops_handlers_given_to_listen() {
     let handlers = Handlers::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handlers.create()).expect("a listener");
@@ -299,7 +299,7 @@ fn refuses(call: impl FnOnce()) -> bool {
 }
 
 #[test]
-fn ids_of_handlers_of_another_loop_or_that_are_gone_are_refused_everywhere() {
+fn ids_of_removed_handlers_and_of_another_loops_handlers_are_refused() {
     let handlers = Handlers::default();
     let (mut events, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let (gone, foreign) = (events.attach(handlers.create()), other.attach(stream(echo)));
@@ -321,7 +321,7 @@ fn ids_of_handlers_of_another_loop_or_that_are_gone_are_refused_everywhere() {
 }
 
 #[test]
-fn ids_of_what_another_loop_has_find_nothing() {
+fn ids_of_another_loop_find_nothing() {
     let [mut events, mut other] = [(); 2].map(|()| EventLoop::new().expect("a loop"));
     let (handlers, others) = (Handlers::default(), Handlers::default());
     let set_up = |events: &mut EventLoop<'_>, handlers: &Handlers| {
@@ -352,7 +352,7 @@ fn ids_of_what_another_loop_has_find_nothing() {
 }
 
 #[test]
-fn attaching_and_removing_costs_the_same_however_many_there_were() {
+fn attaching_and_removing_a_handler_costs_the_same_after_many() {
     const HANDLERS: u32 = 100_000;
     let mut events = EventLoop::new().expect("a loop");
     let time = |events: &mut EventLoop<'_>| {
@@ -380,7 +380,7 @@ fn attaching_and_removing_costs_the_same_however_many_there_were() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_memory_of_a_hundred_thousand_handlers_returns_when_they_are_removed() {
+fn the_memory_of_a_hundred_thousand_removed_handlers_is_returned() {
     const HANDLERS: usize = 100_000;
     in_own_process(|| {
         let mut events = EventLoop::new().expect("a loop");

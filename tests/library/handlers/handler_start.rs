@@ -93,7 +93,7 @@ impl DatagramHandler for Starts<'_> {
 }
 
 #[test]
-fn a_stream_handler_learns_its_id_first_and_opens_for_itself() {
+fn on_start_of_a_stream_handler_gets_its_id_and_can_listen_and_set_timers() {
     for is_attached in [true, false] {
         let (calls, mut events) = (Calls::default(), EventLoop::new().expect("a loop"));
         if is_attached {
@@ -113,7 +113,7 @@ fn a_stream_handler_learns_its_id_first_and_opens_for_itself() {
 }
 
 #[test]
-fn a_datagram_handler_learns_its_id_has_timers_and_opens_for_itself() {
+fn on_start_of_a_datagram_handler_gets_its_id_and_can_bind_and_set_timers() {
     for is_attached in [true, false] {
         let (calls, mut events) = (Calls::default(), EventLoop::new().expect("a loop"));
         if is_attached {
@@ -136,7 +136,7 @@ fn a_datagram_handler_learns_its_id_has_timers_and_opens_for_itself() {
 }
 
 #[test]
-fn sockets_share_a_handler_which_goes_with_the_last_of_them() {
+fn udp_sockets_share_a_handler_that_is_dropped_with_the_last() {
     let (mut events, held) = (EventLoop::new().expect("a loop"), Rc::new(Cell::new(0)));
     let counter = Rc::clone(&held);
     let handler = events.attach_datagrams(datagrams(move |datagram, _| {
@@ -165,7 +165,7 @@ fn sockets_share_a_handler_which_goes_with_the_last_of_them() {
 }
 
 #[test]
-fn a_datagram_handler_of_its_own_stays_for_its_timers() {
+fn a_datagram_handler_stays_for_its_timers() {
     let (calls, mut events) = (Calls::default(), EventLoop::new().expect("a loop"));
     let socket = events.bind(loopback(), Starts::new(&calls)).expect("a socket");
     assert!(events.context().remove(socket));
@@ -194,7 +194,7 @@ impl StreamHandler for PanicsAtStart<'_> {
 }
 
 #[test]
-fn a_panic_of_on_start_is_caught_and_the_handler_stays() {
+fn a_panic_in_on_start_is_caught_and_the_handler_stays() {
     let (opened, mut events) = (Cell::default(), EventLoop::new().expect("a loop"));
     events.catch_panics(true);
     events.attach(PanicsAtStart(&opened));
@@ -204,7 +204,7 @@ fn a_panic_of_on_start_is_caught_and_the_handler_stays() {
 }
 
 #[test]
-fn without_catching_a_panic_of_on_start_ends_the_loop_between_turns_too() {
+fn without_catch_panics_a_panic_in_on_start_ends_the_loop_also_between_turns() {
     let (opened, mut events) = (Cell::default(), EventLoop::new().expect("a loop"));
     assert!(catch_unwind(AssertUnwindSafe(|| events.attach(PanicsAtStart(&opened)))).is_err());
     let _client = Client::connect(opened.get().expect("it was opened"));

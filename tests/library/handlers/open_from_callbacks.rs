@@ -40,7 +40,7 @@ fn turn_until_opened(events: &mut EventLoop<'_>, opened: &Opened) -> SocketAddr 
 }
 
 #[test]
-fn a_callback_opens_a_listener_for_an_attached_handler_and_knows_its_port_at_once() {
+fn a_callback_opens_a_listener_for_an_attached_handler_and_gets_its_port_at_once() {
     let (mut events, opened) = (EventLoop::new().expect("a loop"), Opened::default());
     let (data, address) = (events.attach(stream(echo)), Rc::clone(&opened));
     let _control = on_request(&mut events, move |context| {
@@ -52,7 +52,7 @@ fn a_callback_opens_a_listener_for_an_attached_handler_and_knows_its_port_at_onc
 }
 
 #[test]
-fn a_callback_attaches_a_handler_that_serves_what_the_same_callback_opens_for_it() {
+fn a_callback_attaches_a_handler_and_opens_sockets_for_it() {
     let log: &CallLog = Box::leak(Box::default());
     let (mut events, opened, target) = (EventLoop::new().expect("a loop"), Opened::default(), Listener::new());
     let (address, to) = (Rc::clone(&opened), target.address());
@@ -72,7 +72,7 @@ fn a_callback_attaches_a_handler_that_serves_what_the_same_callback_opens_for_it
 }
 
 #[test]
-fn a_socket_that_a_callback_opens_alone_gets_its_first_datagram() {
+fn a_udp_socket_opened_in_a_callback_gets_its_first_datagram() {
     let (mut events, opened) = (EventLoop::new().expect("a loop"), Opened::default());
     let address = Rc::clone(&opened);
     let _client = on_request(&mut events, move |context| {
@@ -85,7 +85,7 @@ fn a_socket_that_a_callback_opens_alone_gets_its_first_datagram() {
 }
 
 #[test]
-fn a_handler_that_a_callback_attaches_alone_gets_its_first_timer() {
+fn a_handler_attached_in_a_callback_without_sockets_gets_its_timer() {
     let log: &CallLog = Box::leak(Box::default());
     let mut events = EventLoop::new().expect("a loop");
     let _client = on_request(&mut events, move |context| {
@@ -133,7 +133,7 @@ fn a_timer_and_a_posted_job_open_listeners_sockets_and_timers() {
 }
 
 #[test]
-fn a_callback_learns_at_once_why_nothing_was_opened() {
+fn opening_in_a_callback_returns_an_error_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let (streams, datagrams) = (events.attach(stream(echo)), events.attach_datagrams(datagrams(|_, _| {})));
     let gone = events.attach(stream(echo));
@@ -163,14 +163,14 @@ fn a_callback_learns_at_once_why_nothing_was_opened() {
 
 #[test]
 #[should_panic(expected = "serves datagrams")]
-fn a_connection_for_a_handler_of_datagrams_is_a_panic_that_says_so() {
+fn connect_for_a_datagram_handler_panics_with_the_reason() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach_datagrams(datagrams(|_, _| {}));
     events.context().connect(loopback(), handler);
 }
 
 #[test]
-fn what_a_callback_opened_can_be_removed_in_the_same_callback() {
+fn sockets_and_timers_opened_in_a_callback_can_be_removed_in_it() {
     let (mut events, dropped) = (EventLoop::new().expect("a loop"), Rc::new(()));
     let held = Rc::clone(&dropped);
     let done = Rc::new(Cell::new(false));
@@ -209,7 +209,7 @@ impl DatagramHandler for Reopens {
 }
 
 #[test]
-fn a_socket_that_is_opened_in_place_of_a_removed_one_gets_none_of_its_datagrams() {
+fn a_socket_opened_in_the_slot_of_a_removed_one_gets_none_of_its_datagrams() {
     let (mut events, delivered) = (EventLoop::new().expect("a loop"), Rc::default());
     let socket = events.bind(loopback(), Reopens { delivered: Rc::clone(&delivered) }).expect("a socket");
     let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
@@ -222,7 +222,7 @@ fn a_socket_that_is_opened_in_place_of_a_removed_one_gets_none_of_its_datagrams(
 }
 
 #[test]
-fn a_timer_that_is_set_in_place_of_a_removed_one_has_its_own_closure() {
+fn a_timer_set_in_the_slot_of_a_removed_one_calls_its_own_closure() {
     let (mut events, fired) = (EventLoop::new().expect("a loop"), Rc::<RefCell<Vec<&str>>>::default());
     let (own_id, own_fired) = (Rc::new(Cell::new(None)), Rc::clone(&fired));
     let id = Rc::clone(&own_id);
@@ -271,7 +271,7 @@ impl StreamHandler for OpensInDrain {
 }
 
 #[test]
-fn what_is_opened_in_a_drain_is_served_and_of_it_a_udp_socket_holds_the_drain_up() {
+fn sockets_opened_in_a_drain_are_served_and_a_udp_socket_delays_its_end() {
     let (mut events, opened) = (EventLoop::new().expect("a loop"), Rc::<RefCell<Vec<SocketAddr>>>::default());
     let socket = Rc::new(Cell::new(None));
     let handler = OpensInDrain { opened: Rc::clone(&opened), socket: Rc::clone(&socket) };

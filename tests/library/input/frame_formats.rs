@@ -33,7 +33,7 @@ fn serve<'h>(at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> (EventL
 }
 
 #[test]
-fn an_echo_of_every_format_sends_back_what_it_got_wherever_the_stream_was_split() {
+fn an_echo_of_every_format_returns_its_input_wherever_the_stream_is_split() {
     for (format, example) in EXAMPLES {
         for at in 0..example.len() {
             let (mut events, mut client) = serve(
@@ -90,7 +90,7 @@ fn a_frame_is_handed_over_where_it_was_read_and_not_copied() {
 }
 
 #[test]
-fn a_length_over_the_maximum_closes_before_a_byte_of_the_frame_has_come() {
+fn a_length_over_the_maximum_closes_before_the_frame_arrives() {
     let prefixes: [(Format, &[u8]); 4] = [
         (Format::LengthU16(ByteOrder::BigEndian), &[0, 101]),
         (Format::LengthU16(ByteOrder::LittleEndian), &[101, 0]),
@@ -198,7 +198,7 @@ fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Res
 }
 
 #[test]
-fn a_frame_is_sent_whole_with_what_is_around_it_or_not_at_all() {
+fn a_frame_is_sent_whole_with_its_header_or_delimiter_or_not_at_all() {
     let full = Err(FrameSendError::OutboxFull);
     // Room for the payload alone is not enough, and what comes after may fit.
     let lengths = sent(SHORT, 10, &[b"123456789", b"12345", b"12", b"1", b""]);
@@ -335,7 +335,7 @@ impl FrameHandler for EventRecorder<'_> {
 }
 
 #[test]
-fn what_has_come_of_a_frame_at_the_end_of_stream_is_told_once_before_it() {
+fn an_incomplete_frame_at_eof_is_delivered_once_before_eof() {
     let cases: [(Format, &[u8], &[&str]); 9] = [
         (Format::Lines, b"a\n", &["frame a", "eof "]),
         (Format::Lines, b"a\nb", &["frame a", "unfinished b", "eof "]),
@@ -363,7 +363,7 @@ fn what_has_come_of_a_frame_at_the_end_of_stream_is_told_once_before_it() {
 }
 
 #[test]
-fn behind_a_pause_a_close_or_an_abort_no_frame_is_handed_over() {
+fn after_a_pause_a_close_or_an_abort_no_frame_is_delivered() {
     for (format, example) in EXAMPLES {
         let stops: [fn(&mut Connection<'_>); 3] = [|it| it.pause(), |it| it.close(), |it| it.abort()];
         for stop in stops {

@@ -63,7 +63,7 @@ fn a_line_of_exactly_the_maximum_passes_with_either_ending() {
 }
 
 #[test]
-fn a_line_longer_than_the_maximum_closes_and_those_before_it_are_seen() {
+fn a_line_over_the_maximum_closes_after_the_lines_before_it_are_delivered() {
     let overflow = Some(CloseReason::InputOverflow);
     assert_eq!(decode_lines(10, &[b"fine\n0123456789a\nnever\n"]), (vec![b"fine".to_vec()], overflow));
     assert_eq!(decode_lines(10, &[b"fine\n", b"0123456789ab"]), (vec![b"fine".to_vec()], overflow));
@@ -86,7 +86,7 @@ fn answer(connection: &mut Connection<'_>, line: &[u8]) {
 }
 
 #[test]
-fn thousands_of_short_lines_in_one_go_are_each_answered_in_order() {
+fn thousands_of_short_lines_sent_at_once_are_each_answered_in_order() {
     for outbox_bytes_max in [100, 4_096, 65_536] {
         let question: Vec<u8> = (0..5_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
         let mut events = EventLoop::new().expect("a loop");
@@ -123,7 +123,7 @@ fn a_slow_reader_of_long_answers_gets_them_all() {
 }
 
 #[test]
-fn an_unfinished_line_at_the_end_of_stream_is_dropped() {
+fn an_unterminated_line_at_eof_is_dropped() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), lines(100, answer)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));

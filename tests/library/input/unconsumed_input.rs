@@ -81,7 +81,7 @@ fn the_rest_is_shown_again_after_resume() {
 }
 
 #[test]
-fn the_rest_is_shown_again_after_on_flushed() {
+fn unused_input_is_delivered_again_after_on_flushed() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(4);
@@ -175,7 +175,7 @@ fn at_the_end_of_stream_the_rest_waits_for_the_output_before_it() {
 }
 
 #[test]
-fn a_full_inbox_left_untouched_is_an_overflow_and_one_byte_less_is_not() {
+fn a_full_unused_inbox_is_an_overflow_and_one_byte_less_is_not() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(100);
@@ -223,7 +223,7 @@ fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
 }
 
 #[test]
-fn a_full_inbox_is_no_overflow_while_output_waits() {
+fn a_full_inbox_is_not_an_overflow_while_output_waits() {
     let (log, is_blocked) = (CallLog::default(), Cell::new(true));
     let fill = |connection: &mut Connection<'_>| while connection.write(&vec![1; 65_536]) == 65_536 {};
     let mut events = EventLoop::new().expect("a loop");
@@ -256,7 +256,7 @@ fn a_full_inbox_is_no_overflow_while_output_waits() {
 }
 
 #[test]
-fn a_pause_stops_reading_and_resume_takes_it_up_though_no_new_byte_comes() {
+fn resume_continues_reading_although_no_new_byte_arrives() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| {
@@ -304,7 +304,7 @@ fn another_connections_callback_can_resume() {
 }
 
 #[test]
-fn more_than_was_shown_cannot_be_used_up_and_debug_assertions_make_it_a_panic() {
+fn on_data_that_returns_more_than_it_was_given_is_capped_or_panics_with_debug_assertions() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);

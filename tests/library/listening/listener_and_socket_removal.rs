@@ -14,7 +14,7 @@ use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 #[test]
-fn a_removed_listener_is_gone_and_its_connections_live_on() {
+fn connections_of_a_removed_listener_stay_open() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
@@ -123,7 +123,7 @@ fn a_datagram_that_removes_its_own_socket_is_answered_all_the_same_or_counted_as
 }
 
 #[test]
-fn a_removed_socket_delivers_nothing_more_though_datagrams_have_come() {
+fn a_removed_socket_delivers_no_datagram_although_some_have_arrived() {
     for removes_itself in [true, false] {
         let calls = Cell::new(0);
         let mut events = EventLoop::new().expect("a loop");
@@ -147,7 +147,7 @@ fn a_removed_socket_delivers_nothing_more_though_datagrams_have_come() {
 }
 
 #[test]
-fn a_reply_through_a_removed_socket_is_refused_and_what_was_queued_before_leaves() {
+fn a_reply_through_a_removed_socket_is_refused_and_earlier_replies_are_sent() {
     let outcomes = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
@@ -172,7 +172,7 @@ fn a_reply_through_a_removed_socket_is_refused_and_what_was_queued_before_leaves
 }
 
 #[test]
-fn the_port_of_a_socket_that_was_removed_is_free_at_once_for_others_too() {
+fn the_port_of_a_removed_socket_is_free_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let peer = udp_socket("127.0.0.1");
     let bind = |events: &mut EventLoop<'_>| {
@@ -216,7 +216,7 @@ fn ids_of_listeners_and_sockets_are_told_apart() {
 }
 
 #[test]
-fn the_address_of_what_was_removed_between_two_turns_is_free_at_once() {
+fn an_address_removed_between_two_turns_is_free_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -252,7 +252,7 @@ fn a_handler_whose_sessions_cannot_exist_refuses_every_client() {
 }
 
 #[test]
-fn a_listener_removed_in_on_open_gives_no_further_client() {
+fn a_listener_removed_in_on_open_accepts_no_further_client() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| {

@@ -14,7 +14,7 @@ use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
-fn past_connections_max_clients_wait_and_everybody_is_served() {
+fn beyond_connections_max_clients_wait_and_all_are_served() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(3);
@@ -36,7 +36,7 @@ fn past_connections_max_clients_wait_and_everybody_is_served() {
 }
 
 #[test]
-fn where_it_is_asked_for_clients_past_connections_max_are_closed_at_once() {
+fn with_when_full_close_clients_beyond_connections_max_are_closed_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(2).when_full(WhenFull::Refuse);
     let listener = events.listen(at, stream(echo)).expect("a listener");
@@ -54,7 +54,7 @@ fn where_it_is_asked_for_clients_past_connections_max_are_closed_at_once() {
 }
 
 #[test]
-fn a_source_has_no_more_than_its_share_and_another_has_its_own() {
+fn each_source_has_its_own_connection_limit() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(any_port("0.0.0.0")).connections_per_source_max(2);
     let listener = events.listen(at, stream(echo)).expect("a listener");
@@ -122,7 +122,7 @@ fn listeners_of_one_handler_share_connections_max() {
 }
 
 #[test]
-fn a_listener_that_waits_for_room_goes_on_when_another_of_its_handler_lets_go() {
+fn a_listener_that_waits_for_room_continues_when_a_connection_of_another_listener_closes() {
     let mut events = EventLoop::new().expect("a loop");
     let [one, other] = pair(&mut events, &Listen::from(loopback()).connections_max(1));
     let mut inside = Client::connect(one);
@@ -162,7 +162,7 @@ fn handlers_do_not_share_their_limits() {
 }
 
 #[test]
-fn a_refused_client_that_has_said_much_already_costs_the_others_nothing() {
+fn a_refused_client_that_has_sent_much_affects_no_other_client() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(1).when_full(WhenFull::Refuse);
     let listener = events.listen(at, stream(echo)).expect("a listener");
@@ -198,7 +198,7 @@ fn the_share_of_a_source_is_free_again_however_its_connection_ends() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn in_a_drain_a_listener_without_room_closes_once_no_client_waits_there() {
+fn in_a_drain_a_full_listener_closes_when_its_backlog_is_empty() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_data(greet));

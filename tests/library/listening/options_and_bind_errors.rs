@@ -34,7 +34,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
 }
 
 #[test]
-fn options_of_a_listener_that_cannot_work_are_refused() {
+fn invalid_options_of_a_listener_are_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let options: [fn(Listen) -> Listen; 20] = [
         |at| at.connections_max(0),
@@ -167,7 +167,7 @@ fn an_address_that_is_not_this_machines_is_an_error() {
 /// On Linux; elsewhere no system call tells.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_socket_that_was_handed_over_and_does_not_listen_is_an_error_at_listen() {
+fn an_inherited_socket_that_does_not_listen_is_an_error_of_listen() {
     let mut events = EventLoop::new().expect("a loop");
     let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     tcp.bind(&loopback().into()).expect("a free port");
@@ -184,7 +184,7 @@ fn a_socket_that_was_handed_over_and_does_not_listen_is_an_error_at_listen() {
 }
 
 #[test]
-fn a_stream_socket_that_was_handed_over_is_an_error_at_bind() {
+fn an_inherited_stream_socket_is_an_error_of_bind() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = Socket::from(TcpListener::bind(loopback()).expect("a free port"));
     let error = events.bind(UdpSocket::from(listener), datagrams(|_, _| {})).expect_err("it brings no datagrams");
@@ -207,7 +207,7 @@ fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
 }
 
 #[test]
-fn with_reuse_port_after_bind_the_first_has_the_port_alone_and_then_shares_it() {
+fn with_reuse_port_after_bind_the_first_loop_binds_the_port_alone_and_then_shares_it() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let in_use = |outcome: halloo::Result<SourceId>| {
         let cause = outcome.expect_err("the port is taken").source().expect("a cause").to_string();
@@ -229,7 +229,7 @@ fn with_reuse_port_after_bind_the_first_has_the_port_alone_and_then_shares_it() 
 
 /// `SO_REUSEADDR` lets several TCP sockets bind one port as long as none listens.
 #[test]
-fn of_several_loops_that_open_one_port_at_once_exactly_one_has_it() {
+fn of_several_loops_that_bind_one_port_at_once_exactly_one_succeeds() {
     const LOOPS: usize = 4;
     for round in 0..200 {
         let address = SocketAddr::from(([127, 0, 0, 1], unused_port()));

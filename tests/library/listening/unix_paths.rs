@@ -21,7 +21,7 @@ const IS_CHILD: &str = "HALLOO_TEST_RELATIVE_PATH";
 /// A path is bound as it is given, so that only that has to fit the 108 bytes of an address, and its file is removed
 /// from the folder that the process was in. A child process changes its folder.
 #[test]
-fn a_relative_path_in_a_deep_folder_is_served_and_removed_from_there() {
+fn a_relative_path_in_a_deep_folder_is_served_and_removed() {
     if std::env::var_os(IS_CHILD).is_some() {
         let relative = Path::new("listener.sock");
         let mut events = EventLoop::new().expect("a loop");
@@ -38,7 +38,7 @@ fn a_relative_path_in_a_deep_folder_is_served_and_removed_from_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let deep = folder.path().join("f".repeat(100)).join("g".repeat(100));
     fs::create_dir_all(&deep).expect("a folder");
-    let test = "listening::unix_paths::a_relative_path_in_a_deep_folder_is_served_and_removed_from_there";
+    let test = "listening::unix_paths::a_relative_path_in_a_deep_folder_is_served_and_removed";
     let child = Command::new(std::env::current_exe().expect("this program"))
         .args([test, "--exact", "--nocapture"])
         .current_dir(&deep)
@@ -55,7 +55,7 @@ fn a_relative_path_in_a_deep_folder_is_served_and_removed_from_there() {
 }
 
 #[test]
-fn the_error_of_a_path_that_is_too_long_tells_its_bytes_and_how_many_there_may_be() {
+fn the_error_of_a_too_long_path_contains_its_length_and_the_limit() {
     let (log, failures) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let error = events.listen(Listen::unix("p".repeat(120)), stream(greet)).expect_err("it does not fit");
@@ -72,7 +72,7 @@ fn the_error_of_a_path_that_is_too_long_tells_its_bytes_and_how_many_there_may_b
 }
 
 #[test]
-fn a_nul_in_a_path_is_refused_and_makes_no_file_of_another_name() {
+fn a_nul_in_a_path_is_refused_and_creates_no_file() {
     let (folder, log) = (tempfile::tempdir().expect("a folder"), CallLog::default());
     let path = folder.path().join("before\0behind");
     let mut events = EventLoop::new().expect("a loop");
@@ -103,7 +103,7 @@ fn an_empty_abstract_name_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_abstract_name_is_listened_on_and_connected_to_and_shown_with_an_at_sign() {
+fn an_abstract_name_can_be_listened_on_and_connected_to_and_is_displayed_with_an_at_sign() {
     let (folder, log) = (tempfile::tempdir().expect("a folder"), CallLog::default());
     let name = PathBuf::from(format!("\0{}/name", folder.path().display()));
     let mut events = EventLoop::new().expect("a loop");
@@ -122,7 +122,7 @@ fn an_abstract_name_is_listened_on_and_connected_to_and_shown_with_an_at_sign() 
 }
 
 #[test]
-fn the_file_has_the_mode_that_is_asked_for() {
+fn the_socket_file_has_the_requested_mode() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("listener.sock");
     let mode = || fs::symlink_metadata(&path).expect("it is there").permissions().mode() & 0o7777;

@@ -71,7 +71,7 @@ fn a_long_echo_over_a_unix_socket_comes_back_whole() {
 }
 
 #[test]
-fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
+fn input_of_a_closed_unix_peer_is_delivered_when_a_paused_handler_resumes() {
     for has_finished in [false, true] {
         let ((_folder, path), log, text) = (path(), CallLog::default(), byte_pattern(100_000));
         let mut events = EventLoop::new().expect("a loop");
@@ -102,7 +102,7 @@ fn what_a_peer_has_sent_before_it_went_is_read_when_a_paused_handler_goes_on() {
 }
 
 #[test]
-fn a_peer_that_goes_without_reading_ends_its_own_connection_alone() {
+fn a_peer_that_closes_without_reading_ends_only_its_own_connection() {
     let ((_folder, path), log) = (path(), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| connection.send(&vec![b'x'; 60_000]).is_ok());
@@ -132,7 +132,7 @@ fn an_abort_ends_a_unix_connection_at_once() {
 }
 
 #[test]
-fn a_drain_serves_who_waits_at_a_unix_socket_and_removes_its_file() {
+fn a_drain_serves_waiting_clients_of_a_unix_socket_and_removes_its_file() {
     let (_folder, path) = path();
     let mut events = EventLoop::new().expect("a loop");
     listen(&mut events, &path, stream(greet));
@@ -151,7 +151,7 @@ fn a_drain_serves_who_waits_at_a_unix_socket_and_removes_its_file() {
 }
 
 #[test]
-fn limits_per_source_do_not_concern_clients_without_an_address() {
+fn limits_per_source_do_not_apply_to_clients_without_an_address() {
     let ((_folder, path), log) = (path(), CallLog::default());
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::unix(&path).connections_per_source_max(1).connections_max(3);
@@ -177,7 +177,7 @@ fn options_of_tcp_are_ignored_by_unix_sockets() {
 }
 
 #[test]
-fn a_path_that_a_dead_server_has_left_is_used_again() {
+fn a_stale_path_of_a_dead_server_is_reused() {
     let (_folder, path) = path();
     drop(UnixListener::bind(&path).expect("a path"));
     assert!(path.exists(), "std leaves it");
@@ -188,7 +188,7 @@ fn a_path_that_a_dead_server_has_left_is_used_again() {
 }
 
 #[test]
-fn a_path_on_which_somebody_answers_is_refused_by_name_and_left_alone() {
+fn a_path_in_use_is_an_error_with_its_name_and_is_not_touched() {
     let (_folder, path) = path();
     let mut events = EventLoop::new().expect("a loop");
     listen(&mut events, &path, stream(greet));
@@ -207,7 +207,7 @@ fn a_path_on_which_somebody_answers_is_refused_by_name_and_left_alone() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_replaced() {
+fn a_file_that_is_not_a_socket_is_never_replaced() {
     let (_folder, path) = path();
     fs::write(&path, "precious").expect("a file");
     let mut events = EventLoop::new().expect("a loop");
@@ -219,7 +219,7 @@ fn what_is_no_socket_is_never_replaced() {
 }
 
 #[test]
-fn the_file_goes_with_its_listener_however_that_ends() {
+fn the_file_is_removed_with_its_listener_however_it_ends() {
     for cause in ["removed", "stopped", "dropped"] {
         let (_folder, path) = path();
         let mut events = EventLoop::new().expect("a loop");
@@ -245,7 +245,7 @@ fn the_file_goes_with_its_listener_however_that_ends() {
 }
 
 #[test]
-fn a_file_that_somebody_else_has_put_in_its_place_stays() {
+fn a_file_that_replaced_the_socket_is_not_removed() {
     let (_folder, path) = path();
     let mut events = EventLoop::new().expect("a loop");
     listen(&mut events, &path, stream(greet));
@@ -257,7 +257,7 @@ fn a_file_that_somebody_else_has_put_in_its_place_stays() {
 }
 
 #[test]
-fn a_socket_that_was_handed_over_keeps_its_file() {
+fn an_inherited_socket_keeps_its_file() {
     let (_folder, path) = path();
     let given = UnixListener::bind(&path).expect("a path");
     let mut events = EventLoop::new().expect("a loop");
@@ -269,7 +269,7 @@ fn a_socket_that_was_handed_over_keeps_its_file() {
 }
 
 #[test]
-fn an_outbound_connection_over_a_unix_socket_opens_or_says_why_not() {
+fn an_outbound_connection_over_a_unix_socket_opens_or_fails_with_the_reason() {
     let ((folder, path), log) = (path(), CallLog::default());
     let server = Listener::unix(&path);
     let unused_path = folder.path().join("unused.sock");
@@ -297,7 +297,7 @@ fn an_outbound_connection_over_a_unix_socket_opens_or_says_why_not() {
 }
 
 #[test]
-fn a_unix_listener_with_a_full_backlog_fails_a_connection_once() {
+fn a_connect_to_a_full_unix_backlog_fails_once() {
     let ((_folder, path), log) = (path(), CallLog::default());
     let server = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
     server.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("it is free");
@@ -311,7 +311,7 @@ fn a_unix_listener_with_a_full_backlog_fails_a_connection_once() {
 }
 
 #[test]
-fn a_proxy_stands_between_tcp_and_a_unix_socket() {
+fn a_proxy_connects_tcp_to_a_unix_socket() {
     let ((_folder, path), text) = (path(), byte_pattern(1_000_000));
     let server = Listener::unix(&path);
     let mut events = EventLoop::new().expect("a loop");

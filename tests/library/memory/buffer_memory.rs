@@ -73,7 +73,7 @@ fn growth_by_stuck_clients(buffer_bytes_max: Option<usize>) -> u64 {
 }
 
 #[test]
-fn a_client_that_never_reads_costs_an_inbox_and_an_outbox_and_no_more() {
+fn a_client_that_never_reads_uses_at_most_one_inbox_and_one_outbox() {
     in_own_process(|| {
         let growth = growth_by_stuck_clients(None);
         println!("{CLIENTS} clients that never read: {growth} KiB, {} KiB each", growth / CLIENTS);
@@ -83,7 +83,7 @@ fn a_client_that_never_reads_costs_an_inbox_and_an_outbox_and_no_more() {
 }
 
 #[test]
-fn all_clients_that_never_read_cost_the_maximum_of_all_buffers_and_a_share_each() {
+fn clients_that_never_read_together_use_at_most_buffer_bytes_max_and_a_share_each() {
     in_own_process(|| {
         const KIB_MAX: u64 = 16 * 1024;
         let growth = growth_by_stuck_clients(Some(16 * 1024 * 1024));

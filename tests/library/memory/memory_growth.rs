@@ -52,7 +52,7 @@ fn listen<'a>(events: &mut EventLoop<'a>, at: &Path, handler: impl StreamHandler
 }
 
 #[test]
-fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
+fn an_echo_of_100_mib_to_a_slow_reader_does_not_grow_memory() {
     in_own_process(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("echo.sock");
@@ -65,7 +65,7 @@ fn an_echo_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
 }
 
 #[test]
-fn a_proxy_of_100_mib_to_a_slow_reader_leaves_memory_as_it_is() {
+fn a_proxy_of_100_mib_to_a_slow_reader_does_not_grow_memory() {
     in_own_process(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, behind) = (folder.path().join("proxy.sock"), folder.path().join("echo.sock"));

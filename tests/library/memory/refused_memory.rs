@@ -51,7 +51,7 @@ fn assert_is_served(events: &mut EventLoop<'_>, client: &mut UnixStream) {
 }
 
 #[test]
-fn half_lines_for_which_there_is_no_memory_are_reset_and_the_loop_goes_on() {
+fn without_memory_for_an_inbox_its_connection_is_reset_and_the_loop_continues() {
     in_own_process(|| {
         const COUNT: usize = 4_576;
         let folder = tempfile::tempdir().expect("a folder");
@@ -78,7 +78,7 @@ fn half_lines_for_which_there_is_no_memory_are_reset_and_the_loop_goes_on() {
 }
 
 #[test]
-fn clients_for_whose_tables_there_is_no_memory_wait_in_the_backlog() {
+fn without_memory_for_the_tables_new_clients_wait_in_the_backlog() {
     in_own_process(|| {
         const COUNT: usize = 6_000;
         let folder = tempfile::tempdir().expect("a folder");

@@ -77,20 +77,20 @@ fn assert_talks(ours: TcpStream, theirs: TcpStream) {
 }
 
 #[test]
-fn a_tcp_stream_talks_and_ends_as_any_other_connection() {
+fn an_adopted_tcp_stream_is_served_like_any_other_connection() {
     let (ours, theirs) = tcp_pair();
     assert_talks(ours, theirs);
 }
 
 #[test]
 #[ignore = "needs IPv6"]
-fn a_tcp_stream_over_ipv6_talks_too() {
+fn an_adopted_tcp_stream_over_ipv6_is_served() {
     let (ours, theirs) = tcp_pair_at(any_port("::1"));
     assert_talks(ours, theirs);
 }
 
 #[test]
-fn what_has_arrived_before_is_delivered_and_the_end_of_stream_too() {
+fn input_and_eof_that_arrived_before_the_adoption_are_delivered() {
     for (ours, mut client) in pairs() {
         let log = CallLog::default();
         client.send(b"sent before");
@@ -165,7 +165,7 @@ fn the_limits_of_the_connect_hold() {
 }
 
 #[test]
-fn a_stream_that_was_reset_before_fails_or_ends() {
+fn an_adopted_stream_that_was_already_reset_fails_or_closes() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -186,7 +186,7 @@ fn a_stream_that_was_reset_before_fails_or_ends() {
 }
 
 #[test]
-fn what_is_no_connected_stream_is_a_failure_that_names_the_way_out() {
+fn a_descriptor_that_is_no_connected_stream_fails_with_a_hint() {
     let folder = tempfile::tempdir().expect("a folder");
     let unix = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
     let packets = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).expect("a pair").0;
@@ -243,7 +243,7 @@ fn of_clones_the_first_connect_takes_the_stream_and_no_descriptor_is_left() {
 }
 
 #[test]
-fn a_duplicate_elsewhere_becomes_non_blocking_and_keeps_neither_the_stream_nor_the_poll_open() {
+fn a_duplicate_descriptor_becomes_non_blocking_and_keeps_neither_the_stream_nor_the_poll_open() {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let (log, mut client) = (CallLog::default(), Client::new(OwnedFd::from(theirs).into()));
     let mut duplicate = ours.try_clone().expect("a descriptor");
@@ -304,7 +304,7 @@ fn at_the_end_of_a_loop_no_stream_is_left_open() {
 }
 
 #[test]
-fn a_socket_that_is_connected_to_itself_is_a_stream_like_any_other() {
+fn an_adopted_socket_connected_to_itself_is_served_like_any_other() {
     let (log, socket) = (CallLog::default(), Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"));
     socket.bind(&loopback().into()).expect("a free port");
     socket.connect(&socket.local_addr().expect("it is bound")).expect("its own SYN comes back");
@@ -322,7 +322,7 @@ fn a_socket_that_is_connected_to_itself_is_a_stream_like_any_other() {
 }
 
 #[test]
-fn a_thread_that_accepts_hands_its_clients_to_the_loop_with_a_value() {
+fn an_accepting_thread_passes_its_clients_to_the_loop_with_a_value() {
     let (log, values) = (CallLog::default(), RefCell::new(Vec::new()));
     let listener = TcpListener::bind(loopback()).expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -360,7 +360,7 @@ fn serve_standard_input() {
 }
 
 #[test]
-fn a_process_serves_the_client_that_is_its_standard_input() {
+fn a_process_serves_a_client_on_its_standard_input() {
     const IS_SERVICE: &str = "HALLOO_TEST_SERVICE";
     if std::env::var_os(IS_SERVICE).is_some() {
         return serve_standard_input();

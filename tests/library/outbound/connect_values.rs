@@ -23,7 +23,7 @@ impl Drop for CountsDrops {
 }
 
 #[test]
-fn a_value_comes_back_in_on_open_and_in_on_connect_failed() {
+fn take_value_returns_the_value_in_on_open_and_in_on_connect_failed() {
     let (log, server) = (CallLog::default(), Listener::new());
     let (opened, failed) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
@@ -46,7 +46,7 @@ fn a_value_comes_back_in_on_open_and_in_on_connect_failed() {
 }
 
 #[test]
-fn a_value_of_another_type_stays_and_a_connection_without_one_has_none() {
+fn take_value_with_another_type_returns_none_and_keeps_the_value() {
     let (log, server, taken) = (CallLog::default(), Listener::new(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
@@ -82,7 +82,7 @@ fn a_value_can_be_taken_before_the_connection_is_open() {
 }
 
 #[test]
-fn a_value_that_is_not_taken_is_dropped_when_its_callback_has_returned() {
+fn a_value_that_is_not_taken_is_dropped_when_its_callback_returns() {
     let (log, server, drops) = (CallLog::default(), Listener::new(), Rc::new(Cell::new(0)));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(
@@ -110,7 +110,7 @@ fn a_value_that_is_not_taken_is_dropped_when_its_callback_has_returned() {
 type GiveUp = fn(&mut EventLoop<'_>, ConnectionId);
 
 #[test]
-fn the_value_of_a_connection_that_is_given_up_reaches_on_connect_failed() {
+fn the_value_of_an_aborted_connect_reaches_on_connect_failed() {
     let abort: GiveUp = |events, id| events.context().connection(id).expect("it is there").abort();
     let stop: GiveUp = |events, _| events.context().stop();
     let drain: GiveUp = |events, _| events.context().drain(Duration::from_millis(20));
@@ -134,7 +134,7 @@ fn the_value_of_a_connection_that_is_given_up_reaches_on_connect_failed() {
 }
 
 #[test]
-fn where_the_id_names_no_connection_the_value_is_dropped_at_once() {
+fn for_an_unknown_handler_the_value_is_dropped_at_once() {
     let (log, server, drops) = (CallLog::default(), Listener::new(), Rc::new(Cell::new(0)));
     let connect = |events: &mut EventLoop<'_>, handler: HandlerId| {
         let id = events.context().connect_with(server.address(), handler, CountsDrops(Rc::clone(&drops)));

@@ -18,7 +18,7 @@ use crate::helpers::simple_handlers::{GREETING, echo};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
-fn an_outbound_connection_opens_talks_and_ends_as_any_other() {
+fn an_outbound_connection_is_served_like_any_other() {
     let (log, server) = (CallLog::default(), Listener::new());
     let local_addr = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
@@ -57,7 +57,7 @@ fn an_outbound_connection_opens_talks_and_ends_as_any_other() {
 }
 
 #[test]
-fn a_refused_connection_fails_once_and_leaves_nothing_behind() {
+fn a_refused_connect_fails_once_and_leaves_no_state() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -71,7 +71,7 @@ fn a_refused_connection_fails_once_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_cannot_be_reached_fails_too() {
+fn a_connect_to_an_unreachable_address_fails() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -88,7 +88,7 @@ fn what_cannot_be_reached_fails_too() {
 }
 
 #[test]
-fn a_connection_that_nobody_answers_fails_when_its_time_is_over_and_not_before() {
+fn an_unanswered_connect_fails_at_its_timeout_but_not_before() {
     let (log, full_backlog) = (CallLog::default(), FullBacklog::new());
     let timeout = Duration::from_millis(150);
     let failed = Cell::new(None);
@@ -111,7 +111,7 @@ fn a_connection_that_nobody_answers_fails_when_its_time_is_over_and_not_before()
 }
 
 #[test]
-fn of_many_connections_each_opens_or_fails_and_none_does_both() {
+fn each_of_many_connects_either_opens_or_fails() {
     let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -138,7 +138,7 @@ fn of_many_connections_each_opens_or_fails_and_none_does_both() {
 }
 
 #[test]
-fn options_that_cannot_work_are_a_failure_that_says_why() {
+fn invalid_options_of_a_connect_fail_with_the_reason() {
     let (log, server, errors) = (CallLog::default(), Listener::new(), RefCell::new(Vec::new()));
     let to = || Connect::from(server.address());
     let mut events = EventLoop::new().expect("a loop");
@@ -193,7 +193,7 @@ fn every_callback_connects(server: &Listener, events: &mut EventLoop<'_>, log: &
 }
 
 #[test]
-fn every_callback_may_connect() {
+fn every_callback_can_connect() {
     let (log, outside, server) = (CallLog::default(), CallLog::default(), Listener::new());
     let target = Cell::new(None::<HandlerId>);
     let at = server.address();
@@ -248,7 +248,7 @@ fn every_callback_may_connect() {
 }
 
 #[test]
-fn a_job_may_connect() {
+fn a_job_can_connect() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -266,7 +266,7 @@ fn a_job_may_connect() {
 }
 
 #[test]
-fn a_failure_may_lead_to_the_next_try_until_one_succeeds() {
+fn on_connect_failed_can_connect_again_until_one_succeeds() {
     let (log, server) = (CallLog::default(), Listener::new());
     let (tries, handler) = (Cell::new(0), Cell::new(None));
     let (open, closed) = (server.address(), unused_address());
@@ -291,7 +291,7 @@ fn a_failure_may_lead_to_the_next_try_until_one_succeeds() {
 }
 
 #[test]
-fn a_loop_may_connect_to_its_own_listener() {
+fn a_loop_can_connect_to_its_own_listener() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
@@ -310,7 +310,7 @@ fn a_loop_may_connect_to_its_own_listener() {
 }
 
 #[test]
-fn a_panic_over_a_failed_connection_costs_nobody_anything() {
+fn a_panic_in_on_connect_failed_affects_no_other_connection() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);
@@ -384,7 +384,7 @@ fn assert_never_its_own_peer(host: &str) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_connection_to_itself_is_refused_however_its_address_is_spelled() {
+fn a_connect_to_itself_is_refused_however_its_address_is_written() {
     for host in ["127.0.0.1", "0.0.0.0"] {
         assert_never_its_own_peer(host);
     }
@@ -393,7 +393,7 @@ fn a_connection_to_itself_is_refused_however_its_address_is_spelled() {
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "needs IPv6"]
-fn a_connection_to_itself_is_refused_over_ipv6_too() {
+fn a_connect_to_itself_is_refused_over_ipv6() {
     for host in ["::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
         assert_never_its_own_peer(host);
     }

@@ -16,7 +16,7 @@ use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
 #[test]
-fn what_is_written_before_it_is_open_waits_and_arrives() {
+fn output_written_before_on_open_is_queued_and_delivered() {
     let (log, server, bytes) = (CallLog::default(), Listener::new(), byte_pattern(60_000));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
@@ -34,7 +34,7 @@ fn what_is_written_before_it_is_open_waits_and_arrives() {
 }
 
 #[test]
-fn before_it_is_open_the_outbox_has_its_bound_and_on_flushed_comes_when_there_is_room() {
+fn before_on_open_the_outbox_has_its_limit_and_on_flushed_reports_room() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_flushed(|connection| {
@@ -49,7 +49,7 @@ fn before_it_is_open_the_outbox_has_its_bound_and_on_flushed_comes_when_there_is
 }
 
 #[test]
-fn a_close_before_it_is_open_delivers_what_was_written_and_is_told_after_on_open() {
+fn a_close_before_on_open_delivers_the_output_and_is_reported_after_on_open() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
@@ -69,7 +69,7 @@ fn a_close_before_it_is_open_delivers_what_was_written_and_is_told_after_on_open
 }
 
 #[test]
-fn a_close_of_what_never_opens_is_a_failure_like_any_other() {
+fn a_close_of_a_connect_that_never_opens_is_reported_as_a_failure() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -80,7 +80,7 @@ fn a_close_of_what_never_opens_is_a_failure_like_any_other() {
 }
 
 #[test]
-fn an_abort_before_it_is_open_gives_it_up() {
+fn an_abort_before_on_open_cancels_the_connect() {
     let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
@@ -104,7 +104,7 @@ fn an_abort_before_it_is_open_gives_it_up() {
 }
 
 #[test]
-fn a_pause_and_a_timeout_set_before_it_is_open_hold_when_it_is() {
+fn a_pause_and_a_timeout_set_before_on_open_hold_afterwards() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_timeout(|connection| connection.resume()));
@@ -119,7 +119,7 @@ fn a_pause_and_a_timeout_set_before_it_is_open_hold_when_it_is() {
 }
 
 #[test]
-fn a_finish_before_it_is_open_ends_our_side_when_it_is() {
+fn a_shutdown_write_before_on_open_takes_effect_when_it_opens() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -140,7 +140,7 @@ fn a_finish_before_it_is_open_ends_our_side_when_it_is() {
 }
 
 #[test]
-fn a_drain_waits_for_connections_that_open_and_tells_them() {
+fn a_drain_waits_for_connects_and_calls_on_drain_when_they_open() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_drain(|connection| connection.close()));
@@ -156,7 +156,7 @@ fn a_drain_waits_for_connections_that_open_and_tells_them() {
 }
 
 #[test]
-fn at_the_end_of_a_drain_what_is_still_opening_has_failed() {
+fn at_the_end_of_a_drain_pending_connects_have_failed() {
     for grace in [Duration::ZERO, Duration::from_millis(50)] {
         let (log, full_backlog) = (CallLog::default(), FullBacklog::new());
         let mut events = EventLoop::new().expect("a loop");
@@ -176,7 +176,7 @@ fn at_the_end_of_a_drain_what_is_still_opening_has_failed() {
 }
 
 #[test]
-fn a_handler_that_always_connects_again_cannot_keep_a_loop_from_its_end() {
+fn a_handler_that_always_reconnects_does_not_delay_the_end_of_a_drain() {
     let (log, server, handler) = (CallLog::default(), Listener::new(), Cell::new(None::<HandlerId>));
     let to = server.address();
     let reconnect = |context: &mut halloo::Context| {

@@ -79,7 +79,7 @@ fn proxied(to: &Listener) -> (EventLoop<'static>, Client) {
 }
 
 #[test]
-fn a_proxy_carries_both_directions_and_each_end() {
+fn a_proxy_forwards_both_directions_and_eof_of_each() {
     let server = Listener::new();
     let (mut events, mut client) = proxied(&server);
     client.send(b"sent before anybody was there");
@@ -97,7 +97,7 @@ fn a_proxy_carries_both_directions_and_each_end() {
 }
 
 #[test]
-fn a_proxy_carries_a_reset_over() {
+fn a_proxy_forwards_a_reset() {
     let server = Listener::new();
     let (mut events, client) = proxied(&server);
     let mut peer = server.accept(&mut events);
@@ -107,7 +107,7 @@ fn a_proxy_carries_a_reset_over() {
 }
 
 #[test]
-fn a_proxy_to_nobody_ends_its_client() {
+fn a_proxy_whose_target_refuses_resets_its_client() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), Proxy { to: unused_address().into() }).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
@@ -118,7 +118,7 @@ fn a_proxy_to_nobody_ends_its_client() {
 }
 
 #[test]
-fn a_proxy_holds_back_whoever_sends_faster_than_the_other_reads_both_ways_at_once() {
+fn a_proxy_applies_backpressure_in_both_directions_at_once() {
     let (request, response) = (byte_pattern(3_000_000), byte_pattern(2_500_000));
     let server = Listener::new();
     let (mut events, mut client) = proxied(&server);
@@ -151,7 +151,7 @@ fn a_proxy_holds_back_whoever_sends_faster_than_the_other_reads_both_ways_at_onc
 }
 
 #[test]
-fn one_handler_serves_two_listeners_and_the_connections_it_makes() {
+fn one_handler_serves_two_listeners_and_its_outbound_connections() {
     struct BroadcastHandler {
         opened: Vec<bool>,
     }

@@ -22,13 +22,13 @@ fn reply_addr(to: SocketAddr, peer_host: &str) -> ReplyAddr {
 }
 
 #[test]
-fn an_answer_from_a_timer_leaves_from_the_address_that_was_asked() {
+fn a_reply_from_a_timer_leaves_from_the_destination_address() {
     answers_from_a_timer("0.0.0.0", &["127.0.0.1", "127.0.0.2", "127.1.2.3"]);
 }
 
 #[test]
 #[ignore = "needs IPv6"]
-fn an_answer_of_an_ipv6_socket_from_a_timer_leaves_from_the_address_that_was_asked() {
+fn a_reply_of_an_ipv6_socket_from_a_timer_leaves_from_the_destination_address() {
     answers_from_a_timer("::", &["::1", "127.0.0.2", "127.1.2.3"]);
 }
 
@@ -65,7 +65,7 @@ fn answers_from_a_timer(bound: &str, hosts: &[&str]) {
 }
 
 #[test]
-fn a_reply_address_goes_to_another_thread_and_back() {
+fn a_reply_address_can_be_sent_to_another_thread_and_back() {
     let mut events = EventLoop::new().expect("a loop");
     let handle = events.handle();
     let handler = datagrams(move |datagram, _| {
@@ -80,7 +80,7 @@ fn a_reply_address_goes_to_another_thread_and_back() {
 }
 
 #[test]
-fn a_later_reply_by_a_removed_socket_or_one_of_another_loop_is_refused() {
+fn a_later_reply_of_a_removed_socket_or_another_loop_is_refused() {
     let questions = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = || datagrams(|datagram, _| questions.borrow_mut().push(datagram.reply_addr()));
@@ -107,7 +107,7 @@ fn a_later_reply_by_a_removed_socket_or_one_of_another_loop_is_refused() {
 }
 
 #[test]
-fn a_later_reply_keeps_to_the_rate_of_its_source() {
+fn a_later_reply_counts_against_the_rate_of_its_source() {
     let questions = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(loopback()).replies_per_source_per_second_max(2).limit_loopback(true);

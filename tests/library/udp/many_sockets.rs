@@ -34,7 +34,7 @@ fn time_of_a_hundred(events: &mut EventLoop<'_>, socket: UdpSocketId, peer: &Udp
 }
 
 #[test]
-fn a_datagram_beside_three_thousand_other_sockets_costs_what_it_does_beside_ten() {
+fn a_datagram_costs_the_same_beside_3000_sockets_as_beside_10() {
     raise_fd_limit();
     let peer = udp_socket("127.0.0.1");
     let mut events = EventLoop::new().expect("a loop");

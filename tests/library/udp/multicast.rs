@@ -62,12 +62,12 @@ fn assert_answered(at: Bind, to: IpAddr) {
 }
 
 #[test]
-fn local_addr_is_the_group_that_a_datagram_was_sent_to_and_the_answer_leaves_from_the_machine() {
+fn local_addr_is_the_group_of_a_datagram_and_the_reply_leaves_from_a_host_address() {
     assert_answered(Bind::from(any_port("0.0.0.0")).join_multicast(group(1), loopback_index()), group(1));
 }
 
 #[test]
-fn a_socket_that_is_bound_to_a_group_receives_and_answers() {
+fn a_socket_bound_to_a_group_receives_and_replies() {
     let at = Bind::from(SocketAddr::new(group(2), 0)).join_multicast(group(2), loopback_index());
     assert_answered(at, group(2));
 }
@@ -79,12 +79,12 @@ fn local_addr_is_the_broadcast_address_that_a_datagram_was_sent_to() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn a_socket_of_both_families_receives_an_ipv4_group() {
+fn a_dual_stack_socket_receives_an_ipv4_group() {
     assert_answered(Bind::from(any_port("::")).join_multicast(group(3), loopback_index()), group(3));
 }
 
 #[test]
-fn a_group_is_received_from_join_to_leave_though_another_socket_has_joined_it() {
+fn a_socket_gets_group_datagrams_only_between_join_and_leave() {
     let received = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|_, payload| received.borrow_mut().push(payload.to_vec()));
@@ -115,7 +115,7 @@ fn text(error: &Error) -> String {
 }
 
 #[test]
-fn what_cannot_be_joined_is_an_error_with_the_way_out() {
+fn a_group_that_cannot_be_joined_is_an_error_with_a_hint() {
     let mut events = EventLoop::new().expect("a loop");
     let every = any_port("0.0.0.0");
     for (at, group, expected) in [
@@ -151,7 +151,7 @@ fn what_cannot_be_joined_is_an_error_with_the_way_out() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn a_socket_of_ipv6_alone_refuses_an_ipv4_group() {
+fn an_ipv6_only_socket_refuses_an_ipv4_group() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(any_port("::")).only_v6(true).join_multicast(group(8), 0);
     let error = events.bind(at, datagrams(|_, _| {})).expect_err("it would get nothing");
@@ -159,7 +159,7 @@ fn a_socket_of_ipv6_alone_refuses_an_ipv4_group() {
 }
 
 #[test]
-fn options_of_udp_that_cannot_work_are_refused() {
+fn invalid_udp_options_are_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let at = || Bind::from(loopback());
     for (at, expected) in [
@@ -238,7 +238,7 @@ fn datagrams_leave_with_the_ttl_and_the_type_of_service_that_were_set() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn a_socket_of_both_families_sends_over_both_with_its_options() {
+fn a_dual_stack_socket_sends_over_both_families_with_its_options() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(options(Bind::from(any_port("::"))), datagrams(|_, _| {})).expect("a socket");
     for host in ["127.0.0.1", "::1"] {
@@ -255,7 +255,7 @@ fn a_socket_of_both_families_sends_over_both_with_its_options() {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn without_the_loop_what_is_sent_to_a_group_does_not_come_to_this_machine() {
+fn without_multicast_loop_datagrams_to_a_group_do_not_return_to_this_machine() {
     use support::network::network_namespace::{in_network_namespace_after, ip};
     // From this device comes what the kernel loops, and nothing else; from the loopback device everything comes.
     let add_device = || {
@@ -285,7 +285,7 @@ fn without_the_loop_what_is_sent_to_a_group_does_not_come_to_this_machine() {
 }
 
 #[test]
-fn only_a_socket_that_may_broadcast_does() {
+fn only_a_socket_with_the_broadcast_option_can_broadcast() {
     let mut events = EventLoop::new().expect("a loop");
     let peer = udp_socket("0.0.0.0");
     let to = SocketAddr::new([127, 255, 255, 255].into(), peer.local_addr().expect("it is bound").port());
@@ -300,7 +300,7 @@ fn only_a_socket_that_may_broadcast_does() {
 }
 
 #[test]
-fn a_socket_that_is_handed_over_gets_its_options_and_groups() {
+fn an_inherited_socket_gets_its_options_and_groups() {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a free port");
     assert_answered(Bind::from(socket).join_multicast(group(12), loopback_index()), group(12));
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a free port");
@@ -314,7 +314,7 @@ fn a_socket_that_is_handed_over_gets_its_options_and_groups() {
 
 #[test]
 #[ignore = "needs a network namespace"]
-fn an_ipv6_group_is_told_with_its_interface_and_answered_by_it() {
+fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
     use support::network::network_namespace::{in_network_namespace_after, ip};
     use support::wait::wait_until;
     let add_links = || {

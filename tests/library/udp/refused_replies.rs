@@ -23,7 +23,7 @@ fn count_replies(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, c
 }
 
 #[test]
-fn a_source_past_its_rate_is_refused_and_another_is_not() {
+fn replies_beyond_the_rate_of_a_source_are_refused_and_another_source_is_answered() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(any_port("0.0.0.0")).replies_per_source_per_second_max(5).limit_loopback(true);
     let echo = datagrams(|datagram, payload| {
@@ -45,7 +45,7 @@ fn a_source_past_its_rate_is_refused_and_another_is_not() {
 }
 
 #[test]
-fn without_being_told_to_the_rate_leaves_loopback_alone() {
+fn without_limit_loopback_the_rate_does_not_apply_to_loopback() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = || {
         datagrams(|datagram, payload| {
@@ -73,7 +73,7 @@ fn bind_with_reuse_port(address: SocketAddr) -> UdpSocket {
 }
 
 #[test]
-fn a_datagram_that_says_it_comes_from_a_socket_of_this_loop_is_not_answered() {
+fn a_datagram_with_the_source_of_a_socket_of_this_loop_is_not_answered() {
     let replied = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let wildcard = events
@@ -91,7 +91,7 @@ fn a_datagram_that_says_it_comes_from_a_socket_of_this_loop_is_not_answered() {
 }
 
 #[test]
-fn a_socket_of_every_address_does_not_answer_its_own_port_on_any_of_them() {
+fn a_wildcard_socket_does_not_answer_its_own_port_on_any_address() {
     for host in ["127.0.0.1", "127.0.0.2"] {
         let replied = Cell::new(None);
         let mut events = EventLoop::new().expect("a loop");
@@ -114,7 +114,7 @@ fn a_socket_of_every_address_does_not_answer_its_own_port_on_any_of_them() {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs a network namespace"]
-fn a_datagram_from_port_0_is_handed_on_and_not_answered() {
+fn a_datagram_from_port_0_is_delivered_but_not_answered() {
     support::network::network_namespace::in_network_namespace(|| {
         let replied = Cell::new(None);
         let mut events = EventLoop::new().expect("a loop");
@@ -141,7 +141,7 @@ fn a_datagram_from_port_0_is_handed_on_and_not_answered() {
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs a network namespace"]
-fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_socket_that_may_broadcast() {
+fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_broadcast_socket() {
     use support::network::network_namespace::{in_network_namespace, ip};
     in_network_namespace(|| {
         ip("link add one type veth peer name two");
@@ -188,7 +188,7 @@ fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_socket_that_may_broa
 #[test]
 #[cfg(target_os = "linux")]
 #[ignore = "needs a network namespace"]
-fn a_peer_elsewhere_that_has_our_port_is_answered_where_a_socket_can_be_bound_to_every_address() {
+fn a_peer_with_our_port_is_answered_also_with_ip_nonlocal_bind() {
     use support::network::network_namespace::{in_network_namespace, ip};
     in_network_namespace(|| {
         // The second is a secondary address of the first's network.
@@ -214,7 +214,7 @@ fn a_peer_elsewhere_that_has_our_port_is_answered_where_a_socket_can_be_bound_to
 }
 
 #[test]
-fn a_peer_that_has_our_port_at_an_address_of_its_own_is_answered() {
+fn a_peer_with_our_port_and_its_own_address_is_answered() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
     // The port is free at one address; until it is so at the other too.

@@ -40,7 +40,7 @@ fn a_datagram_is_handed_on_with_its_addresses_and_answered() {
 }
 
 #[test]
-fn an_empty_datagram_is_a_datagram() {
+fn an_empty_datagram_is_delivered() {
     let lengths = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
@@ -72,7 +72,7 @@ fn a_datagram_of_65507_bytes_is_echoed_whole() {
 }
 
 #[test]
-fn a_datagram_longer_than_its_room_is_cut_and_says_so_and_the_next_is_whole() {
+fn a_datagram_over_datagram_bytes_max_is_truncated_and_marked_and_the_next_is_whole() {
     let received = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler =
@@ -115,7 +115,7 @@ fn ask_at(bound: &str, dst_ip: &str, from: &str) {
 }
 
 #[test]
-fn on_the_ipv4_wildcard_an_answer_leaves_from_the_address_that_was_asked() {
+fn on_the_ipv4_wildcard_a_reply_leaves_from_the_destination_address() {
     for dst_ip in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
         ask_at("0.0.0.0", dst_ip, "127.0.0.1");
     }
@@ -123,14 +123,14 @@ fn on_the_ipv4_wildcard_an_answer_leaves_from_the_address_that_was_asked() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn on_the_ipv6_wildcard_an_answer_leaves_from_the_address_that_was_asked_over_ipv4_too() {
+fn on_the_ipv6_wildcard_a_reply_leaves_from_the_destination_address_also_over_ipv4() {
     ask_at("::", "::1", "::1");
     ask_at("::", "127.0.0.1", "127.0.0.1");
     ask_at("::", "127.0.0.2", "127.0.0.1");
 }
 
 #[test]
-fn a_hundred_datagrams_that_came_during_a_stall_get_a_hundred_answers() {
+fn a_hundred_datagrams_queued_during_a_stall_get_a_hundred_replies() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
@@ -146,7 +146,7 @@ fn a_hundred_datagrams_that_came_during_a_stall_get_a_hundred_answers() {
 }
 
 #[test]
-fn more_datagrams_than_a_turn_hands_on_are_all_answered_without_another_knock() {
+fn more_datagrams_than_one_turn_delivers_are_all_answered_without_another_event() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(loopback()).recv_buffer_bytes(4 << 20);
     let socket = events.bind(at, datagrams(echo)).expect("a socket");
@@ -159,7 +159,7 @@ fn more_datagrams_than_a_turn_hands_on_are_all_answered_without_another_knock() 
 }
 
 #[test]
-fn a_handler_may_answer_one_datagram_several_times_but_not_without_end() {
+fn a_handler_can_reply_to_one_datagram_several_times_but_not_forever() {
     let sent = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
@@ -177,7 +177,7 @@ fn a_handler_may_answer_one_datagram_several_times_but_not_without_end() {
 }
 
 #[test]
-fn a_peer_that_is_gone_when_its_answer_comes_costs_nobody_an_answer() {
+fn a_reply_to_a_closed_peer_loses_no_other_reply() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
@@ -192,7 +192,7 @@ fn a_peer_that_is_gone_when_its_answer_comes_costs_nobody_an_answer() {
 }
 
 #[test]
-fn a_udp_flood_keeps_no_tcp_client_waiting_for_half_a_second() {
+fn a_udp_flood_delays_no_tcp_client_by_half_a_second() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");

@@ -15,7 +15,7 @@ fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
 }
 
 #[test]
-fn a_datagram_queued_before_its_socket_was_handed_over_is_answered_from_the_address_that_was_asked() {
+fn a_datagram_queued_in_an_inherited_socket_is_answered_from_its_destination_address() {
     let (socket, peer) = (UdpSocket::bind("0.0.0.0:0").expect("a free port"), udp_socket("127.0.0.1"));
     let asked = SocketAddr::new(any_port("127.0.0.2").ip(), socket.local_addr().expect("it is bound").port());
     for payload in [b"before", b"also  "] {
@@ -31,7 +31,7 @@ fn a_datagram_queued_before_its_socket_was_handed_over_is_answered_from_the_addr
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_socket_handed_over_with_timestamps_answers_from_the_address_that_was_asked() {
+fn an_inherited_socket_with_timestamps_replies_from_the_destination_address() {
     use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestamp};
     let (socket, peer) = (UdpSocket::bind("0.0.0.0:0").expect("a free port"), udp_socket("127.0.0.1"));
     setsockopt(&socket, ReceiveTimestamp, &true).expect("an option of every socket");
@@ -47,7 +47,7 @@ fn a_socket_handed_over_with_timestamps_answers_from_the_address_that_was_asked(
 }
 
 #[test]
-fn a_connected_socket_sends_nothing_for_the_other_family_to_its_peer() {
+fn a_connected_socket_sends_its_peer_nothing_meant_for_the_other_family() {
     let (socket, peer) = (UdpSocket::bind(loopback()).expect("a free port"), udp_socket("127.0.0.1"));
     let to = peer.local_addr().expect("it is bound");
     socket.connect(to).expect("it is there");
@@ -68,7 +68,7 @@ fn a_connected_socket_sends_nothing_for_the_other_family_to_its_peer() {
 }
 
 #[test]
-fn what_is_longer_than_a_datagram_can_be_is_refused_and_not_counted_as_sent() {
+fn a_payload_over_the_datagram_limit_is_refused_and_not_counted_as_sent() {
     let replied = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, _| replied.set(Some(datagram.reply(&vec![0; 65_508]))));
