@@ -38,15 +38,15 @@ impl Address {
     pub(crate) fn validate(&self) -> Result<(), &'static str> {
         match self {
             Self::Unix(path) if Self::is_abstract(path) && !cfg!(target_os = "linux") => {
-                Err("only Linux has abstract names of unix sockets: give a path")
+                Err("abstract unix socket names exist only on Linux; give a path")
             }
             // The kernel takes an empty name as a wish for one of its own choosing.
             Self::Unix(path) if path.as_os_str().as_encoded_bytes() == [0] => {
-                Err("an abstract name of a unix socket is not empty: give one behind the NUL")
+                Err("the abstract name is empty; put a name after the NUL")
             }
             // The name would end there.
             Self::Unix(path) if !Self::is_abstract(path) && path.as_os_str().as_encoded_bytes().contains(&0) => {
-                Err("a NUL ends a path: give one without, or with the NUL in front for an abstract name")
+                Err("a NUL would end the path; give a path without NUL, or put the NUL in front for an abstract name")
             }
             Self::Unix(_) | Self::Inet(_) => Ok(()),
         }

@@ -79,10 +79,13 @@ impl CloseReason {
     /// What the handler is told of an outbound connection that has come to this end before it was open.
     pub(crate) fn to_connect_error(self) -> io::Error {
         match self {
-            Self::TimedOut => io::Error::new(io::ErrorKind::TimedOut, "no answer has come in time"),
+            Self::TimedOut => io::Error::new(
+                io::ErrorKind::TimedOut,
+                "connection timed out; the peer did not answer within the connect timeout",
+            ),
             Self::OutOfMemory => io::ErrorKind::OutOfMemory.into(),
             Self::Io(kind) => kind.into(),
-            _ => io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up before it was open"),
+            _ => io::Error::new(io::ErrorKind::ConnectionAborted, "connection aborted; it was closed before it opened"),
         }
     }
 

@@ -103,12 +103,13 @@ fn bind_or_replace(socket: &Socket, path: &Path, address: &SockAddr, lock: &io::
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, address) => {
             if let Err(cause) = lock {
                 // Another server may be about to replace the file, and would then lose its own to this one.
-                let message = format!("address already in use by a file that cannot be replaced safely: {cause}");
+                let message =
+                    format!("address already in use: the stale socket file cannot be replaced safely: {cause}");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
             }
             let address_text = Address::Unix(path.to_owned());
             fs::remove_file(path)?;
-            log::info!("{address_text} was left behind by a server that has ended: replacing it");
+            log::info!("{address_text}: replacing the stale socket file of a server that has ended");
             socket.bind(address)
         }
         outcome => outcome,
@@ -146,7 +147,7 @@ impl FolderLock {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(TryLockError::WouldBlock) => {
-                    let message = "another process holds the lock on its folder";
+                    let message = "another process holds the lock on the folder";
                     return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),

@@ -286,7 +286,7 @@ impl EventLoop<'_> {
             return self.fail_connect(slot, mode, reason.to_connect_error());
         }
         self.context.close_connection(slot, mode, Some(reason));
-        log::debug!("{}: closed, {reason}", self.context.state(slot).peer);
+        log::debug!("{}: closed: {reason}", self.context.state(slot).peer);
         self.callbacks.on_close(&mut self.context, slot, reason);
     }
 

@@ -44,7 +44,7 @@ impl EventLoop<'_> {
                 if entry.full_log.allow(now) {
                     let (address, connections_max) = (&entry.address, entry.connections_max);
                     log::info!(
-                        "{address}: {connections_max} connections are open, the most allowed: further clients wait"
+                        "{address}: the limit of {connections_max} connections is reached; new clients wait in the backlog"
                     );
                 }
                 return SourceState::HandlerFull;

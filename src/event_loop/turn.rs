@@ -26,7 +26,7 @@ impl EventLoop<'_> {
             }
             LoopState::Panicked => {
                 self.end_by_panic();
-                let message = "a handler has panicked, which ended the loop: with catch_panics(true) it goes on";
+                let message = "a handler panicked, which ended the loop; with catch_panics(true) the loop goes on";
                 return Err(Error::with_message(ErrorKind::Setup, None, message));
             }
             LoopState::Running | LoopState::DrainRequested(_) | LoopState::Draining(_) => {}
@@ -196,7 +196,7 @@ impl EventLoop<'_> {
                 Message::Job(job) => {
                     self.context.stats.jobs += 1;
                     if catch_panic(&mut self.context, job).is_none() {
-                        log::error!("a job has panicked");
+                        log::error!("a job panicked");
                     }
                 }
             }

@@ -65,7 +65,7 @@ impl EventLoop<'_> {
                 handler.on_datagram(&mut Datagram { context, socket, bound, meta: *meta }, payload);
             });
             if called.is_none() {
-                log::error!("{bound}: a handler has panicked over a datagram from {}", meta.peer);
+                log::error!("{bound}: the handler panicked in on_datagram, for a datagram from {}", meta.peer);
             }
         }
         if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
@@ -81,7 +81,7 @@ impl EventLoop<'_> {
         };
         let (id, handler) = (UdpSocketId(key), self.callbacks.datagram_handler(&mut self.context, handler));
         if catch_panic(&mut self.context, |context| handler.on_drain(context, id)).is_none() {
-            log::error!("{local}: a handler has panicked over a drain");
+            log::error!("{local}: the handler panicked in on_drain; the socket is removed");
             self.context.remove(id);
         }
     }

@@ -101,22 +101,22 @@ impl Occurrences {
     #[cold]
     fn log(&mut self, now: Timestamp) {
         if let Some((count, (from, to))) = self.replies_past_rate.take(now) {
-            log::info!("replies past the rate of their source: refused={count}, the last one from {from} to {to}");
+            log::info!("replies over the rate limit of a source: refused={count}, last from {from} to {to}");
         }
         if let Some((count, (from, to, error))) = self.datagrams_lost.take(now) {
-            log::warn!("datagrams that cannot be sent: lost={count}, the last one from {from} to {to}: {error}");
+            log::warn!("cannot send datagrams: lost={count}, last from {from} to {to}: {error}");
         }
         if let Some((count, peer)) = self.refused_full.take(now) {
-            log::info!("clients past the most connections in all: refused={count}, the last one {peer}");
+            log::info!("clients over the connection limit: refused={count}, last {peer}");
         }
         if let Some((count, peer)) = self.refused_source.take(now) {
-            log::info!("clients past the most connections of one source: refused={count}, the last one {peer}");
+            log::info!("clients over the connection limit per source: refused={count}, last {peer}");
         }
         if let Some((count, (peer, error))) = self.unwatched.take(now) {
-            log::warn!("connections that cannot be watched: closed={count}, the last one {peer}: {error}");
+            log::warn!("cannot register connections with the poll: closed={count}, last {peer}: {error}");
         }
         if let Some((count, (peer, bytes))) = self.out_of_memory.take(now) {
-            log::warn!("memory for buffers is short: reset={count}, the last one {peer}, which held {bytes} bytes");
+            log::warn!("not enough memory for buffers: reset={count}, last {peer} with {bytes} bytes");
         }
     }
 }

@@ -151,9 +151,9 @@ impl Bind {
     /// Refuses options that cannot work.
     pub(crate) fn validate(&self) -> Result<()> {
         let valid = if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
-            Err("datagram_bytes_max is between 1 and 65,535")
+            Err("datagram_bytes_max must be between 1 and 65,535")
         } else if self.recv_buffer_bytes.is_some_and(|bytes| bytes > limits::KERNEL_BUFFER_BYTES_MAX) {
-            Err("recv_buffer_bytes is at most 2,147,483,647")
+            Err("recv_buffer_bytes must be at most 2,147,483,647")
         } else {
             self.udp.validate(self.address.ip())
         };

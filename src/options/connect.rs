@@ -116,7 +116,7 @@ impl InheritedStream {
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(_) => {
-                let message = "invalid argument: the stream is a simulated one; connect it in a loop of its Simulation";
+                let message = "invalid argument: the stream is simulated; connect it in a loop of its Simulation";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, message))
             }
         }

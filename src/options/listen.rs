@@ -185,12 +185,12 @@ impl Listen {
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<()> {
         let valid = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
             Err(
-                "a limit of no connections would serve no client: allow at least one in connections_max and _per_source_max",
+                "a limit of 0 connections would serve no client; set connections_max and connections_per_source_max to at least 1",
             )
         } else if self.backlog == 0 {
-            Err("a backlog of zero would lose clients: allow at least one")
+            Err("a backlog of 0 would lose clients; set at least 1")
         } else if self.unix_mode.is_some_and(|mode| mode > 0o777) {
-            Err("unix_mode has permissions alone: it is at most 0o777")
+            Err("unix_mode must be at most 0o777; it contains permission bits only")
         } else {
             let address_and_socket = self.address.validate().and_then(|()| self.tcp.validate());
             address_and_socket.and_then(|()| self.limits.validate(input_bytes_min))

@@ -48,16 +48,16 @@ impl TcpOptions {
         };
         let user_timeout = self.user_timeout.map_or(1, |after| after.as_millis());
         if too_many(self.recv_buffer_bytes) {
-            Err("recv_buffer_bytes is at most 2,147,483,647")
+            Err("recv_buffer_bytes must be at most 2,147,483,647")
         } else if too_many(self.send_buffer_bytes) {
-            Err("send_buffer_bytes is at most 2,147,483,647")
+            Err("send_buffer_bytes must be at most 2,147,483,647")
         } else if self.notsent_lowat == Some(0) {
             // The kernel reads zero as the system's.
-            Err("tcp_notsent_lowat is at least 1 byte")
+            Err("tcp_notsent_lowat must be at least 1 byte")
         } else if self.keepalive.is_some_and(is_out_of_range) {
-            Err("tcp_keepalive takes times between 1 and 32,767 seconds, and between 1 and 127 probes")
+            Err("tcp_keepalive needs times between 1 and 32,767 seconds, and between 1 and 127 probes")
         } else if !(1..=limits::USER_TIMEOUT_MILLISECONDS_MAX).contains(&user_timeout) {
-            Err("tcp_user_timeout is between 1 and 2,147,483,647 milliseconds")
+            Err("tcp_user_timeout must be between 1 and 2,147,483,647 milliseconds")
         } else {
             Ok(())
         }

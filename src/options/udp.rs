@@ -19,11 +19,11 @@ impl UdpOptions {
     pub(crate) fn validate(&self, bound: IpAddr) -> Result<(), &'static str> {
         const BYTE_MAX: u32 = 255;
         if self.ttl.is_some_and(|ttl| !(1..=BYTE_MAX).contains(&ttl)) {
-            Err("ttl is between 1 and 255")
+            Err("ttl must be between 1 and 255")
         } else if self.tos.is_some_and(|tos| tos > BYTE_MAX) {
-            Err("tos is at most 255")
+            Err("tos must be at most 255")
         } else if self.multicast_ttl.is_some_and(|ttl| ttl > BYTE_MAX) {
-            Err("multicast_ttl is at most 255")
+            Err("multicast_ttl must be at most 255")
         } else {
             self.memberships.iter().try_for_each(|membership| membership.validate(bound))
         }
@@ -43,14 +43,14 @@ impl Membership {
     pub(crate) fn validate(self, bound: IpAddr) -> Result<(), &'static str> {
         let (group, bound) = (self.group.to_canonical(), bound.to_canonical());
         if !group.is_multicast() {
-            Err("join_multicast takes a group, from 224.0.0.0/4 or ff00::/8")
+            Err("the group is not a multicast address; give one from 224.0.0.0/4 or ff00::/8")
         } else if bound.is_ipv4() && group.is_ipv6() {
             Err("an IPv4 socket cannot join an IPv6 group; bind another socket to [::]")
         } else if bound.is_unspecified() || bound == group {
             Ok(())
         } else {
             // Only the address in the header is compared with that of the socket.
-            Err("no datagram of a group comes to a socket of this address; bind to 0.0.0.0, [::] or the group")
+            Err("a socket bound to this address receives no datagrams of a group; bind to 0.0.0.0, [::] or the group")
         }
     }
 }

@@ -112,7 +112,7 @@ impl<'h> Callbacks<'h> {
         }
         let handler = self.handlers[handler as usize].as_mut().expect(IS_THERE);
         if catch_panic(context, |context| handler.on_timer(context, timer, value)).is_none() {
-            log::error!("a handler has panicked over a timer");
+            log::error!("a handler panicked in on_timer");
         }
     }
 

@@ -38,7 +38,7 @@ impl<'h> Callbacks<'h> {
         if session != NO_SESSION {
             let handler = self.handler_of(context, context.connections[slot as usize].listener);
             if catch_panic(context, |_| handler.drop_session(session)).is_none() {
-                log::error!("a session has panicked when it was dropped");
+                log::error!("a session panicked when it was dropped");
             }
         }
     }
@@ -57,7 +57,7 @@ impl<'h> Callbacks<'h> {
     pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
         let consumed = self.call(context, slot, CloseReason::Local, |handler, connection, session| {
             let consumed = handler.data(connection, session, input);
-            debug_assert!(consumed <= input.len(), "on_data has used up {consumed} of {} bytes", input.len());
+            debug_assert!(consumed <= input.len(), "on_data returned {consumed} for {} bytes", input.len());
             consumed
         });
         consumed.map_or(0, |consumed| consumed.min(input.len()))
@@ -68,7 +68,7 @@ impl<'h> Callbacks<'h> {
         let id = context.id(slot);
         let handler = self.handler_of(context, context.connections[slot as usize].listener);
         if catch_panic(context, |context| handler.connect_failed(context, id, error)).is_none() {
-            log::error!("a handler has panicked over a failed connection");
+            log::error!("a handler panicked in on_connect_failed");
         }
     }
 

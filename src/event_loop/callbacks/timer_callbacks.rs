@@ -32,7 +32,7 @@ impl EventLoop<'_> {
         };
         let outcome = catch_panic(&mut self.context, |context| callback(context));
         if outcome.is_none() {
-            log::error!("a timer has panicked, and is over");
+            log::error!("the callback of a timer panicked; the timer is removed");
         }
         match outcome.flatten() {
             Some(after) if self.context.timers.contains(key) => {

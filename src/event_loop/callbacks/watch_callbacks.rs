@@ -147,7 +147,7 @@ impl<'h> EventLoop<'h> {
                 SourceState::Ready
             }
             None => {
-                log::error!("the callback of a watch has panicked, and the watch is over");
+                log::error!("the callback of a watch panicked; the watch is removed");
                 self.context.remove(event.id());
                 SourceState::WouldBlock
             }

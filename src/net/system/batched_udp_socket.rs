@@ -127,7 +127,10 @@ impl BatchedUdpSocket {
             // The device cannot, or the transformation (IPsec) on the way to it.
             Errno::EIO | Errno::EOPNOTSUPP => {
                 self.has_gso = false;
-                log::debug!("{:?}: sends replies unmerged from now on: {error}", self.socket.inner.local_addr());
+                log::debug!(
+                    "{:?}: cannot send merged datagrams: {error}; datagrams are sent unmerged from now on",
+                    self.socket.inner.local_addr()
+                );
                 true
             }
             _ => false,

@@ -164,8 +164,8 @@ impl AsFd for System {
 fn watch_error(fd: RawFd, error: io::Error) -> io::Error {
     let message = match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
-            "operation not permitted: descriptor {fd} is a regular file, a directory or the like, which the poll does \
-             not take; it is always ready, so read or write it without a watch"
+            "operation not permitted: descriptor {fd} is a regular file, a directory or similar, which the poll does \
+             not accept; it is always ready, so read or write it without a watch"
         ),
         io::ErrorKind::AlreadyExists => format!(
             "file exists: descriptor {fd} is watched already; remove that watch first, or watch a duplicate of the \
@@ -195,7 +195,7 @@ fn from_inherited_listener(socket: Socket) -> io::Result<Socket> {
 /// The same for a UDP socket. A stream would be received from as if it brought datagrams.
 fn from_inherited_udp_socket(socket: Socket) -> io::Result<Socket> {
     if socket.r#type()? != Type::DGRAM {
-        let message = "invalid argument: the socket is not one for datagrams; hand over a UDP socket";
+        let message = "invalid argument: the socket is not a datagram socket; hand over a UDP socket";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     from_inherited(socket)

@@ -134,7 +134,7 @@ impl SystemStream {
             return Ok(Self::Unix(mio::net::UnixStream::from_std(socket.into())));
         }
         if domain != Domain::IPV4 && domain != Domain::IPV6 {
-            return Err(invalid_stream("the socket is of another family than TCP and unix"));
+            return Err(invalid_stream("the socket is neither TCP nor unix"));
         }
         set_tcp_options(&socket, options)?;
         Ok(Self::Tcp(TcpStream::from_std(socket.into())))

@@ -99,7 +99,7 @@ pub(crate) fn change_membership(socket: &Socket, membership: Membership, change:
 fn join_v4(socket: &Socket, group: Ipv4Addr, interface: u32) -> io::Result<()> {
     // The kernel lets a socket that serves IPv6 alone join, and then delivers nothing.
     if socket.only_v6().is_ok_and(|only_v6| only_v6) {
-        let message = "the socket serves IPv6 alone, and the group is one of IPv4";
+        let message = "invalid argument: an IPv6-only socket cannot join an IPv4 group; bind another socket to 0.0.0.0";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     #[cfg(target_os = "linux")]

@@ -87,7 +87,10 @@ impl PlainUdpSocket {
 /// The error of a datagram to an address that its socket cannot send to. The kernel would take one without an address
 /// instead for one to the peer that the socket is connected to.
 pub(crate) fn other_family() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "the address is of a family that the socket does not have")
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "address family not supported by the socket: an IPv4 socket cannot send to an IPv6 address",
+    )
 }
 
 /// The peer of a datagram that came without a source address: it cannot be answered.

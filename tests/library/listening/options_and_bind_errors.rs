@@ -190,7 +190,7 @@ fn an_inherited_stream_socket_is_an_error_of_bind() {
     let error = events.bind(UdpSocket::from(listener), datagrams(|_, _| {})).expect_err("it brings no datagrams");
     assert_eq!(error.kind(), ErrorKind::Bind);
     let cause = error.source().expect("a cause").to_string();
-    assert!(cause.contains("not one for datagrams"), "{cause}");
+    assert!(cause.contains("not a datagram socket"), "{cause}");
 }
 
 #[test]

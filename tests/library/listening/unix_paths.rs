@@ -98,7 +98,7 @@ fn an_empty_abstract_name_is_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let error = events.listen(Listen::unix("\0"), stream(greet)).expect_err("it names nothing");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
-    assert!(error.to_string().contains("not empty"), "{error}");
+    assert!(error.to_string().contains("the abstract name is empty"), "{error}");
 }
 
 #[cfg(target_os = "linux")]

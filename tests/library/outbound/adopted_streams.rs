@@ -219,7 +219,7 @@ fn a_descriptor_that_is_no_connected_stream_fails_with_a_hint() {
     let invalid = Connect::from(tcp_pair().0).outbox_bytes_max(0);
     events.context().connect(invalid, handler);
     turn_until(&mut events, "one more", |_| log.connect_errors().len() == 10);
-    assert!(errors.borrow()[9].contains("outbox_bytes_max is between"), "{errors:?}");
+    assert!(errors.borrow()[9].contains("outbox_bytes_max must be between"), "{errors:?}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn an_unanswered_connect_fails_at_its_timeout_but_not_before() {
     let failed = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
-        assert_eq!(error.to_string(), "no answer has come in time");
+        assert_eq!(error.to_string(), "connection timed out; the peer did not answer within the connect timeout");
         failed.set(Some(Instant::now()));
     }));
     let start = events.context().now();
@@ -166,12 +166,12 @@ fn invalid_options_of_a_connect_fail_with_the_reason() {
     let words = [
         "timeout of zero",
         "timeout of zero",
-        "input_bytes_max is between",
-        "outbox_bytes_max is between",
-        "recv_buffer_bytes is at most",
-        "send_buffer_bytes is at most",
-        "tcp_keepalive takes",
-        "tcp_user_timeout is between",
+        "input_bytes_max must be between",
+        "outbox_bytes_max must be between",
+        "recv_buffer_bytes must be at most",
+        "send_buffer_bytes must be at most",
+        "tcp_keepalive needs",
+        "tcp_user_timeout must be between",
     ];
     for (sentence, words) in errors.borrow().iter().zip(words) {
         assert!(sentence.contains(words), "{sentence}");

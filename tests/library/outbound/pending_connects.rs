@@ -84,7 +84,7 @@ fn an_abort_before_on_open_cancels_the_connect() {
     let (log, server, full_backlog) = (CallLog::default(), Listener::new(), FullBacklog::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
-        assert_eq!(error.to_string(), "the connection was given up before it was open");
+        assert_eq!(error.to_string(), "connection aborted; it was closed before it opened");
     }));
     // One before its turn has come, one that waits for an answer.
     let ids = [server.address(), full_backlog.address()].map(|to| events.context().connect(to, handler));

@@ -119,7 +119,7 @@ fn a_group_that_cannot_be_joined_is_an_error_with_a_hint() {
     let mut events = EventLoop::new().expect("a loop");
     let every = any_port("0.0.0.0");
     for (at, group, expected) in [
-        (every, IpAddr::from([10, 0, 0, 1]), "takes a group"),
+        (every, IpAddr::from([10, 0, 0, 1]), "not a multicast address"),
         (every, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb).into(), "bind another socket to [::]"),
         (loopback(), group(6), "bind to 0.0.0.0"),
     ] {
@@ -155,7 +155,7 @@ fn an_ipv6_only_socket_refuses_an_ipv4_group() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(any_port("::")).only_v6(true).join_multicast(group(8), 0);
     let error = events.bind(at, datagrams(|_, _| {})).expect_err("it would get nothing");
-    assert!(text(&error).contains("IPv6 alone"), "{}", text(&error));
+    assert!(text(&error).contains("IPv6-only"), "{}", text(&error));
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn invalid_udp_options_are_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let at = || Bind::from(loopback());
     for (at, expected) in [
-        (at().ttl(0), "ttl is between 1 and 255"),
-        (at().ttl(256), "ttl is between 1 and 255"),
-        (at().tos(256), "tos is at most 255"),
-        (at().multicast_ttl(256), "multicast_ttl is at most 255"),
+        (at().ttl(0), "ttl must be between 1 and 255"),
+        (at().ttl(256), "ttl must be between 1 and 255"),
+        (at().tos(256), "tos must be at most 255"),
+        (at().multicast_ttl(256), "multicast_ttl must be at most 255"),
     ] {
         let error = events.bind(at, datagrams(|_, _| {})).expect_err(expected);
         assert_eq!((error.kind(), error.address()), (ErrorKind::InvalidOption, Some(loopback())));

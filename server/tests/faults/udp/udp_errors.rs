@@ -125,7 +125,7 @@ fn a_reply_that_cannot_be_sent_is_counted_and_logged_at_most_once_a_second() {
                 lost += assert_lost_alone(&mut server, call, errno, when);
             }
         }
-        let lines = server.stderr.count_lines_with("datagrams that cannot be sent: lost=");
+        let lines = server.stderr.count_lines_with("cannot send datagrams: lost=");
         let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
         assert!(lines > 0 && lines <= seconds && lines < lost, "{lines} lines in {seconds} s for {lost} lost");
         assert_eq!(server.log_lines().len(), lines, "{:#?}", server.log_lines());

@@ -88,7 +88,7 @@ fn waiting_and_refused_clients_are_logged_at_most_once_a_second() {
     for _ in 0..50 {
         assert_eq!(read_until_closed(&connect(server.tcp())), b"");
     }
-    let refused = "clients past the most connections of one source: refused=";
+    let refused = "clients over the connection limit per source: refused=";
     wait_until("the number of all that were refused", || sum_of_counts(&server, refused) == 50);
     // The fifth fills the last place, again and again.
     for _ in 0..50 {
@@ -97,9 +97,9 @@ fn waiting_and_refused_clients_are_logged_at_most_once_a_second() {
         send(&other, b"hello");
         assert_eq!(read_to_end(&other), GREETING);
     }
-    server.stderr.wait_for_line("5 connections are open, the most allowed: further clients wait");
+    server.stderr.wait_for_line("the limit of 5 connections is reached; new clients wait in the backlog");
     let max = 1 + usize::try_from(start.elapsed().as_secs()).expect("it is short");
-    for part in [refused, "further clients wait"] {
+    for part in [refused, "new clients wait"] {
         assert!(server.stderr.count_lines_with(part) <= max, "{}", server.stderr.text());
     }
 }
@@ -136,7 +136,7 @@ fn a_given_udp_rate_also_limits_loopback() {
 }
 
 /// What a log line about replies past the rate says before their number.
-const PAST_RATE: &str = "replies past the rate of their source: refused=";
+const PAST_RATE: &str = "replies over the rate limit of a source: refused=";
 
 /// The sum of the numbers behind a text, over all log lines.
 fn sum_of_counts(server: &Server, before_number: &str) -> u64 {
@@ -172,7 +172,7 @@ fn replies_beyond_the_udp_rate_are_logged_once_a_second_with_their_number_over_a
     let (lines, seconds) = (server.stderr.count_lines_with(PAST_RATE), start.elapsed().as_secs());
     assert!(lines as u64 <= 1 + seconds, "{}", server.stderr.text());
     let line = server.stderr.wait_for_line(PAST_RATE);
-    assert!(line.contains("the last one from 127.0.0.") && line.contains(" to 127.0.1."), "{line}");
+    assert!(line.contains("last from 127.0.0.") && line.contains(" to 127.0.1."), "{line}");
 }
 
 #[test]

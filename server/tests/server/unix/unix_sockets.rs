@@ -169,7 +169,7 @@ fn a_hostile_path_is_printed_on_one_line_and_can_be_parsed_back() {
     let mut command = HALLOO.command(&["--unix"]);
     command.arg(&path);
     let server = Server::start(command);
-    let line = server.stderr.wait_for_line("replacing it");
+    let line = server.stderr.wait_for_line("replacing the stale socket file");
     assert!(!line.contains('\u{1b}'), "{line}");
     assert_eq!(server.ready_line().split(' ').count(), 3);
 }
@@ -184,7 +184,7 @@ fn max_connections_counts_clients_of_tcp_and_of_unix_sockets_together() {
     let waiting = socket_path.connect();
     send(&waiting, REQUEST);
     let tcp = send_request(server.tcp());
-    server.stderr.wait_for_line("the most allowed");
+    server.stderr.wait_for_line("new clients wait in the backlog");
     waiting.set_nonblocking(true).expect("an option of every stream");
     assert_holds_for(Duration::from_millis(200), "no other client is served", || {
         (&waiting).read(&mut [0; 16]).is_err()
