@@ -74,7 +74,7 @@ impl StreamHandler for Proxy {
         }
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, side: &mut Side) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, side: &mut Side, _: &[u8]) {
         side.has_sent_all = true;
         if let Some(mut other) = connection.context().connection(side.other) {
             other.shutdown_write();

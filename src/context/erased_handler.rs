@@ -56,6 +56,7 @@ pub(crate) trait ErasedHandler {
     /// Returns the key of the session, or [`NO_SESSION`] for a refusal.
     fn open(&mut self, connection: &mut Connection<'_>) -> u32;
     fn data(&mut self, connection: &mut Connection<'_>, session: u32, input: &[u8]) -> usize;
+    fn eof(&mut self, connection: &mut Connection<'_>, session: u32, rest: &[u8]);
     fn event(&mut self, connection: &mut Connection<'_>, session: u32, event: HandlerEvent);
     fn start(&mut self, context: &mut Context, id: HandlerId);
     fn timer(&mut self, context: &mut Context, timer: TimerId, value: u64);
@@ -70,7 +71,6 @@ pub(crate) trait ErasedHandler {
 /// The callbacks that bring no bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandlerEvent {
-    Eof,
     Flushed,
     Timeout,
     Drain,
@@ -152,12 +152,17 @@ impl<H: StreamHandler> ErasedHandler for HandlerWithSessions<H> {
         }
     }
 
+    fn eof(&mut self, connection: &mut Connection<'_>, session: u32, rest: &[u8]) {
+        if let Some(session) = &mut self.sessions[session as usize] {
+            self.handler.on_eof(connection, session, rest);
+        }
+    }
+
     fn event(&mut self, connection: &mut Connection<'_>, session: u32, event: HandlerEvent) {
         let Some(session) = &mut self.sessions[session as usize] else {
             return;
         };
         match event {
-            HandlerEvent::Eof => self.handler.on_eof(connection, session),
             HandlerEvent::Flushed => self.handler.on_flushed(connection, session),
             HandlerEvent::Timeout => self.handler.on_timeout(connection, session),
             HandlerEvent::Drain => self.handler.on_drain(connection, session),

@@ -28,7 +28,7 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 ///         input.len()
 ///     }
 ///
-///     fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u64) {
+///     fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u64, _: &[u8]) {
 ///         let _ = connection.send(format!("{count}\n").as_bytes());
 ///         connection.close();
 ///     }
@@ -152,10 +152,12 @@ pub trait StreamHandler {
     /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 
-    /// The peer has ended its stream and can still read. It comes when all input has been shown; what
-    /// [`on_data`](Self::on_data) has left unused by then is lost, unless the connection is paused: then it waits for
-    /// [`resume`](Connection::resume). Default: close.
-    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
+    /// The peer has ended its stream (FIN) and can still read. Default: close.
+    ///
+    /// `rest` is the input that [`on_data`](Self::on_data) has not consumed: a message cut short, or nothing. While the
+    /// connection is paused or its outbox holds output, this callback waits. `rest` is dropped after it, unless it calls
+    /// [`pause`](Connection::pause): then `on_data` gets `rest` again after [`resume`](Connection::resume).
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {
         connection.close();
     }
 

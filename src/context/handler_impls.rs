@@ -137,8 +137,8 @@ macro_rules! forward_connection_methods {
             (**self).on_open(connection)
         }
 
-        fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-            (**self).on_eof(connection, session);
+        fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
+            (**self).on_eof(connection, session, rest);
         }
 
         fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {

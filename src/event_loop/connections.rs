@@ -238,10 +238,7 @@ impl EventLoop<'_> {
                     entry.state.set_inbox_changed(true);
                     self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Flushed);
                 }
-                Action::NotifyEof => {
-                    entry.state.read_state = ReadState::EofDelivered;
-                    self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Eof);
-                }
+                Action::NotifyEof => self.deliver_eof(slot),
             }
         }
     }

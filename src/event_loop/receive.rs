@@ -58,6 +58,23 @@ impl EventLoop<'_> {
         state.return_inbox(inbox);
         state.record_consumed(consumed, now);
     }
+
+    /// Delivers the end of the stream, with what is left in the inbox. That is dropped, unless the handler has paused:
+    /// then it is delivered again after a resume.
+    pub(super) fn deliver_eof(&mut self, slot: u32) {
+        let state = self.context.state(slot);
+        state.read_state = ReadState::EofDelivered;
+        if state.inbox_len() == 0 {
+            return self.callbacks.on_eof(&mut self.context, slot, &[]);
+        }
+        let mut inbox = state.take_inbox();
+        self.callbacks.on_eof(&mut self.context, slot, inbox.as_slice());
+        let state = self.context.state(slot);
+        if !state.paused {
+            inbox.clear();
+        }
+        state.return_inbox(inbox);
+    }
 }
 
 impl ConnectionEntry {

@@ -126,7 +126,7 @@ pub trait FrameHandler {
     fn on_unfinished(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {}
 
     /// As [`StreamHandler::on_eof`].
-    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {
         connection.close();
     }
 
@@ -211,18 +211,6 @@ impl<H: FrameHandler> Framed<H> {
         }
         consumed
     }
-
-    /// Hands over what has come of a frame that never will be whole, and lets go of it.
-    fn deliver_unfinished(&mut self, connection: &mut Connection<'_>, session: &mut FramedSession<H::Session>) {
-        let slot = connection.id().slot;
-        let mut inbox = connection.context().state(slot).take_inbox();
-        let decode_state = std::mem::take(&mut session.decode_state);
-        if let Some(rest) = self.format.decode_eof(inbox.as_slice(), decode_state) {
-            self.handler.on_unfinished(connection, &mut session.session, rest);
-        }
-        inbox.clear();
-        connection.context().state(slot).return_inbox(inbox);
-    }
 }
 
 /// What [`Framed`] keeps about one connection: the session of its handler, and what is known about a frame that has
@@ -259,11 +247,13 @@ impl<H: FrameHandler> StreamHandler for Framed<H> {
         self.deliver_frames(connection, session, input)
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.deliver_unfinished(connection, session);
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
+        if let Some(content) = self.format.decode_eof(rest, std::mem::take(&mut session.decode_state)) {
+            self.handler.on_unfinished(connection, &mut session.session, content);
+        }
         let id = connection.id();
         if connection.context().connection(id).is_some() {
-            self.handler.on_eof(connection, &mut session.session);
+            self.handler.on_eof(connection, &mut session.session, rest);
         }
     }
 

@@ -123,7 +123,8 @@ impl StreamHandler for GreetHandler {
         input.len()
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, rest: &[u8]) {
+        assert!(rest.is_empty(), "all input was consumed");
         self.callback_log.borrow().assert_open(connection, *session);
         self.greet(connection);
     }

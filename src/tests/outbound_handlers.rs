@@ -244,7 +244,8 @@ impl StreamHandler for OutboundHandler {
         part
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>, rest: &[u8]) {
+        assert!(rest.is_empty(), "all input was consumed");
         if self.outbound_log.borrow_mut().record(connection.id()).target == Target::Answers {
             assert_eq!(received, SERVER_RESPONSE, "the end comes after everything");
         }
@@ -350,7 +351,7 @@ impl StreamHandler for ProxyHandler {
         }
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, _: &[u8]) {
         match connection.context().connection(*other) {
             Some(mut other) => other.shutdown_write(),
             None => connection.close(),

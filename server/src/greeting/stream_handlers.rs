@@ -72,7 +72,7 @@ impl StreamHandler for GreetHandler<'_> {
     }
 
     /// No byte has come, or it would be closed: a check of the port perhaps. The answer is not counted.
-    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         let mut greeter = self.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
             let addresses = addresses(&greeter, connection);

@@ -46,7 +46,6 @@ impl<'h> Callbacks<'h> {
     /// Calls the handler with an event.
     pub(crate) fn on_event(&mut self, context: &mut Context, slot: u32, event: HandlerEvent) {
         let cause = match event {
-            HandlerEvent::Eof => CloseReason::Eof,
             HandlerEvent::Timeout => CloseReason::TimedOut,
             HandlerEvent::Flushed | HandlerEvent::Drain | HandlerEvent::Notify(_) => CloseReason::Local,
         };
@@ -61,6 +60,13 @@ impl<'h> Callbacks<'h> {
             consumed
         });
         consumed.map_or(0, |consumed| consumed.min(input.len()))
+    }
+
+    /// Calls the handler with the end of the stream, and with the input that it has not consumed.
+    pub(crate) fn on_eof(&mut self, context: &mut Context, slot: u32, rest: &[u8]) {
+        self.call(context, slot, CloseReason::Eof, |handler, connection, session| {
+            handler.eof(connection, session, rest);
+        });
     }
 
     /// Calls `on_connect_failed` for an outbound connection.

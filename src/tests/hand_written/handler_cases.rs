@@ -16,7 +16,7 @@ use crate::context::handler_impls::stream;
 use crate::framing::{Format, FrameHandler, Framed};
 use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 use crate::options::listen::Listen;
-use crate::testing::Simulation;
+use crate::testing::{Fault, Simulation, check};
 
 const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 9);
@@ -69,7 +69,7 @@ macro_rules! record_connection_callbacks {
             Some(self.open(connection))
         }
 
-        fn on_eof(&mut self, _: &mut Connection<'_>, _: &mut u32) {
+        fn on_eof(&mut self, _: &mut Connection<'_>, _: &mut u32, _: &[u8]) {
             self.record("on_eof");
         }
 
@@ -231,6 +231,55 @@ fn a_borrowed_and_a_boxed_frame_handler_get_every_callback() {
     let boxed: Box<dyn FrameHandler<Session = u32>> = Box::new(&mut journal);
     exchange_over_a_stream(Framed::new(Format::Lines, 100, boxed));
     assert_eq!(journal.calls(), calls, "in a box");
+}
+
+/// Consumes pairs of bytes, and records the input of each connection that was left at its end.
+#[derive(Default)]
+struct PairReader {
+    rests: Vec<Vec<u8>>,
+}
+
+impl StreamHandler for PairReader {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        input.len() / 2 * 2
+    }
+
+    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), rest: &[u8]) {
+        self.rests.push(rest.to_vec());
+        connection.close();
+    }
+}
+
+#[test]
+fn on_eof_gets_the_input_that_was_not_consumed_however_the_stream_was_cut() {
+    check(0..200, |simulation| {
+        let mut reader = PairReader::default();
+        let mut events = simulation.event_loop();
+        events.listen(SERVER, &mut reader).expect("the address is free");
+        for fault in [Fault::LateReadiness, Fault::SpuriousReadiness] {
+            simulation.inject(fault, 2 + simulation.random_below(10));
+        }
+        let client = simulation.connect(SERVER).expect("a listener");
+        let length = u8::try_from(simulation.random_below(10)).expect("less than ten");
+        for byte in 1..=length {
+            client.send(&[byte]);
+            if simulation.random_below(2) == 0 {
+                let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+            }
+        }
+        client.shutdown_write();
+        simulation.clear_faults();
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        drop(events);
+        let rest = if length % 2 == 0 { vec![] } else { vec![length] };
+        assert_eq!(reader.rests, [rest], "after {length} bytes");
+    });
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn input_that_a_paused_handler_has_left_outlives_the_end_of_both_sides() {
     client.half_close();
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     turn_until_idle(&mut events);
-    assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![]));
+    assert_eq!((log.count(&Call::Eof), log.rests(), log.close_reasons()), (1, vec![b"abc".to_vec()], vec![]));
     resumes.set(true);
     events.context().connection(log.ids()[0]).expect("it is paused").resume();
     turn_until(&mut events, "it is over", |_| !log.close_reasons().is_empty());

@@ -83,7 +83,7 @@ impl<'a> StreamHandler for PanickingHandler<'a> {
         input.len()
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>, _: &[u8]) {
         self.panic_if_chosen(Callback::Eof);
         connection.close();
     }

@@ -23,6 +23,8 @@ pub(crate) enum Call {
 #[derive(Default)]
 pub(crate) struct CallLog {
     log: RefCell<Vec<(ConnectionId, Call)>>,
+    /// The unconsumed input that each `on_eof` got.
+    rests: RefCell<Vec<Vec<u8>>>,
     /// The values of timers, which are no connection's.
     fired: RefCell<Vec<u64>>,
 }
@@ -45,6 +47,11 @@ impl CallLog {
 
     pub(crate) fn count(&self, call: &Call) -> usize {
         self.log.borrow().iter().filter(|(_, other)| other == call).count()
+    }
+
+    /// The unconsumed input that each `on_eof` got.
+    pub(crate) fn rests(&self) -> Vec<Vec<u8>> {
+        self.rests.borrow().clone()
     }
 
     /// The values that timers have brought.
@@ -191,7 +198,8 @@ impl StreamHandler for RecordingHandler<'_> {
         (self.data)(connection, input)
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut ConnectionId, rest: &[u8]) {
+        self.log.rests.borrow_mut().push(rest.to_vec());
         self.record(connection, Call::Eof);
         (self.eof)(connection);
     }

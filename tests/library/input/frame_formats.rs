@@ -328,7 +328,7 @@ impl FrameHandler for EventRecorder<'_> {
         }
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         self.record("eof", b"");
         connection.close();
     }

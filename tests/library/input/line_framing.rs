@@ -204,7 +204,7 @@ impl FrameHandler for LineCounter<'_> {
         answer(connection, format!("{count} {}", String::from_utf8_lossy(line)).as_bytes());
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u32) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u32, _: &[u8]) {
         answer(connection, format!("{count} in all").as_bytes());
         connection.close();
     }

@@ -122,7 +122,12 @@ fn at_the_end_of_stream_a_rest_left_untouched_brings_the_end_once() {
     client.half_close();
     turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
-    assert_eq!(log.count(&Call::Eof), 1);
+    assert_eq!((log.count(&Call::Eof), log.rests()), (1, vec![b"half a questi".to_vec()]));
+    let shown = log.inputs().len();
+    events.context().connection(log.ids()[0]).expect("it is open").pause();
+    resume_all(&mut events, &log);
+    turn_until_idle(&mut events);
+    assert_eq!(log.inputs().len(), shown, "the rest is dropped after on_eof");
     assert!(log.inputs().len() <= 2 && log.inputs().iter().all(|input| input == b"half a questi"));
     assert_eq!(log.close_reasons(), [], "the handler did not close");
 }

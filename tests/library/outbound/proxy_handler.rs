@@ -44,7 +44,7 @@ impl StreamHandler for Proxy {
         }
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId) {
+    fn on_eof(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, _: &[u8]) {
         match connection.context().connection(*other) {
             Some(mut other) => other.shutdown_write(),
             None => connection.close(),
