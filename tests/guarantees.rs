@@ -22,9 +22,10 @@ const INVARIANTS_MIN: usize = 5;
 /// One line of the page.
 struct Row {
     group: String,
-    promise: String,
-    /// Where what holds it stands, and its name.
-    held_by: Vec<(String, String)>,
+    case: String,
+    outcome: String,
+    /// The tests that prove it: file, or `simulation` for an invariant, and function.
+    tests: Vec<(String, String)>,
 }
 
 fn read(path: &str) -> String {
@@ -40,18 +41,18 @@ fn rows() -> Vec<Row> {
             heading.clone_into(&mut group);
         }
         let Some(cells) = line.strip_prefix('|') else { continue };
-        if line.starts_with("|---") || line == "| promise | held by |" {
+        if line.starts_with("|---") || line == "| case | what happens | tests |" {
             continue;
         }
         let cells: Vec<&str> = cells.trim_end().trim_end_matches('|').split('|').map(str::trim).collect();
-        let [promise, held_by] = cells[..] else { panic!("not two cells: {line}") };
-        let held_by = held_by.split("<br>").map(str::trim).filter(|name| !name.is_empty()).map(holder).collect();
-        rows.push(Row { group: group.clone(), promise: promise.to_owned(), held_by });
+        let [case, outcome, tests] = cells[..] else { panic!("not three cells: {line}") };
+        let tests = tests.split("<br>").map(str::trim).filter(|name| !name.is_empty()).map(named_test).collect();
+        rows.push(Row { group: group.clone(), case: case.to_owned(), outcome: outcome.to_owned(), tests });
     }
     rows
 }
 
-fn holder(code: &str) -> (String, String) {
+fn named_test(code: &str) -> (String, String) {
     let text = code.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
     let (place, name) = text.and_then(|text| text.split_once(": ")).unwrap_or_else(|| panic!("no place: {code}"));
     (place.to_owned(), name.to_owned())
@@ -83,19 +84,20 @@ fn tests(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn every_promise_names_what_holds_it() {
+fn every_case_has_an_outcome_and_tests() {
     let rows = rows();
     assert!(rows.len() >= ROWS_MIN, "only {} rows were found: the search is broken", rows.len());
     for group in GROUPS {
         let count = rows.iter().filter(|row| row.group == group).count();
         assert!(count >= ROWS_IN_A_GROUP_MIN, "only {count} rows under {group}: the search is broken");
     }
-    let mut promises = BTreeSet::new();
-    for Row { group, promise, held_by } in &rows {
-        assert!(GROUPS.contains(&group.as_str()), "`{promise}` stands under {group}, which is no group");
-        assert!(promise.ends_with('.') && promises.insert(promise), "no sentence of its own: `{promise}`");
-        assert!(!held_by.is_empty(), "nothing holds `{promise}`");
-        assert_eq!(held_by.iter().collect::<BTreeSet<_>>().len(), held_by.len(), "named twice for `{promise}`");
+    let mut cases = BTreeSet::new();
+    for Row { group, case, outcome, tests } in &rows {
+        assert!(GROUPS.contains(&group.as_str()), "`{case}` is under {group}, which is no group");
+        assert!(!case.is_empty() && cases.insert(case), "this case has two rows: `{case}`");
+        assert!(outcome.ends_with('.'), "not a sentence: `{outcome}`");
+        assert!(!tests.is_empty(), "no test for `{case}`");
+        assert_eq!(tests.iter().collect::<BTreeSet<_>>().len(), tests.len(), "a test is named twice for `{case}`");
     }
 }
 
@@ -115,12 +117,12 @@ fn assert_module_is_compiled(folders: &str, module: &str) {
 }
 
 #[test]
-fn every_test_that_a_promise_names_is_there() {
+fn every_named_test_exists() {
     let mut checked = BTreeSet::new();
     for row in rows() {
-        for (path, name) in row.held_by.into_iter().filter(|(place, _)| place != SIMULATION) {
+        for (path, name) in row.tests.into_iter().filter(|(place, _)| place != SIMULATION) {
             let text = read(&path);
-            assert!(tests(&text).contains(name.as_str()), "{path} has no test {name}, which holds `{}`", row.promise);
+            assert!(tests(&text).contains(name.as_str()), "{path} has no test {name}, named for `{}`", row.case);
             // In a folder of tests only what a `mod.rs` names is compiled.
             if let Some((folders, module)) = path.trim_end_matches(".rs").rsplit_once('/') {
                 assert_module_is_compiled(folders, module);
@@ -132,13 +134,13 @@ fn every_test_that_a_promise_names_is_there() {
 }
 
 #[test]
-fn every_invariant_that_a_promise_names_is_there() {
+fn every_named_invariant_exists() {
     let text = read(INVARIANTS);
     let functions: BTreeSet<&str> = text.lines().filter_map(function).collect();
     let mut checked = BTreeSet::new();
     for row in rows() {
-        for (_, name) in row.held_by.into_iter().filter(|(place, _)| place == SIMULATION) {
-            assert!(functions.contains(name.as_str()), "{INVARIANTS} has no {name}, which holds `{}`", row.promise);
+        for (_, name) in row.tests.into_iter().filter(|(place, _)| place == SIMULATION) {
+            assert!(functions.contains(name.as_str()), "{INVARIANTS} has no {name}, named for `{}`", row.case);
             checked.insert(name);
         }
     }
