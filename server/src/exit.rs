@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::text::escape;
 
-/// What the exit status says to the caller, and the number the shell sees.
+/// The exit statuses, with the numbers that the shell sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
     /// Stopped as asked, or every answer was right.
@@ -21,13 +21,13 @@ pub(crate) enum ExitStatus {
     UsageError = 2,
     /// An address could not be bound, or a probe could not reach the server.
     Unavailable = 3,
-    /// No answer in time, or idle before the last greeting was given.
+    /// No answer in time, or idle before the last greeting was sent.
     TimedOut = 4,
-    /// An answer, and the wrong one.
+    /// A wrong answer, or a closed or reset connection before a right one.
     Mismatch = 5,
 }
 
-/// What to do about an error of which nothing is known.
+/// The hint for an error without a known cause.
 pub(crate) const TRY_AGAIN: &str = "try again, and see what the system's log says";
 
 /// The system's message for an error, in lower case and without the error number.
@@ -39,7 +39,7 @@ pub(crate) fn describe_io_error(error: &io::Error) -> String {
     escape::text(message.to_lowercase().as_bytes())
 }
 
-/// The system's message for an error, and what to do about it: the hint, unless the error has one of its own.
+/// The system's message for an error, and a hint: the one given, unless the error has its own.
 pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
     let cause = describe_io_error(error);
     match error.raw_os_error().map(Errno::from_raw) {
@@ -49,19 +49,19 @@ pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
         }
         Some(Errno::ENFILE) => format!("{cause}; raise the system's limit, on Linux with sysctl fs.file-max"),
         Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => format!("{cause}; make room, or write elsewhere"),
-        // Of all calls here only the start of a thread fails with it: a limit on processes (pthread_create(3)).
+        // Of all calls, only the start of a thread fails with it: a limit on processes (pthread_create(3)).
         Some(Errno::EAGAIN) => format!("{cause}; raise the limit with ulimit -u, or TasksMax of the systemd unit"),
         _ => format!("{cause}; {hint}"),
     }
 }
 
-/// How many descriptors the process may have.
+/// The soft limit on the descriptors of the process.
 pub(crate) fn descriptor_limit() -> Option<usize> {
     // The system's number is signed on FreeBSD, and unsigned on Linux.
     getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(soft, _)| usize::try_from(soft).ok())
 }
 
-/// The cause of a library's error: the system's own, if there is one.
+/// The cause of a library error: the system's error, if there is one.
 pub(crate) fn os_error(error: halloo::Error) -> io::Error {
     match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(cause) => match cause.raw_os_error() {
@@ -77,12 +77,12 @@ pub(crate) fn os_error(error: halloo::Error) -> io::Error {
 pub(crate) struct ExitError {
     /// The exit status.
     pub(crate) status: ExitStatus,
-    /// What failed, the cause and a hint; lower case, no full stop.
+    /// What failed, the cause and a hint; in lower case, without a full stop.
     pub(crate) message: String,
 }
 
 impl ExitError {
-    /// A system error that made an action fail.
+    /// An error for an action that failed with a system error.
     pub(crate) fn from_io(action: &str, error: &io::Error) -> Self {
         let cause = cause_and_hint(error, TRY_AGAIN);
         Self::new(ExitStatus::RuntimeError, format!("{action}: {cause}"))

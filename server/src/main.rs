@@ -33,11 +33,11 @@ use crate::output::standard_stream;
 use crate::process::inherited_signals;
 
 fn main() -> ExitCode {
-    // Before anything is written.
+    // Before the first write, which may be beyond the limit.
     inherited_signals::survive_file_size_limit();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let status = run(&arguments).unwrap_or_else(|error| {
-        // Where standard error is gone, the exit status still speaks.
+        // If standard error is closed, the exit status remains.
         let _ = standard_stream::stderr().write_line(&error);
         error.status
     });
@@ -50,7 +50,7 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
         Invocation::Probe(options) => probe::run(&options),
         Invocation::HelpOrVersion(text) => {
             match standard_stream::stdout().write_all(text.as_bytes()) {
-                // A reader that has left, such as head, has what it wants.
+                // A reader that has closed the pipe, such as head, has read enough.
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     Err(ExitError::from_io("cannot write to standard output", &error))
                 }

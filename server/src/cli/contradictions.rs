@@ -1,6 +1,6 @@
-//! Settings that contradict each other, and which of them gives way.
+//! Settings that contradict each other, and which of them wins.
 //!
-//! A typed flag wins over a variable, with a warning. Between two typed flags, or two variables, neither wins: that is an error.
+//! A flag wins over a variable, with a warning. Two flags, or two variables, are an error.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
@@ -11,7 +11,7 @@ use crate::exit::ExitError;
 use crate::text::address::{IpVersion, ProbeTarget};
 use crate::text::escape;
 
-/// Two settings, by the names of their fields, of which only one can hold.
+/// Two settings, by their field names, that cannot both apply.
 pub(crate) struct Contradiction<O> {
     settings: [&'static str; 2],
     /// Whether these options contain it.
@@ -20,14 +20,14 @@ pub(crate) struct Contradiction<O> {
     precedence: Precedence,
 }
 
-/// Which variable gives way, and to what.
+/// Which variable loses against which flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Precedence {
-    /// The one of either setting to the other's flag. Two flags, or two variables, are an error.
+    /// The variable of either setting, against the other's flag. Two flags, or two variables, are an error.
     Exclusive,
-    /// The one of either setting to the other's flag.
+    /// The variable of either setting, against the other's flag. Two flags, or two variables, both apply.
     Flag,
-    /// The one of the first setting to the flag of the second, which is the wider one.
+    /// The variable of the first setting, against the flag of the second, which is the wider one.
     SecondFlag,
 }
 
@@ -119,13 +119,13 @@ fn excludes(target: &ProbeTarget, version: IpVersion) -> bool {
     }
 }
 
-/// A variable that does not count, since a typed flag contradicts it.
+/// A variable that is ignored, because a flag contradicts it.
 pub(crate) struct OverruledVariable {
     pub(crate) setting: &'static str,
     pub(crate) warning: String,
 }
 
-/// A variable that does not count, if there is one; an error, if settings contradict each other and none of them wins.
+/// Returns a variable to ignore, if there is one. Returns an error if settings contradict each other and neither wins.
 pub(crate) fn overruled_variable<O>(
     contradictions: &[Contradiction<O>],
     options: &O,
@@ -144,7 +144,7 @@ pub(crate) fn overruled_variable<O>(
         let warning = format!("{} has no effect beside {}: {cause}", as_given(setting), as_given(winner));
         Some(OverruledVariable { setting, warning })
     });
-    // Without that variable others may contradict each other no more.
+    // Without that variable the other contradictions may be gone: the caller checks them again.
     let (None, Some(Contradiction { settings: [left, right], cause, .. })) =
         (&overruled, found().find(|one| one.precedence == Precedence::Exclusive))
     else {

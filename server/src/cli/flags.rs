@@ -16,7 +16,7 @@ use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
 use crate::text::unescape::{Unescaped, parse_nonempty};
 
-/// More threads than any machine makes use of.
+/// More threads than any machine can use.
 const WORKERS_MAX: u64 = 1024;
 
 /// Answers greetings over TCP, UDP and unix sockets.
@@ -31,7 +31,7 @@ pub(crate) struct CommandLine {
     pub(crate) serve: ServeOptions,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve greetings; what halloo does when no command is given
@@ -60,10 +60,10 @@ pub(crate) struct ServeOptions {
     pub(crate) lifetime: LifetimeOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
-    /// Which settings were given, and by what.
+    /// The settings that were given, each with the name of its flag or variable.
     #[arg(skip)]
     pub(crate) given: GivenSettings,
-    /// What is wrong with the environment and stops nothing.
+    /// Warnings about environment variables; none of them ends the program.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,
 }
@@ -111,7 +111,7 @@ pub(crate) struct ReplyOptions {
     pub(crate) udp_greeting: Option<Template>,
 }
 
-/// What to hold at most.
+/// The limits.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitOptions {
@@ -143,7 +143,7 @@ pub(crate) struct LimitOptions {
     pub(crate) memory_max: Option<usize>,
 }
 
-/// The least that one worker may be given; the loop would take less for this ([`halloo::EventLoop::buffer_bytes_max`]).
+/// The least memory of one worker, in bytes; [`halloo::EventLoop::buffer_bytes_max`] raises a smaller value to this.
 pub(crate) const WORKER_MEMORY_MIN: usize = 1 << 20;
 
 fn parse_memory_max(text: &str) -> Result<usize, String> {
@@ -213,7 +213,7 @@ impl Mode {
     }
 }
 
-/// How greetings given are told on standard output.
+/// How events are printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EventStyle {
     /// One line each (echo, discard: one a connection), at most 20 a second, the rest summed up
@@ -253,15 +253,15 @@ pub(crate) struct ProbeOptions {
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT")]
     #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
-    /// Which settings were given, and by what.
+    /// The settings that were given, each with the name of its flag or variable.
     #[arg(skip)]
     pub(crate) given: GivenSettings,
-    /// What is wrong with the environment and stops nothing.
+    /// Warnings about environment variables; none of them ends the program.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,
 }
 
-/// What to ask over.
+/// The protocols to ask over.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Question")]
 pub(crate) struct ProbeProtocols {
@@ -276,7 +276,7 @@ pub(crate) struct ProbeProtocols {
     pub(crate) connect_only: bool,
 }
 
-/// Which addresses of a name to ask at.
+/// Which addresses of a name to ask.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Question")]
 pub(crate) struct ProbeAddresses {
@@ -289,7 +289,7 @@ pub(crate) struct ProbeAddresses {
 }
 
 impl ProbeAddresses {
-    /// The version of the addresses, if one alone is wanted.
+    /// The only IP version to ask, if one is chosen.
     pub(crate) fn ip_version(&self) -> Option<IpVersion> {
         match (self.ipv4, self.ipv6) {
             (true, _) => Some(IpVersion::V4),
@@ -299,7 +299,7 @@ impl ProbeAddresses {
     }
 }
 
-/// A parser of numbers within a range.
+/// Returns a parser of whole numbers within a range.
 fn whole_number<N: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<N, String> + Clone {
     move |text| {
         let number = text.trim().parse().ok().filter(|number| range.contains(number));
@@ -322,7 +322,7 @@ fn parse_yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Parses how often a flag is given: its variable contains a number, or a word for yes or no.
+/// Parses the variable of a repeatable flag: a number, or a word for yes or no.
 pub(crate) fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(1),
@@ -333,7 +333,7 @@ pub(crate) fn parse_occurrences(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Parses permissions as `chmod(1)` takes them, without further bits.
+/// Parses permissions in octal, as in `chmod(1)`, without the setuid, setgid and sticky bits.
 fn parse_unix_mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));

@@ -1,8 +1,8 @@
-//! What `-h` and `--help` print behind the flags.
+//! What `-h` and `--help` print after the flags.
 //!
 //! No line has more than 80 columns.
 
-/// Behind the flags of `halloo serve`, in both.
+/// Printed after the flags of `halloo serve`, by `-h` and `--help`.
 pub(crate) const SERVE_EXAMPLES: &str = "\
 Examples:
   halloo                              TCP and UDP on localhost:8888
@@ -13,7 +13,7 @@ Examples:
   halloo --workers 4 --events off     on four cores
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json";
 
-/// Behind the flags of `halloo serve`, in `--help` alone.
+/// Printed after the flags of `halloo serve`, by `--help` only.
 pub(crate) const SERVE_NOTES: &str = "\
 Addresses and paths:
   9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000
@@ -71,7 +71,7 @@ Exit status:
   3  an address, a path or a socket handed over could not be served
   4  idle for --exit-when-idle before the last of --max-greetings was given";
 
-/// Behind the flags of `halloo probe`, in both.
+/// Printed after the flags of `halloo probe`, by `-h` and `--help`.
 pub(crate) const PROBE_EXAMPLES: &str = "\
 Examples:
   halloo probe localhost              TCP and UDP on port 8888
@@ -81,7 +81,7 @@ Examples:
   halloo probe unix:/run/halloo.sock
   halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379";
 
-/// Behind the flags of `halloo probe`, in `--help` alone.
+/// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
 Output:
   One line for each answer: protocol, address, a word, the time it took, the

@@ -1,15 +1,15 @@
-//! The known word that a misspelt one was meant to be.
+//! Suggests the known word that is nearest to a misspelt one.
 //!
-//! Only a near miss is a suggestion: one that guesses far misleads.
+//! A word that is far from all known words gets no suggestion: a wrong one misleads.
 
-/// The most slips in a word: letters added, left out, replaced, or exchanged with their neighbour.
+/// The most slips in a word. A slip adds, omits or replaces a letter, or swaps two neighbours.
 const SLIPS_MAX: usize = 2;
 
-/// How short the beginning of a known word may be to stand for it.
+/// The shortest prefix that stands for a known word, in bytes.
 const PREFIX_BYTES_MIN: usize = 3;
 
-/// The known word nearest to `word`, by at most [`SLIPS_MAX`] slips and one in three letters; else the only one that
-/// begins with it. Upper case and underscores are no slips.
+/// Returns the known word with the fewest slips: at most [`SLIPS_MAX`], and one in three letters. Without such a word,
+/// returns the only known word that begins with `word`. Upper case and underscores are no slips.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().replace('_', "-").chars().collect();
     let known: Vec<(&str, Vec<char>)> =
@@ -28,7 +28,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     near.map(|(.., name)| name).or_else(|| longer.next().filter(|_| longer.next().is_none()))
 }
 
-/// How many slips lie between two words (the optimal string alignment distance).
+/// Counts the slips between two words (the optimal string alignment distance).
 fn slips(left: &[char], right: &[char]) -> usize {
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=right.len()).collect();

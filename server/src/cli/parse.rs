@@ -1,4 +1,4 @@
-//! Parses the command line into what the program has to run.
+//! Parses the command line into the command to run.
 //!
 //! A flag wins over its variable and over one that contradicts it. Variables of another command are never read.
 
@@ -24,13 +24,13 @@ pub(crate) enum Invocation {
     HelpOrVersion(String),
 }
 
-/// Reads the arguments, the program's own name first.
+/// Parses the arguments, the program's own name first.
 pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, ExitError> {
     let mut overruled = Vec::new();
     loop {
         match try_parse(arguments, &overruled)? {
             Parsed::Invocation(invocation) => return Ok(invocation),
-            // Each time there is one variable less.
+            // This ends: each round ignores one more variable.
             Parsed::Overruled(variable) => overruled.push(variable),
         }
     }
@@ -41,20 +41,20 @@ enum Parsed {
     Overruled(OverruledVariable),
 }
 
-/// Reads the arguments, and the variables but those that do not count.
+/// Parses the arguments, and the variables except the ignored ones.
 fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<Parsed, ExitError> {
     let is_overruled = |argument: &Arg| overruled.iter().any(|variable| argument.get_id() == variable.setting);
     let read_variable = |argument: Arg| {
-        // `--help` is pasted into reports: it has the names of the variables and no values.
+        // Users paste `--help` into reports: it shows the names of the variables without their values.
         let argument = argument.hide_env_values(true);
-        // What begins with a hyphen is a wrong value rather than an unknown flag. A flag is found before that.
+        // A value that begins with a hyphen is a wrong value, not an unknown flag. `check_values` finds known flags.
         let takes_any_value = argument.get_long().is_some() && argument.get_action().takes_values();
         let argument = argument.allow_hyphen_values(takes_any_value);
         if is_overruled(&argument) { without_variable(argument) } else { without_empty_variable(argument) }
     };
     let mut root = CommandLine::command();
     if arguments.get(1).is_some_and(|name| root.find_subcommand(name).is_some()) {
-        // The flags of `serve` without its name do not apply then: their variables must not be read or validated.
+        // The flags of the root do not apply beside a command: their variables must not be read or validated.
         root = root.mut_args(without_variable);
     }
     root = root.mut_args(read_variable).mut_subcommands(|subcommand| subcommand.mut_args(read_variable));
@@ -89,7 +89,7 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
     Ok(overruled.map_or(Parsed::Invocation(invocation), Parsed::Overruled))
 }
 
-/// The text of `--help` or `--version`, with styles for a terminal that has them, unless `NO_COLOR` is set.
+/// The text of `--help` or `--version`, with styles if the terminal supports them and `NO_COLOR` is not set.
 fn help_text(help: &clap::Error) -> String {
     let (text, variable) = (help.render(), std::env::var_os);
     let has_styles = io::stdout().is_terminal() && variable("TERM").is_some_and(|terminal| terminal != "dumb");
@@ -101,7 +101,7 @@ fn without_variable(argument: Arg) -> Arg {
     argument.env(None::<&str>)
 }
 
-/// Where variables are set by a form, one left blank is not meant.
+/// Ignores an empty variable: a form that sets variables leaves blank fields empty.
 fn without_empty_variable(argument: Arg) -> Arg {
     match argument.get_env().and_then(std::env::var_os) {
         Some(value) if value.is_empty() => without_variable(argument),
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// What a command line is made of, and what it is not.
+    /// Words of valid and invalid command lines.
     fn words() -> impl Strategy<Value = String> {
         let command = CommandLine::command();
         let commands = std::iter::once(&command).chain(command.get_subcommands());
@@ -187,7 +187,7 @@ mod tests {
                 prop_assert_eq!(error.status, ExitStatus::UsageError);
                 prop_assert!((10..600).contains(&message.len()), "{message}");
                 prop_assert!(!message.contains(char::is_control), "{message:?}");
-                // Clap's own words.
+                // Texts of clap's own messages.
                 for part in ["Usage:", "tip:", "error:", "[possible", "<TEXT>", "For more information"] {
                     prop_assert!(!message.contains(part), "{message}");
                 }

@@ -1,6 +1,6 @@
-//! Usage errors: one line each, with the cause and the way out.
+//! Usage errors: one line each, with the cause and a hint.
 //!
-//! A long argument is cut, so that cause and way out stay in view.
+//! A long argument is truncated, so that cause and hint stay visible.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -16,10 +16,10 @@ use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::{Address, UNIX_PREFIX};
 use crate::text::{LEAVE_FLAG_OUT, escape};
 
-/// The longest error message, in bytes. Its parts are shorter, and this bounds what else a parser may say.
+/// The longest error message, in bytes. Messages of halloo are shorter; this bounds those of other parsers.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
-/// Flags of other programs for what `--listen` does here.
+/// Flags of other programs that mean the same as `--listen`.
 const ADDRESS_FLAGS: [&str; 7] = ["-p", "-l", "--port", "--host", "--bind", "--address", "--addr"];
 
 /// A usage error with that message.
@@ -27,10 +27,10 @@ pub(crate) fn usage_error(message: &str) -> ExitError {
     ExitError::new(ExitStatus::UsageError, escape::message(message, MESSAGE_BYTES_MAX))
 }
 
-/// The command line, as an error is told of it.
+/// The command line, as error messages refer to it.
 pub(crate) struct Arguments<'a> {
     arguments: &'a [OsString],
-    /// All of them, with the flags that clap adds.
+    /// All commands, with the flags that clap adds.
     root: Command,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Arguments<'a> {
         if self.is_probe() { "halloo probe --help" } else { "halloo --help" }
     }
 
-    /// An error if a flag has another one for its value: it was left out.
+    /// Returns an error if the value of a flag is itself a flag: the value was left out.
     pub(crate) fn check_values(&self) -> Result<(), ExitError> {
         let mut rest = self.arguments.iter().skip(1).map(|argument| argument.to_string_lossy());
         while let Some(argument) = rest.next().filter(|argument| argument != "--") {
@@ -84,7 +84,7 @@ impl<'a> Arguments<'a> {
             Some(ContextValue::String(text)) => text.as_str(),
             _ => "",
         };
-        // It reads `--greeting <TEXT>`, `--verbose...` or `<ADDRESS>`.
+        // The text is `--greeting <TEXT>`, `--verbose...` or `<ADDRESS>`.
         let flag = text(ContextKind::InvalidArg).split([' ', '=']).next().unwrap_or_default().trim_end_matches("...");
         let value = escape::excerpt(text(ContextKind::InvalidValue));
         let word = text(ContextKind::InvalidSubcommand);
@@ -124,7 +124,7 @@ impl<'a> Arguments<'a> {
             ErrorKind::ValueValidation => {
                 let reason = error.source().map_or_else(String::new, ToString::to_string);
                 let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
-                // Files of variables are read with their quotes by some programs.
+                // Some programs that read variables from a file keep the quotes.
                 let quotes = if is_quoted('"') || is_quoted('\'') { "leave out the quotes; " } else { "" };
                 format!("invalid value '{value}' {}: {quotes}{}", self.origin(flag), self.way_out(flag, &reason))
             }
@@ -142,7 +142,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A flag of one letter. Of several letters behind one hyphen clap takes each for a flag.
+    /// An unknown flag of one letter. Clap takes each letter after one hyphen for a flag.
     fn unknown_letter(&self, flag: &str) -> String {
         let is_letter_in =
             |argument: &&str| argument.starts_with('-') && !argument.starts_with("--") && argument.contains(&flag[1..]);
@@ -180,7 +180,7 @@ impl<'a> Arguments<'a> {
         nearest(flag.trim_start_matches('-'), self.command().get_arguments().filter_map(Arg::get_long))
     }
 
-    /// A value of a flag that has none.
+    /// A value for a flag that takes none.
     fn superfluous_value(&self, flag: &str, value: &str) -> String {
         let count = self.flag(flag).filter(|flag| matches!(flag.get_action(), ArgAction::Count));
         let letter = count.and_then(Arg::get_short);
@@ -188,18 +188,18 @@ impl<'a> Arguments<'a> {
         format!("{flag} takes no value; leave out {value}{repeat}")
     }
 
-    /// A word behind a command, or behind flags, that has no place there.
+    /// An unexpected word after a command or after flags.
     fn unexpected_argument(&self, word: &str) -> String {
         let shown = escape::excerpt(word);
         let index = self.arguments.iter().rposition(|argument| argument == word).unwrap_or_default();
         let before = |count: usize| index.checked_sub(count).and_then(|index| self.arguments[index].to_str());
         let previous = before(1).unwrap_or_default();
-        // More than a few times would rather be a port.
+        // A larger number is more likely a port.
         let is_count = parse_occurrences(word).is_ok_and(|count| count < 10);
         if is_count && self.flag(previous).is_some_and(|flag| !flag.get_action().takes_values()) {
             return self.superfluous_value(previous, &shown);
         }
-        // Host and port as two words.
+        // The host and the port are two words.
         let (flag, host) = previous.split_once('=').unwrap_or((before(2).unwrap_or_default(), previous));
         if self.flag(flag).is_some_and(|flag| value_name(flag) == "ADDRESS")
             && let Some(address) = with_port(host, word)
@@ -229,7 +229,7 @@ impl<'a> Arguments<'a> {
         if word.starts_with("--") && !is_help {
             return flag_behind_dashes(&shown);
         }
-        // What a text processor makes of two hyphens, or of one.
+        // Text processors replace one or two hyphens by these dashes.
         let without_dash = word.trim_start_matches(['\u{2010}', '\u{2011}', '\u{2013}', '\u{2014}', '\u{2212}']);
         if let Some(meant) = self.nearest_flag(without_dash).filter(|_| without_dash != word) {
             return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
@@ -252,7 +252,7 @@ impl<'a> Arguments<'a> {
             );
         }
         if is_address(word) {
-            // Host and port as two words, as other programs take them.
+            // The host and the port are two words, as other programs take them.
             let port =
                 self.arguments.get(1).filter(|first| *first == word).and_then(|_| self.arguments.get(2)?.to_str());
             let address = port.and_then(|port| with_port(word, port)).unwrap_or_else(|| shown.clone());
@@ -278,12 +278,12 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Where a wrong value came from: the flag, or its environment variable.
+    /// The origin of a wrong value: the flag, or its environment variable.
     fn origin(&self, flag: &str) -> String {
         self.variable(flag).map_or_else(|| format!("for {flag}"), |variable| format!("of {variable}"))
     }
 
-    /// The reason with its way out: a variable is unset, and what is no flag, the address of a probe, has to be there.
+    /// The reason with the right hint: a flag is left out, a variable is unset. The address of a probe is required.
     fn way_out(&self, flag: &str, reason: &str) -> String {
         match self.variable(flag) {
             Some(variable) => reason.replace(LEAVE_FLAG_OUT, &format!("unset {variable}")),
@@ -292,12 +292,12 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// The environment variable that has the value of this flag.
+    /// The environment variable that gave the value of this flag.
     fn variable(&self, flag: &str) -> Option<String> {
         self.flag(flag).and_then(|argument| self.variable_of(argument))
     }
 
-    /// The environment variable that the value of a flag comes from.
+    /// The environment variable that gave the value, unless the flag itself did.
     fn variable_of(&self, argument: &Arg) -> Option<String> {
         let is_this = |name: &OsString| {
             let name = name.to_string_lossy();
@@ -308,7 +308,7 @@ impl<'a> Arguments<'a> {
         (!self.arguments.iter().any(is_this)).then(|| variable.to_string_lossy().into_owned())
     }
 
-    /// What is not UTF-8: an argument, or a variable. A path may be anything.
+    /// The error for an argument or a variable that is not UTF-8. A path may contain any bytes.
     fn invalid_utf8(&self) -> Option<String> {
         let sentence = |subject: &str, value: &OsStr| {
             format!("{subject} is not valid UTF-8: {}; write it in UTF-8", escape::text(value.as_bytes()))
@@ -338,7 +338,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Behind two hyphens alone nothing is a flag.
+/// After `--` nothing is a flag.
 fn flag_behind_dashes(shown: &str) -> String {
     format!("{shown} is no flag behind --; leave out the --")
 }
@@ -361,7 +361,7 @@ fn value_name(argument: &Arg) -> &str {
     argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str())
 }
 
-/// How a flag is written with a value.
+/// An example of a flag with its value.
 fn example(argument: &Arg) -> String {
     let values: Vec<String> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     if !values.is_empty() {
@@ -380,7 +380,7 @@ fn example(argument: &Arg) -> String {
     format!("--{} {value}", argument.get_long().unwrap_or_default())
 }
 
-/// A host without a port and the port, as one word; `None` if they are something else.
+/// Joins a host and a port to one word; `None` if they are something else.
 fn with_port(host: &str, port: &str) -> Option<String> {
     let port: u16 = port.parse().ok()?;
     let is_bare_ipv6 = host.parse::<Ipv6Addr>().is_ok();
@@ -388,7 +388,7 @@ fn with_port(host: &str, port: &str) -> Option<String> {
     (!host.is_empty() && address.parse::<Address>().is_ok()).then(|| escape::excerpt(&address))
 }
 
-/// Whether a word was meant as an address. A name alone could be anything else, but for this one.
+/// Whether a word was meant as an address. A bare name could be anything, except `localhost`.
 fn is_address(word: &str) -> bool {
     let looks_like_one = word.contains([':', '.']) || word.parse::<u16>().is_ok() || word == "localhost";
     looks_like_one && word.parse::<Address>().is_ok()

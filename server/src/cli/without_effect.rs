@@ -13,7 +13,7 @@ use crate::text::address::UnixPath;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
-/// The settings that were given, by a flag or a variable, with the name of that.
+/// The settings that were given, each with the name of its flag or variable.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GivenSettings(Vec<(String, String)>);
 
@@ -31,7 +31,7 @@ impl GivenSettings {
         Self(given.collect())
     }
 
-    /// What stands before the value of a setting: `--tcp ` or `HALLOO_TCP=`, if the variable gave it.
+    /// The text before a setting's value: `--tcp `, or `HALLOO_TCP=` if the variable gave it.
     pub(crate) fn assignment(&self, setting: &str) -> String {
         match self.name(setting) {
             Some(variable) if variable.starts_with(VARIABLE_PREFIX) => format!("{variable}="),
@@ -45,7 +45,7 @@ impl GivenSettings {
     }
 }
 
-/// A setting, by the name of its field, and what it has no effect without.
+/// A setting, by its field name, and the condition without which it has no effect.
 struct Condition {
     setting: &'static str,
     is_met: fn(&ServeOptions, &[Protocol]) -> bool,
@@ -113,10 +113,10 @@ pub(crate) fn settings_without_effect(options: &ServeOptions, served: &[Protocol
         .collect()
 }
 
-/// What the names of all variables begin with.
+/// The prefix of all names of variables.
 const VARIABLE_PREFIX: &str = "HALLOO_";
 
-/// A line for each variable that looks like one of halloo and is none.
+/// A line for each unknown variable with halloo's prefix.
 pub(crate) fn unknown_variables(
     root: &Command,
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -136,7 +136,7 @@ pub(crate) fn unknown_variables(
     unknown.sort();
     let warning = |name: &String| {
         let shown = escape::excerpt(name);
-        // Near to the name behind the prefix, which all have in common.
+        // Compared without the prefix, which all names share.
         let names = known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX));
         match nearest(&name[VARIABLE_PREFIX.len()..], names) {
             Some(meant) => format!("{shown} has no effect: it is unknown; did you mean {VARIABLE_PREFIX}{meant}?"),
@@ -148,7 +148,7 @@ pub(crate) fn unknown_variables(
     unknown.iter().map(warning).collect()
 }
 
-/// Whether it is a variable that Kubernetes sets in every container beside a service named halloo.
+/// Whether Kubernetes sets this variable, as it does in every container beside a service named halloo.
 fn is_service_link(name: &str, value: &str) -> bool {
     let rest = &name[VARIABLE_PREFIX.len()..];
     rest.starts_with("SERVICE_") || rest.starts_with("PORT_") || rest == "PORT" && value.contains("://")
