@@ -1,6 +1,6 @@
 //! Addresses of the command line, and the socket addresses they resolve to.
 //!
-//! `localhost` is both loopback addresses, IPv4 first, without the resolver (RFC 6761, section 6.3).
+//! `localhost` means both loopback addresses, IPv4 first; it is not looked up (RFC 6761, section 6.3).
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -13,17 +13,17 @@ use crate::text::LEAVE_FLAG_OUT;
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape::excerpt;
 
-/// The port of the programs halloo began with.
+/// The default port: that of the first halloo programs.
 const DEFAULT_PORT: u16 = 8888;
 
-/// The longest name a resolver takes (RFC 1035, section 2.3.4), and its longest label.
+/// The longest host name (RFC 1035, section 2.3.4) and its longest label, in bytes.
 const DNS_NAME_BYTES_MAX: usize = 253;
 const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// The longest name of a network interface: `IFNAMSIZ` less the NUL (`if_nametoindex(3)`).
 const ZONE_BYTES_MAX: usize = 15;
 
-/// What is written to switch something on or off.
+/// Words that switch something on or off, and are no addresses.
 const NO_ADDRESSES: [&str; 7] = ["true", "false", "yes", "no", "on", "off", "none"];
 
 const PORT_RANGE: &str = "a range of ports is not taken; put commas between addresses, as in 9000,9001";
@@ -44,7 +44,7 @@ pub(crate) struct Address {
 enum Host {
     Localhost,
     Ip(IpAddr),
-    /// A name, or an IPv6 address with a zone, which also only the resolver understands.
+    /// A name, or an IPv6 address with a zone; the resolver looks up both.
     Name(String),
 }
 
@@ -87,12 +87,12 @@ impl Address {
         }
     }
 
-    /// Whether it is a name, which only the resolver knows: it asks other machines, and may take its time.
+    /// Whether it is a name. The resolver may ask other machines for it, which takes time.
     pub(crate) fn is_name(&self) -> bool {
         matches!(self.host, Host::Name(_)) && self.zone().is_none()
     }
 
-    /// The host as it is written before a port.
+    /// The host, in the form that a port can follow.
     pub(crate) fn host(&self) -> String {
         match &self.host {
             Host::Localhost => "localhost".to_owned(),
@@ -113,14 +113,14 @@ impl Address {
         }
     }
 
-    /// Every socket address it means, IPv4 first, each once. Asks the resolver for a name.
+    /// Returns every socket address, IPv4 first, each once. Looks up a name, which may block.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let mut addresses = self.resolve_in_order()?;
         addresses.sort_by_key(SocketAddr::is_ipv6);
         Ok(addresses)
     }
 
-    /// The same in the order of the resolver, which is the order to try them in (RFC 6724).
+    /// Like [`resolve`](Self::resolve), but in the resolver's order: the order to try them in (RFC 6724).
     pub(crate) fn resolve_in_order(&self) -> io::Result<Vec<SocketAddr>> {
         let addresses = match &self.host {
             Host::Localhost => vec![
@@ -180,7 +180,7 @@ impl FromStr for Address {
     }
 }
 
-/// A text that can only be meant as a path, or as an abstract name.
+/// Returns the text if it can only be a path or an abstract name.
 fn as_path(text: &str) -> Option<&str> {
     (text.starts_with(['/', '~', '@']) || text.starts_with("./") || text.starts_with("../")).then_some(text)
 }
@@ -191,7 +191,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Takes the text apart into host and, where there is one, port.
+/// Splits the text into the host and, if there is one, the port.
 fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(inside) = text.strip_prefix('[') {
         return match inside.split_once(']') {
@@ -208,7 +208,7 @@ fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
     }
     match text.split_once(':') {
         None => Ok((text, None)),
-        // More than one colon: an IPv6 address without brackets, which leaves no place for a port.
+        // More than one colon: an IPv6 address without brackets, which cannot have a port.
         Some((_, rest)) if rest.contains(':') => {
             let with_port = text.rsplit_once(':').filter(|(host, port)| is_ipv6(host) && port.parse::<u32>().is_ok());
             match with_port {
@@ -231,7 +231,7 @@ fn is_ipv6(text: &str) -> bool {
         && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
-/// Whether it has digits alone.
+/// Whether the text has ASCII digits only, at least one.
 pub(crate) fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -258,17 +258,17 @@ fn is_localhost(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") && validate_hostname(&name).is_ok()
 }
 
-/// Whether it is a link-local IPv6 address without the interface that it is on.
+/// Whether it is a link-local IPv6 address without its zone, the network interface.
 pub(crate) fn lacks_zone(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0)
 }
 
-/// The cause and the way out of a zone that the system does not know.
+/// Cause and hint for a zone that the system does not know.
 pub(crate) fn describe_unknown_zone(zone: &str) -> String {
     format!("no such device: this machine has no interface {zone}; ip link lists those it has")
 }
 
-/// The name of an interface means something on a link-local address alone (RFC 4007, section 11.2).
+/// The name of an interface has a meaning on a link-local address only (RFC 4007, section 11.2).
 fn validate_zone(ip: &str, zone: &str) -> Result<(), String> {
     let is_link_local = ip.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local() || ip.is_multicast());
     if is_link_local || is_decimal(zone) {
@@ -291,7 +291,7 @@ fn validate_hostname(host: &str) -> Result<(), String> {
     if is_port_range(host) {
         return Err(PORT_RANGE.to_owned());
     }
-    // No name ends in a number: it is an IPv4 address with a slip in it, or one that only some resolvers read as such.
+    // No host name ends in a number. This is a misspelt IPv4 address, or a form that only some resolvers accept.
     if name.rsplit('.').next().is_some_and(is_number) {
         return Err(format!("{host} is not an IPv4 address; {SYNTAX_HINT}"));
     }
@@ -305,7 +305,7 @@ fn is_number(label: &str) -> bool {
     }
 }
 
-/// Two numbers with a hyphen between, which is no name of a host that exists.
+/// Whether the text is two numbers with a hyphen between. No real host has such a name.
 fn is_port_range(text: &str) -> bool {
     text.split_once('-').is_some_and(|(first, last)| is_decimal(first) && is_decimal(last))
 }
@@ -323,10 +323,10 @@ fn parse_port(port: &str) -> Result<u16, String> {
     port.parse().map_err(|_| format!("{} is not a port: {PORTS_TO_SERVE}", excerpt(port)))
 }
 
-/// The prefix of a path.
+/// The prefix of a unix path in the address of a probe.
 pub(crate) const UNIX_PREFIX: &str = "unix:";
 
-/// A unix socket by its path as it was given, or by its abstract name behind a NUL, as the library takes it.
+/// A unix socket: its path as given, or a NUL byte and its abstract name, the library's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnixPath(PathBuf);
 
@@ -335,13 +335,13 @@ impl UnixPath {
         &self.0
     }
 
-    /// Whether it has no file.
+    /// Whether it is an abstract name, which has no file.
     pub(crate) fn is_abstract(&self) -> bool {
         self.0.as_os_str().as_bytes().starts_with(&[0])
     }
 }
 
-/// An `@` in front makes it an abstract name, as in the output of ss(8); a file of that name is written with `./`.
+/// A leading `@` means an abstract name, as in the output of ss(8). A file of that name is written `./@name`.
 impl TryFrom<PathBuf> for UnixPath {
     type Error = String;
 
@@ -358,7 +358,7 @@ impl TryFrom<PathBuf> for UnixPath {
     }
 }
 
-/// A path of the command line; what is written like an address is none.
+/// Parses a path of the command line. A text in the form of an address is refused.
 pub(crate) fn parse_unix_path(path: PathBuf) -> Result<UnixPath, String> {
     let text = path.to_string_lossy();
     let shown = excerpt(&text);
@@ -554,7 +554,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_socket_address_means_itself(address in any::<SocketAddr>()) {
-            // A zone and a flow label are for the resolver.
+            // Only the resolver accepts a zone or a flow label.
             let address = SocketAddr::new(address.ip(), address.port());
             prop_assert_eq!(resolve(&address.to_string()), [address.to_string()]);
         }

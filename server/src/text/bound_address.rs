@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
-/// The longest displayed address, in bytes: the prefix and the name of a unix socket, which is longer than any other.
+/// The longest displayed address, in bytes: that of a unix socket, a prefix and a name.
 pub(crate) const BOUND_ADDRESS_BYTES_MAX: usize = 2 + escape::PATH_BYTES_MAX;
 
-/// The addresses of the client and of the socket it has reached.
+/// The addresses of a client and of the socket that it reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     pub(crate) protocol: Protocol,
-    /// A client of a unix socket has none.
+    /// `None` for a client of a unix socket.
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) local: Option<BoundAddress>,
 }
@@ -32,11 +32,11 @@ pub(crate) enum BoundAddress {
 }
 
 impl BoundAddress {
-    /// A unix socket by its path, or by its abstract name, which stands behind a NUL.
+    /// A unix socket, by its path, or by a NUL byte and its abstract name.
     pub(crate) fn from_path(path: &Path) -> Self {
         match path.as_os_str().as_bytes() {
             [0, name @ ..] => Self::from_name("@", name),
-            // Else it would be shown as an abstract name.
+            // Without the prefix it would look like an abstract name.
             bytes @ [b'@', ..] => Self::from_name("./", bytes),
             bytes => Self::from_name("", bytes),
         }
@@ -54,7 +54,7 @@ impl BoundAddress {
     fn from_name(prefix: &str, name: &[u8]) -> Self {
         let (mut percent_encoded, display) = (prefix.to_owned(), format!("{prefix}{}", escape::path(name)));
         for byte in name {
-            // What stays is what RFC 3986 calls unreserved, and the slash.
+            // The unreserved characters of RFC 3986, and the slash, stay.
             if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
                 percent_encoded.push(char::from(*byte));
             } else {
@@ -74,7 +74,7 @@ impl BoundAddress {
         }
     }
 
-    /// The form in the READY line: an address as it is, a path percent-encoded.
+    /// The form in the READY line: an unchanged address, or a percent-encoded path.
     pub(crate) fn percent_encoded(&self) -> String {
         match self {
             Self::Internet(address) => address.to_string(),
@@ -135,7 +135,7 @@ mod tests {
         BoundAddress::from_path(Path::new(OsStr::from_bytes(path)))
     }
 
-    /// The bytes that a program decodes.
+    /// The bytes that a program would decode.
     fn percent_decode(text: &str) -> Vec<u8> {
         let mut pieces = text.split('%');
         let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();

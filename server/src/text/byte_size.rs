@@ -2,7 +2,7 @@
 
 const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
-/// Reads a size: a whole number and a unit, in upper or lower case.
+/// Parses a size: a whole number and a unit, in upper or lower case.
 pub(crate) fn parse_byte_size(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));

@@ -8,18 +8,18 @@ use humantime::DurationError;
 
 use crate::text::{LEAVE_FLAG_OUT, escape};
 
-/// The longest duration taken: far beyond any use, and any clock can still add it.
+/// The longest duration accepted: far beyond any use, and an `Instant` can still add it.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// The units taken, in milliseconds: a month, which is M, would be meant as a minute.
+/// The units accepted, in milliseconds. A month is left out: its unit is `M`, which a user would mean as minute.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a duration, zero included.
+/// Parses a duration, which may be zero.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     parse_with_hint(text, "write 500ms, 10s, 2m or 0")
 }
 
-/// Reads a duration that must be more than nothing.
+/// Parses a duration that must be more than zero.
 pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_with_hint(text, "write 500ms, 10s or 2m")? {
         Duration::ZERO => Err(format!("it must be more than zero; write 500ms, 10s or 2m, or {LEAVE_FLAG_OUT}")),
@@ -42,13 +42,13 @@ fn parse_with_hint(text: &str, hint: &str) -> Result<Duration, String> {
     }
 }
 
-/// A unit that is none of ours.
+/// The first unit that is not one of [`UNITS`].
 fn other_unit(text: &str) -> Option<&str> {
     let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
     words.find(|word| UNITS.iter().all(|(unit, _)| unit != word))
 }
 
-/// Prints a duration of whole milliseconds the way [`parse_duration`] reads it: `1m 30s`.
+/// Formats a duration of whole milliseconds as [`parse_duration`] parses it: `1m 30s`.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut parts = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// Prints a measured time with three digits that matter: `412us`, `12.3ms`, `2.00s`.
+/// Formats a measured time with about three significant digits: `412us`, `12.3ms`, `2.00s`.
 pub(crate) fn format_elapsed(elapsed: Duration) -> String {
     let micros = elapsed.as_micros();
     match micros {

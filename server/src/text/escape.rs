@@ -1,24 +1,24 @@
 //! Untrusted bytes as one line of printable text.
 //!
-//! The line has no control, format or invisible character, and a bounded length unless it is asked for [`whole`].
-//! Printable text without a backslash stays as it is, if it fits.
+//! The line contains no control, format or invisible character. Its length is bounded, except by [`whole`] and
+//! [`json`]. Printable text without a backslash is unchanged, if it fits.
 
 use std::fmt::Write;
 
 /// The most that is printed of one client's text, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 256;
 
-/// The most that is printed of a path, in bytes: all of a unix socket's, none of whose 107 bytes needs more than four.
+/// The most that is printed of a path, in bytes: a unix path has at most 107, and each needs at most four.
 pub(crate) const PATH_BYTES_MAX: usize = 107 * 4;
 
-/// The end of a text that was truncated.
+/// The end of a truncated text.
 const TRUNCATION_MARK: &str = "...";
 
-/// How many combining marks one character may carry; more would climb over the lines above it.
+/// The most combining marks on one character; more would overlap the lines above.
 const COMBINING_MARKS_MAX: u8 = 4;
 
-/// The bytes as a JSON string, its quotes included. What cannot be seen is `\uXXXX`, for the sake of terminals; each
-/// piece that is not UTF-8 becomes U+FFFD.
+/// The bytes as a JSON string, with its quotes. Invisible characters become `\uXXXX`, to protect terminals. Each piece
+/// that is not UTF-8 becomes U+FFFD.
 pub(crate) fn json(bytes: &[u8]) -> String {
     format!("\"{}\"", escape(bytes, usize::MAX, Style::Json))
 }
@@ -28,7 +28,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     escape(bytes, TEXT_BYTES_MAX, Style::Text)
 }
 
-/// All of the bytes, however many: what is printed is read back by `unescape`.
+/// All of the bytes as printable text, which `unescape` converts back.
 pub(crate) fn whole(bytes: &[u8]) -> String {
     escape(bytes, usize::MAX, Style::Text)
 }
@@ -38,8 +38,8 @@ pub(crate) fn path(bytes: &[u8]) -> String {
     escape(bytes, PATH_BYTES_MAX, Style::Text)
 }
 
-/// A message of our own on one line: as [`text`], but a backslash stays single: parts of it may be escaped already.
-/// The bound has room for the mark of a cut, three bytes.
+/// A message of halloo on one line. Unlike in [`text`], a backslash stays single: parts may be escaped already.
+/// `bytes_max` is at least three bytes, the length of the truncation mark.
 pub(crate) fn message(text: &str, bytes_max: usize) -> String {
     debug_assert!(bytes_max >= TRUNCATION_MARK.len(), "no room for the mark of a cut");
     escape(text.as_bytes(), bytes_max, Style::Message)
@@ -48,7 +48,7 @@ pub(crate) fn message(text: &str, bytes_max: usize) -> String {
 /// The most of an argument that a message shows, in bytes.
 const EXCERPT_BYTES_MAX: usize = 80;
 
-/// An argument in a message of our own: as [`message`], and so short that the rest of the message stays in view.
+/// An argument in a message of halloo: as [`message`], and short, so that the rest of the message stays visible.
 pub(crate) fn excerpt(text: &str) -> String {
     message(text, EXCERPT_BYTES_MAX)
 }
@@ -82,7 +82,7 @@ fn escape(bytes: &[u8], bytes_max: usize, style: Style) -> String {
 /// The line as it grows.
 struct EscapedLine {
     text: String,
-    /// How much of `text` may stay if it must be cut: there is room for the mark behind it.
+    /// How much of `text` stays if it is truncated; the mark fits after that.
     truncate_at: usize,
     bytes_max: usize,
     combining_marks: u8,
@@ -94,7 +94,7 @@ impl EscapedLine {
             text: String::new(),
             truncate_at: 0,
             bytes_max,
-            // At the start of a line there is nothing a mark could stand on.
+            // At the start of a line there is no character to combine with.
             combining_marks: COMBINING_MARKS_MAX,
         }
     }
@@ -138,7 +138,7 @@ impl EscapedLine {
 
     fn append_escape(&mut self, piece: std::fmt::Arguments<'_>) {
         self.append(piece);
-        // A mark would stand on the last character of the escape, and not on what that stands for.
+        // A mark would combine with the last character of the escape, not with the escaped one.
         self.combining_marks = COMBINING_MARKS_MAX;
     }
 
@@ -167,10 +167,10 @@ impl EscapedLine {
     }
 }
 
-/// Whether a character beyond ASCII shows as itself.
+/// Whether a non-ASCII character is visible.
 fn is_visible(character: char) -> bool {
-    // The standard library knows what is assigned, no control, no format, no private use and no odd space.
-    // Behind another character it also lets marks through. The letters and marks below are drawn as nothing.
+    // `escape_debug` escapes unassigned, control, format and private-use characters, and odd spaces. After another
+    // character it accepts combining marks. It also accepts the letters and marks below, which are drawn blank.
     let mut pair = [b'a', 0, 0, 0, 0];
     let length = character.encode_utf8(&mut pair[1..]).len();
     let is_printable = std::str::from_utf8(&pair[..=length]).is_ok_and(|pair| pair.escape_debug().count() == 2);
@@ -181,7 +181,7 @@ fn is_visible(character: char) -> bool {
             | '\u{1d159}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a visible character only adds to the one before it.
+/// Whether a visible character combines with the one before it.
 fn is_combining_mark(character: char) -> bool {
     character.escape_debug().count() > 1
 }

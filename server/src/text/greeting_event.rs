@@ -1,6 +1,6 @@
 //! An event of a greeting, and its text and JSON lines.
 //!
-//! What a client sent is escaped and truncated; little more of it is kept than is printed.
+//! The text of a client is escaped and truncated; at most one byte more is kept than is printed.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::escape;
 
-/// The most that is kept of a text, in bytes: one more than is printed, so that the line can tell that it was cut.
+/// The most that is kept of a text, in bytes: one more than is printed, which shows that the text was truncated.
 pub(crate) const KEPT_BYTES_MAX: usize = escape::TEXT_BYTES_MAX + 1;
 
-/// The last second that RFC 3339 can write, since 1970.
+/// The last second that RFC 3339 can express, counted from 1970.
 const YEAR_9999_END_SECONDS: u64 = 253_402_300_799;
 
-/// What happened: a greeting given, a connection echoed to its end, a datagram discarded.
+/// An event: a greeting was sent, an echo or discard connection has closed, a datagram was echoed or discarded.
 #[derive(Debug)]
 pub(crate) struct GreetingEvent {
     time: SystemTime,
@@ -24,14 +24,14 @@ pub(crate) struct GreetingEvent {
 }
 
 impl GreetingEvent {
-    /// An event of this moment: who sent how many bytes, and how they begin.
+    /// An event of this moment, with the number of bytes received and their beginning.
     pub(crate) fn new(addresses: Addresses, byte_count: u64, text: &[u8]) -> Self {
         let kept_bytes = text.len().min(KEPT_BYTES_MAX);
         Self { time: SystemTime::now(), addresses, byte_count, text: text[..kept_bytes].into() }
     }
 
     /// Appends `tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!` and a newline. A client of a unix socket has no
-    /// address: the socket's path stands there.
+    /// address: the socket's path replaces it.
     pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
         let Addresses { protocol, peer, local } = &self.addresses;
         // Writing into a vector cannot fail, here and below.
@@ -66,7 +66,7 @@ impl GreetingEvent {
         buffer.extend_from_slice(b"}\n");
     }
 
-    /// The beginning that a JSON line shows. No character is cut.
+    /// The beginning that a JSON line shows; truncation never splits a character.
     fn json_text(&self) -> &[u8] {
         let text = &self.text[..self.text.len().min(escape::TEXT_BYTES_MAX)];
         let last_invalid = text.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
@@ -84,8 +84,8 @@ pub(crate) fn write_json_head(buffer: &mut Vec<u8>, event: &str, time: SystemTim
     let _ = write!(buffer, "{{\"event\":\"{event}\",\"time\":\"{}\"", format_timestamp(time));
 }
 
-/// A moment as RFC 3339 has it, in UTC, to the millisecond. One outside the years 1970 to 9999, which the format does
-/// not have, becomes the nearest one within.
+/// The time in RFC 3339 format, in UTC, to the millisecond. A time outside the years 1970 to 9999 has no such form,
+/// and becomes the nearest one within.
 pub(crate) fn format_timestamp(time: SystemTime) -> String {
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_9999_END_SECONDS);
     humantime::format_rfc3339_millis(time.clamp(SystemTime::UNIX_EPOCH, latest)).to_string()
@@ -184,7 +184,7 @@ mod tests {
             (256, "x".repeat(256).into_bytes(), "x".repeat(256), false, None),
             (300, "x".repeat(300).into_bytes(), "x".repeat(256), true, None),
             (257, format!("x{}", "\u{fc}".repeat(128)).into_bytes(), format!("x{}", "\u{fc}".repeat(127)), true, None),
-            // The client itself ended within a character.
+            // The client's text itself ends within a character.
             (2, b"a\xc3".to_vec(), "a\u{fffd}".to_owned(), false, Some("61c3")),
             (9, b"\xffa\xc3".to_vec(), "\u{fffd}a".to_owned(), true, Some("ff61")),
         ] {

@@ -11,5 +11,5 @@ pub(crate) mod protocol;
 pub(crate) mod template;
 pub(crate) mod unescape;
 
-/// The way out of a value that means nothing. The command line replaces it where a variable has the value.
+/// The hint for a value without a meaning. The command line replaces it if a variable has the value.
 pub(crate) const LEAVE_FLAG_OUT: &str = "leave the flag out";

@@ -1,6 +1,6 @@
 //! The placeholders of greeting templates: how they render and match.
 //!
-//! No placeholder renders more than its `bytes_max`, and rendering does not allocate in a large enough buffer.
+//! A placeholder renders at most its `bytes_max`. Rendering into a large enough buffer does not allocate.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -23,17 +23,17 @@ pub(crate) enum Placeholder {
     Hostname,
 }
 
-/// What the placeholders stand for in one greeting.
+/// The values of the placeholders in one greeting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlaceholderValues<'a> {
     pub(crate) addresses: &'a Addresses,
     pub(crate) number: u64,
-    /// One that [`is_hostname`] accepts, where the template asks for it.
+    /// A name that [`is_hostname`] accepts, if the template contains the placeholder.
     pub(crate) hostname: &'a str,
 }
 
 impl Placeholder {
-    /// The longest text it can stand for, in bytes.
+    /// The length of the longest value, in bytes.
     pub(crate) const fn bytes_max(self) -> usize {
         match self {
             Self::Peer => ADDRESS_BYTES_MAX,
@@ -45,14 +45,14 @@ impl Placeholder {
         }
     }
 
-    /// Appends what it stands for.
+    /// Appends the value.
     pub(crate) fn render(self, values: PlaceholderValues<'_>, buffer: &mut Vec<u8>) {
         debug_assert!(self != Self::Hostname || is_hostname(values.hostname), "such a greeting is not known again");
         // Writing into a vector cannot fail.
         let _ = match self {
             Self::Peer => match values.addresses.peer {
                 Some(peer) => write!(buffer, "{peer}"),
-                // A client without an address is one of a unix socket.
+                // Only a client of a unix socket has no address.
                 None => write!(buffer, "{}", Protocol::Unix),
             },
             Self::Local => match &values.addresses.local {
@@ -65,8 +65,8 @@ impl Placeholder {
         };
     }
 
-    /// Adds every position where the placeholder can end if it begins at `start`. Over UDP there are addresses and no
-    /// paths.
+    /// Adds every position where the placeholder can end if it begins at `start`. Only datagrams are matched: their
+    /// greetings contain addresses and no paths.
     pub(crate) fn push_match_ends(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
         match self {
             Self::Peer | Self::Local => push_address_ends(rest, start, ends),
@@ -78,15 +78,15 @@ impl Placeholder {
     }
 }
 
-/// A run can end behind each of its bytes. Starts come in order, and what an earlier one has reached is not looked at
-/// again: all of them together take one look at each byte, and one more each where the run stops.
+/// Adds the position after each byte of a run. The starts are in ascending order, and each call skips the bytes that
+/// an earlier call has reached. All calls together check each byte once, and one more byte each where the run stops.
 fn push_run_ends(bytes_max: usize, bytes: &[u8], start: usize, ends: &mut Vec<usize>, is_member: fn(u8) -> bool) {
     let scanned = ends.last().map_or(0, |last| last.saturating_sub(start));
     let added = bytes.iter().take(bytes_max).skip(scanned).take_while(|&&byte| is_member(byte)).count();
     ends.extend((1..=added).map(|length| start + scanned + length));
 }
 
-/// An address ends behind one to five digits of its port: the only choice there is.
+/// An address can end after one to five digits of its port; it has no other ambiguity.
 fn push_address_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
     let rest = &rest[..rest.len().min(ADDRESS_BYTES_MAX)];
     let colon = if rest.first() == Some(&b'[') {
@@ -107,18 +107,18 @@ fn push_address_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
 /// The longest name of a host, in bytes (POSIX).
 pub(crate) const HOSTNAME_BYTES_MAX: usize = 255;
 
-/// The name of this machine, as gethostname(2) and `uname -n` have it.
+/// The name of this machine, as gethostname(2) and `uname -n` return it.
 pub(crate) fn read_hostname() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     hostname_or_localhost(&name.to_string_lossy()).to_owned()
 }
 
-/// The name, or `localhost` if it is no host name, by which a greeting could not be matched.
+/// The name, or `localhost` if it is not a valid host name: its greetings could not be matched.
 fn hostname_or_localhost(name: &str) -> &str {
     Some(name).filter(|name| is_hostname(name)).unwrap_or("localhost")
 }
 
-/// Whether a greeting with this name of a host is known again.
+/// Whether a greeting with this host name can be matched.
 pub(crate) fn is_hostname(name: &str) -> bool {
     (1..=HOSTNAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_hostname_byte)
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// What carries a greeting.
+/// The protocol that carries a greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// A connection.
@@ -15,7 +15,7 @@ pub(crate) enum Protocol {
     Unix,
 }
 
-/// The name as it stands in every line halloo prints.
+/// The name in every line that halloo prints.
 impl fmt::Display for Protocol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {

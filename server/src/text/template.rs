@@ -1,7 +1,7 @@
 //! Greeting templates: literal text with escapes and placeholders, `Hello, {peer}!\n`.
 //!
-//! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. Without literal
-//! text nothing matches.
+//! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. A template without
+//! literal text matches nothing.
 
 use std::str::FromStr;
 
@@ -11,13 +11,13 @@ use crate::text::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::unescape::push_escape;
 use crate::text::{LEAVE_FLAG_OUT, escape};
 
-/// The most a greeting may come to, in bytes: a datagram carries it, and an outbox has room for several.
+/// The longest greeting, in bytes: it fits in a datagram, and several fit in an outbox.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
 const PLACEHOLDER_HINT: &str =
     "known are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
 
-/// A greeting with places to fill in.
+/// A greeting with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
@@ -30,7 +30,7 @@ enum Part {
 }
 
 impl Template {
-    /// Fixed text, taken as it is.
+    /// A template of literal text, without escapes and placeholders.
     pub(crate) fn literal(text: &str) -> Self {
         Self { parts: vec![Part::Literal(text.as_bytes().to_vec())] }
     }
@@ -45,7 +45,7 @@ impl Template {
         }
     }
 
-    /// Whether some greeting of this template has exactly these bytes.
+    /// Whether this template can render to exactly these bytes.
     pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
         let has_literal = self.parts.iter().any(|part| matches!(part, Part::Literal(_)));
         if !has_literal || bytes.len() > self.bytes_max() {
@@ -59,7 +59,7 @@ impl Template {
         if parts.is_empty() {
             return start == bytes.len();
         }
-        // Where a placeholder can end at several places, all of them are followed at once: no backtracking.
+        // If a placeholder can end at several positions, all are followed at once, without backtracking.
         let mut ends = vec![start];
         for part in parts {
             let mut next = Vec::new();
@@ -103,7 +103,7 @@ impl FromStr for Template {
             literal.extend_from_slice(&rest.as_bytes()[..position]);
             let (brace, tail) = rest[position..].split_at(1);
             if brace == "\\" {
-                // What it stands for is text, a brace too.
+                // An escaped character is always text, even a brace.
                 rest = push_escape(tail, &mut literal)?;
                 continue;
             }
@@ -261,7 +261,7 @@ mod tests {
         assert!(!repeated.matches("a".repeat(65_507).as_bytes()));
         let long = template(&("{hostname}".repeat(32) + "x"));
         let elapsed = fastest_of(3, || assert!(!long.matches(&[b'a'; 8_000])));
-        // Milliseconds, and seconds if each start is followed without regard to the others.
+        // It takes milliseconds. It would take seconds if each start were scanned by itself.
         assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
     }
 

@@ -1,7 +1,7 @@
 //! Parses text with backslash escapes into bytes.
 //!
-//! Every byte can be written, and text without a backslash stands for itself. What `escape` prints is read back as the
-//! bytes that it was printed from.
+//! Every byte can be written, and text without a backslash is unchanged. Text that `escape::whole` returns is parsed
+//! back into the original bytes.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use crate::text::{LEAVE_FLAG_OUT, escape};
 
 const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\0, \\\\, \\xNN and \\u{N}";
 
-/// The bytes that a text with escapes stands for.
+/// The bytes of a text, its escapes replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unescaped(pub(crate) Vec<u8>);
 
@@ -28,7 +28,7 @@ impl FromStr for Unescaped {
     }
 }
 
-/// Parses text with escapes that stands for one byte at least.
+/// Parses a text with escapes that must not be empty.
 pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
     if text.is_empty() {
         return Err(format!("an empty text is in every answer; {LEAVE_FLAG_OUT}, and any answer is right"));
@@ -36,7 +36,7 @@ pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
     text.parse()
 }
 
-/// Appends what an escape stands for, its backslash left out, and returns what follows it.
+/// Appends the bytes of an escape, given without its backslash, and returns the text after it.
 pub(crate) fn push_escape<'a>(escape: &'a str, bytes: &mut Vec<u8>) -> Result<&'a str, String> {
     let Some(letter) = escape.chars().next() else {
         return Err(format!("a backslash at the end is written double; {ESCAPES_HINT}"));
