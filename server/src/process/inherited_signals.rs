@@ -1,6 +1,6 @@
-//! Blocked and ignored signals, and children, that come from the parent.
+//! Blocked signals, ignored signals and children, inherited from the parent.
 //!
-//! No function here opens a descriptor that stays open, or starts a thread.
+//! No function here starts a thread, or leaves a descriptor open.
 
 use std::fs;
 use std::io;
@@ -16,35 +16,35 @@ use signal_hook::flag;
 /// The kernel's process number for the first process of a container or of the machine.
 const INIT_PID: u32 = 1;
 
-/// `SIGXFSZ` (signal(7)), which a write sends that would make a file longer than `ulimit -f` allows.
+/// `SIGXFSZ` (signal(7)), sent by a write that would exceed the file size limit (`ulimit -f`).
 const SIGXFSZ: i32 = Signal::SIGXFSZ as i32;
 
-/// Catches a signal without an effect. Its default action, which ends the process, is switched off.
+/// Catches a signal and does nothing. The default action would end the process.
 pub(crate) fn catch_without_effect(signal: i32) -> io::Result<SigId> {
     flag::register(signal, Arc::new(AtomicBool::new(false)))
 }
 
-/// Makes a write beyond `ulimit -f` fail with `EFBIG`, where the signal would end the process.
+/// Makes a write beyond `ulimit -f` fail with `EFBIG`; by default the signal would end the process.
 pub(crate) fn survive_file_size_limit() {
-    // Where signals cannot be caught, halloo ends at the limit like other programs.
+    // If the signal cannot be caught, halloo ends at the limit, like other programs.
     let _ = catch_without_effect(SIGXFSZ);
 }
 
-/// Unblocks every signal. A parent that blocks signals on the thread that starts this process would else keep SIGTERM
-/// from it for ever.
+/// Unblocks every signal. The process inherits the signal mask of the thread that starts it: a parent that blocks
+/// SIGTERM would block it here, too.
 pub(crate) fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Blocks signals on this thread, and on those that it starts from now on: the threads that are there handle them.
+/// Blocks signals on this thread and on threads that it starts later. The existing threads handle them.
 pub(crate) fn block_signals(signals: &[i32]) {
     let _ = signals.iter().filter_map(|&signal| Signal::try_from(signal).ok()).collect::<SigSet>().thread_block();
 }
 
-/// Lets SIGINT and SIGTERM end the process, though the parent has blocked them.
+/// Lets SIGINT and SIGTERM end the process, even if the parent has blocked them.
 pub(crate) fn end_process_on_signals() {
     if std::process::id() == INIT_PID {
-        // The kernel discards them for a first process that does not catch them (pid_namespaces(7)).
+        // The kernel discards them for a process 1 that does not catch them (pid_namespaces(7)).
         for signal in [SIGINT, SIGTERM] {
             let _ = flag::register_conditional_shutdown(signal, 128 + signal, Arc::new(AtomicBool::new(true)));
         }
@@ -52,7 +52,7 @@ pub(crate) fn end_process_on_signals() {
     unblock_signals();
 }
 
-/// Whether the parent ignores a signal, as `nohup` and the `&` of a script do. Only Linux says so, in proc(5).
+/// Whether the parent ignores a signal, as `nohup` and the `&` of a script do. Only Linux shows it, in proc(5).
 pub(crate) fn is_ignored(signal: i32) -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| is_ignored_in(&status, signal))
 }
@@ -62,8 +62,8 @@ fn is_ignored_in(status: &str, signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// Collects the exit statuses of children that have ended, which remain in the process table until then. This program
-/// starts none: they come from a shell that has become halloo (`exec`), or are orphans that fall to process 1.
+/// Collects the exit statuses of children that have ended, which are zombies until then. halloo starts no children:
+/// they come from a shell that has become halloo (`exec`), or are orphans that process 1 inherits.
 pub(crate) fn reap_children() {
     while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {}
 }

@@ -19,7 +19,7 @@ use crate::text::escape;
 /// A larger number of sockets is a mistake, and no memory is allocated for it.
 const INHERITED_SOCKETS_MAX: usize = 4096;
 
-/// As much of a variable's value as is repeated in a sentence, in bytes.
+/// The most of a variable's value that an error shows, in bytes.
 const VALUE_BYTES_MAX: usize = 64;
 
 /// A socket that was open when the process started.
@@ -30,10 +30,10 @@ pub(crate) enum InheritedSocket {
     Unix(UnixListener, BoundAddress),
 }
 
-/// Takes the sockets meant for this process; there are none without `LISTEN_FDS`.
+/// Takes the sockets passed to this process; there are none without `LISTEN_FDS`.
 ///
-/// To be called before the process opens a descriptor, which could get the number of one that is missing, and before
-/// it starts a thread: the variables are used up, and only a single thread may change the environment.
+/// Call it before the process opens a descriptor, which could get the number of a missing one. Call it before the
+/// process starts a thread: it removes the variables, and only a single thread may change the environment.
 pub(crate) fn take_inherited() -> Result<Vec<InheritedSocket>, ExitError> {
     if !is_for_this_process() {
         return Ok(Vec::new());
@@ -46,7 +46,7 @@ pub(crate) fn take_inherited() -> Result<Vec<InheritedSocket>, ExitError> {
             return Err(ExitError::new(ExitStatus::UsageError, message));
         }
     }
-    // The crate's own addition to the protocol.
+    // The listenfd crate adds this variable to the protocol.
     let first_fd = std::env::var("LISTEN_FDS_FIRST_FD").ok().and_then(|fd| fd.parse().ok()).unwrap_or(3_usize);
     let mut listen_fds = ListenFd::from_env();
     let count = listen_fds.len();
@@ -57,7 +57,7 @@ pub(crate) fn take_inherited() -> Result<Vec<InheritedSocket>, ExitError> {
     (0..count).map(take_at).collect()
 }
 
-/// Logs that sockets are not served since `LISTEN_PID` is no number. One of another process is none of this one's concern.
+/// Logs that sockets are not served, if `LISTEN_PID` is not a number. The number of another process is no mistake.
 pub(crate) fn warn_of_invalid_pid() {
     let [pid, count] = ["LISTEN_PID", "LISTEN_FDS"].map(|name| std::env::var_os(name).unwrap_or_default());
     let pid = pid.to_string_lossy();
@@ -78,13 +78,13 @@ fn is_for_this_process() -> bool {
 
 /// Why a descriptor cannot be served.
 enum Unusable {
-    /// What it is instead.
+    /// A socket of this other kind.
     Socket(&'static str),
-    /// The system knows why.
+    /// No socket of a known kind: the system's error is the cause.
     NoSocket,
 }
 
-/// Takes one socket, or returns what else the descriptor is.
+/// Takes one socket, or returns why it cannot be served.
 fn take_socket(listen_fds: &mut ListenFd, index: usize) -> Result<InheritedSocket, Unusable> {
     if let Ok(Some(listener)) = listen_fds.take_tcp_listener(index) {
         if SockRef::from(&listener).peer_addr().is_ok() {
@@ -122,14 +122,14 @@ fn is_listening(listener: &impl AsFd) -> bool {
     SockRef::from(listener).is_listener().unwrap_or(false)
 }
 
-/// Not every system tells.
+/// Not every system shows whether a socket listens.
 #[cfg(not(target_os = "linux"))]
 fn is_listening(_listener: &impl AsFd) -> bool {
     true
 }
 
 fn unusable_socket(fd: usize, unusable: &Unusable) -> ExitError {
-    // Metadata opens no file, which could have effects.
+    // Metadata does not open the file: that could have side effects.
     let file_type = fs::metadata(format!("/dev/fd/{fd}")).map(|metadata| metadata.file_type());
     let cause = match (unusable, file_type) {
         (Unusable::Socket(kind), _) => format!("it is {kind}"),

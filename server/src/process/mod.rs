@@ -12,10 +12,10 @@ use std::time::Duration;
 use nix::poll::PollTimeout;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit on descriptors to the hard limit: the soft one is for programs that cannot poll more than
-/// 1,024.
+/// Raises the soft limit on descriptors to the hard limit. The soft limit protects programs that use select(2), which
+/// takes at most 1,024.
 pub(crate) fn raise_descriptor_limit() {
-    // Where it cannot be raised, halloo serves as many as it may.
+    // If it cannot be raised, halloo serves as many clients as the limit allows.
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
@@ -23,12 +23,12 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// Whole milliseconds, rounded up: a wait that is too short would be made again at once.
+/// Whole milliseconds, rounded up: a wait that is too short would only be repeated.
 pub(crate) fn poll_timeout(timeout: Duration) -> PollTimeout {
     PollTimeout::try_from(timeout.as_millis() + 1).unwrap_or(PollTimeout::MAX)
 }
 
-/// Checks that a descriptor is left for a client: without one, all clients would wait for ever.
+/// Checks that a descriptor is free for a client: without one, no client could be accepted.
 pub(crate) fn check_descriptor_available() -> io::Result<()> {
     io::stderr().as_fd().try_clone_to_owned().map(drop)
 }

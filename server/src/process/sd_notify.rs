@@ -19,17 +19,18 @@ use crate::text::escape;
 /// How long `READY=1` waits between two attempts while the supervisor's queue is full.
 const READY_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// However short the watchdog period, the loop has time for its clients.
+/// The shortest time between two pings: with a shorter one the loop would have no time for its clients.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// Sends notifications to the supervisor, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct SdNotifier(Option<Arc<NotifySocket>>);
 
-/// A socket that stays open, so that it works without a free descriptor, and the address, which is looked up for each
-/// message, so that a restarted supervisor is found.
+/// The socket for notifications, and the supervisor's address.
 ///
-/// The crate writes the messages and does not send them: its own function blocks for as long as the queue is full.
+/// The socket stays open: sending then needs no free descriptor. Each message looks up the address again: that finds a
+/// restarted supervisor. The sd-notify crate only formats the messages: its function for sending blocks while the
+/// queue is full.
 #[derive(Debug)]
 struct NotifySocket {
     /// The value of `NOTIFY_SOCKET`.
@@ -76,14 +77,14 @@ impl SdNotifier {
         }
     }
 
-    /// Sends `STOPPING=1`, once, however often it is called.
+    /// Sends `STOPPING=1` at the first call; later calls do nothing.
     pub(crate) fn notify_stopping(&self) {
         if let Some(notify_socket) = &self.0 {
             notify_socket.send_stopping.call_once(|| notify_socket.send(&NotifyState::Stopping));
         }
     }
 
-    /// The watchdog that `WATCHDOG_USEC` asks for; one loop pings it, and the other loops have to confirm each ping.
+    /// The watchdog that `WATCHDOG_USEC` requests. One loop pings it, and the other loops confirm each ping.
     pub(crate) fn watchdog(&self, other_loops: &[Handle]) -> Option<Watchdog> {
         let socket = Arc::clone(self.0.as_ref()?);
         warn_of_invalid_period();
@@ -117,8 +118,8 @@ impl NotifySocket {
         }
     }
 
-    /// Tries again until the queue has room: without `READY=1` a supervisor ends the server after a time. After
-    /// `STOPPING=1` it has no meaning.
+    /// Tries again until the queue has room: without `READY=1` a supervisor stops the server at its start timeout. After
+    /// `STOPPING=1` the message has no meaning.
     fn retry_ready(&self) {
         loop {
             thread::sleep(READY_RETRY_INTERVAL);
@@ -154,7 +155,7 @@ fn warn_of_invalid_period() {
     }
 }
 
-/// A path, or `@` and a name outside the file system.
+/// A path, or `@` and an abstract name.
 fn parse_address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name),
@@ -174,19 +175,19 @@ fn abstract_address(_name: &[u8]) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Sends a ping twice in each watchdog period while all loops turn.
+/// Sends a ping twice in each watchdog period while all loops run.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     socket: Arc<NotifySocket>,
     interval: Duration,
     next_ping: Instant,
     other_loops: Vec<Handle>,
-    /// The ping that is on its way, if a loop has not confirmed it yet.
+    /// The ping that a loop has not confirmed yet.
     pending: Weak<WatchdogPing>,
 }
 
-/// A ping to the watchdog. Every loop holds a clone, and it is sent when the last clone is dropped: by a loop that
-/// turns, or because the loop has ended.
+/// A ping to the watchdog. Every other loop has a clone. The last clone to be dropped sends the ping: a loop drops it in
+/// its next turn, or because it has ended.
 #[derive(Debug)]
 struct WatchdogPing(Arc<NotifySocket>);
 
@@ -202,8 +203,8 @@ impl Watchdog {
         self.next_ping.saturating_duration_since(Instant::now())
     }
 
-    /// Starts a ping if it is due; it is sent when the other loops have confirmed it. To be called between two turns of
-    /// the one loop that does not have to confirm.
+    /// Starts a ping if one is due; it is sent when the other loops have confirmed it. Call it between two turns of the one
+    /// loop that does not confirm.
     pub(crate) fn ping(&mut self) {
         let now = Instant::now();
         if now < self.next_ping {

@@ -47,7 +47,7 @@ impl LoopHandles {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Posts a job to each loop, which it gets the index of; [`LoopStopped`] if all loops have ended.
+    /// Posts a job to each loop and passes it the loop's index; [`LoopStopped`] if all loops have ended.
     pub(crate) fn post(&self, job: impl Fn(usize, &mut Context) + Clone + Send + 'static) -> Result<(), LoopStopped> {
         let mut result = Err(LoopStopped);
         for (index, handle) in self.as_slice().iter().enumerate() {
