@@ -20,7 +20,7 @@ pub(crate) struct Counters {
     final_stats: Arc<[OnceLock<Stats>]>,
 }
 
-/// A report on its way; it is logged when the last clone is dropped: each loop has added its part, or has ended.
+/// A report in progress, logged when its last clone is dropped: then each loop has added its part, or has ended.
 struct StatsReport {
     counters: Counters,
     parts: Mutex<Vec<Option<Stats>>>,
@@ -55,7 +55,7 @@ impl Drop for StatsReport {
             .into_iter()
             .zip(self.counters.final_stats.iter())
             .map(|(part, final_stats)| part.or_else(|| final_stats.get().cloned()));
-        // A worker that is just ending has neither. Then all workers are ending, and the report is dropped.
+        // A worker that is just ending has neither. Then all workers are ending, and the report is skipped.
         let Some(per_worker) = all_stats.collect::<Option<Vec<Stats>>>() else { return };
         let mut total = Stats::default();
         for stats in &per_worker {

@@ -15,7 +15,7 @@ use crate::text::greeting_event::GreetingEvent;
 /// More than a person can follow.
 const TEXT_LINES_PER_SECOND_MAX: usize = 20;
 
-/// What a log pipeline takes: a few hundred kilobytes a second.
+/// A rate that a log pipeline can take: a few hundred kilobytes a second.
 const JSON_LINES_PER_SECOND_MAX: usize = 1000;
 
 const _: () = assert!(JSON_LINES_PER_SECOND_MAX < QUEUE_LINES_MAX, "a burst of so many lines finds room in the queue");
@@ -45,7 +45,7 @@ impl EventLog {
         self.style == EventStyle::Off
     }
 
-    /// Logs one event, which is made only if it is printed.
+    /// Logs one event; `event` is called only if it is printed.
     pub(crate) fn log(&self, now: Instant, event: impl FnOnce() -> GreetingEvent) {
         if self.is_off() {
             return;
@@ -56,7 +56,7 @@ impl EventLog {
             Decision::SuppressUntil(due) => {
                 self.printer.count_suppressed();
                 if !self.printer.write_suppressed_at(due) {
-                    // The queue is full: the next event asks again.
+                    // The queue is full: the next event tries again.
                     self.limiter.reset();
                 }
             }
@@ -69,9 +69,10 @@ impl EventLog {
 struct LineLimiter {
     lines_per_second_max: usize,
     epoch: Instant,
-    /// Until when events are only counted, in nanoseconds since `epoch`. Then the printer writes their number.
+    /// The end of the time in which events are only counted, in nanoseconds since `epoch`. The printer writes their
+    /// number then.
     suppressed_until_nanos: AtomicU64,
-    /// The lines of the last second.
+    /// The times of the lines of the last second.
     printed_at: Mutex<VecDeque<Instant>>,
 }
 
@@ -94,9 +95,9 @@ impl LineLimiter {
             return Decision::Suppress;
         }
         let mut printed_at = self.printed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // A loop's clock stands still during a turn: another worker's line may have been later.
+        // A loop reads its clock once a turn: another worker's line may have been later.
         let now = printed_at.back().map_or(now, |last| now.max(*last));
-        // Another worker may have begun to suppress events before this one had the lock.
+        // Another worker may have begun to suppress events before this one got the lock.
         if self.is_suppressed(now) {
             return Decision::Suppress;
         }
@@ -155,7 +156,7 @@ mod tests {
         for (style, lines) in
             [(EventStyle::Text, TEXT_LINES_PER_SECOND_MAX), (EventStyle::Json, JSON_LINES_PER_SECOND_MAX)]
         {
-            // It takes nothing, as one whose queue is full.
+            // It accepts no line, like a printer whose queue is full.
             let event_log = EventLog::new(Printer::null(), style);
             let (now, mut made) = (Instant::now(), 0);
             for _ in 0..lines + 10 {

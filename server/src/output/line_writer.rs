@@ -4,8 +4,8 @@
 
 use std::io::{self, Write};
 
-/// The most that is written at once, in bytes. To a pipe so much is written whole or not at all (`PIPE_BUF`, pipe(7)),
-/// so no line of another writer comes in the middle of a line.
+/// The most that one call writes, in bytes. A pipe takes a write of this size whole or not at all (`PIPE_BUF`,
+/// pipe(7)), so that output of another process cannot split a line.
 const WRITE_BYTES_MAX: usize = 4096;
 
 /// Lines are buffered up to this size, in bytes.
@@ -29,7 +29,7 @@ enum LastWrite {
     Complete,
     /// It failed between two lines.
     FailedBetweenLines,
-    /// It failed within a line, whose first part is out.
+    /// It failed within a line, whose first part is written.
     FailedWithinLine,
 }
 
@@ -50,7 +50,7 @@ impl LineWriter {
         self.buffer.len() >= BUFFER_BYTES_MAX
     }
 
-    /// Writes what is buffered. Lines that could not be written stay counted until a notice of their number is written.
+    /// Writes the buffered lines. Unwritten lines stay counted until a notice with their number is written.
     pub(crate) fn flush(&mut self, buffer_loss_notice: impl FnOnce(&mut Vec<u8>, u64)) {
         if self.buffer.is_empty() {
             return;
@@ -111,7 +111,7 @@ impl LineWriter {
     }
 }
 
-/// As many whole lines as may be written at once; of a longer line its beginning.
+/// The whole lines that fit in one write, or the beginning of a longer line.
 fn next_piece(lines: &[u8]) -> &[u8] {
     let piece = &lines[..lines.len().min(WRITE_BYTES_MAX)];
     let whole_lines_end = piece.iter().rposition(|&byte| byte == b'\n').map(|index| index + 1);
@@ -125,7 +125,7 @@ mod tests {
 
     use super::{LineWriter, WRITE_BYTES_MAX};
 
-    /// A stream with a capacity in bytes, and no more.
+    /// A stream that takes a limited number of bytes.
     #[derive(Clone, Default)]
     struct LimitedWriter(Arc<Mutex<(usize, Vec<String>)>>);
 
@@ -152,7 +152,7 @@ mod tests {
             let mut writer = self.0.lock().unwrap();
             let count = bytes.len().min(writer.0);
             if count == 0 {
-                // A file at its size limit; a full disk is the same.
+                // A file at its size limit; a full disk has the same effect.
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
             writer.0 -= count;

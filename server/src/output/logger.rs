@@ -14,22 +14,22 @@ const LOG_LINE_BYTES_MAX: usize = 1024;
 /// The `log` crate's logger for this process.
 struct QueueingLogger(Printer);
 
-/// Sends every record from now on to the printer, and what the standard library says of a panic with it: its own hook
-/// would write to standard error, and wait there for as long as nobody reads.
+/// Sends every log record and panic message to the printer. The panic hook of the standard library would write to
+/// standard error itself, and block while the reader does not read.
 pub(crate) fn install(printer: Printer, level: LevelFilter) {
     std::panic::set_hook(Box::new(|panic| {
-        // A logger that panics over a failed stream is the printer's to count; another line would only fail again.
+        // The logger panics if its stream fails. The printer counts that; another line would only fail again.
         if std::thread::current().name() != Some(printer_thread::STDERR_THREAD_NAME) {
             log::error!("{panic}");
         }
     }));
-    // A second logger is refused: only a test could try.
+    // A second logger is refused, which can only happen in a test.
     if log::set_boxed_logger(Box::new(QueueingLogger(printer))).is_ok() {
         log::set_max_level(level);
     }
 }
 
-/// The level that so many `-v` and `-q` ask for.
+/// The level for this number of `-v` and `-q` flags.
 pub(crate) const fn level_from_flags(verbose: u8, quiet: u8) -> LevelFilter {
     match (quiet, verbose) {
         (0, 0) => LevelFilter::Info,

@@ -18,7 +18,7 @@ use crate::output::stdout::{StdoutLine, StdoutWriter};
 /// The name of the thread that writes standard error.
 pub(crate) const STDERR_THREAD_NAME: &str = "stderr";
 
-/// Lines that may wait: room for a burst, a few hundred kilobytes.
+/// The most lines in a queue: room for a burst, a few hundred kilobytes.
 pub(crate) const QUEUE_LINES_MAX: usize = 1024;
 
 /// How long a flush waits before it tries the full queue again.
@@ -28,7 +28,7 @@ const FLUSH_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) trait LineSink {
     type Line;
 
-    /// Takes a line, which may be buffered until [`flush`](Self::flush).
+    /// Writes a line, or buffers it until [`flush`](Self::flush).
     fn write_line(&mut self, line: &Self::Line);
 
     /// Writes how many events were not printed.
@@ -39,19 +39,19 @@ pub(crate) trait LineSink {
         false
     }
 
-    /// Writes what is buffered, and how many lines the queue had no room for.
+    /// Writes the buffered lines, and the number of lines that found the queue full.
     fn flush(&mut self, lost: u64);
 }
 
 enum Message<L> {
     Line(L),
-    /// Events are counted and not printed: write their number at that moment.
+    /// Write the number of suppressed events at that moment.
     WriteSuppressedAt(Instant),
     /// Write everything before this message, then answer.
     Flush(SyncSender<()>),
 }
 
-/// What both ends of a queue count.
+/// Counters that both ends of a queue share.
 #[derive(Debug, Default)]
 struct QueueCounters {
     /// Events that are counted and not printed.
@@ -86,9 +86,9 @@ impl<L> LineQueue<L> {
 
     /// Queues a line, or counts it as lost.
     fn push(&self, line: L) {
-        // Before the thread can write it.
+        // Counted before the thread can write it.
         self.counters.pending.fetch_add(1, Ordering::Relaxed);
-        // A full queue keeps the thread busy: it will see the count.
+        // While the queue is full, the thread is busy and will see the count.
         if self.sender.try_send(Message::Line(line)).is_err() {
             self.counters.pending.fetch_sub(1, Ordering::Relaxed);
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
@@ -158,13 +158,13 @@ impl Printer {
         self.stdout.counters.suppressed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Asks for the number of counted events to be written at that moment; false if the queue is full.
+    /// Requests that the number of suppressed events is written at that moment; false if the queue is full.
     pub(crate) fn write_suppressed_at(&self, due: Instant) -> bool {
         self.stdout.sender.try_send(Message::WriteSuppressedAt(due)).is_ok()
     }
 
-    /// Waits until everything queued is written, at most for `timeout`. An error of standard output is reported
-    /// before its queue is empty, and is written too; so is the number of lines that it did not take.
+    /// Waits until everything queued is written, at most `timeout` for each stream. Standard output is first: then
+    /// standard error also gets its errors and the number of its lost lines.
     pub(crate) fn flush(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         self.stdout.flush_until(deadline);
@@ -174,7 +174,7 @@ impl Printer {
             self.eprint(StderrLine::Log(Level::Warn, "halloo", text));
             return self.stderr.flush_until(Instant::now() + timeout);
         }
-        // If standard output is blocked, the other thread has had all that time to write; it only has to answer.
+        // If standard output is blocked, the other thread has had all that time to write; it only has to confirm.
         self.stderr.flush_until(deadline.max(Instant::now() + FLUSH_RETRY_INTERVAL));
     }
 }
@@ -184,7 +184,7 @@ struct PrinterThread<S: LineSink> {
     receiver: Receiver<Message<S::Line>>,
     counters: Arc<QueueCounters>,
     sink: S,
-    /// Lines that the sink has and may not have written.
+    /// Lines that the sink got since the last flush.
     buffered_lines: u64,
     suppressed_due: Option<Instant>,
 }
@@ -215,7 +215,7 @@ impl<S: LineSink> PrinterThread<S> {
         }
     }
 
-    /// Handles one message; what it prints is buffered first.
+    /// Handles one message; its output is buffered first.
     fn handle(&mut self, message: Message<S::Line>) {
         if self.suppressed_due.is_some_and(|due| due <= Instant::now()) {
             self.write_suppressed();
@@ -245,11 +245,11 @@ impl<S: LineSink> PrinterThread<S> {
         }
     }
 
-    /// Writes what is buffered, and how many lines were lost.
+    /// Writes the buffered lines, and the number of lost lines.
     fn flush(&mut self) {
         let lost = self.counters.lost.load(Ordering::Relaxed);
         self.sink.flush(lost);
-        // Only now: a write that never returns has lost them.
+        // After the write: if it never returns, the lines stay counted as lost.
         self.counters.lost.fetch_sub(lost, Ordering::Relaxed);
         self.counters.pending.fetch_sub(std::mem::take(&mut self.buffered_lines), Ordering::Relaxed);
     }
@@ -272,7 +272,7 @@ mod tests {
     /// Far beyond what any step of a test takes.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// A standard output that hands every write to the test.
+    /// A standard output that sends every write to the test.
     struct ChannelWriter(mpsc::SyncSender<String>);
 
     impl std::io::Write for ChannelWriter {
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn an_unread_output_never_blocks_and_its_lost_lines_are_counted() {
-        // A thread that hangs in a write takes no message, as one that has not begun.
+        // A thread that blocks in a write receives no message, like one that has not started.
         let (printer, printer_thread, written) = printer_without_thread(10_000);
         for number in 0..3 * QUEUE_LINES_MAX {
             printer.print(line(number));

@@ -1,6 +1,6 @@
-//! Standard output and standard error, unbuffered, and patient where they are non-blocking.
+//! Standard output and standard error, unbuffered.
 //!
-//! A write that finds a non-blocking pipe full waits for room, as one to a blocking pipe does.
+//! A write to a full non-blocking pipe waits for room, like a write to a blocking pipe.
 
 use std::fmt::Display;
 use std::io::{self, Stderr, Stdout, Write};
@@ -20,11 +20,11 @@ pub(crate) fn stderr() -> UnbufferedWriter<Stderr> {
     UnbufferedWriter(io::stderr())
 }
 
-/// Writes to a descriptor without a buffer: what could not be written must not be written again later.
+/// Writes to a descriptor without a buffer: bytes of a failed write must not be written later.
 pub(crate) struct UnbufferedWriter<F>(F);
 
 impl<F: AsFd> UnbufferedWriter<F> {
-    /// Waits until a write would not have to wait.
+    /// Waits until a write would not block.
     pub(crate) fn wait_for_room(&self) -> io::Result<()> {
         let mut stream = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
         while let Err(error) = poll(&mut stream, PollTimeout::NONE) {
@@ -35,7 +35,7 @@ impl<F: AsFd> UnbufferedWriter<F> {
         Ok(())
     }
 
-    /// Writes a text and a newline, at once where the stream takes it.
+    /// Writes a text and a newline, in one call if the stream takes both.
     pub(crate) fn write_line(&mut self, text: impl Display) -> io::Result<()> {
         self.write_all(format!("{text}\n").as_bytes())
     }

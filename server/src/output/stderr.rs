@@ -1,6 +1,6 @@
 //! Writes lines to standard error, on its printing thread.
 //!
-//! A stream that fails loses lines, which are counted; it never ends the thread.
+//! Lines that cannot be written are counted. A failed write never ends the thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,7 +36,7 @@ impl StderrWriter {
         Self { logger, unwritten_lines: 0 }
     }
 
-    /// Writes a log line, and then how many before it could not be written.
+    /// Writes a log line, and then the number of lines before it that could not be written.
     fn log(&mut self, level: Level, target: &str, text: &str) {
         if !self.try_log(level, target, text) {
             self.unwritten_lines += 1;
@@ -48,9 +48,9 @@ impl StderrWriter {
         }
     }
 
-    /// Whether the line was written: the logger panics if standard error fails.
+    /// Logs a line, and returns whether it was written: the logger panics if standard error fails.
     fn try_log(&self, level: Level, target: &str, text: &str) -> bool {
-        // The logger does not wait at a non-blocking pipe. Where one has room, it has room for a whole line (poll(2)).
+        // The logger does not wait for a non-blocking pipe. A pipe that is writable has room for a whole line (poll(2)).
         standard_stream::stderr().wait_for_room().is_ok()
             && catch_unwind(AssertUnwindSafe(|| {
                 self.logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());

@@ -1,6 +1,6 @@
 //! Writes lines to standard output, on its printing thread.
 //!
-//! A stream that fails loses lines, which are counted.
+//! Lines that cannot be written are counted.
 
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use crate::text::protocol::Protocol;
 /// A line on standard output.
 #[derive(Debug)]
 pub(crate) enum StdoutLine {
-    /// Every address served, when all workers listen.
+    /// Every address served, printed when all workers listen.
     Ready(Vec<(Protocol, BoundAddress)>),
     /// What was received.
     Event(GreetingEvent),
