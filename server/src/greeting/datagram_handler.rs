@@ -1,7 +1,7 @@
 //! The handler of UDP sockets, for every mode.
 //!
-//! A datagram gets at most one reply. A datagram that is itself a greeting gets none: two servers would answer each
-//! other for ever.
+//! A datagram gets at most one reply. A datagram that is itself a greeting gets none: otherwise two servers would
+//! answer each other for ever.
 
 use std::cell::RefCell;
 
@@ -76,7 +76,7 @@ mod tests {
             client
         };
         let clients: Vec<UdpSocket> = payloads.iter().map(send).collect();
-        // On loopback what was sent has arrived: a turn in which nothing happens is the last.
+        // On loopback, datagrams have arrived when `send_to` returns: the first turn without events is the last.
         while matches!(event_loop.turn(Some(Duration::ZERO)).unwrap(), Turn::Progress) {}
         let receive = |client: UdpSocket| {
             let mut buffer = [0; 1024];

@@ -1,7 +1,7 @@
 //! Renders, numbers, counts and logs the greetings of one worker.
 //!
-//! Over all protocols and workers, greetings are numbered without a gap, and exactly the limit is sent. The last
-//! greeting drains all loops.
+//! Over all protocols and workers, greetings are numbered without a gap, and their number reaches the limit exactly.
+//! The last greeting drains all loops.
 
 use std::sync::Arc;
 
@@ -31,23 +31,23 @@ pub(crate) struct Greeter {
     buffer: Vec<u8>,
     /// The protocol of the greeting in the buffer, if that is the same for every client.
     cached: Option<Protocol>,
-    /// Whether a greeting or an event contains the addresses; kept, because each greeting asks.
+    /// Whether a greeting or an event contains the addresses; stored, because each greeting needs it.
     needs_addresses: bool,
     /// The unix sockets among the worker's listeners.
     unix_listeners: Vec<(ListenerId, BoundAddress)>,
 }
 
-/// The templates, and what fills them besides the client.
+/// The templates, and the host name that they may contain.
 #[derive(Clone, Debug)]
 pub(crate) struct GreetingTemplates {
-    /// Over all streams: a client of a unix socket may be one of TCP, with a proxy between that passes on its bytes.
+    /// For TCP and unix sockets: a client of a unix socket may be a proxy that passes on the bytes of a TCP client.
     tcp: Template,
     udp: Template,
     hostname: String,
 }
 
 impl GreetingTemplates {
-    /// The templates of the command line, the usual ones where it has none.
+    /// The templates of the command line, or the default ones.
     pub(crate) fn new(replies: &ReplyOptions) -> Self {
         let template_or_default = |specific: &Option<Template>, default| {
             specific.as_ref().or(replies.greeting.as_ref()).cloned().unwrap_or_else(|| Template::literal(default))
@@ -173,7 +173,7 @@ impl Greeter {
         self.quota.as_ref().map_or(Some(0), |quota| quota.next_number())
     }
 
-    /// Renders the greeting with a number, followed by a suffix, of which each protocol has one.
+    /// Renders the greeting with this number, followed by a suffix, which must be the same for all calls of a protocol.
     pub(crate) fn render(
         &mut self,
         number: u64,
@@ -184,7 +184,7 @@ impl Greeter {
         if self.cached == Some(protocol) {
             return &self.buffer;
         }
-        // They are missing only where no placeholder stands for them.
+        // They are missing only if no placeholder needs them.
         let unknown = Addresses { protocol, peer: None, local: None };
         let addresses = addresses.unwrap_or(&unknown);
         let values = PlaceholderValues { addresses, number, hostname: &self.templates.hostname };
@@ -201,7 +201,7 @@ impl Greeter {
         self.templates.udp.matches(datagram)
     }
 
-    /// Counts a greeting as sent and logs its event: how many bytes were received, and how they begin.
+    /// Counts a greeting as sent and logs its event: the number of bytes received and their beginning.
     pub(crate) fn record(
         &mut self,
         reservation: Reservation,

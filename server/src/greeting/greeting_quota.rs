@@ -1,7 +1,7 @@
 //! The numbers of greetings, and the limit on them, for all workers.
 //!
-//! No number is left out or held twice at a time, and at most `max` numbers are valid. The last greeting is reported to
-//! one caller alone.
+//! No number is skipped or reserved twice at a time, and at most `max` numbers are valid. The last greeting is reported
+//! to one caller only.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ impl GreetingQuota {
         self.try_acquire().map(|number| Reservation { held: Some((Arc::clone(self), number)) })
     }
 
-    /// The number that the next greeting gets, which is not reserved by this; `None` if no number is left.
+    /// The number that the next greeting gets; this does not reserve it. `None` if no number is left.
     pub(crate) fn next_number(&self) -> Option<u64> {
         let released =
             if self.released_count.load(Ordering::Acquire) == 0 { None } else { self.lock_released().last().copied() };
@@ -48,7 +48,7 @@ impl GreetingQuota {
         released.or_else(not_issued)
     }
 
-    /// How many greetings were sent, and how many there may be; `None` without a maximum.
+    /// The number of greetings sent, and the maximum; `None` without a maximum.
     pub(crate) fn given_of_max(&self) -> Option<(u64, u64)> {
         self.max.map(|max| (self.committed.load(Ordering::Relaxed), max))
     }
@@ -76,7 +76,7 @@ impl GreetingQuota {
         self.max.filter(|max| self.committed.fetch_add(1, Ordering::Relaxed) + 1 == *max)
     }
 
-    /// Nothing is called while the lock is held, so a poisoned one guards a whole list.
+    /// No other code runs under the lock, so the list is consistent even if the lock is poisoned.
     fn lock_released(&self) -> MutexGuard<'_, Vec<u64>> {
         self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,7 +171,7 @@ mod tests {
         let acquire_and_release = |seed: u64| {
             let (mut committed, mut last_count, mut attempts) = (Vec::new(), 0, seed);
             let deadline = Instant::now() + Duration::from_secs(60);
-            // Numbers that other threads hold may be released: the work is over only when all are committed.
+            // Other threads may still release a number: the work is over only when all numbers are committed.
             while quota.committed.load(std::sync::atomic::Ordering::Relaxed) < MAX {
                 assert!(Instant::now() < deadline, "a number is missing");
                 let Some(reservation) = quota.reserve() else { continue };
