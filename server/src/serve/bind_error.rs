@@ -16,7 +16,7 @@ use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
 
-/// An address of the command line that does not resolve; the cause is the resolver's.
+/// The error of an address of the command line that does not resolve; the cause is the resolver's.
 pub(crate) fn for_unresolved(address: &Address, cause: &str, assignment: &str) -> ExitError {
     let cause = match address.zone() {
         Some(zone) => describe_unknown_zone(zone),
@@ -27,12 +27,12 @@ pub(crate) fn for_unresolved(address: &Address, cause: &str, assignment: &str) -
     cannot_serve(&format!("on {address}"), &cause)
 }
 
-/// An inherited socket.
+/// The error of an inherited socket.
 pub(crate) fn for_inherited(protocol: Protocol, error: &io::Error) -> ExitError {
     cannot_serve(&format!("{protocol} on a socket handed over"), &cause_and_hint(error, exit::TRY_AGAIN))
 }
 
-/// A socket that the first worker has opened, and another worker cannot.
+/// The error of a socket that the first worker has opened and another worker cannot open.
 pub(crate) fn for_worker(
     protocol: Protocol,
     address: &BoundAddress,
@@ -43,7 +43,7 @@ pub(crate) fn for_worker(
     cannot_serve(&format!("{protocol} on {address} with worker {worker_number}"), &cause)
 }
 
-/// A path.
+/// The error of a path.
 pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> ExitError {
     let choose_another = format!("choose another path with {assignment}PATH");
     let parent = path.parent().unwrap_or(path);
@@ -55,11 +55,11 @@ pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> Exit
             format!("{system_error}: it is a folder; name a file in it with {assignment}PATH")
         }
         (io::ErrorKind::AddrInUse, Ok(file_type)) if !file_type.is_socket() => {
-            // A device or a pipe has its own use.
+            // A device or a pipe may have another use, and should not be removed.
             let remove = if file_type.is_file() { "remove it, or " } else { "" };
             format!("{system_error}: that file is no socket, and is left alone; {remove}{choose_another}")
         }
-        // Else the library says why it does not replace a file.
+        // Without an error number, the message is the library's reason for not replacing the file.
         (io::ErrorKind::AddrInUse, _) if error.raw_os_error().is_some() => {
             format!("{system_error}; stop the program that has the socket, or {choose_another}")
         }
@@ -86,12 +86,12 @@ pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> Exit
     cannot_serve(&format!("unix on {}", BoundAddress::from_path(path)), &cause)
 }
 
-/// The cause contains the hint.
+/// `cause` contains the hint.
 fn cannot_serve(subject: &str, cause: &str) -> ExitError {
     ExitError::new(ExitStatus::Unavailable, format!("cannot serve {subject}: {cause}"))
 }
 
-/// Whether the machine simply has no such address: it is none of its own, or its whole family is switched off.
+/// Whether this machine does not have the address, or has its address family switched off.
 pub(crate) fn is_address_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || is_errno(error, Errno::EAFNOSUPPORT)
 }
@@ -100,22 +100,22 @@ fn is_errno(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
 }
 
-/// The first port that any user may open (ip(7)); `None` where the system does not tell.
+/// The first port that any user may open (ip(7)); `None` if the system does not show it.
 fn unprivileged_port_start() -> Option<u16> {
     fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?.trim().parse().ok()
 }
 
-/// A port to choose in place of one that this user may not open.
+/// The ports to choose from in place of one that this user may not open.
 fn permitted_ports(port: u16, unprivileged_port_start: Option<u16>) -> String {
     match unprivileged_port_start {
         Some(start) if port < start => format!("one from {start} up"),
-        // Something else forbids it.
+        // Another rule forbids it, or the first unprivileged port is unknown.
         _ => "another one".to_owned(),
     }
 }
 
-/// An address of the command line that cannot be bound, beside those that are. It is given as it was written, with what
-/// stands before it, which the hint repeats.
+/// The error of an address of the command line that cannot be bound; `bound` are the sockets that are. The hint repeats
+/// the address as given, with its flag or variable.
 pub(crate) fn for_address(
     protocol: Protocol,
     address: SocketAddr,

@@ -1,6 +1,6 @@
-//! Detects that no worker has had anything to do for a time.
+//! Detects that all workers have been idle for a time.
 //!
-//! The time starts when the last connection closes, however long it was silent. An idle worker sets no timeout.
+//! The time starts when the last connection closes, even if it was silent for long. An idle worker sets no timeout.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,11 +10,12 @@ use halloo::EventLoop;
 /// Measures how long one worker has been idle.
 #[derive(Debug)]
 pub(crate) struct IdleTimer<'w> {
-    /// How long the worker must be idle to be marked so.
+    /// How long the worker must be idle before it is marked idle.
     pub(crate) timeout: Duration,
     idle_since: Instant,
-    /// Greetings and accepted connections by the last turn, and connections open after it.
+    /// Greetings sent and connections accepted until the end of the last turn.
     previous_activity: (u64, u64),
+    /// Connections open after the last turn.
     previous_connections: u64,
     /// Workers that are not marked idle; each marks itself.
     busy_workers: &'w AtomicUsize,
@@ -28,19 +29,18 @@ impl<'w> IdleTimer<'w> {
         Self { timeout, idle_since, previous_activity, previous_connections, busy_workers, is_marked_idle: false }
     }
 
-    /// How long the loop may wait; while a connection is open, its end will wake it.
+    /// How long the loop may wait; `None` while a connection is open, since its close wakes the loop.
     pub(crate) fn time_left(&self, event_loop: &EventLoop<'_>) -> Option<Duration> {
         let is_running = !self.is_marked_idle && event_loop.stats().connections == 0;
         is_running.then(|| self.timeout.saturating_sub(self.idle_since.elapsed()))
     }
 
-    /// Checks what has changed since the last turn; true if with this worker all workers have been idle for the
-    /// timeout.
+    /// Checks for activity since the last turn. Returns true if this worker becomes idle and all others are idle.
     pub(crate) fn check_expired(&mut self, event_loop: &EventLoop<'_>, greeting_count: u64) -> bool {
         let connections = event_loop.stats().connections;
-        // One that has opened and closed within the turn is activity too, though it asked for nothing.
+        // A connection that has opened and closed within the turn is activity, too, even without a greeting.
         let activity = (greeting_count, event_loop.stats().accepted);
-        // A connection that was open until this turn may have been so for long, and the time begins with its end.
+        // A connection that closed in this turn may have been open for long: the time starts now.
         if connections + self.previous_connections > 0 || activity != self.previous_activity {
             self.idle_since = Instant::now();
             if std::mem::take(&mut self.is_marked_idle) {
@@ -78,7 +78,7 @@ mod tests {
             let _ = event_loop.turn(Some(timeout)).unwrap();
             assert!(!timer.check_expired(&event_loop, 0));
         }
-        // Nothing happens for longer than anybody would wait.
+        // The connection is silent for longer than the timeout.
         let silent_since = Instant::now();
         while silent_since.elapsed() < 2 * timeout {
             let _ = event_loop.turn(Some(timeout)).unwrap();

@@ -1,6 +1,6 @@
-//! `halloo serve`: prepares what all workers share, runs them, prints the end.
+//! `halloo serve`: sets up the workers, runs them and logs the result.
 //!
-//! Neither the output nor the supervisor can block the server or its end.
+//! Neither the output nor the supervisor can block the server or its exit.
 
 pub(crate) mod bind_error;
 pub(crate) mod idle_timer;
@@ -27,16 +27,16 @@ use crate::serve::server_context::ServerContext;
 use crate::serve::signals::StartSignals;
 use crate::text::duration::format_duration;
 
-/// How long the queued output may take to be written at the end; only a blocked output takes all of it.
+/// The most time for writing the queued output at the end; only a blocked output takes all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The same after an error. On a busy machine the printer's threads may wait for a processor, and the error message
-/// must not get lost.
+/// must not be lost.
 const FLUSH_TIMEOUT_AFTER_ERROR: Duration = Duration::from_secs(2);
 
 /// Serves until asked to stop.
 pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
-    // Before anything is opened and any thread begun.
+    // Before the first descriptor is opened and the first thread is started.
     let start_signals = StartSignals::catch().map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
     let inherited = inherited_socket::take_inherited()?;
     let templates = GreetingTemplates::new(&options.replies);

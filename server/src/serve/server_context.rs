@@ -22,11 +22,11 @@ pub(crate) struct ServerContext<'o> {
     templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
-    /// Whether a stop signal has come after the start began to open sockets.
+    /// Whether a stop signal has arrived since the start began to open sockets.
     pub(crate) stop_requested: Arc<AtomicBool>,
     /// Workers that are not idle; each counts itself.
     pub(crate) busy_workers: AtomicUsize,
-    /// Whether the server ends because no worker had anything to do.
+    /// Whether the server ends because all workers were idle.
     ended_idle: AtomicBool,
 }
 
@@ -54,19 +54,19 @@ impl<'o> ServerContext<'o> {
         }
     }
 
-    /// Whether the start is abandoned.
+    /// Whether a stop signal has arrived, which abandons a start.
     pub(crate) fn is_stop_requested(&self) -> bool {
         self.stop_requested.load(Ordering::SeqCst)
     }
 
-    /// Drains all loops because no worker had anything to do.
+    /// Drains all loops because all workers are idle.
     pub(crate) fn end_idle(&self) {
         self.ended_idle.store(true, Ordering::Relaxed);
         // Loops that have ended already need no message.
         let _ = self.shutdown.drain();
     }
 
-    /// The exit status of a server that has drained. Logs how many greetings were given if it is fewer than asked for.
+    /// The exit status of a server that has drained. Logs the number of greetings if it is below `--max-greetings`.
     pub(crate) fn exit_status(&self) -> ExitStatus {
         let missing = self.quota.as_ref().and_then(|quota| quota.given_of_max()).filter(|(given, max)| given < max);
         match missing {

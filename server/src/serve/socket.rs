@@ -1,6 +1,6 @@
 //! One socket: its options, and how each worker opens it.
 //!
-//! The first worker binds a port alone, and then shares it with the others.
+//! The first worker binds a port exclusively, and then shares it with the other workers.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,15 +16,15 @@ use crate::greeting::stream_handlers;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
-/// Answers to one UDP source in a second, unless the command line says otherwise: a person never asks that often.
+/// The default limit on UDP answers to one source per second: a person never asks that often.
 const DEFAULT_UDP_RATE: u32 = 100;
 
-/// What the kernel takes of a TCP client's answers while it has not sent them. An echo that keeps an outbox of 64 KiB
-/// besides is as fast with it as without; a client that does not read costs the kernel 4 MiB without it (`tcp_wmem`).
+/// The most unsent bytes that the kernel keeps for a TCP client. Without this limit, a client that does not read costs
+/// the kernel 4 MiB (`tcp_wmem`). An echo, which also has an outbox of 64 KiB, is as fast with it as without.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// A socket that every worker opens. Of an inherited socket and of a unix socket each worker gets a duplicate; a unix
-/// socket's file is removed with the last one.
+/// A socket that every worker opens. Each worker gets a duplicate of an inherited socket or a unix socket. When the last
+/// duplicate closes, the unix socket's file is removed.
 #[derive(Clone, Debug)]
 pub(crate) enum SocketSpec {
     Tcp(Listen),
@@ -33,18 +33,18 @@ pub(crate) enum SocketSpec {
 }
 
 impl SocketSpec {
-    /// A TCP listener, at an address or handed over.
+    /// A TCP listener, at an address or inherited.
     pub(crate) fn tcp(socket_or_address: impl Into<Listen>, limits: &LimitOptions) -> Self {
         let listen = with_limits(socket_or_address.into(), limits);
         Self::Tcp(if cfg!(target_os = "linux") { listen.tcp_notsent_lowat(NOTSENT_LOWAT) } else { listen })
     }
 
-    /// A listener of a unix socket, at a path or handed over.
+    /// A listener of a unix socket, at a path or inherited.
     pub(crate) fn unix(socket_or_path: impl Into<Listen>, address: BoundAddress, limits: &LimitOptions) -> Self {
         Self::Unix(with_limits(socket_or_path.into(), limits), address)
     }
 
-    /// A UDP socket, at an address or handed over.
+    /// A UDP socket, at an address or inherited.
     pub(crate) fn udp(socket_or_address: impl Into<Bind>, limits: &LimitOptions) -> Self {
         let bind = socket_or_address.into();
         Self::Udp(match limits.udp_rate {
@@ -63,12 +63,12 @@ impl SocketSpec {
         .map(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
     }
 
-    /// Binds the port alone, and shares it then: for the first of several workers.
+    /// For the first of several workers: binds the port exclusively, and then shares it.
     pub(crate) fn with_reuse_port_after_bind(self) -> Self {
         self.map(|listen| listen.reuse_port_after_bind(true), |bind| bind.reuse_port_after_bind(true))
     }
 
-    /// Shares the port that the first worker has bound.
+    /// For the other workers: shares the port that the first worker has bound.
     pub(crate) fn with_reuse_port(self) -> Self {
         self.map(|listen| listen.reuse_port(true), |bind| bind.reuse_port(true))
     }
@@ -90,7 +90,7 @@ impl SocketSpec {
     }
 }
 
-/// Of both limits 0 means none.
+/// For both limits, 0 means no limit.
 fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
     if let Some(connections) = limits.max_connections_per_source.filter(|connections| *connections > 0) {
         listen = listen.connections_per_source_max(connections);
@@ -101,7 +101,7 @@ fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
     }
 }
 
-/// Opens sockets on one loop, with the handlers that serve them and their part of the connection limit.
+/// Opens sockets on one loop, with their handlers and the worker's share of the connection limit.
 pub(crate) struct SocketOpener<'h> {
     stream_handler: HandlerId,
     datagram_handler: GreetingDatagramHandler<'h>,
@@ -109,7 +109,7 @@ pub(crate) struct SocketOpener<'h> {
 }
 
 impl<'h> SocketOpener<'h> {
-    /// The opener of one worker, the first being number 1.
+    /// The opener of one worker; the first has number 1.
     pub(crate) fn new(
         event_loop: &mut EventLoop<'h>,
         options: &ServeOptions,
@@ -150,8 +150,8 @@ impl<'h> SocketOpener<'h> {
     }
 }
 
-/// The part of a total that a worker gets, the first being number 1: the even share, and one more for the first ones
-/// where it does not come out even.
+/// The share of a total that a worker gets; the first has number 1. The first `total % workers` workers get one more
+/// than the others.
 const fn worker_share(total: usize, worker_number: usize, workers: usize) -> usize {
     total / workers + if worker_number <= total % workers { 1 } else { 0 }
 }

@@ -20,7 +20,7 @@ use crate::text::address::{Address, UnixPath};
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
-/// How often a free port is looked for that is free for every socket of an address.
+/// The most attempts to find a port that is free for every socket of an address.
 const PORT_TRIES_MAX: usize = 16;
 
 /// A socket that is served.
@@ -34,10 +34,10 @@ pub(crate) struct SocketPlan {
     specs: Vec<SocketSpec>,
 }
 
-/// One address of the command line and what it stands for.
+/// One address of the command line, and the socket addresses that it resolves to.
 pub(crate) struct AddressGroup {
     address: Address,
-    /// What stands before it: `--tcp ` or `HALLOO_TCP=`.
+    /// The text before it: `--tcp ` or `HALLOO_TCP=`.
     assignment: String,
     protocols: &'static [Protocol],
     resolved: Vec<SocketAddr>,
@@ -93,7 +93,7 @@ pub(crate) fn open_again<'h>(
     Ok(())
 }
 
-/// The addresses of the command line; if nothing else is served, the default one. Looking up a name blocks.
+/// Resolves the addresses of the command line, or the default one if nothing else is served. A name lookup blocks.
 pub(crate) fn resolve_groups(options: &ServeOptions, has_inherited: bool) -> Result<Vec<AddressGroup>, ExitError> {
     const BOTH: &[Protocol] = &[Protocol::Tcp, Protocol::Udp];
     let ServeOptions { listening, given, .. } = options;
@@ -127,7 +127,7 @@ struct PlanBuilder<'e, 'h> {
 enum OpenError {
     /// This machine does not have it.
     AddressUnavailable(SocketAddr, ExitError),
-    /// The port found for the first socket is taken for another.
+    /// The port of the first socket is in use for another socket.
     PortTaken,
     Other(ExitError),
 }
@@ -150,7 +150,7 @@ impl PlanBuilder<'_, '_> {
         Ok(())
     }
 
-    /// Opens a unix socket. It is bound by its path as given, which may be shorter than the absolute one that is shown.
+    /// Opens a unix socket. It is bound by its path as given, which may be shorter than the absolute path that is printed.
     fn add_path(&mut self, unix_path: &UnixPath) -> Result<(), ExitError> {
         let path = unix_path.as_path();
         let shown = if unix_path.is_abstract() { Ok(path.to_owned()) } else { std::path::absolute(path) };
@@ -192,7 +192,7 @@ impl PlanBuilder<'_, '_> {
             if let OpenError::Other(exit_error) | OpenError::AddressUnavailable(_, exit_error) = error {
                 return Err(exit_error);
             }
-            // They stay bound until the loop turns, so that the next try finds another port.
+            // They stay bound until the loop turns, so that the next attempt finds another port.
             for (_, _, id) in opened {
                 self.event_loop.context().remove(id);
             }
@@ -244,7 +244,7 @@ impl PlanBuilder<'_, '_> {
                     }
                     opened.push(socket);
                 }
-                // Of the first socket as well, if the system has no port left.
+                // It happens to the first socket, too, if the system has no port left.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 => {
                     return Err(OpenError::PortTaken);
                 }
@@ -277,7 +277,7 @@ impl PlanBuilder<'_, '_> {
         Ok(((protocol, bound_address), further, id))
     }
 
-    /// Whether the IPv6 wildcard must leave IPv4 alone, since that is served or asked for by itself.
+    /// Whether the IPv6 wildcard must not accept IPv4, because the IPv4 wildcard is served or wanted as well.
     fn needs_only_v6(&self, protocol: Protocol, address: SocketAddr) -> bool {
         let wildcard = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         let has_wildcard = |group: &AddressGroup| {
@@ -315,7 +315,7 @@ mod tests {
 
     type ProtocolAndAddress = (Protocol, SocketAddr);
 
-    /// What the first of so many workers serves; the others are served the same.
+    /// Opens the sockets with that many workers, and returns the addresses of the first one.
     fn open_with(
         workers: usize,
         listen: &[&str],

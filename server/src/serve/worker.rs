@@ -16,8 +16,8 @@ use crate::serve::server_context::ServerContext;
 use crate::serve::signals::ServerSignals;
 use crate::text::duration::format_duration;
 
-/// Runs a worker's loop until it has drained; `start` is the moment from which on it can be idle. The first worker's loop
-/// watches the signals, and pings the watchdog.
+/// Runs a worker's loop until it has drained. Idle time counts from `start`. Only the first worker's loop watches the
+/// signals and pings the watchdog.
 pub(crate) fn run_loop(
     server: &ServerContext<'_>,
     event_loop: &mut EventLoop<'_>,
@@ -34,7 +34,7 @@ pub(crate) fn run_loop(
         let timeout = idle_timeout_left.into_iter().chain(watchdog_time_left).min();
         match event_loop.turn(timeout).map_err(loop_error)? {
             Turn::Stopped(report) => return Ok(report),
-            // Polls that are all interrupted report no signal to the watch.
+            // If signals interrupt every poll, the watch is not called.
             Turn::Idle if server.is_stop_requested() => {
                 if let Some(signals) = signals {
                     signals.borrow_mut().handle_pending();
@@ -53,11 +53,11 @@ pub(crate) fn run_loop(
     }
 }
 
-/// A loop for one worker, on the thread that asks for it.
+/// Creates the loop of one worker, on the calling thread.
 pub(crate) fn new_event_loop<'h>(options: &ServeOptions) -> Result<EventLoop<'h>, ExitError> {
     let mut event_loop = EventLoop::new().map_err(loop_error)?;
-    // A bug that one client's bytes bring out must not end the service of all others. Nothing here is left half done by
-    // it: the greeter's borrow ends as the panic passes, and a greeting counts only once it is given.
+    // A panic that one client causes must not end the service for the other clients. It leaves no state half changed: the
+    // greeter's borrow ends with the unwinding, and a greeting counts only when it is sent.
     event_loop.catch_panics(true);
     if let Some(total) = options.limits.memory_max {
         event_loop.buffer_bytes_max(total / options.workers);

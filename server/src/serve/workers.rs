@@ -1,7 +1,7 @@
 //! Starts all workers, waits for them, and merges their results.
 //!
 //! READY is the first line of standard output, printed once every worker listens. A worker that fails or panics ends
-//! all others.
+//! all workers.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,14 +28,14 @@ use crate::text::protocol::Protocol;
 /// How a worker ended.
 type WorkerResult = Result<DrainReport, ExitError>;
 
-/// What a worker sends to the first one, with its number.
+/// A message from a worker to the first one, sent with its number.
 enum WorkerMessage {
     Listening(Handle),
     Finished(WorkerResult),
 }
 
-/// Serves until every worker has ended, and returns how their drains went, taken together; `None` if a signal came
-/// before all workers listened.
+/// Serves until every worker has ended, and returns their merged drain reports; `None` if a signal arrived before all
+/// workers listened.
 pub(crate) fn run(
     server: &ServerContext<'_>,
     inherited: Vec<InheritedSocket>,
@@ -45,7 +45,7 @@ pub(crate) fn run(
     let loops = &server.shutdown.loops;
     let groups = socket_plan::resolve_groups(server.options, !inherited.is_empty())?;
     let signal_error = |error| ExitError::from_io("cannot catch signals", &error);
-    // Before a file is made, which has to be removed.
+    // Before a socket's file is created, which must be removed.
     let (signals, start_guard) = start_signals.collect(server).map_err(signal_error)?;
     let (signals, mut start_guard) = (RefCell::new(signals), Some(start_guard));
     thread::scope(|scope| {
@@ -88,13 +88,13 @@ pub(crate) fn run(
             server.counters.set_final(1, event_loop.stats().clone());
             result
         });
-        // Its sockets close now, before the other workers end.
+        // This closes its sockets now, before the other workers end.
         drop(event_loop);
         other_workers.join(result, &signals, watchdog).map(Some)
     })
 }
 
-/// Logs what was accepted and has no effect.
+/// Logs settings that were accepted and have no effect.
 fn log_warnings(options: &ServeOptions, bound: &[BoundSocket]) {
     inherited_socket::warn_of_invalid_pid();
     let served: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
@@ -126,7 +126,7 @@ fn name_worker(server: &ServerContext<'_>, worker_number: usize, error: &ExitErr
     ExitError::new(error.status, format!("worker {worker_number} of {workers} has failed: {}", error.message))
 }
 
-/// A panic that leaves a loop is a failure like another. What it has touched is not looked at again.
+/// Turns a panic into an error. State that the panic may have left inconsistent is not used again.
 fn catch_panic<T>(body: impl FnOnce() -> Result<T, ExitError>) -> Result<T, ExitError> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         let message = "a bug of halloo: it panicked; please report what the log says of it";
@@ -134,7 +134,7 @@ fn catch_panic<T>(body: impl FnOnce() -> Result<T, ExitError>) -> Result<T, Exit
     })
 }
 
-/// All workers but the first, as the first one sees them.
+/// The threads of all workers but the first.
 struct WorkerThreads {
     messages: Receiver<(usize, WorkerMessage)>,
     /// One for each worker: it sends the start time. A worker whose sender is dropped ends at once.
@@ -142,8 +142,8 @@ struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts them, and waits until all of them listen; their handles come in the order of their numbers. Some are
-    /// missing if the start is abandoned meanwhile.
+    /// Starts the threads, and waits until all workers listen. Returns their handles in the order of their numbers; some
+    /// are missing if a signal abandons the start.
     fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         server: &'scope ServerContext<'_>,
@@ -178,7 +178,7 @@ impl WorkerThreads {
 
     fn start_serving(&self, start: Instant) {
         for start_sender in &self.start_senders {
-            // A worker that has gone has failed, and its message contains the error.
+            // A worker that does not receive has failed, and its message contains the error.
             let _ = start_sender.send(start);
         }
     }
@@ -201,7 +201,7 @@ impl WorkerThreads {
             if running == 0 {
                 return merged;
             }
-            // A worker that ends wakes this thread after its message.
+            // A worker that ends sends its message, then wakes this thread.
             signals.borrow_mut().wait(watchdog.as_ref().map(Watchdog::time_until_ping));
             if let Some(watchdog) = &mut watchdog {
                 watchdog.ping();
@@ -224,7 +224,7 @@ fn run_worker(
             worker::new_event_loop(server.options).map_err(|error| name_worker(server, worker_number, &error))?;
         socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;
         let _ = message_sender.send((worker_number, WorkerMessage::Listening(event_loop.handle())));
-        // No start time comes if the server failed to start.
+        // No start time arrives if the server failed to start.
         let Ok(start) = start_receiver.recv() else { return Ok(None) };
         run_or_shut_down(server, worker_number, || {
             let result = worker::run_loop(server, &mut event_loop, &greeter, start, None, None);
@@ -239,7 +239,7 @@ fn run_worker(
     }
 }
 
-/// The first failure counts. Of several drains the longest is the one that was waited for.
+/// Returns the first failure, or the sums of both reports with the longer time.
 fn merge_results(first: WorkerResult, second: WorkerResult) -> WorkerResult {
     let (mut first, second) = (first?, second?);
     first.finished += second.finished;
