@@ -21,10 +21,10 @@ use crate::text::duration::format_elapsed;
 use crate::text::protocol::Protocol;
 use crate::text::unescape::Unescaped;
 
-/// The most a datagram carries over IPv4 (RFC 768, less both headers), in bytes.
+/// The longest payload of a datagram over IPv4, in bytes: 65,535 less both headers (RFC 768).
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// What is missing if the resolver takes too long.
+/// The text for a resolver that takes too long.
 const NO_ADDRESS: &str = "no address for the name";
 
 /// Runs the queries and prints one line for each.
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
                 first_error.get_or_insert(error);
             }
         }
-        // A reader that has left, such as head, has what it wants.
+        // A reader that has closed the pipe, such as head, has read enough.
         if first_error.as_ref().is_some_and(is_reader_gone) {
             break;
         }
@@ -67,7 +67,7 @@ fn print(protocol: Protocol, target: &ProbeTarget, result: &QueryResult) -> io::
 }
 
 fn write_to_stderr(message: &str) {
-    // Where standard error is gone, the exit status still speaks.
+    // If standard error is closed, the exit status remains.
     let _ = standard_stream::stderr().write_line(format_args!("halloo: {message}"));
 }
 
@@ -124,7 +124,7 @@ fn query_target(options: &ProbeOptions, protocol: Protocol) -> QueryResult {
     }
 }
 
-/// The addresses to try, in order, or the result if there is none. A version comes with the setting that asks for it.
+/// The addresses to try, in order, or the result if there is none. The version comes with the setting that chose it.
 fn find_addresses(
     address: &Address,
     ip_version: Option<(IpVersion, &str)>,
@@ -145,7 +145,7 @@ fn find_addresses(
     Ok(addresses)
 }
 
-/// Asks the resolver. It knows no deadline, and gets a thread of its own that may be left behind.
+/// Asks the resolver on a thread of its own: the call has no timeout, so the thread may outlive the query.
 fn resolve_on_thread(address: &Address, query: &Query<'_>) -> Result<io::Result<Vec<SocketAddr>>, QueryResult> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let address = address.clone();
@@ -157,7 +157,7 @@ fn resolve_on_thread(address: &Address, query: &Query<'_>) -> Result<io::Result<
     receiver.recv_timeout(time_left).map_err(|_| query.timeout_result(NO_ADDRESS))
 }
 
-/// The result of a name or a zone that has no address.
+/// The result for a name or a zone without an address.
 fn lookup_failure(address: &Address, error: &io::Error, query: &Query<'_>) -> QueryResult {
     if let Some(zone) = address.zone() {
         return query.result(Outcome::Unreachable, describe_unknown_zone(zone));
@@ -169,7 +169,7 @@ fn lookup_failure(address: &Address, error: &io::Error, query: &Query<'_>) -> Qu
     query.result(Outcome::Dns, format!("the name is unknown: {}", describe_io_error(error)))
 }
 
-/// Whether the resolver failed, and the name may well be known. Of its errors the standard library keeps the text alone.
+/// Whether the resolver failed, so that the name may exist. The standard library keeps only the text of its errors.
 fn is_about_the_resolver(error: &io::Error) -> bool {
     // EAI_AGAIN and EAI_FAIL of glibc, musl and the BSDs; EAI_MEMORY; EAI_SYSTEM has an error number.
     const TEXTS: [&str; 4] = ["temporary failure", "try again", "non-recoverable", "memory"];

@@ -1,7 +1,7 @@
 //! One query to a server over sockets of its own.
 //!
-//! It shares no code with the library, so that it can check it. It never half-closes: some servers close the connection
-//! then.
+//! It shares no code with the library, so that it can test it. It never half-closes: some servers close the connection
+//! at EOF.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -24,18 +24,18 @@ const REPLY_IDLE_TIMEOUT: Duration = Duration::from_millis(250);
 /// The most that is read of a reply, in bytes.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// What is missing from a server that accepts and does not answer.
+/// The text for a server that accepts and does not answer.
 const NO_REPLY: &str = "connected, but no answer";
 
-/// What is printed of a server that resets the connection, at whatever call of the probe that shows.
+/// The text for a connection that the server resets, whichever call returns the error.
 const RESET_BEFORE_ANSWER: &str = "connection reset by peer before an answer";
 
-/// What is sent, and which reply is expected until when.
+/// What to send, the expected reply, and the deadline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query<'a> {
-    /// What is sent; `None` only connects.
+    /// What to send; `None` only connects.
     pub(crate) send: Option<&'a [u8]>,
-    /// What the answer must contain; `None` takes any.
+    /// What the answer must contain; `None` accepts any.
     pub(crate) expect: Option<&'a [u8]>,
     /// When the query was started.
     pub(crate) started: Instant,
@@ -47,13 +47,13 @@ pub(crate) struct Query<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueryResult {
     pub(crate) outcome: Outcome,
-    /// The address that decided it, if one alone did.
+    /// The address that the result is about, if it is about one only.
     pub(crate) address: Option<SocketAddr>,
     /// From the start to the last byte of the reply, or to the failure.
     pub(crate) elapsed: Duration,
     /// Printable: the whole answer, or what happened instead.
     pub(crate) text: String,
-    /// What happened beside the answer: addresses that failed before, a reset behind it.
+    /// Other events of the query: addresses that failed before, a reset after the answer.
     pub(crate) notes: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Query<'_> {
     /// Connects over TCP to the first address that accepts, and asks there.
     pub(crate) fn run_tcp(&self, addresses: &[SocketAddr]) -> QueryResult {
         let finish = |socket: &Socket| match finish_tcp(socket) {
-            // Only a connection can be reset; a question would find that out.
+            // Only an open connection can be reset. Nothing is to be sent, so that is enough.
             Err(error) if self.send.is_none() && is_reset(&error) => Ok(Some(())),
             result => result,
         };
@@ -134,7 +134,7 @@ impl Query<'_> {
     fn connect_unix(&self, path: &UnixPath) -> io::Result<Socket> {
         let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, sock_addr(path)?);
         loop {
-            // It also bounds the wait for room in the backlog (unix(7), socket(7)).
+            // The timeout for sending also bounds the wait for room in the backlog (unix(7), socket(7)).
             socket.set_write_timeout(Some(self.time_left()?))?;
             match socket.connect(&address) {
                 Ok(()) => return Ok(socket),
@@ -144,7 +144,7 @@ impl Query<'_> {
         }
     }
 
-    /// The result of a race: that of its winner, or of all addresses.
+    /// The result of a race: that of its winner, or one for all failures.
     fn decide<T>(
         &self,
         race: io::Result<Race<T>>,
@@ -173,7 +173,7 @@ impl Query<'_> {
             let (address, result) = failures.remove(0);
             return QueryResult { address: Some(address), ..result };
         }
-        // A machine that resets or refuses is there, and a silent one may be.
+        // A machine that resets or refuses exists, and a silent one may exist.
         let has_outcome = |outcome: &Outcome| failures.iter().any(|(_, failure)| failure.outcome == *outcome);
         let outcome = [Outcome::Reset, Outcome::Refused, Outcome::Timeout].into_iter().find(has_outcome);
         let texts = failures.iter().map(|(address, failure)| format!("{address} {}", failure.text));
@@ -186,7 +186,7 @@ impl Query<'_> {
         if let SocketAddr::V6(address) = address
             && address.scope_id() != 0
             && result.outcome == Outcome::Unreachable
-            // Of an unknown number nix 0.31 returns an empty name.
+            // nix 0.31 returns an empty name for an unknown number.
             && if_indextoname(address.scope_id()).map_or(true, |name| name.is_empty())
         {
             result.text = describe_unknown_zone(&address.scope_id().to_string());
@@ -214,7 +214,7 @@ impl Query<'_> {
         QueryResult { outcome, address: None, elapsed, text, notes: Vec::new() }
     }
 
-    /// The result of a query that has timed out, with what was missing.
+    /// The result of a query that has timed out; `missing` is what did not arrive.
     pub(crate) fn timeout_result(&self, missing: &str) -> QueryResult {
         self.result(Outcome::Timeout, format!("{missing} within {}", format_duration(self.timeout)))
     }
@@ -236,14 +236,14 @@ impl Query<'_> {
         self.read_reply(&mut stream, end)
     }
 
-    /// Sends the question, and returns how the stream ends when all that was received is read.
+    /// Sends the question, and returns how the stream ends after all received bytes are read.
     fn write_question(&self, stream: &mut Socket, mut remaining: &[u8]) -> io::Result<StreamEnd> {
         while !remaining.is_empty() {
             stream.set_write_timeout(Some(self.time_left()?))?;
             match stream.write(remaining) {
                 Ok(count) => remaining = &remaining[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A server that answers without reading may have closed already: its answer is still to be read.
+                // A server that answers without reading may have closed already: its answer can still be read.
                 Err(error) if is_reset(&error) => return Ok(StreamEnd::Reset),
                 Err(error) => return Err(error),
             }
@@ -280,7 +280,7 @@ impl Query<'_> {
         Ok(self.reply_result(&received, elapsed, None))
     }
 
-    /// How long the next bytes of a reply are waited for.
+    /// How long to wait for the next bytes of a reply.
     fn silence_max(&self, received: &[u8], time_left: Duration) -> Duration {
         let may_be_complete = self.expect.is_none() && !received.is_empty();
         if may_be_complete { time_left.min(REPLY_IDLE_TIMEOUT) } else { time_left }
@@ -290,7 +290,7 @@ impl Query<'_> {
         self.expect.is_some_and(|expected| contains(received, expected))
     }
 
-    /// The result of a server that is silent until the deadline, with what its question may lack.
+    /// The result for a server that is silent until the deadline, with a hint on the question.
     fn silence_result(&self) -> QueryResult {
         let mut result = self.timeout_result(NO_REPLY);
         result.text.push_str(match self.send {
@@ -301,7 +301,7 @@ impl Query<'_> {
         result
     }
 
-    /// The result of a reply, and of how the stream ended behind it.
+    /// The result for a reply, and for the end of the stream after it.
     fn reply_result(&self, received: &[u8], elapsed: Duration, end: Option<StreamEnd>) -> QueryResult {
         let is_match = self.expect.is_none_or(|expected| contains(received, expected));
         let (outcome, text) = match end {
@@ -326,9 +326,9 @@ impl Query<'_> {
     }
 }
 
-/// The kernel's form of a path, which may be too long for it.
+/// The kernel's form of a path, which limits its length.
 fn sock_addr(path: &UnixPath) -> io::Result<SockAddr> {
-    // As many bytes as fit beside the NUL at the end (unix(7), and sys/un.h of other systems).
+    // The number of bytes that fit before the NUL at the end (unix(7), and sys/un.h of other systems).
     const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
     SockAddr::unix(path.as_path()).map_err(|error| {
         let bytes = path.as_path().as_os_str().len() - usize::from(path.is_abstract());
@@ -358,7 +358,7 @@ fn finish_tcp(socket: &Socket) -> io::Result<Option<()>> {
 fn start_udp(address: SocketAddr, question: &[u8]) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
-    // Connected, the socket receives from this address alone, and is told that no socket is there.
+    // A connected socket receives from this address only, and gets an error if no socket is there.
     socket.connect(&address.into())?;
     refuse_self_connect(&socket)?;
     socket.send(question)?;
@@ -377,11 +377,11 @@ fn finish_udp(mut socket: &Socket) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// An error if the socket is its own peer: the system gave it the port that was asked, which no server has.
+/// An error if the socket is its own peer: the system gave it the port to connect to, which no server has.
 fn refuse_self_connect(socket: &Socket) -> io::Result<()> {
     match socket.peer_addr() {
         Ok(peer) if peer.as_socket() == socket.local_addr()?.as_socket() => Err(Errno::ECONNREFUSED.into()),
-        // Without a peer it was reset since it connected, which the next call tells.
+        // Without a peer it was reset after it connected, which the next call returns.
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -390,7 +390,7 @@ fn contains(received: &[u8], expected: &[u8]) -> bool {
     received.windows(expected.len()).any(|window| window == expected)
 }
 
-/// Whether a non-blocking connect goes on; after a signal too (connect(2)).
+/// Whether a non-blocking connect is in progress, also after a signal (connect(2)).
 fn is_in_progress(error: &io::Error) -> bool {
     [Errno::EINPROGRESS, Errno::EINTR].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
@@ -402,7 +402,7 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// A socket's timeout shows as either kind, by system.
+/// A timeout of a socket is either kind, depending on the system.
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -482,7 +482,7 @@ mod tests {
             let result = query(expect, LONG_TIMEOUT).run_tcp(&[address]);
             assert!(start.elapsed() < LONG_TIMEOUT / 2, "{:?}", start.elapsed());
             assert_eq!(outcome_and_text(&result), (Outcome::Ok, r"first second\n"));
-            // Without the silence that ends it.
+            // The time does not include the silence at the end.
             let silence = if expect.is_none() { REPLY_IDLE_TIMEOUT } else { Duration::ZERO };
             assert!(result.elapsed + silence <= start.elapsed(), "{:?} of {:?}", result.elapsed, start.elapsed());
             server.join().unwrap();
@@ -531,12 +531,12 @@ mod tests {
     #[test]
     fn a_reply_that_arrives_before_the_whole_request_is_sent_is_read() {
         let (address, server) = server(|mut stream| {
-            // Some of the question has come, and is never read: that makes the close a reset, behind the end.
+            // A part of the question has arrived and is never read: the close sends a RST, after the FIN.
             assert!(stream.peek(&mut [0; 100]).unwrap() > 0);
             stream.write_all(b"too long").unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
         });
-        // More than the kernel takes for a server that reads nothing.
+        // More than the kernel buffers for a server that does not read.
         let question = vec![b'x'; 64 << 20];
         let result = Query { send: Some(&question), ..query(None, LONG_TIMEOUT) }.run_tcp(&[address]);
         server.join().unwrap();
@@ -568,7 +568,7 @@ mod tests {
             (Outcome::Mismatch, "closed without an answer")
         );
         closing_server.join().unwrap();
-        // Its listener is gone.
+        // Its listener is closed.
         assert_eq!(query(None, LONG_TIMEOUT).run_tcp(&[closing]).outcome, Outcome::Refused);
         let unreachable = "255.255.255.255:9".parse().unwrap();
         assert_eq!(query(None, LONG_TIMEOUT).run_tcp(&[unreachable]).outcome, Outcome::Unreachable);
@@ -608,14 +608,14 @@ mod tests {
         let (address, server) = server(|stream| reset(&stream));
         let stream = TcpStream::connect(address).unwrap();
         server.join().unwrap();
-        // It has come, and no call has taken the error yet.
+        // The RST has arrived, and no call has returned the error yet.
         let timeout = PollTimeout::try_from(LONG_TIMEOUT).unwrap();
         assert_eq!(poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout), Ok(1));
         let result = query(None, LONG_TIMEOUT).run_stream(stream.into());
         assert_eq!(outcome_and_text(&result), (Outcome::Reset, "connection reset by peer before an answer"));
     }
 
-    /// An address where nothing listens, bound by a socket that does not.
+    /// An address that refuses connections: its socket is bound and does not listen.
     fn refusing() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -673,11 +673,11 @@ mod tests {
         let (_socket, silent) = silent_udp();
         let (connected, refusing) = silent_udp();
         connected.connect(silent).unwrap();
-        // One failure shows at the start, the other when the socket is ready.
+        // One failure is an error of `start`, the other one of `finish`.
         for others in [vec![], vec![unreachable(); 40], vec![refusing; 40]] {
             let (address, server) = greeting_udp();
             let start = Instant::now();
-            // Far longer than it takes, so that a share of it would be noticed.
+            // Far longer than the query takes, so that a wait for a share of it would be noticed.
             let query = query(None, LONG_TIMEOUT * 6);
             let result = query.run_udp(&[vec![silent], others.clone(), vec![address]].concat());
             server.join().unwrap();
@@ -698,7 +698,7 @@ mod tests {
         let result = query(None, SHORT_TIMEOUT).run_udp(&[unreachable(), silent]);
         assert_eq!((result.outcome, result.address), (Outcome::Timeout, None));
         assert!(result.text.ends_with(&format!("; {silent} no answer within 100ms")), "{}", result.text);
-        // Connected elsewhere, a UDP socket takes nothing from others, and the kernel says so.
+        // A UDP socket that is connected elsewhere receives nothing from this client, and the kernel refuses it (ICMP).
         let (connected, refusing) = silent_udp();
         connected.connect(silent).unwrap();
         let result = query(None, SHORT_TIMEOUT).run_udp(&[silent, refusing]);

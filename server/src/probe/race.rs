@@ -1,7 +1,7 @@
-//! Tries several addresses side by side until one of them answers.
+//! Tries several addresses concurrently until one of them answers.
 //!
-//! They are tried in the order given: the next one at once after an error, and after 250 ms beside one that is silent
-//! (RFC 8305, section 5).
+//! It starts them in the order given: the next one at once after an error, or after 250 ms of silence (RFC 8305,
+//! section 5).
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use socket2::Socket;
 
 use crate::process;
 
-/// From one start to the next at most (RFC 8305, section 8). The last address has half of the time at least.
+/// The longest time from one start to the next (RFC 8305, section 8). The last address has at least half of the time.
 const START_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a race ended.
@@ -22,7 +22,7 @@ const START_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) struct Race<T> {
     /// Each address that was tried, with its socket if it was silent, or its error.
     pub(crate) tried: Vec<(SocketAddr, io::Result<Socket>)>,
-    /// The first answer, the address and the socket that it came from.
+    /// The first answer, with its address and socket.
     pub(crate) winner: Option<(SocketAddr, Socket, T)>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn race<T>(
             let Some(&address) = untried.next() else { break };
             let socket = start(address);
             if socket.is_ok() {
-                // On schedule, however late this one was: all have their turn.
+                // Counted from the planned time, not from now, so that each address gets its turn.
                 next_start += interval;
             }
             tried.push((address, socket));
