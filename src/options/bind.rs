@@ -9,7 +9,7 @@ use crate::limits;
 use crate::options::ReusePort;
 use crate::options::udp::{Membership, UdpOptions};
 
-/// A UDP socket to be: an address, and the limits of what is received and answered there.
+/// Options of a UDP socket: its address, and limits on received datagrams and replies.
 ///
 /// ```
 /// use halloo::{Bind, EventLoop, datagrams};
@@ -36,66 +36,68 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Bytes of datagrams that the kernel keeps while the loop is busy (`SO_RCVBUF`), 2,147,483,647 at most. Linux
-    /// doubles it, for its own overhead, and cuts it to `net.core.rmem_max`. Default: the system's.
+    /// Sets the size in bytes of the kernel's receive buffer (`SO_RCVBUF`), at most 2,147,483,647. The buffer keeps
+    /// datagrams while the loop is busy. Linux doubles the size for its own overhead, and limits it to
+    /// `net.core.rmem_max`. Default: the system's.
     pub fn recv_buffer_bytes(mut self, bytes: usize) -> Self {
         self.recv_buffer_bytes = Some(bytes);
         self
     }
 
-    /// Room for one datagram; a longer one is cut and [says so](crate::Datagram::is_truncated). Default: 65,535, which
-    /// no datagram exceeds.
+    /// Sets the longest datagram in bytes, at most 65,535. A longer one is cut, and
+    /// [`is_truncated`](crate::Datagram::is_truncated) returns true for it. Default: 65,535, which no datagram exceeds.
     pub fn datagram_bytes_max(mut self, bytes: usize) -> Self {
         self.datagram_bytes_max = bytes;
         self
     }
 
-    /// Answer one source at most this often in a second, after a burst of at most as many: a source that was silent for
-    /// a second may get twice the number in the next. A source is an IPv4 address or an IPv6 /64. Zero or the default:
-    /// no such limit.
+    /// Limits replies to one source per second, after a burst of at most as many. A source that was silent for a second
+    /// may get twice the number in the next second. A source is an IPv4 address or an IPv6 /64. Zero and the default:
+    /// no limit.
     pub fn replies_per_source_per_second_max(mut self, replies: u32) -> Self {
         self.replies_per_source_per_second_max = NonZeroU32::new(replies);
         self
     }
 
-    /// Whether that limit holds for the machine itself too. Default: no.
+    /// Sets whether that limit also applies to loopback addresses. Default: no.
     pub fn limit_loopback(mut self, limit: bool) -> Self {
         self.limit_loopback = limit;
         self
     }
 
-    /// Allow to send to broadcast addresses (`SO_BROADCAST`), with [`Context::send_to`](crate::Context::send_to).
-    /// Without it the kernel refuses: "permission denied". A [reply](crate::Context::reply) to a broadcast address is
-    /// refused with it, too: its datagram has a forged source. Default: no.
+    /// Allows sending to broadcast addresses (`SO_BROADCAST`), with [`Context::send_to`](crate::Context::send_to).
+    /// Default: no; the kernel then refuses with "permission denied".
+    ///
+    /// A [reply](crate::Context::reply) to a broadcast address is refused in any case: the datagram that it answers has
+    /// a forged source.
     pub fn broadcast(mut self, allow: bool) -> Self {
         self.udp.broadcast = Some(allow);
         self
     }
 
-    /// How many routers a datagram to one peer may pass (`IP_TTL`, `IPV6_UNICAST_HOPS`): between 1 and 255. Default:
-    /// the system's, 64 on Linux. A socket that serves IPv6 and IPv4 sends over both with it; so it is with the options
-    /// below.
+    /// Sets how many routers a unicast datagram may pass (`IP_TTL`, `IPV6_UNICAST_HOPS`), between 1 and 255. Default:
+    /// the system's, 64 on Linux. On a socket that serves IPv6 and IPv4, this option and those below apply to both.
     pub fn ttl(mut self, routers: u32) -> Self {
         self.udp.ttl = Some(routers);
         self
     }
 
-    /// The type of service, or traffic class, of the datagrams that leave (`IP_TOS`, `IPV6_TCLASS`): a byte, of which the
-    /// upper six bits are the DSCP (RFC 2474). `0xb8` is expedited forwarding. Default: 0. On Windows it is an error of the
-    /// kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// Sets the type of service, or traffic class, of sent datagrams (`IP_TOS`, `IPV6_TCLASS`). It is one byte, and its
+    /// upper six bits are the DSCP (RFC 2474): `0xb8` is expedited forwarding. Default: 0. On Windows it is an error of
+    /// the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub fn tos(mut self, tos: u32) -> Self {
         self.udp.tos = Some(tos);
         self
     }
 
-    /// Receive the datagrams of a multicast group that come by an interface (`IP_ADD_MEMBERSHIP`, `IPV6_JOIN_GROUP`). May be
-    /// called several times. The interface is an index, as `if_nametoindex(3)` returns it; zero is the interface that the
-    /// route to the group suggests. [`Context::join_multicast`](crate::Context::join_multicast) does it later.
+    /// Joins a multicast group on an interface (`IP_ADD_MEMBERSHIP`, `IPV6_JOIN_GROUP`). May be called several times.
+    /// The interface is an index, as `if_nametoindex(3)` returns it; zero selects the interface of the route to the
+    /// group. [`Context::join_multicast`](crate::Context::join_multicast) joins later.
     ///
-    /// The socket has to be bound to `0.0.0.0`, to `[::]` (which receives IPv4 groups, too) or to the group itself. On Linux
-    /// it gets datagrams of the groups that it has joined, and of no others (`IP_MULTICAST_ALL` is off).
-    /// [`Datagram::local_addr`](crate::Datagram::local_addr) is the group. Several sockets get each datagram of a group if
-    /// all of them set [`reuse_port`](Self::reuse_port).
+    /// The socket must be bound to `0.0.0.0`, to `[::]` (which also receives IPv4 groups) or to the group itself. On
+    /// Linux it receives only datagrams of the groups that it has joined (`IP_MULTICAST_ALL` is off).
+    /// [`Datagram::local_addr`](crate::Datagram::local_addr) is the group. Several sockets can each receive every
+    /// datagram of a group if all of them set [`reuse_port`](Self::reuse_port).
     ///
     /// ```
     /// use halloo::{Bind, EventLoop, datagrams};
@@ -124,23 +126,24 @@ impl Bind {
         self
     }
 
-    /// The index of the interface that datagrams to groups leave by (`IP_MULTICAST_IF`, `IPV6_MULTICAST_IF`). Zero and the
-    /// default: that which the route to the group suggests. Over IPv4 it has to have an address, and systems other than
-    /// Linux return an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// Sets the interface by which datagrams to groups leave, as an index (`IP_MULTICAST_IF`, `IPV6_MULTICAST_IF`).
+    /// Zero and the default: the interface of the route to the group. For IPv4 the interface must have an IPv4 address,
+    /// and systems other than Linux return an error of the kind [`Unsupported`](std::io::ErrorKind::Unsupported).
     pub fn multicast_interface(mut self, index: u32) -> Self {
         self.udp.multicast_interface = Some(index);
         self
     }
 
-    /// How many routers a datagram to a group may pass, plus one (`IP_MULTICAST_TTL`, `IPV6_MULTICAST_HOPS`): between 0, which
-    /// leaves the machine never, and 255. Default: 1, the local network.
+    /// Sets how many routers a datagram to a group may pass, plus one (`IP_MULTICAST_TTL`, `IPV6_MULTICAST_HOPS`):
+    /// between 0 and 255. With 0 it does not leave the machine. Default: 1, the local network.
     pub fn multicast_ttl(mut self, ttl: u32) -> Self {
         self.udp.multicast_ttl = Some(ttl);
         self
     }
 
-    /// Whether datagrams to a group also come to the sockets of this machine that have joined it (`IP_MULTICAST_LOOP`,
-    /// `IPV6_MULTICAST_LOOP`). What leaves by the loopback device comes in any case. Default: yes.
+    /// Sets whether members of a group on this machine receive the datagrams that the socket sends to it
+    /// (`IP_MULTICAST_LOOP`, `IPV6_MULTICAST_LOOP`). A datagram sent by the loopback device is received in any case.
+    /// Default: yes.
     pub fn multicast_loop(mut self, enabled: bool) -> Self {
         self.udp.multicast_loop = Some(enabled);
         self
@@ -148,7 +151,7 @@ impl Bind {
 
     bound_socket_setters!();
 
-    /// Refuses options that cannot work.
+    /// Refuses invalid options.
     pub(crate) fn validate(&self) -> Result<()> {
         let valid = if self.datagram_bytes_max == 0 || self.datagram_bytes_max > limits::DATAGRAM_BYTES_MAX {
             Err("datagram_bytes_max must be between 1 and 65,535")
@@ -177,7 +180,7 @@ impl From<SocketAddr> for Bind {
     }
 }
 
-/// Takes over a socket that is bound already; what concerns its opening (`reuse_port`, `only_v6`) is as it is.
+/// Uses a socket that is bound already. The options of opening (`reuse_port`, `only_v6`) have no effect.
 ///
 /// ```
 /// let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
@@ -189,7 +192,7 @@ impl From<SocketAddr> for Bind {
 /// ```
 impl From<UdpSocket> for Bind {
     fn from(socket: UdpSocket) -> Self {
-        // Without an address it is no bound socket; `bind` will say so.
+        // A socket without an address is not bound; `bind` returns the error.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
         Self { inherited: Some(Arc::new(socket)), ..Self::from(address) }
     }

@@ -16,7 +16,7 @@ use crate::address::Address;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::options::tcp::TcpOptions;
 
-/// An outbound connection to be: where to, or a stream that is connected already, and the limits of the connection.
+/// Options of an outbound connection: an address, or a connected stream, and limits.
 ///
 /// A plain address is enough; every limit has a default.
 ///
@@ -32,10 +32,10 @@ use crate::options::tcp::TcpOptions;
 /// ```
 ///
 /// # Streams that are connected already
-/// A `TcpStream`, a `UnixStream` or an `OwnedFd` becomes a connection of the loop: one end of a socketpair, a client that
-/// another thread has accepted, a descriptor that another process has passed. The family is that of the descriptor, TCP
-/// over IPv4 or IPv6, or a unix stream. [`on_open`](crate::StreamHandler::on_open) comes without a wait, and what has
-/// arrived before is delivered then, an end of stream too. It counts in [`Stats::connects`](crate::Stats::connects).
+/// A `TcpStream`, a `UnixStream` or an `OwnedFd` becomes a connection of the loop: one end of a socketpair, a client
+/// that another thread has accepted, or a descriptor from another process. TCP over IPv4 or IPv6 and unix streams are
+/// supported. [`on_open`](crate::StreamHandler::on_open) is called without a wait. Input that has arrived before is
+/// delivered then, and so is an EOF. The connection is counted in [`Stats::connects`](crate::Stats::connects).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -56,19 +56,19 @@ use crate::options::tcp::TcpOptions;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// - The stream is made non-blocking. This is a property of the open file description (open(2)): every duplicate of the
-///   descriptor is non-blocking then, in other processes too.
-/// - The options of TCP are set on a TCP stream. The [`timeout`](Self::timeout) has no effect.
-/// - A descriptor that is no stream socket, that listens or that is not connected is an error of the kind
+/// - The stream becomes non-blocking. This is a property of the open file description (open(2)): every duplicate of the
+///   descriptor becomes non-blocking, also in other processes.
+/// - The TCP options are set on a TCP stream. The [`timeout`](Self::timeout) has no effect.
+/// - A descriptor that is not a stream socket, that listens or that is not connected is an error of the kind
 ///   [`InvalidInput`](std::io::ErrorKind::InvalidInput) in
-///   [`on_connect_failed`](crate::StreamHandler::on_connect_failed). A TCP stream that its peer has reset before is one of
-///   the kind [`ConnectionReset`](std::io::ErrorKind::ConnectionReset); input that came before the reset is lost.
-/// - When the connection closes, the stream is shut down in both directions, so that the peer sees its end although a
-///   duplicate of the descriptor is open elsewhere. [`abort`](crate::Connection::abort) sends its reset when the last
-///   duplicate is closed.
+///   [`on_connect_failed`](crate::StreamHandler::on_connect_failed). A TCP stream that its peer has already reset is an
+///   error of the kind [`ConnectionReset`](std::io::ErrorKind::ConnectionReset); input from before the reset is lost.
+/// - When the connection closes, the stream is shut down in both directions. The peer sees EOF even if a duplicate of
+///   the descriptor is open elsewhere. [`abort`](crate::Connection::abort) sends its RST when the last duplicate is
+///   closed.
 /// - Clones of a `Connect` share the stream. The first connect takes it, and a later one fails.
 ///
-/// A service of inetd(8) has its client as standard input. Standard output and standard error may be duplicates of it:
+/// A service of inetd(8) gets its client as standard input. Standard output and standard error may be duplicates of it:
 ///
 /// ```no_run
 /// use std::os::fd::AsFd;
@@ -85,14 +85,14 @@ use crate::options::tcp::TcpOptions;
 #[derive(Clone, Debug)]
 #[must_use = "a Connect does nothing until Context::connect takes it"]
 pub struct Connect {
-    /// Where to; of a stream that is connected already, where that is connected to.
+    /// The address of the peer; with an inherited stream, the peer that it is connected to.
     pub(crate) address: Address,
     pub(crate) inherited: Option<InheritedStream>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) tcp: TcpOptions,
 }
 
-/// A stream that is connected already. Clones share it, and the first connect takes it.
+/// A stream that is connected already. Clones share it; the first connect takes it.
 #[derive(Clone, Debug)]
 pub(crate) enum InheritedStream {
     System(Arc<Mutex<Option<Socket>>>),
@@ -102,13 +102,13 @@ pub(crate) enum InheritedStream {
 }
 
 impl InheritedStream {
-    /// What a connect returns that comes after the first.
+    /// The error of a second connect with the same stream.
     pub(crate) fn taken_error() -> io::Error {
         let message = "invalid argument: the stream was taken by another connect; clones of a Connect share one stream";
         io::Error::new(io::ErrorKind::InvalidInput, message)
     }
 
-    /// The descriptor, for one caller.
+    /// Takes the socket; fails on the second call.
     pub(crate) fn take_socket(&self) -> io::Result<Socket> {
         match self {
             Self::System(socket) => {
@@ -124,8 +124,8 @@ impl InheritedStream {
 }
 
 impl Connect {
-    /// Connect to a unix stream socket, by its path; on Linux, behind a NUL, by its
-    /// [abstract name](crate::Listen::unix). With a NUL in a path, or an empty name, the connect fails.
+    /// Connects to a unix stream socket at a path. On Linux, a NUL in front makes it an [abstract
+    /// name](crate::Listen::unix). The connect fails if the path contains a NUL, or if the abstract name is empty.
     ///
     /// ```
     /// let to = halloo::Connect::unix("/run/greeter.sock");
@@ -140,20 +140,19 @@ impl Connect {
         Self { address, inherited: None, limits: ConnectionLimits::default(), tcp: TcpOptions::default() }
     }
 
-    /// A stream that is connected already, to this peer if its family has addresses.
+    /// Options for a connected stream, with its peer's address if its family has addresses.
     pub(crate) fn inherited(stream: InheritedStream, peer: Option<SocketAddr>) -> Self {
         let address = peer.map_or_else(|| Address::Unix(PathBuf::new()), Address::from);
         Self { inherited: Some(stream), ..Self::new(address) }
     }
 
     fn from_socket(socket: Socket) -> Self {
-        // What has no peer is not connected: the connect will fail with that.
+        // A socket without a peer is not connected; the connect fails with that error.
         let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
         Self::inherited(InheritedStream::System(Arc::new(Mutex::new(Some(socket)))), peer)
     }
 
-    /// Give up if the other side has not answered in this time. Default: 10 s. A stream that is connected already needs no
-    /// answer.
+    /// Limits the time for the connect. Default: 10 s. It has no effect on a stream that is connected already.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.limits.connect_timeout = after;
         self
@@ -161,7 +160,7 @@ impl Connect {
 
     connection_setters!();
 
-    /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    /// Refuses invalid options, for a handler that needs `input_bytes_min` bytes of input at once.
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
         self.address.validate()?;
         self.tcp.validate()?;
@@ -175,14 +174,14 @@ impl From<SocketAddr> for Connect {
     }
 }
 
-/// Takes over a TCP stream that is [connected already](Connect#streams-that-are-connected-already).
+/// Uses a TCP stream that is [connected already](Connect#streams-that-are-connected-already).
 impl From<TcpStream> for Connect {
     fn from(stream: TcpStream) -> Self {
         Self::from_socket(stream.into())
     }
 }
 
-/// Takes over a unix stream that is [connected already](Connect#streams-that-are-connected-already).
+/// Uses a unix stream that is [connected already](Connect#streams-that-are-connected-already).
 #[cfg(unix)]
 impl From<UnixStream> for Connect {
     fn from(stream: UnixStream) -> Self {
@@ -190,7 +189,7 @@ impl From<UnixStream> for Connect {
     }
 }
 
-/// Takes over a TCP or unix stream that is [connected already](Connect#streams-that-are-connected-already).
+/// Uses a TCP or unix stream that is [connected already](Connect#streams-that-are-connected-already).
 #[cfg(unix)]
 impl From<OwnedFd> for Connect {
     fn from(stream: OwnedFd) -> Self {

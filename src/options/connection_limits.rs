@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::limits;
 
-/// What a connection may take, in bytes and in time.
+/// Limits of one connection in bytes and time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ConnectionLimits {
     pub(crate) idle_timeout: Option<Duration>,
@@ -27,7 +27,7 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Refuses limits that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    /// Refuses invalid limits, for a handler that needs `input_bytes_min` bytes of input at once.
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<(), &'static str> {
         if self.connect_timeout.is_zero() {
             Err("a connect with a timeout of zero would fail at once; give a longer time, the default is 10 s")

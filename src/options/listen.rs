@@ -14,7 +14,7 @@ use crate::options::tcp::TcpOptions;
 #[cfg(unix)]
 use crate::socket_file::SharedSocketFile;
 
-/// A listener to be: an address or a path, and the limits of the connections accepted there.
+/// Options of a listener: an address or a path, and limits on the connections accepted there.
 ///
 /// A plain address is enough; every limit has a default.
 ///
@@ -37,7 +37,7 @@ pub struct Listen {
     pub(crate) address: Address,
     /// A socket that listens already.
     pub(crate) inherited: Option<InheritedListener>,
-    /// The socket at a path, which clones share.
+    /// The socket at a path; clones share it.
     #[cfg(unix)]
     pub(crate) socket_file: SharedSocketFile,
     /// Permissions of the file at a path.
@@ -52,7 +52,7 @@ pub struct Listen {
     pub(crate) tcp: TcpOptions,
 }
 
-/// A listening socket that the loop has not opened.
+/// A listening socket that was opened outside of the loop.
 #[derive(Clone, Debug)]
 pub(crate) enum InheritedListener {
     Tcp(Arc<TcpListener>),
@@ -60,42 +60,41 @@ pub(crate) enum InheritedListener {
     Unix(Arc<UnixListener>),
 }
 
-/// What a listener does with more clients than `connections_max`.
+/// What a listener does with clients above `connections_max`.
 ///
 /// ```
 /// assert_eq!(halloo::WhenFull::default(), halloo::WhenFull::Pause);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WhenFull {
-    /// Leave them in the kernel's backlog until there is room: every client is served, some later.
+    /// Leaves them in the kernel's backlog until a connection closes: every client is served, some later.
     #[default]
     Pause,
-    /// Accept and close at once, counted in [`Stats::refused_full`](crate::Stats::refused_full).
+    /// Accepts and closes them at once. [`Stats::refused_full`](crate::Stats::refused_full) counts them.
     Refuse,
 }
 
 impl Listen {
-    /// Listen at a unix stream socket, by its path. The file is made; one that a former server has left is replaced if
-    /// no socket is bound to it any more. When the listener closes, the file is removed. Of several servers that start
-    /// at one path at once, one serves, and the others get an error of the kind
-    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse).
+    /// Listens on a unix stream socket at a path. The listener creates the file, and removes it when it closes. A stale
+    /// file of an earlier server is replaced if no socket is bound to it. If several servers start at one path at once,
+    /// one serves. The others get an error of the kind [`AddrInUse`](std::io::ErrorKind::AddrInUse).
     ///
-    /// A path has at most 107 bytes as it is given. A relative one belongs to the working directory of the call to
-    /// `listen`; the file is removed from there, wherever the process is by then.
+    /// A path has at most 107 bytes as given. A relative path is resolved in the working directory of the call to
+    /// `listen`. The file is removed from there even if the working directory has changed since.
     ///
-    /// A file is looked at, replaced and removed under a lock on its folder (`flock(2)`), which is waited for at most
-    /// half a second. Without the lock, because another process holds it or this one may not read the folder, a free
-    /// path is listened on, and a file that was left behind is an error of the kind `AddrInUse`.
+    /// The file is checked, replaced and removed under a lock on its folder (`flock(2)`). The listener waits at most
+    /// half a second for the lock. It goes on without the lock if another process keeps it, or if this process may not
+    /// read the folder. A free path is then listened on, and a stale file is an error of the kind `AddrInUse`.
     ///
-    /// On Linux a NUL in front makes it an abstract name: `Listen::unix("\0name")`. Such a name has no file, no
-    /// permissions, and is free when the last listener closes. Messages show it as `@name`. A NUL in a path, and
-    /// an empty name, are refused.
+    /// On Linux a NUL in front makes it an abstract name: `Listen::unix("\0name")`. An abstract name has no file and no
+    /// permissions, and is free when the last listener closes. Messages show it as `@name`. A path that contains a NUL
+    /// and an empty name are refused.
     ///
-    /// Clones share one socket: loops on several threads can listen there together, and the file goes with the last of
-    /// them.
+    /// Clones share one socket: loops on several threads can listen on it together. The file is removed with the last
+    /// listener.
     ///
-    /// Its clients have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per source do not
-    /// concern them. [The permissions](Self::unix_mode) of the file decide which clients may connect.
+    /// Clients of a unix socket have no address: [`peer_addr`](crate::Connection::peer_addr) is `None`, and limits per
+    /// source do not apply to them. [The permissions](Self::unix_mode) of the file decide which clients may connect.
     ///
     /// ```
     /// # let folder = std::env::temp_dir().join(format!("halloo-{}", std::process::id()));
@@ -114,12 +113,12 @@ impl Listen {
         Self::new(Address::Unix(path.into()))
     }
 
-    /// The permissions of the file of a unix socket, of which a client needs the one to write: `0o660` for those of the
-    /// user and the group. The file has them before the first client can connect. Default: `0o777` less the process's
-    /// umask, usually `0o755`, which lets in the same user alone.
+    /// Sets the permissions of a unix socket's file. A client needs write permission: `0o660` admits the user and the
+    /// group. The file has these permissions before the first client can connect. Default: `0o777` less the process's
+    /// umask, usually `0o755`, which admits only the same user.
     ///
-    /// At most `0o777`: permissions, and no other bits. The folder of the path should be one that no other user may write
-    /// to. TCP sockets, abstract names and sockets that were handed over have no file, and ignore what is set.
+    /// The mode is at most `0o777`: permission bits only. No other user should have write permission for the folder.
+    /// TCP sockets, abstract names and inherited sockets have no file of their own, and ignore the mode.
     ///
     /// ```
     /// let at = halloo::Listen::unix("/run/greeter.sock").unix_mode(0o660);
@@ -149,30 +148,31 @@ impl Listen {
         }
     }
 
-    /// Accept only while the handler has fewer connections than this. Default: the process's descriptor limit at the
-    /// time of the call, less 64, or half of a limit under 128. The count is the handler's: listeners that share one by
-    /// [`listen_for`](crate::EventLoop::listen_for) share it. Outbound connections are not in it: a proxy, which takes
-    /// two descriptors for each client, sets half. A process with several loops divides it by
+    /// Limits the connections of the handler. Default: the process's descriptor limit at the time of the call, less 64,
+    /// or half of a limit below 128. The count is the handler's: listeners that share a handler by
+    /// [`listen_for`](crate::EventLoop::listen_for) share it. Outbound connections are not counted: a proxy needs two
+    /// descriptors for each client, and sets half. A process with several loops divides the limit by
     /// [`connections_max_per_loop`](crate::connections_max_per_loop).
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = Some(connections);
         self
     }
 
-    /// Close a client at once if its source has this many connections with the handler already. A source is an IPv4
-    /// address or an IPv6 /64. Default: no such limit.
+    /// Limits the connections of one source with the handler; further clients of that source are closed at once. A
+    /// source is an IPv4 address or an IPv6 /64. Default: no limit.
     pub fn connections_per_source_max(mut self, connections: u32) -> Self {
         self.connections_per_source_max = Some(connections);
         self
     }
 
-    /// What to do at `connections_max`. Default: [`WhenFull::Pause`].
+    /// Sets what happens at `connections_max`. Default: [`WhenFull::Pause`].
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
     }
 
-    /// Connections that the kernel may complete before they are accepted; it cuts this to its own limit. Default: 4,096.
+    /// Sets how many connections the kernel may complete before they are accepted (`listen(2)`). The kernel limits it
+    /// further (`net.core.somaxconn` on Linux). Default: 4,096.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
@@ -181,7 +181,7 @@ impl Listen {
     connection_setters!();
     bound_socket_setters!();
 
-    /// Refuses options that cannot work, for a handler that must see `input_bytes_min` bytes at once.
+    /// Refuses invalid options, for a handler that needs `input_bytes_min` bytes of input at once.
     pub(crate) fn validate(&self, input_bytes_min: usize) -> Result<()> {
         let valid = if self.connections_max == Some(0) || self.connections_per_source_max == Some(0) {
             Err(
@@ -205,8 +205,8 @@ impl From<SocketAddr> for Listen {
     }
 }
 
-/// Takes over a socket that listens already, from a supervisor or from before; what concerns its opening (backlog,
-/// `reuse_port`, `only_v6`) is as it is.
+/// Uses a socket that listens already, for example from a supervisor. The options of opening (backlog, `reuse_port`,
+/// `only_v6`) have no effect.
 ///
 /// ```
 /// let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -218,13 +218,13 @@ impl From<SocketAddr> for Listen {
 /// ```
 impl From<TcpListener> for Listen {
     fn from(socket: TcpListener) -> Self {
-        // Without an address it is no socket to listen on; `listen` will say so.
+        // A socket without an address cannot listen; `listen` returns the error.
         let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
         Self { inherited: Some(InheritedListener::Tcp(Arc::new(socket))), ..Self::from(address) }
     }
 }
 
-/// Takes over a unix socket that listens already. Its file is left alone when the listener closes.
+/// Uses a unix socket that listens already. Its file stays when the listener closes.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("halloo-{}-given.sock", std::process::id()));
@@ -242,7 +242,7 @@ impl From<UnixListener> for Listen {
     }
 }
 
-/// The path of a unix socket, an abstract name behind a NUL; empty if it has neither.
+/// The path of a unix socket, or its abstract name after a NUL; empty if it has neither.
 #[cfg(unix)]
 fn to_path(address: &std::os::unix::net::SocketAddr) -> std::path::PathBuf {
     #[cfg(target_os = "linux")]

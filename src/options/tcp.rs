@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::limits;
 
-/// What is set on a TCP socket before it listens or connects; connections that are accepted inherit it. What is left
-/// out stays the system's. A unix socket has none of it.
+/// TCP socket options, set before a socket listens or connects. Accepted connections inherit them. `None` leaves the
+/// system's default. Unix sockets ignore them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpOptions {
     pub(crate) nodelay: bool,
@@ -16,7 +16,7 @@ pub(crate) struct TcpOptions {
     pub(crate) user_timeout: Option<Duration>,
 }
 
-/// When the kernel asks a silent peer whether it is still there (tcp(7)).
+/// Keepalive probes of the kernel to a silent peer (tcp(7)).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keepalive {
     pub(crate) idle: Duration,
@@ -38,7 +38,7 @@ impl Default for TcpOptions {
 }
 
 impl TcpOptions {
-    /// Refuses what the kernel would refuse, or read as another value.
+    /// Refuses values that the kernel would refuse, or read as another value.
     pub(crate) fn validate(&self) -> Result<(), &'static str> {
         let too_many = |bytes: Option<usize>| bytes.is_some_and(|bytes| bytes > limits::KERNEL_BUFFER_BYTES_MAX);
         let is_out_of_range = |keepalive: Keepalive| {
@@ -52,7 +52,7 @@ impl TcpOptions {
         } else if too_many(self.send_buffer_bytes) {
             Err("send_buffer_bytes must be at most 2,147,483,647")
         } else if self.notsent_lowat == Some(0) {
-            // The kernel reads zero as the system's.
+            // The kernel reads zero as its own default.
             Err("tcp_notsent_lowat must be at least 1 byte")
         } else if self.keepalive.is_some_and(is_out_of_range) {
             Err("tcp_keepalive needs times between 1 and 32,767 seconds, and between 1 and 127 probes")

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// What is set on a UDP socket before it is bound, or when it is handed over. What is left out stays the system's.
+/// UDP socket options, set before the bind, or on an inherited socket. `None` leaves the system's default.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct UdpOptions {
     pub(crate) broadcast: Option<bool>,
@@ -15,7 +15,7 @@ pub(crate) struct UdpOptions {
 }
 
 impl UdpOptions {
-    /// Refuses what the kernel would refuse, or read as another value, on a socket that is bound to this address.
+    /// Refuses values that the kernel would refuse, or read as another value, on a socket bound to this address.
     pub(crate) fn validate(&self, bound: IpAddr) -> Result<(), &'static str> {
         const BYTE_MAX: u32 = 255;
         if self.ttl.is_some_and(|ttl| !(1..=BYTE_MAX).contains(&ttl)) {
@@ -30,8 +30,8 @@ impl UdpOptions {
     }
 }
 
-/// A multicast group, and the index of the interface by which its datagrams come; zero for that which the route to the
-/// group suggests.
+/// A multicast group, and the index of the interface that receives its datagrams. Zero is the interface of the route to
+/// the group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Membership {
     pub(crate) group: IpAddr,
@@ -39,7 +39,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Refuses a group whose datagrams do not come to a socket that is bound to this address.
+    /// Refuses a group whose datagrams a socket bound to this address does not receive.
     pub(crate) fn validate(self, bound: IpAddr) -> Result<(), &'static str> {
         let (group, bound) = (self.group.to_canonical(), bound.to_canonical());
         if !group.is_multicast() {
@@ -49,13 +49,13 @@ impl Membership {
         } else if bound.is_unspecified() || bound == group {
             Ok(())
         } else {
-            // Only the address in the header is compared with that of the socket.
+            // The kernel compares the destination address of a datagram with the address of the socket.
             Err("a socket bound to this address receives no datagrams of a group; bind to 0.0.0.0, [::] or the group")
         }
     }
 }
 
-/// What becomes of a membership.
+/// A change of a membership.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MembershipChange {
     Join,
