@@ -11,17 +11,16 @@ use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use socket2::SockAddr;
 
-/// A place to listen at or to connect to.
+/// An address to listen on or to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {
     Inet(SocketAddr),
-    /// A path in the file system; on Linux also an abstract name, after a NUL (unix(7)). Empty for a socket without
-    /// either.
+    /// A path in the file system; on Linux also an abstract name after a NUL (unix(7)). Empty for an unnamed socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// The internet address, if it is one.
+    /// The internet address; `None` for a unix socket.
     pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
@@ -29,22 +28,22 @@ impl Address {
         }
     }
 
-    /// Whether a path stands for an abstract name: it begins with a NUL.
+    /// Whether a path is an abstract name: it begins with a NUL.
     pub(crate) fn is_abstract(path: &Path) -> bool {
         path.as_os_str().as_encoded_bytes().first() == Some(&0)
     }
 
-    /// Refuses what the kernel would read as another address.
+    /// Refuses addresses that the kernel would read as another address.
     pub(crate) fn validate(&self) -> Result<(), &'static str> {
         match self {
             Self::Unix(path) if Self::is_abstract(path) && !cfg!(target_os = "linux") => {
                 Err("abstract unix socket names exist only on Linux; give a path")
             }
-            // The kernel takes an empty name as a wish for one of its own choosing.
+            // The kernel chooses a name itself when the name is empty (unix(7), autobind).
             Self::Unix(path) if path.as_os_str().as_encoded_bytes() == [0] => {
                 Err("the abstract name is empty; put a name after the NUL")
             }
-            // The name would end there.
+            // The kernel reads the path up to the NUL.
             Self::Unix(path) if !Self::is_abstract(path) && path.as_os_str().as_encoded_bytes().contains(&0) => {
                 Err("a NUL would end the path; give a path without NUL, or put the NUL in front for an abstract name")
             }
@@ -56,7 +55,7 @@ impl Address {
 /// The kernel's form of a path or an abstract name.
 #[cfg(unix)]
 pub(crate) fn unix_sock_addr(path: &Path) -> io::Result<SockAddr> {
-    // As many as fit beside the NUL at the end (unix(7), and sys/un.h of other systems).
+    // The bytes that fit before the NUL at the end (unix(7), and sys/un.h of other systems).
     const PATH_BYTES_MAX: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
     SockAddr::unix(path).map_err(|error| {
         let bytes = path.as_os_str().len() - usize::from(Address::is_abstract(path));
@@ -76,7 +75,7 @@ impl fmt::Display for Address {
         match self {
             Self::Inet(address) => address.fmt(f),
             Self::Unix(path) if path.as_os_str().is_empty() => f.write_str("an unnamed unix socket"),
-            // Escaped: a path may hold anything. An abstract name in the notation of ss(8).
+            // Escaped, because a path may contain any byte. An abstract name is written as in ss(8).
             Self::Unix(path) if Self::is_abstract(path) => {
                 let name = String::from_utf8_lossy(&path.as_os_str().as_encoded_bytes()[1..]);
                 write!(f, "@{}", name.escape_debug())
@@ -86,7 +85,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// An IPv4 address as itself: an IPv6 socket shows that of an IPv4 client in its IPv6-mapped form (RFC 4291, 2.5.5.2).
+/// Converts an IPv4-mapped IPv6 address to IPv4. An IPv6 socket reports an IPv4 client in that form (RFC 4291,
+/// 2.5.5.2).
 pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
@@ -94,24 +94,24 @@ pub(crate) fn to_canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// An address that a datagram was sent to or leaves from. A link-local one is of one interface.
+/// The destination or source address of a datagram, with its interface if the address is link-local.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct ScopedIp {
     pub(crate) ip: IpAddr,
-    /// The index of the interface, of link-local IPv6 addresses (RFC 4007), IPv6 groups and the unspecified IPv6 address;
+    /// The interface index, for link-local IPv6 addresses (RFC 4007), IPv6 groups and the unspecified IPv6 address;
     /// else zero.
     pub(crate) scope_id: u32,
 }
 
 impl ScopedIp {
-    /// An IPv6 address that a datagram was sent to, and the interface it came in by.
+    /// The IPv6 destination of a received datagram, and the interface that received it.
     #[cfg(target_os = "linux")]
     pub(crate) fn received(ip: Ipv6Addr, interface: u32) -> Self {
         let has_scope = ip.is_unicast_link_local() || ip.is_multicast();
         Self { ip: IpAddr::V6(ip).to_canonical(), scope_id: if has_scope { interface } else { 0 } }
     }
 
-    /// The same address with a port. The scope id is that of a link-local address alone.
+    /// The same address with a port. Only a link-local address keeps its scope id.
     pub(crate) fn with_port(self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V4(ip) => (ip, port).into(),
@@ -120,8 +120,8 @@ impl ScopedIp {
     }
 }
 
-/// Whether an address is of one interface: link-local ones, unicast and multicast, and those of the interface itself
-/// (RFC 4291, 2.7).
+/// Whether an address belongs to one interface: link-local and interface-local addresses, unicast and multicast (RFC
+/// 4291, 2.7).
 fn is_link_local(ip: Ipv6Addr) -> bool {
     ip.is_unicast_link_local() || matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02)
 }
@@ -132,13 +132,13 @@ impl From<IpAddr> for ScopedIp {
     }
 }
 
-/// Whether an address is one party's, so that a datagram may be sent to it, or from it.
+/// Whether a datagram can be sent from or to an address as to one host.
 pub(crate) fn is_unicast(ip: IpAddr) -> bool {
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     !is_broadcast && !ip.is_multicast() && !ip.is_unspecified()
 }
 
-/// The address of a peer; an IPv4 one in its IPv6-mapped form, which no other peer can have.
+/// The address of a peer. IPv4 is stored IPv4-mapped; no IPv6 peer can have such an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PackedAddress {
     ip: [u8; 16],
@@ -147,7 +147,7 @@ pub(crate) struct PackedAddress {
 }
 
 impl PackedAddress {
-    /// Of a unix socket, which has no address: the unspecified one, at no port.
+    /// Of a unix socket, which has no address: the unspecified address at port 0.
     const NONE: Self = Self { ip: [0; 16], scope: [0; 4], port: 0 };
 
     pub(crate) fn socket_addr(self) -> Option<SocketAddr> {

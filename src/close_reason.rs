@@ -4,13 +4,13 @@
 
 use std::{fmt, io};
 
-/// Makes the enum and the words from one list. The reason that carries the kind of its error comes last.
+/// Makes the enum and its words from one list. The reason with an error kind comes last.
 macro_rules! close_reasons {
     ($($(#[$docs:meta])* $reason:ident = $word:literal,)*) => {
-        /// The first cause of a connection's end, as [`on_close`](crate::StreamHandler::on_close) is told.
+        /// The first cause of a connection's end, passed to [`on_close`](crate::StreamHandler::on_close).
         ///
-        /// [`as_str`](CloseReason::as_str) and `Display` are stable, for logs and metrics; [`Stats`](crate::Stats)
-        /// counts each.
+        /// [`as_str`](CloseReason::as_str) and `Display` are stable, for logs and metrics. [`Stats`](crate::Stats)
+        /// counts each reason.
         ///
         /// ```
         /// assert_eq!(halloo::CloseReason::WriteStalled.as_str(), "write-stalled");
@@ -24,10 +24,10 @@ macro_rules! close_reasons {
         }
 
         impl CloseReason {
-            /// One of each kind, in the order of the counters.
+            /// One value of each reason, in the order of the counters.
             pub(crate) const ALL: &[Self] = &[$(Self::$reason,)* Self::Io(io::ErrorKind::Other)];
 
-            /// One word for it, the same in every version.
+            /// Returns one word for the reason, the same in every version.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -36,7 +36,7 @@ macro_rules! close_reasons {
                 }
             }
 
-            /// Its place among the counters.
+            /// The index of its counter.
             pub(crate) fn index(self) -> usize {
                 enum Index {
                     $($reason,)*
@@ -52,31 +52,31 @@ macro_rules! close_reasons {
 }
 
 close_reasons! {
-    /// The peer ended its stream, and the handler closed in answer.
+    /// The peer sent EOF, and the handler closed in answer.
     Eof = "eof",
     /// The handler closed.
     Local = "local",
     /// The handler aborted.
     Aborted = "aborted",
-    /// The peer reset the connection, or is gone (`ECONNRESET`, `EPIPE`).
+    /// The peer reset the connection, or has gone (`ECONNRESET`, `EPIPE`).
     Reset = "reset",
-    /// Nothing moved for the idle timeout, or the handler closed in its `on_timeout`.
+    /// No progress for the idle timeout, or the handler closed in its `on_timeout`.
     TimedOut = "timed-out",
-    /// The peer took nothing of what waits for it for the write timeout.
+    /// The kernel accepted none of the waiting output for the write timeout.
     WriteStalled = "write-stalled",
-    /// The handler left a full inbox untouched, or a frame was longer than its maximum.
+    /// The handler consumed nothing of a full inbox, or a frame was longer than its maximum.
     InputOverflow = "input-overflow",
-    /// The system refused memory for it, or the buffers of the loop stayed near
-    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) and it held the most.
+    /// The system refused memory for it; or the buffers of the loop stayed near
+    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) and this connection had the most.
     OutOfMemory = "out-of-memory",
-    /// Still open at the end of a drain's grace, or at a stop.
+    /// Still open when the grace period of a drain ended, or at a stop.
     Drained = "drained",
-    /// The handler panicked in a callback for this connection; its `on_close` does not come, but it is counted.
+    /// The handler panicked in a callback for this connection. `on_close` is not called; the reason is counted.
     Panicked = "panicked",
 }
 
 impl CloseReason {
-    /// What the handler is told of an outbound connection that has come to this end before it was open.
+    /// The error for `on_connect_failed` when a connection ends for this reason before it opens.
     pub(crate) fn to_connect_error(self) -> io::Error {
         match self {
             Self::TimedOut => io::Error::new(
@@ -89,7 +89,7 @@ impl CloseReason {
         }
     }
 
-    /// What an error of a connection's socket means.
+    /// The reason for an error of a connection's socket.
     pub(crate) fn from_io_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Reset,

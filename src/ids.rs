@@ -1,9 +1,9 @@
 //! Ids of connections, listeners, sockets, timers and watches, and poll tokens.
 //!
-//! An id contains a generation that no other object of the process ever has: an id of a closed object finds nothing, and
-//! an id of another loop neither.
+//! An id contains a generation that is unique in the process. An id of a closed object, or of another loop, refers to
+//! nothing.
 
-/// One connection, for as long as the loop lives.
+/// The id of a connection, unique for the life of the process.
 ///
 /// ```
 /// use halloo::{ConnectionId, EventLoop, stream};
@@ -22,11 +22,12 @@ pub struct ConnectionId {
     pub(crate) slot: u32,
 }
 
-/// One handler of a loop, of streams or of datagrams.
+/// The id of a stream handler or datagram handler.
 ///
 /// [`EventLoop::attach`](crate::EventLoop::attach),
-/// [`EventLoop::attach_datagrams`](crate::EventLoop::attach_datagrams), [`Connection::handler`](crate::Connection::handler)
-/// and [`Datagram::handler`](crate::Datagram::handler) return it; [`on_start`](crate::StreamHandler::on_start) gets it.
+/// [`EventLoop::attach_datagrams`](crate::EventLoop::attach_datagrams),
+/// [`Connection::handler`](crate::Connection::handler) and [`Datagram::handler`](crate::Datagram::handler) return it;
+/// [`on_start`](crate::StreamHandler::on_start) receives it.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -36,7 +37,7 @@ pub struct ConnectionId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct HandlerId(pub(crate) Key);
 
-/// One listener of a loop.
+/// The id of a listener.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -48,7 +49,7 @@ pub struct HandlerId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ListenerId(pub(crate) Key);
 
-/// One UDP socket of a loop.
+/// The id of a UDP socket.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -60,7 +61,7 @@ pub struct ListenerId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct UdpSocketId(pub(crate) Key);
 
-/// One timer of a loop.
+/// The id of a timer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,7 +74,7 @@ pub struct UdpSocketId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TimerId(pub(crate) Key);
 
-/// One watched descriptor of a loop.
+/// The id of a watched descriptor.
 ///
 /// ```
 /// use halloo::{EventLoop, Interest, Watch, WatchId};
@@ -90,7 +91,7 @@ pub struct TimerId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct WatchId(pub(crate) Key);
 
-/// Anything that can be removed from a loop: a listener, a UDP socket, a timer, a watched descriptor or a handler.
+/// The id of anything that can be removed: a listener, UDP socket, timer, watched descriptor or handler.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -103,7 +104,7 @@ pub struct WatchId(pub(crate) Key);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SourceId(pub(crate) SourceKey);
 
-/// The kind of what can be removed, and its key.
+/// The kind and the key of a removable object.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum SourceKey {
     Listener(Key),
@@ -114,7 +115,7 @@ pub(crate) enum SourceKey {
     Watch(Key),
 }
 
-/// A slot, and the generation number of what stands in it.
+/// A slot, and the generation of the object in it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct Key {
     pub(crate) generation: u64,
@@ -176,7 +177,7 @@ impl SlotKey {
         }
     }
 
-    /// Both in 32 bits: the kind in the highest three.
+    /// Packs both into 32 bits, with the kind in the highest three.
     pub(crate) fn pack(self) -> u32 {
         let (kind, slot) = self.kind_and_slot();
         debug_assert!(slot < 1 << SLOT_BITS, "a slot has 29 bits");
@@ -196,9 +197,10 @@ impl SlotKey {
     }
 }
 
-/// What the kernel carries for us from a registration to its events: kind, slot, and the low half of the generation.
+/// The 64 bits that the kernel returns with each event: kind, slot, and the low half of the generation.
 ///
-/// Half a generation is enough: a stale event lives for one batch, and no slot changes hands 2^32 times in a batch.
+/// Half a generation is enough: a stale event exists only during one batch, and no slot is reused 2^32 times in a
+/// batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Token(pub(crate) u64);
 
@@ -212,7 +214,7 @@ const SLOT_BITS: u32 = 29;
 
 #[expect(clippy::cast_possible_truncation, reason = "a token is two halves of 32 bits")]
 impl Token {
-    /// The token of the wake: that of a timer, which the poll does not know.
+    /// The token of the waker. It is that of a timer, and timers are not registered with the poll.
     pub(crate) const WAKE: Self = Self(u64::MAX);
 
     pub(crate) fn new(key: SlotKey, generation: u64) -> Self {
@@ -223,7 +225,7 @@ impl Token {
         SlotKey::unpack((self.0 >> 32) as u32)
     }
 
-    /// Whether this came from the thing that now has the given generation.
+    /// Whether the event belongs to the object that now has this generation.
     pub(crate) fn matches(self, generation: u64) -> bool {
         // planted: no-generation-in-token
         self.0 as u32 == generation as u32

@@ -1,54 +1,53 @@
 //! Every limit of the loop: its number, its unit, its reason.
 //!
-//! Nothing in the loop grows without one of these. A limit with a setter on [`Listen`](crate::Listen),
-//! [`Bind`](crate::Bind) or [`Connect`](crate::Connect) has its default here.
+//! Nothing in the loop grows without a limit in this file. Limits with a setter on [`Listen`](crate::Listen),
+//! [`Bind`](crate::Bind) or [`Connect`](crate::Connect) have their defaults here.
 
 use std::time::Duration;
 
-// ---- what an embedder may change ------------------------------------------------------------------------------------
+// ---- defaults of options --------------------------------------------------------------------------------------------
 
-/// A client that neither sends nor takes anything for this long is closed. A minute is what a person at a keyboard
-/// needs, and long enough for every automatic client.
+/// A connection without input and output for this long is closed. A minute is enough for a person at a keyboard, and
+/// for every automatic client.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client that takes none of the bytes waiting for it for this long is closed. TCP retransmits about seven times in
-/// half a minute (RFC 6298 back-off), so a peer that is merely far away is not cut.
+/// A connection whose peer accepts none of the waiting output for this long is closed. TCP retransmits about seven
+/// times in half a minute (RFC 6298 back-off), so a peer that is only far away stays connected.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An outbound connection that nobody has answered for this long has failed. Linux sends its SYN again after 1, 3 and 7
-/// seconds: three lost ones are forgiven.
+/// A connect without an answer for this long fails. Linux retransmits a SYN after 1, 3 and 7 seconds, so three SYNs may
+/// be lost.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Unconsumed input kept for one connection. It is also the most that one read asks for.
+/// Unconsumed input kept for one connection. One read asks for at most as much.
 pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Output kept for one connection until the kernel takes it. Measured: four clients that send an echo server 10 MiB
-/// each and never read cost it 320 KiB of memory, and then nothing (the faults test `memory_per_client.rs`).
+/// Output kept for one connection until the kernel accepts it. Measured: four clients that send an echo server 10 MiB
+/// each and never read cost 320 KiB of memory, and no more later (the faults test `memory_per_client.rs`).
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
-/// Inboxes and outboxes of all connections of a loop together, as allocated. With the usual limits, some 1,800
-/// connections can be stuck at their worst in it, or 65,000 with a full share; a machine with 1 GiB has room for it.
+/// All inboxes and outboxes of a loop together, as allocated. With the default limits, it has room for about 1,800
+/// connections with full buffers, or for 65,000 with a full share each. A machine with 1 GiB has room for it.
 pub(crate) const BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// The least that an embedder may set for it: room for some full inboxes and outboxes.
+/// The minimum that an embedder may set for it: room for some full inboxes and outboxes.
 pub(crate) const BUFFER_BYTES_MIN: usize = 1024 * 1024;
 
-/// Connections the kernel completes and keeps while the loop is busy. Linux cuts it to `net.core.somaxconn` (4096);
-/// with the usual 128, a burst of 300 connects leaves some waiting a second for a retransmitted SYN.
+/// Connections that the kernel completes and keeps while the loop is busy. Linux limits it to `net.core.somaxconn`
+/// (4096). With the common 128, a burst of 300 connects makes some wait a second for a retransmitted SYN.
 pub(crate) const BACKLOG: u32 = 4096;
 
-/// Tries of a listener at a port where several listen at the same moment. Two refuse each other only within the few
-/// instructions of listen(2) between its mark and its check (`inet_csk_listen_start`).
+/// Attempts of a listener when several sockets listen on one port at the same moment. Two sockets refuse each other
+/// only within a few instructions of listen(2), between its mark and its check (`inet_csk_listen_start`).
 pub(crate) const LISTEN_TRIES_MAX: u32 = 16;
 
-/// Descriptors left for everything that is not a client: listeners, the poll, log files, what the program opens.
+/// Descriptors kept for everything but clients: listeners, the poll, log files, files that the program opens.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// Descriptors left for each further loop of the process: the poll, its wake, and six listeners and UDP sockets.
+/// Descriptors kept for each further loop of the process: the poll, its waker, and six listeners and UDP sockets.
 const DESCRIPTORS_RESERVED_PER_LOOP: u64 = 8;
 
-/// The connections that each of so many loops may have at once, so that all of them fit the descriptor limit of the
-/// process.
+/// Returns how many connections each of `loops` loops may have, within the process's descriptor limit.
 ///
 /// With one loop it is the default of [`Listen::connections_max`](crate::Listen::connections_max). It is at least 1.
 ///
@@ -69,7 +68,7 @@ pub fn connections_max_per_loop(loops: usize) -> usize {
 fn connections_within(descriptors: u64, loops: usize) -> usize {
     let loops = (loops as u64).max(1);
     let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_RESERVED_PER_LOOP.saturating_mul(loops - 1);
-    // A limit too small for the reserve is shared by halves; accept copes with what is missing.
+    // A limit smaller than the reserve is divided in half; accept retries when descriptors run out.
     let connections = descriptors.saturating_sub(reserved).max(descriptors / 2) / loops;
     usize::try_from(connections).unwrap_or(usize::MAX).max(1)
 }
@@ -80,16 +79,16 @@ fn descriptor_limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
 }
 
-/// The usual limit, where the system does not tell one.
+/// The usual limit, on systems where the limit is not read.
 #[cfg(not(target_os = "linux"))]
 fn descriptor_limit() -> u64 {
     1024
 }
 
-/// The largest kernel buffer that can be asked for (`SO_RCVBUF`, `SO_SNDBUF`): the size is passed as a C `int`.
+/// The largest kernel buffer (`SO_RCVBUF`, `SO_SNDBUF`): the size is passed as a C `int`.
 pub(crate) const KERNEL_BUFFER_BYTES_MAX: usize = i32::MAX as usize;
 
-/// The longest times of a TCP keepalive and the most probes, as Linux takes them (`MAX_TCP_KEEPIDLE`,
+/// The longest times and the most probes of a TCP keepalive that Linux accepts (`MAX_TCP_KEEPIDLE`,
 /// `MAX_TCP_KEEPINTVL`, `MAX_TCP_KEEPCNT`).
 pub(crate) const KEEPALIVE_SECONDS_MAX: u64 = 32_767;
 pub(crate) const KEEPALIVE_PROBES_MAX: u32 = 127;
@@ -97,11 +96,11 @@ pub(crate) const KEEPALIVE_PROBES_MAX: u32 = 127;
 /// The longest `TCP_USER_TIMEOUT`: it is passed as a C `int` of milliseconds.
 pub(crate) const USER_TIMEOUT_MILLISECONDS_MAX: u128 = i32::MAX as u128;
 
-/// Room for one datagram: the largest length a UDP header can state.
+/// The longest datagram: the largest length that a UDP header can contain.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_535;
 
-/// The longest payload of one datagram: 65,535 bytes less the UDP header and, over IPv4, the IP header, which is part of
-/// that length (RFC 768, RFC 791, RFC 8200). Jumbograms are not sent.
+/// The longest payload of a datagram: 65,535 bytes less the UDP header. Over IPv4 the IP header also counts (RFC 768,
+/// RFC 791, RFC 8200). Jumbograms are not sent.
 pub(crate) const IPV4_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 8 - 20;
 pub(crate) const IPV6_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 8;
 
@@ -110,160 +109,160 @@ pub(crate) const IPV6_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - 8;
 /// Clients accepted from one listener in a turn.
 pub(crate) const ACCEPTS_PER_TURN_MAX: u32 = 128;
 
-/// Datagrams taken from one socket in a turn.
+/// Datagrams received from one socket in a turn.
 pub(crate) const DATAGRAMS_PER_TURN_MAX: u32 = 128;
 
-/// Datagrams received by one call, and sent by one. Measured: with 16, 64 or 128 a datagram costs the same within what
-/// can be told apart, two per cent.
+/// Datagrams received or sent by one call. Measured: with 16, 64 or 128 a datagram costs the same, within an
+/// uncertainty of two per cent.
 #[cfg(target_os = "linux")]
 pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 
-/// Replies to one peer merged into one message, and their bytes together: what Linux cuts up again (`UDP_MAX_SEGMENTS`
-/// of its first versions).
+/// Replies to one peer merged into one message, and their total bytes. Linux splits the message again
+/// (`UDP_MAX_SEGMENTS` of its first versions).
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_BYTES_MAX: usize = IPV4_PAYLOAD_BYTES_MAX;
 
-/// Bytes read and sent for one connection in a turn. As much as one read can bring, so that a single busy client
-/// costs the others one read's time.
+/// Bytes read and sent for one connection in a turn. It is as much as one read returns, so a busy client delays the
+/// others by the time of one read.
 pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
 
-/// Deadlines that are acted on in a turn, and jobs and notes that are done in one; the rest is the next turn's.
+/// Deadlines handled in a turn, and jobs and notes handled in a turn; the rest waits for the next turn.
 pub(crate) const DEADLINES_PER_TURN_MAX: usize = 1024;
 pub(crate) const MESSAGES_PER_TURN_MAX: usize = 1024;
 
-/// How long after its deadline a connection is still served what arrived before, in turns: a receive buffer of 8 MiB at
-/// 64 KiB a turn, where Linux lets one grow to 6 MiB (`net.ipv4.tcp_rmem`). A client that never stops sending is
-/// timed out then.
+/// Turns after its deadline in which a connection still receives input that arrived before. They are enough for a
+/// receive buffer of 8 MiB at 64 KiB a turn; Linux lets one grow to 6 MiB (`net.ipv4.tcp_rmem`). A client that never
+/// stops sending is timed out then.
 pub(crate) const LATE_TURNS_MAX: u8 = 128;
 
-/// Progress is noted with the time at which its turn began. Turns up to this long are not looked at again; instead,
-/// idle and write timeouts and the linger run this much longer. After a longer turn, what moved in it is brought to its
-/// end: a look at every connection, at most a hundred times a second.
+/// The start of the turn counts as the time of progress. Turns up to this long are not corrected; instead, idle
+/// timeouts, write timeouts and lingers run this much longer. After a longer turn, progress in it counts from its end.
+/// That takes a look at every connection, at most a hundred times a second.
 pub(crate) const TURN_TIME_UNCOUNTED: Duration = Duration::from_millis(10);
 
-/// Outbound connections begun in a turn; each takes a few system calls.
+/// Outbound connects started in a turn; each takes a few system calls.
 pub(crate) const CONNECTS_PER_TURN_MAX: usize = 128;
 
-/// Events asked of the poll at once: 1,024 of them fill 12 KiB, which stays in a processor's first cache.
+/// Events requested from one poll: 1,024 of them fill 12 KiB, which stays in the L1 cache.
 pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 
-/// Polls at the start of a turn while each comes back full.
+/// Polls at the start of a turn, while each returns a full batch.
 pub(crate) const POLLS_PER_TURN_MAX: u32 = 16;
 
-/// How old the knowledge may be of whether an address is this host's, or a broadcast address, and of how many addresses
-/// it is kept. The first is asked only of a peer that uses the port of a socket bound to every address, the second only
-/// where a socket may broadcast; to find out either takes three system calls.
+/// How long it is remembered whether an address is local, or a broadcast address, and for how many addresses. The first
+/// is needed only for a peer that uses the port of a wildcard socket. The second is needed only for a socket that may
+/// broadcast. Each lookup takes three system calls.
 pub(crate) const HOST_IPS_AGE_MAX: Duration = Duration::from_secs(1);
 pub(crate) const HOST_IPS_MAX: usize = 1024;
 
 // ---- errors ---------------------------------------------------------------------------------------------------------
 
-/// Errors in a row after which a source pauses, whatever they are: trying on at once would only spin.
+/// Errors in a row after which a source pauses, whatever they are: an immediate retry would spin.
 pub(crate) const ERRORS_IN_A_ROW_MAX: u32 = 16;
 
-/// First pause of a source whose call failed for want of a resource.
+/// First pause of a source when a resource is exhausted.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(10);
 
-/// Longest such pause: the doubling ends here, so a client never waits longer than this once there is room again.
+/// Longest pause: the doubling ends here, so a client waits at most this long after resources are free again.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Shortest time between two log lines about the same trouble of the same source. Measured: trouble that lasts 1.4 s,
-/// or clients that cannot be watched, or a flood of 50,000 forged datagrams a second, make two lines or none
+/// Minimum time between two log lines about one problem of one source. Measured: a problem that lasts 1.4 s, clients
+/// that cannot be registered with the poll, or a flood of 50,000 forged datagrams a second produce two lines or none
 /// (`persistent_errors.rs` and `udp_floods.rs` in `server/tests/faults/`).
 pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a listener at a unix path waits for the lock on its folder. Servers hold it for a handful of system calls;
-/// a process that holds it longer is stopped, or means harm.
+/// How long a listener at a unix path waits for the lock on its folder. Servers keep it for a few system calls. A
+/// process that keeps it longer is stopped, or malicious.
 #[cfg(unix)]
 pub(crate) const FOLDER_LOCK_WAIT: Duration = Duration::from_millis(500);
 
 // ---- closing --------------------------------------------------------------------------------------------------------
 
-/// How long a closed connection is still read, so that late input does not turn our end of stream into a reset.
-/// Two round trips to the other side of the world, with a retransmission.
+/// How long a closed connection is still read, so that late input does not turn the FIN into an RST. It is two round
+/// trips around the world, with a retransmission.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
-/// How much of such late input is read and thrown away before the connection is cut. Measured: a client that never
-/// stops sending after its greeting gets rid of 8 to 9 MiB, most of it into the kernel's queues
-/// (`memory_per_client.rs`, too).
+/// How much late input is read and discarded before the connection is closed. Measured: a client that never stops
+/// sending after its greeting can send 8 to 9 MiB, most of it into the kernel's queues (`memory_per_client.rs`, too).
 pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
-/// A read of at least this many bytes may be part of something longer still under way, even when it emptied the
-/// receive queue; a close after it lingers. A segment carries at least 1,220 bytes of it over IPv6 (RFC 8200
-/// section 5 less headers), so what is shorter than this came as a message of its own.
+/// A read of at least this many bytes may be part of a longer message that is still in flight, even if it emptied the
+/// receive queue. A close after such a read lingers. A segment carries at least 1,220 bytes over IPv6 (RFC 8200 section
+/// 5 less headers), so a shorter read is a whole message.
 pub(crate) const WHOLE_MESSAGE_BYTES_MAX: usize = 1024;
 
-/// Connections accepted, and datagrams read, from one source once a drain has begun: a full backlog, and no more,
-/// so that a flood cannot hold the drain up.
+/// Connections accepted, and datagrams read, from one source after a drain has begun. A full backlog is served, but a
+/// flood cannot delay the drain.
 pub(crate) const DRAIN_BACKLOG_MAX: u32 = 4096;
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
-/// Room that each table of connections begins with. It is address space, not memory: a page counts once it is touched.
-/// From about this size on, allocators map a table for itself and let it grow where it lies or by moving pages, so that
-/// a growing crowd is never copied and leaves no holes behind.
+/// Initial room of each table of connections. It is address space, not memory: a page counts when it is first written.
+/// From about this size on, allocators map a table separately, and grow it in place or by moving pages. So growth
+/// copies no table and leaves no holes.
 pub(crate) const TABLE_BYTES_RESERVED: usize = 256 * 1024;
 
-/// Stream handlers for whose entries a loop keeps room when many have been dropped.
+/// Stream handlers whose entries keep their room after many handlers were dropped.
 pub(crate) const HANDLERS_KEPT: usize = 1024;
 
-/// Boxes of buffers the loop keeps for reuse. A connection holds one only while it holds bytes, so this many
-/// connections can be in the middle of something without an allocation.
+/// Buffer boxes that a loop keeps for reuse. A connection uses one only while it has buffered bytes, so this many
+/// connections can have buffered bytes without an allocation.
 pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
 
-/// Of those, the ones that keep up to 64 KiB in each direction, for bulk; the others keep a share.
+/// Of those, the boxes that keep up to 64 KiB in each direction, for bulk transfers; the others keep a share.
 pub(crate) const POOLED_BULK_BUFFERS_MAX: usize = 8;
 
-/// Jobs, notes and timers at once after which a loop looks for memory to give back, and for which its tables keep room.
+/// Jobs, notes and timers at once after which a loop looks for memory to release, and for which its tables keep room.
 pub(crate) const BURST_MIN: usize = 1024;
 
-/// A block whose release has an allocator give back memory: more than glibc's `FASTBIN_CONSOLIDATION_THRESHOLD` of 64 KiB,
-/// and less than the 128 KiB from which on it maps a block by itself.
+/// The size of a block whose release makes an allocator return memory. It is above glibc's
+/// `FASTBIN_CONSOLIDATION_THRESHOLD` of 64 KiB, and below the 128 KiB from which glibc maps a block separately.
 pub(crate) const RELEASING_BLOCK_BYTES: usize = 100 * 1024;
 
-/// What each inbox and each outbox may hold whatever others hold: a page, which takes a request of the usual size.
+/// What each inbox and each outbox may always use: a page, which fits a request of the usual size.
 pub(crate) const BUFFER_BYTES_SHARE: usize = 4 * 1024;
 
-/// How long buffers may be near their maximum before connections are reset: longer than a burst lasts, shorter than
-/// a client waits.
+/// How long buffers may be near their maximum before connections are reset: longer than a burst, shorter than a client
+/// waits.
 pub(crate) const STRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// Time between two looks at buffers that are near their maximum; each may reset one connection.
+/// Time between two checks of buffers that are near their maximum; each check may reset one connection.
 pub(crate) const STRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Room for datagrams received by one call, in each loop, whatever number of sockets it has: 64 of up to 32 KiB, or 32
-/// of the longest there can be. It is address space; memory becomes of it as far as datagrams have been long.
+/// Room for datagrams received by one call, per loop, for any number of sockets: 64 of up to 32 KiB, or 32 of the
+/// longest. It is address space, and becomes memory as far as datagrams have filled it.
 pub(crate) const RECV_BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Bytes of queued UDP replies after which the loop sends them before the turn's end.
+/// Bytes of queued UDP replies after which the loop sends them before the end of the turn.
 pub(crate) const SEND_QUEUE_BYTES_SOFT_MAX: usize = 256 * 1024;
 
-/// Bytes of queued UDP replies past which a handler's `reply` is refused: a handler that answers one datagram
-/// with a thousand meets it, one that answers each with one never does.
+/// Bytes of queued UDP replies at which a handler's `reply` is refused. A handler that answers one datagram with a
+/// thousand can reach it; a handler that answers each with one cannot.
 pub(crate) const SEND_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Queued UDP replies past which a handler's `reply` is refused.
+/// Queued UDP replies at which a handler's `reply` is refused.
 pub(crate) const SEND_QUEUE_DATAGRAMS_MAX: usize = 1024;
 
-/// Buckets of the table that bounds UDP replies per source: 128 KiB a socket, whatever is forged at it. Sources that
-/// fall into one bucket share its rate; among 1,000 honest sources one in sixteen has a neighbour. In total, a socket
-/// answers at most as many a second as all buckets hold. Measured at 100 a second for each: one source that floods for
-/// two seconds gets 299 answers of 115,000; a million forged sources leave the table as it is, and 100,000 datagrams
-/// from as many cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of `source_address_limits.rs`).
+/// Buckets of the table that limits UDP replies per source: 128 KiB a socket, whatever addresses are forged. Sources in
+/// one bucket share its rate: of 1,000 honest sources, one in sixteen shares a bucket. In total, a socket answers at
+/// most as many a second as all buckets allow. Measured at 100 a second each: one source that floods for two seconds
+/// gets 299 answers to 115,000 datagrams. A million forged sources do not change the table's size, and 100,000
+/// datagrams from as many sources cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of
+/// `source_address_limits.rs`).
 pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
 
-// ---- how they hang together -----------------------------------------------------------------------------------------
+// ---- relations between the limits -----------------------------------------------------------------------------------
 
 const _: () = assert!(BYTES_PER_TURN_MAX as usize >= INPUT_BYTES_MAX, "one read must fit the budget of a turn");
 const _: () =
-    assert!(SEND_QUEUE_BYTES_SOFT_MAX + DATAGRAM_BYTES_MAX < SEND_QUEUE_BYTES_MAX, "an answer to each must fit");
-const _: () = assert!(DATAGRAMS_PER_TURN_MAX as usize <= SEND_QUEUE_DATAGRAMS_MAX, "an answer to each must fit");
+    assert!(SEND_QUEUE_BYTES_SOFT_MAX + DATAGRAM_BYTES_MAX < SEND_QUEUE_BYTES_MAX, "a reply to each must fit");
+const _: () = assert!(DATAGRAMS_PER_TURN_MAX as usize <= SEND_QUEUE_DATAGRAMS_MAX, "a reply to each must fit");
 const _: () =
-    assert!(RECV_BATCH_BYTES_MAX > DATAGRAM_BYTES_MAX, "the longest must fit, and the byte that tells a cut one");
+    assert!(RECV_BATCH_BYTES_MAX > DATAGRAM_BYTES_MAX, "the longest must fit, with the byte that shows a cut");
 const _: () = assert!(RATE_BUCKETS.is_power_of_two(), "a bucket is found with a mask");
-const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < INPUT_BYTES_MAX, "else no read would tell");
+const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < INPUT_BYTES_MAX, "a longer read must be possible");
 
 #[cfg(test)]
 mod tests {

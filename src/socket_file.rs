@@ -1,7 +1,6 @@
 //! The file of a listening unix socket: bound, replaced if stale, removed.
 //!
-//! A file that a live server listens on, or that is no socket, is never replaced; only the file that this process
-//! created is removed.
+//! A file is replaced only if it is a socket without a server, and removed only if this process created it.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -16,19 +15,19 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::address::{Address, unix_sock_addr};
 use crate::limits;
 
-/// What clones of one set of options have in common: the socket that one of them has opened, while any is open.
+/// The socket that one clone of the options has opened, shared by all clones while it is open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedSocketFile(Arc<Mutex<Weak<SocketFile>>>);
 
-/// A listening socket at a path, or under an abstract name, which has no file.
+/// A listening socket at a path, or with an abstract name, which has no file.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     socket: Socket,
     file: Option<OwnFile>,
 }
 
-/// A file that this process has made: known again by its number, since another may have been put in its place. While
-/// the socket is open, no other file gets that number.
+/// A file that this process has created. Its inode number identifies it, because another file may have replaced it. No
+/// other file gets that number while the socket is open.
 #[derive(Debug)]
 struct OwnFile {
     path: PathBuf,
@@ -37,9 +36,10 @@ struct OwnFile {
 }
 
 impl SharedSocketFile {
-    /// The socket at a path, which is opened if no clone has it open. The file gets the mode, or the process's default.
+    /// Returns the socket at a path, and opens it if no clone has it open. The file gets the mode, or the process's
+    /// default.
     pub(crate) fn open(&self, path: &Path, mode: Option<u32>, backlog: i32) -> io::Result<Arc<SocketFile>> {
-        // Nothing that is changed under the lock can be left half done.
+        // Poison is ignored: nothing that is changed under the lock can be left incomplete.
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match shared.upgrade() {
             Some(file) => file,
@@ -54,7 +54,7 @@ impl SocketFile {
     fn bind(path: &Path, mode: Option<u32>, backlog: i32) -> io::Result<Self> {
         let address = unix_sock_addr(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // Else accept would wait for a client that has gone.
+        // Otherwise accept would wait when the client has already gone.
         socket.set_nonblocking(true)?;
         if Address::is_abstract(path) {
             socket.bind(&address)?;
@@ -64,19 +64,19 @@ impl SocketFile {
         let lock = FolderLock::acquire(path);
         bind_or_replace(&socket, path, &address, &lock)?;
         let metadata = fs::symlink_metadata(path)?;
-        // The working directory may change until the file is to be removed.
+        // The working directory may change before the file is removed.
         let file = OwnFile { path: std::path::absolute(path)?, device: metadata.dev(), inode: metadata.ino() };
         let bound = Self { socket, file: Some(file) };
-        // Before it listens: a client that connects earlier is refused, whatever the mode.
+        // The mode is set before listen(2): until then, the kernel refuses every client.
         let with_mode = mode.map_or(Ok(()), |mode| fs::set_permissions(path, Permissions::from_mode(mode)));
         let listening = with_mode.and_then(|()| bound.socket.listen(backlog));
-        // Before the file is removed again, which takes the lock for itself.
+        // The lock is released first: the removal of the file acquires it again.
         drop(lock);
         listening?;
         Ok(bound)
     }
 
-    /// One more descriptor of the socket.
+    /// Returns a duplicate of the socket's descriptor.
     pub(crate) fn listener(&self) -> io::Result<UnixListener> {
         Ok(self.socket.try_clone()?.into())
     }
@@ -87,7 +87,7 @@ impl Drop for SocketFile {
         let Some(OwnFile { path, device, inode }) = &self.file else {
             return;
         };
-        // Without the lock, too: the socket is still open, so a server that looks first does not replace the file.
+        // Also without the lock: the socket is still open, so a server that checks the file does not replace it.
         let _lock = FolderLock::acquire(path);
         if fs::symlink_metadata(path).is_ok_and(|found| found.dev() == *device && found.ino() == *inode)
             && let Err(error) = fs::remove_file(path)
@@ -97,12 +97,12 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket to a path, in place of a stale file if there is one.
+/// Binds a socket to a path, and replaces a stale file if there is one.
 fn bind_or_replace(socket: &Socket, path: &Path, address: &SockAddr, lock: &io::Result<FolderLock>) -> io::Result<()> {
     match socket.bind(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path, address) => {
             if let Err(cause) = lock {
-                // Another server may be about to replace the file, and would then lose its own to this one.
+                // Another server may be replacing the file, and this one would then remove the new file.
                 let message =
                     format!("address already in use: the stale socket file cannot be replaced safely: {cause}");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
@@ -118,8 +118,9 @@ fn bind_or_replace(socket: &Socket, path: &Path, address: &SockAddr, lock: &io::
 
 /// Whether a path is a socket file that no socket is bound to.
 ///
-/// Asked by a socket of another type: a server is not connected to by that, and one that does not listen yet has the
-/// error of a wrong type, where a stream socket would be refused (unix(7), `EPROTOTYPE`).
+/// The check connects a datagram socket. A listening server sees no connection from it, and a stream socket that is
+/// bound but does not listen yet returns `EPROTOTYPE` (unix(7)). A stream socket would get `ECONNREFUSED` there, as
+/// from a stale file.
 fn is_stale(path: &Path, address: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = |socket: Socket| {
@@ -129,15 +130,15 @@ fn is_stale(path: &Path, address: &SockAddr) -> bool {
     is_socket && Socket::new(Domain::UNIX, Type::DGRAM, None).is_ok_and(refused)
 }
 
-/// The lock on the folder of a path (flock(2)), under which servers look at a file and replace or remove it: of several
-/// that start at once, the second finds what the first has bound.
+/// The lock on the folder of a path (flock(2)). Servers check, replace and remove a file under it. Of several that
+/// start at once, the second finds the socket of the first.
 #[derive(Debug)]
 struct FolderLock(File);
 
 impl FolderLock {
-    /// Waits for a bounded time, because any process that may read the folder may hold the lock.
+    /// Waits for a bounded time, because any process that may read the folder may have the lock.
     fn acquire(path: &Path) -> io::Result<Self> {
-        // With the dot: a FIFO in place of a folder would hold up the open.
+        // With the dot: the open of a FIFO in place of a folder would block.
         let folder = File::open(path.parent().unwrap_or(path).join("."))?;
         let deadline = Instant::now() + limits::FOLDER_LOCK_WAIT;
         loop {
@@ -158,7 +159,8 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // A child that another thread has forked meanwhile has a copy of the descriptor, and the lock would stay.
+        // Unlocked explicitly: a child forked by another thread has a duplicate of the descriptor, and would keep the
+        // lock.
         let _ = self.0.unlock();
     }
 }
@@ -178,11 +180,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a path"));
-        let first = open(&path).expect("no server answers there");
-        let second = open(&path).expect_err("a server answers there");
+        let first = open(&path).expect("the file is stale");
+        let second = open(&path).expect_err("a server listens there");
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        assert!(!path.exists(), "the file goes with its listener");
+        assert!(!path.exists(), "the file is removed with its listener");
     }
 
     #[test]
@@ -191,7 +193,7 @@ mod tests {
         let path = folder.path().join("socket");
         let starts = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
         starts.bind(&SockAddr::unix(&path).expect("a short path")).expect("a free path");
-        assert_eq!(open(&path).expect_err("its server starts").kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(open(&path).expect_err("its server is starting").kind(), io::ErrorKind::AddrInUse);
         starts.listen(1).expect("it is bound");
         UnixStream::connect(&path).expect("its file is there");
     }
@@ -204,21 +206,21 @@ mod tests {
         let held = FolderLock::acquire(&free).expect("the lock is free");
         let start = Instant::now();
         let error = open(&stale).expect_err("the holder of the lock may be replacing it");
-        assert!(start.elapsed() >= limits::FOLDER_LOCK_WAIT, "it was waited for");
+        assert!(start.elapsed() >= limits::FOLDER_LOCK_WAIT, "the listener waited for the lock");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let sentence = error.to_string();
         assert!(sentence.starts_with("address already in use") && sentence.contains("holds the lock"), "{sentence}");
-        let served = open(&free).expect("a bind takes no file from any other server");
+        let served = open(&free).expect("a bind replaces no file");
         assert!(stale.exists());
         drop(served);
-        assert!(!free.exists(), "it goes with its listener");
+        assert!(!free.exists(), "the file is removed with its listener");
         drop(held);
-        drop(open(&stale).expect("it can be replaced now"));
+        drop(open(&stale).expect("the lock is free now"));
         assert!(!stale.exists());
     }
 
-    /// The server goes through links that take the kernel long to follow, so that there is time for a client between any
-    /// two of its calls.
+    /// The path resolves through many symlinks, which takes the kernel long. A client can connect between any two
+    /// system calls of the server.
     #[test]
     fn the_file_has_its_mode_when_the_first_client_can_connect() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -278,7 +280,7 @@ mod tests {
         fs::remove_file(&path).expect("it is there");
         let next = open(&path).expect("a path");
         drop(first);
-        assert!(path.exists(), "that one is the next server's");
+        assert!(path.exists(), "the file of the next server stays");
         drop(next);
     }
 
@@ -288,16 +290,16 @@ mod tests {
         let path = folder.path().join("socket");
         let shared = SharedSocketFile::default();
         let accept = |file: &Arc<SocketFile>| file.listener().and_then(|listener| listener.accept());
-        let [one, other] = [(); 2].map(|()| shared.clone().open(&path, None, 8).expect("it is theirs"));
-        assert_eq!(open(&path).expect_err("it is not another's").kind(), io::ErrorKind::AddrInUse);
-        let nothing = accept(&one).expect_err("the failed open has not connected to learn that a server listens");
+        let [one, other] = [(); 2].map(|()| shared.clone().open(&path, None, 8).expect("clones share the path"));
+        assert_eq!(open(&path).expect_err("the path is taken").kind(), io::ErrorKind::AddrInUse);
+        let nothing = accept(&one).expect_err("the failed open made no connection");
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         let _client = std::os::unix::net::UnixStream::connect(&path).expect("both listen");
         drop(one);
         assert!(path.exists() && accept(&other).is_ok());
         drop(other);
         assert!(!path.exists());
-        drop(shared.open(&path, None, 1).expect("it is opened anew"));
+        drop(shared.open(&path, None, 1).expect("the path is free again"));
     }
 
     /// Opens one path from several threads at the same moment.
@@ -313,21 +315,21 @@ mod tests {
         })
     }
 
-    /// Checks that at most one has opened the path, that a client reaches it, and that the file goes with it.
+    /// Checks that at most one opened the path, that a client reaches it, and that the file is removed with it.
     fn assert_one_serves(path: &Path, outcomes: Vec<io::Result<Arc<SocketFile>>>, round: usize) -> usize {
         let (opened, errors): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(io::Result::is_ok);
         for error in errors.into_iter().filter_map(io::Result::err) {
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "round {round}: {error}");
         }
         let opened: Vec<_> = opened.into_iter().flatten().collect();
-        assert!(opened.len() <= 1, "round {round}: {} serve", opened.len());
+        assert!(opened.len() <= 1, "round {round}: {} listeners", opened.len());
         if let Some(file) = opened.first() {
-            let _client = UnixStream::connect(path).expect("it is the path of the one that serves");
-            file.listener().and_then(|listener| listener.accept()).expect("the client has reached it");
+            let _client = UnixStream::connect(path).expect("one server listens at the path");
+            file.listener().and_then(|listener| listener.accept()).expect("the client is in the backlog");
         }
         let count = opened.len();
         drop(opened);
-        assert!(!path.exists(), "round {round}: the file goes with its listener");
+        assert!(!path.exists(), "round {round}: the file is removed with its listener");
         count
     }
 

@@ -8,7 +8,7 @@ use crate::close_reason::CloseReason;
 /// Makes the struct, its sums and its line from one list of counters.
 macro_rules! counters {
     ($($(#[$docs:meta])* $counter:ident,)*) => {
-        /// What a loop has done since it began, and how many connections it has now.
+        /// Counters of a loop since its start, and the number of its open connections.
         ///
         /// ```
         /// let events = halloo::EventLoop::new()?;
@@ -24,7 +24,7 @@ macro_rules! counters {
             closed: [u64; CloseReason::ALL.len()],
         }
 
-        /// The counters of two loops together, for a program that has several.
+        /// Adds the counters of another loop, for a program with several loops.
         ///
         /// ```
         /// let (first, second) = (halloo::EventLoop::new()?, halloo::EventLoop::new()?);
@@ -42,7 +42,7 @@ macro_rules! counters {
             }
         }
 
-        /// One line of `name=value`, in the order of the fields, then a `closed.reason=value` for each reason met.
+        /// One line of `name=value`, in the order of the fields, then a `closed.reason=value` for each reason counted.
         impl fmt::Display for Stats {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut words = vec![$(format!("{}={}", stringify!($counter), self.$counter)),*];
@@ -56,62 +56,63 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Rounds of the loop.
+    /// Turns of the loop.
     turns,
-    /// Events the poll returned.
+    /// Events that the poll returned.
     events,
     /// Jobs run that were posted through a [`Handle`](crate::Handle).
     jobs,
-    /// Notes handed to connections ([`Context::notify`](crate::Context::notify)).
+    /// Notes delivered to connections ([`Context::notify`](crate::Context::notify)).
     notes,
-    /// Timers that came up.
+    /// Timers that expired.
     timers,
-    /// Connections that exist now, those being closed included.
+    /// Connections that exist now, including those being closed.
     connections,
-    /// Clients accepted and given to a handler.
+    /// Clients accepted and passed to a handler.
     accepted,
-    /// Outbound connections asked for, those of streams that were connected already included.
+    /// Outbound connections requested, including streams that were already connected.
     connects,
-    /// Of those, the ones that have failed.
+    /// Outbound connections that failed.
     connect_errors,
     /// Clients closed at once because `connections_max` was reached.
     refused_full,
-    /// Clients closed at once because their source had its share.
+    /// Clients closed at once because `connections_per_source_max` was reached.
     refused_source,
-    /// Failed accepts, retried.
+    /// Failed accepts; each is retried.
     accept_errors,
-    /// Times a listener or UDP socket paused after an error.
+    /// Pauses of listeners and UDP sockets after errors.
     pauses,
     /// Times that all buffers together came near [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max).
     memory_strains,
     /// Bytes read from streams.
     bytes_received,
-    /// Bytes of streams that the kernel took.
+    /// Bytes of streams that the kernel accepted.
     bytes_sent,
-    /// Datagrams received and given to a handler.
+    /// Datagrams received and passed to a handler.
     datagrams_received,
-    /// Of those, the ones longer than their room.
+    /// Received datagrams longer than `datagram_bytes_max`, and so cut.
     datagrams_truncated,
-    /// Datagrams that the kernel took.
+    /// Datagrams that the kernel accepted.
     datagrams_sent,
-    /// Datagrams that the kernel did not take, lost.
+    /// Datagrams that the kernel did not accept; they are lost.
     datagrams_dropped,
-    /// Replies refused: to port 0, to many at once, to a socket of the loop, or past a source's rate.
+    /// Replies refused: to port 0, to a multicast or broadcast address, to a socket of the loop, or over a source's
+    /// rate limit.
     replies_refused,
-    /// Failed receives on UDP sockets, retried.
+    /// Failed receives on UDP sockets; each is retried.
     receive_errors,
     /// Callbacks that panicked.
     panics,
 }
 
 impl Stats {
-    /// Connections that ended for this reason; all of [`CloseReason::Io`] are counted as one.
+    /// Returns the connections that ended for this reason; all [`CloseReason::Io`] are counted as one.
     #[must_use]
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed[reason.index()]
     }
 
-    /// Connections that ended, for whatever reason.
+    /// Returns the connections that ended, for any reason.
     #[must_use]
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()
