@@ -16,23 +16,23 @@ pub(crate) struct Backoff {
     log_throttle: LogThrottle,
 }
 
-/// Errors from the first pause until the source is empty again.
+/// Errors from the first pause until the source is empty.
 struct Episode {
     since: Timestamp,
     failures: u64,
     was_logged: bool,
 }
 
-/// What follows from a failed call.
+/// The action after a failed call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BackoffAction {
     /// Try again at once.
     Retry,
-    /// Try again after the pause; say so if told to.
+    /// Try again after a pause, and log the error if required.
     Wait { after: Duration, should_log: bool },
 }
 
-/// An episode that is over and was announced.
+/// An episode that has ended and was logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Recovery {
     pub(crate) failures: u64,
@@ -46,7 +46,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// A call failed, and not for want of something to do.
+    /// Records an error other than `WouldBlock`.
     pub(crate) fn on_error(&mut self, class: IoErrorClass, now: Timestamp) -> BackoffAction {
         self.errors_in_a_row += 1;
         if let Some(episode) = &mut self.episode {
@@ -67,13 +67,13 @@ impl Backoff {
         BackoffAction::Wait { after, should_log }
     }
 
-    /// A call brought something.
+    /// Records a successful call.
     pub(crate) fn on_success(&mut self) {
         self.errors_in_a_row = 0;
         self.delay = limits::BACKOFF_MIN;
     }
 
-    /// The source is empty: so the errors are over. Returns what is to be said about it.
+    /// Records that the source is empty, which ends an episode. Returns the episode if its start was logged.
     pub(crate) fn on_would_block(&mut self, now: Timestamp) -> Option<Recovery> {
         self.on_success();
         let episode = self.episode.take()?;
@@ -81,14 +81,14 @@ impl Backoff {
     }
 }
 
-/// Keeps one kind of log line from coming more than once an interval.
+/// Limits one kind of log line to one per interval.
 #[derive(Default)]
 pub(crate) struct LogThrottle {
     last: Option<Timestamp>,
 }
 
 impl LogThrottle {
-    /// Whether the line may be said now; if so, it counts as said.
+    /// Whether the line may be logged now; if so, it counts as logged.
     pub(crate) fn allow(&mut self, now: Timestamp) -> bool {
         let is_allowed = self.last.is_none_or(|last| now.since(last) >= limits::LOG_INTERVAL);
         if is_allowed {

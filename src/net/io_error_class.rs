@@ -2,14 +2,14 @@
 
 use std::io;
 
-/// What the loop does about an error of a source that it goes on using.
+/// The class of an error of a source that the loop continues to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum IoErrorClass {
-    /// Nothing there: the poll will tell.
+    /// Nothing available: an event follows.
     WouldBlock,
-    /// That one call failed; the next may not.
+    /// One call failed; the next may succeed.
     Transient,
-    /// A resource is used up: trying again at once would only spin.
+    /// A resource is exhausted: an immediate retry would spin.
     ResourceExhausted,
 }
 
@@ -27,11 +27,11 @@ impl IoErrorClass {
 fn is_resource_exhausted(error: &io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
-    // An allocation of our own has the kind alone.
+    // An error of an allocation in this process has a kind, but no number.
     error.kind() == io::ErrorKind::OutOfMemory || matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS))
 }
 
-/// Without the numbers, only the kind tells; what it does not tell pauses after a few tries.
+/// Without error numbers, only the kind is known. Other exhausted resources pause after a few retries.
 #[cfg(not(target_os = "linux"))]
 fn is_resource_exhausted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory

@@ -1,38 +1,38 @@
-//! The seam to the kernel: every call the loop makes to it.
+//! All calls that the loop makes to the kernel.
 //!
-//! A loop runs on one [`Network`]: that of this machine, or a simulated one. Its sockets belong to it. Readiness is
-//! edge-triggered: an event comes once per change. Only `poll` blocks. An error is that of the system call.
+//! A loop uses one [`Network`], the machine's or a simulated one, and only its sockets. Readiness is edge-triggered:
+//! each change causes one event. Only `poll` blocks. An error is that of the system call.
 //!
 //! | call | contract |
 //! |---|---|
 //! | `Network::now` | the monotonic clock |
-//! | `Network::poll` | appends events, after a wait for at most the timeout; true if more may follow at once |
-//! | `Network::waker` | a closure that ends a waiting `poll`, from any thread |
-//! | `Network::listen` | opens a listener whose events carry the token; its address, if its family has addresses |
-//! | `Network::connect` | begins a connect; the answer is an event, `WouldBlock` a full backlog at a unix path; an inherited stream is connected already |
-//! | `Network::bind` | opens a UDP socket whose events carry the token, and its address |
-//! | `Network::register` | asks for the events of a stream, in both directions, until it is closed |
-//! | `Network::watch` | asks for the events of a descriptor of the embedder's, of any kind that the poll takes |
-//! | `Network::unwatch` | no event of it comes any more; of a descriptor that has taken its place they do |
-//! | `Network::close_listener`, `close_udp_socket` | no event comes any more, though another process has a copy |
-//! | `Network::close_inherited_stream` | the same; unless it is reset, the stream is over for its peer, too |
-//! | `Network::is_local_ip` | whether an address is one of this machine's |
+//! | `Network::poll` | appends events, and waits at most the timeout; returns true if more may follow at once |
+//! | `Network::waker` | returns a closure that wakes a waiting `poll`, from any thread |
+//! | `Network::listen` | opens a listener whose events carry the token; returns its address, if its family has addresses |
+//! | `Network::connect` | starts a connect; an event reports the result; `WouldBlock` is a full backlog at a unix path; an inherited stream is already connected |
+//! | `Network::bind` | opens a UDP socket whose events carry the token; returns its address |
+//! | `Network::register` | registers a stream for events in both directions, until it is closed |
+//! | `Network::watch` | registers a descriptor of the embedder, of any kind that the poll accepts |
+//! | `Network::unwatch` | ends its events, but not those of a new descriptor with the same number |
+//! | `Network::close_listener`, `close_udp_socket` | ends its events, even if another process has a duplicate |
+//! | `Network::close_inherited_stream` | the same; unless it is reset, the peer also sees EOF |
+//! | `Network::is_local_ip` | whether an address belongs to this machine |
 //! | `Network::is_broadcast_ip` | whether an address is a broadcast address of this machine's networks |
-//! | `Listener::accept` | the next client of the backlog and its address; `WouldBlock` if there is none |
-//! | `Listener::has_client` | whether the backlog has a client; true where the system does not tell |
-//! | `Stream::is_connected` | whether the answer to a connect has come; a refusal is an error |
+//! | `Listener::accept` | returns the next client of the backlog and its address; `WouldBlock` if there is none |
+//! | `Listener::has_client` | whether the backlog has a client; true where the system cannot report it |
+//! | `Stream::is_connected` | whether a connect has finished; a refusal is an error |
 //! | `Stream::local_addr`, `peer_addr` | the address on either side, if the family has addresses |
-//! | `Stream::recv` | reads once; 0 is the end of the stream |
-//! | `Stream::send` | writes once, with a hint that the end of the stream follows, so that both share a segment |
-//! | `Stream::shutdown_write` | sends the end of the stream |
-//! | `Stream::reset_on_close` | has the close discard what is unsent, and send a reset |
-//! | `UdpSocket::has_family_of` | whether its family can have an address |
-//! | `UdpSocket::may_broadcast` | whether it sends to broadcast addresses; true where the system does not tell |
+//! | `Stream::recv` | reads once; 0 is EOF |
+//! | `Stream::send` | writes once; the hint that a FIN follows lets both share a segment |
+//! | `Stream::shutdown_write` | sends a FIN |
+//! | `Stream::reset_on_close` | makes the close discard unsent output and send an RST |
+//! | `UdpSocket::has_family_of` | whether its family includes an address |
+//! | `UdpSocket::may_broadcast` | whether it may send to broadcast addresses; true where the system cannot report it |
 //! | `UdpSocket::change_membership` | joins or leaves a multicast group; an error names the call |
-//! | `UdpSocket::recv_datagrams` | at least one datagram, into an empty batch; true if more may wait without an event |
-//! | `UdpSocket::send_datagrams` | sends each datagram, and reports for each the outcome |
+//! | `UdpSocket::recv_datagrams` | receives at least one datagram into an empty batch; returns true if more may wait without an event |
+//! | `UdpSocket::send_datagrams` | sends each datagram, and reports the outcome of each |
 //!
-//! To drop a stream closes it.
+//! Dropping a stream closes it.
 
 pub(crate) mod backoff;
 pub(crate) mod io_error_class;
@@ -65,7 +65,7 @@ use crate::options::udp::{Membership, MembershipChange};
 use crate::state::phase::CloseMode;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
-/// The network a loop runs on.
+/// The network of a loop.
 pub(crate) enum Network {
     System(System),
     #[cfg(any(test, feature = "testing"))]
@@ -79,7 +79,7 @@ pub(crate) enum Listener {
     Simulated(SimHandle),
 }
 
-/// A connected socket, or one whose connect has begun.
+/// A connected socket, or one with a connect in progress.
 pub(crate) enum Stream {
     System(SystemStream),
     #[cfg(any(test, feature = "testing"))]
@@ -93,7 +93,7 @@ pub(crate) enum UdpSocket {
     Simulated(SimHandle),
 }
 
-/// A descriptor of the embedder's that the poll watches.
+/// A descriptor of the embedder that the poll watches.
 #[cfg(unix)]
 pub(crate) enum WatchedFd {
     System(RawFd),
@@ -101,7 +101,7 @@ pub(crate) enum WatchedFd {
     Simulated(SimHandle),
 }
 
-/// The same call on either network.
+/// Makes the same call on either network.
 macro_rules! each {
     ($socket:expr, $inner:ident => $call:expr) => {
         match $socket {
@@ -124,7 +124,7 @@ impl Network {
     pub(crate) fn waker(&self) -> Box<dyn Fn() + Send + Sync> {
         match self {
             Self::System(network) => network.waker(),
-            // A job that is posted is seen at the next poll in any case, since none waits.
+            // A posted job is found at the next poll in any case, because no simulated poll waits.
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(_) => Box::new(|| {}),
         }
@@ -169,8 +169,8 @@ impl Network {
         }
     }
 
-    /// `fd` is what the embedder's source is now. If that is another descriptor, the watched one was closed, which has
-    /// ended its watch, and its number may be that of a descriptor that has another watch.
+    /// `fd` is the present descriptor of the embedder's source. If it is another one, the watched descriptor was
+    /// closed, which ended its watch. Its number may belong to a descriptor with another watch.
     #[cfg(unix)]
     pub(crate) fn unwatch(&self, watched: WatchedFd, fd: BorrowedFd<'_>) {
         match (self, watched) {
@@ -314,17 +314,17 @@ impl UdpSocket {
     }
 }
 
-/// What the poll reports about one socket.
+/// One event of the poll, for one socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "they come from the kernel as independent bits")]
 pub(crate) struct Event {
     pub(crate) token: Token,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// Behind a short read there may be more: the peer has shut down, or an urgent byte stands in the way.
+    /// More may follow a short read: the peer has sent a FIN, or an urgent byte ended the read.
     pub(crate) read_to_end: bool,
-    /// The source is broken.
+    /// The source has an error.
     pub(crate) error: bool,
-    /// The stream is over in both directions.
+    /// The stream is closed in both directions.
     pub(crate) hang_up: bool,
 }

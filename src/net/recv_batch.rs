@@ -12,26 +12,26 @@ use crate::address::ScopedIp;
 use crate::address::is_unicast;
 use crate::limits;
 
-/// Datagrams that came in together by one socket, and which of them have been delivered.
+/// Datagrams received together from one socket, and how many of them are delivered.
 #[derive(Default)]
 pub(crate) struct RecvBatch {
     buffer: Vec<u8>,
-    /// Between the beginnings of two datagrams.
+    /// Distance in bytes between the starts of two datagrams.
     stride: usize,
     received: Vec<ReceivedDatagram>,
     delivered: usize,
 }
 
-/// One datagram, as far as it fitted its part of the room.
+/// One datagram, cut if it was longer than its part of the buffer.
 pub(crate) struct ReceivedDatagram {
     pub(crate) len: usize,
     pub(crate) meta: RecvMeta,
 }
 
 impl RecvBatch {
-    /// Room for datagrams of so many bytes, part by part; and the list of what has arrived, in their order.
+    /// Returns buffers for datagrams of this many bytes, and the list of received datagrams, in the same order.
     pub(crate) fn prepare(&mut self, bytes: usize) -> (ChunksExactMut<'_, u8>, &mut Vec<ReceivedDatagram>) {
-        // The system gives pages of zeros as they are written to: room that is never filled costs nothing.
+        // The system supplies pages of zeros when they are first written, so unused room costs nothing.
         if self.buffer.is_empty() {
             self.buffer = vec![0; limits::RECV_BATCH_BYTES_MAX];
         }
@@ -39,7 +39,7 @@ impl RecvBatch {
         (self.buffer.chunks_exact_mut(self.stride), &mut self.received)
     }
 
-    /// The next one to hand on; the batch is empty again after the last.
+    /// Returns the next datagram to deliver; clears the batch after the last.
     pub(crate) fn next(&mut self) -> Option<(&RecvMeta, &[u8])> {
         if self.delivered == self.received.len() {
             self.clear();
@@ -50,36 +50,35 @@ impl RecvBatch {
         Some((meta, &self.buffer[start..start + len]))
     }
 
-    /// Drops what has not been delivered.
+    /// Drops the datagrams that are not delivered.
     pub(crate) fn clear(&mut self) {
         self.received.clear();
         self.delivered = 0;
     }
 }
 
-/// What is known about a datagram besides its payload.
+/// Metadata of a received datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RecvMeta {
     pub(crate) peer: SocketAddr,
-    /// Where the socket is bound to every address.
+    /// Known on a socket bound to a wildcard address.
     pub(crate) dst: Option<Destination>,
     pub(crate) truncated: bool,
 }
 
-/// The address that a datagram was sent to, and the one that an answer leaves from: the same, except for groups and
-/// broadcasts.
+/// The destination address of a datagram, and the source address of a reply. They differ for groups and broadcasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Destination {
-    /// The address that an answer leaves from, if it is known; after a datagram to an IPv6 group, the interface alone.
+    /// The source address of a reply, if it is known; for a datagram to an IPv6 group, only the interface.
     pub(crate) from: Option<ScopedIp>,
     /// The group or broadcast address that the datagram was sent to.
     pub(crate) group: Option<IpAddr>,
 }
 
-// Packet information is Linux's here.
+// Packet information is implemented only for Linux.
 #[cfg(any(target_os = "linux", test, feature = "testing"))]
 impl Destination {
-    /// Of the address in an IPv4 header, and the local address: unspecified where it is not known.
+    /// From the address in an IPv4 header, and the local address; unspecified if not known.
     pub(crate) fn v4(ip: Ipv4Addr, local: Ipv4Addr) -> Self {
         if local.is_unspecified() {
             return Self::of(IpAddr::V4(ip).into());
@@ -87,7 +86,7 @@ impl Destination {
         Self { from: Some(IpAddr::V4(local).into()), group: (ip != local).then_some(ip.into()) }
     }
 
-    /// Of an address alone.
+    /// From a destination address alone.
     pub(crate) fn of(ip: ScopedIp) -> Self {
         match ip.ip {
             IpAddr::V6(group) if group.is_multicast() => Self {
@@ -101,7 +100,7 @@ impl Destination {
 }
 
 impl Destination {
-    /// The address that the datagram was sent to.
+    /// The destination address of the datagram.
     pub(crate) fn ip(self) -> Option<ScopedIp> {
         let scope_id = self.from.map_or(0, |from| from.scope_id);
         self.group.map(|ip| ScopedIp { ip, scope_id }).or(self.from)

@@ -1,7 +1,7 @@
-//! Log lines about what happens often, each with a count.
+//! Log lines about frequent occurrences, each with a count.
 //!
-//! Over all sockets and listeners of a loop, each kind of line comes once a second at most, and its counts add up to all
-//! that happened.
+//! Each kind of line is logged at most once a second for all sockets and listeners of a loop. Its counts add up to all
+//! occurrences.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,18 +25,18 @@ impl<T> Default for RepeatedLog<T> {
 }
 
 impl<T> RepeatedLog<T> {
-    /// Counts an occurrence, for the line to name it if it is the last.
+    /// Counts an occurrence; the next line names the last one.
     pub(crate) fn add(&mut self, occurrence: T) {
         self.count += 1;
         self.last = Some(occurrence);
     }
 
-    /// When the next line is due.
+    /// The time of the next line.
     fn due(&self) -> Option<Timestamp> {
         (self.count > 0).then(|| self.last_line.map_or(Timestamp::START, |last| last.after(limits::LOG_INTERVAL)))
     }
 
-    /// The count since the last line and the last occurrence, if a line is due.
+    /// Returns the count since the last line and the last occurrence, if a line is due.
     fn take(&mut self, now: Timestamp) -> Option<(u64, T)> {
         self.due().filter(|due| *due <= now)?;
         self.last_line = Some(now);
@@ -44,23 +44,23 @@ impl<T> RepeatedLog<T> {
     }
 }
 
-/// What is counted for the log, of each kind.
+/// All counted occurrences, by kind.
 #[derive(Default)]
 pub(crate) struct Occurrences {
     /// Replies that the rate limit refused: from and to.
     pub(crate) replies_past_rate: RepeatedLog<(SocketAddr, SocketAddr)>,
-    /// Datagrams that were not sent: from, to, and why.
+    /// Datagrams that were not sent: from, to, and the error.
     pub(crate) datagrams_lost: RepeatedLog<(SocketAddr, SocketAddr, io::Error)>,
-    /// Clients that were refused: too many in all, and too many of their source.
+    /// Clients refused by the total limit, and by the limit per source.
     pub(crate) refused_full: RepeatedLog<PackedAddress>,
     pub(crate) refused_source: RepeatedLog<PackedAddress>,
-    /// Connections that the poll does not take.
+    /// Connections that the poll refused.
     pub(crate) unwatched: RepeatedLog<(PackedAddress, io::Error)>,
-    /// Connections that were reset for want of memory, and how much they held, in bytes.
+    /// Connections reset because memory was short, and their buffers in bytes.
     pub(crate) out_of_memory: RepeatedLog<(PackedAddress, usize)>,
 }
 
-/// All that is counted for the log. A turn in which nothing is counted costs a look at one flag.
+/// The repeated log lines of a loop. A turn without occurrences costs a check of one flag.
 #[derive(Default)]
 pub(crate) struct RepeatedLogs {
     occurrences: Occurrences,
@@ -69,18 +69,18 @@ pub(crate) struct RepeatedLogs {
 }
 
 impl RepeatedLogs {
-    /// The occurrences, for one to be counted.
+    /// Returns the occurrences, to count one.
     pub(crate) fn occurrences_mut(&mut self) -> &mut Occurrences {
         self.is_pending = true;
         &mut self.occurrences
     }
 
-    /// When the next line is due.
+    /// The time of the next line.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         if self.is_pending { self.occurrences.due() } else { None }
     }
 
-    /// Logs what is due.
+    /// Logs the lines that are due.
     pub(crate) fn log(&mut self, now: Timestamp) {
         if self.is_pending {
             self.occurrences.log(now);

@@ -1,7 +1,7 @@
 //! UDP on Linux: recvmmsg(2), sendmmsg(2) and `UDP_SEGMENT` (udp(7)).
 //!
-//! Datagrams leave in the order they were queued. A failed call concerns one message: the messages before it were sent,
-//! those after it are sent by the next call, and a merged message that is refused is sent again unmerged.
+//! Datagrams are sent in the order of the queue. A failed call concerns one message: the earlier ones were sent, and
+//! the next call sends the later ones. A merged message that is refused is sent again unmerged.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -20,19 +20,19 @@ use crate::net::system::udp_socket::{
 };
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
-/// A UDP socket whose datagrams come and go in batches.
+/// A UDP socket that receives and sends in batches.
 pub(crate) struct BatchedUdpSocket {
     socket: PlainUdpSocket,
-    /// `None` once the kernel has refused batches.
+    /// `None` after the kernel has refused batches.
     headers: Option<Headers>,
-    /// Whether the kernel, and the device as far as is known, cut merged messages up again.
+    /// Whether the kernel segments merged messages, and the device as far as is known.
     has_gso: bool,
 }
 
 impl BatchedUdpSocket {
     pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize, is_inherited: bool) -> io::Result<Self> {
         let socket = PlainUdpSocket::new(socket, datagram_bytes_max, is_inherited)?;
-        // A kernel that does not know the option would send what is merged as one long datagram.
+        // A kernel without the option would send a merged message as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
         Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso })
     }
@@ -45,13 +45,13 @@ impl BatchedUdpSocket {
         self.socket.has_family_of(address)
     }
 
-    /// Receives a batch. There may be more, without an edge to come, exactly if it is full.
+    /// Receives a batch. Returns whether it is full: only then may more wait without a later edge.
     ///
-    /// A short one ended at an empty queue, and what comes after that raises an edge; or at an error of the socket,
-    /// which the kernel keeps for the next call (recvmmsg(2), BUGS). One that was there when the call began ends it at
-    /// once, so this one has come since, and so since the last poll: its own edge is still to be reported, and has the
-    /// rest received. What a security module refuses in the middle of a batch has no edge, and waits for the next
-    /// datagram's.
+    /// A short batch ended at an empty queue, or at an error of the socket. After an empty queue, the next datagram
+    /// causes an edge. The kernel keeps the error for the next call (recvmmsg(2), BUGS). An error that exists at the
+    /// start of a call ends it at once. So this error is newer than the call, and than the last poll: its own edge
+    /// follows, and causes the next receive. If a security module refuses a datagram in the middle of a batch, no edge
+    /// follows; the rest waits for the edge of the next datagram.
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let received = match &mut self.headers {
             Some(Headers::V4(headers)) => headers.receive(&self.socket, batch, max),
@@ -65,7 +65,7 @@ impl BatchedUdpSocket {
         Ok(received?)
     }
 
-    /// Sends datagrams, and says for each what became of it.
+    /// Sends datagrams, and reports the outcome of each.
     pub(crate) fn send_datagrams(
         &mut self,
         transmits: &[Transmit],
@@ -73,10 +73,10 @@ impl BatchedUdpSocket {
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         let mut rest = transmits;
-        // So many of them were refused as one message.
+        // The number of transmits that were refused as one message.
         let mut refused_together = 0;
         while !rest.is_empty() {
-            // A batch of one costs more than the plain call, unless that has control messages to lay out.
+            // A batch of one costs more than a plain call, unless it needs control messages.
             if let [Transmit { from: None, .. }] = rest {
                 return self.socket.send_datagrams(rest, send_queue, outcome);
             }
@@ -119,12 +119,12 @@ impl BatchedUdpSocket {
         }
     }
 
-    /// Whether a message may have failed only because it was to be cut up again.
+    /// Whether a message may have failed only because it was merged.
     fn is_gso_error(&mut self, error: Errno) -> bool {
         match error {
-            // Longer than the path to that peer takes, where a datagram of its own may be fragmented.
+            // The segment exceeds the path MTU to that peer. Unmerged, the datagram may be fragmented.
             Errno::EINVAL | Errno::EMSGSIZE => true,
-            // The device cannot, or the transformation (IPsec) on the way to it.
+            // The device, or a transformation (IPsec) on the way to it, cannot segment.
             Errno::EIO | Errno::EOPNOTSUPP => {
                 self.has_gso = false;
                 log::debug!(
@@ -138,21 +138,21 @@ impl BatchedUdpSocket {
     }
 }
 
-/// One call's worth of transmits, as messages that can share a call.
+/// The transmits of one call, as messages that can share it.
 struct SendCall<'a> {
-    /// The front of the list, as far as one call can take it.
+    /// The front of the list, as far as one call can send it.
     transmits: &'a [Transmit],
-    /// Those of them that share the call, by message.
+    /// The transmits that share the call, by message.
     messages: [&'a [Transmit]; DATAGRAMS_PER_CALL_MAX],
     count: usize,
     from: Option<ScopedIp>,
-    /// The length of a transmit in merged messages. A message that is no longer is not cut.
+    /// The segment size of merged messages. A message that is not longer is not cut.
     segment: Option<usize>,
 }
 
 impl<'a> SendCall<'a> {
-    /// Takes as many transmits from the front as can go: one set of control messages is for all, so they leave from one
-    /// address, and what is merged is cut to one length. All go to addresses of one family.
+    /// Takes as many transmits from the front as one call can send. One set of control messages applies to all: they
+    /// share a source address and a segment size. All destinations are of one family.
     fn of(transmits: &'a [Transmit], has_gso: bool) -> Self {
         let transmits = &transmits[..transmits.len().min(DATAGRAMS_PER_CALL_MAX)];
         let mut call = Self {
@@ -182,26 +182,26 @@ impl<'a> SendCall<'a> {
         call
     }
 
-    /// How many transmits stand in its first messages.
+    /// The number of transmits in its first messages.
     fn transmits_in(&self, messages: usize) -> usize {
         self.messages[..messages].iter().map(|merged| merged.len()).sum()
     }
 }
 
-/// What the kernel is handed with every batch, kept from call to call.
+/// The buffers of a batch for the kernel, kept between calls.
 enum Headers {
     V4(Box<FamilyHeaders<SockaddrIn>>),
     V6(Box<FamilyHeaders<SockaddrIn6>>),
 }
 
-/// As many datagrams as one call is first asked for.
+/// The batch size of a receive while few datagrams arrive.
 const SMALL_BATCH: usize = 8;
 
 struct FamilyHeaders<S> {
-    /// Whether the last batch was of many.
+    /// Whether the last batch was large.
     last_was_large: bool,
     incoming: MultiHeaders<S>,
-    /// By the control messages they have room for: an origin, a segment. The kernel wants that room filled.
+    /// Indexed by their control messages: source address, segment size. The kernel needs that room filled.
     outgoing: [[Option<MultiHeaders<S>>; 2]; 2],
     to: Vec<Option<S>>,
 }
@@ -223,7 +223,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     }
 
     fn receive(&mut self, socket: &PlainUdpSocket, batch: &mut RecvBatch, max: usize) -> nix::Result<bool> {
-        // Room for many has to be laid out with each call, whether many come or one.
+        // Each call initializes room for all datagrams, even if one arrives.
         let (count, is_full) = if self.last_was_large {
             self.recv_up_to::<DATAGRAMS_PER_CALL_MAX>(socket, batch, max)?
         } else {
@@ -233,7 +233,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         Ok(is_full)
     }
 
-    /// Says how many have come, and whether that is as many as could.
+    /// Returns how many datagrams arrived, and whether the batch is full.
     fn recv_up_to<const MOST: usize>(
         &mut self,
         socket: &PlainUdpSocket,
@@ -254,15 +254,15 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
             let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
             received.push(ReceivedDatagram { len: message.bytes, meta: RecvMeta { peer, dst, truncated } });
         }
-        // A header keeps only the room for control messages that its last datagram filled. Where that is packet
-        // information and nothing else, it is what the next one needs.
+        // A header keeps only the room for control messages that its last datagram filled. If that was packet
+        // information alone, it is what the next one needs.
         if has_less_room {
             self.incoming = incoming(socket);
         }
         Ok((received.len(), received.len() == max))
     }
 
-    /// Says how many messages have gone.
+    /// Returns how many messages were sent.
     fn send(&mut self, socket: &PlainUdpSocket, call: &SendCall<'_>, send_queue: &UdpSendQueue) -> nix::Result<usize> {
         let control = SendControl::new(call.from, call.segment, socket.is_v6);
         let (controls, used) = control.messages();
@@ -303,7 +303,7 @@ fn outgoing<S: SocketAddressFamily>(socket: &PlainUdpSocket, packet_info: bool, 
     MultiHeaders::preallocate(DATAGRAMS_PER_CALL_MAX, control)
 }
 
-/// An address family's addresses, as the kernel has them.
+/// Addresses of one family, in the kernel's form.
 trait SocketAddressFamily: SockaddrLike + Copy + Into<SocketAddr> {
     /// `None` for an address of another family.
     fn of(address: SocketAddr) -> Option<Self>;
@@ -339,7 +339,7 @@ mod tests {
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-    /// How a socket may have to work.
+    /// The mode in which a socket sends and receives.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Mode {
         Gso,
@@ -383,7 +383,7 @@ mod tests {
         (room, from)
     }
 
-    /// Everything that waits at a socket.
+    /// Receives all datagrams that wait at a socket.
     fn receive_all(socket: &mut BatchedUdpSocket, max: usize) -> Vec<(RecvMeta, Vec<u8>)> {
         let (mut batch, mut all) = (RecvBatch::default(), Vec::new());
         while socket.recv_datagrams(&mut batch, max).is_ok() {
@@ -396,12 +396,12 @@ mod tests {
         all
     }
 
-    /// The address that a datagram was sent to.
+    /// The destination address of a datagram.
     fn dst_ip(meta: &RecvMeta) -> Option<IpAddr> {
         Some(meta.dst?.ip()?.ip)
     }
 
-    /// Sends transmits, and tells which were lost.
+    /// Sends transmits, and returns the lost ones.
     fn transmit(
         socket: &mut BatchedUdpSocket,
         transmits: &[(SocketAddr, Option<ScopedIp>, Vec<u8>)],
@@ -480,7 +480,7 @@ mod tests {
         for mode in MODES {
             let (mut socket, port) = bind(mode, LOOPBACK, 65_535);
             let peers: Vec<UdpSocket> = (0..3).map(|_| peer(LOOPBACK)).collect();
-            // Of one length; the last shorter; empty ones, longer ones and one that fills a datagram among them.
+            // Equal lengths; a shorter last one; empty, longer and nearly maximum datagrams among others.
             let lengths: [&[usize]; 3] = [&[18; 100], &[18, 18, 18, 7], &[5, 0, 0, 9, 9, 9, 60_000, 9, 1, 9]];
             let mut transmits = Vec::new();
             for number in 0..100 {
@@ -500,7 +500,7 @@ mod tests {
         }
     }
 
-    /// Binds at every address; peers ask at several, three times each, and are answered there.
+    /// Binds to a wildcard address. Peers send to several addresses, three times each, and get replies from there.
     fn ask_at_addresses(mode: Mode, bound: IpAddr, dst_ips: &[IpAddr]) {
         let (mut socket, port) = bind(mode, bound, 65_535);
         let peers: Vec<UdpSocket> = dst_ips.iter().map(|ip| peer(*ip)).collect();
@@ -589,7 +589,7 @@ mod tests {
 
     #[test]
     fn a_datagram_to_the_other_family_is_lost_and_not_sent_to_the_connected_peer() {
-        // Grouped by address, one comes before those of the peer and one after them.
+        // Grouped by address, one is sent before the peer's, and one after.
         let others = ["[::1]:9", "[2001:db8::ffff:ffff]:9"].map(|to| to.parse().expect("an address"));
         for mode in MODES {
             let (socket, peer) = (UdpSocket::bind((LOOPBACK, 0)).expect("a free port"), peer(LOOPBACK));
@@ -608,7 +608,7 @@ mod tests {
 
     #[test]
     fn an_error_loses_only_the_datagram_it_concerns() {
-        // This socket may not broadcast.
+        // This socket may not send broadcasts.
         let refused = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
         for mode in MODES {
             let (mut socket, _) = bind(mode, LOOPBACK, 65_535);

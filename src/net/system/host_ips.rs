@@ -1,4 +1,4 @@
-//! Whether an address is one of this host's, or a broadcast address.
+//! Whether an address is local to this host, or a broadcast address.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::limits;
 use crate::net::io_error_class::IoErrorClass;
 
-/// A kind of addresses of this host: what was found out about each address, for a while.
+/// A kind of addresses of this host, with a cache of lookups.
 pub(crate) struct HostIps {
     find_out: fn(IpAddr) -> bool,
     found: HashMap<IpAddr, bool>,
@@ -18,17 +18,17 @@ pub(crate) struct HostIps {
 }
 
 impl HostIps {
-    /// The addresses that the host itself has.
+    /// The addresses of the host itself.
     pub(crate) fn local() -> Self {
         Self { find_out: is_local, found: HashMap::new(), expires: None }
     }
 
-    /// The broadcast addresses of its networks.
+    /// The broadcast addresses of the host's networks.
     pub(crate) fn broadcast() -> Self {
         Self { find_out: is_broadcast, ..Self::local() }
     }
 
-    /// Whether an address is one of them, now or a second ago.
+    /// Whether an address is one of them, now or up to a second ago.
     pub(crate) fn contains(&mut self, ip: IpAddr) -> bool {
         let now = Instant::now();
         if self.expires.is_none_or(|expires| expires <= now) || self.found.len() == limits::HOST_IPS_MAX {
@@ -39,13 +39,13 @@ impl HostIps {
     }
 }
 
-/// Only a local address can be bound to, unless the system allows every address (`ip_nonlocal_bind`, ip(7)).
+/// Only a local address can be bound, unless the system allows every address (`ip_nonlocal_bind`, ip(7)).
 fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || can_be_bound(ip) && (!can_all_be_bound(ip) || is_on_interface(ip))
 }
 
-/// Whether a socket can be bound to an address. Without a descriptor to try it, the answer is yes: a socket that answers
-/// itself does so for ever.
+/// Whether a socket can be bound to an address. If no descriptor is left for a test, it returns true: a socket that
+/// answers itself never stops.
 fn can_be_bound(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).map_or_else(|error| IoErrorClass::of(&error) == IoErrorClass::ResourceExhausted, |_| true)
 }
@@ -62,7 +62,7 @@ fn can_all_be_bound(_ip: IpAddr) -> bool {
     false
 }
 
-/// Whether an interface has an address. Where a sandbox forbids to ask, the answer is yes.
+/// Whether an interface has an address. It returns true where a sandbox forbids the lookup.
 #[cfg(target_os = "linux")]
 fn is_on_interface(ip: IpAddr) -> bool {
     use crate::net::system::udp_socket::std_addr;
@@ -77,9 +77,9 @@ fn is_on_interface(_ip: IpAddr) -> bool {
     true
 }
 
-/// Whether an IPv4 address is a broadcast address. To connect a socket sends nothing; without `SO_BROADCAST`, Linux
-/// refuses to connect it there (EACCES). Without a descriptor or a port to try it, and where a sandbox forbids to, the
-/// answer is yes: a reply would go to a whole network.
+/// Whether an IPv4 address is a broadcast address. The connect of a UDP socket sends nothing; without `SO_BROADCAST`,
+/// Linux refuses it to a broadcast address (`EACCES`). If no descriptor or port is left, or a sandbox forbids the test,
+/// it returns true: a reply would reach a whole network.
 fn is_broadcast(ip: IpAddr) -> bool {
     const DISCARD_PORT: u16 = 9;
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP));
@@ -101,7 +101,7 @@ mod tests {
         let expected = [true, true, true, false, false];
         let mut local_ips = HostIps::local();
         assert_eq!(ips.map(|ip| local_ips.contains(ip)), expected);
-        // The answer where every address can be bound to; of a loopback network, an interface has one address.
+        // The answer where every address can be bound; an interface has one address of a loopback network.
         assert_eq!([ips[0], ips[3], ips[4]].map(is_on_interface), [true, false, false]);
     }
 

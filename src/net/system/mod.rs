@@ -1,6 +1,6 @@
 //! The network of this machine: mio, socket2 and nix.
 //!
-//! Each call is one system call, or the few that open a socket, and its error is the kernel's.
+//! Each call is one system call, or the few that open a socket. Its error is the kernel's.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;
@@ -42,7 +42,7 @@ pub(crate) type SystemUdpSocket = crate::net::system::batched_udp_socket::Batche
 #[cfg(not(target_os = "linux"))]
 pub(crate) type SystemUdpSocket = crate::net::system::udp_socket::PlainUdpSocket;
 
-/// The kernel under us.
+/// The network of the kernel.
 pub(crate) struct System {
     poll: Poll,
     events: Events,
@@ -137,7 +137,7 @@ impl System {
         ip.is_ipv4() && self.broadcast_ips.contains(ip)
     }
 
-    /// Before a close that may not be the last: of a socket that was handed over, others may hold a copy.
+    /// Needed before a close that may not be the last: other processes may have a duplicate of an inherited socket.
     pub(crate) fn deregister(&self, source: &mut (impl mio::event::Source + ?Sized)) {
         let _ = self.poll.registry().deregister(source);
     }
@@ -159,7 +159,7 @@ impl AsFd for System {
     }
 }
 
-/// What `epoll_ctl(2)` refuses of a descriptor that is open, with the way out.
+/// The error of `epoll_ctl(2)` for an open descriptor, with a way out.
 #[cfg(unix)]
 fn watch_error(fd: RawFd, error: io::Error) -> io::Error {
     let message = match error.kind() {
@@ -176,13 +176,13 @@ fn watch_error(fd: RawFd, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
-/// A socket that somebody else has opened, made to suit the loop.
+/// Prepares an inherited socket for the loop.
 fn from_inherited(socket: Socket) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-/// The same for a listener. One that does not listen would accept no client, and fail at every try.
+/// The same for a listener. Every accept on a socket that does not listen would fail.
 fn from_inherited_listener(socket: Socket) -> io::Result<Socket> {
     #[cfg(target_os = "linux")]
     if !socket.is_listener()? {
@@ -192,7 +192,7 @@ fn from_inherited_listener(socket: Socket) -> io::Result<Socket> {
     from_inherited(socket)
 }
 
-/// The same for a UDP socket. A stream would be received from as if it brought datagrams.
+/// The same for a UDP socket. A stream socket would be read as if it returned datagrams.
 fn from_inherited_udp_socket(socket: Socket) -> io::Result<Socket> {
     if socket.r#type()? != Type::DGRAM {
         let message = "invalid argument: the socket is not a datagram socket; hand over a UDP socket";
@@ -239,32 +239,33 @@ fn open_listener(options: &Listen) -> io::Result<SystemListener> {
 /// The step at which a listener failed.
 enum ListenError {
     Bind(io::Error),
-    /// Another socket that is bound to the port listens. Two that listen at the same moment may refuse each other: each
-    /// counts as listening before it is checked. Of several that try again, one listens.
+    /// Another socket bound to the port listens. Two sockets that listen at the same moment may refuse each other,
+    /// because each is marked as listening before the check. If several retry, one succeeds.
     Listen(io::Error),
 }
 
 fn open_tcp_listener(address: SocketAddr, options: &Listen, backlog: i32) -> Result<Socket, ListenError> {
     let bind = || {
         let socket = new_socket(address, Type::STREAM, Protocol::TCP, options.reuse_port, options.only_v6)?;
-        // A restart must not wait for connections of the last run in TIME_WAIT (on unix; elsewhere it means more).
+        // A restart must not wait for connections of the last run in TIME_WAIT. Outside of unix, the option also allows
+        // other sockets to take the port.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
-        // Before it listens: a client is offered a window that depends on the buffer.
+        // Before listen(2): the window offered to a client depends on the buffer.
         set_tcp_options(&socket, &options.tcp)?;
         socket.bind(&address.into())?;
         Ok(socket)
     };
     let socket = bind().map_err(ListenError::Bind)?;
     socket.listen(backlog).map_err(ListenError::Listen)?;
-    // Not before: with SO_REUSEADDR the port belongs to one socket only once that listens.
+    // After listen(2): with SO_REUSEADDR, a socket owns its port only once it listens.
     reuse_port_after_bind(&socket, options.reuse_port).map_err(ListenError::Bind)?;
     Ok(socket)
 }
 
 fn open_udp_socket(options: &Bind) -> io::Result<Socket> {
     let socket = new_socket(options.address, Type::DGRAM, Protocol::UDP, options.reuse_port, options.only_v6)?;
-    // Before it is bound: no datagram comes of a group that another socket has joined.
+    // Before the bind: no datagram is received from groups that other sockets have joined.
     set_udp_options(&socket, &options.udp, options.address)?;
     socket.bind(&options.address.into())?;
     reuse_port_after_bind(&socket, options.reuse_port)?;
@@ -325,7 +326,7 @@ fn is_priority(event: &mio::event::Event) -> bool {
     event.is_priority()
 }
 
-/// Where the poll does not tell of urgent bytes, every readiness may hide some.
+/// Without events for urgent bytes, every readiness may include some.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn is_priority(_event: &mio::event::Event) -> bool {
     true

@@ -42,14 +42,14 @@ pub(crate) enum SystemListener {
     Unix(BoundUnixListener),
 }
 
-/// A connected socket, or one that is about to be.
+/// A connected socket, or one with a connect in progress.
 pub(crate) enum SystemStream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
 }
 
-/// The same call, whatever the family.
+/// Makes the same call for either family.
 macro_rules! each {
     ($socket:expr, $inner:ident => $call:expr) => {
         match $socket {
@@ -69,7 +69,7 @@ impl SystemListener {
         }
     }
 
-    /// The address it is bound to, if its family has addresses.
+    /// The bound address, if the family has addresses.
     pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
@@ -95,7 +95,7 @@ impl SystemListener {
 
 #[cfg(target_os = "linux")]
 impl SystemListener {
-    /// Whether a client is in the backlog, which stays there. An error tells nothing: accept will.
+    /// Whether the backlog has a client. An error returns true, and accept reports it.
     pub(crate) fn has_client(&self) -> bool {
         let fd = match self {
             Self::Tcp(listener) => listener.as_fd(),
@@ -107,14 +107,14 @@ impl SystemListener {
 
 #[cfg(not(target_os = "linux"))]
 impl SystemListener {
-    #[expect(clippy::unused_self, reason = "Linux asks it")]
+    #[expect(clippy::unused_self, reason = "used on Linux")]
     pub(crate) fn has_client(&self) -> bool {
         true
     }
 }
 
 impl SystemStream {
-    /// Begins to connect, or takes over what is connected.
+    /// Starts a connect, or takes a connected stream.
     pub(crate) fn connect(to: &Connect) -> io::Result<Self> {
         match (&to.inherited, &to.address) {
             (Some(inherited), _) => Self::from_inherited(inherited.take_socket()?, &to.tcp),
@@ -140,7 +140,7 @@ impl SystemStream {
         Ok(Self::Tcp(TcpStream::from_std(socket.into())))
     }
 
-    /// Whether the other side has answered: its refusal is the error.
+    /// Whether the connect has finished; a refusal is an error.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = each!(self, stream => stream.take_error())? {
             return Err(error);
@@ -156,7 +156,7 @@ impl SystemStream {
         each!(self, stream => stream)
     }
 
-    /// Its address on this side, if its family has addresses.
+    /// The local address, if the family has addresses.
     pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(stream) => stream.local_addr().map(Some),
@@ -165,7 +165,7 @@ impl SystemStream {
         }
     }
 
-    /// The address it is connected to, if its family has addresses.
+    /// The peer's address, if the family has addresses.
     pub(crate) fn peer_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map(Some),
@@ -180,7 +180,7 @@ impl SystemStream {
 
     #[cfg(target_os = "linux")]
     pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
-        // Without the signal that a peer's end would raise in a program that does not ignore it.
+        // Without SIGPIPE, which would end a program that does not ignore it.
         let flags = nix::libc::MSG_NOSIGNAL | if fin_follows { nix::libc::MSG_MORE } else { 0 };
         each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags))
     }
@@ -198,14 +198,14 @@ impl SystemStream {
         each!(self, stream => stream.shutdown(half))
     }
 
-    /// Has the close that follows discard what is unsent, and send a reset where the family knows one (socket(7)). A
-    /// socket that refuses the option is closed all the same.
+    /// Makes the next close discard unsent output, and send an RST if the family has one (socket(7)). A socket that
+    /// refuses the option is closed in any case.
     pub(crate) fn reset_on_close(&self) {
         let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(Duration::ZERO)));
     }
 }
 
-/// The family of a connected stream. Anything else would be an error at every read, or never readable.
+/// The family of a connected stream. Other descriptors would fail at every read, or never become readable.
 fn domain_of_connected(socket: &Socket) -> io::Result<Domain> {
     match socket.r#type() {
         Ok(Type::STREAM) => {}
@@ -218,7 +218,7 @@ fn domain_of_connected(socket: &Socket) -> io::Result<Domain> {
     }
     match socket.peer_addr() {
         Ok(peer) => Ok(peer.domain()),
-        // A reset is the socket's error until it is asked for.
+        // A reset is the socket's pending error until it is read.
         Err(error) if error.kind() == io::ErrorKind::NotConnected => {
             Err(socket.take_error()?.unwrap_or_else(|| invalid_stream("the socket is not connected")))
         }
@@ -231,7 +231,7 @@ fn invalid_stream(cause: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// Sets the options before the connect, because the peer is offered a window that depends on the buffer.
+/// Sets the options before the connect, because the window offered to the peer depends on the buffer.
 #[cfg(target_os = "linux")]
 fn connect_tcp(to: SocketAddr, options: &TcpOptions) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
@@ -242,7 +242,7 @@ fn connect_tcp(to: SocketAddr, options: &TcpOptions) -> io::Result<TcpStream> {
     }
 }
 
-/// The error of a connect that has begun has a number of its own on each system, which mio knows.
+/// The error of a connect in progress differs between systems; mio knows it.
 #[cfg(not(target_os = "linux"))]
 fn connect_tcp(to: SocketAddr, options: &TcpOptions) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(to)?;
@@ -250,7 +250,7 @@ fn connect_tcp(to: SocketAddr, options: &TcpOptions) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sets the options of a TCP socket. Sockets that a listener accepts inherit them, which saves the calls for each.
+/// Sets the options of a TCP socket. Accepted sockets inherit them, which saves system calls for each connection.
 pub(crate) fn set_tcp_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(options.nodelay)?;
     if let Some(bytes) = options.recv_buffer_bytes {
@@ -304,7 +304,7 @@ fn set_user_timeout(_socket: &Socket, _after: Duration) -> io::Result<()> {
 
 #[cfg(unix)]
 fn connect_unix(path: &Path) -> io::Result<mio::net::UnixStream> {
-    // For its error: one that says how long a path may be.
+    // Called for its error, which contains the maximum length of a path.
     unix_sock_addr(path)?;
     #[cfg(target_os = "linux")]
     if Address::is_abstract(path) {
@@ -320,20 +320,19 @@ fn connect_unix(path: &Path) -> io::Result<mio::net::UnixStream> {
 #[cfg(unix)]
 pub(crate) struct BoundUnixListener {
     pub(crate) listener: UnixListener,
-    /// When the last that has it goes, the file goes too.
+    /// The file is removed with the last reference.
     _file: Option<Arc<SocketFile>>,
 }
 
 #[cfg(unix)]
 impl BoundUnixListener {
-    /// Listens at a path, together with the clones that do so already. A socket that stands there otherwise is replaced
-    /// if no server answers on it.
+    /// Listens at a path, together with the clones that listen there already. A stale socket file is replaced.
     pub(crate) fn bind(path: &Path, mode: Option<u32>, backlog: i32, shared: &SharedSocketFile) -> io::Result<Self> {
         let file = shared.open(path, mode, backlog)?;
         Ok(Self { listener: UnixListener::from_std(file.listener()?), _file: Some(file) })
     }
 
-    /// Listens on an inherited socket, and leaves its file alone.
+    /// Listens on an inherited socket. Its file stays when the listener closes.
     pub(crate) fn from_inherited(listener: std::os::unix::net::UnixListener) -> Self {
         Self { listener: UnixListener::from_std(listener), _file: None }
     }
@@ -344,7 +343,7 @@ mod tests {
     use super::*;
     use crate::options::listen::Listen;
 
-    /// What the tests set, small enough for every machine's limits.
+    /// Options of the tests, small enough for every machine's limits.
     macro_rules! with_options {
         ($options:expr) => {
             $options
@@ -357,7 +356,7 @@ mod tests {
         };
     }
 
-    /// Checks that a socket has them.
+    /// Checks that a socket has these options.
     #[track_caller]
     fn assert_has_options(socket: &SockRef<'_>) {
         let buffers = (socket.recv_buffer_size().expect("a size"), socket.send_buffer_size().expect("a size"));

@@ -1,6 +1,6 @@
 //! Sets the options of UDP sockets: TTL, TOS, broadcast, multicast.
 //!
-//! A socket that serves both families gets an option for both.
+//! A dual-stack socket gets each option for both families.
 
 use std::fmt::Display;
 use std::io;
@@ -11,7 +11,7 @@ use socket2::{InterfaceIndexOrAddress, Socket};
 use crate::address::to_canonical;
 use crate::options::udp::{Membership, MembershipChange, UdpOptions};
 
-/// Sets options on a socket that is bound to an address, or will be.
+/// Sets the options of a socket that is bound to an address, or will be.
 pub(crate) fn set_udp_options(socket: &Socket, options: &UdpOptions, bound: SocketAddr) -> io::Result<()> {
     let UdpOptions { broadcast, ttl, tos, memberships, multicast_interface, multicast_ttl, multicast_loop } = options;
     if let Some(broadcast) = *broadcast {
@@ -24,7 +24,7 @@ pub(crate) fn set_udp_options(socket: &Socket, options: &UdpOptions, bound: Sock
         "multicast_interface",
         *multicast_interface,
         |index| match ipv4_of_interface(index) {
-            // Without an IPv4 address, nothing leaves by it over IPv4.
+            // Without an IPv4 address, the interface sends nothing over IPv4.
             Err(_) if families.has_v6 => Ok(()),
             address => socket.set_multicast_if_v4(&address?),
         },
@@ -45,7 +45,7 @@ pub(crate) fn set_udp_options(socket: &Socket, options: &UdpOptions, bound: Sock
     memberships.iter().try_for_each(|membership| change_membership(socket, *membership, MembershipChange::Join))
 }
 
-/// The families that a socket sends and receives datagrams of.
+/// The families of datagrams that a socket sends and receives.
 struct Families {
     has_v4: bool,
     has_v6: bool,
@@ -58,7 +58,7 @@ impl Families {
         Ok(Self { has_v4, has_v6 })
     }
 
-    /// Sets an option for each, and for IPv6 first.
+    /// Sets an option for each family, IPv6 first.
     fn set<T: Copy + Display>(
         &self,
         option: &str,
@@ -77,7 +77,7 @@ impl Families {
     }
 }
 
-/// Joins or leaves a group. A socket that has joined one gets no datagrams of groups that other sockets have joined.
+/// Joins or leaves a group. After a join the socket receives no datagrams of groups that other sockets have joined.
 pub(crate) fn change_membership(socket: &Socket, membership: Membership, change: MembershipChange) -> io::Result<()> {
     let Membership { group, interface } = membership;
     let changed = match (group.to_canonical(), change) {
@@ -97,7 +97,7 @@ pub(crate) fn change_membership(socket: &Socket, membership: Membership, change:
 }
 
 fn join_v4(socket: &Socket, group: Ipv4Addr, interface: u32) -> io::Result<()> {
-    // The kernel lets a socket that serves IPv6 alone join, and then delivers nothing.
+    // The kernel lets an IPv6-only socket join, but delivers nothing.
     if socket.only_v6().is_ok_and(|only_v6| only_v6) {
         let message = "invalid argument: an IPv6-only socket cannot join an IPv4 group; bind another socket to 0.0.0.0";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -107,7 +107,7 @@ fn join_v4(socket: &Socket, group: Ipv4Addr, interface: u32) -> io::Result<()> {
     socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface))
 }
 
-/// An error that names the option, and what can be done.
+/// An error that names the option, and a way out.
 fn explain(option: &str, value: impl Display, error: &io::Error) -> io::Error {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => "; the socket has joined the group already",
@@ -119,8 +119,8 @@ fn explain(option: &str, value: impl Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{option}({value}): {error}{hint}"))
 }
 
-/// The address of an interface, which stands for it: the kernel is asked for an index only through a structure that
-/// socket2 does not have.
+/// An address of the interface, which identifies it to the kernel: socket2 lacks the structure for an index
+/// (`ip_mreqn`).
 #[cfg(target_os = "linux")]
 fn ipv4_of_interface(index: u32) -> io::Result<Ipv4Addr> {
     use crate::net::system::udp_socket::std_addr;

@@ -1,6 +1,6 @@
 //! UDP with one datagram per system call, on every system.
 //!
-//! On Linux a socket bound to a wildcard address replies from the address that was asked (ip(7), RFC 3542).
+//! On Linux a socket bound to a wildcard address replies from the destination address of the request (ip(7), RFC 3542).
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
@@ -9,17 +9,23 @@ use crate::address::{ScopedIp, to_canonical};
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
-/// A UDP socket, and how to use it.
+/// A UDP socket and its options.
 pub(crate) struct PlainUdpSocket {
     pub(crate) inner: mio::net::UdpSocket,
     pub(crate) is_v6: bool,
-    /// Bytes of a datagram that are kept.
+    /// Maximum number of bytes kept of a datagram.
     pub(crate) datagram_bytes_max: usize,
-    /// Room for packet information, on a socket bound to every address, and for what else may come with it.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "packet information is Linux's here"))]
+    /// Buffer for packet information on a wildcard socket, and for other control messages of an inherited socket.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "packet information is implemented only for Linux")
+    )]
     pub(crate) control: Option<Vec<u8>>,
-    /// Whether it was opened elsewhere, with options that are not known here.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "packet information is Linux's here"))]
+    /// Whether it was opened elsewhere, with unknown options.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "packet information is implemented only for Linux")
+    )]
     pub(crate) is_inherited: bool,
 }
 
@@ -36,13 +42,13 @@ impl PlainUdpSocket {
         &mut self.inner
     }
 
-    /// Receives one datagram, whatever is asked for. Whether there are more, only the next receive can tell.
+    /// Receives one datagram, whatever the maximum. Only the next receive shows whether there are more.
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, _most: usize) -> io::Result<bool> {
         receive(self, batch)?;
         Ok(true)
     }
 
-    /// Sends datagrams one by one, and says for each what became of it.
+    /// Sends datagrams one by one, and reports the outcome of each.
     pub(crate) fn send_datagrams(
         &self,
         transmits: &[Transmit],
@@ -64,7 +70,7 @@ impl PlainUdpSocket {
         }
     }
 
-    /// Whether an address is one that this socket can send to. IPv4 addresses are known to IPv6 sockets, too.
+    /// Whether this socket can send to an address. An IPv6 socket can send to IPv4 addresses, too.
     pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
         self.is_v6 || address.is_ipv4()
     }
@@ -75,7 +81,7 @@ impl PlainUdpSocket {
         self.control.is_some()
     }
 
-    /// A peer's address as this socket's family writes it.
+    /// Converts a peer's address to the socket's family.
     pub(crate) fn to_own_family(&self, peer: SocketAddr) -> SocketAddr {
         match peer {
             SocketAddr::V4(v4) if self.is_v6 => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
@@ -84,8 +90,8 @@ impl PlainUdpSocket {
     }
 }
 
-/// The error of a datagram to an address that its socket cannot send to. The kernel would take one without an address
-/// instead for one to the peer that the socket is connected to.
+/// The error of a datagram to an address of another family. It cannot be encoded for the socket, and without an
+/// address the datagram would go to the peer of a connected socket.
 pub(crate) fn other_family() -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,
@@ -93,7 +99,7 @@ pub(crate) fn other_family() -> io::Error {
     )
 }
 
-/// The peer of a datagram that came without a source address: it cannot be answered.
+/// The peer of a datagram without a source address, which cannot be answered.
 #[cfg(target_os = "linux")]
 pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
@@ -116,14 +122,15 @@ mod linux {
     use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
     use std::os::fd::AsRawFd;
 
-    /// Room for the control messages of fixed length that udp(7), ip(7), ipv6(7) and socket(7) know, all at once.
+    /// Room for all control messages of fixed length in udp(7), ip(7), ipv6(7) and socket(7) at once.
     const INHERITED_CONTROL_BYTES: usize = 512;
 
-    /// Before the first receive: asks for packet information on a socket of every address, and makes room for it.
+    /// Called before the first receive: enables packet information on a wildcard socket, and allocates its buffer.
     pub(super) fn set_options(socket: &mut PlainUdpSocket, is_wildcard: bool) -> io::Result<()> {
         if socket.is_inherited {
-            // Or several datagrams may come as one. A count of dropped datagrams comes with some datagrams alone, and
-            // would take the room of packet information. A kernel that does not know an option does not do it.
+            // With UDP_GRO, several datagrams could be received as one. The count of dropped datagrams comes with some
+            // datagrams only, and would use the room of packet information. A kernel that does not know an option does
+            // not apply it.
             let _ = setsockopt(&socket.inner, UdpGroSegment, &false);
             let _ = setsockopt(&socket.inner, RxqOvfl, &0);
         }
@@ -153,24 +160,24 @@ mod linux {
         Ok(())
     }
 
-    /// The address that the datagram was sent to, if packet information came with it.
+    /// The destination address of the datagram, if packet information came with it.
     pub(crate) fn destination<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<Destination> {
         message.cmsgs().ok()?.find_map(|control| packet_destination(&control))
     }
 
-    /// Whether anything but packet information came with a datagram, or did not fit.
+    /// Whether other control messages came with a datagram, or did not fit.
     pub(crate) fn has_other_control<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> bool {
         use ControlMessageOwned::{Ipv4PacketInfo, Ipv6PacketInfo};
         let is_other = |control| !matches!(control, Ipv4PacketInfo(_) | Ipv6PacketInfo(_));
         message.cmsgs().map_or(true, |mut controls| controls.any(is_other))
     }
 
-    /// The address in packet information.
+    /// The destination address in packet information.
     fn packet_destination(control: &ControlMessageOwned) -> Option<Destination> {
         match control {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                // They differ for a broadcast and a group, which are no addresses to answer from. The kernel knows
-                // `ipi_spec_dst` only of datagrams that have arrived since it was asked for it: of those before, it is
+                // They differ for a broadcast and a group, which are no source addresses for a reply. The kernel fills
+                // `ipi_spec_dst` only for datagrams that arrived after the option was set; for earlier ones it is
                 // unspecified.
                 let [ip, local] = [info.ipi_addr, info.ipi_spec_dst].map(|ip| Ipv4Addr::from(ip.s_addr.to_ne_bytes()));
                 Some(Destination::v4(ip, local))
@@ -200,8 +207,7 @@ mod linux {
         Ok(())
     }
 
-    /// What the kernel is told with datagrams: the address they leave from, and the length that a merged message is cut
-    /// to.
+    /// Control messages of a send: the source address, and the segment size of a merged message.
     pub(crate) struct SendControl {
         packet_info: Option<PacketInfo>,
         segment: Option<u16>,
@@ -228,8 +234,8 @@ mod linux {
         }
     }
 
-    /// The address that a datagram leaves from. The interface stays open, and the route decides it, as it would without,
-    /// except where the address is of one interface.
+    /// The source address of a datagram. The interface is not set, so the route decides it, except for an address of
+    /// one interface.
     enum PacketInfo {
         V4(libc::in_pktinfo),
         V6(libc::in6_pktinfo),
@@ -279,7 +285,7 @@ mod linux {
             text.parse().expect("an address")
         }
 
-        /// What the kernel reports of a datagram to an address, on an IPv6 socket.
+        /// The packet information of a datagram to an address, on an IPv6 socket.
         fn v6_control(dst_ip: IpAddr) -> ControlMessageOwned {
             let v6 = match dst_ip {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -357,7 +363,7 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
-    // One byte more than is kept: it tells a cut one.
+    // One byte more than the maximum, to detect a cut datagram.
     let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1);
     let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
     let meta = RecvMeta { peer: to_canonical(peer), dst: None, truncated: length > socket.datagram_bytes_max };
