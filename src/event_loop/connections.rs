@@ -1,6 +1,6 @@
-//! Connections: accept, connect, events, deadlines, shortage of memory, close.
+//! Connections: accept, connect, events, deadlines, memory shortage, close.
 //!
-//! A connection that can make progress is deferred, dirty or registered with the poll; an error of one connection ends
+//! A connection that can make progress is deferred, dirty or registered with the poll. An error of one connection ends
 //! only that connection.
 
 use std::io;
@@ -24,20 +24,20 @@ use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, Queued,
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
-    /// Adds a client, and serves it at once: most clients have sent their request already.
+    /// Adds a client, and serves it at once: most clients have already sent their request.
     pub(super) fn open_accepted(&mut self, listener: u32, stream: Stream, peer: Option<SocketAddr>) {
         let context = &mut self.context;
         let bound = context.listeners[listener as usize].address.socket_addr();
         let is_wildcard = bound.is_some_and(|bound| bound.ip().is_unspecified());
         let local = is_wildcard.then(|| stream.local_addr().ok().flatten()).flatten();
         let slot = context.insert_accepted(listener, stream, peer, local);
-        // A connection from before the drain is notified of it with the others.
+        // A connection from before the drain is notified of it with the other connections.
         context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
         self.callbacks.on_open(context, slot);
         self.drive(slot);
     }
 
-    /// Acts on an event, unless the connection it was for is gone.
+    /// Handles an event, unless its connection is gone.
     pub(super) fn on_connection_event(&mut self, slot: u32, event: &Event) {
         let is_for = |entry: &&mut ConnectionEntry| event.token.matches(entry.generation);
         let Some(entry) = self.context.connections.get_mut(slot as usize).filter(is_for) else {
@@ -73,7 +73,7 @@ impl EventLoop<'_> {
         self.drive(id.slot);
     }
 
-    /// Begins the connects that callbacks have asked for; true if there were any.
+    /// Starts the connects that callbacks have requested; returns true if there were any.
     pub(super) fn start_connects(&mut self) -> bool {
         let context = &mut self.context;
         while context.connect_retries.front().is_some_and(|(at, ..)| *at <= context.now)
@@ -105,7 +105,7 @@ impl EventLoop<'_> {
         let handler = context.listeners[context.connections[slot as usize].listener as usize].handler;
         let valid = to.validate(context.handlers[handler as usize].input_bytes_min);
         let refused = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
-        // Its time runs from the first try.
+        // The timeout starts with the first attempt.
         if context.deadlines.deadline(SlotKey::Connection(slot)) == Timestamp::NEVER {
             context.connections[slot as usize].state.last_progress = context.clock();
         }
@@ -117,7 +117,7 @@ impl EventLoop<'_> {
                 }
                 self.drive(slot);
             }
-            // A full backlog: TCP would try again by itself.
+            // The backlog is full. TCP retries by itself; a unix socket does not.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 context.connect_retries.push_back((context.deadline_after(limits::BACKOFF_MIN), id, to));
                 self.arm_deadline(slot);
@@ -126,7 +126,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Looks whether an outbound connection is open by now, or never will be; true if it is.
+    /// Checks whether a connect has finished; returns true if the connection is open.
     fn finish_connect(&mut self, slot: u32) -> bool {
         let context = &mut self.context;
         let entry = &mut context.connections[slot as usize];
@@ -142,18 +142,18 @@ impl EventLoop<'_> {
             }
         };
         if local.is_some() && local == peer {
-            // Two ends of one socket: the port we were given is the one we asked for, and no listener is there. The
-            // address that was asked for may be spelled otherwise: an unspecified one means the machine itself.
+            // A self-connect: the kernel chose the destination port as the local port, and no listener exists. The
+            // requested address may differ, because an unspecified address means this machine.
             self.fail_connect(slot, CloseMode::Close, io::ErrorKind::ConnectionRefused.into());
             return false;
         }
         context.set_open(slot, local);
-        // The event shows whether there is something to read.
+        // The event shows whether input waits.
         context.state(slot).read_state = ReadState::WouldBlock;
         true
     }
 
-    /// Opens a connection whose stream was connected already, of which no event tells.
+    /// Opens a connection with an inherited stream; no event reports that it is connected.
     fn open_inherited(&mut self, slot: u32) {
         let stream = &self.context.connections[slot as usize].stream;
         let local = stream.as_ref().and_then(|stream| stream.local_addr().ok().flatten());
@@ -161,8 +161,8 @@ impl EventLoop<'_> {
         self.open_outbound(slot);
     }
 
-    /// Drops a connect whose connection was given up before it began, or was cut at the end of a drain. A stream that is
-    /// connected already is reset.
+    /// Drops a connect whose connection was closed before it began, or at the end of a drain. An inherited stream is
+    /// reset.
     fn drop_connect(&self, to: &Connect) {
         if to.inherited.is_some()
             && let Ok(stream) = self.context.network.connect(to)
@@ -171,7 +171,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Calls `on_open` for an outbound connection, and delivers the values that it was notified of meanwhile.
+    /// Calls `on_open` for an outbound connection, and delivers its notes from before.
     fn open_outbound(&mut self, slot: u32) {
         let (id, values) = (self.context.id(slot), self.context.take_notes_before_open(slot));
         self.callbacks.on_open(&mut self.context, slot);
@@ -181,7 +181,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Ends an outbound connection that never was open.
+    /// Ends an outbound connection that never opened.
     fn fail_connect(&mut self, slot: u32, mode: CloseMode, error: io::Error) {
         let id = self.context.id(slot);
         let _ = self.context.take_notes_before_open(slot);
@@ -191,7 +191,7 @@ impl EventLoop<'_> {
         self.drop_connect_value(id);
     }
 
-    /// Drops the value of a connect whose callback has not taken it.
+    /// Drops the value of a connect that its callback did not take.
     fn drop_connect_value(&mut self, id: ConnectionId) {
         if !self.context.connect_values.is_empty()
             && let Some(value) = self.context.connect_values.remove(&id)
@@ -201,12 +201,12 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Takes every action that a connection's state calls for, until it has to wait.
+    /// Takes all actions that a connection's state requires, until it has to wait.
     pub(super) fn drive(&mut self, slot: u32) {
         let turn = self.context.turn;
         self.context.state(slot).begin_turn(turn);
         loop {
-            // Looked up again each time: callbacks change the tables.
+            // Looked up each time, because callbacks change the tables.
             let Context { connections, listeners, stats, now, .. } = &mut self.context;
             let entry = &mut connections[slot as usize];
             match entry.state.next_action(&listeners[entry.listener as usize].limits) {
@@ -243,13 +243,13 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Before waiting: gives back what an idle connection does not need, and sees to it that it is woken. False if it
-    /// has to go instead.
+    /// Prepares a connection for waiting: returns empty buffers, registers it with the poll, arms its deadline. Returns
+    /// false if it must close instead.
     fn park(&mut self, slot: u32) -> bool {
         let Context { connections, network, buffer_pool, repeated_logs, .. } = &mut self.context;
         let ConnectionEntry { stream, state, generation, .. } = &mut connections[slot as usize];
         let Some(stream) = stream else {
-            // Its connect has not begun, and its time does not run yet.
+            // Its connect has not started, and so its timeout has not either.
             return true;
         };
         if let Some(buffers) = state.buffers.take_if(|buffers| buffers.is_empty()) {
@@ -276,7 +276,7 @@ impl EventLoop<'_> {
         deadlines.arm_no_later(SlotKey::Connection(slot), at);
     }
 
-    /// Closes the descriptor, then tells the handler.
+    /// Closes the descriptor, then calls the handler.
     fn close(&mut self, slot: u32, reason: CloseReason, mode: CloseMode) {
         // planted: failed-connect-untold-at-drain-end
         if self.context.connections[slot as usize].session == CONNECTING_SESSION {
@@ -287,14 +287,14 @@ impl EventLoop<'_> {
         self.callbacks.on_close(&mut self.context, slot, reason);
     }
 
-    /// Acts on the deadline of a connection, once input that arrived before it has been delivered.
+    /// Handles the deadline of a connection, after input from before the deadline has been delivered.
     pub(super) fn expire_connection(&mut self, slot: u32) {
         let Context { connections, listeners, deadlines, late_turns, turn, now, polled_until, .. } = &mut self.context;
         let entry = &mut connections[slot as usize];
         let (state, limits) = (&mut entry.state, &listeners[entry.listener as usize].limits);
         let deadline = state.deadline(limits);
         if *polled_until < deadline && deadline <= *now {
-            // Input may have arrived before it that only the next poll reports.
+            // Input may have arrived before the deadline that only the next poll reports.
             return deadlines.arm(SlotKey::Connection(slot), now.after(Duration::from_nanos(1)));
         }
         let turns = late_turns.get(slot).unwrap_or(0);
@@ -316,7 +316,8 @@ impl EventLoop<'_> {
         self.drive(slot);
     }
 
-    /// Ends the connections that are left at the end of a drain. One that lingers was served, and keeps its own reason.
+    /// Closes the remaining connections at the end of a drain. A lingering connection was served, and keeps its own
+    /// reason.
     pub(super) fn close_connections(&mut self) {
         for slot in 0..self.context.slots_end() {
             match self.context.connections.get(slot as usize).map(|entry| entry.state.phase) {
@@ -330,9 +331,9 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Has connections go on that wait for memory, once there is some. While there is none for long, resets the
-    /// connection that holds the most: half lines that fill the memory may never become whole, and proxied connections
-    /// may wait for each other. True if it did either.
+    /// Resumes the connections that wait for memory once memory is free. If memory stays short, it resets the
+    /// connection with the largest buffers: incomplete lines that fill the memory may never complete, and proxied
+    /// connections may wait for each other. Returns true if it did either.
     pub(super) fn relieve_memory(&mut self) -> bool {
         if !self.context.buffer_pool.is_strained {
             return false;
@@ -357,7 +358,7 @@ impl EventLoop<'_> {
         is_long && self.reset_largest()
     }
 
-    /// Resets the connection that holds the most memory, unless all find that they need less; true if it did.
+    /// Resets the connection with the largest buffers, unless shrinking all buffers is enough. Returns true if it did.
     fn reset_largest(&mut self) -> bool {
         let Context { connections, buffer_pool, .. } = &mut self.context;
         for (_, entry) in connections.iter_mut() {
@@ -385,8 +386,8 @@ impl ConnectionEntry {
     /// Records the readiness in an event.
     fn record_event(&mut self, event: &Event) {
         let state = &mut self.state;
-        // After our own end of stream the peer's makes it over, and there may be much to read still. A unix socket is
-        // over with its peer, however much that has left to read.
+        // After our FIN, the peer's FIN makes a hang-up, although much input may be unread. A unix socket hangs up with
+        // its peer, even with unread input.
         let may_read_on = || state.write_half == WriteHalf::Shutdown || state.peer.socket_addr().is_none();
         let is_error_or_hang_up = event.error || event.hang_up;
         // planted: both-sides-ended-is-broken

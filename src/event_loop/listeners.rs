@@ -1,4 +1,4 @@
-//! Listeners: accepting clients, within limits, whatever accept(2) returns.
+//! Accepts clients within limits, and handles every error of accept(2).
 //!
 //! A listener that stopped accepting before `WouldBlock` is retried without another event.
 
@@ -37,7 +37,8 @@ impl EventLoop<'_> {
                 return SourceState::WouldBlock;
             }
             if is_full && entry.when_full == WhenFull::Pause {
-                // In a drain it stays for the clients that wait for room: a process that starts needs its port.
+                // During a drain the listener stays open for clients that wait for room. Without such a client it
+                // closes: a new process needs its port.
                 if matches!(entry.source.drain, SourceDrain::Left(_)) && !socket.has_client() {
                     return SourceState::WouldBlock;
                 }
@@ -72,7 +73,7 @@ impl EventLoop<'_> {
 }
 
 impl Context {
-    /// Counts a client that was refused for want of room, in all or for its source.
+    /// Counts a client that was refused by the total limit, or by the limit per source.
     fn count_refused(&mut self, peer: Option<SocketAddr>, is_full: bool) {
         let (stats, occurrences) = (&mut self.stats, self.repeated_logs.occurrences_mut());
         let (count, log) = if is_full {

@@ -1,4 +1,4 @@
-//! The event loop as embedders see it.
+//! The public interface of the event loop.
 
 pub(crate) mod callbacks;
 mod connections;
@@ -36,10 +36,10 @@ use crate::stats::Stats;
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A single-threaded event loop: sockets on one side, handlers on the other.
+/// A single-threaded event loop: it reads from sockets, calls handlers, and sends their output.
 ///
-/// It lives on the thread that built it. Handlers may borrow from what outlives the loop; they are given back when it
-/// is dropped.
+/// A loop stays on the thread that created it. Handlers may borrow values that outlive the loop. The borrows end when
+/// the loop is dropped.
 ///
 /// ```
 /// use halloo::{EventLoop, stream};
@@ -71,25 +71,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct EventLoop<'h> {
-    /// The first field, so that handles are refused before any destructor of the embedder runs.
+    /// The first field, so that handles fail before any destructor of the embedder runs.
     mailbox: Mailbox,
     pub(crate) context: Context,
     callbacks: Callbacks<'h>,
-    /// What every read is made into.
+    /// The buffer of every read.
     read_buffer: Box<[u8]>,
-    /// What has come in by the UDP socket that is being served.
+    /// Datagrams received from the UDP socket that is being served.
     recv_batch: RecvBatch,
     events: Vec<Event>,
-    /// The last poll came back full.
+    /// The last poll returned a full batch.
     poll_has_more: bool,
     pub(crate) strain: Option<Strain>,
-    /// Turns in a row without a poll that was neither interrupted nor full.
+    /// Turns in a row in which every poll was interrupted or returned a full batch.
     incomplete_turns: u8,
-    /// When the embedder asked how long it may wait after the last turn: the wait is no part of that.
+    /// When the embedder first called `next_timeout` after the last turn: the wait after it is not part of the turn.
     turn_ended: Cell<Option<Timestamp>>,
 }
 
-/// What a [`turn`](EventLoop::turn) was.
+/// The result of a [`turn`](EventLoop::turn).
 ///
 /// ```
 /// use halloo::{EventLoop, Turn};
@@ -104,19 +104,19 @@ pub struct EventLoop<'h> {
 #[non_exhaustive]
 #[must_use = "a stopped loop turns no more"]
 pub enum Turn {
-    /// Nothing happened in the time given.
+    /// Nothing happened before the timeout.
     Idle,
-    /// Something did.
+    /// Something happened.
     Progress,
-    /// The loop has ended; every further turn says the same.
+    /// The loop has ended; every later turn returns the same.
     Stopped(DrainReport),
 }
 
 impl<'h> EventLoop<'h> {
-    /// Makes a loop with nothing to watch.
+    /// Creates a loop without sockets.
     ///
     /// # Errors
-    /// [`ErrorKind::Setup`] if the system has no descriptors left for the poll and its wake.
+    /// [`ErrorKind::Setup`] if the system has no descriptors left for the poll and its waker.
     pub fn new() -> Result<Self> {
         let system = System::new().map_err(|error| Error::from_io(ErrorKind::Setup, None, error))?;
         let secret = || RandomState::new().build_hasher().finish();
@@ -127,7 +127,7 @@ impl<'h> EventLoop<'h> {
         ))
     }
 
-    /// Makes a loop on a network.
+    /// Creates a loop on a network.
     pub(crate) fn with_network(
         network: Network,
         default_connections_max: Box<dyn Fn() -> usize>,
@@ -139,7 +139,7 @@ impl<'h> EventLoop<'h> {
             callbacks: Callbacks::default(),
             read_buffer: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
             recv_batch: RecvBatch::default(),
-            // Room for those of all polls of a turn, mapped by itself, so that it does not grow amid buffers.
+            // Room for all polls of a turn. The block is mapped separately, so that it does not grow between buffers.
             events: Vec::with_capacity(limits::EVENTS_PER_POLL_MAX * limits::POLLS_PER_TURN_MAX as usize),
             poll_has_more: false,
             strain: None,
@@ -148,23 +148,22 @@ impl<'h> EventLoop<'h> {
         }
     }
 
-    /// Listens for clients, and has them served by a handler of their own. The loop drops the handler at the end of the
-    /// turn in which nothing uses it any more. This listener uses it until it is [removed](Self::remove); so do its
-    /// connections, the listeners and [connections](Context::connect) that the handler opens for itself, and its
-    /// [timers](Context::schedule).
+    /// Adds a listener with a handler of its own. The loop drops the handler at the end of the turn in which nothing
+    /// uses it any more. This listener uses it until it is [removed](Self::remove). Its connections use it, too, and so
+    /// do the handler's own listeners, [outbound connections](Context::connect) and [timers](Context::schedule).
     ///
     /// # Errors
-    /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option cannot
-    /// work, [`ErrorKind::Setup`] if the loop has ended.
+    /// [`ErrorKind::Listen`] if the address cannot be listened on, [`ErrorKind::InvalidOption`] if an option is
+    /// invalid, [`ErrorKind::Setup`] if the loop has ended.
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> Result<ListenerId> {
         let (id, added) = self.context.listen_with(&at.into(), Handler::stream(handler))?;
         self.callbacks.insert(added);
         Ok(id)
     }
 
-    /// Adds a handler without a listener: one that several listeners share, or that serves outbound connections. It stays
-    /// until it is [removed](Self::remove) and nothing uses it any more. Its [`on_start`](StreamHandler::on_start) is
-    /// called before this returns. On a loop that has ended no other callback of it comes.
+    /// Adds a handler without a listener, for several listeners or for outbound connections. It stays until it is
+    /// [removed](Self::remove) and nothing uses it any more. Its [`on_start`](StreamHandler::on_start) is called before
+    /// this returns. If the loop has ended, no other callback is called.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -182,8 +181,8 @@ impl<'h> EventLoop<'h> {
         id
     }
 
-    /// Adds a handler without a UDP socket: one that several sockets share, or that opens its sockets itself. It stays, and
-    /// is started, as one that [`attach`](Self::attach) adds.
+    /// Adds a handler without a UDP socket, for several sockets, or for sockets that it opens itself. It is started and
+    /// stays like a handler that [`attach`](Self::attach) adds.
     ///
     /// ```
     /// use halloo::{EventLoop, datagrams};
@@ -201,42 +200,42 @@ impl<'h> EventLoop<'h> {
         id
     }
 
-    /// [`Context::listen_for`], between two turns.
+    /// Calls [`Context::listen_for`] between two turns.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Context::listen_for`].
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
         self.context.listen_for(at, served_by)
     }
 
-    /// Binds a UDP socket, and has its datagrams handled by a handler of its own. The loop drops the handler at the end of
-    /// the turn in which nothing uses it any more. This socket uses it until it is [removed](Self::remove); so do sockets
-    /// that the handler has [opened](Context::bind_for) for itself, and its [timers](Context::schedule).
+    /// Binds a UDP socket with a handler of its own. The loop drops the handler at the end of the turn in which nothing
+    /// uses it any more. This socket uses it until it is [removed](Self::remove). Sockets that the handler has
+    /// [opened](Context::bind_for) for itself use it, too, and so do its [timers](Context::schedule).
     ///
     /// # Errors
-    /// [`ErrorKind::Bind`] if the address cannot be bound, or if the system refuses an option, such as an interface or a
-    /// group: the cause in the error names the option. [`ErrorKind::InvalidOption`] if an option cannot work anywhere,
+    /// [`ErrorKind::Bind`] if the address cannot be bound, or if the system refuses an option, such as an interface or
+    /// a group. The cause names the option. [`ErrorKind::InvalidOption`] if an option is invalid on every system,
     /// [`ErrorKind::Setup`] if the loop has ended.
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'h) -> Result<UdpSocketId> {
-        // Sockets removed since the last turn may have the address.
+        // A socket removed since the last turn may have the address.
         self.drop_removed();
         let (id, added) = self.context.bind_with(&at.into(), Handler::datagram(handler))?;
         self.callbacks.insert(added);
         Ok(id)
     }
 
-    /// [`Context::bind_for`], between two turns.
+    /// Calls [`Context::bind_for`] between two turns.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Context::bind_for`].
     pub fn bind_for(&mut self, at: impl Into<Bind>, served_by: HandlerId) -> Result<UdpSocketId> {
         // As for `bind`.
         self.drop_removed();
         self.context.bind_for(at, served_by)
     }
 
-    /// Calls a closure after `first`, and then again after each span it returns; `None` ends it. On a loop that has ended
-    /// it is never called.
+    /// Calls a closure after `first`, and then after each time that it returns; `None` ends the timer. If the loop has
+    /// ended, the closure is never called.
     ///
     /// ```
     /// use std::time::Duration;
@@ -261,19 +260,20 @@ impl<'h> EventLoop<'h> {
         id
     }
 
-    /// [`Context::local_addr`], between two turns.
+    /// Calls [`Context::local_addr`] between two turns.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Context::local_addr`].
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
         self.context.local_addr(id)
     }
 
-    /// Catches the panics of handlers: the connection concerned is reset and its session dropped, the panic is counted
-    /// in [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. So are the panics of jobs, timers
-    /// and watches caught, and those of destructors, when the loop drops a session, a handler, a closure or a value. Default: no, a panic
-    /// unwinds out of [`turn`](Self::turn) and [`run`](Self::run), and ends the loop: its listeners close, and its
-    /// connections close when it is dropped.
+    /// Catches panics of handlers. The connection is reset and its session dropped. The panic is counted in
+    /// [`Stats::panics`](crate::Stats::panics) and logged, and the loop goes on. This also applies to panics of jobs,
+    /// timers and watches, and of destructors when the loop drops a session, handler, closure or value.
+    ///
+    /// Default: no. A panic then unwinds out of [`turn`](Self::turn) and [`run`](Self::run), and ends the loop: its
+    /// listeners close, and its connections close when it is dropped.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;
@@ -284,16 +284,21 @@ impl<'h> EventLoop<'h> {
         self.context.catches_panics = catch;
     }
 
-    /// The most memory for the inboxes and outboxes of all connections together. Default: 256 MiB; what is less than
-    /// 1 MiB counts as that.
+    /// Sets the maximum memory for the inboxes and outboxes of all connections together, in bytes. Default: 256 MiB. A
+    /// value below 1 MiB counts as 1 MiB.
     ///
-    /// Past three quarters of it, connections that hold more than 4 KiB of input are not read, those with answers
-    /// waiting are not either, and what other callbacks write to a connection waits until its outbox is empty. Clients
-    /// with short requests are served on. All go on when memory is free again. If there is none for a second, the
-    /// connection that holds the most is reset with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory),
-    /// and then one every 10 ms until there is. Past all of it, output that is longer than 4 KiB resets its own
-    /// connection. Each connection may hold 9 KiB beyond the maximum. Where the system refuses memory before, what is
-    /// allocated then less an eighth is the maximum until there is memory again, and the reset comes at once.
+    /// Above three quarters of the maximum:
+    /// - A connection with more than 4 KiB of input, or with its own output waiting, is not read.
+    /// - Output of other callbacks beyond 4 KiB waits until the connection's outbox is empty.
+    /// - Clients with short requests are still served.
+    ///
+    /// All connections continue when memory is free again. If none is free for a second, the connection with the
+    /// largest buffers is reset with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory), and then one more
+    /// every 10 ms. Above the maximum, output longer than 4 KiB resets its own connection. Each connection may use 9
+    /// KiB beyond the maximum.
+    ///
+    /// If the system refuses memory earlier, the bytes allocated at that moment less an eighth are the maximum until
+    /// memory is free again. A reset then happens without the wait of a second.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;
@@ -304,26 +309,26 @@ impl<'h> EventLoop<'h> {
         self.context.buffer_pool.set_bytes_max(bytes.max(limits::BUFFER_BYTES_MIN));
     }
 
-    /// A way into the loop for other threads.
+    /// Returns a handle, with which other threads reach the loop.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(&self.mailbox)
     }
 
-    /// The loop's counters.
+    /// Returns the loop's counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         self.context.stats()
     }
 
-    /// Turns until the loop is stopped. With nothing to watch, it waits for a [`Handle`].
+    /// Runs turns until the loop is stopped. Without sockets and timers it waits for a [`Handle`].
     ///
     /// # Errors
-    /// [`ErrorKind::Poll`] if the poll itself fails; nothing that a client does is an error of the loop.
-    /// [`ErrorKind::Setup`] if a handler has panicked out of a turn before.
+    /// [`ErrorKind::Poll`] if the poll fails; no action of a client is an error of the loop. [`ErrorKind::Setup`] if a
+    /// panic of a handler ended the loop before.
     ///
     /// # Panics
-    /// If a handler does. That is the end of the loop, unless it [catches panics](Self::catch_panics).
+    /// If a handler panics. That ends the loop, unless it [catches panics](Self::catch_panics).
     pub fn run(&mut self) -> Result<DrainReport> {
         loop {
             if let Turn::Stopped(report) = self.turn(None)? {
@@ -332,8 +337,8 @@ impl<'h> EventLoop<'h> {
         }
     }
 
-    /// One bounded round: waits for something to do, at most as long as told, and does it. `None` waits for as long as
-    /// it takes.
+    /// Runs one turn: waits for events, at most for `timeout`, and handles them. The work of a turn is bounded. `None`
+    /// waits without a limit.
     ///
     /// ```
     /// use std::time::Duration;
@@ -342,7 +347,7 @@ impl<'h> EventLoop<'h> {
     /// let mut events = EventLoop::new()?;
     /// events.context().stop();
     /// while !matches!(events.turn(Some(Duration::from_millis(10)))?, Turn::Stopped(_)) {
-    ///     // Between two turns the thread is yours.
+    ///     // Between two turns the thread is free for other work.
     /// }
     /// # Ok::<(), halloo::Error>(())
     /// ```
@@ -353,11 +358,10 @@ impl<'h> EventLoop<'h> {
         self.run_turn(timeout)
     }
 
-    /// How long the next turn may be put off: zero while work is left over, `None` if nothing but an event can bring
-    /// any.
+    /// Returns the time until the next turn is due: zero if work is left, `None` if only an event can cause work.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
-        // The embedder may have taken long since the last turn.
+        // Much time may have passed since the last turn.
         let (now, wait) = self.clock_and_wait();
         if self.turn_ended.get().is_none() {
             self.turn_ended.set(Some(now));
@@ -365,9 +369,9 @@ impl<'h> EventLoop<'h> {
         wait
     }
 
-    /// The loop's context, between two turns. Reads the clock. What is written, opened and closed through it is done in
-    /// the next turn; a listener that is [removed](Context::remove) closes at once, and [`remove`](Self::remove) drops at
-    /// once, too.
+    /// Returns the loop's context, between two turns. It reads the clock. Output, connects and closes take effect in
+    /// the next turn. But a listener that is [removed](Context::remove) closes at once, and [`remove`](Self::remove)
+    /// drops at once.
     pub fn context(&mut self) -> &mut Context {
         let now = self.context.clock();
         self.end_turn(now);
@@ -376,9 +380,9 @@ impl<'h> EventLoop<'h> {
     }
 }
 
-/// The poll under the loop, for an outer loop to watch: it is readable while there is something to do. What a turn does
-/// not take out of it, [`next_timeout`](EventLoop::next_timeout) tells by zero, so that an edge-triggered outer loop
-/// does not stall. An outer loop that wants to own what it watches gets `as_fd().try_clone_to_owned()`.
+/// The loop's poll, for an outer loop to watch: it is readable while events wait. If a turn leaves work,
+/// [`next_timeout`](EventLoop::next_timeout) returns zero, so that an edge-triggered outer loop does not stall. An
+/// outer loop that needs an owned descriptor uses `as_fd().try_clone_to_owned()`.
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -390,7 +394,7 @@ impl<'h> EventLoop<'h> {
 /// ```
 ///
 /// # Panics
-/// If the loop runs in a simulation (feature `testing`): there is no descriptor.
+/// If the loop runs in a simulation (feature `testing`), which has no descriptor.
 #[cfg(unix)]
 impl AsFd for EventLoop<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -1,4 +1,4 @@
-//! Reading from connections, and delivering input to handlers.
+//! Reads from connections, and delivers input to handlers.
 //!
 //! Each function calls the socket or the handler at most once, and records the outcome in the connection's state.
 
@@ -12,7 +12,7 @@ use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, ReadState};
 
 impl EventLoop<'_> {
-    /// Reads once, and delivers what came if nothing is in the inbox before it.
+    /// Reads once, and delivers the bytes if the inbox is empty.
     pub(super) fn read(&mut self, slot: u32) {
         let Context { connections, listeners, stats, buffer_pool, .. } = &mut self.context;
         let entry = &mut connections[slot as usize];
@@ -48,7 +48,7 @@ impl EventLoop<'_> {
         state.record_consumed(consumed, *now);
     }
 
-    /// Delivers what is in the inbox.
+    /// Delivers the inbox.
     pub(super) fn deliver_inbox(&mut self, slot: u32) {
         let mut inbox = self.context.state(slot).take_inbox();
         let consumed = self.callbacks.on_data(&mut self.context, slot, inbox.as_slice());
@@ -59,8 +59,8 @@ impl EventLoop<'_> {
         state.record_consumed(consumed, now);
     }
 
-    /// Delivers the end of the stream, with what is left in the inbox. That is dropped, unless the handler has paused:
-    /// then it is delivered again after a resume.
+    /// Delivers EOF, with the rest of the inbox. The rest is dropped, unless the handler has paused; then it is
+    /// delivered again after a resume.
     pub(super) fn deliver_eof(&mut self, slot: u32) {
         let state = self.context.state(slot);
         state.read_state = ReadState::EofDelivered;
@@ -78,7 +78,7 @@ impl EventLoop<'_> {
 }
 
 impl ConnectionEntry {
-    /// Reads late input of a closed connection and throws it away; returns the number of bytes.
+    /// Reads and discards late input of a closed connection; returns the number of bytes.
     pub(super) fn discard(&mut self, read_buffer: &mut [u8]) -> usize {
         let Phase::Lingering(reason, left) = self.state.phase else {
             return 0;
@@ -92,7 +92,7 @@ impl ConnectionEntry {
         count
     }
 
-    /// Reads into the read buffer; an outcome other than bytes is a change of state.
+    /// Reads into the read buffer. Other outcomes than bytes change the state.
     fn recv(&mut self, read_buffer: &mut [u8], room: usize) -> Option<usize> {
         let room = room.min(self.state.budget as usize).min(read_buffer.len());
         let state = &mut self.state;

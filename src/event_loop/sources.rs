@@ -1,4 +1,4 @@
-//! Serving listeners, UDP sockets and watches: budgets, errors, drain.
+//! Serves listeners, UDP sockets and watches: budgets, errors, drain.
 //!
 //! Only a source that returned `WouldBlock` waits for the next event.
 
@@ -12,21 +12,21 @@ use crate::net::backoff::{BackoffAction, Recovery};
 use crate::net::io_error_class::IoErrorClass;
 
 impl EventLoop<'_> {
-    /// Has a source served that waits for an event. One that waits for room or a time is served then.
+    /// Makes a source ready that waits for an event. A source that waits for room or for its backoff is served then.
     pub(super) fn on_source_event(&mut self, key: SlotKey, token: Token) {
         let is_waiting =
             |source: &&mut Source| token.matches(source.generation) && source.state == SourceState::WouldBlock;
         if let Some(source) = self.context.source(key).filter(is_waiting) {
-            // It has no deadline to disarm.
+            // A waiting source has no deadline to disarm.
             source.state = SourceState::Ready;
             self.context.ready_sources.push_back(key);
         }
     }
 
-    /// Gives each source that is ready its budget; true if there was one.
+    /// Serves each ready source with its budget; returns true if there was one.
     pub(super) fn serve_sources(&mut self) -> bool {
         let (any, mut served_again) = (!self.context.ready_sources.is_empty(), 0);
-        // Those whose budget is spent are at the end of the queue, and wait for the next turn.
+        // Sources with a spent budget are at the end of the queue, and wait for the next turn.
         while self.context.ready_sources.len() > served_again
             && let Some(key) = self.context.ready_sources.pop_front()
         {
@@ -43,7 +43,7 @@ impl EventLoop<'_> {
         any
     }
 
-    /// Notes what a source waits for. Its callbacks may have closed it.
+    /// Records what a source waits for. Its callbacks may have closed it.
     fn finish_serving(&mut self, key: SlotKey, state: SourceState) {
         let now = self.context.now;
         let Some(source) = self.context.source(key) else {
@@ -51,7 +51,7 @@ impl EventLoop<'_> {
         };
         source.state = state;
         let mut recovery = None;
-        // The kernel has no more: the errors are over, and a drain need not wait.
+        // The kernel has no more: the errors are over, and a drain does not wait for this source.
         if state == SourceState::WouldBlock {
             source.drain.take(u32::MAX);
             recovery = source.backoff.on_would_block(now);
@@ -71,7 +71,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Once a source has nothing more that a drain waits for, a listener closes, and a UDP socket calls `on_drain`.
+    /// When a drain waits for nothing more of a source, a listener closes, and a UDP socket calls `on_drain`.
     fn finish_source_drain(&mut self, key: SlotKey) {
         let Some(source) = self.context.source(key) else {
             return;
@@ -90,7 +90,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// What follows from a failed accept or receive: the end of serving, or `None` to try the next.
+    /// Handles a failed accept or receive. Returns the new state of the source, or `None` to retry at once.
     pub(super) fn on_source_error(&mut self, key: SlotKey, error: &io::Error) -> Option<SourceState> {
         let (class, now) = (IoErrorClass::of(error), self.context.now);
         // planted: first-accept-error-ends-accepting
@@ -100,7 +100,7 @@ impl EventLoop<'_> {
         let stats = &mut self.context.stats;
         let (count, class, waiting) = match key {
             SlotKey::Listener(_) => (&mut stats.accept_errors, class, "clients wait in the backlog"),
-            // Even of exhaustion: the datagram it concerned is gone, and the next may do.
+            // Also an exhausted resource: its datagram is lost, and the next may be received.
             _ => (&mut stats.receive_errors, IoErrorClass::Transient, "datagrams wait"),
         };
         *count += 1;
@@ -125,11 +125,11 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Whether no source has anything left that a drain waits for.
+    /// Whether a drain waits for no source.
     pub(super) fn are_sources_drained(&self) -> bool {
         let context = &self.context;
         context.listeners.iter().all(|(_, entry)| entry.socket.is_none() || entry.source.drain == SourceDrain::Done)
-            // As a connection does, one that its handler keeps holds the drain up.
+            // A socket that its handler keeps delays the drain, as a connection does.
             && context.udp_sockets.iter().all(|(_, entry)| !entry.is_open)
     }
 
@@ -152,7 +152,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    /// A loop with one listener, which is ready.
+    /// A loop with one ready listener.
     fn loop_with_listener() -> (EventLoop<'static>, SlotKey) {
         let network = Simulated::new(&Rc::new(RefCell::new(World::new(1))));
         let mut events = EventLoop::with_network(Network::Simulated(network), Box::new(|| 100), [1, 2]);
@@ -163,13 +163,13 @@ mod tests {
         (events, key)
     }
 
-    /// Serves the source at the front of the ready queue, with this result.
+    /// Serves the first source of the ready queue, with this result.
     fn serve(events: &mut EventLoop<'_>, state: SourceState) {
         let key = events.context.ready_sources.pop_front().expect("one is ready");
         events.finish_serving(key, state);
     }
 
-    /// Serves it with an error for which it backs off.
+    /// Serves it with an error that causes a backoff.
     fn serve_with_error(events: &mut EventLoop<'_>) {
         let exhausted = io::Error::from(nix::errno::Errno::EMFILE);
         let state = events.on_source_error(SlotKey::Listener(0), &exhausted).expect("it backs off");

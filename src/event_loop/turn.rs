@@ -37,7 +37,7 @@ impl EventLoop<'_> {
         self.poll(wait, now).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
         self.context.turn = self.context.turn.wrapping_add(1);
         self.context.stats.turns += 1;
-        // Whatever a handler's panic has left half done: no later turn sees it.
+        // No later turn sees the state that a handler's panic has left.
         let progress = catch_unwind(AssertUnwindSafe(|| self.run_stages())).unwrap_or_else(|panic| {
             self.context.stats.panics += 1;
             self.end_by_panic();
@@ -54,13 +54,13 @@ impl EventLoop<'_> {
     fn end_by_panic(&mut self) {
         self.context.loop_state = LoopState::Panicked;
         self.close_listeners();
-        // A job that panics when it is dropped does not hide the panic that ends the loop.
+        // If a job panics when it is dropped, the first panic is still the one that ends the loop.
         self.context.catches_panics = true;
         self.close_mailbox();
     }
 
-    /// Has idle and write timeouts and lingers run from the end of the last turn, if it took long. It ended at a clock
-    /// reading, or before.
+    /// If the last turn took long, idle and write timeouts and lingers are counted from its end: the present time, or
+    /// earlier.
     pub(super) fn end_turn(&mut self, now: Timestamp) {
         let ended = self.turn_ended.take().unwrap_or(now);
         if ended.since(self.context.now) > limits::TURN_TIME_UNCOUNTED {
@@ -68,7 +68,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Does what there is to do after the poll; true if there was anything.
+    /// Runs the stages after the poll; returns true if there was work.
     fn run_stages(&mut self) -> bool {
         let mut progress = self.dispatch_events();
         progress |= self.drive_queue(|context| &mut context.deferred);
@@ -85,7 +85,7 @@ impl EventLoop<'_> {
         if self.context.free_closed() {
             self.context.retry_held_up_listeners();
         }
-        // The handlers whose last connection was freed.
+        // Handlers whose last connection was freed just now.
         progress |= self.drop_removed();
         if self.context.may_shrink || self.context.buffer_pool.is_large() {
             self.give_back_memory();
@@ -93,7 +93,7 @@ impl EventLoop<'_> {
         progress
     }
 
-    /// Gives back memory that a burst has left, once it is over.
+    /// Releases memory of a burst after its end.
     fn give_back_memory(&mut self) {
         let is_trimmed = self.context.buffer_pool.trim();
         self.callbacks.shrink();
@@ -127,8 +127,8 @@ impl EventLoop<'_> {
         (first != Timestamp::NEVER).then_some(first)
     }
 
-    /// The clock, and how long a poll may wait from then on. With no deadline set, the time of the last turn does, and
-    /// saves the reading.
+    /// Returns the clock, and how long a poll may wait. Without a deadline, the time of the last turn is used, which
+    /// saves reading the clock.
     pub(super) fn clock_and_wait(&self) -> (Timestamp, Option<Duration>) {
         let deadline = self.next_deadline();
         let now = if deadline.is_some() { self.context.clock() } else { self.context.now };
@@ -137,13 +137,13 @@ impl EventLoop<'_> {
         (now, wait)
     }
 
-    /// Gathers events: once with a wait, then at once for as long as there may be more.
+    /// Collects events: polls once with a wait, then without a wait while more may follow.
     fn poll(&mut self, mut wait: Option<Duration>, began: Timestamp) -> io::Result<()> {
         let mut begins = began;
         for _ in 0..limits::POLLS_PER_TURN_MAX {
             self.poll_has_more = match self.context.network.poll(&mut self.events, wait) {
                 Ok(has_more) => has_more,
-                // A signal or a debugger: events that wait were not reported, and are by a poll that does not wait.
+                // A signal or a debugger interrupted the poll: a poll without a wait reports the waiting events.
                 // planted: deadlines-judged-after-an-interrupted-poll
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 Err(error) => return Err(error),
@@ -157,7 +157,7 @@ impl EventLoop<'_> {
         }
         self.incomplete_turns = if self.poll_has_more { self.incomplete_turns.saturating_add(1) } else { 0 };
         if self.incomplete_turns > limits::LATE_TURNS_MAX {
-            // Else a poll that is interrupted or full for ever would put off every deadline for ever.
+            // Otherwise polls that are always interrupted or full would postpone every deadline for ever.
             self.context.polled_until = began;
         }
         Ok(())
@@ -172,7 +172,7 @@ impl EventLoop<'_> {
                 key @ (SlotKey::Listener(_) | SlotKey::UdpSocket(_)) => self.on_source_event(key, event.token),
                 #[cfg(unix)]
                 SlotKey::Watch(slot) => self.on_watch_event(slot, event),
-                // The wake, which has done its work.
+                // The waker has done its work.
                 SlotKey::Timer(_) => {}
             }
         }
@@ -182,7 +182,7 @@ impl EventLoop<'_> {
         any
     }
 
-    /// Delivers the notes and messages that were there at the start.
+    /// Delivers the notes and messages that existed at the start.
     fn handle_messages(&mut self) -> bool {
         let (notes, messages) = (self.context.notes.len(), self.mailbox.take());
         for _ in 0..notes.min(limits::MESSAGES_PER_TURN_MAX) {
@@ -205,7 +205,7 @@ impl EventLoop<'_> {
         notes + messages > 0
     }
 
-    /// Acts on the deadlines that have come, the earliest first.
+    /// Handles expired deadlines, the earliest first.
     pub(super) fn expire_deadlines(&mut self) -> bool {
         let mut any = false;
         for _ in 0..limits::DEADLINES_PER_TURN_MAX {
@@ -222,7 +222,7 @@ impl EventLoop<'_> {
         any
     }
 
-    /// Drives the connections that are in a queue now; those that their callbacks add wait for the next time.
+    /// Drives the connections that are in a queue now. Connections added by their callbacks wait for the next run.
     fn drive_queue(&mut self, queue: fn(&mut Context) -> &mut VecDeque<u32>) -> bool {
         let count = queue(&mut self.context).len();
         for _ in 0..count {
@@ -235,13 +235,13 @@ impl EventLoop<'_> {
         count > 0
     }
 
-    /// Whether a drain has nothing left to wait for.
+    /// Whether a drain waits for nothing more.
     fn is_drained(&self) -> bool {
         let is_draining = matches!(self.context.loop_state, LoopState::Draining(_));
         is_draining && self.context.stats.connections == 0 && self.are_sources_drained()
     }
 
-    /// Refuses messages from now on, and drops those that were not handled.
+    /// Refuses further messages, and drops the messages that were not handled.
     fn close_mailbox(&mut self) {
         self.mailbox.close();
         while let Some(message) = self.mailbox.pop() {
@@ -249,7 +249,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Brings a drain forward, to its report once it is over.
+    /// Advances a drain; when it has ended, makes its report.
     fn advance_drain(&mut self) {
         if let LoopState::DrainRequested(drain) = self.context.loop_state {
             self.context.loop_state = LoopState::Draining(drain);
@@ -273,7 +273,7 @@ impl EventLoop<'_> {
             }
         }
         self.close_mailbox();
-        // What was counted since the last lines: no later turn logs it.
+        // Logs what was counted since the last lines: no later turn does.
         self.context.repeated_logs.log(Timestamp::NEVER);
         let forced = self.context.stats.closed(CloseReason::Drained);
         let finished = self.context.stats.closed_total() - drain.closed_before - forced;
@@ -281,7 +281,7 @@ impl EventLoop<'_> {
         self.context.loop_state = LoopState::Stopped(report);
     }
 
-    /// Whether the time of a drain is over, and what arrived in that time is served, within bounds.
+    /// Whether a drain's time is over, and the input of that time has been served, within bounds.
     fn is_drain_over(&mut self, drain: Drain) -> bool {
         if drain.until > self.context.polled_until {
             return false;

@@ -1,6 +1,6 @@
-//! UDP sockets: receiving, calling handlers, sending what is queued.
+//! Receives datagrams, calls handlers, and sends queued datagrams.
 //!
-//! An error of one datagram costs no other, and no datagram stays queued after the turn.
+//! An error concerns only its own datagram, and no datagram stays queued after the turn.
 
 use crate::context::Context;
 use crate::context::datagram::Datagram;
@@ -12,10 +12,10 @@ use crate::ids::{Key, SlotKey, UdpSocketId};
 use crate::limits;
 
 impl EventLoop<'_> {
-    /// Receives datagrams of a socket, at most a turn's budget of them, and delivers them.
+    /// Receives datagrams of a socket, at most a turn's budget, and delivers them.
     pub(super) fn receive_datagrams(&mut self, slot: u32) -> SourceState {
         let mut budget = limits::DATAGRAMS_PER_TURN_MAX;
-        // A callback may have stopped the loop, or removed the socket. No other has its slot before the turn ends.
+        // A callback may have stopped the loop, or removed the socket. Its slot is not reused before the turn ends.
         while budget > 0
             && !self.context.loop_state.is_stopping()
             && let Some(entry) = self.context.udp_sockets.get_mut(slot as usize)
@@ -25,7 +25,7 @@ impl EventLoop<'_> {
             match socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
-                    // A drain is over when there is nothing more: it waits for no event.
+                    // A drain ends when the queue is empty: it does not wait for an event.
                     // planted: full-batch-is-the-last
                     let is_empty = !may_have_more && !matches!(entry.source.drain, SourceDrain::Left(_));
                     budget -= self.deliver_datagrams(slot);
@@ -46,7 +46,7 @@ impl EventLoop<'_> {
         SourceState::Ready
     }
 
-    /// Delivers what has been received; returns the number of datagrams.
+    /// Delivers the received datagrams; returns their number.
     fn deliver_datagrams(&mut self, slot: u32) -> u32 {
         let UdpSocketEntry { handler, local: bound, ref source, .. } = self.context.udp_sockets[slot as usize];
         let (socket, mut count) = (Key { generation: source.generation, slot }, 0);
@@ -86,7 +86,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Sends what callbacks have queued, each socket's transmits together.
+    /// Sends the queued datagrams, grouped by socket.
     pub(super) fn send_datagrams(&mut self) {
         let Context { send_queue, udp_sockets, stats, repeated_logs, .. } = &mut self.context;
         send_queue.group();

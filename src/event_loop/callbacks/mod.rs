@@ -1,6 +1,6 @@
 //! Handlers and closures of a loop: by slot, calls, removal.
 //!
-//! They stand beside the context, because they may borrow from the embedder, and are lent to no callback.
+//! They are stored outside of the context, because they may borrow from the embedder, and no callback can reach them.
 
 pub(crate) mod removal;
 pub(crate) mod stream_handlers;
@@ -19,7 +19,7 @@ use crate::ids::TimerId;
 use crate::limits;
 use crate::state::memory::shrink_table;
 
-/// What an embedder has given to a loop.
+/// The handlers and closures that an embedder has passed to a loop.
 #[derive(Default)]
 pub(crate) struct Callbacks<'h> {
     /// By the slots of their entries in the context.
@@ -31,7 +31,7 @@ pub(crate) struct Callbacks<'h> {
     watches: Vec<Option<OwnedWatch<'h>>>,
 }
 
-/// What holds for every slot that an entry of the context names.
+/// Holds for every slot in an entry of the context.
 const IS_THERE: &str = "a handler stays for as long as its entry does";
 
 impl<'h> Callbacks<'h> {
@@ -44,7 +44,8 @@ impl<'h> Callbacks<'h> {
         }
     }
 
-    /// Takes over what callbacks have added to the context. What is looked up in vain may be among it.
+    /// Takes the handlers and closures that callbacks have added to the context. A failed lookup may find its target
+    /// there.
     #[cold]
     pub(super) fn join_added(&mut self, context: &mut Context) {
         for added in context.added.drain(..) {
@@ -91,7 +92,7 @@ impl<'h> Callbacks<'h> {
         self.watches.get_mut(slot as usize)
     }
 
-    /// Takes a handler out that nothing uses any more; its slot is free then.
+    /// Takes out a handler that nothing uses any more, which frees its slot.
     pub(super) fn take_unused_handler(&mut self, context: &mut Context) -> Option<Handler<'h>> {
         let slot = context.take_unused_handler()?;
         if !is_there(&self.handlers, slot) {
@@ -116,7 +117,7 @@ impl<'h> Callbacks<'h> {
         }
     }
 
-    /// Gives back the memory of a burst of sessions and timers.
+    /// Releases the memory of a burst of sessions and timers.
     pub(super) fn shrink(&mut self) {
         self.handlers.iter_mut().flatten().for_each(Handler::shrink_sessions);
         while self.timers.pop_if(|callback| callback.is_none()).is_some() {}

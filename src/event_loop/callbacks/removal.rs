@@ -1,6 +1,6 @@
-//! Dropping what was removed: closures, UDP sockets, watches, handlers.
+//! Drops removed closures, UDP sockets, watches and handlers.
 //!
-//! No destructor of the embedder's runs while a callback does, and none that panics ends a loop that catches panics.
+//! No destructor of the embedder runs during a callback, and no panic of one ends a loop that catches panics.
 
 #[cfg(unix)]
 use crate::context::entries::watch_entry::ErasedWatch;
@@ -10,11 +10,11 @@ use crate::context::open::TimerCallback;
 use crate::event_loop::EventLoop;
 use crate::ids::{SourceId, SourceKey};
 
-/// What [`EventLoop::remove`] gives back: the closure of a timer, the source of a watch, or a handler that
-/// nothing uses any more. It is empty where the loop owned nothing else, and where a handler still serves others.
+/// The object that [`EventLoop::remove`] returns: the closure of a timer, the source of a watch, or a handler that
+/// nothing uses any more. It is empty if the loop owned nothing else, or if something still uses the handler.
 ///
-/// It lets the caller choose when that is dropped, and where: outside of the loop. A source is
-/// [given back](Self::into_source).
+/// The caller chooses when and where to drop it, outside of the loop. [`into_source`](Self::into_source) returns the
+/// source of a watch.
 ///
 /// ```
 /// use std::rc::Rc;
@@ -40,8 +40,8 @@ pub struct Removed<'h> {
 
 #[cfg(unix)]
 impl Removed<'_> {
-    /// The source of a [watch](EventLoop::watch), if this was one and its source is of this type. The callback is
-    /// dropped.
+    /// Returns the source of a [watch](EventLoop::watch); `None` if this was no watch, or if its source has another
+    /// type. The callback is dropped.
     ///
     /// ```
     /// use halloo::{EventLoop, Interest, Watch};
@@ -73,8 +73,8 @@ impl std::fmt::Debug for Removed<'_> {
 }
 
 impl<'h> EventLoop<'h> {
-    /// Removes as [`Context::remove`](crate::Context::remove) does, between two turns, and gives back at once what the
-    /// loop owned of it; `None` if it was not there, or was removed before.
+    /// Removes like [`Context::remove`](crate::Context::remove), between two turns, and returns what the loop owned.
+    /// Returns `None` if the object was not there, or was removed before.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -89,18 +89,18 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn remove(&mut self, id: impl Into<SourceId>) -> Option<Removed<'h>> {
-        // What was removed before is dropped first, so that what is left then is of this removal.
+        // Objects removed before are dropped first, so that what remains belongs to this removal.
         self.drop_removed();
         self.context.remove(id).then(|| self.take_removed().unwrap_or_default())
     }
 
-    /// Drops the closures, UDP sockets and handlers that are not needed any more; true if there were any.
+    /// Drops the closures, UDP sockets and handlers that are not needed any more; returns true if there were any.
     pub(in crate::event_loop) fn drop_removed(&mut self) -> bool {
         let is_any = !(self.context.removed_sources.is_empty() && self.context.unused_handlers.is_empty());
         is_any && self.drop_all_removed()
     }
 
-    /// Apart from the look whether there is anything, which every turn takes.
+    /// A separate function, because every turn makes the check but seldom calls it.
     #[cold]
     fn drop_all_removed(&mut self) -> bool {
         let mut any = false;

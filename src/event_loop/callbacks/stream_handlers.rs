@@ -1,7 +1,7 @@
-//! Every call of a callback that concerns a connection.
+//! All calls of callbacks for a connection.
 //!
-//! While a callback runs, the context names its connection: a `close()`, a change of another connection and a panic are
-//! attributed by that.
+//! During a callback, the context names its connection. A `close()`, a change of another connection and a panic are
+//! attributed to it.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::context::loop_state::RunningCallback;
 use crate::event_loop::callbacks::Callbacks;
 
 impl<'h> Callbacks<'h> {
-    /// Calls the handler with a new client; a refusal closes it.
+    /// Calls the handler with a new connection; a refusal closes it.
     pub(crate) fn on_open(&mut self, context: &mut Context, slot: u32) {
         let session = self.call(context, slot, CloseReason::Local, |handler, connection, _| handler.open(connection));
         context.connections[slot as usize].session = session.unwrap_or(NO_SESSION);
@@ -24,7 +24,7 @@ impl<'h> Callbacks<'h> {
         }
     }
 
-    /// Calls the handler, if it keeps a session, with the end of a connection.
+    /// Calls the handler with the end of a connection, if it has a session.
     pub(crate) fn on_close(&mut self, context: &mut Context, slot: u32, reason: CloseReason) {
         let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
         if session != NO_SESSION {
@@ -62,7 +62,7 @@ impl<'h> Callbacks<'h> {
         consumed.map_or(0, |consumed| consumed.min(input.len()))
     }
 
-    /// Calls the handler with the end of the stream, and with the input that it has not consumed.
+    /// Calls the handler with EOF, and with the unconsumed input.
     pub(crate) fn on_eof(&mut self, context: &mut Context, slot: u32, rest: &[u8]) {
         self.call(context, slot, CloseReason::Eof, |handler, connection, session| {
             handler.eof(connection, session, rest);
@@ -85,7 +85,7 @@ impl<'h> Callbacks<'h> {
         self.stream_handler(context, handler)
     }
 
-    /// Calls a connection's handler; `None` if it panicked and that was caught, which is the connection's end.
+    /// Calls a connection's handler. Returns `None` if it panicked and the panic was caught, which ends the connection.
     fn call<T>(
         &mut self,
         context: &mut Context,

@@ -1,6 +1,6 @@
-//! Calling timers that have come up.
+//! Calls expired timers.
 //!
-//! A timer never fires early, and once for each time it was set.
+//! A timer never fires early, and fires once for each time it was set.
 
 use crate::context::foreign_code::{catch_panic, drop_foreign};
 use crate::context::open::Added;
@@ -9,7 +9,7 @@ use crate::ids::{Key, SlotKey, TimerId};
 use crate::state::timers::TimerTask;
 
 impl EventLoop<'_> {
-    /// Does what a timer that has come up is for.
+    /// Runs the task of an expired timer.
     pub(in crate::event_loop) fn expire_timer(&mut self, slot: u32) {
         let (key, task) = self.context.timers.get(slot);
         self.context.stats.timers += 1;
@@ -25,7 +25,7 @@ impl EventLoop<'_> {
         }
     }
 
-    /// Calls a closure. It is out of its slot meanwhile, so that it may remove its timer; a panic ends the timer.
+    /// Calls a closure. Meanwhile it is out of its slot, so that it may remove its timer. A panic ends the timer.
     fn call_timer(&mut self, key: Key) {
         let Some(mut callback) = self.callbacks.take_timer(&mut self.context, key.slot) else {
             return;
@@ -42,7 +42,7 @@ impl EventLoop<'_> {
                 self.callbacks.insert(Added::Timer(key.slot, callback));
             }
             _ => {
-                // The slot of one that was removed is freed with what else was.
+                // If it was removed, its slot is freed with other removed objects.
                 if self.context.timers.contains(key) {
                     self.context.timers.free(key);
                 }

@@ -1,6 +1,6 @@
-//! Watching sources, and calling their callbacks.
+//! Watches descriptors, and calls their callbacks.
 //!
-//! A callback is called once in a turn at most, so that a source that is always ready delays no other.
+//! A callback is called at most once in a turn, so that a source that is always ready delays no other.
 
 use std::os::fd::AsFd;
 
@@ -15,13 +15,13 @@ use crate::net::Event;
 use crate::options::Interest;
 
 impl<'h> EventLoop<'h> {
-    /// Watches a descriptor: calls a closure with its source each time that it becomes ready. Pipes, terminals, sockets
-    /// with a protocol of their own, signals by a pipe, and the descriptors of other libraries can be watched.
+    /// Watches a descriptor: calls a closure with its source each time it becomes ready. A source is a pipe, a
+    /// terminal, a socket with its own protocol, a signal pipe, or a descriptor of another library.
     ///
-    /// The loop owns the source, which has to be `'static`, and lends it to the callback; an `Rc`, `Arc` or `Box` of a
-    /// source is one, too. [`remove`](Self::remove) gives it back, also after the loop has ended. The callback is
-    /// called once in a turn at most, and for as long as the loop runs: watches go on during a [drain](Context::drain)
-    /// and do not hold it up.
+    /// The loop owns the source, and passes it to the callback. It must be `'static`; an `Rc`, `Arc` or `Box` of a
+    /// source is also a source. [`remove`](Self::remove) returns it, also after the loop has ended. The callback is
+    /// called at most once in a turn, until the loop ends: watches continue during a [drain](Context::drain) and do not
+    /// delay it.
     ///
     /// ```
     /// use halloo::{EventLoop, Interest, Watch};
@@ -57,27 +57,29 @@ impl<'h> EventLoop<'h> {
     /// ```
     ///
     /// # Edges
-    /// The poll is edge-triggered: it reports a change once. A callback that leaves input unread and returns
-    /// [`Watch::Drained`] is not called for that input again. So a source is read until it returns
-    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock), in one call or, with [`Watch::Again`], in several turns. `Again`
-    /// is also the answer of a source that keeps bytes in a buffer of its own, of which the poll knows nothing.
+    /// The poll is edge-triggered: it reports each change once. If a callback leaves input unread and returns
+    /// [`Watch::Drained`], it is not called for that input again. So read the source until it returns
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock), in one call or, with [`Watch::Again`], in several turns. Return
+    /// `Again` also if the source has bytes in a buffer of its own, which the poll cannot see.
     ///
     /// # Non-blocking mode
-    /// The source has to be non-blocking, or a read that finds nothing stops the loop. The loop does not set the mode,
-    /// because it belongs to the open file description, which other processes may share: a terminal that a program
-    /// makes non-blocking is so for the shell, too. Sockets of std have `set_nonblocking`; other descriptors are opened
-    /// with `O_NONBLOCK` or get it from fcntl(2).
+    /// The source must be non-blocking; otherwise a read without input blocks the loop. The loop does not set the mode,
+    /// because the mode belongs to the open file description, which other processes may share. A terminal that a
+    /// program makes non-blocking is non-blocking for the shell, too. Sockets of std have `set_nonblocking`; other
+    /// descriptors are opened with `O_NONBLOCK`, or changed with fcntl(2).
     ///
     /// # What cannot be watched
-    /// Regular files, directories and some devices (`/dev/null`): they are always ready, and `epoll_ctl(2)` returns
-    /// `EPERM`. Read them without a watch. A descriptor that has a watch in this loop: `epoll_ctl(2)` returns `EEXIST`.
-    /// Watch it with [`Interest::ReadWrite`](crate::Interest::ReadWrite), or watch a duplicate. A watch that a callback
-    /// has removed keeps its descriptor to the end of the turn. A callback that puts another descriptor into its source
-    /// gets no event of that: remove the watch, and watch the other.
+    /// - Regular files, directories and some devices (`/dev/null`): they are always ready, and `epoll_ctl(2)` returns
+    ///   `EPERM`. Read them without a watch.
+    /// - A descriptor with another watch in this loop: `epoll_ctl(2)` returns `EEXIST`. Use one watch with
+    ///   [`Interest::ReadWrite`](crate::Interest::ReadWrite), or watch a duplicate. A watch that a callback has removed
+    ///   keeps its descriptor until the end of the turn.
+    /// - A new descriptor that a callback puts into its source: it causes no events. Remove the watch, and watch the
+    ///   new descriptor.
     ///
     /// # Stop on a signal
-    /// A signal handler may do next to nothing (signal-safety(7)), but it may write a byte. The loop watches the other
-    /// end of that socket pair, and no thread waits for signals. `signal-hook` installs such handlers:
+    /// A signal handler may call only few functions (signal-safety(7)), but it may write a byte. The loop watches the
+    /// other end of that socket pair, and no thread waits for signals. `signal-hook` installs such handlers:
     ///
     /// ```
     /// use halloo::{EventLoop, Interest, Watch};
@@ -98,7 +100,7 @@ impl<'h> EventLoop<'h> {
     ///         context.drain(Duration::from_secs(5));
     ///         Watch::Again
     ///     }
-    ///     // WouldBlock: no further signal has come.
+    ///     // WouldBlock: no further signal.
     ///     _ => Watch::Drained,
     /// })?;
     /// # signal_hook::low_level::raise(SIGTERM)?;
@@ -106,13 +108,12 @@ impl<'h> EventLoop<'h> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// The bytes are read before the action, so that a signal that comes meanwhile is not lost. Where a second signal
-    /// is to stop the loop at once, the callback calls [`stop`](Context::stop) then
-    /// (`examples/watching/stop_on_signal.rs`).
+    /// The bytes are read before the action, so that no later signal is lost. If a second signal must stop the loop at
+    /// once, the callback then calls [`stop`](Context::stop) (`examples/watching/stop_on_signal.rs`).
     ///
     /// # Errors
     /// [`ErrorKind::Watch`](crate::ErrorKind::Watch) if the descriptor cannot be watched,
-    /// [`ErrorKind::Setup`](crate::ErrorKind::Setup) if the loop has ended. The source is dropped then.
+    /// [`ErrorKind::Setup`](crate::ErrorKind::Setup) if the loop has ended. The source is then dropped.
     pub fn watch<S: AsFd + 'static>(
         &mut self,
         source: S,
@@ -126,7 +127,7 @@ impl<'h> EventLoop<'h> {
         Ok(id)
     }
 
-    /// Has the callback of a watch called in this turn, unless a call waits already.
+    /// Makes the callback of a watch ready for this turn, unless it is already.
     pub(in crate::event_loop) fn on_watch_event(&mut self, slot: u32, event: &Event) {
         if self.context.note_watch_event(slot, event) {
             self.on_source_event(SlotKey::Watch(slot), event.token);
@@ -154,7 +155,7 @@ impl<'h> EventLoop<'h> {
         }
     }
 
-    /// Ends a watch that was removed, and returns what the loop owned of it.
+    /// Ends a removed watch, and returns what the loop owned of it.
     pub(in crate::event_loop) fn close_watch(&mut self, key: Key) -> Option<Box<dyn ErasedWatch + 'h>> {
         self.context.watches.remove(key.slot as usize);
         let (watched, watch) = self.callbacks.watch(&mut self.context, key.slot)?.take()?;
