@@ -1,20 +1,20 @@
-//! Deadlines: an indexed heap, ordered by moment, then by sequence.
+//! Deadlines in an indexed heap, ordered by time, then by sequence.
 //!
-//! Each connection, listener, UDP socket and timer has one deadline at most. To arm one again allocates nothing.
+//! Each connection, listener, UDP socket and timer has at most one deadline. Arming it again allocates nothing.
 
 use crate::ids::SlotKey;
 use crate::limits;
 use crate::state::memory::{OutOfMemory, shrink_table};
 use crate::state::timestamp::Timestamp;
 
-/// All deadlines of a loop, the earliest at hand.
+/// All deadlines of a loop.
 pub(crate) struct Deadlines {
     heap: Vec<Deadline>,
-    /// By kind and slot: where the deadline is in the heap, or [`NOT_ARMED`].
+    /// By kind and slot: the position of the deadline in the heap, or [`NOT_ARMED`].
     positions: [Vec<u32>; 5],
-    /// Connections for which there is room in the heap, whatever else is armed.
+    /// Connections with reserved room in the heap, whatever else is armed.
     connections_reserved: usize,
-    /// How many times one was armed, wrapping.
+    /// Number of arms so far, wrapping.
     sequence: u32,
 }
 
@@ -28,13 +28,13 @@ struct Deadline {
 
 const NOT_ARMED: u32 = u32::MAX;
 
-/// Entries for which there is room from the beginning.
+/// Entries with room from the start.
 const HEAP_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<Deadline>();
 const POSITIONS_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<u32>();
 
 impl Deadline {
     fn is_before(&self, other: &Self) -> bool {
-        // The sequence wraps: of two, the earlier is less than half a round behind.
+        // The sequence wraps: the earlier of two is less than half the range behind.
         self.at < other.at || self.at == other.at && self.sequence.wrapping_sub(other.sequence).cast_signed() < 0
     }
 }
@@ -49,7 +49,7 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Makes room for so many connections: to arm the deadline of one allocates nothing then.
+    /// Reserves room for `count` connections: arming their deadlines then allocates nothing.
     pub(crate) fn try_reserve_connections(&mut self, count: usize) -> Result<(), OutOfMemory> {
         let positions = &mut self.positions[SlotKey::Connection(0).kind_and_slot().0 as usize];
         positions.try_reserve_exact(count.saturating_sub(positions.len()))?;
@@ -58,7 +58,7 @@ impl Deadlines {
         Ok(())
     }
 
-    /// Gives back the memory of a burst of deadlines, and keeps room for so many connections.
+    /// Releases the memory of a burst of deadlines, and keeps room for this many connections.
     pub(crate) fn shrink(&mut self, connections: usize) {
         self.connections_reserved = connections;
         let used = self.heap.len() + connections;
@@ -93,8 +93,8 @@ impl Deadlines {
         }
     }
 
-    /// Sets the deadline unless an earlier one is set, so that activity costs one comparison. Expiry of the earlier one
-    /// sets the later.
+    /// Sets the deadline unless an earlier one is set, so that activity costs one comparison. When the earlier one
+    /// expires, the caller sets the later one.
     pub(crate) fn arm_no_later(&mut self, key: SlotKey, at: Timestamp) {
         if at < self.deadline(key) {
             self.arm(key, at);
@@ -116,7 +116,7 @@ impl Deadlines {
         self.position(key).map_or(Timestamp::NEVER, |position| self.heap[position].at)
     }
 
-    /// Takes out the earliest deadline, if it has come.
+    /// Removes and returns the earliest deadline if it has expired.
     pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<SlotKey> {
         let first = self.heap.first().filter(|first| first.at <= now)?;
         let key = SlotKey::unpack(first.packed_key);
@@ -138,7 +138,7 @@ impl Deadlines {
         }
     }
 
-    /// Moves an entry up or down to where the order has it.
+    /// Moves an entry up or down to its place in the order.
     fn restore_order(&mut self, position: usize) {
         let position = self.sift_up(position);
         self.sift_down(position);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn act() -> impl Strategy<Value = Act> {
-        // Few moments, so that many deadlines share one.
+        // Few different times, so that many deadlines share one.
         let moment = 0u64..40;
         prop_oneof![
             4 => (key(), moment.clone()).prop_map(|(key, at)| Act::Arm(key, at)),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     proptest! {
-        /// The model: each key's moment, and when it was armed. The sequence starts close to its wrap.
+        /// The model: the time of each key, and when it was armed. The sequence starts close to its wrap.
         #[test]
         fn the_heap_agrees_with_a_map(acts in prop::collection::vec(act(), 1..300)) {
             let mut deadlines = Deadlines { sequence: u32::MAX - 50, ..Deadlines::default() };

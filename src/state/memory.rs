@@ -1,6 +1,6 @@
-//! Memory asked for, which may be refused, and memory given back.
+//! Fallible allocation, and release of memory.
 //!
-//! Large tables are blocks that the allocator maps by themselves, and grow and shrink where they lie.
+//! The allocator maps large tables separately, and grows and shrinks them in place.
 
 use std::collections::{HashMap, TryReserveError, VecDeque};
 use std::hash::Hash;
@@ -9,7 +9,7 @@ use slab::Slab;
 
 use crate::limits;
 
-/// The system has refused memory, or the budget has.
+/// The system refused memory, or the budget is used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OutOfMemory;
 
@@ -19,38 +19,38 @@ impl From<TryReserveError> for OutOfMemory {
     }
 }
 
-/// Whether the system has so much memory in one piece. What has no fallible allocation of its own asks here first: the
-/// allocator has then what it is asked for next.
+/// Whether the system can allocate a block of this size. Types without a fallible allocation call this first; the
+/// allocator then has the memory for the allocation that follows.
 pub(crate) fn is_allocatable(bytes: usize) -> bool {
     let mut block = Vec::<u8>::new();
     let outcome = block.try_reserve_exact(bytes);
-    // An allocation that nothing uses may be left out by the compiler.
+    // The compiler may remove an allocation that nothing uses.
     std::hint::black_box(&mut block);
     outcome.is_ok()
 }
 
-/// Has the allocator put together what was freed, and give back what it can. glibc does so when a block of more than
-/// 64 KiB is freed, and not for blocks as small as a posted job.
+/// Makes the allocator join freed memory and release it. glibc does this when a block above 64 KiB is freed, but not
+/// for blocks as small as a posted job.
 pub(crate) fn release_freed_memory() {
     is_allocatable(limits::RELEASING_BLOCK_BYTES);
 }
 
-/// Gives back the memory of a table that has become large and is at most a quarter full; `kept` entries keep their room.
-/// A table is never freed as a whole: after a large block was freed, glibc maps only larger ones by themselves.
+/// Shrinks a table that is large and at most a quarter full; `kept` entries keep their room. A table is never freed as
+/// a whole: after a large block was freed, glibc maps only larger blocks separately.
 pub(crate) fn shrink_table<T>(table: &mut Vec<T>, used: usize, kept: usize) {
     if table.capacity() > kept && used <= table.capacity() / 4 {
         table.shrink_to(kept.max(2 * used));
     }
 }
 
-/// The same for a queue.
+/// Does the same for a queue.
 pub(crate) fn shrink_queue<T>(queue: &mut VecDeque<T>, kept: usize) {
     if queue.capacity() > kept && queue.len() <= queue.capacity() / 4 {
         queue.shrink_to(kept.max(2 * queue.len()));
     }
 }
 
-/// The same for a slab, down to the last entry that is taken. An empty one has `entry` for a moment.
+/// Does the same for a slab, down to its last used entry. An empty slab contains `entry` for a moment.
 pub(crate) fn shrink_slab<T>(slab: &mut Slab<T>, kept: usize, entry: impl FnOnce() -> T) {
     if slab.capacity() <= kept || slab.len() > slab.capacity() / 4 {
         return;
@@ -66,12 +66,12 @@ pub(crate) fn shrink_slab<T>(slab: &mut Slab<T>, kept: usize, entry: impl FnOnce
     slab.reserve_exact(kept.saturating_sub(slab.len()));
 }
 
-/// Whether a table has room for many more than it holds, after a burst.
+/// Whether a table has much more room than entries, after a burst.
 pub(crate) fn is_mostly_free(len: usize, capacity: usize) -> bool {
     capacity > 64 && len < capacity / 8
 }
 
-/// Frees the room that a burst has left in a table.
+/// Frees the room that a burst has left in a map.
 pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if is_mostly_free(map.len(), map.capacity()) {
         map.shrink_to(2 * map.len());

@@ -2,34 +2,33 @@
 
 use crate::close_reason::CloseReason;
 
-/// Where a connection is in its life.
+/// The phase of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
-    /// On its way to a peer that has not answered yet; perhaps closed by its handler already, which is for when it is
-    /// open.
+    /// A connect without an answer. If the handler has already closed, the reason applies once the connection is open.
     Connecting(Option<CloseReason>),
     Open,
-    /// Closed by its handler or a limit: what is written goes out, nothing is read.
+    /// Closed by the handler or a limit: output is sent, and nothing is read.
     Flushing(CloseReason),
-    /// Our end of stream is sent; late input is thrown away until the peer's end, or until this many bytes more.
+    /// Our FIN is sent. Late input is discarded until EOF, or up to this many more bytes.
     Lingering(CloseReason, u32),
-    /// To be dropped as it is.
+    /// The descriptor is to be closed without further output.
     Closing(CloseReason, CloseMode),
-    /// The descriptor is closed; the slot is free at the end of the turn.
+    /// The descriptor is closed; the slot is freed at the end of the turn.
     Closed,
 }
 
-/// How a descriptor is closed.
+/// The way a descriptor is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CloseMode {
-    /// As the kernel does it: what it has taken still goes out.
+    /// A normal close: the kernel still sends the output that it has accepted.
     Close,
-    /// So that the peer sees a reset.
+    /// The peer sees an RST.
     Reset,
 }
 
 impl CloseMode {
-    /// How a connection ends for which nobody has said more than the reason.
+    /// The default close mode of a reason.
     pub(crate) fn of(reason: CloseReason) -> Self {
         match reason {
             CloseReason::Aborted
@@ -47,106 +46,106 @@ impl CloseMode {
     }
 }
 
-/// What is known about bytes to read.
+/// Whether input waits in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ReadState {
-    /// None: the poll will tell.
+    /// No: an event will report input.
     WouldBlock,
-    /// Some, or it is not known; a read that does not fill its buffer has emptied the queue.
+    /// Yes, or unknown. A read that does not fill its buffer has emptied the queue.
     Readable,
-    /// Some, and behind a short read there may be more or the end: an urgent mark, or the peer has shut down.
+    /// Yes, and more input or EOF may follow a short read: an urgent mark, or the peer's FIN.
     ReadToEnd,
-    /// The end of stream was read, and the handler does not know yet.
+    /// EOF was read, but not delivered to the handler.
     Eof,
-    /// The end of stream was read and told.
+    /// EOF was read and delivered.
     EofDelivered,
 }
 
-/// What is known about room for bytes to send.
+/// Whether the kernel has room for output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WriteState {
     Writable,
-    /// The kernel said `WouldBlock`: the poll will tell.
+    /// The kernel returned `WouldBlock`: an event will report room.
     WouldBlock,
 }
 
-/// How far our side of the stream has come.
+/// The state of our side of the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WriteHalf {
     Open,
-    /// The handler has said that no more follows: once everything is sent, our end of stream is.
+    /// The handler writes no more: a FIN follows the last output.
     ShutdownPending,
     Shutdown,
 }
 
-/// What the last read of this turn tells about the peer.
+/// What the last read of this turn shows about the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PeerActivity {
-    /// It may well be sending more.
+    /// It may be sending more.
     Unknown,
-    /// It sent one short message and nothing after it.
+    /// It sent one short message, and nothing after it.
     Quiet,
 }
 
-/// Whether the handler is to hear that its output has gone.
+/// Whether `on_flushed` is to be called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FlushNotice {
     None,
-    /// Once the outbox is empty.
+    /// When the outbox is empty.
     Due,
-    /// It has heard in this turn.
+    /// It was called in this turn.
     Delivered,
-    /// It has heard in this turn and is owed another: the next turn's.
+    /// It was called in this turn, and is to be called again in the next.
     DueNextTurn,
 }
 
-/// Which list of the loop the slot stands on.
+/// The queue of the loop that contains the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Queued {
     No,
-    /// Touched by somebody else's callback: served at the end of this turn.
+    /// Changed by a callback of another connection, a timer or a job: served at the end of this turn.
     Dirty,
-    /// Left unfinished: served in the next turn.
+    /// Has work left: served in the next turn.
     Deferred,
 }
 
-/// What to do next about a connection.
+/// The next action for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// Nothing, until the poll, a deadline or somebody's callback changes the state.
+    /// Nothing until an event, a deadline or a callback changes the state.
     Wait,
-    /// More, but not in this turn.
+    /// Continue in the next turn.
     Yield,
-    /// Send what is in the outbox.
+    /// Send the outbox.
     Flush,
-    /// Tell the handler that the loop drains.
+    /// Call `on_drain`.
     NotifyDrain,
-    /// Everything written is sent, and reading goes on: end our side.
+    /// All output is sent, and reading continues: send a FIN.
     ShutdownWrite,
-    /// Tell the handler that its output has gone.
+    /// Call `on_flushed`.
     NotifyFlushed,
-    /// Show the handler what is in the inbox.
+    /// Deliver the inbox to the handler.
     Deliver,
-    /// Read, and show what came.
+    /// Read, and deliver the bytes.
     Read,
-    /// Tell the handler of the end of stream.
+    /// Call `on_eof`.
     NotifyEof,
-    /// Close: the handler left a full inbox untouched.
+    /// Close: the handler consumed nothing of a full inbox.
     CloseOverflow,
-    /// Everything written is sent: end our side.
+    /// All output is sent: send a FIN, and linger.
     Linger,
-    /// Read and throw away.
+    /// Read and discard.
     Discard,
     /// Close the descriptor.
     Close(CloseReason, CloseMode),
 }
 
-/// What has come due.
+/// The result of an expired deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Expiry {
     None,
     /// The handler's own timeout.
     HandlerTimeout,
-    /// A limit ran out: the connection ends for this reason.
+    /// A limit expired: the connection ends for this reason.
     ConnectionLimit(CloseReason),
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 use crate::limits;
 use crate::state::timestamp::Timestamp;
 
-/// One party, as far as an address can tell: an IPv4 address, or an IPv6 /64, which one household or host gets whole
-/// (RFC 6177).
+/// A source: an IPv4 address, or an IPv6 /64, which one household or host usually has alone (RFC 6177).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum SourcePrefix {
     V4(u32),
@@ -20,7 +19,7 @@ pub(crate) enum SourcePrefix {
 }
 
 impl SourcePrefix {
-    /// Of an address in its [canonical](crate::address::to_canonical) form.
+    /// From an address in its [canonical](crate::address::to_canonical) form.
     pub(crate) fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => Self::V4(v4.to_bits()),
@@ -29,14 +28,14 @@ impl SourcePrefix {
     }
 }
 
-/// How many connections each source has with each handler; holds an entry only while there is one.
+/// The number of connections of each source with each handler. It has entries only for open connections.
 #[derive(Default)]
 pub(crate) struct ConnectionCounts {
     open: HashMap<(u32, SourcePrefix), u32>,
 }
 
 impl ConnectionCounts {
-    /// Counts one more, unless that would be more than `connections_max`, or there is no memory to count it.
+    /// Counts one more. Returns false if that would exceed `connections_max`, or if there is no memory for the count.
     pub(crate) fn try_add(&mut self, handler: u32, source: SourcePrefix, connections_max: u32) -> bool {
         if self.open.try_reserve(1).is_err() {
             return false;
@@ -47,7 +46,7 @@ impl ConnectionCounts {
         is_added
     }
 
-    /// Gives back the memory of a burst of sources.
+    /// Releases the memory of a burst of sources.
     pub(crate) fn shrink(&mut self) {
         if self.open.capacity() > limits::BURST_MIN && self.open.len() <= self.open.capacity() / 8 {
             self.open.shrink_to(limits::BURST_MIN);
@@ -64,14 +63,14 @@ impl ConnectionCounts {
     }
 }
 
-/// A token bucket per source in a table of fixed size: `per_second` replies a second, in a burst of at most one
-/// second's worth. Sources whose hash falls together share a bucket; the key of the hash is secret, so no source can
-/// aim at another's.
+/// A token bucket per source in a table of fixed size: `per_second` replies a second, with a burst of at most one
+/// second's worth. Sources with the same hash share a bucket. The key of the hash is secret, so no source can choose
+/// another source's bucket.
 pub(crate) struct RateLimiter {
     key: [u64; 2],
     interval: Duration,
     burst: Duration,
-    /// Per bucket, when it will be full again (the generic cell rate algorithm, ITU-T I.371).
+    /// Per bucket, the time when it is full again (the generic cell rate algorithm, ITU-T I.371).
     full_at: Box<[Timestamp]>,
 }
 
@@ -86,7 +85,7 @@ impl RateLimiter {
         }
     }
 
-    /// Takes one reply from the source's bucket, if there is one in it.
+    /// Takes one reply from the source's bucket; returns false if it is empty.
     pub(crate) fn try_acquire(&mut self, source: SourcePrefix, now: Timestamp) -> bool {
         let bucket = self.bucket(source);
         let full_at = self.full_at[bucket].max(now);
@@ -147,7 +146,7 @@ mod tests {
             prop_assert!(counts.open.is_empty(), "a source without a connection takes no room");
         }
 
-        /// The model: a bucket that starts full, fills at the rate, and never holds more than a second's worth.
+        /// The model: a bucket that starts full, fills at the rate, and never contains more than a second's worth.
         #[test]
         fn a_source_gets_its_burst_then_its_rate(rate in 1u32..50, gaps in prop::collection::vec(0u64..1500, 1..200)) {
             let mut limiter = RateLimiter::new(rate, [1, 2]);

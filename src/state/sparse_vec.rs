@@ -1,4 +1,4 @@
-//! Values by slot for what few connections have.
+//! Values by slot that only few connections have.
 //!
 //! It allocates nothing until a value is set.
 
@@ -16,7 +16,8 @@ impl<T: Copy> SparseVec<T> {
         self.values.get(slot as usize).copied().flatten()
     }
 
-    /// Sets a value, or forgets it. One for which the system has no memory is not set: the loop does without.
+    /// Sets or removes a value. If the system has no memory for it, the value is not set, and the loop works without
+    /// it.
     pub(crate) fn set(&mut self, slot: u32, value: Option<T>) {
         let slot = slot as usize;
         match self.values.get_mut(slot) {

@@ -1,4 +1,4 @@
-//! Timers, and what each one does.
+//! Timers, and the task of each.
 
 use slab::Slab;
 
@@ -6,7 +6,7 @@ use crate::ids::{Key, to_slot};
 use crate::limits;
 use crate::state::memory::shrink_slab;
 
-/// All timers of a loop; their deadlines are with the others.
+/// All timers of a loop, without their deadlines.
 #[derive(Default)]
 pub(crate) struct Timers {
     entries: Slab<Timer>,
@@ -18,14 +18,14 @@ struct Timer {
     task: TimerTask,
 }
 
-/// What is to be done when a timer comes up.
+/// The task of an expired timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimerTask {
-    /// Call the closure in its slot, which returns when again.
+    /// Calls the closure in its slot, which returns the time until the next call.
     Callback,
-    /// Call the handler with the value, once.
+    /// Calls the handler with the value, once.
     Handler { handler: u32, value: u64 },
-    /// Nothing: it was removed, and its closure is still in its slot.
+    /// Nothing: the timer was removed, and its closure is still in its slot.
     Removed,
 }
 
@@ -40,7 +40,7 @@ impl Timers {
         (Key { generation, slot }, task)
     }
 
-    /// What each timer that is set does.
+    /// The tasks of all timers.
     #[cfg(test)]
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TimerTask> {
         self.entries.iter().map(|(_, timer)| timer.task)
@@ -55,12 +55,13 @@ impl Timers {
         self.entries.capacity() > 2 * limits::BURST_MIN
     }
 
-    /// Gives back the memory of a burst of timers.
+    /// Releases the memory of a burst of timers.
     pub(crate) fn shrink(&mut self) {
         shrink_slab(&mut self.entries, limits::BURST_MIN, || Timer { generation: 0, task: TimerTask::Callback });
     }
 
-    /// Removes a timer; `None` if it is gone already. The slot of a closure stays taken until it is [freed](Self::free).
+    /// Removes a timer; `None` if it is already gone. The slot of a closure is not free until it is
+    /// [freed](Self::free).
     pub(crate) fn remove(&mut self, key: Key) -> Option<TimerTask> {
         if !self.contains(key) {
             return None;

@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-/// A point in time, in eight bytes; five centuries fit.
+/// A point in time, in eight bytes; the range is five centuries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Timestamp(u64);
 
 impl Timestamp {
     pub(crate) const START: Self = Self(0);
-    /// Later than everything: a deadline that never comes.
+    /// Later than every other time: a deadline that never expires.
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
     pub(crate) fn since_start(elapsed: Duration) -> Self {
         Self(nanoseconds(elapsed))
     }
 
-    /// This moment and a span after it; [`NEVER`](Self::NEVER) if that is past counting.
+    /// The time after a span; [`NEVER`](Self::NEVER) if it is out of range.
     pub(crate) fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(span)))
     }
 
-    /// The span from an earlier moment to this one; zero from a later one.
+    /// The span since an earlier time; zero if that time is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -7,32 +7,32 @@ use std::net::{IpAddr, SocketAddr};
 use crate::address::ScopedIp;
 use crate::limits;
 
-/// The lowest bits of a sort key, which hold the position in the queue.
+/// The lowest bits of a sort key: the position in the queue.
 const POSITION_BITS: u32 = 10;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
-/// The highest bits, which hold the socket, are above 48 bits of the peer.
+/// The highest bits are the socket, above 48 bits of the peer.
 const SOCKET_SHIFT: u32 = 48 + POSITION_BITS;
 const _: () = assert!(limits::SEND_QUEUE_DATAGRAMS_MAX <= 1 << POSITION_BITS, "each position has a key");
 
-/// The datagrams that callbacks have queued, until they are sent.
+/// The datagrams that callbacks have queued.
 #[derive(Default)]
 pub(crate) struct UdpSendQueue {
     pub(crate) transmits: Vec<Transmit>,
     bytes: Vec<u8>,
-    /// Sort keys with positions, and the transmits in that order: kept from turn to turn for their room.
+    /// Sort keys with positions, and the transmits in that order. They are kept between turns for their capacity.
     order: Vec<u64>,
     grouped: Vec<Transmit>,
 }
 
-/// One datagram to be.
+/// A queued datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Transmit {
-    /// The socket it leaves through.
+    /// The slot of its socket.
     pub(crate) socket: u32,
     pub(crate) to: SocketAddr,
-    /// The address it leaves from, where the socket has several.
+    /// The source address, on a socket with several addresses.
     pub(crate) from: Option<ScopedIp>,
-    /// Its payload, among the bytes of all.
+    /// The range of its payload in the bytes of the queue.
     start: usize,
     end: usize,
 }
@@ -43,17 +43,18 @@ impl Transmit {
         self.end - self.start
     }
 
-    /// From the highest bit down: the socket, both addresses, the port, and zeros for the position in the queue.
+    /// From the highest bit: the socket, both addresses, the port, and zeros for the position in the queue.
     ///
-    /// Other paths may share the key: through a socket 64 apart, or between addresses whose last 32 bits combine alike.
-    /// Their transmits stay in the order of the queue and so may alternate, which costs merging and batches and no more.
+    /// Different paths may share a key: sockets whose slots differ by 64, or addresses whose last 32 bits combine to
+    /// the same value. Their transmits stay in the order of the queue and may alternate, which only costs merging and
+    /// batching.
     fn sort_key(&self) -> u64 {
         let ips = last_bits(self.to.ip()) ^ self.from.map_or(0, |from| last_bits(from.ip));
         let peer = u64::from(ips) << 16 | u64::from(self.to.port());
         u64::from(self.socket) << SOCKET_SHIFT | peer << POSITION_BITS
     }
 
-    /// Whether both go the same way.
+    /// Whether both have the same socket, source and destination.
     #[cfg(any(test, target_os = "linux"))]
     fn has_same_path(&self, other: &Self) -> bool {
         self.to == other.to && self.from == other.from && self.socket == other.socket
@@ -61,8 +62,8 @@ impl Transmit {
 }
 
 impl UdpSendQueue {
-    /// Queues one more, to an address in canonical form; false if it is longer than a datagram can be, or if there is too
-    /// much already.
+    /// Queues a datagram to an address in canonical form. Returns false if it is longer than a datagram can be, or if
+    /// the queue is full.
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<ScopedIp>, payload: &[u8]) -> bool {
         let start = self.bytes.len();
         let payload_bytes_max =
@@ -77,7 +78,7 @@ impl UdpSendQueue {
         fits
     }
 
-    /// Whether anything is queued for a socket.
+    /// Whether a datagram is queued for a socket.
     pub(crate) fn has_transmits_of(&self, socket: u32) -> bool {
         self.transmits.iter().any(|transmit| transmit.socket == socket)
     }
@@ -86,9 +87,9 @@ impl UdpSendQueue {
         &self.bytes[transmit.start..transmit.end]
     }
 
-    /// Brings transmits that go the same way together, in their order.
+    /// Groups transmits with the same path, and keeps their order.
     pub(crate) fn group(&mut self) {
-        // Of two, none stands between.
+        // Two transmits are always grouped.
         if self.transmits.len() < 3 {
             return;
         }
@@ -98,7 +99,7 @@ impl UdpSendQueue {
         self.order.dedup_by_key(|key| *key | POSITION_MASK);
         let is_by_socket = self.order.is_sorted_by_key(|key| key >> SOCKET_SHIFT);
         self.order.sort_unstable();
-        // Where each key is there once, and no two sockets alternate, transmits are together already.
+        // If each key occurs once, and no two sockets alternate, the transmits are grouped already.
         if is_by_socket && self.order.is_sorted_by(|one, next| one | POSITION_MASK != next | POSITION_MASK) {
             return;
         }
@@ -111,7 +112,7 @@ impl UdpSendQueue {
         std::mem::swap(&mut self.transmits, &mut self.grouped);
     }
 
-    /// Whether it is time to send, before the turn's end.
+    /// Whether the queue must be sent before the end of the turn.
     pub(crate) fn is_over_soft_max(&self) -> bool {
         self.bytes.len() >= limits::SEND_QUEUE_BYTES_SOFT_MAX
     }
@@ -129,8 +130,8 @@ fn last_bits(ip: IpAddr) -> u32 {
     }
 }
 
-/// How many transmits, from the first of the list on, can leave as one message that the kernel cuts up again: to one
-/// peer from one address, one as long as the other, only the last may be shorter (udp(7), `UDP_SEGMENT`).
+/// How many transmits from the front can be sent as one message that the kernel segments (udp(7), `UDP_SEGMENT`). They
+/// have the same path and length; only the last may be shorter.
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) fn mergeable_len(transmits: &[Transmit]) -> usize {
     let [first, rest @ ..] = transmits else { return 0 };
@@ -178,7 +179,7 @@ mod tests {
         send_queue
     }
 
-    /// The payloads of each socket and peer, in the order they leave in.
+    /// The payloads of each socket and peer, in the order of sending.
     fn payloads_by_peer(send_queue: &UdpSendQueue) -> BTreeMap<(u32, SocketAddr), Vec<Vec<u8>>> {
         let mut payloads_by_peer: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
         for transmit in &send_queue.transmits {
