@@ -1,5 +1,10 @@
-//! The README's console blocks: each command prints what its block shows.
+//! The console blocks and links of the README and of `docs`.
+//!
+//! Each command prints what its block shows, and each link leads to a file.
 
+use std::fs;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::network::ports::unused_port;
@@ -8,13 +13,21 @@ use support::process::server::{Server, ServerBinary};
 const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 
 const README: &str = include_str!("../../README.md");
+const RUNNING: &str = include_str!("../../docs/running.md");
 
-/// The port of the README, and what stands for the built binary in it.
+/// The pages whose links are checked. Those of the other pages are links of rustdoc.
+const LINKED_PAGES: [&str; 6] =
+    ["README.md", "SECURITY.md", "docs/running.md", "docs/performance.md", "docs/peers.md", "docs/life-of-a-byte.md"];
+
+/// The port of the server that the documented clients ask, and one that the documented servers use.
 const PORT: &str = "8888";
-const BINARY: &str = "target/release/halloo";
-const SERVER: &str = "cargo run --release";
+const OTHER_PORT: &str = "9000";
 
-/// Where the README serves a unix socket.
+const SERVER: &str = "cargo run --release";
+const BUILT_BINARY: &str = "target/release/halloo";
+
+/// The unix socket of the server that the documented clients ask, and the one of a documented server.
+const SERVED_SOCKET: &str = "/run/halloo.sock";
 const SOCKET: &str = "/tmp/halloo.sock";
 
 /// A command of a console block, with the output that the block shows.
@@ -23,8 +36,8 @@ struct Example {
     output: Vec<String>,
 }
 
-fn examples() -> Vec<Example> {
-    let blocks = README.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+fn examples(page: &str) -> Vec<Example> {
+    let blocks = page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
     let mut all: Vec<Example> = Vec::new();
     for line in blocks.flat_map(str::lines) {
         if let Some(command) = line.strip_prefix("$ ") {
@@ -46,15 +59,69 @@ impl Example {
     fn needs_a_tool(&self) -> bool {
         self.command.split(['|', ' ', '\n']).any(|word| TOOLS.contains(&word))
     }
+
+    fn needs_ipv6(&self) -> bool {
+        self.command.contains("[::")
+    }
 }
 
-fn start_server(port: &str) -> Server {
-    let mut command = HALLOO.command(&[]);
-    command.env("HALLOO_LISTEN", format!("localhost:{port}"));
-    Server::start(command)
+/// What stands for the ports and paths of the pages: a server that is asked, and a free port and path.
+struct Substitutes {
+    folder: tempfile::TempDir,
+    port: String,
+    other_port: String,
 }
 
-/// Replaces what differs from run to run: process ids, times, ports other than the README's.
+impl Substitutes {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // A port such as 28888 contains a documented one, which would be replaced in it.
+        let mut ports = iter::repeat_with(|| unused_port().to_string());
+        let mut next = || ports.find(|port| !port.ends_with(PORT) && !port.ends_with(OTHER_PORT));
+        let (port, other_port) = (next().expect("it is endless"), next().expect("it is endless"));
+        Self { folder, port, other_port }
+    }
+
+    fn pairs(&self) -> [(&str, String); 4] {
+        let path_of = |name: &str| self.folder.path().join(name).to_str().expect("a plain path").to_owned();
+        [
+            (PORT, self.port.clone()),
+            (OTHER_PORT, self.other_port.clone()),
+            (SERVED_SOCKET, path_of("served")),
+            (SOCKET, path_of("other")),
+        ]
+    }
+
+    fn start_server(&self) -> Server {
+        let [_, _, (_, socket), _] = self.pairs();
+        let mut command = HALLOO.command(&[]);
+        command.env("HALLOO_LISTEN", format!("localhost:{}", self.port)).env("HALLOO_UNIX", socket);
+        Server::start(command)
+    }
+
+    /// Runs a command in a shell where `halloo` is the binary of this test; log lines left out. A server ends when it is
+    /// idle.
+    fn run(&self, command: &str) -> Vec<String> {
+        let binary = Path::new(HALLOO.path());
+        let folder = binary.parent().and_then(Path::to_str).expect("a plain path");
+        let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut command = command.replace(BUILT_BINARY, "halloo");
+        for (documented, substitute) in self.pairs() {
+            command = command.replace(documented, &substitute);
+        }
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec 2>&1\n{command}")]).env("PATH", path).env("HALLOO_EXIT_WHEN_IDLE", "100ms");
+        let output = shell.output().expect("a shell is there");
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // Paths first: one may contain the digits of a port.
+        for (documented, substitute) in self.pairs().into_iter().rev() {
+            text = text.replace(&substitute, documented);
+        }
+        text.lines().filter(|line| !line.contains(" INFO ")).map(str::to_owned).collect()
+    }
+}
+
+/// Replaces what differs from run to run: process ids, times, free ports.
 fn normalize(line: &str) -> String {
     let words = line.split(' ').map(|word| {
         let is_time = word.starts_with(|c: char| c.is_ascii_digit()) && (word.ends_with("us") || word.ends_with("ms"));
@@ -71,24 +138,12 @@ fn without_long_numbers(word: &str) -> String {
             digits.push(c);
             continue;
         }
-        let is_long = digits.len() >= 4 && digits != PORT || word.starts_with("pid=");
+        let is_long = digits.len() >= 4 && ![PORT, OTHER_PORT].contains(&digits.as_str()) || word.starts_with("pid=");
         normal.push_str(if is_long && !digits.is_empty() { "N" } else { &digits });
         digits.clear();
         normal.push(c);
     }
     normal.trim_end_matches('\0').to_owned()
-}
-
-/// Runs a command in a shell, with the port, the path and the binary of this test; log lines left out.
-fn run(command: &str, port: &str) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let socket = folder.path().join("halloo.sock");
-    let socket = socket.to_str().expect("a plain path");
-    let command = command.replace(PORT, port).replace(SOCKET, socket).replace(BINARY, HALLOO.path());
-    let output = Command::new("sh").args(["-c", &format!("exec 2>&1\n{command}")]).output().expect("a shell is there");
-    let text = String::from_utf8_lossy(&output.stdout).replace(port, PORT).replace(socket, SOCKET);
-    let lines = text.lines().filter(|line| !line.contains(" INFO "));
-    lines.map(str::to_owned).collect()
 }
 
 #[track_caller]
@@ -97,36 +152,51 @@ fn assert_prints(command: &str, printed: &[String], expected: &[String]) {
     assert_eq!(normalized(printed), normalized(expected), "the output of `{command}`");
 }
 
-/// Runs some of the commands, beside the server that the README starts.
+/// Runs some of the commands of a page, beside the server that its clients ask.
 #[track_caller]
-fn assert_examples(is_chosen: impl Fn(&Example) -> bool, count_min: usize) {
-    let port = unused_port().to_string();
-    let _server = start_server(&port);
-    let examples = examples();
+fn assert_examples(page: &str, is_chosen: impl Fn(&Example) -> bool, count_min: usize) {
+    let substitutes = Substitutes::new();
+    let _server = substitutes.start_server();
+    let examples = examples(page);
     let chosen: Vec<&Example> = examples.iter().filter(|one| one.command != SERVER && is_chosen(one)).collect();
     assert!(chosen.len() >= count_min, "only {} commands were found: the search is broken", chosen.len());
     for Example { command, output } in chosen {
-        assert_prints(command, &run(command, &port), output);
+        assert_prints(command, &substitutes.run(command), output);
     }
 }
 
-/// The READY line of the README, and of a server that is started as it says.
+/// The READY line of a server on both addresses of localhost, and that of the README.
 fn ready_lines() -> (String, String) {
-    let documented = examples().into_iter().find(|example| example.command == SERVER);
+    let documented = examples(README).into_iter().find(|example| example.command == SERVER);
     let documented = documented.expect("the README starts a server").output.swap_remove(0);
-    let port = unused_port().to_string();
-    (start_server(&port).ready_line().replace(&port, PORT), documented)
+    let substitutes = Substitutes::new();
+    let server = substitutes.start_server();
+    let printed = server.ready_line().replace(&substitutes.port, PORT);
+    let of_ip = |line: &str| line.split(' ').filter(|word| !word.contains("unix=")).collect::<Vec<_>>().join(" ");
+    (of_ip(&printed), documented)
 }
 
 #[test]
-fn every_console_block_of_the_readme_does_what_it_shows() {
-    assert_examples(|example| !example.needs_a_tool(), 6);
+fn every_console_block_of_the_readme_prints_what_it_shows() {
+    assert_examples(README, |example| !example.needs_a_tool(), 4);
+}
+
+#[test]
+fn every_console_block_of_the_running_page_prints_what_it_shows() {
+    assert_examples(RUNNING, |example| !example.needs_a_tool() && !example.needs_ipv6(), 11);
 }
 
 #[test]
 #[ignore = "needs nc and python3"]
-fn every_console_block_with_netcat_or_python_does_what_it_shows() {
-    assert_examples(Example::needs_a_tool, 3);
+fn every_console_block_with_netcat_or_python_prints_what_it_shows() {
+    assert_examples(README, Example::needs_a_tool, 1);
+    assert_examples(RUNNING, Example::needs_a_tool, 4);
+}
+
+#[test]
+#[ignore = "needs IPv6"]
+fn every_console_block_with_an_ipv6_address_prints_what_it_shows() {
+    assert_examples(RUNNING, Example::needs_ipv6, 1);
 }
 
 #[test]
@@ -141,4 +211,19 @@ fn the_server_of_the_readme_listens_on_the_ipv4_addresses_that_it_shows() {
 fn the_server_of_the_readme_listens_on_all_addresses_that_it_shows() {
     let (printed, documented) = ready_lines();
     assert_prints(SERVER, &[printed], &[documented]);
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    for page in LINKED_PAGES {
+        let page = root.join(page);
+        let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let is_file = |target: &&str| !target.is_empty() && !target.contains("://");
+        for target in targets.filter(is_file) {
+            let path = page.parent().expect("a page is in a folder").join(target);
+            assert!(path.exists(), "{} links to {target}, which does not exist", page.display());
+        }
+    }
 }
