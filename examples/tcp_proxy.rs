@@ -60,7 +60,7 @@ impl StreamHandler for Proxy {
     fn on_data(&mut self, connection: &mut Connection<'_>, side: &mut Side, input: &[u8]) -> usize {
         // Without another side this one is about to end, too.
         let Some(mut other) = connection.context().connection(side.other) else { return input.len() };
-        let written = other.write(input);
+        let written = other.try_write(input);
         if written < input.len() {
             connection.pause();
         }

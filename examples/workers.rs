@@ -18,7 +18,7 @@ use halloo::{EventLoop, Handle, Listen, Stats, stream};
 fn work(at: Listen, started: &Sender<(SocketAddr, Handle)>) -> halloo::Result<Stats> {
     let mut events = EventLoop::new()?;
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
-    let listener = events.listen(at, stream(|connection, input| connection.write(input)))?;
+    let listener = events.listen(at, stream(|connection, input| connection.try_write(input)))?;
     let _ = started.send((events.local_addr(listener)?, events.handle()));
     events.run()?;
     Ok(events.stats().clone())

@@ -31,7 +31,7 @@ pub struct ConnectionId {
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
-/// let echo: halloo::HandlerId = events.attach(halloo::stream(|connection, input| connection.write(input)));
+/// let echo: halloo::HandlerId = events.attach(halloo::stream(|connection, input| connection.try_write(input)));
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -13,14 +13,14 @@
 //!
 //! let address = SocketAddr::from(([127, 0, 0, 1], 0));
 //! let mut events = EventLoop::new()?;
-//! events.listen(address, stream(|connection, input| connection.write(input)))?;
+//! events.listen(address, stream(|connection, input| connection.try_write(input)))?;
 //! events.bind(address, datagrams(|datagram, payload| { datagram.reply(payload); }))?;
 //! # events.context().stop();
 //! events.run()?;
 //! # Ok::<(), halloo::Error>(())
 //! ```
 //!
-//! That is an echo server, whole: [`write`](Connection::write) takes what there is room for, so a client that sends and
+//! That is an echo server, whole: [`try_write`](Connection::try_write) takes what there is room for, so a client that sends and
 //! never reads stops being read.
 //!
 //! # A protocol of your own
@@ -128,7 +128,7 @@
 //! # What it does not promise
 //! - Callbacks run on the loop's thread: one that computes for a second holds up every client for a second.
 //! - UDP is not queued: a reply that the kernel does not take at once is lost and counted.
-//! - [`Connection::write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says
+//! - [`Connection::try_write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says
 //!   so, and with the peer when the peer says so.
 //! - Timers never fire early; how late depends on what the callbacks before them take.
 //!

@@ -72,7 +72,7 @@ const QUIET_TIME: Duration = Duration::from_millis(1_200);
 /// let address = SocketAddr::from(([10, 0, 0, 1], 7));
 /// let simulation = Simulation::new(1);
 /// let mut events = simulation.event_loop();
-/// events.listen(address, stream(|connection, input| connection.write(input)))?;
+/// events.listen(address, stream(|connection, input| connection.try_write(input)))?;
 ///
 /// let client = simulation.connect(address).expect("somebody listens");
 /// client.send(b"hello");
@@ -183,7 +183,7 @@ impl Simulation {
     /// let server = SocketAddr::from(([10, 0, 0, 9], 7));
     /// let simulation = Simulation::new(1);
     /// let mut events = simulation.event_loop();
-    /// let handler = events.attach(stream(|connection, input| connection.write(input)));
+    /// let handler = events.attach(stream(|connection, input| connection.try_write(input)));
     /// events.context().connect(server, handler);
     /// simulation.listen(server);
     /// simulation.run_until_idle(&mut events)?;
@@ -222,7 +222,7 @@ impl Simulation {
     ///
     /// let simulation = Simulation::new(1);
     /// let mut events = simulation.event_loop();
-    /// let echo = events.attach(stream(|connection, input| connection.write(input)));
+    /// let echo = events.attach(stream(|connection, input| connection.try_write(input)));
     /// let (adopted, client) = simulation.stream_pair();
     /// client.send(b"hello");
     /// events.context().connect(adopted.outbox_bytes_max(1_000), echo);
@@ -442,7 +442,7 @@ mod tests {
     const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7);
 
     fn echo(connection: &mut crate::context::connection::Connection<'_>, input: &[u8]) -> usize {
-        connection.write(input)
+        connection.try_write(input)
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl StreamHandler for Echo {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        connection.write(input)
+        connection.try_write(input)
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {

@@ -95,11 +95,11 @@ impl<'a> Connection<'a> {
     ///
     /// ```
     /// // An echo with backpressure: what does not fit is not consumed, and shown again.
-    /// let echo = halloo::stream(|connection, input| connection.write(input));
+    /// let echo = halloo::stream(|connection, input| connection.try_write(input));
     /// # let _ = echo;
     /// ```
     #[must_use = "what did not fit is still the caller's"]
-    pub fn write(&mut self, bytes: &[u8]) -> usize {
+    pub fn try_write(&mut self, bytes: &[u8]) -> usize {
         self.queue_output(bytes, b"", false).unwrap_or(0)
     }
 

@@ -76,7 +76,7 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 /// let address = SocketAddr::from(([127, 0, 0, 1], 0));
 /// let is_echo = std::env::args().any(|argument| argument == "--echo");
 /// let second: Box<dyn StreamHandler<Session = ()>> =
-///     if is_echo { Box::new(stream(|connection, input| connection.write(input))) } else { Box::new(Total::default()) };
+///     if is_echo { Box::new(stream(|connection, input| connection.try_write(input))) } else { Box::new(Total::default()) };
 ///
 /// let mut total = Total::default();
 /// let mut events = EventLoop::new()?;
@@ -148,7 +148,7 @@ pub trait StreamHandler {
     ///
     /// A handler that leaves a full inbox untouched while nothing holds it up is closed with
     /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause). Waiting for room
-    /// in the outbox needs a [`write`](Connection::write) or [`send`](Connection::send) that did not fit: after it
+    /// in the outbox needs a [`try_write`](Connection::try_write) or [`send`](Connection::send) that did not fit: after it
     /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 

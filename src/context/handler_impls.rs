@@ -21,7 +21,7 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 ///     echo: StreamFn<fn(&mut Connection<'_>, &[u8]) -> usize>,
 /// }
 ///
-/// let server = Server { echo: stream(|connection, input| connection.write(input)) };
+/// let server = Server { echo: stream(|connection, input| connection.try_write(input)) };
 /// # let _ = server.echo;
 /// ```
 #[derive(Clone, Copy)]

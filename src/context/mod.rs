@@ -347,7 +347,7 @@ impl Context {
     /// [stream that is connected already](Connect#streams-that-are-connected-already), served by a handler as its clients
     /// are: [`on_open`](crate::StreamHandler::on_open)
     /// tells when it is there, [`on_connect_failed`](crate::StreamHandler::on_connect_failed) that it never will be;
-    /// one of the two comes, and not before this call has returned. Until then what is [written](Connection::write) to
+    /// one of the two comes, and not before this call has returned. Until then what is [written](Connection::try_write) to
     /// it waits, [`close`](Connection::close) is for when it is open, and [`abort`](Connection::abort) gives it up.
     ///
     /// ```

@@ -82,7 +82,7 @@ pub(crate) enum Added<'h> {
 ///         connection.context().remove(listener).then_some(())
 ///     }
 ///     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-///         connection.write(input)
+///         connection.try_write(input)
 ///     }
 /// }
 ///

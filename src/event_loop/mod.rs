@@ -169,7 +169,7 @@ impl<'h> EventLoop<'h> {
     /// use halloo::{EventLoop, stream};
     ///
     /// let mut events = EventLoop::new()?;
-    /// let echo = events.attach(stream(|connection, input| connection.write(input)));
+    /// let echo = events.attach(stream(|connection, input| connection.try_write(input)));
     /// for host in [[127, 0, 0, 1], [127, 0, 0, 2]] {
     ///     events.listen_for(std::net::SocketAddr::from((host, 0)), echo)?;
     /// }

@@ -45,7 +45,7 @@ use crate::options::tcp::TcpOptions;
 /// client.write_all(b"hello")?;
 ///
 /// let mut events = halloo::EventLoop::new()?;
-/// let echo = events.attach(halloo::stream(|connection, input| connection.write(input)));
+/// let echo = events.attach(halloo::stream(|connection, input| connection.try_write(input)));
 /// events.context().connect(stream, echo);
 /// events.context().drain(std::time::Duration::from_secs(1));
 /// events.run()?;
@@ -75,7 +75,7 @@ use crate::options::tcp::TcpOptions;
 ///
 /// let client = std::io::stdin().as_fd().try_clone_to_owned()?;
 /// let mut events = halloo::EventLoop::new()?;
-/// let echo = events.attach(halloo::stream(|connection, input| connection.write(input)));
+/// let echo = events.attach(halloo::stream(|connection, input| connection.try_write(input)));
 /// events.context().connect(halloo::Connect::from(client).idle_timeout(None), echo);
 /// while events.stats().closed_total() == 0 {
 ///     let _ = events.turn(None)?;

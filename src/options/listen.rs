@@ -28,7 +28,7 @@ use crate::socket_file::SharedSocketFile;
 ///     .connections_max(1_000)
 ///     .when_full(WhenFull::Refuse)
 ///     .idle_timeout(Duration::from_secs(10));
-/// events.listen(at, stream(|connection, input| connection.write(input)))?;
+/// events.listen(at, stream(|connection, input| connection.try_write(input)))?;
 /// # Ok::<(), halloo::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Listen {
     /// # std::fs::create_dir_all(&folder)?;
     /// # let path = folder.join("greeter.sock");
     /// let mut events = halloo::EventLoop::new()?;
-    /// events.listen(halloo::Listen::unix(&path), halloo::stream(|connection, input| connection.write(input)))?;
+    /// events.listen(halloo::Listen::unix(&path), halloo::stream(|connection, input| connection.try_write(input)))?;
     /// assert!(path.exists());
     /// drop(events);
     /// assert!(!path.exists());
@@ -212,7 +212,7 @@ impl From<SocketAddr> for Listen {
 /// let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// let address = socket.local_addr()?;
 /// let mut events = halloo::EventLoop::new()?;
-/// let listener = events.listen(socket, halloo::stream(|connection, input| connection.write(input)))?;
+/// let listener = events.listen(socket, halloo::stream(|connection, input| connection.try_write(input)))?;
 /// assert_eq!(events.local_addr(listener)?, address);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -230,7 +230,7 @@ impl From<TcpListener> for Listen {
 /// # let path = std::env::temp_dir().join(format!("halloo-{}-given.sock", std::process::id()));
 /// let socket = std::os::unix::net::UnixListener::bind(&path)?;
 /// let mut events = halloo::EventLoop::new()?;
-/// events.listen(socket, halloo::stream(|connection, input| connection.write(input)))?;
+/// events.listen(socket, halloo::stream(|connection, input| connection.try_write(input)))?;
 /// # std::fs::remove_file(path)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -163,7 +163,7 @@ impl StreamHandler for EchoHandler {
             connection.pause();
             connection.set_timeout(Some(Duration::from_millis(1)));
         }
-        connection.write(&input[..part])
+        connection.try_write(&input[..part])
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
@@ -226,7 +226,7 @@ impl StreamHandler for PanickingHandler {
     fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, input: &[u8]) -> usize {
         connection.set_timeout(Some(Duration::from_millis(1)));
         self.maybe_panic();
-        connection.write(input)
+        connection.try_write(input)
     }
 
     fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {

@@ -136,7 +136,7 @@ fn write(outbound_log: &mut OutboundLog, connection: &mut Connection<'_>, count:
     let call = outbound_log.record(connection.id());
     let first = call.written.len();
     let bytes = pattern(0, first, usize::try_from(count).expect("a length"));
-    let written = connection.write(&bytes);
+    let written = connection.try_write(&bytes);
     call.written.extend(&bytes[..written]);
 }
 
@@ -338,7 +338,7 @@ impl StreamHandler for ProxyHandler {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
-        let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
+        let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.try_write(input));
         if written < input.len() {
             connection.pause();
         }

@@ -23,7 +23,9 @@ pub(crate) fn attach<'h>(event_loop: &mut EventLoop<'h>, mode: Mode, greeter: &'
         Mode::Greet => event_loop.attach(GreetHandler { greeter }),
         Mode::Banner => event_loop.attach(BannerHandler { greeter }),
         Mode::Line => event_loop.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, LineHandler { greeter })),
-        Mode::Echo => event_loop.attach(CountingHandler { greeter, take: |connection, input| connection.write(input) }),
+        Mode::Echo => {
+            event_loop.attach(CountingHandler { greeter, take: |connection, input| connection.try_write(input) })
+        }
         Mode::Discard => event_loop.attach(CountingHandler { greeter, take: |_, input| input.len() }),
     }
 }

@@ -81,11 +81,11 @@ impl<'h> EventLoop<'h> {
     ///
     /// let mut events = EventLoop::new()?;
     /// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    /// let listener = events.listen(address, stream(|connection, input| connection.write(input)))?;
+    /// let listener = events.listen(address, stream(|connection, input| connection.try_write(input)))?;
     /// let address = events.local_addr(listener)?;
     /// let handler = events.remove(listener);
     /// assert!(handler.is_some());
-    /// events.listen(address, stream(|connection, input| connection.write(input)))?;
+    /// events.listen(address, stream(|connection, input| connection.try_write(input)))?;
     /// # Ok::<(), halloo::Error>(())
     /// ```
     pub fn remove(&mut self, id: impl Into<SourceId>) -> Option<Removed<'h>> {

@@ -32,7 +32,7 @@ fn loop_with_little_memory(simulation: &Simulation) -> EventLoop<'static> {
         connection.send(b"\n").expect("half an outbox is free");
     };
     events.listen(without_timeouts(LINES), framing::lines(60_000, answer)).expect("the address is free");
-    let echo = |connection: &mut Connection<'_>, input: &[u8]| connection.write(input);
+    let echo = |connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input);
     events.listen(without_timeouts(ECHO), stream(echo)).expect("the address is free");
     events
 }
@@ -212,7 +212,7 @@ fn what_a_callback_writes_while_it_is_shown_the_inbox_keeps_to_the_maximum() {
     // Answers once all is there, with as much as it was sent.
     let answer_late = |connection: &mut Connection<'_>, input: &[u8]| {
         if input.len() == 50_000 {
-            let _ = connection.write(input);
+            let _ = connection.try_write(input);
         }
         0
     };

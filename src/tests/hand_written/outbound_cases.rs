@@ -203,7 +203,7 @@ impl StreamHandler for Proxy {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
         let Some(mut to) = connection.context().connection(*other) else { return input.len() };
-        let written = to.write(input);
+        let written = to.try_write(input);
         if written < input.len() {
             connection.pause();
         }
@@ -282,7 +282,7 @@ fn values_given_to_connects_are_returned_whether_they_open_or_fail() {
 }
 
 fn echo(connection: &mut Connection<'_>, input: &[u8]) -> usize {
-    connection.write(input)
+    connection.try_write(input)
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_connected_stream_is_served_from_its_first_byte_to_its_end() {
         let adopted = adopted.outbox_bytes_max(1_000);
         let id = events.context().connect(adopted, echo);
         let mut connection = events.context().connection(id).expect("it is there");
-        assert_eq!((connection.peer_addr(), connection.write(b"welcome")), (Some(client.address()), 7));
+        assert_eq!((connection.peer_addr(), connection.try_write(b"welcome")), (Some(client.address()), 7));
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
         client.shutdown_write();
         simulation.run_until_idle(&mut events).expect("no error is the loop's");

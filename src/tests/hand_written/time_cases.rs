@@ -51,7 +51,7 @@ fn stop_and_continue(simulation: &Simulation, pause: Duration) {
 fn a_request_that_arrived_while_the_process_was_stopped_is_answered() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
-        let echo = stream(|connection: &mut Connection<'_>, input: &[u8]| connection.write(input));
+        let echo = stream(|connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input));
         events.listen(Listen::from(SERVER).idle_timeout(SECOND), echo).expect("the address is free");
         let client = simulation.connect(SERVER).expect("the server listens");
         run_turns(&mut events, 3);
@@ -282,7 +282,7 @@ fn what_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_proc
 fn deadlines_and_the_end_of_a_drain_hold_although_every_poll_is_interrupted() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
-    let echo = stream(|connection: &mut Connection<'_>, input: &[u8]| connection.write(input));
+    let echo = stream(|connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input));
     events.listen(Listen::from(SERVER).idle_timeout(SECOND), echo).expect("the address is free");
     let _silent = simulation.connect(SERVER).expect("the server listens");
     run_turns(&mut events, 3);

@@ -24,7 +24,7 @@ fn echo_slowly_at(at: Listen, length: usize, outbox_bytes_max: usize, read_bytes
     let pending_max = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
-        let used = connection.write(input);
+        let used = connection.try_write(input);
         pending_max.set(pending_max.get().max(connection.outbox_len()));
         used
     });
@@ -95,7 +95,10 @@ fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         consumed.set(
-            consumed.get() + connection.write(&vec![1; 65_536]) + connection.write(&[2; 10]) + connection.write(b"3"),
+            consumed.get()
+                + connection.try_write(&vec![1; 65_536])
+                + connection.try_write(&[2; 10])
+                + connection.try_write(b"3"),
         );
         input.len()
     });
@@ -139,7 +142,7 @@ fn on_flushed_follows_a_partial_send() {
 
 /// Writes on where it left off, and closes at the end.
 fn produce(connection: &mut Connection<'_>, product: &[u8], produced: &Cell<usize>) {
-    produced.set(produced.get() + connection.write(&product[produced.get()..]));
+    produced.set(produced.get() + connection.try_write(&product[produced.get()..]));
     if produced.get() == product.len() {
         connection.close();
     }
@@ -219,7 +222,7 @@ fn a_message_that_can_never_fit_is_refused_without_a_busy_loop() {
 fn bytes_taken(at: Listen) -> u64 {
     let log = CallLog::default();
     // More than fits, so that it is told when there is room again.
-    let write = |connection: &mut Connection<'_>| connection.write(&vec![b'x'; 65_537]) > 0;
+    let write = |connection: &mut Connection<'_>| connection.try_write(&vec![b'x'; 65_537]) > 0;
     let handler = RecordingHandler::new(&log).on_open(write).on_flushed(move |connection| {
         write(connection);
     });

@@ -123,7 +123,7 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         greet(connection, input);
-        assert_eq!(connection.write(b"more"), 0);
+        assert_eq!(connection.try_write(b"more"), 0);
         assert_eq!(connection.send(b"more"), Err(SendError));
         assert_eq!(connection.send(b""), Err(SendError));
         let id = connection.id();
@@ -148,7 +148,10 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
     let (log, recorded) = (CallLog::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_data(greet).on_close(|connection| {
-        assert_eq!((connection.write(b"x"), connection.send(b"x"), connection.outbox_len()), (0, Err(SendError), 0));
+        assert_eq!(
+            (connection.try_write(b"x"), connection.send(b"x"), connection.outbox_len()),
+            (0, Err(SendError), 0)
+        );
         connection.pause();
         connection.resume();
         connection.set_timeout(Some(std::time::Duration::ZERO));
@@ -183,7 +186,7 @@ fn every_opened_session_gets_on_close_once_and_last() {
         match input[0] {
             b'c' => connection.close(),
             b'a' => connection.abort(),
-            _ => assert_eq!(connection.write(input), input.len()),
+            _ => assert_eq!(connection.try_write(input), input.len()),
         }
         input.len()
     });

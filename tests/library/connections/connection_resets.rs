@@ -117,7 +117,7 @@ fn a_reset_is_noticed_while_output_waits() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let fill = |connection: &mut halloo::Connection<'_>| {
-        let _ = connection.write(&vec![7; 65_537]);
+        let _ = connection.try_write(&vec![7; 65_537]);
     };
     let handler = RecordingHandler::new(&log)
         .on_open(move |connection| {

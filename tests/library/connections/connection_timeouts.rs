@@ -20,7 +20,7 @@ const fn milliseconds(count: u64) -> Duration {
 
 /// Writes until nothing more fits.
 fn fill(connection: &mut Connection<'_>) {
-    while connection.write(&vec![1; 65_536]) == 65_536 {}
+    while connection.try_write(&vec![1; 65_536]) == 65_536 {}
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn the_default_of_on_timeout_closes() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| {
-        assert_eq!(connection.write(b"too late"), 8);
+        assert_eq!(connection.try_write(b"too late"), 8);
         connection.set_timeout(Some(milliseconds(10)));
         true
     });

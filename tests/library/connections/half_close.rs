@@ -45,7 +45,7 @@ fn output_before_a_shutdown_arrives_before_eof_also_at_a_slow_reader() {
     let (log, text) = (CallLog::default(), byte_pattern(2 * 1024 * 1024));
     let sent = Cell::new(0);
     let write = |connection: &mut Connection<'_>| {
-        sent.set(sent.get() + connection.write(&text[sent.get()..]));
+        sent.set(sent.get() + connection.try_write(&text[sent.get()..]));
         if sent.get() == text.len() {
             connection.shutdown_write();
             connection.shutdown_write();
@@ -71,7 +71,10 @@ fn after_a_shutdown_nothing_can_be_written() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(finish).on_data(|connection, input| {
-        assert_eq!((connection.write(input), connection.send(input), connection.outbox_len()), (0, Err(SendError), 0));
+        assert_eq!(
+            (connection.try_write(input), connection.send(input), connection.outbox_len()),
+            (0, Err(SendError), 0)
+        );
         connection.shutdown_write();
         input.len()
     });

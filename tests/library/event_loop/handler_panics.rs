@@ -79,7 +79,7 @@ impl<'a> StreamHandler for PanickingHandler<'a> {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>, input: &[u8]) -> usize {
         self.panic_if_chosen(Callback::Data);
-        let _ = connection.write(&vec![0; 65_537]);
+        let _ = connection.try_write(&vec![0; 65_537]);
         input.len()
     }
 
@@ -195,7 +195,7 @@ fn the_rest_of_the_batch_is_served_after_a_panic() {
     let mut events = catching_loop();
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert!(!panics.replace(false), "this is the panic of the test");
-        connection.write(input)
+        connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -396,7 +396,7 @@ fn caught_panics_are_counted_and_close_only_their_connections() {
     let mut events = catching_loop();
     let handler = stream(|connection, input| {
         assert_ne!(input, b"boom", "this is the panic of the test");
-        connection.write(input)
+        connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let socket = events

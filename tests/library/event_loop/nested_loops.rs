@@ -99,7 +99,7 @@ fn a_loop_can_be_turned_in_a_timer_of_another_loop() {
     let ((mut inner, to), server) = (echoing(), Listener::new());
     let mut outer = EventLoop::new().expect("a loop");
     let listener = outer.listen(loopback(), stream(greet)).expect("a listener");
-    let proxy = inner.attach(stream(|connection, input| connection.write(input)));
+    let proxy = inner.attach(stream(|connection, input| connection.try_write(input)));
     inner.context().connect(server.address(), proxy);
     outer.every(Duration::ZERO, |_| {
         let turn = inner.turn(Some(Duration::ZERO)).expect("the poll works");

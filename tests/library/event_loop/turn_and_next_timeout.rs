@@ -182,7 +182,7 @@ fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
         let start = Instant::now();
         started.set(Some(start));
         while start.elapsed() < Duration::from_micros(50) {}
-        connection.write(input)
+        connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");

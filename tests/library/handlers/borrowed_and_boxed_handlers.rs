@@ -30,7 +30,7 @@ impl StreamHandler for Tally {
     fn on_data(&mut self, connection: &mut Connection<'_>, times: &mut u32, input: &[u8]) -> usize {
         *times += 1;
         self.bytes += input.len();
-        connection.write(input)
+        connection.try_write(input)
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, times: u32, reason: CloseReason) {
@@ -84,7 +84,7 @@ fn a_stream_handler_is_lent_to_a_loop_and_looked_at_afterwards() {
     let mut bytes = 0;
     let mut closure = stream(|connection, input| {
         bytes += input.len();
-        connection.write(input)
+        connection.try_write(input)
     });
     echo_a_line_through(&mut closure);
     echo_a_line_through(&mut closure);

@@ -131,16 +131,16 @@ fn the_message_for_a_bare_closure_or_function_names_its_wrapper() {
 /// The compiler checks the closure's body before the traits. The documentation of `stream` has its message.
 #[test]
 fn a_bare_closure_that_uses_its_arguments_needs_their_types_before_the_message_names_its_wrapper() {
-    let wrong = "events.listen(address, |connection, input| connection.write(input))?;";
+    let wrong = "events.listen(address, |connection, input| connection.try_write(input))?;";
     assert_message(
         &["type annotations needed"],
         wrong,
-        "events.listen(address, stream(|connection, input| connection.write(input)))?;",
+        "events.listen(address, stream(|connection, input| connection.try_write(input)))?;",
     );
     assert_message(
         &["halloo::stream("],
-        "events.listen(address, |connection: &mut Connection<'_>, input: &[u8]| connection.write(input))?;",
-        "events.listen(address, stream(|connection: &mut Connection<'_>, input: &[u8]| connection.write(input)))?;",
+        "events.listen(address, |connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input))?;",
+        "events.listen(address, stream(|connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input)))?;",
     );
 }
 
@@ -156,8 +156,8 @@ fn the_message_for_a_closure_of_another_number_of_arguments_has_the_right_one() 
 fn the_message_for_a_closure_with_another_result_has_the_right_type() {
     assert_message(
         &["expected `usize`, found `()`", "remove this semicolon to return this value"],
-        "stream(|connection, input| { connection.write(input); });",
-        "stream(|connection, input| { connection.write(input) });",
+        "stream(|connection, input| { connection.try_write(input); });",
+        "stream(|connection, input| { connection.try_write(input) });",
     );
     assert_message(
         &["expected `returns_nothing` to return `usize`, but it returns `()`"],
@@ -223,13 +223,13 @@ fn the_message_for_a_handler_of_another_kind_names_its_method_or_wrapper() {
 fn closures_need_no_annotations() {
     let lines = "
     let mut count = 0;
-    stream(|connection, input| { count += input.len(); connection.write(input) });
+    stream(|connection, input| { count += input.len(); connection.try_write(input) });
     stream(|_, _| panic!());
     stream(|_, input| input.iter().map(|byte| usize::from(*byte)).sum());
     stream(|connection, _| { connection.close(); Default::default() });
     fn served_by(closure: impl FnMut(&mut Connection<'_>, &[u8]) -> usize) -> impl StreamHandler { stream(closure) }
-    served_by(|connection, input| connection.write(input));
-    let boxed: Box<dyn FnMut(&mut Connection<'_>, &[u8]) -> usize> = Box::new(|connection, input| connection.write(input));
+    served_by(|connection, input| connection.try_write(input));
+    let boxed: Box<dyn FnMut(&mut Connection<'_>, &[u8]) -> usize> = Box::new(|connection, input| connection.try_write(input));
     events.listen(address, stream(boxed))?;
     datagrams(|datagram, payload| { datagram.reply(payload); });
     framing::lines(100, |connection, line| { let _ = connection.send(line); });

@@ -62,7 +62,7 @@ impl StreamHandler for Starts<'_> {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        connection.write(input)
+        connection.try_write(input)
     }
 
     fn on_timer(&mut self, _: &mut Context, timer: TimerId, value: u64) {
@@ -189,7 +189,7 @@ impl StreamHandler for PanicsAtStart<'_> {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        connection.write(input)
+        connection.try_write(input)
     }
 }
 

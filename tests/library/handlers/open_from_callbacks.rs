@@ -57,7 +57,8 @@ fn a_callback_attaches_a_handler_and_opens_sockets_for_it() {
     let (mut events, opened, target) = (EventLoop::new().expect("a loop"), Opened::default(), Listener::new());
     let (address, to) = (Rc::clone(&opened), target.address());
     let _control = on_request(&mut events, move |context| {
-        let handler = context.attach(RecordingHandler::new(log).on_data(|connection, input| connection.write(input)));
+        let handler =
+            context.attach(RecordingHandler::new(log).on_data(|connection, input| connection.try_write(input)));
         let listener = context.listen_for(loopback(), handler).expect("a listener");
         address.set(context.local_addr(listener).ok());
         context.connect(to, handler);

@@ -13,5 +13,5 @@ pub(crate) fn greet(connection: &mut Connection<'_>, input: &[u8]) -> usize {
 
 /// The handler of an echo server.
 pub(crate) fn echo(connection: &mut Connection<'_>, input: &[u8]) -> usize {
-    connection.write(input)
+    connection.try_write(input)
 }

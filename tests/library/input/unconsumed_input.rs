@@ -230,7 +230,7 @@ fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
 #[test]
 fn a_full_inbox_is_not_an_overflow_while_output_waits() {
     let (log, is_blocked) = (CallLog::default(), Cell::new(true));
-    let fill = |connection: &mut Connection<'_>| while connection.write(&vec![1; 65_536]) == 65_536 {};
+    let fill = |connection: &mut Connection<'_>| while connection.try_write(&vec![1; 65_536]) == 65_536 {};
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(100);
     let handler = RecordingHandler::new(&log)

@@ -19,7 +19,7 @@ fn connections_of_a_removed_listener_stay_open() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert!(connection.listener().is_some() && connection.local_addr().is_some());
-        connection.write(input)
+        connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -283,7 +283,7 @@ fn assert_free_in_the_same_turn(at: &Listen, connect: impl Fn(&EventLoop<'_>, Li
         // Of a port of the kernel's choosing, the one that it chose.
         let at = connection.local_addr().map_or_else(|| at.clone(), Listen::from);
         to = Some(next.listen(at, stream(greet)).expect("the address is free"));
-        connection.write(input)
+        connection.try_write(input)
     });
     let listener = events.listen(at.clone(), handler).expect("a listener");
     let mut client = connect(&events, listener);

@@ -59,7 +59,7 @@ fn assert_talks(ours: TcpStream, theirs: TcpStream) {
                 true
             })
             .on_data(|connection, input| {
-                let taken = connection.write(input);
+                let taken = connection.try_write(input);
                 connection.close();
                 taken
             }),
@@ -153,7 +153,7 @@ fn the_limits_of_the_connect_hold() {
         let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
         let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
-            assert_eq!((connection.write(b"1234567"), connection.outbox_bytes_max()), (5, 5));
+            assert_eq!((connection.try_write(b"1234567"), connection.outbox_bytes_max()), (5, 5));
             true
         }));
         let stream = Connect::from(ours).outbox_bytes_max(5).idle_timeout(Duration::from_millis(30));

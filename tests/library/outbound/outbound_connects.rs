@@ -159,7 +159,7 @@ fn invalid_options_of_a_connect_fail_with_the_reason() {
     for to in invalid {
         let id = events.context().connect(to, handler);
         // Whoever has written to it in advance learns no less.
-        let _ = events.context().connection(id).expect("it is there").write(b"hello");
+        let _ = events.context().connection(id).expect("it is there").try_write(b"hello");
     }
     turn_until(&mut events, "eight failures", |_| log.connect_errors().len() == 8);
     assert_eq!(log.connect_errors(), [io::ErrorKind::InvalidInput; 8]);
@@ -213,7 +213,7 @@ fn every_callback_can_connect() {
             })
             .on_data(|connection, input| {
                 connect(connection.context());
-                let _ = connection.write(&vec![b'x'; 70_000]);
+                let _ = connection.try_write(&vec![b'x'; 70_000]);
                 input.len()
             })
             .on_flushed(|connection| connect(connection.context()))

@@ -30,7 +30,7 @@ impl StreamHandler for Proxy {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
-        let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.write(input));
+        let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.try_write(input));
         if written < input.len() {
             // Until the other side's outbox is empty again.
             connection.pause();

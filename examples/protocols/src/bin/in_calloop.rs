@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
-    let handler = events.attach(stream(|connection, input| connection.write(input)));
+    let handler = events.attach(stream(|connection, input| connection.try_write(input)));
     let listener = events.listen_for(address, handler)?;
     println!("Listening on {}", events.local_addr(listener)?);
 

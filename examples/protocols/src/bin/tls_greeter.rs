@@ -87,7 +87,7 @@ struct RecordWriter<'a, 'c>(&'a mut Connection<'c>);
 
 impl Write for RecordWriter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
+        match self.0.try_write(bytes) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }
