@@ -139,21 +139,58 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// [`Connection::send`](crate::Connection::send) had no room for the whole message; nothing of it was taken.
+/// Why [`Connection::send`](crate::Connection::send) took nothing of a message.
 ///
 /// ```
-/// assert_eq!(halloo::SendError.to_string(), "the outbox has no room for the message");
+/// use halloo::{Connection, SendError};
+///
+/// fn announce(connection: &mut Connection<'_>, message: &[u8]) {
+///     match connection.send(message) {
+///         Ok(()) | Err(SendError::Closed) => {}
+///         // on_flushed is called when the outbox is empty: a handler that must not lose messages sends this one then.
+///         Err(SendError::Full) => println!("a slow client misses a message"),
+///         Err(SendError::TooLong) => println!("raise outbox_bytes_max, or send the message in parts"),
+///     }
+/// }
+/// # let _ = announce;
 /// ```
+///
+/// For code that works with [`io::Error`], [`Full`](Self::Full) is [`WouldBlock`](io::ErrorKind::WouldBlock),
+/// [`TooLong`](Self::TooLong) is [`InvalidInput`](io::ErrorKind::InvalidInput), and [`Closed`](Self::Closed) is
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct SendError;
+pub enum SendError {
+    /// The outbox has no room for the message now. [`on_flushed`](crate::StreamHandler::on_flushed) is called when the
+    /// outbox is empty.
+    Full,
+    /// The message is longer than `outbox_bytes_max`, so it never fits. The loop logs this at debug level.
+    TooLong,
+    /// The connection takes no more output: it closes, its sending side is shut down, or memory for it was refused.
+    Closed,
+}
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the outbox has no room for the message")
+        f.write_str(match self {
+            Self::Full => "cannot send: the outbox has no room now; try again in on_flushed",
+            Self::TooLong => "cannot send: the message is longer than the outbox; raise outbox_bytes_max or send parts",
+            Self::Closed => "cannot send: the connection is closing or its sending side is shut down",
+        })
     }
 }
 
 impl std::error::Error for SendError {}
+
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        let kind = match error {
+            SendError::Full => io::ErrorKind::WouldBlock,
+            SendError::TooLong => io::ErrorKind::InvalidInput,
+            SendError::Closed => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// The loop has ended, so a [`Handle`](crate::Handle) reaches nothing any more.
 ///

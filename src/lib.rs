@@ -168,6 +168,7 @@ mod limits;
 mod net;
 mod options;
 #[cfg(unix)]
+mod shared_bytes;
 mod socket_file;
 mod state;
 mod stats;
@@ -198,6 +199,7 @@ pub use options::Interest;
 pub use options::bind::Bind;
 pub use options::connect::Connect;
 pub use options::listen::{Listen, WhenFull};
+pub use shared_bytes::SharedBytes;
 pub use stats::Stats;
 
 /// The README's Rust blocks, as tests; one of them needs the feature.

@@ -145,6 +145,9 @@ pub(crate) const TURN_TIME_UNCOUNTED: Duration = Duration::from_millis(10);
 /// Outbound connects started in a turn; each takes a few system calls.
 pub(crate) const CONNECTS_PER_TURN_MAX: usize = 128;
 
+/// Buffers that one call sends from an outbox with shared bytes: eight of them, each after copied bytes.
+pub(crate) const SEND_SLICES_MAX: usize = 16;
+
 /// Events requested from one poll: 1,024 of them fill 12 KiB, which stays in the L1 cache.
 pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 
@@ -223,6 +226,10 @@ pub(crate) const RELEASING_BLOCK_BYTES: usize = 100 * 1024;
 
 /// What each inbox and each outbox may always use: a page, which fits a request of the usual size.
 pub(crate) const BUFFER_BYTES_SHARE: usize = 4 * 1024;
+
+/// Shared bytes shorter than this are copied into the outbox: a copy costs less than an entry of its own. So the entries
+/// of an outbox take less than a hundredth of its bytes.
+pub(crate) const SHARED_BYTES_MIN: usize = 4 * 1024;
 
 /// How long buffers may be near their maximum before connections are reset: longer than a burst, shorter than a client
 /// waits.

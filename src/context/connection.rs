@@ -2,6 +2,7 @@
 //!
 //! No method makes a system call; the loop carries the changes out after the callback.
 
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,9 +11,28 @@ use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
+use crate::limits::SHARED_BYTES_MIN;
+use crate::shared_bytes::SharedBytes;
+use crate::state::buffers::BufferPool;
+use crate::state::buffers::outbox::Outbox;
 use crate::state::connection_state::ConnectionState;
+use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, WriteHalf};
 use crate::state::timestamp::Timestamp;
+
+/// Output of a callback.
+#[derive(Clone, Copy)]
+enum Output<'a> {
+    Copied(&'a [&'a [u8]]),
+    Shared(&'a SharedBytes),
+}
+
+/// What is taken whole, or not at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Byte,
+    Message,
+}
 
 /// One connection, as a callback gets it.
 ///
@@ -89,62 +109,141 @@ impl<'a> Connection<'a> {
         self.context.connection_local_addr(self.slot)
     }
 
-    /// Takes as many of the bytes as fit `outbox_bytes_max`, and says how many. If that was not all of them,
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) comes once all of the outbox is sent. After a close it takes
-    /// none.
+    /// Queues as many of the bytes as fit `outbox_bytes_max`, and returns how many. After less than all of them,
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) is called when the outbox is empty. After a close it takes none.
     ///
     /// ```
-    /// // An echo with backpressure: what does not fit is not consumed, and shown again.
+    /// // An echo with backpressure: on_data is called again with what did not fit.
     /// let echo = halloo::stream(|connection, input| connection.try_write(input));
     /// # let _ = echo;
     /// ```
+    ///
+    /// Part of a message may be taken. Where several callbacks write to one connection (a timer, a job, other
+    /// connections), another message could follow that part; there each of them uses [`send`](Self::send), which takes
+    /// whole messages only. The same holds for [`io::Write`].
     #[must_use = "what did not fit is still the caller's"]
     pub fn try_write(&mut self, bytes: &[u8]) -> usize {
-        self.queue_output(bytes, b"", false).unwrap_or(0)
+        self.queue_output(Output::Copied(&[bytes]), Unit::Byte).unwrap_or(0)
     }
 
-    /// Takes the whole message, or nothing of it.
+    /// [`try_write`](Self::try_write) without a copy. The rest is [`bytes.slice(taken..)`](SharedBytes::slice).
+    ///
+    /// ```
+    /// use halloo::{CloseReason, Connection, SharedBytes, StreamHandler};
+    ///
+    /// /// Sends a file of any length, then closes. The outbox never holds more than `outbox_bytes_max` of it.
+    /// struct SendFile(SharedBytes);
+    ///
+    /// impl StreamHandler for SendFile {
+    ///     type Session = SharedBytes;
+    ///
+    ///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<SharedBytes> {
+    ///         let mut rest = self.0.clone();
+    ///         self.on_flushed(connection, &mut rest);
+    ///         Some(rest)
+    ///     }
+    ///
+    ///     fn on_flushed(&mut self, connection: &mut Connection<'_>, rest: &mut SharedBytes) {
+    ///         let taken = connection.try_write_shared(rest);
+    ///         *rest = rest.slice(taken..);
+    ///         if rest.is_empty() {
+    ///             connection.close();
+    ///         }
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Connection<'_>, _: &mut SharedBytes, input: &[u8]) -> usize {
+    ///         input.len()
+    ///     }
+    /// }
+    /// ```
+    #[must_use = "what did not fit is still the caller's"]
+    pub fn try_write_shared(&mut self, bytes: &SharedBytes) -> usize {
+        self.queue_output(Output::Shared(bytes), Unit::Byte).unwrap_or(0)
+    }
+
+    /// Queues a whole message, or nothing of it.
     ///
     /// # Errors
-    /// [`SendError`] if the outbox has not enough room now, or never will, or after `close` or `shutdown_write`. In
-    /// the first case [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again. A message longer than
-    /// `outbox_bytes_max` (64 KiB unless told otherwise) is always too long. Past
-    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the connection may be reset instead.
+    /// [`SendError::Full`] if the outbox has no room for it now; [`on_flushed`](crate::StreamHandler::on_flushed) is
+    /// called when the outbox is empty. [`SendError::TooLong`] if the message is longer than `outbox_bytes_max` (64 KiB
+    /// by default). [`SendError::Closed`] after [`close`](Self::close), [`abort`](Self::abort) or
+    /// [`shutdown_write`](Self::shutdown_write). Past [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the
+    /// connection may be reset instead, with the same error.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_pair(message, b"")
+        self.send_parts(&[message])
     }
 
-    /// A message in two parts: both or none.
-    pub(crate) fn send_pair(&mut self, head: &[u8], tail: &[u8]) -> Result<(), SendError> {
-        self.queue_output(head, tail, true).map(drop).ok_or(SendError)
+    /// [`send`](Self::send) for a message in several parts: it queues all of them, or none.
+    ///
+    /// ```
+    /// fn reply(connection: &mut halloo::Connection<'_>, key: &str, value: &[u8]) -> Result<(), halloo::SendError> {
+    ///     connection.send_parts(&[b"VALUE ", key.as_bytes(), b"\r\n", value, b"\r\nEND\r\n"])
+    /// }
+    /// # let _ = reply;
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), for the length of all parts together.
+    pub fn send_parts(&mut self, parts: &[&[u8]]) -> Result<(), SendError> {
+        self.queue_output(Output::Copied(parts), Unit::Message).map(drop)
     }
 
-    /// Takes what fits, or the whole or nothing; `None` if it takes nothing at all. One look at the context, because
-    /// protocols answer with many small messages.
-    fn queue_output(&mut self, head: &[u8], tail: &[u8], whole: bool) -> Option<usize> {
+    /// [`send`](Self::send) without a copy: the outbox holds a reference until the kernel has taken the bytes.
+    ///
+    /// The bytes count in [`outbox_len`](Self::outbox_len) like all output. In
+    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the buffer counts once, however many connections send
+    /// it. Less than 4 KiB are copied, because that is faster.
+    ///
+    /// ```
+    /// use halloo::{Context, HandlerId, SharedBytes};
+    ///
+    /// /// Sends one message to every client of a handler. A client without room misses it.
+    /// fn publish(context: &mut Context, clients: HandlerId, message: Vec<u8>) {
+    ///     let message = SharedBytes::from(message);
+    ///     context.for_each_connection(clients, |client| {
+    ///         let _ = client.send_shared(&message);
+    ///     });
+    /// }
+    /// # let _ = publish;
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_shared(&mut self, message: &SharedBytes) -> Result<(), SendError> {
+        self.queue_output(Output::Shared(message), Unit::Message).map(drop)
+    }
+
+    /// Queues output; returns how many bytes. One look at the context, because protocols answer with many small
+    /// messages.
+    fn queue_output(&mut self, output: Output<'_>, unit: Unit) -> Result<usize, SendError> {
         let Context { connections, listeners, buffer_pool, now, running_callback, .. } = &mut *self.context;
         let ConnectionEntry { state, listener, .. } = &mut connections[self.slot as usize];
         if !state.accepts_output() {
-            return None;
+            return Err(SendError::Closed);
         }
         let outbox_bytes_max = listeners[*listener as usize].limits.outbox_bytes_max;
         let queued = state.outbox_len();
-        let wanted = head.len().saturating_add(tail.len());
+        let wanted = output.len();
         let is_own = running_callback.is_some_and(|callback| callback.slot == self.slot);
         let room = match &state.buffers {
-            // An empty outbox takes what it may hold, or the notice that it is empty would come again at once. An
-            // answer may be written in parts.
-            Some(buffers) if queued > 0 && !is_own => buffer_pool.room(&buffers.outbox, outbox_bytes_max),
+            // An empty outbox takes up to its maximum, or on_flushed would be called again at once. An answer may be
+            // written in parts.
+            Some(buffers) if queued > 0 && !is_own => output.room(buffer_pool, &buffers.outbox, outbox_bytes_max),
             _ => outbox_bytes_max.saturating_sub(queued),
         };
         let taken = wanted.min(room);
         if taken < wanted {
-            // What can never fit is not worth a call to try again.
-            if !whole || wanted <= outbox_bytes_max {
-                state.request_flush_notice();
+            if unit == Unit::Message && wanted > outbox_bytes_max {
+                log::debug!(
+                    "{}: cannot send a message of {wanted} bytes: it is longer than the outbox; raise outbox_bytes_max \
+                     ({outbox_bytes_max}) or send parts",
+                    state.peer
+                );
+                return Err(SendError::TooLong);
             }
-            if whole {
-                return None;
+            state.request_flush_notice();
+            if unit == Unit::Message {
+                return Err(SendError::Full);
             }
         }
         if taken > 0 {
@@ -152,20 +251,16 @@ impl<'a> Connection<'a> {
             if queued == 0 && state.phase == Phase::Open {
                 state.last_progress = *now;
             }
-            let Ok(buffers) = state.reserve_outbox(taken, outbox_bytes_max, buffer_pool) else {
+            if output.push(taken, state, buffer_pool, outbox_bytes_max, is_own).is_err() {
                 state.close_out_of_memory();
                 self.context.mark_dirty(self.slot);
-                return None;
-            };
-            let split = taken.min(head.len());
-            buffers.outbox.push(&head[..split]);
-            buffers.outbox.push(&tail[..taken - split]);
-            buffers.own_output |= is_own;
+                return Err(SendError::Closed);
+            }
             if !is_own {
                 self.context.mark_dirty(self.slot);
             }
         }
-        Some(taken)
+        Ok(taken)
     }
 
     /// Bytes written that the kernel has not taken yet.
@@ -285,6 +380,105 @@ impl<'a> Connection<'a> {
     /// What the running callback stands for, if it is this connection's.
     fn callback_cause(&self) -> Option<CloseReason> {
         self.context.running_callback.filter(|callback| callback.slot == self.slot).map(|callback| callback.cause)
+    }
+}
+
+impl Output<'_> {
+    fn len(self) -> usize {
+        match self {
+            Self::Copied(parts) => parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len())),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    /// How many bytes of it an outbox may take.
+    fn room(self, pool: &BufferPool, outbox: &Outbox, outbox_bytes_max: usize) -> usize {
+        match self {
+            Self::Shared(bytes) if pool.has_room_for_shared(bytes) => outbox_bytes_max.saturating_sub(outbox.len()),
+            _ => pool.outbox_room(outbox, outbox_bytes_max),
+        }
+    }
+
+    /// Appends the first `count` bytes to the outbox.
+    #[inline]
+    fn push(
+        self,
+        count: usize,
+        state: &mut ConnectionState,
+        pool: &mut BufferPool,
+        outbox_bytes_max: usize,
+        is_own: bool,
+    ) -> Result<(), OutOfMemory> {
+        let buffers = match self {
+            Self::Shared(bytes) if count >= SHARED_BYTES_MIN => {
+                let buffers = state.buffers_or_take(pool)?;
+                pool.push_shared(&mut buffers.outbox, bytes.slice(..count))?;
+                buffers
+            }
+            Self::Shared(bytes) => {
+                let buffers = state.reserve_outbox(count, outbox_bytes_max, pool)?;
+                buffers.outbox.push(&bytes[..count]);
+                buffers
+            }
+            Self::Copied(parts) => {
+                let buffers = state.reserve_outbox(count, outbox_bytes_max, pool)?;
+                let mut left = count;
+                for part in parts {
+                    let taken = part.len().min(left);
+                    buffers.outbox.push(&part[..taken]);
+                    left -= taken;
+                }
+                buffers
+            }
+        };
+        buffers.own_output |= is_own;
+        Ok(())
+    }
+}
+
+/// Writes into the outbox, for libraries that write to a stream: rustls, tungstenite, serde, [`write!`].
+///
+/// `write` takes what there is room for, as [`try_write`](Connection::try_write) does. Its error is
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if the outbox is full, and [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the
+/// connection takes no more output. `flush` does nothing: the loop sends the outbox after the callback.
+///
+/// `write_all` and `write!` end with that error after a part of the bytes was taken, and do not return how many. Use
+/// them where [`outbox_bytes_max`](Connection::outbox_bytes_max) is known to be enough, or close the connection then.
+///
+/// ```
+/// use std::io::Write;
+/// use halloo::stream;
+///
+/// let length = stream(|connection, input| {
+///     if writeln!(connection, "{} bytes", input.len()).is_err() {
+///         connection.abort();
+///     }
+///     input.len()
+/// });
+/// # let _ = length;
+/// ```
+impl io::Write for Connection<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.queue_output(Output::Copied(&[bytes]), Unit::Byte)? {
+            0 if !bytes.is_empty() => Err(SendError::Full.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = 0;
+        for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            match self.write(slice) {
+                Ok(count) => written += count,
+                Err(error) if written == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -207,11 +207,11 @@ impl EventLoop<'_> {
         self.context.state(slot).begin_turn(turn);
         loop {
             // Looked up each time, because callbacks change the tables.
-            let Context { connections, listeners, stats, now, .. } = &mut self.context;
+            let Context { connections, listeners, stats, now, buffer_pool, .. } = &mut self.context;
             let entry = &mut connections[slot as usize];
             match entry.state.next_action(&listeners[entry.listener as usize].limits) {
                 Action::Read => self.read(slot),
-                Action::Flush => stats.bytes_sent += entry.flush(*now) as u64,
+                Action::Flush => stats.bytes_sent += entry.flush(buffer_pool, *now) as u64,
                 Action::Linger => entry.shutdown_and_linger(*now),
                 Action::Close(reason, mode) => return self.close(slot, reason, mode),
                 Action::Wait => {
@@ -370,7 +370,8 @@ impl EventLoop<'_> {
             return false;
         }
         let held = connections.iter().filter(|(_, entry)| entry.state.phase != Phase::Closed);
-        let held = held.filter_map(|(slot, entry)| Some((entry.state.buffers.as_ref()?.capacity(), to_slot(slot))));
+        let held =
+            held.filter_map(|(slot, entry)| Some((buffer_pool.held_by(entry.state.buffers.as_ref()?), to_slot(slot))));
         let Some((bytes, slot)) = held.max() else {
             return false;
         };

@@ -2,27 +2,35 @@
 //!
 //! Each function calls the socket at most once, and records the outcome in the connection's state.
 
-use std::io;
+use std::io::{self, IoSlice};
 
 use crate::close_reason::CloseReason;
 use crate::context::entries::connection_entry::ConnectionEntry;
-use crate::limits;
+use crate::limits::{self, SEND_SLICES_MAX};
+use crate::state::buffers::BufferPool;
 use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
 impl ConnectionEntry {
     /// Sends once; returns the number of bytes that the kernel took.
-    pub(super) fn flush(&mut self, now: Timestamp) -> usize {
+    pub(super) fn flush(&mut self, pool: &mut BufferPool, now: Timestamp) -> usize {
         let state = &mut self.state;
         let closes = matches!(state.phase, Phase::Flushing(_)) && !state.peer_may_be_sending();
         let fin_follows = closes || state.write_half == WriteHalf::ShutdownPending;
         let (Some(buffers), Some(stream)) = (&mut state.buffers, &self.stream) else {
             return 0;
         };
-        match stream.send(buffers.outbox.as_slice(), fin_follows) {
+        let sent = if let Some(bytes) = buffers.outbox.as_slice() {
+            stream.send(bytes, fin_follows)
+        } else {
+            let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
+            let (filled, is_all) = buffers.outbox.fill_slices(&mut slices);
+            stream.send_vectored(&slices[..filled], fin_follows && is_all)
+        };
+        match sent {
             Ok(count) => {
                 // planted: rest-of-short-write-dropped
-                buffers.outbox.consume(count);
+                pool.consume_output(&mut buffers.outbox, count);
                 let is_left = !buffers.outbox.is_empty();
                 (buffers.own_output, buffers.awaits_memory) =
                     (buffers.own_output && is_left, buffers.awaits_memory && is_left);

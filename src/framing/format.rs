@@ -53,32 +53,39 @@ pub enum ByteOrder {
 ///
 /// ```
 /// use halloo::framing::FrameSendError;
-/// assert_eq!(FrameSendError::from(halloo::SendError), FrameSendError::OutboxFull);
-/// assert_eq!(FrameSendError::TooLong.to_string(), "the payload is longer than the length before it can say");
+/// assert_eq!(FrameSendError::from(halloo::SendError::Full), FrameSendError::Full);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum FrameSendError {
-    /// The outbox has no room for the whole frame now, or the connection is closing: as [`SendError`].
-    OutboxFull,
-    /// The payload is longer than the length before it can say.
+    /// The outbox has no room for the frame now: [`SendError::Full`].
+    Full,
+    /// The frame is longer than `outbox_bytes_max` ([`SendError::TooLong`]), or the payload is longer than the length
+    /// prefix can state.
     TooLong,
-    /// The payload holds the byte that ends a frame: the peer would see two.
+    /// The connection takes no more output: [`SendError::Closed`].
+    Closed,
+    /// The payload contains the delimiter: the peer would read two frames.
     ContainsDelimiter,
 }
 
 impl From<SendError> for FrameSendError {
-    fn from(_: SendError) -> Self {
-        Self::OutboxFull
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Full => Self::Full,
+            SendError::TooLong => Self::TooLong,
+            SendError::Closed => Self::Closed,
+        }
     }
 }
 
 impl fmt::Display for FrameSendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutboxFull => SendError.fmt(f),
-            Self::TooLong => f.write_str("the payload is longer than the length before it can say"),
-            Self::ContainsDelimiter => f.write_str("the payload holds the byte that ends a frame"),
+            Self::Full => SendError::Full.fmt(f),
+            Self::TooLong => f.write_str("cannot send: the frame is too long for the outbox or the length prefix"),
+            Self::Closed => SendError::Closed.fmt(f),
+            Self::ContainsDelimiter => f.write_str("cannot send: the payload contains the delimiter"),
         }
     }
 }
@@ -108,7 +115,7 @@ impl Format {
     ///     }
     ///
     ///     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-    ///         if FORMAT.send(connection, frame) == Err(FrameSendError::OutboxFull) {
+    ///         if FORMAT.send(connection, frame) == Err(FrameSendError::Full) {
     ///             connection.close();
     ///         }
     ///     }
@@ -116,7 +123,7 @@ impl Format {
     /// ```
     ///
     /// # Errors
-    /// [`FrameSendError::OutboxFull`] as for [`Connection::send`], after which
+    /// [`FrameSendError::Full`] as for [`Connection::send`], after which
     /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again; the others for a payload that the
     /// format cannot carry, however often it is tried.
     pub fn send(self, connection: &mut Connection<'_>, payload: &[u8]) -> Result<(), FrameSendError> {
@@ -128,11 +135,11 @@ impl Format {
             Self::Delimiter(byte) => send_delimited(connection, payload, byte, &[byte]),
             Self::LengthU16(order) => {
                 let length = u16::try_from(payload.len()).map_err(|_| FrameSendError::TooLong)?;
-                Ok(connection.send_pair(&order.in_order(length.to_be_bytes()), payload)?)
+                Ok(connection.send_parts(&[&order.in_order(length.to_be_bytes()), payload])?)
             }
             Self::LengthU32(order) => {
                 let length = u32::try_from(payload.len()).map_err(|_| FrameSendError::TooLong)?;
-                Ok(connection.send_pair(&order.in_order(length.to_be_bytes()), payload)?)
+                Ok(connection.send_parts(&[&order.in_order(length.to_be_bytes()), payload])?)
             }
         }
     }
@@ -157,5 +164,5 @@ fn send_delimited(
     if memchr::memchr(delimiter, payload).is_some() {
         return Err(FrameSendError::ContainsDelimiter);
     }
-    Ok(connection.send_pair(payload, end)?)
+    Ok(connection.send_parts(&[payload, end])?)
 }

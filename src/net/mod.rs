@@ -24,6 +24,7 @@
 //! | `Stream::local_addr`, `peer_addr` | the address on either side, if the family has addresses |
 //! | `Stream::recv` | reads once; 0 is EOF |
 //! | `Stream::send` | writes once; the hint that a FIN follows lets both share a segment |
+//! | `Stream::send_vectored` | the same for several buffers, in one call |
 //! | `Stream::shutdown_write` | sends a FIN |
 //! | `Stream::reset_on_close` | makes the close discard unsent output and send an RST |
 //! | `UdpSocket::has_family_of` | whether its family includes an address |
@@ -42,7 +43,7 @@ pub(crate) mod repeated_log;
 pub(crate) mod simulated;
 pub(crate) mod system;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -265,6 +266,10 @@ impl Stream {
 
     pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
         each!(self, stream => stream.send(bytes, fin_follows))
+    }
+
+    pub(crate) fn send_vectored(&self, slices: &[IoSlice<'_>], fin_follows: bool) -> io::Result<usize> {
+        each!(self, stream => stream.send_vectored(slices, fin_follows))
     }
 
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {

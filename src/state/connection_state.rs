@@ -7,7 +7,8 @@ use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::limits;
 use crate::options::connection_limits::ConnectionLimits;
-use crate::state::buffers::{BufferPool, Buffers, ByteQueue};
+use crate::state::buffers::byte_queue::ByteQueue;
+use crate::state::buffers::{BufferPool, Buffers};
 use crate::state::memory::OutOfMemory;
 use crate::state::phase::{
     Action, CloseMode, Expiry, FlushNotice, PeerActivity, Phase, Queued, ReadState, WriteHalf, WriteState,
@@ -319,12 +320,13 @@ impl ConnectionState {
         pool: &mut BufferPool,
     ) -> Result<&mut Buffers, OutOfMemory> {
         let buffers = self.buffers_or_take(pool)?;
-        pool.reserve(&mut buffers.outbox, count, bytes_max)?;
+        pool.reserve_outbox(&mut buffers.outbox, count, bytes_max)?;
         Ok(buffers)
     }
 
+    /// Its buffers, which it takes from the pool when it has none.
     #[inline]
-    fn buffers_or_take(&mut self, pool: &mut BufferPool) -> Result<&mut Box<Buffers>, OutOfMemory> {
+    pub(crate) fn buffers_or_take(&mut self, pool: &mut BufferPool) -> Result<&mut Box<Buffers>, OutOfMemory> {
         match &mut self.buffers {
             Some(buffers) => Ok(buffers),
             none => Ok(none.insert(pool.take()?)),

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
 use crate::ids::{ConnectionId, HandlerId, TimerId};
+use crate::shared_bytes::SharedBytes;
 use crate::testing::{Fault, Simulation};
 
 /// Who was opened, and who was closed.
@@ -163,7 +164,11 @@ impl StreamHandler for EchoHandler {
             connection.pause();
             connection.set_timeout(Some(Duration::from_millis(1)));
         }
-        connection.try_write(&input[..part])
+        if self.simulation.random_below(4) == 0 {
+            connection.try_write_shared(&SharedBytes::from(&input[..part]))
+        } else {
+            connection.try_write(&input[..part])
+        }
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {

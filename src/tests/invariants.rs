@@ -1,5 +1,6 @@
 //! What must hold after every turn of the workload.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -13,6 +14,7 @@ use crate::net::simulated::sim_handle::SimHandle;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, Reset, SimSocketKind};
 use crate::net::simulated::world::World;
 use crate::net::{Listener, Stream, UdpSocket};
+use crate::shared_bytes::SharedBytes;
 use crate::state::phase::{Action, Phase, Queued, ReadState, WriteState};
 use crate::state::timers::TimerTask;
 use crate::state::timestamp::Timestamp;
@@ -58,7 +60,11 @@ fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
 fn memory_is_bounded(events: &EventLoop<'_>) {
     let Context { connections, buffer_pool, .. } = &events.context;
     let buffers = connections.iter().filter_map(|(_, entry)| entry.state.buffers.as_ref());
-    let (count, bytes) = buffers.fold((0, 0), |(count, bytes), buffers| (count + 1, bytes + buffers.capacity()));
+    let (count, copied) = buffers.clone().fold((0, 0), |(count, sum), buffers| (count + 1, sum + buffers.capacity()));
+    // A shared buffer counts once.
+    let shared: BTreeMap<usize, usize> =
+        buffers.flat_map(|buffers| buffers.outbox.shared_parts().map(SharedBytes::allocation)).collect();
+    let bytes = copied + shared.values().sum::<usize>();
     assert_eq!(buffer_pool.bytes(), bytes, "the account of all buffers agrees with them");
     let share = limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / 8;
     assert!(bytes <= buffer_pool.bytes_max() + 2 * share * count, "{bytes} bytes are too much for {count} connections");

@@ -1,7 +1,7 @@
 //! A simulated socket as the loop holds it, and its calls.
 
 use std::cell::{RefCell, RefMut};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -135,7 +135,11 @@ impl SimHandle {
         outcome
     }
 
-    pub(crate) fn send(&self, bytes: &[u8], _fin_follows: bool) -> io::Result<usize> {
+    pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
+        self.send_vectored(&[IoSlice::new(bytes)], fin_follows)
+    }
+
+    pub(crate) fn send_vectored(&self, slices: &[IoSlice<'_>], _fin_follows: bool) -> io::Result<usize> {
         let mut world = self.begin_call("send", Fault::Send).inspect_err(|error| self.mark_hit_by_fault(error))?;
         let state = world.stream(self.socket);
         if state.reset != Reset::No || state.client.saw_reset {
@@ -147,9 +151,10 @@ impl SimHandle {
             world.record_call("send", self.socket, -3);
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let count = bytes.len().min(state.send_buffer_bytes_max.saturating_sub(state.send_buffer.len()));
-        state.blocked = count < bytes.len();
-        state.send_buffer.extend(&bytes[..count]);
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let count = wanted.min(state.send_buffer_bytes_max.saturating_sub(state.send_buffer.len()));
+        state.blocked = count < wanted;
+        state.send_buffer.extend(slices.iter().flat_map(|slice| slice.iter()).take(count));
         world.record_call("send", self.socket, i64::try_from(count).unwrap_or(0));
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }

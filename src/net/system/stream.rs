@@ -4,7 +4,7 @@
 
 #[cfg(not(target_os = "linux"))]
 use std::io::Write;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
@@ -180,14 +180,22 @@ impl SystemStream {
 
     #[cfg(target_os = "linux")]
     pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
-        // Without SIGPIPE, which would end a program that does not ignore it.
-        let flags = nix::libc::MSG_NOSIGNAL | if fin_follows { nix::libc::MSG_MORE } else { 0 };
-        each!(self, stream => SockRef::from(stream).send_with_flags(bytes, flags))
+        each!(self, stream => SockRef::from(stream).send_with_flags(bytes, send_flags(fin_follows)))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn send_vectored(&self, slices: &[IoSlice<'_>], fin_follows: bool) -> io::Result<usize> {
+        each!(self, stream => SockRef::from(stream).send_vectored_with_flags(slices, send_flags(fin_follows)))
     }
 
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn send(&self, bytes: &[u8], _fin_follows: bool) -> io::Result<usize> {
         each!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn send_vectored(&self, slices: &[IoSlice<'_>], _fin_follows: bool) -> io::Result<usize> {
+        each!(self, stream => (&mut &*stream).write_vectored(slices))
     }
 
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
@@ -336,6 +344,12 @@ impl BoundUnixListener {
     pub(crate) fn from_inherited(listener: std::os::unix::net::UnixListener) -> Self {
         Self { listener: UnixListener::from_std(listener), _file: None }
     }
+}
+
+/// Without SIGPIPE, which would end a program that does not ignore it.
+#[cfg(target_os = "linux")]
+fn send_flags(fin_follows: bool) -> std::ffi::c_int {
+    nix::libc::MSG_NOSIGNAL | if fin_follows { nix::libc::MSG_MORE } else { 0 }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -181,13 +181,13 @@ fn send_takes_a_message_whole_or_not_at_all() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(100);
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
-        assert_eq!(connection.send(&[b'a'; 101]), Err(SendError), "longer than the outbox");
+        assert_eq!(connection.send(&[b'a'; 101]), Err(SendError::TooLong));
         assert_eq!(connection.outbox_len(), 0);
         assert_eq!(connection.send(&[b'b'; 60]), Ok(()));
-        assert_eq!(connection.send(&[b'c'; 41]), Err(SendError));
+        assert_eq!(connection.send(&[b'c'; 41]), Err(SendError::Full));
         assert_eq!(connection.outbox_len(), 60);
         assert_eq!(connection.send(&[b'd'; 40]), Ok(()));
-        assert_eq!(connection.send(b"e"), Err(SendError));
+        assert_eq!(connection.send(b"e"), Err(SendError::Full));
         assert_eq!(connection.send(b""), Ok(()));
         assert_eq!((connection.outbox_len(), connection.outbox_bytes_max()), (100, 100));
         input.len()

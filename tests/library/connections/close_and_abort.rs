@@ -94,7 +94,7 @@ fn a_close_after_an_abort_changes_nothing() {
 }
 
 fn greet_if_possible(connection: &mut Connection<'_>) {
-    assert_eq!(connection.send(GREETING), Err(SendError));
+    assert_eq!(connection.send(GREETING), Err(SendError::Closed));
     connection.close();
 }
 
@@ -124,8 +124,8 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         greet(connection, input);
         assert_eq!(connection.try_write(b"more"), 0);
-        assert_eq!(connection.send(b"more"), Err(SendError));
-        assert_eq!(connection.send(b""), Err(SendError));
+        assert_eq!(connection.send(b"more"), Err(SendError::Closed));
+        assert_eq!(connection.send(b""), Err(SendError::Closed));
         let id = connection.id();
         assert!(connection.context().connection(id).is_none(), "it is closing");
         let handler = connection.handler();
@@ -150,7 +150,7 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
     let handler = events.attach(RecordingHandler::new(&log).on_data(greet).on_close(|connection| {
         assert_eq!(
             (connection.try_write(b"x"), connection.send(b"x"), connection.outbox_len()),
-            (0, Err(SendError), 0)
+            (0, Err(SendError::Closed), 0)
         );
         connection.pause();
         connection.resume();

@@ -73,7 +73,7 @@ fn after_a_shutdown_nothing_can_be_written() {
     let handler = RecordingHandler::new(&log).on_open(finish).on_data(|connection, input| {
         assert_eq!(
             (connection.try_write(input), connection.send(input), connection.outbox_len()),
-            (0, Err(SendError), 0)
+            (0, Err(SendError::Closed), 0)
         );
         connection.shutdown_write();
         input.len()

@@ -8,3 +8,4 @@ mod connection_timeouts;
 mod half_close;
 mod local_and_peer_addresses;
 mod reply_and_close;
+mod sending;

@@ -199,7 +199,7 @@ fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Res
 
 #[test]
 fn a_frame_is_sent_whole_with_its_header_or_delimiter_or_not_at_all() {
-    let full = Err(FrameSendError::OutboxFull);
+    let full = Err(FrameSendError::Full);
     // Room for the payload alone is not enough, and what comes after may fit.
     let lengths = sent(SHORT, 10, &[b"123456789", b"12345", b"12", b"1", b""]);
     assert_eq!(lengths, (vec![full, Ok(()), full, Ok(()), full], b"\0\x0512345\0\x011".to_vec()));
@@ -232,7 +232,7 @@ impl RetryHandler<'_> {
         match SHORT.send(connection, b"12345678") {
             Ok(()) => self.is_sent = true,
             Err(error) => {
-                assert_eq!(error, FrameSendError::OutboxFull);
+                assert_eq!(error, FrameSendError::Full);
                 self.refusals.set(self.refusals.get() + 1);
             }
         }
@@ -281,7 +281,7 @@ impl FrameHandler for SendAfterShutdown {
     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         connection.send(b"12345678").expect("the outbox is empty");
         connection.shutdown_write();
-        assert_eq!(SHORT.send(connection, b"9"), Err(FrameSendError::OutboxFull));
+        assert_eq!(SHORT.send(connection, b"9"), Err(FrameSendError::Full));
     }
 
     fn on_flushed(&mut self, _: &mut Connection<'_>, (): &mut ()) {

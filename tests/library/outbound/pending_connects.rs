@@ -44,7 +44,7 @@ fn before_on_open_the_outbox_has_its_limit_and_on_flushed_reports_room() {
     let mut connection = events.context().connection(id).expect("it is there");
     assert_eq!(
         (connection.try_write(b"1234567"), connection.outbox_len(), connection.send(b"6")),
-        (5, 5, Err(SendError))
+        (5, 5, Err(SendError::Full))
     );
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "both halves", |_| peer.has_received(10));
@@ -56,7 +56,11 @@ fn a_close_before_on_open_delivers_the_output_and_is_reported_after_on_open() {
     let (log, server) = (CallLog::default(), Listener::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
-        assert_eq!((connection.try_write(b"more"), connection.send(b"more")), (0, Err(SendError)), "it is closed");
+        assert_eq!(
+            (connection.try_write(b"more"), connection.send(b"more")),
+            (0, Err(SendError::Closed)),
+            "it is closed"
+        );
         true
     }));
     let id = events.context().connect(server.address(), handler);
@@ -132,7 +136,7 @@ fn a_shutdown_write_before_on_open_takes_effect_when_it_opens() {
     connection.shutdown_write();
     assert_eq!(
         (connection.try_write(b"?"), connection.send(b"?")),
-        (0, Err(SendError)),
+        (0, Err(SendError::Closed)),
         "it has said that no more follows"
     );
     let mut peer = server.accept(&mut events);

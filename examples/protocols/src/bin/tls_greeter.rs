@@ -72,29 +72,13 @@ impl Session {
     /// Writes what rustls has for the wire, as much as the outbox takes.
     fn flush(&mut self, connection: &mut Connection<'_>) {
         while self.tls.wants_write() {
-            if self.tls.write_tls(&mut RecordWriter(connection)).is_err() {
+            if self.tls.write_tls(connection).is_err() {
                 return;
             }
         }
         if self.is_over {
             connection.close();
         }
-    }
-}
-
-/// The outbox, as rustls writes to it.
-struct RecordWriter<'a, 'c>(&'a mut Connection<'c>);
-
-impl Write for RecordWriter<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.try_write(bytes) {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

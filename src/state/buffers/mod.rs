@@ -2,89 +2,17 @@
 //!
 //! An idle connection owns no buffers. What all connections together hold is counted by allocated capacity.
 
+pub(crate) mod byte_queue;
+pub(crate) mod outbox;
+
+use std::collections::HashMap;
+
 use crate::limits;
-use crate::state::memory::{OutOfMemory, is_allocatable};
+use crate::shared_bytes::SharedBytes;
+use crate::state::buffers::byte_queue::{ByteQueue, MOVES_PER_BYTE_MAX};
+use crate::state::buffers::outbox::Outbox;
+use crate::state::memory::{OutOfMemory, is_allocatable, shrink_map};
 use crate::state::timestamp::Timestamp;
-
-/// Bytes in a row: pushed at the end, consumed at the front, always readable as one slice.
-#[derive(Debug, Default)]
-pub(crate) struct ByteQueue {
-    bytes: Vec<u8>,
-    /// What is already consumed of `bytes`; dropped in bulk, so that each byte is moved a bounded number of times.
-    consumed: usize,
-}
-
-/// Consumed bytes are dropped once they are this part of the others: for each of them, so many bytes are moved at most.
-const MOVES_PER_BYTE_MAX: usize = 8;
-
-impl ByteQueue {
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.consumed
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.consumed..]
-    }
-
-    /// Bytes allocated.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
-    /// Appends; the pool has [reserved](BufferPool::reserve) the room.
-    pub(crate) fn push(&mut self, more: &[u8]) {
-        if more.len() > self.bytes.capacity() - self.bytes.len() {
-            self.bytes.drain(..self.consumed);
-            self.consumed = 0;
-        }
-        self.bytes.extend_from_slice(more);
-    }
-
-    pub(crate) fn consume(&mut self, count: usize) {
-        self.consumed += count;
-        debug_assert!(self.consumed <= self.bytes.len(), "consumed more than there is");
-        if self.consumed == self.bytes.len() {
-            self.clear();
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.consumed = 0;
-    }
-
-    /// The capacity with which so many more fit.
-    fn capacity_for(&self, count: usize) -> usize {
-        let is_moved = self.consumed >= self.len() / MOVES_PER_BYTE_MAX;
-        let kept = if is_moved { self.len() } else { self.bytes.len() };
-        kept.saturating_add(count)
-    }
-
-    /// How many more fit without an allocation.
-    fn spare(&self) -> usize {
-        self.capacity() - self.capacity_for(0)
-    }
-
-    fn try_grow(&mut self, capacity: usize) -> Result<(), OutOfMemory> {
-        if capacity > self.capacity() {
-            self.bytes.drain(..self.consumed);
-            self.consumed = 0;
-            self.bytes.try_reserve_exact(capacity - self.bytes.len())?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what it does not need.
-    fn shrink(&mut self) {
-        self.bytes.drain(..self.consumed);
-        self.consumed = 0;
-        self.bytes.shrink_to_fit();
-    }
-}
 
 /// Both directions of one connection, together behind one pointer.
 #[derive(Debug, Default)]
@@ -92,7 +20,7 @@ pub(crate) struct Buffers {
     /// Input that the handler has been shown and has not consumed.
     pub(crate) inbox: ByteQueue,
     /// Output that the kernel has not taken.
-    pub(crate) outbox: ByteQueue,
+    pub(crate) outbox: Outbox,
     /// Whether the connection's own callbacks have written some of it. Only then is it an answer that more input would
     /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other
     /// do so for ever.
@@ -110,7 +38,7 @@ impl Buffers {
 
     /// Bytes allocated.
     pub(crate) fn capacity(&self) -> usize {
-        self.inbox.capacity() + self.outbox.capacity()
+        self.inbox.capacity() + self.outbox.copied.capacity()
     }
 }
 
@@ -120,8 +48,10 @@ pub(crate) struct BufferPool {
     free: Vec<Box<Buffers>>,
     /// Boxes that connections have.
     in_use: usize,
-    /// Bytes allocated in all connections.
+    /// Bytes allocated in all connections. A shared buffer counts once, however many outboxes contain it.
     bytes: usize,
+    /// How many outbox entries refer to each shared buffer, by its address.
+    shared: HashMap<usize, usize>,
     bytes_max: usize,
     /// The same, or less from when the system has refused memory until the strain of that is over.
     bytes_max_now: usize,
@@ -143,7 +73,15 @@ impl Default for BufferPool {
         // Its room is mapped by itself, so that it does not grow amid buffers.
         let free = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Box<Buffers>>());
         let bytes_max = limits::BUFFER_BYTES_MAX;
-        Self { free, in_use: 0, bytes: 0, bytes_max, bytes_max_now: bytes_max, is_strained: false }
+        Self {
+            free,
+            in_use: 0,
+            bytes: 0,
+            shared: HashMap::new(),
+            bytes_max,
+            bytes_max_now: bytes_max,
+            is_strained: false,
+        }
     }
 }
 
@@ -202,6 +140,7 @@ impl BufferPool {
     }
 
     pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
+        buffers.outbox.clear(|bytes| self.release_shared(bytes));
         let capacity = buffers.capacity();
         self.bytes -= capacity;
         self.in_use -= 1;
@@ -211,7 +150,6 @@ impl BufferPool {
         if self.free.len() < self.free.capacity() && !self.is_strained {
             (buffers.own_output, buffers.inbox_changed, buffers.awaits_memory) = (false, false, false);
             buffers.inbox.clear();
-            buffers.outbox.clear();
             self.free.push(buffers);
         }
     }
@@ -224,7 +162,7 @@ impl BufferPool {
             limits::POOLED_BULK_BUFFERS_MAX..limits::POOLED_BUFFERS_MAX => limits::BUFFER_BYTES_SHARE,
             _ => 0,
         };
-        for queue in [&mut buffers.inbox, &mut buffers.outbox] {
+        for queue in [&mut buffers.inbox, &mut buffers.outbox.copied] {
             if queue.capacity() > capacity_max {
                 *queue = ByteQueue::default();
             }
@@ -265,6 +203,67 @@ impl BufferPool {
         room.min(queue.spare().max(limits::BUFFER_BYTES_SHARE.saturating_sub(queue.len())))
     }
 
+    /// How many more copied bytes an outbox may take, of at most `bytes_max` in all.
+    pub(crate) fn outbox_room(&self, outbox: &Outbox, bytes_max: usize) -> usize {
+        self.room(&outbox.copied, bytes_max.saturating_sub(outbox.shared_len()))
+    }
+
+    /// Reserves room for copied bytes in an outbox of at most `bytes_max`.
+    pub(crate) fn reserve_outbox(
+        &mut self,
+        outbox: &mut Outbox,
+        count: usize,
+        bytes_max: usize,
+    ) -> Result<(), OutOfMemory> {
+        self.reserve(&mut outbox.copied, count, bytes_max)
+    }
+
+    /// Whether an outbox may take this shared buffer without a connection being reset for it.
+    pub(crate) fn has_room_for_shared(&self, bytes: &SharedBytes) -> bool {
+        !self.is_strained || self.shared.contains_key(&bytes.allocation().0)
+    }
+
+    /// Appends a shared buffer to an outbox. The first outbox that contains it pays for it.
+    pub(crate) fn push_shared(&mut self, outbox: &mut Outbox, bytes: SharedBytes) -> Result<(), OutOfMemory> {
+        let (address, size) = bytes.allocation();
+        match self.shared.get_mut(&address) {
+            Some(holders) => *holders += 1,
+            None if self.bytes.saturating_add(size) > self.bytes_max_now => return Err(OutOfMemory),
+            None => {
+                self.shared.insert(address, 1);
+                self.charge(size);
+            }
+        }
+        outbox.push_shared(bytes);
+        Ok(())
+    }
+
+    /// Drops bytes that the kernel has taken.
+    pub(crate) fn consume_output(&mut self, outbox: &mut Outbox, count: usize) {
+        outbox.consume(count, |bytes| self.release_shared(bytes));
+    }
+
+    fn release_shared(&mut self, bytes: &SharedBytes) {
+        let (address, size) = bytes.allocation();
+        if let Some(holders) = self.shared.get_mut(&address) {
+            *holders -= 1;
+            if *holders == 0 {
+                self.shared.remove(&address);
+                shrink_map(&mut self.shared);
+                self.bytes -= size;
+            }
+        }
+    }
+
+    /// The memory that goes back when a connection is reset: its share of a shared buffer is small where many have it.
+    pub(crate) fn held_by(&self, buffers: &Buffers) -> usize {
+        let share = |bytes: &SharedBytes| {
+            let (address, size) = bytes.allocation();
+            self.shared.get(&address).map_or(0, |holders| size / holders)
+        };
+        buffers.capacity() + buffers.outbox.shared_parts().map(share).sum::<usize>()
+    }
+
     /// How many bytes may be read for a connection, into an inbox of at most `bytes_max`. None are where it has
     /// answers waiting and memory is short, and more input would make more of them.
     pub(crate) fn read_room(&self, buffers: Option<&Buffers>, bytes_max: usize) -> usize {
@@ -286,7 +285,7 @@ impl BufferPool {
     pub(crate) fn shrink(&mut self, buffers: &mut Buffers) {
         self.bytes -= buffers.capacity();
         buffers.inbox.shrink();
-        buffers.outbox.shrink();
+        buffers.outbox.copied.shrink();
         self.bytes += buffers.capacity();
     }
 
@@ -309,7 +308,7 @@ impl BufferPool {
         }
         self.free.sort_unstable_by_key(|buffers| std::ptr::from_ref::<Buffers>(buffers).addr());
         for buffers in &mut self.free {
-            (buffers.inbox, buffers.outbox) = (ByteQueue::default(), ByteQueue::default());
+            (buffers.inbox, buffers.outbox) = (ByteQueue::default(), Outbox::default());
         }
         self.free.truncate(limits::POOLED_BUFFERS_MAX);
         true
@@ -330,8 +329,6 @@ impl BufferPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::VecDeque;
 
     const SHARE: usize = limits::BUFFER_BYTES_SHARE;
 
@@ -341,57 +338,13 @@ mod tests {
         pool
     }
 
-    proptest! {
-        #[test]
-        fn a_queue_behaves_like_a_deque_and_allocates_at_most_an_eighth_over_its_limit(
-            steps in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..50), 0usize..60), 1..100),
-            bytes_max in 50usize..200,
-        ) {
-            let (mut queue, mut pool) = (ByteQueue::default(), BufferPool::default());
-            let mut model: VecDeque<u8> = VecDeque::new();
-            for (bytes, count) in steps {
-                let bytes = &bytes[..bytes.len().min(bytes_max - model.len())];
-                prop_assert_eq!(pool.reserve(&mut queue, bytes.len(), bytes_max), Ok(()));
-                let capacity = queue.capacity();
-                queue.push(bytes);
-                model.extend(bytes);
-                prop_assert_eq!(queue.capacity(), capacity, "there was room");
-                prop_assert!(capacity <= bytes_max + bytes_max / MOVES_PER_BYTE_MAX, "{} bytes", capacity);
-                prop_assert_eq!(pool.bytes, capacity);
-                let count = count.min(model.len());
-                queue.consume(count);
-                model.drain(..count);
-                prop_assert_eq!(queue.as_slice(), model.make_contiguous());
-                prop_assert_eq!(queue.len(), model.len());
-            }
-        }
-    }
-
-    #[test]
-    fn a_byte_is_moved_at_most_eight_times_and_twice_for_growth() {
-        let (mut queue, mut pool, bytes_max) = (ByteQueue::default(), BufferPool::default(), 64 * 1024);
-        let (mut moved, mut pushed) = (0, 0);
-        while pushed < 100 * bytes_max {
-            let count = 100.min(bytes_max - queue.len());
-            pool.reserve(&mut queue, count, bytes_max).expect("there is memory");
-            let (consumed, len) = (queue.consumed, queue.len());
-            queue.push(&vec![0; count]);
-            moved += if consumed > 0 && queue.consumed == 0 { len } else { 0 };
-            pushed += count;
-            if queue.len() == bytes_max {
-                queue.consume(100);
-            }
-        }
-        assert!(moved <= MOVES_PER_BYTE_MAX * pushed, "{moved} bytes moved for {pushed}");
-    }
-
     #[test]
     fn the_pool_returns_empty_buffers_and_keeps_a_bounded_number() {
         let mut pool = BufferPool::default();
         let taken: Vec<_> = (0..2 * limits::POOLED_BUFFERS_MAX)
             .map(|_| {
                 let mut buffers = pool.take().expect("there is memory");
-                for (queue, bytes) in [(&mut buffers.inbox, 3 * SHARE), (&mut buffers.outbox, 15)] {
+                for (queue, bytes) in [(&mut buffers.inbox, 3 * SHARE), (&mut buffers.outbox.copied, 15)] {
                     pool.reserve(queue, bytes, bytes).expect("there is memory");
                     queue.push(&vec![0; bytes]);
                 }
@@ -408,13 +361,13 @@ mod tests {
         assert_eq!(bulk, limits::POOLED_BULK_BUFFERS_MAX, "a few keep room for bulk");
         let buffers = pool.take().expect("one is kept");
         assert!(buffers.is_empty() && !buffers.own_output && !buffers.inbox_changed && !buffers.awaits_memory);
-        assert_eq!((buffers.outbox.capacity(), pool.bytes), (0, 0), "past the usual number they are empty");
+        assert_eq!((buffers.outbox.copied.capacity(), pool.bytes), (0, 0), "past the usual number they are empty");
         assert!(pool.trim() && !pool.trim() && pool.free.len() == limits::POOLED_BUFFERS_MAX);
         let mut buffers = pool.take().expect("one is kept");
-        pool.reserve(&mut buffers.outbox, 15, 15).expect("there is memory");
+        pool.reserve_outbox(&mut buffers.outbox, 15, 15).expect("there is memory");
         pool.put(buffers);
         let buffers = pool.take().expect("one is kept");
-        assert_eq!((buffers.outbox.capacity(), pool.bytes), (15, 15), "room comes with it, and is counted");
+        assert_eq!((buffers.outbox.copied.capacity(), pool.bytes), (15, 15), "room comes with it, and is counted");
     }
 
     #[test]
@@ -430,7 +383,7 @@ mod tests {
     #[test]
     fn near_the_maximum_a_queue_grows_to_its_share_and_beyond_it_allocates_nothing() {
         let mut pool = pool(10 * SHARE);
-        let [mut large, mut small, mut third] = [const { Vec::new() }; 3].map(|bytes| ByteQueue { bytes, consumed: 0 });
+        let [mut large, mut small, mut third] = [(); 3].map(|()| ByteQueue::default());
         assert_eq!(pool.room(&small, 2 * SHARE), 2 * SHARE);
         pool.reserve(&mut large, 8 * SHARE, 20 * SHARE).expect("there is room");
         large.push(&vec![0; 8 * SHARE - 100]);
@@ -445,7 +398,8 @@ mod tests {
         }
         assert_eq!(pool.reserve(&mut third, 3 * SHARE, 20 * SHARE), Err(OutOfMemory));
         large.consume(8 * SHARE - 101);
-        let mut buffers = Buffers { inbox: large, outbox: small, ..Buffers::default() };
+        let mut buffers = Buffers { inbox: large, ..Buffers::default() };
+        buffers.outbox.copied = small;
         pool.shrink(&mut buffers);
         assert_eq!((buffers.capacity(), pool.bytes), (SHARE + 1, SHARE + 1));
     }
@@ -455,7 +409,7 @@ mod tests {
         let mut pool = pool(16 * SHARE);
         let mut buffers = [(); 2].map(|()| pool.take().expect("there is memory"));
         for buffers in &mut buffers {
-            pool.reserve(&mut buffers.outbox, 5 * SHARE, 5 * SHARE).expect("there is room");
+            pool.reserve_outbox(&mut buffers.outbox, 5 * SHARE, 5 * SHARE).expect("there is room");
         }
         let [first, second] = buffers;
         pool.put(first);

@@ -1,0 +1,164 @@
+//! The outbox of a connection: copied bytes, and shared buffers between them.
+//!
+//! The order of the bytes is the order in which they were pushed.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::limits::SEND_SLICES_MAX;
+use crate::shared_bytes::SharedBytes;
+use crate::state::buffers::byte_queue::ByteQueue;
+
+/// The output that the kernel has not taken.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// The copied bytes, without the shared buffers between them.
+    pub(super) copied: ByteQueue,
+    shared: VecDeque<SharedPart>,
+    /// The unsent bytes in `shared`.
+    shared_len: usize,
+    /// The copied bytes before the last shared buffer.
+    copied_before_shared: usize,
+}
+
+/// A shared buffer in the outbox.
+#[derive(Debug)]
+struct SharedPart {
+    /// Copied bytes between the shared buffer before it and this one.
+    copied_before: usize,
+    unsent: SharedBytes,
+}
+
+impl Outbox {
+    pub(crate) fn len(&self) -> usize {
+        self.copied.len() + self.shared_len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in shared buffers.
+    pub(crate) fn shared_len(&self) -> usize {
+        self.shared_len
+    }
+
+    /// All of it in one piece, if it contains no shared buffer.
+    pub(crate) fn as_slice(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| self.copied.as_slice())
+    }
+
+    /// Appends a copy; the pool has [reserved](super::BufferPool::reserve) the room.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.copied.push(bytes);
+    }
+
+    /// Appends a shared buffer; the pool [counts](super::BufferPool::hold_shared) it.
+    pub(super) fn push_shared(&mut self, bytes: SharedBytes) {
+        let copied_before = self.copied.len() - self.copied_before_shared;
+        self.copied_before_shared = self.copied.len();
+        self.shared_len += bytes.len();
+        self.shared.push_back(SharedPart { copied_before, unsent: bytes });
+    }
+
+    /// Fills `slices` from the front; returns how many it filled, and whether they are all of the output.
+    pub(crate) fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SEND_SLICES_MAX]) -> (usize, bool) {
+        let mut copied = self.copied.as_slice();
+        let mut filled = 0;
+        for part in &self.shared {
+            if filled + 2 > SEND_SLICES_MAX {
+                return (filled, false);
+            }
+            let (before, rest) = copied.split_at(part.copied_before);
+            copied = rest;
+            for slice in [before, &part.unsent[..]] {
+                if !slice.is_empty() {
+                    slices[filled] = IoSlice::new(slice);
+                    filled += 1;
+                }
+            }
+        }
+        if !copied.is_empty() {
+            if filled == SEND_SLICES_MAX {
+                return (filled, false);
+            }
+            slices[filled] = IoSlice::new(copied);
+            filled += 1;
+        }
+        (filled, true)
+    }
+
+    /// Drops sent bytes from the front; calls `release` with each shared buffer that is sent.
+    pub(super) fn consume(&mut self, mut count: usize, mut release: impl FnMut(&SharedBytes)) {
+        while let Some(part) = self.shared.front_mut() {
+            let copied = count.min(part.copied_before);
+            self.copied.consume(copied);
+            part.copied_before -= copied;
+            self.copied_before_shared -= copied;
+            let shared = (count - copied).min(part.unsent.len());
+            part.unsent.advance(shared);
+            self.shared_len -= shared;
+            count -= copied + shared;
+            if part.copied_before > 0 || !part.unsent.is_empty() {
+                return;
+            }
+            release(&part.unsent);
+            self.shared.pop_front();
+        }
+        self.copied.consume(count);
+    }
+
+    /// Drops all; calls `release` with each shared buffer.
+    pub(super) fn clear(&mut self, mut release: impl FnMut(&SharedBytes)) {
+        self.copied.clear();
+        (self.shared_len, self.copied_before_shared) = (0, 0);
+        for part in self.shared.drain(..) {
+            release(&part.unsent);
+        }
+    }
+
+    /// The shared buffers.
+    pub(crate) fn shared_parts(&self) -> impl Iterator<Item = &SharedBytes> {
+        self.shared.iter().map(|part| &part.unsent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::buffers::{BufferPool, Buffers};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_outbox_agrees_with_a_deque_and_the_pool_counts_what_it_holds(
+            steps in prop::collection::vec((any::<bool>(), 1usize..50, 0usize..80), 1..100),
+        ) {
+            let (mut buffers, mut pool) = (Box::new(Buffers::default()), BufferPool::default());
+            let (mut model, owner) = (VecDeque::new(), SharedBytes::from((0..50).collect::<Vec<u8>>()));
+            for (is_shared, length, sent) in steps {
+                let bytes = owner.slice(..length);
+                model.extend(&bytes[..]);
+                if is_shared {
+                    pool.push_shared(&mut buffers.outbox, bytes).expect("there is room");
+                } else {
+                    pool.reserve_outbox(&mut buffers.outbox, length, 10_000).expect("there is memory");
+                    buffers.outbox.push(&bytes);
+                }
+                let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
+                let (filled, is_all) = buffers.outbox.fill_slices(&mut slices);
+                let front: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+                prop_assert!(slices[..filled].iter().all(|slice| !slice.is_empty()));
+                prop_assert_eq!(&front[..], &model.make_contiguous()[..front.len()]);
+                prop_assert_eq!(is_all, front.len() == model.len());
+                let sent = sent.min(front.len());
+                pool.consume_output(&mut buffers.outbox, sent);
+                model.drain(..sent);
+                let holds_shared = buffers.outbox.shared_parts().count() > 0;
+                prop_assert_eq!(buffers.outbox.len(), model.len());
+                prop_assert_eq!(buffers.outbox.as_slice().is_none(), holds_shared);
+                prop_assert_eq!(pool.bytes(), buffers.capacity() + if holds_shared { owner.allocation().1 } else { 0 });
+            }
+        }
+    }
+}
