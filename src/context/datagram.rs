@@ -288,7 +288,7 @@ impl Context {
     fn change_membership(&mut self, socket: UdpSocketId, of: Membership, change: MembershipChange) -> Result<()> {
         let entry = self.udp_socket_mut(socket.0);
         let Some((local, socket)) = entry.and_then(|entry| Some((entry.local, entry.socket.as_mut()?))) else {
-            let message = "this loop has no such UDP socket: it was removed, or is another loop's";
+            let message = "this loop has no such UDP socket; it was removed, or belongs to another loop";
             return Err(Error::with_message(ErrorKind::UnknownId, None, message));
         };
         let at = Some(Address::from(local));

@@ -36,6 +36,6 @@ pub(crate) fn catch_panic_between_turns<T>(context: &mut Context, call: impl FnO
 /// Drops what an embedder has given to the loop: a handler, a session, a closure, a value.
 pub(crate) fn drop_foreign<T>(context: &mut Context, value: T) {
     if catch_panic(context, |_| drop(value)).is_none() {
-        log::error!("a handler, session, closure or value has panicked when it was dropped");
+        log::error!("a handler, session, closure or value panicked when it was dropped");
     }
 }

@@ -235,7 +235,7 @@ impl Context {
     /// A loop that has ended serves no client: what it opened would let clients wait for ever.
     pub(crate) fn check_not_stopped(&self, at: Option<&Address>) -> Result<()> {
         if matches!(self.loop_state, LoopState::Stopped(_) | LoopState::Panicked) {
-            return Err(Error::with_message(ErrorKind::Setup, at.cloned(), "this loop has ended"));
+            return Err(Error::with_message(ErrorKind::Setup, at.cloned(), "the loop has ended"));
         }
         Ok(())
     }
@@ -395,7 +395,7 @@ impl Context {
         let kind = self.handlers[served_by.0.slot as usize].kind;
         assert!(
             kind == HandlerKind::Stream,
-            "{served_by:?} serves datagrams: connect for one that `attach` has returned"
+            "{served_by:?} serves datagrams; connect for a handler that `attach` has returned"
         );
         if is_removed || self.loop_state.is_ending(self.now) {
             return ConnectionId { generation: self.next_generation(), slot: u32::MAX };

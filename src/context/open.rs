@@ -206,7 +206,7 @@ impl Context {
             SourceKey::UdpSocket(key) => self.udp_socket(key).map(|entry| entry.local),
             _ => None,
         };
-        let message = "no listener or socket with an address has this id";
+        let message = "no open listener or UDP socket with an address has this id";
         found.ok_or_else(|| Error::with_message(ErrorKind::UnknownId, None, message))
     }
 }
@@ -240,7 +240,7 @@ impl Context {
 
     fn start_handler<'h>(&mut self, key: Key, mut handler: Handler<'h>) -> Added<'h> {
         if catch_panic_between_turns(self, |context| handler.on_start(context, HandlerId(key))).is_none() {
-            log::error!("a handler has panicked when it started");
+            log::error!("a handler panicked in on_start");
         }
         Added::Handler(key.slot, handler)
     }

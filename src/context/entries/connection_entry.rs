@@ -227,7 +227,7 @@ impl Context {
     /// Has a connection aborted whose callback panicked.
     pub(crate) fn abort_panicked(&mut self, slot: u32) {
         let state = self.state(slot);
-        log::error!("{}: a handler has panicked, the connection is aborted", state.peer);
+        log::error!("{}: the handler panicked; the connection is aborted", state.peer);
         if state.phase != Phase::Closed {
             state.phase = Phase::Closing(CloseReason::Panicked, CloseMode::Reset);
         }

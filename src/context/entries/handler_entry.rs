@@ -63,12 +63,12 @@ impl Context {
     /// The slot of a handler that a listener or UDP socket is to be opened for.
     pub(crate) fn find_handler(&self, id: HandlerId, wanted: HandlerKind, at: &Address) -> Result<u32> {
         let message = match self.handler(id).filter(|entry| entry.lifetime != HandlerLifetime::Removed) {
-            None => "this loop has no such handler",
+            None => "this loop has no such handler; it was removed, or belongs to another loop",
             Some(entry) if entry.kind == wanted => return Ok(id.0.slot),
             Some(_) => match wanted {
-                HandlerKind::Stream => "this handler serves datagrams: listen for one that `attach` has returned",
+                HandlerKind::Stream => "this handler serves datagrams; listen for a handler that `attach` has returned",
                 HandlerKind::Datagram => {
-                    "this handler serves connections: bind for one that `attach_datagrams` has returned"
+                    "this handler serves connections; bind for a handler that `attach_datagrams` has returned"
                 }
             },
         };
@@ -80,7 +80,7 @@ impl Context {
     pub(crate) fn is_removed_handler(&self, id: HandlerId) -> bool {
         // Not in a closure, which would hide the caller's line.
         let Some(entry) = self.handler(id) else {
-            panic!("{id:?} is no handler of this loop: it is gone, or another loop's");
+            panic!("{id:?} is not a handler of this loop; it was dropped, or belongs to another loop");
         };
         entry.lifetime == HandlerLifetime::Removed
     }

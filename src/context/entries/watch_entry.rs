@@ -28,7 +28,7 @@ use crate::options::Interest;
 /// # assert_eq!(read_some(&mut &b"bytes"[..]), Watch::Again);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[must_use = "the loop is to know it"]
+#[must_use = "the loop needs it to know when to call again"]
 pub enum Watch {
     /// At the next edge. The source has returned [`WouldBlock`](std::io::ErrorKind::WouldBlock) since the last.
     Drained,

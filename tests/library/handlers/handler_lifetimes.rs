@@ -295,7 +295,7 @@ fn at_its_end_the_loop_drops_handlers_given_to_listen() {
 /// Whether a call panics, and says that there is no such handler.
 fn refuses(call: impl FnOnce()) -> bool {
     let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("it panics");
-    panic.downcast_ref::<String>().is_some_and(|message| message.contains("no handler of this loop"))
+    panic.downcast_ref::<String>().is_some_and(|message| message.contains("not a handler of this loop"))
 }
 
 #[test]
