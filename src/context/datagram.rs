@@ -1,6 +1,6 @@
 //! UDP for callbacks: received datagrams, replies, multicast groups.
 //!
-//! A reply to an address that is no single peer's is refused.
+//! A reply to an address that is not one peer's own is refused.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use crate::net::recv_batch::{Destination, RecvMeta};
 use crate::options::udp::{Membership, MembershipChange};
 use crate::state::source_address_limits::SourcePrefix;
 
-/// One received datagram, as a callback gets it.
+/// A received datagram, passed to a callback.
 ///
 /// ```
 /// use halloo::{EventLoop, datagrams};
@@ -29,26 +29,26 @@ use crate::state::source_address_limits::SourcePrefix;
 pub struct Datagram<'a> {
     pub(crate) context: &'a mut Context,
     pub(crate) socket: Key,
-    /// What the socket is bound to.
+    /// The bound address of the socket.
     pub(crate) bound: SocketAddr,
     pub(crate) meta: RecvMeta,
 }
 
 impl Datagram<'_> {
-    /// The socket it came in by.
+    /// Returns the socket that received the datagram.
     #[must_use]
     pub fn socket(&self) -> UdpSocketId {
         UdpSocketId(self.socket)
     }
 
-    /// The handler that is called with it: for a [timer](Context::schedule), or for another
+    /// Returns the handler that is being called, for a [timer](Context::schedule) or for another
     /// [socket](Context::bind_for).
     ///
     /// ```
     /// use halloo::{Datagram, DatagramHandler, EventLoop};
     /// use std::net::{SocketAddr, UdpSocket};
     ///
-    /// /// Answers by a socket of its own for each peer: the next question goes there.
+    /// /// Replies from a new socket for each peer: the peer's next request goes there.
     /// struct Ports;
     ///
     /// impl DatagramHandler for Ports {
@@ -76,43 +76,44 @@ impl Datagram<'_> {
         self.context.handler_id(self.context.udp_sockets[self.socket.slot as usize].handler)
     }
 
-    /// Who sent it. On UDP anybody can pretend to be anybody.
+    /// Returns the source address. UDP source addresses can be forged.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.meta.peer
     }
 
-    /// The address it was sent to, which may be a multicast group or a broadcast address. A link-local one has the scope
-    /// id of its interface.
+    /// Returns the destination address, which may be a multicast group or a broadcast address. A link-local address has
+    /// the scope id of its interface.
     ///
-    /// A reply leaves from there; after a datagram to a group or to a broadcast address, from an address of the machine:
-    /// that which the kernel would use towards the peer, and over IPv6 by the interface that the datagram came in by. On
-    /// systems other than Linux it is the address that the socket is bound to.
+    /// A reply is sent from this address. If it is a group or a broadcast address, a reply is sent from an address of
+    /// the machine: the one that the kernel chooses for the peer, over IPv6 by the interface that received the
+    /// datagram. On systems other than Linux this is the bound address of the socket.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.meta.dst.and_then(Destination::ip).map_or(self.bound, |ip| ip.with_port(self.bound.port()))
     }
 
-    /// Whether it was longer than its room, so that the payload is only its beginning.
+    /// Returns whether the datagram was longer than [`datagram_bytes_max`](crate::Bind::datagram_bytes_max), so that
+    /// the payload is only its beginning.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.meta.truncated
     }
 
-    /// Where a reply goes to and leaves from: for an answer that is sent later, by [`Context::reply`].
+    /// Returns the addresses of a reply, for a reply that is sent later with [`Context::reply`].
     #[must_use]
     pub fn reply_addr(&self) -> ReplyAddr {
         ReplyAddr { socket: self.socket, peer: self.meta.peer, from: self.meta.dst.and_then(|dst| dst.from) }
     }
 
-    /// Sends a datagram back: true if it is queued to leave in this turn, false if it is refused, as [`Context::reply`]
-    /// refuses.
+    /// Sends a reply. Returns true if it is queued to be sent in this turn, false if it is refused for a reason of
+    /// [`Context::reply`].
     pub fn reply(&mut self, payload: &[u8]) -> bool {
         let to = self.reply_addr();
         self.context.reply(to, payload)
     }
 
-    /// The rest of the loop.
+    /// Returns the rest of the loop.
     #[must_use]
     pub fn context(&mut self) -> &mut Context {
         self.context
@@ -125,13 +126,13 @@ impl std::fmt::Debug for Datagram<'_> {
     }
 }
 
-/// Where a reply to a datagram goes to, and the address that it leaves from: that which the peer has asked.
+/// The destination of a reply to a datagram, and its source: the address that the peer has sent to.
 ///
-/// [`Datagram::reply_addr`](crate::Datagram::reply_addr) returns it, and [`Context::reply`] takes it, as often and as late
-/// as the protocol needs. It is a value without a lifetime, and can be sent to another thread and back.
+/// [`Datagram::reply_addr`](crate::Datagram::reply_addr) returns it, and [`Context::reply`] takes it, as often and as
+/// late as needed. It has no lifetime, and can be sent to another thread and back.
 ///
-/// Two are equal if the socket, the peer and the address that a reply leaves from are equal: a question that is sent again
-/// has an equal one. The order is for maps, and means nothing else.
+/// Two values are equal if the socket, the peer and the source of a reply are equal: a retransmitted request has an
+/// equal value. The order is for maps, and has no other meaning.
 ///
 /// ```
 /// use halloo::{EventLoop, ReplyAddr, datagrams};
@@ -144,7 +145,7 @@ impl std::fmt::Debug for Datagram<'_> {
 /// let socket = events.bind(every_address, datagrams(|datagram, _| {
 ///     questions.borrow_mut().push(datagram.reply_addr());
 /// }))?;
-/// // The answers come from a timer.
+/// // A timer sends the replies.
 /// events.every(Duration::from_millis(1), |context| {
 ///     for question in questions.take() {
 ///         assert!(context.reply(question, b"at last"));
@@ -162,18 +163,18 @@ impl std::fmt::Debug for Datagram<'_> {
 pub struct ReplyAddr {
     pub(crate) socket: Key,
     pub(crate) peer: SocketAddr,
-    /// The address that a reply leaves from, where the socket is bound to every address.
+    /// The source address of a reply, on a wildcard socket.
     pub(crate) from: Option<ScopedIp>,
 }
 
 impl ReplyAddr {
-    /// The socket that a reply leaves through.
+    /// Returns the socket that sends a reply.
     #[must_use]
     pub fn socket(&self) -> UdpSocketId {
         UdpSocketId(self.socket)
     }
 
-    /// The peer that a reply goes to.
+    /// Returns the peer that receives a reply.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
@@ -181,26 +182,30 @@ impl ReplyAddr {
 }
 
 impl Context {
-    /// Answers a datagram, now or later: true if the answer is queued to leave in this turn, or the next if no turn is
-    /// under way; false if it is refused.
+    /// Replies to a datagram, now or later. Returns true if the reply is queued to be sent in this turn, or in the next
+    /// if no turn is running; false if it is refused.
     ///
-    /// It leaves from the address that the peer has asked; after a datagram to a group or to a broadcast address, from an
-    /// address of the machine. A link-local address keeps its interface. On systems other than Linux a socket of every
-    /// address sends from the address that the route suggests.
+    /// The reply is sent from the address that the peer has sent to. If that was a group or a broadcast address, it is
+    /// sent from an address of the machine. A link-local address keeps its interface. On systems other than Linux a
+    /// wildcard socket sends from the address that the route selects.
     ///
-    /// Refused are: port 0; multicast, broadcast and unspecified addresses; the loop's own sockets; a source past its
-    /// rate; more than 65,507 bytes over IPv4 or 65,527 over IPv6; what does not fit the send queue; and every reply once the
-    /// socket was [removed](Self::remove), or of another loop's socket. A refusal is counted. The rate counts each reply,
-    /// also one that is sent again. To a socket of the same loop, [`send_to`](Self::send_to) sends.
+    /// A reply is refused, and counted in [`Stats::replies_refused`](crate::Stats::replies_refused), if
+    /// - it goes to port 0, or to a multicast, broadcast or unspecified address;
+    /// - it goes to a socket of this loop: [`send_to`](Self::send_to) can send there;
+    /// - the peer is over the [rate limit](crate::Bind::replies_per_source_per_second_max), which counts every reply,
+    ///   also a retransmitted one;
+    /// - it is longer than 65,507 bytes over IPv4, or 65,527 over IPv6;
+    /// - the send queue is full;
+    /// - the socket was [removed](Self::remove), or belongs to another loop.
     ///
-    /// The broadcast addresses are `255.255.255.255` and, on Linux, those of the host's networks. Of a socket without
+    /// The broadcast addresses are `255.255.255.255` and, on Linux, those of the host's networks. On a socket without
     /// [`Bind::broadcast`](crate::Bind::broadcast) the kernel refuses the latter: such a reply is queued, and dropped.
     ///
-    /// All sockets of a loop share one send queue, for 1,024 datagrams and 1 MiB of payloads, which is empty after each
-    /// turn. A message for more peers than that is sent over several turns: a [timer](Self::schedule) of zero goes on where
-    /// the queue was full.
+    /// All sockets of a loop share one send queue of 1,024 datagrams and 1 MiB of payloads, which is empty after each
+    /// turn. A message to more peers takes several turns: a [timer](Self::schedule) of zero continues where the queue
+    /// was full.
     ///
-    /// An example is at [`ReplyAddr`].
+    /// [`ReplyAddr`] has an example.
     pub fn reply(&mut self, to: ReplyAddr, payload: &[u8]) -> bool {
         let ReplyAddr { socket, peer, from } = to;
         let queued = peer.port() != 0
@@ -213,7 +218,7 @@ impl Context {
         queued
     }
 
-    /// Whether the socket is still there, and may answer this peer now.
+    /// Whether the socket is open, and may reply to this peer now.
     fn may_reply(&mut self, socket: Key, peer: SocketAddr) -> bool {
         let now = self.now;
         let Some(entry) = self.udp_socket_mut(socket) else {
@@ -226,18 +231,18 @@ impl Context {
             self.repeated_logs.occurrences_mut().replies_past_rate.add((local, peer));
             return false;
         }
-        // What other sockets send there the kernel refuses.
+        // On other sockets the kernel refuses a broadcast.
         // planted: answers-broadcast-address
         !(may_broadcast && self.network.is_broadcast_ip(peer.ip()))
     }
 
-    /// Sends a datagram of the embedder's own initiative: true if it is queued to leave in this turn, or the next if no
-    /// turn is under way. No rate holds for it. Refused are port 0, an address of a family that the socket does not have,
-    /// a socket that is gone, more than 65,507 bytes over IPv4 or 65,527 over IPv6, and what does not fit
-    /// the send queue, which [`reply`](Self::reply) describes.
+    /// Sends a datagram that is no reply. Returns true if it is queued to be sent in this turn, or in the next if no
+    /// turn is running. No rate limit applies. It is refused if it goes to port 0 or to an address of another family,
+    /// if the socket is gone, if it is longer than 65,507 bytes over IPv4 or 65,527 over IPv6, or if the [send
+    /// queue](Self::reply) is full.
     ///
-    /// A socket of every address sends from the address that the route to the peer suggests. What answers a datagram has to
-    /// leave from where that was sent to: [`reply`](Self::reply).
+    /// A wildcard socket sends from the address that the route to the peer selects. A reply must be sent from the
+    /// address that the peer has sent to: use [`reply`](Self::reply).
     ///
     /// ```
     /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
@@ -257,7 +262,7 @@ impl Context {
             && self.send_queue.push(key.slot, to, None, payload)
     }
 
-    /// Joins a multicast group on a socket, as [`Bind::join_multicast`](crate::Bind::join_multicast) does.
+    /// Joins a multicast group, like [`Bind::join_multicast`](crate::Bind::join_multicast).
     ///
     /// ```
     /// use std::net::{IpAddr, SocketAddr};
@@ -271,8 +276,8 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownId`] if the socket was removed; [`ErrorKind::InvalidOption`] if the address is no group, if
-    /// datagrams of the group do not come to a socket that is bound there, and if the system refuses.
+    /// [`ErrorKind::UnknownId`] if the socket was removed. [`ErrorKind::InvalidOption`] if the address is not a group,
+    /// if the socket's address cannot receive datagrams of the group, or if the system refuses.
     pub fn join_multicast(&mut self, socket: UdpSocketId, group: IpAddr, interface: u32) -> Result<()> {
         self.change_membership(socket, Membership { group, interface }, MembershipChange::Join)
     }

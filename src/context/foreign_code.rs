@@ -1,13 +1,13 @@
-//! Calling and dropping what embedders have given to a loop.
+//! Calls and drops code and values of embedders.
 //!
-//! With `catch_panics` no panic of it gets past here.
+//! With `catch_panics`, no panic in them passes these functions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::context::Context;
 use crate::context::loop_state::LoopState;
 
-/// Calls foreign code. With `catch_panics`, a panic is caught here, counted, and becomes `None`; else it unwinds.
+/// Calls foreign code. With `catch_panics`, it catches and counts a panic and returns `None`; else the panic unwinds.
 pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
     if !context.catches_panics {
         return Some(call(context));
@@ -17,14 +17,14 @@ pub(crate) fn catch_panic<T>(context: &mut Context, call: impl FnOnce(&mut Conte
         Err(panic) => panic,
     };
     context.stats.panics += 1;
-    // The value that the panic carries is foreign, too, and may panic when it is dropped.
+    // The value of the panic is foreign, too, and may panic when it is dropped.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(panic);
     }
     None
 }
 
-/// The same for what may be called between two turns: a panic that unwinds from there ends the loop, too.
+/// Does the same for calls between two turns: a panic that unwinds from there also ends the loop.
 pub(crate) fn catch_panic_between_turns<T>(context: &mut Context, call: impl FnOnce(&mut Context) -> T) -> Option<T> {
     let called = catch_unwind(AssertUnwindSafe(|| catch_panic(context, call)));
     called.unwrap_or_else(|panic| {
@@ -33,7 +33,7 @@ pub(crate) fn catch_panic_between_turns<T>(context: &mut Context, call: impl FnO
     })
 }
 
-/// Drops what an embedder has given to the loop: a handler, a session, a closure, a value.
+/// Drops a value of an embedder: a handler, session, closure or other value.
 pub(crate) fn drop_foreign<T>(context: &mut Context, value: T) {
     if catch_panic(context, |_| drop(value)).is_none() {
         log::error!("a handler, session, closure or value panicked when it was dropped");

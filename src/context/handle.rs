@@ -10,11 +10,11 @@ use crate::context::mailbox::{Mailbox, MailboxSender, Message};
 use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 
-/// Reaches a loop from any thread; cheap to clone.
+/// A handle to a loop, for any thread. It is cheap to clone.
 ///
-/// It must not be used in a signal handler, which may have interrupted the thread in the middle of an allocation or of a
-/// call of the same handle: its methods allocate and lock, and would wait for ever (signal-safety(7)). To stop a loop on
-/// a signal, have the signal handler write a byte to a socket pair, and [watch](crate::EventLoop::watch) the other end.
+/// Never use it in a signal handler: its methods allocate and lock, and can deadlock if the signal interrupted an
+/// allocation or a call of the same handle (signal-safety(7)). To stop a loop on a signal, write a byte to a socket
+/// pair in the signal handler, and [watch](crate::EventLoop::watch) the other end.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -30,7 +30,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Runs a job on the loop's thread. A job that was accepted when the loop ends is dropped without being run.
+    /// Runs a job on the loop's thread. If the loop ends first, an accepted job is dropped without a run.
     ///
     /// # Errors
     /// [`LoopStopped`] once the loop has ended.
@@ -38,11 +38,11 @@ impl Handle {
         self.mailbox.post(Message::Job(Box::new(job)))
     }
 
-    /// [`Context::notify`], from here, without an allocation for each.
+    /// Calls [`Context::notify`] on the loop's thread, without an allocation per call.
     ///
     /// ```
     /// # use halloo::{ConnectionId, Handle};
-    /// /// Tells a connection from a thread that has computed something for it.
+    /// /// Sends a computed result to a connection, from another thread.
     /// fn tell(handle: &Handle, client: ConnectionId, result: u64) {
     ///     if handle.notify(client, result).is_err() {
     ///         eprintln!("the server has ended");
@@ -57,7 +57,7 @@ impl Handle {
         self.mailbox.post(Message::Notify(id, value))
     }
 
-    /// [`Context::stop`], from here.
+    /// Calls [`Context::stop`] on the loop's thread.
     ///
     /// # Errors
     /// [`LoopStopped`] once the loop has ended.
@@ -65,7 +65,7 @@ impl Handle {
         self.post(Context::stop)
     }
 
-    /// [`Context::drain`], from here.
+    /// Calls [`Context::drain`] on the loop's thread.
     ///
     /// # Errors
     /// [`LoopStopped`] once the loop has ended.

@@ -1,26 +1,26 @@
-//! How far a loop is between running and stopped.
+//! The state of a loop, from running to stopped.
 //!
-//! A loop never goes back: running, drain requested, draining, stopped. A panic ends it at any of them.
+//! A loop never goes back: running, drain requested, draining, stopped. A panic can end it in any state.
 
 use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::state::timestamp::Timestamp;
 
-/// Whether the loop goes on.
+/// The state of the loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LoopState {
     Running,
-    /// A drain was requested and begins at the end of this turn.
+    /// A drain was requested, and begins at the end of this turn.
     DrainRequested(Drain),
     Draining(Drain),
     Stopped(DrainReport),
-    /// A handler panicked out of a turn.
+    /// A panic of a handler ended a turn.
     Panicked,
 }
 
 impl LoopState {
-    /// Whether the loop has ended, or is cutting what is left at the end of its drain.
+    /// Whether the loop has ended, or closes its remaining connections at the end of a drain.
     pub(crate) fn is_ending(self, now: Timestamp) -> bool {
         match self {
             Self::Running => false,
@@ -30,21 +30,21 @@ impl LoopState {
         }
     }
 
-    /// Whether a stop was requested, which ends the loop with this turn: no client is accepted before that.
+    /// Whether a stop was requested. It ends the loop with this turn, and no client is accepted before.
     pub(crate) fn is_stopping(self) -> bool {
         matches!(self, Self::DrainRequested(drain) | Self::Draining(drain) if drain.until == Timestamp::START)
     }
 }
 
-/// A drain that is under way.
+/// A drain in progress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {
     pub(crate) since: Timestamp,
-    /// [`START`](Timestamp::START) is that of a stop.
+    /// [`START`](Timestamp::START) for a stop.
     pub(crate) until: Timestamp,
-    /// Connections that had ended before it began.
+    /// Connections that ended before the drain.
     pub(crate) closed_before: u64,
-    /// Turns since its end that served input from before.
+    /// Turns after its end that served input from before the end.
     pub(crate) late_turns: u8,
 }
 
@@ -52,11 +52,11 @@ pub(crate) struct Drain {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunningCallback {
     pub(crate) slot: u32,
-    /// What a `close()` inside it means.
+    /// The reason of a `close()` inside it.
     pub(crate) cause: CloseReason,
 }
 
-/// How a drain went.
+/// The result of a drain.
 ///
 /// ```
 /// let mut events = halloo::EventLoop::new()?;
@@ -68,10 +68,10 @@ pub(crate) struct RunningCallback {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Connections that ended by themselves since the drain began, those from the backlog included.
+    /// Connections that ended by themselves during the drain, including those from the backlog.
     pub finished: u64,
-    /// Connections cut at its end.
+    /// Connections reset at its end.
     pub forced: u64,
-    /// How long it took.
+    /// Its duration.
     pub elapsed: Duration,
 }

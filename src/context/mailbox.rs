@@ -1,6 +1,6 @@
 //! Messages from other threads to a loop.
 //!
-//! One wake-up suffices for all messages posted before the loop looks.
+//! One wake-up is enough for all messages posted before the loop takes them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 use crate::limits;
 
-/// What a handle asks for.
+/// A message of a handle.
 pub(crate) enum Message {
     Job(Box<dyn FnOnce(&mut Context) + Send>),
-    /// To tell a connection a value.
+    /// Notifies a connection of a value.
     Notify(ConnectionId, u64),
 }
 
-/// The side of the handles.
+/// The sending side, used by handles.
 #[derive(Clone)]
 pub(crate) struct MailboxSender {
     shared: Arc<Shared>,
@@ -26,12 +26,12 @@ pub(crate) struct MailboxSender {
 
 struct Shared {
     posted: Mutex<Posted>,
-    /// There may be messages, and the loop has been woken for them or is about to be.
+    /// There may be messages, and the loop has been woken or will be at once.
     is_set: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-/// One table, which is given back as a whole: blocks in a list would lie between what the allocator keeps.
+/// One table, which is freed as a whole. Separate blocks would lie between blocks that the allocator keeps.
 #[derive(Default)]
 struct Posted {
     messages: VecDeque<Message>,
@@ -40,7 +40,7 @@ struct Posted {
 }
 
 impl Shared {
-    /// No code of an embedder runs while it is locked, so a poisoned lock guards whole data.
+    /// No code of an embedder runs while it is locked, so the data of a poisoned lock is complete.
     fn lock(&self) -> MutexGuard<'_, Posted> {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,10 +61,10 @@ impl MailboxSender {
     }
 }
 
-/// The side of the loop.
+/// The receiving side, owned by the loop.
 pub(crate) struct Mailbox {
     pub(crate) sender: MailboxSender,
-    /// What the turn has taken and not yet run.
+    /// Messages that the turn has taken and not yet handled.
     pub(crate) taken: VecDeque<Message>,
 }
 
@@ -81,10 +81,10 @@ impl Mailbox {
         self.sender.shared.is_set.load(Ordering::Acquire)
     }
 
-    /// Takes what is there, at most a turn's worth; returns the number of messages.
+    /// Takes the posted messages, at most a turn's number; returns how many.
     ///
-    /// The flag is cleared before the look, and a post sets it after it has added its message. So the post of a message
-    /// that this look misses finds the flag cleared, and wakes the loop.
+    /// The flag is cleared before the messages are taken, and a post sets it after adding its message. So if a message
+    /// is added too late to be taken, its post finds the flag cleared, and wakes the loop.
     pub(crate) fn take(&mut self) -> usize {
         if self.has_messages() {
             let shared = &self.sender.shared;
@@ -93,7 +93,7 @@ impl Mailbox {
             let count = messages.len().min(limits::MESSAGES_PER_TURN_MAX.saturating_sub(self.taken.len()));
             self.taken.extend(messages.drain(..count));
             if !messages.is_empty() {
-                // The next turn looks for the rest without a wake-up.
+                // The next turn takes the rest without a wake-up.
                 shared.is_set.store(true, Ordering::Release);
             } else if messages.capacity() > limits::MESSAGES_PER_TURN_MAX {
                 messages.shrink_to(limits::MESSAGES_PER_TURN_MAX);
@@ -102,12 +102,12 @@ impl Mailbox {
         self.taken.len()
     }
 
-    /// Refuses what is posted from now on. What was posted before is still to be [popped](Self::pop).
+    /// Refuses later posts. Earlier messages can still be [popped](Self::pop).
     pub(crate) fn close(&mut self) {
         self.sender.shared.lock().is_closed = true;
     }
 
-    /// The next message that was not handled.
+    /// Returns the next message that was not handled.
     pub(crate) fn pop(&mut self) -> Option<Message> {
         self.taken.pop_front().or_else(|| self.sender.shared.lock().messages.pop_front())
     }

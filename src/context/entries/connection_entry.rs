@@ -1,6 +1,6 @@
 //! The slab entry of one connection: add, defer, close.
 //!
-//! The entry holds everything about the connection but its session, which its handler keeps.
+//! The entry contains all data of a connection but its session, which its handler keeps.
 
 use std::net::SocketAddr;
 
@@ -22,27 +22,26 @@ use crate::state::timestamp::Timestamp;
 /// One connection.
 pub(crate) struct ConnectionEntry {
     pub(crate) generation: u64,
-    /// `None` before its connect has begun, and once it is closed.
+    /// `None` before the connect has started, and after the close.
     pub(crate) stream: Option<Stream>,
     pub(crate) state: ConnectionState,
-    /// Its entry among the listeners: handler, limits, the listener's address.
+    /// The slot of its listener entry, with its handler, its limits and the listener's address.
     pub(crate) listener: u32,
-    /// The session's key with the handler, or [`NO_SESSION`].
+    /// The key of its session in the handler, or [`NO_SESSION`].
     pub(crate) session: u32,
 }
 
-/// The session key of a connection whose handler keeps none: refused, or not yet accepted.
+/// The session key of a connection without a session: refused, or not yet accepted.
 pub(crate) const NO_SESSION: u32 = u32::MAX;
 
-/// The session key of an outbound connection that is not open yet.
+/// The session key of an outbound connection that has not opened.
 pub(crate) const CONNECTING_SESSION: u32 = u32::MAX - 1;
 
 impl Context {
-    /// Slots for which there is room in each queue of them from the beginning: mapped by itself, so that it does not grow
-    /// amid buffers.
+    /// Initial room of each queue of slots. The block is mapped separately, so that it does not grow between buffers.
     pub(crate) const QUEUES_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<u32>();
 
-    /// Connections for which there is room from the beginning.
+    /// Initial room for connections.
     pub(crate) const CONNECTIONS_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<ConnectionEntry>();
 
     pub(crate) fn state(&mut self, slot: u32) -> &mut ConnectionState {
@@ -64,8 +63,8 @@ impl Context {
         }
     }
 
-    /// Makes room in every table that a connection stands in, so that it needs memory for its session and its buffers
-    /// alone. Room for two: a client, and a connection that its handler may open for it.
+    /// Reserves room in every table of connections, so that a new connection allocates only its session and its
+    /// buffers. It is room for two: a client, and a connection that its handler may open for it.
     pub(crate) fn reserve_connections(&mut self) -> Result<(), OutOfMemory> {
         let needed = self.connections.len() + 2;
         if needed <= self.connections.capacity() {
@@ -81,7 +80,7 @@ impl Context {
         self.deferred.try_reserve_exact(count - self.deferred.len())?;
         self.dirty.try_reserve_exact(count - self.dirty.len())?;
         self.closed_slots.try_reserve_exact(count - self.closed_slots.len())?;
-        // A slab has no fallible growth.
+        // A slab has no fallible allocation.
         if !is_allocatable(count * size_of::<ConnectionEntry>()) {
             return Err(OutOfMemory);
         }
@@ -90,7 +89,7 @@ impl Context {
         Ok(())
     }
 
-    /// Gives back what is left in tables from a burst; true if there is nothing large any more.
+    /// Frees the room that a burst has left in tables; returns true if no table is large any more.
     pub(crate) fn shrink_tables(&mut self) -> bool {
         let now = self.now;
         shrink_slab(&mut self.connections, Self::CONNECTIONS_RESERVED, || ConnectionEntry {
@@ -112,7 +111,7 @@ impl Context {
         are_small && !self.timers.is_large() && self.connections.capacity() <= 2 * Self::CONNECTIONS_RESERVED
     }
 
-    /// Adds a client; its local address is given where the listener's is not enough.
+    /// Adds a client. `local` is its local address where the listener's address is a wildcard.
     pub(crate) fn insert_accepted(
         &mut self,
         listener: u32,
@@ -127,7 +126,7 @@ impl Context {
         slot
     }
 
-    /// Opens an outbound connection that has its stream.
+    /// Marks an outbound connection with a stream as open.
     pub(crate) fn set_open(&mut self, slot: u32, local: Option<SocketAddr>) {
         self.local_addrs.set(slot, local.map(|local| Some(local).into()));
         let entry = &mut self.connections[slot as usize];
@@ -139,9 +138,9 @@ impl Context {
         entry.state.drain_notice_due = matches!(self.loop_state, LoopState::Draining(_));
     }
 
-    /// Adds a connection that is to be opened.
+    /// Adds an outbound connection that is not open yet.
     pub(crate) fn insert_outbound(&mut self, handler: u32, to: Connect) -> ConnectionId {
-        // If there is no memory, neither is there for what the handler keeps about it.
+        // Without memory here, there is none for the handler's data about it either.
         let _ = self.reserve_connections();
         let listener = self.outbound_entry(handler, to.limits, to.inherited.is_some());
         let slot = self.insert_connection(listener, None, to.address.socket_addr());
@@ -168,8 +167,8 @@ impl Context {
         }))
     }
 
-    /// Closes the descriptor and counts the end of the connection; without a reason, that of an outbound connection
-    /// that failed before it was open. The slot stays until [`free_closed`](Self::free_closed).
+    /// Closes the descriptor, and counts the end of the connection. `None` is an outbound connection that failed before
+    /// it opened. The slot stays until [`free_closed`](Self::free_closed).
     pub(crate) fn close_connection(&mut self, slot: u32, mode: CloseMode, reason: Option<CloseReason>) {
         self.deadlines.disarm(SlotKey::Connection(slot));
         self.late_turns.set(slot, None);
@@ -202,7 +201,7 @@ impl Context {
         }
     }
 
-    /// Frees the slots of connections that have been closed; true if there were any.
+    /// Frees the slots of closed connections; returns true if there were any.
     pub(crate) fn free_closed(&mut self) -> bool {
         let any = !self.closed_slots.is_empty();
         while let Some(slot) = self.closed_slots.pop() {
@@ -213,18 +212,18 @@ impl Context {
         any
     }
 
-    /// Has the time without progress of each connection that moved in this turn run from a later moment: a turn that
-    /// took long is no time in which the peer did nothing.
+    /// Moves the time of the last progress to `later`, for each connection with progress in this turn. A long turn is
+    /// no time in which the peer was silent.
     pub(crate) fn count_progress_from(&mut self, later: Timestamp) {
         for (_, entry) in &mut self.connections {
-            // The time of a connect is exact.
+            // The timeout of a connect is exact.
             if entry.state.last_progress >= self.now && !matches!(entry.state.phase, Phase::Connecting(_)) {
                 entry.state.last_progress = later;
             }
         }
     }
 
-    /// Has a connection aborted whose callback panicked.
+    /// Aborts a connection whose callback panicked.
     pub(crate) fn abort_panicked(&mut self, slot: u32) {
         let state = self.state(slot);
         log::error!("{}: the handler panicked; the connection is aborted", state.peer);
@@ -233,19 +232,19 @@ impl Context {
         }
     }
 
-    /// One more than the last slot that is taken.
+    /// One more than the last used slot.
     pub(crate) fn slots_end(&self) -> u32 {
         self.connections.iter().next_back().map_or(0, |(last, _)| to_slot(last) + 1)
     }
 
-    /// The values for an outbound connection that were notified before it was open.
+    /// Takes the notes for an outbound connection from before it opened.
     pub(crate) fn take_notes_before_open(&mut self, slot: u32) -> Vec<u64> {
         let values = self.notes_before_open.remove(&self.id(slot)).unwrap_or_default();
         shrink_map(&mut self.notes_before_open);
         values
     }
 
-    /// Puts a connection off to the next turn.
+    /// Defers a connection to the next turn.
     pub(crate) fn defer(&mut self, slot: u32) {
         let state = &mut self.connections[slot as usize].state;
         if state.queued == Queued::No {
@@ -255,7 +254,7 @@ impl Context {
         }
     }
 
-    /// Has the connections read that stopped because memory was short, in an order that changes.
+    /// Resumes reading on connections that stopped because memory was short. The order changes each time.
     pub(crate) fn resume_awaiting_memory(&mut self) {
         self.buffer_pool.end_strain();
         let end = self.slots_end();
@@ -271,7 +270,7 @@ impl Context {
         }
     }
 
-    /// Takes a slot off the list it stands on; false if its connection is gone.
+    /// Takes a slot off its queue; returns false if its connection is gone.
     pub(crate) fn dequeue(&mut self, slot: u32) -> bool {
         match self.connections.get_mut(slot as usize) {
             Some(entry) if entry.state.phase != Phase::Closed => {
@@ -282,7 +281,7 @@ impl Context {
         }
     }
 
-    /// Notes that a callback changed a connection, unless it is the callback's own.
+    /// Records that a callback changed a connection, unless it is the callback's own.
     pub(crate) fn mark_dirty(&mut self, slot: u32) {
         let state = &mut self.connections[slot as usize].state;
         if self.running_callback.is_none_or(|callback| callback.slot != slot) && state.queued == Queued::No {
@@ -291,14 +290,14 @@ impl Context {
         }
     }
 
-    /// Has every open connection notified that the loop drains.
+    /// Notifies every open connection of a drain.
     pub(crate) fn notify_drain(&mut self) {
         for slot in 0..self.slots_end() {
             if let Some(entry) = self.connections.get_mut(slot as usize)
                 && entry.state.phase == Phase::Open
             {
                 entry.state.drain_notice_due = true;
-                // Input that has come since the last poll is answered, too.
+                // Input that arrived since the last poll is answered, too.
                 if entry.state.read_state == ReadState::WouldBlock {
                     entry.state.read_state = ReadState::Readable;
                 }
@@ -307,7 +306,7 @@ impl Context {
         }
     }
 
-    /// The entry that the outbound connections of a handler with the same limits share.
+    /// The entry that outbound connections of one handler with the same limits share.
     fn outbound_entry(&mut self, handler: u32, limits: ConnectionLimits, is_inherited: bool) -> u32 {
         let key = (handler, limits, is_inherited);
         if let Some(found) = self.outbound_entries.get(&key) {
@@ -323,9 +322,9 @@ impl Context {
 mod tests {
     use super::*;
 
-    /// What grows by one for each idle connection: its entry, its deadline with the deadline's position, and a session
-    /// of 8 bytes, which framing takes for itself. The sizes of the last three are held where they are declared. A
-    /// stream counts as 8 bytes, as in a release build: the simulated one of test builds is larger.
+    /// The memory of an idle connection: its entry, its deadline with the position, and a session of 8 bytes, which
+    /// framing needs. The sizes of the last three are tested where they are declared. A stream counts as 8 bytes, as in
+    /// a release build, because the simulated stream of test builds is larger.
     #[test]
     fn an_idle_connection_takes_at_most_128_bytes() {
         let entry = size_of::<ConnectionEntry>() - size_of::<Option<Stream>>() + 8;

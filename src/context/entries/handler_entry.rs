@@ -1,6 +1,6 @@
 //! The entry of one handler: its uses and its lifetime.
 //!
-//! A handler stays for as long as something uses it.
+//! A handler is kept while something uses it.
 
 use crate::address::Address;
 use crate::context::Context;
@@ -9,34 +9,34 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{HandlerId, Key, to_slot};
 use crate::limits;
 
-/// What the context knows about a handler. The handler itself is with the loop, at the same slot.
+/// The context's data about a handler. The loop owns the handler itself, at the same slot.
 pub(crate) struct HandlerEntry {
     pub(crate) generation: u64,
     pub(crate) kind: HandlerKind,
-    /// The longest input that a handler of connections must see at once.
+    /// The minimum `input_bytes_max` that a stream handler needs.
     pub(crate) input_bytes_min: usize,
-    /// Open connections that its listeners have accepted.
+    /// Open connections accepted by its listeners.
     pub(crate) clients: usize,
-    /// Its entries among the listeners, which last as long as their connections, its UDP sockets and scheduled timers.
+    /// The number of its listener entries (which exist as long as their connections), UDP sockets and scheduled timers.
     pub(crate) uses: usize,
     pub(crate) lifetime: HandlerLifetime,
 }
 
-/// What a handler serves.
+/// The kind of a handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandlerKind {
     Stream,
     Datagram,
 }
 
-/// How long a handler stays.
+/// The lifetime of a handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandlerLifetime {
-    /// It was attached: until it is removed.
+    /// Attached: until it is removed.
     UntilRemoved,
-    /// It was given to `listen` or `bind`: until nothing uses it.
+    /// Passed to `listen` or `bind`: until nothing uses it.
     WhileUsed,
-    /// It was removed: until nothing uses it, and nothing new does.
+    /// Removed: until nothing uses it, and nothing new can use it.
     Removed,
 }
 
@@ -51,7 +51,7 @@ impl Context {
         Key { generation, slot: to_slot(self.handlers.insert(entry)) }
     }
 
-    /// A handler of this loop that is not gone.
+    /// Returns a handler of this loop, unless it was dropped.
     pub(crate) fn handler(&self, HandlerId(key): HandlerId) -> Option<&HandlerEntry> {
         self.handlers.get(key.slot as usize).filter(|entry| entry.generation == key.generation)
     }
@@ -60,7 +60,7 @@ impl Context {
         HandlerId(Key { generation: self.handlers[slot as usize].generation, slot })
     }
 
-    /// The slot of a handler that a listener or UDP socket is to be opened for.
+    /// Returns the slot of a handler for a new listener or UDP socket.
     pub(crate) fn find_handler(&self, id: HandlerId, wanted: HandlerKind, at: &Address) -> Result<u32> {
         let message = match self.handler(id).filter(|entry| entry.lifetime != HandlerLifetime::Removed) {
             None => "this loop has no such handler; it was removed, or belongs to another loop",
@@ -75,22 +75,22 @@ impl Context {
         Err(Error::with_message(ErrorKind::UnknownId, Some(at.clone()), message))
     }
 
-    /// Whether a handler of this loop serves only what it has.
+    /// Whether a handler was removed, and only serves what still uses it.
     #[track_caller]
     pub(crate) fn is_removed_handler(&self, id: HandlerId) -> bool {
-        // Not in a closure, which would hide the caller's line.
+        // Not in a closure, because `track_caller` does not reach through one.
         let Some(entry) = self.handler(id) else {
             panic!("{id:?} is not a handler of this loop; it was dropped, or belongs to another loop");
         };
         entry.lifetime == HandlerLifetime::Removed
     }
 
-    /// Notes that something uses a handler, so that it stays.
+    /// Records a use of a handler, which keeps it.
     pub(crate) fn use_handler(&mut self, slot: u32) {
         self.handlers[slot as usize].uses += 1;
     }
 
-    /// Notes that something does not use a handler any more. The last use of one that was not attached is its end.
+    /// Ends a use of a handler. After its last use, a handler that was not attached is dropped.
     pub(crate) fn release_handler(&mut self, slot: u32) {
         let entry = &mut self.handlers[slot as usize];
         entry.uses -= 1;
@@ -99,7 +99,7 @@ impl Context {
         }
     }
 
-    /// Has a handler used for nothing new; false if it was removed already.
+    /// Stops new uses of a handler; returns false if it was already removed.
     pub(crate) fn remove_handler(&mut self, key: Key) -> bool {
         let Some(entry) = self.handlers.get_mut(key.slot as usize).filter(|entry| entry.generation == key.generation)
         else {
@@ -118,7 +118,7 @@ impl Context {
     /// Frees the slot of a handler that nothing uses any more.
     pub(crate) fn take_unused_handler(&mut self) -> Option<u32> {
         while let Some(slot) = self.unused_handlers.pop() {
-            // It may be in use again, or gone.
+            // It may be in use again, or dropped.
             if self.handlers.get(slot as usize).is_some_and(HandlerEntry::is_unused) {
                 self.handlers.remove(slot as usize);
                 return Some(slot);
@@ -127,7 +127,7 @@ impl Context {
         None
     }
 
-    /// Gives back the room of many handlers once few are left; true if it did.
+    /// Frees the room of many handlers when few are left; returns true if it did.
     pub(crate) fn shrink_handlers(&mut self) -> bool {
         let is_large = self.handlers.capacity() > limits::HANDLERS_KEPT.max(4 * self.handlers.len());
         if is_large {
@@ -139,7 +139,7 @@ impl Context {
 }
 
 impl HandlerEntry {
-    /// Whether it may go.
+    /// Whether the handler can be dropped.
     pub(crate) fn is_unused(&self) -> bool {
         self.uses == 0 && self.lifetime != HandlerLifetime::UntilRemoved
     }

@@ -1,6 +1,6 @@
 //! The entry of one listener: listen, look-up, close.
 //!
-//! Outbound connections share an entry that has no socket. An entry lives until its last connection is gone.
+//! Outbound connections share an entry without a socket. An entry exists until its last connection is gone.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,15 +17,15 @@ use crate::options::listen::{Listen, WhenFull};
 use crate::state::memory::{is_mostly_free, shrink_map};
 use crate::state::source_address_limits::SourcePrefix;
 
-/// One listener, and what the connections accepted from it share.
+/// One listener, and the common data of its accepted connections.
 pub(crate) struct ListenerEntry {
     pub(crate) handler: u32,
-    /// `None` once it is closed, and for outbound connections.
+    /// `None` after the close, and for outbound connections.
     pub(crate) socket: Option<Listener>,
-    /// The address or path it is bound to.
+    /// The bound address or path.
     pub(crate) address: Address,
     pub(crate) is_outbound: bool,
-    /// Outbound, of streams that were connected already: other descriptors of them may be open.
+    /// Outbound with inherited streams: other descriptors of them may be open.
     pub(crate) is_inherited: bool,
     pub(crate) limits: ConnectionLimits,
     pub(crate) connections_max: usize,
@@ -33,7 +33,7 @@ pub(crate) struct ListenerEntry {
     pub(crate) when_full: WhenFull,
     pub(crate) connections: u32,
     pub(crate) source: Source,
-    /// About clients that wait.
+    /// For the log line about waiting clients.
     pub(crate) full_log: LogThrottle,
 }
 
@@ -57,7 +57,7 @@ impl ListenerEntry {
 }
 
 impl Context {
-    /// A listener that is open.
+    /// Returns an open listener.
     pub(crate) fn listener(&self, key: Key) -> Option<&ListenerEntry> {
         let entry = self.listeners.get(key.slot as usize)?;
         (entry.source.generation == key.generation && entry.socket.is_some()).then_some(entry)
@@ -85,13 +85,13 @@ impl Context {
         Ok(ListenerId(key))
     }
 
-    /// Adds an entry, which uses its handler for as long as it is there.
+    /// Adds an entry, which uses its handler while it exists.
     pub(crate) fn insert_listener(&mut self, entry: ListenerEntry) -> u32 {
         self.use_handler(entry.handler);
         to_slot(self.listeners.insert(entry))
     }
 
-    /// Closes a listener; the kernel resets the clients left in its backlog. False if it is closed already.
+    /// Closes a listener; the kernel resets the clients in its backlog. Returns false if it is already closed.
     pub(crate) fn close_listener(&mut self, slot: u32) -> bool {
         let Some(socket) = self.listeners[slot as usize].socket.take() else {
             return false;
@@ -102,13 +102,13 @@ impl Context {
         true
     }
 
-    /// Whether a listener's handler has all the connections it may have.
+    /// Whether a listener's handler has its maximum of connections.
     pub(crate) fn is_full(&self, listener: u32) -> bool {
         let listener = &self.listeners[listener as usize];
         self.handlers[listener.handler as usize].clients >= listener.connections_max
     }
 
-    /// Counts a client of a source, unless the source has its share already.
+    /// Counts a client of a source; returns false if the source has its maximum.
     pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<SocketAddr>) -> bool {
         let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
         let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
@@ -117,17 +117,17 @@ impl Context {
         self.connection_counts.try_add(handler, SourcePrefix::of(to_canonical(peer).ip()), connections_max)
     }
 
-    /// Drops an entry that is not needed any more: it is closed and its last connection is gone.
+    /// Drops an entry that is closed and whose last connection is gone.
     pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
         let entry = &self.listeners[slot as usize];
         if entry.socket.is_none() && entry.connections == 0 {
             let ListenerEntry { handler, limits, is_outbound, is_inherited, .. } = self.listeners.remove(slot as usize);
             if is_outbound {
                 self.outbound_entries.remove(&(handler, limits, is_inherited));
-                // Connects with limits of their own, many at once, leave as many empty entries.
+                // Many connects with limits of their own leave as many empty entries.
                 shrink_map(&mut self.outbound_entries);
                 let entries = self.listeners.len();
-                // Seldom, because it may go through all entries.
+                // Seldom, because it may move all entries.
                 if is_mostly_free(entries, self.listeners.capacity()) && entries.is_power_of_two() {
                     self.listeners.shrink_to_fit();
                 }

@@ -1,4 +1,4 @@
-//! When a listener, UDP socket or watch is served next.
+//! The readiness, backoff and drain of a listener, UDP socket or watch.
 
 use crate::context::Context;
 use crate::context::loop_state::LoopState;
@@ -6,7 +6,7 @@ use crate::ids::{Key, SlotKey, to_slot};
 use crate::limits;
 use crate::net::backoff::Backoff;
 
-/// What the entries of listeners, UDP sockets and watches share.
+/// The common part of the entries of listeners, UDP sockets and watches.
 #[derive(Default)]
 pub(crate) struct Source {
     pub(crate) generation: u64,
@@ -15,15 +15,15 @@ pub(crate) struct Source {
     pub(crate) drain: SourceDrain,
 }
 
-/// How far a drain of the loop has come with a source.
+/// The progress of a drain on a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum SourceDrain {
-    /// It has not begun.
+    /// No drain has begun.
     #[default]
     No,
-    /// It still takes so many clients or datagrams: those that were queued when it began.
+    /// The number of clients or datagrams that it still takes. It bounds those that were queued when the drain began.
     Left(u32),
-    /// They have been taken; or it was opened since.
+    /// Those are taken, or the source was opened during the drain.
     Done,
 }
 
@@ -36,29 +36,29 @@ impl SourceDrain {
     }
 }
 
-/// What a source waits for.
+/// The state of a source: what it waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum SourceState {
-    /// The poll.
+    /// An event of the poll.
     #[default]
     WouldBlock,
-    /// Its turn: it is in the ready queue. The budget of the last one is spent, or an event has come.
+    /// Its turn in the ready queue: its last budget was spent, or an event arrived.
     Ready,
-    /// Room with its handler.
+    /// Fewer connections of its handler.
     HandlerFull,
     /// Its deadline, or a free descriptor.
     BackingOff,
 }
 
 impl Context {
-    /// The source that is to stand in a slot.
+    /// Creates the source for a slot.
     pub(crate) fn new_source(&self, key: Key) -> Source {
         let is_draining = matches!(self.loop_state, LoopState::Draining(_));
         let drain = if is_draining { SourceDrain::Done } else { SourceDrain::No };
         Source { generation: key.generation, drain, ..Source::default() }
     }
 
-    /// A listener, UDP socket or watch that is open.
+    /// Returns an open listener, UDP socket or watch.
     pub(crate) fn source(&mut self, key: SlotKey) -> Option<&mut Source> {
         match key {
             SlotKey::Listener(slot) => {
@@ -78,7 +78,7 @@ impl Context {
         }
     }
 
-    /// The listeners and UDP sockets that are open.
+    /// Returns the open listeners and UDP sockets.
     pub(crate) fn source_keys(&self) -> Vec<SlotKey> {
         let listeners = self.listeners.iter().filter(|(_, entry)| entry.socket.is_some());
         let listeners = listeners.map(|(slot, _)| SlotKey::Listener(to_slot(slot)));
@@ -87,7 +87,7 @@ impl Context {
         listeners.chain(udp_sockets).collect()
     }
 
-    /// Has a source served, whatever it waits for.
+    /// Makes a source ready, whatever it waits for.
     pub(crate) fn make_ready(&mut self, key: SlotKey) {
         if let Some(source) = self.source(key)
             && source.state != SourceState::Ready
@@ -98,7 +98,7 @@ impl Context {
         }
     }
 
-    /// Notes that a closed connection may let a source go on, if it is a listener.
+    /// Records that a closed connection may let a listener continue.
     pub(crate) fn hold_up(&mut self, key: SlotKey) {
         if let SlotKey::Listener(slot) = key
             && !self.held_up_listeners.contains(&slot)
@@ -107,13 +107,13 @@ impl Context {
         }
     }
 
-    /// Forgets when a source is served, because it closes.
+    /// Removes a closing source from the deadlines and the ready queue.
     pub(crate) fn forget_source(&mut self, key: SlotKey) {
         self.deadlines.disarm(key);
         self.ready_sources.retain(|other| *other != key);
     }
 
-    /// Has the listeners served that wait for room or a descriptor, after a connection was closed.
+    /// Makes listeners ready that wait for room or a descriptor, after a connection was closed.
     pub(crate) fn retry_held_up_listeners(&mut self) {
         while let Some(slot) = self.held_up_listeners.pop() {
             let key = SlotKey::Listener(slot);
@@ -126,7 +126,7 @@ impl Context {
         }
     }
 
-    /// Has every source take what the kernel holds for it, and no more.
+    /// Starts the drain of every source: it takes what is queued in the kernel, and no more.
     pub(crate) fn begin_source_drain(&mut self) {
         for key in self.source_keys() {
             if let Some(source) = self.source(key) {

@@ -1,7 +1,7 @@
 //! The entry of one UDP socket: bind, look-up, removal.
 //!
-//! A socket that was removed is closed at once, or at the end of the turn if datagrams are queued for it. Its slot is free
-//! at the end of the turn.
+//! A removed socket closes at once, or at the end of the turn if datagrams are queued for it. Its slot is free at the
+//! end of the turn.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,22 +17,22 @@ use crate::state::source_address_limits::RateLimiter;
 
 /// One UDP socket.
 pub(crate) struct UdpSocketEntry {
-    /// `None` once it is closed.
+    /// `None` after the close.
     pub(crate) socket: Option<UdpSocket>,
     pub(crate) handler: u32,
-    /// What it is bound to, in canonical form.
+    /// The bound address, in canonical form.
     pub(crate) local: SocketAddr,
     pub(crate) rate_limiter: Option<RateLimiter>,
     pub(crate) limit_loopback: bool,
     /// Whether the kernel lets it send to broadcast addresses.
     pub(crate) may_broadcast: bool,
-    /// False once it was removed, until what is queued for it has left.
+    /// False after the removal, while its queued datagrams are not sent.
     pub(crate) is_open: bool,
     pub(crate) source: Source,
 }
 
 impl Context {
-    /// A UDP socket that was not removed.
+    /// Returns a UDP socket that was not removed.
     pub(crate) fn udp_socket(&self, key: Key) -> Option<&UdpSocketEntry> {
         let entry = self.udp_sockets.get(key.slot as usize)?;
         (entry.source.generation == key.generation && entry.is_open).then_some(entry)
@@ -43,7 +43,7 @@ impl Context {
         (entry.source.generation == key.generation && entry.is_open).then_some(entry)
     }
 
-    /// The key of the UDP socket in a slot, if it was not removed.
+    /// Returns the key of the UDP socket in a slot, if it was not removed.
     pub(crate) fn udp_socket_key(&self, slot: u32) -> Option<Key> {
         let entry = self.udp_sockets.get(slot as usize).filter(|entry| entry.is_open)?;
         Some(Key { generation: entry.source.generation, slot })
@@ -75,7 +75,7 @@ impl Context {
         Ok(UdpSocketId(key))
     }
 
-    /// Removes a UDP socket, from which no callback comes any more. It closes at once, unless datagrams are queued for
+    /// Removes a UDP socket, and ends the calls of its callbacks. It closes at once, unless datagrams are queued for
     /// it. Returns whether it was there.
     pub(crate) fn remove_udp_socket(&mut self, key: Key) -> bool {
         let has_queued = self.send_queue.has_transmits_of(key.slot);
@@ -99,14 +99,14 @@ impl Context {
         }
     }
 
-    /// Frees the slot of a UDP socket that was removed, once what was queued for it has left.
+    /// Frees the slot of a removed UDP socket, after its queued datagrams were sent.
     pub(crate) fn free_udp_socket(&mut self, slot: u32) {
         self.close_udp_socket(slot);
         let handler = self.udp_sockets.remove(slot as usize).handler;
         self.release_handler(handler);
     }
 
-    /// Whether the source of a datagram is a socket of this loop, which would answer itself for ever.
+    /// Whether the peer is a socket of this loop: the loop would answer itself for ever.
     pub(crate) fn is_own_address(&mut self, peer: SocketAddr, from: Option<ScopedIp>) -> bool {
         match self.bound_addresses.find(peer) {
             None => false,
@@ -118,14 +118,14 @@ impl Context {
     }
 }
 
-/// The addresses that the UDP sockets of a loop are bound to.
+/// The bound addresses of the UDP sockets of a loop.
 #[derive(Default)]
 pub(crate) struct BoundAddresses {
     /// The number of sockets at each address, by port.
     by_port: BTreeMap<u16, BTreeMap<IpAddr, u32>>,
 }
 
-/// How sockets are bound that an address is one of.
+/// How a socket with an address is bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum BoundTo {
     Address,
@@ -149,7 +149,7 @@ impl BoundAddresses {
         }
     }
 
-    /// Finds a socket that is bound to an address, or to its port on every address.
+    /// Finds a socket that is bound to an address, or to its port on a wildcard address.
     fn find(&self, address: SocketAddr) -> Option<BoundTo> {
         let by_ip = self.by_port.get(&address.port())?;
         let is_wildcard_bound = by_ip.contains_key(&Ipv6Addr::UNSPECIFIED.into())

@@ -1,6 +1,6 @@
 //! The entry of one watched descriptor: look-up, readiness, removal.
 //!
-//! The source and the callback are with the loop, at the same slot, which stays taken until both are dropped.
+//! The loop owns the source and the callback, at the same slot. The slot is not free until both are dropped.
 
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,13 +12,13 @@ use crate::ids::{Key, SlotKey, Token, WatchId, to_slot};
 use crate::net::{Event, WatchedFd};
 use crate::options::Interest;
 
-/// What the callback of a watch returns: when it is called next.
+/// When the callback of a watch is called next.
 ///
 /// ```
 /// use halloo::Watch;
 /// use std::io::{ErrorKind, Read};
 ///
-/// /// Reads once, and at most a buffer in a turn of the loop.
+/// /// Reads once: at most one buffer in a turn of the loop.
 /// fn read_some(source: &mut impl Read) -> Watch {
 ///     match source.read(&mut [0; 4096]) {
 ///         Err(error) if error.kind() == ErrorKind::WouldBlock => Watch::Drained,
@@ -30,13 +30,13 @@ use crate::options::Interest;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "the loop needs it to know when to call again"]
 pub enum Watch {
-    /// At the next edge. The source has returned [`WouldBlock`](std::io::ErrorKind::WouldBlock) since the last.
+    /// At the next edge. Return it after the source has returned [`WouldBlock`](std::io::ErrorKind::WouldBlock).
     Drained,
-    /// In the next turn, edge or not: there may be more, in the kernel or in a buffer of the source.
+    /// In the next turn, with or without an edge: more input may wait, in the kernel or in a buffer of the source.
     Again,
 }
 
-/// For what a watched source is ready.
+/// The readiness of a watched source.
 ///
 /// ```
 /// use halloo::{EventLoop, Interest, Watch};
@@ -62,19 +62,19 @@ pub struct WatchEvent {
 }
 
 impl WatchEvent {
-    /// The watch, which the callback may [remove](Context::remove).
+    /// Returns the watch, which the callback may [remove](Context::remove).
     #[must_use]
     pub fn id(&self) -> WatchId {
         self.id
     }
 
-    /// Whether a read returns at once: input, the end of it, or an error. Never of [`Interest::Write`].
+    /// Returns whether a read returns at once: input, EOF, or an error. Always false with [`Interest::Write`].
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.readable
     }
 
-    /// Whether a write returns at once: there is room, or an error, such as that the reader has gone. Never of
+    /// Returns whether a write returns at once: there is room, or an error, such as a closed reader. Always false with
     /// [`Interest::Read`].
     #[must_use]
     pub fn is_writable(&self) -> bool {
@@ -82,7 +82,7 @@ impl WatchEvent {
     }
 }
 
-/// A source and its callback, whatever their types.
+/// A source and its callback, of any types.
 pub(crate) trait ErasedWatch {
     fn fd(&self) -> BorrowedFd<'_>;
     fn call(&mut self, context: &mut Context, event: WatchEvent) -> Watch;
@@ -113,22 +113,22 @@ where
     }
 }
 
-/// What the loop owns of a watch.
+/// The loop's part of a watch.
 pub(crate) type OwnedWatch<'h> = (WatchedFd, Box<dyn ErasedWatch + 'h>);
 
 /// One watched descriptor.
 pub(crate) struct WatchEntry {
     pub(crate) source: Source,
     interest: Interest,
-    /// Told by events, and not yet to the callback.
+    /// Reported by events, and not yet delivered to the callback.
     readable: bool,
     writable: bool,
-    /// False once it was removed.
+    /// False after the removal.
     pub(crate) is_open: bool,
 }
 
 impl Context {
-    /// Has the poll watch a descriptor.
+    /// Registers a descriptor with the poll.
     pub(crate) fn insert_watch(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> Result<(WatchId, WatchedFd)> {
         self.check_not_stopped(None)?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.watches.vacant_key()) };
@@ -146,7 +146,7 @@ impl Context {
         Ok((WatchId(key), watched))
     }
 
-    /// Notes for what a watched descriptor is ready; true if that is something its callback waits for.
+    /// Records the readiness of a watched descriptor; returns true if its callback waits for it.
     pub(crate) fn note_watch_event(&mut self, slot: u32, event: &Event) -> bool {
         let Some(entry) = self.watches.get_mut(slot as usize) else {
             return false;
@@ -160,7 +160,7 @@ impl Context {
         entry.readable || entry.writable
     }
 
-    /// Takes what the callback of a watch is to be told.
+    /// Takes the readiness for the callback of a watch.
     pub(crate) fn take_watch_event(&mut self, slot: u32) -> WatchEvent {
         let entry = &mut self.watches[slot as usize];
         let (readable, writable) = (std::mem::take(&mut entry.readable), std::mem::take(&mut entry.writable));
@@ -168,7 +168,7 @@ impl Context {
         WatchEvent { id, readable, writable }
     }
 
-    /// Puts back what a callback has not used up.
+    /// Restores readiness that a callback has not used up.
     pub(crate) fn restore_watch_event(&mut self, slot: u32, event: WatchEvent) {
         if let Some(entry) = self.watches.get_mut(slot as usize) {
             entry.readable |= event.readable;
@@ -176,7 +176,7 @@ impl Context {
         }
     }
 
-    /// Removes a watch, whose callback is not called any more. Returns whether it was there.
+    /// Removes a watch, and ends the calls of its callback. Returns whether it was there.
     pub(crate) fn remove_watch(&mut self, key: Key) -> bool {
         let entry = self.watches.get_mut(key.slot as usize);
         let Some(entry) = entry.filter(|entry| entry.source.generation == key.generation && entry.is_open) else {
