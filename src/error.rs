@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use crate::address::Address;
 
-/// What every fallible call of the library returns.
+/// The result of every fallible call of the library.
 ///
 /// ```
 /// fn serve() -> halloo::Result<()> {
@@ -21,7 +21,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of the loop or of a call that sets it up.
 ///
-/// It displays as one line that names the step, the address and the cause, in the system's words. The
+/// Its text is one line with the step, the address and the cause, in the system's words. The
 /// [`source()`](std::error::Error::source) is the cause alone.
 ///
 /// ```
@@ -55,11 +55,11 @@ pub enum ErrorKind {
     Listen,
     /// A UDP address could not be bound.
     Bind,
-    /// The poll itself failed: the loop cannot go on.
+    /// The poll failed, so the loop cannot go on.
     Poll,
-    /// An option has a value that cannot work.
+    /// An option has an invalid value.
     InvalidOption,
-    /// An id names nothing that is still there.
+    /// No object has the id: it was removed, or belongs to another loop.
     UnknownId,
     /// A descriptor could not be watched.
     Watch,
@@ -80,13 +80,13 @@ impl Error {
         Self { kind, address, cause: Cause::Message(message) }
     }
 
-    /// The step that failed.
+    /// Returns the step that failed.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The address it was about, if it was about one. What concerns a unix socket names its path in the text.
+    /// Returns the internet address of the error, if it has one. The path of a unix socket is in the text.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.as_ref().and_then(Address::socket_addr)
@@ -113,7 +113,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Keeps the [kind](io::Error::kind) of the cause, and the whole sentence.
+/// Keeps the [kind](io::Error::kind) of the cause, and the whole text.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.cause {
@@ -139,7 +139,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Why [`Connection::send`](crate::Connection::send) took nothing of a message.
+/// The reason why [`Connection::send`](crate::Connection::send) queued nothing of a message.
 ///
 /// ```
 /// use halloo::{Connection, SendError};
@@ -155,8 +155,8 @@ impl fmt::Display for ErrorKind {
 /// # let _ = announce;
 /// ```
 ///
-/// For code that works with [`io::Error`], [`Full`](Self::Full) is [`WouldBlock`](io::ErrorKind::WouldBlock),
-/// [`TooLong`](Self::TooLong) is [`InvalidInput`](io::ErrorKind::InvalidInput), and [`Closed`](Self::Closed) is
+/// As an [`io::Error`], [`Full`](Self::Full) is [`WouldBlock`](io::ErrorKind::WouldBlock), [`TooLong`](Self::TooLong)
+/// is [`InvalidInput`](io::ErrorKind::InvalidInput), and [`Closed`](Self::Closed) is
 /// [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SendError {
@@ -165,7 +165,7 @@ pub enum SendError {
     Full,
     /// The message is longer than `outbox_bytes_max`, so it never fits. The loop logs this at debug level.
     TooLong,
-    /// The connection takes no more output: it closes, its sending side is shut down, or memory for it was refused.
+    /// The connection accepts no more output: it is closing, its sending side is shut down, or memory was refused.
     Closed,
 }
 
@@ -192,7 +192,7 @@ impl From<SendError> for io::Error {
     }
 }
 
-/// The loop has ended, so a [`Handle`](crate::Handle) reaches nothing any more.
+/// The loop has ended, so a [`Handle`](crate::Handle) cannot reach it.
 ///
 /// ```
 /// let events = halloo::EventLoop::new()?;

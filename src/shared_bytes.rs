@@ -9,9 +9,8 @@ use std::sync::Arc;
 /// Reference-counted bytes that many connections send without a copy, with
 /// [`send_shared`](crate::Connection::send_shared).
 ///
-/// A clone and a [`slice`](Self::slice) share the bytes. The memory is freed when the last of them is dropped and no
-/// outbox holds it. It can be sent to another thread, so a worker thread can build it and
-/// [post](crate::Handle::post) it.
+/// A clone and a [`slice`](Self::slice) share the bytes. The memory is freed when all of them are dropped and no outbox
+/// contains it. A worker thread can build it and [post](crate::Handle::post) it.
 ///
 /// ```
 /// use halloo::{EventLoop, SharedBytes, stream};
@@ -42,7 +41,7 @@ impl SharedBytes {
     /// ```
     ///
     /// # Panics
-    /// Like a slice, where the range is not within the bytes.
+    /// If the range is not within the bytes, as for a slice.
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         let from = match range.start_bound() {
@@ -65,7 +64,7 @@ impl SharedBytes {
         debug_assert!(self.start <= self.end, "advanced past the end");
     }
 
-    /// The allocation: its address, which names it, and its size in bytes.
+    /// The allocation: its address, which identifies it, and its size in bytes.
     pub(crate) fn allocation(&self) -> (usize, usize) {
         (Arc::as_ptr(&self.owner).addr(), self.owner.capacity())
     }

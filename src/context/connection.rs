@@ -1,6 +1,6 @@
-//! One connection as a callback sees it.
+//! A connection, for callbacks.
 //!
-//! No method makes a system call; the loop carries the changes out after the callback.
+//! No method makes a system call; the loop applies the changes after the callback.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -27,14 +27,14 @@ enum Output<'a> {
     Shared(&'a SharedBytes),
 }
 
-/// What is taken whole, or not at all.
+/// The unit that is queued whole, or not at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Byte,
     Message,
 }
 
-/// One connection, as a callback gets it.
+/// A connection, passed to a callback.
 ///
 /// ```
 /// use halloo::{EventLoop, stream};
@@ -77,19 +77,19 @@ impl<'a> Connection<'a> {
         self.state().is_open()
     }
 
-    /// Its id, valid for as long as the loop lives and never given again.
+    /// Returns its id, which is unique for the life of the process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.context.id(self.slot)
     }
 
-    /// The handler that serves it.
+    /// Returns its handler.
     #[must_use]
     pub fn handler(&self) -> HandlerId {
         self.context.handler_id(self.context.listeners[self.entry().listener as usize].handler)
     }
 
-    /// The listener that accepted it; `None` for an outbound connection.
+    /// Returns the listener that accepted it; `None` for an outbound connection.
     #[must_use]
     pub fn listener(&self) -> Option<ListenerId> {
         let slot = self.entry().listener;
@@ -97,20 +97,23 @@ impl<'a> Connection<'a> {
         (!listener.is_outbound).then_some(ListenerId(Key { generation: listener.source.generation, slot }))
     }
 
-    /// The address of the other side; `None` on a unix socket. An IPv4 client of an IPv6 socket shows its IPv4 address.
+    /// Returns the peer's address; `None` on a unix socket. For an IPv4 client of an IPv6 socket, it is the IPv4
+    /// address.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.state().peer.socket_addr()
     }
 
-    /// Our address, as the client asked for it; `None` on a unix socket, and before an outbound connection is open.
+    /// Returns the local address, to which the client connected; `None` on a unix socket, and before an outbound
+    /// connection opens.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.context.connection_local_addr(self.slot)
     }
 
-    /// Queues as many of the bytes as fit `outbox_bytes_max`, and returns how many. After less than all of them,
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) is called when the outbox is empty. After a close it takes none.
+    /// Queues as many of the bytes as fit `outbox_bytes_max`, and returns how many. If some did not fit,
+    /// [`on_flushed`](crate::StreamHandler::on_flushed) is called when the outbox is empty. After a close it queues
+    /// none.
     ///
     /// ```
     /// // An echo with backpressure: on_data is called again with what did not fit.
@@ -118,15 +121,16 @@ impl<'a> Connection<'a> {
     /// # let _ = echo;
     /// ```
     ///
-    /// Part of a message may be taken. Where several callbacks write to one connection (a timer, a job, other
-    /// connections), another message could follow that part; there each of them uses [`send`](Self::send), which takes
-    /// whole messages only. The same holds for [`io::Write`].
+    /// Part of a message may be queued. If several callbacks write to one connection (a timer, a job, other
+    /// connections), another message could follow that part. They must all use [`send`](Self::send), which queues whole
+    /// messages only. The same holds for [`io::Write`].
     #[must_use = "what did not fit is still the caller's"]
     pub fn try_write(&mut self, bytes: &[u8]) -> usize {
         self.queue_output(Output::Copied(&[bytes]), Unit::Byte).unwrap_or(0)
     }
 
-    /// [`try_write`](Self::try_write) without a copy. The rest is [`bytes.slice(taken..)`](SharedBytes::slice).
+    /// Queues like [`try_write`](Self::try_write), without a copy. The rest is
+    /// [`bytes.slice(taken..)`](SharedBytes::slice).
     ///
     /// ```
     /// use halloo::{CloseReason, Connection, SharedBytes, StreamHandler};
@@ -173,7 +177,7 @@ impl<'a> Connection<'a> {
         self.send_parts(&[message])
     }
 
-    /// [`send`](Self::send) for a message in several parts: it queues all of them, or none.
+    /// Queues a message in several parts, like [`send`](Self::send): all of them, or none.
     ///
     /// ```
     /// fn reply(connection: &mut halloo::Connection<'_>, key: &str, value: &[u8]) -> Result<(), halloo::SendError> {
@@ -188,10 +192,11 @@ impl<'a> Connection<'a> {
         self.queue_output(Output::Copied(parts), Unit::Message).map(drop)
     }
 
-    /// [`send`](Self::send) without a copy: the outbox holds a reference until the kernel has taken the bytes.
+    /// Queues a message like [`send`](Self::send), without a copy: the outbox keeps a reference until the kernel has
+    /// accepted the bytes.
     ///
     /// The bytes count in [`outbox_len`](Self::outbox_len) like all output. In
-    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the buffer counts once, however many connections send
+    /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the buffer counts once for all connections that send
     /// it. Less than 4 KiB are copied, because that is faster.
     ///
     /// ```
@@ -213,7 +218,7 @@ impl<'a> Connection<'a> {
         self.queue_output(Output::Shared(message), Unit::Message).map(drop)
     }
 
-    /// Queues output; returns how many bytes. One look at the context, because protocols answer with many small
+    /// Queues output; returns how many bytes. It looks up the context once, because protocols reply with many small
     /// messages.
     fn queue_output(&mut self, output: Output<'_>, unit: Unit) -> Result<usize, SendError> {
         let Context { connections, listeners, buffer_pool, now, running_callback, .. } = &mut *self.context;
@@ -226,8 +231,8 @@ impl<'a> Connection<'a> {
         let wanted = output.len();
         let is_own = running_callback.is_some_and(|callback| callback.slot == self.slot);
         let room = match &state.buffers {
-            // An empty outbox takes up to its maximum, or on_flushed would be called again at once. An answer may be
-            // written in parts.
+            // An empty outbox takes up to its maximum; otherwise on_flushed would be called again at once. A reply may
+            // be written in parts.
             Some(buffers) if queued > 0 && !is_own => output.room(buffer_pool, &buffers.outbox, outbox_bytes_max),
             _ => outbox_bytes_max.saturating_sub(queued),
         };
@@ -247,7 +252,7 @@ impl<'a> Connection<'a> {
             }
         }
         if taken > 0 {
-            // What waits for the connection to open does not put off the time to give that up.
+            // Output that waits for a connection to open does not extend the connect timeout.
             if queued == 0 && state.phase == Phase::Open {
                 state.last_progress = *now;
             }
@@ -263,24 +268,24 @@ impl<'a> Connection<'a> {
         Ok(taken)
     }
 
-    /// Bytes written that the kernel has not taken yet.
+    /// Returns the bytes of output that the kernel has not accepted yet.
     #[must_use]
     pub fn outbox_len(&self) -> usize {
         self.state().outbox_len()
     }
 
-    /// The most that [`outbox_len`](Self::outbox_len) can be.
+    /// Returns the maximum of [`outbox_len`](Self::outbox_len).
     #[must_use]
     pub fn outbox_bytes_max(&self) -> usize {
         self.context.connection_limits(self.slot).outbox_bytes_max
     }
 
-    /// Stops reading, until [`resume`](Self::resume). Meanwhile no input is shown; timeouts run on.
+    /// Stops reading until [`resume`](Self::resume). Meanwhile no input is delivered; timeouts continue.
     pub fn pause(&mut self) {
         self.state_mut().paused = true;
     }
 
-    /// Reads again, and shows again what the handler has left in the inbox.
+    /// Resumes reading, and delivers the inbox again.
     pub fn resume(&mut self) {
         // planted: resume-does-not-read
         if std::mem::take(&mut self.state_mut().paused) {
@@ -289,19 +294,20 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` takes that back. A new call
-    /// replaces the former. It is no part of the idle timeout, which runs besides.
+    /// Calls [`on_timeout`](crate::StreamHandler::on_timeout) once after this time; `None` cancels it. A new call
+    /// replaces the time. It is independent of the idle timeout.
     ///
-    /// The time runs from this call. Input that arrived before its end is delivered first, and may set it anew.
+    /// The time starts at this call. Input that arrived before its end is delivered first, and its callback may set a
+    /// new time.
     pub fn set_timeout(&mut self, after: Option<Duration>) {
         let at = after.map_or(Timestamp::NEVER, |after| self.context.deadline_after(after));
         self.state_mut().timeout = at;
         self.context.mark_dirty(self.slot);
     }
 
-    /// Sends what is written, then the end of our stream; reading goes on. Nothing can be written after it. How a
-    /// client says that its request is whole, and waits for the answer. Once the peer's end has been told, too, the
-    /// connection is over by itself, with [`CloseReason::Eof`].
+    /// Sends a FIN after the output (half-close); reading continues. Later output is refused. A client shows in this
+    /// way that its request is complete, and waits for the reply. After the peer's EOF was delivered, too, the
+    /// connection closes by itself with [`CloseReason::Eof`].
     ///
     /// ```
     /// # use halloo::Connection;
@@ -318,14 +324,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends what is written, then the end of stream, and sees to it that the peer can read all of it. No more input
-    /// is shown.
+    /// Sends the output and a FIN, then closes so that the peer can read all of it. No more input is delivered.
     pub fn close(&mut self) {
         let reason = self.callback_cause().unwrap_or(CloseReason::Local);
         self.close_with(reason);
     }
 
-    /// Resets the connection now; what is written and not yet sent is lost.
+    /// Resets the connection now; output that is not yet sent is lost.
     pub fn abort(&mut self) {
         let phase = match self.state().phase {
             Phase::Open | Phase::Connecting(_) => Phase::Closing(CloseReason::Aborted, CloseMode::Reset),
@@ -336,21 +341,21 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
-    /// Takes the value that was given to [`connect_with`](crate::Context::connect_with) for this connection; for
-    /// [`on_open`](crate::StreamHandler::on_open), after which it is dropped. `None` if there is none, or it is of another
-    /// type, which stays.
+    /// Takes the value that was passed to [`connect_with`](crate::Context::connect_with) for this connection. It is for
+    /// [`on_open`](crate::StreamHandler::on_open), after which the value is dropped. `None` if there is no value, or if
+    /// it has another type; it then stays.
     pub fn take_value<T: 'static>(&mut self) -> Option<T> {
         let id = self.id();
         self.context.take_value(id)
     }
 
-    /// The rest of the loop.
+    /// Returns the rest of the loop.
     #[must_use]
     pub fn context(&mut self) -> &mut Context {
         self.context
     }
 
-    /// Closes for a reason that only the library itself can give.
+    /// Closes for a reason of the library.
     pub(crate) fn close_with(&mut self, reason: CloseReason) {
         let phase = match self.state().phase {
             Phase::Open => Phase::Flushing(reason),
@@ -361,7 +366,7 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
-    /// Resets it, because memory for it was refused.
+    /// Resets the connection, because memory was refused.
     pub(crate) fn close_out_of_memory(&mut self) {
         self.state_mut().close_out_of_memory();
         self.context.mark_dirty(self.slot);
@@ -377,7 +382,7 @@ impl<'a> Connection<'a> {
         self.state_mut().request_flush_notice();
     }
 
-    /// What the running callback stands for, if it is this connection's.
+    /// The close reason of the running callback, if it belongs to this connection.
     fn callback_cause(&self) -> Option<CloseReason> {
         self.context.running_callback.filter(|callback| callback.slot == self.slot).map(|callback| callback.cause)
     }
@@ -438,12 +443,13 @@ impl Output<'_> {
 
 /// Writes into the outbox, for libraries that write to a stream: rustls, tungstenite, serde, [`write!`].
 ///
-/// `write` takes what there is room for, as [`try_write`](Connection::try_write) does. Its error is
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) if the outbox is full, and [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the
-/// connection takes no more output. `flush` does nothing: the loop sends the outbox after the callback.
+/// `write` queues the bytes that fit, like [`try_write`](Connection::try_write). Its error is
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if the outbox is full, and [`BrokenPipe`](io::ErrorKind::BrokenPipe) if
+/// the connection accepts no more output. `flush` does nothing: the loop sends the outbox after the callback.
 ///
-/// `write_all` and `write!` end with that error after a part of the bytes was taken, and do not return how many. Use
-/// them where [`outbox_bytes_max`](Connection::outbox_bytes_max) is known to be enough, or close the connection then.
+/// If the outbox becomes full, `write_all` and `write!` return that error after a part of the bytes was queued, and do
+/// not return how many. Use them where [`outbox_bytes_max`](Connection::outbox_bytes_max) is surely enough, or close
+/// the connection after the error.
 ///
 /// ```
 /// use std::io::Write;

@@ -1,4 +1,4 @@
-//! Sending from the outbox, and ending our side of a connection.
+//! Sends the outbox, and ends our side of a connection.
 //!
 //! Each function calls the socket at most once, and records the outcome in the connection's state.
 
@@ -12,7 +12,7 @@ use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, 
 use crate::state::timestamp::Timestamp;
 
 impl ConnectionEntry {
-    /// Sends once; returns the number of bytes that the kernel took.
+    /// Sends once; returns the number of bytes that the kernel accepted.
     pub(super) fn flush(&mut self, pool: &mut BufferPool, now: Timestamp) -> usize {
         let state = &mut self.state;
         let closes = matches!(state.phase, Phase::Flushing(_)) && !state.peer_may_be_sending();
@@ -43,7 +43,7 @@ impl ConnectionEntry {
                 io::ErrorKind::WouldBlock => {
                     // planted: write-would-block-is-an-end
                     state.write_state = WriteState::WouldBlock;
-                    // The peer has more to take than fits: by the time it has, it may have sent something.
+                    // The peer has much to read: when it has read it, it may have sent something.
                     state.peer_activity = PeerActivity::Unknown;
                     state.request_flush_notice();
                 }
@@ -53,7 +53,7 @@ impl ConnectionEntry {
         0
     }
 
-    /// Ends our side, now that everything is sent.
+    /// Sends a FIN, after all output was sent.
     pub(super) fn shutdown_write(&mut self) {
         let state = &mut self.state;
         let Some(stream) = &self.stream else {
@@ -63,8 +63,8 @@ impl ConnectionEntry {
             && stream.shutdown_write().is_err()
             && state.phase == Phase::Open
         {
-            // The peer is gone already. What it has left is read, and then there is nothing to wait for; one that is
-            // closing does not wait.
+            // The peer has already gone. Its unread bytes are read, and then the connection ends. A closing connection
+            // does not wait for them.
             state.is_disconnected = true;
             if !matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered) {
                 state.read_state = ReadState::ReadToEnd;
@@ -72,9 +72,9 @@ impl ConnectionEntry {
         }
     }
 
-    /// Closes, now that everything is sent. If the peer may be sending still, its input is read to the end
-    /// within bounds before the descriptor is closed: unread input would make the kernel send a reset, and a reset can
-    /// destroy what the peer has not read yet (RFC 1122 section 4.2.2.13).
+    /// Closes after all output was sent. If the peer may still be sending, its input is read to EOF, within bounds,
+    /// before the descriptor is closed. Unread input would make the kernel send an RST, and an RST can destroy output
+    /// that the peer has not read (RFC 1122 section 4.2.2.13).
     pub(super) fn shutdown_and_linger(&mut self, now: Timestamp) {
         let Phase::Flushing(reason) = self.state.phase else {
             return;

@@ -1,7 +1,7 @@
 //! The state of one connection, and its next action.
 //!
-//! [`ConnectionState::next_action`] alone decides what is next. An action that is not possible now is never forgotten:
-//! whatever changes the state asks again.
+//! Only [`ConnectionState::next_action`] decides what is next. An action that is not possible now is never lost: every
+//! change of the state causes a new call.
 
 use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
@@ -19,13 +19,14 @@ use crate::state::timestamp::Timestamp;
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct ConnectionState {
-    /// When something last moved: input consumed, output taken, or output begun. While lingering, when that began.
+    /// The last progress: input consumed, output accepted, or new output in an empty outbox. While lingering, its
+    /// start.
     pub(crate) last_progress: Timestamp,
-    /// When the handler has asked for `on_timeout`.
+    /// When `on_timeout` is to be called.
     pub(crate) timeout: Timestamp,
     pub(crate) buffers: Option<Box<Buffers>>,
     pub(crate) peer: PackedAddress,
-    /// The turn of `budget`, `peer_activity` and `flush_notice`.
+    /// The turn to which `budget`, `peer_activity` and `flush_notice` belong.
     turn: u32,
     /// Bytes that may still be read and sent in that turn.
     pub(crate) budget: u32,
@@ -38,9 +39,9 @@ pub(crate) struct ConnectionState {
     pub(crate) queued: Queued,
     pub(crate) paused: bool,
     pub(crate) drain_notice_due: bool,
-    /// Whether the poll knows the socket: the connection may be over before it has to wait.
+    /// Whether the socket is registered with the poll. A short connection may end before it has to wait.
     pub(crate) is_registered: bool,
-    /// The poll has told that the connection is dead in both directions.
+    /// The poll has reported that both directions are closed.
     pub(crate) is_disconnected: bool,
 }
 
@@ -67,7 +68,7 @@ impl ConnectionState {
         }
     }
 
-    /// Gives the connection its budget of the turn, once.
+    /// Sets the connection's budget for a turn, once.
     pub(crate) fn begin_turn(&mut self, turn: u32) {
         if self.turn != turn {
             self.turn = turn;
@@ -83,7 +84,7 @@ impl ConnectionState {
 
     pub(crate) fn next_action(&self, limits: &ConnectionLimits) -> Action {
         match self.phase {
-            // The usual course: nothing is queued, and nothing is due but to read.
+            // The usual case: nothing is buffered, and only a read may be due.
             Phase::Open if self.has_nothing_due() => match self.read_state {
                 ReadState::Readable | ReadState::ReadToEnd => Action::Read,
                 ReadState::WouldBlock => Action::Wait,
@@ -133,7 +134,7 @@ impl ConnectionState {
         } else {
             match self.read_state {
                 ReadState::Eof if inbox_len == 0 || !is_held_up => Action::NotifyEof,
-                // Both sides have ended, and no more bytes can come or go.
+                // Both sides have sent a FIN, so no more bytes can follow.
                 ReadState::EofDelivered
                     if self.write_half == WriteHalf::Shutdown && (inbox_len == 0 || !is_held_up) =>
                 {
@@ -149,16 +150,16 @@ impl ConnectionState {
         };
         let uses_budget = matches!(action, Action::NotifyFlushed | Action::Deliver | Action::Read);
         match if uses_budget && self.budget == 0 { Action::Yield } else { action } {
-            // Who has asked is answered first, so that a handler that closes on a drain closes behind the answer.
+            // Waiting requests are answered first, so that a handler that closes in `on_drain` has sent its reply.
             Action::Wait | Action::Yield if self.drain_notice_due => Action::NotifyDrain,
-            // Nothing would ever tell again that the peer is gone.
+            // No later event would report that the peer is gone.
             Action::Wait if self.is_disconnected => Action::Close(CloseReason::Reset, CloseMode::Close),
             action => action,
         }
     }
 
-    /// Whether the peer may have sent, or be sending, what was not read: closing the descriptor now could turn our
-    /// end of stream into a reset.
+    /// Whether the peer may have sent unread bytes, or may be sending: a close of the descriptor could then turn our
+    /// FIN into an RST.
     pub(crate) fn peer_may_be_sending(&self) -> bool {
         match self.read_state {
             ReadState::Eof | ReadState::EofDelivered => false,
@@ -167,7 +168,7 @@ impl ConnectionState {
         }
     }
 
-    /// When this connection must be looked at, if nothing happens before.
+    /// When this connection must be checked if nothing happens before.
     pub(crate) fn deadline(&self, limits: &ConnectionLimits) -> Timestamp {
         match self.phase {
             // planted: no-connect-timeout
@@ -179,7 +180,7 @@ impl ConnectionState {
         }
     }
 
-    /// What has come due by now.
+    /// The result of deadlines that have expired by now.
     pub(crate) fn expiry(&self, limits: &ConnectionLimits, now: Timestamp) -> Expiry {
         let (limit, reason) = self.limit_deadline(limits);
         match self.phase {
@@ -191,7 +192,7 @@ impl ConnectionState {
         }
     }
 
-    /// The limit that runs, and what it means: while output waits only the write timeout does.
+    /// The limit that applies, and its reason: while output waits, only the write timeout applies.
     fn limit_deadline(&self, limits: &ConnectionLimits) -> (Timestamp, CloseReason) {
         let (span, reason) = if self.outbox_len() > 0 {
             (limits.write_timeout, CloseReason::WriteStalled)
@@ -202,7 +203,7 @@ impl ConnectionState {
         (span.map_or(Timestamp::NEVER, |span| counted_from.after(span)), reason)
     }
 
-    /// Notes that the handler's output did not all go out at once.
+    /// Records that the kernel did not accept all output at once.
     pub(crate) fn request_flush_notice(&mut self) {
         self.flush_notice = match self.flush_notice {
             FlushNotice::None | FlushNotice::Due => FlushNotice::Due,
@@ -210,7 +211,7 @@ impl ConnectionState {
         };
     }
 
-    /// Takes note of a read of `count` bytes into room for `room`.
+    /// Records a read of `count` bytes into a buffer of `room` bytes.
     pub(crate) fn record_read(&mut self, count: usize, room: usize) {
         self.spend_budget(count);
         let short = count < room;
@@ -221,8 +222,8 @@ impl ConnectionState {
         self.peer_activity = if whole { PeerActivity::Quiet } else { PeerActivity::Unknown };
     }
 
-    /// Takes note of what the handler has consumed of all input there is. It is shown the rest again when something
-    /// changes; at the end of the stream nothing will, so there the rest is new for as long as some of it is consumed.
+    /// Records how much of all input the handler has consumed. The rest is delivered again when something changes.
+    /// After EOF nothing will change, so the rest counts as new while some of it is consumed.
     pub(crate) fn record_consumed(&mut self, consumed: usize, now: Timestamp) {
         self.set_inbox_changed(self.read_state == ReadState::Eof && consumed > 0);
         if consumed > 0 {
@@ -235,7 +236,7 @@ impl ConnectionState {
         self.budget = self.budget.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Whether it is there to its handler, or will be.
+    /// Whether the handler can use the connection, now or once it opens.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Connecting(None))
     }
@@ -249,7 +250,7 @@ impl ConnectionState {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
     }
 
-    /// Whether the handler has not seen all of the inbox, or something has changed since it has.
+    /// Whether the inbox has bytes that the handler has not seen, or something has changed since the last delivery.
     fn is_inbox_changed(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| buffers.inbox_changed)
     }
@@ -271,14 +272,14 @@ impl ConnectionState {
         }
     }
 
-    /// Closes it because memory was refused; what it has written is lost.
+    /// Resets the connection because memory was refused; its output is lost.
     pub(crate) fn close_out_of_memory(&mut self) {
         if !matches!(self.phase, Phase::Closing(..) | Phase::Closed) {
             self.phase = Phase::Closing(CloseReason::OutOfMemory, CloseMode::Reset);
         }
     }
 
-    /// Whether what is in the outbox was written by the connection's own callbacks.
+    /// Whether the connection's own callbacks have written output that is still in the outbox.
     fn has_own_output(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| buffers.own_output)
     }
@@ -288,8 +289,8 @@ impl ConnectionState {
         self.buffers.as_ref().map_or(0, |buffers| buffers.inbox.len())
     }
 
-    /// Takes the inbox out for a callback; it [comes back](Self::return_inbox) with what was not consumed. Meanwhile it
-    /// stays on the account of all buffers, which the callback must not exceed.
+    /// Takes the inbox out for a callback; [`return_inbox`](Self::return_inbox) puts it back without the consumed
+    /// bytes. Meanwhile it counts as memory in use, which the callback must not exceed.
     pub(crate) fn take_inbox(&mut self) -> ByteQueue {
         self.buffers.as_mut().map(|buffers| std::mem::take(&mut buffers.inbox)).unwrap_or_default()
     }
@@ -300,7 +301,7 @@ impl ConnectionState {
         }
     }
 
-    /// Room for so many bytes more in the inbox.
+    /// Reserves room for `count` more bytes in the inbox.
     pub(crate) fn reserve_inbox(
         &mut self,
         count: usize,
@@ -312,7 +313,7 @@ impl ConnectionState {
         Ok(buffers)
     }
 
-    /// Room for so many bytes more in the outbox.
+    /// Reserves room for `count` more bytes in the outbox.
     pub(crate) fn reserve_outbox(
         &mut self,
         count: usize,
@@ -324,7 +325,7 @@ impl ConnectionState {
         Ok(buffers)
     }
 
-    /// Its buffers, which it takes from the pool when it has none.
+    /// Returns its buffers, and takes some from the pool if it has none.
     #[inline]
     pub(crate) fn buffers_or_take(&mut self, pool: &mut BufferPool) -> Result<&mut Box<Buffers>, OutOfMemory> {
         match &mut self.buffers {
@@ -430,7 +431,7 @@ mod tests {
             prop_assert!(state.inbox_len() == 0 || is_over || state.peer_may_be_sending());
         }
 
-        /// Who waits with bytes to read is held up by its handler or its outbox, both of which ask again.
+        /// A connection that waits with unread input waits for its handler or its outbox; both cause a new call.
         #[test]
         fn a_connection_with_unread_input_waits_only_for_its_handler_or_its_outbox(state in any_state()) {
             let is_there = !matches!(state.phase, Phase::Connecting(_));

@@ -1,18 +1,19 @@
-//! Bytes in a row, in one allocation.
+//! A queue of bytes in one allocation.
 //!
 //! Each byte is moved a bounded number of times.
 
 use crate::state::memory::OutOfMemory;
 
-/// Bytes in a row: pushed at the end, consumed at the front, always readable as one slice.
+/// A queue of bytes: pushed at the end, consumed at the front, readable as one slice.
 #[derive(Debug, Default)]
 pub(crate) struct ByteQueue {
     pub(super) bytes: Vec<u8>,
-    /// What is already consumed of `bytes`; dropped in bulk, so that each byte is moved a bounded number of times.
+    /// Consumed bytes at the front of `bytes`. They are dropped in bulk, so that each byte is moved a bounded number of
+    /// times.
     pub(super) consumed: usize,
 }
 
-/// Consumed bytes are dropped once they are this part of the others: for each of them, so many bytes are moved at most.
+/// Consumed bytes are dropped once they are one eighth of the rest: each of them then costs at most eight moved bytes.
 pub(super) const MOVES_PER_BYTE_MAX: usize = 8;
 
 impl ByteQueue {
@@ -33,7 +34,7 @@ impl ByteQueue {
         self.bytes.capacity()
     }
 
-    /// Appends; the pool has [reserved](super::BufferPool::reserve) the room.
+    /// Appends bytes; the pool has [reserved](super::BufferPool::reserve) the room.
     pub(crate) fn push(&mut self, more: &[u8]) {
         if more.len() > self.bytes.capacity() - self.bytes.len() {
             self.bytes.drain(..self.consumed);
@@ -55,14 +56,14 @@ impl ByteQueue {
         self.consumed = 0;
     }
 
-    /// The capacity with which so many more fit.
+    /// The capacity for `count` more bytes.
     pub(super) fn capacity_for(&self, count: usize) -> usize {
         let is_moved = self.consumed >= self.len() / MOVES_PER_BYTE_MAX;
         let kept = if is_moved { self.len() } else { self.bytes.len() };
         kept.saturating_add(count)
     }
 
-    /// How many more fit without an allocation.
+    /// How many more bytes fit without an allocation.
     pub(super) fn spare(&self) -> usize {
         self.capacity() - self.capacity_for(0)
     }

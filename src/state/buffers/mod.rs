@@ -1,6 +1,6 @@
 //! Inbox and outbox of a connection, their pool and budget.
 //!
-//! An idle connection owns no buffers. What all connections together hold is counted by allocated capacity.
+//! An idle connection owns no buffers. The total of all connections is counted by allocated capacity.
 
 pub(crate) mod byte_queue;
 pub(crate) mod outbox;
@@ -14,18 +14,18 @@ use crate::state::buffers::outbox::Outbox;
 use crate::state::memory::{OutOfMemory, is_allocatable, shrink_map};
 use crate::state::timestamp::Timestamp;
 
-/// Both directions of one connection, together behind one pointer.
+/// The buffers of both directions of one connection, behind one pointer.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// Input that the handler has been shown and has not consumed.
+    /// Input that the handler has seen but not consumed.
     pub(crate) inbox: ByteQueue,
-    /// Output that the kernel has not taken.
+    /// Output that the kernel has not accepted.
     pub(crate) outbox: Outbox,
-    /// Whether the connection's own callbacks have written some of it. Only then is it an answer that more input would
-    /// make longer; what others write must not keep the peer's words from being read, or two that wait for each other
-    /// do so for ever.
+    /// Whether the connection's own callbacks have written some of the output. Only then does more input produce more
+    /// output, and reading may stop. Output from other connections must not stop reading: two proxied connections would
+    /// deadlock.
     pub(crate) own_output: bool,
-    /// Whether the inbox holds something that the handler has not seen, or something has changed since it has.
+    /// Whether the inbox has bytes that the handler has not seen, or something has changed since the last delivery.
     pub(crate) inbox_changed: bool,
     /// Whether reading has stopped because the inbox may not grow now.
     pub(crate) awaits_memory: bool,
@@ -42,35 +42,34 @@ impl Buffers {
     }
 }
 
-/// The account of all buffers in use, and a bounded number that is not, so that the steady state allocates nothing.
+/// Counts all buffers in use, and keeps a bounded number of free ones, so that the steady state allocates nothing.
 pub(crate) struct BufferPool {
     #[expect(clippy::vec_box, reason = "connections hold the boxes; moving them in and out must not copy")]
     free: Vec<Box<Buffers>>,
-    /// Boxes that connections have.
+    /// Boxes in use by connections.
     in_use: usize,
     /// Bytes allocated in all connections. A shared buffer counts once, however many outboxes contain it.
     bytes: usize,
     /// How many outbox entries refer to each shared buffer, by its address.
     shared: HashMap<usize, usize>,
     bytes_max: usize,
-    /// The same, or less from when the system has refused memory until the strain of that is over.
+    /// The same, or less after the system has refused memory, until the strain ends.
     bytes_max_now: usize,
-    /// Buffers grow to a small share only, from when they came close to the maximum until the loop finds that they are
-    /// below again.
+    /// Near the maximum, buffers grow only to a small share. This ends when the loop finds that enough memory is free.
     pub(crate) is_strained: bool,
 }
 
-/// A time in which buffers are near their maximum.
+/// A period in which buffers are near their maximum.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strain {
     pub(crate) since: Timestamp,
-    /// When the loop looks at it next.
+    /// The time of the next check.
     pub(crate) next_look: Timestamp,
 }
 
 impl Default for BufferPool {
     fn default() -> Self {
-        // Its room is mapped by itself, so that it does not grow amid buffers.
+        // The block is mapped separately, so that it does not grow between buffers.
         let free = Vec::with_capacity(limits::TABLE_BYTES_RESERVED / size_of::<Box<Buffers>>());
         let bytes_max = limits::BUFFER_BYTES_MAX;
         Self {
@@ -95,7 +94,7 @@ impl BufferPool {
         self.bytes_max
     }
 
-    /// Whether the system has refused memory in the strain that lasts.
+    /// Whether the system has refused memory during the present strain.
     pub(crate) fn was_refused(&self) -> bool {
         self.bytes_max_now < self.bytes_max
     }
@@ -104,8 +103,8 @@ impl BufferPool {
         (self.is_strained, self.bytes_max_now) = (false, self.bytes_max);
     }
 
-    /// Has buffers give back an eighth and more of what they hold, now that the system has refused memory: what else the
-    /// process allocates is not to be refused, too.
+    /// Makes buffers release at least an eighth of their memory after the system has refused some: other allocations of
+    /// the process must not fail, too.
     #[cold]
     fn note_refusal(&mut self) -> OutOfMemory {
         self.bytes_max_now = self.bytes_max_now.min(self.bytes - self.bytes / 8);
@@ -132,7 +131,7 @@ impl BufferPool {
         Ok(buffers)
     }
 
-    /// Frees what is allocated in buffers that nothing is in: there may be no room for it in the account.
+    /// Frees the capacity of empty buffers, for which the budget may have no room.
     #[cold]
     fn free_room(&mut self, buffers: &mut Buffers) {
         self.shrink(buffers);
@@ -154,7 +153,7 @@ impl BufferPool {
         }
     }
 
-    /// Frees what a backlog has made buffers grow to, but for a few that may be used for bulk again; in a burst, all.
+    /// Frees capacity that a backlog has added. A few buffers keep it for bulk transfers; in a burst none does.
     #[cold]
     fn recycle(&self, buffers: &mut Buffers) {
         let capacity_max = match self.free.len() {
@@ -169,13 +168,13 @@ impl BufferPool {
         }
     }
 
-    /// Has a queue take so many bytes more, of at most `bytes_max`.
+    /// Reserves room for `count` more bytes in a queue of at most `bytes_max`.
     pub(crate) fn reserve(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
         if count <= queue.bytes.capacity() - queue.bytes.len() { Ok(()) } else { self.grow(queue, count, bytes_max) }
     }
 
-    /// Grows, unless what is consumed leaves room enough: twofold while there is plenty, so that each byte is copied a
-    /// bounded number of times, and never past what the queue may hold.
+    /// Grows a queue, unless its consumed bytes leave enough room. It doubles while memory is plentiful, so that each
+    /// byte is copied a bounded number of times, but never exceeds the maximum of the queue.
     #[cold]
     fn grow(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
         let (needed, before) = (queue.capacity_for(count), queue.capacity());
@@ -194,7 +193,7 @@ impl BufferPool {
         grown.map_err(|_| self.note_refusal())
     }
 
-    /// How many bytes more a queue may take, of at most `bytes_max` in all.
+    /// How many more bytes a queue may take, of at most `bytes_max` in total.
     pub(crate) fn room(&self, queue: &ByteQueue, bytes_max: usize) -> usize {
         let room = bytes_max.saturating_sub(queue.len());
         if !self.is_strained {
@@ -203,7 +202,7 @@ impl BufferPool {
         room.min(queue.spare().max(limits::BUFFER_BYTES_SHARE.saturating_sub(queue.len())))
     }
 
-    /// How many more copied bytes an outbox may take, of at most `bytes_max` in all.
+    /// How many more copied bytes an outbox may take, of at most `bytes_max` in total.
     pub(crate) fn outbox_room(&self, outbox: &Outbox, bytes_max: usize) -> usize {
         self.room(&outbox.copied, bytes_max.saturating_sub(outbox.shared_len()))
     }
@@ -218,12 +217,12 @@ impl BufferPool {
         self.reserve(&mut outbox.copied, count, bytes_max)
     }
 
-    /// Whether an outbox may take this shared buffer without a connection being reset for it.
+    /// Whether an outbox may take this shared buffer without the reset of a connection.
     pub(crate) fn has_room_for_shared(&self, bytes: &SharedBytes) -> bool {
         !self.is_strained || self.shared.contains_key(&bytes.allocation().0)
     }
 
-    /// Appends a shared buffer to an outbox. The first outbox that contains it pays for it.
+    /// Appends a shared buffer to an outbox. The first outbox that contains it is charged for it.
     pub(crate) fn push_shared(&mut self, outbox: &mut Outbox, bytes: SharedBytes) -> Result<(), OutOfMemory> {
         let (address, size) = bytes.allocation();
         match self.shared.get_mut(&address) {
@@ -238,7 +237,7 @@ impl BufferPool {
         Ok(())
     }
 
-    /// Drops bytes that the kernel has taken.
+    /// Drops bytes that the kernel has accepted.
     pub(crate) fn consume_output(&mut self, outbox: &mut Outbox, count: usize) {
         outbox.consume(count, |bytes| self.release_shared(bytes));
     }
@@ -255,7 +254,8 @@ impl BufferPool {
         }
     }
 
-    /// The memory that goes back when a connection is reset: its share of a shared buffer is small where many have it.
+    /// The memory that a reset of a connection frees. Its share of a shared buffer is small if many connections have
+    /// it.
     pub(crate) fn held_by(&self, buffers: &Buffers) -> usize {
         let share = |bytes: &SharedBytes| {
             let (address, size) = bytes.allocation();
@@ -264,8 +264,8 @@ impl BufferPool {
         buffers.capacity() + buffers.outbox.shared_parts().map(share).sum::<usize>()
     }
 
-    /// How many bytes may be read for a connection, into an inbox of at most `bytes_max`. None are where it has
-    /// answers waiting and memory is short, and more input would make more of them.
+    /// How many bytes may be read for a connection, into an inbox of at most `bytes_max`. It is zero if memory is short
+    /// and the connection's own output waits: more input would produce more output.
     pub(crate) fn read_room(&self, buffers: Option<&Buffers>, bytes_max: usize) -> usize {
         match buffers {
             Some(buffers) if self.is_strained && buffers.own_output => 0,
@@ -275,13 +275,13 @@ impl BufferPool {
         }
     }
 
-    /// Counts bytes that a connection has now.
+    /// Counts bytes that a connection has allocated.
     pub(crate) fn charge(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.is_strained |= self.is_above_resume();
     }
 
-    /// Gives back what a connection's buffers do not need.
+    /// Releases unused capacity of a connection's buffers.
     pub(crate) fn shrink(&mut self, buffers: &mut Buffers) {
         self.bytes -= buffers.capacity();
         buffers.inbox.shrink();
@@ -289,19 +289,20 @@ impl BufferPool {
         self.bytes += buffers.capacity();
     }
 
-    /// Drops the buffers that are not in use.
+    /// Drops the free buffers.
     pub(crate) fn clear(&mut self) {
         self.free.clear();
     }
 
-    /// Whether a burst has left more than is kept.
+    /// Whether a burst has left more free buffers than are kept.
     pub(crate) fn is_large(&self) -> bool {
         self.free.len() > limits::POOLED_BUFFERS_MAX
     }
 
-    /// Once a burst is over, drops what it has left, and keeps a bounded number: those at the lowest addresses, and
-    /// nothing in them. Allocators that grow one region, such as glibc's, give back its end, down to the last block that is
-    /// kept. The lowest are dropped first, because the first few are kept by the allocator. True if it did.
+    /// Drops the buffers that a burst has left, once it is over. It keeps a bounded number of empty boxes, at the
+    /// lowest addresses. Allocators that grow one region, such as glibc's, release its end, down to the last block in
+    /// use. The lowest boxes are freed first, because the allocator keeps the first few. Returns true if it dropped
+    /// any.
     pub(crate) fn trim(&mut self) -> bool {
         if !self.is_large() || self.in_use > limits::POOLED_BUFFERS_MAX {
             return false;
@@ -314,8 +315,8 @@ impl BufferPool {
         true
     }
 
-    /// Whether so much is allocated that buffers must not grow: three quarters of the maximum, so that output which
-    /// was refused once finds room.
+    /// Whether so much is allocated that buffers must not grow: three quarters of the maximum, so that there is room
+    /// for output that was refused once.
     pub(crate) fn is_above_resume(&self) -> bool {
         self.bytes > self.bytes_max_now - self.bytes_max_now / 4
     }

@@ -9,7 +9,7 @@ use crate::limits::SEND_SLICES_MAX;
 use crate::shared_bytes::SharedBytes;
 use crate::state::buffers::byte_queue::ByteQueue;
 
-/// The output that the kernel has not taken.
+/// The output that the kernel has not accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// The copied bytes, without the shared buffers between them.
@@ -43,7 +43,7 @@ impl Outbox {
         self.shared_len
     }
 
-    /// All of it in one piece, if it contains no shared buffer.
+    /// The whole output as one slice, if it contains no shared buffer.
     pub(crate) fn as_slice(&self) -> Option<&[u8]> {
         self.shared.is_empty().then(|| self.copied.as_slice())
     }
