@@ -28,7 +28,7 @@ pub(crate) enum ExitStatus {
 }
 
 /// The hint for an error without a known cause.
-pub(crate) const TRY_AGAIN: &str = "try again, and see what the system's log says";
+pub(crate) const TRY_AGAIN: &str = "try again; the system log may name the cause";
 
 /// The system's message for an error, in lower case and without the error number.
 pub(crate) fn describe_io_error(error: &io::Error) -> String {
@@ -44,7 +44,7 @@ pub(crate) fn cause_and_hint(error: &io::Error, hint: &str) -> String {
     let cause = describe_io_error(error);
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE) => {
-            let limit = descriptor_limit().map_or_else(String::new, |limit| format!(", the limit being {limit}"));
+            let limit = descriptor_limit().map_or_else(String::new, |limit| format!(", the limit is {limit}"));
             format!("{cause}{limit}; raise the limit with ulimit -n")
         }
         Some(Errno::ENFILE) => format!("{cause}; raise the system's limit, on Linux with sysctl fs.file-max"),
@@ -123,7 +123,7 @@ mod tests {
         let error = ExitError::from_io("cannot begin", &io::Error::from_raw_os_error(24));
         if cfg!(target_os = "linux") {
             let expected = format!(
-                "halloo: cannot begin: too many open files, the limit being {}; raise the limit with ulimit -n",
+                "halloo: cannot begin: too many open files, the limit is {}; raise the limit with ulimit -n",
                 super::descriptor_limit().unwrap()
             );
             assert_eq!(error.to_string(), expected);

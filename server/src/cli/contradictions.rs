@@ -41,7 +41,7 @@ const fn between<O>(
 }
 
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
-const FOR_ALL_PROTOCOLS: &str = "a typed --greeting is for all protocols";
+const FOR_ALL_PROTOCOLS: &str = "the flag --greeting applies to all protocols";
 
 /// The contradictions of `halloo serve`.
 pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 8] = [
@@ -66,10 +66,10 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 8] = [
             replies.udp_greeting.is_some() && replies.greeting.is_some()
         })
     },
-    between("max_connections", "workers", "each worker needs one connection at least", |options| {
+    between("max_connections", "workers", "each worker needs at least one connection", |options| {
         options.limits.max_connections.is_some_and(|connections| connections < options.workers)
     }),
-    between("memory_max", "workers", "each worker needs 1MiB at least", |options| {
+    between("memory_max", "workers", "each worker needs at least 1MiB", |options| {
         options.limits.memory_max.is_some_and(|bytes| bytes / options.workers < WORKER_MEMORY_MIN)
     }),
     between("verbose", "quiet", "one logs more, the other less", |ServeOptions { output, .. }| {
@@ -81,7 +81,7 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 8] = [
 pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
     Contradiction {
         precedence: Precedence::Flag,
-        ..between("tcp", "udp", "it asks over one protocol alone", |ProbeOptions { protocols, .. }| {
+        ..between("tcp", "udp", "the flag selects one protocol only", |ProbeOptions { protocols, .. }| {
             protocols.tcp && protocols.udp
         })
     },
@@ -91,22 +91,22 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
     between("send", "connect_only", "the probe either sends or only connects", |options| {
         options.send.is_some() && options.protocols.connect_only
     }),
-    between("expect", "connect_only", "without a question there is no answer", |options| {
+    between("expect", "connect_only", "nothing is sent, so there is no answer", |options| {
         options.expect.is_some() && options.protocols.connect_only
     }),
-    between("tcp", "address", "a unix socket is asked over neither TCP nor UDP", |options| {
+    between("tcp", "address", "a unix socket uses neither TCP nor UDP", |options| {
         options.protocols.tcp && matches!(options.address, ProbeTarget::Unix(_))
     }),
-    between("udp", "address", "a unix socket is asked over neither TCP nor UDP", |options| {
+    between("udp", "address", "a unix socket uses neither TCP nor UDP", |options| {
         options.protocols.udp && matches!(options.address, ProbeTarget::Unix(_))
     }),
-    between("ipv4", "ipv6", "together they leave no address", |ProbeOptions { addresses, .. }| {
+    between("ipv4", "ipv6", "together they exclude every address", |ProbeOptions { addresses, .. }| {
         addresses.ipv4 && addresses.ipv6
     }),
-    between("ipv4", "address", "it is no name, and no IPv4 address", |options| {
+    between("ipv4", "address", "the address is neither a name nor IPv4", |options| {
         options.addresses.ipv4 && excludes(&options.address, IpVersion::V4)
     }),
-    between("ipv6", "address", "it is no name, and no IPv6 address", |options| {
+    between("ipv6", "address", "the address is neither a name nor IPv6", |options| {
         options.addresses.ipv6 && excludes(&options.address, IpVersion::V6)
     }),
 ];

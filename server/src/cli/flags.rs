@@ -120,8 +120,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS")]
     #[arg(value_parser = whole_number::<usize>(1..=u64::MAX))]
     pub(crate) max_connections: Option<usize>,
-    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; 0: no limit;
-    /// clients of unix sockets have no address and no such limit [default: no limit]
+    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; 0: no
+    /// limit; clients of unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,
@@ -148,7 +148,7 @@ pub(crate) const WORKER_MEMORY_MIN: usize = 1 << 20;
 
 fn parse_memory_max(text: &str) -> Result<usize, String> {
     match parse_byte_size(text)? {
-        bytes if bytes < WORKER_MEMORY_MIN => Err("it is at least 1MiB for each worker".to_owned()),
+        bytes if bytes < WORKER_MEMORY_MIN => Err("too small; write at least 1MiB for each worker".to_owned()),
         bytes => Ok(bytes),
     }
 }
@@ -305,10 +305,10 @@ fn whole_number<N: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) ->
         let number = text.trim().parse().ok().filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| match (range.start(), range.end()) {
             (_, end @ &u64::MAX) if is_decimal(text.trim()) && text.trim() != "0" => {
-                format!("it is too large; write {end} at most")
+                format!("too large; write at most {end}")
             }
-            (start, &u64::MAX) => format!("it is no whole number from {start} up"),
-            (start, end) => format!("it is no whole number from {start} to {end}"),
+            (start, &u64::MAX) => format!("write a whole number from {start} up"),
+            (start, end) => format!("write a whole number from {start} to {end}"),
         })
     }
 }
@@ -318,7 +318,7 @@ fn parse_yes_or_no(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("it is neither yes nor no; write true or false".to_owned()),
+        _ => Err("neither yes nor no; write true or false".to_owned()),
     }
 }
 
@@ -327,9 +327,9 @@ pub(crate) fn parse_occurrences(text: &str) -> Result<u8, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => Ok(1),
         "false" | "no" | "off" => Ok(0),
-        number => number
-            .parse()
-            .map_err(|_| "it is no number up to 255; write true or false, or how often, such as 2".to_owned()),
+        number => {
+            number.parse().map_err(|_| "not a number up to 255; write a number such as 2, or true or false".to_owned())
+        }
     }
 }
 
@@ -338,5 +338,5 @@ fn parse_unix_mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
-    mode.ok_or_else(|| "it is no mode; write permissions in octal, such as 660, and 777 at most".to_owned())
+    mode.ok_or_else(|| "not a file mode; write permissions in octal, such as 660, at most 777".to_owned())
 }

@@ -66,7 +66,7 @@ impl<'a> Arguments<'a> {
                 let literal =
                     if is_text { format!(", or {argument}={shown} if that is the text") } else { String::new() };
                 return Err(usage_error(&format!(
-                    "a value is required for {argument}, and {shown} is a flag; write {example}{literal}"
+                    "a value is required for {argument}, but {shown} is a flag; write {example}{literal}"
                 )));
             }
         }
@@ -105,9 +105,7 @@ impl<'a> Arguments<'a> {
             ErrorKind::UnknownArgument => self.unexpected_argument(text(ContextKind::InvalidArg)),
             ErrorKind::InvalidSubcommand => self.unknown_command(word),
             ErrorKind::ArgumentConflict if self.root.find_subcommand(word).is_some() => {
-                format!(
-                    "there is a flag before the command {word}; flags follow the command: write halloo {word} first"
-                )
+                format!("there is a flag before the command {word}; write halloo {word} first, and its flags after it")
             }
             ErrorKind::ArgumentConflict if !word.is_empty() => self.unexpected_argument(word),
             ErrorKind::ArgumentConflict => format!("{flag} is given twice; leave one of the two out"),
@@ -163,7 +161,7 @@ impl<'a> Arguments<'a> {
             return format!("{shown} is a flag of halloo {other}; {help} lists those of {this}");
         }
         match (ADDRESS_FLAGS.contains(&flag), is_probe) {
-            (true, true) => format!("unknown flag {shown}; the address needs none, as in halloo probe localhost:9000"),
+            (true, true) => format!("unknown flag {shown}; write the address alone, as in halloo probe localhost:9000"),
             (true, false) => {
                 format!("unknown flag {shown}; write the address as --listen 9000 or --listen 0.0.0.0:9000")
             }
@@ -204,15 +202,15 @@ impl<'a> Arguments<'a> {
         if self.flag(flag).is_some_and(|flag| value_name(flag) == "ADDRESS")
             && let Some(address) = with_port(host, word)
         {
-            return format!("unexpected argument {shown}; a colon belongs before the port: write {flag} {address}");
+            return format!("unexpected argument {shown}; put a colon before the port: write {flag} {address}");
         }
         match word.parse::<u16>() {
             Ok(port) if self.is_probe() => format!(
-                "unexpected argument {shown}: one address is asked; a colon belongs before the port, such as halloo \
-                 probe localhost:{port}"
+                "unexpected argument {shown}: the probe asks one address; put a colon before the port, as in halloo \
+                probe localhost:{port}"
             ),
             _ if self.is_probe() => {
-                format!("unexpected argument {shown}: one address is asked; halloo probe --help lists the flags")
+                format!("unexpected argument {shown}: the probe asks one address; halloo probe --help lists the flags")
             }
             _ if is_address(word) => {
                 let port = self.arguments.get(index + 1).and_then(|next| next.to_str());
@@ -273,8 +271,8 @@ impl<'a> Arguments<'a> {
         };
         let (shown, origin, list) = (escape::excerpt(value), self.origin(flag), known.join(", "));
         match nearest(value, known.iter().map(String::as_str)) {
-            Some(meant) => format!("invalid value '{shown}' {origin}; did you mean {meant}? Known are {list}"),
-            None => format!("invalid value '{shown}' {origin}; known are {list}"),
+            Some(meant) => format!("invalid value '{shown}' {origin}; did you mean {meant}? Known values are {list}"),
+            None => format!("invalid value '{shown}' {origin}; known values are {list}"),
         }
     }
 
@@ -340,7 +338,7 @@ impl<'a> Arguments<'a> {
 
 /// After `--` nothing is a flag.
 fn flag_behind_dashes(shown: &str) -> String {
-    format!("{shown} is no flag behind --; leave out the --")
+    format!("{shown} is not a flag after --; leave out the --")
 }
 
 /// The flag of a command with that name, dashes included.

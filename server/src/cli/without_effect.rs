@@ -58,7 +58,7 @@ const CONDITIONS: [Condition; 11] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
-        cause: "no file of a unix socket is made",
+        cause: "no unix socket file is created",
     },
     Condition { setting: "tcp_greeting", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition { setting: "max_connections", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
@@ -88,7 +88,7 @@ const CONDITIONS: [Condition; 11] = [
     Condition {
         setting: "mode",
         is_met: |options, served| has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line),
-        cause: "UDP alone is served, where banner and line are as greet",
+        cause: "only UDP is served, where banner and line work like greet",
     },
 ];
 
@@ -139,9 +139,9 @@ pub(crate) fn unknown_variables(
         // Compared without the prefix, which all names share.
         let names = known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX));
         match nearest(&name[VARIABLE_PREFIX.len()..], names) {
-            Some(meant) => format!("{shown} has no effect: it is unknown; did you mean {VARIABLE_PREFIX}{meant}?"),
+            Some(meant) => format!("{shown} has no effect: unknown variable; did you mean {VARIABLE_PREFIX}{meant}?"),
             None => format!(
-                "{shown} has no effect: it is unknown; halloo --help and halloo probe --help list the known ones"
+                "{shown} has no effect: unknown variable; halloo --help and halloo probe --help list the known ones"
             ),
         }
     };

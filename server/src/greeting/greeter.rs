@@ -215,7 +215,7 @@ impl Greeter {
             self.event_log.log(context.now(), || GreetingEvent::new(addresses, byte_count, received));
         }
         if let Some(total) = reservation.commit() {
-            log::info!("greetings={total}, as many as asked for: stopping");
+            log::info!("stopping: all greetings are sent: greetings={total}");
             // Loops that have ended already need no message.
             let _ = self.shutdown.drain();
         }

@@ -18,7 +18,7 @@ const TEXT_LINES_PER_SECOND_MAX: usize = 20;
 /// A rate that a log pipeline can take: a few hundred kilobytes a second.
 const JSON_LINES_PER_SECOND_MAX: usize = 1000;
 
-const _: () = assert!(JSON_LINES_PER_SECOND_MAX < QUEUE_LINES_MAX, "a burst of so many lines finds room in the queue");
+const _: () = assert!(JSON_LINES_PER_SECOND_MAX < QUEUE_LINES_MAX, "the queue has room for a burst of that many lines");
 
 const SECOND: Duration = Duration::from_secs(1);
 

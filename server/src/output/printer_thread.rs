@@ -170,7 +170,7 @@ impl Printer {
         self.stdout.flush_until(deadline);
         let lost = self.stdout.unwritten_lines();
         if lost > 0 {
-            let text = format!("lines lost: {lost}, standard output did not take them");
+            let text = format!("lines lost: {lost}, standard output is blocked");
             self.eprint(StderrLine::Log(Level::Warn, "halloo", text));
             return self.stderr.flush_until(Instant::now() + timeout);
         }

@@ -50,7 +50,8 @@ impl StderrWriter {
 
     /// Logs a line, and returns whether it was written: the logger panics if standard error fails.
     fn try_log(&self, level: Level, target: &str, text: &str) -> bool {
-        // The logger does not wait for a non-blocking pipe. A pipe that is writable has room for a whole line (poll(2)).
+        // The logger does not wait for a non-blocking pipe. A pipe that is writable has room for a whole line
+        // (poll(2)).
         standard_stream::stderr().wait_for_room().is_ok()
             && catch_unwind(AssertUnwindSafe(|| {
                 self.logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());

@@ -43,7 +43,7 @@ impl StdoutWriter {
     ) -> Self {
         let on_error = move |error: &io::Error| {
             let cause = describe_io_error(error);
-            on_error(format!("cannot write to standard output: {cause}; its lines are dropped, serving goes on"));
+            on_error(format!("cannot write to standard output: {cause}; its lines are dropped, the server goes on"));
         };
         Self { lines: LineWriter::new(writer, on_error), style }
     }

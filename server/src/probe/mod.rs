@@ -87,7 +87,7 @@ fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitEr
     if protocols.contains(&Protocol::Udp) && bytes > DATAGRAM_BYTES_MAX {
         let send = options.given.name("send").unwrap_or("--send");
         return usage_error(format!(
-            "{send} has {bytes} bytes and a datagram holds {DATAGRAM_BYTES_MAX}; shorten it, or ask with --tcp alone"
+            "{send} is too long: it has {bytes} bytes, a datagram at most {DATAGRAM_BYTES_MAX}; shorten it, or use --tcp only"
         ));
     }
     Ok(())
@@ -138,8 +138,10 @@ fn find_addresses(
     if let Some((version, setting)) = ip_version {
         addresses.retain(|address| version.includes(*address));
         if addresses.is_empty() {
-            return Err(query
-                .result(Outcome::Dns, format!("the name has no {version} address, and {setting} asks at no other")));
+            return Err(query.result(
+                Outcome::Dns,
+                format!("the name has no {version} address, and {setting} excludes all others"),
+            ));
         }
     }
     Ok(addresses)

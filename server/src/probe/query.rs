@@ -193,8 +193,8 @@ impl Query<'_> {
         }
         if lacks_zone(address) && result.outcome == Outcome::Unreachable {
             let (ip, port) = (address.ip(), address.port());
-            let example = format!("such an address belongs to an interface; name that too, as in [{ip}%eth0]:{port}");
-            result.text = format!("{}: {example}, and ip link lists those there are", result.text);
+            let hint = format!("name it, as in [{ip}%eth0]:{port}; ip link lists the interfaces");
+            result.text = format!("{}: a link-local address needs its interface; {hint}", result.text);
         }
         result
     }
@@ -295,7 +295,7 @@ impl Query<'_> {
         let mut result = self.timeout_result(NO_REPLY);
         result.text.push_str(match self.send {
             None | Some([.., b'\n']) => "",
-            Some([]) => "; --send is empty, and only a server that speaks first answers",
+            Some([]) => "; --send is empty, and only a server that sends first answers that",
             Some(_) => r"; a server that reads lines waits for \n at the end of --send",
         });
         result

@@ -42,7 +42,10 @@ pub(crate) fn take_inherited() -> Result<Vec<InheritedSocket>, ExitError> {
         let is_valid_count = |text: &str| text.parse::<usize>().is_ok_and(|count| count <= INHERITED_SOCKETS_MAX);
         if !count.to_str().is_some_and(is_valid_count) {
             let count = escape::message(&count.to_string_lossy(), VALUE_BYTES_MAX);
-            let message = format!("LISTEN_FDS is no number of sockets: {count}; set it right, or unset it");
+            let message = format!(
+                "cannot serve the inherited sockets: LISTEN_FDS={count}: not a number up to {INHERITED_SOCKETS_MAX}; \
+            correct it, or unset it"
+            );
             return Err(ExitError::new(ExitStatus::UsageError, message));
         }
     }
@@ -64,7 +67,7 @@ pub(crate) fn warn_of_invalid_pid() {
     if !pid.is_empty() && !count.is_empty() && pid.parse::<u32>().is_err() {
         let pid = escape::excerpt(&pid);
         log::warn!(
-            "cannot serve the sockets handed over: LISTEN_PID={pid}: no number of a process; set it right, or unset \
+            "cannot serve the inherited sockets: LISTEN_PID={pid}: not a process number; correct it, or unset \
              LISTEN_FDS"
         );
     }
@@ -137,7 +140,7 @@ fn unusable_socket(fd: usize, unusable: &Unusable) -> ExitError {
         (Unusable::NoSocket, Ok(_)) => describe_io_error(&Errno::ENOTSOCK.into()),
         (Unusable::NoSocket, Err(_)) => describe_io_error(&Errno::EBADF.into()),
     };
-    let hint = "hand over listeners, of TCP or unix sockets, and bound UDP sockets alone, or unset LISTEN_FDS";
-    let message = format!("cannot serve on descriptor {fd}, which LISTEN_FDS counts in: {cause}; {hint}");
+    let hint = "pass only listeners of TCP or unix sockets and bound UDP sockets, or unset LISTEN_FDS";
+    let message = format!("cannot serve on descriptor {fd} of LISTEN_FDS: {cause}; {hint}");
     ExitError::new(ExitStatus::Unavailable, message)
 }

@@ -69,7 +69,10 @@ impl SdNotifier {
                 let retry = move || notify_socket.retry_ready();
                 if let Err(error) = thread::Builder::new().name("notify".to_owned()).spawn(retry) {
                     let cause = cause_and_hint(&error, TRY_AGAIN);
-                    log::warn!("cannot send READY=1 to the supervisor, whose queue is full: no thread for it: {cause}");
+                    log::warn!(
+                        "cannot send READY=1 to the supervisor: its queue is full, and no thread can be started to \
+                         retry: {cause}"
+                    );
                 }
             }
             Err(error) => warn_unusable(&notify_socket.name, &error),
@@ -118,8 +121,8 @@ impl NotifySocket {
         }
     }
 
-    /// Tries again until the queue has room: without `READY=1` a supervisor stops the server at its start timeout. After
-    /// `STOPPING=1` the message has no meaning.
+    /// Tries again until the queue has room: without `READY=1` a supervisor stops the server at its start timeout.
+    /// After `STOPPING=1` the message has no meaning.
     fn retry_ready(&self) {
         loop {
             thread::sleep(READY_RETRY_INTERVAL);
@@ -129,7 +132,7 @@ impl NotifySocket {
             match self.try_send(&NotifyState::Ready) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => {
-                    log::debug!("READY=1 was sent late: {outcome:?}");
+                    log::debug!("retried READY=1 after a full queue: {outcome:?}");
                     return;
                 }
             }
@@ -140,7 +143,7 @@ impl NotifySocket {
 /// `name` is the value of `NOTIFY_SOCKET`.
 fn warn_unusable(name: &OsStr, error: &io::Error) {
     let name = escape::excerpt(&name.to_string_lossy());
-    let cause = cause_and_hint(error, "unset it if no supervisor waits for a message");
+    let cause = cause_and_hint(error, "unset it if there is no supervisor");
     log::warn!("cannot notify the supervisor: NOTIFY_SOCKET={name}: {cause}");
 }
 
@@ -150,7 +153,7 @@ fn warn_of_invalid_period() {
     if period.parse::<u64>().is_err() {
         let period = escape::excerpt(&period);
         log::warn!(
-            "cannot ping the watchdog: WATCHDOG_USEC={period}: no number of microseconds; set it right or unset it"
+            "cannot ping the watchdog: WATCHDOG_USEC={period}: not a number of microseconds; correct it, or unset it"
         );
     }
 }
@@ -186,8 +189,8 @@ pub(crate) struct Watchdog {
     pending: Weak<WatchdogPing>,
 }
 
-/// A ping to the watchdog. Every other loop has a clone. The last clone to be dropped sends the ping: a loop drops it in
-/// its next turn, or because it has ended.
+/// A ping to the watchdog. Every other loop has a clone. The last clone to be dropped sends the ping: a loop drops it
+/// in its next turn, or because it has ended.
 #[derive(Debug)]
 struct WatchdogPing(Arc<NotifySocket>);
 
@@ -203,8 +206,8 @@ impl Watchdog {
         self.next_ping.saturating_duration_since(Instant::now())
     }
 
-    /// Starts a ping if one is due; it is sent when the other loops have confirmed it. Call it between two turns of the one
-    /// loop that does not confirm.
+    /// Starts a ping if one is due; it is sent when the other loops have confirmed it. Call it between two turns of the
+    /// one loop that does not confirm.
     pub(crate) fn ping(&mut self) {
         let now = Instant::now();
         if now < self.next_ping {

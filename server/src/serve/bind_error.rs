@@ -29,7 +29,7 @@ pub(crate) fn for_unresolved(address: &Address, cause: &str, assignment: &str) -
 
 /// The error of an inherited socket.
 pub(crate) fn for_inherited(protocol: Protocol, error: &io::Error) -> ExitError {
-    cannot_serve(&format!("{protocol} on a socket handed over"), &cause_and_hint(error, exit::TRY_AGAIN))
+    cannot_serve(&format!("{protocol} on an inherited socket"), &cause_and_hint(error, exit::TRY_AGAIN))
 }
 
 /// The error of a socket that the first worker has opened and another worker cannot open.
@@ -39,7 +39,7 @@ pub(crate) fn for_worker(
     worker_number: usize,
     error: &io::Error,
 ) -> ExitError {
-    let cause = cause_and_hint(error, "try again, or with fewer workers");
+    let cause = cause_and_hint(error, "try again, or use fewer workers");
     cannot_serve(&format!("{protocol} on {address} with worker {worker_number}"), &cause)
 }
 
@@ -57,25 +57,25 @@ pub(crate) fn for_path(path: &Path, error: &io::Error, assignment: &str) -> Exit
         (io::ErrorKind::AddrInUse, Ok(file_type)) if !file_type.is_socket() => {
             // A device or a pipe may have another use, and should not be removed.
             let remove = if file_type.is_file() { "remove it, or " } else { "" };
-            format!("{system_error}: that file is no socket, and is left alone; {remove}{choose_another}")
+            format!("{system_error}: that file is not a socket and is left alone; {remove}{choose_another}")
         }
         // Without an error number, the message is the library's reason for not replacing the file.
         (io::ErrorKind::AddrInUse, _) if error.raw_os_error().is_some() => {
             format!("{system_error}; stop the program that has the socket, or {choose_another}")
         }
         (io::ErrorKind::NotFound, _) if path.is_relative() && std::env::current_dir().is_err() => {
-            format!("{system_error}: the working directory was deleted; change to another, or give a path from / on")
+            format!("{system_error}: the working directory was deleted; change to another, or give an absolute path")
         }
         (io::ErrorKind::NotFound, _) if !parent.exists() => {
-            format!("{system_error}: there is no folder {folder}; make it, or {choose_another}")
+            format!("{system_error}: there is no folder {folder}; create it, or {choose_another}")
         }
-        (io::ErrorKind::NotADirectory, _) => format!("{system_error}: {folder} is no folder; {choose_another}"),
+        (io::ErrorKind::NotADirectory, _) => format!("{system_error}: {folder} is not a folder; {choose_another}"),
         (io::ErrorKind::PermissionDenied, Ok(_)) if is_errno(error, Errno::EPERM) => format!(
-            "{system_error}: in {folder} a file is removed by its owner alone, and the one that a server has left \
-             there is of another user; remove it as that user, or {choose_another}"
+            "{system_error}: in {folder} only the owner of a file may remove it, and the file that a server has left \
+            there is of another user; remove it as that user, or {choose_another}"
         ),
         (io::ErrorKind::PermissionDenied, _) => format!(
-            "{system_error}: this user may not make a file in {folder}; {choose_another}, or allow that user to \
+            "{system_error}: this user may not create a file in {folder}; {choose_another}, or allow this user to \
              write there"
         ),
         (io::ErrorKind::InvalidInput, _) => {
@@ -137,7 +137,7 @@ pub(crate) fn for_address(
     let system_error = describe_io_error(error);
     let cause = match (error.kind(), overlapping) {
         (io::ErrorKind::AddrInUse, Some((_, other))) => {
-            format!("{system_error}: it overlaps {other}, which was asked for as well; leave one of the two out")
+            format!("{system_error}: it overlaps {other}, which is served as well; leave one of the two out")
         }
         (io::ErrorKind::AddrInUse, None) => {
             format!("{system_error}; stop the program that has the port, or choose another port with {alternative}")
@@ -162,8 +162,8 @@ pub(crate) fn for_address(
              all of them with {assignment}{all_addresses}:{port}"
         ),
         _ if lacks_zone(address) => format!(
-            "{system_error}: such an address belongs to an interface; name that too, as in {assignment}[{}%eth0]:{port}, \
-             and ip link lists those there are",
+            "{system_error}: a link-local address needs its interface; name it, as in {assignment}[{}%eth0]:{port}; \
+            ip link lists the interfaces",
             address.ip()
         ),
         _ => cause_and_hint(error, &format!("try another address or port with {alternative}")),
@@ -193,7 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
         let error = |errno: Errno| for_path(&path, &io::Error::from_raw_os_error(errno as i32), "--unix ").message;
-        let not_writable = "this user may not make a file in";
+        let not_writable = "this user may not create a file in";
         assert!(error(Errno::EACCES).contains(not_writable), "{}", error(Errno::EACCES));
         assert!(error(Errno::EPERM).contains(not_writable), "there is no file: {}", error(Errno::EPERM));
         drop(UnixListener::bind(&path).unwrap());

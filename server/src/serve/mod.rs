@@ -49,7 +49,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
         Ok(report) => {
             match report {
                 Some(report) => log_drain_report(report),
-                None => log::info!("stopped before it served"),
+                None => log::info!("stopped during the start"),
             }
             (server.exit_status(), FLUSH_TIMEOUT)
         }

@@ -71,11 +71,11 @@ impl<'o> ServerContext<'o> {
         let missing = self.quota.as_ref().and_then(|quota| quota.given_of_max()).filter(|(given, max)| given < max);
         match missing {
             Some((given, max)) if self.ended_idle.load(Ordering::Relaxed) => {
-                log::warn!("{given} of {max} greetings given, and then nothing to do");
+                log::warn!("{given} of {max} greetings sent before the server was idle");
                 ExitStatus::TimedOut
             }
             Some((given, max)) => {
-                log::info!("{given} of {max} greetings given");
+                log::info!("{given} of {max} greetings sent");
                 ExitStatus::Success
             }
             None => ExitStatus::Success,

@@ -23,8 +23,8 @@ const DEFAULT_UDP_RATE: u32 = 100;
 /// the kernel 4 MiB (`tcp_wmem`). An echo, which also has an outbox of 64 KiB, is as fast with it as without.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// A socket that every worker opens. Each worker gets a duplicate of an inherited socket or a unix socket. When the last
-/// duplicate closes, the unix socket's file is removed.
+/// A socket that every worker opens. Each worker gets a duplicate of an inherited socket or a unix socket. When the
+/// last duplicate closes, the unix socket's file is removed.
 #[derive(Clone, Debug)]
 pub(crate) enum SocketSpec {
     Tcp(Listen),

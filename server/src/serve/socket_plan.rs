@@ -150,7 +150,8 @@ impl PlanBuilder<'_, '_> {
         Ok(())
     }
 
-    /// Opens a unix socket. It is bound by its path as given, which may be shorter than the absolute path that is printed.
+    /// Opens a unix socket. It is bound by its path as given, which may be shorter than the absolute path that is
+    /// printed.
     fn add_path(&mut self, unix_path: &UnixPath) -> Result<(), ExitError> {
         let path = unix_path.as_path();
         let shown = if unix_path.is_abstract() { Ok(path.to_owned()) } else { std::path::absolute(path) };
@@ -199,7 +200,7 @@ impl PlanBuilder<'_, '_> {
         }
         let AddressGroup { address, assignment, .. } = group;
         let cause =
-            format!("cannot serve on {address}: no port was free for all its sockets in {PORT_TRIES_MAX} tries");
+            format!("cannot serve on {address}: no port was free for all its sockets in {PORT_TRIES_MAX} attempts");
         Err(ExitError::new(ExitStatus::Unavailable, format!("{cause}; name one with {assignment}HOST:PORT")))
     }
 

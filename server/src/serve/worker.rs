@@ -47,7 +47,7 @@ pub(crate) fn run_loop(
         }
         let greeting_count = greeter.borrow().greeting_count();
         if let Some(expired) = idle_timer.take_if(|timer| timer.check_expired(event_loop, greeting_count)) {
-            log::info!("nothing to do for {}: stopping", format_duration(expired.timeout));
+            log::info!("stopping: idle for {}", format_duration(expired.timeout));
             server.end_idle();
         }
     }
@@ -56,8 +56,8 @@ pub(crate) fn run_loop(
 /// Creates the loop of one worker, on the calling thread.
 pub(crate) fn new_event_loop<'h>(options: &ServeOptions) -> Result<EventLoop<'h>, ExitError> {
     let mut event_loop = EventLoop::new().map_err(loop_error)?;
-    // A panic that one client causes must not end the service for the other clients. It leaves no state half changed: the
-    // greeter's borrow ends with the unwinding, and a greeting counts only when it is sent.
+    // A panic that one client causes must not end the service for the other clients. It leaves no state half changed:
+    // the greeter's borrow ends with the unwinding, and a greeting counts only when it is sent.
     event_loop.catch_panics(true);
     if let Some(total) = options.limits.memory_max {
         event_loop.buffer_bytes_max(total / options.workers);

@@ -116,7 +116,7 @@ fn run_or_shut_down(
         if workers == 1 {
             return error;
         }
-        log::error!("worker {worker_number} of {workers} has failed: stopping the others");
+        log::error!("worker {worker_number} of {workers} has failed; stopping all workers");
         name_worker(server, worker_number, &error)
     })
 }
@@ -129,7 +129,7 @@ fn name_worker(server: &ServerContext<'_>, worker_number: usize, error: &ExitErr
 /// Turns a panic into an error. State that the panic may have left inconsistent is not used again.
 fn catch_panic<T>(body: impl FnOnce() -> Result<T, ExitError>) -> Result<T, ExitError> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        let message = "a bug of halloo: it panicked; please report what the log says of it";
+        let message = "a bug of halloo: it panicked; please report it with the log";
         Err(ExitError::new(ExitStatus::RuntimeError, message))
     })
 }
@@ -142,8 +142,8 @@ struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts the threads, and waits until all workers listen. Returns their handles in the order of their numbers; some
-    /// are missing if a signal abandons the start.
+    /// Starts the threads, and waits until all workers listen. Returns their handles in the order of their numbers;
+    /// some are missing if a signal abandons the start.
     fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         server: &'scope ServerContext<'_>,

@@ -26,10 +26,10 @@ const ZONE_BYTES_MAX: usize = 15;
 /// Words that switch something on or off, and are no addresses.
 const NO_ADDRESSES: [&str; 7] = ["true", "false", "yes", "no", "on", "off", "none"];
 
-const PORT_RANGE: &str = "a range of ports is not taken; put commas between addresses, as in 9000,9001";
+const PORT_RANGE: &str = "port ranges are not supported; separate addresses by commas, as in 9000,9001";
 
-const PORTS_TO_SERVE: &str = "ports go from 0, any free one, to 65535";
-const PORTS_TO_ASK: &str = "ports go from 1 to 65535";
+const PORTS_TO_SERVE: &str = "write 0, for any free port, to 65535";
+const PORTS_TO_ASK: &str = "write 1 to 65535";
 
 const SYNTAX_HINT: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
@@ -146,31 +146,33 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(format!("the address is empty; {SYNTAX_HINT}, and no comma before or behind"));
+            return Err(format!("the address is empty; {SYNTAX_HINT}, without a comma before or after it"));
         }
         if let Some(path) = text.strip_prefix("unix://") {
-            return Err(format!("it is no address; a path is served with --unix {}", excerpt(path)));
+            return Err(format!("not an address; serve a path with --unix {}", excerpt(path)));
         }
         if let Some((scheme, _)) = text.split_once("://") {
             let scheme = excerpt(scheme);
-            return Err(format!("a URL is not taken: leave out {scheme}:// and what follows the port; {SYNTAX_HINT}"));
+            return Err(format!(
+                "URLs are not supported: leave out {scheme}:// and everything after the port; {SYNTAX_HINT}"
+            ));
         }
         if let Some((protocol @ ("tcp" | "udp"), address)) = text.split_once('=') {
             return Err(format!("leave out {protocol}=: write {}", excerpt(address)));
         }
         if NO_ADDRESSES.contains(&text) {
-            return Err(format!("{text} is no address; {SYNTAX_HINT}, or {LEAVE_FLAG_OUT}"));
+            return Err(format!("{text} is not an address; {SYNTAX_HINT}, or {LEAVE_FLAG_OUT}"));
         }
         if text.contains(char::is_whitespace) {
             return Err(
-                "there is a space in it; a colon belongs before a port, and a comma between addresses".to_owned()
+                "the address contains a space; put a colon before a port, and a comma between addresses".to_owned()
             );
         }
         if let Some(path) = text.strip_prefix(UNIX_PREFIX).or_else(|| as_path(text)) {
-            return Err(format!("it is no address; a path is served with --unix {}", excerpt(path)));
+            return Err(format!("not an address; serve a path with --unix {}", excerpt(path)));
         }
         if text.contains(',') {
-            return Err(format!("it is several addresses, and one is taken here; {SYNTAX_HINT}"));
+            return Err(format!("several addresses where one is expected; {SYNTAX_HINT}"));
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self { host: Host::Localhost, port: parse_port(text)? });
@@ -201,7 +203,7 @@ fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
             Some((host, "")) => Ok((host, None)),
             Some((host, rest)) => match rest.strip_prefix(':') {
                 Some(port) => Ok((host, Some(port))),
-                None => Err(format!("a colon belongs between ] and the port; {SYNTAX_HINT}")),
+                None => Err(format!("a colon is missing between ] and the port; {SYNTAX_HINT}")),
             },
             None => Err(format!("the closing ] is missing; {SYNTAX_HINT}")),
         };
@@ -213,11 +215,11 @@ fn split_host_port(text: &str) -> Result<(&str, Option<&str>), String> {
             let with_port = text.rsplit_once(':').filter(|(host, port)| is_ipv6(host) && port.parse::<u32>().is_ok());
             match with_port {
                 Some((host, port)) if is_ipv6(text) => {
-                    Err(format!("it can be read in two ways: write [{host}]:{port} for port {port}, or [{text}]"))
+                    Err(format!("ambiguous address; write [{host}]:{port} for port {port}, or [{text}]"))
                 }
-                Some((host, port)) => Err(format!("brackets belong around an IPv6 address: write [{host}]:{port}")),
+                Some((host, port)) => Err(format!("an IPv6 address with a port needs brackets; write [{host}]:{port}")),
                 None if is_ipv6(text) => Ok((text, None)),
-                None => Err(format!("it has too many colons; {SYNTAX_HINT}")),
+                None => Err(format!("too many colons; {SYNTAX_HINT}")),
             }
         }
         Some((host, port)) => Ok((host, Some(port))),
@@ -244,7 +246,7 @@ fn parse_host(host: &str) -> Result<Host, String> {
         return Ok(Host::Ip(ip));
     }
     if host == "*" {
-        return Err("for every address of this machine write 0.0.0.0 or [::] in place of *".to_owned());
+        return Err("* is not an address; for every address of this machine write 0.0.0.0 or [::]".to_owned());
     }
     match host.split_once('%').filter(|_| is_ipv6(host)) {
         Some((ip, zone)) => validate_zone(ip, zone)?,
@@ -265,7 +267,7 @@ pub(crate) fn lacks_zone(address: SocketAddr) -> bool {
 
 /// Cause and hint for a zone that the system does not know.
 pub(crate) fn describe_unknown_zone(zone: &str) -> String {
-    format!("no such device: this machine has no interface {zone}; ip link lists those it has")
+    format!("no such device: this machine has no interface {zone}; ip link lists its interfaces")
 }
 
 /// The name of an interface has a meaning on a link-local address only (RFC 4007, section 11.2).
@@ -274,7 +276,7 @@ fn validate_zone(ip: &str, zone: &str) -> Result<(), String> {
     if is_link_local || is_decimal(zone) {
         return Ok(());
     }
-    Err(format!("%{zone} has no meaning for {ip}, which is not a link-local address: leave it out"))
+    Err(format!("%{zone} has no meaning for {ip}, which is not a link-local address; leave it out"))
 }
 
 fn validate_hostname(host: &str) -> Result<(), String> {
@@ -320,7 +322,7 @@ fn parse_port(port: &str) -> Result<u16, String> {
     if !is_decimal(port) {
         return Err(format!("{} is not a port number; {SYNTAX_HINT}", excerpt(port)));
     }
-    port.parse().map_err(|_| format!("{} is not a port: {PORTS_TO_SERVE}", excerpt(port)))
+    port.parse().map_err(|_| format!("{} is not a port; {PORTS_TO_SERVE}", excerpt(port)))
 }
 
 /// The prefix of a unix path in the address of a probe.
@@ -370,10 +372,10 @@ pub(crate) fn parse_unix_path(path: PathBuf) -> Result<UnixPath, String> {
     }
     let is_address = is_decimal(&text) || text.contains(':') && !text.contains('/') && text.parse::<Address>().is_ok();
     if is_address {
-        return Err(format!("it is an address; write --tcp {shown}, or ./{shown} for a file of that name"));
+        return Err(format!("an address, not a path; write --tcp {shown}, or ./{shown} for a file of that name"));
     }
     if text.starts_with('-') {
-        return Err(format!("it begins as a flag does; write ./{shown} for a file of that name"));
+        return Err(format!("the path begins like a flag; write ./{shown} for a file of that name"));
     }
     path.try_into()
 }
@@ -393,17 +395,19 @@ impl TryFrom<OsString> for ProbeTarget {
         if let Some(path) = text.as_bytes().strip_prefix(UNIX_PREFIX.as_bytes()).filter(|path| !path.is_empty()) {
             return PathBuf::from(OsStr::from_bytes(path)).try_into().map(Self::Unix);
         }
-        let text = text.to_str().ok_or_else(|| format!("it is not valid UTF-8; {SYNTAX_HINT}"))?;
+        let text = text.to_str().ok_or_else(|| format!("not valid UTF-8; {SYNTAX_HINT}"))?;
         let path = text.strip_prefix("unix=").or_else(|| as_path(text));
         match path {
-            _ if text == UNIX_PREFIX => Err(format!("the path is missing: write {UNIX_PREFIX}/run/halloo.sock")),
-            Some(path) => Err(format!("it is no address; to ask a unix socket write {UNIX_PREFIX}{}", excerpt(path))),
+            _ if text == UNIX_PREFIX => Err(format!("the path is missing; write {UNIX_PREFIX}/run/halloo.sock")),
+            Some(path) => Err(format!("not an address; to ask a unix socket write {UNIX_PREFIX}{}", excerpt(path))),
             None if text.rsplit(':').next().is_some_and(is_port_range) => {
-                Err("a range of ports is not taken; ask at one port, such as localhost:9000".to_owned())
+                Err("port ranges are not supported; name one port, as in localhost:9000".to_owned())
             }
-            None if text.starts_with('*') => Err("one server is asked; name it, such as localhost:9000".to_owned()),
+            None if text.starts_with('*') => {
+                Err("* is not the address of one server; name one, as in localhost:9000".to_owned())
+            }
             None if text.trim().contains(char::is_whitespace) => {
-                Err("there is a space in it; a colon belongs before a port, such as localhost:9000".to_owned())
+                Err("the address contains a space; put a colon before a port, as in localhost:9000".to_owned())
             }
             None => match text.parse().map_err(|error: String| error.replace(PORTS_TO_SERVE, PORTS_TO_ASK))? {
                 Address { port: 0, .. } => Err("no server has port 0; name the port of the server".to_owned()),
@@ -499,7 +503,7 @@ mod tests {
             ("localhost:http", "http is not a port number"),
             ("localhost:+1", "+1 is not a port number"),
             ("[::1", "closing ]"),
-            ("[::1]9000", "colon belongs"),
+            ("[::1]9000", "a colon is missing"),
             ("[127.0.0.1]:1", "not an IPv6 address"),
             ("a:b:c", "too many colons"),
             ("tcp://localhost:1", "leave out tcp://"),
@@ -513,15 +517,15 @@ mod tests {
             ("256.0.0.1", "not an IPv4 address"),
             ("127.1:9000", "not an IPv4 address"),
             ("*:9000", "0.0.0.0"),
-            ("two words", "there is a space in it"),
+            ("two words", "contains a space"),
             ("tcp=127.0.0.1:9000", "leave out tcp=: write 127.0.0.1:9000"),
-            ("9000-9003", "a range of ports is not taken"),
-            ("unix:/a", "served with --unix /a"),
-            ("unix:///a", "served with --unix /a"),
-            ("@a", "served with --unix @a"),
-            ("~/a.sock", "served with --unix ~/a.sock"),
-            ("./a.sock", "served with --unix ./a.sock"),
-            ("localhost:9000-9003", "a range of ports is not taken"),
+            ("9000-9003", "port ranges are not supported"),
+            ("unix:/a", "serve a path with --unix /a"),
+            ("unix:///a", "serve a path with --unix /a"),
+            ("@a", "serve a path with --unix @a"),
+            ("~/a.sock", "serve a path with --unix ~/a.sock"),
+            ("./a.sock", "serve a path with --unix ./a.sock"),
+            ("localhost:9000-9003", "port ranges are not supported"),
             ("-a", "neither"),
             ("a..b", "neither"),
             ("fe80::1%", "too many colons"),

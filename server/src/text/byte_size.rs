@@ -11,7 +11,7 @@ pub(crate) fn parse_byte_size(text: &str) -> Result<usize, String> {
         return Err("write a whole number and KiB, MiB or GiB, such as 64MiB".to_owned());
     };
     let bytes = number.parse().ok().and_then(|number: usize| number.checked_mul(factor));
-    bytes.ok_or_else(|| "it is more than this machine can address".to_owned())
+    bytes.ok_or_else(|| "more than this machine can address; write a smaller size".to_owned())
 }
 
 #[cfg(test)]

@@ -22,23 +22,23 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Parses a duration that must be more than zero.
 pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     match parse_with_hint(text, "write 500ms, 10s or 2m")? {
-        Duration::ZERO => Err(format!("it must be more than zero; write 500ms, 10s or 2m, or {LEAVE_FLAG_OUT}")),
+        Duration::ZERO => Err(format!("must be more than zero; write 500ms, 10s or 2m, or {LEAVE_FLAG_OUT}")),
         duration => Ok(duration),
     }
 }
 
 fn parse_with_hint(text: &str, hint: &str) -> Result<Duration, String> {
     let unknown_unit =
-        |unit: &str| format!("{} is no unit of time; {hint}; units are ms, s, m, h and d", escape::excerpt(unit));
+        |unit: &str| format!("{} is not a unit of time; {hint}; units are ms, s, m, h and d", escape::excerpt(unit));
     match (humantime::parse_duration(text.trim()), other_unit(text)) {
         (Ok(_), Some(unit)) => Err(unknown_unit(unit)),
         (Ok(duration), None) if duration <= DURATION_MAX => Ok(duration),
-        (Ok(_) | Err(DurationError::NumberOverflow), _) => Err(format!("it is out of range, 366d at most; {hint}")),
+        (Ok(_) | Err(DurationError::NumberOverflow), _) => Err(format!("out of range, at most 366d; {hint}")),
         (Err(DurationError::UnknownUnit { unit, value, .. }), _) if unit.is_empty() => {
             Err(format!("the unit is missing; write {value}s or {value}ms"))
         }
         (Err(DurationError::UnknownUnit { unit, .. }), _) => Err(unknown_unit(&unit)),
-        (Err(_), _) => Err(format!("it is no time; {hint}")),
+        (Err(_), _) => Err(format!("not a time; {hint}")),
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
             assert!(parse_duration(text).unwrap_err().contains("500ms"), "{text}");
         }
         for text in ["367d", "366d 1ms", "99999999999999999999d"] {
-            assert!(parse_duration(text).unwrap_err().contains("366d at most"), "{text}");
+            assert!(parse_duration(text).unwrap_err().contains("at most 366d"), "{text}");
         }
     }
 

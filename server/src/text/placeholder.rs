@@ -47,7 +47,10 @@ impl Placeholder {
 
     /// Appends the value.
     pub(crate) fn render(self, values: PlaceholderValues<'_>, buffer: &mut Vec<u8>) {
-        debug_assert!(self != Self::Hostname || is_hostname(values.hostname), "such a greeting is not known again");
+        debug_assert!(
+            self != Self::Hostname || is_hostname(values.hostname),
+            "a greeting with this host name cannot be matched"
+        );
         // Writing into a vector cannot fail.
         let _ = match self {
             Self::Peer => match values.addresses.peer {

@@ -15,7 +15,7 @@ use crate::text::{LEAVE_FLAG_OUT, escape};
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
 const PLACEHOLDER_HINT: &str =
-    "known are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
+    "placeholders are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
 
 /// A greeting with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +121,10 @@ impl FromStr for Template {
         push_literal(&mut parts, &mut literal);
         let template = Self { parts };
         match template.bytes_max() {
-            0 => Err(format!("a greeting cannot be empty; {LEAVE_FLAG_OUT} for the usual one")),
+            0 => Err(format!("a greeting cannot be empty; {LEAVE_FLAG_OUT} for the default one")),
             1..=GREETING_BYTES_MAX => Ok(template),
             _ => Err(format!(
-                "a greeting can have {GREETING_BYTES_MAX} bytes at most, placeholders filled in; shorten it"
+                "the greeting is too long: at most {GREETING_BYTES_MAX} bytes with filled placeholders; shorten it"
             )),
         }
     }
@@ -212,8 +212,8 @@ mod tests {
             ("peer}", "without its {"),
             ("{{peer}", "without its {"),
             ("{peer}}", "without its {"),
-            (r"\d", r"\d stands for nothing"),
-            ("a\\", "written double"),
+            (r"\d", r"\d is not an escape"),
+            ("a\\", "write it double"),
             (r"{pe\x65r}", r"{pe\x65r} is unknown"),
         ] {
             let error = text.parse::<Template>().unwrap_err();

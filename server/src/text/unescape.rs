@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::text::{LEAVE_FLAG_OUT, escape};
 
-const ESCAPES_HINT: &str = "known are \\n, \\r, \\t, \\0, \\\\, \\xNN and \\u{N}";
+const ESCAPES_HINT: &str = "escapes are \\n, \\r, \\t, \\0, \\\\, \\xNN and \\u{N}";
 
 /// The bytes of a text, its escapes replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl FromStr for Unescaped {
 /// Parses a text with escapes that must not be empty.
 pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
     if text.is_empty() {
-        return Err(format!("an empty text is in every answer; {LEAVE_FLAG_OUT}, and any answer is right"));
+        return Err(format!("every answer contains an empty text; {LEAVE_FLAG_OUT} to accept any answer"));
     }
     text.parse()
 }
@@ -39,7 +39,7 @@ pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
 /// Appends the bytes of an escape, given without its backslash, and returns the text after it.
 pub(crate) fn push_escape<'a>(escape: &'a str, bytes: &mut Vec<u8>) -> Result<&'a str, String> {
     let Some(letter) = escape.chars().next() else {
-        return Err(format!("a backslash at the end is written double; {ESCAPES_HINT}"));
+        return Err(format!("single backslash at the end; write it double; {ESCAPES_HINT}"));
     };
     let remaining = &escape[letter.len_utf8()..];
     let byte = match letter {
@@ -59,8 +59,7 @@ pub(crate) fn push_escape<'a>(escape: &'a str, bytes: &mut Vec<u8>) -> Result<&'
             return Ok(remaining);
         }
         other => {
-            let hint = format!("a backslash itself is written double; {ESCAPES_HINT}");
-            return Err(format!("\\{other} stands for nothing, and {hint}"));
+            return Err(format!("\\{other} is not an escape; write a backslash itself double; {ESCAPES_HINT}"));
         }
     };
     bytes.push(byte);
@@ -81,7 +80,7 @@ fn parse_character(text: &str) -> Result<(char, &str), String> {
     let character = parse_hexadecimal(digits).and_then(char::from_u32);
     character
         .map(|character| (character, remaining))
-        .ok_or_else(|| format!("\\u{{{}}} is no character; {ESCAPES_HINT}", escape::excerpt(digits)))
+        .ok_or_else(|| format!("\\u{{{}}} is not a character; {ESCAPES_HINT}", escape::excerpt(digits)))
 }
 
 fn parse_hexadecimal(digits: &str) -> Option<u32> {
@@ -118,9 +117,9 @@ mod tests {
     #[test]
     fn a_slip_is_named() {
         for (text, expected) in [
-            ("a\\", "written double"),
-            (r"\q", r"\q stands for nothing"),
-            (r"\ä", r"\ä stands for nothing"),
+            ("a\\", "write it double"),
+            (r"\q", r"\q is not an escape"),
+            (r"\ä", r"\ä is not an escape"),
             (r"\x", "two hexadecimal digits"),
             (r"\x4", "two hexadecimal digits"),
             (r"\x+1", "two hexadecimal digits"),
@@ -128,11 +127,11 @@ mod tests {
             (r"\u", "in braces"),
             (r"\u00e9", "in braces"),
             (r"\u{e9", "in braces"),
-            (r"\u{}", r"\u{} is no character"),
-            (r"\u{+1}", r"\u{+1} is no character"),
-            (r"\u{d800}", r"\u{d800} is no character"),
-            (r"\u{110000}", r"\u{110000} is no character"),
-            (r"\u{100000041}", r"\u{100000041} is no character"),
+            (r"\u{}", r"\u{} is not a character"),
+            (r"\u{+1}", r"\u{+1} is not a character"),
+            (r"\u{d800}", r"\u{d800} is not a character"),
+            (r"\u{110000}", r"\u{110000} is not a character"),
+            (r"\u{100000041}", r"\u{100000041} is not a character"),
         ] {
             assert!(unescape(text).unwrap_err().contains(expected), "{text}: {:?}", unescape(text));
         }

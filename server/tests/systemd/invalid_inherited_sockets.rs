@@ -16,7 +16,7 @@ use crate::borrowed_fds;
 #[track_caller]
 fn assert_socket_refused(socket: BorrowedFd<'_>, expected: &str) {
     let output = Activation { sockets: &[socket], ..Activation::default() }.run();
-    assert_fails(&output, 3, &["descriptor 3", "LISTEN_FDS", expected, "hand over listeners", "unset LISTEN_FDS"]);
+    assert_fails(&output, 3, &["descriptor 3", "LISTEN_FDS", expected, "pass only listeners", "unset LISTEN_FDS"]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_process_number_that_is_none_is_warned_of() {
     for (pid, warnings) in [("abc", 1), ("1", 0)] {
         let variables = &[("LISTEN_PID", pid)];
         let output = Activation { arguments, env: variables, sockets: &borrowed_fds![tcp] }.run();
-        let line = |line: &&str| line.contains(" WARN ") && line.contains("LISTEN_PID=abc: no number of a process");
+        let line = |line: &&str| line.contains(" WARN ") && line.contains("LISTEN_PID=abc: not a process number");
         assert_eq!(output.stderr.lines().filter(line).count(), warnings, "{output:?}");
     }
 }
@@ -80,7 +80,7 @@ fn a_process_number_that_is_none_is_warned_of() {
 fn a_count_that_is_none_is_refused_in_one_sentence() {
     for count in ["two", "-1", "1.5", "2000000000", "99999999999999999999", "\u{1b}[31m"] {
         let output = Activation { env: &[("LISTEN_FDS", count)], ..Activation::default() }.run();
-        assert_fails(&output, 2, &["LISTEN_FDS is no number of sockets", "unset it"]);
+        assert_fails(&output, 2, &["cannot serve the inherited sockets: LISTEN_FDS=", "not a number", "unset it"]);
         assert!(!output.stderr.contains('\u{1b}'), "{output:?}");
     }
 }

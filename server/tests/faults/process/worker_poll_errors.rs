@@ -35,7 +35,7 @@ fn a_worker_whose_poll_fails_is_named_and_drains_the_others() {
         wait_until("the connections", || server.fd_count() == before + clients.len());
         let fault = FaultInjection::start_on_thread(thread_of(number, &server), "epoll_wait", "EBADF", "1+");
         fault.wait_injected(1);
-        wait_until("the end to begin", || server.stderr.count_lines_with("stopping the others") > 0);
+        wait_until("the end to begin", || server.stderr.count_lines_with("stopping all workers") > 0);
         // The clients of the others still have their answer.
         for client in &clients {
             try_send(client, b"hello");

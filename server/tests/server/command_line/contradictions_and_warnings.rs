@@ -25,7 +25,10 @@ fn flags_that_contradict_each_other_are_a_usage_error() {
         (&["--mode", "echo", "--greeting", "x"][..], &["--greeting x", "--mode echo", "leave one"][..]),
         (&["--mode", "echo", "--tcp-greeting", "x"], &["--tcp-greeting x", "--mode echo", "leave one"]),
         (&["--mode", "discard", "--udp-greeting", "x"], &["--udp-greeting x", "--mode discard", "leave one"]),
-        (&["--workers", "4", "--memory-max", "3MiB"], &["--memory-max 3MiB", "--workers 4", "each worker needs 1MiB"]),
+        (
+            &["--workers", "4", "--memory-max", "3MiB"],
+            &["--memory-max 3MiB", "--workers 4", "each worker needs at least 1MiB"],
+        ),
         (&["--workers", "4", "--max-connections", "3"], &["--max-connections 3", "--workers 4", "leave one"]),
         (&["-v", "-q"], &["--verbose contradicts --quiet", "leave one"]),
         (&["-vvq"], &["--verbose contradicts --quiet", "leave one"]),
@@ -211,7 +214,7 @@ fn a_setting_without_effect_is_one_warning() {
         (&[UDP, "--memory-max=9MiB"], &["--memory-max has no effect: neither TCP nor a unix socket"]),
         (&[UDP, "--max-connections=9"], &["--max-connections has no effect: neither TCP nor a unix socket"]),
         (&[UDP, "--idle-timeout=9s"], &["--idle-timeout has no effect: neither TCP nor a unix socket"]),
-        (&[UDP, "--mode=line"], &["--mode has no effect: UDP alone is served, where banner and line are as greet"]),
+        (&[UDP, "--mode=line"], &["--mode has no effect: only UDP is served, where banner and line work like greet"]),
         (&[&unix, "--max-connections-per-source=3"], &["--max-connections-per-source has no effect: TCP is not"]),
         (&[TCP, "--greeting=x", "--tcp-greeting=y"], &["--greeting has no effect: every protocol"]),
         (&[TCP, UDP, "--greeting=x", "--tcp-greeting=y"], &[]),
@@ -227,7 +230,7 @@ fn a_setting_without_effect_is_one_warning() {
 #[test]
 fn a_variable_without_effect_is_a_warning_that_names_it() {
     let expected =
-        ["HALLOO_LISTNE has no effect: it is unknown; did you mean HALLOO_LISTEN?", "HALLOO_UDP_RATE has no effect"];
+        ["HALLOO_LISTNE has no effect: unknown variable; did you mean HALLOO_LISTEN?", "HALLOO_UDP_RATE has no effect"];
     assert_warns(&[("HALLOO_LISTNE", "9000"), ("HALLOO_UDP_RATE", "3")], &[TCP], &expected);
     assert_warns(&[("HALLOO_PROBE_SEND", "x"), ("HALLOO_PORT", "tcp://10.0.0.1:1")], &["serve", TCP], &[]);
     let mut command = HALLOO.command(&[TCP]);
@@ -258,6 +261,6 @@ fn a_probe_with_an_unknown_variable_asks_all_the_same() {
     let set = [("HALLOO_PROBE_EXPCT", "x"), ("HALLOO_MODE", "echo")];
     let output = run_with(&set, &["probe", &server.tcp().to_string()]);
     assert_eq!((output.status, output.stdout.lines().count()), (0, 2), "{output:?}");
-    let expected = "halloo: HALLOO_PROBE_EXPCT has no effect: it is unknown; did you mean HALLOO_PROBE_EXPECT?\n";
+    let expected = "halloo: HALLOO_PROBE_EXPCT has no effect: unknown variable; did you mean HALLOO_PROBE_EXPECT?\n";
     assert_eq!(output.stderr, expected);
 }

@@ -33,7 +33,7 @@ fn exactly_as_many_are_greeted_as_asked_for_over_both_protocols_and_the_rest_clo
     numbers.extend(over_udp.map(|answer| answer.parse::<usize>().expect("digits")));
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(1..=50), "{numbers:?}");
-    server.stderr.wait_for_line("greetings=50, as many as asked for");
+    server.stderr.wait_for_line("stopping: all greetings are sent: greetings=50");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn echo_and_discard_count_connections_that_have_ended_and_datagrams() {
         assert!(server.is_running(), "{mode}: there is one left");
         udp_client(server.udp()).send(b"hello").expect("loopback takes it");
         assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
-        server.stderr.wait_for_line("greetings=2,");
+        server.stderr.wait_for_line("all greetings are sent: greetings=2");
     }
 }
 
@@ -157,8 +157,8 @@ fn an_idle_exit_before_the_last_greeting_is_exit_status_4_and_logs_the_count() {
         // A check is no greeting.
         drop(connect(server.tcp()));
         assert_eq!(server.wait(), 4, "{}", server.stderr.text());
-        let line = server.stderr.wait_for_line("greetings given");
-        assert!(line.contains(" WARN ") && line.contains(&format!("{given} of 2 greetings given")), "{line}");
+        let line = server.stderr.wait_for_line("greetings sent");
+        assert!(line.contains(" WARN ") && line.contains(&format!("{given} of 2 greetings sent")), "{line}");
     }
 }
 
@@ -174,6 +174,6 @@ fn the_last_greeting_or_a_signal_is_exit_status_0_also_with_exit_when_idle() {
     let mut server = HALLOO.start(&arguments);
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();
-    let line = server.stderr.wait_for_line("greetings given");
-    assert!(line.contains(" INFO ") && line.contains("1 of 2 greetings given"), "{line}");
+    let line = server.stderr.wait_for_line("greetings sent");
+    assert!(line.contains(" INFO ") && line.contains("1 of 2 greetings sent"), "{line}");
 }

@@ -105,7 +105,7 @@ fn an_address_of_another_machine_is_an_error_that_suggests_a_local_one() {
 fn an_unusable_ipv6_address_is_an_error_that_suggests_a_usable_one() {
     for (address, parts) in [
         ("[2001:db8::1]:9000", ["cannot assign requested address", "--tcp [::]:9000"]),
-        ("[fe80::1]:9000", ["invalid argument: such an address belongs to an interface", "--tcp [fe80::1%eth0]:9000"]),
+        ("[fe80::1]:9000", ["invalid argument: a link-local address needs its interface", "--tcp [fe80::1%eth0]:9000"]),
         ("[ff02::1]:9000", ["invalid argument: it is a multicast address", "all of them with --tcp [::]:9000"]),
         ("[ff02::1%lo]:9000", ["invalid argument: it is a multicast address", "give an address of this machine"]),
         ("[fe80::1%nope]:9000", ["no such device: this machine has no interface nope", "ip link"]),

@@ -116,15 +116,15 @@ fn an_escaped_brace_is_no_placeholder() {
 #[test]
 fn an_escape_with_a_slip_is_named_with_its_flag_or_variable() {
     for (flag, value, part) in [
-        ("--greeting", r"a\q", r"\q stands for nothing"),
-        ("--tcp-greeting", "a\\", "written double"),
-        ("--udp-greeting", r"\u{110000}", "no character"),
+        ("--greeting", r"a\q", r"\q is not an escape"),
+        ("--tcp-greeting", "a\\", "write it double"),
+        ("--udp-greeting", r"\u{110000}", "not a character"),
     ] {
-        assert_fails(&HALLOO.run(&["--listen", "127.0.0.1:0", flag, value]), 2, &[flag, part, "known are"]);
+        assert_fails(&HALLOO.run(&["--listen", "127.0.0.1:0", flag, value]), 2, &[flag, part, "escapes are"]);
     }
     assert_fails(&HALLOO.run(&["probe", "1", "--expect", r"\x4"]), 2, &["--expect", "two hexadecimal digits"]);
     assert_fails(&HALLOO.run(&["probe", "1", "--expect", ""]), 2, &["--expect", "leave the flag out"]);
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
     command.env("HALLOO_GREETING", r"\d");
-    assert_fails(&run(command), 2, &["HALLOO_GREETING", r"\d stands for nothing"]);
+    assert_fails(&run(command), 2, &["HALLOO_GREETING", r"\d is not an escape"]);
 }

@@ -37,7 +37,7 @@ fn silence_over_a_stream_is_told_with_what_may_be_missing_from_the_question() {
         (&[][..], ""),
         (&["--send", r"hello\n"], ""),
         (&["--send", "hello"], r"; a server that reads lines waits for \n at the end of --send"),
-        (&["--send", ""], "; --send is empty, and only a server that speaks first answers"),
+        (&["--send", ""], "; --send is empty, and only a server that sends first answers that"),
     ] {
         let output = HALLOO.run(&[&["probe", "--tcp", "--timeout", "200ms", &address], arguments].concat());
         assert_eq!(output.status, 4, "{output:?}");

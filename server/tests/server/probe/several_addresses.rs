@@ -138,10 +138,10 @@ fn serve(hosts: &[&str], port: u16) -> Vec<Server> {
 fn a_version_that_the_target_cannot_have_is_a_usage_error_and_its_variable_yields() {
     for (arguments, parts) in [
         (&["-4", "-6", "localhost:1"][..], &["--ipv4", "--ipv6", "leave one"][..]),
-        (&["-4", "unix:/run/a"], &["--ipv4", "unix:/run/a", "no IPv4 address"]),
-        (&["-6", "127.0.0.1:1"], &["--ipv6", "127.0.0.1:1", "no IPv6 address"]),
-        (&["-4", "[::1]:1"], &["--ipv4", "[::1]:1", "no IPv4 address"]),
-        (&["-4", "fe80::1%lo"], &["--ipv4", "fe80::1%lo", "no IPv4 address"]),
+        (&["-4", "unix:/run/a"], &["--ipv4", "unix:/run/a", "neither a name nor IPv4"]),
+        (&["-6", "127.0.0.1:1"], &["--ipv6", "127.0.0.1:1", "neither a name nor IPv6"]),
+        (&["-4", "[::1]:1"], &["--ipv4", "[::1]:1", "neither a name nor IPv4"]),
+        (&["-4", "fe80::1%lo"], &["--ipv4", "fe80::1%lo", "neither a name nor IPv4"]),
     ] {
         assert_fails(&HALLOO.run(&[&["probe"], arguments].concat()), 2, parts);
     }
@@ -176,7 +176,7 @@ fn addresses_are_tried_in_resolver_order_optionally_of_one_ip_version() {
             &output,
             3,
             "tcp fifty.test:9000 dns ",
-            " the name has no IPv6 address, and --ipv6 asks at no other",
+            " the name has no IPv6 address, and --ipv6 excludes all others",
         );
     });
 }
@@ -256,13 +256,16 @@ fn a_zone_is_the_interface_of_a_link_local_address() {
         let causes = [
             (
                 "[fe80::1]:9000",
-                " invalid argument: such an address belongs to an interface; name that too, as in \
-                 [fe80::1%eth0]:9000, and ip link lists those there are",
+                " invalid argument: a link-local address needs its interface; name it, as in \
+                 [fe80::1%eth0]:9000; ip link lists the interfaces",
             ),
-            ("[fe80::1%1234]:9000", " no such device: this machine has no interface 1234; ip link lists those it has"),
+            (
+                "[fe80::1%1234]:9000",
+                " no such device: this machine has no interface 1234; ip link lists its interfaces",
+            ),
             (
                 "[fe80::1%nowhere]:9000",
-                " no such device: this machine has no interface nowhere; ip link lists those it has",
+                " no such device: this machine has no interface nowhere; ip link lists its interfaces",
             ),
         ];
         for (target, cause) in causes {

@@ -177,6 +177,6 @@ fn an_unread_standard_output_does_not_stop_standard_error_which_reports_lost_lin
     let line = server.stderr.wait_for_line(" lines lost: ");
     let count = line.split(" lines lost: ").last().and_then(|rest| rest.split(',').next());
     assert!(count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 100), "{line}");
-    assert!(line.contains(" WARN ") && line.ends_with(", standard output did not take them"), "{line}");
+    assert!(line.contains(" WARN ") && line.ends_with(", standard output is blocked"), "{line}");
     assert!(!server.stderr.text().contains("log lines lost"), "{}", server.stderr.text());
 }

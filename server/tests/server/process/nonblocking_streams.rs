@@ -62,7 +62,7 @@ fn a_nonblocking_standard_error_whose_reader_pauses_loses_no_line() {
     wait_until("a full pipe", || is_full(&writer));
     drop(writer);
     let logged = CapturedOutput::read_from(Some(reader));
-    wait_until("every line", || logged.count_lines_with("sent a greeting") == LINES);
+    wait_until("every line", || logged.count_lines_with("is itself a greeting") == LINES);
     server.assert_exits_on_sigterm();
     wait_until("the pipe to end", || logged.is_closed());
     assert!(!logged.text().contains("lost") && !logged.text().contains("could not be written"), "{}", logged.text());

@@ -175,7 +175,7 @@ fn all_workers_together_greet_exactly_max_greetings_with_distinct_numbers() {
     numbers.extend(sockets.iter().filter_map(try_recv).filter_map(number));
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(1..=120), "{numbers:?}");
-    server.stderr.wait_for_line("greetings=120, as many as asked for");
+    server.stderr.wait_for_line("stopping: all greetings are sent: greetings=120");
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn the_server_is_idle_when_all_workers_are_idle() {
     let mut server = start(&["--exit-when-idle", "300ms"]);
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
     assert!(started.elapsed() >= Duration::from_millis(300), "it ended after {:?}", started.elapsed());
-    server.stderr.wait_for_line("nothing to do for 300ms");
+    server.stderr.wait_for_line("stopping: idle for 300ms");
 
     let mut server = start(&["--exit-when-idle", "1s"]);
     let silent = connect(server.tcp());
@@ -352,7 +352,7 @@ fn the_server_is_idle_when_all_workers_are_idle() {
     let last = Instant::now();
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
     assert!(last.elapsed() >= Duration::from_millis(900), "it ended {:?} after the last greeting", last.elapsed());
-    assert_eq!(server.stderr.lines().iter().filter(|line| line.contains("nothing to do")).count(), 1);
+    assert_eq!(server.stderr.lines().iter().filter(|line| line.contains("stopping: idle for")).count(), 1);
 }
 
 #[test]

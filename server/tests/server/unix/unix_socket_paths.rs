@@ -68,10 +68,10 @@ fn what_is_no_socket_is_never_removed() {
     assert_command_fails(
         3,
         &["--unix", socket_path.as_str()],
-        &[socket_path.as_str(), "no socket", "left alone", "--unix PATH"],
+        &[socket_path.as_str(), "not a socket", "left alone", "--unix PATH"],
     );
     assert_eq!(fs::read(&socket_path.path).expect("it is there"), b"keep me");
-    assert_command_fails(3, &["--unix", "/dev/null"], &["no socket", "left alone; choose another path"]);
+    assert_command_fails(3, &["--unix", "/dev/null"], &["not a socket", "left alone; choose another path"]);
     let folder = socket_path.path.parent().and_then(Path::to_str).expect("a plain path");
     assert_command_fails(
         3,
@@ -80,7 +80,7 @@ fn what_is_no_socket_is_never_removed() {
     );
     let dangling = SocketPath::new();
     std::os::unix::fs::symlink(dangling.path.with_file_name("nothing"), &dangling.path).expect("a free path");
-    assert_command_fails(3, &["--unix", dangling.as_str()], &[dangling.as_str(), "no socket"]);
+    assert_command_fails(3, &["--unix", dangling.as_str()], &[dangling.as_str(), "not a socket"]);
     assert!(fs::symlink_metadata(&dangling.path).is_ok());
 }
 
@@ -106,13 +106,13 @@ fn an_impossible_path_is_an_error_with_a_hint() {
     assert_command_fails(
         3,
         &["--unix", &display(&inside)],
-        &["no such file or directory", &format!("no folder {}", missing.display()), "make it", "--unix PATH"],
+        &["no such file or directory", &format!("no folder {}", missing.display()), "create it", "--unix PATH"],
     );
     fs::write(&missing, "").expect("room for a file");
     assert_command_fails(
         3,
         &["--unix", &display(&inside)],
-        &["not a directory", &format!("{} is no folder", missing.display()), "--unix PATH"],
+        &["not a directory", &format!("{} is not a folder", missing.display()), "--unix PATH"],
     );
     assert_command_fails(2, &["--unix", ""], &["--unix"]);
     assert_command_fails(2, &["--unix", "/tmp/a,"], &["--unix"]);
@@ -125,7 +125,7 @@ fn a_relative_path_in_a_deleted_working_directory_is_an_error_that_names_the_cau
         let script = "rmdir \"$PWD\"; exec \"$0\" \"$@\"";
         let mut command = HALLOO.command_under(&["sh", "-c", script], &["--unix", path]);
         command.current_dir(&folder);
-        let parts = ["no such file or directory", "the working directory was deleted", "a path from / on"];
+        let parts = ["no such file or directory", "the working directory was deleted", "give an absolute path"];
         assert_fails(&run(command), 3, &parts);
     }
 }
@@ -146,7 +146,7 @@ fn a_folder_without_write_permission_is_an_error_that_names_it() {
     command.arg("--unix").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = run(command);
     assert_eq!(output.status, 3, "{output:?}");
-    let cause = format!("permission denied: this user may not make a file in {}; ", folder.path().display());
+    let cause = format!("permission denied: this user may not create a file in {}; ", folder.path().display());
     assert!(output.stderr.contains(&cause) && output.stderr.contains("--unix PATH"), "{output:?}");
 }
 
@@ -196,7 +196,7 @@ fn the_file_has_the_mode_of_unix_mode_or_else_of_the_umask() {
 #[test]
 fn unix_mode_without_a_file_is_a_warning() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--unix-mode", "660"]);
-    server.stderr.wait_for_line("--unix-mode has no effect: no file of a unix socket is made");
+    server.stderr.wait_for_line("--unix-mode has no effect: no unix socket file is created");
     assert_eq!(request(server.tcp()), GREETING);
     assert_eq!(server.log_lines().len(), 1);
 }
