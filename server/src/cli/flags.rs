@@ -34,10 +34,10 @@ pub(crate) struct CommandLine {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve greetings; what halloo does when no command is given
+    /// Serve greetings; the default command
     #[command(display_name = "halloo", after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
     Serve(ServeOptions),
-    /// Ask a server over TCP and UDP, or at a unix socket, and say what came back
+    /// Ask a server over TCP and UDP, or at a unix socket, and print its answers
     #[command(display_name = "halloo", after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
     Probe(ProbeOptions),
 }
@@ -49,7 +49,7 @@ pub(crate) struct ServeOptions {
     pub(crate) listening: ListenOptions,
     #[command(flatten)]
     pub(crate) replies: ReplyOptions,
-    /// Serve on this many threads, each with its part of the clients; one for each core is enough [default: 1]
+    /// Serve on this many threads, each with its share of the clients; one per core is enough [default: 1]
     #[arg(long, value_name = "N", env = "HALLOO_WORKERS", help_heading = "Workers")]
     #[arg(value_parser = whole_number::<usize>(1..=WORKERS_MAX))]
     #[arg(default_value = "1", hide_default_value = true)]
@@ -72,22 +72,22 @@ pub(crate) struct ServeOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
 pub(crate) struct ListenOptions {
-    /// Serve TCP and UDP here [default: localhost:8888, if nothing else is served]
+    /// Serve TCP and UDP at this address [default: localhost:8888, if nothing else is served]
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_LISTEN", value_delimiter = ',')]
     pub(crate) listen: Vec<Address>,
-    /// Serve TCP alone here
+    /// Serve only TCP at this address
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_TCP", value_delimiter = ',')]
     pub(crate) tcp: Vec<Address>,
-    /// Serve UDP alone here
+    /// Serve only UDP at this address
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_UDP", value_delimiter = ',')]
     pub(crate) udp: Vec<Address>,
-    /// Serve a unix socket here, as TCP; its file goes when halloo ends. On Linux @NAME is an abstract name, without a
-    /// file
+    /// Serve a unix stream socket at this path, like TCP; halloo removes its file when it exits. On Linux @NAME is an
+    /// abstract name, without a file
     #[arg(long, value_name = "PATH", env = "HALLOO_UNIX", value_delimiter = ',')]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_unix_path))]
     pub(crate) unix: Vec<UnixPath>,
-    /// The permissions of the files of unix sockets, in octal; a client needs the one to write: 660 for user and group,
-    /// 666 for all [default: the umask's, usually this user alone]
+    /// The permissions of the files of unix sockets, in octal. A client needs write permission: 660 for user and group,
+    /// 666 for all [default: by the umask, usually only this user]
     #[arg(long, value_name = "MODE", env = "HALLOO_UNIX_MODE", value_parser = parse_unix_mode)]
     pub(crate) unix_mode: Option<u32>,
 }
@@ -99,8 +99,8 @@ pub(crate) struct ReplyOptions {
     /// When to answer, and with what
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
-    /// The greeting, over all protocols alike, also where a variable has another for one of them; may contain {peer}
-    /// {local} {protocol} {number} {hostname}
+    /// The greeting over all protocols; may contain {peer} {local} {protocol} {number} {hostname}. The flag wins over
+    /// the variables of --tcp-greeting and --udp-greeting
     #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING")]
     pub(crate) greeting: Option<Template>,
     /// The greeting over TCP and unix sockets [default: "Hello, TCP Client!"]
@@ -115,29 +115,29 @@ pub(crate) struct ReplyOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitOptions {
-    /// Most connections at once, divided among the workers; further clients of a worker wait their turn [default: the
-    /// descriptor limit less 64, or half of a small one]
+    /// Most connections at once, divided among the workers; further clients of a worker wait in the backlog
+    /// [default: the descriptor limit less 64, or half of a small limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS")]
     #[arg(value_parser = whole_number::<usize>(1..=u64::MAX))]
     pub(crate) max_connections: Option<usize>,
-    /// Most connections at once of one IPv4 address or IPv6 /64, with each worker; further ones are closed; 0: no
-    /// limit; clients of unix sockets have no address and no such limit [default: no limit]
+    /// Most connections at once from one IPv4 address or IPv6 /64, for each worker; further ones are closed; 0: no
+    /// limit. Clients of unix sockets have no address and no such limit [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,
-    /// Close a connection that sends nothing (line mode: no whole line) for this long; 0: never; a client that does not
+    /// Close a connection that sends nothing (line mode: no whole line) for this long; 0: never. A client that does not
     /// read its answer is closed after 30s [default: 60s]
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT")]
     #[arg(value_parser = parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Most UDP answers a second to one IPv4 address or IPv6 /64, of each worker, and as many at once to one that was
-    /// silent for a second; 0: no limit [default: 100, and no limit for loopback]
+    /// Most UDP answers per second to one IPv4 address or IPv6 /64, for each worker; 0: no limit. A source that was
+    /// silent for a second can get as many at once [default: 100, and no limit for loopback]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
-    /// Most memory for what connections have sent and not yet been answered, and for answers that they have not read,
-    /// divided among the workers, such as 64MiB (KiB, MiB or GiB; at least 1MiB for each worker); past it, those
-    /// that hold the most wait or are reset [default: 256MiB for each worker]
+    /// Most memory for input that is not answered yet and answers that are not read yet, such as 64MiB (KiB, MiB or
+    /// GiB). It is divided among the workers, at least 1MiB for each. Above it, the connections that use the most wait
+    /// or are reset [default: 256MiB for each worker]
     #[arg(long, value_name = "SIZE", env = "HALLOO_MEMORY_MAX")]
     #[arg(value_parser = parse_memory_max)]
     pub(crate) memory_max: Option<usize>,
@@ -157,18 +157,18 @@ fn parse_memory_max(text: &str) -> Result<usize, String> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lifetime")]
 pub(crate) struct LifetimeOptions {
-    /// How long open connections may take to finish once halloo is asked to stop; 0: no time
+    /// How long open connections may take to finish after a request to stop; 0: no time
     #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT")]
     #[arg(value_parser = parse_duration, default_value = "5s")]
     pub(crate) drain_timeout: Duration,
-    /// Stop after exactly this many greetings, over all protocols and workers; a connection without a byte is not
-    /// counted (in banner mode it is); echo and discard count connections and datagrams, serve no further
-    /// connection, and stop when those have ended
+    /// Stop after exactly this many greetings, over all protocols and workers. A connection without a byte is not
+    /// counted, except in banner mode. echo and discard count connections and datagrams, serve no further connection,
+    /// and stop when the counted ones have ended
     #[arg(long, value_name = "N", env = "HALLOO_MAX_GREETINGS")]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     pub(crate) max_greetings: Option<u64>,
-    /// Stop when no connection was open and no greeting given for this long, with any worker; exit status 4 if that
-    /// comes before the last of --max-greetings
+    /// Stop when no worker has had an open connection or sent a greeting for this long; exit status 4 if that is before
+    /// the last of --max-greetings
     #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE")]
     #[arg(value_parser = parse_positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
@@ -178,14 +178,14 @@ pub(crate) struct LifetimeOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputOptions {
-    /// How to print what was received, on standard output
+    /// How to print events on standard output
     #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
     pub(crate) events: EventStyle,
     /// Log more on standard error: the end of each connection, and each datagram that is itself a greeting, without a
     /// limit on lines; twice: everything
     #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) verbose: u8,
-    /// Log warnings and errors only; twice: errors only
+    /// Log only warnings and errors; twice: only errors
     #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) quiet: u8,
 }
@@ -193,16 +193,16 @@ pub(crate) struct OutputOptions {
 /// What the server does with what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Answer the first bytes, or the end of stream, then close
+    /// Answer the first bytes, or EOF, then close
     Greet,
-    /// Answer on connect without waiting, then close
+    /// Answer on connect, without waiting for input, then close
     Banner,
-    /// Answer each line (16 KiB at most; a longer one closes the connection) with a greeting and a newline; stay
-    /// connected
+    /// Answer each line with a greeting and a newline, and stay connected. A line of more than 16 KiB closes the
+    /// connection
     Line,
-    /// Send back whatever comes
+    /// Send back all input
     Echo,
-    /// Read everything, answer nothing
+    /// Read all input, send nothing
     Discard,
 }
 
@@ -216,19 +216,19 @@ impl Mode {
 /// How events are printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EventStyle {
-    /// One line each (echo, discard: one a connection), at most 20 a second, the rest summed up
+    /// One line for each event (echo, discard: for each connection), at most 20 a second; the rest is counted
     Text,
-    /// One JSON object each, at most 1000 a second, the rest summed up; the first line is an object, too
+    /// One JSON object for each event, at most 1000 a second; the rest is counted. READY is an object, too
     Json,
-    /// Nothing
+    /// No events, only READY
     Off,
 }
 
 /// The flags of `halloo probe`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
-    /// The server to ask: 9000, localhost:9000 or name:9000, a missing port being 8888; or unix: and a path, or
-    /// unix:@ and an abstract name
+    /// The server to ask: 9000, localhost:9000 or name:9000, with the default port 8888; or unix: and a path, or unix:@
+    /// and an abstract name
     #[arg(value_parser = OsStringValueParser::new().try_map(ProbeTarget::try_from))]
     pub(crate) address: ProbeTarget,
 
@@ -236,7 +236,7 @@ pub(crate) struct ProbeOptions {
     pub(crate) protocols: ProbeProtocols,
     #[command(flatten)]
     pub(crate) addresses: ProbeAddresses,
-    /// What to send, escapes replaced [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
+    /// What to send, with escapes [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND")]
     #[arg(help_heading = "Question")]
     pub(crate) send: Option<Unescaped>,
@@ -245,11 +245,11 @@ pub(crate) struct ProbeOptions {
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX), default_value = "1", help_heading = "Question")]
     pub(crate) count: u64,
 
-    /// The text the answer must contain, escapes replaced [default: any answer is right]
+    /// The text that the answer must contain, with escapes [default: any answer is right]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT")]
     #[arg(value_parser = parse_nonempty, help_heading = "Answer")]
     pub(crate) expect: Option<Unescaped>,
-    /// The most time each answer may take, connecting included
+    /// The most time for each answer, name lookup and connect included
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT")]
     #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
     pub(crate) timeout: Duration,
@@ -265,13 +265,13 @@ pub(crate) struct ProbeOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Question")]
 pub(crate) struct ProbeProtocols {
-    /// Ask over TCP; with --udp too, over both
+    /// Ask over TCP; with --udp, over both
     #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = parse_yes_or_no)]
     pub(crate) tcp: bool,
-    /// Ask over UDP; with --tcp too, over both
+    /// Ask over UDP; with --tcp, over both
     #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = parse_yes_or_no)]
     pub(crate) udp: bool,
-    /// Only connect over TCP, send nothing
+    /// Only connect, over TCP or to a unix socket; send nothing
     #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = parse_yes_or_no)]
     pub(crate) connect_only: bool,
 }
@@ -280,10 +280,10 @@ pub(crate) struct ProbeProtocols {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Question")]
 pub(crate) struct ProbeAddresses {
-    /// Ask at IPv4 addresses alone
+    /// Ask only IPv4 addresses
     #[arg(short = '4', long, env = "HALLOO_PROBE_IPV4", value_parser = parse_yes_or_no)]
     pub(crate) ipv4: bool,
-    /// Ask at IPv6 addresses alone
+    /// Ask only IPv6 addresses
     #[arg(short = '6', long, env = "HALLOO_PROBE_IPV6", value_parser = parse_yes_or_no)]
     pub(crate) ipv6: bool,
 }

@@ -9,45 +9,45 @@ Examples:
   halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
   halloo --tcp :9000 --mode line      one greeting for each line
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
-  halloo --unix /run/halloo.sock      a unix socket alone
-  halloo --workers 4 --events off     on four cores
+  halloo --unix /run/halloo.sock      only a unix socket
+  halloo --workers 4 --events off     four threads
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json";
 
 /// Printed after the flags of `halloo serve`, by `--help` only.
 pub(crate) const SERVE_NOTES: &str = "\
 Addresses and paths:
   9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000
-  A missing host is localhost, a missing port 8888; port 0 is any free one.
-  For several, repeat the flag or put commas between them; paths alike. All
-  that flags and variables name is served: HALLOO_TCP adds to --listen.
+  The default host is localhost, the default port 8888; port 0 is any free one.
+  To serve several, repeat the flag or separate them by commas; the same for
+  paths. Flags and variables add up: HALLOO_TCP adds to --listen.
   A socket file that no server uses is replaced; any other file is left alone.
-  A path with @ in front is an abstract name on Linux; a file is ./@name then.
+  On Linux a path with a leading @ is an abstract name; write a file as ./@name.
 
 Values:
-  Times are 500ms, 10s, 2m, 1m30s, in ms, s, m, h or d.
-  In a greeting \\n \\r \\t \\0 \\\\ \\xNN and \\u{N} are escapes; a brace is {{ or }},
-  and the braces of \\u{N} stay single.
+  Times are written as 500ms, 10s, 2m or 1m30s; units are ms, s, m, h and d.
+  Escapes in a greeting are \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}. A brace is {{ or }};
+  the braces of \\u{N} are single.
   For a client of a unix socket, {peer} is the word unix and {local} the path.
-  A flag wins over its environment variable, and, with a warning, over one that
-  contradicts it. An empty variable counts as none.
+  A flag wins over its environment variable. It also wins, with a warning, over
+  a variable that contradicts it. An empty variable is ignored.
 
 Output:
   The first line on standard output is READY with every address served. In a
-  path there every byte but letters, digits and -._~/ is percent-encoded (%20).
-  Errors and the log are on standard error.
-  With --events json every line is an object, READY too, with paths as they are,
-  but for bytes that are not UTF-8, which become U+FFFD.
-  Its event is ready, received, suppressed (count: events beyond 1000 a second)
-  or lost (count: lines that the output was too slow for). Its text is how the
-  bytes received begin, 256 at most; truncated is true if there were more, and
+  path, every byte except letters, digits and -._~/ is percent-encoded (%20).
+  Errors and the log go to standard error.
+  With --events json every line is an object, READY too. It contains paths as
+  they are, except that bytes that are not UTF-8 become U+FFFD.
+  event is ready, received, suppressed (count: events beyond 1000 a second) or
+  lost (count: lines that the output was too slow for). text is the beginning
+  of the bytes received, at most 256. truncated is true if there were more.
   hex has the same bytes if they are not UTF-8.
 
 Signals:
-  SIGTERM, SIGINT  answer the clients that have asked, then end; line, echo and
-                   discard wait for no more, greet waits for the question, for
-                   --drain-timeout at most. A client that keeps its side open
-                   after the answer delays the end by 2 s at most, that of
-                   --max-greetings too. A second signal resets the connections
+  SIGTERM, SIGINT  answer the clients that have asked, then exit. greet also
+                   waits for requests, for at most --drain-timeout; line, echo
+                   and discard do not. A client that keeps its side open after
+                   the answer delays the exit by at most 2 s, also the exit
+                   after --max-greetings. A second signal resets the connections
                    that are left.
   SIGHUP           the same if a standard stream is a terminal, else no effect
   SIGUSR1          log the counters
@@ -56,20 +56,20 @@ Signals:
   script).
 
 Supervisor:
-  Sockets handed over by LISTEN_FDS are served in place of the default, by all
-  workers together. NOTIFY_SOCKET gets READY, STOPPING and the watchdog.
+  Sockets passed by LISTEN_FDS replace the default address; all workers serve
+  them. NOTIFY_SOCKET gets READY, STOPPING and watchdog messages.
 
 Workers:
   The kernel chooses a worker for each client by its address and port. Totals
-  hold for all workers together, and --max-connections is divided among them:
-  clients of a full worker wait though others have room.
+  apply to all workers together. --max-connections is divided among them:
+  clients of a full worker wait even if another worker has room.
 
 Exit status:
-  0  stopped as asked, by a signal or by a limit
+  0  stopped on request, by a signal or by a limit
   1  an error while running
   2  the command line is wrong
-  3  an address, a path or a socket handed over could not be served
-  4  idle for --exit-when-idle before the last of --max-greetings was given";
+  3  an address, a path or an inherited socket could not be served
+  4  idle for --exit-when-idle before the last of --max-greetings was sent";
 
 /// Printed after the flags of `halloo probe`, by `-h` and `--help`.
 pub(crate) const PROBE_EXAMPLES: &str = "\
@@ -84,32 +84,31 @@ Examples:
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
 Output:
-  One line for each answer: protocol, address, a word, the time it took, the
-  text. The word is
-    ok           the answer, or with --connect-only the connection, has come
+  One line for each answer: protocol, address, result, time, text. The result is
+    ok           an answer, or with --connect-only a connection
     timeout      no answer in time
     refused      no server listens there
-    unreachable  no way leads there
+    unreachable  the address cannot be reached
     dns          the name is unknown, or has no address of the version asked for
     resolver     the name could not be looked up
     mismatch     a wrong answer, or closed without one
     reset        closed by a reset without a right answer
-  Of an answer the first 64 KiB are read and printed. A connection that stays
-  open ends it when it falls silent for 250 ms.
+  The first 64 KiB of an answer are read and printed. If the connection stays
+  open, the answer ends after 250 ms of silence.
 
 Values:
-  The escapes of what is printed are \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}, and --send,
-  --expect and the greetings of halloo serve take the same: what is printed can
-  be pasted there between single quotes, a single quote written as \\x27, and the
-  braces of a greeting double, but for those of \\u{N}.
-  A flag wins over its environment variable, and, with a warning, over one that
-  contradicts it. An empty variable counts as none.
+  Printed text has the escapes \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}. --send, --expect
+  and the greetings of halloo serve take the same escapes: printed text can be
+  pasted there between single quotes. Write a single quote as \\x27. In a
+  greeting, double the braces, except those of \\u{N}.
+  A flag wins over its environment variable. It also wins, with a warning, over
+  a variable that contradicts it. An empty variable is ignored.
 
 Names:
-  The addresses of a name are tried in the resolver's order, the next one beside
-  one that is silent for 250 ms, until one accepts (TCP) or answers (UDP).
-  Standard error tells which were passed over, and the line which of them failed
-  if all did.
+  The addresses of a name are tried in the resolver's order, until one accepts
+  (TCP) or answers (UDP). After 250 ms of silence the next one is tried as well.
+  Standard error lists the addresses that failed or were silent. If all fail,
+  the output line lists them.
 
 Exit status, of several answers the worst (5, 3, 4, 0):
   0  every answer was right
