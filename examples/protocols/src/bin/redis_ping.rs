@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halloo::{Connection, Context, EventLoop, HandlerId, Listen, SendError, StreamHandler, TimerId};
 
@@ -32,8 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-struct Server {
-    store: Store,
+pub(crate) struct Server {
+    pub(crate) store: Store,
 }
 
 impl StreamHandler for Server {
@@ -67,6 +67,10 @@ impl Server {
     /// Replies, then does it; nothing can come between the two.
     fn execute(&mut self, connection: &mut Connection<'_>, words: &[&[u8]]) -> Result<(), SendError> {
         let (store, handler) = (&mut self.store, connection.handler());
+        // Timers fire after all input of a turn. A key that expires in this turn must not be read before its timer.
+        for word in &words[1..] {
+            store.remove_if_expired(connection.context(), handler, word);
+        }
         match (words[0].to_ascii_uppercase().as_slice(), &words[1..]) {
             (b"PING", []) => connection.send(b"+PONG\r\n")?,
             (b"PING" | b"ECHO", [word]) => connection.send(&bulk(word))?,
@@ -168,7 +172,7 @@ fn bulk(bytes: &[u8]) -> Vec<u8> {
 
 /// Keys and values, with one timer of the loop for each key that expires.
 #[derive(Default)]
-struct Store {
+pub(crate) struct Store {
     entries: HashMap<Vec<u8>, Entry>,
     /// Which key a timer is about, by the number that it brings back: one of its own for each that is set.
     expiring: HashMap<u64, Vec<u8>>,
@@ -178,7 +182,13 @@ struct Store {
 
 struct Entry {
     value: Vec<u8>,
-    expiry: Option<(u64, TimerId)>,
+    expiry: Option<Expiry>,
+}
+
+struct Expiry {
+    at: Instant,
+    number: u64,
+    timer: TimerId,
 }
 
 impl Store {
@@ -205,14 +215,22 @@ impl Store {
     /// Has a key go after a time, or never, whatever was said before.
     fn expire(&mut self, context: &mut Context, handler: HandlerId, key: &[u8], after: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if let Some((number, timer)) = entry.expiry.take() {
+        if let Some(Expiry { number, timer, .. }) = entry.expiry.take() {
             context.remove(timer);
             self.expiring.remove(&number);
         }
         if let Some(after) = after {
             self.expiries += 1;
-            entry.expiry = Some((self.expiries, context.schedule(handler, after, self.expiries)));
+            let timer = context.schedule(handler, after, self.expiries);
+            entry.expiry = Some(Expiry { at: context.now() + after, number: self.expiries, timer });
             self.expiring.insert(self.expiries, key.to_vec());
+        }
+    }
+
+    fn remove_if_expired(&mut self, context: &mut Context, handler: HandlerId, key: &[u8]) {
+        let expiry = self.entries.get(key).and_then(|entry| entry.expiry.as_ref());
+        if expiry.is_some_and(|expiry| expiry.at <= context.now()) {
+            self.delete(context, handler, key);
         }
     }
 

@@ -1,6 +1,13 @@
-//! `redis_ping` with redis-cli, redis-benchmark and netcat.
+//! `redis_ping` with redis-cli, redis-benchmark and netcat, and on a simulated network.
+
+#[expect(dead_code, reason = "the simulated network needs the server, not its program")]
+#[path = "../../src/bin/redis_ping.rs"]
+mod server;
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use halloo::testing::Simulation;
 
 use support::process::child::Process;
 use support::process::shell::shell;
@@ -115,4 +122,24 @@ fn a_command_whose_reply_has_to_wait_is_done_once() {
     let report = redis.load("-P 100 -c 5 -n 5000 -q GET big");
     assert!(report.contains("requests per second"), "{report}");
     assert_eq!(redis.ask("get big").len(), 30000);
+}
+
+#[test]
+fn a_key_is_not_read_in_the_turn_in_which_it_expires() {
+    let simulation = Simulation::new(1);
+    let at = SocketAddr::from(([10, 0, 0, 1], 6380));
+    let mut events = simulation.event_loop();
+    events.listen(at, server::Server { store: server::Store::default() }).expect("the address is free");
+    let client = simulation.connect(at).expect("it listens");
+    client.send(b"set a 1 px 300\r\n");
+    while client.received() != b"+OK\r\n" {
+        let _ = events.turn(Some(Duration::from_millis(1))).expect("the poll works");
+    }
+    // The next turn finds the command and the timer: input comes first.
+    client.send(b"get a\r\nincr a\r\n");
+    simulation.advance(Duration::from_millis(400));
+    while client.received().len() < b"+OK\r\n$-1\r\n:1\r\n".len() {
+        let _ = events.turn(Some(Duration::from_millis(1))).expect("the poll works");
+    }
+    assert_eq!(client.received().escape_ascii().to_string(), "+OK\\r\\n$-1\\r\\n:1\\r\\n");
 }
