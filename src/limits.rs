@@ -191,9 +191,9 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// sending after its greeting can send 8 to 9 MiB, most of it into the kernel's queues (`memory_per_client.rs`, too).
 pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
-/// A read of at least this many bytes may be part of a longer message that is still in flight, even if it emptied the
-/// receive queue. A close after such a read lingers. A segment carries at least 1,220 bytes over IPv6 (RFC 8200 section
-/// 5 less headers), so a shorter read is a whole message.
+/// A read of at least this many bytes may be part of a longer message in flight, even if it emptied the receive queue.
+/// A close after such a read lingers. A segment carries at least 1,220 bytes over IPv6 (RFC 8200 section 5 less
+/// headers). So a shorter read is a whole message.
 pub(crate) const WHOLE_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Connections accepted, and datagrams read, from one source after a drain has begun. A full backlog is served, but a

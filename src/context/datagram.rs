@@ -237,9 +237,11 @@ impl Context {
     }
 
     /// Sends a datagram that is no reply. Returns true if it is queued to be sent in this turn, or in the next if no
-    /// turn is running. No rate limit applies. It is refused if it goes to port 0 or to an address of another family,
-    /// if the socket is gone, if it is longer than 65,507 bytes over IPv4 or 65,527 over IPv6, or if the [send
-    /// queue](Self::reply) is full.
+    /// turn is running. No rate limit applies. The datagram is refused if
+    /// - it goes to port 0, or to an address of another family;
+    /// - it is longer than 65,507 bytes over IPv4, or 65,527 over IPv6;
+    /// - the [send queue](Self::reply) is full;
+    /// - the socket was [removed](Self::remove), or belongs to another loop.
     ///
     /// A wildcard socket sends from the address that the route to the peer selects. A reply must be sent from the
     /// address that the peer has sent to: use [`reply`](Self::reply).

@@ -1,7 +1,7 @@
 //! The context: all state of a loop that callbacks can reach.
 //!
-//! It holds the sockets: callbacks open and close some of them, and the loop alone reads and writes. It holds no handler,
-//! so that a callback can change every connection through `&mut Context`.
+//! It owns the sockets: callbacks open and close some, and only the loop reads and writes. It owns no handler, so that
+//! a callback can change every connection through `&mut Context`.
 
 pub(crate) mod connection;
 pub(crate) mod datagram;
@@ -50,11 +50,11 @@ use crate::state::timestamp::Timestamp;
 use crate::state::udp_send_queue::UdpSendQueue;
 use crate::stats::Stats;
 
-/// What a callback may see and ask of the whole loop.
+/// The part of a loop that callbacks can use: its sockets, handlers, timers and counters.
 ///
-/// Callbacks get it by reference: [`Connection::context`](crate::Connection::context),
-/// [`Datagram::context`](crate::Datagram::context), [`EventLoop::context`](crate::EventLoop::context) and the jobs of
-/// [`Handle::post`](crate::Handle::post) give it.
+/// Callbacks receive it by reference, from [`Connection::context`](crate::Connection::context),
+/// [`Datagram::context`](crate::Datagram::context), [`EventLoop::context`](crate::EventLoop::context) and in jobs of
+/// [`Handle::post`](crate::Handle::post).
 ///
 /// ```
 /// use halloo::{EventLoop, stream};
@@ -73,18 +73,18 @@ use crate::stats::Stats;
 /// ```
 pub struct Context {
     pub(crate) network: Network,
-    /// How many connections a listener may have by default.
+    /// The default of a listener's `connections_max`.
     pub(crate) default_connections_max: Box<dyn Fn() -> usize>,
     /// A secret for hashes.
     pub(crate) hash_key: [u64; 2],
     pub(crate) started: Instant,
     pub(crate) now: Timestamp,
-    /// All input that arrived before this has been reported: the clock when the last poll began that was neither
-    /// interrupted nor full. Deadlines of connections are judged by it.
+    /// All input that arrived before this has been reported. It is the time at the start of the last poll that was
+    /// neither interrupted nor full. Deadlines of connections are compared with it.
     pub(crate) polled_until: Timestamp,
     pub(crate) turn: u32,
     pub(crate) handlers: Slab<HandlerEntry>,
-    /// What callbacks have added, and the loop has not taken over yet.
+    /// Handlers and closures that callbacks have added, and the loop has not taken yet.
     pub(crate) added: Vec<Added<'static>>,
     pub(crate) connections: Slab<ConnectionEntry>,
     pub(crate) listeners: Slab<ListenerEntry>,
@@ -96,61 +96,60 @@ pub struct Context {
     pub(crate) deadlines: Deadlines,
     pub(crate) connection_counts: ConnectionCounts,
     pub(crate) buffer_pool: BufferPool,
-    /// The local address of each connection whose listener's is not enough.
+    /// The local address of each connection whose listener is bound to a wildcard address, and of outbound connections.
     pub(crate) local_addrs: SparseVec<PackedAddress>,
-    /// Of each connection with input from before its deadline: turns since then.
+    /// Of each connection with input from before its deadline: the turns since the deadline.
     pub(crate) late_turns: SparseVec<u8>,
-    /// The entries that outbound connections share, by their handler, their limits and whether their streams were
-    /// connected already.
+    /// The entries that outbound connections share, by handler, limits, and whether their streams are inherited.
     pub(crate) outbound_entries: HashMap<(u32, ConnectionLimits, bool), u32>,
     /// Listeners that wait for room or a descriptor, each once. Some may have been served since.
     pub(crate) held_up_listeners: Vec<u32>,
-    /// Listeners, UDP sockets and watches that are to be served.
+    /// Listeners, UDP sockets and watches that are ready to be served.
     pub(crate) ready_sources: VecDeque<SlotKey>,
-    /// Connections that a callback of another one has changed.
+    /// Connections changed by a callback of another connection, a timer or a job.
     pub(crate) dirty: VecDeque<u32>,
-    /// Connections with work left over.
+    /// Connections with work left.
     pub(crate) deferred: VecDeque<u32>,
-    /// Connections that are closed; their slots are freed at the end of the turn.
+    /// Closed connections; their slots are freed at the end of the turn.
     pub(crate) closed_slots: Vec<u32>,
-    /// Outbound connections whose connect has not begun.
+    /// Outbound connections whose connect has not started.
     pub(crate) pending_connects: VecDeque<(ConnectionId, Connect)>,
-    /// Outbound connections whose listener had no room, in the order of the times to try again.
+    /// Outbound connections whose listener had a full backlog, ordered by the time of the next attempt.
     pub(crate) connect_retries: VecDeque<(Timestamp, ConnectionId, Connect)>,
-    /// Values for connections that are to be notified.
+    /// Values to deliver to connections.
     pub(crate) notes: VecDeque<(ConnectionId, u64)>,
-    /// The same for outbound connections that are not open yet.
+    /// Values for outbound connections that have not opened.
     pub(crate) notes_before_open: HashMap<ConnectionId, Vec<u64>>,
-    /// Values given to connects that have not been taken.
+    /// Values of connects that have not been taken.
     pub(crate) connect_values: HashMap<ConnectionId, Box<dyn Any>>,
     pub(crate) send_queue: UdpSendQueue,
-    /// UDP sockets, watches and timers of closures that were removed, whose sockets and closures are still to be dropped.
+    /// Removed UDP sockets, watches and timers with closures, which the loop has not dropped yet.
     pub(crate) removed_sources: VecDeque<SourceKey>,
-    /// The slots of handlers that nothing used any more at some time, and that were not attached: to be dropped, unless
+    /// Slots of handlers that were not attached, and that nothing used at some time. The loop drops them unless
     /// something uses them again.
     pub(crate) unused_handlers: Vec<u32>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
     pub(crate) catches_panics: bool,
-    /// A table has become large: at the ends of turns the loop sees whether it can give back memory.
+    /// A table has become large: at the end of a turn, the loop checks whether it can release memory.
     pub(crate) may_shrink: bool,
     pub(crate) stats: Stats,
     pub(crate) repeated_logs: RepeatedLogs,
-    /// Of everything that has an id.
+    /// Of all objects with an id.
     last_generation: u64,
 }
 
-/// Where the next block of generations begins. Loops take theirs in blocks, so that no two things of a process have the
-/// same generation, and an id of another loop finds nothing.
+/// The start of the next block of generations. Each loop uses its own blocks, so that generations are unique in a
+/// process, and an id of another loop refers to nothing.
 static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
 
-/// At a million ids a second and a block for each, the blocks of a process last for half a million years.
+/// With a million ids a second and a new block for each, the blocks of a process last for half a million years.
 const GENERATIONS_PER_BLOCK: u64 = 1 << 20;
 
 impl Context {
     pub(crate) fn new(network: Network, default_connections_max: Box<dyn Fn() -> usize>, hash_key: [u64; 2]) -> Self {
         let mut deadlines = Deadlines::default();
-        // It has more room than that.
+        // The reserved room is already there.
         let _ = deadlines.try_reserve_connections(Self::CONNECTIONS_RESERVED);
         Self {
             started: network.now(),
@@ -198,24 +197,24 @@ impl Context {
         }
     }
 
-    /// Sets the time of the turn to the clock's.
+    /// Sets the time of the turn to the clock.
     pub(crate) fn update_now(&mut self) {
         self.now = self.clock();
     }
 
-    /// What the clock shows, which the time of the turn may be behind.
+    /// Returns the clock, which may be ahead of the time of the turn.
     pub(crate) fn clock(&self) -> Timestamp {
         Timestamp::since_start(self.network.now().saturating_duration_since(self.started))
     }
 
-    /// This long after the call, and later than the turn's time always: what is set again when it fires is the next
-    /// turn's.
+    /// The time `after` from now. It is always later than the time of the turn, so a timer that is set again fires in a
+    /// later turn.
     pub(crate) fn deadline_after(&self, after: Duration) -> Timestamp {
         // planted: durations-run-from-the-start-of-the-turn
         self.clock().after(after.max(Duration::from_nanos(1)))
     }
 
-    /// When a drain that is under way ends.
+    /// The end of a drain in progress.
     pub(crate) fn drain_until(&self) -> Option<Timestamp> {
         match self.loop_state {
             LoopState::DrainRequested(drain) | LoopState::Draining(drain) => Some(drain.until),
@@ -223,7 +222,7 @@ impl Context {
         }
     }
 
-    /// A number that nothing else in the process has, and never zero.
+    /// Returns a number that is unique in the process, and never zero.
     pub(crate) fn next_generation(&mut self) -> u64 {
         if self.last_generation.is_multiple_of(GENERATIONS_PER_BLOCK) {
             self.last_generation = NEXT_BLOCK.fetch_add(GENERATIONS_PER_BLOCK, Ordering::Relaxed);
@@ -232,7 +231,7 @@ impl Context {
         self.last_generation
     }
 
-    /// A loop that has ended serves no client: what it opened would let clients wait for ever.
+    /// Refuses to open sockets after the loop has ended: their clients would wait for ever.
     pub(crate) fn check_not_stopped(&self, at: Option<&Address>) -> Result<()> {
         if matches!(self.loop_state, LoopState::Stopped(_) | LoopState::Panicked) {
             return Err(Error::with_message(ErrorKind::Setup, at.cloned(), "the loop has ended"));
@@ -240,7 +239,7 @@ impl Context {
         Ok(())
     }
 
-    /// Adds a timer that comes up after this time.
+    /// Adds a timer that expires after this time.
     pub(crate) fn add_timer(&mut self, after: Duration, task: TimerTask) -> TimerId {
         let (generation, at) = (self.next_generation(), self.deadline_after(after));
         let id = TimerId(self.timers.add(generation, task));
@@ -251,26 +250,28 @@ impl Context {
 }
 
 impl Context {
-    /// The time of this turn: read once, the same for all its callbacks.
+    /// Returns the time of this turn. It is read once, so it is the same for all callbacks of the turn.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.started + self.now.as_duration()
     }
 
-    /// The loop's counters.
+    /// Returns the loop's counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Removes a listener, a UDP socket, a timer, a watch or a handler; connections live on. Returns whether it was there.
-    /// No callback of a listener, a socket, a timer or a watch comes after its removal.
+    /// Removes a listener, UDP socket, timer, watch or handler; connections stay open. Returns whether it was there.
+    /// After the removal of a listener, socket, timer or watch, none of its callbacks is called.
     ///
-    /// A listener closes at once, and its address is free. A UDP socket delivers nothing more and sends no further reply;
-    /// it closes at once, too, or, if datagrams are queued for it, at the end of the turn, when they have left. A handler
-    /// is used for nothing new: no listener, connection or timer. It serves what it has until that ends.
-    /// [Closures](crate::EventLoop::every), watched sources and handlers that nothing uses any more are dropped at the end
-    /// of the turn; [`EventLoop::remove`](crate::EventLoop::remove) gives them back.
+    /// - A listener closes at once, and its address is free.
+    /// - A UDP socket delivers no further datagram, and sends no later reply. It closes at once, or, if datagrams are
+    ///   queued for it, after they are sent at the end of the turn.
+    /// - A handler gets no new listener, connection or timer. It serves its existing ones until they end.
+    ///
+    /// [Closures](crate::EventLoop::every), watched sources and handlers that nothing uses any more are dropped at the
+    /// end of the turn; [`EventLoop::remove`](crate::EventLoop::remove) returns them.
     pub fn remove(&mut self, id: impl Into<SourceId>) -> bool {
         let SourceId(source) = id.into();
         match source {
@@ -301,9 +302,9 @@ impl Context {
         }
     }
 
-    /// Another connection, or this one: `None` once it is closing or gone. Ids are never reused.
+    /// Returns another connection, or this one; `None` if it is closing or gone. Ids are never reused.
     ///
-    /// What is written to it leaves at the end of this turn.
+    /// Output to another connection is sent at the end of this turn.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let entry = self.connections.get(id.slot as usize)?;
         // planted: note-reaches-the-next-in-the-slot
@@ -311,11 +312,11 @@ impl Context {
         is_there.then(|| Connection::new(self, id.slot))
     }
 
-    /// Visits every open connection of a handler, the calling one included, in no particular order. A handler that is
-    /// gone, or another loop's, has none.
+    /// Visits every open connection of a handler, including the calling one, in no particular order. It visits none if
+    /// the handler is gone or belongs to another loop.
     ///
-    /// A job of [`Handle::post`](crate::Handle::post) needs the id that
-    /// [`EventLoop::attach`](crate::EventLoop::attach) returns.
+    /// A job of [`Handle::post`](crate::Handle::post) needs the id that [`EventLoop::attach`](crate::EventLoop::attach)
+    /// returned.
     ///
     /// ```
     /// use halloo::{EventLoop, stream};
@@ -343,18 +344,19 @@ impl Context {
         }
     }
 
-    /// Opens an outbound connection, or makes one of a
-    /// [stream that is connected already](Connect#streams-that-are-connected-already), served by a handler as its clients
-    /// are: [`on_open`](crate::StreamHandler::on_open)
-    /// tells when it is there, [`on_connect_failed`](crate::StreamHandler::on_connect_failed) that it never will be;
-    /// one of the two comes, and not before this call has returned. Until then what is [written](Connection::try_write) to
-    /// it waits, [`close`](Connection::close) is for when it is open, and [`abort`](Connection::abort) gives it up.
+    /// Opens an outbound connection, or uses a [connected stream](Connect#streams-that-are-connected-already). The
+    /// handler serves it like an accepted client.
+    ///
+    /// After this call has returned, one of two callbacks is called: [`on_open`](crate::StreamHandler::on_open) when
+    /// the connection opens, [`on_connect_failed`](crate::StreamHandler::on_connect_failed) if it cannot. Until then
+    /// [output](Connection::try_write) waits, [`close`](Connection::close) takes effect when the connection opens, and
+    /// [`abort`](Connection::abort) cancels the connect.
     ///
     /// ```
     /// use halloo::{Connection, EventLoop, StreamHandler};
     /// use std::io::{Read, Write};
     ///
-    /// /// Asks one question and keeps the answer.
+    /// /// Sends one question and keeps the answer.
     /// struct Ask { answer: String }
     ///
     /// impl StreamHandler for Ask {
@@ -383,12 +385,11 @@ impl Context {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// Past the end of a drain, when what is left is being cut, on a loop that has ended, and for a handler that was
-    /// [removed](Self::remove) and still serves what it had, nothing is opened any more: the id names no connection, and
-    /// no callback comes.
+    /// Nothing is opened if the loop has ended, if the time of a drain is over, or if the handler was
+    /// [removed](Self::remove). The id then refers to no connection, and no callback is called.
     ///
     /// # Panics
-    /// If this loop has no such handler: it is gone, or another loop's; or if it serves datagrams.
+    /// If this loop has no such handler, because it was dropped or belongs to another loop; or if it serves datagrams.
     #[track_caller]
     pub fn connect(&mut self, to: impl Into<Connect>, served_by: HandlerId) -> ConnectionId {
         let is_removed = self.is_removed_handler(served_by);
@@ -403,19 +404,19 @@ impl Context {
         self.insert_outbound(served_by.0.slot, to.into())
     }
 
-    /// Opens an outbound connection as [`connect`](Self::connect) does, and keeps a value for the callback that ends the
-    /// wait: [`Connection::take_value`](crate::Connection::take_value) returns it in
+    /// Opens an outbound connection like [`connect`](Self::connect), and keeps a value for its first callback.
+    /// [`Connection::take_value`](crate::Connection::take_value) returns the value in
     /// [`on_open`](crate::StreamHandler::on_open), [`Context::take_value`](Self::take_value) in
-    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed). A handler needs no table of what each connection
-    /// is for.
+    /// [`on_connect_failed`](crate::StreamHandler::on_connect_failed). So a handler needs no table of the purpose of
+    /// each connection.
     ///
-    /// A value that is not taken is dropped when that callback has returned. Where the id names no connection, it is
+    /// A value that is not taken is dropped after that callback. If the id refers to no connection, the value is
     /// dropped before this call returns.
     ///
     /// ```
     /// use halloo::{Connection, ConnectionId, Context, EventLoop, StreamHandler};
     ///
-    /// /// Asks each server its own question.
+    /// /// Sends each server its own question.
     /// struct Ask;
     ///
     /// impl StreamHandler for Ask {
@@ -464,8 +465,8 @@ impl Context {
         id
     }
 
-    /// Takes the value that was given to [`connect_with`](Self::connect_with) for this connection, until its `on_open` or
-    /// `on_connect_failed` has returned. `None` if there is none, or it is of another type, which stays.
+    /// Takes the value that was passed to [`connect_with`](Self::connect_with) for this connection, until its `on_open`
+    /// or `on_connect_failed` has returned. `None` if there is no value, or if it has another type; it then stays.
     pub fn take_value<T: 'static>(&mut self, id: ConnectionId) -> Option<T> {
         match self.connect_values.remove(&id)?.downcast() {
             Ok(value) => {
@@ -479,15 +480,14 @@ impl Context {
         }
     }
 
-    /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value: how one connection tells
-    /// another's session something. The call comes after the running callback has returned, in this turn or the next,
-    /// and notes arrive in the order they were given. A connection that is closing or gone by then hears nothing; one
-    /// that is not open yet hears it when it is.
+    /// Calls [`on_notify`](crate::StreamHandler::on_notify) of a connection with a value, for messages between
+    /// connections. The call follows the running callback, in this turn or the next, and values arrive in order. A
+    /// connection that is closing or gone is not called. A connection that has not opened is called when it opens.
     ///
     /// ```
     /// use halloo::{CloseReason, Connection, ConnectionId, EventLoop, StreamHandler};
     ///
-    /// /// A client that sends a byte has the client before it notified.
+    /// /// A client that sends a byte causes a note to the client before it.
     /// #[derive(Default)]
     /// struct Relay { last: Option<ConnectionId> }
     ///
@@ -513,7 +513,7 @@ impl Context {
     }
 
     /// Calls [`on_timer`](crate::StreamHandler::on_timer) of a handler with a value, once, after this time: never
-    /// early, and never in this turn. What the value means is the handler's to say.
+    /// early, and never in this turn. The handler defines the meaning of the value.
     ///
     /// ```
     /// use std::time::Duration;
@@ -538,11 +538,11 @@ impl Context {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     ///
-    /// For a handler that was [removed](Self::remove) and still serves what it had, no timer is set: the id names none. On
-    /// a loop that has ended the timer is set, and never fires.
+    /// For a handler that was [removed](Self::remove), no timer is set, and the id refers to none. After the loop has
+    /// ended, the timer is set but never fires.
     ///
     /// # Panics
-    /// If this loop has no such handler: it is gone, or another loop's.
+    /// If this loop has no such handler, because it was dropped or belongs to another loop.
     #[track_caller]
     pub fn schedule(&mut self, served_by: HandlerId, after: Duration, value: u64) -> TimerId {
         if self.is_removed_handler(served_by) {
@@ -553,24 +553,24 @@ impl Context {
         self.add_timer(after, TimerTask::Handler { handler, value })
     }
 
-    /// Ends the loop with this turn, or with the next if no turn is under way. No further client is accepted, not even
-    /// from the backlog, and no further datagram is delivered. Connections are served to the end of that turn, and what
-    /// they write is sent as far as the kernel takes it; those that are open then are reset.
+    /// Ends the loop after this turn, or after the next if no turn is running. No more clients are accepted, not even
+    /// from the backlog, and no more datagrams are delivered. Connections are served until the end of that turn, and
+    /// their output is sent as far as the kernel accepts it. Then the open ones are reset.
     pub fn stop(&mut self) {
         self.end_by(Timestamp::START);
     }
 
-    /// Ends the loop in order: listeners accept what is in their backlog and close, every connection hears
-    /// [`on_drain`](crate::StreamHandler::on_drain), and what is still open after `grace` is reset. Clients past
-    /// `connections_max` are reset with the backlog. A UDP socket delivers what is queued and calls
-    /// [`on_drain`](crate::DatagramHandler::on_drain), which removes it unless its handler keeps it. The loop has ended
-    /// once all connections are closed and all UDP sockets removed.
+    /// Ends the loop gracefully. Listeners accept the clients in their backlog and close.
+    /// [`on_drain`](crate::StreamHandler::on_drain) is called for every connection. Connections still open after
+    /// `grace` are reset. Clients above `connections_max` are reset with the backlog. A UDP socket delivers its queued
+    /// datagrams and calls [`on_drain`](crate::DatagramHandler::on_drain), which removes it unless its handler keeps
+    /// it. The loop ends when all connections are closed and all UDP sockets are removed.
     ///
-    /// Work that needs another client, such as a data connection that is still to come, opens a listener for it in
-    /// `on_drain`, with [`listen_for`](Self::listen_for): at a port of its own, or where a listener was that
-    /// [`remove`](Self::remove) has closed before. A listener from before the drain may still be open then.
+    /// Work that needs another client, such as an expected data connection, opens a listener for it in `on_drain` with
+    /// [`listen_for`](Self::listen_for). The listener uses a port of its own, or the port of a listener that
+    /// [`remove`](Self::remove) has closed. Listeners from before the drain may still be open then.
     ///
-    /// A second call can only shorten the first.
+    /// A second call can only shorten the time.
     pub fn drain(&mut self, grace: Duration) {
         self.end_by(self.clock().after(grace));
     }

@@ -1,6 +1,6 @@
-//! Opening listeners and sockets, attaching handlers, timers, watches: from anywhere.
+//! Opens listeners and sockets, attaches handlers, sets timers and watches.
 //!
-//! What is opened is open when the call returns, or the error is the call's.
+//! A socket is open when the call returns; otherwise the call returns the error.
 
 use std::net::SocketAddr;
 #[cfg(unix)]
@@ -24,10 +24,10 @@ use crate::options::bind::Bind;
 use crate::options::listen::Listen;
 use crate::state::timers::TimerTask;
 
-/// A closure that returns how long until it is called again, or `None` for never.
+/// A closure that returns the time until its next call, or `None` for no more calls.
 pub(crate) type TimerCallback<'h> = Box<dyn FnMut(&mut Context) -> Option<Duration> + 'h>;
 
-/// What was added to a loop, with the slot of its entry. The loop takes it over before it is first called.
+/// A new handler or closure, with the slot of its entry. The loop takes it before its first call.
 pub(crate) enum Added<'h> {
     Handler(u32, Handler<'h>),
     Timer(u32, TimerCallback<'h>),
@@ -35,16 +35,16 @@ pub(crate) enum Added<'h> {
     Watch(u32, OwnedWatch<'h>),
 }
 
-/// Opening listeners and sockets, attaching handlers and setting timers, from a callback, a timer or a job of another
-/// thread. The methods do what those of [`EventLoop`](crate::EventLoop) with the same names do. Their handlers and closures
-/// borrow nothing (`'static`). What they open is open when they return.
+/// Opens listeners and sockets, attaches handlers and sets timers, from a callback, a timer or a job of another thread.
+/// The methods do the same as those of [`EventLoop`](crate::EventLoop) with the same names. Handlers and closures must
+/// be `'static`. A socket is open when the call returns.
 ///
 /// ```
 /// use halloo::{CloseReason, Connection, EventLoop, ListenerId, StreamHandler};
 /// use std::io::{Read, Write};
 /// use std::net::{IpAddr, SocketAddr, TcpStream};
 ///
-/// /// Opens a listener for each client, and tells the client the port: the passive mode of FTP (RFC 959).
+/// /// Opens a listener for each client, and sends the client its port: the passive mode of FTP (RFC 959).
 /// struct Control;
 ///
 /// impl StreamHandler for Control {
@@ -62,13 +62,13 @@ pub(crate) enum Added<'h> {
 ///     }
 ///     fn on_data(&mut self, _: &mut Connection<'_>, _: &mut ListenerId, input: &[u8]) -> usize { input.len() }
 ///     fn on_close(&mut self, connection: &mut Connection<'_>, listener: ListenerId, _: CloseReason) {
-///         // It may still wait for its client.
+///         // The listener may still wait for its client.
 ///         connection.context().remove(listener);
 /// #       connection.context().stop();
 ///     }
 /// }
 ///
-/// /// Echoes what one connection sends, from the address that the listener was opened for.
+/// /// Echoes the input of one connection, from the address for which the listener was opened.
 /// struct Data { client: IpAddr }
 ///
 /// impl StreamHandler for Data {
@@ -104,7 +104,7 @@ pub(crate) enum Added<'h> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 impl Context {
-    /// [`EventLoop::attach`](crate::EventLoop::attach), from anywhere. The handler's
+    /// Adds a handler like [`EventLoop::attach`](crate::EventLoop::attach). The handler's
     /// [`on_start`](StreamHandler::on_start) is called before this returns.
     pub fn attach(&mut self, handler: impl StreamHandler + 'static) -> HandlerId {
         let (id, added) = self.attach_handler(Handler::stream(handler));
@@ -112,63 +112,62 @@ impl Context {
         id
     }
 
-    /// [`EventLoop::attach_datagrams`](crate::EventLoop::attach_datagrams), from anywhere.
+    /// Adds a handler like [`EventLoop::attach_datagrams`](crate::EventLoop::attach_datagrams).
     pub fn attach_datagrams(&mut self, handler: impl DatagramHandler + 'static) -> HandlerId {
         let (id, added) = self.attach_handler(Handler::datagram(handler));
         self.added.push(added);
         id
     }
 
-    /// [`EventLoop::listen`](crate::EventLoop::listen), from anywhere.
+    /// Adds a listener like [`EventLoop::listen`](crate::EventLoop::listen).
     ///
     /// # Errors
-    /// As there.
+    /// As [`EventLoop::listen`](crate::EventLoop::listen).
     pub fn listen(&mut self, at: impl Into<Listen>, handler: impl StreamHandler + 'static) -> Result<ListenerId> {
         let (id, added) = self.listen_with(&at.into(), Handler::stream(handler))?;
         self.added.push(added);
         Ok(id)
     }
 
-    /// Listens for clients, and has them served by a handler that is [attached](crate::EventLoop::attach) already.
+    /// Adds a listener for a handler that is already [attached](crate::EventLoop::attach).
     ///
-    /// A listener that is opened while the loop [drains](Self::drain) accepts clients until it is removed or the drain
-    /// ends, and does not hold the drain up.
+    /// A listener that is opened during a [drain](Self::drain) accepts clients until it is removed or the drain ends.
+    /// It does not delay the drain.
     ///
     /// # Errors
-    /// As [`EventLoop::listen`](crate::EventLoop::listen), and [`ErrorKind::UnknownId`] if the handler is another loop's,
-    /// was removed, or serves datagrams.
+    /// As [`EventLoop::listen`](crate::EventLoop::listen), and [`ErrorKind::UnknownId`] if the handler belongs to
+    /// another loop, was removed, or serves datagrams.
     pub fn listen_for(&mut self, at: impl Into<Listen>, served_by: HandlerId) -> Result<ListenerId> {
         let at = at.into();
         let handler = self.find_handler(served_by, HandlerKind::Stream, &at.address)?;
         self.open_listener(&at, handler)
     }
 
-    /// [`EventLoop::bind`](crate::EventLoop::bind), from anywhere.
+    /// Binds a UDP socket like [`EventLoop::bind`](crate::EventLoop::bind).
     ///
     /// # Errors
-    /// As there.
+    /// As [`EventLoop::bind`](crate::EventLoop::bind).
     pub fn bind(&mut self, at: impl Into<Bind>, handler: impl DatagramHandler + 'static) -> Result<UdpSocketId> {
         let (id, added) = self.bind_with(&at.into(), Handler::datagram(handler))?;
         self.added.push(added);
         Ok(id)
     }
 
-    /// Binds a UDP socket, and has its datagrams handled by a handler that is
-    /// [attached](crate::EventLoop::attach_datagrams) already.
+    /// Binds a UDP socket for a handler that is already [attached](crate::EventLoop::attach_datagrams).
     ///
-    /// A socket that is opened while the loop [drains](Self::drain) holds the drain up until it is removed;
+    /// A socket that is opened during a [drain](Self::drain) delays the drain until it is removed;
     /// [`on_drain`](DatagramHandler::on_drain) is not called for it.
     ///
     /// # Errors
-    /// As [`EventLoop::bind`](crate::EventLoop::bind), and [`ErrorKind::UnknownId`] if the handler is another loop's, was
-    /// removed, or serves connections.
+    /// As [`EventLoop::bind`](crate::EventLoop::bind), and [`ErrorKind::UnknownId`] if the handler belongs to another
+    /// loop, was removed, or serves connections.
     pub fn bind_for(&mut self, at: impl Into<Bind>, served_by: HandlerId) -> Result<UdpSocketId> {
         let at = at.into();
         let handler = self.find_handler(served_by, HandlerKind::Datagram, &at.address.into())?;
         self.open_udp_socket(&at, handler)
     }
 
-    /// [`EventLoop::every`](crate::EventLoop::every), from anywhere. The first call comes in a later turn.
+    /// Sets a timer like [`EventLoop::every`](crate::EventLoop::every). The first call is in a later turn.
     pub fn every(
         &mut self,
         first: Duration,
@@ -179,10 +178,10 @@ impl Context {
         id
     }
 
-    /// [`EventLoop::watch`](crate::EventLoop::watch), from anywhere. The first call comes in a later turn.
+    /// Watches a descriptor like [`EventLoop::watch`](crate::EventLoop::watch). The first call is in a later turn.
     ///
     /// # Errors
-    /// As there.
+    /// As [`EventLoop::watch`](crate::EventLoop::watch).
     #[cfg(unix)]
     pub fn watch<S: AsFd + 'static>(
         &mut self,
@@ -195,10 +194,10 @@ impl Context {
         Ok(id)
     }
 
-    /// The address that a listener or UDP socket is bound to, the port of its own choosing included.
+    /// Returns the bound address of a listener or UDP socket, with the port that the system chose for port 0.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownId`] if it was removed, or never had one: a timer, a handler, a listener at a unix socket.
+    /// [`ErrorKind::UnknownId`] if it was removed or has no address: a timer, a handler, a listener at a unix socket.
     pub fn local_addr(&self, id: impl Into<SourceId>) -> Result<SocketAddr> {
         let SourceId(source) = id.into();
         let found = match source {
@@ -225,7 +224,7 @@ impl Context {
         self.open_with(handler, |context, slot| context.open_udp_socket(at, slot))
     }
 
-    /// Opens something for a handler that stays for as long as it is used. After an error there is no entry of it.
+    /// Opens something for a handler that stays while it is used. After an error, its entry is removed.
     fn open_with<'h, I>(
         &mut self,
         handler: Handler<'h>,

@@ -77,7 +77,7 @@ impl ByteQueue {
         Ok(())
     }
 
-    /// Gives back what it does not need.
+    /// Releases unused capacity.
     pub(super) fn shrink(&mut self) {
         self.bytes.drain(..self.consumed);
         self.consumed = 0;

@@ -173,8 +173,8 @@ impl BufferPool {
         if count <= queue.bytes.capacity() - queue.bytes.len() { Ok(()) } else { self.grow(queue, count, bytes_max) }
     }
 
-    /// Grows a queue, unless its consumed bytes leave enough room. It doubles while memory is plentiful, so that each
-    /// byte is copied a bounded number of times, but never exceeds the maximum of the queue.
+    /// Grows a queue, unless its consumed bytes leave enough room. It never exceeds the maximum of the queue. While
+    /// memory is plentiful it doubles, so that each byte is copied a bounded number of times.
     #[cold]
     fn grow(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
         let (needed, before) = (queue.capacity_for(count), queue.capacity());
