@@ -15,5 +15,5 @@ use support::process::server::ServerBinary;
 
 const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 
-/// What every client is promised that is not itself in trouble, with room for a machine that does other things too.
+/// The longest response time of a client without a fault, with a margin for a busy machine.
 const RESPONSE_TIME_MAX: Duration = Duration::from_millis(500);

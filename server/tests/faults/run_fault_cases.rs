@@ -15,16 +15,16 @@ use support::wait::wait_until;
 use crate::RESPONSE_TIME_MAX;
 use crate::streams::fallible_clients::{read_until_closed, request, request_udp, send_request, try_send};
 
-/// What a client sees of a call of its own that fails.
+/// What happens to a client when a call for it fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// Nothing at all.
+    /// The client gets its reply.
     Served,
-    /// The end of its connection.
+    /// Its connection ends without a reply.
     Ended,
 }
 
-/// One call, the errors it may meet, and what follows from them.
+/// A system call, the errors to inject into it, and the outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FaultCase {
     pub(crate) call: &'static str,
@@ -32,32 +32,32 @@ pub(crate) struct FaultCase {
     pub(crate) outcome: Outcome,
 }
 
-/// How a case's clients behave.
+/// When the clients of a case send their request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RequestTiming {
-    /// They ask as soon as they are connected.
+    /// Directly after the connect.
     OnConnect,
-    /// They say nothing until the fault has been met.
+    /// After the first injected error.
     AfterFault,
-    /// They have asked before the server looks, so that it never has to wait for them.
+    /// While the server is stopped, so that the first read finds the request.
     WhilePaused,
-    /// The same with more than a question, so that the server reads on after its greeting.
+    /// The same with 20,000 bytes, so that the server still reads after its greeting.
     LargeWhilePaused,
 }
 
-/// Once, several times in a row, and every third time.
+/// `when` of strace: once, three times in a row, and every third time.
 pub(crate) const FAULT_PATTERNS: [&str; 3] = ["1", "1..3", "1+3"];
 
-/// Enough that every pattern above leaves some of them alone.
+/// Each pattern above leaves some of these clients without a fault.
 const CLIENTS: usize = 6;
 
-/// More than the cases need, and far less than a spin uses.
+/// More than a case needs, and far less than a busy loop uses.
 const CPU_TIME_MAX: Duration = Duration::from_millis(400);
 
-/// A start and an end of trouble.
+/// One line when the errors begin and one when they end.
 const LOG_LINES_MAX: usize = 2;
 
-/// What a server has and has used before a fault.
+/// The descriptors, processor time and log lines of a server before a fault.
 pub(crate) struct Baseline {
     descriptors: usize,
     cpu_time: Duration,
@@ -69,29 +69,30 @@ impl Baseline {
         Self { descriptors: server.fd_count(), cpu_time: server.cpu_time(), log_lines: server.log_lines().len() }
     }
 
-    /// Others are served at once, and nothing is lost. `unclosed` are descriptors that the fault itself kept from being
-    /// closed.
+    /// Fails unless other clients are served at once and nothing is lost.
+    ///
+    /// `unclosed` is the number of descriptors that the injected error left open.
     #[track_caller]
     pub(crate) fn assert_unharmed(&self, server: &mut Server, fault: &str, unclosed: usize) {
-        assert!(server.is_running(), "{fault}: it ended: {}", server.stderr.text());
+        assert!(server.is_running(), "{fault}: the server exited: {}", server.stderr.text());
         assert_serves(server, fault);
         self.assert_nothing_lost(server, fault, unclosed);
     }
 
-    /// The descriptors are back, the load has stayed low and the log short.
+    /// Fails unless the descriptors are closed, the load is low and the log short.
     #[track_caller]
     pub(crate) fn assert_nothing_lost(&self, server: &mut Server, fault: &str, unclosed: usize) {
-        assert!(server.is_running(), "{fault}: it ended: {}", server.stderr.text());
+        assert!(server.is_running(), "{fault}: the server exited: {}", server.stderr.text());
         let expected = self.descriptors + unclosed;
-        wait_until(&format!("{fault}: the descriptors to come back"), || server.fd_count() == expected);
+        wait_until(&format!("{fault}: the descriptors to be closed"), || server.fd_count() == expected);
         let cpu_time = server.cpu_time().saturating_sub(self.cpu_time);
-        assert!(cpu_time < CPU_TIME_MAX, "{fault}: it used {cpu_time:?} of processor time");
+        assert!(cpu_time < CPU_TIME_MAX, "{fault}: the server used {cpu_time:?} of processor time");
         let log = &server.log_lines()[self.log_lines..];
         assert!(log.len() <= LOG_LINES_MAX, "{fault}: {} lines of log:\n{}", log.len(), log.join("\n"));
     }
 }
 
-/// Whoever comes now is served, over whatever is served, and soon.
+/// Fails unless a new client is served in time, over each protocol in the READY line.
 #[track_caller]
 pub(crate) fn assert_serves(server: &Server, fault: &str) {
     let ready = server.stdout.lines().swap_remove(0);
@@ -108,7 +109,7 @@ pub(crate) fn assert_serves(server: &Server, fault: &str) {
     }
 }
 
-/// Has a server meet every error of some cases, in every pattern, from clients of that timing.
+/// Injects every error of `cases` in every pattern, with clients of that timing.
 #[track_caller]
 pub(crate) fn assert_fault_cases(server: &mut Server, cases: &[FaultCase], timing: RequestTiming, patterns: &[&str]) {
     let mut count = 0;
@@ -120,7 +121,7 @@ pub(crate) fn assert_fault_cases(server: &mut Server, cases: &[FaultCase], timin
             }
         }
     }
-    assert!(count > 0, "there is something to run");
+    assert!(count > 0, "no case was run");
 }
 
 #[track_caller]
@@ -131,12 +132,12 @@ fn assert_fault_case(server: &mut Server, case: &FaultCase, errno: &str, timing:
     let received = run_clients(server, &fault, timing);
     let calls = fault.end();
     let injected_count = injected(&calls).count();
-    assert!(injected_count > 0, "{name}: it was never met:\n{}", calls.join("\n"));
+    assert!(injected_count > 0, "{name}: the error was never injected:\n{}", calls.join("\n"));
     let (greeted, closed) = (count(&received, GREETING), count(&received, ""));
     assert_eq!(greeted + closed, CLIENTS, "{name}: {received:?}");
     match case.outcome {
         Outcome::Served => assert_eq!(closed, 0, "{name}: {received:?}"),
-        // Each error costs the one client whose call it was, and no client more.
+        // Each error ends one connection: the one of the failed call.
         Outcome::Ended => assert_eq!(closed, injected_count, "{name}: {received:?}\n{}", calls.join("\n")),
     }
     let unclosed = if case.call == "close" { injected_count } else { 0 };
@@ -147,7 +148,7 @@ fn count(received: &[String], text: &str) -> usize {
     received.iter().filter(|one| *one == text).count()
 }
 
-/// What each client of a case hears.
+/// What each client of a case receives.
 #[track_caller]
 fn run_clients(server: &Server, fault: &FaultInjection, timing: RequestTiming) -> Vec<String> {
     match timing {
@@ -171,7 +172,7 @@ fn run_clients(server: &Server, fault: &FaultInjection, timing: RequestTiming) -
             }
             server.resume();
             let received = clients.iter().map(read_until_closed).collect();
-            // What is left to read is their ends.
+            // Only their EOFs are left to read.
             drop(clients);
             fault.wait_injected(1);
             received

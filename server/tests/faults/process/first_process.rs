@@ -19,13 +19,13 @@ use tempfile::TempDir;
 use crate::HALLOO;
 use crate::streams::fallible_clients::request;
 
-/// `unshare` starts what follows as process 1 of a new process namespace, which ends with it.
+/// Runs a shell script as process 1 of a new PID namespace. The namespace ends with `unshare`.
 const AS_FIRST_PROCESS: &[&str] = &["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c"];
 
-/// The same as a process like others.
+/// The same in the PID namespace of the test.
 const IN_OWN_FOLDERS: &[&str] = &["unshare", "--mount", "sh", "-c"];
 
-/// The name server and the order of lookups of the machine are replaced, then halloo takes the place of the shell.
+/// Replaces the machine's name server and lookup order, then the shell becomes halloo.
 const WITH_NAME_SERVER: &str = r#"
 for file in resolv.conf nsswitch.conf; do
     if [ -e /etc/$file ]; then mount --bind "$FOLDER/$file" /etc/$file || exit 9; fi
@@ -46,7 +46,7 @@ fn send_signal(signal: Signal, pid: u32) {
 #[ignore = "needs unshare"]
 fn orphans_leave_no_zombies() {
     in_network_namespace(|| {
-        // They end with standard input.
+        // The orphans end at EOF on standard input.
         let script = "exec 3<&0; (cat <&3 & cat <&3 &)\nexec \"$0\" \"$@\" 3<&-";
         let mut command = HALLOO.command_under(&[AS_FIRST_PROCESS, &[script]].concat(), &["--tcp", "127.0.0.1:0"]);
         command.stdin(Stdio::piped());
@@ -81,7 +81,7 @@ impl SilentNameServer {
         Self { socket, starts: Cell::new(0), folder }
     }
 
-    /// Starts halloo with the address of a name as its last argument, and returns once it has asked for that name.
+    /// Starts halloo with a host name in the last argument, and returns after its DNS query for that name.
     fn start(&self, wrapper: &[&str], arguments: &[&str]) -> Process {
         self.starts.update(|starts| starts + 1);
         let name = format!("start{}", self.starts.get());
@@ -91,9 +91,9 @@ impl SilentNameServer {
         command.env("FOLDER", self.folder.path());
         let process = Process::spawn(command);
         let mut question = [0; 512];
-        // The second question of an earlier start, for IPv6, may still be queued.
+        // The second query of an earlier start, for IPv6, may still be queued.
         while !question.windows(name.len()).any(|window| window == name.as_bytes()) {
-            retry_interrupted(|| self.socket.recv(&mut question)).expect("a question comes");
+            retry_interrupted(|| self.socket.recv(&mut question)).expect("a query arrives");
         }
         process
     }

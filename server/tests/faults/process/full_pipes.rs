@@ -16,11 +16,13 @@ use support::process::server::{Server, address_in};
 use crate::streams::fallible_clients::{recv, request};
 use crate::{HALLOO, RESPONSE_TIME_MAX};
 
-/// More than both pipes, the queue before them and a batch hold, with the time that as many lines of JSON may take.
+/// More lines than both pipes, the queue before them and a batch hold.
 const QUESTIONS: usize = 4_000;
+
+/// Long enough to fill them, although JSON lines are limited to 1000 a second.
 const FILL_TIME: Duration = Duration::from_millis(1500);
 
-/// Output that is stuck gets a last chance of two seconds.
+/// At the exit the server waits up to 2 s for output that is stuck.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[test]
@@ -30,7 +32,7 @@ fn full_pipes_under_load_delay_no_client_and_use_no_memory() {
     let mut command = HALLOO.command_under(&[], &["--listen", "127.0.0.1:0", "--events", "json", "-vv"]);
     command.stdin(Stdio::null()).stdout(output_writer).stderr(errors_writer);
     let mut server = Server::spawn(command);
-    // The first line is read, and nothing after it.
+    // Only the first line is read.
     let (mut output, mut ready) = (BufReader::new(output), String::new());
     output.read_line(&mut ready).expect("the first line");
     let address = address_in(&ready, "tcp").expect("it serves TCP");
@@ -47,13 +49,13 @@ fn full_pipes_under_load_delay_no_client_and_use_no_memory() {
     let growth = server.resident_kib().saturating_sub(before);
     let used = server.cpu_time().saturating_sub(used);
     print_measurement(&format!(
-        "full pipes: {} questions at least, {growth} KiB more memory, {used:?} of processor time",
+        "full pipes: at least {} questions, {growth} KiB more memory, {used:?} of processor time",
         2 * QUESTIONS
     ));
     assert!(growth < 2048, "memory grew by {growth} KiB");
     let start = Instant::now();
     server.assert_exits_on_sigterm();
-    assert!(start.elapsed() < EXIT_TIME_MAX, "the end took {:?}", start.elapsed());
+    assert!(start.elapsed() < EXIT_TIME_MAX, "the exit took {:?}", start.elapsed());
 }
 
 fn fill(address: SocketAddr) {

@@ -11,10 +11,10 @@ use support::wait::wait_until;
 use crate::HALLOO;
 use crate::streams::fallible_clients::read_until_closed;
 
-/// The drain timeout, and the last lines.
+/// The drain timeout, and a margin for the last lines of output.
 const EXIT_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A client cut at the end of a drain is reset, for which an option is set: where that fails it is closed all the same.
+/// At the end of a drain a client is reset, by `SO_LINGER`. If setting it fails, the socket is closed without it.
 #[test]
 #[ignore = "needs strace"]
 fn a_socket_that_refuses_the_linger_option_is_still_closed() {
@@ -45,8 +45,8 @@ fn a_drain_ends_in_time_although_every_system_call_fails() {
         let start = Instant::now();
         server.signal("TERM");
         assert_eq!(server.wait(), 0, "{call} {errno}: {}", server.stderr.text());
-        assert!(start.elapsed() < EXIT_TIME_MAX, "{call} {errno}: it took {:?}", start.elapsed());
+        assert!(start.elapsed() < EXIT_TIME_MAX, "{call} {errno}: the exit took {:?}", start.elapsed());
         assert_eq!(read_until_closed(&silent), "", "{call} {errno}");
-        assert!(injected(&fault.end()).count() > 0, "{call} {errno}: it was never met");
+        assert!(injected(&fault.end()).count() > 0, "{call} {errno}: the error was never injected");
     }
 }

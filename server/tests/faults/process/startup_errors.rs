@@ -44,8 +44,8 @@ fn a_failed_start_prints_one_line_and_sets_the_exit_status() {
     }
 }
 
-/// Each server waits before each bind, so that the others start between any two of its own. With `-D` strace is the
-/// child, and the server ends with the test.
+/// strace delays each bind by 100 ms, so that the other servers bind in between. With `-D` the server itself is the
+/// child of the test, and ends with it.
 #[test]
 #[ignore = "needs strace"]
 fn of_servers_whose_binds_interleave_exactly_one_serves() {
@@ -69,7 +69,7 @@ fn of_servers_whose_binds_interleave_exactly_one_serves() {
     }
 }
 
-/// Two that listen at the same moment on one port refuse each other.
+/// Two servers that call `listen` on one port at the same time refuse each other.
 #[test]
 #[ignore = "needs strace"]
 fn a_listener_that_meets_another_starting_server_retries() {

@@ -10,7 +10,7 @@ use support::wait::wait_until;
 use crate::HALLOO;
 use crate::streams::fallible_clients::{read_until_closed, request_udp, send_request};
 
-/// What a process ends with when there are too few descriptors even to load its libraries.
+/// The exit status of a process with too few descriptors to load its libraries.
 const NOT_LOADED: i32 = 127;
 
 #[test]
@@ -19,7 +19,7 @@ fn with_4_to_16_descriptors_it_serves_or_prints_the_reason_in_one_line() {
     for arguments in [["--tcp", "127.0.0.1:0"], ["--udp", "127.0.0.1:0"], ["--listen", "127.0.0.1:0"]] {
         for limit in 4..=16 {
             let mut server = Server::spawn(HALLOO.command_with_fd_limits(limit, limit, &arguments));
-            wait_until("the first line, or the end", || server.is_ready() || !server.is_running());
+            wait_until("the READY line or the exit", || server.is_ready() || !server.is_running());
             if server.is_ready() {
                 started += 1;
                 assert_replies(&server, arguments[0], limit);

@@ -43,12 +43,12 @@ fn stopped_and_continued_under_load_it_serves_all_clients() {
         is_done.store(true, Ordering::Relaxed);
     });
     assert!(answered.load(Ordering::Relaxed) > STOPS * 10);
-    wait_until("the descriptors to come back", || server.fd_count() == descriptors);
+    wait_until("the descriptors to be closed", || server.fd_count() == descriptors);
     assert_eq!(server.log_lines().len(), log, "{:#?}", server.log_lines());
     server.assert_exits_on_sigterm();
 }
 
-/// Longer than the idle timeout: the requests arrive before their deadlines, and the process sees them after.
+/// The stop is longer than the idle timeout: requests arrive before the deadline and are read after it.
 #[test]
 fn clients_that_send_while_it_is_stopped_are_answered_despite_expired_timeouts() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--idle-timeout", "1s"]);
@@ -67,7 +67,7 @@ fn clients_that_send_while_it_is_stopped_are_answered_despite_expired_timeouts()
     server.assert_exits_on_sigterm();
 }
 
-/// The first thread is interrupted wherever it is: a stop and a continue make every call that waits return.
+/// A stop and a continue make every blocking call of the first thread return (signal(7)).
 #[test]
 fn sigstop_and_sigcont_while_it_waits_do_not_wake_the_loop() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);

@@ -13,7 +13,7 @@ use support::wait::{wait_for, wait_until};
 use crate::HALLOO;
 use crate::streams::fallible_clients::{read_until_closed, request, try_send};
 
-/// The thread of a worker.
+/// The thread id of a worker.
 #[track_caller]
 fn thread_of(number: u32, server: &Server) -> u32 {
     if number == 1 {
@@ -36,7 +36,7 @@ fn a_worker_whose_poll_fails_is_named_and_drains_the_others() {
         let fault = FaultInjection::start_on_thread(thread_of(number, &server), "epoll_wait", "EBADF", "1+");
         fault.wait_injected(1);
         wait_until("the end to begin", || server.stderr.count_lines_with("stopping all workers") > 0);
-        // The clients of the others still have their answer.
+        // Clients of the other workers are still answered.
         for client in &clients {
             try_send(client, b"hello");
         }
@@ -51,7 +51,7 @@ fn a_worker_whose_poll_fails_is_named_and_drains_the_others() {
 
 #[test]
 #[ignore = "needs strace"]
-fn one_worker_whose_poll_fails_is_the_server() {
+fn a_failed_poll_of_the_only_worker_ends_the_server() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_eq!(request(server.tcp()), GREETING);
     let _fault = FaultInjection::start(&server, "epoll_wait", "EBADF", "1+");

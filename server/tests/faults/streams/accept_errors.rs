@@ -5,7 +5,7 @@
 use crate::HALLOO;
 use crate::run_fault_cases::{FAULT_PATTERNS, FaultCase, Outcome, RequestTiming, assert_fault_cases};
 
-/// A client in the backlog is still there when accept is called again.
+/// After these errors the client is still in the backlog when `accept` is called again.
 pub(crate) const TRANSIENT_ERRORS: [&str; 10] = [
     "EINTR",
     "ECONNABORTED",
@@ -26,14 +26,14 @@ const ACCEPTING: [FaultCase; 2] = [
     FaultCase { call: "accept4", errnos: &EXHAUSTION, outcome: Outcome::Served },
 ];
 
-/// A client that has to be waited for needs the poll.
+/// Only a client whose request has not arrived yet is registered with epoll.
 const EPOLL_CTL_CASES: [FaultCase; 1] =
     [FaultCase { call: "epoll_ctl", errnos: &["ENOMEM", "ENOSPC"], outcome: Outcome::Ended }];
 
 const EPOLL_WAIT_CASES: [FaultCase; 1] =
     [FaultCase { call: "epoll_wait", errnos: &["EINTR"], outcome: Outcome::Served }];
 
-/// Asked only on a socket bound to every address.
+/// Called only for a listener on a wildcard address.
 const LOCAL_ADDRESS: [FaultCase; 1] =
     [FaultCase { call: "getsockname", errnos: &["ENOBUFS", "ENOTCONN", "EINVAL"], outcome: Outcome::Served }];
 
@@ -42,7 +42,7 @@ const LOCAL_ADDRESS: [FaultCase; 1] =
 fn a_client_is_served_at_once_after_any_accept_error() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &ACCEPTING, RequestTiming::OnConnect, &FAULT_PATTERNS);
-    // Often enough in a row to pause, twice.
+    // So many in a row that the listener pauses twice.
     assert_fault_cases(&mut server, &ACCEPTING[..1], RequestTiming::OnConnect, &["1..40"]);
     server.assert_exits_on_sigterm();
 }
@@ -59,7 +59,7 @@ fn a_client_that_epoll_rejects_is_closed_alone_and_leaves_no_descriptor() {
 #[ignore = "needs strace"]
 fn an_interrupted_poll_is_repeated() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
-    // All of them are met before the trace ends: a poll in the middle of which it ended would fail for good.
+    // All errors occur before strace detaches: a poll in which it detaches would fail for good.
     assert_fault_cases(&mut server, &EPOLL_WAIT_CASES, RequestTiming::OnConnect, &["1", "1..3", "1..50"]);
     assert_fault_cases(&mut server, &EPOLL_WAIT_CASES, RequestTiming::AfterFault, &["1", "1..3", "1..50"]);
     server.assert_exits_on_sigterm();

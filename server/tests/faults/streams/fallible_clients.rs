@@ -23,7 +23,7 @@ pub(crate) fn send_request(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads until the stream ends, by its end or by a reset; another error becomes the text.
+/// Reads until EOF or a reset. Another error becomes the text.
 pub(crate) fn read_until_closed(mut from: &TcpStream) -> String {
     let mut bytes = Vec::new();
     match from.read_to_end(&mut bytes) {
@@ -34,7 +34,7 @@ pub(crate) fn read_until_closed(mut from: &TcpStream) -> String {
     }
 }
 
-/// Sends a request, and returns everything up to the end of the stream; an error, a reset too, becomes the text.
+/// Sends a request and reads until EOF. An error, also a reset, becomes the text.
 #[track_caller]
 pub(crate) fn request(to: SocketAddr) -> String {
     let mut text = String::new();
@@ -64,7 +64,7 @@ pub(crate) fn request_udp(to: SocketAddr) -> String {
     recv(&udp::send_udp_request(to))
 }
 
-/// Waits for a datagram until the usual deadline.
+/// Waits for a datagram, for the usual timeout.
 #[track_caller]
 pub(crate) fn wait_for_datagram(description: &str, socket: &UdpSocket) -> String {
     let datagram = wait_for(description, || udp::try_recv(socket));

@@ -1,6 +1,6 @@
-//! The memory that clients cost which never read or never stop sending.
+//! Memory used by clients that never read or never stop sending.
 //!
-//! One client costs at most an inbox and an outbox, and all of them at most `--memory-max` and a share each.
+//! One client uses at most an inbox and an outbox, all of them `--memory-max` plus 9 KiB each.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ const MEASURED_TIME: Duration = Duration::from_secs(1);
 
 const NON_READING_CLIENTS: u64 = 4;
 
-/// What one client may make the server keep: an inbox, an outbox and what they grow by.
+/// For one client: an inbox, an outbox and their growth.
 const KIB_PER_CLIENT_MAX: u64 = 512;
 
 #[test]
@@ -48,15 +48,15 @@ fn clients_that_never_read_their_echo_use_one_outbox_each_and_are_not_read() {
     let used = server.cpu_time().saturating_sub(used);
     let mib = sent / 1024 / 1024;
     print_measurement(&format!(
-        "never read: {NON_READING_CLIENTS} clients got rid of {mib} MiB, {growth} KiB more memory, then {used:?} in 1 s"
+        "never read: {NON_READING_CLIENTS} clients sent {mib} MiB, {growth} KiB more memory, then {used:?} in 1 s"
     ));
     assert!(growth < NON_READING_CLIENTS * KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
-    assert!(used < MEASURED_TIME / 2, "it used {used:?} of processor time while no client sent or read");
+    assert!(used < MEASURED_TIME / 2, "the server used {used:?} of processor time while no client sent or read");
     server.assert_exits_on_sigterm();
 }
 
-/// What the server's kernel may keep for one client that never reads: unsent output, and input that is not read, which
-/// grows with use.
+/// In kernel buffers of the server, for one client that never reads: unsent output and unread input. The kernel
+/// enlarges the receive buffer while data arrives.
 const KERNEL_BYTES_PER_CLIENT_MAX: usize = 3 * 1024 * 1024;
 
 #[test]
@@ -71,12 +71,12 @@ fn the_kernel_keeps_little_for_a_client_that_never_reads_its_echo() {
         }
         last_progress.elapsed() > Duration::from_millis(500)
     });
-    print_measurement(&format!("never reads: a client got rid of {} KiB", sent / 1024));
-    assert!(sent < KERNEL_BYTES_PER_CLIENT_MAX, "it got rid of {sent} bytes");
+    print_measurement(&format!("never reads: a client sent {} KiB", sent / 1024));
+    assert!(sent < KERNEL_BYTES_PER_CLIENT_MAX, "it sent {sent} bytes");
     assert_still_echoes(&server);
 }
 
-/// A client whose own kernel keeps little; it does not block.
+/// A non-blocking client with small kernel buffers.
 fn connect_narrow(to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("an option of every socket");
@@ -88,8 +88,8 @@ fn connect_narrow(to: SocketAddr) -> TcpStream {
 
 const MEMORY_MAX_CLIENTS: u64 = 150;
 
-/// 4 MiB by the flag, 9 KiB for each client, and 2 MiB for the tables and what the allocator keeps. Without the flag
-/// they cost an outbox each: 9.4 MiB.
+/// 4 MiB by the flag, 9 KiB for each client, and 2 MiB for tables and the allocator. Without the flag the outboxes
+/// alone take 9.4 MiB.
 const MEMORY_MAX_KIB: u64 = 4 * 1024 + 9 * MEMORY_MAX_CLIENTS + 2 * 1024;
 
 #[test]
@@ -101,7 +101,7 @@ fn clients_that_never_read_stay_within_memory_max_and_other_clients_are_served()
         let before = server.resident_kib();
         let mut clients: Vec<TcpStream> = (0..MEMORY_MAX_CLIENTS).map(|_| connect_narrow(server.tcp())).collect();
         let (chunk, mut last_progress, mut growth_max) = (vec![b'x'; 64 * 1024], Instant::now(), 0);
-        // One that holds the most is reset when memory has been short for a second.
+        // After memory was short for a second, the client with the most memory is reset.
         wait_until("the echo to stop", || {
             clients.retain_mut(|client| match client.write(&chunk) {
                 Ok(_) => {
@@ -119,7 +119,7 @@ fn clients_that_never_read_stay_within_memory_max_and_other_clients_are_served()
             clients.len()
         ));
         assert!(growth_max < MEMORY_MAX_KIB, "memory grew by {growth_max} KiB");
-        assert!(server.counters()["memory_strains"] > 0, "the maximum was met");
+        assert!(server.counters()["memory_strains"] > 0, "the maximum was never reached");
         server.assert_exits_on_sigterm();
     }
 }
@@ -152,11 +152,11 @@ fn a_client_that_never_stops_sending_uses_no_memory() {
     }
     let growth = server.resident_kib().saturating_sub(before);
     print_measurement(&format!(
-        "never stops: {} MiB sent, {growth} KiB more memory, others at most {slowest:?}",
+        "never stops: {} MiB sent, {growth} KiB more memory, other clients took {slowest:?} at most",
         sent >> 20
     ));
     assert!(growth < KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
-    assert!(slowest < 4 * RESPONSE_TIME_MAX, "others waited {slowest:?}");
+    assert!(slowest < 4 * RESPONSE_TIME_MAX, "other clients waited {slowest:?}");
     server.assert_exits_on_sigterm();
 }
 
@@ -170,15 +170,15 @@ fn a_greeted_client_that_keeps_sending_is_closed_within_its_limits() {
     let (start, mut sent) = (Instant::now(), 0);
     while let Ok(count) = client.write(&chunk) {
         sent += count;
-        assert!(start.elapsed() < Duration::from_secs(10), "it is still read after {sent} bytes");
+        assert!(start.elapsed() < Duration::from_secs(10), "the server still reads after {sent} bytes");
     }
     let growth = server.resident_kib().saturating_sub(before);
     let (elapsed, kib) = (start.elapsed(), sent / 1024);
     print_measurement(&format!(
-        "goes on after its greeting: cut after {kib} KiB in {elapsed:?}, {growth} KiB more memory"
+        "sends on after its greeting: closed after {kib} KiB in {elapsed:?}, {growth} KiB more memory"
     ));
     assert!(growth < KIB_PER_CLIENT_MAX, "memory grew by {growth} KiB");
-    wait_until("the descriptor to come back", || server.fd_count() == descriptors);
+    wait_until("the descriptor to be closed", || server.fd_count() == descriptors);
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();
 }

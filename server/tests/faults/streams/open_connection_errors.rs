@@ -18,11 +18,11 @@ use crate::streams::send_errors::SEND_ERRORS;
 
 const CLIENTS: usize = 3;
 
-/// Asks once more: the greeting, or nothing if the connection has ended.
+/// Sends another line, and returns the greeting, or nothing if the connection has ended.
 fn exchange_line(client: &TcpStream) -> String {
     try_send(client, b"and again?\n");
     let mut line = String::new();
-    // An end by reset is an end.
+    // A reset is an end too.
     let _ = BufReader::new(client).read_line(&mut line);
     line
 }
@@ -43,7 +43,7 @@ fn assert_others_go_on(server: &mut Server, call: &str, errno: &str) {
     }
     drop(clients);
     assert_eq!(exchange_line(&connect(server.tcp())), greeting, "{call} {errno}: a new client");
-    before.assert_nothing_lost(server, &format!("{call} {errno} in conversation"), 0);
+    before.assert_nothing_lost(server, &format!("{call} {errno} on an open connection"), 0);
 }
 
 #[test]

@@ -21,17 +21,17 @@ use crate::{HALLOO, RESPONSE_TIME_MAX};
 /// Long enough for several pauses, the last of them more than half a second long.
 const FAULT_TIME: Duration = Duration::from_millis(1_400);
 
-/// What a spin is told from.
+/// A busy loop makes many more calls.
 const TRIES_PER_SECOND_MAX: usize = 500;
 
-/// A pause is never longer than a second; the rest is for a busy machine.
+/// A pause lasts 1 s at most; the rest is a margin for a busy machine.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(3);
 
 const CPU_TIME_MAX: Duration = Duration::from_millis(400);
 
 const WAITING_CLIENTS: usize = 5;
 
-/// Runs each errno beside the others, on a server of its own.
+/// Runs all errnos at the same time, each on its own server.
 fn run_concurrently(errnos: &[&'static str], run: fn(&str)) {
     thread::scope(|scope| {
         for errno in errnos {
@@ -42,7 +42,7 @@ fn run_concurrently(errnos: &[&'static str], run: fn(&str)) {
     });
 }
 
-/// Few tries, little load, a line when it began and one when it was over.
+/// Fails unless there were few tries, little load, and a log line at the start and at the end.
 #[track_caller]
 fn assert_low_load_and_short_log(
     server: &Server,
@@ -53,15 +53,15 @@ fn assert_low_load_and_short_log(
     last_line: &str,
 ) {
     let tries = injected(calls).count();
-    assert!(tries >= 2, "{errno}: it was tried {tries} times");
+    assert!(tries >= 2, "{errno}: the call was tried {tries} times");
     let max = TRIES_PER_SECOND_MAX * usize::try_from(elapsed.as_millis()).expect("a short time") / 1000;
     assert!(tries < max, "{errno}: {tries} tries in {elapsed:?}");
-    assert!(server.cpu_time() < CPU_TIME_MAX, "{errno}: it used {:?} of processor time", server.cpu_time());
+    assert!(server.cpu_time() < CPU_TIME_MAX, "{errno}: the server used {:?} of processor time", server.cpu_time());
     let log = server.log_lines();
     assert_eq!(log.len(), 2, "{errno}: {log:#?}");
     assert!(log[0].contains(first_line) && log[1].contains(last_line), "{errno}: {log:#?}");
     let logged_count = log[1].split("after ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned);
-    assert_eq!(logged_count, Some(tries.to_string()), "{errno}: the count that is told: {log:#?}");
+    assert_eq!(logged_count, Some(tries.to_string()), "{errno}: the count in the log: {log:#?}");
 }
 
 fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
@@ -73,7 +73,7 @@ fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
     let fault_start = Instant::now();
     let clients: Vec<TcpStream> = (0..WAITING_CLIENTS).map(|_| send_request(server.tcp())).collect();
     repeat_for(FAULT_TIME / 2, || assert_eq!(request_udp(server.udp()), UDP_GREETING, "{errno}"));
-    // Whoever was connected before is served meanwhile.
+    // An open connection is served meanwhile.
     try_send(&earlier, REQUEST);
     let start = Instant::now();
     assert_eq!(read_until_closed(&earlier), GREETING, "{errno}");
@@ -82,11 +82,15 @@ fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
     let elapsed = fault_start.elapsed();
     let calls = fault.end();
     let recovery_start = Instant::now();
-    // Nobody knocks anew: they are served because the pause ends.
+    // No new client connects: the end of the pause is enough.
     for client in &clients {
         assert_eq!(read_until_closed(client), GREETING, "{errno}");
     }
-    assert!(recovery_start.elapsed() < RECOVERY_TIMEOUT, "{errno}: they waited {:?} more", recovery_start.elapsed());
+    assert!(
+        recovery_start.elapsed() < RECOVERY_TIMEOUT,
+        "{errno}: the clients waited {:?} more",
+        recovery_start.elapsed()
+    );
     wait_until("the second line", || server.log_lines().len() >= 2);
     assert_low_load_and_short_log(
         &server,
@@ -97,7 +101,7 @@ fn assert_a_lasting_error_of_accept_only_delays(errno: &str) {
         "accepts again, after",
     );
     assert_eq!(request(server.tcp()), GREETING, "{errno}");
-    wait_until("the descriptors to come back", || server.fd_count() == descriptors);
+    wait_until("the descriptors to be closed", || server.fd_count() == descriptors);
     server.assert_exits_on_sigterm();
 }
 
@@ -123,14 +127,18 @@ fn assert_a_lasting_error_of_a_receive_only_delays(errno: &str) {
         assert_eq!(request(server.tcp()), GREETING, "{errno}");
         assert!(start.elapsed() < 4 * RESPONSE_TIME_MAX, "{errno}: a TCP client waited {:?}", start.elapsed());
     });
-    assert!(clients.iter().all(|client| try_recv(client).is_none()), "{errno}: nothing could be received");
+    assert!(clients.iter().all(|client| try_recv(client).is_none()), "{errno}: a reply before the errors ended");
     let elapsed = fault_start.elapsed();
     let calls = fault.end();
     let recovery_start = Instant::now();
     for client in &clients {
         assert_eq!(recv(client), UDP_GREETING, "{errno}");
     }
-    assert!(recovery_start.elapsed() < RECOVERY_TIMEOUT, "{errno}: they waited {:?} more", recovery_start.elapsed());
+    assert!(
+        recovery_start.elapsed() < RECOVERY_TIMEOUT,
+        "{errno}: the clients waited {:?} more",
+        recovery_start.elapsed()
+    );
     wait_until("the second line", || server.log_lines().len() >= 2);
     assert_low_load_and_short_log(
         &server,
@@ -149,7 +157,7 @@ fn a_lasting_receive_error_pauses_the_socket_and_loses_no_datagram() {
     run_concurrently(&RECEIVE_ERRORS, assert_a_lasting_error_of_a_receive_only_delays);
 }
 
-/// The system's limit on watched descriptors, say, met by a crowd.
+/// For example 50 clients at the limit `max_user_watches` (`epoll_ctl(2)`).
 #[test]
 #[ignore = "needs strace"]
 fn while_epoll_rejects_clients_the_log_stays_short_and_clients_with_requests_are_served() {
@@ -171,7 +179,7 @@ fn while_epoll_rejects_clients_the_log_stays_short_and_clients_with_requests_are
     let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
     let log = server.log_lines();
     assert!(!log.is_empty() && log.len() <= seconds, "{} lines in {seconds} s, such as {:?}", log.len(), log.last());
-    wait_until("the descriptors to come back", || server.fd_count() == descriptors);
+    wait_until("the descriptors to be closed", || server.fd_count() == descriptors);
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();
 }

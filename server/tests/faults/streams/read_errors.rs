@@ -13,7 +13,7 @@ const FAILED_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &REA
 const INTERRUPTED_READS: [FaultCase; 1] =
     [FaultCase { call: "recvfrom", errnos: &["EINTR"], outcome: Outcome::Served }];
 
-/// What a read says that the poll told of too soon.
+/// A read after spurious readiness.
 const EMPTY_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &["EAGAIN"], outcome: Outcome::Served }];
 
 const LATE_READS: [FaultCase; 1] = [FaultCase { call: "recvfrom", errnos: &READ_ERRORS, outcome: Outcome::Served }];
@@ -49,7 +49,7 @@ fn an_interrupted_read_is_repeated_and_eagain_waits_for_input() {
 #[ignore = "needs strace"]
 fn a_failed_read_after_the_greeting_does_not_lose_the_greeting() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
-    // One read for each of the six that brings the question; those behind it are of late input.
+    // The first six reads return a request of each client. Later reads are of late input.
     assert_fault_cases(&mut server, &LATE_READS, RequestTiming::LargeWhilePaused, &["7", "7..9", "7+"]);
     server.assert_exits_on_sigterm();
 }

@@ -16,7 +16,7 @@ const FAILED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &SEND_
 
 const INTERRUPTED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &["EINTR"], outcome: Outcome::Served }];
 
-/// A stream that takes nothing now takes it a moment later: its being watched tells when.
+/// A stream without room: epoll reports when there is room again.
 const BLOCKED_SENDS: [FaultCase; 1] = [FaultCase { call: "sendto", errnos: &["EAGAIN"], outcome: Outcome::Served }];
 
 const SHUTDOWN_CASES: [FaultCase; 1] =
@@ -37,7 +37,7 @@ fn a_failed_send_ends_only_its_client() {
 fn an_interrupted_send_or_one_without_room_is_repeated() {
     let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
     assert_fault_cases(&mut server, &INTERRUPTED_SENDS, RequestTiming::OnConnect, &["1", "1..3", "1+3", "1..40"]);
-    // A connection watched by now would wait for an edge that only a really full send buffer brings.
+    // A connection already registered with epoll would wait for an edge, which only a full send buffer causes.
     assert_fault_cases(&mut server, &BLOCKED_SENDS, RequestTiming::WhilePaused, &["1", "1..3"]);
     server.assert_exits_on_sigterm();
 }
@@ -58,7 +58,7 @@ fn a_close_that_reports_an_error_loses_no_reply() {
     server.assert_exits_on_sigterm();
 }
 
-/// On Linux the descriptor is free whatever close says: closing it again could hit somebody else's.
+/// On Linux the descriptor is free even if `close` fails (close(2)). A second `close` could hit a new connection.
 #[test]
 #[ignore = "needs strace"]
 fn a_descriptor_whose_close_fails_is_not_closed_twice() {
@@ -72,7 +72,7 @@ fn a_descriptor_whose_close_fails_is_not_closed_twice() {
         let calls = fault.end();
         let mut descriptors: Vec<&str> = injected(&calls).filter_map(|call| call.split(')').next()).collect();
         assert_eq!(descriptors.len(), 5, "{errno}: {calls:?}");
-        // The tool keeps the call from being made, so none of them comes free for another client.
+        // strace suppresses the call, so no descriptor becomes free for another client.
         descriptors.sort_unstable();
         descriptors.dedup();
         assert_eq!(descriptors.len(), 5, "{errno}: one was closed twice: {calls:?}");

@@ -1,6 +1,6 @@
 //! Link-local IPv6 addresses, which need their interface.
 //!
-//! `{local}`, READY and events name the interface, whichever protocol is used.
+//! `{local}`, READY and events name the interface, over TCP and over UDP.
 
 use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
 
@@ -12,13 +12,13 @@ use support::wait::{TIMEOUT, wait_for, wait_until};
 
 use crate::HALLOO;
 
-/// The loopback device, in a new network namespace.
+/// The loopback device in a new network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 
 fn add_addresses() {
     ip("-6 address add fe80::1/64 dev lo nodad");
     ip("-6 address add fd09::1/128 dev lo nodad");
-    // The kernel uses a new IPv6 address a moment after it lists it.
+    // The kernel lists a new IPv6 address a moment before it can be used.
     wait_until("the addresses", || UdpSocket::bind(link_local(0)).is_ok() && UdpSocket::bind("[fd09::1]:0").is_ok());
 }
 
@@ -53,7 +53,7 @@ fn port_of(ready_address: &str) -> u16 {
     ready_address.rsplit_once(':').expect("a port").1.parse().expect("a number")
 }
 
-/// The route to the peer does not tell the interface then.
+/// The route to such a peer does not name the interface.
 #[test]
 #[ignore = "needs a network namespace"]
 fn a_link_local_address_answers_a_peer_with_a_global_address() {

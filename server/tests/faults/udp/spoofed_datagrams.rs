@@ -22,16 +22,20 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// Has a server meet one forged datagram and then an honest one: only the latter is answered.
+/// Sends a forged datagram and then a real one. Fails unless only the real one is answered.
 #[track_caller]
 fn assert_unanswered(server: &Server, to: SocketAddr, from: SocketAddr, payload: &[u8]) {
     let before = server.counters();
     RawUdpSocket::new().send(from, to, payload);
-    assert_eq!(request_udp(to), UDP_GREETING, "after one from {from}");
+    assert_eq!(request_udp(to), UDP_GREETING, "after a forged datagram from {from}");
     let after = server.counters();
     let growth = |name: &str| after[name] - before[name];
-    assert_eq!(growth("datagrams_received"), 2, "the forged one from {from} to {to} did not arrive, or came again");
-    assert_eq!(growth("datagrams_sent") + growth("datagrams_dropped"), 1, "one from {from} to {to} was answered");
+    assert_eq!(growth("datagrams_received"), 2, "the forged datagram from {from} to {to} was lost or duplicated");
+    assert_eq!(
+        growth("datagrams_sent") + growth("datagrams_dropped"),
+        1,
+        "a datagram from {from} to {to} was answered"
+    );
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn a_source_that_is_no_single_host_gets_no_reply() {
     });
 }
 
-/// Only the kernel knows which addresses are broadcast ones of its networks; it refuses, since nobody allowed it.
+/// Only the kernel knows the broadcast addresses of its networks. Without `SO_BROADCAST` it refuses to send there.
 #[test]
 #[ignore = "needs a network namespace"]
 fn a_reply_to_the_broadcast_address_of_a_network_is_never_sent() {
@@ -106,7 +110,7 @@ fn a_greeting_from_another_server_is_not_answered() {
     });
 }
 
-/// Sends back whatever comes, as the echo service of RFC 862 does.
+/// An echo service (RFC 862).
 struct Echo {
     at: SocketAddr,
     is_done: Arc<AtomicBool>,
@@ -140,12 +144,12 @@ impl Drop for Echo {
     }
 }
 
-/// What a server has sent once it has sent nothing more for a while, and how long that took.
+/// Waits until the server has sent nothing for 400 ms. Returns how many datagrams it has sent, and the time.
 #[track_caller]
 fn sent_until_idle(server: &Server) -> (u64, Duration) {
     let start = Instant::now();
     let (mut sent, mut last_change) = (server.counters()["datagrams_sent"], Instant::now());
-    wait_until("it to fall silent", || {
+    wait_until("the server to fall silent", || {
         repeat_for(Duration::from_millis(40), || ());
         let now = server.counters()["datagrams_sent"];
         if now != sent {
@@ -156,7 +160,7 @@ fn sent_until_idle(server: &Server) -> (u64, Duration) {
     (sent, start.elapsed())
 }
 
-/// One source has its rate, and a burst of a second's worth.
+/// Fails if one source got more than its rate and a burst of one second.
 #[track_caller]
 fn assert_within_rate(description: &str, rate: u64, sent: u64, elapsed: Duration) {
     print_measurement(&format!("{description}: {sent} answers, silent after {elapsed:?}"));
@@ -185,7 +189,7 @@ fn a_forged_loop_between_a_server_and_an_echo_service_ends_within_the_rate() {
 fn a_forged_loop_between_two_servers_ends_within_the_rate() {
     in_test_network(|| {
         let with = |at: &str, arguments: &[&str]| HALLOO.start(&[&["--udp", at], arguments].concat());
-        // The same greeting is known for one; different ones are told by the rate alone, and so are echoes.
+        // A server does not answer its own greeting. Other greetings and echoes are bounded by the rate alone.
         let pairs: [(&[&str], &[&str], u64); 4] = [
             (&[], &[], 1),
             (&["--greeting", "one"], &["--greeting", "two"], 100),
@@ -203,7 +207,7 @@ fn a_forged_loop_between_two_servers_ends_within_the_rate() {
         RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
         let (sent, elapsed) = sent_until_idle(&first);
         assert_within_rate("two greetings over IPv6", 100, sent, elapsed);
-        // On loopback a rate holds that was asked for.
+        // On loopback only a rate set by `--udp-rate` applies.
         let echo = ["--mode", "echo", "--udp-rate", "50"];
         let (first, second) = (with("127.0.0.1:0", &echo), with("127.0.0.2:0", &echo));
         RawUdpSocket::new().send(second.udp(), first.udp(), b"hello");
@@ -223,7 +227,7 @@ fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {
             let server = HALLOO.start(&["--udp", listening, "--greeting", "{local}"]);
             for dst_ip in dst_ips {
                 let to = SocketAddr::new(dst_ip.parse().expect("an address"), server.udp().port());
-                // From another address than it asks, and hearing from the asked one alone.
+                // A connected client on another address receives only from the address it asks.
                 let own = if to.is_ipv4() { "10.9.0.3:0" } else { "[fd09::2]:0" };
                 let client = UdpSocket::bind(own).expect("it is this machine's");
                 client.connect(to).expect("there is a route");

@@ -17,7 +17,7 @@ const ADDRESSES: [&str; 7] = [
     "route add broadcast 10.9.255.255 dev lo table local",
 ];
 
-/// Runs the body of a test inside; the closure must stand in the test itself, whose name it carries.
+/// Runs the body of a test in the namespace. The closure must be in the test function: its type names the test.
 #[track_caller]
 pub(crate) fn in_test_network<F: FnOnce()>(body: F) {
     in_network_namespace_after(add_addresses, body);
@@ -25,7 +25,7 @@ pub(crate) fn in_test_network<F: FnOnce()>(body: F) {
 
 fn add_addresses() {
     ADDRESSES.into_iter().for_each(ip);
-    // The kernel uses a new IPv6 address a moment after it lists it.
+    // The kernel lists a new IPv6 address a moment before it can be used.
     wait_until("IPv6 between its addresses", || {
         can_send("[fd09::1]:0", "[fd09::2]:0").is_ok() && can_send("[fd09::2]:0", "[fd09::1]:0").is_ok()
     });

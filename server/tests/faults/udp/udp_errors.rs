@@ -13,7 +13,7 @@ use crate::HALLOO;
 use crate::run_fault_cases::{Baseline, FAULT_PATTERNS};
 use crate::streams::fallible_clients::{recv, request_udp, wait_for_datagram};
 
-/// An errno here is often about another datagram, sent earlier: what waits is still there.
+/// These errors are often about a datagram sent earlier. The queued datagrams stay in the queue.
 pub(crate) const RECEIVE_ERRORS: [&str; 13] = [
     "EINTR",
     "ECONNREFUSED",
@@ -45,8 +45,8 @@ const SEND_ERRORS: [&str; 12] = [
     "EADDRNOTAVAIL",
 ];
 
-/// A socket bound to one address, and one bound to all, which says with every answer where it is to leave from; and the
-/// call that sends an answer that is alone.
+/// A socket on one address, and one on all addresses, which sets the source address of each reply. Beside each is the
+/// call that sends a single reply.
 const SOCKETS: [(&str, &str); 2] = [("127.0.0.1:0", "sendto"), ("0.0.0.0:0", "sendmmsg")];
 
 const CLIENTS: usize = 6;
@@ -61,7 +61,7 @@ fn assert_received_all_the_same(server: &mut Server, errno: &str, when: &str) {
         assert_eq!(request_udp(server.udp()), UDP_GREETING, "{name}");
     }
     let injected_count = injected(&fault.end()).count();
-    assert!(injected_count > 0, "{name}: it was never met");
+    assert!(injected_count > 0, "{name}: the error was never injected");
     assert_eq!(server.counters()["receive_errors"] - errors, injected_count as u64, "{name}");
     before.assert_unharmed(server, &name, 0);
 }
@@ -72,7 +72,7 @@ fn a_failed_receive_loses_no_datagram() {
     for (address, _) in SOCKETS {
         let mut server = HALLOO.start(&["--udp", address]);
         for errno in RECEIVE_ERRORS {
-            // Once, several times, and often enough in a row to pause.
+            // Once, several times, and so often in a row that the socket pauses.
             for when in ["1", "1..3", "1+3", "1..40"] {
                 assert_received_all_the_same(&mut server, errno, when);
             }
@@ -81,7 +81,7 @@ fn a_failed_receive_loses_no_datagram() {
     }
 }
 
-/// Asks one after the other, and says who was not answered though its answer was tried.
+/// Sends requests one by one, and counts those whose reply met the injected error.
 fn unanswered(server: &Server, fault: &FaultInjection) -> usize {
     let client_unanswered = |number| {
         let client = send_udp_request(server.udp());
@@ -105,7 +105,7 @@ fn assert_lost_alone(server: &mut Server, call: &str, errno: &str, when: &str) -
     let name = fault.name().to_owned();
     let lost = unanswered(server, &fault);
     let injected_count = injected(&fault.end()).count();
-    assert!(injected_count > 0, "{name}: it was never met");
+    assert!(injected_count > 0, "{name}: the error was never injected");
     assert_eq!(lost, injected_count, "{name}");
     let now = server.counters();
     assert_eq!(now["datagrams_dropped"] - counters["datagrams_dropped"], injected_count as u64, "{name}");
@@ -152,7 +152,7 @@ fn an_interrupted_reply_is_sent_again() {
     }
 }
 
-/// Questions that the server finds all at once: their answers can be merged.
+/// Requests that the server receives in one batch, so that their replies can be merged (`UDP_SEGMENT`).
 const BURST: usize = 8;
 
 fn assert_answers_a_burst(server: &Server, fault: &str) {
@@ -165,11 +165,11 @@ fn assert_answers_a_burst(server: &Server, fault: &str) {
     for number in 1..=BURST {
         assert_eq!(recv(&client), UDP_GREETING, "{fault}: answer {number}");
     }
-    assert_eq!(try_recv(&client), None, "{fault}: one more");
+    assert_eq!(try_recv(&client), None, "{fault}: an extra answer");
 }
 
-/// Waits for so many calls, and tells how many messages each has sent, of those that sent any. An answer is heard
-/// before the call that sends it is over.
+/// Waits for `calls` calls, and returns how many messages each successful call sent. A client can receive an answer
+/// before the call that sends it returns.
 #[track_caller]
 fn messages_of(calls: usize, fault: FaultInjection) -> Vec<usize> {
     wait_until(&format!("{}: {calls} calls", fault.name()), || fault.calls().len() >= calls);
@@ -179,7 +179,7 @@ fn messages_of(calls: usize, fault: FaultInjection) -> Vec<usize> {
 #[test]
 #[ignore = "needs strace"]
 fn replies_that_the_kernel_cannot_segment_are_sent_one_by_one() {
-    // A device that cannot: all later ones leave one by one, too. A path too narrow for one message: only that one.
+    // A device without segmentation: all later answers are sent one by one too. An MTU too small: only these are.
     let refusals =
         [("EIO", [BURST, BURST]), ("EOPNOTSUPP", [BURST, BURST]), ("EINVAL", [BURST, 1]), ("EMSGSIZE", [BURST, 1])];
     for (address, _) in SOCKETS {
@@ -230,7 +230,7 @@ fn without_batches_in_the_kernel_each_datagram_takes_one_call() {
             let name = format!("{address} {}", fault.name());
             assert_answers_a_burst(&server, &name);
             assert_eq!(request_udp(server.udp()), UDP_GREETING, "{name}");
-            assert_eq!(fault.end().len(), 1, "{name}: it is not asked again");
+            assert_eq!(fault.end().len(), 1, "{name}: the call is made only once");
             let counters = server.counters();
             let failed = (counters["receive_errors"], counters["datagrams_dropped"]);
             assert_eq!((counters["datagrams_sent"], failed), (BURST as u64 + 1, (0, 0)), "{name}");

@@ -19,20 +19,20 @@ use crate::{HALLOO, RESPONSE_TIME_MAX};
 
 const FLOOD_TIME: Duration = Duration::from_secs(2);
 
-/// What the server promises one source without being told.
+/// The default of `--udp-rate`: answers a second to one source.
 const RATE: u64 = 100;
 
-/// Event lines in any second, and the line that sums up the rest.
+/// 20 event lines a second, and one with the number of the others.
 const EVENT_LINES_PER_SECOND_MAX: u64 = 21;
 
-/// More than allocators and stacks move by themselves.
+/// More than the allocator and the stacks vary by themselves.
 const KIB_MAX: u64 = 1024;
 
-/// What was seen of a flood.
+/// The measurements of a flood.
 struct FloodResult {
     datagrams: u64,
     elapsed: Duration,
-    /// How long TCP clients took, the fastest first.
+    /// Response times of TCP clients, in ascending order.
     latencies: Vec<Duration>,
     received: u64,
     sent: u64,
@@ -42,7 +42,7 @@ struct FloodResult {
 }
 
 impl FloodResult {
-    /// Floods a server from sources of the test's choosing, and asks over TCP all the while.
+    /// Floods a server from the sources that `source` returns, and sends TCP requests meanwhile.
     #[track_caller]
     fn at(server: &Server, source: impl Fn(u32) -> SocketAddr + Sync) -> Self {
         assert_serves(server, "before");
@@ -85,8 +85,8 @@ impl FloodResult {
     #[track_caller]
     fn assert_bounded(&self, description: &str) {
         let &Self { datagrams, elapsed, received, sent, kib, lines, log_lines, .. } = self;
-        // A flood this near fills the loopback device, and what it drops of TCP comes again a while later: no server
-        // can do anything about that, so the slowest tenth is told and not judged.
+        // The flood fills the queue of the loopback device, which then drops TCP segments too. No server can avoid
+        // their retransmission, so the slowest tenth is printed and not checked.
         let (percentile_90, slowest) =
             (self.latencies[self.latencies.len() * 9 / 10], self.latencies[self.latencies.len() - 1]);
         print_measurement(&format!(
@@ -94,7 +94,7 @@ impl FloodResult {
              {lines} event lines, {log_lines} log lines, {} TCP clients within {percentile_90:.1?}, the slowest {slowest:.0?}",
             self.latencies.len()
         ));
-        assert!(received > 5_000, "{description}: {received} were received, which is no flood");
+        assert!(received > 5_000, "{description}: only {received} were received: this is no flood");
         assert!(kib < KIB_MAX, "{description}: memory grew by {kib} KiB");
         let seconds = elapsed.as_secs() + 2;
         assert!(lines <= EVENT_LINES_PER_SECOND_MAX * seconds, "{description}: {lines} event lines in {elapsed:?}");
@@ -124,12 +124,12 @@ fn a_flood_from_many_forged_sources_uses_no_more_memory() {
     in_test_network(|| {
         let server = HALLOO.start(&["--listen", "10.9.0.1:0"]);
         let block = u32::from(Ipv4Addr::new(10, 64, 0, 0));
-        // Another source each time, all over a block of four million.
+        // Each datagram has another source, from a block of 4 million.
         let source = |count: u32| (Ipv4Addr::from(block + count.wrapping_mul(2_654_435_761) % (1 << 22)), 9).into();
         let flood = FloodResult::at(&server, source);
         flood.assert_bounded("flood from many sources");
         assert!(flood.sent <= flood.received, "{} answers to {}", flood.sent, flood.received);
-        // The table of sources is one of fixed size: in total no more than its buckets' rates together.
+        // The table of sources has a fixed size: the total is bounded by the rates of all its buckets.
         let buckets = 16 * 1024;
         assert!(flood.sent <= buckets * RATE * (flood.elapsed.as_secs() + 2));
         assert_serves(&server, "after the flood");
