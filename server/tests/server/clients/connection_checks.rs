@@ -1,6 +1,6 @@
-//! Clients that connect and leave without a byte: checks of a port.
+//! Port checks: clients that connect and close without sending a byte.
 //!
-//! A check is not counted as a greeting and has no event, in any mode but banner.
+//! A check has no event and is no greeting, except in banner mode.
 
 use std::net::TcpStream;
 
@@ -13,8 +13,8 @@ use support::wait::{wait_for, wait_until};
 use crate::HALLOO;
 use crate::unix::temporary_socket_path::SocketPath;
 
-/// Connects and leaves in each way that a check knows: `nc -z`, a balancer's reset, halloo's own probe, and over a unix
-/// socket. Returns when the server has closed all of these connections.
+/// Checks the port like `nc -z`, like a load balancer that resets, with halloo's own probe, and over a unix socket.
+/// Returns when the server has closed all four connections.
 fn check_in_every_way(server: &Server, socket_path: &SocketPath) {
     let accepted_before = server.counters()["accepted"];
     drop(connect(server.tcp()));
@@ -25,9 +25,9 @@ fn check_in_every_way(server: &Server, socket_path: &SocketPath) {
     wait_until_served(server, accepted_before + 4);
 }
 
-/// Waits until so many clients were accepted and all of them are gone.
+/// Waits until `accepted` clients were accepted and all connections are closed.
 fn wait_until_served(server: &Server, accepted: u64) {
-    wait_until("all clients to be gone", || {
+    wait_until("all connections to be closed", || {
         let counters = server.counters();
         (counters["accepted"], counters["connections"]) == (accepted, 0)
     });
@@ -51,7 +51,7 @@ fn a_connection_check_has_no_event_and_uses_no_greeting() {
     }
 }
 
-/// A question in every mode, and the answer to it.
+/// Sends a line, which is a question in every mode, and returns the answer.
 fn send_line_and_close(client: &TcpStream) -> String {
     send(client, b"hello\n");
     half_close(client);
@@ -92,7 +92,7 @@ fn in_banner_mode_each_connection_is_greeted_and_counted() {
 }
 
 #[test]
-fn an_empty_datagram_is_a_greeting_like_any_other() {
+fn an_empty_datagram_counts_as_a_greeting() {
     let mut server = HALLOO.start(&["--udp", "127.0.0.1:0", "--max-greetings", "2", "--greeting", "{number}"]);
     let client = udp_client(server.udp());
     client.send(b"").expect("loopback takes it");

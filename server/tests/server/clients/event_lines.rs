@@ -1,4 +1,4 @@
-//! The lines on standard output about what was received.
+//! Event lines on standard output, as text and as JSON.
 //!
 //! A line contains printable characters only.
 
@@ -15,7 +15,7 @@ use support::wait::{wait_for, wait_until};
 
 use crate::HALLOO;
 
-/// What a terminal, a log file or a reader could be fooled with.
+/// Input that could mislead a terminal, a log file or a program that reads the lines.
 const HOSTILE_INPUTS: [&[u8]; 9] = [
     b"\x1b[31mred\x1b[0m",
     b"\x1b]0;title\x07",
@@ -28,7 +28,7 @@ const HOSTILE_INPUTS: [&[u8]; 9] = [
     b"\"quoted\\\" tcp 10.0.0.1:1 bytes=5 forged",
 ];
 
-/// Nothing but what can be seen, on one line.
+/// Fails unless the line is short and has only printable characters.
 #[track_caller]
 fn assert_is_harmless(line: &str) {
     let is_harmful = |c: char| {
@@ -61,14 +61,14 @@ fn hostile_bytes_give_one_printable_line_each() {
     assert_is_harmless(text);
 }
 
-/// The objects of all lines, the ready line first.
+/// The JSON objects of all lines, READY first.
 #[track_caller]
 fn json_lines(server: &Server) -> Vec<Value> {
     let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     server.stdout.lines().iter().map(parse).collect()
 }
 
-/// Whether a time is given as `2026-01-01T00:00:00.000Z`.
+/// Whether a line has a time such as `2026-01-01T00:00:00.000Z`.
 fn has_time(line: &Value) -> bool {
     line["time"].as_str().is_some_and(|time| time.len() == "2026-01-01T00:00:00.000Z".len() && time.ends_with('Z'))
 }
@@ -92,7 +92,7 @@ fn json_events_are_complete_and_survive_hostile_bytes() {
         assert_eq!(event["protocol"], "tcp");
         assert_eq!(event["local"], server.tcp().to_string());
         assert_eq!((&event["bytes"], &event["truncated"]), (&bytes.len().into(), &false.into()));
-        // The text itself, escaped once; of what is no text the bytes beside it.
+        // The text is escaped once. Input that is not UTF-8 is also shown in hexadecimal.
         assert_eq!(event["text"], String::from_utf8_lossy(bytes).as_ref());
         let hex: String = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(hex_digit).collect();
         let expected = str::from_utf8(bytes).is_err().then_some(hex);
@@ -132,7 +132,7 @@ fn json_events_mark_truncated_text() {
         .iter()
         .map(|event| (event["text"].as_str().expect("a text").len(), event["truncated"].as_bool().expect("a boolean")))
         .collect();
-    // A character is not cut.
+    // No character is cut in the middle.
     assert_eq!(cut, [(256, false), (256, true), (256, true), (255, true)]);
     assert!(!server.stdout.text().contains("hex"), "{}", server.stdout.text());
 }
@@ -145,7 +145,7 @@ fn echo_and_discard_events_show_the_first_bytes_received() {
         for part in ["Hello, ", "TCP Server!\n", &"x".repeat(1000)] {
             client.write_all(part.as_bytes()).expect("the server reads");
             if mode == "echo" {
-                // So each part is a read of its own.
+                // So the server reads each part by itself.
                 client.read_exact(&mut vec![0; part.len()]).expect("the echo");
             }
         }
@@ -174,7 +174,7 @@ fn text_events_come_at_most_20_a_second_and_the_rest_as_a_sum() {
     let sum_of = |line: &str| -> Option<usize> {
         line.strip_prefix("... and ")?.strip_suffix(" more in the last second")?.parse().ok()
     };
-    let reported = wait_for("one by one or in a sum, all 300", || {
+    let reported = wait_for("all 300 events, printed or counted", || {
         let lines = server.event_lines();
         let single_lines = lines.iter().filter(|line| sum_of(line).is_none()).count();
         let summed: usize = lines.iter().filter_map(|line| sum_of(line)).sum();
@@ -191,21 +191,21 @@ fn json_events_come_at_most_1000_a_second_and_the_rest_as_a_sum() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--events", "json"]);
     let (start, client) = (Instant::now(), udp_client(server.udp()));
     let mut count = 0;
-    // A burst of a thousand is printed whole.
+    // A burst of 1000 lines is printed in full.
     while count < 1000 || start.elapsed() < Duration::from_millis(1200) {
         client.send(b"hello").expect("loopback takes it");
         recv(&client);
         count += 1;
     }
     let seconds = usize::try_from(start.elapsed().as_secs() + 1).expect("it is short");
-    let printed = wait_for("one by one or in a sum, all of them", || {
+    let printed = wait_for("all events, printed or counted", || {
         let lines = json_lines(&server);
         let count_of = |line: &Value| usize::try_from(line["count"].as_u64().expect("a number")).expect("a few");
         let sum_of = |event: &str| -> usize { lines.iter().filter(|line| line["event"] == event).map(count_of).sum() };
         let received = lines.iter().filter(|line| line["event"] == "received").count();
         let sums = lines.iter().filter(|line| line["event"] == "suppressed" || line["event"] == "lost");
         assert!(sums.clone().all(has_time) && sums.count() + received + 1 == lines.len(), "{lines:?}");
-        // On a busy machine standard output may be written too late for some lines.
+        // On a busy machine some lines may be lost, because standard output is written too slowly.
         let printed = received + sum_of("lost");
         (printed + sum_of("suppressed") == count).then_some(printed)
     });
@@ -213,7 +213,7 @@ fn json_events_come_at_most_1000_a_second_and_the_rest_as_a_sum() {
 }
 
 #[test]
-fn with_events_off_only_the_first_line_is_printed() {
+fn with_events_off_only_the_ready_line_is_printed() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--events", "off"]);
     for _ in 0..30 {
         request_udp(server.udp(), b"hello");
@@ -223,7 +223,7 @@ fn with_events_off_only_the_first_line_is_printed() {
 }
 
 #[test]
-fn quiet_and_verbose_choose_what_is_logged() {
+fn quiet_and_verbose_set_the_log_level() {
     let logged = |arguments: &[&str]| {
         let mut server = Server::start(HALLOO.command(&[&["--listen", "127.0.0.1:0"], arguments].concat()));
         request_udp(server.udp(), UDP_GREETING.as_bytes().split_last().expect("it has bytes").1);

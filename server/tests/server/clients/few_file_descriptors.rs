@@ -1,6 +1,6 @@
 //! More clients than file descriptors.
 //!
-//! Every client is served at last, and the processor stays idle meanwhile.
+//! Every client is served in the end, and the processor stays idle meanwhile.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use support::wait::{assert_holds_for, wait_for};
 
 use crate::HALLOO;
 
-/// A spin would use all of a processor's time.
+/// A busy loop would use far more.
 const CPU_TIME_MAX: Duration = Duration::from_millis(500);
 
 const LOG_LINES_MAX: usize = 8;
 
-/// By default fewer connections are taken than there are descriptors; with this, the system itself says no.
+/// By default the limit on connections is below that on descriptors. With this, `accept` fails with `EMFILE`.
 const EXCESSIVE_MAX_CONNECTIONS: [&str; 2] = ["--max-connections", "1000"];
 
-/// Both ways to meet the limit.
+/// The limit on connections, and the limit on descriptors.
 const ARGUMENT_SETS: [&[&str]; 2] = [&[], &EXCESSIVE_MAX_CONNECTIONS];
 
 fn start_with_20_descriptors(arguments: &[&str]) -> Server {
@@ -32,7 +32,7 @@ fn start_with_20_descriptors(arguments: &[&str]) -> Server {
 #[track_caller]
 fn assert_low_load_and_short_log(server: &Server) {
     let used = server.cpu_time();
-    assert!(used < CPU_TIME_MAX, "it used {used:?} of processor time");
+    assert!(used < CPU_TIME_MAX, "the server used {used:?} of processor time");
     let log = server.stderr.lines();
     assert!(log.len() <= LOG_LINES_MAX, "the log has {} lines:\n{}", log.len(), log.join("\n"));
 }
@@ -74,7 +74,7 @@ fn with_20_descriptors_silent_clients_only_delay_the_others_until_they_time_out(
             assert_eq!(read_until_closed(client), b"", "{arguments:?}");
         }
         assert_low_load_and_short_log(&server);
-        // Trouble that is over leaves nothing behind.
+        // Afterwards a new client is served as usual.
         assert_eq!(request(server.tcp()), GREETING);
         server.assert_exits_on_sigterm();
     }
@@ -87,11 +87,14 @@ fn with_all_20_descriptors_in_use_the_server_sleeps_and_then_continues() {
         let silent = connect_many(40, server.tcp());
         let requesting = send_requests(10, server.tcp());
         let before = server.cpu_time();
-        assert_holds_for(Duration::from_millis(1200), "UDP is served beside", || {
+        assert_holds_for(Duration::from_millis(1200), "UDP is served", || {
             request_udp(server.udp(), b"still there?") == UDP_GREETING
         });
         let used = server.cpu_time_since(before);
-        assert!(used < CPU_TIME_MAX / 2, "{arguments:?}: it used {used:?} of processor time while it could do nothing");
+        assert!(
+            used < CPU_TIME_MAX / 2,
+            "{arguments:?}: the server used {used:?} of processor time without a descriptor"
+        );
         drop(silent);
         for client in &requesting {
             assert_eq!(read_to_end(client), GREETING, "{arguments:?}");
@@ -108,7 +111,7 @@ fn a_full_descriptor_table_is_logged_once_when_it_begins_and_once_when_it_ends()
     server.stderr.wait_for_line("cannot accept, clients wait in the backlog");
     let lines =
         || server.stderr.count_lines_with(" clients wait in the backlog") + server.stderr.count_lines_with("again");
-    assert_holds_for(Duration::from_millis(300), "it says no more", || lines() == 1);
+    assert_holds_for(Duration::from_millis(300), "no further log line", || lines() == 1);
     drop(silent);
     server.stderr.wait_for_line("accepts again, after ");
     assert_eq!(lines(), 2, "{}", server.stderr.text());
@@ -130,7 +133,7 @@ fn with_very_few_descriptors_it_serves_or_prints_the_reason() {
     for (limit, workers) in cases {
         let arguments = ["--listen", "127.0.0.1:0", "--workers", workers];
         let mut server = Server::spawn(HALLOO.command_with_fd_limits(limit, limit, &arguments));
-        let begins = wait_for("the first line, or the end", || {
+        let begins = wait_for("the READY line or the exit", || {
             let begins = !server.stdout.lines().is_empty();
             (begins || !server.is_running()).then_some(begins)
         });
@@ -141,7 +144,7 @@ fn with_very_few_descriptors_it_serves_or_prints_the_reason() {
             }
             server.assert_exits_on_sigterm();
         } else if server.wait() != 127 {
-            // With 127 there were too few even to load a program.
+            // Status 127: too few descriptors to load the program.
             refused += 1;
             let line = server.stderr.wait_for_line("too many open files");
             assert!(line.starts_with("halloo: ") && line.ends_with("raise the limit with ulimit -n"), "{line}");

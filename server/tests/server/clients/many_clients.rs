@@ -10,7 +10,7 @@ use support::wait::wait_until;
 
 use crate::HALLOO;
 
-/// Ten thousand clients in this process, as many in the server, and what both need besides.
+/// This process and the server need 10,000 descriptors each, and some more.
 #[test]
 #[ignore = "needs 12,000 file descriptors"]
 fn ten_thousand_clients_at_once_use_200_bytes_each_and_all_are_greeted() {
@@ -52,7 +52,7 @@ fn beside_500_silent_clients_another_is_answered_within_100_ms() {
     });
     let best = best.min().expect("it was asked");
     assert!(best < Duration::from_millis(100), "the fastest of 20 answers took {best:?}");
-    // They still have their turn.
+    // The silent clients are still served.
     for client in silent {
         send(&client, b"at last");
         assert_eq!(read_to_end(&client), GREETING);

@@ -15,17 +15,17 @@ use support::wait::{TIMEOUT, assert_holds_for, repeat_every, wait_until};
 
 use crate::HALLOO;
 
-/// How long another client may wait beside one that misbehaves.
+/// The longest response time of another client.
 const OTHER_CLIENT_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// What a client that does nothing for a while may cost meanwhile.
+/// For a client without activity.
 const CPU_TIME_MAX: Duration = Duration::from_millis(200);
 
 fn start() -> Server {
     HALLOO.start(&["--tcp", "127.0.0.1:0", "--events", "off"])
 }
 
-/// The best of a few tries: other tests have the processor too.
+/// Checks the best of three response times: other tests use the processor too.
 #[track_caller]
 fn assert_others_are_served(to: SocketAddr) {
     let tries = (0..3).map(|_| {
@@ -34,13 +34,13 @@ fn assert_others_are_served(to: SocketAddr) {
         start.elapsed()
     });
     let best = tries.min().expect("it was asked");
-    assert!(best < OTHER_CLIENT_WAIT_MAX, "others waited {best:?}");
+    assert!(best < OTHER_CLIENT_WAIT_MAX, "other clients waited {best:?}");
 }
 
-/// Whatever happened, nothing of it is left, and it was not worth a warning.
+/// Fails unless the descriptors are closed, other clients are served, and the log has no warning.
 #[track_caller]
 fn assert_resources_released(mut server: Server, descriptors: usize) {
-    wait_until("the descriptors to come back", || server.fd_count() == descriptors);
+    wait_until("the descriptors to be closed", || server.fd_count() == descriptors);
     assert_others_are_served(server.tcp());
     server.assert_exits_on_sigterm();
     let log = server.stderr.text();
@@ -98,7 +98,7 @@ fn a_client_that_sends_one_byte_at_a_time_gets_its_greeting_and_eof() {
     for _ in 0..20 {
         let mut client = connect(server.tcp());
         SockRef::from(&client).set_tcp_nodelay(true).expect("an option of every stream");
-        // What it sends after its greeting may fail: that was answered long ago.
+        // A send after the greeting may fail, because the connection is closed by then.
         let sent = REQUEST.iter().take_while(|byte| client.write_all(&[**byte]).is_ok()).count();
         assert!(sent > 0);
         assert_eq!(read_exactly(&client, GREETING.len()), GREETING.as_bytes());
@@ -115,7 +115,7 @@ fn a_client_that_sends_much_before_it_reads_gets_the_whole_greeting_and_then_eof
     let question = vec![b'?'; 60_000];
     for _ in 0..100 {
         for length in [1_025, 20_000, 60_000] {
-            // At once, and in segments as a network brings them: most come after the answer is on its way.
+            // In one write, and in segments as on a network. Most segments arrive after the answer was sent.
             for segment in [length, 1_460] {
                 let client = connect(server.tcp());
                 SockRef::from(&client).set_tcp_nodelay(true).expect("an option of every stream");
@@ -174,13 +174,13 @@ fn an_endless_flood_uses_no_memory_and_delays_no_client() {
         assert!(growth < 4 * 1024, "memory grew by {growth} KiB");
     }
     assert_eq!(sender.join().expect("it only sends"), b"");
-    assert!(best < OTHER_CLIENT_WAIT_MAX, "others waited {best:?}");
+    assert!(best < OTHER_CLIENT_WAIT_MAX, "other clients waited {best:?}");
 }
 
 #[test]
 fn an_unread_echo_stops_and_continues_when_the_client_reads() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo", "--events", "off"]);
-    // With small buffers of its own, what is in flight is little.
+    // Small buffers in the client keep few bytes in flight.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(64 * 1024).expect("an option of every socket");
     socket.set_send_buffer_size(64 * 1024).expect("an option of every socket");
@@ -198,11 +198,11 @@ fn an_unread_echo_stops_and_continues_when_the_client_reads() {
         }
         last_progress.elapsed() > Duration::from_millis(300)
     });
-    assert!(offset < sent.len(), "everything was taken though nothing was read");
+    assert!(offset < sent.len(), "the server took everything though the client read nothing");
     let growth = server.resident_kib().saturating_sub(before);
     assert!(growth < 2 * 1024, "the memory grew by {growth} KiB");
     let before = server.cpu_time();
-    assert_holds_for(Duration::from_millis(500), "others are served", || {
+    assert_holds_for(Duration::from_millis(500), "other clients are served", || {
         request_with(server.tcp(), b"hello") == "hello"
     });
     let used = server.cpu_time_since(before);
@@ -216,7 +216,7 @@ fn an_unread_echo_stops_and_continues_when_the_client_reads() {
             writer.write_all(&sent[offset..]).expect("the echo goes on");
             half_close(&writer);
         });
-        assert!(read_until_closed(&client) == sent, "the echo is what was sent");
+        assert!(read_until_closed(&client) == sent, "the echo differs from what was sent");
     });
 }
 
@@ -229,7 +229,7 @@ fn an_urgent_byte_causes_neither_a_stall_nor_a_busy_loop() {
     for client in &clients {
         assert_eq!(SockRef::from(client).send_out_of_band(b"!").expect("it is connected"), 1);
     }
-    assert_holds_for(Duration::from_millis(500), "others are served", || request(server.tcp()) == GREETING);
+    assert_holds_for(Duration::from_millis(500), "other clients are served", || request(server.tcp()) == GREETING);
     let used = server.cpu_time_since(before);
     assert!(used < CPU_TIME_MAX, "{used:?} of processor time went to clients that do nothing");
     for client in &clients {
@@ -250,5 +250,5 @@ fn a_trickle_without_a_line_end_is_closed_by_the_idle_timeout() {
     repeat_every(Duration::from_millis(50), || client.write_all(b"x").is_ok());
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(400), "it was cut after {elapsed:?}");
-    assert!(elapsed < TIMEOUT, "a byte now and then keeps a connection for ever");
+    assert!(elapsed < TIMEOUT, "a byte every 50 ms kept the connection open");
 }

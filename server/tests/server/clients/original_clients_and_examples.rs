@@ -41,11 +41,11 @@ fn python(program: &str, port: u16) -> String {
     output.stdout
 }
 
-/// A built example. `cargo test` builds them all; when only this target was asked for, they are built now.
+/// The path of an example. `cargo test` builds all examples; if only this target was built, they are built here.
 fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
-        let folder = Path::new(HALLOO.path()).parent().expect("the binary lies in a folder").join("examples");
+        let folder = Path::new(HALLOO.path()).parent().expect("the binary is in a folder").join("examples");
         if !folder.join("tcp_client").exists() {
             build_examples(&folder);
         }
@@ -55,8 +55,8 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn build_examples(folder: &Path) {
-    let profile = folder.parent().expect("examples lie in a profile's folder");
-    let target = profile.parent().expect("a profile's folder lies in the target folder");
+    let profile = folder.parent().expect("the examples are in the folder of a profile");
+    let target = profile.parent().expect("the folder of a profile is in the target folder");
     let profile = match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(other) => other,
@@ -77,7 +77,7 @@ fn build_examples(folder: &Path) {
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status();
-    assert!(built.is_ok_and(|status| status.success()), "the examples build");
+    assert!(built.is_ok_and(|status| status.success()), "the examples do not build");
 }
 
 /// Starts an example server on a free port.
@@ -104,7 +104,7 @@ fn start_on_localhost() -> Server {
     Server::start(command)
 }
 
-/// Each address of the READY line is served.
+/// Fails unless each address of the READY line is served.
 #[track_caller]
 fn assert_replies_everywhere(server: &Server) {
     for word in server.ready_addresses() {
@@ -180,13 +180,13 @@ fn the_example_servers_answer_the_original_clients() {
 }
 
 #[test]
-fn the_echo_example_sends_back_what_comes() {
+fn the_echo_example_sends_its_input_back() {
     let (_server, address) = example_server("echo");
     assert_eq!(request_with(address, b"one\ntwo"), "one\ntwo");
 }
 
 #[test]
-fn the_workers_example_spreads_its_clients_and_counts_them_all_at_the_end() {
+fn the_workers_example_spreads_its_clients_and_prints_their_number_at_the_end() {
     let mut command = Command::new(example("workers"));
     command.args(["127.0.0.1:0", "4"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = Server::spawn(command);

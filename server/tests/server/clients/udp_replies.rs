@@ -17,7 +17,7 @@ fn a_datagram_that_is_itself_a_greeting_gets_no_answer() {
         for datagram in [same, "ask"] {
             client.send(datagram.as_bytes()).expect("loopback takes it");
         }
-        // The second is answered, and had the first been, its answer would have come before.
+        // The second is answered. An answer to the first would have arrived before.
         server.stdout.wait_for_line(" ask");
         assert!(!recv(&client).is_empty());
         assert_eq!(try_recv(&client), None, "{same} was answered");
@@ -63,7 +63,7 @@ fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {
     let port = server.udp().port();
     for host in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 3, 2, 1]] {
         let address = SocketAddr::from((host, port));
-        // A connected socket hears from this address alone.
+        // A connected socket receives only from this address.
         assert_eq!(request_udp(address, UDP_REQUEST), address.to_string());
         assert_eq!(request(address), address.to_string());
     }
@@ -71,7 +71,7 @@ fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn the_ipv6_wildcard_serves_ipv4_too_and_calls_it_by_its_plain_name() {
+fn the_ipv6_wildcard_serves_ipv4_and_prints_ipv4_addresses_without_mapping() {
     let server = HALLOO.start(&["--listen", "[::]:0", "--greeting", "{local}"]);
     let port = server.udp().port();
     for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {

@@ -61,7 +61,7 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
             &["HALLOO_GREETING=x", "HALLOO_TCP_GREETING=x"],
         ),
         (&[("HALLOO_MODE", "echo")], &["--greeting=Hello, TCP Client!"], &["HALLOO_MODE=echo"]),
-        // The flag decides on the mode, with which the other variable is at peace.
+        // The flag overrides the mode. Without that mode the other variable does not contradict.
         (
             &[("HALLOO_MODE", "echo"), ("HALLOO_GREETING", "x")],
             &["--tcp-greeting=y", "--udp=127.0.0.1:0"],
@@ -110,7 +110,7 @@ fn a_typed_flag_wins_over_a_variable_that_contradicts_it() {
         let output = run_with(variables, &[&["probe", address.as_str()], arguments].concat());
         assert_eq!((output.status, output.stdout.lines().count()), (0, 2), "{output:?}");
     }
-    // A path is no flag, and is typed as well.
+    // A typed path wins too, although it is no flag.
     let output = run_with(&[("HALLOO_PROBE_TCP", "1")], &["probe", "unix:/nope/a.sock"]);
     assert_eq!(output.status, 3, "{output:?}");
     assert!(output.stdout.starts_with("unix /nope/a.sock "), "{output:?}");
@@ -127,7 +127,7 @@ fn a_typed_greeting_for_all_protocols_wins_over_the_variables_for_one() {
         (&both[..], &["--greeting", "bb"][..], ("bb", "bb"), 2),
         (&both[..1], &["--greeting", "bb"], ("bb", "bb"), 1),
         (&both, &["--greeting", "bb", "--udp-greeting", "cc"], ("bb", "cc"), 1),
-        // Those of one kind add up, the narrower one first, and so does a typed narrower one.
+        // These do not contradict: for its protocol the narrower setting takes precedence.
         (&both, &[], ("aa", "uu"), 0),
         (&[("HALLOO_GREETING", "bb"), ("HALLOO_TCP_GREETING", "aa")], &[], ("aa", "bb"), 0),
         (&[("HALLOO_GREETING", "bb")], &["--tcp-greeting", "aa"], ("aa", "bb"), 0),
@@ -146,7 +146,7 @@ fn a_typed_greeting_for_all_protocols_wins_over_the_variables_for_one() {
 }
 
 #[test]
-fn a_variable_that_is_false_or_empty_is_as_good_as_unset() {
+fn a_variable_that_is_false_or_empty_counts_as_unset() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
     for value in ["false", "no", "off", "0", ""] {
@@ -179,7 +179,7 @@ fn variables_that_contradict_each_other_are_named() {
     }
 }
 
-/// The warnings of a server that has ended, which has served meanwhile.
+/// Starts a server, stops it, and returns its warnings.
 #[track_caller]
 fn warnings(variables: Variables<'_>, arguments: &[&str]) -> Vec<String> {
     let mut command = HALLOO.command(arguments);
@@ -239,7 +239,7 @@ fn a_variable_without_effect_is_a_warning_that_names_it() {
 }
 
 #[test]
-fn an_address_that_cannot_be_served_names_the_variable_it_came_from() {
+fn the_error_of_an_address_names_the_variable_it_came_from() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = taken.local_addr().expect("it is bound").to_string();
     for (variable, value, part) in [
@@ -256,7 +256,7 @@ fn an_address_that_cannot_be_served_names_the_variable_it_came_from() {
 }
 
 #[test]
-fn a_probe_with_an_unknown_variable_asks_all_the_same() {
+fn a_probe_warns_of_an_unknown_variable_and_runs() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let set = [("HALLOO_PROBE_EXPCT", "x"), ("HALLOO_MODE", "echo")];
     let output = run_with(&set, &["probe", &server.tcp().to_string()]);

@@ -43,7 +43,7 @@ fn the_variables_of_the_server_do_what_their_flags_do() {
             ("HALLOO_TCP_GREETING", "stream"),
             ("HALLOO_UDP_GREETING", "datagram"),
             ("HALLOO_IDLE_TIMEOUT", "1s"),
-            // A value read from a file ends a line.
+            // A value that was read from a file may end with a newline.
             ("HALLOO_UDP_RATE", "1\n"),
             ("HALLOO_MAX_CONNECTIONS_PER_SOURCE", "1"),
             ("HALLOO_EVENTS", "json"),
@@ -60,7 +60,7 @@ fn the_variables_of_the_server_do_what_their_flags_do() {
     send(&client, b"one\n");
     assert_eq!(read_exactly(&client, 7), b"stream\n");
     let second = connect(server.tcp());
-    // It may be closed by now.
+    // The server may have closed the connection already.
     let _ = (&second).write_all(b"two\n");
     assert_eq!(read_until_closed(&second), b"", "one connection for each source");
     assert_eq!(read_to_end(&client), "", "the idle timeout ends it");
@@ -106,13 +106,13 @@ fn the_variables_of_a_probe_do_what_their_flags_do() {
 }
 
 #[test]
-fn a_wrong_variable_is_named_and_stops_nothing_else() {
+fn an_invalid_variable_is_named_and_does_not_stop_a_command_without_it() {
     let mut command = HALLOO.command(&[]);
     command.env("HALLOO_MAX_CONNECTIONS", "0");
     let output = run(command);
     assert_eq!((output.status, output.stdout.as_str(), output.stderr.lines().count()), (2, "", 1), "{output:?}");
     assert!(output.stderr.contains("HALLOO_MAX_CONNECTIONS"), "{output:?}");
-    // A probe has no use for it, and does not stumble over it.
+    // A probe does not use the variable, so its value is not checked.
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let mut command = HALLOO.command(&["probe", &server.tcp().to_string()]);
     command.env("HALLOO_MAX_CONNECTIONS", "0");

@@ -1,6 +1,6 @@
 //! `--max-greetings` and `--exit-when-idle`.
 //!
-//! An idle end before the last greeting has an exit status of its own.
+//! An idle exit before the last greeting has exit status 4.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use support::wait::{TIMEOUT, assert_holds_for, wait_until};
 use crate::HALLOO;
 
 #[test]
-fn exactly_as_many_are_greeted_as_asked_for_over_both_protocols_and_the_rest_closed_unanswered() {
+fn max_greetings_is_exact_over_both_protocols_and_further_clients_are_closed_unanswered() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--max-greetings", "50", "--greeting", "{number}"]);
     server.pause();
     let streams = send_requests(40, server.tcp());
@@ -44,7 +44,7 @@ fn the_last_greeting_of_each_mode_ends_the_server() {
         send(&client, b"hello\n");
         assert!(read_remaining(mode, &client).starts_with(GREETING));
         assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
-        assert!(server.is_running(), "there is one left");
+        assert!(server.is_running(), "one greeting is left");
         assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
         drop(client);
         assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
@@ -52,14 +52,14 @@ fn the_last_greeting_of_each_mode_ends_the_server() {
 }
 
 #[test]
-fn echo_and_discard_count_connections_that_have_ended_and_datagrams() {
+fn echo_and_discard_count_closed_connections_and_datagrams() {
     for mode in ["echo", "discard"] {
         let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--max-greetings", "2", "--mode", mode]);
         let client = connect(server.tcp());
         send(&client, b"hello");
         drop(client);
         server.stdout.wait_for_line("tcp ");
-        assert!(server.is_running(), "{mode}: there is one left");
+        assert!(server.is_running(), "{mode}: one greeting is left");
         udp_client(server.udp()).send(b"hello").expect("loopback takes it");
         assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
         server.stderr.wait_for_line("all greetings are sent: greetings=2");
@@ -67,7 +67,7 @@ fn echo_and_discard_count_connections_that_have_ended_and_datagrams() {
 }
 
 #[test]
-fn the_last_greeting_closes_clients_that_have_asked_for_nothing() {
+fn the_last_greeting_closes_silent_clients() {
     for mode in ["greet", "line", "echo", "discard"] {
         let arguments = ["--listen", "127.0.0.1:0", "--max-greetings", "1", "--drain-timeout", "10m", "--mode", mode];
         let mut server = HALLOO.start(&arguments);
@@ -88,12 +88,12 @@ fn echo_and_discard_serve_exactly_max_greetings_connections_however_long_they_st
             send(stream, b"hello");
             stream.set_nonblocking(true).expect("a socket");
         }
-        // By an EOF, or by a reset where the bytes were not read.
+        // By EOF, or by a reset if the server did not read the bytes.
         let is_closed = |stream: &TcpStream| match stream.peek(&mut [0; 16]) {
             Ok(count) => count == 0,
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         };
-        wait_until("the end of those that are too many", || {
+        wait_until("the end of the ten connections past the limit", || {
             streams.iter().filter(|stream| is_closed(stream)).count() == 10
         });
         streams.retain(|stream| !is_closed(stream));
@@ -114,7 +114,7 @@ fn echo_and_discard_serve_exactly_max_greetings_connections_however_long_they_st
     }
 }
 
-/// A line leaves the connection open, the others close it.
+/// Reads the rest of an answer. Only `line` leaves the connection open.
 fn read_remaining(mode: &str, client: &TcpStream) -> String {
     match mode {
         "line" => String::from_utf8(read_exactly(client, GREETING.len() + 1)).expect("UTF-8"),
@@ -123,7 +123,7 @@ fn read_remaining(mode: &str, client: &TcpStream) -> String {
 }
 
 #[test]
-fn a_server_that_nobody_visits_ends_when_it_was_idle_for_long_enough() {
+fn a_server_without_clients_exits_after_the_idle_time() {
     let start = Instant::now();
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--exit-when-idle", "300ms"]);
     assert_eq!(server.wait(), 0, "{}", server.stderr.text());
@@ -133,13 +133,13 @@ fn a_server_that_nobody_visits_ends_when_it_was_idle_for_long_enough() {
 }
 
 #[test]
-fn an_open_connection_or_another_greeting_is_not_idle() {
+fn an_open_connection_or_a_greeting_delays_the_idle_exit() {
     let mut server = HALLOO.start(&["--listen", "127.0.0.1:0", "--exit-when-idle", "400ms"]);
     let silent = connect(server.tcp());
-    assert_holds_for(Duration::from_millis(900), "it serves on beside a connection", || server.is_running());
+    assert_holds_for(Duration::from_millis(900), "the server runs while a connection is open", || server.is_running());
     send(&silent, b"hello");
     assert_eq!(read_to_end(&silent), GREETING);
-    assert_holds_for(Duration::from_millis(900), "it serves on while it is asked", || {
+    assert_holds_for(Duration::from_millis(900), "the server runs while requests arrive", || {
         request_udp(server.udp(), b"hello") == UDP_GREETING && server.is_running()
     });
     assert_eq!(request(server.tcp()), GREETING);
@@ -154,7 +154,7 @@ fn an_idle_exit_before_the_last_greeting_is_exit_status_4_and_logs_the_count() {
         for _ in 0..given {
             assert_eq!(request(server.tcp()), GREETING);
         }
-        // A check is no greeting.
+        // A port check is no greeting.
         drop(connect(server.tcp()));
         assert_eq!(server.wait(), 4, "{}", server.stderr.text());
         let line = server.stderr.wait_for_line("greetings sent");

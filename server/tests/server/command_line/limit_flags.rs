@@ -11,7 +11,7 @@ use support::wait::{TIMEOUT, assert_holds_for, wait_until};
 
 use crate::HALLOO;
 
-/// The counter of that name, as the server logs it now.
+/// The current value of a counter.
 #[track_caller]
 fn counter(server: &Server, name: &str) -> u64 {
     server.counters()[name]
@@ -42,7 +42,7 @@ fn beyond_max_connections_per_source_a_client_is_closed_and_other_sources_are_se
     let other = connect_from([127, 0, 0, 2], server.tcp());
     send(&other, b"hello");
     assert_eq!(read_to_end(&other), GREETING);
-    // Those who are in still have their say, and whoever leaves makes room.
+    // Open connections are still served, and one that closes makes room.
     let first = silent.remove(0);
     send(&first, b"hello");
     assert_eq!(read_to_end(&first), GREETING);
@@ -66,7 +66,7 @@ fn the_idle_timeout_closes_a_silent_client_but_not_early() {
 }
 
 #[test]
-fn a_limit_of_0_is_none_and_wins_over_that_of_the_variable() {
+fn a_limit_of_0_turns_it_off_and_overrides_the_variable() {
     let mut command =
         HALLOO.command(&["--tcp", "127.0.0.1:0", "--idle-timeout", "0", "--max-connections-per-source=0"]);
     command.env("HALLOO_IDLE_TIMEOUT", "100ms").env("HALLOO_MAX_CONNECTIONS_PER_SOURCE", "1");
@@ -90,7 +90,7 @@ fn waiting_and_refused_clients_are_logged_at_most_once_a_second() {
     }
     let refused = "clients over the connection limit per source: refused=";
     wait_until("the number of all that were refused", || sum_of_counts(&server, refused) == 50);
-    // The fifth fills the last place, again and again.
+    // In each round the fifth connection reaches the limit.
     for _ in 0..50 {
         let other = connect_from([127, 0, 0, 2], server.tcp());
         wait_until("the fifth connection", || counter(&server, "connections") == 5);
@@ -104,7 +104,7 @@ fn waiting_and_refused_clients_are_logged_at_most_once_a_second() {
     }
 }
 
-/// Sends so many datagrams from one socket, a few at a time, and counts the answers until no more come.
+/// Sends `questions` datagrams from one socket, 50 at a time, and counts the answers until no more arrive.
 fn count_replies(server: SocketAddr, questions: usize) -> usize {
     let client = udp_client(server);
     let mut count = 0;
@@ -129,16 +129,16 @@ fn a_given_udp_rate_also_limits_loopback() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "20", "--events", "off"]);
     let start = Instant::now();
     let count = count_replies(server.udp(), 200);
-    // One second's worth at once, and what time brings.
+    // A burst of one second, and 20 for each second since.
     let max = 20 + 20 * usize::try_from(start.elapsed().as_secs() + 1).expect("it is few");
     assert!((20..=max).contains(&count), "{count} answers in {:?}", start.elapsed());
     assert!(counter(&server, "replies_refused") >= 100, "{}", server.stderr.text());
 }
 
-/// What a log line about replies past the rate says before their number.
+/// The text before the number in a log line about replies past the rate.
 const PAST_RATE: &str = "replies over the rate limit of a source: refused=";
 
-/// The sum of the numbers behind a text, over all log lines.
+/// The sum of the numbers that follow `before_number`, over all log lines.
 fn sum_of_counts(server: &Server, before_number: &str) -> u64 {
     let counts = server.log_lines().into_iter().filter_map(|line| {
         let (_, rest) = line.split_once(before_number)?;
@@ -157,7 +157,7 @@ fn replies_beyond_the_udp_rate_are_logged_once_a_second_with_their_number_over_a
         (1..=8).map(|host| UdpSocket::bind(SocketAddr::from(([127, 0, 1, host], 0))).expect("a free port")).collect();
     for round in 0..10 {
         if round == 2 {
-            // The first line has come: what follows is counted, and told a second later.
+            // After the first line, refusals are counted and logged a second later.
             server.stderr.wait_for_line(PAST_RATE);
         }
         for (client, to) in clients.iter().flat_map(|client| sockets.iter().map(move |to| (client, to))) {
@@ -167,7 +167,7 @@ fn replies_beyond_the_udp_rate_are_logged_once_a_second_with_their_number_over_a
     wait_until("all datagrams", || counter(&server, "datagrams_received") == 160);
     let refused = counter(&server, "replies_refused");
     assert!(refused > 100, "{refused}");
-    // The last of them are told without another datagram.
+    // The last of them are logged without another datagram.
     wait_until("the number of all that were refused", || sum_of_counts(&server, PAST_RATE) == refused);
     let (lines, seconds) = (server.stderr.count_lines_with(PAST_RATE), start.elapsed().as_secs());
     assert!(lines as u64 <= 1 + seconds, "{}", server.stderr.text());
@@ -202,7 +202,7 @@ fn without_a_udp_rate_or_with_0_loopback_is_not_limited() {
 }
 
 #[test]
-fn clients_that_wait_are_served_in_time_when_the_one_before_them_leaves() {
+fn a_waiting_client_is_served_when_the_one_before_it_closes() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--max-connections", "1"]);
     for _ in 0..10 {
         let silent = connect(server.tcp());

@@ -29,13 +29,13 @@ fn greet_answers_the_first_bytes_and_closes() {
 fn banner_answers_without_a_question_and_closes() {
     let server = start("banner");
     assert_eq!(read_to_end(&connect(server.tcp())), GREETING);
-    // A client that speaks first gets no reset either.
+    // A client that half-closes before it reads gets no reset either.
     assert_eq!(request_with(server.tcp(), b""), GREETING);
     assert_eq!(request_udp(server.udp(), UDP_REQUEST), UDP_GREETING);
 }
 
 #[test]
-fn line_answers_each_line_with_a_line_and_stays() {
+fn line_answers_each_line_with_a_line_and_stays_open() {
     let server = start("line");
     let client = connect(server.tcp());
     let answer = format!("{GREETING}\n");
@@ -68,14 +68,14 @@ fn in_line_mode_an_unterminated_last_line_is_answered_at_eof() {
 }
 
 #[test]
-fn echo_sends_back_what_comes_and_tells_the_total_at_the_end() {
+fn echo_sends_its_input_back_and_prints_the_total_at_the_end() {
     let server = start("echo");
     let client = connect(server.tcp());
     for part in ["one", "two", "three"] {
         send(&client, part.as_bytes());
         assert_eq!(read_exactly(&client, part.len()), part.as_bytes());
     }
-    assert_eq!(server.event_lines(), Vec::<String>::new(), "a connection is told when it ends");
+    assert_eq!(server.event_lines(), Vec::<String>::new(), "an event before the end of the connection");
     half_close(&client);
     assert_eq!(read_to_end(&client), "");
     assert!(server.stdout.wait_for_line("tcp 127.0.0.1:").ends_with(" bytes=11 onetwothree"));
@@ -95,7 +95,7 @@ fn discard_reads_everything_and_answers_nothing() {
 }
 
 #[test]
-fn placeholders_stand_for_what_they_name() {
+fn each_placeholder_is_replaced_by_its_value() {
     let greeting = "{{{peer}}} at {local} over {protocol}, number {number} on {hostname}";
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", greeting]);
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("this machine has a name");
@@ -114,7 +114,7 @@ fn placeholders_stand_for_what_they_name() {
 #[test]
 #[ignore = "needs unshare"]
 fn the_hostname_is_that_of_the_system_also_without_proc() {
-    // In namespaces of their own: the name of the host, and an empty folder in place of /proc.
+    // In new namespaces: another host name, and an empty folder in place of /proc.
     let script = "hostname box-of-a-test && mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
     let wrapper = ["unshare", "--user", "--map-root-user", "--uts", "--mount", "sh", "-c", script];
     let arguments = ["--tcp", "127.0.0.1:0", "--greeting", "{hostname}"];
@@ -123,7 +123,7 @@ fn the_hostname_is_that_of_the_system_also_without_proc() {
 }
 
 #[test]
-fn a_greeting_of_one_protocol_goes_before_the_common_one() {
+fn a_greeting_for_one_protocol_overrides_the_common_one() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--greeting", "both", "--udp-greeting", "datagram"]);
     assert_eq!((request(server.tcp()), request_udp(server.udp(), b"")), ("both".to_owned(), "datagram".to_owned()));
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--tcp-greeting", "-stream"]);

@@ -1,4 +1,4 @@
-//! Kinds of nonsense on the command line, and the sentence each meets.
+//! Invalid command lines, and the error message of each.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use support::process::server::assert_fails;
 
 use crate::HALLOO;
 
-/// Every sentence names the thing and the way out, and suggests near misses alone.
+/// Fails unless each command line exits with status 2 and a message that contains all parts.
 #[track_caller]
 fn assert_usage_errors(cases: &[(&[&str], &[&str])]) {
     for (arguments, parts) in cases {
@@ -55,7 +55,7 @@ fn an_unknown_flag_gets_only_the_nearest_flag_as_a_hint() {
 }
 
 #[test]
-fn a_flag_that_other_programs_have_meets_the_one_for_it() {
+fn a_flag_of_other_programs_is_answered_with_the_one_for_it() {
     assert_usage_errors(&[
         (&["--port", "9000"], &["unknown flag --port", "as --listen 9000"]),
         (&["-p", "9000"], &["unknown flag -p", "as --listen 9000"]),
@@ -68,7 +68,7 @@ fn a_flag_that_other_programs_have_meets_the_one_for_it() {
 }
 
 #[test]
-fn a_word_that_is_no_command_meets_the_command_or_the_flag_for_it() {
+fn an_unknown_command_is_answered_with_the_command_or_flag_for_it() {
     assert_usage_errors(&[
         (&["porbe", "localhost"], &["unknown command porbe; did you mean probe?"]),
         (&["server"], &["unknown command server; did you mean serve?"]),
@@ -108,7 +108,7 @@ fn a_word_that_is_no_command_meets_the_command_or_the_flag_for_it() {
 }
 
 #[test]
-fn a_missing_value_is_not_made_of_the_next_flag() {
+fn the_next_flag_is_not_taken_as_a_missing_value() {
     assert_usage_errors(&[
         (&["--tcp"], &["a value is required for --tcp", "--tcp 9000"]),
         (&["--tcp", "--udp"], &["a value is required for --tcp, but --udp is a flag", "--tcp 9000"]),
@@ -142,7 +142,7 @@ fn a_missing_value_is_not_made_of_the_next_flag() {
 }
 
 #[test]
-fn a_value_that_is_wrong_meets_what_is_right() {
+fn an_invalid_value_is_answered_with_the_valid_ones() {
     assert_usage_errors(&[
         (&["--mode", "wave"], &["invalid value 'wave' for --mode", "greet, banner, line, echo, discard"]),
         (&["--mode", "ehco"], &["invalid value 'ehco' for --mode; did you mean echo?"]),
@@ -189,7 +189,7 @@ fn a_value_that_is_wrong_meets_what_is_right() {
 }
 
 #[test]
-fn an_address_that_is_wrong_meets_how_one_is_written() {
+fn an_invalid_address_is_answered_with_the_valid_form() {
     assert_usage_errors(&[
         (&["--listen", "9000-9003"], &["port ranges are not supported", "--listen", "comma"]),
         (&["probe", "9000-9003"], &["port ranges are not supported; name one port, as in localhost:9000"]),
@@ -277,7 +277,7 @@ fn a_long_value_is_truncated_but_the_reason_and_the_hint_are_not() {
 }
 
 #[test]
-fn an_argument_that_is_no_text_is_shown_with_its_flag() {
+fn an_argument_that_is_not_utf_8_is_printed_escaped_with_its_flag() {
     for (argument, parts) in [
         (&b"--listen=\xff:1"[..], &["--listen", r"\xff:1", "not valid UTF-8"][..]),
         (b"--tcp=\xff:1", &["--tcp", r"\xff:1", "not valid UTF-8"]),
@@ -298,7 +298,7 @@ fn an_argument_that_is_no_text_is_shown_with_its_flag() {
 }
 
 #[test]
-fn a_variable_that_is_wrong_is_named_with_what_is_right() {
+fn an_invalid_variable_is_named_with_the_valid_values() {
     for (variable, value, arguments, parts) in [
         ("HALLOO_MODE", &b"wave"[..], &[][..], &["invalid value 'wave' of HALLOO_MODE", "greet, banner"][..]),
         ("HALLOO_MODE", b"echo", &["--mode=wave"], &["invalid value 'wave' for --mode"]),
@@ -328,14 +328,14 @@ fn a_variable_that_is_wrong_is_named_with_what_is_right() {
 }
 
 #[test]
-fn a_path_may_be_no_text_and_is_not_blamed_for_another_variable() {
+fn a_path_need_not_be_utf_8_and_another_variable_that_is_not_is_named() {
     let mut command = HALLOO.command(&[]);
     command.env("HALLOO_UNIX", OsStr::from_bytes(b"/nope/\xff")).env("HALLOO_GREETING", OsStr::from_bytes(b"\xff"));
     assert_fails(&run(command), 2, &["the value of HALLOO_GREETING is not valid UTF-8"]);
 }
 
 #[test]
-fn a_question_too_long_for_a_datagram_names_where_it_came_from() {
+fn a_question_too_long_for_a_datagram_names_its_flag_or_variable() {
     let long = "x".repeat(70_000);
     assert_fails(
         &HALLOO.run(&["probe", "1", "--send", &long]),

@@ -18,7 +18,7 @@ fn probe(address: &str, arguments: &[&str]) -> ProcessOutput {
     output
 }
 
-/// Protocol, address and word of each line; the time and the text follow.
+/// The protocol, address and result of each line. The time and the text follow them.
 fn words(output: &ProcessOutput) -> Vec<[String; 3]> {
     output
         .stdout
@@ -69,14 +69,14 @@ fn an_answer_is_ok_with_its_text() {
 }
 
 #[test]
-fn a_port_that_nobody_serves_is_refused() {
-    // Bound and deaf: nobody else can take the port meanwhile.
+fn a_port_without_a_server_is_refused() {
+    // Bound and not listening, so that no other program takes the port meanwhile.
     let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     stream.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     let address = stream.local_addr().expect("it is bound").as_socket().expect("an address").to_string();
     assert_reports(&probe(&address, &["--tcp"]), 3, &[("tcp", &address, "refused")]);
     assert_reports(&probe(&address, &["--connect-only"]), 3, &[("tcp", &address, "refused")]);
-    // Connected elsewhere, a UDP socket hears nobody, and the kernel says so to whoever asks.
+    // The kernel refuses datagrams for a UDP socket that is connected to another peer.
     let other_socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.connect(other_socket.local_addr().expect("it is bound")).expect("loopback is there");
@@ -109,9 +109,9 @@ fn a_wrong_answer_and_a_connection_closed_without_one_are_mismatches() {
     assert!(output.stdout.contains("Hello, TCP Client!"), "{output:?}");
     let (listener, _socket, address) = bind_tcp_and_udp();
     let closer = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("it comes");
+        let (mut stream, _) = listener.accept().expect("a connection");
         let mut question = [0; 64];
-        let count = stream.read(&mut question).expect("it asks");
+        let count = stream.read(&mut question).expect("a question");
         question[..count].to_vec()
     });
     let address = address.to_string();
@@ -120,12 +120,12 @@ fn a_wrong_answer_and_a_connection_closed_without_one_are_mismatches() {
 }
 
 #[test]
-fn an_unknown_name_is_told_from_a_refused_connection() {
+fn an_unknown_name_is_not_reported_as_a_refused_connection() {
     let output = probe("no-such-name.invalid:9", &["--tcp", "--timeout", "20s"]);
     // Without a name server the resolver itself fails.
     let word = if output.stdout.contains(" the name is unknown: ") { "dns" } else { "resolver" };
     assert_reports(&output, 3, &[("tcp", "no-such-name.invalid:9", word)]);
-    assert!(!output.stdout.contains("failed to lookup"), "what failed is told twice: {output:?}");
+    assert!(!output.stdout.contains("failed to lookup"), "the cause is printed twice: {output:?}");
     // A zone is the name of an interface of this machine.
     let zone = "[fe80::1%nowhere]:9";
     let output = probe(zone, &[]);
@@ -134,15 +134,15 @@ fn an_unknown_name_is_told_from_a_refused_connection() {
 }
 
 #[test]
-fn an_unreachable_network_has_a_word_of_its_own() {
-    // The limited broadcast address is nobody's for TCP, and forbidden for UDP without asking for it.
+fn an_unreachable_network_is_reported_as_unreachable() {
+    // The limited broadcast address is unreachable over TCP, and needs `SO_BROADCAST` over UDP.
     let output = probe("255.255.255.255:9", &["--timeout", "2s"]);
     let address = "255.255.255.255:9";
     assert_reports(&output, 3, &[("tcp", address, "unreachable"), ("udp", address, "unreachable")]);
 }
 
 #[test]
-fn it_asks_as_often_as_wanted_with_the_words_wanted() {
+fn count_and_send_set_the_number_of_questions_and_their_bytes() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
     let output = probe(&address, &["--count", "3", "--send", "anybody?"]);
@@ -152,7 +152,7 @@ fn it_asks_as_often_as_wanted_with_the_words_wanted() {
 }
 
 #[test]
-fn connecting_alone_asks_nothing() {
+fn connect_only_sends_nothing() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--mode", "discard"]);
     let address = server.tcp().to_string();
     assert_reports(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);
@@ -167,7 +167,7 @@ fn a_server_that_sends_byte_by_byte_does_not_extend_the_timeout() {
     let (listener, _socket, address) = bind_tcp_and_udp();
     let server_thread = thread::spawn(move || {
         for stream in listener.incoming().take(2) {
-            let mut stream = stream.expect("it comes");
+            let mut stream = stream.expect("a connection");
             repeat_every(Duration::from_millis(30), || stream.write_all(b".").is_ok());
         }
     });
@@ -175,15 +175,15 @@ fn a_server_that_sends_byte_by_byte_does_not_extend_the_timeout() {
     let start = Instant::now();
     let output = probe(&address, &["--tcp", "--timeout", "500ms", "--expect", "Hello"]);
     assert_reports(&output, 5, &[("tcp", &address, "mismatch")]);
-    // Without an expectation whatever came by then is the answer.
+    // Without `--expect` the bytes received by then are the answer.
     assert_reports(&probe(&address, &["--tcp", "--timeout", "500ms"]), 0, &[("tcp", &address, "ok")]);
     assert!(start.elapsed() < TIMEOUT / 2, "it took {:?}", start.elapsed());
     server_thread.join().expect("it only sends");
 }
 
 #[test]
-fn of_several_answers_the_worst_gives_the_status() {
-    // Answered over TCP; over UDP first silence, then nobody.
+fn the_exit_status_is_that_of_the_worst_answer() {
+    // An answer over TCP; over UDP first silence, then a refusal.
     let (server, silent) = wait_for("a port that is free for both", || {
         let server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
         UdpSocket::bind(server.tcp()).ok().map(|silent| (server, silent))
@@ -212,8 +212,8 @@ fn hostile_replies_are_printed_on_one_printable_line() {
 }
 
 #[test]
-fn a_connection_that_is_not_made_in_time_is_told_from_an_answer_that_does_not_come() {
-    // Past its backlog, a listener on Linux answers no further client.
+fn a_connect_timeout_and_an_answer_timeout_have_different_texts() {
+    // On Linux a listener with a full backlog does not answer a SYN.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     listener.listen(1).expect("it is bound");

@@ -20,7 +20,7 @@ fn assert_command_fails(status: i32, arguments: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn one_free_port_is_found_for_both_protocols() {
+fn port_0_is_one_free_port_for_both_protocols() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let port = server.tcp().port();
     let expected = format!("READY tcp=127.0.0.1:{port} udp=127.0.0.1:{port} pid={}", server.pid());
@@ -48,7 +48,7 @@ fn a_port_in_use_is_an_error_with_protocol_and_hint() {
         &["--udp", &address],
         &["udp", &address, "address already in use", "another port with --udp 127.0.0.1:PORT"],
     );
-    // TCP is tried first, and may find somebody's connection on that port: another number is tried then.
+    // TCP is bound first, and a connection may have that port already: then another port is tried.
     let (output, address) = wait_for("a port that is free for TCP and taken for UDP", || {
         let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("it is bound").to_string();
@@ -153,7 +153,7 @@ fn hostile_arguments_stay_on_one_printable_line() {
 }
 
 #[test]
-fn help_and_version_are_answers_not_errors() {
+fn help_and_version_go_to_standard_output_with_status_0() {
     for (arguments, part) in [
         (&["--help"][..], "Exit status:"),
         (&["-h"], "--listen <ADDRESS>"),

@@ -1,6 +1,6 @@
 //! Servers that flood, fall silent, reset, or close without an answer.
 //!
-//! No result takes longer than its timeout, and none is later than it can be known.
+//! A result is printed as soon as it is known, and within the timeout.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,7 +29,7 @@ fn read_question(mut stream: &TcpStream) {
     stream.read_exact(&mut [0; 19]).expect("a question");
 }
 
-/// Runs a probe over TCP whose result can be known long before its timeout.
+/// Runs a probe over TCP, and fails unless it exits long before its timeout.
 #[track_caller]
 fn probe(address: SocketAddr, arguments: &[&str]) -> ProcessOutput {
     let start = Instant::now();
@@ -68,7 +68,7 @@ fn a_probe_reads_at_most_64_kib_of_a_flood() {
 }
 
 #[test]
-fn a_server_that_ends_its_side_without_an_answer_is_not_waited_for() {
+fn a_half_close_without_an_answer_ends_the_probe_at_once() {
     let address = serve(|stream| {
         read_question(&stream);
         stream.shutdown(Shutdown::Write).expect("it is connected");
@@ -95,7 +95,7 @@ fn a_connection_that_is_reset_counts_as_made() {
 }
 
 #[test]
-fn a_reset_behind_an_answer_is_told_beside_it() {
+fn a_reset_after_an_answer_is_reported_on_standard_error() {
     let address = serve(|mut stream| {
         read_question(&stream);
         stream.write_all(b"an answer").expect("the client reads");

@@ -1,4 +1,4 @@
-//! What `probe` prints and does, with servers of all kinds.
+//! The output and exit status of `probe` with servers of all kinds.
 
 mod misbehaving_servers;
 mod pasted_answers;

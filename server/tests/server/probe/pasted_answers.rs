@@ -31,7 +31,7 @@ fn answer_once(answer: Vec<u8>) -> (SocketAddr, JoinHandle<Vec<u8>>) {
     (address, server)
 }
 
-/// The answer that is printed, and the exit status.
+/// The exit status, and the answer as it is printed.
 #[track_caller]
 fn probe_text(address: SocketAddr, arguments: &[&str]) -> (i32, String) {
     let output = HALLOO.run(&[&["probe", "--tcp", &address.to_string()], arguments].concat());
@@ -41,7 +41,7 @@ fn probe_text(address: SocketAddr, arguments: &[&str]) -> (i32, String) {
     (output.status, line.splitn(5, ' ').nth(4).unwrap_or_else(|| panic!("{line}")).to_owned())
 }
 
-/// Every byte, alone and in text; characters that hide or reorder text; a piece that looks like an escape.
+/// Every byte, characters that hide or reorder text, and text that looks like an escape.
 fn answers() -> Vec<Vec<u8>> {
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
     let text =
@@ -75,7 +75,7 @@ fn a_printed_reply_is_accepted_unchanged_by_expect_send_and_greeting() {
     }
 }
 
-/// The text with its braces as a greeting takes them; those of `\u{N}` stay as they are.
+/// Doubles the braces, as a greeting needs it. Those of `\u{N}` stay as they are.
 fn double_braces(printed: &str) -> String {
     let mut greeting = String::new();
     let mut rest = printed;
@@ -94,7 +94,7 @@ fn double_braces(printed: &str) -> String {
     greeting
 }
 
-/// Greets with exactly these bytes over both protocols.
+/// Fails unless the server greets with exactly these bytes over both protocols.
 #[track_caller]
 fn assert_serves(server: &Server, greeting: &[u8]) {
     let stream = connect(server.tcp());
@@ -114,7 +114,7 @@ fn an_escaped_brace_is_no_placeholder() {
 }
 
 #[test]
-fn an_escape_with_a_slip_is_named_with_its_flag_or_variable() {
+fn an_invalid_escape_is_named_with_its_flag_or_variable() {
     for (flag, value, part) in [
         ("--greeting", r"a\q", r"\q is not an escape"),
         ("--tcp-greeting", "a\\", "write it double"),

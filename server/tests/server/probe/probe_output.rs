@@ -1,6 +1,6 @@
 //! Standard output of a probe: line by line, full, closed.
 //!
-//! The exit status is that of the answers, whatever becomes of the lines.
+//! The exit status is that of the answers, even if the lines cannot be written.
 
 use std::fs::OpenOptions;
 use std::net::UdpSocket;
@@ -13,7 +13,7 @@ use support::wait::TIMEOUT;
 
 use crate::HALLOO;
 
-/// A probe that is answered, with a right answer or a wrong one.
+/// A probe that gets a right answer or a wrong one.
 fn probe_command(server: &Server, wrapper: &[&str], is_right: bool) -> Command {
     let expected = if is_right { "Hello" } else { "Good evening" };
     let address = server.tcp().to_string();
@@ -25,7 +25,7 @@ fn an_unwritable_output_is_one_error_line_and_keeps_the_exit_status() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let limited_file = folder.path().join("limited");
-    // Nothing may be written to a file.
+    // No byte may be written to a file (`RLIMIT_FSIZE`).
     let limited = ["sh", "-c", "ulimit -f 0; exec \"$0\" \"$@\""];
     for (is_right, status) in [(true, 0), (false, 5)] {
         for (wrapper, path, cause) in [

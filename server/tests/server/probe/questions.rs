@@ -1,4 +1,4 @@
-//! The questions of a probe, and its lines when no answer comes.
+//! The questions of a probe, and its output without an answer.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -30,7 +30,7 @@ fn over_udp_the_question_has_no_line_end_and_an_empty_one_is_an_empty_datagram()
 }
 
 #[test]
-fn silence_over_a_stream_is_told_with_what_may_be_missing_from_the_question() {
+fn a_timeout_over_a_stream_names_what_may_be_missing_from_the_question() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     for (arguments, hint) in [

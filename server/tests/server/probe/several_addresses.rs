@@ -89,14 +89,14 @@ fn respond(query: &[u8]) -> Option<Vec<u8>> {
             IpAddr::V6(address) => address.octets().to_vec(),
         };
         let data_length = u8::try_from(data.len()).expect("4 or 16");
-        // The name is that of the question.
+        // The name is a pointer to that of the question (RFC 1035, section 4.1.4).
         response.extend([0xc0, 12, 0, question[question.len() - 3], 0, 1, 0, 0, 0, 60, 0, data_length]);
         response.extend(data);
     }
     Some(response)
 }
 
-/// A command line of the binary, which asks the name server above as the file says.
+/// A command line of the binary that uses the name server above, by a `resolv.conf` in the file.
 fn command(arguments: &[&str]) -> (NamedTempFile, Command) {
     let script = "echo 'nameserver 127.0.0.1' > \"$0\" && mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
     let file = NamedTempFile::new().expect("a temporary file");
@@ -129,13 +129,13 @@ fn in_test_network<F: FnOnce()>(body: F) {
     );
 }
 
-/// A server on a port of its own at each of these hosts.
+/// Starts a server at each of these hosts, all on one port.
 fn serve(hosts: &[&str], port: u16) -> Vec<Server> {
     hosts.iter().map(|host| HALLOO.start(&["--listen", &format!("{host}:{port}")])).collect()
 }
 
 #[test]
-fn a_version_that_the_target_cannot_have_is_a_usage_error_and_its_variable_yields() {
+fn an_ip_version_that_the_target_cannot_have_is_a_usage_error_and_its_variable_is_ignored() {
     for (arguments, parts) in [
         (&["-4", "-6", "localhost:1"][..], &["--ipv4", "--ipv6", "leave one"][..]),
         (&["-4", "unix:/run/a"], &["--ipv4", "unix:/run/a", "neither a name nor IPv4"]),

@@ -1,6 +1,6 @@
 //! Standard streams that are closed, full or never read.
 //!
-//! The server serves on, and exits on SIGTERM.
+//! The server still serves, and exits on SIGTERM.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
@@ -46,7 +46,7 @@ fn a_reader_that_closes_after_the_first_line_does_not_stop_the_server() {
 }
 
 #[test]
-fn with_errors_only_a_reader_that_leaves_is_not_warned_of() {
+fn with_qq_a_closed_standard_output_is_not_logged() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "-qq"]);
     command.stdout(writer);
@@ -54,7 +54,7 @@ fn with_errors_only_a_reader_that_leaves_is_not_warned_of() {
     let mut ready = String::new();
     BufReader::new(reader).read_line(&mut ready).expect("the first line");
     assert_serves(address_in(&ready));
-    // The queue for standard output is written before it ends.
+    // At the exit the queue for standard output is written.
     server.assert_exits_on_sigterm();
     wait_until("standard error to end", || server.stderr.is_closed());
     assert_eq!(server.stderr.text(), "");
@@ -93,8 +93,8 @@ fn closed_standard_streams_do_not_stop_the_server() {
     server.assert_exits_on_sigterm();
 }
 
-/// Asks until more is printed than pipe and queue hold, at about 400 bytes for each question and 1000 lines a second.
-/// Returns the number of datagrams.
+/// Sends datagrams until pipe and queue are full: about 400 bytes for each, 1000 lines a second at most. Returns the
+/// number of datagrams.
 fn fill_pipes(server: SocketAddr) -> u64 {
     // UDP is served as well once TCP answers.
     assert_eq!(request(server), GREETING);
@@ -116,7 +116,7 @@ fn an_unread_pipe_loses_lines_and_nothing_else() {
     let address = server.listening_address();
     let datagrams = fill_pipes(address);
     assert_serves(address);
-    // What was lost is counted, and said as soon as somebody reads.
+    // Lost lines are counted, and the count is printed once the pipe is read.
     let printed = CapturedOutput::read_from(Some(reader));
     printed.wait_for_line("\"event\":\"lost\"");
     server.assert_exits_on_sigterm();
@@ -151,7 +151,7 @@ fn unread_pipes_do_not_delay_the_exit() {
 }
 
 #[test]
-fn a_stuck_standard_error_holds_up_no_line_before_it() {
+fn an_unread_standard_error_delays_no_event_line() {
     let (_errors, errors_writer) = std::io::pipe().expect("a pipe");
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0"]);
     command.stderr(errors_writer);

@@ -1,4 +1,4 @@
-//! The system calls of a greeting are those of the page.
+//! The system calls of a greeting, compared with `docs/life-of-a-byte.md`.
 
 use support::network::streams::{GREETING, read_until_closed};
 use support::network::tcp::send_request;
@@ -21,7 +21,7 @@ fn name_and_flags(call: &str) -> (String, Vec<String>) {
 
 #[test]
 #[ignore = "needs strace"]
-fn a_greeting_takes_the_system_calls_that_the_life_of_a_byte_shows() {
+fn a_greeting_makes_the_system_calls_that_the_life_of_a_byte_shows() {
     let block = PAGE.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of calls");
     let shown: Vec<_> = block.lines().map(name_and_flags).collect();
     assert!(shown.len() > 5, "{block}");

@@ -14,12 +14,12 @@ use support::wait::{assert_holds_for, wait_for_stable, wait_until};
 
 use crate::HALLOO;
 
-/// Longer than any repeated wake-up that would be worth having.
+/// Longer than the period of any useful timer.
 const IDLE: Duration = Duration::from_secs(5);
 
 const STABLE_TIME: Duration = Duration::from_millis(500);
 
-/// A server after traffic of every kind, with clients that stay: their deadlines must not wake it either.
+/// A server after traffic of every kind, with open connections, whose deadlines must not wake it.
 fn start_with_clients() -> (Server, Vec<TcpStream>) {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     for _ in 0..5 {
@@ -68,7 +68,7 @@ fn an_idle_server_makes_no_system_call_and_never_wakes() {
     let measure = || (call_count(), server.voluntary_context_switches());
     let baseline = wait_for_stable("no call and no wake-up", STABLE_TIME, measure);
     assert_holds_for(IDLE, "no system call, and no thread wakes", || measure() == baseline);
-    assert!(strace.is_running(), "strace watched to the end: {}", strace.stderr.text());
+    assert!(strace.is_running(), "strace ended early: {}", strace.stderr.text());
     drop(strace);
     assert_still_serves(&server, &clients);
 }

@@ -1,6 +1,6 @@
 //! Standard streams that are non-blocking pipes, whose readers pause.
 //!
-//! Every line comes, as through a blocking pipe.
+//! Every line arrives, as through a blocking pipe.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +19,7 @@ use support::wait::{holds_for, wait_until};
 
 use crate::HALLOO;
 
-/// Lines of 300 bytes and more: many times what the pipe holds, and fewer than the queue before it holds.
+/// Lines of 300 bytes and more: many times the size of the pipe, and fewer than the queue before it holds.
 const LINES: usize = 800;
 
 #[test]
@@ -55,7 +55,7 @@ fn a_nonblocking_standard_error_whose_reader_pauses_loses_no_line() {
     let mut server = Server::start(command);
     let client = udp_client(server.udp());
     for _ in 0..LINES {
-        // A greeting is not answered, and logged.
+        // A datagram that is a greeting is logged and not answered.
         client.send(UDP_GREETING.as_bytes()).expect("loopback takes it");
         assert_eq!(request_udp(server.udp(), b"hello"), UDP_GREETING);
     }
@@ -69,7 +69,7 @@ fn a_nonblocking_standard_error_whose_reader_pauses_loses_no_line() {
     assert!(logged.lines().last().is_some_and(|line| line.ends_with(" stopped")), "{:?}", logged.lines().last());
 }
 
-/// What a command prints into a full pipe that is read later, and its exit status.
+/// Runs a command with a full pipe that is read later. Returns the exit status and the output.
 fn print_into_full_pipe(arguments: &[&str], is_stderr: bool) -> (i32, String) {
     let (reader, mut writer) = nonblocking_pipe();
     let mut filled = 0;
@@ -83,7 +83,7 @@ fn print_into_full_pipe(arguments: &[&str], is_stderr: bool) -> (i32, String) {
         command.stdout(writer)
     };
     let mut process = Process::spawn(command);
-    // One that does not wait for room ends meanwhile, and one that tries again and again does not sleep.
+    // A process that does not wait for room exits meanwhile, and a busy loop does not sleep.
     wait_until("the wait for room", || holds_for(Duration::from_millis(300), || process.is_asleep()));
     let printed = CapturedOutput::read_from(Some(reader));
     let status = process.wait();
@@ -98,7 +98,7 @@ fn help_waits_for_room_in_a_nonblocking_pipe() {
 }
 
 #[test]
-fn help_on_a_terminal_has_styles_unless_it_has_none_or_they_are_not_wanted() {
+fn help_on_a_terminal_has_styles_except_on_a_dumb_one_or_with_no_color() {
     for (terminal_type, no_color, has_styles) in
         [("xterm", "", true), ("xterm", "1", false), ("dumb", "", false), ("", "", false)]
     {

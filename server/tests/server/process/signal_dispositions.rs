@@ -23,7 +23,7 @@ use crate::HALLOO;
 
 const SERVE: &[&str] = &["--listen", "127.0.0.1:0"];
 
-/// Starts something on a thread where all signals are blocked, which a child inherits.
+/// Calls `start` on a thread that blocks all signals. A child inherits the mask.
 fn with_signals_blocked<T: Send + 'static>(start: impl FnOnce() -> T + Send + 'static) -> T {
     let blocked = thread::spawn(|| {
         SigSet::all().thread_block().expect("a thread may block signals");
@@ -41,7 +41,7 @@ fn command_after(shell_command: &str, arguments: &[&str]) -> Command {
 fn signals_that_the_parent_blocked_reach_the_server() {
     for signal in ["TERM", "INT"] {
         let mut server = with_signals_blocked(|| HALLOO.start(SERVE));
-        // The kernel chooses the main thread unless that blocks them; a thread that prints may hang in a write.
+        // The kernel prefers the main thread unless that blocks the signal. A thread that prints may hang in a write.
         let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
         assert!(status.contains("SigBlk:\t0000000000000000\n"), "{status}");
         server.signal("USR1");
@@ -143,7 +143,7 @@ fn lines_lost_to_a_file_at_its_size_limit_are_reported_when_there_is_room() {
     assert_eq!(request(address), GREETING);
     wait_until("the number of lost lines", || {
         let text = fs::read_to_string(&path).expect("text");
-        // What was still queued fills the file again.
+        // The queued lines fill the file again.
         if text.len() == LIMIT {
             output.set_len(0).expect("it may be emptied");
             assert_eq!(request(address), GREETING);
@@ -189,12 +189,12 @@ fn with_a_full_standard_output_a_probe_keeps_its_exit_status_and_help_fails() {
 /// A process that runs `exec` keeps its children.
 #[test]
 fn inherited_children_leave_no_zombies() {
-    // One ends before the server starts, the others with standard input.
+    // One ends before the server starts, the others at EOF on standard input.
     let mut command = command_after("exec 3<&0; cat <&3 & cat <&3 & exec 3<&-; true &", SERVE);
     command.stdin(Stdio::piped());
     let mut server = Server::start(command);
     wait_until("the end of the first", || children_of(server.pid()).len() == 2);
-    // Both end before the server runs again, which gets one SIGCHLD for them.
+    // Both end while the server is stopped, so it gets one SIGCHLD for both.
     server.pause();
     server.close_stdin();
     let is_zombie = |child| fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") Z "));

@@ -17,7 +17,7 @@ use crate::HALLOO;
 use crate::process::worker_threads::sockets;
 use crate::unix::temporary_socket_path::SocketPath;
 
-/// Starts a program on a terminal of its own and closes that: whoever leads its session is hung up on.
+/// Starts a program on a new terminal and closes it: the kernel sends SIGHUP to the session leader.
 const TERMINAL: &str = r#"
 import os, pty, sys
 pid, terminal = pty.fork()
@@ -35,7 +35,7 @@ fn start(arguments: &[&str]) -> Server {
     HALLOO.start(&[&["--listen", "127.0.0.1:0"], arguments].concat())
 }
 
-/// Clients that say nothing, once the server has them.
+/// Clients that send nothing, once the server has accepted them.
 fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
     let before = server.fd_count();
     let clients = connect_many(count, server.tcp());
@@ -45,7 +45,7 @@ fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
 
 #[test]
 fn clients_that_sent_a_request_before_the_signal_are_all_answered() {
-    // The greater lots are more than one turn of the loop takes: the rest of them meets a server that is ending.
+    // The large numbers are more than one turn of the loop handles: the others are handled during the drain.
     let cases = [("TERM", 40, 10), ("INT", 40, 10), ("TERM", 400, 0), ("INT", 400, 200), ("TERM", 0, 200)];
     for (signal, streams, datagrams) in cases {
         let mut server = start(&[]);
@@ -97,7 +97,7 @@ fn silent_clients_delay_the_exit_by_at_most_the_drain_timeout() {
 }
 
 #[test]
-fn with_no_drain_timeout_silent_clients_are_cut_at_once() {
+fn with_a_drain_timeout_of_0_silent_clients_are_reset_at_once() {
     let mut server = start(&["--drain-timeout", "0s"]);
     let silent = connect_accepted(1, &server);
     server.signal("TERM");
@@ -123,7 +123,7 @@ fn a_second_signal_stops_at_once_and_logs_the_number_of_closed_connections() {
 }
 
 #[test]
-fn connections_that_are_not_asked_anything_close_at_once_in_the_other_modes() {
+fn in_the_other_modes_silent_clients_are_closed_at_once() {
     for mode in ["line", "echo", "discard"] {
         let mut server = start(&["--drain-timeout", "300s", "--mode", mode]);
         let silent = connect_accepted(3, &server);
@@ -143,7 +143,7 @@ fn sighup_without_a_terminal_and_sigpipe_do_not_stop_the_server() {
         server.signal(signal);
         assert_eq!(request(server.tcp()), GREETING);
     }
-    assert_holds_for(Duration::from_millis(100), "it serves on", || request(server.tcp()) == GREETING);
+    assert_holds_for(Duration::from_millis(100), "it still serves", || request(server.tcp()) == GREETING);
     server.assert_exits_on_sigterm();
 }
 
@@ -151,7 +151,7 @@ fn sighup_without_a_terminal_and_sigpipe_do_not_stop_the_server() {
 #[ignore = "needs python3"]
 fn sighup_ends_a_server_that_was_started_on_the_terminal() {
     let mut command = Command::new("python3");
-    // Without the hang-up it would end by itself in time, and the test would not: it fails.
+    // Without SIGHUP the server exits after 60 s, which is past the timeout of `run`.
     command.args(["-c", TERMINAL, HALLOO.path(), "--listen", "127.0.0.1:0", "--exit-when-idle", "60s"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = run(command);
@@ -159,7 +159,7 @@ fn sighup_ends_a_server_that_was_started_on_the_terminal() {
 }
 
 #[test]
-fn the_counters_are_logged_when_asked_for_even_if_quiet() {
+fn sigusr1_logs_the_counters_even_with_qq() {
     let server = start(&["-qq"]);
     assert_eq!(request(server.tcp()), GREETING);
     assert_eq!(request_udp(server.udp(), b""), UDP_GREETING);
@@ -172,7 +172,7 @@ fn the_counters_are_logged_when_asked_for_even_if_quiet() {
 }
 
 #[test]
-fn a_server_that_was_stopped_goes_on_where_it_was() {
+fn after_sigstop_and_sigcont_all_clients_are_answered() {
     let server = start(&[]);
     for _ in 0..5 {
         let open = connect(server.tcp());
@@ -187,7 +187,7 @@ fn a_server_that_was_stopped_goes_on_where_it_was() {
 
 #[test]
 fn a_server_can_restart_at_once_on_the_same_port() {
-    // Another program may take the port in between; a server that waits for old connections fails every time.
+    // Another program may take the port in between. A bind that old connections (TIME_WAIT) prevent fails every time.
     let started = (0..5).any(|_| {
         let mut first = start(&[]);
         for _ in 0..10 {
@@ -199,7 +199,7 @@ fn a_server_can_restart_at_once_on_the_same_port() {
         command.stdin(Stdio::null());
         run(command).status == 0
     });
-    assert!(started, "the port stays taken");
+    assert!(started, "the port was in use each time");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_server_can_start_while_the_previous_one_drains() {
 }
 
 #[test]
-fn a_server_that_ends_during_traffic_leaves_nobody_without_end() {
+fn every_connection_ends_when_the_server_exits_under_load() {
     let mut server = start(&["--drain-timeout", "2s"]);
     let address = server.tcp();
     let clients = std::thread::spawn(move || {
@@ -250,10 +250,10 @@ fn a_server_that_ends_during_traffic_leaves_nobody_without_end() {
             let _ = std::io::Write::write_all(&mut &client, b"hello");
             greeted += usize::from(read_until_closed(&client) == GREETING.as_bytes());
         }
-        panic!("the server never went");
+        panic!("the server never exited");
     });
     wait_until("some traffic", || server.event_lines().len() >= 5);
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
-    assert!(clients.join().expect("every client met its end") >= 5);
+    assert!(clients.join().expect("every connection ends") >= 5);
 }

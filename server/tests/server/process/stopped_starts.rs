@@ -31,7 +31,7 @@ fn a_stop_signal_during_the_start_leaves_no_socket_file() {
     }
 }
 
-/// A second one is not needed: the system call that hangs is not waited for.
+/// One signal is enough: the exit does not wait for the system call.
 #[test]
 #[ignore = "needs strace"]
 fn a_stop_signal_ends_a_start_that_hangs_in_a_system_call() {
@@ -39,7 +39,7 @@ fn a_stop_signal_ends_a_start_that_hangs_in_a_system_call() {
     let strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=bind:delay_exit=15000000"];
     let mut server = Process::spawn(HALLOO.command_under(&strace, &["--unix", path.as_str()]));
     wait_until("the system call", || path.path.exists());
-    // In a call on a file system that is gone, the kernel wakes a thread for no signal but SIGKILL: the others get them.
+    // In a call on a dead file system only SIGKILL wakes a thread, so other threads must take the signals.
     let status = fs::read_to_string(format!("/proc/{0}/task/{0}/status", server.pid())).expect("the main thread");
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).expect("its signal mask");
     let blocked = u64::from_str_radix(blocked, 16).expect("a mask");
@@ -47,7 +47,7 @@ fn a_stop_signal_ends_a_start_that_hangs_in_a_system_call() {
         assert_ne!(blocked & 1 << (signal as u64 - 1), 0, "{signal} would wait for the main thread: {status}");
     }
     server.signal("TERM");
-    // The thread that strace holds back ends with the delay, all others when the process exits.
+    // The thread that strace delays ends after the delay, all others at the exit.
     wait_for_within("the exit", Duration::from_secs(8), || (server.thread_count() == 1).then_some(()));
     assert_eq!(server.wait(), 0);
 }

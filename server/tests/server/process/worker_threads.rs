@@ -18,14 +18,14 @@ use crate::HALLOO;
 
 const WORKERS: usize = 4;
 
-/// Clients among whom each worker has some: that one of four is left out has a chance of one in ten million.
+/// So many clients that each worker gets some: one of four gets none with a probability of 1 in 10 million.
 const CLIENT_COUNT: usize = 60;
 
 fn start(arguments: &[&str]) -> Server {
     HALLOO.start(&[&["--workers", "4", "--listen", "127.0.0.1:0"], arguments].concat())
 }
 
-/// The counters of that name as the server tells them now: of all, and of each worker.
+/// The current value of a counter: the sum, and that of each worker.
 #[track_caller]
 fn counters(server: &Server, name: &str) -> (u64, Vec<u64>) {
     let lines = || server.stderr.lines().into_iter().filter(|line| line.contains(" turns=")).collect::<Vec<_>>();
@@ -44,7 +44,7 @@ fn counters(server: &Server, name: &str) -> (u64, Vec<u64>) {
     (value(&log_lines[0]), log_lines[1..].iter().map(value).collect())
 }
 
-/// Connections that say nothing, once some worker has each of them.
+/// Connections that send nothing, once workers have accepted all of them.
 #[track_caller]
 fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
     let before = server.fd_count();
@@ -57,7 +57,7 @@ fn thread_names(server: &Server) -> BTreeSet<String> {
     server.thread_names().into_iter().map(|(_, name)| name).collect()
 }
 
-/// How many sockets wait for clients at an IPv4 address, as the kernel lists them.
+/// The number of listeners, or of unconnected UDP sockets, on an IPv4 port.
 pub(crate) fn sockets(protocol: &str, at: SocketAddr) -> usize {
     let table = fs::read_to_string(format!("/proc/net/{protocol}")).expect("the kernel lists them");
     let (port, state) = (format!(":{:04X}", at.port()), if protocol == "tcp" { "0A" } else { "07" });
@@ -73,7 +73,7 @@ fn tcp_and_udp_clients_are_spread_over_the_workers_and_all_are_answered() {
     let mut server = start(&["--events", "off"]);
     let expected = ["halloo", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
     let expected = BTreeSet::from(expected);
-    // Each thread takes its name when it begins.
+    // Each thread sets its name after its start.
     wait_until("the names of the threads", || thread_names(&server) == expected);
     let streams = send_requests(CLIENT_COUNT, server.tcp());
     let sockets: Vec<UdpSocket> = (0..CLIENT_COUNT).map(|_| udp_client(server.udp())).collect();
@@ -106,7 +106,7 @@ fn one_worker_and_its_signals_use_no_further_thread() {
 }
 
 #[test]
-fn the_first_line_names_each_address_once_and_comes_when_all_listen() {
+fn the_ready_line_names_each_address_once_and_comes_when_all_workers_listen() {
     let server = start(&[]);
     let port = server.tcp().port();
     assert_ne!(port, 0);
@@ -117,7 +117,7 @@ fn the_first_line_names_each_address_once_and_comes_when_all_listen() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn the_first_line_names_the_ipv6_addresses_of_localhost_and_all_workers_serve_them() {
+fn the_ready_line_names_the_ipv6_addresses_of_localhost_and_all_workers_serve_them() {
     let server = HALLOO.start(&["--workers", "4", "--listen", "localhost:0"]);
     let port = server.tcp().port();
     let (v4, v6) = (format!("127.0.0.1:{port}"), format!("[::1]:{port}"));
@@ -141,7 +141,7 @@ fn workers_do_not_bind_a_port_in_use_by_another_program() {
     assert_taken("--tcp", taken.local_addr().expect("it is bound"));
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     assert_taken("--udp", taken.local_addr().expect("it is bound"));
-    // Also by somebody who would share it: another server like this one.
+    // Also if the other socket has SO_REUSEPORT, such as that of another server.
     let other = start(&[]);
     assert_taken("--listen", other.tcp());
     for kind in [Type::STREAM, Type::DGRAM] {
@@ -180,7 +180,7 @@ fn all_workers_together_greet_exactly_max_greetings_with_distinct_numbers() {
 
 #[test]
 fn a_refused_greeting_uses_no_number_and_the_last_number_is_used() {
-    // Most answers are refused for their source's rate, and what was reserved for them must come back.
+    // Most answers are refused by the rate of their source. The numbers reserved for them must be freed.
     let arguments = ["--max-greetings", "60", "--greeting", "{number}", "--udp-rate", "1", "--events", "off"];
     let mut server = start(&arguments);
     let flooders: Vec<UdpSocket> = (0..16).map(|_| udp_client(server.udp())).collect();
@@ -193,7 +193,7 @@ fn a_refused_greeting_uses_no_number_and_the_last_number_is_used() {
     let address = server.tcp();
     wait_until("the last greeting", || {
         for flooder in flooders.iter().cycle().take(320) {
-            // What the server no longer takes at its end is refused here.
+            // During the exit of the server a send may fail.
             let _ = flooder.send(UDP_REQUEST);
         }
         if let Ok(stream) = TcpStream::connect(address) {
@@ -253,7 +253,7 @@ fn a_second_signal_resets_the_connections_of_every_worker() {
     assert!(silent.iter().all(|client| read_until_closed(client).is_empty()));
 }
 
-/// A server that drains, and has one connection left, which another worker than the first has.
+/// A server that drains and has one connection left, on a worker other than the first.
 fn start_with_first_worker_ended() -> (Server, TcpStream) {
     let server = start(&["--drain-timeout", "300s"]);
     let mut silent = connect_accepted(1, &server);
@@ -274,7 +274,7 @@ fn start_with_first_worker_ended() -> (Server, TcpStream) {
     (server, silent.remove(0))
 }
 
-/// Signals come to the main thread, whose loop has ended.
+/// Signals go to the main thread, whose loop has ended.
 #[test]
 fn a_second_signal_resets_connections_also_after_the_first_worker_has_ended() {
     let (mut server, silent) = start_with_first_worker_ended();
@@ -323,7 +323,7 @@ fn the_counters_include_workers_that_have_ended() {
     wait_until("the end of the others", || {
         server.thread_names().iter().filter(|(_, name)| name.starts_with("worker-")).count() <= 1
     });
-    // A report that comes while a worker ends is dropped.
+    // A report during the end of a worker is dropped.
     wait_until("the counters of all workers", || {
         server.signal("USR1");
         server.stderr.count_lines_with(" worker 4: turns=") > 0
@@ -345,7 +345,7 @@ fn the_server_is_idle_when_all_workers_are_idle() {
     assert_holds_for(Duration::from_millis(1500), "one worker has a connection", || server.is_running());
     send(&silent, b"hello");
     assert_eq!(read_to_end(&silent), GREETING);
-    // Each question comes from another port, and to another worker.
+    // Each question comes from another port, and so may go to another worker.
     assert_holds_for(Duration::from_millis(1500), "some worker is asked", || {
         request_udp(server.udp(), UDP_REQUEST) == UDP_GREETING && server.is_running()
     });
@@ -357,15 +357,15 @@ fn the_server_is_idle_when_all_workers_are_idle() {
 
 #[test]
 fn with_nothing_to_do_all_workers_sleep() {
-    // Also where idleness is watched, once every worker but one has lain down.
+    // Also with `--exit-when-idle`, once every worker but one is idle.
     let server = start(&["--exit-when-idle", "1s"]);
     let silent = connect(server.tcp());
     for _ in 0..CLIENT_COUNT {
         assert_eq!(request(server.tcp()), GREETING);
     }
-    // A thread that polls without a wait never sleeps, and so never wakes: only its processor time shows it.
+    // A busy loop never sleeps, so it causes no wake-up: only its processor time shows it.
     let measure = || (server.voluntary_context_switches(), server.cpu_time());
-    let baseline = wait_for_stable("rest", Duration::from_millis(1200), measure);
+    let baseline = wait_for_stable("no wake-up and no processor time", Duration::from_millis(1200), measure);
     assert_holds_for(Duration::from_secs(2), "no worker wakes or runs", || measure() == baseline);
     send(&silent, b"hello");
     assert_eq!(read_to_end(&silent), GREETING);
@@ -416,13 +416,13 @@ fn text_events_come_at_most_20_a_second_from_all_workers_together() {
             lines.iter().filter_map(|line| line.strip_prefix("... and ")?.split(' ').next()?.parse::<usize>().ok());
         lines.iter().filter(|line| line.starts_with("udp ")).count() + sums.sum::<usize>()
     };
-    wait_until("every event to be told", || sum(&server.event_lines()) == 500);
+    wait_until("every event to be printed or counted", || sum(&server.event_lines()) == 500);
     let single = server.event_lines().iter().filter(|line| line.starts_with("udp ")).count();
     assert!((20..=100).contains(&single), "{single} lines of 500 came one by one");
 }
 
 #[test]
-fn a_number_of_workers_that_cannot_be_is_told_in_one_line() {
+fn an_invalid_number_of_workers_is_an_error_of_one_line() {
     for (arguments, parts) in [
         (&["--workers", "0"][..], &["--workers", "whole number from 1 to 1024"][..]),
         (&["--workers", "1025"], &["--workers", "whole number from 1 to 1024"]),

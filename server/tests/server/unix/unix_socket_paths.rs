@@ -132,14 +132,14 @@ fn a_relative_path_in_a_deleted_working_directory_is_an_error_that_names_the_cau
 
 #[test]
 fn a_folder_without_write_permission_is_an_error_that_names_it() {
-    // Where others may not look into the folder of the binary, a copy serves.
+    // Another user may be unable to enter the folder of the binary, so a copy is run.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = folder.path().join("halloo");
     fs::copy(HALLOO.path(), &copy).expect("room for a copy");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).expect("it is our own");
     let mut command = Command::new(&copy);
     if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
-        // Nobody's, without root's capabilities.
+        // Another user, without root's capabilities.
         std::os::unix::process::CommandExt::uid(&mut command, 65_534);
     }
     let path = folder.path().join("a.sock");
@@ -208,7 +208,7 @@ fn unix_mode_without_a_file_is_a_warning() {
 fn an_abstract_name_has_no_file_and_is_printed_in_the_syntax_of_the_probe() {
     for workers in ["1", "2"] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // The folder is one of a kind, so the name is free.
+        // The path of the folder is unique, so the name is free.
         let name = format!("@{} name", folder.path().display());
         let arguments = ["--unix", &name, "--greeting", "{protocol} {local}", "--workers", workers];
         let mut command = HALLOO.command(&arguments);
@@ -246,7 +246,7 @@ fn a_file_name_that_begins_with_an_at_sign_is_printed_with_its_folder() {
 // ---- probes ---------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
+fn a_probe_of_a_path_reports_each_result() {
     let socket_path = SocketPath::new();
     let target = format!("unix:{}", socket_path.as_str());
     let probe = |arguments: &[&str], status: i32, begins: &str| {
@@ -265,7 +265,7 @@ fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
     probe(&["--timeout", "100ms"], 4, "timeout ");
     drop(server);
     probe(&[], 3, "refused ");
-    // A backlog that is full keeps a probe waiting no longer than it may.
+    // With a full backlog the probe ends at its timeout.
     fs::remove_file(&socket_path.path).expect("it was killed");
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&socket2::SockAddr::unix(&socket_path.path).expect("a short path")).expect("a free path");
@@ -281,7 +281,7 @@ fn a_probe_asks_at_a_path_and_tells_what_it_finds() {
 }
 
 #[test]
-fn a_probe_asks_at_a_path_that_is_no_text() {
+fn a_probe_takes_a_path_that_is_not_utf_8() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(OsStr::from_bytes(b"\xff.sock"));
     let mut command = HALLOO.command(&["--unix"]);

@@ -39,7 +39,7 @@ fn a_path_replaces_the_default_address_and_its_file_is_removed_at_the_end() {
 
 #[test]
 #[ignore = "needs nc"]
-fn a_client_of_netcat_is_greeted() {
+fn netcat_is_greeted() {
     let socket_path = SocketPath::new();
     let _server = socket_path.start_server(&[]);
     let command = format!("printf 'Hello, TCP Server!' | nc -N -U '{}'", socket_path.as_str());
@@ -73,7 +73,7 @@ fn all_five_modes_work_as_over_tcp() {
 }
 
 #[test]
-fn paths_are_served_behind_the_addresses_in_the_order_given_each_once() {
+fn paths_are_served_once_each_and_follow_the_addresses_in_the_order_given() {
     let (first, second) = (SocketPath::new(), SocketPath::new());
     let arguments =
         ["--unix", second.as_str(), "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--unix", first.as_str()];
@@ -98,7 +98,7 @@ fn paths_are_served_behind_the_addresses_in_the_order_given_each_once() {
 }
 
 #[test]
-fn a_relative_path_is_told_whole() {
+fn a_relative_path_is_printed_as_an_absolute_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = HALLOO.command(&["--unix", "here.sock"]);
     let mut server = Server::start({
@@ -118,7 +118,7 @@ fn a_relative_path_is_served_in_a_folder_whose_own_path_is_too_long() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let deep = folder.path().join("d".repeat(120));
     std::fs::create_dir(&deep).expect("room for a folder");
-    // By a shorter way, for the client.
+    // A shorter path for the client.
     let short = folder.path().join("short");
     std::os::unix::fs::symlink(&deep, &short).expect("room for a link");
     let mut command = HALLOO.command(&["--unix", "here.sock"]);
@@ -134,7 +134,7 @@ fn a_relative_path_is_served_in_a_folder_whose_own_path_is_too_long() {
 }
 
 #[test]
-fn placeholders_and_json_name_the_path_and_nobody_s_address() {
+fn placeholders_and_json_name_the_path_and_no_peer_address() {
     let socket_path = SocketPath::new();
     let greeting = "{protocol} {peer} {local} {number}";
     let server = socket_path.start_server(&["--tcp", "127.0.0.1:0", "--tcp-greeting", greeting, "--events", "json"]);
@@ -157,7 +157,7 @@ fn a_hostile_path_is_printed_on_one_line_and_can_be_parsed_back() {
         command.arg(&path);
         let server = Server::start(command);
         let (ready, is_text) = (server.ready_line(), events == "text");
-        // A byte that is no text cannot be in JSON.
+        // JSON cannot contain a byte that is not UTF-8.
         let ready_path = if is_text { "/a%20b%25%1B%5B31m%0A%FF pid=" } else { "/a b%\\u001b[31m\\n\u{fffd}\"}]" };
         assert!(ready.contains(ready_path), "{ready}");
         send(&connect_unix(&path), REQUEST);
@@ -165,7 +165,7 @@ fn a_hostile_path_is_printed_on_one_line_and_can_be_parsed_back() {
         let expected_path = if is_text { r"/a b%\x1b[31m\n\xff bytes=18" } else { "/a b%\\u001b[31m\\n\u{fffd}\"," };
         assert!(line.contains(expected_path), "{line}");
     }
-    // The servers were killed: what they have left behind is replaced, and said to be, on one line as well.
+    // The servers were killed. Their file is replaced, and the log line about it is printable too.
     let mut command = HALLOO.command(&["--unix"]);
     command.arg(&path);
     let server = Server::start(command);
@@ -195,7 +195,7 @@ fn max_connections_counts_clients_of_tcp_and_of_unix_sockets_together() {
 }
 
 #[test]
-fn a_limit_per_source_does_not_concern_clients_without_an_address() {
+fn the_limit_per_source_does_not_apply_to_unix_sockets() {
     let socket_path = SocketPath::new();
     let server = socket_path.start_server(&["--max-connections-per-source", "1"]);
     let idle_clients: Vec<UnixStream> = (0..5).map(|_| socket_path.connect_accepted(&server)).collect();
@@ -207,7 +207,7 @@ fn a_limit_per_source_does_not_concern_clients_without_an_address() {
 }
 
 #[test]
-fn the_idle_timeout_and_the_counters_hold_for_them_too() {
+fn the_idle_timeout_and_the_counters_apply_to_unix_sockets() {
     let socket_path = SocketPath::new();
     let server = socket_path.start_server(&["--idle-timeout", "100ms"]);
     assert_eq!(read_to_end(&socket_path.connect()), "");
@@ -225,7 +225,7 @@ fn exactly_max_greetings_are_greeted_and_then_the_file_is_removed() {
             socket_path.start_server(&["--workers", workers, "--max-greetings", "3", "--greeting", "{number}"]);
         let clients: Vec<UnixStream> = (0..8).map(|_| socket_path.connect()).collect();
         for mut client in &clients {
-            // One that comes too late finds nobody.
+            // After the last greeting a send may fail.
             let _ = client.write_all(b"hello");
         }
         assert_eq!(server.wait(), 0, "{}", server.stderr.text());
@@ -241,7 +241,7 @@ fn exactly_max_greetings_are_greeted_and_then_the_file_is_removed() {
 }
 
 #[test]
-fn idleness_ends_with_a_client_and_ends_the_server_and_its_file() {
+fn the_idle_exit_waits_for_the_last_client_and_removes_the_file() {
     let socket_path = SocketPath::new();
     let mut server = socket_path.start_server(&["--exit-when-idle", "200ms"]);
     let client = socket_path.connect_accepted(&server);
