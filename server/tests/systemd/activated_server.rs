@@ -68,7 +68,7 @@ macro_rules! borrowed_fds {
     ($($socket:expr),* $(,)?) => { [$(std::os::fd::AsFd::as_fd(&$socket)),*] };
 }
 
-/// A client that sends nothing, once a server has accepted it that had no connection before.
+/// Connects a silent client, once the server has no other connection, and waits until it is accepted.
 #[track_caller]
 pub(crate) fn connect_accepted(server: &Server, to: SocketAddr, fds_before: usize) -> TcpStream {
     wait_until("other connections to be closed", || server.fd_count() == fds_before);
@@ -77,7 +77,7 @@ pub(crate) fn connect_accepted(server: &Server, to: SocketAddr, fds_before: usiz
     silent
 }
 
-/// The context switches of a process, once it has not woken up for a moment.
+/// The voluntary context switches of a process, once it has not woken up for 200 ms.
 #[track_caller]
 pub(crate) fn idle_context_switches(process: &Process) -> u64 {
     wait_for_stable("no wake-up", Duration::from_millis(200), || process.voluntary_context_switches())

@@ -16,7 +16,7 @@ use crate::notify_socket::NotifySocket;
 
 const WORKERS: [&str; 2] = ["--workers", "3"];
 
-/// How many descriptors of a server stand for a socket of this process.
+/// The number of descriptors of a server that refer to a socket of this process.
 fn duplicates(server: &Server, socket: impl AsFd) -> usize {
     let fd_path = format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd());
     let name = std::fs::read_link(fd_path).expect("it is open");
@@ -41,7 +41,7 @@ fn inherited_sockets_are_served_by_every_worker() {
     wait_until("the counters", || server.stderr.text().contains("worker 3: "));
     let sum = server.stderr.lines().into_iter().find(|line| line.contains(" turns=")).expect("it was asked for");
     assert!(sum.contains(" accepted=250 ") && sum.contains(" datagrams_received=50 "), "{sum}");
-    // Whoever comes after its end waits for the next server, as with one worker.
+    // A client that connects after the exit waits for the next server, as with one worker.
     server.assert_exits_on_sigterm();
     let waiting = send_request(tcp_at);
     let mut next =
@@ -51,7 +51,7 @@ fn inherited_sockets_are_served_by_every_worker() {
 }
 
 #[test]
-fn beside_sockets_handed_over_others_are_shared_that_were_asked_for() {
+fn workers_share_inherited_sockets_and_those_of_flags() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     let inherited_address = tcp.local_addr().expect("it is bound");
     let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0"]].concat();
@@ -73,7 +73,7 @@ fn accepted_by_first_worker(server: &Server) -> u64 {
     rest.split(' ').next().expect("a number").parse().expect("a number")
 }
 
-/// Silent clients: those of the first worker, and those of the others, at least one each.
+/// Silent clients of the first worker, and of the other workers: at least one each.
 fn connect_by_worker(server: &Server) -> [Vec<TcpStream>; 2] {
     let mut clients = [Vec::new(), Vec::new()];
     wait_until("a client of the first worker and one of another", || {
@@ -98,12 +98,12 @@ fn watchdog_messages_are_sent_until_the_last_worker_has_drained() {
         if !first_worker_ends_first {
             clients.reverse();
         }
-        // So that there is room for STOPPING=1.
+        // This makes room for STOPPING=1.
         while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
         server.signal("TERM");
         while supervisor.recv() != "STOPPING=1" {}
         for clients in clients {
-            // Those that have come already, and one that was under way.
+            // Drops the messages that have arrived. One of the next may have been sent before, too.
             while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
             for _ in 0..3 {
                 assert_eq!(supervisor.recv(), "WATCHDOG=1");
@@ -118,7 +118,7 @@ fn watchdog_messages_are_sent_until_the_last_worker_has_drained() {
 }
 
 #[test]
-fn a_watchdog_does_not_keep_idle_workers_alive() {
+fn the_watchdog_does_not_delay_the_idle_exit_of_workers() {
     let supervisor = NotifySocket::new();
     let variables = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
     let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"]].concat();

@@ -20,7 +20,7 @@ fn assert_socket_refused(socket: BorrowedFd<'_>, expected: &str) {
 }
 
 #[test]
-fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
+fn a_descriptor_that_is_neither_a_listener_nor_a_udp_socket_is_refused_in_one_line() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let datagrams = UnixDatagram::bind(folder.path().join("datagrams")).expect("a short path");
     let (pair, _other) = UnixStream::pair().expect("a pair");
@@ -37,7 +37,7 @@ fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let client = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
-    let (server, _) = listener.accept().expect("somebody has come");
+    let (server, _) = listener.accept().expect("a client has connected");
     for stream in borrowed_fds![client, server] {
         assert_socket_refused(stream, "a TCP connection");
     }
@@ -52,20 +52,20 @@ fn what_is_no_listener_and_no_udp_socket_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn the_one_that_is_wrong_is_named_wherever_it_stands() {
+fn the_invalid_descriptor_is_named_at_any_position() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let (pair, _other) = UnixStream::pair().expect("a pair");
     let output = Activation { sockets: &borrowed_fds![tcp, udp, pair, udp], ..Activation::default() }.run();
     assert_fails(&output, 3, &["descriptor 5", "a unix socket"]);
-    // One more is announced than there are.
+    // `LISTEN_FDS` is one more than there are sockets.
     let variables = &[("LISTEN_FDS", "3")];
     let output = Activation { env: variables, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.run();
     assert_fails(&output, 3, &["descriptor 5", "bad file descriptor"]);
 }
 
 #[test]
-fn a_process_number_that_is_none_is_warned_of() {
+fn an_invalid_listen_pid_is_logged_as_a_warning() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let arguments = &["--tcp", "127.0.0.1:0", "--exit-when-idle", "50ms"];
     for (pid, warnings) in [("abc", 1), ("1", 0)] {
@@ -77,7 +77,7 @@ fn a_process_number_that_is_none_is_warned_of() {
 }
 
 #[test]
-fn a_count_that_is_none_is_refused_in_one_sentence() {
+fn an_invalid_listen_fds_is_refused_in_one_line() {
     for count in ["two", "-1", "1.5", "2000000000", "99999999999999999999", "\u{1b}[31m"] {
         let output = Activation { env: &[("LISTEN_FDS", count)], ..Activation::default() }.run();
         assert_fails(&output, 2, &["cannot serve the inherited sockets: LISTEN_FDS=", "not a number", "unset it"]);

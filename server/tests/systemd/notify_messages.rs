@@ -18,7 +18,7 @@ use crate::activated_server::{Activation, connect_accepted};
 use crate::borrowed_fds;
 use crate::notify_socket::NotifySocket;
 
-/// Longer than a word takes that is on its way.
+/// Longer than the delivery of a message takes.
 const MESSAGE_DELAY: Duration = Duration::from_millis(300);
 
 fn listener() -> (TcpListener, SocketAddr) {
@@ -27,7 +27,7 @@ fn listener() -> (TcpListener, SocketAddr) {
     (socket, address)
 }
 
-/// Starts a server on a free port, heard by this supervisor.
+/// Starts a server on a free port, and waits for READY=1 at the supervisor.
 #[track_caller]
 fn start(supervisor: &NotifySocket, arguments: &[&str]) -> (Server, SocketAddr) {
     let arguments = [&["--tcp", "127.0.0.1:0"], arguments].concat();
@@ -43,24 +43,24 @@ fn the_supervisor_receives_ready_and_at_the_start_of_a_drain_stopping() {
     let supervisor = NotifySocket::new();
     let (mut server, address) = start(&supervisor, &["--drain-timeout", "300s"]);
     let silent = connect_accepted(&server, address, server.fd_targets().len());
-    assert_eq!(supervisor.recv_within(MESSAGE_DELAY), None, "it is ready, and that is all");
+    assert_eq!(supervisor.recv_within(MESSAGE_DELAY), None, "a message after READY=1");
     server.signal("TERM");
     assert_eq!(supervisor.recv(), "STOPPING=1");
-    assert!(server.is_running(), "it has a client still");
+    assert!(server.is_running(), "a client is still connected");
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
     drop(silent);
-    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None, "asked twice, it says so once");
+    assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None, "a second STOPPING=1");
 }
 
 #[test]
-fn ready_is_said_only_when_every_socket_is_open() {
+fn ready_is_sent_only_when_every_socket_is_open() {
     let (supervisor, (taken, address)) = (NotifySocket::new(), listener());
     let arguments = &["--tcp", "127.0.0.1:0", "--tcp", &address.to_string()];
     let output = Activation { arguments, env: &[("NOTIFY_SOCKET", &supervisor.path)], sockets: &[] }.run();
     assert_eq!((output.status, output.stdout.as_str()), (3, ""), "{output:?}");
     assert_eq!(supervisor.recv_within(Duration::from_millis(1)), None);
-    // The word is there before anybody is served.
+    // READY=1 arrives before the first reply.
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str())];
     let _server = Activation { env: variables, sockets: &borrowed_fds![taken], ..Activation::default() }.spawn();
     assert_eq!(request(address), GREETING);
@@ -68,7 +68,7 @@ fn ready_is_said_only_when_every_socket_is_open() {
 }
 
 #[test]
-fn it_hears_of_an_end_by_a_limit_and_by_idleness_too() {
+fn stopping_is_also_sent_at_an_exit_by_a_limit_or_by_idleness() {
     let supervisor = NotifySocket::new();
     let (mut server, address) = start(&supervisor, &["--max-greetings", "1", "--drain-timeout", "300s"]);
     assert_eq!(request(address), GREETING);
@@ -81,7 +81,7 @@ fn it_hears_of_an_end_by_a_limit_and_by_idleness_too() {
 }
 
 #[test]
-fn a_name_outside_the_file_system_is_heard_too() {
+fn ready_is_also_sent_to_an_abstract_name() {
     let name = format!("halloo-test-{}", std::process::id());
     let address = UnixAddress::from_abstract_name(&name).expect("a short name");
     let socket = UnixDatagram::bind_addr(&address).expect("a name of our own");
@@ -89,7 +89,7 @@ fn a_name_outside_the_file_system_is_heard_too() {
     let variables = &[("NOTIFY_SOCKET", &*format!("@{name}"))];
     let _server = Activation { arguments: &["--tcp", "127.0.0.1:0"], env: variables, sockets: &[] }.spawn();
     let mut buffer = [0; 64];
-    let count = retry_interrupted(|| socket.recv(&mut buffer)).expect("a word comes");
+    let count = retry_interrupted(|| socket.recv(&mut buffer)).expect("a message arrives");
     assert_eq!(&buffer[..count], b"READY=1");
 }
 
@@ -119,15 +119,15 @@ fn a_missing_supervisor_socket_does_not_affect_the_server() {
     let mut server = Activation { arguments: &["-v"], env: variables, sockets }.start();
     assert_eq!(supervisor.recv(), "READY=1");
     drop(supervisor);
-    wait_until("a log line for who asks", || server.stderr.text().contains("cannot send WATCHDOG=1"));
+    wait_until("the line at log level debug", || server.stderr.text().contains("cannot send WATCHDOG=1"));
     assert_eq!(request(address), GREETING);
     server.assert_exits_on_sigterm();
 }
 
-/// A supervisor that reads nothing and whose queue is full, and the number of messages in it.
+/// A supervisor that reads nothing and has a full queue, and the number of messages in it.
 fn stuck_supervisor() -> (NotifySocket, usize) {
     let (supervisor, mut before) = (NotifySocket::new(), 0);
-    // Each sender has a bound of its own besides the queue's: it is full when a new one finds no room.
+    // Each sender has a limit besides that of the queue. The queue is full when a new sender finds no room.
     loop {
         let sender = UnixDatagram::unbound().expect("a socket");
         sender.set_nonblocking(true).expect("an option of every socket");
@@ -167,7 +167,7 @@ fn a_stuck_supervisor_delays_no_client_and_receives_later_messages() {
     let ((supervisor, before), (tcp, address)) = (stuck_supervisor(), listener());
     let variables = &[("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "20000")];
     let mut server = Activation { env: variables, sockets: &borrowed_fds![tcp], ..Activation::default() }.start();
-    // Longer than several words would wait that did wait.
+    // Longer than several messages that wait for room.
     assert_holds_for(MESSAGE_DELAY, "it serves", || request(address) == GREETING);
     for _ in 0..before {
         assert_eq!(supervisor.recv(), "noise");
@@ -188,7 +188,7 @@ fn a_restarted_supervisor_receives_messages_at_the_same_path() {
     let client = connect(address);
     server.signal("TERM");
     let mut buffer = [0; 64];
-    let count = retry_interrupted(|| rebound.recv(&mut buffer)).expect("a word comes");
+    let count = retry_interrupted(|| rebound.recv(&mut buffer)).expect("a message arrives");
     assert_eq!(&buffer[..count], b"STOPPING=1");
     client.shutdown(std::net::Shutdown::Write).expect("it is connected");
     assert_eq!(read_to_end(&client), GREETING);

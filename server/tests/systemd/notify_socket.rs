@@ -26,10 +26,10 @@ impl NotifySocket {
     /// The next message.
     #[track_caller]
     pub(crate) fn recv(&self) -> String {
-        self.recv_within(TIMEOUT).expect("a message comes")
+        self.recv_within(TIMEOUT).expect("a message arrives")
     }
 
-    /// The next message, if one comes in that time.
+    /// The next message, if one arrives within `timeout`.
     #[track_caller]
     pub(crate) fn recv_within(&self, timeout: Duration) -> Option<String> {
         self.socket.set_read_timeout(Some(timeout)).expect("an option of every socket");

@@ -18,7 +18,7 @@ use crate::borrowed_fds;
 const RESTARTS: usize = 4;
 const CLIENTS: usize = 6;
 
-/// What each server has to greet before it is stopped, and what comes while none is there.
+/// Greetings of each server before it is stopped, over each protocol.
 const GREETED_BY_EACH_MIN: usize = 50;
 
 fn sockets() -> (TcpListener, SocketAddr, UdpSocket, SocketAddr) {
@@ -28,7 +28,7 @@ fn sockets() -> (TcpListener, SocketAddr, UdpSocket, SocketAddr) {
     (tcp, tcp_at, udp, udp_at)
 }
 
-/// Ends the clients' loops, also when a test fails between.
+/// Ends the loops of the clients, also when the test fails.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -67,7 +67,7 @@ fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
             wait_until("some traffic", || is_busy(&greeted, before[0]) && is_busy(&greeted_udp, before[1]));
             server.assert_exits_on_sigterm();
         }
-        // Whoever has come meanwhile is served by one more, which stays until they are done.
+        // One more server serves the clients that are waiting, and stays until they are done.
         let server = activation.start();
         drop(stop_guard);
         server
@@ -75,7 +75,7 @@ fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
     assert!(greeted.into_inner() >= RESTARTS * GREETED_BY_EACH_MIN);
 }
 
-/// Stops a server, once it has this silent client, and waits until it accepts nobody.
+/// Connects a silent client, stops the server, and waits until it has closed the listener.
 fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> std::net::TcpStream {
     let link = |listener: &TcpListener| {
         let own = std::os::fd::AsRawFd::as_raw_fd(listener);
@@ -84,7 +84,7 @@ fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> std::n
     let (listener, before) = (link(tcp), server.fd_targets().len());
     let silent = connect_accepted(server, tcp_at, before);
     server.signal("TERM");
-    wait_until("the listener to be given back", || !server.fd_targets().contains(&listener));
+    wait_until("the listener to be closed", || !server.fd_targets().contains(&listener));
     silent
 }
 
@@ -98,12 +98,12 @@ fn clients_that_connect_while_a_server_ends_wait_for_the_next_one() {
     let rest_before = idle_context_switches(&first);
     let waiting: Vec<_> = (0..50).map(|_| send_request(tcp_at)).collect();
     assert!(first.is_running());
-    // The next one serves beside the first, which has its last client still.
+    // The second server serves beside the first, which still has a client.
     let mut second = activation.start();
     for client in &waiting {
         assert_eq!(read_to_end(client), GREETING);
     }
-    assert_eq!(idle_context_switches(&first), rest_before, "clients of the next one do not wake it");
+    assert_eq!(idle_context_switches(&first), rest_before, "a client of the second server woke the first");
     assert_eq!(request_udp_on(&udp_client(udp_at), UDP_REQUEST), UDP_GREETING);
     std::io::Write::write_all(&mut &silent, b"at last").expect("the server is there");
     assert_eq!(read_to_end(&silent), GREETING);

@@ -31,7 +31,7 @@ fn udp_socket(host: &str) -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// How many sockets of the internet protocols a process has that wait for somebody.
+/// The number of TCP listeners and unconnected UDP sockets of a process.
 fn bound_socket_count(server: &Server) -> usize {
     let fd_targets = server.fd_targets();
     let is_own = |inode: &str| fd_targets.iter().any(|link| link.to_str() == Some(&format!("socket:[{inode}]")));
@@ -39,14 +39,14 @@ fn bound_socket_count(server: &Server) -> usize {
     let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
     let waiting = lines.filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        // The states that listeners and unconnected UDP sockets are in; a table that changes may show one twice.
+        // The states of listeners and of unconnected UDP sockets. A table that changes may show a socket twice.
         (["0A", "07"].contains(&words[3]) && is_own(words[9])).then(|| words[9].to_owned())
     });
     waiting.collect::<BTreeSet<String>>().len()
 }
 
 #[test]
-fn a_listener_and_a_udp_socket_handed_over_are_served_and_nothing_else_is() {
+fn an_inherited_listener_and_udp_socket_are_served_and_no_default_address() {
     let ((tcp, tcp_at), (udp, udp_at)) = (listener("127.0.0.1"), udp_socket("127.0.0.1"));
     let mut server = Activation { sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.start();
     assert_eq!(server.ready_addresses(), [format!("tcp={tcp_at}"), format!("udp={udp_at}")]);
@@ -59,13 +59,13 @@ fn a_listener_and_a_udp_socket_handed_over_are_served_and_nothing_else_is() {
 }
 
 #[test]
-fn many_sockets_are_served_in_the_order_handed_over() {
+fn inherited_sockets_are_served_in_their_order() {
     assert_served_in_order("127.0.0.4");
 }
 
 #[test]
 #[ignore = "needs IPv6"]
-fn sockets_of_both_families_are_served_in_the_order_handed_over() {
+fn inherited_sockets_of_both_families_are_served_in_their_order() {
     assert_served_in_order("::1");
 }
 
@@ -92,7 +92,7 @@ fn assert_served_in_order(host: &str) {
     for address in [other_at, four_at, SocketAddr::from(([127, 0, 0, 3], every_at.port()))] {
         assert_eq!(request(address), GREETING, "{address}");
     }
-    // A connected client hears from the address it asked alone, on the socket for all addresses too.
+    // A connected client receives only from the address it asked, also on a wildcard socket.
     for address in [udp_at, udp_other_at, SocketAddr::from(([127, 0, 0, 3], udp_every_at.port()))] {
         assert_eq!(request_udp_on(&udp_client(address), UDP_REQUEST), UDP_GREETING, "{address}");
     }
@@ -120,16 +120,16 @@ fn inherited_unix_listeners_are_served_and_keep_their_files() {
             assert_eq!(request_unix(UnixStream::connect_addr(&name)), format!("unix @{display}"));
         }
         server.assert_exits_on_sigterm();
-        assert!(path.exists(), "it is the supervisor's");
+        assert!(path.exists(), "the supervisor's file was removed");
     }
-    // Whoever comes between two servers waits for the next.
+    // A client that connects between two servers waits for the next.
     let waiting = UnixStream::connect(&path);
     let _next = Activation { sockets: &borrowed_fds![unix], ..Activation::default() }.start();
     assert_eq!(request_unix(waiting), GREETING);
 }
 
 fn request_unix(connected: std::io::Result<UnixStream>) -> String {
-    let mut stream = connected.expect("somebody listens");
+    let mut stream = connected.expect("a server listens");
     stream.set_read_timeout(Some(TIMEOUT)).expect("an option of every stream");
     stream.write_all(b"hello").expect("the server is there");
     let mut text = String::new();
@@ -138,7 +138,7 @@ fn request_unix(connected: std::io::Result<UnixStream>) -> String {
 }
 
 #[test]
-fn flags_and_variables_add_sockets_behind_those_handed_over() {
+fn flags_and_variables_add_sockets_after_the_inherited_ones() {
     let (tcp, tcp_at) = listener("127.0.0.1");
     let sockets = &borrowed_fds![tcp];
     let flags = Activation { arguments: &["--listen", "127.0.0.2:0"], sockets, ..Activation::default() }.start();
@@ -156,7 +156,7 @@ fn flags_and_variables_add_sockets_behind_those_handed_over() {
 }
 
 #[test]
-fn an_address_that_is_handed_over_and_asked_for_is_served_once() {
+fn an_address_both_inherited_and_in_a_flag_is_served_once() {
     let (tcp, tcp_at) = listener("127.0.0.1");
     let address = tcp_at.to_string();
     let activation =
@@ -166,7 +166,7 @@ fn an_address_that_is_handed_over_and_asked_for_is_served_once() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn every_ipv4_address_handed_over_leaves_every_ipv6_address_to_be_asked_for() {
+fn an_inherited_ipv4_wildcard_leaves_the_ipv6_wildcard_free_for_a_flag() {
     let (udp, udp_at) = udp_socket("0.0.0.0");
     let address = format!("[::]:{}", udp_at.port());
     let server =
@@ -179,30 +179,30 @@ fn every_ipv4_address_handed_over_leaves_every_ipv6_address_to_be_asked_for() {
 }
 
 #[test]
-fn the_limits_of_the_flags_hold_for_sockets_handed_over() {
+fn limit_flags_apply_to_inherited_sockets() {
     let ((tcp, tcp_at), (udp, udp_at)) = (listener("127.0.0.1"), udp_socket("127.0.0.1"));
     let arguments = &["--max-connections", "1", "--idle-timeout", "300ms", "--udp-rate", "2"];
     let _server = Activation { arguments, sockets: &borrowed_fds![tcp, udp], ..Activation::default() }.start();
     let silent = connect(tcp_at);
-    // Room for one: the second waits for the idle timeout of the first, and is served then.
+    // With one connection at most, the second client waits for the idle timeout of the first.
     assert_eq!(request(tcp_at), GREETING);
     silent.set_nonblocking(true).expect("an option of every stream");
-    assert_eq!((&silent).read(&mut [0; 16]).expect("its end has come before"), 0);
+    assert_eq!((&silent).read(&mut [0; 16]).expect("EOF"), 0);
 
     let client = udp_client(udp_at);
     for _ in 0..20 {
         client.send(b"hello").expect("loopback takes it");
     }
     for _ in 0..2 {
-        retry_interrupted(|| client.recv(&mut [0; 64])).expect("an answer comes");
+        retry_interrupted(|| client.recv(&mut [0; 64])).expect("an answer arrives");
     }
     client.set_read_timeout(Some(Duration::from_millis(300))).expect("an option of every socket");
     let extra = std::iter::from_fn(|| retry_interrupted(|| client.recv(&mut [0; 64])).ok()).count();
-    assert!(extra <= 4, "{extra} answers more, to 20 questions at once");
+    assert!(extra <= 4, "{extra} more answers to 20 questions at once");
 }
 
 #[test]
-fn what_is_meant_for_another_process_is_left_alone() {
+fn sockets_for_another_process_are_ignored() {
     let (tcp, tcp_at) = listener("127.0.0.1");
     let sockets = &borrowed_fds![tcp];
     let arguments = &["--udp", "127.0.0.1:0"];
@@ -213,7 +213,7 @@ fn what_is_meant_for_another_process_is_left_alone() {
             assert!(served.len() == 1 && served[0].starts_with("udp="), "{other}: {served:?}");
         }
     }
-    // Where nobody is named, they are for whoever is started.
+    // With an empty `LISTEN_PID` the sockets are for any process.
     let server = Activation { env: &[("LISTEN_PID", "")], sockets, ..Activation::default() }.start();
     assert_eq!(server.ready_addresses(), [format!("tcp={tcp_at}")]);
 }
@@ -229,6 +229,6 @@ fn clients_that_connected_before_the_start_are_served() {
         assert_eq!(read_to_end(client), GREETING);
     }
     let mut answer = [0; 64];
-    let count = retry_interrupted(|| early_udp.recv(&mut answer)).expect("an answer comes");
+    let count = retry_interrupted(|| early_udp.recv(&mut answer)).expect("an answer arrives");
     assert_eq!(&answer[..count], UDP_GREETING.as_bytes());
 }

@@ -15,7 +15,7 @@ use crate::notify_socket::NotifySocket;
 const HALF: Duration = Duration::from_millis(150);
 const PERIOD: &str = "300000";
 
-/// Longer than any repeated wake-up would take here.
+/// Longer than the period of any timer here.
 const IDLE: Duration = Duration::from_millis(1500);
 
 #[track_caller]
@@ -31,7 +31,7 @@ fn start(supervisor: Option<&NotifySocket>, arguments: &[&str], variables: &[(&s
     server
 }
 
-/// Hears some words, and checks the pace at which they come.
+/// Receives six messages, and checks the interval between them.
 #[track_caller]
 fn assert_ping_interval(supervisor: &NotifySocket) {
     let words = 6;
@@ -41,12 +41,12 @@ fn assert_ping_interval(supervisor: &NotifySocket) {
         assert_eq!(supervisor.recv(), "WATCHDOG=1");
     }
     let elapsed = start.elapsed();
-    // The first may have been late, and then the next seems early; a machine that is busy makes them all late.
-    assert!(elapsed > HALF * (words - 2) && elapsed < HALF * words * 4, "{words} words took {elapsed:?}");
+    // If the first message was late, the next seems early. A busy machine makes all of them late.
+    assert!(elapsed > HALF * (words - 2) && elapsed < HALF * words * 4, "{words} messages took {elapsed:?}");
 }
 
 #[test]
-fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
+fn the_watchdog_is_notified_twice_in_each_period_idle_busy_or_draining() {
     let supervisor = NotifySocket::new();
     let arguments = ["--tcp", "127.0.0.1:0", "--drain-timeout", "300s"];
     let mut server = start(Some(&supervisor), &arguments, &[("WATCHDOG_USEC", PERIOD)]);
@@ -58,7 +58,7 @@ fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
         assert_eq!(request(address), GREETING);
         words += usize::from(supervisor.recv_within(Duration::from_millis(1)).is_some());
     }
-    assert_eq!(words, 4, "it has time for a word between clients");
+    assert_eq!(words, 4, "no message under load");
 
     let silent = connect_accepted(&server, address, descriptors);
     server.signal("TERM");
@@ -70,7 +70,7 @@ fn it_is_fed_twice_in_each_period_idle_or_busy_or_draining() {
 }
 
 #[test]
-fn it_does_not_keep_an_idle_server_alive() {
+fn the_watchdog_does_not_delay_the_idle_exit() {
     let supervisor = NotifySocket::new();
     let arguments = ["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"];
     let started = Instant::now();
@@ -98,7 +98,7 @@ fn without_a_watchdog_no_message_is_sent_and_the_server_never_wakes_up() {
     for (index, server) in servers.iter().enumerate() {
         assert_eq!(server.stderr.count_lines_with("WATCHDOG"), usize::from(index == 2), "{:?}", not_asked[index]);
     }
-    // A period without anybody to tell.
+    // A period without a supervisor.
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000")]));
     servers.push(start(None, &arguments, &[("WATCHDOG_USEC", "20000"), ("NOTIFY_SOCKET", "")]));
     let baseline: Vec<u64> = servers.iter().map(|server| idle_context_switches(server)).collect();
