@@ -1,4 +1,4 @@
-"""asyncio's protocols: the leanest server that it offers. Argument: once, lines or udp."""
+"""A server on asyncio's protocols, the interface with the least overhead. Argument: once, lines or udp."""
 
 import asyncio
 import socket

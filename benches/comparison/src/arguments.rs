@@ -8,10 +8,10 @@ use crate::servers::Server;
 use crate::servers::builtin::Builtin;
 use crate::workload::{Mode, Workload};
 
-/// Measures halloo beside other servers on this machine, and prints what came of it.
+/// Measures halloo beside other servers on this machine, and prints tables.
 ///
-/// Each server is a process of its own on 127.0.0.1. The figure to trust is the processor time it uses for an exchange:
-/// server and clients share one core as batch jobs, and all servers take turns in every round.
+/// Each server is a process of its own on 127.0.0.1. The most reliable figure is its processor time for an exchange.
+/// Server and clients share one core as batch jobs, and all servers take turns in every round.
 #[derive(Parser, Debug)]
 #[command(name = "comparison", disable_help_subcommand = true)]
 pub(crate) struct Arguments {
@@ -42,11 +42,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) markdown: bool,
 
-    /// Draw the processor time as a chart into this file
+    /// Write a chart of the processor time to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 
-    /// Measure cold builds, too; takes a few minutes
+    /// Also measure cold builds; takes a few minutes
     #[arg(long)]
     pub(crate) build_times: bool,
 }
@@ -70,7 +70,7 @@ impl Part {
     const ALL: [Self; 5] = [Self::Cost, Self::Calls, Self::Memory, Self::Growth, Self::Startup];
 }
 
-/// What this program is when it starts itself.
+/// The command with which this program starts itself as a server.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// A server of its own
@@ -85,7 +85,7 @@ pub(crate) enum Command {
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("must lie between 0.01 and 600".to_owned()) }
+    if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("must be between 0.01 and 600".to_owned()) }
 }
 
 impl Arguments {
@@ -107,7 +107,7 @@ impl Arguments {
     }
 }
 
-/// What clap has to say about bad input, in one sentence.
+/// The error message of clap, in one line.
 pub(crate) fn error_message(error: &clap::Error) -> String {
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_input_gets_one_sentence() {
+    fn bad_input_is_an_error_of_one_line() {
         for (input, expected) in [
             (
                 ["comparison", "--rounds=0"],
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_measured_whoever_is_asked_for() {
+    fn the_floor_is_measured_whatever_servers_are_chosen() {
         let arguments =
             Arguments::try_parse_from(["comparison", "--servers", "mio,tokio", "--only", "udp,once"]).unwrap();
         assert_eq!(arguments.chosen_servers(), [Server::Floor, Server::Tokio, Server::Mio]);

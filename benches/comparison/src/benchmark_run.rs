@@ -27,11 +27,11 @@ pub(crate) struct BenchmarkRun {
 /// The result of one measurement of one server.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Measurement<T> {
-    /// It is not on this machine.
+    /// The server is not on this machine.
     Unavailable,
-    /// It does not do such things.
+    /// The server cannot do this.
     Unsupported,
-    /// It went wrong; why is told in the end.
+    /// An error, which is printed at the end.
     Failed,
     Value(T),
 }
@@ -73,7 +73,7 @@ impl BenchmarkRun {
         Ok(bench)
     }
 
-    /// Starts a server and does something with it.
+    /// Starts a server and calls `measure` with it.
     pub(crate) fn measure<T>(
         &self,
         server: Server,
@@ -96,12 +96,12 @@ impl BenchmarkRun {
         }
     }
 
-    /// Keeps what went wrong for the end.
+    /// Keeps an error message for the end.
     pub(crate) fn record_failure(&self, message: String) {
         self.failures.borrow_mut().push(message);
     }
 
-    /// Notes below a table which servers are missing in it, and why.
+    /// Adds a note to a table for each server that is not on this machine, with the reason.
     pub(crate) fn note_unavailable(&self, table: &mut Table) {
         for server in &self.servers {
             if let Some(reason) = self.environment.unavailable_reason(*server) {
@@ -111,7 +111,7 @@ impl BenchmarkRun {
     }
 }
 
-/// One line that says what happens now, over the last one where that can be.
+/// Prints the current step in one line, on a terminal over the last one.
 pub(crate) fn show_progress(message: &str) {
     let mut output = io::stderr().lock();
     let _ = if output.is_terminal() { write!(output, "\r\x1b[K{message}") } else { writeln!(output, "{message}") };

@@ -1,8 +1,8 @@
 //! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
 //! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
-//! starts the servers, `load` generates the load, `benchmark_run` is what all measurements share, and
-//! each file of `measurements` measures one thing.
+//! starts the servers, `load` generates the load, all measurements share `benchmark_run`, and each file of
+//! `measurements` measures one thing.
 
 mod arguments;
 mod benchmark_run;
@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 /// ```
 ///
 /// # Errors
-/// If there is no such mode, or the loop's own.
+/// If there is no such mode, and the errors of the loop.
 pub fn serve_library(mode: &str, exchanges: u64) -> Result<(), Box<dyn std::error::Error>> {
     builtin::on_halloo::run(Mode::from_str(mode, true)?, Some(exchanges))
 }

@@ -1,4 +1,4 @@
-//! Which CPUs there are, and which process runs on which.
+//! The CPUs of this machine, and the CPU affinity of each process.
 
 use std::process::{Command, Stdio};
 use std::{fs, io};
@@ -10,12 +10,12 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     cores: Vec<usize>,
-    /// False where `chrt` is missing: then wake-ups of one side interrupt the other, and figures swing more.
+    /// False without `chrt`: then server and clients interrupt each other, and figures vary more.
     pub(crate) is_batch: bool,
 }
 
 impl Machine {
-    /// Looks around, and makes this process and all that it starts a batch job.
+    /// Finds the CPUs, and makes this process and its children batch jobs.
     pub(crate) fn prepare() -> io::Result<Self> {
         let affinity = sched_getaffinity(None)?;
         let cores = (0..CpuSet::MAX_CPU).filter(|core| affinity.is_set(*core)).collect();
@@ -26,24 +26,24 @@ impl Machine {
         Ok(Self { cores, is_batch })
     }
 
-    /// Puts this thread, and what it starts from now on, where servers run.
+    /// Pins this thread, and processes that it starts from now on, to the core of the servers.
     pub(crate) fn pin_to_server_core(&self) -> io::Result<()> {
         pin(&self.cores[..1])
     }
 
-    /// Puts this thread where no server runs; false if there is no such place.
+    /// Pins this thread to a core without a server; false if there is none.
     pub(crate) fn pin_to_client_core(&self) -> io::Result<bool> {
         let Some(core) = self.cores.get(1) else { return Ok(false) };
         pin(&[*core])?;
         Ok(true)
     }
 
-    /// Lets this thread, and what it starts from now on, run wherever it may.
+    /// Lets this thread, and processes that it starts from now on, run on all cores.
     pub(crate) fn unpin(&self) -> io::Result<()> {
         pin(&self.cores)
     }
 
-    /// The system and the processor, for whoever reads the figures elsewhere.
+    /// The system and the processor, for readers of the figures.
     pub(crate) fn describe(&self) -> String {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -66,7 +66,7 @@ fn pin(cores: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Raises the limit on descriptors as far as it may go, for what is started from now on too; returns it.
+/// Raises the soft limit on descriptors to the hard one, which child processes inherit; returns it.
 pub(crate) fn raise_fd_limit() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// What a client sends over TCP, and what it must get.
+/// The request over TCP, and the response that the client expects.
 pub(crate) const TCP_REQUEST: &[u8] = b"Hello, TCP Server!";
 pub(crate) const TCP_RESPONSE: &[u8] = b"Hello, TCP Client!";
 /// The same as lines.
@@ -12,19 +12,19 @@ pub(crate) const LINE_RESPONSE: &[u8] = b"Hello, TCP Client!\n";
 pub(crate) const UDP_REQUEST: &[u8] = b"Hello, UDP Server!";
 pub(crate) const UDP_RESPONSE: &[u8] = b"Hello, UDP Client!";
 
-/// What a server does; each is started for one of these.
+/// The behaviour that a server is started with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Mode {
     /// Reads once, answers, closes.
     Once,
-    /// Answers every line, and stays.
+    /// Answers every line, and keeps the connection open.
     Lines,
     /// Answers every datagram.
     Udp,
 }
 
 impl Mode {
-    /// The word on the command line.
+    /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Once => "once",
@@ -34,10 +34,10 @@ impl Mode {
     }
 }
 
-/// How clients behave.
+/// The behaviour of the clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Workload {
-    /// Connect, ask, read the answer and the end of stream; 64 at a time.
+    /// Connect, send a request, read the response and EOF; 64 clients.
     Once,
     /// 64 kept connections, one line in flight each.
     Lines,
@@ -62,7 +62,7 @@ impl Workload {
         }
     }
 
-    /// The server that it needs.
+    /// The mode of the server for this workload.
     pub(crate) fn mode(self) -> Mode {
         match self {
             Self::Once => Mode::Once,
@@ -71,7 +71,7 @@ impl Workload {
         }
     }
 
-    /// How many clients there are, and how many requests of each are in flight.
+    /// The number of clients, and of requests in flight for each.
     pub(crate) fn load_options(self) -> LoadOptions {
         let (clients, depth) = match self {
             Self::Once | Self::Lines | Self::UdpSingle => (64, 1),

@@ -1,4 +1,4 @@
-//! The page about performance shows figures that the benchmark printed.
+//! The tables of `docs/performance.md` are those of `results.md`.
 
 const PAGE: &str = include_str!("../../../docs/performance.md");
 const RESULTS: &str = include_str!("../results.md");

@@ -1,4 +1,4 @@
-//! Every built-in server on every workload, for a moment.
+//! A short run of every built-in server on every workload.
 
 use std::process::Command;
 
@@ -17,15 +17,15 @@ fn every_builtin_server_answers_every_workload() {
     let costs = stdout.split("**Exchanges a second").next().expect("a first table");
     for server in ["floor: bare epoll", "halloo, the library", "tokio, one thread", "mio as in its examples"] {
         let row = costs.lines().find(|line| line.starts_with(&format!("| {server} |")));
-        let row = row.unwrap_or_else(|| panic!("{server} has a row in\n{costs}"));
-        assert_eq!(row.matches(" ns, ").count(), 5, "each workload has its figure: {row}");
+        let row = row.unwrap_or_else(|| panic!("{server} has no row in\n{costs}"));
+        assert_eq!(row.matches(" ns, ").count(), 5, "a workload has no figure: {row}");
     }
     let svg = std::fs::read_to_string(chart).expect("the chart is there");
     assert!(svg.starts_with("<svg ") && svg.contains(">udp-single</text>"), "{svg}");
 }
 
 #[test]
-fn bad_input_ends_with_a_sentence_and_status_2() {
+fn bad_input_is_an_error_of_one_line_with_status_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_comparison")).arg("--seconds=never").output().expect("it starts");
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);

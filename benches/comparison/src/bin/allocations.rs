@@ -1,7 +1,7 @@
 //! The library as a server that counts its allocations.
 //!
-//! Arguments: a mode, and the number of exchanges after which it ends and prints the count. It is a program of its own,
-//! because counting costs time.
+//! Arguments: a mode, and the number of exchanges after which it prints the count and exits. It is a program of its
+//! own, because counting costs time.
 
 fn main() {
     let mut arguments = std::env::args().skip(1);

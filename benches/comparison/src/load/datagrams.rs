@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::{Client, LoadState, unexpected_response};
 use crate::workload::{UDP_REQUEST, UDP_RESPONSE};
 
-/// On one machine, a response that takes longer will not come.
+/// On one machine, a response that takes longer is lost.
 const RETRANSMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) struct Datagrams {
@@ -41,7 +41,7 @@ impl Datagrams {
 
     fn send_request(&self) -> io::Result<()> {
         match rustix::net::send(&self.socket, UDP_REQUEST, SendFlags::DONTWAIT) {
-            // Asked again by and by.
+            // The request is sent again after the timeout.
             Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => Ok(()),
             Err(error) => Err(error.into()),
         }

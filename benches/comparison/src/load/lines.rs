@@ -16,7 +16,7 @@ pub(super) struct Lines {
     depth: usize,
     /// When each line in flight was sent, oldest first.
     sent_at: VecDeque<Instant>,
-    /// Bytes of the oldest response that have come.
+    /// Bytes received of the oldest response.
     filled: usize,
     /// All requests that may be in flight, and responses for the longest read.
     requests: Vec<u8>,
@@ -41,7 +41,7 @@ impl Lines {
         self.sent_at.extend(std::iter::repeat_n(state.now, lines));
         let requests = &self.requests[..lines * LINE_REQUEST.len()];
         if rustix::net::send(&self.stream, requests, SendFlags::NOSIGNAL)? < requests.len() {
-            return Err(io::Error::other("the kernel has no room for a few lines"));
+            return Err(io::Error::other("the send buffer has no room for the requests"));
         }
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Client for Lines {
         let count = match rustix::net::recv(&self.stream, &mut buffer, RecvFlags::DONTWAIT) {
             Err(Errno::AGAIN) => return Ok(()),
             Ok((count @ 1.., _)) => count,
-            // A server may end once it has answered all.
+            // A server may exit once it has answered all.
             Ok(_) if self.sent_at.is_empty() => return Ok(()),
             Ok(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a kept connection")),
             Err(error) => return Err(error.into()),

@@ -16,15 +16,15 @@ use rustix::time::Timespec;
 
 use crate::workload::{LoadOptions, Mode};
 
-/// A server that sends no response for so long has failed.
+/// A server without a response for this time has failed.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often lost datagrams are looked for.
+/// The interval between checks for lost datagrams.
 const RETRANSMIT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const EVENTS_MAX: usize = 256;
-/// More than one read of responses can bring.
+/// More than one read of responses returns.
 const READ_BYTES: usize = 4096;
 
-/// When to send no more requests.
+/// When to stop sending requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StopCondition {
     /// After this time.
@@ -33,12 +33,12 @@ pub(crate) enum StopCondition {
     Exchanges(u64),
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Outcome {
     pub(crate) exchanges: u64,
     pub(crate) elapsed: Duration,
-    /// Datagrams sent again since no response came.
+    /// Datagrams sent again, because no response arrived.
     pub(crate) resent: u64,
     /// Connections that ended with a reset after the whole response.
     pub(crate) resets: u64,
@@ -46,19 +46,19 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<u32>,
 }
 
-/// What the clients of one load share.
+/// The state that the clients of a load share.
 struct LoadState {
     poll: OwnedFd,
     requests: u64,
     stop_condition: StopCondition,
-    /// Set once the time is over.
+    /// True once the time is over.
     is_expired: bool,
     now: Instant,
     outcome: Outcome,
 }
 
 impl LoadState {
-    /// How many of these requests may still be sent; they count as sent.
+    /// Returns how many of these requests may still be sent, and counts them as sent.
     fn reserve_requests(&mut self, wanted: usize) -> usize {
         let granted = match self.stop_condition {
             _ if self.is_expired => 0,
@@ -87,11 +87,11 @@ impl LoadState {
 trait Client {
     /// Sends the first requests.
     fn start(&mut self, state: &mut LoadState) -> io::Result<()>;
-    /// Reads what has come, and sends the next requests.
+    /// Reads the responses, and sends the next requests.
     fn on_ready(&mut self, state: &mut LoadState) -> io::Result<()>;
     /// Requests in flight.
     fn in_flight(&self) -> usize;
-    /// Sends again what seems to be lost.
+    /// Sends requests again whose response seems lost.
     fn retransmit_lost(&mut self, _state: &mut LoadState) -> io::Result<()> {
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Load {
         Ok(Self { clients, state })
     }
 
-    /// Keeps the load on until the stop condition holds, and waits for the last response.
+    /// Runs the load until the stop condition holds, and waits for the last response.
     pub(crate) fn run(&mut self, stop_condition: StopCondition) -> io::Result<Outcome> {
         let start = Instant::now();
         let Self { clients, state } = self;
@@ -138,7 +138,7 @@ impl Load {
         let (mut last_response, mut last_retransmit_check) = (start, start);
         let timeout = Timespec { tv_sec: 0, tv_nsec: RETRANSMIT_CHECK_INTERVAL.subsec_nanos().into() };
         while clients.iter().any(|client| client.in_flight() > 0) {
-            // The clients are walked through only now and then: not after every few events.
+            // The check of all clients is expensive, so it is made once in 64 waits.
             for _ in 0..64 {
                 let count = epoll::wait(&state.poll, &mut events, Some(&timeout))?;
                 state.now = Instant::now();
@@ -156,7 +156,7 @@ impl Load {
                     break;
                 }
                 if state.now - last_response > RESPONSE_TIMEOUT {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the server answers no more"));
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the server has stopped answering"));
                 }
                 if state.now - last_retransmit_check >= RETRANSMIT_CHECK_INTERVAL {
                     last_retransmit_check = state.now;
@@ -169,7 +169,7 @@ impl Load {
     }
 }
 
-/// The error of a server that does not say what it should.
+/// The error for a wrong response.
 fn unexpected_response(response: &[u8]) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a wrong answer: \"{}\"", response.escape_ascii()))
 }
@@ -189,7 +189,7 @@ mod tests {
         let server = thread::spawn(move || serve(listener));
         let outcome = Load::open(address, LoadOptions { mode, clients: 1, depth: 2 })
             .and_then(|mut load| load.run(StopCondition::Exchanges(if mode == Mode::Once { 1 } else { 2 })));
-        server.join().expect("the server lives");
+        server.join().expect("the server thread");
         outcome
     }
 
@@ -197,20 +197,20 @@ mod tests {
     fn a_wrong_answer_is_an_error() {
         let outcome = one_client(Mode::Once, |listener| {
             let (mut stream, _) = listener.accept().expect("a client");
-            stream.read_exact(&mut [0; 18]).expect("its question");
-            stream.write_all(b"Hello, TCP Cloant!").expect("it listens");
+            stream.read_exact(&mut [0; 18]).expect("a request");
+            stream.write_all(b"Hello, TCP Cloant!").expect("the client is connected");
         });
         assert_eq!(outcome.unwrap_err().to_string(), "a wrong answer: \"Hello, TCP Cloant!\"");
     }
 
     #[test]
-    fn an_answer_in_pieces_is_one_answer() {
+    fn a_response_in_pieces_counts_once() {
         let outcome = one_client(Mode::Lines, |listener| {
             let (mut stream, _) = listener.accept().expect("a client");
             stream.set_nodelay(true).expect("a socket");
             stream.read_exact(&mut [0; 38]).expect("two lines");
             for piece in [&b"Hello, TCP"[..], b" Client!\nHello, ", b"TCP Client!\n"] {
-                stream.write_all(piece).expect("it listens");
+                stream.write_all(piece).expect("the client is connected");
             }
             let _ = stream.read(&mut [0]);
         });
@@ -218,18 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_datagram_is_asked_again_and_counted() {
+    fn a_lost_datagram_is_sent_again_and_counted() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = server.local_addr().expect("an address");
         let server_thread = thread::spawn(move || {
             let mut buffer = [0; 64];
             server.recv_from(&mut buffer).expect("the first, which is lost");
             let (_, peer) = server.recv_from(&mut buffer).expect("the same again");
-            server.send_to(crate::workload::UDP_RESPONSE, peer).expect("it is sent");
+            server.send_to(crate::workload::UDP_RESPONSE, peer).expect("a response is sent");
         });
         let mut load = Load::open(address, LoadOptions { mode: Mode::Udp, clients: 1, depth: 1 }).expect("a client");
         let outcome = load.run(StopCondition::Exchanges(1)).expect("an answer");
         assert_eq!((outcome.exchanges, outcome.resent), (1, 1));
-        server_thread.join().expect("the server lives");
+        server_thread.join().expect("the server thread");
     }
 }

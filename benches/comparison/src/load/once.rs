@@ -20,7 +20,7 @@ pub(super) struct Once {
 struct Connection {
     socket: OwnedFd,
     sent_at: Instant,
-    /// Room for one byte more than the response has.
+    /// With room for one byte more than the response.
     response: [u8; TCP_RESPONSE.len() + 1],
     filled: usize,
 }
@@ -38,7 +38,7 @@ impl Client for Once {
         }
         let sent_at = state.now;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // On this machine a connect is over when it returns, so that waiting for it costs nothing.
+        // On loopback a blocking connect returns at once.
         rustix::net::connect(&socket, &self.address)?;
         rustix::net::send(&socket, TCP_REQUEST, SendFlags::NOSIGNAL)?;
         state.register(&socket, self.client)?;

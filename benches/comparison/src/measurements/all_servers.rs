@@ -14,7 +14,7 @@ struct Round {
     cpu_nanos: f64,
     resent: u64,
     resets: u64,
-    /// `None` where there is only one core.
+    /// `None` on a machine with one core.
     speed: Option<Speed>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Comparison {
     cells: Vec<Vec<Measurement<Vec<Round>>>>,
 }
 
-/// Lets all servers take turns.
+/// Measures all servers in turn, in every round.
 pub(crate) fn measure(bench: &BenchmarkRun) -> Comparison {
     let mut cells = vec![vec![Measurement::Value(Vec::new()); bench.servers.len()]; bench.workloads.len()];
     for round in 1..=bench.rounds {
@@ -101,9 +101,9 @@ impl Comparison {
             format!("{:.2} ({} ns, {spread})", ratio.median, thousands(nanos.median))
         });
         table.note(format!(
-            "Rounds: {}; the median, and how far below and above it they lay. Server and clients share one core{}.",
+            "Rounds: {}; the median, and the spread around it. Server and clients share one core{}.",
             bench.rounds,
-            if bench.machine.is_batch { " as batch jobs" } else { "; no chrt here, so they interrupt each other" }
+            if bench.machine.is_batch { " as batch jobs" } else { "; without chrt they interrupt each other" }
         ));
         table.note(format!("{}.", bench.machine.describe()));
         for (workload, cells) in self.workloads.iter().zip(&self.cells) {
@@ -115,7 +115,7 @@ impl Comparison {
                     table.note(format!("{}, {}: {resent} datagrams were lost.", server.title(), workload.name()));
                 }
                 if resets > 0 {
-                    let reason = "does not read the question, so that its connections end with a reset";
+                    let reason = "does not read the question, so its connections end with a reset";
                     table.note(format!("{} {reason}, {resets} here.", server.title()));
                 }
             }
@@ -124,7 +124,7 @@ impl Comparison {
     }
 
     pub(crate) fn speed_table(&self, bench: &BenchmarkRun) -> Table {
-        let title = "Exchanges a second, and microseconds until answered (half of them, 99 of 100)";
+        let title = "Exchanges a second, and latency in microseconds (p50, p99)";
         let mut table = self.table(bench, title, |_, _, runs| {
             let median = |figure: fn(&Speed) -> f64| {
                 Summary::of(runs.iter().filter_map(|run| run.speed.as_ref().map(figure))).map(|summary| summary.median)
@@ -136,13 +136,14 @@ impl Comparison {
         });
         table.note(match bench.machine.cores() {
             1 => "Not measured: the clients need a core of their own.".to_owned(),
-            _ => "The server on one core, the clients on another. These figures swing; compare the ones above."
-                .to_owned(),
+            _ => {
+                "The server on one core, the clients on another. These figures vary; compare the ones above.".to_owned()
+            }
         });
         table
     }
 
-    /// The same as the first table, to be drawn.
+    /// The figures of the first table for the chart.
     pub(crate) fn panels(&self) -> Vec<Panel> {
         let panel = |(index, workload): (usize, &Workload)| {
             let bars = self.servers.iter().enumerate().map(|(server, name)| Bar {

@@ -8,14 +8,14 @@ use crate::machine::Machine;
 use crate::servers::process::ServerProcess;
 use crate::workload::{LoadOptions, Workload};
 
-/// What a server used for a load.
+/// The cost of a load to the server.
 pub(crate) struct Cost {
     /// Nanoseconds of processor time for each exchange.
     pub(crate) nanos: f64,
     pub(crate) outcome: Outcome,
 }
 
-/// Processor time for each exchange, the clients on the server's own core. The server must have been started there.
+/// Processor time for each exchange, with the clients on the core of the server.
 pub(crate) fn cost(process: &ServerProcess, options: LoadOptions, duration: Duration) -> io::Result<Cost> {
     let mut load = Load::open(process.address, options)?;
     load.run(StopCondition::Elapsed(duration / 5))?;
@@ -27,7 +27,7 @@ pub(crate) fn cost(process: &ServerProcess, options: LoadOptions, duration: Dura
     Ok(Cost { nanos, outcome })
 }
 
-/// Throughput and latency, the clients on another core; `None` if there is none.
+/// Throughput and latency, with the clients on another core; `None` if there is none.
 pub(crate) fn speed(
     machine: &Machine,
     process: &ServerProcess,
@@ -51,7 +51,7 @@ pub(crate) fn per_second(outcome: &Outcome) -> f64 {
     exchanges / outcome.elapsed.as_secs_f64()
 }
 
-/// A load of one line in flight for each of so many clients.
+/// A load of `clients` clients, with one line in flight each.
 pub(crate) fn line_load(clients: usize) -> LoadOptions {
     LoadOptions { clients, ..Workload::Lines.load_options() }
 }

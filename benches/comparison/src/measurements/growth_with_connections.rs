@@ -15,7 +15,7 @@ const SERVERS: [Server; 2] = [Server::Floor, Server::Library];
 const IDLE_COUNTS: [usize; 3] = [10, 1_000, 10_000];
 const BUSY_COUNTS: [usize; 4] = [64, 256, 1_024, 4_096];
 
-/// A line of each of 64 clients, beside more and more that are idle.
+/// Lines of 64 clients, beside a growing number of idle ones.
 pub(crate) fn by_idle_connections(bench: &BenchmarkRun) -> Table {
     let max = idle_connections::connections_max(bench.fd_limit);
     let mut sizes: Vec<usize> = IDLE_COUNTS.into_iter().filter(|&size| size < max).collect();
@@ -29,21 +29,21 @@ pub(crate) fn by_idle_connections(bench: &BenchmarkRun) -> Table {
         };
         sizes.iter().map(measure_size).collect()
     });
-    table.note(format!("The last column is what a limit of {} descriptors leaves.", bench.fd_limit));
+    table.note(format!("The last column is the most that a limit of {} descriptors allows.", bench.fd_limit));
     table
 }
 
-/// A line of each of so many clients.
+/// Lines of a growing number of clients.
 pub(crate) fn by_clients(bench: &BenchmarkRun) -> Table {
     let mut sizes = BUSY_COUNTS.map(|size| size.min(idle_connections::connections_max(bench.fd_limit))).to_vec();
     sizes.dedup();
-    let title = "Nanoseconds of processor time for a line, by the number of clients that ask at once";
-    growth_table(bench, title, &sizes, "asking", |process| {
+    let title = "Nanoseconds of processor time for a line, by the number of active clients";
+    growth_table(bench, title, &sizes, "active", |process| {
         sizes.iter().map(|&size| Ok(cost(process, line_load(size), bench.duration)?.nanos)).collect()
     })
 }
 
-/// Some rounds of the floor and the library in turns, each round one figure for each size.
+/// Measures the floor and the library in turn, in every round one figure for each size.
 fn growth_table(
     bench: &BenchmarkRun,
     title: &str,

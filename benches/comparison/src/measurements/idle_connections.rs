@@ -8,11 +8,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::workload::{LINE_REQUEST, LINE_RESPONSE};
 
-/// Descriptors of a server or of this program that are no idle connections.
+/// Descriptors of a server or of this program besides the idle connections.
 const RESERVED_FDS: u64 = 200;
-/// One address of the machine's own is used for so many: it has about 28,000 ports to give.
+/// Connections from one client address, which has about 28,000 ports.
 const CONNECTIONS_PER_ADDRESS: usize = 20_000;
-/// More are not tried, whatever the limit: the kernel's own memory is to last on a small machine.
+/// The most connections at any limit: kernel memory must suffice on a small machine.
 const CONNECTIONS_MAX: u64 = 100_000;
 
 /// Idle connections to one server, each of which has exchanged one line.
@@ -26,7 +26,7 @@ impl IdleConnections {
         Self { address, streams: Vec::new() }
     }
 
-    /// Opens as many as are missing.
+    /// Opens connections until there are `connections`.
     pub(crate) fn grow_to(&mut self, connections: usize) -> io::Result<()> {
         while self.streams.len() < connections {
             let mut stream = self.open()?;
@@ -54,7 +54,7 @@ impl IdleConnections {
     }
 }
 
-/// How many there may be, with this limit on descriptors.
+/// The most idle connections with this limit on descriptors.
 pub(crate) fn connections_max(fd_limit: u64) -> usize {
     usize::try_from(fd_limit.saturating_sub(RESERVED_FDS).min(CONNECTIONS_MAX)).unwrap_or(usize::MAX)
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_low_limit_leaves_fewer_and_a_high_one_is_cut() {
+    fn connections_are_bounded_by_the_limit_on_descriptors_and_by_100_000() {
         assert_eq!(connections_max(20_000), 19_800);
         assert_eq!(connections_max(100), 0);
         assert_eq!(connections_max(1 << 30), 100_000);

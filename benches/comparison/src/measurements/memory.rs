@@ -12,21 +12,21 @@ use crate::servers::process::{ServerProcess, parse_address};
 use crate::servers::{Server, build};
 use crate::workload::{Mode, Workload};
 
-/// Exchanges of the shorter and the longer run, whose difference counts: what a start allocates is in both.
+/// Exchanges of the shorter and the longer run. Their difference leaves out the allocations of a start.
 const EXCHANGES: [u64; 2] = [2_000, 12_000];
-/// Connections between which memory is taken to grow evenly.
+/// Connections at the first and the second measurement of memory.
 const CONNECTIONS: [usize; 2] = [1_000, 10_000];
 
-/// What idle connections cost one server.
+/// The cost of an idle connection to a server.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleCost {
-    /// The server's own memory.
+    /// Memory of the server.
     pub(crate) bytes: f64,
-    /// Its processor time for taking one in, with one exchange.
+    /// Processor time of the server for the accept and one exchange.
     pub(crate) cpu_nanos: f64,
 }
 
-/// How many allocations halloo as a library makes for an exchange.
+/// The allocations of halloo as a library for an exchange.
 pub(crate) fn allocations(bench: &BenchmarkRun) -> Table {
     let mut table = Table::new("Allocations for an exchange", &["server"]);
     let mut row = vec![Server::Library.title().to_owned()];
@@ -49,7 +49,7 @@ pub(crate) fn allocations(bench: &BenchmarkRun) -> Table {
     }
     table.rows.push(row);
     table.note(format!(
-        "Counted on the loop's thread: {} exchanges beside {}, so that what a start allocates is left out.",
+        "Counted on the loop's thread: the difference between {} and {} exchanges, without what a start allocates.",
         thousands(to_f64(EXCHANGES[1])),
         thousands(to_f64(EXCHANGES[0]))
     ));
@@ -61,7 +61,7 @@ fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// All allocations of a server that ends after so many exchanges.
+/// All allocations of a server that exits after `exchanges` exchanges.
 fn count_allocations(program: &Path, workload: Workload, exchanges: u64) -> io::Result<u64> {
     let mut command = Command::new(program);
     command.args([workload.mode().name(), &exchanges.to_string()]);
@@ -70,23 +70,23 @@ fn count_allocations(program: &Path, workload: Workload, exchanges: u64) -> io::
         let mut output = child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("no output"))?;
         let mut line = String::new();
         output.read_line(&mut line)?;
-        let address = parse_address(&line).ok_or_else(|| io::Error::other("it told no address"))?;
+        let address = parse_address(&line).ok_or_else(|| io::Error::other("the first line has no address"))?;
         Load::open(address, workload.load_options())?.run(StopCondition::Exchanges(exchanges))?;
         line.clear();
         output.read_line(&mut line)?;
-        line.trim().parse().map_err(|_| io::Error::other(format!("it told no number, but {line:?}")))
+        line.trim().parse().map_err(|_| io::Error::other(format!("no number of allocations in {line:?}")))
     })();
     let _ = child.kill();
     child.wait()?;
     count
 }
 
-/// Asks every server to keep idle connections.
+/// Measures the cost of an idle connection to each server.
 pub(crate) fn measure(bench: &BenchmarkRun) -> Vec<(Server, Measurement<IdleCost>)> {
     let high = CONNECTIONS[1].min(idle_connections::connections_max(bench.fd_limit));
     let low = CONNECTIONS[0].min(high / 10);
     let measure_idle = |process: &ServerProcess| {
-        // What a first load brings is there before and after.
+        // The growth from a first load must come before the first measurement.
         Load::open(process.address, Workload::Lines.load_options())?.run(StopCondition::Exchanges(1_000))?;
         let mut idle = IdleConnections::new(process.address);
         idle.grow_to(low)?;
@@ -103,9 +103,9 @@ pub(crate) fn measure(bench: &BenchmarkRun) -> Vec<(Server, Measurement<IdleCost
     bench.servers.iter().map(measure_server).collect()
 }
 
-/// The table of what idle connections cost.
+/// The table of the cost of an idle connection.
 pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>)]) -> Table {
-    let header = ["server", "bytes of its own memory", "ns to take one in"];
+    let header = ["server", "bytes of memory", "ns to accept it"];
     let mut table = Table::new("An idle connection that has exchanged one line", &header);
     for (server, cost) in idle {
         let bytes = cost.cell(|cost| thousands(cost.bytes));
@@ -113,11 +113,11 @@ pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>
     }
     let high = CONNECTIONS[1].min(idle_connections::connections_max(bench.fd_limit));
     table.note(format!(
-        "Resident growth up to {} connections, divided by them; the kernel's own memory is not in it.",
+        "Growth of resident memory up to {} connections, divided by their number; without kernel memory.",
         thousands(to_f64(high as u64))
     ));
     if high < CONNECTIONS[1] {
-        table.note(format!("Fewer than meant: no more than {} descriptors here.", bench.fd_limit));
+        table.note(format!("Fewer than planned: the limit on descriptors is {} here.", bench.fd_limit));
     }
     bench.note_unavailable(&mut table);
     table

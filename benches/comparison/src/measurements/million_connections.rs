@@ -18,7 +18,7 @@ pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>
         Table::new("A million idle connections to halloo as a library", &["what", "for one", "for a million"]);
     let mut row = |cells: [String; 3]| table.rows.push(cells.into());
     row([
-        "the server's own memory".to_owned(),
+        "memory of the server".to_owned(),
         format!("{} bytes", thousands(cost.bytes)),
         format!("{:.2} GiB", cost.bytes * CONNECTIONS / GIB),
     ]);
@@ -27,15 +27,15 @@ pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>
         Some(objects) => {
             let bytes = to_f64(objects.iter().map(|object| object.bytes).sum());
             [
-                "the kernel's objects, at the server's end".to_owned(),
+                "kernel objects of the server".to_owned(),
                 format!("{} bytes", thousands(bytes)),
                 format!("{:.2} GiB", bytes * CONNECTIONS / GIB),
             ]
         }
-        None => ["the kernel's objects".to_owned(), "only root may read it".to_owned(), "–".to_owned()],
+        None => ["kernel objects of the server".to_owned(), "only root can read it".to_owned(), "–".to_owned()],
     });
     row([
-        "the server's processor time to take them in".to_owned(),
+        "processor time of the server to accept them".to_owned(),
         format!("{} ns", thousands(cost.cpu_nanos)),
         format!("{:.1} s", cost.cpu_nanos * CONNECTIONS / 1e9),
     ]);
@@ -46,7 +46,7 @@ pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>
     ]);
     let ports = local_ports();
     row([
-        "the server's ports; its clients' addresses".to_owned(),
+        "ports of the server; addresses of the clients".to_owned(),
         "1 port serves all".to_owned(),
         ports.map_or("–".to_owned(), |ports| {
             let addresses = (CONNECTIONS / ports).ceil();
@@ -55,11 +55,9 @@ pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>
     ]);
     if let Some(objects) = objects {
         let sizes: Vec<String> = objects.iter().map(|object| format!("{} {}", object.name, object.bytes)).collect();
-        table.note(format!("The kernel's objects, in bytes: {}.", sizes.join(", ")));
+        table.note(format!("Kernel objects, in bytes: {}.", sizes.join(", ")));
     }
-    table.note(
-        "Each figure for a million is the one for one, times a million; an idle connection has no bytes under way.",
-    );
+    table.note("Each figure for a million is a million times that for one; an idle connection has no bytes in flight.");
     Some(table)
 }
 
@@ -68,13 +66,13 @@ fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// A number that the system tells below `/proc/sys`.
+/// A number in `/proc/sys`.
 fn read_sysctl(name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
     text.trim().parse().map_or("unknown".to_owned(), thousands)
 }
 
-/// How many ports this system has for outgoing connections of one address.
+/// The number of ports for outgoing connections from one address.
 fn local_ports() -> Option<f64> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     let mut bounds = text.split_whitespace().filter_map(|word| word.parse::<f64>().ok());

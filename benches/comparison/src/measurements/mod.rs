@@ -1,4 +1,4 @@
-//! What the benchmark measures, a file each.
+//! The measurements of the benchmark, one in each file.
 
 pub(crate) mod all_servers;
 pub(crate) mod exchange_cost;
@@ -17,9 +17,9 @@ use crate::arguments::{Arguments, Part};
 use crate::benchmark_run::{BenchmarkRun, clear_progress, show_progress};
 use crate::report::chart;
 
-/// Measures what is asked for and prints it; false if some of it went wrong.
+/// Runs the chosen measurements and prints them; false if one failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
-    show_progress("building what is measured");
+    show_progress("building the servers");
     let bench = BenchmarkRun::prepare(arguments)?;
     let mut tables = Vec::new();
     for part in arguments.chosen_parts() {

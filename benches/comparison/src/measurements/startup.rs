@@ -13,7 +13,7 @@ use crate::workload::Mode;
 
 const STARTS: usize = 20;
 
-/// The table of starts, with the program's size, and build times if they are asked for.
+/// The table of startup times, with the size of the program, and with build times if they are chosen.
 pub(crate) fn measure(bench: &BenchmarkRun, build_times: bool) -> Table {
     let mut table = Table::new("From the start of the process until it listens", &["server", "milliseconds"]);
     for server in &bench.servers {
@@ -31,11 +31,11 @@ pub(crate) fn measure(bench: &BenchmarkRun, build_times: bool) -> Table {
         };
         table.rows.push(vec![server.title().to_owned(), cell]);
     }
-    table.note(format!("Median of {STARTS} starts, with the least and the greatest."));
+    table.note(format!("Median of {STARTS} starts, with the minimum and the maximum."));
     if bench.environment.unavailable_reason(Server::Binary).is_none() {
         table.note(match stripped_kib(bench) {
             Ok(kib) => format!("The stripped program has {} KiB.", thousands(kib)),
-            Err(error) => format!("The program's size is not known: {error}."),
+            Err(error) => format!("The size of the program is unknown: {error}."),
         });
     }
     if build_times {
@@ -61,14 +61,14 @@ fn stripped_kib(bench: &BenchmarkRun) -> io::Result<f64> {
     fs::copy(bench.environment.binary()?, copy.path())?;
     let status = Command::new("strip").arg(copy.path()).status();
     if !status.is_ok_and(|status| status.success()) {
-        return Err(io::Error::other("no strip here"));
+        return Err(io::Error::other("strip is not installed"));
     }
     #[expect(clippy::cast_precision_loss)]
     let bytes = fs::metadata(copy.path())?.len() as f64;
     Ok(bytes / 1024.0)
 }
 
-/// How long cargo takes with an empty target directory, on all cores; what is to be downloaded is there before.
+/// The time of cargo with an empty target directory, on all cores. All downloads are there before.
 fn build_seconds(bench: &BenchmarkRun, arguments: &[&str]) -> io::Result<f64> {
     show_progress("a cold build");
     let folder = tempfile::tempdir()?;

@@ -21,9 +21,11 @@ pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
     table.header.extend(bench.workloads.iter().map(|workload| workload.name().to_owned()));
     let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     table.note(if has_strace {
-        format!("Counted by strace over {EXCHANGES} exchanges, on one core: a wake-up finds all clients' questions.")
+        format!(
+            "Counted by strace over {EXCHANGES} exchanges, on one core: one wake-up finds the questions of all clients."
+        )
     } else {
-        "Not counted: no strace here.".to_owned()
+        "Not counted: strace is not installed.".to_owned()
     });
     for server in &bench.servers {
         let mut row = vec![server.title().to_owned()];
@@ -37,7 +39,7 @@ pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
         table.rows.push(row);
     }
     table.note(format!(
-        "Counted by strace over {EXCHANGES} exchanges, on one core: a wake-up finds all clients' questions."
+        "Counted by strace over {EXCHANGES} exchanges, on one core: one wake-up finds the questions of all clients."
     ));
     bench.note_unavailable(&mut table);
     table
@@ -53,7 +55,7 @@ fn count(process: &ServerProcess, options: LoadOptions) -> io::Result<f64> {
     Ok(calls)
 }
 
-/// A strace that counts; it ends with this.
+/// A running `strace -c`, killed when it is dropped.
 struct Strace {
     child: Child,
     counts: NamedTempFile,
@@ -64,14 +66,14 @@ impl Strace {
         let counts = NamedTempFile::new()?;
         let mut command = Command::new("strace");
         command.arg("-c").arg("-o").arg(counts.path());
-        // Each thread by name: with `-f`, strace has been seen to miss nearly all calls of a process with threads.
+        // Each thread by its id: with `-f`, strace has been seen to miss nearly all calls of a process with threads.
         let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task"))?.collect::<Result<_, _>>()?;
         for thread in &threads {
             command.arg("-p").arg(thread.file_name());
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut strace = Self { child, counts };
-        let stderr = strace.child.stderr.take().ok_or_else(|| io::Error::other("it has no error stream"))?;
+        let stderr = strace.child.stderr.take().ok_or_else(|| io::Error::other("strace has no standard error"))?;
         let mut lines = BufReader::new(stderr).lines();
         for _ in &threads {
             let line = lines.next().transpose()?.unwrap_or_default();
@@ -82,7 +84,7 @@ impl Strace {
         Ok(strace)
     }
 
-    /// Lets go of the server, and says how many calls there were.
+    /// Detaches from the server, and returns the number of calls.
     fn finish(mut self) -> io::Result<u64> {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             kill_process(pid, Signal::INT)?;
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_summed_up_without_the_total() {
+    fn calls_are_summed_without_the_total_row() {
         let counts = "\
 % time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------

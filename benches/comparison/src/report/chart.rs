@@ -11,13 +11,13 @@ pub(crate) struct Panel {
     pub(crate) bars: Vec<Bar>,
 }
 
-/// One server in it.
+/// One server of a panel.
 pub(crate) struct Bar {
     pub(crate) label: &'static str,
-    /// halloo's own, to be seen at once.
+    /// Whether this is halloo, which has its own colour.
     pub(crate) is_own: bool,
     pub(crate) ratio: Option<Summary>,
-    /// What stands there if there is no figure.
+    /// The text in place of a missing figure.
     pub(crate) missing: String,
 }
 
@@ -29,10 +29,10 @@ const ROW_HEIGHT: f64 = 20.0;
 const HEADER_HEIGHT: f64 = 34.0;
 const MARGIN: f64 = 16.0;
 const TITLE_HEIGHT: f64 = 44.0;
-/// A longer bar is broken, and its figure tells.
+/// A longer bar is drawn cut, beside its figure.
 const RATIO_MAX: f64 = 2.5;
 
-/// Colours by name, for a light page and for a dark one. The chart has its own ground, so that it can be read on any.
+/// Colours for a light and for a dark page. The chart has its own background, so it can be read on any page.
 const STYLE: &str = "\
     .ground{fill:#fff;stroke:#d0d7de}.text{fill:#1f2328}.faint{fill:#59636e}.line{stroke:#59636e}\
     .own{fill:#1f6feb}.peer{fill:#afb8c1}\
@@ -86,7 +86,7 @@ fn draw(svg: &mut String, panel: &Panel, left: f64, top: f64) {
                 if ratio.median > RATIO_MAX {
                     rectangle(svg, "cut", [end - 16.0, y, 4.0, ROW_HEIGHT]);
                 }
-                // Right of the line at 1, so that neither runs through the other.
+                // Right of the line at 1, so that they do not overlap.
                 text(svg, "text", end.max(zero + length(1.0)) + 5.0, y + 13.0, &format!("{:.2}", ratio.median));
             }
             None => text(svg, "faint", zero + 4.0, y + 13.0, &bar.missing),
@@ -125,7 +125,7 @@ mod tests {
             bars: vec![
                 bar("a <b> & c", Some(Summary { median: 1.25, min: 1.2, max: 1.31 })),
                 bar("far", Some(Summary { median: 9.5, min: 9.0, max: 10.0 })),
-                bar("nobody", None),
+                bar("missing", None),
             ],
         };
         let svg = svg(&[panel("once"), panel("lines"), panel("udp")]);
@@ -139,11 +139,14 @@ mod tests {
             number("x") + number("width")
         };
         let ground = document.descendants().find(|node| node.attribute("class") == Some("ground")).expect("a ground");
-        assert!(document.descendants().all(|node| right(&node) <= right(&ground)), "all of it lies within the picture");
+        assert!(
+            document.descendants().all(|node| right(&node) <= right(&ground)),
+            "something is outside of the picture"
+        );
     }
 
     #[test]
-    fn a_chart_of_nothing_is_still_one() {
+    fn a_chart_without_panels_is_well_formed() {
         assert!(roxmltree::Document::parse(&svg(&[])).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Median and spread of a series of figures.
 
-/// The median of some runs, with the least and the greatest.
+/// The median of some runs, with the minimum and the maximum.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -9,7 +9,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// `None` of no figures.
+    /// `None` if there are no figures.
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -30,7 +30,7 @@ impl Summary {
     }
 }
 
-/// The figure below which this share of them lies. The figures are put in order.
+/// The figure below which this share of the figures is. Sorts the figures.
 pub(crate) fn percentile(figures: &mut [u32], share: f64) -> Option<u32> {
     figures.sort_unstable();
     let last = figures.len().checked_sub(1)?;
@@ -44,20 +44,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_one_or_between_the_two_in_the_middle() {
+    fn the_median_is_the_middle_figure_or_between_the_two_middle_ones() {
         assert_eq!(Summary::of([3.0, 1.0, 2.0]), Some(Summary { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap().median.to_string(), "2.5");
         assert_eq!(Summary::of([]), None);
     }
 
     #[test]
-    fn the_spread_is_told_in_percent_of_the_median() {
+    fn the_spread_is_in_percent_of_the_median() {
         assert_eq!(Summary::of([98.0, 100.0, 103.0]).unwrap().spread(), "-2..+3 %");
         assert_eq!(Summary::of([5.0]).unwrap().spread(), "+0..+0 %");
     }
 
     #[test]
-    fn half_of_the_figures_lie_below_the_fiftieth_percentile() {
+    fn half_of_the_figures_are_below_the_fiftieth_percentile() {
         let mut figures: Vec<u32> = (0..=100).rev().collect();
         assert_eq!(percentile(&mut figures, 0.5), Some(50));
         assert_eq!(percentile(&mut figures, 0.99), Some(99));

@@ -14,7 +14,7 @@ impl Table {
         Self { title: title.to_owned(), header, rows: Vec::new(), notes: Vec::new() }
     }
 
-    /// A line below the table; said once, however often it comes.
+    /// Adds a line below the table, unless it is there already.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         let note = note.into();
         if !self.notes.contains(&note) {
@@ -22,7 +22,7 @@ impl Table {
         }
     }
 
-    /// Columns side by side, all but the first to the right.
+    /// The table as text; all columns but the first are right-aligned.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n", self.title);
         for row in std::iter::once(&self.header).chain(&self.rows) {
@@ -58,7 +58,7 @@ impl Table {
     }
 }
 
-/// A figure without a fraction, its thousands apart: `12,345`.
+/// A figure without a fraction and with thousands separators: `12,345`.
 pub(crate) fn thousands(figure: f64) -> String {
     let digits = format!("{:.0}", figure.abs());
     let mut text = if figure.is_sign_negative() && digits != "0" { "-".to_owned() } else { String::new() };
@@ -84,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_each_other() {
+    fn columns_are_aligned() {
         let expected = "Ages\n  who         years\n  Ann             7\n  Methuselah    969\n  by hearsay\n";
         assert_eq!(table().text(), expected);
     }
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated_by_commas() {
         for (figure, text) in [(0.0, "0"), (999.4, "999"), (1000.0, "1,000"), (-1_234_567.0, "-1,234,567"), (-0.2, "0")]
         {
             assert_eq!(thousands(figure), text);

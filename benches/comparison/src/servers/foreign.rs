@@ -12,13 +12,15 @@ use crate::workload::Mode;
 const LIBUV: &str = include_str!("../../peers/libuv_server.c");
 const ASYNCIO: &str = include_str!("../../peers/asyncio_server.py");
 
-/// A peer, or why it is not here.
+/// A peer, or why it is not on this machine.
 pub(crate) type Availability<T> = Result<T, String>;
 
 /// A Python that has asyncio.
 pub(crate) fn find_asyncio() -> Availability<()> {
     let mut command = Command::new("python3");
-    is_success(command.args(["-c", "import asyncio"])).then_some(()).ok_or_else(|| "no python3 here".to_owned())
+    is_success(command.args(["-c", "import asyncio"]))
+        .then_some(())
+        .ok_or_else(|| "python3 with asyncio is not installed".to_owned())
 }
 
 pub(crate) fn start_asyncio(mode: Mode) -> io::Result<ServerProcess> {
@@ -33,10 +35,12 @@ pub(crate) fn find_libuv(folder: &Path) -> Availability<PathBuf> {
     fs::write(&source, LIBUV).map_err(|error| format!("its source cannot be written: {error}"))?;
     let mut command = Command::new("cc");
     command.arg("-O2").arg("-o").arg(&program).arg(&source).arg("-luv");
-    is_success(&mut command).then_some(program).ok_or_else(|| "no cc or no libuv with its headers here".to_owned())
+    is_success(&mut command)
+        .then_some(program)
+        .ok_or_else(|| "cc or libuv with its headers is not installed".to_owned())
 }
 
-/// What a configuration of nginx must begin with to have streams.
+/// The first line of an nginx configuration that loads the stream module, if it must be loaded.
 pub(crate) fn find_nginx() -> Availability<String> {
     let output = Command::new("nginx").arg("-V").output().map_err(|_| "no nginx on PATH".to_owned())?;
     let build = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -50,7 +54,7 @@ pub(crate) fn find_nginx() -> Availability<String> {
     Ok(format!("load_module {};\n", module.display()))
 }
 
-/// Starts nginx in one process. It cannot choose a port itself, and cannot answer lines.
+/// Starts nginx in one process. nginx cannot choose a port itself, and cannot answer lines.
 pub(crate) fn start_nginx(folder: &Path, preamble: &str, mode: Mode) -> io::Result<Option<ServerProcess>> {
     let (address, listen_options, answer) = match mode {
         Mode::Once => (TcpListener::bind("127.0.0.1:0")?.local_addr()?, "backlog=4096", "Hello, TCP Client!"),

@@ -21,7 +21,7 @@ use crate::workload::Mode;
 pub(crate) enum Server {
     /// The system calls alone.
     Floor,
-    /// halloo as others embed it.
+    /// halloo as an embedder uses it.
     Library,
     /// The `halloo` program.
     Binary,
@@ -36,7 +36,7 @@ impl Server {
     pub(crate) const ALL: [Self; 8] =
         [Self::Floor, Self::Library, Self::Binary, Self::Libuv, Self::Tokio, Self::Mio, Self::Nginx, Self::Asyncio];
 
-    /// As the table calls it.
+    /// The name in the tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Floor => "floor: bare epoll",
@@ -51,10 +51,10 @@ impl Server {
     }
 }
 
-/// What starting a server needs to know.
+/// The programs and the folder with which servers start.
 pub(crate) struct Environment {
     executable: PathBuf,
-    /// Where peers are compiled and configured; gone in the end.
+    /// The folder where peers are compiled and configured, removed at the end.
     folder: TempDir,
     binary: Availability<PathBuf>,
     libuv: Availability<PathBuf>,
@@ -63,11 +63,11 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Builds what is built from this repository, and looks for what is not.
+    /// Builds the servers of this repository, and finds the others.
     pub(crate) fn prepare(servers: &[Server]) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("comparison-").tempdir()?;
         let is_chosen = |server| servers.contains(&server);
-        let not_chosen = "not asked for";
+        let not_chosen = "not chosen";
         Ok(Self {
             executable: std::env::current_exe()?,
             binary: if is_chosen(Server::Binary) { build("halloo") } else { Err(not_chosen.into()) },
@@ -78,7 +78,7 @@ impl Environment {
         })
     }
 
-    /// Why this machine does not have a server.
+    /// Why a server is not on this machine.
     pub(crate) fn unavailable_reason(&self, server: Server) -> Option<&str> {
         let reason = match server {
             Server::Floor | Server::Library | Server::Tokio | Server::Mio => None,
@@ -92,7 +92,7 @@ impl Environment {
 
     /// Starts a server; `None` if it cannot do this.
     pub(crate) fn start(&self, server: Server, mode: Mode) -> io::Result<Option<ServerProcess>> {
-        let unavailable = || io::Error::other("it is not here");
+        let unavailable = || io::Error::other("not on this machine");
         match server {
             Server::Floor => self.start_builtin(Builtin::Floor, mode).map(Some),
             Server::Library => self.start_builtin(Builtin::Library, mode).map(Some),
@@ -127,20 +127,20 @@ impl Environment {
         ServerProcess::start(command)
     }
 
-    /// Where the `halloo` program lies.
+    /// The path of the `halloo` program.
     pub(crate) fn binary(&self) -> io::Result<&PathBuf> {
         self.binary.as_ref().map_err(|reason| io::Error::other(reason.clone()))
     }
 }
 
-/// The cargo that has built this program.
+/// The cargo that built this program.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     command
 }
 
-/// Builds a program of this repository for release, and says where it lies.
+/// Builds a program of this repository for release, and returns its path.
 pub(crate) fn build(program: &str) -> Availability<PathBuf> {
     let package = if program == "halloo" { "halloo-server" } else { "comparison" };
     let mut command = cargo();
@@ -152,5 +152,5 @@ pub(crate) fn build(program: &str) -> Availability<PathBuf> {
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let path = messages.lines().rev().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
-    path.map(PathBuf::from).ok_or_else(|| format!("cargo does not say where {program} is"))
+    path.map(PathBuf::from).ok_or_else(|| format!("cargo printed no path of {program}"))
 }

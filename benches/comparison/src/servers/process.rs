@@ -8,10 +8,10 @@ use std::{fs, thread};
 
 use crate::workload::{Mode, UDP_REQUEST};
 
-/// How long a server may take to come up.
+/// The longest startup time of a server.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server that runs; it ends with this.
+/// A running server, killed when it is dropped.
 pub(crate) struct ServerProcess {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -19,30 +19,30 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server that tells its address in its first line.
+    /// Starts a server that prints its address in its first line.
     pub(crate) fn start(mut command: Command) -> io::Result<Self> {
         let start = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
-        let output = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"))?;
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("the server has no standard output"))?;
         let read_result = BufReader::new(output).read_line(&mut line);
         let startup_time = start.elapsed();
-        // From here on the child ends with this.
+        // From here on the child is killed on an error.
         let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), startup_time };
         read_result?;
         process.address =
-            parse_address(&line).ok_or_else(|| io::Error::other(format!("it told no address, but {line:?}")))?;
+            parse_address(&line).ok_or_else(|| io::Error::other(format!("no address in the first line {line:?}")))?;
         Ok(process)
     }
 
-    /// Starts a server that is given an address and says nothing: asks it until it answers.
+    /// Starts a server on a given address that prints nothing, and sends requests until it answers.
     pub(crate) fn start_at(mut command: Command, address: SocketAddr, mode: Mode) -> io::Result<Self> {
         let start = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut process = Self { child, address, startup_time: Duration::ZERO };
         while !is_ready(address, mode) {
             if start.elapsed() > STARTUP_TIMEOUT || process.child.try_wait()?.is_some() {
-                return Err(io::Error::other("it does not come up"));
+                return Err(io::Error::other("the server does not start"));
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -54,7 +54,7 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// Nanoseconds of processor time that all its threads have used.
+    /// Nanoseconds of processor time used by all threads.
     pub(crate) fn cpu_nanos(&self) -> io::Result<u64> {
         let mut sum = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
@@ -63,7 +63,7 @@ impl ServerProcess {
         Ok(sum)
     }
 
-    /// Bytes of memory that are its own or shared with others, resident now.
+    /// Resident bytes of memory, shared ones included.
     pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/statm", self.pid()))?;
         let pages = text.split_whitespace().nth(1).unwrap_or_default();
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_found_in_whatever_a_server_says_first() {
+    fn the_address_is_found_in_the_first_line_of_any_server() {
         let address = Some(SocketAddr::from(([127, 0, 0, 1], 1234)));
         assert_eq!(parse_address("READY 127.0.0.1:1234\n"), address);
         assert_eq!(parse_address("READY tcp=127.0.0.1:1234 udp=127.0.0.1:9 pid=7\n"), address);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_number_of_schedstat_is_the_time_on_the_processor() {
+    fn the_first_number_of_schedstat_is_the_processor_time() {
         assert_eq!(first_number("48803117 1020 77\n").unwrap(), 48_803_117);
         assert!(first_number("").is_err());
         assert!(first_number("soon 1").is_err());

@@ -1,7 +1,7 @@
-//! The floor: a server on bare epoll, without any care.
+//! The floor: a server on bare epoll, without error handling.
 //!
-//! Edge-triggered; each connection is registered once and read when its event comes. No log, no limits, no timeouts, no
-//! error handling: a short write is lost, and any error ends the connection.
+//! Edge-triggered; each connection is registered once and read at each event. There are no log, limits or timeouts. The
+//! rest of a short write is lost, and any error ends the connection.
 
 use std::error::Error;
 use std::net::{TcpListener, UdpSocket};
@@ -60,7 +60,7 @@ fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Waits for events; a tracer that comes or goes interrupts it.
+/// Waits for events. A tracer that attaches or detaches interrupts the wait.
 fn wait(poll: &OwnedFd, events: &mut [Event]) -> Result<usize, Errno> {
     loop {
         match epoll::wait(poll, &mut *events, None) {
@@ -90,7 +90,7 @@ fn accept(
     }
 }
 
-/// Responds and is done; true if there was nothing to read yet.
+/// Sends the response; true if there was nothing to read yet.
 fn respond_once(connection: &OwnedFd, buffer: &mut [u8]) -> bool {
     match recv(connection, buffer, RecvFlags::empty()) {
         Err(Errno::AGAIN) => true,
@@ -102,7 +102,7 @@ fn respond_once(connection: &OwnedFd, buffer: &mut [u8]) -> bool {
     }
 }
 
-/// Responds to the lines of one read, and reads on only if that filled the buffer; false at the end of stream.
+/// Responds to the lines of one read, and reads again only if it filled the buffer; false at EOF.
 fn respond_to_lines(connection: &OwnedFd, buffer: &mut [u8], responses: &[u8]) -> bool {
     loop {
         match recv(connection.as_fd(), &mut *buffer, RecvFlags::empty()) {

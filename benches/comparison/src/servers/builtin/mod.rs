@@ -14,7 +14,7 @@ use clap::ValueEnum;
 
 use crate::workload::{LINE_RESPONSE, Mode};
 
-/// Bytes a server reads at once; the deepest load fills an eighth of it.
+/// The buffer for one read. The deepest load fills an eighth of it.
 const READ_BYTES: usize = 4096;
 
 /// Any free port.
@@ -46,12 +46,12 @@ fn print_ready_line(address: SocketAddr) -> io::Result<()> {
     output.flush()
 }
 
-/// Responses to as many lines as one read can bring, one after the other.
+/// Responses to as many lines as one read can return.
 fn line_responses() -> Vec<u8> {
     LINE_RESPONSE.repeat(READ_BYTES)
 }
 
-/// How many lines end in what was read, as bytes of responses.
+/// The bytes of the responses to the complete lines in `input`.
 fn response_bytes(input: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', input).count() * LINE_RESPONSE.len()
 }

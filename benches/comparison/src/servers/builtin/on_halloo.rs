@@ -9,13 +9,13 @@ use halloo::{Connection, Datagram, EventLoop, datagrams, stream};
 use super::{ADDRESS, print_ready_line};
 use crate::workload::{LINE_RESPONSE, Mode, TCP_RESPONSE, UDP_RESPONSE};
 
-/// How long what is under way may take once all exchanges have been served.
+/// For exchanges in flight, after the last one was counted.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves until killed, or until as many exchanges as told have been served.
+/// Serves until killed, or until `exchanges` exchanges have been served.
 pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Error>> {
     let remaining = Cell::new(exchanges.unwrap_or(u64::MAX));
-    // True with the last one.
+    // True for the last one.
     let is_last_exchange = || {
         remaining.set(remaining.get() - 1);
         remaining.get() == 0

@@ -16,7 +16,7 @@ use crate::workload::{Mode, TCP_RESPONSE, UDP_RESPONSE};
 
 const SERVER: Token = Token(0);
 
-/// A client, and how many bytes of response it waits for.
+/// A client, and the bytes of its responses that are not sent yet.
 struct Client {
     stream: TcpStream,
     unsent_bytes: usize,
@@ -61,7 +61,7 @@ fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Waits for events; a tracer that comes or goes interrupts it.
+/// Waits for events. A tracer that attaches or detaches interrupts the wait.
 fn wait(poll: &mut Poll, events: &mut Events) -> std::io::Result<()> {
     match poll.poll(events, None) {
         Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -72,7 +72,7 @@ fn wait(poll: &mut Poll, events: &mut Events) -> std::io::Result<()> {
     }
 }
 
-/// Serves one event; true once the client is done with.
+/// Serves one event; true if the client is finished.
 fn serve(poll: &Poll, client: &mut Client, event: &Event, mode: Mode, responses: &[u8]) -> std::io::Result<bool> {
     if event.is_writable() && client.unsent_bytes > 0 {
         match mode {

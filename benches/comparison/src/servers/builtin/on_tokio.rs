@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use super::{ADDRESS, READ_BYTES, line_responses, print_ready_line, response_bytes};
 use crate::workload::{Mode, TCP_RESPONSE, UDP_RESPONSE};
 
-/// What a task keeps for its connection, as tokio's own examples do.
+/// The buffer of a task, as large as in tokio's own examples.
 const TASK_BUFFER_BYTES: usize = 1024;
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
