@@ -1,4 +1,4 @@
-//! Bytes in which every loss, swap and repetition shows.
+//! A byte pattern that reveals lost, swapped and repeated bytes.
 
 /// The first `length` bytes of the pattern.
 pub fn byte_pattern(length: usize) -> Vec<u8> {

@@ -1,6 +1,6 @@
-//! What the test programs share: processes, clients, waiting with a deadline.
+//! Shared code of the test programs: processes, clients, waiting with a deadline.
 //!
-//! `thread::sleep` stands only here, in [`wait`].
+//! Only [`wait`] calls `thread::sleep`.
 
 #![expect(clippy::missing_panics_doc, reason = "a helper that fails ends its test")]
 #![expect(clippy::must_use_candidate, reason = "some tests call for the effect alone")]

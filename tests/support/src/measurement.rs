@@ -1,9 +1,9 @@
-//! Measured figures.
+//! Measured figures: printing, and the fastest of several calls.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Begins a line of measured figures.
+/// The start of a line of measured figures.
 pub const MEASUREMENT: &str = "FIGURE ";
 
 /// Prints a measured figure past the capture of test output.
@@ -11,7 +11,7 @@ pub fn print_measurement(text: &str) {
     let _ = writeln!(std::io::stderr(), "{MEASUREMENT}{text}");
 }
 
-/// The shortest time of a few calls: what the server costs, without what else the machine does.
+/// Returns the shortest time of `tries` calls, which other load on the machine affects least.
 #[track_caller]
 pub fn fastest_of(tries: usize, mut call: impl FnMut()) -> Duration {
     let times = (0..tries).map(|_| {

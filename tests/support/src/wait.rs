@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far beyond what any step of a test takes.
+/// Far longer than any step of a test takes.
 pub const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Between two checks of a condition.

@@ -15,24 +15,24 @@ use crate::measurement::MEASUREMENT;
 use crate::process::child::{Process, test_name_of};
 use crate::wait::TIMEOUT;
 
-/// Set in the process inside.
+/// Set in the process in the namespace.
 const NAMESPACE_VARIABLE: &str = "HALLOO_TEST_NETWORK_NAMESPACE";
 
-/// Longer than anything inside waits, so that what failed inside is reported.
+/// Longer than any wait in the namespace, so that a failure there is reported.
 const OUTER_TIMEOUT: Duration = Duration::from_secs(4 * TIMEOUT.as_secs());
 
 /// Ways to make a network namespace: as root, or as root of a new user namespace.
 const UNSHARE_OPTIONS: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
 
-/// Runs the body of a test in a network namespace with a loopback device, as root of it.
+/// Runs the body of a test as root of a new network namespace with a loopback device.
 ///
-/// `body` has to be a closure of the test itself, whose name it carries.
+/// `body` has to be a closure in the test function: its type name contains that of the test.
 #[track_caller]
 pub fn in_network_namespace<F: FnOnce()>(body: F) {
     in_network_namespace_after(|| (), body);
 }
 
-/// The same with something to run inside first.
+/// The same, after `setup` in the namespace.
 #[track_caller]
 pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
     if std::env::var_os(NAMESPACE_VARIABLE).is_some() {
@@ -51,7 +51,7 @@ pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
     let status = inner.wait_within(OUTER_TIMEOUT);
     inner.wait_for_eof();
     let (output, errors) = (inner.stdout.text(), inner.stderr.text());
-    assert!(status == 0 && output.contains("1 passed"), "{name} inside:\n{output}\n{errors}");
+    assert!(status == 0 && output.contains("1 passed"), "{name} in the namespace:\n{output}\n{errors}");
     for line in errors.lines().filter(|line| line.starts_with(MEASUREMENT)) {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
@@ -60,11 +60,11 @@ pub fn in_network_namespace_after<F: FnOnce()>(setup: impl FnOnce(), body: F) {
 /// Runs `ip` with these arguments.
 #[track_caller]
 pub fn ip(arguments: &str) {
-    let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip is there");
+    let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip is installed");
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// The first way that works here.
+/// The first options that this machine permits.
 fn unshare_options() -> &'static [&'static str] {
     static OPTIONS: OnceLock<&'static [&'static str]> = OnceLock::new();
     OPTIONS.get_or_init(|| {
@@ -76,12 +76,12 @@ fn unshare_options() -> &'static [&'static str] {
     })
 }
 
-/// The process group of the test inside, killed as a whole: its servers too.
+/// The process group of the test in the namespace, killed as a whole with its servers.
 struct ProcessGroup(u32);
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        // Most often the group is empty by now, which is an error here of no interest.
+        // Most often the group is empty by now, and the error does not matter.
         let _ = killpg(Pid::from_raw(self.0.try_into().expect("a process id")), Signal::SIGKILL);
     }
 }

@@ -1,12 +1,12 @@
-//! Ports without a socket.
+//! Unused ports.
 
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A port that no TCP or UDP socket of localhost has just now.
+/// A port that no TCP or UDP socket on localhost has at the moment.
 ///
-/// It lies below those that the kernel gives to outbound connections, of which one could otherwise take it.
+/// It is below the range for outbound connections (`ip_local_port_range`), one of which could take it otherwise.
 pub fn unused_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 100).expect("two digits") * 100;
@@ -15,7 +15,7 @@ pub fn unused_port() -> u16 {
 }
 
 fn is_unused(port: u16) -> bool {
-    // Without IPv6 the error is another one.
+    // Without IPv6 the error is another one, and does not count.
     fn is_in_use<T>(bound: io::Result<T>) -> bool {
         bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
     }

@@ -24,7 +24,7 @@ impl Default for RawUdpSocket {
 }
 
 impl RawUdpSocket {
-    /// Opens raw sockets, which takes `CAP_NET_RAW`.
+    /// Opens raw sockets, which needs `CAP_NET_RAW`.
     #[track_caller]
     pub fn new() -> Self {
         // With IPPROTO_RAW (255) the sender writes the IP header (raw(7)).
@@ -39,7 +39,7 @@ impl RawUdpSocket {
         let (socket, packet) = match (from.ip(), to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let length = length_of(20 + datagram.len());
-                // Identification, fragment offset and checksum are the kernel's to fill in.
+                // The kernel fills in identification and checksum (raw(7)).
                 let mut packet = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, TTL, UDP, 0, 0];
                 packet.extend(from.octets());
                 packet.extend(to.octets());
@@ -50,14 +50,14 @@ impl RawUdpSocket {
                 let mut packet = vec![0x60, 0, 0, 0, length[0], length[1], UDP, TTL];
                 packet.extend(from.octets());
                 packet.extend(to.octets());
-                (self.v6.as_ref().expect("there is IPv6"), [packet, datagram].concat())
+                (self.v6.as_ref().expect("IPv6 is enabled"), [packet, datagram].concat())
             }
-            _ => panic!("{from} and {to} are of two families"),
+            _ => panic!("{from} and {to} have different families"),
         };
-        // A raw socket wants no port.
+        // A raw socket has no port.
         let target = SockAddr::from(SocketAddr::new(to.ip(), 0));
         let sent = socket.send_to(&packet, &target);
-        assert_eq!(sent.ok(), Some(packet.len()), "the forged datagram from {from} to {to} leaves");
+        assert_eq!(sent.ok(), Some(packet.len()), "the forged datagram from {from} to {to} was not sent");
     }
 }
 
@@ -70,7 +70,7 @@ fn datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     datagram.extend([0, 0]);
     datagram.extend(payload);
     if let (IpAddr::V6(from), IpAddr::V6(to)) = (from.ip(), to.ip()) {
-        // Over IPv4 a checksum of zero is none; over IPv6 there must be one, over addresses, length and protocol too.
+        // Over IPv4 a zero means no checksum. IPv6 requires one, with a pseudo-header (RFC 8200, section 8.1).
         let pseudo = [&from.octets()[..], &to.octets(), &length, &[0, UDP], &datagram].concat();
         datagram[6..8].copy_from_slice(&checksum(&pseudo).to_be_bytes());
     }
@@ -81,7 +81,7 @@ fn length_of(bytes: usize) -> [u8; 2] {
     u16::try_from(bytes).expect("it fits a packet").to_be_bytes()
 }
 
-/// The internet checksum (RFC 1071); zero is written as its other self.
+/// The internet checksum (RFC 1071). A result of zero is sent as 0xFFFF (RFC 768).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();

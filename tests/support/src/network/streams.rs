@@ -11,23 +11,23 @@ pub const GREETING: &str = "Hello, TCP Client!";
 /// Sends all bytes.
 #[track_caller]
 pub fn send(mut to: impl Write, bytes: &[u8]) {
-    to.write_all(bytes).expect("the server takes it");
+    to.write_all(bytes).expect("the server reads");
 }
 
-/// Reads text to the end of the stream; a reset fails the test.
+/// Reads text until EOF. A reset fails the test.
 #[track_caller]
 pub fn read_to_end(mut from: impl Read) -> String {
     let mut text = String::new();
-    from.read_to_string(&mut text).expect("text, and then the end of the stream");
+    from.read_to_string(&mut text).expect("text, and then EOF");
     text
 }
 
-/// Reads until the stream ends, by its end or by a reset.
+/// Reads until EOF or a reset.
 #[track_caller]
 pub fn read_until_closed(mut from: impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Err(error) = from.read_to_end(&mut bytes) {
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the stream ends in time");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "neither EOF nor a reset");
     }
     bytes
 }

@@ -54,13 +54,13 @@ pub fn send_requests(count: usize, to: SocketAddr) -> Vec<TcpStream> {
     (0..count).map(|_| send_request(to)).collect()
 }
 
-/// Sends a request, and returns everything up to the end of the stream.
+/// Sends a request, and returns everything up to EOF.
 #[track_caller]
 pub fn request(to: SocketAddr) -> String {
     read_to_end(&send_request(to))
 }
 
-/// Sends bytes, half-closes, and returns everything up to the end of the stream.
+/// Sends bytes, half-closes, and returns everything up to EOF.
 #[track_caller]
 pub fn request_with(to: SocketAddr, bytes: &[u8]) -> String {
     let stream = connect(to);

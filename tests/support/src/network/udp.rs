@@ -38,12 +38,12 @@ pub fn send_udp_request(to: SocketAddr) -> UdpSocket {
 #[track_caller]
 pub fn recv(socket: &UdpSocket) -> Vec<u8> {
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
-    let count = retry_interrupted(|| socket.recv(&mut datagram)).expect("a datagram comes");
+    let count = retry_interrupted(|| socket.recv(&mut datagram)).expect("a datagram arrives");
     datagram.truncate(count);
     datagram
 }
 
-/// Receives a datagram that has already come.
+/// Receives a datagram that has already arrived.
 pub fn try_recv(socket: &UdpSocket) -> Option<Vec<u8>> {
     socket.set_nonblocking(true).expect("an option of every socket");
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
@@ -65,11 +65,11 @@ pub fn request_udp_on(socket: &UdpSocket, payload: &[u8]) -> String {
     String::from_utf8(recv(socket)).expect("a reply in UTF-8")
 }
 
-/// Calls again after `EINTR`: a call with a timeout is not restarted after SIGCONT (signal(7)).
+/// Repeats a call after `EINTR`: a call with a timeout is not restarted after SIGCONT (signal(7)).
 ///
 /// # Errors
 ///
-/// Those of the call, except `EINTR`.
+/// The errors of the call, except `EINTR`.
 pub fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

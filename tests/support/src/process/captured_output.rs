@@ -1,6 +1,6 @@
-//! What a child process has written into a pipe so far.
+//! The output of a child process so far.
 //!
-//! A thread reads the pipe to its end, so that the child never waits for the test.
+//! A thread reads the pipe until EOF, so that the child never blocks on it.
 
 use std::io::{ErrorKind, Read};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::wait::{INTERVAL, repeat_every, wait_until};
 pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
 impl CapturedOutput {
-    /// Starts to read a pipe; without one there is no output.
+    /// Starts to read a pipe. Without a pipe there is no output.
     pub fn read_from(pipe: Option<impl Read + Send + 'static>) -> Self {
         let captured = Self::default();
         if let Some(mut pipe) = pipe {
@@ -22,7 +22,9 @@ impl CapturedOutput {
                 let mut chunk = vec![0; 64 * 1024];
                 loop {
                     match pipe.read(&mut chunk) {
-                        Ok(count @ 1..) => into.lock().expect("no panic holds it").extend_from_slice(&chunk[..count]),
+                        Ok(count @ 1..) => {
+                            into.lock().expect("the lock is not poisoned").extend_from_slice(&chunk[..count]);
+                        }
                         Err(error) if error.kind() == ErrorKind::Interrupted => {}
                         Ok(0) | Err(_) => return,
                     }
@@ -34,20 +36,20 @@ impl CapturedOutput {
 
     /// The bytes so far.
     pub fn bytes(&self) -> Vec<u8> {
-        self.0.lock().expect("no panic holds it").clone()
+        self.0.lock().expect("the lock is not poisoned").clone()
     }
 
     /// The number of bytes so far.
     pub fn byte_count(&self) -> usize {
-        self.0.lock().expect("no panic holds it").len()
+        self.0.lock().expect("the lock is not poisoned").len()
     }
 
-    /// Whether the last bytes are these.
+    /// Whether the output ends with `text`.
     pub fn ends_with(&self, text: &str) -> bool {
-        self.0.lock().expect("no panic holds it").ends_with(text.as_bytes())
+        self.0.lock().expect("the lock is not poisoned").ends_with(text.as_bytes())
     }
 
-    /// The text so far, which has to be UTF-8.
+    /// The output so far, which has to be UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8(self.bytes()).expect("the output is valid UTF-8")
     }
@@ -59,17 +61,17 @@ impl CapturedOutput {
         complete.lines().map(str::to_owned).collect()
     }
 
-    /// The number of complete lines that contain `part`.
+    /// The number of complete lines that contain `text`.
     pub fn count_lines_with(&self, text: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Whether the pipe has reached its end.
+    /// Whether the pipe has reached EOF.
     pub fn is_closed(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Waits for a line that contains `part`, and returns it.
+    /// Waits for a line that contains `text`, and returns it.
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
         let mut found = None;

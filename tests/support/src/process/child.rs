@@ -1,4 +1,4 @@
-//! A child process that ends with its test, and its kernel figures.
+//! A child process, killed with its test, and its proc(5) figures.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use crate::process::captured_output::CapturedOutput;
 use crate::wait::{TIMEOUT, wait_for_within, wait_until};
 
-/// What a command that ends by itself has returned.
+/// The exit status and output of a command.
 #[derive(Debug)]
 pub struct ProcessOutput {
     /// The exit status.
@@ -135,7 +135,7 @@ impl Process {
         wait_for_within("the exit of the process", timeout, check)
     }
 
-    /// Waits for the end of both pipes, which comes with the exit.
+    /// Waits for EOF on both pipes, which follows the exit.
     #[track_caller]
     pub fn wait_for_eof(&self) {
         wait_until("the end of the pipes", || self.stdout.is_closed() && self.stderr.is_closed());
@@ -174,7 +174,7 @@ impl Process {
         stat_fields(&format!("/proc/{}/task/{thread}/stat", self.pid())).expect("the process runs")
     }
 
-    /// Whether the main thread sleeps: it neither runs nor waits for a processor.
+    /// Whether the main thread sleeps (state `S`), rather than runs or waits for a processor.
     pub fn is_asleep(&self) -> bool {
         self.stat(&self.pid().to_string())[0] == "S"
     }
@@ -192,7 +192,7 @@ impl Process {
         self.cpu_time().saturating_sub(before)
     }
 
-    /// The voluntary context switches of all threads: as many as they woke up.
+    /// The voluntary context switches of all threads. Each wake-up causes one.
     pub fn voluntary_context_switches(&self) -> u64 {
         let count = |thread: &String| self.status(&format!("task/{thread}/status"), "voluntary_ctxt_switches:");
         self.threads().iter().map(count).sum()
@@ -221,8 +221,9 @@ impl Process {
     }
 }
 
-/// Gives children the default action of SIGHUP and SIGINT where this process ignores them, as under `nohup` or behind the
-/// `&` of a script: a child inherits an ignored signal, but not a handler.
+/// Gives children the default action of SIGHUP and SIGINT if this process ignores them.
+///
+/// It does so under `nohup` or after `&` in a script. A child inherits an ignored signal, but not a handler.
 fn unignore_signals() {
     static DONE: Once = Once::new();
     DONE.call_once(|| {
@@ -230,13 +231,14 @@ fn unignore_signals() {
         let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
         for signal in [Signal::SIGHUP as i32, Signal::SIGINT as i32] {
             if mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1) {
-                signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).expect("it may be caught");
+                signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
+                    .expect("the signal can be caught");
             }
         }
     });
 }
 
-/// The processes whose parent is this one, those included that have ended and were not waited for.
+/// The child processes of `parent`, zombies included.
 pub fn children_of(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("Linux has it").flatten();
     let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -244,16 +246,16 @@ pub fn children_of(parent: u32) -> Vec<u32> {
     processes.filter(|process| parent_of(process) == Some(parent)).collect()
 }
 
-/// The fields of a `stat` file behind the name, which may contain anything: the state is the first, the parent the
-/// second. `None` if the process is gone.
+/// The fields of a `stat` file after the name, which may contain any character. The first is the state, the second the
+/// parent. `None` if the process does not exist.
 fn stat_fields(path: &str) -> Option<Vec<String>> {
     let stat = fs::read_to_string(path).ok()?;
     let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// The name of the test that a closure stands in, as a test program takes it for an argument.
+/// The name of the test that contains the closure, in the form of an argument to the test program.
 pub fn test_name_of<F>(body: &F) -> &'static str {
-    let (_, name) = std::any::type_name_of_val(body).split_once("::").expect("the crate's name comes first");
+    let (_, name) = std::any::type_name_of_val(body).split_once("::").expect("a path that starts with the crate");
     name.trim_end_matches("::{{closure}}")
 }

@@ -1,4 +1,4 @@
-//! Child processes and what is done to them.
+//! Child processes, their output and faults in their system calls.
 
 pub mod captured_output;
 #[cfg(unix)]

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A pipe whose writing end has `O_NONBLOCK`, as a parent process that writes to it itself would set it. On Linux it
-/// holds 4096 bytes.
+/// Opens a pipe whose writing end has `O_NONBLOCK`, as a parent process could set it that writes to the pipe too. On
+/// Linux it has room for 4096 bytes.
 ///
 /// # Panics
 ///
-/// If the system refuses it.
+/// If the system refuses the pipe.
 #[must_use]
 pub fn nonblocking_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -25,7 +25,7 @@ pub fn nonblocking_pipe() -> (PipeReader, PipeWriter) {
 ///
 /// # Panics
 ///
-/// If the system refuses to look.
+/// If the poll fails.
 pub fn is_full(writer: impl AsFd) -> bool {
     let mut watched = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
     poll(&mut watched, PollTimeout::ZERO).expect("poll") == 0

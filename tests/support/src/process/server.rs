@@ -1,6 +1,6 @@
 //! The `halloo` binary as a child process.
 //!
-//! No setting comes from the environment of the tests.
+//! The server inherits no setting from the environment of the tests.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::wait::{wait_for, wait_until};
 /// Variables that the server reads.
 const VARIABLE_PREFIXES: [&str; 4] = ["HALLOO_", "LISTEN_", "NOTIFY_", "WATCHDOG_"];
 
-/// The path of the binary, which only a test program of its package knows.
+/// The path of the binary, which only test programs of its package know.
 #[derive(Clone, Copy)]
 pub struct ServerBinary(&'static str);
 
@@ -34,7 +34,7 @@ impl ServerBinary {
         self.command_under(&[], arguments)
     }
 
-    /// The same, started by another program, such as `strace`.
+    /// A command line of the binary under another program, such as `strace`.
     pub fn command_under(self, wrapper: &[&str], arguments: &[&str]) -> Command {
         let words: Vec<&str> = wrapper.iter().chain([&self.0]).chain(arguments).copied().collect();
         let mut command = Command::new(words[0]);
@@ -47,7 +47,7 @@ impl ServerBinary {
         command
     }
 
-    /// The same with other limits of file descriptors (`RLIMIT_NOFILE`).
+    /// A command line of the binary with other limits on file descriptors (`RLIMIT_NOFILE`).
     pub fn command_with_fd_limits(self, soft: u64, hard: u64, arguments: &[&str]) -> Command {
         let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
         self.command_under(&["sh", "-c", &script], arguments)
@@ -99,7 +99,7 @@ impl Server {
         Self(Process::spawn(command))
     }
 
-    /// Whether the READY line has come.
+    /// Whether the READY line was printed.
     pub fn is_ready(&self) -> bool {
         self.stdout
             .lines()
@@ -112,7 +112,7 @@ impl Server {
         self.stdout.lines().swap_remove(0)
     }
 
-    /// The lines behind the READY line.
+    /// The lines after the READY line.
     pub fn event_lines(&self) -> Vec<String> {
         self.stdout.lines().split_off(1)
     }
@@ -191,8 +191,8 @@ pub fn address_in(ready_line: &str, protocol: &str) -> Option<SocketAddr> {
     rest.split([' ', '"']).next()?.parse().ok()
 }
 
-/// Fails unless a command ended with `status`, wrote nothing to standard output and one line to standard error, which
-/// contains all of `parts`.
+/// Fails unless a command exited with `status` and wrote nothing but one line to standard error, which contains all of
+/// `parts`.
 #[track_caller]
 pub fn assert_fails(output: &ProcessOutput, status: i32, parts: &[&str]) {
     assert_eq!((output.status, output.stdout.as_str()), (status, ""), "{output:?}");

@@ -15,6 +15,6 @@ pub fn shell(script: &str) -> String {
 pub fn try_shell(script: &str) -> (bool, String) {
     let script = format!("exec 2>&1; PATH=$PATH:/usr/sbin\n{script}");
     let mut command = Command::new("timeout");
-    let output = command.args(["120", "sh", "-c", &script]).stdin(Stdio::null()).output().expect("a shell is there");
+    let output = command.args(["120", "sh", "-c", &script]).stdin(Stdio::null()).output().expect("sh is installed");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,27 +1,28 @@
-//! Traces of system calls of a running process, with injected errors.
+//! strace on a running process: traces and injected errors.
 //!
-//! strace attaches to one thread. A call with an injected error is not made: its datagram still waits.
+//! strace attaches to one thread, and suppresses a call with an injected error: a datagram stays in the queue.
 
 use std::process::{Command, Stdio};
 
 use crate::process::child::Process;
 use crate::wait::{INTERVAL, repeat_every, wait_until};
 
-/// A trace, and the fault in it, for as long as it lives.
+/// A running strace, which ends when this is dropped.
 pub struct FaultInjection {
     strace: Process,
     name: String,
 }
 
 impl FaultInjection {
-    /// Has a system call of a process fail from now on: `when` is strace's, such as `1`, `1..3`, `1+3` for every third
-    /// or `1+` for all.
+    /// Makes a system call of a process fail from now on.
+    ///
+    /// `when` is that of strace, such as `1`, `1..3`, `1+3` for every third or `1+` for all.
     #[track_caller]
     pub fn start(process: &Process, call: &str, errno: &str, when: &str) -> Self {
         Self::start_on_thread(process.pid(), call, errno, when)
     }
 
-    /// The same for another thread of it, and no other.
+    /// The same for one thread of a process.
     #[track_caller]
     pub fn start_on_thread(thread: u32, call: &str, errno: &str, when: &str) -> Self {
         let (trace, fault) = (format!("trace={call}"), format!("inject={call}:error={errno}:when={when}"));
@@ -45,7 +46,7 @@ impl FaultInjection {
         Self { strace, name }
     }
 
-    /// How a failure names this fault.
+    /// The name of the fault in failure messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -55,18 +56,18 @@ impl FaultInjection {
         self.strace.stderr.lines().into_iter().filter(|line| line.contains('(') && line.contains(" = ")).collect()
     }
 
-    /// The number of calls that have met the fault so far.
+    /// The number of calls with an injected error so far.
     pub fn injected_count(&self) -> usize {
         self.strace.stderr.count_lines_with("(INJECTED)")
     }
 
-    /// Waits until so many calls have met the fault.
+    /// Waits until `count` calls had an injected error.
     #[track_caller]
     pub fn wait_injected(&self, count: usize) {
-        wait_until(&format!("{}: {count} calls to meet it", self.name), || self.injected_count() >= count);
+        wait_until(&format!("{}: {count} injected errors", self.name), || self.injected_count() >= count);
     }
 
-    /// Ends the fault, and returns the calls that were made meanwhile.
+    /// Ends strace, and returns the traced calls.
     #[track_caller]
     pub fn end(mut self) -> Vec<String> {
         self.detach();
@@ -74,7 +75,7 @@ impl FaultInjection {
         self.calls()
     }
 
-    /// Ends strace by SIGTERM: killed by SIGKILL, it could leave a call half made.
+    /// Ends strace by SIGTERM: SIGKILL could leave a call unfinished.
     fn detach(&mut self) {
         if self.strace.is_running() {
             self.strace.signal("TERM");
@@ -89,7 +90,7 @@ impl Drop for FaultInjection {
     }
 }
 
-/// Those calls that met the fault.
+/// The calls with an injected error.
 pub fn injected(calls: &[String]) -> impl Iterator<Item = &String> {
     calls.iter().filter(|call| call.contains("(INJECTED)"))
 }
