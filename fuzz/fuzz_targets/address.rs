@@ -22,7 +22,7 @@ fuzz_target!(|input: (SocketAddr, &str)| {
     }
     assert_eq!("localhost".parse(), Ok(Address::default()));
 
-    // Names of zones are the kernel's to resolve, and a text has no place for flow information.
+    // Zone names need the kernel, and the text of an address has no flow information.
     let without_flow = SocketAddr::new(socket_addr.ip(), socket_addr.port());
     let address = without_flow.to_string().parse::<Address>().expect("what std prints is an address");
     assert_eq!(address.resolve().expect("no resolver is asked"), [without_flow]);
@@ -34,7 +34,7 @@ fn assert_round_trip(address: &Address, text: &str) {
     assert_eq!(printed.parse::<Address>().as_ref(), Ok(address), "{text:?} is shown as {printed:?}");
     let port: u16 = printed.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port at its end");
     let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()];
-    // A name would ask the resolver; these are known without.
+    // Other names would need the resolver.
     if printed.starts_with("localhost:") {
         assert_eq!(address.resolve().expect("no resolver is asked"), loopback);
     } else if let (Ok(ip), false) = (printed.parse::<SocketAddr>(), printed.contains('%')) {

@@ -1,4 +1,4 @@
-//! Durations: what parses, is bounded, prints and parses back.
+//! Durations: what parses is bounded, prints and parses back.
 //!
 //! A formatted elapsed time is at most a hundredth less than the time.
 
@@ -15,7 +15,7 @@ use crate::text::duration::{format_duration, format_elapsed, parse_duration, par
 #[path = "../../server/src/text/mod.rs"]
 mod text;
 
-/// The longest duration taken: 366 days.
+/// The longest valid duration: 366 days.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// `1year 11months 30days 23h 59m 59s 999ms 999us 999ns`, and a little.
@@ -41,7 +41,7 @@ fn assert_round_trip(duration: Duration) {
     assert_eq!(parse_duration(&printed), Ok(duration), "{printed}");
 }
 
-/// The number printed is not more than the time, and less by a hundredth of it at most.
+/// Checks that the printed number is at most the time, and at most a hundredth less.
 fn assert_close(time: Duration) {
     let printed = format_elapsed(time);
     assert_printable_line(&printed, PRINTED_BYTES_MAX);
@@ -55,6 +55,6 @@ fn assert_close(time: Duration) {
         "s" => digits * 1_000_000 / 10_u128.pow(u32::try_from(decimals).expect("a few")),
         _ => panic!("an unknown unit: {printed}"),
     };
-    let lost = time.as_micros().checked_sub(micros).expect("no more than there was");
+    let lost = time.as_micros().checked_sub(micros).expect("more than the time");
     assert!(lost * 100 <= time.as_micros(), "{time:?} is printed as {printed}");
 }

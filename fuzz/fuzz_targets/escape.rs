@@ -13,7 +13,7 @@ use crate::text::escape::{TEXT_BYTES_MAX, message, text};
 #[path = "../../server/src/text/mod.rs"]
 mod text;
 
-/// What stands at the end of a text that was cut.
+/// The end of a text that was cut.
 const TRUNCATION_MARK: &str = "...";
 
 fuzz_target!(init: check_every_character(), |input: (u8, &[u8])| {
@@ -28,10 +28,10 @@ fuzz_target!(init: check_every_character(), |input: (u8, &[u8])| {
     let bytes_max = TRUNCATION_MARK.len() + usize::from(extra_bytes);
     let shortened = message(&String::from_utf8_lossy(bytes), bytes_max);
     assert_printable_line(&shortened, bytes_max);
-    assert_eq!(message(&shortened, bytes_max), shortened, "what is printable stays as it is");
+    assert_eq!(message(&shortened, bytes_max), shortened, "printable text was changed");
 });
 
-/// There are too many to be met by chance; it takes some seconds before a run begins.
+/// Random input would miss most characters, so all are checked before a run. This takes some seconds.
 fn check_every_character() {
     for character in '\0'..=char::MAX {
         let pair = format!("a{character}");

@@ -47,7 +47,7 @@ fuzz_target!(|input: Input<'_>| {
     let protocol = if is_udp { Protocol::Udp } else { Protocol::Tcp };
     let local = local.map(BoundAddress::from);
     let event = GreetingEvent::new(Addresses { protocol, peer, local: local.clone() }, byte_count, text);
-    // The event keeps no more than the beginning, and shows what it would show of the whole.
+    // The event keeps only the beginning of the text, and prints it as it would print the whole.
     let escaped = text::escape::text(text);
     let (peer, local) = (peer.map(|peer| peer.to_string()), local.map(|local| local.to_string()));
 
@@ -62,7 +62,7 @@ fuzz_target!(|input: Input<'_>| {
     let mut object: Value = serde_json::from_str(&line).expect("a JSON value");
     let time = object["time"].take();
     assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
-    // All of the text, or its beginning without the character that is cut.
+    // The whole text, or its beginning without the character that is cut.
     let cut = &text[..text.len().min(text::escape::TEXT_BYTES_MAX)];
     let shown = (0..4).filter_map(|missing| cut.get(..cut.len().checked_sub(missing)?)).find(|shown| {
         object["text"] == String::from_utf8_lossy(shown).as_ref()
@@ -80,7 +80,7 @@ fuzz_target!(|input: Input<'_>| {
     assert_eq!(object, expected);
 });
 
-/// What was written, without the newline behind it.
+/// The written line, without the newline.
 fn written_line(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut line = Vec::new();
     write(&mut line);

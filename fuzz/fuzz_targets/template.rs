@@ -18,7 +18,7 @@ use crate::text::template::{GREETING_BYTES_MAX, Template};
 #[path = "../../server/src/text/mod.rs"]
 mod text;
 
-/// Of what the name of a host is made, and how long it is at most (POSIX).
+/// The characters of a host name, and its greatest length (POSIX).
 const HOSTNAME_BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
 const HOSTNAME_BYTES_MAX: usize = 255;
 
@@ -45,7 +45,7 @@ enum Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// As it stands in a template, as a greeting has it, and the longest that can be, in bytes.
+    /// The source in a template, the value in a greeting, and the greatest length of a value in bytes.
     fn source_value_and_bytes_max(self, values: PlaceholderValues<'_>) -> (String, String, usize) {
         let Addresses { protocol, peer, local } = values.addresses;
         let placeholder = |name: &str, value: String, bytes_max| (format!("{{{name}}}"), value, bytes_max);
@@ -96,7 +96,7 @@ fn assert_matches_own_greeting(template: &Template, input: &Input<'_>, values: P
     let is_literal = |piece: &&Piece<'_>| matches!(piece, Piece::Literal(text) if !text.is_empty());
     let literals = input.pieces.iter().filter(is_literal).count();
     assert_eq!(template.matches(greeting.as_bytes()), literals > 0, "{greeting:?}");
-    // A byte that stands in no text, at a position that the input chooses.
+    // A byte that is in no UTF-8 text, at a position that the input chooses.
     let position = usize::try_from(values.number % (greeting.len() as u64 + 1)).expect("a place in it");
     let (head, tail) = greeting.as_bytes().split_at(position);
     assert!(!template.matches(&[head, b"\xff", tail].concat()), "{greeting:?} with a byte at {position}");

@@ -1,26 +1,26 @@
 //! The check that printed text is one line of printable characters.
 //!
-//! Its Unicode data are those of ICU, and not of the standard library, which halloo uses.
+//! Its Unicode data is from ICU, while halloo uses the standard library's.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GraphemeExtend};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// How many combining marks may follow each other, as `escape.rs` promises.
+/// The most combining marks in a row, as in `escape.rs`.
 const COMBINING_MARKS_MAX: usize = 4;
 
-/// Holds a text to be one printable line of at most so many bytes, no character of it invisible or piled up with marks.
+/// Checks that a text is one line of at most `bytes_max` bytes, without invisible characters or piles of marks.
 ///
 /// # Panics
-/// If it is not.
+/// If the check fails.
 pub fn assert_printable_line(line: &str, bytes_max: usize) {
     assert!(line.len() <= bytes_max, "{} bytes, not {bytes_max} at most: {line:?}", line.len());
-    // At the start of a line a mark has nothing to stand on.
+    // A mark at the start of a line has no base character.
     let mut marks = COMBINING_MARKS_MAX;
     for character in line.chars() {
         assert!(is_printable(character), "{character:?} in {line:?}");
         let is_mark = CodePointSetData::new::<GraphemeExtend>().contains(character);
         marks = if is_mark { marks + 1 } else { 0 };
-        assert!(marks <= COMBINING_MARKS_MAX, "too many marks, or on nothing: {line:?}");
+        assert!(marks <= COMBINING_MARKS_MAX, "too many marks, or one without a base: {line:?}");
     }
 }
 
