@@ -1,6 +1,6 @@
 //! Allocations of the loop's thread in the steady state.
 //!
-//! A request and its reply allocate nothing, and what a burst of messages has allocated is freed again.
+//! A request and its reply allocate nothing, and the memory of a burst of messages is freed.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -12,14 +12,14 @@ use halloo::{EventLoop, Turn, datagrams, framing, stream};
 
 const AT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// A list that is seldom used may still have to grow, once.
+/// A list that is seldom used may still grow once.
 const GROWTH_MAX: u64 = 4;
 
-/// Enough for tables, queues and the pool of buffers to have grown to what they need.
+/// So many exchanges that tables, queues and the pool of buffers have their final size.
 const WARM_UP: u64 = 300;
 const MEASURED_CLIENTS: u64 = 1_000;
 
-/// Turns the loop until so many exchanges have been made since the beginning.
+/// Turns the loop until `target` exchanges have been made.
 fn turn_until(events: &mut EventLoop<'_>, completed: &Cell<u64>, target: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while completed.get() < target {
@@ -28,16 +28,16 @@ fn turn_until(events: &mut EventLoop<'_>, completed: &Cell<u64>, target: u64) {
     }
 }
 
-/// How many allocations the measured exchanges take, with clients that ask for more than enough.
+/// Returns the allocations of the measured exchanges. `clients` makes at least as many exchanges.
 fn allocations(events: &mut EventLoop<'_>, completed: &Cell<u64>, clients: impl FnOnce() + Send + 'static) -> u64 {
     let one = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
-    assert_eq!(one.count_total, 1, "an allocation is counted");
+    assert_eq!(one.count_total, 1, "allocations are not counted");
     let clients = thread::spawn(clients);
     turn_until(events, completed, WARM_UP);
     let counted = allocation_counter::measure(|| turn_until(events, completed, WARM_UP + MEASURED_CLIENTS));
     let deadline = Instant::now() + Duration::from_secs(20);
     while !clients.is_finished() {
-        assert!(Instant::now() < deadline, "the clients do not come to an end");
+        assert!(Instant::now() < deadline, "the clients do not finish");
         assert!(events.turn(Some(Duration::from_millis(10))).is_ok());
     }
     clients.join().expect("the clients are answered");
@@ -45,7 +45,7 @@ fn allocations(events: &mut EventLoop<'_>, completed: &Cell<u64>, clients: impl 
 }
 
 #[test]
-fn a_client_that_is_greeted_and_closed_allocates_nothing() {
+fn a_greeted_and_closed_client_causes_no_allocation() {
     let completed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let greeter = stream(|connection, input| {
@@ -59,9 +59,9 @@ fn a_client_that_is_greeted_and_closed_allocates_nothing() {
     let count = allocations(&mut events, &completed, move || {
         for _ in 0..WARM_UP + MEASURED_CLIENTS {
             let mut client = TcpStream::connect(address).expect("it listens");
-            client.write_all(b"Hello, TCP Server!").expect("it takes that");
+            client.write_all(b"Hello, TCP Server!").expect("the server reads");
             let mut answer = String::new();
-            client.read_to_string(&mut answer).expect("it answers");
+            client.read_to_string(&mut answer).expect("the server answers");
             assert_eq!(answer, "Hello, TCP Client!");
         }
     });
@@ -69,7 +69,7 @@ fn a_client_that_is_greeted_and_closed_allocates_nothing() {
 }
 
 #[test]
-fn a_line_that_is_answered_allocates_nothing() {
+fn an_answered_line_causes_no_allocation() {
     let completed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let echo = framing::lines(100, |connection, line| {
@@ -82,9 +82,9 @@ fn a_line_that_is_answered_allocates_nothing() {
     let count = allocations(&mut events, &completed, move || {
         let mut client = TcpStream::connect(address).expect("it listens");
         for _ in 0..WARM_UP + MEASURED_CLIENTS {
-            client.write_all(b"Hello!\n").expect("it takes that");
+            client.write_all(b"Hello!\n").expect("the server reads");
             let mut answer = [0; 7];
-            client.read_exact(&mut answer).expect("it answers");
+            client.read_exact(&mut answer).expect("the server answers");
             assert_eq!(&answer, b"Hello!\n");
         }
     });
@@ -92,7 +92,7 @@ fn a_line_that_is_answered_allocates_nothing() {
 }
 
 #[test]
-fn a_datagram_that_is_answered_allocates_nothing() {
+fn an_answered_datagram_causes_no_allocation() {
     let completed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let greeter = datagrams(|datagram, _| {
@@ -103,13 +103,13 @@ fn a_datagram_that_is_answered_allocates_nothing() {
     let address = events.local_addr(socket).expect("it has one");
     let count = allocations(&mut events, &completed, move || {
         let client = UdpSocket::bind(AT).expect("an address");
-        client.set_read_timeout(Some(Duration::from_secs(10))).expect("it takes that");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("an option of every socket");
         for _ in 0..(WARM_UP + MEASURED_CLIENTS) / 4 {
             for _ in 0..4 {
-                client.send_to(b"Hello, UDP Server!", address).expect("it is sent");
+                client.send_to(b"Hello, UDP Server!", address).expect("loopback takes it");
             }
             for _ in 0..4 {
-                assert_eq!(client.recv(&mut [0; 32]).expect("it answers"), 18);
+                assert_eq!(client.recv(&mut [0; 32]).expect("the server answers"), 18);
             }
         }
     });
@@ -130,6 +130,6 @@ fn the_memory_of_a_burst_of_messages_is_freed_once_they_are_handled() {
         }
     });
     assert_eq!(events.stats().jobs, BURST);
-    assert!(counted.bytes_max > 16 * BURST, "{} bytes are no burst", counted.bytes_max);
+    assert!(counted.bytes_max > 16 * BURST, "only {} bytes: this is no burst", counted.bytes_max);
     assert!(counted.bytes_current < 64 * 1024, "{} bytes stay allocated", counted.bytes_current);
 }
