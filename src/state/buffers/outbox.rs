@@ -69,6 +69,7 @@ impl Outbox {
             if filled + 2 > SEND_SLICES_MAX {
                 return (filled, false);
             }
+            // planted: shared-buffer-overtakes
             let (before, rest) = copied.split_at(part.copied_before);
             copied = rest;
             for slice in [before, &part.unsent[..]] {
@@ -102,6 +103,7 @@ impl Outbox {
             if part.copied_before > 0 || !part.unsent.is_empty() {
                 return;
             }
+            // planted: shared-buffer-never-released
             release(&part.unsent);
             self.shared.pop_front();
         }
