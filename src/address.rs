@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_comes_back_as_it_was() {
+    fn packing_an_address_loses_nothing() {
         for address in ["127.0.0.1:8888", "0.0.0.0:0", "[::1]:65535", "[fe80::1%7]:80", "[::]:1", "[2001:db8::1]:1"] {
             let address: SocketAddr = address.parse().expect("an address");
             assert_eq!(PackedAddress::from(Some(address)).socket_addr(), Some(address));

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vanished_peer_is_a_reset_whichever_call_noticed() {
+    fn broken_pipe_and_connection_reset_have_the_reason_reset() {
         for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset] {
             assert_eq!(CloseReason::from_io_error(&kind.into()), CloseReason::Reset);
         }

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wake_token_is_no_sources() {
+    fn the_waker_token_belongs_to_no_source() {
         assert!(matches!(Token::WAKE.key(), SlotKey::Timer(_)));
     }
 }

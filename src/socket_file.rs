@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_a_former_server_left_is_replaced_and_one_that_answers_is_not() {
+    fn a_stale_path_is_replaced_and_one_with_a_server_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("a path"));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_file_that_is_not_a_socket_is_not_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notes.txt");
         fs::write(&path, "keep me").expect("a file");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_put_in_its_place_is_not_removed() {
+    fn a_file_that_replaced_the_socket_file_is_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let first = open(&path).expect("a path");

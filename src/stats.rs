@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_names_every_counter_and_only_the_reasons_that_were_met() {
+    fn the_line_names_every_counter_and_only_the_counted_reasons() {
         let mut stats = Stats { turns: 3, panics: 1, ..Stats::default() };
         stats.count_close(CloseReason::Eof);
         stats.count_close(CloseReason::Io(std::io::ErrorKind::Other));

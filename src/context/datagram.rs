@@ -273,7 +273,7 @@ impl Context {
     /// let every_address = SocketAddr::from(([0, 0, 0, 0], 0));
     /// let socket = events.bind(every_address, halloo::datagrams(|_, _| {}))?;
     /// let error = events.context().join_multicast(socket, IpAddr::from([10, 0, 0, 1]), 0).unwrap_err();
-    /// assert_eq!(error.kind(), halloo::ErrorKind::InvalidOption, "it is no group");
+    /// assert_eq!(error.kind(), halloo::ErrorKind::InvalidOption, "it is not a group");
     /// # Ok::<(), halloo::Error>(())
     /// ```
     ///

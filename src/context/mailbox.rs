@@ -130,7 +130,7 @@ mod tests {
     use crate::context::handle::Handle;
 
     #[test]
-    fn many_posts_wake_the_loop_once_until_it_has_looked() {
+    fn many_posts_wake_the_loop_once_until_it_takes_them() {
         let wakes = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&wakes);
         let mut mailbox = Mailbox::new(Box::new(move || {
@@ -144,7 +144,11 @@ mod tests {
         assert_eq!((wakes.load(Ordering::Relaxed), mailbox.has_messages()), (1, true));
         assert_eq!((mailbox.take(), mailbox.has_messages()), (10, false));
         handle.stop().expect("it is open");
-        assert_eq!((wakes.load(Ordering::Relaxed), mailbox.take()), (2, 11), "what was not run is still there");
+        assert_eq!(
+            (wakes.load(Ordering::Relaxed), mailbox.take()),
+            (2, 11),
+            "the messages that were not handled are still there"
+        );
     }
 
     #[test]
@@ -168,7 +172,7 @@ mod tests {
         let handled_by_loop = Arc::clone(&handled);
         let poster = thread::spawn(move || {
             for round in 1..=ROUNDS {
-                // The second comes while the loop looks for the first.
+                // The second is posted while the loop takes the first.
                 handle.stop().expect("it is open");
                 handle.stop().expect("it is open");
                 while handled_by_loop.load(Ordering::Relaxed) < 2 * round {
@@ -203,7 +207,7 @@ mod tests {
         handle.post(move |_| drop(job_state)).expect("it is open");
         mailbox.close();
         assert_eq!(handle.stop(), Err(LoopStopped));
-        drop(mailbox.pop().expect("it was posted before"));
-        assert!(mailbox.pop().is_none(), "what was posted after the close was refused");
+        drop(mailbox.pop().expect("it was posted before the close"));
+        assert!(mailbox.pop().is_none(), "a post after the close is refused");
     }
 }

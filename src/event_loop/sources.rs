@@ -185,7 +185,7 @@ mod tests {
     fn only_a_source_that_returned_eagain_waits_for_the_next_event() {
         let (mut events, key) = loop_with_listener();
         event(&mut events, key);
-        assert_eq!(events.context.ready_sources, [key], "one entry in the queue, however many events");
+        assert_eq!(events.context.ready_sources, [key], "many events make one entry in the queue");
         serve(&mut events, SourceState::Ready);
         assert_eq!(events.context.ready_sources, [key]);
         serve(&mut events, SourceState::WouldBlock);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_without_room_is_served_when_there_is_some_and_a_closed_one_never() {
+    fn a_source_of_a_full_handler_is_served_when_there_is_room_and_a_closed_one_never() {
         let (mut events, key) = loop_with_listener();
         serve(&mut events, SourceState::HandlerFull);
         event(&mut events, key);

@@ -150,10 +150,10 @@ mod tests {
             !logs(backoff.on_error(IoErrorClass::ResourceExhausted, at(20))),
             "clients still wait: the same trouble"
         );
-        let recovery = backoff.on_would_block(at(30)).expect("it was announced");
+        let recovery = backoff.on_would_block(at(30)).expect("the start was logged");
         assert_eq!((recovery.failures, recovery.lasted.as_millis()), (3, 30));
         assert!(!logs(backoff.on_error(IoErrorClass::ResourceExhausted, at(40))), "within the second");
-        assert_eq!(backoff.on_would_block(at(50)), None, "what was not announced is not taken back");
+        assert_eq!(backoff.on_would_block(at(50)), None, "the end is not logged without the start");
         assert!(logs(backoff.on_error(IoErrorClass::ResourceExhausted, at(1000))));
     }
 }

@@ -397,7 +397,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn an_action_is_taken_only_where_it_may_be(state in any_state()) {
+        fn each_action_needs_a_state_that_allows_it(state in any_state()) {
             let (inbox_len, outbox_len) = (state.inbox_len(), state.outbox_len());
             let own_output_full = outbox_len == 4 && state.has_own_output();
             match state.next_action(&LIMITS) {
@@ -408,7 +408,7 @@ mod tests {
                 Action::NotifyFlushed => prop_assert!(outbox_len == 0 && state.flush_notice == FlushNotice::Due),
                 Action::CloseOverflow => {
                     prop_assert!(!state.paused && inbox_len == 4 && outbox_len == 0);
-                    prop_assert!(!matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered), "no more can come");
+                    prop_assert!(!matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered), "no more input can follow");
                 }
                 Action::NotifyEof => prop_assert!(state.read_state == ReadState::Eof && (inbox_len == 0 || outbox_len == 0 && !state.paused)),
                 Action::Linger => prop_assert!(matches!(state.phase, Phase::Flushing(_)) && outbox_len == 0),
@@ -419,14 +419,14 @@ mod tests {
         }
 
         #[test]
-        fn the_usual_course_is_that_of_every_open_connection(state in any_state()) {
+        fn the_fast_path_agrees_with_the_full_decision(state in any_state()) {
             if state.phase == Phase::Open {
                 prop_assert_eq!(state.next_action(&LIMITS), state.next_action_open(&LIMITS));
             }
         }
 
         #[test]
-        fn input_left_over_means_that_a_close_must_linger(state in any_state()) {
+        fn with_unread_input_a_close_lingers(state in any_state()) {
             let is_over = matches!(state.read_state, ReadState::Eof | ReadState::EofDelivered);
             prop_assert!(state.inbox_len() == 0 || is_over || state.peer_may_be_sending());
         }
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_notice_in_a_turn_waits_for_the_next() {
+    fn a_second_flush_notice_in_a_turn_waits_for_the_next_turn() {
         let mut state = ConnectionState::new(peer(), Timestamp::START);
         state.read_state = ReadState::WouldBlock;
         state.flush_notice = FlushNotice::Delivered;

@@ -274,7 +274,7 @@ mod tests {
         assert!(deadlines.positions.iter().all(Vec::is_empty));
         deadlines.arm(SlotKey::Timer(7), at(1));
         deadlines.arm(SlotKey::Timer(7), Timestamp::NEVER);
-        assert_eq!(deadlines.earliest(), None, "a deadline that is taken back does not come");
+        assert_eq!(deadlines.earliest(), None, "a disarmed deadline does not expire");
     }
 
     #[test]

@@ -83,12 +83,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_the_system_does_not_have_is_refused() {
+    fn an_allocation_larger_than_memory_is_refused() {
         assert!(is_allocatable(1) && !is_allocatable(1 << 46));
     }
 
     #[test]
-    fn tables_give_back_their_room_once_they_are_a_quarter_full_and_keep_some() {
+    fn tables_release_room_when_a_quarter_full_and_keep_some() {
         let mut table: Vec<u64> = (0..10_000).collect();
         shrink_table(&mut table, 5_000, 10);
         assert!(table.capacity() >= 10_000);

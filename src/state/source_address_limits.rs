@@ -123,27 +123,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_agree_with_a_list_of_who_is_in(steps in prop::collection::vec((0u32..2, 0u32..3, any::<bool>()), 1..200)) {
+        fn counts_agree_with_a_list_of_connections(steps in prop::collection::vec((0u32..2, 0u32..3, any::<bool>()), 1..200)) {
             let mut counts = ConnectionCounts::default();
-            let mut inside: Vec<(u32, u32)> = Vec::new();
-            for (handler, address, enter) in steps {
+            let mut open: Vec<(u32, u32)> = Vec::new();
+            for (handler, address, opens) in steps {
                 let source = SourcePrefix::V4(address);
-                let present = inside.iter().filter(|entry| **entry == (handler, address)).count();
-                if enter {
+                let present = open.iter().filter(|entry| **entry == (handler, address)).count();
+                if opens {
                     let is_added = counts.try_add(handler, source, 3);
                     prop_assert_eq!(is_added, present < 3);
                     if is_added {
-                        inside.push((handler, address));
+                        open.push((handler, address));
                     }
-                } else if let Some(index) = inside.iter().position(|entry| *entry == (handler, address)) {
-                    inside.swap_remove(index);
+                } else if let Some(index) = open.iter().position(|entry| *entry == (handler, address)) {
+                    open.swap_remove(index);
                     counts.remove(handler, source);
                 }
             }
-            for (handler, address) in inside {
+            for (handler, address) in open {
                 counts.remove(handler, SourcePrefix::V4(address));
             }
-            prop_assert!(counts.open.is_empty(), "a source without a connection takes no room");
+            prop_assert!(counts.open.is_empty(), "a source without a connection has no entry");
         }
 
         /// The model: a bucket that starts full, fills at the rate, and never contains more than a second's worth.
@@ -171,7 +171,7 @@ mod tests {
             limiter.try_acquire(SourcePrefix::V4(address), at(0));
         }
         assert_eq!(limiter.full_at.len(), size);
-        assert!(!limiter.try_acquire(SourcePrefix::V4(1), at(0)), "every bucket has been drunk from");
+        assert!(!limiter.try_acquire(SourcePrefix::V4(1), at(0)), "every bucket has been used");
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sparse_vec_takes_no_room_for_what_is_not_set() {
+    fn a_sparse_vec_allocates_nothing_for_unset_values() {
         let mut values = SparseVec::new();
         values.set(7, None);
         assert!(values.values.is_empty());

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_too_long_to_count_never_ends() {
+    fn a_span_out_of_range_never_ends() {
         assert_eq!(Timestamp::START.after(Duration::MAX), Timestamp::NEVER);
         assert_eq!(Timestamp::START.since(Timestamp::NEVER), Duration::ZERO);
     }

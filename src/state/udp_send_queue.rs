@@ -193,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn grouping_brings_a_peers_transmits_together_and_keeps_their_order(transmits in any_transmits()) {
+        fn grouping_joins_the_transmits_of_a_peer_and_keeps_their_order(transmits in any_transmits()) {
             let mut send_queue = send_queue(&transmits);
             let before = payloads_by_peer(&send_queue);
             send_queue.group();
@@ -206,7 +206,7 @@ mod tests {
         }
 
         #[test]
-        fn merged_transmits_are_cut_up_into_themselves(transmits in any_transmits()) {
+        fn merged_transmits_are_segmented_into_themselves(transmits in any_transmits()) {
             let mut send_queue = send_queue(&transmits);
             send_queue.group();
             let mut rest = &send_queue.transmits[..];
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_are_merged_as_the_kernel_cuts_up_and_no_more() {
+    fn as_many_are_merged_as_the_kernel_segments_and_no_more() {
         let merged_len = |count, length| mergeable_len(&send_queue(&vec![(0, 9, length); count]).transmits);
         assert_eq!((merged_len(64, 1), merged_len(65, 1), merged_len(3, 0)), (64, 64, 1));
         assert_eq!((merged_len(7, 10_000), merged_len(60, 1_472)), (6, 44), "65,507 bytes");

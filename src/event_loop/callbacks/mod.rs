@@ -61,7 +61,7 @@ impl<'h> Callbacks<'h> {
         }
         match self.handlers.get_mut(slot as usize) {
             Some(Some(Handler::Stream(handler))) => &mut **handler,
-            _ => unreachable!("{IS_THERE}, and a connection's is one of streams"),
+            _ => unreachable!("{IS_THERE}, and a connection has a stream handler"),
         }
     }
 
@@ -72,7 +72,7 @@ impl<'h> Callbacks<'h> {
         }
         match self.handlers.get_mut(slot as usize) {
             Some(Some(Handler::Datagram(handler))) => &mut **handler,
-            _ => unreachable!("{IS_THERE}, and a UDP socket's is one of datagrams"),
+            _ => unreachable!("{IS_THERE}, and a UDP socket has a datagram handler"),
         }
     }
 

@@ -358,7 +358,7 @@ mod tests {
     fn open(mode: Mode, socket: UdpSocket, room: usize, is_inherited: bool) -> BatchedUdpSocket {
         socket.set_nonblocking(true).expect("it can be");
         let mut socket = BatchedUdpSocket::new(socket, room, is_inherited).expect("a socket");
-        assert!(socket.has_gso, "this kernel merges");
+        assert!(socket.has_gso, "this kernel supports UDP_SEGMENT");
         socket.has_gso = mode == Mode::Gso;
         if mode == Mode::OneByOne {
             socket.headers = None;
@@ -378,7 +378,7 @@ mod tests {
 
     fn recv(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
         let mut room = vec![0; 65_535];
-        let (length, from) = peer.recv_from(&mut room).expect("something comes");
+        let (length, from) = peer.recv_from(&mut room).expect("a datagram");
         room.truncate(length);
         (room, from)
     }
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_batch_says_that_there_may_be_more() {
+    fn only_a_full_batch_reports_that_more_may_wait() {
         let (mut socket, port) = bind(Mode::Gso, LOOPBACK, 65_535);
         let peer = peer(LOOPBACK);
         for _ in 0..5 {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_longer_than_its_room_is_cut_and_says_so_and_those_beside_it_are_whole() {
+    fn a_datagram_longer_than_its_buffer_is_truncated_and_the_others_are_whole() {
         for mode in MODES {
             let (mut socket, port) = bind(mode, LOOPBACK, 4);
             let peer = peer(LOOPBACK);
@@ -624,12 +624,12 @@ mod tests {
             for peer in &peers {
                 assert_eq!([0, 1, 2].map(|_| recv(peer).0), [0, 1, 2].map(|number| vec![number; 8]), "{mode:?}");
             }
-            assert_eq!(socket.has_gso, mode == Mode::Gso, "that was no reason to give up merging");
+            assert_eq!(socket.has_gso, mode == Mode::Gso, "merging continues after the error");
         }
     }
 
     #[test]
-    fn a_peer_that_has_gone_costs_no_other_peer_a_datagram() {
+    fn a_closed_peer_costs_no_other_peer_a_datagram() {
         for mode in MODES {
             let (mut socket, port) = bind(mode, LOOPBACK, 65_535);
             let (closed_peer, open_peer) = (address(&peer(LOOPBACK)), peer(LOOPBACK));
@@ -665,7 +665,7 @@ mod tests {
         assert_eq!(calls(&[plain(1, 5), plain(2, 9), plain(3, 0)]), [(vec![1, 1, 1], None)]);
         assert_eq!(calls(&[plain(1, 5), plain(2, 9), plain(2, 9), plain(3, 9)]), [(vec![1, 2, 1], Some(9))]);
         let longer_beside = [plain(1, 5), plain(1, 5), plain(2, 9)];
-        assert_eq!(calls(&longer_beside), [(vec![2], Some(5)), (vec![1], None)], "or it would be cut");
+        assert_eq!(calls(&longer_beside), [(vec![2], Some(5)), (vec![1], None)], "otherwise it would be cut");
         let two_segments = [plain(1, 5), plain(1, 5), plain(2, 9), plain(2, 9)];
         assert_eq!(calls(&two_segments), [(vec![2], Some(5)), (vec![2], Some(9))]);
         // Two addresses; after datagrams to IPv6 groups, two interfaces.
@@ -681,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn packet_information_that_was_missing_once_is_there_again_for_the_next() {
+    fn packet_information_is_received_again_after_it_was_missing_once() {
         let (mut socket, port) = bind(Mode::Gso, Ipv4Addr::UNSPECIFIED.into(), 65_535);
         let peer = peer(LOOPBACK);
         let mut dst_ip_with = |wanted| {

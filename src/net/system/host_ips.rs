@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_out_is_used_for_a_second_and_its_memory_is_bounded() {
+    fn a_lookup_is_cached_for_a_second_in_bounded_memory() {
         let ip: IpAddr = "192.0.2.1".parse().expect("an address");
         let soon = Instant::now() + limits::HOST_IPS_AGE_MAX;
         let mut local_ips = HostIps { found: HashMap::from([(ip, true)]), expires: Some(soon), ..HostIps::local() };

@@ -304,7 +304,7 @@ fn reuse_port_after_bind(socket: &Socket, reuse_port: ReusePort) -> io::Result<(
     Ok(())
 }
 
-const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits to travel in: halloo runs on 64-bit systems");
+const _: () = assert!(usize::BITS >= 64, "a token needs 64 bits; halloo runs on 64-bit systems");
 
 #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
 fn mio_token(token: Token) -> mio::Token {

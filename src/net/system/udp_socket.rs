@@ -320,7 +320,7 @@ mod linux {
             for sent_to in ["192.0.2.1", "192.0.2.255", "255.255.255.255", "224.0.0.1"] {
                 assert_eq!(v4_ips("192.0.2.1", sent_to), Some(ip("192.0.2.1")), "{sent_to}");
             }
-            assert_eq!(v4_ips("0.0.0.0", "192.0.2.2"), Some(ip("192.0.2.2")), "queued before it was asked for");
+            assert_eq!(v4_ips("0.0.0.0", "192.0.2.2"), Some(ip("192.0.2.2")), "queued before the option was set");
             assert_eq!(["255.255.255.255", "224.0.0.1"].map(|sent_to| v4_ips("0.0.0.0", sent_to)), [None; 2]);
             assert_eq!(packet_destination(&ControlMessageOwned::UdpGroSegments(9)), None);
         }
@@ -347,7 +347,7 @@ mod linux {
         }
 
         #[test]
-        fn datagrams_of_an_ipv4_socket_leave_from_the_address_that_was_asked_merged_or_not() {
+        fn datagrams_of_an_ipv4_socket_leave_from_the_destination_address_merged_or_not() {
             for (segment, count) in [(None, 1), (Some(9), 2)] {
                 let control = SendControl::new(Some(ip("192.0.2.1").into()), segment, false);
                 let ControlMessage::Ipv4PacketInfo(info) = control.messages().0[0] else {

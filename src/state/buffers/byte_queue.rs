@@ -45,7 +45,7 @@ impl ByteQueue {
 
     pub(crate) fn consume(&mut self, count: usize) {
         self.consumed += count;
-        debug_assert!(self.consumed <= self.bytes.len(), "consumed more than there is");
+        debug_assert!(self.consumed <= self.bytes.len(), "consumed more bytes than the queue has");
         if self.consumed == self.bytes.len() {
             self.clear();
         }

@@ -362,17 +362,17 @@ mod tests {
         assert_eq!(bulk, limits::POOLED_BULK_BUFFERS_MAX, "a few keep room for bulk");
         let buffers = pool.take().expect("one is kept");
         assert!(buffers.is_empty() && !buffers.own_output && !buffers.inbox_changed && !buffers.awaits_memory);
-        assert_eq!((buffers.outbox.copied.capacity(), pool.bytes), (0, 0), "past the usual number they are empty");
+        assert_eq!((buffers.outbox.copied.capacity(), pool.bytes), (0, 0), "buffers above the kept number are empty");
         assert!(pool.trim() && !pool.trim() && pool.free.len() == limits::POOLED_BUFFERS_MAX);
         let mut buffers = pool.take().expect("one is kept");
         pool.reserve_outbox(&mut buffers.outbox, 15, 15).expect("there is memory");
         pool.put(buffers);
         let buffers = pool.take().expect("one is kept");
-        assert_eq!((buffers.outbox.copied.capacity(), pool.bytes), (15, 15), "room comes with it, and is counted");
+        assert_eq!((buffers.outbox.copied.capacity(), pool.bytes), (15, 15), "its capacity is kept, and counted");
     }
 
     #[test]
-    fn while_memory_is_short_the_pool_keeps_none() {
+    fn while_memory_is_short_the_pool_keeps_no_buffers() {
         let mut pool = pool(10 * SHARE);
         let mut buffers = pool.take().expect("there is memory");
         pool.reserve(&mut buffers.inbox, 8 * SHARE, 8 * SHARE).expect("there is room");
@@ -390,7 +390,7 @@ mod tests {
         large.push(&vec![0; 8 * SHARE - 100]);
         assert!(pool.is_strained);
         let room = [&large, &small].map(|queue| pool.room(queue, 20 * SHARE));
-        assert_eq!(room, [100, SHARE], "what is allocated may be used, and each queue has a share");
+        assert_eq!(room, [100, SHARE], "allocated capacity may be used, and each queue has a share");
         assert_eq!(pool.reserve(&mut third, 3 * SHARE, 20 * SHARE), Err(OutOfMemory));
         assert_eq!((third.capacity(), pool.bytes), (0, 8 * SHARE));
         for _ in 0..SHARE / 64 {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn near_the_maximum_buffers_come_without_the_room_that_they_had() {
+    fn near_the_maximum_pooled_buffers_are_taken_without_their_capacity() {
         let mut pool = pool(16 * SHARE);
         let mut buffers = [(); 2].map(|()| pool.take().expect("there is memory"));
         for buffers in &mut buffers {
@@ -417,7 +417,7 @@ mod tests {
         pool.put(second);
         let mut large = ByteQueue::default();
         pool.reserve(&mut large, 6 * SHARE, 6 * SHARE).expect("there is room");
-        assert_eq!(pool.take().expect("one is kept").capacity(), 5 * SHARE, "there is room still");
+        assert_eq!(pool.take().expect("one is kept").capacity(), 5 * SHARE, "there is still room");
         assert_eq!((pool.take().expect("one is kept").capacity(), pool.bytes), (0, 11 * SHARE));
     }
 
@@ -428,7 +428,7 @@ mod tests {
         queue.push(b"0123456789");
         assert_eq!(pool.reserve(&mut queue, 1 << 46, usize::MAX), Err(OutOfMemory));
         assert_eq!((queue.as_slice(), pool.bytes), (&b"0123456789"[..], 10));
-        assert!(pool.is_strained && pool.was_refused() && pool.is_above_resume(), "some is to be given back");
+        assert!(pool.is_strained && pool.was_refused() && pool.is_above_resume(), "some memory must be released");
         let mut buffers = Buffers { inbox: std::mem::take(&mut queue), ..Buffers::default() };
         buffers.inbox.clear();
         pool.shrink(&mut buffers);

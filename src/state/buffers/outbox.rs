@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_outbox_agrees_with_a_deque_and_the_pool_counts_what_it_holds(
+        fn an_outbox_agrees_with_a_deque_and_the_pool_counts_its_memory(
             steps in prop::collection::vec((any::<bool>(), 1usize..50, 0usize..80), 1..100),
         ) {
             let (mut buffers, mut pool) = (Box::new(Buffers::default()), BufferPool::default());
