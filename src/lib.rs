@@ -167,8 +167,8 @@ mod ids;
 mod limits;
 mod net;
 mod options;
-#[cfg(unix)]
 mod shared_bytes;
+#[cfg(unix)]
 mod socket_file;
 mod state;
 mod stats;
