@@ -110,7 +110,7 @@ mod tests {
     use super::{ExitError, ExitStatus, describe_io_error};
 
     #[test]
-    fn a_cause_is_the_systems_phrase_alone_on_one_line() {
+    fn a_cause_is_only_the_systems_phrase_on_one_line() {
         let taken = io::Error::from_raw_os_error(Errno::EADDRINUSE as i32);
         assert_eq!(describe_io_error(&taken), "address already in use");
         let unknown = io::Error::other("failed to lookup address information: Name or service not known");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_machine_is_told_in_plain_words_with_a_way_out() {
+    fn a_system_error_is_reported_with_its_phrase_and_a_hint() {
         let error = ExitError::from_io("cannot begin", &io::Error::from_raw_os_error(24));
         if cfg!(target_os = "linux") {
             let expected = format!(

@@ -55,7 +55,7 @@ mod tests {
         ["listen", "tcp", "udp", "greeting", "udp-rate", "max-connections", "max-greetings", "idle-timeout"];
 
     #[test]
-    fn a_near_miss_means_the_nearest_word() {
+    fn a_near_miss_suggests_the_nearest_word() {
         for (word, expected) in [
             ("tpc", "tcp"),
             ("tcpp", "tcp"),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_further_off_means_nothing() {
+    fn a_word_that_is_far_off_gets_no_suggestion() {
         for word in ["", "t", "reset", "port", "timeout", "max", "max-", "tap-", "lst", &"x".repeat(1 << 20)] {
             assert_eq!(nearest(word, KNOWN), None, "{word}");
         }

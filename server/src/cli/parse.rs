@@ -130,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_definition_of_the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
     }
 
     #[test]
-    fn the_text_behind_the_flags_is_80_columns_wide() {
+    fn the_text_after_the_flags_is_at_most_80_columns_wide() {
         let command = CommandLine::command();
         for command in std::iter::once(&command).chain(command.get_subcommands()) {
             let text = command.get_after_long_help().unwrap().to_string();
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_on_the_command_line_is_parsed_or_meets_one_line_of_our_own(
+        fn any_command_line_is_parsed_or_gets_one_error_line(
             words in prop::collection::vec(words(), 0..6)
         ) {
             let arguments: Vec<OsString> = std::iter::once("halloo".into()).chain(words.into_iter().map(Into::into)).collect();
@@ -196,15 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_not_given_are_short() {
-        let Ok(Invocation::Serve(options)) = parse("halloo") else { panic!("it serves") };
+    fn the_default_timeouts_are_short() {
+        let Ok(Invocation::Serve(options)) = parse("halloo") else { panic!("the command is not serve") };
         assert_eq!(options.lifetime.drain_timeout, Duration::from_secs(5));
-        let Ok(Invocation::Probe(options)) = parse("halloo probe 1") else { panic!("it asks") };
+        let Ok(Invocation::Probe(options)) = parse("halloo probe 1") else { panic!("the command is not probe") };
         assert_eq!(options.timeout, Duration::from_secs(2));
     }
 
     #[test]
-    fn no_command_means_serve() {
+    fn without_a_command_halloo_serves() {
         for line in ["halloo", "halloo serve", "halloo --tcp 1 -v", "halloo serve --tcp 1 -v"] {
             assert!(matches!(parse(line), Ok(Invocation::Serve(_))), "{line}");
         }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_named_with_the_one_that_was_meant() {
+    fn an_unknown_variable_is_reported_with_the_nearest_known_one() {
         let variables = [
             ("HALLOO_WAVE", "1"),
             ("HALLOO_LISTNE", "9000"),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_any_command_and_those_of_other_programs_are_no_mistakes() {
+    fn variables_of_other_commands_and_programs_cause_no_warning() {
         let none = [
             ("HALLOO_LISTEN", "9000"),
             ("HALLOO_PROBE_SEND", "x"),

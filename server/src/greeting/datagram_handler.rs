@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn every_datagram_is_greeted_the_empty_one_too() {
+    fn every_datagram_is_greeted_even_an_empty_one() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let replies = send_each(mode, None, None, &["Hello, UDP Server!", ""]);
             assert!(replies.iter().all(|reply| reply.as_deref() == Some("Hello, UDP Client!")), "{replies:?}");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_is_not_greeted_and_costs_no_number() {
+    fn a_greeting_is_not_answered_and_uses_no_number() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let replies = send_each(mode, Some("hi {number}"), None, &["hello", "hi 17", "hi there", "hi 1 "]);
             let replies: Vec<Option<&str>> = replies.iter().map(Option::as_deref).collect();
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn echo_sends_back_and_discard_is_silent() {
+    fn echo_sends_datagrams_back_and_discard_sends_nothing() {
         let payloads = ["a", "", "Hello, UDP Client!"];
         assert_eq!(send_each(Mode::Echo, None, None, &payloads), payloads.map(|payload| Some(payload.to_owned())));
         assert_eq!(send_each(Mode::Discard, None, None, &["a", ""]), [None, None]);
     }
 
     #[test]
-    fn after_the_last_greeting_nobody_is_answered() {
+    fn after_the_last_greeting_no_datagram_is_answered() {
         let replies = send_each(Mode::Greet, None, Some(2), &["a", "b", "c", "d"]);
         assert_eq!(replies.iter().flatten().count(), 2);
     }

@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_greetings_are_those_of_the_first_programs() {
+    fn the_default_greetings_are_those_of_the_first_programs() {
         let templates = GreetingTemplates::new(&reply_options(Mode::Greet, None, None));
         assert!(templates.for_protocol(Protocol::Tcp).matches(b"Hello, TCP Client!"));
         assert!(templates.for_protocol(Protocol::Udp).matches(b"Hello, UDP Client!"));
     }
 
     #[test]
-    fn a_greeting_of_one_protocol_goes_before_the_common_one() {
+    fn the_greeting_of_one_protocol_replaces_the_common_one() {
         let templates = GreetingTemplates::new(&reply_options(Mode::Line, Some("both"), Some("datagram")));
         assert!(templates.for_protocol(Protocol::Tcp).matches(b"both"));
         assert!(templates.for_protocol(Protocol::Udp).matches(b"datagram"));

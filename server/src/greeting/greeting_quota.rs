@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_begin_with_one_and_go_on_without_a_gap() {
+    fn numbers_start_at_one_and_have_no_gap() {
         let quota = Arc::new(GreetingQuota::new(None));
         let [first, second, third] = [(); 3].map(|()| quota.reserve());
         assert_eq!([&first, &second, &third].map(|held| number(held.as_ref())), [Some(1), Some(2), Some(3)]);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_given_back_is_the_last_that_is_left() {
+    fn a_released_number_is_issued_again_as_the_last_one() {
         let quota = Arc::new(GreetingQuota::new(Some(2)));
         let [first, second, third] = [(); 3].map(|()| quota.reserve());
         assert_eq!([&first, &second, &third].map(|held| number(held.as_ref())), [Some(1), Some(2), None]);

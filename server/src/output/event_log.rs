@@ -141,7 +141,7 @@ mod tests {
     use crate::text::protocol::Protocol;
 
     #[test]
-    fn twenty_are_printed_and_the_rest_of_the_second_is_summed_up() {
+    fn twenty_lines_are_printed_and_further_events_of_the_second_are_counted() {
         let (limiter, start) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
         for _ in 0..TEXT_LINES_PER_SECOND_MAX {
             assert_eq!(limiter.decide(start), Decision::Print);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_client_is_never_summed_up() {
+    fn events_below_the_rate_are_all_printed() {
         let (limiter, start) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
         for number in 0..1000 {
             assert_eq!(limiter.decide(start + Duration::from_millis(51) * number), Decision::Print);
@@ -223,7 +223,7 @@ mod tests {
         }
 
         #[test]
-        fn every_sum_is_told_within_the_second(steps in prop::collection::vec(0_u64..120, 1..400)) {
+        fn every_count_is_due_within_a_second(steps in prop::collection::vec(0_u64..120, 1..400)) {
             let (limiter, mut now) = (LineLimiter::new(TEXT_LINES_PER_SECOND_MAX), Instant::now());
             let mut due = None;
             for step in steps {

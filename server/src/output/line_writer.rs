@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_holds_whole_lines_and_no_more_than_a_pipe_takes_at_once() {
+    fn a_write_has_whole_lines_and_at_most_pipe_buf_bytes() {
         let stream = LimitedWriter::with_capacity(1_000_000);
         let mut lines = LineWriter::new(Box::new(stream.clone()), |_| {});
         let text: String = (0..300).flat_map(|number| ["x".repeat(number), "\n".to_owned()]).collect();

@@ -61,7 +61,7 @@ mod tests {
     use super::level_from_flags;
 
     #[test]
-    fn the_log_level_is_info_unless_asked_for_more_or_less() {
+    fn the_log_level_is_info_unless_flags_change_it() {
         assert_eq!(level_from_flags(0, 0), LevelFilter::Info);
         assert_eq!(level_from_flags(1, 0), LevelFilter::Debug);
         assert_eq!(level_from_flags(2, 0), LevelFilter::Trace);

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_in_order() {
+    fn lines_are_printed_in_order() {
         let (printer, written) = start_printer(100);
         for number in 0..50 {
             printer.print(line(number));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_said_when_it_is_due_and_nothing_else_happens() {
+    fn the_count_of_suppressed_events_is_printed_when_it_is_due() {
         let (printer, written) = start_printer(10);
         for _ in 0..480 {
             printer.count_suppressed();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_no_sum() {
+    fn a_flush_prints_the_count_before_it_is_due() {
         let (printer, written) = start_printer(10);
         printer.count_suppressed();
         assert!(printer.write_suppressed_at(Instant::now() + TEST_TIMEOUT * 10));

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_of_the_queue_is_logged() {
+    fn lines_lost_in_the_queue_are_logged() {
         let logger = TestLogger::default();
         StderrWriter::with_logger(Box::new(logger.clone())).flush(1);
         assert_eq!(logger.lines(), ["WARN [halloo] log lines lost: 1, standard error was too slow"]);

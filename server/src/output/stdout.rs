@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_of_the_queue_is_written() {
+    fn lines_lost_in_the_queue_are_written() {
         let writer = TestWriter::default();
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
         stdout.write_line(&line("one"));

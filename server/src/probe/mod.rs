@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_a_usage_error() {
+    fn a_question_longer_than_a_datagram_is_a_usage_error() {
         let mut long = options("halloo probe localhost:1");
         long.send = "x".repeat(70_000).parse().ok();
         let error = run(&long).unwrap_err();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_name_costs_a_thread_and_time() {
+    fn only_a_name_is_looked_up() {
         let query = Query { send: None, expect: None, started: Instant::now(), timeout: Duration::ZERO };
         for (text, count) in [("localhost:1", 2), ("127.0.0.1:1", 1), ("[::1]:1", 1)] {
             let addresses = find_addresses(&text.parse().unwrap(), None, &query).unwrap();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_name_the_addresses_of_one_version_can_be_chosen() {
+    fn the_addresses_of_a_name_can_be_limited_to_one_version() {
         let query = Query { send: None, expect: None, started: Instant::now(), timeout: Duration::ZERO };
         let chosen = |version| find_addresses(&"localhost:1".parse().unwrap(), version, &query).unwrap();
         assert_eq!(chosen(None), ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_resolver_is_told_from_an_unknown_name() {
+    fn a_failing_resolver_and_an_unknown_name_are_distinguished() {
         let error = |text: &str| io::Error::other(format!("failed to lookup address information: {text}"));
         // glibc, musl, macOS.
         for unknown in [

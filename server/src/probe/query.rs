@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_answers_the_worst_decides() {
+    fn the_worst_answer_decides_the_exit_status() {
         let worst = |outcomes: &[Outcome]| outcomes.iter().max().unwrap().status();
         assert_eq!(worst(&[Outcome::Ok, Outcome::Ok]), ExitStatus::Success);
         assert_eq!(worst(&[Outcome::Timeout, Outcome::Ok]), ExitStatus::TimedOut);
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_stays_connected_is_not_waited_for() {
+    fn a_reply_ends_though_the_server_stays_connected() {
         for expect in [None, Some("second")] {
             let (address, server) = server(|mut stream| {
                 stream.write_all(b"first ").unwrap();
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_drips_for_ever_is_left_at_the_deadline() {
+    fn a_reply_that_never_ends_is_read_until_the_deadline() {
         let (address, server) = server(|mut stream| while stream.write_all(b"x").is_ok() {});
         let timeout = SHORT_TIMEOUT * 3;
         let start = Instant::now();
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_has_its_class() {
+    fn every_failure_has_its_own_outcome() {
         let (silent, silent_server) = server(wait_for_end);
         assert_eq!(query(None, SHORT_TIMEOUT).run_tcp(&[silent]).outcome, Outcome::Timeout);
         silent_server.join().unwrap();
@@ -575,14 +575,14 @@ mod tests {
     }
 
     #[test]
-    fn connecting_is_enough_where_nothing_is_sent() {
+    fn a_connection_is_enough_if_nothing_is_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let query = Query { send: None, ..query(None, LONG_TIMEOUT) };
         assert_eq!(outcome_and_text(&query.run_tcp(&[listener.local_addr().unwrap()])), (Outcome::Ok, "connected"));
     }
 
     #[test]
-    fn udp_tells_answered_wrong_silent_and_refused_apart() {
+    fn udp_distinguishes_right_wrong_missing_and_refused_answers() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let replying_server = thread::spawn(move || {
@@ -604,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_that_the_question_meets_is_one() {
+    fn a_reset_before_the_question_is_sent_is_reported() {
         let (address, server) = server(|stream| reset(&stream));
         let stream = TcpStream::connect(address).unwrap();
         server.join().unwrap();
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_address_that_fails_the_next_one_is_tried_and_both_are_told() {
+    fn after_an_address_fails_the_next_is_tried_and_the_failure_is_noted() {
         let (_socket, refusing) = refusing();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_and_an_abstract_name_are_addresses_and_nothing_else() {
+    fn only_a_path_and_an_abstract_name_are_addresses() {
         assert!(parse_address(OsStr::new("/run/notify")).is_ok());
         assert_eq!(parse_address(OsStr::new("@halloo")).is_ok(), cfg!(target_os = "linux"));
         for name in ["run/notify", "vsock:2:1234", " ", "/nul\0"] {
@@ -271,7 +271,7 @@ mod tests {
             fill();
             let start = Instant::now();
             notifier.notify_ready();
-            assert!(start.elapsed() < READY_RETRY_INTERVAL * 9, "it does not block");
+            assert!(start.elapsed() < READY_RETRY_INTERVAL * 9, "the send does not block");
             if stops_before {
                 notifier.notify_stopping();
             }
@@ -324,20 +324,16 @@ mod tests {
             assert_eq!(count_messages(), 0, "one loop is stalled");
         }
         let _ = stalled.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!(
-            (count_messages(), stalled.stats().jobs),
-            (1, 1),
-            "it confirms one ping, however long it was stalled"
-        );
+        assert_eq!((count_messages(), stalled.stats().jobs), (1, 1), "a stalled loop confirms one ping only");
         drop(stalled);
         watchdog.next_ping = Instant::now();
         watchdog.ping();
         let _ = running.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!(count_messages(), 1, "a loop that has ended has nothing to confirm");
+        assert_eq!(count_messages(), 1, "a loop that has ended need not confirm");
     }
 
     #[test]
-    fn the_end_is_told_once() {
+    fn stopping_is_sent_once() {
         let (_folder, receiver, socket) = supervisor();
         receiver.set_nonblocking(true).unwrap();
         let notifier = SdNotifier(Some(socket));

@@ -64,7 +64,7 @@ mod tests {
     use halloo::{EventLoop, LoopStopped};
 
     #[test]
-    fn a_word_reaches_every_loop_that_still_turns() {
+    fn a_job_reaches_every_loop_that_still_runs() {
         let handles = LoopHandles::default();
         assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
         let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];

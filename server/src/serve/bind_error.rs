@@ -181,7 +181,7 @@ mod tests {
     use super::{for_path, permitted_ports};
 
     #[test]
-    fn a_port_to_choose_is_one_that_the_system_permits() {
+    fn the_suggested_port_is_one_that_the_system_permits() {
         assert_eq!(permitted_ports(80, Some(1024)), "one from 1024 up");
         assert_eq!(permitted_ports(20_001, Some(30_000)), "one from 30000 up");
         assert_eq!(permitted_ports(9000, Some(1024)), "another one");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_its_owner_alone_may_remove_is_not_taken_for_a_folder_without_permission() {
+    fn an_old_socket_file_in_a_sticky_folder_has_its_own_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
         let error = |errno: Errno| for_path(&path, &io::Error::from_raw_os_error(errno as i32), "--unix ").message;

@@ -66,7 +66,7 @@ mod tests {
     use super::{AtomicUsize, IdleTimer};
 
     #[test]
-    fn idleness_begins_with_the_end_of_a_connection_however_silent_it_was() {
+    fn idle_time_starts_when_a_silent_connection_closes() {
         let mut event_loop = EventLoop::new().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = event_loop.listen(address, stream(|_, input| input.len())).unwrap();
@@ -111,7 +111,7 @@ mod tests {
             let _ = event_loop.turn(None).unwrap();
         }
         assert!(!timer.check_expired(&event_loop, 0));
-        assert!(timer.time_left(&event_loop).is_some(), "the time begins again");
+        assert!(timer.time_left(&event_loop).is_some(), "the idle time starts again");
     }
 
     #[test]

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_0_is_none() {
+    fn a_limit_of_0_means_no_limit() {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let listen = |limits: &LimitOptions| format!("{:?}", SocketSpec::tcp(any_port, limits));
         let with_idle_timeout = |seconds| LimitOptions { idle_timeout: Some(Duration::from_secs(seconds)), ..LIMITS };

@@ -348,7 +348,11 @@ mod tests {
         let ips = |bound: &Vec<ProtocolAndAddress>| {
             bound.iter().map(|(protocol, address)| (*protocol, address.ip())).collect::<Vec<_>>()
         };
-        assert_eq!(one_worker.as_ref().map(ips), three_workers.as_ref().map(ips), "as with one worker, so with many");
+        assert_eq!(
+            one_worker.as_ref().map(ips),
+            three_workers.as_ref().map(ips),
+            "one and three workers serve the same addresses"
+        );
         one_worker.and(three_workers)
     }
 
@@ -391,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_told_with_protocol_address_and_way_out() {
+    fn a_port_in_use_is_reported_with_protocol_address_and_hint() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let error = open_with_all_worker_counts(&[], &[], &[&address]).unwrap_err();
@@ -402,14 +406,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_machine_is_told() {
+    fn an_address_of_another_machine_is_reported() {
         let error = open_with_all_worker_counts(&[], &["192.0.2.1:9000"], &[]).unwrap_err();
         assert_eq!(error.status, ExitStatus::Unavailable);
         assert!(error.message.contains("does not have that address"), "{}", error.message);
     }
 
     #[test]
-    fn one_address_inside_another_is_told_apart_from_a_taken_port() {
+    fn an_overlap_of_two_addresses_is_not_reported_as_a_port_in_use() {
         let port = unused_port();
         let error = open_with_all_worker_counts(&[], &[&format!("0.0.0.0:{port}"), &format!("127.0.0.1:{port}")], &[])
             .unwrap_err();

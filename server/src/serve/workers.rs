@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_drains_of_several_workers_are_told_as_one_and_a_failure_counts_more() {
+    fn drain_reports_are_merged_and_a_failure_wins() {
         let (mut first, mut second) = (report(), report());
         (first.finished, first.forced, first.elapsed) = (3, 1, Duration::from_millis(20));
         (second.finished, second.forced, second.elapsed) = (4, 2, Duration::from_millis(10));

@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_form_has_its_meaning() {
+    fn every_short_form_of_an_address_is_parsed() {
         for (text, expected) in [
             ("9000", "localhost:9000"),
             (":9000", "localhost:9000"),
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_resolver_knows_is_told_from_addresses() {
+    fn names_and_addresses_are_distinguished() {
         for (text, is_name, version) in [
             ("localhost", false, None),
             ("127.0.0.1", false, Some(IpVersion::V4)),
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_address_is_named_and_shown_right() {
+    fn a_malformed_address_is_reported_with_the_right_form() {
         for (text, expected) in [
             ("", "empty"),
             ("70000", "70000 is not a port"),
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_ends_in_a_hexadecimal_number_is_no_name() {
+    fn a_name_that_ends_in_a_hexadecimal_number_is_refused() {
         for text in ["0x7f", "0X7F.", "1.2.3.0x4", "0x7f000001:80", "a.0xg.0xf"] {
             assert!(parse_and_print(text).contains("not an IPv4 address"), "{text}: {}", parse_and_print(text));
         }
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_is_as_long_as_the_name_of_an_interface_can_be() {
+    fn a_zone_is_at_most_as_long_as_the_name_of_an_interface() {
         let with_zone = |length| format!("fe80::1%{}", "a".repeat(length));
         assert_eq!(parse_and_print(&with_zone(15)), format!("[{}]:8888", with_zone(15)));
         for length in [0, 16, 2000] {
@@ -557,14 +557,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_socket_address_means_itself(address in any::<SocketAddr>()) {
+        fn every_socket_address_resolves_to_itself(address in any::<SocketAddr>()) {
             // Only the resolver accepts a zone or a flow label.
             let address = SocketAddr::new(address.ip(), address.port());
             prop_assert_eq!(resolve(&address.to_string()), [address.to_string()]);
         }
 
         #[test]
-        fn what_is_printed_is_read_again(text in "[a-z0-9.:\\[\\]%-]{0,24}") {
+        fn a_printed_address_is_parsed_back_unchanged(text in "[a-z0-9.:\\[\\]%-]{0,24}") {
             if let Ok(address) = text.parse::<Address>() {
                 prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));
             }
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_its_word_before_it_and_all_else_is_an_address() {
+    fn only_a_text_with_the_unix_prefix_is_a_path() {
         let parse_and_print = |text: &str| ProbeTarget::try_from(OsString::from(text)).map(|target| target.to_string());
         assert_eq!(parse_and_print("unix:/run/a b:c").as_deref(), Ok("/run/a b:c"));
         assert_eq!(parse_and_print("unix:a.sock").as_deref(), Ok("a.sock"));
@@ -589,7 +589,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn an_at_sign_in_front_makes_an_abstract_name_and_a_file_of_that_name_has_its_folder_in_front() {
+    fn a_leading_at_sign_means_an_abstract_name() {
         let unix_path = |text: &str| UnixPath::try_from(PathBuf::from(text)).unwrap();
         let target = |text: &str| ProbeTarget::try_from(OsString::from(text));
         assert_eq!((unix_path("@a b").as_path(), unix_path("@a b").is_abstract()), (Path::new("\0a b"), true));
@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_like_an_address_is_no_path_unless_its_folder_stands_in_front() {
+    fn a_path_in_the_form_of_an_address_needs_its_folder() {
         for (text, hint) in [
             ("9000", "write --tcp 9000, or ./9000"),
             ("localhost:8888", "--tcp localhost:8888"),

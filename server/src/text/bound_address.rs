@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_path_is_written_as_it_is_and_another_in_both_ways_on_one_line() {
+    fn a_plain_path_is_unchanged_and_other_paths_are_encoded_on_one_line() {
         for (path, percent_encoded, display) in [
             (&b"/run/halloo.sock"[..], "/run/halloo.sock", "/run/halloo.sock"),
             (b"/run/my sock", "/run/my%20sock", "/run/my sock"),
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_name_outside_the_file_system_has_a_sign_before_it() {
+    fn an_abstract_name_is_printed_after_an_at_sign() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net;
         let socket_addr = net::SocketAddr::from_abstract_name("halloo 1").unwrap();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_of_a_dual_stack_socket_is_shown_to_people_as_ipv4() {
+    fn an_ipv4_mapped_address_is_displayed_as_ipv4() {
         let address = BoundAddress::from("[::ffff:127.0.0.2]:5".parse::<std::net::SocketAddr>().unwrap());
         assert_eq!(
             (address.percent_encoded().as_str(), address.to_string().as_str()),

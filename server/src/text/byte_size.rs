@@ -28,7 +28,7 @@ mod tests {
     }
 
     #[test]
-    fn another_unit_or_no_number_is_told_with_the_units() {
+    fn an_unknown_unit_or_a_missing_number_is_reported_with_the_units() {
         for text in ["", "64", "64M", "64MB", "64 k", "1.5GiB", "-1MiB", "MiB", "64MiBs", "0x10KiB"] {
             assert!(parse_byte_size(text).unwrap_err().contains("KiB, MiB or GiB"), "{text}");
         }

@@ -81,7 +81,7 @@ mod tests {
     use super::{format_duration, format_elapsed, parse_duration, parse_positive_duration};
 
     #[test]
-    fn durations_are_read_as_people_write_them() {
+    fn the_usual_forms_of_durations_are_parsed() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_unit_is_named() {
+    fn a_missing_unit_is_reported() {
         let error = parse_duration("5").unwrap_err();
         assert!(error.contains("unit") && error.contains("write 5s or 5ms"), "{error}");
     }
 
     #[test]
-    fn what_is_no_duration_shows_how_to_write_one() {
+    fn a_malformed_duration_is_reported_with_an_example() {
         for text in ["", "soon", "-1s", "-5", "1 parsec", "99999999999999999999s"] {
             assert!(parse_duration(text).unwrap_err().contains("500ms"), "{text}");
         }
@@ -109,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_refused_where_it_means_nothing() {
+    fn zero_is_refused_where_a_positive_duration_is_required() {
         assert!(parse_positive_duration("0s").unwrap_err().contains("more than zero"));
         assert_eq!(parse_positive_duration("1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]
-    fn measured_times_keep_three_digits() {
+    fn measured_times_keep_at_least_three_digits() {
         assert_eq!(format_elapsed(Duration::from_micros(412)), "412us");
         assert_eq!(format_elapsed(Duration::from_micros(1_234)), "1.23ms");
         assert_eq!(format_elapsed(Duration::from_micros(12_345)), "12.3ms");
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_again(millis in 0_u64..10_000_000_000) {
+        fn a_printed_duration_is_parsed_back_unchanged(millis in 0_u64..10_000_000_000) {
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }

@@ -193,7 +193,7 @@ mod tests {
     use super::{TEXT_BYTES_MAX, is_visible, json, message, text};
 
     #[test]
-    fn the_first_greeting_stays_as_it_is() {
+    fn printable_text_is_unchanged() {
         assert_eq!(text(b"Hello, TCP Server!"), "Hello, TCP Server!");
         assert_eq!(text(b""), "");
         assert_eq!(text("grüß Gott, 你好, नमस्ते, שלום 🙂".as_bytes()), "grüß Gott, 你好, नमस्ते, שלום 🙂");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_string_has_the_escapes_of_json_alone() {
+    fn a_json_string_has_only_the_escapes_of_json() {
         for (bytes, expected) in [
             (&b"say \"hi\"\n"[..], r#""say \"hi\"\n""#),
             (br"\n", r#""\\n""#),
@@ -225,13 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_pose_as_an_escape() {
+    fn a_backslash_in_the_text_is_escaped() {
         assert_eq!(text(br"\n"), r"\\n");
         assert_eq!(message(r"\n and", 100), r"\n and");
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_one_by_one() {
+    fn bytes_that_are_not_utf8_are_escaped_one_by_one() {
         assert_eq!(text(b"a\xff\xfe\xc3"), r"a\xff\xfe\xc3");
         assert_eq!(text(b"\xc0\x9b\xed\xa0\x80"), r"\xc0\x9b\xed\xa0\x80");
     }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_stand_on_a_character_and_do_not_pile_up() {
+    fn combining_marks_need_a_character_and_are_limited() {
         assert_eq!(text("e\u{301}".as_bytes()), "e\u{301}");
         assert_eq!(text("\u{301}e".as_bytes()), "\\u{301}e");
         let with_marks = format!("e{}", "\u{301}".repeat(6));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mark_stands_on_an_escape() {
+    fn no_mark_combines_with_an_escape() {
         for bytes in [&b"\xff"[..], b"\n", b"\r", b"\t", b"\0", b"\x1b", b"\\", "\u{9b}".as_bytes()] {
             let with_mark = [bytes, "\u{301}e\u{301}".as_bytes()].concat();
             assert_eq!(text(&with_mark), format!("{}\\u{{301}}e\u{301}", text(bytes)));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_keeps_the_smallest_bound_that_has_room_for_the_mark_of_a_cut() {
+    fn a_message_fits_a_bound_as_short_as_the_truncation_mark() {
         for text in ["", "abc", "abcd", "\n\n", "ü", "\u{9b}", "🙂"] {
             assert!(message(text, 3).len() <= 3, "{text:?}");
         }
@@ -298,12 +298,12 @@ mod tests {
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic = "no room for the mark of a cut"]
-    fn a_message_asks_for_room_for_the_mark_of_a_cut() {
+    fn a_bound_shorter_than_the_truncation_mark_panics() {
         message("abcd", 2);
     }
 
     #[test]
-    fn a_long_text_is_cut_and_says_so() {
+    fn a_long_text_is_truncated_with_a_mark() {
         assert_eq!(text(&[b'a'; TEXT_BYTES_MAX]), "a".repeat(TEXT_BYTES_MAX));
         let truncated = text(&[b'a'; TEXT_BYTES_MAX + 1]);
         assert_eq!(truncated, format!("{}...", "a".repeat(TEXT_BYTES_MAX - 3)));
@@ -341,7 +341,7 @@ mod tests {
         }
 
         #[test]
-        fn printable_ascii_without_backslash_is_untouched(words in "[ -\\[\\]-~]{0,256}") {
+        fn printable_ascii_without_backslash_is_unchanged(words in "[ -\\[\\]-~]{0,256}") {
             prop_assert_eq!(text(words.as_bytes()), words);
         }
     }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_line_reads_as_promised() {
+    fn the_text_line_has_its_documented_form() {
         let hello = b"Hello, TCP Server!";
         assert_eq!(text_line(&tcp_event(18, hello)), "tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!\n");
         assert_eq!(text_line(&tcp_event(1, b"x")), "tcp 127.0.0.1:50514 bytes=1 x\n");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn over_a_unix_socket_its_path_stands_where_nobody_has_an_address() {
+    fn over_a_unix_socket_the_path_replaces_the_address() {
         assert_eq!(text_line(&unix_event("/run/halloo.sock")), "unix /run/halloo.sock bytes=2 hi\n");
         assert_eq!(text_line(&unix_event("/run/\u{1b}\n")), "unix /run/\\x1b\\n bytes=2 hi\n");
         let value: Value = serde_json::from_str(&json_line(&unix_event("/run/\"a\"\n"))).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_in_the_line_and_counted_whole() {
+    fn a_long_text_is_truncated_and_its_length_is_printed() {
         let line = text_line(&tcp_event(60_000, "a".repeat(60_000).as_bytes()));
         assert!(line.starts_with("tcp 127.0.0.1:50514 bytes=60000 aaa") && line.ends_with("a...\n"));
         assert!(line.len() < 330);

@@ -141,7 +141,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_client_of_a_unix_socket_is_called_unix_and_its_path_stands_for_the_address_asked() {
+    fn a_client_of_a_unix_socket_renders_as_unix_and_the_path() {
         let render = |placeholder: Placeholder, path: &str| {
             let local = Some(BoundAddress::from_path(Path::new(path)));
             let addresses = Addresses { protocol: Protocol::Unix, peer: None, local };
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_from_many_starts_give_each_end_once_and_in_order(
+        fn runs_from_many_starts_add_each_end_once_and_in_order(
             text in "[a.!]{40}", bytes_max in 1..20_usize, starts in prop::collection::btree_set(0..=40_usize, 0..20),
         ) {
             let mut ends = Vec::new();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_greeting_is_known_again_by_is_not_used() {
+    fn an_invalid_host_name_is_replaced_by_localhost() {
         let longest = "a".repeat(255);
         for name in ["box-1.example.org", "my_box", &longest] {
             assert_eq!(hostname_or_localhost(name), name);

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_a_template_is_named() {
+    fn a_mistake_in_a_template_is_reported() {
         for (text, expected) in [
             ("", "empty"),
             ("{name}", "{name} is unknown"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_of_ours_is_known_and_a_question_is_not() {
+    fn a_template_matches_its_greetings_and_no_other_text() {
         let literal = template("Hello, UDP Client!");
         assert!(literal.matches(b"Hello, UDP Client!"));
         assert!(!literal.matches(b"Hello, UDP Client!!"));
@@ -241,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn a_template_without_fixed_text_matches_nothing() {
+    fn a_template_without_literal_text_matches_nothing() {
         assert!(!template("{peer}").matches(b"127.0.0.1:1"));
         assert!(!template("{number}{hostname}").matches(b"1a"));
     }
 
     #[test]
-    fn placeholders_side_by_side_are_told_apart() {
+    fn adjacent_placeholders_are_matched() {
         assert!(template("{number}{number}x").matches(b"12x"));
         assert!(!template("{number}{number}x").matches(b"1x"));
         assert!(template("{peer}{number}!").matches(b"127.0.0.1:6553512!"));
@@ -267,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_greeting_is_known_again(
+        fn every_rendered_greeting_matches_its_template(
             text in "([a-z :>]|\\{peer\\}|\\{local\\}|\\{protocol\\}|\\{number\\}|\\{hostname\\}){0,8}[!-/]",
             peer in any::<SocketAddr>(), local in any::<SocketAddr>(), number in any::<u64>(),
         ) {
@@ -281,7 +281,7 @@ mod tests {
         }
 
         #[test]
-        fn fixed_text_survives_the_braces(text in "\\PC{1,40}") {
+        fn literal_text_with_escaped_braces_is_unchanged(text in "\\PC{1,40}") {
             let doubled = text.replace('\\', "\\\\").replace('{', "{{").replace('}', "}}");
             prop_assert_eq!(template(&doubled), Template::literal(&text));
         }

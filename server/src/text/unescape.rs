@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_stand_for_their_bytes_and_text_for_itself() {
+    fn escapes_are_replaced_and_text_is_unchanged() {
         for (text, bytes) in [
             ("Hello, TCP Server!", &b"Hello, TCP Server!"[..]),
             ("", b""),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_named() {
+    fn a_malformed_escape_is_reported() {
         for (text, expected) in [
             ("a\\", "write it double"),
             (r"\q", r"\q is not an escape"),
@@ -156,7 +156,7 @@ mod tests {
         }
 
         #[test]
-        fn printed_text_is_read_back_as_it_was(text in "(\\\\|[nrt0xu{}]|\\PC|.|\\n){0,60}") {
+        fn printed_text_is_parsed_back_unchanged(text in "(\\\\|[nrt0xu{}]|\\PC|.|\\n){0,60}") {
             prop_assert_eq!(unescape(&escape::whole(text.as_bytes())), Ok(text.into_bytes()));
         }
 
