@@ -40,7 +40,7 @@ pub(crate) fn race<T>(
     let mut tried: Vec<(SocketAddr, io::Result<Socket>)> = Vec::new();
     let mut next_start = Instant::now();
     loop {
-        while has_failed(&tried) || next_start <= Instant::now() {
+        while all_failed(&tried) || next_start <= Instant::now() {
             let Some(&address) = untried.next() else { break };
             let socket = start(address);
             if socket.is_ok() {
@@ -49,7 +49,7 @@ pub(crate) fn race<T>(
             }
             tried.push((address, socket));
         }
-        if has_failed(&tried) || time_until(deadline).is_zero() {
+        if all_failed(&tried) || time_until(deadline).is_zero() {
             return Ok(Race { tried, winner: None });
         }
         let wait_end = if untried.len() == 0 { deadline } else { deadline.min(next_start) };
@@ -75,8 +75,7 @@ fn start_interval(address_count: usize, time_left: Duration) -> Duration {
     START_INTERVAL.min(time_left / address_count / 2)
 }
 
-/// Whether there is no socket to wait for.
-fn has_failed(tried: &[(SocketAddr, io::Result<Socket>)]) -> bool {
+fn all_failed(tried: &[(SocketAddr, io::Result<Socket>)]) -> bool {
     tried.iter().all(|(_, socket)| socket.is_err())
 }
 
