@@ -1,6 +1,6 @@
 //! Signals: during the start, then watched by the first worker's loop.
 //!
-//! The first request to stop drains the loops, and the second stops them at once. During the start the first ends the
+//! The first stop signal drains the loops, and the second stops them at once. During the start the first ends the
 //! process. A signal that the parent ignores stays ignored, except SIGTERM.
 
 use std::io::{self, IsTerminal};
@@ -26,31 +26,31 @@ use crate::serve::server_context::ServerContext;
 use crate::text::duration::format_duration;
 
 /// How long an abandoned start may take to close its sockets. Only a system call that hangs takes longer, such as one
-/// on a network file system that is gone.
+/// on an unreachable network file system.
 const ABANDONED_START_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the thread of a [`StartGuard`] looks whether the start is abandoned.
+/// How often the thread of a [`StartGuard`] checks whether the start is abandoned.
 const START_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The signals of a server that starts.
+/// The signals of a starting server.
 #[derive(Debug)]
 pub(crate) struct StartSignals {
-    /// What stops the server.
+    /// The signals that stop the server.
     stop_signals: Vec<i32>,
-    /// Whether a stop signal ends the process within its handler. Until a socket is opened, nothing has to be removed,
-    /// and the lookup of a name, which may block for long, cannot be interrupted otherwise.
+    /// Whether a stop signal ends the process within its handler. Until a socket is opened, there is nothing to remove.
+    /// A name lookup may block for long and cannot be interrupted in another way.
     ends_process: Arc<AtomicBool>,
 }
 
 impl StartSignals {
-    /// Catches and unblocks all signals that have a meaning. Opens no descriptor and starts no thread.
+    /// Catches and unblocks all signals that have an effect. Opens no descriptor and starts no thread.
     pub(crate) fn catch() -> io::Result<Self> {
         let stop_signals = stop_signals(is_on_terminal(), inherited_signals::is_ignored);
         let ends_process = Arc::new(AtomicBool::new(true));
         for &signal in &stop_signals {
             flag::register_conditional_shutdown(signal, ExitStatus::Success as i32, Arc::clone(&ends_process))?;
         }
-        // SIGUSR1 has an effect once there are counters.
+        // SIGUSR1 has an effect only when there are counters.
         for signal in [SIGHUP, SIGUSR1, SIGUSR2].into_iter().filter(|signal| !stop_signals.contains(signal)) {
             inherited_signals::catch_without_effect(signal)?;
         }
@@ -58,8 +58,8 @@ impl StartSignals {
         Ok(Self { stop_signals, ends_process })
     }
 
-    /// Collects the signals from now on. A stop signal abandons the start, which has sockets to close, and no longer
-    /// ends the process at once.
+    /// Collects the signals from now on. A stop signal now abandons the start, which may have sockets to close. It no
+    /// longer ends the process at once.
     pub(crate) fn collect(self, server: &ServerContext<'_>) -> io::Result<(ServerSignals, StartGuard)> {
         for &signal in &self.stop_signals {
             flag::register(signal, Arc::clone(&server.stop_requested))?;
@@ -68,19 +68,19 @@ impl StartSignals {
         let signals = [SIGUSR1, SIGCHLD].iter().chain(&self.stop_signals);
         let delivery = SignalDelivery::with_pipe(Arc::new(read_end), write_end, SignalOnly, signals)?;
         let start_guard = StartGuard::start(Arc::clone(&server.stop_requested))?;
-        // The kernel would choose the main thread, where no handler runs while a system call hangs.
+        // The kernel prefers the main thread, where no handler runs while a system call hangs.
         inherited_signals::block_signals(&self.stop_signals);
         self.ends_process.store(false, Ordering::SeqCst);
-        // Those that have ended before SIGCHLD was caught.
+        // Children that ended before SIGCHLD was caught.
         inherited_signals::reap_children();
         let (shutdown, counters) = (server.shutdown.clone(), server.counters.clone());
         Ok((ServerSignals { delivery, handler: SignalHandler { shutdown, counters, is_draining: false } }, start_guard))
     }
 }
 
-/// Ends the process if the start is abandoned and goes on for [`ABANDONED_START_TIMEOUT`], unless this is dropped before.
-/// It needs a thread, since the main thread may hang in a system call, and that blocks the stop signals meanwhile. When
-/// this is dropped, the thread ends, and the signals are unblocked.
+/// Ends the process if an abandoned start goes on for [`ABANDONED_START_TIMEOUT`]. It has a thread of its own: the main
+/// thread may hang in a system call, and has the stop signals blocked. Dropping the guard ends the thread and unblocks
+/// the signals.
 #[derive(Debug)]
 pub(crate) struct StartGuard {
     _is_alive: Sender<()>,
@@ -110,8 +110,8 @@ impl Drop for StartGuard {
     }
 }
 
-/// The signals that have come and were not handled. The main thread handles them: its loop watches the
-/// [descriptor](Self::descriptor), and when that loop has ended, the thread [waits](Self::wait) for more.
+/// The signals that have arrived and are not handled yet. The main thread handles them: its loop watches the
+/// [descriptor](Self::descriptor). After that loop has ended, the thread [waits](Self::wait) for more signals.
 #[derive(Debug)]
 pub(crate) struct ServerSignals {
     /// Each signal handler writes a byte to the other end.
@@ -120,35 +120,36 @@ pub(crate) struct ServerSignals {
 }
 
 impl ServerSignals {
-    /// A descriptor that is readable when a signal has come.
+    /// A descriptor that is readable when a signal has arrived.
     pub(crate) fn descriptor(&self) -> Arc<UnixStream> {
         Arc::clone(self.delivery.get_read())
     }
 
-    /// Handles what has come; never blocks.
+    /// Handles the signals that have arrived; never blocks.
     pub(crate) fn handle_pending(&mut self) {
         for signal in self.delivery.pending() {
             self.handler.handle(signal);
         }
     }
 
-    /// Waits for a signal, or a [wake-up](wake_main_thread), no longer than the time given, and handles what has come.
+    /// Waits for a signal or a [wake-up](wake_main_thread), at most for `timeout`, and handles the signals that have
+    /// arrived.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
         let timeout = timeout.map_or(PollTimeout::NONE, process::poll_timeout);
-        // A signal interrupts the wait, and is then pending. After another error the caller waits again.
+        // A signal interrupts the wait, and is pending then. After another error the caller waits again.
         let _ = poll(&mut [PollFd::new(self.delivery.get_read().as_fd(), PollFlags::POLLIN)], timeout);
         self.handle_pending();
     }
 }
 
-/// Ends a [wait](ServerSignals::wait) of the main thread. The signal has no other effect: it reaps the children that
-/// have ended, if there are any.
+/// Ends a [wait](ServerSignals::wait) of the main thread. The signal's only other effect is to reap children that have
+/// ended.
 pub(crate) fn wake_main_thread() {
     let _ = low_level::raise(SIGCHLD);
 }
 
-/// The signals that stop the server. SIGHUP, which says that a terminal is closed, stops one that was started on a
-/// terminal.
+/// The signals that stop the server. SIGHUP, the signal of a closed terminal, stops only a server that was started on
+/// a terminal.
 fn stop_signals(is_on_terminal: bool, is_ignored: impl Fn(i32) -> bool) -> Vec<i32> {
     let is_wanted = |signal: &i32| match *signal {
         SIGTERM => true,
@@ -158,7 +159,7 @@ fn stop_signals(is_on_terminal: bool, is_ignored: impl Fn(i32) -> bool) -> Vec<i
     [SIGTERM, SIGINT, SIGHUP].into_iter().filter(is_wanted).collect()
 }
 
-/// Whether a person started this by hand: then one of the standard streams is still their terminal.
+/// Whether the server was started on a terminal: one of the standard streams is still that terminal.
 fn is_on_terminal() -> bool {
     io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
