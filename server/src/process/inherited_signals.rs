@@ -75,7 +75,7 @@ mod tests {
     use super::is_ignored_in;
 
     #[test]
-    fn the_ignored_signals_are_bits_of_a_number() {
+    fn ignored_signals_are_bits_of_a_number() {
         let status = "SigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001003\nSigCgt:\tffffffffffffffff\n";
         assert!(is_ignored_in(status, SIGHUP) && is_ignored_in(status, SIGINT) && !is_ignored_in(status, SIGTERM));
         for unknown in ["", "SigIgn:\n", "SigIgn:\tx\n"] {

@@ -178,7 +178,7 @@ impl SignalHandler {
             SIGUSR1 => drop(self.counters.request_report()),
             SIGCHLD => inherited_signals::reap_children(),
             _ if self.is_draining => {
-                log::info!("asked twice: stopping at once");
+                log::info!("second signal: closing all connections now");
                 let _ = self.shutdown.stop();
             }
             _ => {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counters_and_a_child_stop_nothing() {
+    fn sigusr1_and_sigchld_do_not_stop_the_loop() {
         let mut event_loop = EventLoop::new().unwrap();
         let mut signal_handler = signal_handler(&event_loop);
         for signal in [SIGUSR1, SIGCHLD] {
@@ -272,6 +272,6 @@ mod tests {
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }
         assert!(!signal_handler.is_draining);
-        assert_eq!(event_loop.stats().jobs, 1, "the counters are asked for");
+        assert_eq!(event_loop.stats().jobs, 1, "the counters are requested");
     }
 }
