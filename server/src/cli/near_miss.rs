@@ -1,6 +1,6 @@
 //! Suggests the known word that is nearest to a misspelt one.
 //!
-//! A word that is far from all known words gets no suggestion: a wrong one misleads.
+//! A word that is far from all known words gets no suggestion: a wrong one would mislead.
 
 /// The most slips in a word. A slip adds, omits or replaces a letter, or swaps two neighbours.
 const SLIPS_MAX: usize = 2;
