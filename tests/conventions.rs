@@ -11,7 +11,7 @@ const HEADER_WORDS_MAX: usize = 12;
 const SOURCE_ENTRIES_MAX: usize = 18;
 const FOLDER_FILES_MAX: usize = 11;
 
-/// Files of little code, and why each is not a part of another.
+/// Files of little code, each with the reason why it is not a part of another.
 const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/foreign_code.rs", "every call of an embedder's code goes through it"),
     ("src/context/handle.rs", "a public type, most of it documentation"),
@@ -28,7 +28,7 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/text/protocol.rs", "a type that every folder names"),
 ];
 
-/// What the library may depend on, each with a reason in Cargo.toml.
+/// The dependencies of the library, each with a reason in Cargo.toml.
 const LIBRARY_DEPENDENCIES: [&str; 6] = ["log", "memchr", "mio", "nix", "slab", "socket2"];
 
 fn root() -> &'static Path {
@@ -39,7 +39,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
-/// Where the Rust files of all packages are. Those of other packages are missing where this one was unpacked alone.
+/// The folders with the Rust files of all packages. In an unpacked crate those of other packages are missing.
 const SOURCE_FOLDERS: [&str; 5] = ["src", "server", "tests", "examples", "benches"];
 
 /// Every Rust file of the project below some folders.
@@ -47,7 +47,7 @@ fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
     let is_there = |folder: &PathBuf| folder.exists();
     let folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).filter(is_there).collect();
     let files: Vec<PathBuf> = folders.iter().flat_map(|folder| rust_files_below(folder)).collect();
-    assert!(!files.is_empty(), "there is something to check");
+    assert!(!files.is_empty(), "no file was found");
     files
 }
 
@@ -66,7 +66,7 @@ fn rust_files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The lines of code of a file: no documentation, no comments, no blank lines, no test module.
+/// The lines of code of a file, without documentation, comments, blank lines and the test module.
 fn code(text: &str) -> Vec<&str> {
     let mut lines = text.lines().peekable();
     let mut code = Vec::new();
@@ -108,7 +108,7 @@ fn no_file_has_more_than_400_lines_of_code_and_no_function_more_than_70() {
     for path in rust_files(&SOURCE_FOLDERS) {
         let text = read(&path);
         let lines = code(&text);
-        assert!(lines.len() <= FILE_LINES_MAX, "{} has {} lines of code: divide it", path.display(), lines.len());
+        assert!(lines.len() <= FILE_LINES_MAX, "{} has {} lines of code: split it", path.display(), lines.len());
         for (name, length) in functions(&lines) {
             counted += 1;
             assert!(length <= FUNCTION_LINES_MAX, "{name} in {} has {length} lines of code", path.display());
@@ -118,7 +118,7 @@ fn no_file_has_more_than_400_lines_of_code_and_no_function_more_than_70() {
 }
 
 #[test]
-fn documentation_comments_and_the_test_module_are_no_lines_of_code() {
+fn documentation_comments_and_the_test_module_do_not_count_as_code() {
     let text = "//! Page.\n\n/// Doc.\npub fn one() {\n    // Why.\n    two();\n}\n\n#[cfg(test)]\nmod tests {\n    \
                 use super::*;\n}\nfn three() -> u8;\n";
     let lines = code(text);
@@ -149,13 +149,13 @@ fn no_two_files_of_a_package_share_a_name() {
     for path in rust_files(&SOURCE_FOLDERS).into_iter().filter(|path| !path.ends_with("mod.rs")) {
         let name = path.file_name().expect("a name").to_owned();
         if let Some(other) = paths_by_name.insert((package(&path).to_owned(), name), path.clone()) {
-            panic!("{} and {} have one name", other.display(), path.display());
+            panic!("{} and {} have the same name", other.display(), path.display());
         }
     }
 }
 
 #[test]
-fn folders_are_seen_at_a_glance() {
+fn folders_have_few_entries() {
     let entries = fs::read_dir(root().join("src")).expect("src").count();
     assert!(entries <= SOURCE_ENTRIES_MAX, "src shows {entries} entries");
     let mut files = BTreeMap::new();
@@ -175,26 +175,25 @@ fn a_source_file_of_less_than_40_lines_of_code_has_a_reason() {
             small_files.insert(path.strip_prefix(root()).expect("it is below").display().to_string());
         }
     }
-    // The server is not there where the library was unpacked alone.
+    // In an unpacked crate the server is missing.
     let has_server = root().join("server").exists();
     let listed = SMALL_FILES.iter().map(|(path, _)| *path).filter(|path| has_server || path.starts_with("src"));
     let listed: BTreeSet<String> = listed.map(ToOwned::to_owned).collect();
-    assert_eq!(small_files, listed, "left: the small files; right: those with a reason");
+    assert_eq!(small_files, listed, "left: the small files; right: the files with a reason");
 }
 
-/// The order of folders that a page states between backticks, in a paragraph of its own: `leaf files -> options ->
-/// ...`.
+/// The order of folders in a page: a paragraph between backticks, such as `leaf files -> options -> ...`.
 fn stated_order(page: &str) -> Vec<String> {
     let lines: Vec<&str> = page.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
     let text = lines.join("\n");
     let mut paragraphs = text.split("\n\n").map(str::trim);
     let order = paragraphs
         .find_map(|paragraph| paragraph.strip_prefix("`leaf files -> ")?.strip_suffix('`'))
-        .expect("the page states the order of its folders");
+        .expect("the page has the order of its folders");
     order.split(" -> ").map(|folder| folder.trim().to_owned()).collect()
 }
 
-/// What code names of its own crate, by the first word behind `crate::`; comments and links in them do not count.
+/// The modules of its own crate that code names: the first word after `crate::`. Comments do not count.
 fn named_modules(text: &str) -> Vec<&str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| line.split("crate::").skip(1))
@@ -203,19 +202,19 @@ fn named_modules(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// A folder's place in the order, or that of a file in no folder, which is a leaf unless the order says otherwise.
+/// The position of a folder, or of a file in no folder, in the order. A name that is not in the order is a leaf file.
 fn rank(order: &[String], name: &str) -> usize {
     order.iter().position(|folder| folder == name).map_or(0, |index| index + 1)
 }
 
-/// The number of references between the folders of a crate, and those against the order: file, folder named.
+/// The number of references between the folders of a crate, and a text for each one against the order.
 fn order_violations(source: &Path, root_file: &str) -> (usize, Vec<String>) {
     let order = stated_order(&read(&source.join(root_file)));
     let (mut references, mut violations) = (0, Vec::new());
     for path in rust_files_below(source) {
         let relative = path.strip_prefix(source).expect("it is below");
         let folder = relative.components().next().expect("it has a name").as_os_str().to_str().expect("plain names");
-        // The root declares everything, and tests inside the crate may see everything.
+        // The root names all folders, and so may tests inside the crate.
         if relative == Path::new(root_file) || folder == "tests" {
             continue;
         }
@@ -243,22 +242,22 @@ fn folders_of_the_server_name_only_folders_before_them() {
     assert!(violations.is_empty(), "{violations:#?}");
 }
 
-/// What moves bytes, or waits, among the calls of the seam to the kernel.
+/// The calls of the seam to the kernel that move bytes or wait.
 const CALLS_OF_SOCKETS: [&str; 7] =
     [".accept()", ".poll(", ".recv(", ".recv_datagrams(", ".send_datagrams(", "stream.send(", "stream.shutdown_write("];
 
 #[test]
-fn nothing_that_callbacks_can_call_reads_from_a_socket_or_writes_to_one() {
+fn no_code_that_callbacks_reach_reads_from_a_socket_or_writes_to_one() {
     let calls_in = |folder| {
         let texts: Vec<String> = rust_files(&[folder]).iter().map(|path| code(&read(path)).join("\n")).collect();
         CALLS_OF_SOCKETS.into_iter().filter(|call| texts.iter().any(|text| text.contains(call))).collect::<Vec<_>>()
     };
-    assert_eq!(calls_in("src/event_loop"), CALLS_OF_SOCKETS, "the loop makes them: the search is right");
-    assert_eq!(calls_in("src/context"), [""; 0], "the context only holds sockets, opens and closes them");
+    assert_eq!(calls_in("src/event_loop"), CALLS_OF_SOCKETS, "the loop makes these calls: the search is broken");
+    assert_eq!(calls_in("src/context"), [""; 0], "a file that callbacks reach makes these calls");
 }
 
 #[test]
-fn the_life_of_a_byte_leads_through_files_that_exist_each_once_and_at_most_eleven() {
+fn the_steps_of_the_life_of_a_byte_are_at_most_eleven_existing_files_each_once() {
     let page = read(&root().join("docs/life-of-a-byte.md"));
     let sources: Vec<String> = rust_files(&["src"]).iter().map(|path| read(path)).collect();
     let is_function = |word: &str, text: &str| text.contains(&format!("fn {word}("));
@@ -267,7 +266,7 @@ fn the_life_of_a_byte_leads_through_files_that_exist_each_once_and_at_most_eleve
         let mut words = step.split('`').skip(1).step_by(2);
         let file = words.next().filter(|file| step.starts_with(&format!("{number}. `{file}`\n")));
         let file = file.unwrap_or_else(|| panic!("step {number} does not begin with a file: {step}"));
-        assert!(files.insert(file), "{file} is passed twice");
+        assert!(files.insert(file), "{file} has two steps");
         let source = read(&root().join(file));
         let is_lowercase = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         let mut functions = words.take_while(|word| !word.contains('/')).filter(is_lowercase).peekable();
@@ -300,17 +299,17 @@ fn the_library_never_prints() {
 #[test]
 fn the_library_uses_only_the_monotonic_clock() {
     for path in rust_files(&["src"]) {
-        assert!(!read(&path).contains("SystemTime"), "{} asks for the time of day, which may jump", path.display());
+        assert!(!read(&path).contains("SystemTime"), "{} uses the time of day, which may jump", path.display());
     }
 }
 
 #[test]
-fn tests_wait_for_conditions_and_never_just_sleep() {
+fn tests_wait_for_conditions_and_do_not_sleep() {
     let support = root().join("tests/support");
     for path in rust_files(&["tests", "server/tests", "examples/protocols/tests"]) {
         let may_sleep = path.starts_with(&support) || path.ends_with("conventions.rs");
         let sleeps = read(&path).contains("thread::sleep");
-        assert!(may_sleep || !sleeps, "{} sleeps: wait for a condition, with `support::wait`", path.display());
+        assert!(may_sleep || !sleeps, "{} sleeps: wait for a condition with `support::wait`", path.display());
     }
 }
 
@@ -319,14 +318,14 @@ fn manifest() -> String {
 }
 
 #[test]
-fn the_changelog_knows_this_version() {
+fn the_changelog_has_a_heading_for_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let changelog = read(&root().join("CHANGELOG.md"));
     assert!(changelog.contains(&format!("\n## {version}")), "CHANGELOG.md has no heading `## {version}`");
 }
 
 #[test]
-fn the_library_depends_on_six_crates_at_most() {
+fn the_library_depends_on_six_crates() {
     let mut section = String::new();
     let mut found = Vec::new();
     for line in manifest().lines() {
@@ -341,7 +340,7 @@ fn the_library_depends_on_six_crates_at_most() {
 }
 
 #[test]
-fn nothing_unfinished_is_left_in_the_sources() {
+fn no_source_file_is_unfinished() {
     for path in rust_files(&SOURCE_FOLDERS) {
         if path.ends_with("conventions.rs") {
             continue;

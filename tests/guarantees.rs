@@ -6,14 +6,14 @@ use std::path::Path;
 
 const PAGE: &str = "docs/guarantees.md";
 
-/// What the page calls the invariants, and where they stand.
+/// The name of the simulation in the page, and the file of its invariants.
 const SIMULATION: &str = "simulation";
 const INVARIANTS: &str = "src/tests/invariants.rs";
 
 const GROUPS: [&str; 7] =
     ["Accept", "Streams", "Outbound connections", "UDP", "The process", "Handlers", "Memory and work"];
 
-/// Fewer than there are: below these the search is broken, or the page is.
+/// Fewer than there are. With less than these the search or the page is broken.
 const ROWS_MIN: usize = 85;
 const ROWS_IN_A_GROUP_MIN: usize = 6;
 const TESTS_MIN: usize = 150;
@@ -58,7 +58,7 @@ fn named_test(code: &str) -> (String, String) {
     (place.to_owned(), name.to_owned())
 }
 
-/// The name of the function that a line begins, if it begins one.
+/// The name of the function that starts in a line, if one does.
 fn function(line: &str) -> Option<&str> {
     let (before, rest) = line.trim_start().split_once("fn ")?;
     let is_declared = before.is_empty() || (before.starts_with("pub") && before.ends_with(' '));
@@ -148,7 +148,7 @@ fn every_named_invariant_exists() {
 }
 
 #[test]
-fn a_test_is_told_from_what_is_none() {
+fn only_tests_that_run_are_found() {
     let text = "#[test]\n// why\n#[cfg(unix)]\nfn one() {}\nfn helper() {}\n#[test]\n#[ignore = \"long\"]\nfn two() {}\n\
                 proptest! {\n    /// It holds.\n    #[test]\n    fn three(x in 0..9) {}\n}\n// #[test]\nfn four() {}\n\
                 #[test]\n#[ignore = \"needs strace\"]\nfn five() {}\n";
