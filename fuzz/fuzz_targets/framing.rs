@@ -19,12 +19,12 @@ struct Input<'a> {
     seed: u64,
     format: FormatInput,
     frame_bytes_max: u8,
-    /// Room beyond the least that works.
+    /// Room beyond the minimum that works.
     extra_input_bytes: u8,
     extra_outbox_bytes: u8,
-    /// How much of the answers the client's kernel takes before the client reads.
+    /// The bytes of replies that the client's kernel buffers before the client reads.
     window: u16,
-    /// One in so many moments of readiness goes wrong; below two none.
+    /// One fault in so many events. Below 2 there is none.
     fault_interval: u8,
     /// Whether the client waits for its answers before it ends its side.
     waits_for_replies: bool,
@@ -50,7 +50,7 @@ impl FormatInput {
         }
     }
 
-    /// How many bytes stand around a frame at most, and how many of them in the inbox beside it.
+    /// The most bytes around a frame, and the number of them that the inbox has to hold with it.
     fn overhead_bytes_max(self) -> (usize, usize) {
         match self {
             Self::Lines => (2, 2),
@@ -60,7 +60,7 @@ impl FormatInput {
         }
     }
 
-    /// A frame as it travels.
+    /// A frame as it is sent.
     fn encode(self, frame: &[u8]) -> Vec<u8> {
         let length = u32::try_from(frame.len()).expect("a short frame").to_le_bytes();
         let mut head = match self {
@@ -130,7 +130,7 @@ fuzz_target!(|input: Input<'_>| {
     let simulation = Simulation::new(input.seed);
     let mut event_loop = simulation.event_loop();
     let listen = Listen::from(address)
-        // A length has to fit, too, where no frame does.
+        // A length prefix has to fit even if no frame does.
         .input_bytes_max((frame_bytes_max + inbox_overhead).max(overhead) + usize::from(input.extra_input_bytes))
         .outbox_bytes_max(2 * (frame_bytes_max + overhead) + usize::from(input.extra_outbox_bytes))
         .idle_timeout(None)
@@ -140,7 +140,7 @@ fuzz_target!(|input: Input<'_>| {
         simulation.inject(fault, if input.fault_interval < 2 { 0 } else { input.fault_interval.into() });
     }
 
-    let client = simulation.connect(address).expect("somebody listens");
+    let client = simulation.connect(address).expect("a listener");
     client.set_window(input.window.into());
     for step in &input.steps {
         client.send(step.segment);
@@ -152,14 +152,14 @@ fuzz_target!(|input: Input<'_>| {
     let stream: Vec<u8> = input.steps.iter().flat_map(|step| step.segment).copied().collect();
     let expected = expected_frames(input.format, &stream, frame_bytes_max);
     let run_until_idle = |event_loop: &mut EventLoop<'_>| {
-        // Without an end to the faults the simulation would never be idle.
+        // With faults the simulation would never be idle.
         simulation.clear_faults();
         client.set_window(usize::MAX);
         simulation.run_until_idle(event_loop).expect("turns");
     };
     if input.waits_for_replies {
         run_until_idle(&mut event_loop);
-        assert_eq!(received.borrow().frames, expected.frames, "no frame waits for what comes behind it");
+        assert_eq!(received.borrow().frames, expected.frames, "a frame waits for later bytes");
     }
     client.shutdown_write();
     run_turns(&mut event_loop, 8);
