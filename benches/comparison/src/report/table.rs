@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let mut table = Table::new("Ages", &["who", "years"]);
+        let mut table = Table::new("Ages", &["name", "years"]);
         table.rows = vec![vec!["Ann".into(), "7".into()], vec!["Methuselah".into(), "969".into()]];
         table.note("by hearsay");
         table.note("by hearsay");
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let expected = "Ages\n  who         years\n  Ann             7\n  Methuselah    969\n  by hearsay\n";
+        let expected = "Ages\n  name        years\n  Ann             7\n  Methuselah    969\n  by hearsay\n";
         assert_eq!(table().text(), expected);
     }
 
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn markdown_has_a_rule_below_the_header_and_notes_below_the_rows() {
-        let expected = "**Ages**\n\n| who | years |\n|---|---:|\n| Ann | 7 |\n| Methuselah | 969 |\n\nby hearsay\n";
+        let expected = "**Ages**\n\n| name | years |\n|---|---:|\n| Ann | 7 |\n| Methuselah | 969 |\n\nby hearsay\n";
         assert_eq!(table().markdown(), expected);
     }
 }

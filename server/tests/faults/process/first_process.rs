@@ -1,6 +1,6 @@
 //! The server and the probe as process 1 of a container.
 //!
-//! The kernel discards a signal that process 1 does not catch, and gives it all orphans.
+//! The kernel discards a signal that process 1 does not catch, and makes it the parent of orphans.
 
 use std::cell::Cell;
 use std::net::UdpSocket;

@@ -71,7 +71,7 @@ fn the_variables_of_the_server_do_what_their_flags_do() {
     }
     assert_eq!(recv(&client), b"datagram");
     let extra = std::iter::from_fn(|| try_recv(&client)).count();
-    assert!(extra <= 2, "{extra} more answers came at once");
+    assert!(extra <= 2, "{extra} more answers arrived at once");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Stop signals that come while the server starts.
+//! Stop signals during the start of the server.
 //!
 //! The exit status is 0, and no socket file remains.
 
