@@ -98,7 +98,7 @@ fn a_missing_supervisor_socket_does_not_affect_the_server() {
     let (tcp, address) = listener();
     let sockets = &borrowed_fds![tcp];
     let too_long = format!("/{}", "x".repeat(200));
-    for name in ["/nowhere/at/all", "nonsense", "@", "@nobody-listens-here", "vsock:2:1", &too_long, "/dev/null"] {
+    for name in ["/nowhere/at/all", "nonsense", "@", "@no-listener-here", "vsock:2:1", &too_long, "/dev/null"] {
         let variables = &[("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "20000")];
         let mut server = Activation { env: variables, sockets, ..Activation::default() }.start();
         assert_eq!(request(address), GREETING, "{name}");

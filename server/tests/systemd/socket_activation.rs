@@ -206,7 +206,7 @@ fn sockets_for_another_process_are_ignored() {
     let (tcp, tcp_at) = listener("127.0.0.1");
     let sockets = &borrowed_fds![tcp];
     let arguments = &["--udp", "127.0.0.1:0"];
-    for other in ["1", "nobody", "-1", "99999999999999999999"] {
+    for other in ["1", "other", "-1", "99999999999999999999"] {
         for count in ["1", "nonsense"] {
             let variables = &[("LISTEN_PID", other), ("LISTEN_FDS", count)];
             let served = Activation { arguments, env: variables, sockets }.start().ready_addresses();

@@ -145,10 +145,10 @@ fn an_unreachable_network_is_reported_as_unreachable() {
 fn count_and_send_set_the_number_of_questions_and_their_bytes() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
-    let output = probe(&address, &["--count", "3", "--send", "anybody?"]);
+    let output = probe(&address, &["--count", "3", "--send", "are you?"]);
     assert_reports(&output, 0, &[("tcp", address.as_str(), "ok"), ("udp", &address, "ok")].repeat(3));
     wait_until("a line for each question", || server.event_lines().len() == 6);
-    assert!(server.event_lines().iter().all(|line| line.ends_with(" bytes=8 anybody?")), "{:?}", server.event_lines());
+    assert!(server.event_lines().iter().all(|line| line.ends_with(" bytes=8 are you?")), "{:?}", server.event_lines());
 }
 
 #[test]
