@@ -21,22 +21,22 @@ static void check(int status) {
     }
 }
 
-static void lend(uv_handle_t *handle, size_t suggested, uv_buf_t *lent) {
+static void provide_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *provided) {
     (void)handle;
     (void)suggested;
-    *lent = uv_buf_init(buffer, sizeof buffer);
+    *provided = uv_buf_init(buffer, sizeof buffer);
 }
 
-static void closed(uv_handle_t *handle) { free(handle); }
+static void on_closed(uv_handle_t *handle) { free(handle); }
 
-static void written(uv_write_t *request, int status) {
+static void on_written(uv_write_t *request, int status) {
     (void)status;
-    if (is_once) uv_close((uv_handle_t *)request->handle, closed);
+    if (is_once) uv_close((uv_handle_t *)request->handle, on_closed);
     free(request);
 }
 
-static void came(uv_stream_t *client, ssize_t count, const uv_buf_t *input) {
-    if (count < 0) uv_close((uv_handle_t *)client, closed);
+static void on_read(uv_stream_t *client, ssize_t count, const uv_buf_t *input) {
+    if (count < 0) uv_close((uv_handle_t *)client, on_closed);
     if (count <= 0) return;
     size_t bytes = LINE_BYTES - 1;
     if (is_once) {
@@ -48,33 +48,33 @@ static void came(uv_stream_t *client, ssize_t count, const uv_buf_t *input) {
         if (bytes == 0) return;
     }
     uv_buf_t answer = uv_buf_init(answers, bytes);
-    uv_write(malloc(sizeof(uv_write_t)), client, &answer, 1, written);
+    uv_write(malloc(sizeof(uv_write_t)), client, &answer, 1, on_written);
 }
 
-static void knocked(uv_stream_t *server, int status) {
+static void on_connection(uv_stream_t *server, int status) {
     if (status < 0) return;
     uv_tcp_t *client = malloc(sizeof *client);
     uv_tcp_init(loop, client);
     if (uv_accept(server, (uv_stream_t *)client) < 0) {
-        uv_close((uv_handle_t *)client, closed);
+        uv_close((uv_handle_t *)client, on_closed);
         return;
     }
     if (!is_once) uv_tcp_nodelay(client, 1);
-    uv_read_start((uv_stream_t *)client, lend, came);
+    uv_read_start((uv_stream_t *)client, provide_buffer, on_read);
 }
 
-static void sent(uv_udp_send_t *request, int status) {
+static void on_sent(uv_udp_send_t *request, int status) {
     (void)status;
     free(request);
 }
 
-static void datagram_came(uv_udp_t *socket, ssize_t count, const uv_buf_t *input, const struct sockaddr *peer,
+static void on_datagram(uv_udp_t *socket, ssize_t count, const uv_buf_t *input, const struct sockaddr *peer,
                           unsigned flags) {
     (void)input;
     (void)flags;
     if (count < 0 || !peer) return;
     uv_buf_t answer = uv_buf_init("Hello, UDP Client!", 18);
-    uv_udp_send(malloc(sizeof(uv_udp_send_t)), socket, &answer, 1, peer, sent);
+    uv_udp_send(malloc(sizeof(uv_udp_send_t)), socket, &answer, 1, peer, on_sent);
 }
 
 int main(int count, char **arguments) {
@@ -90,12 +90,12 @@ int main(int count, char **arguments) {
     if (strcmp(mode, "udp") == 0) {
         check(uv_udp_init(loop, &socket));
         check(uv_udp_bind(&socket, (const struct sockaddr *)&address, 0));
-        check(uv_udp_recv_start(&socket, lend, datagram_came));
+        check(uv_udp_recv_start(&socket, provide_buffer, on_datagram));
         check(uv_udp_getsockname(&socket, (struct sockaddr *)&address, &length));
     } else {
         check(uv_tcp_init(loop, &listener));
         check(uv_tcp_bind(&listener, (const struct sockaddr *)&address, 0));
-        check(uv_listen((uv_stream_t *)&listener, 4096, knocked));
+        check(uv_listen((uv_stream_t *)&listener, 4096, on_connection));
         check(uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &length));
     }
     printf("READY 127.0.0.1:%d\n", ntohs(address.sin_port));
