@@ -1,7 +1,7 @@
 //! halloo beside other servers on this machine: CPU time, latency, memory, growth.
 //!
 //! `cargo run --release -p comparison` runs all of it in a few minutes. `workload` defines the exchanges, `servers`
-//! starts the servers, `load` generates the load, all measurements share `benchmark_run`, and each file of
+//! starts the servers, `load` generates the load. All measurements share `benchmark_run`, and each file of
 //! `measurements` measures one thing.
 
 mod arguments;
