@@ -40,13 +40,13 @@ fn addresses(greeter: &Greeter, connection: &Connection<'_>) -> Option<Addresses
     })
 }
 
-/// Greets once for what was received; false if there are no more greetings.
+/// Sends one greeting in answer to `received`; false if no greeting is left.
 fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, received: &[u8], suffix: &[u8]) -> bool {
     let mut greeter = greeter.borrow_mut();
     let Some(reservation) = greeter.reserve() else { return false };
     let addresses = addresses(&greeter, connection);
     let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
-    // It fits: an outbox has room for several of the longest greetings, and lines are not shown before it has.
+    // It fits: an outbox has room for several of the longest greetings, and a line is passed on only if there is room.
     let is_sent = connection.send(greeting).is_ok();
     // A reservation that is dropped is released.
     if is_sent {
@@ -55,7 +55,7 @@ fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, re
     is_sent
 }
 
-/// Answers the first bytes, or the end of the stream, then closes.
+/// Answers the first bytes, or EOF, then closes.
 struct GreetHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
@@ -73,7 +73,7 @@ impl StreamHandler for GreetHandler<'_> {
         input.len()
     }
 
-    /// No byte has come, or it would be closed: a check of the port perhaps. The answer is not counted.
+    /// No byte was received, or the connection would be closed: perhaps a port check. The answer is not counted.
     fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         let mut greeter = self.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
@@ -84,7 +84,7 @@ impl StreamHandler for GreetHandler<'_> {
         connection.close();
     }
 
-    /// A question that is still to come gets its answer, unless there are none left.
+    /// A request may still arrive and is answered, unless no greeting is left.
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
         if self.greeter.borrow().is_exhausted() {
             connection.close();
@@ -92,7 +92,7 @@ impl StreamHandler for GreetHandler<'_> {
     }
 }
 
-/// Answers without waiting for a question, then closes. Each connection counts.
+/// Answers without waiting for a request, then closes. Each connection counts.
 struct BannerHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
@@ -102,7 +102,7 @@ impl StreamHandler for BannerHandler<'_> {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
         send_greeting(self.greeter, connection, b"", b"");
-        // A refused connection is sent what was written before it closes.
+        // A refused connection closes after its outbox is sent.
         None
     }
 
@@ -111,7 +111,7 @@ impl StreamHandler for BannerHandler<'_> {
     }
 }
 
-/// Answers each line, and stays.
+/// Answers each line, and stays connected.
 struct LineHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
@@ -144,17 +144,17 @@ impl FrameHandler for LineHandler<'_> {
 /// What a connection has received.
 #[derive(Default)]
 struct Received {
-    /// Held from the first byte on: a connection is served only as one of those asked for, however long it stays open.
+    /// Reserved at the first byte: a connection is served only within the limit, however long it stays open.
     reservation: Option<Reservation>,
     byte_count: u64,
-    /// How it begins: as much as an event shows.
+    /// The beginning of the bytes: as much as an event shows.
     beginning: Vec<u8>,
 }
 
-/// Sends back whatever comes, or answers nothing; its session counts the bytes.
+/// Sends back all input, or sends nothing; its session counts the bytes.
 struct CountingHandler<'h> {
     greeter: &'h RefCell<Greeter>,
-    /// Called with the input, of which it says how many bytes it took.
+    /// Takes input, and returns the number of bytes taken.
     take: fn(&mut Connection<'_>, &[u8]) -> usize,
 }
 
@@ -165,7 +165,7 @@ impl StreamHandler for CountingHandler<'_> {
         (!self.greeter.borrow().is_exhausted()).then(Received::default)
     }
 
-    /// What is not taken, for want of room in the outbox, is left, and shown again when there is room.
+    /// Bytes that do not fit in the outbox are not taken. `on_data` gets them again when there is room.
     fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Received, input: &[u8]) -> usize {
         if received.reservation.is_none() {
             received.reservation = self.greeter.borrow().reserve();
@@ -187,7 +187,7 @@ impl StreamHandler for CountingHandler<'_> {
         connection.close();
     }
 
-    /// A closed connection counts as one greeting, unless no byte has come by it: a check of the port.
+    /// A closed connection counts as one greeting, unless it has received no byte, like a port check.
     fn on_close(&mut self, connection: &mut Connection<'_>, received: Received, _: CloseReason) {
         let Some(reservation) = received.reservation else { return };
         let mut greeter = self.greeter.borrow_mut();
