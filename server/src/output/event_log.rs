@@ -190,7 +190,7 @@ mod tests {
         let suppressed: usize = results.iter().map(|(_, suppressed)| suppressed).sum();
         assert_eq!((printed, suppressed), (TEXT_LINES_PER_SECOND_MAX, 1));
         assert_eq!(limiter.decide(limiter.epoch + SECOND), Decision::Print);
-        // A worker whose turn began before that line.
+        // This worker's turn began before that line.
         assert!(matches!(limiter.decide(limiter.epoch + SECOND / 2), Decision::Suppress | Decision::Print));
         limiter.reset();
         assert_eq!(limiter.decide(limiter.epoch + SECOND), Decision::Print);

@@ -131,7 +131,7 @@ mod tests {
     use crate::text::greeting_event::GreetingEvent;
     use crate::text::protocol::Protocol;
 
-    /// A stream that keeps what is written, or has no room.
+    /// A stream that records what is written, or has no room.
     #[derive(Clone, Default)]
     struct TestWriter(Arc<Mutex<(bool, String)>>);
 
