@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Write};
+use std::sync::Mutex;
 
 use halloo::{Connection, EventLoop, Listen, SendError, SharedBytes, stream};
 use support::byte_pattern::byte_pattern;
@@ -12,6 +13,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd, send_all};
 use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
+use crate::memory::own_process::in_own_process;
 
 /// Runs a callback for the first input of a client with an outbox of so many bytes; returns what the client reads.
 fn received_from(outbox_bytes_max: usize, mut callback: impl FnMut(&mut Connection<'_>)) -> Vec<u8> {
@@ -171,4 +173,38 @@ fn a_connection_is_written_to_through_io_write() {
         assert_eq!(kind(connection.write(b"x")), Err(io::ErrorKind::BrokenPipe));
     });
     assert_eq!(received, b"Hello 42, TCP1234567", "write_all leaves the part that fitted");
+}
+
+/// Records log lines, of a process with one test.
+struct Recorder(Mutex<Vec<String>>);
+
+static RECORDER: Recorder = Recorder(Mutex::new(Vec::new()));
+
+impl log::Log for Recorder {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().expect("no line panics").push(format!("{} {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_message_that_never_fits_is_logged_at_debug_and_one_that_fits_later_is_not() {
+    in_own_process(|| {
+        log::set_logger(&RECORDER).expect("the process has no other");
+        log::set_max_level(log::LevelFilter::Debug);
+        received_from(10, |connection| {
+            assert_eq!(connection.send(b"12345678901"), Err(SendError::TooLong));
+            assert_eq!(connection.send(b"1234567890"), Ok(()));
+            assert_eq!(connection.send(b"1"), Err(SendError::Full));
+        });
+        let lines = RECORDER.0.lock().expect("no line panics");
+        let lines: Vec<&String> = lines.iter().filter(|line| line.contains("cannot send")).collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("DEBUG 127.0.0.1:"), "{lines:?}");
+        assert!(lines[0].contains("11 bytes") && lines[0].contains("outbox_bytes_max (10)"), "{lines:?}");
+    });
 }
