@@ -1,6 +1,6 @@
-//! Peers that read slowly, or not at all.
+//! Clients that read slowly, or not at all.
 //!
-//! The outbox keeps its bound, and every byte arrives.
+//! The outbox never exceeds its bound, and every byte arrives.
 
 use std::cell::{Cell, RefCell};
 
@@ -13,7 +13,7 @@ use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
-/// Echoes a pattern to a client that reads only so much at a time, and tells the most that was ever pending.
+/// Echoes a pattern to a client that reads at most `read_bytes` a turn. Returns the largest outbox length seen.
 fn echo_slowly(length: usize, outbox_bytes_max: usize, input_bytes_max: usize, read_bytes: usize) -> usize {
     let at = Listen::from(loopback()).input_bytes_max(input_bytes_max);
     echo_slowly_at(at, length, outbox_bytes_max, read_bytes)
@@ -40,10 +40,10 @@ fn echo_slowly_at(at: Listen, length: usize, outbox_bytes_max: usize, read_bytes
         }
         client.read_up_to(read_bytes);
         let handler = pending_max.get();
-        assert!(handler <= outbox_bytes_max, "{handler} bytes are pending; {}", events.stats());
+        assert!(handler <= outbox_bytes_max, "{handler} bytes in the outbox; {}", events.stats());
         client.end.is_some()
     });
-    assert!(client.received == question, "{} of {length} bytes came back whole", client.received.len());
+    assert!(client.received == question, "{} of {length} bytes were echoed", client.received.len());
     assert_eq!(client.end, Some(StreamEnd::Eof));
     pending_max.get()
 }
@@ -83,9 +83,9 @@ fn while_its_outbox_is_full_a_connection_is_not_read() {
     turn_until_idle(&mut events);
     let stats = events.stats();
     let buffered = stats.bytes_received - stats.bytes_sent;
-    assert!((10_000..=15_000).contains(&buffered), "{buffered} bytes are in inbox and outbox");
-    assert!(!client.has_sent_all(), "the rest waits with the client");
-    assert!(log.inputs().iter().all(|input| input.len() <= 5_000), "more was shown than the inbox holds");
+    assert!((10_000..=15_000).contains(&buffered), "{buffered} bytes in inbox and outbox");
+    assert!(!client.has_sent_all(), "the rest has not left the client");
+    assert!(log.inputs().iter().all(|input| input.len() <= 5_000), "on_data received more than input_bytes_max");
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn on_flushed_follows_a_partial_send() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(log.count(&Call::Flushed), 0, "not while some of it waits");
-    turn_until(&mut events, "all of it", |_| client.has_received(LENGTH));
+    assert_eq!(log.count(&Call::Flushed), 0, "on_flushed came while output was waiting");
+    turn_until(&mut events, "the whole message", |_| client.has_received(LENGTH));
     turn_until_idle(&mut events);
     assert_eq!(log.count(&Call::Flushed), 1);
 }
 
-/// Writes on where it left off, and closes at the end.
+/// Writes the rest of the product, and closes after its last byte.
 fn produce(connection: &mut Connection<'_>, product: &[u8], produced: &Cell<usize>) {
     produced.set(produced.get() + connection.try_write(&product[produced.get()..]));
     if produced.get() == product.len() {
@@ -168,9 +168,13 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
         let listener = events.listen(at, handler).expect("a listener");
         let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
         let (received, end) = client.read_to_end(&mut events);
-        assert!(received == product, "{} bytes came", received.len());
+        assert!(received == product, "{} bytes received", received.len());
         assert_eq!(end, StreamEnd::Eof);
-        assert_eq!(turns.borrow().len(), length.div_ceil(outbox_bytes_max) - 1, "once for each lack of room");
+        assert_eq!(
+            turns.borrow().len(),
+            length.div_ceil(outbox_bytes_max) - 1,
+            "on_flushed comes once for each full outbox"
+        );
         assert!(turns.borrow().is_sorted_by(|one, next| one < next), "twice in a turn: {turns:?}");
     }
 }
@@ -215,13 +219,13 @@ fn a_message_that_can_never_fit_is_refused_without_a_busy_loop() {
     client.send(&byte_pattern(101));
     turn_until(&mut events, "it is tried", |_| tries.get() > 0);
     turn_until_idle(&mut events);
-    assert!(tries.get() <= 3, "{} tries of what can never fit", tries.get());
+    assert!(tries.get() <= 3, "{} calls for a message that can never fit", tries.get());
 }
 
-/// Bytes that the kernel takes for a client that reads nothing, its own kernel's included.
+/// Returns the bytes that the kernel accepts for a client that reads nothing, the client's receive buffer included.
 fn bytes_taken(at: Listen) -> u64 {
     let log = CallLog::default();
-    // More than fits, so that it is told when there is room again.
+    // One byte more than the outbox holds, so that `on_flushed` comes when there is room again.
     let write = |connection: &mut Connection<'_>| connection.try_write(&vec![b'x'; 65_537]) > 0;
     let handler = RecordingHandler::new(&log).on_open(write).on_flushed(move |connection| {
         write(connection);

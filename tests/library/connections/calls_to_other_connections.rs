@@ -1,4 +1,4 @@
-//! What a callback does to other connections.
+//! Calls from one callback to other connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 #[test]
-fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {
+fn a_broadcast_reaches_every_connection_of_its_handler_and_no_other() {
     let mut events = EventLoop::new().expect("a loop");
     let broadcast = events.attach(stream(|connection, input| {
         let handler = connection.handler();
@@ -25,7 +25,7 @@ fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {
     let other_listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
     let mut other_client = Client::connect(events.local_addr(other_listener).expect("it is there"));
     let mut clients: Vec<Client> = addresses.iter().cycle().take(20).map(|address| Client::connect(*address)).collect();
-    turn_until(&mut events, "all are there", |events| events.stats().accepted == 21);
+    turn_until(&mut events, "all are accepted", |events| events.stats().accepted == 21);
     clients[7].send(b"hello all");
     for client in &mut clients {
         turn_until(&mut events, "the broadcast", |_| client.has_received(9));
@@ -37,7 +37,7 @@ fn a_broadcast_reaches_everybody_of_its_handler_and_nobody_else() {
 }
 
 #[test]
-fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
+fn output_for_another_connection_is_sent_in_the_same_turn() {
     let silent: Cell<Option<ConnectionId>> = Cell::new(None);
     let sent = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
@@ -48,10 +48,10 @@ fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
                 if input == b"me" {
                     silent.set(Some(connection.id()));
                 } else {
-                    let id = silent.get().expect("the silent one came first");
+                    let id = silent.get().expect("the silent client sent first");
                     let mut other = connection.context().connection(id).expect("it is open");
                     assert_eq!((other.send(b"for "), other.send(b"you")), (Ok(()), Ok(())));
-                    assert_eq!(other.outbox_len(), 7, "it leaves after the callback");
+                    assert_eq!(other.outbox_len(), 7, "output is sent after the callback");
                     sent.set(connection.context().stats().turns);
                 }
                 input.len()
@@ -61,11 +61,11 @@ fn what_is_written_to_another_connection_leaves_in_the_same_turn() {
     let address = events.local_addr(listener).expect("it is there");
     let (mut one, mut other) = (Client::connect(address), Client::connect(address));
     one.send(b"me");
-    turn_until(&mut events, "the silent one is known", |_| silent.get().is_some());
+    turn_until(&mut events, "the silent client is accepted", |_| silent.get().is_some());
     turn_until_idle(&mut events);
     other.send(b"go");
     turn_until(&mut events, "it is sent", |_| sent.get() > 0);
-    assert_eq!(events.stats().turns, sent.get(), "the turn of the callback is the last");
+    assert_eq!(events.stats().turns, sent.get(), "it was sent in the turn of the callback");
     let id = silent.get().expect("known");
     assert_eq!(events.context().connection(id).expect("it is open").outbox_len(), 0);
     turn_until(&mut events, "it arrives", |_| one.has_received(7));
@@ -82,7 +82,7 @@ fn the_id_of_a_closed_connection_finds_nothing_and_is_never_reused() {
         let mut client = Client::connect(address);
         client.send(b"?");
         assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-        turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == round);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().closed_total() == round);
     }
     let _last = Client::connect(address);
     turn_until(&mut events, "it is accepted", |_| log.ids().len() == 51);
@@ -92,8 +92,8 @@ fn the_id_of_a_closed_connection_finds_nothing_and_is_never_reused() {
     assert_eq!(ids.iter().filter(known).collect::<Vec<_>>(), [&ids[50]]);
 }
 
-/// Two clients speak at once; whoever is shown first ends the other, whose event is in the same batch. Two more come
-/// afterwards. Returns two ids: the one that ended the other, and the one that was ended.
+/// Two clients send at once. The first to reach `on_data` ends the other, whose event is in the same batch. Two more
+/// clients connect afterwards. Returns the id that stayed open and the id that was ended.
 fn close_other(log: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (ConnectionId, ConnectionId) {
     let ids: RefCell<Vec<ConnectionId>> = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
@@ -122,11 +122,11 @@ fn close_other(log: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (ConnectionI
     turn_until(&mut events, "one is over", |_| log.close_reasons().len() == 1);
     let mut fourth = Client::connect(address);
     fourth.send(b"fourth");
-    turn_until(&mut events, "the others are shown", |_| log.inputs().len() >= 3);
+    turn_until(&mut events, "the others reach on_data", |_| log.inputs().len() >= 3);
     turn_until_idle(&mut events);
     let ids = log.ids();
     let expected = |bytes: &[u8]| [Call::Open, Call::Data(bytes.to_vec())];
-    assert_eq!(log.of(ids[2]), expected(b"third"), "the new clients see nothing of the old");
+    assert_eq!(log.of(ids[2]), expected(b"third"), "the new clients get no event of the old ones");
     assert_eq!(log.of(ids[3]), expected(b"fourth"));
     let is_closed = |id: &&ConnectionId| log.of(**id).iter().any(|called| matches!(called, Call::Closed(_)));
     let closed = *ids.iter().find(is_closed).expect("one is over");
@@ -167,7 +167,7 @@ fn a_connection_closed_by_another_in_the_same_batch_gets_only_on_close() {
     turn_until(&mut events, "one is left", |_| {
         clients.iter_mut().map(Client::has_reached_end).filter(|has_ended| !has_ended).count() == 1
     });
-    assert_eq!(log.inputs().len(), 1, "the first that is shown ends all others");
+    assert_eq!(log.inputs().len(), 1, "the first on_data closes all other connections");
     clients.retain(|client| client.end.is_none());
     turn_until(&mut events, "nine are over", |_| log.close_reasons().len() == 9);
     assert_eq!(log.close_reasons(), [CloseReason::Local; 9]);
@@ -183,7 +183,7 @@ fn a_connection_can_be_reached_between_two_turns() {
     turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(events.context().connection(log.ids()[0]).expect("it is open").send(b"data"), Ok(()));
-    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the loop has work");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));
     events.context().for_each_connection(handler, |connection| connection.close());
     assert_eq!(client.read_to_end(&mut events), (&b"data"[..], StreamEnd::Eof));
@@ -200,7 +200,7 @@ fn callbacks_that_pause_and_resume_each_other_forever_do_not_starve_other_connec
             other.pause();
             other.resume();
         });
-        // Never all of it: there is always a rest to be shown after a resume.
+        // Never the whole input, so that each resume shows the rest again.
         input.len() - 1
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -208,7 +208,7 @@ fn callbacks_that_pause_and_resume_each_other_forever_do_not_starve_other_connec
     let address = events.local_addr(listener).expect("it is there");
     let mut pair = [Client::connect(address), Client::connect(address)];
     send_all(&mut pair, b"ping");
-    turn_until(&mut events, "they are at it", |_| rounds.get() > 10);
+    turn_until(&mut events, "both call each other", |_| rounds.get() > 10);
     let mut client = Client::connect(events.local_addr(greeter).expect("it is there"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
 }

@@ -1,6 +1,6 @@
 //! `close`, `abort` and `on_close`.
 //!
-//! Each session ends once, with its first cause.
+//! Each session ends once, with the first close reason.
 
 use std::cell::Cell;
 
@@ -13,7 +13,8 @@ use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
-/// Has one client ask a handler, reads to the end, and tells what it read and why the connection ended.
+/// Sends the question of one client and reads to the end. Returns what was received, and how and why the connection
+/// ended.
 fn close_with(log: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (Vec<u8>, StreamEnd, CloseReason) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -26,11 +27,11 @@ fn close_with(log: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> 
     let end = client.read_to_end(&mut events).1;
     let received = client.received.clone();
     drop(client);
-    turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     let reason = log.close_reasons()[0];
-    assert_eq!(log.close_reasons(), [reason], "once for a session");
+    assert_eq!(log.close_reasons(), [reason], "on_close comes once for a session");
     assert_eq!((events.stats().closed(reason), events.stats().closed_total()), (1, 1));
-    assert_eq!(log.all().last(), Some(&Call::Closed(reason)), "and last");
+    assert_eq!(log.all().last(), Some(&Call::Closed(reason)), "on_close is the last call");
     (received, end, reason)
 }
 
@@ -49,11 +50,11 @@ fn close_in_on_open_is_local_and_what_was_written_arrives() {
         true
     });
     assert_eq!(close_with(&log, handler, b"?"), (GREETING.to_vec(), StreamEnd::Eof, CloseReason::Local));
-    assert_eq!(log.inputs().len(), 0, "no input is shown after a close");
+    assert_eq!(log.inputs().len(), 0, "on_data came after a close");
 }
 
 #[test]
-fn close_in_on_eof_is_the_peers_end() {
+fn close_in_on_eof_has_the_reason_eof() {
     let log = CallLog::default();
     let handler = RecordingHandler::new(&log);
     assert_eq!(close_with(&log, handler, b""), (Vec::new(), StreamEnd::Eof, CloseReason::Eof));
@@ -71,7 +72,7 @@ fn an_abort_resets_and_discards_what_was_written() {
 }
 
 #[test]
-fn an_abort_after_a_close_resets_as_well_and_the_first_cause_stands() {
+fn an_abort_after_a_close_resets_and_keeps_the_first_close_reason() {
     let log = CallLog::default();
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         assert_eq!(connection.send(GREETING), Ok(()));
@@ -112,7 +113,7 @@ fn a_refusal_sends_what_was_written_and_calls_nothing_else() {
     client.send(&byte_pattern(5_000));
     assert_eq!(client.read_to_end(&mut events), (&b"closed on sundays"[..], StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     assert_eq!(log.all(), [Call::Open]);
     assert_eq!((events.stats().accepted, events.stats().closed(CloseReason::Local)), (1, 1));
 }
@@ -139,12 +140,12 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
     client.send(b" TCP Server!");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.all(), [Call::Open, Call::Data(b"Hello,".to_vec()), Call::Closed(CloseReason::Local)]);
 }
 
 #[test]
-fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
+fn in_on_close_the_connection_is_closed_and_its_addresses_are_known() {
     let (log, recorded) = (CallLog::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_data(greet).on_close(|connection| {
@@ -164,7 +165,7 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
             connection.listener(),
             connection.handler(),
         )));
-        assert!(connection.context().connection(id).is_none(), "it is gone");
+        assert!(connection.context().connection(id).is_none(), "the connection is closed");
     }));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -172,7 +173,7 @@ fn in_on_close_the_connection_is_gone_and_still_says_who_it_was() {
     let peer = client.local_addr();
     client.send(b"?");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| recorded.get().is_some());
+    turn_until(&mut events, "the connection is closed", |_| recorded.get().is_some());
     assert_eq!(recorded.get(), Some((Some(peer), Some(address), Some(listener), handler)));
     turn_until_idle(&mut events);
     assert_eq!(log.close_reasons(), [CloseReason::Local]);
@@ -202,7 +203,7 @@ fn every_opened_session_gets_on_close_once_and_last() {
             client.reset();
         }
     }
-    turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "all are closed", |events| events.stats().connections == 0);
     let ids = log.ids();
     assert_eq!((ids.len(), log.close_reasons().len()), (60, 60));
     for id in ids {

@@ -1,4 +1,4 @@
-//! Peers that reset their connection.
+//! Clients that reset their connection.
 //!
 //! A reset ends its own connection and no other.
 
@@ -30,7 +30,7 @@ fn a_client_that_resets_before_accept_ends_no_other_connection() {
         other.send(b"Hello, TCP Server!");
         assert_eq!(other.read_to_end(&mut events).0, GREETING);
         drop(other);
-        turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "all are closed", |events| events.stats().connections == 0);
         assert_eq!(log.ids().len(), log.close_reasons().len());
         assert!(log.close_reasons().contains(&CloseReason::Reset), "{:?}", log.close_reasons());
     }
@@ -47,7 +47,7 @@ fn a_reset_in_the_middle_of_a_stream_is_reported_as_a_reset() {
     assert_eq!(resetting.request(&mut events, b"one", 3), b"one");
     assert_eq!(open.request(&mut events, b"two", 3), b"two");
     resetting.reset();
-    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     assert_eq!(open.request(&mut events, b"three", 5), b"three");
     assert_eq!(events.stats().connections, 1);
@@ -69,14 +69,14 @@ fn a_reset_closes_its_paused_connection_and_no_other_paused_one() {
     open.send(b"more");
     turn_until_idle(&mut events);
     resetting.reset();
-    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     turn_until_idle(&mut events);
     assert_eq!(events.stats().connections, 1);
 
     let handler = events.context().connection(log.ids()[1]).expect("it is open").handler();
     events.context().for_each_connection(handler, |connection| connection.resume());
-    turn_until(&mut events, "the other goes on", |_| log.inputs() == [b"more"]);
+    turn_until(&mut events, "the other connection is read again", |_| log.inputs() == [b"more"]);
 }
 
 #[test]
@@ -86,10 +86,10 @@ fn a_reset_after_eof_is_noticed_while_the_handler_waits() {
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_eof(|_| {})).expect("a listener");
     let client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.half_close();
-    turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
+    turn_until(&mut events, "EOF is reported", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }
 
@@ -105,10 +105,10 @@ fn a_reset_after_eof_is_noticed_while_the_connection_is_paused() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"wait");
     client.half_close();
-    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }
 
@@ -132,7 +132,7 @@ fn a_reset_is_noticed_while_output_waits() {
     let id = log.ids()[0];
     assert!(events.context().connection(id).expect("it is open").outbox_len() > 0, "output waits");
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }
 
@@ -149,14 +149,14 @@ fn a_hundred_resets_at_once_are_each_counted_and_the_loop_is_idle_afterwards() {
         client.send(&byte_pattern(1000));
         client.reset();
     }
-    turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "all are closed", |events| events.stats().connections == 0);
     assert_eq!(events.stats().closed(CloseReason::Reset), 100);
     turn_until_idle(&mut events);
     assert_eq!(Client::connect(address).request(&mut events, b"still there?", 12), b"still there?");
 }
 
 #[test]
-fn a_reset_before_all_is_delivered_replaces_the_reason_of_the_close() {
+fn a_reset_before_all_output_is_delivered_replaces_the_close_reason() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(32 * 1024 * 1024);
@@ -168,11 +168,11 @@ fn a_reset_before_all_is_delivered_replaces_the_reason_of_the_close() {
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     client.send(b"ask");
-    turn_until(&mut events, "it is asked", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the request reaches on_data", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(log.close_reasons(), [], "most of it waits");
+    assert_eq!(log.close_reasons(), [], "most of the output waits");
     client.reset();
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     assert_eq!(events.stats().connections, 0);
 }
@@ -190,7 +190,7 @@ fn a_reset_after_more_input_than_one_turn_reads_is_noticed_although_the_handler_
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    // A busy stream makes the kernel widen its receive queue past what one turn reads.
+    // The stream of the warm-up makes the kernel widen its receive buffer past what one turn reads.
     client.send(&warm_up);
     turn_until(&mut events, "the warm-up", |events| {
         client.flush();
@@ -200,6 +200,6 @@ fn a_reset_after_more_input_than_one_turn_reads_is_noticed_although_the_handler_
     pauses.set(true);
     client.send(&warm_up[..500_000]);
     client.reset();
-    turn_until(&mut events, "the reset is told", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
 }

@@ -18,7 +18,7 @@ const fn milliseconds(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Writes until nothing more fits.
+/// Writes until the outbox is full.
 fn fill(connection: &mut Connection<'_>) {
     while connection.try_write(&vec![1; 65_536]) == 65_536 {}
 }
@@ -49,12 +49,12 @@ fn unused_bytes_do_not_extend_the_idle_timeout() {
     let at = Listen::from(loopback()).idle_timeout(milliseconds(300));
     let listener = events.listen(at, RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is closed all the same", |_| {
+    turn_until(&mut events, "the idle timeout closes it", |_| {
         client.send(b"x");
         !log.close_reasons().is_empty()
     });
     assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
-    assert!(log.inputs().len() > 1, "bytes did come");
+    assert!(log.inputs().len() > 1, "input reached on_data");
 }
 
 #[test]
@@ -65,12 +65,12 @@ fn bytes_that_are_used_extend_the_idle_timeout() {
     let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     let start = Instant::now();
-    turn_until(&mut events, "a second", |_| {
+    turn_until(&mut events, "1 s has passed", |_| {
         client.send(b"x");
         start.elapsed() > milliseconds(1000)
     });
     assert_eq!(log.close_reasons(), []);
-    turn_until(&mut events, "it is closed once it is quiet", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the silent connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
 }
 
@@ -90,7 +90,7 @@ fn a_paused_connection_times_out_too() {
 }
 
 #[test]
-fn without_timeouts_there_is_nothing_to_wait_for() {
+fn without_timeouts_next_timeout_is_none() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(None).write_timeout(None);
@@ -123,12 +123,13 @@ fn a_client_that_reads_nothing_is_closed_after_the_write_timeout_but_not_early()
         }
         !log.close_reasons().is_empty()
     });
-    assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "the idle timeout does not run meanwhile");
-    // The clock was read after the turn, so it may be later than the turn's own time by as much as that took.
+    assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "the idle timeout does not run while output waits");
+    // `last_sent` is read after the turn, so it may be later than the turn's own time. The bound leaves 100 ms for
+    // that.
     let elapsed = closed.get().expect("closed").duration_since(last_sent);
     assert!(elapsed >= milliseconds(300), "cut after {elapsed:?}");
-    turn_until(&mut events, "its stream ends", |_| client.has_reached_end());
-    assert_eq!(client.end, Some(StreamEnd::Reset), "what it read is not all there was");
+    turn_until(&mut events, "the client sees the end", |_| client.has_reached_end());
+    assert_eq!(client.end, Some(StreamEnd::Reset), "the client did not get the whole output");
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_client_that_reads_a_little_now_and_then_is_not_closed() {
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     let start = Instant::now();
-    turn_until(&mut events, "a second", |_| {
+    turn_until(&mut events, "1.2 s have passed", |_| {
         client.read_up_to(256 * 1024);
         start.elapsed() > milliseconds(1200)
     });
@@ -165,8 +166,8 @@ fn a_closing_connection_whose_client_reads_nothing_is_closed_after_the_write_tim
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is cut", |_| !log.close_reasons().is_empty());
-    assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "what it was sent did not arrive");
-    turn_until(&mut events, "its stream ends", |_| client.has_reached_end());
+    assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "the output was not delivered");
+    turn_until(&mut events, "the client sees the end", |_| client.has_reached_end());
     assert_eq!(client.end, Some(StreamEnd::Reset));
 }
 
@@ -186,12 +187,12 @@ fn set_timeout_fires_once_and_never_early() {
     turn_until(&mut events, "it fires", |_| fired.borrow().len() == 2);
     let after = fired.borrow()[1].duration_since(fired.borrow()[0]);
     assert!(after >= milliseconds(100), "fired after {after:?}");
-    turn_until(&mut events, "as long again", |_| fired.borrow()[1].elapsed() > milliseconds(150));
+    turn_until(&mut events, "150 ms have passed", |_| fired.borrow()[1].elapsed() > milliseconds(150));
     assert_eq!(log.all(), [Call::Open, Call::Timeout]);
 }
 
 #[test]
-fn a_new_timeout_replaces_the_former_and_none_takes_it_back() {
+fn a_new_timeout_replaces_the_old_one_and_none_cancels_it() {
     let log = CallLog::default();
     let (start, fired) = (Cell::new(Instant::now()), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
@@ -219,7 +220,7 @@ fn a_new_timeout_replaces_the_former_and_none_takes_it_back() {
 }
 
 #[test]
-fn the_default_of_on_timeout_closes() {
+fn on_timeout_closes_by_default() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| {
@@ -231,7 +232,7 @@ fn the_default_of_on_timeout_closes() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.read_to_end(&mut events), (&b"too late"[..], StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.all(), [Call::Open, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
 }
 
@@ -270,7 +271,7 @@ fn a_turn_does_not_wait_for_a_deadline_that_passed_between_two_turns() {
     turn_until_idle(&mut events);
     let deadline = Instant::now() + TIMEOUT;
     while events.next_timeout() != Some(Duration::ZERO) {
-        assert!(Instant::now() < deadline, "the deadline never passes");
+        assert!(Instant::now() < deadline, "next_timeout never returns zero");
         std::thread::yield_now();
     }
     let start = Instant::now();
@@ -278,12 +279,12 @@ fn a_turn_does_not_wait_for_a_deadline_that_passed_between_two_turns() {
         assert_eq!(events.turn(Some(TIMEOUT)).expect("the poll works"), Turn::Progress);
     }
     let late = start.elapsed();
-    assert!(late < IDLE / 2, "the turn waited for {late:?} though the deadline had passed");
+    assert!(late < IDLE / 2, "the turn waited for {late:?} after the deadline");
     assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
 }
 
 #[test]
-fn a_deadline_set_from_outside_is_kept() {
+fn a_timeout_set_outside_a_callback_fires() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(None);

@@ -1,4 +1,4 @@
-//! Half-close: sending is shut down, and reading goes on.
+//! Half-close: sending is shut down, and reading continues.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
-/// Has a client served by a handler, and tells it.
+/// Listens with the handler and connects a client.
 fn client_of<'a>(events: &mut EventLoop<'a>, handler: RecordingHandler<'a>) -> Client {
     let listener = events.listen(Listen::from(loopback()).idle_timeout(None), handler).expect("a listener");
     Client::connect_narrow(events.local_addr(listener).expect("it is there"))
@@ -32,11 +32,11 @@ fn after_a_shutdown_the_peer_reads_eof_and_can_still_send() {
     for chunk in [&b"and"[..], b"yet", b"more"] {
         let before = log.inputs().len();
         client.send(chunk);
-        turn_until(&mut events, "what it says", |_| log.inputs().len() > before);
+        turn_until(&mut events, "the input reaches on_data", |_| log.inputs().len() > before);
     }
     assert_eq!(log.inputs(), [&b"and"[..], b"yet", b"more"]);
     client.half_close();
-    turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
 }
 
@@ -63,7 +63,7 @@ fn output_before_a_shutdown_arrives_before_eof_also_at_a_slow_reader() {
     });
     assert!(client.received == text && client.end == Some(StreamEnd::Eof), "{} bytes", client.received.len());
     turn_until_idle(&mut events);
-    assert_eq!(log.close_reasons(), [], "it is half open still");
+    assert_eq!(log.close_reasons(), [], "the connection is half open");
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn after_a_shutdown_nothing_can_be_written() {
     });
     let mut client = client_of(&mut events, handler);
     client.send(b"say it again");
-    turn_until(&mut events, "the question", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the request reaches on_data", |_| !log.inputs().is_empty());
     assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
     turn_until_idle(&mut events);
-    assert_eq!(log.count(&Call::Flushed), 0, "there will never be room");
+    assert_eq!(log.count(&Call::Flushed), 0, "on_flushed does not come after a shutdown");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_close_after_a_shutdown_is_a_close() {
         } else {
             drop(client);
         }
-        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
         assert_eq!(log.close_reasons(), [CloseReason::Local]);
     }
 }
@@ -118,13 +118,13 @@ fn an_abort_after_a_shutdown_is_an_abort() {
     });
     let mut client = client_of(&mut events, handler);
     client.send(b"no");
-    turn_until(&mut events, "it is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!((log.close_reasons(), events.stats().connections), (vec![CloseReason::Aborted], 0));
 }
 
 #[test]
 fn after_eof_in_both_directions_the_connection_closes_whatever_the_handler_waits_for() {
-    // Who ends first, the peer or we.
+    // Whether the server or the client sends FIN first.
     for we_are_first in [true, false] {
         let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
@@ -139,12 +139,12 @@ fn after_eof_in_both_directions_the_connection_closes_whatever_the_handler_waits
         turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
         client.half_close();
         assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
-        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
         assert_eq!(log.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
     }
 }
 
-/// A client that sends, ends and goes, while the handler that has finished is paused.
+/// The client sends, then closes, while the handler has shut down its side and is paused.
 fn read_after_the_peer_has_gone(bytes: usize) {
     let (log, text) = (CallLog::default(), byte_pattern(bytes));
     let mut events = EventLoop::new().expect("a loop");
@@ -155,16 +155,16 @@ fn read_after_the_peer_has_gone(bytes: usize) {
     let mut client = client_of(&mut events, handler);
     assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
     client.send(&text);
-    turn_until(&mut events, "the kernel has it", |_| {
+    turn_until(&mut events, "the kernel has all of it", |_| {
         client.flush();
         client.has_sent_all()
     });
     drop(client);
     turn_until_idle(&mut events);
-    assert_eq!(log.all(), [Call::Open], "it is neither shown to a handler that has paused, nor lost");
+    assert_eq!(log.all(), [Call::Open], "a paused handler gets no input, and the connection stays open");
     let id = log.ids()[0];
     events.context().connection(id).expect("it is open").resume();
-    turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert!(log.inputs().concat() == text, "{} of {bytes} bytes", log.inputs().concat().len());
     assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
 }
@@ -189,13 +189,13 @@ fn a_reset_after_a_shutdown_is_reported_also_to_a_paused_handler() {
         let mut client = client_of(&mut events, handler);
         assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
         client.reset();
-        turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+        turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
         assert_eq!(log.close_reasons(), [CloseReason::Reset]);
     }
 }
 
 #[test]
-fn input_that_a_paused_handler_has_left_outlives_the_end_of_both_sides() {
+fn input_that_a_paused_handler_left_is_shown_after_both_sides_have_ended() {
     let (log, resumes) = (CallLog::default(), Cell::new(false));
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|_, input| if resumes.get() { input.len() } else { 0 }).on_eof(
@@ -212,7 +212,7 @@ fn input_that_a_paused_handler_has_left_outlives_the_end_of_both_sides() {
     assert_eq!((log.count(&Call::Eof), log.rests(), log.close_reasons()), (1, vec![b"abc".to_vec()], vec![]));
     resumes.set(true);
     events.context().connection(log.ids()[0]).expect("it is paused").resume();
-    turn_until(&mut events, "it is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(
         (log.inputs().last().map(Vec::as_slice), log.close_reasons()),
         (Some(&b"abc"[..]), vec![CloseReason::Eof])
@@ -228,10 +228,10 @@ fn a_shutdown_from_outside_a_turn_takes_effect_in_the_next_turn() {
     turn_until_idle(&mut events);
     let id = log.ids()[0];
     events.context().connection(id).expect("it is open").shutdown_write();
-    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to do");
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the loop has work");
     let _ = events.turn(None).expect("the poll works");
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
-    assert!(events.context().connection(id).is_some(), "it is still there");
+    assert!(events.context().connection(id).is_some(), "the connection is half open");
     events.context().drain(Duration::from_millis(10));
     assert_eq!(turn_until_stopped(&mut events).forced, 1);
 }

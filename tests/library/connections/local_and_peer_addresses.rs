@@ -10,8 +10,8 @@ use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::turn_until;
 
-/// Listens at `bound` and has a client ask at `dst_ip`; tells the connection's local and peer address, and the
-/// client's.
+/// Listens at `bound`; a client connects to `dst_ip`. Returns the connection's local and peer address, and the client's
+/// own.
 fn addresses(bound: &str, dst_ip: &str) -> (SocketAddr, SocketAddr, SocketAddr) {
     let addresses = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
@@ -28,19 +28,19 @@ fn addresses(bound: &str, dst_ip: &str) -> (SocketAddr, SocketAddr, SocketAddr) 
     let mut client = Client::connect(SocketAddr::new(dst_ip.parse().expect("an address"), port));
     let client_address = client.local_addr();
     assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
-    let (local, peer) = addresses.get().expect("it was asked");
+    let (local, peer) = addresses.get().expect("the client has sent");
     assert_eq!(local.port(), port);
     (local, peer, client_address)
 }
 
 #[test]
-fn a_connection_of_one_address_has_the_listeners() {
+fn on_one_address_the_local_address_is_that_of_the_listener() {
     let (local, peer, client) = addresses("127.0.0.2", "127.0.0.2");
     assert_eq!((local.ip(), peer), (any_port("127.0.0.2").ip(), client));
 }
 
 #[test]
-fn a_connection_of_every_address_has_the_one_that_was_asked() {
+fn on_the_wildcard_the_local_address_is_the_one_that_the_client_connected_to() {
     for dst_ip in ["127.0.0.1", "127.0.0.2"] {
         let (local, peer, client) = addresses("0.0.0.0", dst_ip);
         assert_eq!((local.ip(), peer), (any_port(dst_ip).ip(), client));
@@ -58,7 +58,7 @@ fn on_the_ipv6_wildcard_an_ipv4_client_shows_its_ipv4_address() {
 
 #[test]
 #[ignore = "needs IPv6"]
-fn an_ipv6_wildcard_leaves_ipv4_alone_where_it_is_asked_to() {
+fn an_ipv6_wildcard_with_only_v6_accepts_no_ipv4_client() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(Listen::from(any_port("::")).only_v6(true), stream(greet)).expect("a listener");
     let port = events.local_addr(listener).expect("it is there").port();
@@ -68,7 +68,7 @@ fn an_ipv6_wildcard_leaves_ipv4_alone_where_it_is_asked_to() {
 }
 
 #[test]
-fn each_connection_keeps_its_own_local_address_when_slots_are_used_again() {
+fn a_reused_slot_has_the_local_address_of_its_new_connection() {
     let local_ips: RefCell<Vec<IpAddr>> = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = |connection: &mut Connection<'_>, input: &[u8]| {
@@ -85,7 +85,7 @@ fn each_connection_keeps_its_own_local_address_when_slots_are_used_again() {
         let mut client = Client::connect(to);
         assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
         drop(client);
-        turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     }
     assert_eq!(*local_ips.borrow(), expected);
 }

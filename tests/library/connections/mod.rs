@@ -1,4 +1,4 @@
-//! Open connections: replies, ends, timeouts, addresses.
+//! Open connections: replies, closes, timeouts and addresses.
 
 mod backpressure;
 mod calls_to_other_connections;

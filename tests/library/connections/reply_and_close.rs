@@ -1,6 +1,6 @@
 //! Replies followed by `close`.
 //!
-//! The client reads the whole reply, and then EOF.
+//! The client reads the whole reply, then EOF.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn a_client_that_sends_much_before_reading_gets_the_whole_reply_and_then_eof() {
     for length in [1, 18, 1_025, 20_000, 60_000] {
         let mut client = Client::connect(address);
         client.send(&byte_pattern(length));
-        assert!(client.has_sent_all(), "{length} bytes fit the kernel");
+        assert!(client.has_sent_all(), "{length} bytes fit into the kernel's buffers");
         assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "{length} bytes");
     }
 }
@@ -56,7 +56,7 @@ fn a_long_reply_survives_a_long_unread_request() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(60_000));
     let (received, end) = client.read_to_end(&mut events);
-    assert!(received == answer, "{} bytes came", received.len());
+    assert!(received == answer, "{} bytes received", received.len());
     assert_eq!(end, StreamEnd::Eof);
 }
 
@@ -76,9 +76,9 @@ fn input_after_the_close_does_not_destroy_the_reply() {
     turn_until(&mut events, "the late input is read", |events| events.stats().bytes_received == 120_000);
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Local]);
-    assert_eq!(log.inputs().len(), 1, "a closed connection shows nothing more");
+    assert_eq!(log.inputs().len(), 1, "on_data came after a close");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_request_that_arrives_byte_by_byte_is_answered_when_complete() {
         });
     }
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    assert_eq!(log.inputs().len(), QUESTION.len(), "once for each byte");
+    assert_eq!(log.inputs().len(), QUESTION.len(), "on_data comes once for each byte");
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn a_client_that_half_closes_before_the_reply_gets_it() {
     client.send(b"Hello, TCP Server!");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
-    assert_eq!(log.close_reasons(), [CloseReason::Local], "it was the handler that closed");
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
+    assert_eq!(log.close_reasons(), [CloseReason::Local], "the handler closed it");
     assert_eq!(log.count(&Call::Eof), 0);
 }
 
@@ -154,7 +154,7 @@ fn a_client_that_half_closes_without_a_byte_can_be_answered() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.all(), [Call::Open, Call::Eof, Call::Closed(CloseReason::Eof)]);
 }
 
@@ -171,7 +171,7 @@ fn a_half_closed_client_can_get_its_reply_much_later() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.all(), [Call::Open, Call::Eof, Call::Timeout, Call::Closed(CloseReason::TimedOut)]);
 }
 
@@ -205,10 +205,10 @@ fn bytes_after_an_urgent_byte_are_neither_lost_nor_delayed() {
     client.send(b"abc");
     client.send_urgent(b'!');
     client.send(b"def");
-    turn_until(&mut events, "all of it is shown", |_| log.inputs().concat() == b"abcdef");
+    turn_until(&mut events, "all input reaches on_data", |_| log.inputs().concat() == b"abcdef");
     turn_until_idle(&mut events);
     client.send(b"ghi");
-    turn_until(&mut events, "and what follows", |_| log.inputs().concat() == b"abcdefghi");
+    turn_until(&mut events, "later input reaches on_data", |_| log.inputs().concat() == b"abcdefghi");
     client.send_urgent(b'!');
     turn_until_idle(&mut events);
     client.half_close();
@@ -243,6 +243,6 @@ fn many_clients_at_once_are_each_greeted_once() {
     for client in &mut clients {
         assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     }
-    turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "all are closed", |events| events.stats().connections == 0);
     assert_eq!((greeted.get(), events.stats().closed(CloseReason::Local)), (300, 300));
 }

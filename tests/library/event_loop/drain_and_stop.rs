@@ -1,6 +1,6 @@
 //! `drain` and `stop`.
 //!
-//! Clients with a request are answered, and the end is final.
+//! Clients with a request are answered, and a stopped loop stays stopped.
 
 use std::cell::{Cell, RefCell};
 use std::net::{TcpStream, UdpSocket};
@@ -37,12 +37,12 @@ fn clients_in_the_backlog_and_clients_with_requests_are_answered_in_a_drain() {
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (240, 0));
     assert!(report.elapsed < LONG);
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     assert_eq!(log.count(&Call::Closed(CloseReason::Local)), 240);
 }
 
 #[test]
-fn a_closure_answers_those_who_have_asked_before_it_closes() {
+fn a_closure_answers_pending_requests_before_it_closes() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
@@ -53,8 +53,8 @@ fn a_closure_answers_those_who_have_asked_before_it_closes() {
     accepted.send(b"Hello, TCP Server!");
     in_backlog.send(b"Hello, TCP Server!");
     events.context().drain(LONG);
-    assert_eq!(accepted.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "it was accepted and had asked");
-    assert_eq!(in_backlog.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "it was in the backlog and had asked");
+    assert_eq!(accepted.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "an accepted client is answered");
+    assert_eq!(in_backlog.read_to_end(&mut events), (GREETING, StreamEnd::Eof), "a client in the backlog is answered");
     assert_eq!(turn_until_stopped(&mut events).finished, 2);
 }
 
@@ -77,7 +77,7 @@ fn a_closure_closes_its_silent_connections_when_the_loop_drains() {
 }
 
 #[test]
-fn every_connection_hears_of_the_drain_once() {
+fn on_drain_comes_once_for_every_connection() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -86,9 +86,9 @@ fn every_connection_hears_of_the_drain_once() {
     turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     let mut during = Client::connect(address);
     events.context().drain(LONG);
-    turn_until(&mut events, "both hear of it", |_| log.count(&Call::Drain) >= 2);
+    turn_until(&mut events, "on_drain has come for both", |_| log.count(&Call::Drain) >= 2);
     before.send(b"one more question");
-    turn_until(&mut events, "it is shown", |_| log.inputs().len() == 1);
+    turn_until(&mut events, "the input reaches on_data", |_| log.inputs().len() == 1);
     turn_until_idle(&mut events);
     events.context().drain(LONG);
     turn_until_idle(&mut events);
@@ -113,9 +113,9 @@ fn listeners_close_although_a_silent_client_delays_the_drain() {
     let client = Client::connect(address);
     turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
-    turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
+    turn_until(&mut events, "on_drain has come", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     assert!(events.local_addr(listener).is_err());
     assert_eq!(log.close_reasons(), []);
     drop(client);
@@ -168,13 +168,13 @@ fn a_stop_ends_a_drain_at_once() {
     let _silent = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
-    turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
+    turn_until(&mut events, "on_drain has come", |_| log.count(&Call::Drain) == 1);
     events.context().stop();
     assert!(matches!(events.turn(None).expect("the poll works"), Turn::Stopped(report) if report.forced == 1));
 }
 
 #[test]
-fn a_stop_resets_everybody_and_is_final() {
+fn a_stop_resets_every_connection_and_is_final() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -182,7 +182,7 @@ fn a_stop_resets_everybody_and_is_final() {
     let handle = events.handle();
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "they are accepted", |_| log.ids().len() == 5);
-    handle.stop().expect("it runs");
+    handle.stop().expect("the loop runs");
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (0, 5));
     assert_eq!(log.close_reasons(), [CloseReason::Drained; 5]);
@@ -197,7 +197,7 @@ fn a_stop_resets_everybody_and_is_final() {
         (handle.stop(), handle.drain(LONG), handle.post(|_| {})),
         (Err(LoopStopped), Err(LoopStopped), Err(LoopStopped))
     );
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     let mut other = EventLoop::new().expect("a loop");
     for client in &mut clients {
         assert_eq!(client.read_to_end(&mut other).1, StreamEnd::Reset);
@@ -222,7 +222,7 @@ fn a_stop_in_a_callback_lets_the_callback_end() {
 }
 
 #[test]
-fn with_nobody_there_a_drain_is_over_at_once() {
+fn without_connections_a_drain_ends_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     events.listen(loopback(), stream(greet)).expect("a listener");
     events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
@@ -232,14 +232,14 @@ fn with_nobody_there_a_drain_is_over_at_once() {
 }
 
 #[test]
-fn whoever_only_lingers_has_finished_and_is_not_forced() {
+fn a_lingering_connection_counts_as_finished_and_not_as_forced() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&byte_pattern(20_000));
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    assert_eq!(events.stats().connections, 1, "it lingers");
+    assert_eq!(events.stats().connections, 1, "the connection lingers");
     events.context().stop();
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (1, 0));
@@ -247,7 +247,7 @@ fn whoever_only_lingers_has_finished_and_is_not_forced() {
 }
 
 #[test]
-fn clients_that_wait_for_room_in_the_backlog_are_served_in_a_drain_too() {
+fn a_drain_serves_clients_that_wait_in_the_backlog_for_connections_max() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(1);
@@ -277,7 +277,7 @@ fn queued_datagrams_are_answered_in_a_drain() {
     events.context().drain(LONG);
     turn_until_stopped(&mut events);
     assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (150, 150));
-    assert!(events.local_addr(socket).is_err(), "it is closed");
+    assert!(events.local_addr(socket).is_err(), "the socket is closed");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_stop_delivers_no_further_datagram_and_sends_queued_replies() {
     assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (1, 1));
 }
 
-/// A UDP socket that echoes, and keeps its socket in a drain or not.
+/// A UDP echo that keeps or removes its socket in `on_drain`.
 struct DrainingEcho<'a> {
     keeps_socket: bool,
     drained: &'a RefCell<Vec<UdpSocketId>>,
@@ -326,18 +326,18 @@ fn a_udp_socket_kept_in_a_drain_is_served_and_delays_the_end_until_it_is_removed
     let client = Client::connect(events.local_addr(listener).expect("it is there"));
     turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
-    turn_until(&mut events, "it hears of the drain", |_| log.count(&Call::Drain) == 1);
+    turn_until(&mut events, "on_drain has come", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
     let peer = udp_socket("127.0.0.1");
     for _ in 0..3 {
         peer.send_to(b"still?", address).expect("it is sent");
         assert_eq!(recv(&mut events, &peer).0, b"still?");
     }
-    assert_eq!(*drained.borrow(), [socket], "it is told once");
+    assert_eq!(*drained.borrow(), [socket], "on_drain comes once");
     drop(client);
-    turn_until(&mut events, "the client's end", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the client's connection is closed", |events| events.stats().connections == 0);
     turn_until_idle(&mut events);
-    assert!(events.context().remove(socket), "it is there");
+    assert!(events.context().remove(socket), "the socket is open");
     assert_eq!(turn_until_stopped(&mut events).finished, 1);
 }
 
@@ -369,7 +369,7 @@ fn in_a_drain_a_udp_port_is_free_after_its_queued_datagrams_although_a_client_st
 }
 
 #[test]
-fn what_on_drain_writes_before_it_closes_arrives() {
+fn what_on_drain_writes_before_a_close_arrives() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_drain(|connection| {
@@ -420,7 +420,7 @@ fn a_stop_during_a_drain_accepts_no_further_client_and_opens_nothing() {
         let context = connection.context();
         context.stop();
         let id = context.connect(loopback(), handler);
-        assert!(context.connection(id).is_none(), "nothing is opened any more");
+        assert!(context.connection(id).is_none(), "a connect after a stop opens nothing");
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");

@@ -1,4 +1,4 @@
-//! Budgets of a turn: bytes, accepts, datagrams.
+//! The budgets of a turn: bytes, accepts and datagrams.
 //!
 //! No source keeps another waiting.
 
@@ -122,5 +122,5 @@ fn a_full_udp_socket_delivers_at_most_128_datagrams_a_turn_and_delays_no_tcp_cli
     assert_eq!(client.received, GREETING);
     let turns = events.stats().turns - turns;
     assert!(turns <= 10, "{turns} turns until the greeting");
-    assert!(events.stats().datagrams_received < sent, "the flood never ended");
+    assert!(events.stats().datagrams_received < sent, "all datagrams were received before the end of the flood");
 }

@@ -1,6 +1,6 @@
 //! Panics in callbacks.
 //!
-//! With `catch_panics` a panic costs one connection, and the loop goes on. Without, it ends the loop.
+//! With `catch_panics` a panic closes one connection. Without it, a panic ends the loop.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,20 +18,20 @@ use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle, turn_until_stopped};
 
-/// A loop that goes on after a panic.
+/// Returns a loop that catches panics.
 fn catching_loop<'h>() -> EventLoop<'h> {
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);
     events
 }
 
-/// Turns the loop until a handler has panicked.
+/// Turns the loop until a callback has panicked.
 #[track_caller]
 fn turn_until_panic(events: &mut EventLoop<'_>) {
     turn_until(events, "a panic", |events| events.stats().panics > 0);
 }
 
-/// A callback to panic in.
+/// The callback that panics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Callback {
     Open,
@@ -43,7 +43,7 @@ enum Callback {
     Close,
 }
 
-/// A handler that panics in one callback, and counts what becomes of its sessions.
+/// A handler that panics in one callback, and counts the sessions that are dropped and closed.
 struct PanickingHandler<'a> {
     panics_in: Callback,
     dropped: &'a Cell<u32>,
@@ -106,7 +106,7 @@ impl<'a> StreamHandler for PanickingHandler<'a> {
     }
 }
 
-/// Has one connection panic in a callback beside one that echoes; the guilty one is reset, the other served.
+/// One connection panics in a callback while another echoes. The first is reset, and the other is served.
 fn assert_panic_contained(panics_in: Callback) {
     let (dropped, closed) = (Cell::new(0), Cell::new(0));
     let mut events = catching_loop();
@@ -128,17 +128,17 @@ fn assert_panic_contained(panics_in: Callback) {
         }
     }
     turn_until_panic(&mut events);
-    turn_until(&mut events, "the guilty one is gone", |events| {
+    turn_until(&mut events, "the panicking connection is closed", |events| {
         panicking.has_reached_end() && events.stats().panics > 0
     });
     let sessions = u32::from(panics_in != Callback::Open);
-    assert_eq!(dropped.get(), sessions, "its session is dropped");
+    assert_eq!(dropped.get(), sessions, "its session is dropped once");
     assert_eq!(events.stats().panics, 1);
     if panics_in == Callback::Close {
-        assert_eq!((closed.get(), panicking.end), (1, Some(StreamEnd::Eof)), "it was closed already");
+        assert_eq!((closed.get(), panicking.end), (1, Some(StreamEnd::Eof)), "it was closed before the panic");
         assert_eq!(events.stats().closed(CloseReason::Eof), 1);
     } else {
-        assert_eq!((closed.get(), panicking.end), (0, Some(StreamEnd::Reset)), "without on_close");
+        assert_eq!((closed.get(), panicking.end), (0, Some(StreamEnd::Reset)), "it is reset, without on_close");
         assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
     }
     if panics_in != Callback::Drain {
@@ -282,7 +282,7 @@ fn a_panic_in_on_datagram_loses_one_datagram() {
     assert_eq!(events.stats().panics, 1, "a callback has panicked");
 }
 
-/// A UDP handler that panics in `on_drain`, before it has released its socket.
+/// A UDP handler that panics in `on_drain` before it removes its socket.
 struct PanicsInDrain;
 
 impl DatagramHandler for PanicsInDrain {
@@ -306,7 +306,7 @@ fn a_panic_in_on_drain_of_a_udp_socket_releases_its_port_at_once() {
     turn_until_panic(&mut events);
     turn_until(&mut events, "the socket is closed", |events| events.local_addr(socket).is_err());
     std::net::UdpSocket::bind(address).expect("the port is free");
-    assert_eq!(events.stats().connections, 1, "the drain goes on");
+    assert_eq!(events.stats().connections, 1, "the drain continues");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     turn_until_stopped(&mut events);
@@ -316,8 +316,8 @@ fn a_panic_in_on_drain_of_a_udp_socket_releases_its_port_at_once() {
 fn a_panic_in_a_job_ends_only_that_job() {
     let mut events = catching_loop();
     let handle = events.handle();
-    handle.post(|_| panic!("this is the panic of the test")).expect("it runs");
-    handle.post(halloo::Context::stop).expect("it runs");
+    handle.post(|_| panic!("this is the panic of the test")).expect("the loop runs");
+    handle.post(halloo::Context::stop).expect("the loop runs");
     turn_until_panic(&mut events);
     turn_until_stopped(&mut events);
     assert_eq!(events.stats().jobs, 2);
@@ -346,7 +346,7 @@ fn a_panic_at_the_end_of_a_drain_leaves_its_report_correct() {
 fn turn_until_unwound(events: &mut EventLoop<'_>) {
     let deadline = Instant::now() + TIMEOUT;
     while catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2))))).is_ok() {
-        assert!(Instant::now() < deadline, "no panic has come; {}", events.stats());
+        assert!(Instant::now() < deadline, "no panic came; {}", events.stats());
     }
 }
 
@@ -354,21 +354,24 @@ fn turn_until_unwound(events: &mut EventLoop<'_>) {
 fn a_panic_that_unwinds_out_of_a_turn_ends_the_loop() {
     let mut events = EventLoop::new().expect("a loop");
     let handle = events.handle();
-    handle.post(|_| panic!("this is the panic of the test")).expect("it runs");
+    handle.post(|_| panic!("this is the panic of the test")).expect("the loop runs");
     turn_until_unwound(&mut events);
     assert_eq!(events.stats().panics, 1);
     let error = events.turn(Some(Duration::ZERO)).expect_err("the loop has ended");
     assert_eq!(error.kind(), ErrorKind::Setup);
     assert!(error.to_string().contains("catch_panics(true)"), "{error}");
-    assert_eq!(events.run().expect_err("it stays so").kind(), ErrorKind::Setup);
-    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "an outer loop that turns it learns of it at once");
+    assert_eq!(events.run().expect_err("the loop stays ended").kind(), ErrorKind::Setup);
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "an outer loop must turn it at once to get the error");
     assert_eq!(handle.stop(), Err(LoopStopped));
-    assert_eq!(events.listen(loopback(), stream(echo)).expect_err("it serves no client").kind(), ErrorKind::Setup);
+    assert_eq!(
+        events.listen(loopback(), stream(echo)).expect_err("an ended loop does not listen").kind(),
+        ErrorKind::Setup
+    );
     let handler = events.attach(stream(echo));
     let id = events.context().connect(loopback(), handler);
-    assert!(events.context().connection(id).is_none(), "nothing is opened");
+    assert!(events.context().connection(id).is_none(), "an ended loop does not connect");
     events.context().drain(TIMEOUT);
-    assert!(events.turn(Some(Duration::ZERO)).is_err(), "no drain brings it back");
+    assert!(events.turn(Some(Duration::ZERO)).is_err(), "a drain does not restart it");
 }
 
 #[test]
@@ -418,7 +421,7 @@ fn caught_panics_are_counted_and_close_only_their_connections() {
         peer.send_to(payload, events.local_addr(socket).expect("it is there")).expect("it is sent");
     }
     assert_eq!(recv(&mut events, &peer).0, b"next");
-    events.handle().post(|_| panic!("this is the panic of the test")).expect("it runs");
+    events.handle().post(|_| panic!("this is the panic of the test")).expect("the loop runs");
     turn_until(&mut events, "the job's panic is counted", |events| events.stats().panics == 3);
     assert_eq!(events.stats().closed(CloseReason::Panicked), 1);
     assert_eq!(other.request(&mut events, b"and now?", 8), b"and now?");
@@ -430,9 +433,9 @@ fn a_panic_that_ends_the_loop_drops_the_remaining_jobs_and_closes_its_listeners(
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    events.handle().post(|_| panic!("this is the panic of the test")).expect("it runs");
-    events.handle().post(move |_| drop(sender)).expect("it runs");
+    events.handle().post(|_| panic!("this is the panic of the test")).expect("the loop runs");
+    events.handle().post(move |_| drop(sender)).expect("the loop runs");
     turn_until_unwound(&mut events);
     assert_eq!(receiver.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected), "the job is dropped");
-    assert!(std::net::TcpStream::connect(address).is_err(), "no client is left waiting");
+    assert!(std::net::TcpStream::connect(address).is_err(), "the listener is closed");
 }

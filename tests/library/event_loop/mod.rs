@@ -1,4 +1,4 @@
-//! The loop: turns, timers, jobs, watches, panics, drain.
+//! The loop: turns, timers, jobs, watches, panics and drain.
 
 mod drain_and_stop;
 mod fairness;

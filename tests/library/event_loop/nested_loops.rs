@@ -1,4 +1,4 @@
-//! Loops inside other loops, and what crosses threads.
+//! Loops inside other loops, and types that cross threads.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
@@ -20,7 +20,7 @@ use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
-/// A loop that echoes, and where.
+/// Returns a loop with an echo server, and the server's address.
 fn echoing() -> (EventLoop<'static>, SocketAddr) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
@@ -35,7 +35,7 @@ mod descriptor {
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use std::os::fd::AsFd;
 
-    /// Whether the descriptor becomes readable in this time.
+    /// Whether the descriptor becomes readable within `timeout`.
     fn is_readable(events: &EventLoop<'_>, timeout: Duration) -> bool {
         let mut watched = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(timeout).expect("it is short");
@@ -43,26 +43,26 @@ mod descriptor {
     }
 
     #[test]
-    fn the_descriptor_is_readable_when_there_is_something_to_do_and_only_then() {
+    fn the_descriptor_is_readable_only_while_the_loop_has_work() {
         let (mut events, address) = echoing();
         turn_until_idle(&mut events);
-        assert!(!is_readable(&events, Duration::ZERO), "nobody is there");
+        assert!(!is_readable(&events, Duration::ZERO), "there is no client");
         let mut client = Client::connect(address);
-        assert!(is_readable(&events, TIMEOUT), "a client has come");
+        assert!(is_readable(&events, TIMEOUT), "a client is in the backlog");
         turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 1);
         turn_until_idle(&mut events);
-        assert!(!is_readable(&events, Duration::ZERO), "it is silent");
+        assert!(!is_readable(&events, Duration::ZERO), "the client is silent");
         client.send(b"hello");
-        assert!(is_readable(&events, TIMEOUT), "it has spoken");
+        assert!(is_readable(&events, TIMEOUT), "input has arrived");
         turn_until(&mut events, "the echo", |_| client.has_received(5));
         turn_until_idle(&mut events);
         let handle = events.handle();
-        std::thread::spawn(move || handle.post(|_| {})).join().expect("no panic").expect("it runs");
+        std::thread::spawn(move || handle.post(|_| {})).join().expect("no panic").expect("the loop runs");
         assert!(is_readable(&events, TIMEOUT), "a job waits");
     }
 
     #[test]
-    fn an_edge_triggered_outer_loop_that_turns_until_nothing_is_left_never_stalls() {
+    fn an_edge_triggered_outer_loop_that_turns_until_no_work_is_left_never_stalls() {
         let (mut events, address) = echoing();
         let text = byte_pattern(300_000);
         let outer = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an epoll");
@@ -80,8 +80,8 @@ mod descriptor {
             if clients.iter().all(|client| client.received.len() == text.len()) {
                 break;
             }
-            assert!(std::time::Instant::now() < deadline, "it stalls; {}", events.stats());
-            // The loop is never turned but for an edge, or for its own deadline.
+            assert!(std::time::Instant::now() < deadline, "the loop stalls; {}", events.stats());
+            // The loop is turned only after an edge. Its own deadlines come from `next_timeout`.
             let wait = EpollTimeout::try_from(Duration::from_millis(5)).expect("it is short");
             if outer.wait(&mut [EpollEvent::empty()], wait).expect("epoll works") > 0 {
                 let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
@@ -114,7 +114,7 @@ fn a_loop_can_be_turned_in_a_timer_of_another_loop() {
 }
 
 #[test]
-fn a_callback_may_send_to_close_and_connect_others() {
+fn a_callback_may_send_to_and_close_other_connections_and_connect_new_ones() {
     let (log, server) = (CallLog::default(), Listener::new());
     let handler = Cell::new(None::<HandlerId>);
     let to = server.address();
@@ -147,7 +147,7 @@ fn a_callback_may_send_to_close_and_connect_others() {
         clients[0].has_reached_end() && clients[1].has_received(7) && peer.has_received(4)
     });
     assert_eq!((&clients[0].received[..], &clients[1].received[..]), (&b"goodbye"[..], &b"welcome"[..]));
-    turn_until(&mut events, "the new one is open", |_| log.ids().len() == 4);
+    turn_until(&mut events, "the new connection is open", |_| log.ids().len() == 4);
 }
 
 #[test]
@@ -158,24 +158,27 @@ fn send_to_sends_in_the_same_turn_or_is_refused() {
         events.bind(loopback(), datagrams(|_, payload| received.borrow_mut().push(payload.to_vec()))).expect("one");
     let (from, to) = (events.local_addr(socket).expect("it is there"), peer.local_addr().expect("it is bound"));
     assert!(events.context().send_to(socket, b"data", to));
-    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "it is to leave");
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the datagram is queued");
     assert_eq!(recv(&mut events, &peer), (b"data".to_vec(), from));
-    assert!(!events.context().send_to(socket, b"?", SocketAddr::new(to.ip(), 0)), "nobody is at port 0");
-    assert!(!events.context().send_to(socket, &vec![0; 2_000_000], to), "nor does that fit");
+    assert!(!events.context().send_to(socket, b"?", SocketAddr::new(to.ip(), 0)), "port 0 is not a destination");
+    assert!(!events.context().send_to(socket, &vec![0; 2_000_000], to), "the payload is longer than a datagram");
     let once = events.every(Duration::ZERO, move |context| {
         assert!(context.send_to(socket, b"from a tick", to));
         None
     });
     assert_eq!(recv(&mut events, &peer), (b"from a tick".to_vec(), from));
-    assert!(!events.context().remove(once), "it is over");
-    // Whoever has a socket of ours may write to it, too.
+    assert!(!events.context().remove(once), "the timer has ended");
+    // A socket may also send to its own address.
     assert!(events.context().send_to(socket, b"to myself", from));
-    turn_until(&mut events, "it is heard", |_| !received.borrow().is_empty());
+    turn_until(&mut events, "the datagram is received", |_| !received.borrow().is_empty());
     assert!(events.context().send_to(socket, b"the last", to) && events.context().remove(socket));
-    assert!(!events.context().send_to(socket, b"too late", to), "it is removed");
+    assert!(!events.context().send_to(socket, b"too late", to), "the socket is removed");
     assert_eq!(recv(&mut events, &peer), (b"the last".to_vec(), from));
     let other = events.bind(any_port("127.0.0.1"), datagrams(|_, _| {})).expect("a socket");
-    assert!(!events.context().send_to(socket, b"too late", to), "whoever has its place");
+    assert!(
+        !events.context().send_to(socket, b"too late", to),
+        "an old id does not name the socket that reuses its slot"
+    );
     assert!(events.context().send_to(other, b"another", to));
     assert_eq!(recv(&mut events, &peer).0, b"another");
     assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (5, 0));
@@ -192,7 +195,7 @@ fn handles_and_ids_are_send_and_loops_are_not() {
     fn shared<T: Send + Sync + Clone + 'static>() {}
     fn plain<T: Send + Sync + Copy + Eq + Hash + Ord + Debug + 'static>() {}
     fn sent<T: Send + Debug + 'static>() {}
-    // It would not compile if an `EventLoop` could be sent.
+    // Compiles only while `EventLoop` is not `Send`: otherwise both impls match.
     <EventLoop<'static> as AmbiguousIf<_>>::assert_not_send();
     shared::<Handle>();
     plain::<ConnectionId>();
@@ -220,7 +223,7 @@ fn no_id_of_any_kind_is_issued_twice() {
         listeners.push(events.listen_for(loopback(), handler).expect("a listener"));
         events.context().remove(*listeners.last().expect("one"));
         drop(server.accept(&mut events));
-        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     }
     let count = |ids: &mut Vec<String>| {
         ids.sort();

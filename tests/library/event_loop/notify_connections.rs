@@ -18,7 +18,7 @@ use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
-/// A loop with a probe in it, and so many clients of that.
+/// Returns a loop with the handler, and `count` connected clients.
 fn with_clients<'a>(handler: RecordingHandler<'a>, log: &CallLog, count: usize) -> (EventLoop<'a>, Vec<Client>) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
@@ -44,8 +44,8 @@ fn a_note_is_delivered_once_in_order_and_after_the_call() {
             events.context().notify(*id, value);
         }
     }
-    assert_eq!(notified_values(&log, ids[0]), [], "nothing comes inside the call");
-    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there is something to tell");
+    assert_eq!(notified_values(&log, ids[0]), [], "on_notify came inside the call");
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the loop has work");
     turn_until_idle(&mut events);
     for id in ids {
         assert_eq!(notified_values(&log, id), (0..10).collect::<Vec<_>>());
@@ -62,11 +62,11 @@ fn notes_from_other_threads_wake_the_loop_and_arrive_in_order_for_each_thread() 
         .map(|thread: u64| {
             let handle = events.handle();
             thread::spawn(move || {
-                (0..1_000).try_for_each(|value| handle.notify(id, thread * 10_000 + value)).expect("it runs");
+                (0..1_000).try_for_each(|value| handle.notify(id, thread * 10_000 + value)).expect("the loop runs");
             })
         })
         .collect();
-    turn_until(&mut events, "all of them", |events| events.stats().notes == 4_000);
+    turn_until(&mut events, "all are delivered", |events| events.stats().notes == 4_000);
     for thread in threads {
         thread.join().expect("no panic");
     }
@@ -107,16 +107,16 @@ fn a_note_to_a_closing_or_closed_connection_is_dropped() {
     events.context().connection(ids[0]).expect("it is open").close();
     events.context().notify(ids[1], 2);
     events.context().connection(ids[1]).expect("it is open").abort();
-    turn_until(&mut events, "they are over", |_| clients[..2].iter_mut().all(Client::has_reached_end));
+    turn_until(&mut events, "they are closed", |_| clients[..2].iter_mut().all(Client::has_reached_end));
     drop(clients.drain(..2));
-    turn_until(&mut events, "their places are free", |events| events.stats().connections == 1);
-    // Two more take their places.
+    turn_until(&mut events, "their slots are free", |events| events.stats().connections == 1);
+    // Two new connections reuse their slots.
     let address = clients[0].peer_addr();
     clients.extend([Client::connect(address), Client::connect(address)]);
     turn_until(&mut events, "they are open", |_| log.ids().len() == 5);
     for id in ids.iter().take(2) {
         events.context().notify(*id, 3);
-        events.handle().notify(*id, 4).expect("it runs");
+        events.handle().notify(*id, 4).expect("the loop runs");
     }
     turn_until_idle(&mut events);
     assert_eq!(events.stats().notes, 0);
@@ -140,11 +140,14 @@ fn a_note_to_a_connecting_connection_waits_until_it_is_open() {
     turn_until(&mut events, "two are settled", |_| log.ids().len() + log.connect_errors().len() == 2);
     events.context().notify(ids[0], 4);
     turn_until(&mut events, "all four", |_| notified_values(&log, ids[0]).len() == 4);
-    events.context().connection(ids[2]).expect("it opens still").abort();
+    events.context().connection(ids[2]).expect("it is opening").abort();
     turn_until_idle(&mut events);
     let expected: Vec<Call> = std::iter::once(Call::Open).chain((1..=4).map(Call::Notify)).collect();
     assert_eq!(log.of(ids[0]), expected);
-    assert!(ids[1..].iter().all(|id| notified_values(&log, *id).is_empty()), "who never opens hears nothing");
+    assert!(
+        ids[1..].iter().all(|id| notified_values(&log, *id).is_empty()),
+        "on_notify came for a connection that never opened"
+    );
     assert_eq!(events.stats().notes, 4);
 }
 
@@ -172,10 +175,10 @@ fn a_waiting_note_is_dropped_if_on_open_refuses_closes_or_panics() {
         }
         let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         if case == "closed before" {
-            events.context().connection(id).expect("it opens still").close();
+            events.context().connection(id).expect("it is opening").close();
         }
         drop(server.accept(&mut events));
-        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
         turn_until_idle(&mut events);
         let expected: &[u64] = if case == "closed by the first" { &[0] } else { &[] };
         assert_eq!(notified_values(&log, id), expected, "{case}");
@@ -203,7 +206,7 @@ fn on_notify_can_write_close_and_abort() {
     assert_eq!(clients[0].received, b"by the way");
     assert_eq!((clients[1].end, clients[2].end), (Some(StreamEnd::Eof), Some(StreamEnd::Reset)));
     drop(clients.drain(1..));
-    turn_until(&mut events, "two are over", |_| log.close_reasons().len() == 2);
+    turn_until(&mut events, "two are closed", |_| log.close_reasons().len() == 2);
     assert_eq!(log.of(ids[1]).last(), Some(&Call::Closed(CloseReason::Local)));
     assert_eq!(log.of(ids[2]).last(), Some(&Call::Closed(CloseReason::Aborted)));
 }
@@ -224,7 +227,7 @@ fn connections_that_notify_each_other_forever_do_not_starve_other_connections() 
     for _ in 0..50 {
         let _ = events.turn(Some(TIMEOUT)).expect("the poll works");
     }
-    assert_eq!(events.stats().notes - before, events.stats().turns - turns, "one is told in each turn");
+    assert_eq!(events.stats().notes - before, events.stats().turns - turns, "one note is delivered in each turn");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
 }
@@ -236,10 +239,10 @@ fn notes_are_delivered_in_portions_and_none_is_lost() {
     let (id, handle) = (log.ids()[0], events.handle());
     for value in 0..3_000 {
         events.context().notify(id, value);
-        handle.notify(id, 10_000 + value).expect("it runs");
+        handle.notify(id, 10_000 + value).expect("the loop runs");
     }
     let mut last = 0;
-    turn_until(&mut events, "all of them", |events| {
+    turn_until(&mut events, "all are delivered", |events| {
         let delivered = events.stats().notes - last;
         assert!(delivered <= 2_048, "{delivered} in a turn");
         last += delivered;
@@ -257,7 +260,7 @@ fn calls_of_a_handle_fail_once_the_loop_has_ended_also_from_several_threads() {
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let (handle, ran) = (events.handle(), Arc::clone(&ran));
-            // Until the loop says that it has stopped.
+            // Posts until the loop reports that it has stopped.
             thread::spawn(move || {
                 let mut accepted = 0;
                 loop {
@@ -273,7 +276,7 @@ fn calls_of_a_handle_fail_once_the_loop_has_ended_also_from_several_threads() {
             })
         })
         .collect();
-    turn_until(&mut events, "they are at it", |_| ran.load(Ordering::Relaxed) > 1_000);
+    turn_until(&mut events, "all threads post", |_| ran.load(Ordering::Relaxed) > 1_000);
     events.context().drain(Duration::from_millis(20));
     turn_until_stopped(&mut events);
     let mut accepted = 0;

@@ -1,4 +1,4 @@
-//! Handles: jobs posted from other threads.
+//! Handles, and jobs posted from other threads.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -25,15 +25,15 @@ fn a_handle_wakes_a_loop_that_waits() {
         let start = Instant::now();
         for _ in 0..50 {
             let (run, was_run) = channel();
-            handle.post(move |_| run.send(()).expect("the thread waits")).expect("it runs");
+            handle.post(move |_| run.send(()).expect("the thread waits")).expect("the loop runs");
             was_run.recv_timeout(TIMEOUT).expect("the loop wakes");
         }
-        handle.stop().expect("it runs");
+        handle.stop().expect("the loop runs");
         start.elapsed()
     });
     events.run().expect("the poll works");
     let elapsed = other.join().expect("it does not panic");
-    assert!(elapsed < TIMEOUT, "fifty times there and back took {elapsed:?}");
+    assert!(elapsed < TIMEOUT, "50 round trips took {elapsed:?}");
     assert_eq!(events.stats().jobs, 51);
 }
 
@@ -48,7 +48,7 @@ fn jobs_run_on_the_loops_thread_in_the_order_they_were_posted() {
             for number in 0..1_000 {
                 let ran = Arc::clone(&ran);
                 let job = move |_: &mut Context| ran.lock().expect("no panic").push((number, thread::current().id()));
-                handle.post(job).expect("it runs");
+                handle.post(job).expect("the loop runs");
             }
         }
     });
@@ -71,7 +71,7 @@ fn a_job_reaches_a_connection() {
         connection.send(b"from elsewhere").expect("the outbox is empty");
         connection.close();
     };
-    thread::spawn(move || handle.post(job)).join().expect("no panic").expect("it runs");
+    thread::spawn(move || handle.post(job)).join().expect("no panic").expect("the loop runs");
     assert_eq!(client.read_to_end(&mut events), (&b"from elsewhere"[..], StreamEnd::Eof));
 }
 
@@ -79,7 +79,7 @@ fn a_job_reaches_a_connection() {
 fn a_job_that_posts_itself_again_does_not_starve_connections() {
     fn repost(handle: &Handle) {
         let next = handle.clone();
-        // Once the loop has stopped, that was the last.
+        // After the loop has stopped, `post` fails and the chain ends.
         let _ = handle.post(move |_| repost(&next));
     }
     let mut events = EventLoop::new().expect("a loop");
@@ -106,7 +106,7 @@ fn a_job_that_was_not_run_is_dropped_when_the_loop_ends() {
             inner.post(move |_| panic!("it must not run: {clone:?}")).expect("it runs still");
             context.stop();
         })
-        .expect("it runs");
+        .expect("the loop runs");
     turn_until_stopped(&mut events);
     assert_eq!((Arc::strong_count(&shared), events.stats().jobs), (1, 1));
     assert_eq!(handle.post(|_| {}), Err(LoopStopped));
@@ -134,7 +134,7 @@ fn a_handle_can_be_sent_shared_and_cloned() {
     check(&events.handle());
 }
 
-/// A blocking client on std alone.
+/// A blocking client of std alone.
 fn ask(address: SocketAddr, question: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("the listener is there");
     stream.set_read_timeout(Some(TIMEOUT)).expect("an option of every stream");
@@ -145,7 +145,7 @@ fn ask(address: SocketAddr, question: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_loop_that_runs_serves_clients_of_other_threads_until_it_is_drained_from_one() {
+fn run_serves_clients_of_other_threads_until_one_of_them_drains_the_loop() {
     fn serve(addresses: &Sender<(SocketAddr, Handle)>) -> (u64, u64) {
         let mut greeted = 0;
         let mut events = EventLoop::new().expect("a loop");
@@ -154,7 +154,9 @@ fn a_loop_that_runs_serves_clients_of_other_threads_until_it_is_drained_from_one
             greet(connection, input)
         });
         let listener = events.listen(loopback(), handler).expect("a listener");
-        addresses.send((events.local_addr(listener).expect("it is there"), events.handle())).expect("somebody waits");
+        addresses
+            .send((events.local_addr(listener).expect("it is there"), events.handle()))
+            .expect("the test waits for it");
         let finished = events.run().expect("the poll works").finished;
         drop(events);
         (greeted, finished)
@@ -168,7 +170,7 @@ fn a_loop_that_runs_serves_clients_of_other_threads_until_it_is_drained_from_one
     for client in clients {
         assert_eq!(client.join().expect("no panic"), vec![GREETING.to_vec(); 20]);
     }
-    handle.drain(TIMEOUT).expect("it runs");
+    handle.drain(TIMEOUT).expect("the loop runs");
     assert_eq!(server.join().expect("no panic").0, 160);
     assert_eq!(handle.stop(), Err(LoopStopped));
 }

@@ -1,4 +1,4 @@
-//! Timers: order, removal, budget, panics.
+//! Timers: order, removal, budget and panics.
 //!
 //! A timer is never early, and fires once for each `schedule`.
 
@@ -29,7 +29,7 @@ fn a_repeated_timer_fires_after_each_duration_it_returns_but_not_early() {
     turn_until(&mut events, "four ticks", |_| fired.borrow().len() == 4);
     turn_until_idle(&mut events);
     let fired = fired.borrow();
-    assert_eq!((fired.len(), events.stats().timers), (4, 4), "None was its end");
+    assert_eq!((fired.len(), events.stats().timers), (4, 4), "the timer ended when it returned None");
     assert!(fired[0].duration_since(set) >= 20 * MS, "the first was early");
     assert!(fired.windows(2).all(|pair| pair[1].duration_since(pair[0]) >= 15 * MS), "early: {fired:?}");
 }
@@ -43,7 +43,7 @@ fn scheduled_values_arrive_once_ordered_by_time_and_then_by_call() {
     for (after, value) in [(30, 7), (10, 1), (10, 2), (20, 5), (10, 3), (20, 6), (10, 4)] {
         late.schedule(handler, after * MS, value);
     }
-    turn_until(&mut events, "the last", |_| log.timer_values().len() == 7);
+    turn_until(&mut events, "the last value", |_| log.timer_values().len() == 7);
     turn_until_idle(&mut events);
     assert_eq!(log.timer_values(), [1, 2, 3, 4, 5, 6, 7]);
 }
@@ -62,8 +62,8 @@ fn a_scheduled_value_is_not_early_and_the_loop_sleeps_until_it_is_due() {
         let _ = events.turn(None).expect("the poll works");
         turns += 1;
     }
-    assert!(set.elapsed() >= 60 * MS, "it was early");
-    assert!(turns <= 3, "it took {turns} turns to sleep once");
+    assert!(set.elapsed() >= 60 * MS, "the timer was early");
+    assert!(turns <= 3, "{turns} turns for one sleep");
     assert_eq!(events.next_timeout(), None);
 }
 
@@ -72,7 +72,7 @@ fn a_timer_that_became_due_while_the_loop_was_busy_fires_without_a_sleep() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_timer(|_, value| {
-        // The first computes for longer than the second waits.
+        // The first callback runs for longer than the second timer waits.
         let start = Instant::now();
         while value == 1 && start.elapsed() < 30 * MS {}
     }));
@@ -95,16 +95,16 @@ fn a_removed_timer_never_fires_and_its_id_finds_nothing() {
         Some(MS)
     });
     for id in [scheduled, tick] {
-        assert!(events.context().remove(id) && !events.context().remove(id), "it was there, once");
+        assert!(events.context().remove(id) && !events.context().remove(id), "each is removed once");
     }
-    // Whoever has their places now is nobody's to remove.
+    // New timers reuse the slots. The old ids must not remove them.
     let last = events.context().schedule(handler, 20 * MS, 2);
     let other = events.context().schedule(handler, 10 * MS, 3);
     assert!(!events.context().remove(scheduled) && !events.context().remove(tick));
-    turn_until(&mut events, "the others", |_| log.timer_values().len() == 2);
+    turn_until(&mut events, "the other timers", |_| log.timer_values().len() == 2);
     assert_eq!((log.timer_values(), tick_count.get()), (vec![3, 2], 0));
-    assert!(!events.context().remove(last) && !events.context().remove(other), "what has fired is gone");
-    assert_eq!(events.local_addr(last).expect_err("it has none").kind(), halloo::ErrorKind::UnknownId);
+    assert!(!events.context().remove(last) && !events.context().remove(other), "a timer that has fired has ended");
+    assert_eq!(events.local_addr(last).expect_err("a timer has no address").kind(), halloo::ErrorKind::UnknownId);
 }
 
 #[test]
@@ -116,11 +116,11 @@ fn a_repeated_timer_can_remove_itself_and_timers_it_has_set_remain() {
         let timer: TimerId = timer.get().expect("it is set");
         tick_count.set(tick_count.get() + 1);
         assert!(context.remove(timer) && !context.remove(timer));
-        // This one takes the place that has come free.
+        // The new timer reuses the free slot.
         context.schedule(handler.get().expect("it is attached"), 5 * MS, 9);
         Some(MS)
     })));
-    turn_until(&mut events, "the value", |_| log.timer_values() == [9]);
+    turn_until(&mut events, "the timer's value", |_| log.timer_values() == [9]);
     turn_until_idle(&mut events);
     assert_eq!((tick_count.get(), events.next_timeout()), (1, None));
 }
@@ -142,8 +142,8 @@ fn a_closure_is_dropped_with_its_timer() {
     events.every(TIMEOUT, tick(&shared));
     assert_eq!(count(), 4);
     assert!(events.context().remove(removed));
-    turn_until(&mut events, "the second is over", |events| events.stats().timers == 1);
-    assert_eq!(count(), 2, "one was removed, one is over");
+    turn_until(&mut events, "the second has fired", |events| events.stats().timers == 1);
+    assert_eq!(count(), 2, "one was removed, and one has ended");
     drop(events);
     assert_eq!(count(), 1);
 }
@@ -181,7 +181,7 @@ fn a_panic_of_a_timer_ends_only_that_timer() {
     }
     turn_until(&mut events, "the other timers", |_| log.timer_values().len() == 3 && tick_count.get() > 3);
     assert_eq!((log.timer_values(), events.stats().panics), (vec![1, 2, 3], 2));
-    assert!(!events.context().remove(panicking), "it is over");
+    assert!(!events.context().remove(panicking), "the timer has ended");
     events.context().stop();
     turn_until_stopped(&mut events);
 }
@@ -223,7 +223,7 @@ fn a_running_loop_does_not_sleep_between_timers_without_delay() {
     });
     let start = Instant::now();
     events.run().expect("the poll works");
-    // A poll sleeps for whole milliseconds: once for each tick would be three seconds.
+    // A poll waits for whole milliseconds: a wait for each of the 3,000 ticks would take 3 s.
     assert!(start.elapsed() < 2_000 * MS, "3,000 ticks took {:?}", start.elapsed());
 }
 
@@ -239,7 +239,7 @@ fn thousands_of_timers_due_at_once_are_bounded_per_turn_and_all_fire() {
     }
     client.send(b"hello");
     let mut last = 0;
-    turn_until(&mut events, "all of them", |_| {
+    turn_until(&mut events, "all have come", |_| {
         let fired = log.timer_values().len();
         assert!(fired - last <= 1_024, "{} in a turn", fired - last);
         last = fired;
@@ -257,7 +257,7 @@ fn timers_fire_during_a_drain_and_do_not_delay_its_end() {
     let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     events.every(MS, |_| {
         tick_count.set(tick_count.get() + 1);
         Some(MS)
@@ -267,15 +267,15 @@ fn timers_fire_during_a_drain_and_do_not_delay_its_end() {
     let report = turn_until_stopped(&mut events);
     assert!(report.elapsed >= 50 * MS && report.forced == 1, "{report:?}");
     assert!(tick_count.get() > 3, "{} ticks during a drain of 50 ms", tick_count.get());
-    assert_eq!(log.timer_values(), [], "what was not due by then never is");
+    assert_eq!(log.timer_values(), [], "a timer due after the drain does not fire");
     let mut empty = EventLoop::new().expect("a loop");
     empty.every(MS, |_| Some(MS));
     empty.context().drain(TIMEOUT);
-    assert!(turn_until_stopped(&mut empty).elapsed < TIMEOUT, "a timer is no work to wait for");
+    assert!(turn_until_stopped(&mut empty).elapsed < TIMEOUT, "the drain waited for a timer");
 }
 
 #[test]
-fn a_timer_that_never_comes_is_nothing_to_wait_for() {
+fn a_timer_of_the_longest_duration_sets_no_timeout() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
@@ -299,7 +299,7 @@ fn handlers_of_another_loop_are_refused_with_a_panic() {
         },
     ] {
         let outcome = catch_unwind(AssertUnwindSafe(|| ask(one.context(), foreign_handler)));
-        let payload = outcome.expect_err("it is not ours");
+        let payload = outcome.expect_err("the handler is of another loop");
         assert!(payload.downcast_ref::<String>().is_some_and(|message| message.contains("another loop")));
     }
     turn_until_idle(&mut one);
@@ -319,7 +319,7 @@ fn a_closure_removed_after_the_end_of_the_loop_is_dropped() {
 }
 
 #[test]
-fn a_timer_that_takes_the_place_of_one_just_removed_keeps_its_closure() {
+fn a_timer_that_reuses_the_slot_of_a_removed_one_keeps_its_closure() {
     let tick_count = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
     let removed = events.every(TIMEOUT, |_| None);
@@ -338,7 +338,7 @@ fn a_timer_removed_by_an_earlier_callback_of_the_turn_does_not_fire() {
         let (log, fired, first) = (CallLog::default(), Cell::new(0), RefCell::new(Vec::new()));
         let mut events = EventLoop::new().expect("a loop");
         let handler = events.attach(RecordingHandler::new(&log));
-        // All of them are due in the next turn, in this order.
+        // All timers are due in the next turn, in this order.
         events.every(Duration::ZERO, |context| {
             first.borrow_mut().drain(..).for_each(|timer: TimerId| assert!(context.remove(timer)));
             None
@@ -354,7 +354,7 @@ fn a_timer_removed_by_an_earlier_callback_of_the_turn_does_not_fire() {
         if in_job {
             let remove_all =
                 move |context: &mut Context| timers.into_iter().for_each(|timer| assert!(context.remove(timer)));
-            events.handle().post(remove_all).expect("it runs");
+            events.handle().post(remove_all).expect("the loop runs");
         } else {
             first.borrow_mut().extend(timers);
         }

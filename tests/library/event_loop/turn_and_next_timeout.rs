@@ -1,4 +1,4 @@
-//! `turn` and `next_timeout`, and what handlers may borrow.
+//! `turn`, `next_timeout`, and values that handlers borrow.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ fn with_nothing_to_do_a_turn_sleeps_for_its_timeout() {
     let mut events = EventLoop::new().expect("a loop");
     events.listen(loopback(), stream(greet)).expect("a listener");
     turn_until_idle(&mut events);
-    assert_eq!(events.next_timeout(), None, "only a client can bring work");
+    assert_eq!(events.next_timeout(), None, "there is no deadline");
     let start = Instant::now();
     assert_eq!(events.turn(Some(Duration::from_millis(30))).expect("the poll works"), Turn::Idle);
     assert!(start.elapsed() >= Duration::from_millis(30), "{:?}", start.elapsed());
@@ -28,7 +28,7 @@ fn with_nothing_to_do_a_turn_sleeps_for_its_timeout() {
 }
 
 #[test]
-fn a_client_ends_a_turn_that_waits_and_is_progress() {
+fn a_client_ends_a_waiting_turn_with_progress() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let _client = Client::connect(events.local_addr(listener).expect("it is there"));
@@ -37,7 +37,7 @@ fn a_client_ends_a_turn_that_waits_and_is_progress() {
 }
 
 #[test]
-fn a_datagram_ends_a_turn_that_waits_and_is_progress() {
+fn a_datagram_ends_a_waiting_turn_with_progress() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
@@ -47,7 +47,7 @@ fn a_datagram_ends_a_turn_that_waits_and_is_progress() {
 }
 
 #[test]
-fn next_timeout_is_the_rest_of_the_nearest_deadline() {
+fn next_timeout_is_the_time_until_the_nearest_deadline() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(Duration::from_secs(3_000));
@@ -59,13 +59,13 @@ fn next_timeout_is_the_rest_of_the_nearest_deadline() {
     assert!((Duration::from_secs(2_900)..Duration::from_secs(3_000)).contains(&idle), "{idle:?}");
 
     events.context().connection(log.ids()[0]).expect("it is open").set_timeout(Some(Duration::from_secs(1_000)));
-    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "what was marked is work");
+    assert_eq!(events.next_timeout(), Some(Duration::ZERO), "a timeout set between turns is work");
     turn_until_idle(&mut events);
     let timer = events.next_timeout().expect("the timeout runs");
     assert!((Duration::from_secs(900)..Duration::from_secs(1_000)).contains(&timer), "{timer:?}");
     let deadline = Instant::now() + TIMEOUT;
     while events.next_timeout().is_some_and(|rest| rest >= timer) {
-        assert!(Instant::now() < deadline, "it does not run down between two turns");
+        assert!(Instant::now() < deadline, "next_timeout does not decrease between two turns");
     }
 }
 
@@ -83,12 +83,12 @@ fn next_timeout_is_zero_while_work_is_left_over() {
         left_over += u32::from(events.next_timeout() == Some(Duration::ZERO));
         events.stats().bytes_received == 4 * 1024 * 1024
     });
-    assert!(left_over > 0, "a turn takes 64 KiB, so there was work left over");
+    assert!(left_over > 0, "a turn reads 64 KiB, so there was work left over");
     turn_until_idle(&mut events);
 }
 
 #[test]
-fn next_timeout_is_zero_once_a_stop_is_asked_for_and_after_it() {
+fn next_timeout_is_zero_after_a_stop_and_after_its_turn() {
     let mut events = EventLoop::new().expect("a loop");
     events.context().stop();
     assert_eq!(events.next_timeout(), Some(Duration::ZERO));
@@ -97,7 +97,7 @@ fn next_timeout_is_zero_once_a_stop_is_asked_for_and_after_it() {
 }
 
 #[test]
-fn a_turn_that_carries_out_what_was_marked_between_turns_is_progress() {
+fn a_turn_that_sends_output_written_between_turns_is_progress() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
@@ -106,12 +106,12 @@ fn a_turn_that_carries_out_what_was_marked_between_turns_is_progress() {
     turn_until_idle(&mut events);
     events.context().connection(log.ids()[0]).expect("it is open").send(b"data").expect("the outbox is empty");
     assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Progress);
-    assert_eq!(events.stats().bytes_sent, 4, "it was sent");
+    assert_eq!(events.stats().bytes_sent, 4, "the output is sent");
     turn_until(&mut events, "it arrives", |_| client.has_received(4));
 }
 
 #[test]
-fn handlers_borrow_and_give_back_when_the_loop_is_dropped() {
+fn the_borrows_of_handlers_end_when_the_loop_is_dropped() {
     let (mut bytes, mut questions) = (0, Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let counter = stream(|connection, input| {
@@ -198,19 +198,19 @@ fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
     assert!(pairs().all(|(one, next)| (one.0 == next.0) == (one.1 == next.1) && one.1 <= next.1), "{timestamps:?}");
     assert!(
         started.get().is_some_and(|last| last >= timestamps[timestamps.len() - 1].1),
-        "no turn's time is in the future"
+        "the time of a turn was in the future"
     );
     drop(clients);
 }
 
 #[test]
-fn the_counters_are_one_line_of_names_and_numbers() {
+fn stats_display_as_one_line_of_names_and_numbers() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"Hello, TCP Server!");
     assert_eq!(client.read_to_end(&mut events).0, GREETING);
-    turn_until(&mut events, "the connection is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     let line = events.stats().to_string();
     for part in ["accepted=1", "bytes_received=18", "bytes_sent=18", "connections=0", "closed.local=1"] {
         assert!(line.split(' ').any(|field| field == part), "no {part} in {line}");

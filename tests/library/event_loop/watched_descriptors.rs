@@ -1,6 +1,6 @@
-//! Watched descriptors: edges, removal, errors, panics, drain.
+//! Watched descriptors: edges, removal, errors, panics and drain.
 //!
-//! A callback is called once in a turn at most, and never after its watch was removed.
+//! A callback is called at most once in a turn, and never after the removal of its watch.
 
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use crate::helpers::nonblocking_client::Client;
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
-/// Two connected sockets that do not block.
+/// Returns two connected non-blocking sockets.
 fn pair() -> (UnixStream, UnixStream) {
     let (source, peer) = UnixStream::pair().expect("two descriptors");
     source.set_nonblocking(true).expect("an option of every socket");
@@ -25,7 +25,7 @@ fn pair() -> (UnixStream, UnixStream) {
     (source, peer)
 }
 
-/// Reads one byte, and wants to be called again for the next.
+/// Reads one byte, and asks for another call for the next byte.
 fn read_byte(source: &mut impl Read, received: &RefCell<Vec<u8>>) -> Watch {
     let mut byte = [0];
     match source.read(&mut byte) {
@@ -53,13 +53,13 @@ fn a_source_is_passed_to_its_callback_and_returned_by_its_removal() {
     let mut rest = [0; 16];
     assert_eq!(source.read(&mut rest).expect("the loop has not read it"), 4);
     turn_until_idle(&mut events);
-    assert_eq!(*received.borrow(), b"hello", "no call comes after the removal");
-    assert!(events.remove(watch).is_none() && !events.context().remove(watch), "its id names nothing any more");
+    assert_eq!(*received.borrow(), b"hello", "a callback came after the removal");
+    assert!(events.remove(watch).is_none() && !events.context().remove(watch), "the watch is removed");
 
-    let watch = events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect("it is watched by none");
-    assert!(events.remove(watch).expect("it is there").into_source::<u8>().is_none(), "it is of another type");
+    let watch = events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect("the source has no watch");
+    assert!(events.remove(watch).expect("it is there").into_source::<u8>().is_none(), "the source is of another type");
     let timer = events.every(TIMEOUT, |_| None);
-    assert!(events.remove(timer).expect("it is there").into_source::<UnixStream>().is_none(), "a timer has none");
+    assert!(events.remove(timer).expect("it is there").into_source::<UnixStream>().is_none(), "a timer has no source");
 }
 
 #[test]
@@ -78,14 +78,14 @@ fn after_again_the_watch_is_called_in_the_next_turn_and_after_drained_not() {
     peer.write_all(b"abc").expect("there is room");
     turn_until(&mut events, "the first byte", |_| calls.get() == 1);
     for call in 2..=4 {
-        assert_eq!(events.next_timeout(), Some(Duration::ZERO), "an outer loop is to turn it again");
+        assert_eq!(events.next_timeout(), Some(Duration::ZERO), "an outer loop must turn it again");
         assert!(matches!(events.turn(Some(TIMEOUT)), Ok(Turn::Progress)), "the poll does not wait");
         assert_eq!(calls.get(), call, "one call in a turn");
     }
     assert_eq!(*received.borrow(), b"abc");
-    assert_eq!(events.next_timeout(), None, "it is drained");
+    assert_eq!(events.next_timeout(), None, "the source is drained");
 
-    // What is left behind Drained waits for the next edge.
+    // Input left after `Drained` waits for the next edge.
     drains_at.set(4);
     peer.write_all(b"de").expect("there is room");
     turn_until(&mut events, "the fourth byte", |_| received.borrow().len() == 4);
@@ -112,7 +112,7 @@ fn a_watch_that_is_never_drained_does_not_starve_a_client() {
     assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
     let before = (calls.get(), events.stats().turns);
     assert_eq!(client.request(&mut events, b"again", 5), b"again");
-    assert_eq!(calls.get() - before.0, events.stats().turns - before.1, "a call in each turn, and no more");
+    assert_eq!(calls.get() - before.0, events.stats().turns - before.1, "one call in each turn");
 }
 
 #[test]
@@ -152,16 +152,16 @@ fn eof_makes_a_pipe_readable() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let ended = Cell::new(false);
     let mut events = EventLoop::new().expect("a loop");
-    // The one read of each edge does not block.
+    // The single read after each edge does not block.
     let callback = |_: &mut _, reader: &mut std::io::PipeReader, event: halloo::WatchEvent| {
-        ended.set(event.is_readable() && reader.read(&mut [0; 16]).expect("the end of the input") == 0);
+        ended.set(event.is_readable() && reader.read(&mut [0; 16]).expect("EOF") == 0);
         Watch::Drained
     };
     events.watch(reader, Interest::Read, callback).expect("a watch");
     turn_until_idle(&mut events);
-    assert!(!ended.get(), "the writer is there");
+    assert!(!ended.get(), "the writer is open");
     drop(writer);
-    turn_until(&mut events, "the end", |_| ended.get());
+    turn_until(&mut events, "EOF", |_| ended.get());
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_watch_removed_by_a_callback_is_never_called_again_and_dropped_at_the_end_of
             calls.set(calls.get() + 1);
             assert!(ids.borrow().contains(&event.id()));
             for id in ids.borrow().iter() {
-                assert!(context.remove(*id) && !context.remove(*id), "each is there, once");
+                assert!(context.remove(*id) && !context.remove(*id), "each is removed once");
             }
             Watch::Drained
         };
@@ -185,11 +185,11 @@ fn a_watch_removed_by_a_callback_is_never_called_again_and_dropped_at_the_end_of
     first_peer.write_all(b"x").expect("there is room");
     second_peer.write_all(b"x").expect("there is room");
     turn_until(&mut events, "a call", |_| calls.get() > 0);
-    assert_eq!(sources.each_ref().map(Rc::strong_count), [1, 1], "the loop has dropped both");
+    assert_eq!(sources.each_ref().map(Rc::strong_count), [1, 1], "the loop has dropped both sources");
     turn_until_idle(&mut events);
-    assert_eq!(calls.get(), 1, "though both were ready, in the same turn");
+    assert_eq!(calls.get(), 1, "one call, though both were ready in that turn");
     let watch = events.watch(Rc::clone(&sources[0]), Interest::Read, |_, _, _| Watch::Drained);
-    assert!(watch.is_ok(), "the poll has forgotten it");
+    assert!(watch.is_ok(), "the descriptor is not registered any more");
 }
 
 #[test]
@@ -200,13 +200,14 @@ fn a_callback_and_a_job_can_watch_and_get_an_error_at_once() {
     let (sources, kept) = (RefCell::new(Some((source, Rc::clone(&removed)))), Rc::clone(&received));
     events.every(Duration::ZERO, move |context| {
         let ((source, removed), kept) = (sources.take()?, Rc::clone(&kept));
-        let watch = context.watch(removed, Interest::ReadWrite, |_, _, _| panic!("it is removed")).expect("a watch");
-        assert!(context.remove(watch) && !context.remove(watch), "it is there before the loop has taken it over");
+        let watch =
+            context.watch(removed, Interest::ReadWrite, |_, _, _| panic!("the watch is removed")).expect("a watch");
+        assert!(context.remove(watch) && !context.remove(watch), "a new watch can be removed in the same callback");
         let watched = context.watch(source, Interest::Read, move |context, source, _| {
             if kept.borrow().is_empty() {
                 let (second, _) = pair();
                 let second = context.watch(second, Interest::Read, |context, _, event| {
-                    assert!(context.remove(event.id()), "the end of its input");
+                    assert!(context.remove(event.id()), "EOF");
                     context.stop();
                     Watch::Drained
                 });
@@ -248,7 +249,7 @@ fn a_panic_of_a_watch_ends_only_that_watch() {
     other_peer.write_all(b"hello").expect("there is room");
     turn_until(&mut events, "the other's bytes", |_| *received.borrow() == b"hello");
     turn_until(&mut events, "the panic", |events| events.stats().panics == 1);
-    assert!(Rc::strong_count(&source) == 1 && events.remove(watch).is_none(), "the watch is over");
+    assert!(Rc::strong_count(&source) == 1 && events.remove(watch).is_none(), "the watch has ended");
     peer.write_all(b"x").expect("there is room");
     turn_until_idle(&mut events);
     assert_eq!(events.stats().panics, 1);
@@ -262,7 +263,7 @@ fn after_a_panic_that_ends_the_loop_the_source_can_be_taken_back() {
     peer.write_all(b"x").expect("there is room");
     let deadline = Instant::now() + TIMEOUT;
     while catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2))))).is_ok() {
-        assert!(Instant::now() < deadline, "no panic has come; {}", events.stats());
+        assert!(Instant::now() < deadline, "no panic came; {}", events.stats());
     }
     let mut source: UnixStream = events.remove(watch).expect("it is there").into_source().expect("it is a stream");
     assert_eq!(source.read(&mut [0; 16]).expect("it is unread"), 1);
@@ -291,12 +292,12 @@ fn watches_are_called_in_a_drain_without_delaying_it_and_sources_outlive_the_loo
     assert!((report.finished, report.forced) == (1, 0) && report.elapsed < TIMEOUT, "{report:?}");
     let before = calls.get();
     assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Stopped(_))));
-    assert_eq!(calls.get(), before, "no call comes after the end");
+    assert_eq!(calls.get(), before, "a callback came after the stop");
     let source: Option<UnixStream> = events.remove(watch).expect("it is there").into_source();
     assert_eq!(source.expect("it is a stream").read(&mut [0; 16]).expect("it is unread"), 1);
 }
 
-/// What `epoll_ctl(2)` refuses; kqueue(2) does not.
+/// Descriptors that `epoll_ctl(2)` refuses. kqueue(2) accepts them.
 #[cfg(target_os = "linux")]
 mod refused {
     use super::*;
@@ -320,7 +321,7 @@ mod refused {
         let texts = ["operation not permitted", "is always ready", "without a watch"];
         let file = File::create(folder.path().join("file")).expect("a file");
         assert_refused(events.watch(file, Interest::ReadWrite, |_, _, _| Watch::Drained), &texts);
-        let directory = File::open(folder.path()).expect("a folder is one");
+        let directory = File::open(folder.path()).expect("a directory can be opened");
         assert_refused(events.watch(directory, Interest::Read, |_, _, _| Watch::Drained), &texts);
     }
 
@@ -336,10 +337,10 @@ mod refused {
         let watch = events.watch(Rc::clone(&source), Interest::Read, |_, _, _| Watch::Drained).expect("a watch");
         let again = events.watch(Rc::clone(&source), Interest::Read, |_, _, _| Watch::Drained);
         assert_refused(again, &["file exists", "is watched already", "remove that watch first"]);
-        assert_eq!(Rc::strong_count(&source), 2, "what was refused is dropped");
+        assert_eq!(Rc::strong_count(&source), 2, "the refused source is dropped");
         events.watch(duplicate, Interest::Read, callback).expect("another descriptor");
         assert!(events.context().remove(watch));
-        events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect("its watch was removed");
+        events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect("the first watch was removed");
         peer.write_all(b"x").expect("there is room");
         turn_until(&mut events, "the duplicate's call", |_| calls.get() > 0);
     }
@@ -364,12 +365,12 @@ mod refused {
             number = replaced.take();
             number.is_some()
         });
-        // The same number, and another open file.
+        // `dup2` puts another open file behind the same descriptor number.
         let mut number = number.expect("it was replaced");
         nix::unistd::dup2(&other, &mut number).expect("both are open");
         events
             .watch(UnixStream::from(number), Interest::Read, |_, source, _| read_byte(source, &received))
-            .expect("a number that no watch has");
+            .expect("no watch has this number");
         assert!(events.remove(watch).is_some());
         other_peer.write_all(b"hello").expect("there is room");
         turn_until(&mut events, "the bytes", |_| *received.borrow() == b"hello");

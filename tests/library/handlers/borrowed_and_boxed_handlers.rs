@@ -1,4 +1,4 @@
-//! Handlers that a loop borrows, and handlers in boxes.
+//! Borrowed and boxed handlers.
 
 use halloo::framing::{Format, FrameHandler, Framed};
 use halloo::{
@@ -20,7 +20,7 @@ struct Tally {
 }
 
 impl StreamHandler for Tally {
-    /// How often this connection has sent something.
+    /// How often this connection has sent input.
     type Session = u32;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u32> {
@@ -60,7 +60,7 @@ impl FrameHandler for Tally {
 impl DatagramHandler for Tally {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
         self.datagrams += 1;
-        assert!(datagram.reply(payload), "nothing forbids it");
+        assert!(datagram.reply(payload), "the reply is queued");
     }
 }
 
@@ -72,11 +72,11 @@ fn echo_a_line_through(handler: impl StreamHandler) {
     assert_eq!(client.request(&mut events, b"a line\n", 7), b"a line\n");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
-    turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
 }
 
 #[test]
-fn a_stream_handler_is_lent_to_a_loop_and_looked_at_afterwards() {
+fn a_borrowed_stream_handler_is_readable_after_the_loop() {
     let mut tally = Tally::default();
     echo_a_line_through(&mut tally as &mut dyn StreamHandler<Session = u32>);
     assert_eq!((tally.bytes, tally.closed.as_slice()), (7, &[(1, CloseReason::Eof)][..]));
@@ -92,7 +92,7 @@ fn a_stream_handler_is_lent_to_a_loop_and_looked_at_afterwards() {
 }
 
 #[test]
-fn stream_handlers_in_boxes_are_of_one_type() {
+fn boxed_stream_handlers_have_one_type() {
     let handlers: [Box<dyn StreamHandler<Session = ()>>; 2] = [Box::new(stream(echo)), Box::new(stream(greet))];
     let mut events = EventLoop::new().expect("a loop");
     for (handler, answer) in handlers.into_iter().zip([b"hello", GREETING]) {
@@ -103,7 +103,7 @@ fn stream_handlers_in_boxes_are_of_one_type() {
 }
 
 #[test]
-fn a_frame_handler_is_lent_to_a_loop_or_put_in_a_box() {
+fn a_frame_handler_can_be_borrowed_or_boxed() {
     let mut tally = Tally::default();
     echo_a_line_through(Framed::new(Format::Lines, 100, &mut tally));
     assert_eq!((tally.lines, tally.closed.as_slice()), (1, &[(1, CloseReason::Eof)][..]));
@@ -114,7 +114,7 @@ fn a_frame_handler_is_lent_to_a_loop_or_put_in_a_box() {
 }
 
 #[test]
-fn a_datagram_handler_is_lent_to_a_loop_or_put_in_a_box() {
+fn a_datagram_handler_can_be_borrowed_or_boxed() {
     fn echo_a_datagram_through(handler: impl DatagramHandler) {
         let mut events = EventLoop::new().expect("a loop");
         let socket = events.bind(loopback(), handler).expect("a socket");
@@ -132,7 +132,7 @@ fn a_datagram_handler_is_lent_to_a_loop_or_put_in_a_box() {
     let mut bytes = 0;
     let mut closure = datagrams(|datagram, payload| {
         bytes += payload.len();
-        assert!(datagram.reply(payload), "nothing forbids it");
+        assert!(datagram.reply(payload), "the reply is queued");
     });
     echo_a_datagram_through(&mut closure);
     assert_eq!(bytes, 5);

@@ -1,6 +1,6 @@
-//! The compiler's messages about what is no handler.
+//! The compiler's messages about types that are not handlers.
 //!
-//! Each wrong program differs from a right one, which compiles, in one line.
+//! Each wrong program differs in one line from a right one that compiles.
 
 use std::fs;
 use std::io::Write;
@@ -40,13 +40,13 @@ const AFTER: &str = "
 }
 ";
 
-/// The compiler beside the cargo of this build, or the one that is found by name.
+/// The compiler next to the cargo of this build, or `rustc` from PATH.
 fn rustc() -> Command {
     let beside_cargo = Path::new(env!("CARGO")).with_file_name(format!("rustc{}", std::env::consts::EXE_SUFFIX));
     Command::new(if beside_cargo.exists() { beside_cargo } else { PathBuf::from("rustc") })
 }
 
-/// Compiles a program against a library; an error is the compiler's message.
+/// Compiles a program against a library. The error is the compiler's output.
 fn compile(library: &Path, program: &str) -> Result<(), String> {
     let out_dir = tempfile::tempdir().expect("a folder");
     let mut compiler = rustc()
@@ -59,7 +59,7 @@ fn compile(library: &Path, program: &str) -> Result<(), String> {
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("a compiler is there");
+        .expect("rustc can be started");
     compiler.stdin.take().expect("a pipe").write_all(program.as_bytes()).expect("the compiler reads it");
     let output = compiler.wait_with_output().expect("the compiler ends");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
@@ -67,8 +67,8 @@ fn compile(library: &Path, program: &str) -> Result<(), String> {
 
 /// The library that this test program is linked with, or one of the same source.
 ///
-/// Cargo has just found the right one to be up to date, so that a newer one, with other features perhaps, is of the same
-/// source. One of another compiler is passed over.
+/// Cargo has just checked the right one. A newer file has other features at most, so its source is the same. A library
+/// of another compiler is skipped.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -91,11 +91,11 @@ fn library() -> &'static Path {
                 Err(error) => errors.push(error),
             }
         }
-        panic!("no library in {} is of use: {errors:#?}", folder.display());
+        panic!("no library in {} compiles the test program: {errors:#?}", folder.display());
     })
 }
 
-/// Compiles a program with the right line, and one with the wrong line, whose message must contain all of `words`.
+/// Checks that `right` compiles, and that the message for `wrong` contains all of `words`.
 #[track_caller]
 fn assert_message(words: &[&str], wrong: &str, right: &str) {
     let compile_line = |line| compile(library(), &[BEFORE, line, AFTER].concat());
@@ -128,7 +128,7 @@ fn the_message_for_a_bare_closure_or_function_names_its_wrapper() {
     );
 }
 
-/// The compiler checks the closure's body before the traits. The documentation of `stream` has its message.
+/// The compiler checks the closure's body before the traits. The documentation of `stream` shows its message.
 #[test]
 fn a_bare_closure_that_uses_its_arguments_needs_their_types_before_the_message_names_its_wrapper() {
     let wrong = "events.listen(address, |connection, input| connection.try_write(input))?;";

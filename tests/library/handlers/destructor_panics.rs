@@ -1,6 +1,6 @@
-//! Panics of destructors: of sessions, handlers, closures, jobs.
+//! Panics in destructors of sessions, handlers, closures and jobs.
 //!
-//! With `catch_panics` each is counted, and the loop goes on.
+//! With `catch_panics` each is counted, and the loop continues.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -16,7 +16,7 @@ use crate::helpers::nonblocking_listener::{Listener, unused_address};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
-/// Counts that it is dropped, and panics then, unless another panic is under way.
+/// Counts its drop, and then panics unless another panic is in progress.
 struct PanicsOnDrop(Rc<Cell<u64>>);
 
 impl Drop for PanicsOnDrop {
@@ -26,7 +26,7 @@ impl Drop for PanicsOnDrop {
     }
 }
 
-/// A handler that panics when it is dropped, and whose sessions do.
+/// A handler that panics on drop, with sessions that do the same.
 struct HandlerOfPanics {
     panics_in_data: bool,
     dropped_sessions: Rc<Cell<u64>>,
@@ -46,7 +46,7 @@ impl StreamHandler for HandlerOfPanics {
     }
 }
 
-/// A loop that goes on after a panic, with a client that it serves all the time.
+/// A loop that catches panics, with a client that it serves all the time.
 struct Served<'h> {
     events: EventLoop<'h>,
     client: Client,
@@ -68,7 +68,7 @@ impl Served<'_> {
         PanicsOnDrop(Rc::clone(&self.dropped))
     }
 
-    /// Checks that so many panics were caught, and that the loop goes on.
+    /// Checks that `panics` panics were caught, and that the loop still serves its client.
     #[track_caller]
     fn assert_serves(&mut self, panics: u64) {
         turn_until(&mut self.events, "the panics", |events| events.stats().panics >= panics);
@@ -77,7 +77,7 @@ impl Served<'_> {
         assert_eq!(self.events.stats().panics, panics);
     }
 
-    /// A client of a [`HandlerOfPanics`].
+    /// Connects a client of a [`HandlerOfPanics`].
     fn client_of_panics(&mut self, panics_in_data: bool) -> Client {
         let dropped_sessions = Rc::clone(&self.dropped);
         let handler = HandlerOfPanics { panics_in_data, dropped_sessions, _own: self.panics_on_drop() };
@@ -154,7 +154,7 @@ fn a_panic_in_the_destructor_of_a_session_is_caught_after_its_callback_panicked(
 
 #[test]
 fn a_panic_in_the_destructor_of_a_panic_value_is_caught() {
-    /// As [`PanicsOnDrop`], for a panic to carry.
+    /// As [`PanicsOnDrop`], as the payload of a panic.
     struct Carried;
     impl Drop for Carried {
         fn drop(&mut self) {
@@ -162,7 +162,7 @@ fn a_panic_in_the_destructor_of_a_panic_value_is_caught() {
         }
     }
     let mut served = Served::new();
-    served.events.handle().post(|_| panic_any(Carried)).expect("it runs");
+    served.events.handle().post(|_| panic_any(Carried)).expect("the loop runs");
     served.assert_serves(1);
 }
 
@@ -181,22 +181,22 @@ fn a_panic_in_the_destructor_of_a_connect_value_is_caught() {
 
 #[test]
 fn panics_in_destructors_of_jobs_that_never_run_are_caught() {
-    /// As [`PanicsOnDrop`], for other threads.
+    /// As [`PanicsOnDrop`], for jobs, which are `Send`.
     struct Sent(std::sync::mpsc::Sender<()>);
     impl Drop for Sent {
         fn drop(&mut self) {
-            self.0.send(()).expect("the test listens");
+            self.0.send(()).expect("the test receives");
             panic!("this is the panic of the test");
         }
     }
     let Served { mut events, client, .. } = Served::new();
     let (sender, receiver) = std::sync::mpsc::channel();
     let handle = events.handle();
-    handle.post(Context::stop).expect("it runs");
-    // More than a turn takes.
+    handle.post(Context::stop).expect("the loop runs");
+    // More jobs than one turn runs.
     for _ in 0..2_000 {
         let sent = Sent(sender.clone());
-        handle.post(move |_| drop(sent)).expect("it runs");
+        handle.post(move |_| drop(sent)).expect("the loop runs");
     }
     assert_eq!(turn_until_stopped(&mut events).forced, 1);
     assert_eq!(receiver.try_iter().count(), 2_000, "all of them are dropped");
@@ -252,7 +252,7 @@ fn a_removed_handler_panics_in_the_caller_that_drops_it() {
     assert_eq!(served.dropped.get(), 1);
 }
 
-/// A handler that panics over the question how much it must see at once.
+/// A handler that panics in `input_bytes_min`.
 struct PanicsOverMinimum;
 
 impl StreamHandler for PanicsOverMinimum {
@@ -272,7 +272,7 @@ impl StreamHandler for PanicsOverMinimum {
 }
 
 #[test]
-fn a_panic_over_the_least_input_is_the_caller_s_and_leaves_no_handler() {
+fn a_panic_in_input_bytes_min_reaches_the_caller_and_attaches_no_handler() {
     let mut served = Served::new();
     let attach = AssertUnwindSafe(|| served.events.attach(PanicsOverMinimum));
     assert!(catch_unwind(attach).is_err());

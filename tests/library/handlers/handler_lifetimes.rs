@@ -1,4 +1,4 @@
-//! How long handlers stay, and ids of handlers that are gone.
+//! How long handlers stay, and ids of dropped handlers.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,11 +20,11 @@ use crate::memory::own_process::{in_own_process, resident_kib};
 const MS: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(600);
 
-/// What is known of the handlers of a test, of which each holds a part.
+/// The state that all handlers of a test share.
 #[derive(Clone, Default)]
 struct Handlers {
     count: Rc<()>,
-    /// The id of the last to get a client.
+    /// The id of the handler that last accepted a client.
     last: Rc<Cell<Option<HandlerId>>>,
     fired: Rc<Cell<u64>>,
 }
@@ -34,7 +34,7 @@ impl Handlers {
         CountedHandler { handlers: self.clone(), _weight: [0; 4096] }
     }
 
-    /// How many there are.
+    /// The number of handlers that are not dropped.
     fn len(&self) -> usize {
         Rc::strong_count(&self.count) - 1
     }
@@ -44,7 +44,7 @@ impl Handlers {
     }
 }
 
-/// An echo of a size that a leak would show. It removes its listener when a client asks for that.
+/// An echo, large enough for a leak to show. It removes its listener at the input `remove`.
 struct CountedHandler {
     handlers: Handlers,
     _weight: [u8; 4096],
@@ -60,7 +60,7 @@ impl StreamHandler for CountedHandler {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
         if input == b"remove" {
-            let listener = connection.listener().expect("a client's");
+            let listener = connection.listener().expect("the connection was accepted");
             assert!(connection.context().remove(listener));
             assert!(self.handlers.len() > 0, "a handler that runs is not dropped");
         }
@@ -72,14 +72,14 @@ impl StreamHandler for CountedHandler {
     }
 }
 
-/// A client that is connected and was answered.
+/// Connects a client, which sends and reads one echo.
 fn served_client(events: &mut EventLoop<'_>, listener: ListenerId) -> Client {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     assert_eq!(client.request(events, b"hello", 5), b"hello");
     client
 }
 
-/// Ends a client's stream, and has the loop close its side.
+/// Half-closes the client, so that the handler closes too.
 fn close(events: &mut EventLoop<'_>, mut client: Client) {
     client.half_close();
     assert_eq!(client.read_to_end(events).1, StreamEnd::Eof);
@@ -142,7 +142,7 @@ fn a_handler_given_to_listen_stays_for_a_timer() {
     let removed = context.schedule(handlers.last(), LONG, 8);
     assert!(context.remove(listener));
     close(&mut events, client);
-    assert!(handlers.len() == 1 || handlers.fired.get() == 7, "it was dropped before its timer fired");
+    assert!(handlers.len() == 1 || handlers.fired.get() == 7, "the handler was dropped before its timer fired");
     turn_until(&mut events, "the timer", |_| handlers.fired.get() == 7);
     turn_until_idle(&mut events);
     assert_eq!(handlers.len(), 1, "another timer is set");
@@ -183,7 +183,7 @@ fn a_handler_given_to_listen_stays_for_its_connects() {
     close(&mut events, client);
     assert_eq!(peer.request(&mut events, b"hello", 5), b"hello");
     close(&mut events, peer);
-    assert_eq!((handlers.len(), events.stats().connections), (1, 1), "one connect has no answer yet");
+    assert_eq!((handlers.len(), events.stats().connections), (1, 1), "one connect is pending");
     events.context().connection(pending).expect("it is connecting").abort();
     turn_until_idle(&mut events);
     assert_eq!(handlers.len(), 0);
@@ -198,11 +198,11 @@ fn an_attached_handler_stays_until_it_is_removed() {
     let client = served_client(&mut events, listener);
     assert!(events.context().remove(listener));
     close(&mut events, client);
-    assert_eq!(handlers.len(), 1, "it was not removed");
+    assert_eq!(handlers.len(), 1, "the handler was not removed");
     assert!(events.context().remove(handler) && !events.context().remove(handler));
     turn_until_idle(&mut events);
     assert_eq!(handlers.len(), 0);
-    assert!(!events.context().remove(handler), "it is gone");
+    assert!(!events.context().remove(handler), "the handler is dropped");
 }
 
 #[test]
@@ -214,19 +214,19 @@ fn a_removed_handler_serves_its_connections_and_gets_no_new_ones() {
     let client = served_client(&mut events, listener);
     assert!(events.context().remove(handler));
     let other_client = served_client(&mut events, listener);
-    let error = events.listen_for(loopback(), handler).expect_err("it takes no listener");
+    let error = events.listen_for(loopback(), handler).expect_err("a removed handler gets no new listener");
     assert_eq!(error.kind(), ErrorKind::UnknownId);
     let context = events.context();
     let id = context.connect(server.address(), handler);
-    assert!(context.connection(id).is_none(), "it takes no connection");
+    assert!(context.connection(id).is_none(), "a removed handler gets no new connection");
     let timer = context.schedule(handler, MS, 7);
-    assert!(!context.remove(timer), "it takes no timer");
+    assert!(!context.remove(timer), "a removed handler gets no new timer");
     let mut visited = 0;
     context.for_each_connection(handler, |_| visited += 1);
     assert_eq!(visited, 2);
     close(&mut events, client);
     close(&mut events, other_client);
-    assert_eq!(handlers.len(), 1, "it has a listener");
+    assert_eq!(handlers.len(), 1, "its listener keeps it");
     assert!(events.context().remove(listener));
     turn_until_idle(&mut events);
     assert_eq!((handlers.len(), handlers.fired.get(), events.stats().connects), (0, 0, 0));
@@ -254,7 +254,7 @@ fn remove_returns_a_handler_that_nothing_else_uses() {
     let listener = events.listen(loopback(), handlers.create()).expect("a listener");
     let client = served_client(&mut events, listener);
     drop(events.remove(listener).expect("it is there"));
-    assert_eq!(handlers.len(), 1, "its connection has it");
+    assert_eq!(handlers.len(), 1, "its connection keeps it");
     close(&mut events, client);
     assert_eq!(handlers.len(), 0);
 }
@@ -271,7 +271,7 @@ fn remove_returns_nothing_for_an_id_that_was_removed_before() {
     });
     assert!(events.context().remove(one) && events.context().remove(timer));
     let removed = events.remove(other).expect("it is there");
-    assert_eq!((handlers.len(), Rc::strong_count(&held)), (1, 1), "those of before are dropped");
+    assert_eq!((handlers.len(), Rc::strong_count(&held)), (1, 1), "those removed before are dropped");
     drop(removed);
     assert_eq!(handlers.len(), 0);
 }
@@ -289,10 +289,10 @@ fn at_its_end_the_loop_drops_handlers_given_to_listen() {
     let attached = events.attach(handlers.create());
     assert!(events.context().remove(attached));
     let _ = events.turn(Some(Duration::ZERO)).expect("it has stopped");
-    assert_eq!(handlers.len(), 0, "what is removed after the end is dropped, too");
+    assert_eq!(handlers.len(), 0, "a handler removed after the stop is dropped");
 }
 
-/// Whether a call panics, and says that there is no such handler.
+/// Whether the call panics with the message for an unknown handler.
 fn refuses(call: impl FnOnce()) -> bool {
     let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("it panics");
     panic.downcast_ref::<String>().is_some_and(|message| message.contains("not a handler of this loop"))
@@ -310,14 +310,14 @@ fn ids_of_removed_handlers_and_of_another_loops_handlers_are_refused() {
     for id in [gone, foreign] {
         let mut visited = 0;
         events.context().for_each_connection(id, |_| visited += 1);
-        assert_eq!(visited, 0, "it has no connection here");
+        assert_eq!(visited, 0, "an unknown handler has no connection");
         assert_eq!(events.listen_for(loopback(), id).expect_err("unknown").kind(), ErrorKind::UnknownId);
         assert!(refuses(|| _ = events.context().schedule(id, MS, 7)));
         assert!(refuses(|| _ = events.context().connect(loopback(), id)));
         assert!(!events.context().remove(id) && events.remove(id).is_none());
         assert_eq!(events.local_addr(id).expect_err("unknown").kind(), ErrorKind::UnknownId);
     }
-    assert_eq!((handlers.len(), events.stats().connections), (1, 1), "its own is untouched");
+    assert_eq!((handlers.len(), events.stats().connections), (1, 1), "the loop's own handler is unchanged");
 }
 
 #[test]
@@ -343,12 +343,12 @@ fn ids_of_another_loop_find_nothing() {
     assert!(!events.context().send_to(socket, b"?", to));
     let mut id = None;
     other.context().for_each_connection(others.last(), |connection| id = Some(connection.id()));
-    let id = id.expect("it has a client");
+    let id = id.expect("the other loop has a client");
     assert!(other.context().connection(id).is_some() && events.context().connection(id).is_none());
     events.context().notify(id, 1);
     turn_until_idle(&mut events);
     assert_eq!((events.stats().notes, events.stats().timers, events.stats().connections), (0, 0, 1));
-    assert!(sources.into_iter().all(|source| other.context().remove(source)), "they are the other's still");
+    assert!(sources.into_iter().all(|source| other.context().remove(source)), "the other loop still has them");
 }
 
 #[test]
@@ -364,15 +364,15 @@ fn attaching_and_removing_a_handler_costs_the_same_after_many() {
             }
             begin.elapsed()
         });
-        rounds.min().expect("a few")
+        rounds.min().expect("five rounds")
     };
     let first = time(&mut events);
     let handlers: Vec<HandlerId> = (0..HANDLERS).map(|_| events.attach(stream(echo))).collect();
-    // Those that others are behind, and that are removed by a callback, too.
+    // The handlers are removed by a job, in the order in which they were attached.
     events
         .handle()
         .post(move |context| assert!(handlers.into_iter().all(|handler| context.remove(handler))))
-        .expect("it runs");
+        .expect("the loop runs");
     turn_until_idle(&mut events);
     let last = time(&mut events);
     assert!(last < 10 * first + 20 * MS, "{first:?} for the first, {last:?} for the last");
@@ -391,15 +391,15 @@ fn the_memory_of_a_hundred_thousand_removed_handlers_is_returned() {
             if removes_in_callback {
                 let remove =
                     |context: &mut Context| assert!(handlers.into_iter().all(|handler| context.remove(handler)));
-                events.handle().post(remove).expect("it runs");
-                turn_until(&mut events, "they are removed", |events| events.stats().jobs == 1);
+                events.handle().post(remove).expect("the loop runs");
+                turn_until(&mut events, "the job has run", |events| events.stats().jobs == 1);
             } else {
                 assert!(handlers.into_iter().all(|handler| events.remove(handler).is_some()));
             }
             turn_until_idle(&mut events);
             let grown = resident_kib().saturating_sub(before);
             println!("{HANDLERS} handlers, removed in a callback: {removes_in_callback}: {grown} KiB more");
-            // What allocators keep is less than either 100,000 of them took.
+            // Memory that the allocator keeps is less than 100,000 handlers take.
             assert!(grown < 12 * 1024, "memory grew by {grown} KiB");
         }
     });

@@ -1,4 +1,4 @@
-//! `on_start`, the timers of handlers, and sockets that share a handler.
+//! `on_start`, timers of handlers, and sockets that share a handler.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::helpers::loopback::{loopback, udp_socket};
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle, turn_until_stopped};
 
-/// What a handler was called with.
+/// The recorded calls of a handler.
 #[derive(Default)]
 struct Calls {
     started: RefCell<Vec<HandlerId>>,
@@ -24,7 +24,7 @@ struct Calls {
     opened: Cell<Option<SocketAddr>>,
 }
 
-/// Sets a timer, and opens a listener or a socket for itself, when it starts.
+/// Sets a timer and opens a listener or a socket for itself in `on_start`.
 struct Starts<'a> {
     calls: &'a Calls,
     set: Option<TimerId>,
@@ -42,7 +42,7 @@ impl<'a> Starts<'a> {
     }
 
     fn fire(&self, timer: TimerId, value: u64) {
-        assert_eq!(Some(timer), self.set, "the id that schedule returned");
+        assert_eq!(Some(timer), self.set, "on_timer gets the id that schedule returned");
         self.calls.timers.borrow_mut().push((timer, value));
     }
 }
@@ -57,7 +57,7 @@ impl StreamHandler for Starts<'_> {
     }
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-        assert_eq!([connection.handler()], self.calls.started.borrow()[..], "it has started, once");
+        assert_eq!([connection.handler()], self.calls.started.borrow()[..], "on_start came once");
         Some(())
     }
 
@@ -78,7 +78,7 @@ impl DatagramHandler for Starts<'_> {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
-        assert_eq!([datagram.handler()], self.calls.started.borrow()[..], "it has started, once");
+        assert_eq!([datagram.handler()], self.calls.started.borrow()[..], "on_start came once");
         datagram.reply(payload);
     }
 
@@ -146,7 +146,8 @@ fn udp_sockets_share_a_handler_that_is_dropped_with_the_last() {
     let first = events.bind_for(loopback(), handler).expect("a socket");
     assert!(events.remove(first).is_some());
     turn_until_idle(&mut events);
-    let sockets = [(); 2].map(|()| events.bind_for(loopback(), handler).expect("it stays without a socket"));
+    let sockets =
+        [(); 2].map(|()| events.bind_for(loopback(), handler).expect("an attached handler stays without a socket"));
     let peer = udp_socket("127.0.0.1");
     for (count, socket) in (1..).zip(sockets) {
         let address = events.local_addr(socket).expect("it is there");
@@ -154,12 +155,12 @@ fn udp_sockets_share_a_handler_that_is_dropped_with_the_last() {
         assert_eq!(recv(&mut events, &peer), (vec![count], address));
     }
     assert!(events.context().remove(handler));
-    assert_eq!(events.bind_for(loopback(), handler).expect_err("it was removed").kind(), ErrorKind::UnknownId);
+    assert_eq!(events.bind_for(loopback(), handler).expect_err("the handler was removed").kind(), ErrorKind::UnknownId);
     assert!(events.context().remove(sockets[0]));
     turn_until_idle(&mut events);
-    assert_eq!(Rc::strong_count(&held), 2, "a socket uses it");
+    assert_eq!(Rc::strong_count(&held), 2, "a socket uses the handler");
     let removed = events.remove(sockets[1]).expect("it is there");
-    assert_eq!(Rc::strong_count(&held), 2, "it is given back");
+    assert_eq!(Rc::strong_count(&held), 2, "the removal returns the handler");
     drop(removed);
     assert_eq!(Rc::strong_count(&held), 1);
 }
@@ -172,7 +173,7 @@ fn a_datagram_handler_stays_for_its_timers() {
     turn_until(&mut events, "the timer", |_| !calls.timers.borrow().is_empty());
 }
 
-/// Panics when it starts, once it has opened a listener.
+/// Opens a listener in `on_start`, then panics.
 struct PanicsAtStart<'a>(&'a Cell<Option<SocketAddr>>);
 
 impl StreamHandler for PanicsAtStart<'_> {
@@ -208,6 +209,6 @@ fn without_catch_panics_a_panic_in_on_start_ends_the_loop_also_between_turns() {
     let (opened, mut events) = (Cell::default(), EventLoop::new().expect("a loop"));
     assert!(catch_unwind(AssertUnwindSafe(|| events.attach(PanicsAtStart(&opened)))).is_err());
     let _client = Client::connect(opened.get().expect("it was opened"));
-    assert_eq!(events.turn(None).expect_err("it has ended").kind(), ErrorKind::Setup);
-    assert!(std::net::TcpStream::connect(opened.get().expect("it was opened")).is_err(), "its listeners are closed");
+    assert_eq!(events.turn(None).expect_err("the loop has ended").kind(), ErrorKind::Setup);
+    assert!(std::net::TcpStream::connect(opened.get().expect("it was opened")).is_err(), "the listener is closed");
 }

@@ -18,7 +18,7 @@ use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle, turn_until_stopped};
 
-/// Does something at the first byte of each client.
+/// Runs `act` at the first input of a client. Returns the client.
 fn on_request(events: &mut EventLoop<'_>, mut act: impl FnMut(&mut Context) + 'static) -> Client {
     let handler = stream(move |connection, input| {
         act(connection.context());
@@ -30,12 +30,12 @@ fn on_request(events: &mut EventLoop<'_>, mut act: impl FnMut(&mut Context) + 's
     client
 }
 
-/// Where something opened in a callback is.
+/// The address of a listener or socket that a callback opened.
 type Opened = Rc<Cell<Option<SocketAddr>>>;
 
 #[track_caller]
 fn turn_until_opened(events: &mut EventLoop<'_>, opened: &Opened) -> SocketAddr {
-    turn_until(events, "something to be opened", |_| opened.get().is_some());
+    turn_until(events, "an address", |_| opened.get().is_some());
     opened.get().expect("it is opened")
 }
 
@@ -117,7 +117,7 @@ fn a_timer_and_a_posted_job_open_listeners_sockets_and_timers() {
                 None
             });
         })
-        .expect("it runs");
+        .expect("the loop runs");
     turn_until(&mut events, "the job's timer", |_| {
         let Ok([socket, listener]) = receiver.try_recv() else { return false };
         by_socket.set(Some(socket));
@@ -154,7 +154,7 @@ fn opening_in_a_callback_returns_an_error_at_once() {
             context.listen_for(loopback(), datagrams).map(drop),
             context.bind_for(loopback(), streams).map(drop),
         ]
-        .map(|opened| opened.expect_err("it cannot be opened").kind())
+        .map(|opened| opened.expect_err("opening fails").kind())
         .to_vec();
     });
     turn_until(&mut events, "the callback", |_| !kinds.borrow().is_empty());
@@ -186,7 +186,7 @@ fn sockets_and_timers_opened_in_a_callback_can_be_removed_in_it() {
             panic!("it was removed");
         });
         assert!(context.remove(handler) && context.remove(listener) && context.remove(socket) && context.remove(timer));
-        assert_eq!(Rc::strong_count(&held), 6, "no destructor runs inside of a callback");
+        assert_eq!(Rc::strong_count(&held), 6, "no destructor runs in a callback");
         is_done.set(true);
     });
     turn_until(&mut events, "the callback", |_| done.get());
@@ -194,7 +194,7 @@ fn sockets_and_timers_opened_in_a_callback_can_be_removed_in_it() {
     turn_until_idle(&mut events);
 }
 
-/// Removes its socket at the first datagram, and opens another in its place.
+/// Removes its socket at the first datagram, and opens another one.
 struct Reopens {
     delivered: Rc<RefCell<Vec<&'static str>>>,
 }
@@ -242,7 +242,7 @@ fn a_timer_set_in_the_slot_of_a_removed_one_calls_its_own_closure() {
     assert_eq!(*fired.borrow(), ["first", "second"]);
 }
 
-/// Drains at the first byte of its client, and opens a listener and a socket when the drain has begun.
+/// Starts a drain at the first input, and opens a listener and a socket in `on_drain`.
 struct OpensInDrain {
     opened: Rc<RefCell<Vec<SocketAddr>>>,
     socket: Rc<Cell<Option<UdpSocketId>>>,
@@ -280,7 +280,7 @@ fn sockets_opened_in_a_drain_are_served_and_a_udp_socket_delays_its_end() {
     let mut control = Client::connect(events.local_addr(listener).expect("it is there"));
     control.send(b"?");
     turn_until(&mut events, "the drain", |_| !opened.borrow().is_empty());
-    let [tcp, udp] = opened.borrow()[..] else { panic!("two are opened") };
+    let [tcp, udp] = opened.borrow()[..] else { panic!("two addresses") };
     let (mut data, peer) = (Client::connect(tcp), udp_socket("127.0.0.1"));
     assert_eq!(data.request(&mut events, b"data", 4), b"data");
     peer.send_to(b"hello", udp).expect("it is sent");
@@ -290,12 +290,12 @@ fn sockets_opened_in_a_drain_are_served_and_a_udp_socket_delays_its_end() {
     for client in [control, data, second] {
         client.half_close();
     }
-    turn_until(&mut events, "the clients' end", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connections are closed", |events| events.stats().connections == 0);
     turn_until_idle(&mut events);
-    assert!(events.context().remove(socket.get().expect("it is open")), "it is there");
+    assert!(events.context().remove(socket.get().expect("it is open")), "the socket is open");
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (3, 0));
-    assert!(report.elapsed < TIMEOUT, "nothing held it up");
+    assert!(report.elapsed < TIMEOUT, "the drain ended before its deadline");
 }
 
 #[test]
@@ -306,5 +306,5 @@ fn a_loop_that_has_ended_opens_nothing() {
     turn_until_stopped(&mut events);
     let context = events.context();
     let opened = [context.listen_for(loopback(), streams).map(drop), context.bind_for(loopback(), sockets).map(drop)];
-    assert_eq!(opened.map(|opened| opened.expect_err("it has ended").kind()), [ErrorKind::Setup; 2]);
+    assert_eq!(opened.map(|opened| opened.expect_err("the loop has ended").kind()), [ErrorKind::Setup; 2]);
 }

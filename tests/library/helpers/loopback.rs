@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-/// A host with port 0, where the kernel chooses a free port.
+/// `host` with port 0: the kernel chooses a free port.
 pub(crate) fn any_port(host: &str) -> SocketAddr {
     SocketAddr::new(host.parse().expect("an address"), 0)
 }
@@ -11,7 +11,7 @@ pub(crate) fn loopback() -> SocketAddr {
     any_port("127.0.0.1")
 }
 
-/// A non-blocking UDP socket.
+/// Returns a non-blocking UDP socket.
 pub(crate) fn udp_socket(host: &str) -> UdpSocket {
     let socket = UdpSocket::bind(any_port(host)).expect("a free port");
     socket.set_nonblocking(true).expect("an option of every socket");

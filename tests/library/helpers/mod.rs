@@ -1,4 +1,4 @@
-//! Clients and handlers that the tests share.
+//! Clients and handlers that several tests use.
 
 pub(crate) mod loopback;
 pub(crate) mod nonblocking_client;

@@ -1,4 +1,4 @@
-//! A client on the loop's own thread, which never blocks.
+//! A non-blocking client on the loop's own thread.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,17 +11,17 @@ use support::wait::TIMEOUT;
 use crate::helpers::loopback::any_port;
 use crate::helpers::turn_until::turn_until;
 
-/// A client, or a server's side, on the loop's own thread: it never blocks.
+/// A client, or the accepted side of a connection, that never blocks.
 pub(crate) struct Client {
     stream: Socket,
     unsent: Vec<u8>,
-    /// How much of `unsent` is sent; both are reset once all of it is.
+    /// How much of `unsent` is sent. Both are reset when all of it is.
     sent: usize,
     pub(crate) received: Vec<u8>,
     pub(crate) end: Option<StreamEnd>,
 }
 
-/// What a client's reading ended with.
+/// How the stream ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StreamEnd {
     Eof,
@@ -33,7 +33,7 @@ impl Client {
         Self::new(TcpStream::connect_timeout(&to, TIMEOUT).expect("the listener is there").into())
     }
 
-    /// Connects from an address of its own.
+    /// Connects from the given local address.
     pub(crate) fn connect_from(host: &str, to: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         socket.bind(&any_port(host).into()).expect("a loopback address");
@@ -41,7 +41,7 @@ impl Client {
         Self::new(socket)
     }
 
-    /// Connects with little room for what it has not read.
+    /// Connects with a small receive buffer.
     pub(crate) fn connect_narrow(to: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -58,7 +58,7 @@ impl Client {
 
     pub(crate) fn new(stream: Socket) -> Self {
         stream.set_nonblocking(true).expect("an option of every socket");
-        // A unix socket knows no such option, and has no such delay.
+        // A unix socket does not have this option, and does not need it.
         let _ = stream.set_tcp_nodelay(true);
         Self { stream, unsent: Vec::new(), sent: 0, received: Vec::new(), end: None }
     }
@@ -71,19 +71,19 @@ impl Client {
         self.stream.peer_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
     }
 
-    /// Sends what the kernel takes at once, and keeps the rest for later.
+    /// Sends what the kernel accepts now, and keeps the rest.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.unsent.extend_from_slice(bytes);
         self.flush();
     }
 
-    /// One urgent byte (`MSG_OOB`).
+    /// Sends one urgent byte (`MSG_OOB`).
     pub(crate) fn send_urgent(&mut self, byte: u8) {
-        assert!(self.has_sent_all(), "an urgent byte would overtake");
+        assert!(self.has_sent_all(), "an urgent byte would overtake unsent data");
         self.stream.send_out_of_band(&[byte]).expect("there is room for a byte");
     }
 
-    /// Sends on; what a closed peer refuses is forgotten.
+    /// Sends unsent bytes. After an error of the peer's close the rest is discarded.
     pub(crate) fn flush(&mut self) {
         while self.sent < self.unsent.len() {
             match self.stream.write(&self.unsent[self.sent..]) {
@@ -100,7 +100,7 @@ impl Client {
         self.unsent.is_empty()
     }
 
-    /// Reads at most so many bytes of what is there.
+    /// Reads at most `max` bytes without blocking.
     pub(crate) fn read_up_to(&mut self, max: usize) {
         let mut room = vec![0; max];
         match self.stream.read(&mut room) {
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    /// Sends and reads what can be sent and read.
+    /// Sends and reads as much as possible without blocking.
     pub(crate) fn transfer(&mut self) {
         self.flush();
         if self.end.is_none() {
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Pumps, and says whether it has received so much, or the end.
+    /// Sends and reads, and returns whether `count` bytes or the end have come.
     pub(crate) fn has_received(&mut self, count: usize) -> bool {
         self.transfer();
         self.received.len() >= count || self.end.is_some()
@@ -131,25 +131,25 @@ impl Client {
         self.end.is_some()
     }
 
-    /// Ends its own side; it still reads.
+    /// Sends FIN. The client still reads.
     pub(crate) fn half_close(&self) {
-        assert!(self.has_sent_all(), "the end would overtake");
+        assert!(self.has_sent_all(), "the FIN would overtake unsent data");
         self.stream.shutdown(Shutdown::Write).expect("it is connected");
     }
 
-    /// Closes so that the other side sees a reset.
+    /// Closes with RST.
     pub(crate) fn reset(self) {
         self.stream.set_linger(Some(Duration::ZERO)).expect("an option of every stream");
     }
 
-    /// What it has received, once that has ended.
+    /// Returns everything received, after the end of the stream.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self, events: &mut EventLoop<'_>) -> (&[u8], StreamEnd) {
         turn_until(events, "the end of a client's stream", |_| self.has_reached_end());
         (&self.received, self.end.expect("it has ended"))
     }
 
-    /// Asks, and reads as much as that many bytes.
+    /// Sends the question and returns the next `answer_bytes` bytes.
     #[track_caller]
     pub(crate) fn request(&mut self, events: &mut EventLoop<'_>, question: &[u8], answer_bytes: usize) -> &[u8] {
         let target = self.received.len() + answer_bytes;
@@ -159,7 +159,7 @@ impl Client {
     }
 }
 
-/// Has each say the same.
+/// Sends the same bytes from each client.
 pub(crate) fn send_all(clients: &mut [Client], bytes: &[u8]) {
     for client in clients {
         client.send(bytes);

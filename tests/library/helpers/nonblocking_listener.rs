@@ -1,4 +1,4 @@
-//! Listeners on the loop's own thread.
+//! Non-blocking listeners on the loop's own thread.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::Client;
 use crate::helpers::turn_until::turn_until;
 
-/// A listener for the loop to connect to.
+/// A listener that the loop connects to.
 pub(crate) struct Listener {
     listener: Socket,
 }
@@ -35,12 +35,12 @@ impl Listener {
         self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
     }
 
-    /// The next that has connected, if there is one.
+    /// Accepts a connection, if one is in the backlog.
     pub(crate) fn try_accept(&self) -> Option<Client> {
         self.listener.accept().ok().map(|(stream, _)| Client::new(stream))
     }
 
-    /// Turns the loop until it has connected.
+    /// Turns the loop until a connection is in the backlog, and accepts it.
     #[track_caller]
     pub(crate) fn accept(&self, events: &mut EventLoop<'_>) -> Client {
         let mut accepted = None;
@@ -48,7 +48,7 @@ impl Listener {
             accepted = self.try_accept();
             accepted.is_some()
         });
-        accepted.expect("it has come")
+        accepted.expect("a connection")
     }
 }
 
@@ -57,10 +57,10 @@ pub(crate) fn unused_address() -> SocketAddr {
     Listener::new().address()
 }
 
-/// A listener that accepts no connection and whose backlog is full: a connect to it has no result.
+/// A listener with a full backlog: a connect to it stays pending.
 pub(crate) struct FullBacklog {
     listener: Socket,
-    /// The connections that fill it.
+    /// The connections that fill the backlog.
     connections: Vec<TcpStream>,
 }
 

@@ -1,4 +1,4 @@
-//! A handler that records its callbacks, with closures for each.
+//! A handler that records its callbacks, with a closure for each.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) struct CallLog {
     log: RefCell<Vec<(ConnectionId, Call)>>,
     /// The unconsumed input that each `on_eof` got.
     rests: RefCell<Vec<Vec<u8>>>,
-    /// The values of timers, which are no connection's.
+    /// The values of the handler's timers, which belong to no connection.
     fired: RefCell<Vec<u64>>,
 }
 
@@ -40,7 +40,7 @@ impl CallLog {
         self.log.borrow().iter().filter(|(connection, _)| *connection == id).map(|(_, call)| call.clone()).collect()
     }
 
-    /// The connections, in the order they were opened.
+    /// The opened connections, in order.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         self.log.borrow().iter().filter(|(_, call)| *call == Call::Open).map(|(id, _)| *id).collect()
     }
@@ -54,12 +54,12 @@ impl CallLog {
         self.rests.borrow().clone()
     }
 
-    /// The values that timers have brought.
+    /// The values of the timers that have fired.
     pub(crate) fn timer_values(&self) -> Vec<u64> {
         self.fired.borrow().clone()
     }
 
-    /// The kinds of all failures to connect.
+    /// The kinds of all failed connects.
     pub(crate) fn connect_errors(&self) -> Vec<io::ErrorKind> {
         let kind = |(_, call): &(ConnectionId, Call)| match call {
             Call::Failed(kind) => Some(*kind),
@@ -68,7 +68,7 @@ impl CallLog {
         self.log.borrow().iter().filter_map(kind).collect()
     }
 
-    /// Every input as it was shown.
+    /// Every input as `on_data` got it.
     pub(crate) fn inputs(&self) -> Vec<Vec<u8>> {
         let input = |(_, call): &(ConnectionId, Call)| match call {
             Call::Data(bytes) => Some(bytes.clone()),
@@ -94,8 +94,8 @@ type OnNotify<'a> = Box<dyn FnMut(&mut Connection<'_>, u64) + 'a>;
 type OnTimer<'a> = Box<dyn FnMut(&mut Context, u64) + 'a>;
 type OnFailure<'a> = Box<dyn FnMut(&mut Context, ConnectionId, &io::Error) + 'a>;
 
-/// A handler that records its callbacks, and does in each what a test says. Without a word it uses all input, and does
-/// as the trait's defaults do.
+/// A handler that records its callbacks and runs the test's closure in each. Without closures it consumes all input,
+/// and otherwise does as the trait's defaults.
 pub(crate) struct RecordingHandler<'a> {
     log: &'a CallLog,
     open: OnOpen<'a>,
@@ -127,7 +127,7 @@ impl<'a> RecordingHandler<'a> {
         }
     }
 
-    /// `false` refuses.
+    /// The closure returns `false` to refuse the connection.
     pub(crate) fn on_open(mut self, act: impl FnMut(&mut Connection<'_>) -> bool + 'a) -> Self {
         self.open = Box::new(act);
         self
@@ -192,8 +192,8 @@ impl StreamHandler for RecordingHandler<'_> {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
-        assert_eq!(*session, connection.id(), "somebody else's session");
-        assert!(!input.is_empty(), "there is nothing to show");
+        assert_eq!(*session, connection.id(), "the session of another connection");
+        assert!(!input.is_empty(), "on_data got no input");
         self.record(connection, Call::Data(input.to_vec()));
         (self.data)(connection, input)
     }
@@ -220,13 +220,13 @@ impl StreamHandler for RecordingHandler<'_> {
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {
-        assert_eq!(session, connection.id(), "somebody else's session");
+        assert_eq!(session, connection.id(), "the session of another connection");
         self.record(connection, Call::Closed(reason));
         (self.close)(connection);
     }
 
     fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, value: u64) {
-        assert_eq!(*session, connection.id(), "somebody else's session");
+        assert_eq!(*session, connection.id(), "the session of another connection");
         self.record(connection, Call::Notify(value));
         (self.notify)(connection, value);
     }
@@ -237,7 +237,7 @@ impl StreamHandler for RecordingHandler<'_> {
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
-        assert!(context.connection(id).is_none(), "it failed and is there");
+        assert!(context.connection(id).is_none(), "a failed connection is still there");
         self.log.log.borrow_mut().push((id, Call::Failed(error.kind())));
         (self.failed)(context, id, &error);
     }

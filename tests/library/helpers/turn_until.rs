@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use halloo::{DrainReport, EventLoop, Turn};
 use support::wait::TIMEOUT;
 
-/// How long a turn waits while clients of the same thread have something to do.
+/// How long a turn waits while clients on the same thread may have work.
 const SHORT: Duration = Duration::from_millis(2);
 
 /// Turns the loop until the condition holds.
@@ -23,7 +23,7 @@ pub(crate) fn turn_until(
     }
 }
 
-/// Turns the loop until it has nothing to do; a loop that spins never comes to that.
+/// Turns the loop until it has no work. A loop that spins fails here.
 #[track_caller]
 pub(crate) fn turn_until_idle(events: &mut EventLoop<'_>) {
     let deadline = Instant::now() + TIMEOUT;
@@ -33,7 +33,7 @@ pub(crate) fn turn_until_idle(events: &mut EventLoop<'_>) {
         if is_idle && turn == Turn::Idle {
             return;
         }
-        assert!(Instant::now() < deadline, "the loop never rests; {}", events.stats());
+        assert!(Instant::now() < deadline, "the loop always has work; {}", events.stats());
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn turn_until_stopped(events: &mut EventLoop<'_>) -> DrainReport {
     }
 }
 
-/// Turns the loop until the peer has a datagram.
+/// Turns the loop until a datagram has arrived at the peer, and returns it.
 #[track_caller]
 pub(crate) fn recv(events: &mut EventLoop<'_>, peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut received = None;
@@ -58,5 +58,5 @@ pub(crate) fn recv(events: &mut EventLoop<'_>, peer: &UdpSocket) -> (Vec<u8>, So
         received = peer.recv_from(&mut room).ok().map(|(count, from)| (room[..count].to_vec(), from));
         received.is_some()
     });
-    received.expect("it has come")
+    received.expect("a datagram")
 }

@@ -1,4 +1,4 @@
-//! Input: raw, as lines, as frames.
+//! Input: raw bytes, lines and frames.
 
 mod frame_formats;
 mod line_framing;

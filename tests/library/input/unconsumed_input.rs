@@ -1,6 +1,6 @@
 //! Input that a handler does not consume.
 //!
-//! It is shown again only when something has changed.
+//! It is shown again only after a change.
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ use crate::helpers::recording_handler::{Call, CallLog, RecordingHandler};
 use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
-/// Lets every connection go on, from outside.
+/// Resumes every connection between two turns.
 fn resume_all(events: &mut EventLoop<'_>, log: &CallLog) {
     for id in log.ids() {
         if let Some(mut connection) = events.context().connection(id) {
@@ -30,23 +30,23 @@ fn the_rest_is_shown_again_with_new_bytes() {
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"abcd");
-    turn_until(&mut events, "it is shown", |_| log.inputs().len() == 1);
+    turn_until(&mut events, "the input reaches on_data", |_| log.inputs().len() == 1);
     turn_until_idle(&mut events);
     client.send(b"ef");
-    turn_until(&mut events, "it is shown", |_| log.inputs().len() == 2);
+    turn_until(&mut events, "the input reaches on_data", |_| log.inputs().len() == 2);
     turn_until_idle(&mut events);
     assert_eq!(log.inputs(), [&b"abcd"[..], b"cdef"]);
 }
 
 #[test]
-fn a_rest_that_nothing_has_changed_about_is_not_shown_again() {
+fn the_rest_is_not_shown_again_without_a_change() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut client = Client::connect(address);
     client.send(b"whatever");
-    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
     let mut other = Client::connect(address);
     for _ in 0..5 {
         other.send(b"x");
@@ -71,12 +71,12 @@ fn the_rest_is_shown_again_after_resume() {
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"abc");
-    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
     client.send(b"d");
     turn_until_idle(&mut events);
-    assert_eq!(log.inputs(), [b"abc"], "nothing is shown meanwhile");
+    assert_eq!(log.inputs(), [b"abc"], "on_data came during the pause");
     resume_all(&mut events, &log);
-    turn_until(&mut events, "all is shown", |_| log.inputs().len() == 3);
+    turn_until(&mut events, "all input reaches on_data", |_| log.inputs().len() == 3);
     assert_eq!(log.inputs(), [&b"abc"[..], b"bc", b"d"]);
 }
 
@@ -95,7 +95,7 @@ fn unused_input_is_delivered_again_after_on_flushed() {
 }
 
 #[test]
-fn at_the_end_of_stream_the_rest_is_shown_as_long_as_some_of_it_is_used_and_then_the_end_once() {
+fn at_eof_the_rest_is_shown_while_it_is_consumed_and_then_on_eof_comes_once() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 1)).expect("a listener");
@@ -103,7 +103,7 @@ fn at_the_end_of_stream_the_rest_is_shown_as_long_as_some_of_it_is_used_and_then
     client.send(b"abc");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     let data = |bytes: &[u8]| Call::Data(bytes.to_vec());
     assert_eq!(
         log.all(),
@@ -112,7 +112,7 @@ fn at_the_end_of_stream_the_rest_is_shown_as_long_as_some_of_it_is_used_and_then
 }
 
 #[test]
-fn at_the_end_of_stream_a_rest_left_untouched_brings_the_end_once() {
+fn at_eof_an_unconsumed_rest_leads_to_one_on_eof() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|_, _| 0).on_eof(|_| {});
@@ -120,7 +120,7 @@ fn at_the_end_of_stream_a_rest_left_untouched_brings_the_end_once() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"half a questi");
     client.half_close();
-    turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
+    turn_until(&mut events, "EOF is reported", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
     assert_eq!((log.count(&Call::Eof), log.rests()), (1, vec![b"half a questi".to_vec()]));
     let shown = log.inputs().len();
@@ -133,7 +133,7 @@ fn at_the_end_of_stream_a_rest_left_untouched_brings_the_end_once() {
 }
 
 #[test]
-fn at_the_end_of_stream_a_paused_connection_hears_of_the_end_after_resume() {
+fn at_eof_a_paused_connection_gets_on_eof_after_resume() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
@@ -146,16 +146,16 @@ fn at_the_end_of_stream_a_paused_connection_hears_of_the_end_after_resume() {
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(b"ab");
     client.half_close();
-    turn_until(&mut events, "it is shown", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(log.count(&Call::Eof), 0);
     resume_all(&mut events, &log);
-    turn_until(&mut events, "the end is told", |_| log.count(&Call::Eof) == 1);
+    turn_until(&mut events, "EOF is reported", |_| log.count(&Call::Eof) == 1);
     assert_eq!(log.inputs(), [&b"ab"[..], b"b"]);
 }
 
 #[test]
-fn at_the_end_of_stream_the_rest_waits_for_the_output_before_it() {
+fn at_eof_the_rest_is_shown_again_after_on_flushed() {
     let question = byte_pattern(200_000);
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
@@ -167,15 +167,15 @@ fn at_the_end_of_stream_the_rest_waits_for_the_output_before_it() {
     let listener = events.listen(at, handler).expect("a listener");
     let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
     client.send(&question);
-    turn_until(&mut events, "all is said", |_| {
+    turn_until(&mut events, "all is sent", |_| {
         client.transfer();
         client.has_sent_all()
     });
     client.half_close();
     let (received, end) = client.read_to_end(&mut events);
-    assert!(received == question, "{} bytes came back", received.len());
+    assert!(received == question, "{} bytes were echoed", received.len());
     assert_eq!(end, StreamEnd::Eof);
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.count(&Call::Eof), 1);
 }
 
@@ -187,13 +187,13 @@ fn a_full_unused_inbox_is_an_overflow_and_one_byte_less_is_not() {
     let listener = events.listen(at, RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
     client.send(&[1; 99]);
-    turn_until(&mut events, "it is shown", |_| log.inputs().concat().len() >= 99);
+    turn_until(&mut events, "the input reaches on_data", |_| log.inputs().concat().len() >= 99);
     turn_until_idle(&mut events);
     assert_eq!(log.close_reasons(), []);
     client.send(&[2; 1]);
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     drop(client);
-    turn_until(&mut events, "the connection is over", |_| !log.close_reasons().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::InputOverflow]);
     assert_eq!(events.stats().closed(CloseReason::InputOverflow), 1);
 }
@@ -223,8 +223,8 @@ fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
     assert_eq!(log.close_reasons(), []);
     let before = log.inputs().len();
     resume_all(&mut events, &log);
-    turn_until(&mut events, "all is shown", |_| log.inputs()[before..].concat().len() >= 1_000);
-    assert!(log.inputs()[before..].concat() == question, "each byte once, in order");
+    turn_until(&mut events, "all input reaches on_data", |_| log.inputs()[before..].concat().len() >= 1_000);
+    assert!(log.inputs()[before..].concat() == question, "each byte is shown once, in order");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_full_inbox_is_not_an_overflow_while_output_waits() {
     turn_until_idle(&mut events);
     assert!(events.context().connection(log.ids()[0]).expect("it is open").outbox_len() > 0, "output waits");
     is_blocked.set(false);
-    turn_until(&mut events, "all is shown", |_| {
+    turn_until(&mut events, "all input reaches on_data", |_| {
         client.transfer();
         log.inputs().concat().ends_with(&question)
     });
@@ -302,9 +302,11 @@ fn another_connections_callback_can_resume() {
     let address = events.local_addr(listener).expect("it is there");
     let (mut first, mut second) = (Client::connect(address), Client::connect(address));
     first.send(b"wait");
-    turn_until(&mut events, "the first waits", |_| log.inputs() == [b"wait"]);
+    turn_until(&mut events, "the first is paused", |_| log.inputs() == [b"wait"]);
     assert_eq!(second.request(&mut events, b"now", 2), b"go");
-    turn_until(&mut events, "the first is shown its rest", |_| log.inputs() == [&b"wait"[..], b"now", b"wait"]);
+    turn_until(&mut events, "the rest of the first is shown again", |_| {
+        log.inputs() == [&b"wait"[..], b"now", b"wait"]
+    });
     assert_eq!(first.request(&mut events, b"", 2), b"go");
 }
 
@@ -313,14 +315,14 @@ fn on_data_that_returns_more_than_it_was_given_is_capped_or_panics_with_debug_as
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);
-    // The second time it is shown a rest from the inbox, with what has come after it.
+    // The second call of a client gets the rest from the inbox, and the bytes that came after it.
     let handler = RecordingHandler::new(&log).on_data(|_, input| if input == b"a" { 0 } else { input.len() + 1 });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let mut clients = [Client::connect(address), Client::connect(address)];
     clients[0].send(b"bc");
     clients[1].send(b"a");
-    turn_until(&mut events, "both are shown", |_| log.inputs().len() == 2);
+    turn_until(&mut events, "both inputs reach on_data", |_| log.inputs().len() == 2);
     turn_until_idle(&mut events);
     clients[1].send(b"b");
     turn_until(&mut events, "the rest is shown", |_| log.inputs().len() == 3);
@@ -329,11 +331,11 @@ fn on_data_that_returns_more_than_it_was_given_is_capped_or_panics_with_debug_as
     if cfg!(debug_assertions) {
         assert_eq!((stats.panics, stats.closed(CloseReason::Panicked), stats.connections), (2, 2, 0));
     } else {
-        assert_eq!((stats.panics, stats.connections), (0, 2), "it counts as what was shown");
+        assert_eq!((stats.panics, stats.connections), (0, 2), "the result counts as the length of the input");
         for client in &mut clients {
             client.send(b"next");
         }
-        turn_until(&mut events, "what comes next is shown", |_| log.inputs().len() == 5);
+        turn_until(&mut events, "the next input reaches on_data", |_| log.inputs().len() == 5);
         assert_eq!(log.inputs()[3..], [b"next", b"next"]);
     }
 }

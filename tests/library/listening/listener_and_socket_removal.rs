@@ -27,22 +27,22 @@ fn connections_of_a_removed_listener_stay_open() {
     assert_eq!(client.request(&mut events, b"before", 6), b"before");
 
     assert!(events.context().remove(listener));
-    assert!(!events.context().remove(listener), "it is gone already");
-    assert_eq!(events.local_addr(listener).expect_err("it is gone").kind(), ErrorKind::UnknownId);
+    assert!(!events.context().remove(listener), "the listener is already removed");
+    assert_eq!(events.local_addr(listener).expect_err("the listener is removed").kind(), ErrorKind::UnknownId);
     turn_until_idle(&mut events);
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     assert_eq!(client.request(&mut events, b"after", 5), b"after");
 
     let next = events.listen(loopback(), stream(greet)).expect("a listener");
     assert_ne!(next, listener);
-    assert!(!events.context().remove(listener), "an id is never given again");
+    assert!(!events.context().remove(listener), "an id is never reused");
     assert_eq!(client.request(&mut events, b"and on", 6), b"and on");
     let next = events.local_addr(next).expect("it is there");
     assert_eq!(Client::connect(next).request(&mut events, b"?", GREETING.len()), GREETING);
 }
 
 #[test]
-fn what_comes_to_another_copy_of_a_removed_socket_does_not_wake_the_loop() {
+fn input_at_a_duplicate_of_a_removed_socket_does_not_wake_the_loop() {
     let listener = std::net::TcpListener::bind(loopback()).expect("a free port");
     let socket = UdpSocket::bind(loopback()).expect("a free port");
     let (listener_copy, socket_copy) = (listener.try_clone().expect("a copy"), socket.try_clone().expect("a copy"));
@@ -59,7 +59,7 @@ fn what_comes_to_another_copy_of_a_removed_socket_does_not_wake_the_loop() {
 }
 
 #[test]
-fn a_callback_can_remove_its_own_listener_while_others_wait_in_the_backlog() {
+fn a_callback_can_remove_its_own_listener_while_clients_wait_in_the_backlog() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
         if let Some(listener) = connection.listener() {
@@ -74,16 +74,16 @@ fn a_callback_can_remove_its_own_listener_while_others_wait_in_the_backlog() {
     let mut others: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
     assert_eq!(first.request(&mut events, b"", GREETING.len()), GREETING);
     turn_until_idle(&mut events);
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
     assert!(events.local_addr(listener).is_err());
     for other in &mut others {
         other.send(b"?");
-        assert!([b"", GREETING].contains(&other.read_to_end(&mut events).0), "served or cut, not left hanging");
+        assert!([b"", GREETING].contains(&other.read_to_end(&mut events).0), "each client is served or closed");
     }
 }
 
 #[test]
-fn a_removed_socket_is_gone() {
+fn a_removed_socket_is_closed_and_its_id_is_unknown() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
     let socket = events.bind(loopback(), echo()).expect("a socket");
@@ -93,20 +93,20 @@ fn a_removed_socket_is_gone() {
     assert_eq!(recv(&mut events, &peer), (b"before".to_vec(), address));
 
     assert!(events.context().remove(socket));
-    assert!(!events.context().remove(socket), "it is gone already");
-    assert_eq!(events.local_addr(socket).expect_err("it is gone").kind(), ErrorKind::UnknownId);
+    assert!(!events.context().remove(socket), "the socket is already removed");
+    assert_eq!(events.local_addr(socket).expect_err("the socket is removed").kind(), ErrorKind::UnknownId);
     turn_until_idle(&mut events);
     UdpSocket::bind(address).expect("the port is free again");
     let next = events.bind(loopback(), echo()).expect("a socket");
     assert_ne!(next, socket);
-    assert!(!events.context().remove(socket), "an id is never given again");
+    assert!(!events.context().remove(socket), "an id is never reused");
     let address = events.local_addr(next).expect("it is there");
     peer.send_to(b"after", address).expect("it is sent");
     assert_eq!(recv(&mut events, &peer), (b"after".to_vec(), address));
 }
 
 #[test]
-fn a_datagram_that_removes_its_own_socket_is_answered_all_the_same_or_counted_as_lost() {
+fn a_reply_before_the_removal_of_its_socket_is_sent_or_counted_as_dropped() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
         assert!(datagram.reply(payload));
@@ -116,7 +116,7 @@ fn a_datagram_that_removes_its_own_socket_is_answered_all_the_same_or_counted_as
     let socket = events.bind(loopback(), handler).expect("a socket");
     let address = events.local_addr(socket).expect("it is there");
     udp_socket("127.0.0.1").send_to(b"last", address).expect("it is sent");
-    turn_until(&mut events, "it is gone", |events| events.local_addr(socket).is_err());
+    turn_until(&mut events, "the socket is removed", |events| events.local_addr(socket).is_err());
     turn_until_idle(&mut events);
     let stats = events.stats();
     assert_eq!((stats.datagrams_received, stats.datagrams_sent + stats.datagrams_dropped), (1, 1));
@@ -140,7 +140,7 @@ fn a_removed_socket_delivers_no_datagram_although_some_have_arrived() {
         if !removes_itself {
             assert!(events.context().remove(socket));
         }
-        turn_until(&mut events, "it is gone", |events| events.local_addr(socket).is_err());
+        turn_until(&mut events, "the socket is removed", |events| events.local_addr(socket).is_err());
         turn_until_idle(&mut events);
         assert_eq!(calls.get(), u32::from(removes_itself));
     }
@@ -155,7 +155,7 @@ fn a_reply_through_a_removed_socket_is_refused_and_earlier_replies_are_sent() {
         assert!(datagram.reply(b"first") && datagram.context().send_to(socket, b"second", peer));
         assert!(datagram.context().remove(socket));
         outcomes.borrow_mut().extend([datagram.reply(payload), datagram.context().send_to(socket, b"?", peer)]);
-        assert_eq!(datagram.local_addr(), local, "the datagram has not changed");
+        assert_eq!(datagram.local_addr(), local, "local_addr stays the same");
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
     let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
@@ -185,14 +185,14 @@ fn the_port_of_a_removed_socket_is_free_at_once() {
     let (queued, address) = bind(&mut events);
     assert!(events.context().send_to(queued, b"leaves", peer.local_addr().expect("it is bound")));
     assert!(events.context().remove(queued));
-    let again = events.bind(address, datagrams(|_, _| {})).expect("what was queued has left before");
+    let again = events.bind(address, datagrams(|_, _| {})).expect("the queued datagram was sent, and the port is free");
     assert_eq!(recv(&mut events, &peer), (b"leaves".to_vec(), address));
     assert!(!events.context().remove(queued) && events.context().remove(again));
     drop(taken);
 }
 
 #[test]
-fn the_handler_of_a_removed_socket_is_dropped_with_the_turn() {
+fn the_handler_of_a_removed_socket_is_dropped_at_the_end_of_the_turn() {
     let alive = Rc::new(());
     let kept = Rc::clone(&alive);
     let mut events = EventLoop::new().expect("a loop");
@@ -204,7 +204,7 @@ fn the_handler_of_a_removed_socket_is_dropped_with_the_turn() {
 }
 
 #[test]
-fn ids_of_listeners_and_sockets_are_told_apart() {
+fn ids_of_listeners_and_sockets_differ() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
@@ -212,7 +212,7 @@ fn ids_of_listeners_and_sockets_are_told_apart() {
     assert_ne!(one, other);
     assert_ne!(events.local_addr(one).expect("there"), events.local_addr(other).expect("there"));
     assert!(events.context().remove(other) && !events.context().remove(other));
-    assert!(events.local_addr(listener).is_ok(), "the listener is untouched");
+    assert!(events.local_addr(listener).is_ok(), "the listener stays open");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn an_address_removed_between_two_turns_is_free_at_once() {
     events.bind(address, datagrams(|_, _| {})).expect("the address is free");
 }
 
-/// A handler whose connections cannot have a session.
+/// A handler whose session type has no value.
 struct RefusingHandler;
 
 impl StreamHandler for RefusingHandler {
@@ -256,7 +256,7 @@ fn a_listener_removed_in_on_open_accepts_no_further_client() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_open(|connection| {
-        let listener = connection.listener().expect("a client's");
+        let listener = connection.listener().expect("the connection was accepted");
         assert!(connection.context().remove(listener));
         true
     });
@@ -272,15 +272,15 @@ fn a_listener_removed_in_on_open_accepts_no_further_client() {
     }
 }
 
-/// Has a listener removed by a callback of a client of its own, and then another loop listen at the same place.
+/// A callback removes its own listener. Then another loop listens at the same address.
 fn assert_free_in_the_same_turn(at: &Listen, connect: impl Fn(&EventLoop<'_>, ListenerId) -> Client) {
     let mut next = EventLoop::new().expect("a loop");
     let mut events = EventLoop::new().expect("a loop");
     let mut to = None;
     let handler = stream(|connection, input| {
-        let listener = connection.listener().expect("a client's");
+        let listener = connection.listener().expect("the connection was accepted");
         assert!(connection.context().remove(listener));
-        // Of a port of the kernel's choosing, the one that it chose.
+        // With port 0, the port that the kernel chose.
         let at = connection.local_addr().map_or_else(|| at.clone(), Listen::from);
         to = Some(next.listen(at, stream(greet)).expect("the address is free"));
         connection.try_write(input)
@@ -289,7 +289,7 @@ fn assert_free_in_the_same_turn(at: &Listen, connect: impl Fn(&EventLoop<'_>, Li
     let mut client = connect(&events, listener);
     assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
     drop(events);
-    let mut client = connect(&next, to.expect("it listens"));
+    let mut client = connect(&next, to.expect("the second loop listens"));
     assert_eq!(client.request(&mut next, b"?", GREETING.len()), GREETING);
 }
 
@@ -313,6 +313,6 @@ fn the_path_of_a_removed_listener_is_free_in_the_same_turn_and_between_turns() {
         let mut client = Client::connect_unix(&path);
         assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
         assert!(events.context().remove(listener));
-        assert!(!path.exists(), "its file is gone at once");
+        assert!(!path.exists(), "its file is removed at once");
     }
 }

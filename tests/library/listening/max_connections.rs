@@ -1,6 +1,6 @@
-//! Limits of connections: in all and per source.
+//! Limits on connections: in total and per source.
 //!
-//! Listeners of one handler share its limits.
+//! The listeners of a handler share its limits.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn beyond_connections_max_clients_wait_and_all_are_served() {
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "three are accepted", |_| log.ids().len() == 3);
     turn_until_idle(&mut events);
-    assert_eq!(events.stats().accepted, 3, "the others wait, and nothing spins meanwhile");
+    assert_eq!(events.stats().accepted, 3, "the other clients wait, and the loop is idle");
     for client in &mut clients {
         client.send(b"Hello, TCP Server!");
         turn_until(&mut events, "the greeting", |events| {
@@ -92,12 +92,12 @@ fn on_the_ipv6_wildcard_each_ipv4_address_is_a_source_of_its_own() {
         }
         assert_eq!(Client::connect_from("127.0.0.1", address).read_to_end(&mut events).0, b"");
         drop(clients);
-        turn_until(&mut events, "the connections are over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connections are closed", |events| events.stats().connections == 0);
     }
     assert_eq!((events.stats().refused_source, events.stats().accepted), (2, 4));
 }
 
-/// A handler with two listeners, each with the same limits; its address on each.
+/// Returns the addresses of two listeners of one handler, each with the same limits.
 fn pair(events: &mut EventLoop<'_>, at: &Listen) -> [std::net::SocketAddr; 2] {
     let handler: HandlerId = events.attach(stream(echo));
     [(); 2].map(|()| {
@@ -191,7 +191,7 @@ fn the_share_of_a_source_is_free_again_however_its_connection_ends() {
             client.half_close();
             assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
         }
-        turn_until(&mut events, "its end", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     }
     assert_eq!(events.stats().refused_source, 0);
 }
@@ -212,14 +212,14 @@ fn in_a_drain_a_full_listener_closes_when_its_backlog_is_empty() {
     let mut waiting = Client::connect(address);
     turn_until_idle(&mut events);
     events.context().drain(Duration::from_secs(600));
-    turn_until(&mut events, "the path to be free", |_| !path.exists());
+    turn_until(&mut events, "the path is free", |_| !path.exists());
     turn_until_idle(&mut events);
-    events.local_addr(tcp).expect("a client waits");
+    events.local_addr(tcp).expect("the listener stays open while a client waits");
     let [first, second] = idle_clients;
     drop(first);
-    turn_until(&mut events, "the one that waits is accepted", |_| log.ids().len() == 3);
-    turn_until(&mut events, "the port to be free", |events| events.local_addr(tcp).is_err());
-    std::net::TcpListener::bind(address).expect("no listener has it");
+    turn_until(&mut events, "the waiting client is accepted", |_| log.ids().len() == 3);
+    turn_until(&mut events, "the port is free", |events| events.local_addr(tcp).is_err());
+    std::net::TcpListener::bind(address).expect("the port is free");
     assert_eq!(events.stats().connections, 2);
     waiting.send(b"Hello, TCP Server!");
     assert_eq!(waiting.read_to_end(&mut events), (GREETING, StreamEnd::Eof));

@@ -1,4 +1,4 @@
-//! Listeners: options, limits, unix sockets, removal.
+//! Listeners: options, limits, unix sockets and removal.
 
 mod listener_and_socket_removal;
 mod max_connections;

@@ -22,9 +22,9 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Checks that a refusal is one readable line about an option, with the address in it.
+/// Checks that the error is one line about an option, with the address in it.
 fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>) {
-    let error = outcome.expect_err("it cannot work");
+    let error = outcome.expect_err("the option is invalid");
     assert_eq!((error.kind(), error.address()), (ErrorKind::InvalidOption, Some(loopback())), "{error}");
     assert!(error.source().is_none(), "no system call failed");
     let sentence = error.to_string();
@@ -66,7 +66,7 @@ fn invalid_options_of_a_listener_are_refused() {
 }
 
 #[test]
-fn options_at_their_very_ends_work() {
+fn options_at_the_ends_of_their_ranges_work() {
     let options: &[fn(Listen) -> Listen] = &[
         |at| at.connections_max(1).connections_per_source_max(1),
         |at| at.connections_max(usize::MAX).connections_per_source_max(u32::MAX),
@@ -88,20 +88,22 @@ fn options_at_their_very_ends_work() {
     ];
     for (index, option) in options.iter().enumerate() {
         let mut events = EventLoop::new().expect("a loop");
-        let listener = events.listen(option(Listen::from(loopback())), stream(greet)).expect("it can work");
+        let listener = events.listen(option(Listen::from(loopback())), stream(greet)).expect("the option is valid");
         let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
         assert_eq!(client.request(&mut events, b"?", 18), GREETING, "option {index}");
     }
 }
 
 #[test]
-fn room_for_no_datagram_or_for_more_than_one_can_be_is_refused() {
+fn datagram_bytes_max_must_be_between_1_and_65535() {
     let mut events = EventLoop::new().expect("a loop");
     for bytes in [0, 65_536] {
         assert_refused(events.bind(Bind::from(loopback()).datagram_bytes_max(bytes), datagrams(|_, _| {})));
     }
     for bytes in [1, 65_535] {
-        events.bind(Bind::from(loopback()).datagram_bytes_max(bytes), datagrams(|_, _| {})).expect("it can work");
+        events
+            .bind(Bind::from(loopback()).datagram_bytes_max(bytes), datagrams(|_, _| {}))
+            .expect("the option is valid");
     }
 }
 
@@ -112,7 +114,7 @@ fn a_receive_buffer_that_does_not_fit_the_kernels_int_is_refused() {
         assert_refused(events.bind(Bind::from(loopback()).recv_buffer_bytes(bytes), datagrams(|_, _| {})));
     }
     let at = Bind::from(loopback()).recv_buffer_bytes((1 << 31) - 1);
-    events.bind(at, datagrams(|_, _| {})).expect("the kernel cuts it to its own limit");
+    events.bind(at, datagrams(|_, _| {})).expect("the kernel reduces it to its own limit");
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn a_taken_tcp_port_is_an_error_that_names_step_address_and_cause() {
     let taken = TcpListener::bind(loopback()).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(address, stream(greet)).expect_err("it is taken");
+    let error = events.listen(address, stream(greet)).expect_err("the port is in use");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(address)));
     let cause = error.source().expect("the system's own").downcast_ref::<io::Error>().expect("an io::Error");
     assert_eq!(error.to_string(), format!("cannot listen at {address}: {cause}"));
@@ -140,7 +142,7 @@ fn a_taken_tcp_port_is_an_error_that_names_step_address_and_cause() {
     assert_eq!(converted.kind(), io::ErrorKind::AddrInUse);
     assert!(converted.to_string().contains(&address.to_string()));
     drop(taken);
-    events.listen(address, stream(greet)).expect("it is free now");
+    events.listen(address, stream(greet)).expect("the port is free");
 }
 
 #[test]
@@ -148,14 +150,14 @@ fn a_taken_udp_port_is_an_error_that_names_step_and_address() {
     let taken = UdpSocket::bind(loopback()).expect("a free port");
     let address = taken.local_addr().expect("it is bound");
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.bind(address, datagrams(|_, _| {})).expect_err("it is taken");
+    let error = events.bind(address, datagrams(|_, _| {})).expect_err("the port is in use");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Bind, Some(address)));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
 }
 
 #[test]
-fn an_address_that_is_not_this_machines_is_an_error() {
-    // From the block that RFC 5737 keeps for documentation.
+fn an_address_of_another_machine_is_an_error() {
+    // 192.0.2.0/24 is reserved for documentation (RFC 5737).
     let mut events = EventLoop::new().expect("a loop");
     let error = events.listen(any_port("192.0.2.1"), stream(greet)).expect_err("no interface has it");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(any_port("192.0.2.1"))));
@@ -164,7 +166,7 @@ fn an_address_that_is_not_this_machines_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Bind);
 }
 
-/// On Linux; elsewhere no system call tells.
+/// Only on Linux: other systems do not report whether a socket listens.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_inherited_socket_that_does_not_listen_is_an_error_of_listen() {
@@ -175,7 +177,7 @@ fn an_inherited_socket_that_does_not_listen_is_an_error_of_listen() {
     let unix = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
     unix.bind(&SockAddr::unix(folder.path().join("socket")).expect("a short path")).expect("a free path");
     for at in [Listen::from(TcpListener::from(tcp)), Listen::from(UnixListener::from(unix))] {
-        let error = events.listen(at, stream(greet)).expect_err("no client could be accepted");
+        let error = events.listen(at, stream(greet)).expect_err("the socket does not listen");
         assert_eq!(error.kind(), ErrorKind::Listen);
         let cause = error.source().expect("a cause").to_string();
         assert!(cause.contains("does not listen"), "{cause}");
@@ -187,7 +189,8 @@ fn an_inherited_socket_that_does_not_listen_is_an_error_of_listen() {
 fn an_inherited_stream_socket_is_an_error_of_bind() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = Socket::from(TcpListener::bind(loopback()).expect("a free port"));
-    let error = events.bind(UdpSocket::from(listener), datagrams(|_, _| {})).expect_err("it brings no datagrams");
+    let error =
+        events.bind(UdpSocket::from(listener), datagrams(|_, _| {})).expect_err("a stream socket has no datagrams");
     assert_eq!(error.kind(), ErrorKind::Bind);
     let cause = error.source().expect("a cause").to_string();
     assert!(cause.contains("not a datagram socket"), "{cause}");
@@ -198,12 +201,12 @@ fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let listener = one.listen(Listen::from(loopback()).reuse_port(true), stream(greet)).expect("a listener");
     let address = one.local_addr(listener).expect("it is there");
-    assert!(other.listen(address, stream(greet)).is_err(), "it did not ask to share");
-    other.listen(Listen::from(address).reuse_port(true), stream(greet)).expect("both asked to share");
+    assert!(other.listen(address, stream(greet)).is_err(), "this listener has no reuse_port");
+    other.listen(Listen::from(address).reuse_port(true), stream(greet)).expect("both have reuse_port");
     let socket = one.bind(Bind::from(loopback()).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
     let address = one.local_addr(socket).expect("it is there");
-    assert!(other.bind(address, datagrams(|_, _| {})).is_err(), "it did not ask to share");
-    other.bind(Bind::from(address).reuse_port(true), datagrams(|_, _| {})).expect("both asked to share");
+    assert!(other.bind(address, datagrams(|_, _| {})).is_err(), "this socket has no reuse_port");
+    other.bind(Bind::from(address).reuse_port(true), datagrams(|_, _| {})).expect("both have reuse_port");
 }
 
 #[test]
@@ -218,13 +221,13 @@ fn with_reuse_port_after_bind_the_first_loop_binds_the_port_alone_and_then_share
     let address = one.local_addr(first).expect("it is there");
     in_use(listen(&mut other, Listen::from(address).reuse_port_after_bind(true)));
     in_use(listen(&mut other, Listen::from(address)));
-    listen(&mut other, Listen::from(address).reuse_port(true)).expect("it asked to share");
+    listen(&mut other, Listen::from(address).reuse_port(true)).expect("it has reuse_port");
     let bind = |events: &mut EventLoop<'_>, at| events.bind(at, datagrams(|_, _| {})).map(SourceId::from);
     let first = bind(&mut one, Bind::from(loopback()).reuse_port_after_bind(true)).expect("a free port");
     let address = one.local_addr(first).expect("it is there");
     in_use(bind(&mut other, Bind::from(address).reuse_port_after_bind(true)));
     in_use(bind(&mut other, Bind::from(address)));
-    bind(&mut other, Bind::from(address).reuse_port(true)).expect("it asked to share");
+    bind(&mut other, Bind::from(address).reuse_port(true)).expect("it has reuse_port");
 }
 
 /// `SO_REUSEADDR` lets several TCP sockets bind one port as long as none listens.
@@ -253,13 +256,13 @@ fn of_several_loops_that_bind_one_port_at_once_exactly_one_succeeds() {
 }
 
 #[test]
-fn a_handler_that_the_loop_does_not_have_is_refused() {
+fn a_handler_of_another_loop_is_refused_by_listen_for() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let handler = one.attach(stream(|_, input| input.len()));
-    let error = other.listen_for(loopback(), handler).expect_err("it is the other's");
+    let error = other.listen_for(loopback(), handler).expect_err("the handler is of another loop");
     assert_eq!(error.kind(), ErrorKind::UnknownId);
     other.attach(stream(greet));
-    let error = other.listen_for(loopback(), handler).expect_err("one of its own does not make it its own");
+    let error = other.listen_for(loopback(), handler).expect_err("a handler of this loop does not change that");
     assert_eq!(error.kind(), ErrorKind::UnknownId);
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
 }

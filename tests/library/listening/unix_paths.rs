@@ -1,4 +1,4 @@
-//! Paths of unix sockets: relative, with a NUL, abstract; the file's mode.
+//! Paths of unix sockets: relative, with a NUL, or abstract; the mode.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -18,21 +18,21 @@ use crate::helpers::turn_until::turn_until;
 /// Set for the child process of the test of relative paths.
 const IS_CHILD: &str = "HALLOO_TEST_RELATIVE_PATH";
 
-/// A path is bound as it is given, so that only that has to fit the 108 bytes of an address, and its file is removed
-/// from the folder that the process was in. A child process changes its folder.
+/// The path is bound as it is given, so only the relative path must fit the 108 bytes of an address. The file is
+/// removed from the folder in which it was made. A child process changes its working directory.
 #[test]
 fn a_relative_path_in_a_deep_folder_is_served_and_removed() {
     if std::env::var_os(IS_CHILD).is_some() {
         let relative = Path::new("listener.sock");
         let mut events = EventLoop::new().expect("a loop");
-        events.listen(Listen::unix(relative), stream(greet)).expect("the path as it is given is short");
+        events.listen(Listen::unix(relative), stream(greet)).expect("the relative path is short");
         let mut client = Client::connect_unix(relative);
         assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
-        let absolute = std::path::absolute(relative).expect("the folder is there");
-        std::env::set_current_dir("/").expect("it is there");
+        let absolute = std::path::absolute(relative).expect("a working directory");
+        std::env::set_current_dir("/").expect("a root directory");
         assert!(absolute.exists());
         drop(events);
-        assert!(!absolute.exists(), "it goes from the folder where it was made");
+        assert!(!absolute.exists(), "the file is removed from the folder where it was made");
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -44,21 +44,21 @@ fn a_relative_path_in_a_deep_folder_is_served_and_removed() {
         .current_dir(&deep)
         .env(IS_CHILD, "")
         .output()
-        .expect("it starts");
+        .expect("the child starts");
     let output = String::from_utf8_lossy(&child.stdout);
     assert!(
         child.status.success() && output.contains("1 passed"),
         "{output}{}",
         String::from_utf8_lossy(&child.stderr)
     );
-    assert_eq!(fs::read_dir(&deep).expect("it is there").count(), 0, "nothing is left");
+    assert_eq!(fs::read_dir(&deep).expect("the folder").count(), 0, "no file is left");
 }
 
 #[test]
 fn the_error_of_a_too_long_path_contains_its_length_and_the_limit() {
     let (log, failures) = (CallLog::default(), RefCell::new(Vec::new()));
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(Listen::unix("p".repeat(120)), stream(greet)).expect_err("it does not fit");
+    let error = events.listen(Listen::unix("p".repeat(120)), stream(greet)).expect_err("the path is too long");
     let cause = error.source().expect("a cause").to_string();
     let most = if cfg!(target_os = "linux") { 107 } else { 103 };
     let expected =
@@ -76,11 +76,8 @@ fn a_nul_in_a_path_is_refused_and_creates_no_file() {
     let (folder, log) = (tempfile::tempdir().expect("a folder"), CallLog::default());
     let path = folder.path().join("before\0behind");
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(Listen::unix(&path), stream(greet)).expect_err("the kernel would cut it");
-    assert_eq!(
-        (error.kind(), fs::read_dir(folder.path()).expect("it is there").count()),
-        (ErrorKind::InvalidOption, 0)
-    );
+    let error = events.listen(Listen::unix(&path), stream(greet)).expect_err("the path contains a NUL");
+    assert_eq!((error.kind(), fs::read_dir(folder.path()).expect("the folder").count()), (ErrorKind::InvalidOption, 0));
     let sentence = error.to_string();
     assert!(sentence.contains("NUL") && sentence.contains("before\\0behind"), "{sentence}");
     let _other_name = std::os::unix::net::UnixListener::bind(folder.path().join("before")).expect("a free path");
@@ -96,7 +93,7 @@ fn a_nul_in_a_path_is_refused_and_creates_no_file() {
 #[test]
 fn an_empty_abstract_name_is_refused() {
     let mut events = EventLoop::new().expect("a loop");
-    let error = events.listen(Listen::unix("\0"), stream(greet)).expect_err("it names nothing");
+    let error = events.listen(Listen::unix("\0"), stream(greet)).expect_err("the name is empty");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
     assert!(error.to_string().contains("the abstract name is empty"), "{error}");
 }
@@ -108,7 +105,7 @@ fn an_abstract_name_can_be_listened_on_and_connected_to_and_is_displayed_with_an
     let name = PathBuf::from(format!("\0{}/name", folder.path().display()));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(Listen::unix(&name), stream(greet)).expect("a free name");
-    let error = events.listen(Listen::unix(&name), stream(greet)).expect_err("it is taken");
+    let error = events.listen(Listen::unix(&name), stream(greet)).expect_err("the name is in use");
     let text = format!("cannot listen at @{}/name: Address already in use", folder.path().display());
     assert!(error.to_string().starts_with(&text), "{error}");
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
@@ -116,16 +113,16 @@ fn an_abstract_name_can_be_listened_on_and_connected_to_and_is_displayed_with_an
     events.context().connect(Connect::unix(&name), handler);
     turn_until(&mut events, "the greeting", |_| !log.inputs().is_empty());
     assert_eq!(log.inputs().concat(), GREETING);
-    assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0, "it has no file");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "an abstract name has no file");
     assert!(events.context().remove(listener));
-    events.listen(Listen::unix(&name), stream(greet)).expect("it is free again");
+    events.listen(Listen::unix(&name), stream(greet)).expect("the name is free");
 }
 
 #[test]
 fn the_socket_file_has_the_requested_mode() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("listener.sock");
-    let mode = || fs::symlink_metadata(&path).expect("it is there").permissions().mode() & 0o7777;
+    let mode = || fs::symlink_metadata(&path).expect("the socket's file").permissions().mode() & 0o7777;
     for wanted in [0o600, 0o660, 0o777] {
         let mut events = EventLoop::new().expect("a loop");
         events.listen(Listen::unix(&path).unix_mode(wanted), stream(greet)).expect("a free path");
@@ -138,7 +135,8 @@ fn the_socket_file_has_the_requested_mode() {
     drop((by_std, fs::remove_file(&path)));
     let mut events = EventLoop::new().expect("a loop");
     events.listen(Listen::unix(&path), stream(greet)).expect("a free path");
-    assert_eq!(mode(), default, "the umask alone decides");
-    let error = events.listen(Listen::unix(&path).unix_mode(0o1777), stream(greet)).expect_err("it is no permission");
+    assert_eq!(mode(), default, "the mode is that of the umask");
+    let error =
+        events.listen(Listen::unix(&path).unix_mode(0o1777), stream(greet)).expect_err("0o1777 is not a permission");
     assert_eq!(error.kind(), ErrorKind::InvalidOption);
 }

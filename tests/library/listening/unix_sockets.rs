@@ -17,7 +17,7 @@ use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 use crate::outbound::proxy_handler::Proxy;
 
-/// A path in a folder of its own, which goes with the test.
+/// Returns a path in a new folder, which is removed after the test.
 fn path() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("listener.sock");
@@ -38,12 +38,15 @@ fn a_client_of_a_unix_socket_is_greeted_and_has_no_address() {
         greet(connection, input)
     });
     let listener = listen(&mut events, &path, handler);
-    assert_eq!(events.local_addr(listener).expect_err("it has none").kind(), ErrorKind::UnknownId);
+    assert_eq!(
+        events.local_addr(listener).expect_err("a unix socket has no such address").kind(),
+        ErrorKind::UnknownId
+    );
     let mut client = Client::connect_unix(&path);
     client.send(b"Hello, TCP Server!");
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "it is over", |_| log.close_reasons().len() == 1);
+    turn_until(&mut events, "the connection is closed", |_| log.close_reasons().len() == 1);
     let expected = [Call::Open, Call::Data(b"Hello, TCP Server!".to_vec()), Call::Closed(CloseReason::Local)];
     assert_eq!(log.all(), expected);
 }
@@ -66,7 +69,7 @@ fn a_long_echo_over_a_unix_socket_comes_back_whole() {
         client.end.is_some()
     });
     assert!(client.received == text && client.end == Some(StreamEnd::Eof), "{} bytes", client.received.len());
-    turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     turn_until_idle(&mut events);
 }
 
@@ -95,7 +98,7 @@ fn input_of_a_closed_unix_peer_is_delivered_when_a_paused_handler_resumes() {
         assert_eq!(log.all(), [Call::Open]);
         let id = log.ids()[0];
         events.context().connection(id).expect("it is open").resume();
-        turn_until(&mut events, "its end", |_| !log.close_reasons().is_empty());
+        turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
         assert!(log.inputs().concat() == text, "{} bytes", log.inputs().concat().len());
         assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
     }
@@ -111,7 +114,7 @@ fn a_peer_that_closes_without_reading_ends_only_its_own_connection() {
     let goes = Client::connect_unix(&path);
     turn_until(&mut events, "both are open", |_| log.ids().len() == 2);
     drop(goes);
-    turn_until(&mut events, "one is over", |events| events.stats().connections == 1);
+    turn_until(&mut events, "one connection is closed", |events| events.stats().connections == 1);
     turn_until(&mut events, "the other is served", |_| open.has_received(60_000));
     turn_until_idle(&mut events);
 }
@@ -147,7 +150,7 @@ fn a_drain_serves_waiting_clients_of_a_unix_socket_and_removes_its_file() {
     }
     drop(clients);
     assert_eq!(turn_until_stopped(&mut events).forced, 0);
-    assert!(!path.exists(), "the file goes when the listener closes, not later");
+    assert!(!path.exists(), "the file is removed when the listener closes");
 }
 
 #[test]
@@ -159,9 +162,9 @@ fn limits_per_source_do_not_apply_to_clients_without_an_address() {
     let mut clients: Vec<Client> = (0..4).map(|_| Client::connect_unix(&path)).collect();
     turn_until(&mut events, "three are served", |_| log.ids().len() == 3);
     turn_until_idle(&mut events);
-    assert_eq!((log.ids().len(), events.stats().refused_source), (3, 0), "the limit on all of them holds");
+    assert_eq!((log.ids().len(), events.stats().refused_source), (3, 0), "connections_max holds");
     clients.remove(0);
-    turn_until(&mut events, "the fourth", |_| log.ids().len() == 4);
+    turn_until(&mut events, "the fourth is accepted", |_| log.ids().len() == 4);
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn options_of_tcp_are_ignored_by_unix_sockets() {
 fn a_stale_path_of_a_dead_server_is_reused() {
     let (_folder, path) = path();
     drop(UnixListener::bind(&path).expect("a path"));
-    assert!(path.exists(), "std leaves it");
+    assert!(path.exists(), "std leaves the file");
     let mut events = EventLoop::new().expect("a loop");
     listen(&mut events, &path, stream(greet));
     let mut client = Client::connect_unix(&path);
@@ -215,7 +218,7 @@ fn a_file_that_is_not_a_socket_is_never_replaced() {
     let missing = path.join("below").join("a").join("file");
     events.listen(Listen::unix(missing), stream(greet)).expect_err("there is no such folder");
     drop(events);
-    assert_eq!(fs::read(&path).expect("it is there"), b"precious");
+    assert_eq!(fs::read(&path).expect("the file"), b"precious");
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn the_file_is_removed_with_its_listener_however_it_ends() {
                 assert!(events.context().remove(listener) && !events.context().remove(listener));
                 let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
                 assert!(!path.exists(), "removed");
-                assert_eq!(client.request(&mut events, b"still", 5), b"still", "its connections live on");
+                assert_eq!(client.request(&mut events, b"still", 5), b"still", "its connections stay open");
             }
             "stopped" => {
                 events.context().stop();
@@ -249,10 +252,10 @@ fn a_file_that_replaced_the_socket_is_not_removed() {
     let (_folder, path) = path();
     let mut events = EventLoop::new().expect("a loop");
     listen(&mut events, &path, stream(greet));
-    fs::remove_file(&path).expect("it is there");
+    fs::remove_file(&path).expect("the file");
     let successor = UnixListener::bind(&path).expect("the path is free");
     drop(events);
-    assert!(path.exists(), "it is the successor's");
+    assert!(path.exists(), "the file of another server stays");
     drop(successor);
 }
 
@@ -265,7 +268,7 @@ fn an_inherited_socket_keeps_its_file() {
     let mut client = Client::connect_unix(&path);
     assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
     drop(events);
-    assert!(path.exists(), "whoever made it removes it");
+    assert!(path.exists(), "the loop does not remove a file that it did not make");
 }
 
 #[test]
@@ -280,7 +283,7 @@ fn an_outbound_connection_over_a_unix_socket_opens_or_fails_with_the_reason() {
         true
     }));
     let id = events.context().connect(Connect::unix(&path), handler);
-    events.context().connection(id).expect("it is there").send(b"hello").expect("there is room");
+    events.context().connection(id).expect("it is connecting").send(b"hello").expect("there is room");
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "the message", |_| peer.has_received(5));
     let failures = [
@@ -290,7 +293,7 @@ fn an_outbound_connection_over_a_unix_socket_opens_or_fails_with_the_reason() {
     ];
     for (path, kind) in failures {
         let id = events.context().connect(Connect::unix(path), handler);
-        assert_eq!(log.of(id), [], "nothing comes before connect has returned");
+        assert_eq!(log.of(id), [], "a callback came before connect returned");
         turn_until(&mut events, "a failure", |_| !log.of(id).is_empty());
         assert_eq!(log.of(id), [Call::Failed(kind)]);
     }
@@ -329,5 +332,5 @@ fn a_proxy_connects_tcp_to_a_unix_socket() {
     peer.send(b"well said");
     drop(peer);
     assert_eq!(client.read_to_end(&mut events), (&b"well said"[..], StreamEnd::Eof));
-    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
 }

@@ -1,4 +1,4 @@
-//! What clients cost that send and never read, alone and all together.
+//! Memory of clients that send and never read, each and in total.
 //!
 //! Each test runs in a process of its own, over unix sockets.
 
@@ -13,22 +13,22 @@ use crate::memory::own_process::{in_own_process, resident_kib};
 
 const CLIENTS: u64 = 400;
 
-/// An inbox and an outbox of 64 KiB, and an eighth more of each.
+/// An inbox and an outbox of 64 KiB, plus one eighth.
 const KIB_PER_CLIENT_MAX: u64 = 2 * (64 + 8);
 
-/// What each connection may hold past the maximum of all: an inbox and an outbox of a page, and an eighth more of each.
+/// Per connection beyond the total maximum: an inbox and an outbox of 4 KiB, plus one eighth.
 const SHARE_KIB: u64 = 9;
 
-/// For tables, and what allocators keep.
+/// For tables, and memory that the allocator keeps.
 const SLACK_KIB: u64 = 2 * 1024;
 
-/// Answers a byte with more than the outbox holds.
+/// Answers each byte until the outbox is full.
 fn answer_at_length(connection: &mut Connection<'_>, _: &[u8]) -> usize {
     while connection.try_write(&[b'x'; 10_000]) > 0 {}
     1
 }
 
-/// Has clients send until neither they nor the server take any more; returns by how much the process has grown.
+/// Clients send until neither side accepts more. Returns how many KiB the process has grown.
 fn growth_by_stuck_clients(buffer_bytes_max: Option<usize>) -> u64 {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("long.sock");
@@ -53,12 +53,12 @@ fn growth_by_stuck_clients(buffer_bytes_max: Option<usize>) -> u64 {
             match client.write(&chunk) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // Reset: others may go on.
+                // The connection was reset. Other clients may still send.
                 Err(_) => break,
             }
             let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         }
-        // A little room in the kernel, so that what is sent of the outbox lies before what is written to it.
+        // Reads a little, so that the outbox has sent bytes before its unsent ones.
         for _ in 0..8 {
             let _ = client.read(&mut [0; 8_000]);
             let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
@@ -77,7 +77,7 @@ fn a_client_that_never_reads_uses_at_most_one_inbox_and_one_outbox() {
     in_own_process(|| {
         let growth = growth_by_stuck_clients(None);
         println!("{CLIENTS} clients that never read: {growth} KiB, {} KiB each", growth / CLIENTS);
-        assert!(growth >= CLIENTS * 128, "they are not stuck: {growth} KiB");
+        assert!(growth >= CLIENTS * 128, "the clients are not stuck: {growth} KiB");
         assert!(growth <= CLIENTS * KIB_PER_CLIENT_MAX + SLACK_KIB, "{growth} KiB");
     });
 }
@@ -88,7 +88,7 @@ fn clients_that_never_read_together_use_at_most_buffer_bytes_max_and_a_share_eac
         const KIB_MAX: u64 = 16 * 1024;
         let growth = growth_by_stuck_clients(Some(16 * 1024 * 1024));
         println!("{CLIENTS} clients that never read, {KIB_MAX} KiB for all: {growth} KiB");
-        assert!(growth >= KIB_MAX / 2, "they do not come near the maximum: {growth} KiB");
+        assert!(growth >= KIB_MAX / 2, "the clients do not come near the maximum: {growth} KiB");
         assert!(growth <= KIB_MAX + CLIENTS * SHARE_KIB + SLACK_KIB, "{growth} KiB");
     });
 }

@@ -16,10 +16,10 @@ use crate::outbound::proxy_handler::Proxy;
 const BLOCK: usize = 1024 * 1024;
 const BLOCKS: usize = 100;
 
-/// Room for the client's own buffers and what allocators keep: a twentieth of what goes through would be found.
+/// For the client's buffers and the allocator. A leak of one twentieth of the traffic exceeds it.
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
 
-/// Sends 100 MiB and reads them back slowly, and tells by how much the process has grown at most.
+/// Sends 100 MiB and reads them back slowly. Returns the largest growth of the process, in KiB.
 fn send_and_read_back(events: &mut EventLoop<'_>, client: &mut Client) -> u64 {
     let block = byte_pattern(BLOCK);
     let (mut blocks_sent, mut read, mut most, mut has_ended) = (0, 0, 0, false);
@@ -33,11 +33,11 @@ fn send_and_read_back(events: &mut EventLoop<'_>, client: &mut Client) -> u64 {
             client.half_close();
             has_ended = true;
         }
-        // Less in a turn than the loop can bring in one: what lies between piles up wherever it may.
+        // The client reads less in a turn than the loop can send, so that unsent output accumulates.
         client.read_up_to(48 * 1024);
         let expected = &block[read % BLOCK..];
         let count = expected.len().min(client.received.len());
-        assert!(client.received[..count] == expected[..count], "what comes back is not what was sent, at {read}");
+        assert!(client.received[..count] == expected[..count], "the echo differs at byte {read}");
         client.received.drain(..count);
         read += count;
         most = most.max(resident_kib());

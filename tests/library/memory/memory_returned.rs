@@ -1,4 +1,4 @@
-//! Resident memory after a burst: it is back where it was.
+//! Resident memory after a burst: it returns to the level before.
 //!
 //! Each test runs in a process of its own.
 
@@ -13,14 +13,14 @@ use crate::helpers::simple_handlers::echo;
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 use crate::memory::own_process::{in_own_process, resident_kib};
 
-/// What may stay after a burst: pooled buffers, and what allocators keep.
+/// The KiB that may stay after a burst: pooled buffers, and memory that the allocator keeps.
 const KIB_LEFT_MAX: u64 = 8 * 1024;
 
 const MILLION: u64 = 1_000_000;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Fails if a burst leaves the process larger than it was.
+/// Fails if the process is larger after a burst than before.
 #[track_caller]
 fn assert_returns(events: &mut EventLoop<'_>, what: &str, burst: impl FnOnce(&mut EventLoop<'_>)) {
     turn_until_idle(events);
@@ -33,19 +33,20 @@ fn assert_returns(events: &mut EventLoop<'_>, what: &str, burst: impl FnOnce(&mu
     assert!(left <= KIB_LEFT_MAX, "{what} leave {left} KiB");
 }
 
-/// Room for a million ids. It is so much that the allocator maps it by itself, and goes on mapping less by itself.
+/// Room for a million ids. It is so large that the allocator maps it separately, and keeps mapping smaller blocks
+/// separately.
 fn million_ids() -> Vec<TimerId> {
     Vec::with_capacity(3_000_000)
 }
 
-/// A loop with a handler at a unix socket.
+/// Returns a loop with a listener at a unix socket.
 fn listening<'a>(at: &Path, handler: impl StreamHandler + 'a) -> EventLoop<'a> {
     let mut events = EventLoop::new().expect("a loop");
     events.listen(Listen::unix(at).idle_timeout(None), handler).expect("a free path");
     events
 }
 
-/// Connects while the loop accepts.
+/// Connects, and turns the loop once to accept.
 fn connect(events: &mut EventLoop<'_>, to: &Path) -> UnixStream {
     let client = UnixStream::connect(to).expect("it listens");
     client.set_nonblocking(true).expect("an option of every socket");
@@ -53,9 +54,9 @@ fn connect(events: &mut EventLoop<'_>, to: &Path) -> UnixStream {
     client
 }
 
-/// Sends all of the bytes while the loop turns.
+/// Sends all bytes while the loop turns.
 fn send(events: &mut EventLoop<'_>, client: &mut UnixStream, mut bytes: &[u8]) {
-    turn_until(events, "the input to be read", |_| {
+    turn_until(events, "all input is sent", |_| {
         match client.write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
@@ -80,7 +81,7 @@ fn after_4000_half_lines_memory_is_returned() {
             }
             turn_until(events, "all of the input", |events| events.stats().bytes_received == 4_000 * 30_000);
             drop(clients);
-            turn_until(events, "the end of all", |events| events.stats().connections == 0);
+            turn_until(events, "all are closed", |events| events.stats().connections == 0);
         });
     });
 }
@@ -101,7 +102,7 @@ fn after_10000_connections_memory_is_returned() {
                 turn_until(events, "the echo", |_| client.read(&mut [0; 8]).is_ok());
             }
             drop(clients);
-            turn_until(events, "the end of all", |events| events.stats().connections == 0);
+            turn_until(events, "all are closed", |events| events.stats().connections == 0);
         });
     });
 }
@@ -114,27 +115,27 @@ fn after_a_million_posted_jobs_memory_is_returned() {
         assert_returns(&mut events, "a million jobs, one at a time", |events| {
             for number in 0..MILLION {
                 let text = [number; 4];
-                handle.post(move |_| assert!(text[0] < MILLION)).expect("it runs");
+                handle.post(move |_| assert!(text[0] < MILLION)).expect("the loop runs");
                 let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
             }
         });
         assert_returns(&mut events, "a million jobs at once", |events| {
             for number in 0..MILLION {
                 let text = [number; 4];
-                handle.post(move |_| assert!(text[0] < MILLION)).expect("it runs");
+                handle.post(move |_| assert!(text[0] < MILLION)).expect("the loop runs");
             }
-            turn_until(events, "all of them", |events| events.stats().jobs == 2 * MILLION);
+            turn_until(events, "all have come", |events| events.stats().jobs == 2 * MILLION);
         });
         let poster = events.handle();
         assert_returns(&mut events, "a million jobs of another thread", |events| {
             let thread = std::thread::spawn(move || {
                 for number in 0..MILLION {
                     let text = [number; 4];
-                    poster.post(move |_| assert!(text[0] < MILLION)).expect("it runs");
+                    poster.post(move |_| assert!(text[0] < MILLION)).expect("the loop runs");
                 }
             });
             thread.join().expect("no panic");
-            turn_until(events, "all of them", |events| events.stats().jobs == 3 * MILLION);
+            turn_until(events, "all have come", |events| events.stats().jobs == 3 * MILLION);
         });
     });
 }

@@ -1,4 +1,4 @@
-//! Memory: budget, refused allocations, growth, return.
+//! Memory: budget, refused allocations, growth and return.
 
 mod buffer_memory;
 mod memory_growth;

@@ -9,10 +9,9 @@ use support::process::child::test_name_of;
 /// Set in the process that is measured.
 const ALONE: &str = "HALLOO_TEST_ALONE";
 
-/// Runs the body of a test in a process of its own, in which it allocates as a main thread does: glibc gives other threads
-/// regions of their own, and keeps more of those.
+/// Runs a test's body in a process of its own, with one allocator arena: glibc keeps more memory with several.
 ///
-/// `body` has to be a closure of the test itself, whose name it carries.
+/// `body` must be a closure of the test itself: its type name contains the test's name.
 pub(crate) fn in_own_process<F: FnOnce()>(body: F) {
     if std::env::var_os(ALONE).is_some() {
         return body();
@@ -21,14 +20,14 @@ pub(crate) fn in_own_process<F: FnOnce()>(body: F) {
     let own = std::env::current_exe().expect("a running test has a path");
     let mut run = Command::new(own);
     run.args([name, "--exact", "--nocapture"]).env(ALONE, "1").env("MALLOC_ARENA_MAX", "1");
-    let run = run.output().expect("it runs again");
+    let run = run.output().expect("the child runs");
     let output = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{output}{}", String::from_utf8_lossy(&run.stderr));
-    assert!(output.contains("1 passed"), "{name} is the name of no test: {output}");
+    assert!(output.contains("1 passed"), "no test has the name {name}: {output}");
 }
 
-/// What the process has in memory now. It allocates nothing: what the allocator keeps of that could lie at the end of its
-/// region, and hold all before it.
+/// Returns the resident memory of the process. It allocates nothing: a block at the end of the heap would keep the
+/// allocator from returning the memory before it.
 pub(crate) fn resident_kib() -> u64 {
     let mut room = [0; 256];
     let count = File::open("/proc/self/statm").and_then(|mut file| file.read(&mut room)).expect("there is a /proc");

@@ -1,4 +1,4 @@
-//! A limited address space: the loop goes on when memory is refused.
+//! A limited address space: the loop continues when memory is refused.
 //!
 //! Each test runs in a process of its own, over unix sockets.
 
@@ -13,7 +13,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use crate::helpers::turn_until::turn_until;
 use crate::memory::own_process::in_own_process;
 
-/// Answers lines.
+/// Listens at a unix socket and echoes lines.
 fn answer_lines(events: &mut EventLoop<'_>, at: &Path) {
     let answer = framing::lines(60_000, |connection, line| {
         let _ = connection.send(line);
@@ -22,7 +22,7 @@ fn answer_lines(events: &mut EventLoop<'_>, at: &Path) {
     events.listen(Listen::unix(at).idle_timeout(None), answer).expect("a free path");
 }
 
-/// Limits the address space to what it is, and so many bytes more.
+/// Limits the address space to its present size plus `more` bytes.
 fn limit_address_space(more: u64) {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("there is a /proc");
     let pages: u64 = statm.split(' ').next().and_then(|field| field.parse().ok()).expect("size is the first field");
@@ -39,7 +39,7 @@ fn connect(to: &Path) -> UnixStream {
     client
 }
 
-/// Asks a line, and reads the answer.
+/// Sends a line and reads the echo.
 fn assert_is_served(events: &mut EventLoop<'_>, client: &mut UnixStream) {
     client.write_all(b"hello\n").expect("there is room");
     let mut answer = [0; 16];
@@ -67,11 +67,11 @@ fn without_memory_for_an_inbox_its_connection_is_reset_and_the_loop_continues() 
             clients.push(client);
             let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         }
-        // Room for a line, while the others have all that there is.
+        // There is memory for a short line, though the other clients use all the rest.
         let mut client = connect(&path);
         assert_is_served(&mut events, &mut client);
         let resets = events.stats().closed(CloseReason::OutOfMemory);
-        assert!(resets > 0, "the limit is no limit: {}", events.stats());
+        assert!(resets > 0, "the limit had no effect: {}", events.stats());
         assert_eq!(events.stats().connections, COUNT as u64 + 1 - resets, "{}", events.stats());
         lift_limit();
     });
@@ -87,23 +87,23 @@ fn without_memory_for_the_tables_new_clients_wait_in_the_backlog() {
         answer_lines(&mut events, &path);
         let (mut clients, mut ballast) = (Vec::with_capacity(COUNT), Vec::<Vec<u8>>::with_capacity(10_000));
         limit_address_space(1024 * 1024);
-        // What the allocator has left for large tables.
+        // Fill the free blocks that the allocator has for large tables.
         let mut block = Vec::new();
         while block.try_reserve_exact(100 * 1024).is_ok() {
             ballast.push(std::mem::take(&mut block));
         }
-        // Some is left for what is small, the test program's own.
+        // The test program's own small allocations need some memory.
         ballast.truncate(ballast.len() - 2);
         while events.stats().accept_errors == 0 {
             clients.push(connect(&path));
             let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
-            assert!(clients.len() < COUNT, "there is memory for all: {}", events.stats());
+            assert!(clients.len() < COUNT, "no table was refused: {}", events.stats());
         }
         assert!(events.stats().accepted > 2_000, "{}", events.stats());
         assert_is_served(&mut events, &mut clients[0]);
         drop(ballast);
         lift_limit();
-        let mut last = clients.pop().expect("there are many");
+        let mut last = clients.pop().expect("many clients");
         assert_is_served(&mut events, &mut last);
     });
 }

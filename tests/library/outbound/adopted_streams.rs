@@ -1,4 +1,4 @@
-//! Streams that are connected already, as connections of a loop.
+//! Connected streams that become connections of a loop.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
@@ -36,18 +36,18 @@ fn descriptors() -> [(OwnedFd, OwnedFd); 2] {
     [(tcp.0.into(), tcp.1.into()), (unix.0.into(), unix.1.into())]
 }
 
-/// The same, each with a client at its other end.
+/// The same pairs, with a client at the other end of each.
 fn pairs() -> [(OwnedFd, Client); 2] {
     descriptors().map(|(ours, theirs)| (ours, Client::new(theirs.into())))
 }
 
-/// Closes so that the peer sees a reset.
+/// Closes with RST.
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option of every stream");
     drop(stream);
 }
 
-/// Adopts a stream of TCP, and checks its addresses and its exchange with the peer.
+/// Adopts a TCP stream, and checks its addresses and its exchange with the peer.
 fn assert_talks(ours: TcpStream, theirs: TcpStream) {
     let (log, seen) = (CallLog::default(), Cell::new(None));
     let (local, peer) = (ours.local_addr().expect("it is connected"), theirs.local_addr().expect("it is connected"));
@@ -65,12 +65,12 @@ fn assert_talks(ours: TcpStream, theirs: TcpStream) {
             }),
     );
     let id = events.context().connect(ours, handler);
-    assert_eq!(log.all(), [], "nothing comes before connect has returned");
-    assert_eq!(events.context().connection(id).expect("it is there").peer_addr(), Some(peer));
+    assert_eq!(log.all(), [], "a callback came before connect returned");
+    assert_eq!(events.context().connection(id).expect("it is connecting").peer_addr(), Some(peer));
     let mut client = Client::new(theirs.into());
     client.send(b"hello");
     assert_eq!(client.read_to_end(&mut events), (&b"hello"[..], StreamEnd::Eof));
-    turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     assert_eq!(log.of(id), [Call::Open, Call::Data(b"hello".to_vec()), Call::Closed(CloseReason::Local)]);
     assert_eq!(seen.get(), Some((Some(local), Some(peer), None)));
     assert_eq!((events.stats().connects, events.stats().connect_errors, events.stats().accepted), (1, 0, 0));
@@ -97,13 +97,13 @@ fn input_and_eof_that_arrived_before_the_adoption_are_delivered() {
         client.half_close();
         let mut events = EventLoop::new().expect("a loop");
         let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
-            assert_eq!(connection.outbox_len(), 5, "it has waited");
+            assert_eq!(connection.outbox_len(), 5, "the outbox keeps what was sent before");
             connection.send(b" and answered").is_ok()
         }));
         let id = events.context().connect(ours, handler);
-        events.context().connection(id).expect("it is there").send(b"greet").expect("there is room");
+        events.context().connection(id).expect("it is connecting").send(b"greet").expect("there is room");
         assert_eq!(client.read_to_end(&mut events), (&b"greet and answered"[..], StreamEnd::Eof));
-        turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
         let expected = [Call::Open, Call::Data(b"sent before".to_vec()), Call::Eof, Call::Closed(CloseReason::Eof)];
         assert_eq!(log.of(id), expected);
     }
@@ -121,7 +121,7 @@ fn a_unix_stream_has_no_addresses() {
     turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
 }
 
-/// No event tells that it is connected: it is neither readable nor writable.
+/// The socket is neither readable nor writable, so no event reports that it is connected.
 #[test]
 fn a_stream_without_room_to_send_opens_at_once() {
     for (ours, mut client) in pairs() {
@@ -158,7 +158,7 @@ fn the_limits_of_the_connect_hold() {
         }));
         let stream = Connect::from(ours).outbox_bytes_max(5).idle_timeout(Duration::from_millis(30));
         let id = events.context().connect(stream, handler);
-        turn_until(&mut events, "its time is over", |_| log.close_reasons().len() == 1);
+        turn_until(&mut events, "the idle timeout closes it", |_| log.close_reasons().len() == 1);
         assert_eq!(log.of(id), [Call::Open, Call::Flushed, Call::Closed(CloseReason::TimedOut)]);
         drop(client);
     }
@@ -175,13 +175,13 @@ fn an_adopted_stream_that_was_already_reset_fails_or_closes() {
     let id = events.context().connect(tcp, handler);
     turn_until(&mut events, "the failure", |events| events.stats().connect_errors == 1);
     assert_eq!(log.of(id), [Call::Failed(ErrorKind::ConnectionReset)]);
-    // A unix stream is reset by a peer that leaves input unread.
+    // A unix stream is reset when its peer closes with unread input.
     let (mut unix, mut peer) = UnixStream::pair().expect("a pair");
     unix.write_all(b"not read").expect("there is room");
     peer.write_all(b"a last word").expect("there is room");
     drop(peer);
     let id = events.context().connect(unix, handler);
-    turn_until(&mut events, "its end", |events| events.stats().closed_total() == 1);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().closed_total() == 1);
     assert_eq!(log.of(id), [Call::Open, Call::Data(b"a last word".to_vec()), Call::Closed(CloseReason::Reset)]);
 }
 
@@ -218,13 +218,13 @@ fn a_descriptor_that_is_no_connected_stream_fails_with_a_hint() {
     }
     let invalid = Connect::from(tcp_pair().0).outbox_bytes_max(0);
     events.context().connect(invalid, handler);
-    turn_until(&mut events, "one more", |_| log.connect_errors().len() == 10);
+    turn_until(&mut events, "one more failure", |_| log.connect_errors().len() == 10);
     assert!(errors.borrow()[9].contains("outbox_bytes_max must be between"), "{errors:?}");
 }
 
 #[test]
 fn of_clones_the_first_connect_takes_the_stream_and_no_descriptor_is_left() {
-    // Over a unix socket there is no reset.
+    // A unix socket has no RST.
     for ((ours, mut client), end) in pairs().into_iter().zip([StreamEnd::Reset, StreamEnd::Eof]) {
         let (log, stream) = (CallLog::default(), Connect::from(ours));
         let mut events = EventLoop::new().expect("a loop");
@@ -251,19 +251,23 @@ fn a_duplicate_descriptor_becomes_non_blocking_and_keeps_neither_the_stream_nor_
     let handler = events.attach(RecordingHandler::new(&log));
     events.context().connect(Connect::from(ours).idle_timeout(Duration::from_millis(30)), handler);
     turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
-    assert_eq!(duplicate.read(&mut [0]).expect_err("nothing has come").kind(), ErrorKind::WouldBlock);
+    assert_eq!(duplicate.read(&mut [0]).expect_err("no input has come").kind(), ErrorKind::WouldBlock);
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
     turn_until_idle(&mut events);
-    // The same descriptor again, at the same number.
+    // The same open file again, at the same descriptor number.
     events.context().connect(duplicate.try_clone().expect("a descriptor"), handler);
-    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
-    assert_eq!(log.close_reasons(), [CloseReason::TimedOut, CloseReason::Eof], "it is shut down, and watched");
+    turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
+    assert_eq!(
+        log.close_reasons(),
+        [CloseReason::TimedOut, CloseReason::Eof],
+        "the stream is shut down, and registered again"
+    );
     turn_until_idle(&mut events);
     let before = events.stats().events;
     drop(client);
     turn_until_idle(&mut events);
-    assert_eq!(events.stats().events, before, "the poll has forgotten it");
+    assert_eq!(events.stats().events, before, "the duplicate is not registered any more");
 }
 
 #[test]
@@ -272,7 +276,7 @@ fn an_abort_before_it_is_open_resets_the_stream() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(ours, handler);
-    events.context().connection(id).expect("it is there").abort();
+    events.context().connection(id).expect("it is connecting").abort();
     assert_eq!(Client::new(theirs.into()).read_to_end(&mut events).1, StreamEnd::Reset);
     turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
     assert_eq!(log.of(id), [Call::Failed(ErrorKind::ConnectionAborted)]);
@@ -283,7 +287,7 @@ fn at_the_end_of_a_loop_no_stream_is_left_open() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
-    // More than are begun in a turn.
+    // More connects than one turn starts.
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..200 {
         let (ours, theirs) = tcp_pair();
@@ -299,7 +303,7 @@ fn at_the_end_of_a_loop_no_stream_is_left_open() {
     }
     let (ours, theirs) = tcp_pair();
     let id = events.context().connect(ours, handler);
-    assert!(events.context().connection(id).is_none(), "a loop that has ended opens nothing");
+    assert!(events.context().connection(id).is_none(), "a stopped loop opens nothing");
     assert_eq!(Client::new(theirs.into()).read_to_end(&mut events).1, StreamEnd::Eof);
 }
 
@@ -307,7 +311,7 @@ fn at_the_end_of_a_loop_no_stream_is_left_open() {
 fn an_adopted_socket_connected_to_itself_is_served_like_any_other() {
     let (log, socket) = (CallLog::default(), Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"));
     socket.bind(&loopback().into()).expect("a free port");
-    socket.connect(&socket.local_addr().expect("it is bound")).expect("its own SYN comes back");
+    socket.connect(&socket.local_addr().expect("it is bound")).expect("simultaneous open");
     let mut events = EventLoop::new().expect("a loop");
     let handler =
         events.attach(RecordingHandler::new(&log).on_open(|connection| connection.send(b"to myself").is_ok()).on_data(
@@ -317,7 +321,7 @@ fn an_adopted_socket_connected_to_itself_is_served_like_any_other() {
             },
         ));
     events.context().connect(TcpStream::from(socket), handler);
-    turn_until(&mut events, "it is over", |events| events.stats().closed_total() == 1);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().closed_total() == 1);
     assert_eq!(log.inputs(), [b"to myself"]);
 }
 
@@ -338,7 +342,7 @@ fn an_accepting_thread_passes_its_clients_to_the_loop_with_a_value() {
             let job = move |context: &mut halloo::Context| {
                 context.connect_with(stream, handler, number);
             };
-            handle.post(job).expect("it runs");
+            handle.post(job).expect("the loop runs");
         }
     });
     for _ in 0..3 {
@@ -349,7 +353,7 @@ fn an_accepting_thread_passes_its_clients_to_the_loop_with_a_value() {
     assert_eq!(values.take(), [0, 1, 2]);
 }
 
-/// As a service of inetd(8): its client is standard input.
+/// Serves standard input, as a service of inetd(8) does.
 fn serve_standard_input() {
     let client = io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
     let mut events = EventLoop::new().expect("a loop");
@@ -369,8 +373,8 @@ fn a_process_serves_a_client_on_its_standard_input() {
     for (service, client) in descriptors() {
         let mut command = Command::new(std::env::current_exe().expect("a running test has a path"));
         command.args([name, "--exact"]).env(IS_SERVICE, "1").stdin(Stdio::from(service)).stdout(Stdio::null());
-        let mut process = command.spawn().expect("it runs");
-        // It has a copy of the descriptor.
+        let mut process = command.spawn().expect("the service starts");
+        // The command keeps a copy of the descriptor.
         drop(command);
         let mut client = Socket::from(client);
         client.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
@@ -380,7 +384,7 @@ fn a_process_serves_a_client_on_its_standard_input() {
         client.shutdown(std::net::Shutdown::Write).expect("it is connected");
         assert_eq!(client.read(&mut answer).expect("the end"), 0);
         assert_eq!(&answer, b"hello");
-        let status = wait_for("the end of the service", || process.try_wait().expect("it is a child"));
+        let status = wait_for("the end of the service", || process.try_wait().expect("a child process"));
         assert!(status.success(), "{status}");
     }
 }

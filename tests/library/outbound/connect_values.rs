@@ -40,7 +40,7 @@ fn take_value_returns_the_value_in_on_open_and_in_on_connect_failed() {
     let expected: Vec<(ConnectionId, Option<String>)> =
         ["one", "two", "three"].map(|value| (ask(server.address(), value), Some(value.to_owned()))).into();
     let expected_failed = vec![(ask(unused_address(), "four"), Some("four".to_owned()))];
-    turn_until(&mut events, "all of them", |_| opened.borrow().len() == 3 && failed.borrow().len() == 1);
+    turn_until(&mut events, "all have come", |_| opened.borrow().len() == 3 && failed.borrow().len() == 1);
     opened.borrow_mut().sort();
     assert_eq!((opened.take(), failed.take()), (expected, expected_failed));
 }
@@ -88,14 +88,14 @@ fn a_value_that_is_not_taken_is_dropped_when_its_callback_returns() {
     let handler = events.attach(
         RecordingHandler::new(&log)
             .on_open(|_| {
-                assert_eq!(drops.get(), 0, "it is there for all of on_open");
+                assert_eq!(drops.get(), 0, "the value stays until on_open returns");
                 true
             })
             .on_notify(|connection, value| {
-                assert_eq!(u64::from(drops.get()), value, "the next callback finds it dropped");
+                assert_eq!(u64::from(drops.get()), value, "the value is dropped before the next callback");
                 assert!(connection.take_value::<CountsDrops>().is_none());
             })
-            .on_connect_failed(|_, _, _| assert_eq!(drops.get(), 1, "it is there for all of on_connect_failed")),
+            .on_connect_failed(|_, _, _| assert_eq!(drops.get(), 1, "the value stays until on_connect_failed returns")),
     );
     let value = || CountsDrops(Rc::clone(&drops));
     let id = events.context().connect_with(server.address(), handler, value());
@@ -106,12 +106,12 @@ fn a_value_that_is_not_taken_is_dropped_when_its_callback_returns() {
     assert_eq!(drops.get(), 2);
 }
 
-/// What gives up a connection before it is open.
+/// Ends a connection before it is open.
 type GiveUp = fn(&mut EventLoop<'_>, ConnectionId);
 
 #[test]
 fn the_value_of_an_aborted_connect_reaches_on_connect_failed() {
-    let abort: GiveUp = |events, id| events.context().connection(id).expect("it is there").abort();
+    let abort: GiveUp = |events, id| events.context().connection(id).expect("it is connecting").abort();
     let stop: GiveUp = |events, _| events.context().stop();
     let drain: GiveUp = |events, _| events.context().drain(Duration::from_millis(20));
     for give_up in [abort, stop, drain] {
@@ -146,7 +146,7 @@ fn for_an_unknown_handler_the_value_is_dropped_at_once() {
     assert!(events.context().remove(removed));
     connect(&mut events, removed);
     assert_eq!(drops.get(), 1, "the handler was removed");
-    turn_until(&mut events, "it serves what it has", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the pending connect opens", |_| log.ids().len() == 1);
     events.context().stop();
     turn_until_stopped(&mut events);
     connect(&mut events, handler);

@@ -1,4 +1,4 @@
-//! `connect`: success, failure, timeout.
+//! `connect`: success, failure and timeout.
 //!
 //! Each connection opens or fails once, after `connect` has returned.
 
@@ -26,7 +26,7 @@ fn an_outbound_connection_is_served_like_any_other() {
         RecordingHandler::new(&log)
             .on_open(|connection| {
                 local_addr.set(Some((connection.peer_addr(), connection.local_addr(), connection.handler())));
-                assert_eq!(connection.listener(), None, "nobody accepted it");
+                assert_eq!(connection.listener(), None, "an outbound connection has no listener");
                 connection.send(b"Hello, TCP Server!").is_ok()
             })
             .on_data(|connection, input| {
@@ -35,8 +35,8 @@ fn an_outbound_connection_is_served_like_any_other() {
             }),
     );
     let id = events.context().connect(server.address(), handler);
-    assert_eq!(log.all(), [], "nothing comes before connect has returned");
-    let connection = events.context().connection(id).expect("it is there while it opens");
+    assert_eq!(log.all(), [], "a callback came before connect returned");
+    let connection = events.context().connection(id).expect("it is connecting");
     assert_eq!((connection.id(), connection.handler(), connection.listener()), (id, handler, None));
     assert_eq!((connection.peer_addr(), connection.local_addr()), (Some(server.address()), None));
     let mut peer = server.accept(&mut events);
@@ -46,13 +46,13 @@ fn an_outbound_connection_is_served_like_any_other() {
     peer.received.clear();
     assert_eq!(peer.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
     drop(peer);
-    turn_until(&mut events, "it is over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     let expected = [Call::Open, Call::Data(GREETING.to_vec()), Call::Closed(CloseReason::Local)];
     assert_eq!(log.of(id), expected);
-    let (peer, local, of) = local_addr.get().expect("it was open");
+    let (peer, local, of) = local_addr.get().expect("the connection was open");
     assert_eq!((peer, of), (Some(server.address()), handler));
     assert!(local.is_some_and(|local| local.ip().is_loopback() && local.port() != 0), "{local:?}");
-    assert!(events.context().connection(id).is_none(), "its id names nobody any more");
+    assert!(events.context().connection(id).is_none(), "the connection is closed");
     assert_eq!((events.stats().connects, events.stats().connect_errors, events.stats().accepted), (1, 0, 0));
 }
 
@@ -100,14 +100,14 @@ fn an_unanswered_connect_fails_at_its_timeout_but_not_before() {
     let start = events.context().now();
     events.context().connect(Connect::from(full_backlog.address()).timeout(timeout), handler);
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
-    let wait = events.next_timeout().expect("its time runs");
-    assert!(wait > Duration::ZERO && wait <= timeout, "the loop sleeps until then, not {wait:?}");
+    let wait = events.next_timeout().expect("the connect timeout runs");
+    assert!(wait > Duration::ZERO && wait <= timeout, "the loop waits for {wait:?}, not for the timeout");
     turn_until(&mut events, "the failure", |_| failed.get().is_some());
     let elapsed = failed.get().expect("it has failed").duration_since(start);
-    assert!(elapsed >= timeout, "it was given up after {elapsed:?}");
+    assert!(elapsed >= timeout, "the connect failed after {elapsed:?}");
     assert_eq!(log.connect_errors(), [io::ErrorKind::TimedOut]);
     turn_until_idle(&mut events);
-    assert_eq!(events.next_timeout(), None, "nothing is left to wait for");
+    assert_eq!(events.next_timeout(), None, "no deadline is left");
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn invalid_options_of_a_connect_fail_with_the_reason() {
     ];
     for to in invalid {
         let id = events.context().connect(to, handler);
-        // Whoever has written to it in advance learns no less.
-        let _ = events.context().connection(id).expect("it is there").try_write(b"hello");
+        // Output written in advance does not change the failure.
+        let _ = events.context().connection(id).expect("it is connecting").try_write(b"hello");
     }
     turn_until(&mut events, "eight failures", |_| log.connect_errors().len() == 8);
     assert_eq!(log.connect_errors(), [io::ErrorKind::InvalidInput; 8]);
@@ -176,16 +176,16 @@ fn invalid_options_of_a_connect_fail_with_the_reason() {
     for (sentence, words) in errors.borrow().iter().zip(words) {
         assert!(sentence.contains(words), "{sentence}");
     }
-    let framed = events.attach(framing::lines(1_000, |_, _| panic!("it never opens")));
+    let framed = events.attach(framing::lines(1_000, |_, _| panic!("the connection opened")));
     events.context().connect(to().input_bytes_max(999), framed);
-    turn_until(&mut events, "one more", |events| events.stats().connect_errors == 9);
-    assert!(server.try_accept().is_none(), "nobody was asked");
+    turn_until(&mut events, "one more failure", |events| events.stats().connect_errors == 9);
+    assert!(server.try_accept().is_none(), "no connect reached the server");
 }
 
-/// Connects wherever it is called from: the context and the handler are all it takes.
+/// Waits until every callback's connect is accepted and open.
 fn every_callback_connects(server: &Listener, events: &mut EventLoop<'_>, log: &CallLog, callbacks: usize) {
     let mut peers = Vec::new();
-    turn_until(events, "everybody has connected", |_| {
+    turn_until(events, "every callback has connected", |_| {
         peers.extend(std::iter::from_fn(|| server.try_accept()));
         peers.len() == callbacks
     });
@@ -199,7 +199,7 @@ fn every_callback_can_connect() {
     let at = server.address();
     let connect = |context: &mut Context| {
         let id = context.connect(at, target.get().expect("it is attached"));
-        assert_eq!(context.connection(id).expect("it is there").send(b"early"), Ok(()));
+        assert_eq!(context.connection(id).expect("it is connecting").send(b"early"), Ok(()));
     };
     let mut events = EventLoop::new().expect("a loop");
     target.set(Some(events.attach(RecordingHandler::new(&log))));
@@ -237,13 +237,14 @@ fn every_callback_can_connect() {
     events.context().connect(failing, inside);
     client.send(b"?");
     turn_until(&mut events, "the answer", |_| client.has_received(65_536));
-    turn_until(&mut events, "its timeout", |_| outside.count(&Call::Timeout) == 1);
+    turn_until(&mut events, "on_timeout", |_| outside.count(&Call::Timeout) == 1);
     let id = outside.ids()[0];
     events.context().notify(id, 7);
-    turn_until(&mut events, "the note", |_| outside.count(&Call::Notify(7)) == 1);
+    turn_until(&mut events, "on_notify", |_| outside.count(&Call::Notify(7)) == 1);
     client.half_close();
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
-    // A tick, a timer, a failure, and of the client: open, data, flushed, timeout, note, eof, close.
+    // `every`, on_timer and on_connect_failed; for the client on_open, on_data, on_flushed, on_timeout, on_notify,
+    // on_eof and on_close.
     every_callback_connects(&server, &mut events, &log, 10);
 }
 
@@ -260,7 +261,7 @@ fn a_job_can_connect() {
     })
     .join()
     .expect("no panic")
-    .expect("it runs");
+    .expect("the loop runs");
     let _peer = server.accept(&mut events);
     turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
 }
@@ -270,7 +271,7 @@ fn on_connect_failed_can_connect_again_until_one_succeeds() {
     let (log, server) = (CallLog::default(), Listener::new());
     let (tries, handler) = (Cell::new(0), Cell::new(None));
     let (open, closed) = (server.address(), unused_address());
-    // Some fail at once and others after a while.
+    // Some connects fail at once, and others later.
     let missing = Connect::unix("/there/is/no/such/path");
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(events.attach(RecordingHandler::new(&log).on_connect_failed(|context, _, _| {
@@ -281,7 +282,7 @@ fn on_connect_failed_can_connect_again_until_one_succeeds() {
             _ => closed.into(),
         };
         let next = context.connect(to, handler.get().expect("it is attached"));
-        context.connection(next).expect("it is there").send(b"at last").expect("there is room");
+        context.connection(next).expect("it is connecting").send(b"at last").expect("there is room");
     }))));
     events.context().connect(closed, handler.get().expect("it is attached"));
     let mut peer = server.accept(&mut events);
@@ -302,9 +303,9 @@ fn a_loop_can_connect_to_its_own_listener() {
     let to = events.local_addr(listener).expect("it is there");
     for _ in 0..20 {
         let id = events.context().connect(to, handler);
-        events.context().connection(id).expect("it is there").send(b"to myself").expect("there is room");
+        events.context().connection(id).expect("it is connecting").send(b"to myself").expect("there is room");
     }
-    turn_until(&mut events, "all are over", |events| events.stats().closed_total() == 40);
+    turn_until(&mut events, "all are closed", |events| events.stats().closed_total() == 40);
     assert_eq!((log.ids().len(), log.inputs().concat().len()), (20, 20 * 9));
     assert_eq!((events.stats().connects, events.stats().accepted), (20, 20));
 }
@@ -331,8 +332,8 @@ fn a_panic_in_on_connect_failed_affects_no_other_connection() {
     assert_eq!(turn_until_stopped(&mut events).forced, 1);
 }
 
-/// An address at a port that a connect to it is about to be given itself: a free one, close behind the port of the last
-/// connect to it. Linux gives each destination one port after the other, two apart.
+/// Returns an address whose port a connect to it will soon get as its own local port. It is a free port, shortly above
+/// the port of the last connect. Linux hands out ports for one destination in steps of two.
 #[cfg(target_os = "linux")]
 fn soon_its_own_peer(host: &str) -> SocketAddr {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux has it");
@@ -342,34 +343,34 @@ fn soon_its_own_peer(host: &str) -> SocketAddr {
         let address = SocketAddr::new(host.parse().expect("an address"), port);
         let listener = std::net::TcpListener::bind(address).ok()?;
         let client = socket2::SockRef::from(&std::net::TcpStream::connect(address).ok()?).try_clone().ok()?;
-        // No TIME_WAIT, in which the port would not be free.
+        // RST instead of TIME_WAIT, which would keep the port in use.
         client.set_linger(Some(Duration::ZERO)).ok()?;
         let given = client.local_addr().ok()?.as_socket()?.port();
         drop((client, listener));
         port.checked_sub(given)
     };
-    // Few, because a port that a client of another test expects to be free must not be listened on here.
+    // Only about 60 ports: other tests may expect a port to be free.
     let ports = (first..last - 1).step_by(2 * usize::from((last - first) / 120).max(1));
     let nearest = ports.filter_map(|port| distance_of(port).map(|distance| (distance, port))).min();
     SocketAddr::new(host.parse().expect("an address"), nearest.expect("a free port").1)
 }
 
-/// Connects until a socket is its own peer.
+/// Connects until a connect gets its own destination as its local address.
 #[cfg(target_os = "linux")]
 fn assert_never_its_own_peer(host: &str) {
     let (log, refused_here) = (CallLog::default(), Cell::new(false));
     let to = soon_its_own_peer(host);
     let mut events = EventLoop::new().expect("a loop");
-    // A listener of another test may get the port, and is a peer like any other.
+    // A listener of another test may get the port. It is then an ordinary peer.
     let is_other_peer = |connection: &mut Connection<'_>| {
         let local_port = connection.local_addr().map(|local| local.port());
-        assert_ne!(local_port, Some(to.port()), "no connection opens to itself, at {to}");
+        assert_ne!(local_port, Some(to.port()), "a connection opened to itself at {to}");
         false
     };
     let handler = RecordingHandler::new(&log).on_open(is_other_peer);
     let handler = events.attach(handler.on_connect_failed(|_, _, error| {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-        // The kernel has refused the others.
+        // Errors with an OS code are the kernel's own refusals.
         refused_here.set(refused_here.get() || error.raw_os_error().is_none());
     }));
     turn_until(&mut events, "a socket that is its own peer", |events| {

@@ -1,6 +1,6 @@
 //! Outbound connections before they are open.
 //!
-//! Writes wait, `close` is delayed, `abort` ends the attempt.
+//! Output waits, `close` is delayed, and `abort` ends the attempt.
 
 use std::cell::Cell;
 use std::io;
@@ -20,16 +20,16 @@ fn output_written_before_on_open_is_queued_and_delivered() {
     let (log, server, bytes) = (CallLog::default(), Listener::new(), byte_pattern(60_000));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_open(|connection| {
-        assert_eq!(connection.outbox_len(), 60_000, "it has waited");
+        assert_eq!(connection.outbox_len(), 60_000, "the outbox keeps what was sent before");
         connection.send(b" and the rest").is_ok()
     }));
     let id = events.context().connect(server.address(), handler);
     for part in bytes.chunks(7_000) {
-        assert_eq!(events.context().connection(id).expect("it is there").send(part), Ok(()));
+        assert_eq!(events.context().connection(id).expect("it is connecting").send(part), Ok(()));
     }
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "everything", |_| peer.has_received(60_013));
-    assert!(peer.received == [&bytes[..], b" and the rest"].concat(), "what arrives is what was written, in order");
+    assert!(peer.received == [&bytes[..], b" and the rest"].concat(), "the peer receives the output in order");
     assert_eq!(events.context().connection(id).expect("it is open").outbox_len(), 0);
 }
 
@@ -41,7 +41,7 @@ fn before_on_open_the_outbox_has_its_limit_and_on_flushed_reports_room() {
         assert_eq!(connection.send(b"67890"), Ok(()));
     }));
     let id = events.context().connect(Connect::from(server.address()).outbox_bytes_max(5), handler);
-    let mut connection = events.context().connection(id).expect("it is there");
+    let mut connection = events.context().connection(id).expect("it is connecting");
     assert_eq!(
         (connection.try_write(b"1234567"), connection.outbox_len(), connection.send(b"6")),
         (5, 5, Err(SendError::Full))
@@ -59,19 +59,19 @@ fn a_close_before_on_open_delivers_the_output_and_is_reported_after_on_open() {
         assert_eq!(
             (connection.try_write(b"more"), connection.send(b"more")),
             (0, Err(SendError::Closed)),
-            "it is closed"
+            "the connection is closing"
         );
         true
     }));
     let id = events.context().connect(server.address(), handler);
-    let mut connection = events.context().connection(id).expect("it is there");
+    let mut connection = events.context().connection(id).expect("it is connecting");
     assert_eq!(connection.send(b"goodbye"), Ok(()));
     connection.close();
-    assert!(events.context().connection(id).is_none(), "whoever is closing takes nothing more");
+    assert!(events.context().connection(id).is_none(), "a closing connection is not reachable");
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"goodbye"[..], StreamEnd::Eof));
     drop(peer);
-    turn_until(&mut events, "it is over", |_| log.close_reasons().len() == 1);
+    turn_until(&mut events, "the connection is closed", |_| log.close_reasons().len() == 1);
     assert_eq!(log.of(id), [Call::Open, Call::Closed(CloseReason::Local)]);
 }
 
@@ -81,7 +81,7 @@ fn a_close_of_a_connect_that_never_opens_is_reported_as_a_failure() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(unused_address(), handler);
-    events.context().connection(id).expect("it is there").close();
+    events.context().connection(id).expect("it is connecting").close();
     turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
     assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
 }
@@ -93,12 +93,12 @@ fn an_abort_before_on_open_cancels_the_connect() {
     let handler = events.attach(RecordingHandler::new(&log).on_connect_failed(|_, _, error| {
         assert_eq!(error.to_string(), "connection aborted; it was closed before it opened");
     }));
-    // One before its turn has come, one that waits for an answer.
+    // The first connect has not begun, and the second waits for an answer.
     let ids = [server.address(), full_backlog.address()].map(|to| events.context().connect(to, handler));
-    events.context().connection(ids[0]).expect("it is there").abort();
+    events.context().connection(ids[0]).expect("it is connecting").abort();
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
     assert_eq!(log.connect_errors(), [io::ErrorKind::ConnectionAborted]);
-    let mut connection = events.context().connection(ids[1]).expect("it waits");
+    let mut connection = events.context().connection(ids[1]).expect("it is connecting");
     assert_eq!(connection.send(b"lost"), Ok(()));
     connection.abort();
     turn_until(&mut events, "the other failure", |_| log.connect_errors().len() == 2);
@@ -107,7 +107,7 @@ fn an_abort_before_on_open_cancels_the_connect() {
         assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
         assert!(events.context().connection(id).is_none());
     }
-    assert!(server.try_accept().is_none(), "nobody was asked");
+    assert!(server.try_accept().is_none(), "no connect reached the server");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_pause_and_a_timeout_set_before_on_open_hold_afterwards() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_timeout(|connection| connection.resume()));
     let id = events.context().connect(server.address(), handler);
-    let mut connection = events.context().connection(id).expect("it is there");
+    let mut connection = events.context().connection(id).expect("it is connecting");
     connection.pause();
     connection.set_timeout(Some(Duration::from_millis(50)));
     let mut peer = server.accept(&mut events);
@@ -131,13 +131,13 @@ fn a_shutdown_write_before_on_open_takes_effect_when_it_opens() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(server.address(), handler);
-    let mut connection = events.context().connection(id).expect("it is there");
+    let mut connection = events.context().connection(id).expect("it is connecting");
     assert_eq!(connection.send(b"the whole question"), Ok(()));
     connection.shutdown_write();
     assert_eq!(
         (connection.try_write(b"?"), connection.send(b"?")),
         (0, Err(SendError::Closed)),
-        "it has said that no more follows"
+        "the connection is shut down for writing"
     );
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"the whole question"[..], StreamEnd::Eof));
@@ -152,7 +152,7 @@ fn a_drain_waits_for_connects_and_calls_on_drain_when_they_open() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_drain(|connection| connection.close()));
     let id = events.context().connect(server.address(), handler);
-    events.context().connection(id).expect("it is there").send(b"a last word").expect("there is room");
+    events.context().connection(id).expect("it is connecting").send(b"a last word").expect("there is room");
     events.context().drain(Duration::from_secs(20));
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"a last word"[..], StreamEnd::Eof));
@@ -173,7 +173,7 @@ fn at_the_end_of_a_drain_pending_connects_have_failed() {
         let pending = events.context().connect(full_backlog.address(), handler);
         events.context().drain(grace);
         let report = turn_until_stopped(&mut events);
-        assert_eq!((report.finished, report.forced), (0, 0), "it never was a connection");
+        assert_eq!((report.finished, report.forced), (0, 0), "a connect that did not open does not count");
         assert!(report.elapsed >= grace);
         for id in [id, pending] {
             assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionAborted)]);
@@ -205,8 +205,12 @@ fn a_handler_that_always_reconnects_does_not_delay_the_end_of_a_drain() {
     events.context().stop();
     assert_eq!(turn_until_stopped(&mut events).forced, 3);
     let stats = events.stats();
-    assert_eq!((stats.connections, stats.connects), (0, stats.connect_errors + 3), "nobody is left, nor forgotten");
+    assert_eq!(
+        (stats.connections, stats.connects),
+        (0, stats.connect_errors + 3),
+        "every connect has opened or failed"
+    );
     let id = events.context().connect(to, handler.get().expect("it is attached"));
-    assert!(events.context().connection(id).is_none(), "a loop that has ended connects no more");
+    assert!(events.context().connection(id).is_none(), "a stopped loop opens nothing");
     assert_eq!(events.stats().connections, 0);
 }

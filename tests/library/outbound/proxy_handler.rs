@@ -11,19 +11,19 @@ use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::nonblocking_listener::{Listener, unused_address};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
-/// Passes on what comes, both ways.
+/// Forwards input in both directions.
 pub(crate) struct Proxy {
     pub(crate) to: Connect,
 }
 
 impl StreamHandler for Proxy {
-    /// The other side.
+    /// The connection on the other side.
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
         let (id, handler) = (connection.id(), connection.handler());
         if connection.listener().is_none() {
-            // The client it was opened for.
+            // The client for which this connection was opened.
             return connection.take_value();
         }
         Some(connection.context().connect_with(self.to.clone(), handler, id))
@@ -32,7 +32,7 @@ impl StreamHandler for Proxy {
     fn on_data(&mut self, connection: &mut Connection<'_>, other: &mut ConnectionId, input: &[u8]) -> usize {
         let written = connection.context().connection(*other).map_or(input.len(), |mut other| other.try_write(input));
         if written < input.len() {
-            // Until the other side's outbox is empty again.
+            // `on_flushed` of the other side resumes this one.
             connection.pause();
         }
         written
@@ -52,7 +52,7 @@ impl StreamHandler for Proxy {
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, other: ConnectionId, reason: CloseReason) {
-        // An orderly end is the other's, too, once it has sent what it was given.
+        // After EOF on both sides the other side still sends its outbox, and then closes too.
         if reason != CloseReason::Eof
             && let Some(mut other) = connection.context().connection(other)
         {
@@ -69,7 +69,7 @@ impl StreamHandler for Proxy {
     }
 }
 
-/// A loop with a proxy in it, a client of that, and what the proxy connects to.
+/// Returns a loop with a proxy to `to`, and a client of the proxy.
 fn proxied(to: &Listener) -> (EventLoop<'static>, Client) {
     let mut events = EventLoop::new().expect("a loop");
     let to = Connect::from(to.address()).idle_timeout(None);
@@ -82,17 +82,17 @@ fn proxied(to: &Listener) -> (EventLoop<'static>, Client) {
 fn a_proxy_forwards_both_directions_and_eof_of_each() {
     let server = Listener::new();
     let (mut events, mut client) = proxied(&server);
-    client.send(b"sent before anybody was there");
+    client.send(b"sent before there was a peer");
     let mut peer = server.accept(&mut events);
-    turn_until(&mut events, "the question", |_| peer.has_received(29));
+    turn_until(&mut events, "the question", |_| peer.has_received(28));
     client.half_close();
-    assert_eq!(peer.read_to_end(&mut events), (&b"sent before anybody was there"[..], StreamEnd::Eof));
-    assert_eq!(client.end, None, "one direction has ended, not the other");
+    assert_eq!(peer.read_to_end(&mut events), (&b"sent before there was a peer"[..], StreamEnd::Eof));
+    assert_eq!(client.end, None, "only one direction has ended");
     assert_eq!(events.stats().connections, 2, "{}", events.stats());
     peer.send(b"an answer to all of it");
     peer.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b"an answer to all of it"[..], StreamEnd::Eof));
-    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
     assert_eq!(events.stats().closed(CloseReason::Eof), 2);
 }
 
@@ -103,7 +103,7 @@ fn a_proxy_forwards_a_reset() {
     let mut peer = server.accept(&mut events);
     client.reset();
     assert_eq!(peer.read_to_end(&mut events), (&b""[..], StreamEnd::Reset));
-    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn a_proxy_whose_target_refuses_resets_its_client() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), Proxy { to: unused_address().into() }).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    client.send(b"anybody there?");
+    client.send(b"is a peer there?");
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Reset);
-    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
     assert_eq!((events.stats().connects, events.stats().connect_errors), (1, 1));
 }
 
@@ -137,7 +137,7 @@ fn a_proxy_applies_backpressure_in_both_directions_at_once() {
         }
         let buffered = events.stats().bytes_received - events.stats().bytes_sent;
         // An inbox and an outbox on each side.
-        assert!(buffered <= 4 * 65_536, "{buffered} bytes are in the proxy");
+        assert!(buffered <= 4 * 65_536, "{buffered} bytes in the proxy");
         client.end.is_some() && peer.end.is_some()
     });
     assert!(
@@ -146,7 +146,7 @@ fn a_proxy_applies_backpressure_in_both_directions_at_once() {
         client.received.len(),
         peer.received.len()
     );
-    turn_until(&mut events, "both are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
     turn_until_idle(&mut events);
 }
 
@@ -167,7 +167,7 @@ fn one_handler_serves_two_listeners_and_its_outbound_connections() {
             input.len()
         }
         fn on_close(&mut self, _: &mut Connection<'_>, (): (), _: CloseReason) {
-            assert!(self.opened.len() == 5, "all were there before the first has left");
+            assert!(self.opened.len() == 5, "a connection closed before all were open");
         }
     }
     let server = Listener::new();
@@ -180,7 +180,7 @@ fn one_handler_serves_two_listeners_and_its_outbound_connections() {
     let mut clients: Vec<Client> = addresses.iter().cycle().take(4).map(|at| Client::connect(*at)).collect();
     events.context().connect(server.address(), handler);
     clients.push(server.accept(&mut events));
-    turn_until(&mut events, "all are there", |events| events.stats().accepted == 4);
+    turn_until(&mut events, "all are accepted", |events| events.stats().accepted == 4);
     turn_until_idle(&mut events);
     clients[4].send(b"hello all");
     for side in &mut clients {
@@ -189,5 +189,5 @@ fn one_handler_serves_two_listeners_and_its_outbound_connections() {
     }
     events.context().drain(TIMEOUT);
     drop(clients);
-    turn_until(&mut events, "all are over", |events| events.stats().connections == 0);
+    turn_until(&mut events, "all are closed", |events| events.stats().connections == 0);
 }

@@ -1,6 +1,6 @@
 //! Replies from a timer, a job or another callback.
 //!
-//! What may not be answered at once may not be answered later.
+//! The rules for immediate replies hold for later replies too.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use halloo::{Bind, EventLoop, ReplyAddr, datagrams};
 use crate::helpers::loopback::{any_port, loopback, udp_socket};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
-/// The reply address of a datagram from a peer to an address.
+/// Returns the reply address of a datagram from `peer_host` to a socket bound to `to`.
 fn reply_addr(to: SocketAddr, peer_host: &str) -> ReplyAddr {
     let last = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
@@ -32,7 +32,8 @@ fn a_reply_of_an_ipv6_socket_from_a_timer_leaves_from_the_destination_address() 
     answers_from_a_timer("::", &["::1", "127.0.0.2", "127.1.2.3"]);
 }
 
-/// Asks a socket of every address at several addresses; all answers come from one timer, so that they share calls.
+/// Sends to a wildcard socket at several of its addresses. One timer sends all replies, so that they share system
+/// calls.
 fn answers_from_a_timer(bound: &str, hosts: &[&str]) {
     let questions = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
@@ -94,7 +95,7 @@ fn a_later_reply_of_a_removed_socket_or_another_loop_is_refused() {
     assert!(events.context().reply(question, b"while it is there"));
     assert_eq!(recv(&mut events, &peer), (b"while it is there".to_vec(), address));
     assert!(events.context().remove(socket));
-    // It has the place of the first, and its address.
+    // The new socket has the slot and the address of the first.
     let next = events.bind(address, handler()).expect("the address is free");
     assert!(!events.context().reply(question, b"by another socket"));
     let mut other = EventLoop::new().expect("a loop");
@@ -103,7 +104,7 @@ fn a_later_reply_of_a_removed_socket_or_another_loop_is_refused() {
     assert_eq!((events.stats().replies_refused, other.stats().replies_refused), (1, 1));
     assert_ne!(next, question.socket());
     turn_until_idle(&mut events);
-    assert!(peer.recv(&mut [0; 32]).is_err(), "nothing has come");
+    assert!(peer.recv(&mut [0; 32]).is_err(), "no reply was sent");
 }
 
 #[test]

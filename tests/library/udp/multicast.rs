@@ -1,6 +1,6 @@
-//! Multicast groups, broadcast, and the options of what leaves.
+//! Multicast groups, broadcast, and options of sent datagrams.
 //!
-//! A socket gets the datagrams of the groups that it has joined, and answers from an address of the machine.
+//! A socket receives the groups that it has joined, and answers from an address of the machine.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 use crate::helpers::loopback::{any_port, loopback, udp_socket};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
-/// From the block for use within a site (RFC 2365); a test each, since tests run at the same time.
+/// A group of the site-local block (RFC 2365). Each test has its own, because tests run at the same time.
 fn group(last: u8) -> IpAddr {
     IpAddr::from([239, 255, 77, last])
 }
@@ -24,7 +24,7 @@ fn loopback_index() -> u32 {
     if_nametoindex("lo").expect("the loopback device")
 }
 
-/// A peer whose datagrams to groups leave by the loopback device.
+/// Returns a peer that sends to groups through the loopback interface.
 fn multicast_peer() -> std::net::UdpSocket {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
     socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).expect("the loopback device has the address");
@@ -38,8 +38,8 @@ fn port(events: &EventLoop<'_>, socket: UdpSocketId) -> u16 {
     events.local_addr(socket).expect("it is there").port()
 }
 
-/// Binds a socket that answers, sends a datagram to an address at its port, and checks where it came to and that the
-/// answer leaves from 127.0.0.1.
+/// Binds a socket that answers, and sends to `to` at its port. Checks the datagram's local address, and that the answer
+/// comes from 127.0.0.1.
 fn assert_answered(at: Bind, to: IpAddr) {
     let sent_to = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
@@ -52,7 +52,11 @@ fn assert_answered(at: Bind, to: IpAddr) {
     let (one, other) = (SocketAddr::new(loopback().ip(), to.port()), SocketAddr::new([127, 0, 0, 2].into(), to.port()));
     let is_wildcard = events.local_addr(socket).expect("it is there").ip().is_unspecified();
     peer.send_to(b"to all", to).expect("it is sent");
-    assert_eq!(recv(&mut events, &peer), (b"to all".to_vec(), one), "a group is no address to answer from");
+    assert_eq!(
+        recv(&mut events, &peer),
+        (b"to all".to_vec(), one),
+        "the answer does not come from the group's address"
+    );
     assert_eq!(*sent_to.borrow(), [to]);
     if is_wildcard {
         peer.send_to(b"to one", other).expect("it is sent");
@@ -96,7 +100,7 @@ fn a_socket_gets_group_datagrams_only_between_join_and_leave() {
     let peer = multicast_peer();
     let send = |events: &mut EventLoop<'_>, payload: &[u8]| {
         peer.send_to(payload, SocketAddr::new(group(5), port)).expect("it is sent");
-        // What came before this one has come.
+        // When the marker has arrived, so have the datagrams before it.
         peer.send_to(b"marker", SocketAddr::new(loopback().ip(), port)).expect("it is sent");
         turn_until(events, "the marker", |_| received.borrow().last().is_some_and(|last| last == b"marker"));
         let got: Vec<Vec<u8>> = received.take();
@@ -109,7 +113,7 @@ fn a_socket_gets_group_datagrams_only_between_join_and_leave() {
     assert_eq!(send(&mut events, b"after"), [b""; 0]);
 }
 
-/// The text of an error with that of its cause.
+/// Returns the text of an error and its cause.
 fn text(error: &Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
@@ -137,16 +141,17 @@ fn a_group_that_cannot_be_joined_is_an_error_with_a_hint() {
     let socket = events.bind(every, datagrams(|_, _| {})).expect("a socket");
     let join = |events: &mut EventLoop<'_>| events.context().join_multicast(socket, group(6), loopback_index());
     join(&mut events).expect("it joins");
-    let error = join(&mut events).expect_err("it has joined");
+    let error = join(&mut events).expect_err("the socket has already joined");
     assert!(text(&error).contains("Address already in use") && text(&error).contains("has joined"), "{}", text(&error));
-    let error = events.context().leave_multicast(socket, group(7), loopback_index()).expect_err("it has not joined");
+    let error =
+        events.context().leave_multicast(socket, group(7), loopback_index()).expect_err("the socket has not joined");
     assert!(
         text(&error).contains("leave_multicast(239.255.77.7") && text(&error).contains("has not"),
         "{}",
         text(&error)
     );
     events.context().remove(socket);
-    assert_eq!(join(&mut events).expect_err("it is gone").kind(), ErrorKind::UnknownId);
+    assert_eq!(join(&mut events).expect_err("the socket is removed").kind(), ErrorKind::UnknownId);
 }
 
 #[test]
@@ -154,7 +159,7 @@ fn a_group_that_cannot_be_joined_is_an_error_with_a_hint() {
 fn an_ipv6_only_socket_refuses_an_ipv4_group() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(any_port("::")).only_v6(true).join_multicast(group(8), 0);
-    let error = events.bind(at, datagrams(|_, _| {})).expect_err("it would get nothing");
+    let error = events.bind(at, datagrams(|_, _| {})).expect_err("an IPv6-only socket gets no IPv4 datagram");
     assert!(text(&error).contains("IPv6-only"), "{}", text(&error));
 }
 
@@ -178,7 +183,7 @@ fn invalid_udp_options_are_refused() {
     assert!(text(&error).contains("Cannot assign requested address"), "{}", text(&error));
 }
 
-/// What the header of a datagram that has come says: the TTL and the type of service.
+/// Returns the TTL and the type of service in the header of the next datagram.
 fn recv_header(events: &mut EventLoop<'_>, socket: &std::net::UdpSocket) -> (i32, i32) {
     use std::os::fd::AsRawFd;
     let mut header = None;
@@ -201,10 +206,10 @@ fn recv_header(events: &mut EventLoop<'_>, socket: &std::net::UdpSocket) -> (i32
         });
         header.is_some()
     });
-    header.expect("it has come")
+    header.expect("a datagram")
 }
 
-/// A socket that gets the header of datagrams, of both families if it is one of IPv6.
+/// Returns a socket that receives the header fields, of both families if the host is an IPv6 address.
 fn header_socket(host: &str) -> std::net::UdpSocket {
     let socket = udp_socket(host);
     setsockopt(&socket, Ipv4RecvTtl, &true).expect("Linux has it");
@@ -257,7 +262,7 @@ fn a_dual_stack_socket_sends_over_both_families_with_its_options() {
 #[ignore = "needs a network namespace"]
 fn without_multicast_loop_datagrams_to_a_group_do_not_return_to_this_machine() {
     use support::network::network_namespace::{in_network_namespace_after, ip};
-    // From this device comes what the kernel loops, and nothing else; from the loopback device everything comes.
+    // This interface delivers only what the kernel loops back. The loopback interface would deliver everything.
     let add_device = || {
         ip("link add void type veth peer name void-peer");
         ip("link set void up");
@@ -278,7 +283,9 @@ fn without_multicast_loop_datagrams_to_a_group_do_not_return_to_this_machine() {
             assert!(events.context().send_to(socket, payload, to));
             turn_until_idle(&mut events);
         }
-        turn_until(&mut events, "the second", |_| received.borrow().last().is_some_and(|last| last == b"is here"));
+        turn_until(&mut events, "the second datagram", |_| {
+            received.borrow().last().is_some_and(|last| last == b"is here")
+        });
         assert_eq!(*received.borrow(), [b"is here"]);
         assert_eq!(events.stats().datagrams_sent, 2);
     });
@@ -362,7 +369,8 @@ fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
                 for group in [near, far] {
                     peer.send_to(b"who?", SocketAddr::new(group, port)).expect("it is sent");
                     let (answer, from) = recv(&mut events, &peer);
-                    // Without the interface, the route is within the machine, and the source the peer's own address.
+                    // Without the interface the kernel would use a local route, with the peer's own address as the
+                    // source.
                     let expected = format!("{prefix}{number}").parse().expect("an address");
                     assert_eq!((answer, from.ip()), (b"who?".to_vec(), expected), "to {group} by {link}");
                     let shown = if group == near { scoped("ff02::1234", link) } else { Some(SocketAddr::new(far, 0)) };

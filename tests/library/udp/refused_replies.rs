@@ -10,15 +10,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::helpers::loopback::{any_port, loopback, udp_socket};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
-/// A loop whose one socket echoes at a rate, and how many of `count` datagrams from `from` it answers.
+/// Sends `count` datagrams from `from` to an echo. Returns how many were answered.
 fn count_replies(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {
     let before = (events.stats().datagrams_received, events.stats().datagrams_sent, events.stats().replies_refused);
     for _ in 0..count {
         from.send_to(b"?", to).expect("it is sent");
     }
-    turn_until(events, "all are handed on", |events| events.stats().datagrams_received == before.0 + count as u64);
+    turn_until(events, "all are delivered", |events| events.stats().datagrams_received == before.0 + count as u64);
     let replies = events.stats().datagrams_sent - before.1;
-    assert_eq!(replies + events.stats().replies_refused - before.2, count as u64, "answered or refused");
+    assert_eq!(replies + events.stats().replies_refused - before.2, count as u64, "each is answered or refused");
     replies
 }
 
@@ -37,8 +37,8 @@ fn replies_beyond_the_rate_of_a_source_are_refused_and_another_source_is_answere
     let start = Instant::now();
     let of_one = count_replies(&mut events, to, &one, 50);
     let max = 5 + start.elapsed().as_secs() * 5 + 5;
-    assert!((5..=max).contains(&of_one), "a burst of a second's worth: {of_one}");
-    assert!(count_replies(&mut events, to, &other, 3) >= 1, "it has a rate of its own");
+    assert!((5..=max).contains(&of_one), "the burst is the replies of one second: {of_one}");
+    assert!(count_replies(&mut events, to, &other, 3) >= 1, "the other source has a rate of its own");
 
     turn_until(&mut events, "it is answered again", |events| count_replies(events, to, &one, 1) == 1);
     assert_eq!(recv(&mut events, &one).0, b"?");
@@ -63,11 +63,11 @@ fn without_limit_loopback_the_rate_does_not_apply_to_loopback() {
     }
 }
 
-/// A UDP socket that shares its address with others that ask for it too.
+/// Returns a UDP socket with `SO_REUSEPORT`.
 fn bind_with_reuse_port(address: SocketAddr) -> UdpSocket {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
     socket.set_reuse_port(true).expect("an option of every socket");
-    socket.bind(&address.into()).expect("it is shared");
+    socket.bind(&address.into()).expect("the address is shared");
     socket.set_nonblocking(true).expect("an option of every socket");
     socket.into()
 }
@@ -83,7 +83,7 @@ fn a_datagram_with_the_source_of_a_socket_of_this_loop_is_not_answered() {
         events.bind(Bind::from(any_port("127.0.0.2")).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
     let (wildcard, other) = (events.local_addr(wildcard).expect("there"), events.local_addr(other).expect("there"));
     bind_with_reuse_port(other).send_to(b"I am you", wildcard).expect("it is sent");
-    turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+    turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
     assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
     let peer = udp_socket("127.0.0.2");
     peer.send_to(b"I am not", wildcard).expect("it is sent");
@@ -104,7 +104,7 @@ fn a_wildcard_socket_does_not_answer_its_own_port_on_any_address() {
         let port = events.local_addr(socket).expect("it is there").port();
         let same_port = bind_with_reuse_port(SocketAddr::new(any_port(host).ip(), port));
         same_port.send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port)).expect("it is sent");
-        turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+        turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
         assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1), "from {host}");
         turn_until_idle(&mut events);
         assert_eq!(events.stats().datagrams_sent, 0);
@@ -129,7 +129,7 @@ fn a_datagram_from_port_0_is_delivered_but_not_answered() {
         let to = events.local_addr(socket).expect("it is there");
         // Only a raw socket can send from port 0.
         support::network::raw_udp::RawUdpSocket::new().send(loopback(), to, b"forged");
-        turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+        turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
         assert_eq!((replied.get(), events.stats().replies_refused), (Some((0, false)), 1));
         let peer = udp_socket("127.0.0.1");
         replied.set(None);
@@ -172,11 +172,11 @@ fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_broadcast_socket() {
             ] {
                 let from = SocketAddr::new(any_port(from).ip(), 9);
                 support::network::raw_udp::RawUdpSocket::new().send(from, to, b"forged");
-                turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+                turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
                 assert_eq!(replied.take(), Some(is_answered), "{from}");
             }
             assert_eq!(events.stats().replies_refused, 4);
-            // What is no answer may go there.
+            // `send_to` may send to a broadcast address.
             let peer = udp_socket("0.0.0.0");
             let port = peer.local_addr().expect("it is bound").port();
             assert!(events.context().send_to(socket, b"to all", SocketAddr::from(([127, 255, 255, 255], port))));
@@ -191,11 +191,11 @@ fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_broadcast_socket() {
 fn a_peer_with_our_port_is_answered_also_with_ip_nonlocal_bind() {
     use support::network::network_namespace::{in_network_namespace, ip};
     in_network_namespace(|| {
-        // The second is a secondary address of the first's network.
+        // The kernel makes the second a secondary address of the first one's network.
         ip("address add 10.9.9.1/24 dev lo");
         ip("address add 10.9.9.2/24 dev lo");
-        std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").expect("it is this namespace's");
-        // From the block that RFC 5737 keeps for documentation.
+        std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").expect("a namespace of our own");
+        // 192.0.2.0/24 is reserved for documentation (RFC 5737).
         UdpSocket::bind(any_port("192.0.2.1")).expect("any address can be bound to");
         let replied = Cell::new(None);
         let mut events = EventLoop::new().expect("a loop");
@@ -207,7 +207,7 @@ fn a_peer_with_our_port_is_answered_also_with_ip_nonlocal_bind() {
         {
             let from = SocketAddr::new(any_port(from).ip(), port);
             support::network::raw_udp::RawUdpSocket::new().send(from, to, b"?");
-            turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+            turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
             assert_eq!(replied.take(), Some(is_answered), "{from}");
         }
     });
@@ -217,14 +217,14 @@ fn a_peer_with_our_port_is_answered_also_with_ip_nonlocal_bind() {
 fn a_peer_with_our_port_and_its_own_address_is_answered() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
-    // The port is free at one address; until it is so at the other too.
+    // The loop's port must also be free at the peer's address. Otherwise it tries another.
     let (to, peer) = std::iter::repeat_with(|| {
         let socket = events.bind(loopback(), echo()).expect("a socket");
         let to = events.local_addr(socket).expect("it is there");
         (to, UdpSocket::bind(SocketAddr::new(any_port("127.0.0.2").ip(), to.port())))
     })
     .find_map(|(to, peer)| peer.ok().map(|peer| (to, peer)))
-    .expect("it tries for ever");
+    .expect("the iterator does not end");
     peer.set_nonblocking(true).expect("an option of every socket");
     peer.send_to(b"not you", to).expect("it is sent");
     assert_eq!(recv(&mut events, &peer), (b"not you".to_vec(), to));

@@ -1,4 +1,4 @@
-//! Datagrams: length, truncation, addresses, floods.
+//! Datagrams: length, truncation, addresses and floods.
 //!
 //! A reply leaves from the address that was asked.
 
@@ -18,11 +18,11 @@ use crate::helpers::simple_handlers::{GREETING, greet};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
-    assert!(datagram.reply(payload), "nothing forbids it");
+    assert!(datagram.reply(payload), "the reply is queued");
 }
 
 #[test]
-fn a_datagram_is_handed_on_with_its_addresses_and_answered() {
+fn a_datagram_is_delivered_with_its_addresses_and_answered() {
     let recorded = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let handler = datagrams(|datagram, payload| {
@@ -65,9 +65,9 @@ fn a_datagram_of_65507_bytes_is_echoed_whole() {
     let address = events.local_addr(socket).expect("it is there");
     let peer = udp_socket("127.0.0.1");
     let payload = byte_pattern(65_507);
-    peer.send_to(&payload, address).expect("it is the longest that can be");
+    peer.send_to(&payload, address).expect("the longest payload of a datagram");
     let (answer, from) = recv(&mut events, &peer);
-    assert!(answer == payload, "{} bytes came back", answer.len());
+    assert!(answer == payload, "{} bytes were echoed", answer.len());
     assert_eq!((from, events.stats().datagrams_truncated), (address, 0));
 }
 
@@ -93,7 +93,7 @@ fn a_datagram_over_datagram_bytes_max_is_truncated_and_marked_and_the_next_is_wh
     assert_eq!(events.stats().datagrams_truncated, 2);
 }
 
-/// Binds at `bound` and has a peer ask at `dst_ip`, on `from`; the answer has to come from there.
+/// Binds to `bound`. A peer at `from` sends to `dst_ip`, and the answer must come from there.
 fn ask_at(bound: &str, dst_ip: &str, from: &str) {
     let recorded = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
@@ -109,7 +109,7 @@ fn ask_at(bound: &str, dst_ip: &str, from: &str) {
     assert_eq!(
         recv(&mut events, &peer),
         (b"who is there?".to_vec(), dst_ip),
-        "the answer comes from where it was asked"
+        "the answer comes from the address that was asked"
     );
     assert_eq!(recorded.get(), Some((dst_ip, peer.local_addr().expect("bound"))));
 }
@@ -184,7 +184,7 @@ fn a_reply_to_a_closed_peer_loses_no_other_reply() {
     for _ in 0..40 {
         udp_socket("127.0.0.1").send_to(b"gone", address).expect("it is sent");
     }
-    turn_until(&mut events, "they are answered", |events| events.stats().datagrams_received == 40);
+    turn_until(&mut events, "all are delivered", |events| events.stats().datagrams_received == 40);
     let peer = udp_socket("127.0.0.1");
     peer.send_to(b"here", address).expect("it is sent");
     assert_eq!(recv(&mut events, &peer).0, b"here");
@@ -207,7 +207,7 @@ fn a_udp_flood_delays_no_tcp_client_by_half_a_second() {
             }
         }
     });
-    turn_until(&mut events, "the flood has come", |events| events.stats().datagrams_received > 1_000);
+    turn_until(&mut events, "the flood is under way", |events| events.stats().datagrams_received > 1_000);
     let mut times = Vec::new();
     for _ in 0..11 {
         let start = Instant::now();
@@ -217,7 +217,7 @@ fn a_udp_flood_delays_no_tcp_client_by_half_a_second() {
     }
     stop.store(true, Ordering::Relaxed);
     flood.join().expect("it only sends");
-    // The middle one, since on a busy machine a single one may wait for a processor.
+    // The median: on a busy machine a single request may wait for a CPU.
     times.sort_unstable();
     assert!(times[5] < Duration::from_millis(500) && times[10] < TIMEOUT, "{times:?}");
 }

@@ -1,6 +1,6 @@
 //! The address that a datagram leaves from.
 //!
-//! A socket of every address answers from the one that was asked, also one that was handed over.
+//! A wildcard socket answers from the address that was asked, also if it was handed over.
 
 use std::cell::Cell;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
@@ -11,7 +11,7 @@ use crate::helpers::loopback::{any_port, loopback, udp_socket};
 use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 fn echo(datagram: &mut Datagram<'_>, payload: &[u8]) {
-    assert!(datagram.reply(payload), "nothing forbids it");
+    assert!(datagram.reply(payload), "the reply is queued");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_connected_socket_sends_its_peer_nothing_meant_for_the_other_family() {
         assert!(events.context().send_to(socket, payload, to));
     }
     let mapped = SocketAddr::from((Ipv6Addr::new(0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1), to.port()));
-    assert!(events.context().send_to(socket, b"mapped", mapped), "it is an IPv4 address");
+    assert!(events.context().send_to(socket, b"mapped", mapped), "a mapped address is an IPv4 address");
     for payload in [&b"one"[..], b"two", b"mapped"] {
         assert_eq!(recv(&mut events, &peer).0, payload);
     }
@@ -79,9 +79,9 @@ fn a_payload_over_the_datagram_limit_is_refused_and_not_counted_as_sent() {
         assert!(!events.context().send_to(socket, &vec![0; bytes], to), "{bytes} bytes");
     }
     peer.send_to(b"?", address).expect("it is sent");
-    turn_until(&mut events, "it is handed on", |_| replied.get().is_some());
+    turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
     assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
-    assert!(events.context().send_to(socket, &vec![7; 65_507], to), "the longest there is");
+    assert!(events.context().send_to(socket, &vec![7; 65_507], to), "the longest payload of a datagram");
     assert_eq!(recv(&mut events, &peer).0, vec![7; 65_507]);
     assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (1, 0));
 }
