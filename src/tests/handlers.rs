@@ -18,25 +18,25 @@ use crate::ids::{ConnectionId, HandlerId, TimerId};
 use crate::shared_bytes::SharedBytes;
 use crate::testing::{Fault, Simulation};
 
-/// Who was opened, and who was closed.
+/// The connections that were opened and closed.
 #[derive(Default)]
 pub(super) struct CallbackLog {
     pub(super) open: BTreeSet<ConnectionId>,
     closed: BTreeSet<ConnectionId>,
     answered: BTreeSet<ConnectionId>,
-    /// Who has heard of the drain, and who was cut at its end.
+    /// The connections that got `on_drain`, and those that were reset at the end of the drain.
     drain_notified: BTreeSet<ConnectionId>,
     drained: BTreeSet<ConnectionId>,
 }
 
 impl CallbackLog {
     pub(super) fn open(&mut self, id: ConnectionId) -> ConnectionId {
-        assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is used again");
+        assert!(self.open.insert(id) && !self.closed.contains(&id), "{id:?} is reused");
         id
     }
 
     pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason) {
-        assert!(self.open.remove(&id), "{id:?} is closed and was not open");
+        assert!(self.open.remove(&id), "{id:?} closes and was not open");
         self.closed.insert(id);
         if reason == CloseReason::Drained {
             self.drained.insert(id);
@@ -44,38 +44,38 @@ impl CallbackLog {
     }
 
     pub(super) fn record_drain(&mut self, id: ConnectionId) {
-        assert!(self.drain_notified.insert(id), "{id:?} hears of the drain twice");
+        assert!(self.drain_notified.insert(id), "{id:?} got on_drain twice");
     }
 
-    /// Whoever was here when the drain began, and stayed to its end, has heard of it.
+    /// A connection that was open when the drain began, and stayed to its end, got `on_drain`.
     pub(super) fn assert_notified(&self, before: &[ConnectionId]) {
         for id in before.iter().filter(|id| self.drained.contains(id)) {
-            assert!(self.drain_notified.contains(id), "{id:?} was cut and had not events_seen of the drain");
+            assert!(self.drain_notified.contains(id), "{id:?} was reset and did not get on_drain");
         }
     }
 
-    /// No connection is timed out over input that arrived before its deadline.
+    /// No connection times out although input arrived before its deadline.
     fn assert_not_over_input(simulation: &Simulation, connection: &mut Connection<'_>, reason: CloseReason) {
         let (Some(client), slot) = (connection.peer_addr(), connection.id().slot) else { return };
         let (world, context) = (simulation.world.borrow(), connection.context());
         let (state, limits) = (&context.connections[slot as usize].state, context.connection_limits(slot));
-        // Readiness that is reported late is input that the kernel has not shown; a paused connection wants none.
+        // Readiness that is reported late hides input. A paused connection reads none.
         if reason != CloseReason::TimedOut || state.paused || world.faults.has(Fault::LateReadiness) {
             return;
         }
-        let deadline = state.last_progress.after(limits.idle_timeout.expect("it has run out")).as_duration();
+        let deadline = state.last_progress.after(limits.idle_timeout.expect("there is an idle timeout")).as_duration();
         let unread_since = world.unread_since(client);
         let is_in_time = unread_since.is_some_and(|arrived| arrived < deadline);
-        assert!(!is_in_time, "timed out at {deadline:?} over input of {unread_since:?}: {state:?}");
+        assert!(!is_in_time, "timed out at {deadline:?} with input of {unread_since:?}: {state:?}");
     }
 
     fn assert_open(&self, connection: &Connection<'_>, session: ConnectionId) {
-        assert_eq!(connection.id(), session, "a session is its connection's");
+        assert_eq!(connection.id(), session, "the session is that of the connection");
         assert!(self.open.contains(&session), "a callback came for {session:?}, which is not open");
     }
 }
 
-/// A callback may take long: longer than a linger only where no client counts on one.
+/// Lets a callback take time. It exceeds a linger only in worlds whose clients do not depend on one.
 pub(super) fn take_time(simulation: &Simulation) {
     if simulation.random_below(16) == 0 {
         let is_lenient = simulation.world.borrow().faults.has(Fault::Pause);
@@ -84,7 +84,7 @@ pub(super) fn take_time(simulation: &Simulation) {
     }
 }
 
-/// Answers once, at the first bytes or at the end of stream; sometimes meddles with echo connections.
+/// Answers once, at the first bytes or at EOF. It sometimes pauses the echo connections.
 pub(super) struct GreetHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) simulation: Simulation,
@@ -141,7 +141,7 @@ impl StreamHandler for GreetHandler {
     }
 }
 
-/// Sends back what comes, now and then only a part of it, until a timer lets it go on.
+/// Echoes input. It sometimes takes only a part, and pauses until a timeout.
 pub(super) struct EchoHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) simulation: Simulation,
@@ -157,7 +157,7 @@ impl StreamHandler for EchoHandler {
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId, input: &[u8]) -> usize {
         take_time(&self.simulation);
         self.callback_log.borrow().assert_open(connection, *session);
-        assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
+        assert!(connection.is_reading(), "on_data came for a paused or closed connection");
         let mut part = input.len();
         if self.simulation.random_below(4) == 0 {
             part = usize::try_from(self.simulation.random_below(input.len() as u64)).expect("a length");
@@ -187,10 +187,10 @@ impl StreamHandler for EchoHandler {
     }
 }
 
-/// The panic of a handler here.
+/// The payload of the panics that this file injects.
 pub(super) struct InjectedPanic;
 
-/// Makes such panics, and counts them, so that no other is taken for one.
+/// Injects such panics and counts them, so that any other panic is found.
 #[derive(Clone)]
 pub(super) struct PanicInjector {
     pub(super) simulation: Simulation,
@@ -198,7 +198,7 @@ pub(super) struct PanicInjector {
 }
 
 impl PanicInjector {
-    /// Panics one time in so many. Without the panic hook: it would print a thousand times.
+    /// Panics once in `one_in` calls on average. It bypasses the panic hook, which would print each one.
     pub(super) fn maybe_panic(&self, one_in: u64) {
         if self.simulation.random_below(one_in) == 0 {
             self.injected.set(self.injected.get() + 1);
@@ -207,7 +207,7 @@ impl PanicInjector {
     }
 }
 
-/// Panics wherever it is called, now and then, and keeps a session that tells when it is dropped.
+/// Panics in its callbacks now and then. Its session counts references, which shows when it is dropped.
 pub(super) struct PanickingHandler {
     pub(super) panic_injector: PanicInjector,
     pub(super) outbound_log: Rc<RefCell<OutboundLog>>,

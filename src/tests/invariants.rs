@@ -19,7 +19,7 @@ use crate::state::phase::{Action, Phase, Queued, ReadState, WriteState};
 use crate::state::timers::TimerTask;
 use crate::state::timestamp::Timestamp;
 
-/// Checks everything; the caller is between two turns.
+/// Checks everything. The caller is between two turns.
 pub(super) fn check(events: &EventLoop<'_>, world: &World) {
     if matches!(events.context.loop_state, LoopState::Stopped(_)) {
         assert_eq!(world.descriptors, 0, "a stopped loop holds no descriptor");
@@ -39,7 +39,7 @@ pub(super) fn check(events: &EventLoop<'_>, world: &World) {
     assert!(events.context.running_callback.is_none(), "no callback runs between turns");
 }
 
-/// The poll never waits past a deadline that is armed, nor past the end of a drain.
+/// The poll never waits past an armed deadline or the end of a drain.
 fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
     let context = &events.context;
     let deadlines = context.connections.iter().map(|(slot, _)| deadline(context, to_slot(slot)));
@@ -53,10 +53,10 @@ fn poll_never_waits_past_a_deadline(events: &EventLoop<'_>) {
     let at_once = context.now.after(Duration::from_nanos(1));
     let is_in_time =
         first == Timestamp::NEVER || wait.is_some_and(|wait| wait <= first.max(at_once).since(context.now));
-    assert!(is_in_time, "the poll would wait {wait:?}, and something is due in {:?}", first.since(context.now));
+    assert!(is_in_time, "the poll would wait {wait:?}, and a deadline is due in {:?}", first.since(context.now));
 }
 
-/// All buffers are on the account, which keeps to its maximum, but for shares.
+/// All buffers are counted, and keep to their maximum, except for the guaranteed shares.
 fn memory_is_bounded(events: &EventLoop<'_>) {
     let Context { connections, buffer_pool, .. } = &events.context;
     let buffers = connections.iter().filter_map(|(_, entry)| entry.state.buffers.as_ref());
@@ -65,13 +65,19 @@ fn memory_is_bounded(events: &EventLoop<'_>) {
     let shared: BTreeMap<usize, usize> =
         buffers.flat_map(|buffers| buffers.outbox.shared_parts().map(SharedBytes::allocation)).collect();
     let bytes = copied + shared.values().sum::<usize>();
-    assert_eq!(buffer_pool.bytes(), bytes, "the account of all buffers agrees with them");
+    assert_eq!(buffer_pool.bytes(), bytes, "the pool counts the bytes of all buffers");
     let share = limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / 8;
-    assert!(bytes <= buffer_pool.bytes_max() + 2 * share * count, "{bytes} bytes are too much for {count} connections");
-    assert!(buffer_pool.is_strained || !buffer_pool.is_above_resume(), "memory is short, and that is not noted");
+    assert!(
+        bytes <= buffer_pool.bytes_max() + 2 * share * count,
+        "{bytes} bytes exceed the maximum for {count} connections"
+    );
+    assert!(
+        buffer_pool.is_strained || !buffer_pool.is_above_resume(),
+        "memory is short, and the pool is not marked strained"
+    );
 }
 
-/// When a connection must be looked at.
+/// The next deadline of a connection.
 fn deadline(context: &Context, slot: u32) -> Timestamp {
     context.connections[slot as usize].state.deadline(context.connection_limits(slot))
 }
@@ -96,10 +102,10 @@ fn will_be_served(context: &Context, key: SlotKey, state: SourceState) -> bool {
 fn counters_agree(events: &EventLoop<'_>, world: &World) {
     let context = &events.context;
     let connections = context.connections.len() as u64;
-    assert_eq!(context.stats.connections, connections, "every slot is a connection's");
+    assert_eq!(context.stats.connections, connections, "stats count the connections");
     let stats = &context.stats;
     let closed = stats.closed_total() + stats.connect_errors;
-    assert_eq!(stats.accepted + stats.connects, connections + closed, "accepted and connected is open and ended");
+    assert_eq!(stats.accepted + stats.connects, connections + closed, "accepted and connected equals open and ended");
     let failures = [context.stats.accept_errors, context.stats.receive_errors];
     assert_eq!(failures, world.failures, "failed accepts and receives are counted");
     let by_listener: u32 = context.listeners.iter().map(|(_, listener)| listener.connections).sum();
@@ -111,7 +117,7 @@ fn counters_agree(events: &EventLoop<'_>, world: &World) {
     assert_eq!(open_fds(|kind| matches!(kind, SimSocketKind::Stream(_))), started, "a descriptor for each connection");
     let is_needed = |entry: &ListenerEntry| entry.socket.is_some() || entry.connections > 0;
     let needed = context.listeners.iter().all(|(_, entry)| is_needed(entry));
-    assert!(needed, "an entry goes with the last that needs it");
+    assert!(needed, "an entry is removed with the last use of it");
     let listening = context.listeners.iter().filter(|(_, entry)| entry.socket.is_some()).count();
     assert_eq!(
         open_fds(|kind| matches!(kind, SimSocketKind::Listener { .. })),
@@ -121,11 +127,11 @@ fn counters_agree(events: &EventLoop<'_>, world: &World) {
     assert_eq!(
         open_fds(|kind| matches!(kind, SimSocketKind::Udp(_))),
         context.udp_sockets.len(),
-        "and for each UDP socket"
+        "a descriptor for each UDP socket"
     );
 }
 
-/// A handler is there for as long as something uses it, or until it is removed, and nothing that was removed is kept.
+/// A handler stays while something uses it, or until it is removed. No removed handler stays.
 fn handlers_are_kept_while_used(events: &EventLoop<'_>) {
     let context = &events.context;
     for (slot, handler) in &context.handlers {
@@ -138,31 +144,34 @@ fn handlers_are_kept_while_used(events: &EventLoop<'_>) {
             |task: &TimerTask| matches!(task, TimerTask::Handler { handler, .. } if *handler == to_slot(slot));
         let timers = context.timers.tasks().filter(is_own_timer).count();
         let udp_sockets = context.udp_sockets.iter().filter(|(_, entry)| entry.handler == to_slot(slot)).count();
-        assert_eq!(handler.uses, listeners + timers + udp_sockets, "handler {slot} counts what uses it");
-        assert!(!handler.is_unused(), "handler {slot} is used by nothing and still there");
+        assert_eq!(handler.uses, listeners + timers + udp_sockets, "handler {slot} counts its uses");
+        assert!(!handler.is_unused(), "handler {slot} is unused and not dropped");
     }
-    assert!(context.removed_sources.is_empty() && context.unused_handlers.is_empty(), "what was removed is dropped");
+    assert!(
+        context.removed_sources.is_empty() && context.unused_handlers.is_empty(),
+        "removed sources and handlers are dropped"
+    );
 }
 
 fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
     let context = &events.context;
     let (state, limits) = (&context.connections[slot as usize].state, context.connection_limits(slot));
-    assert_ne!(state.phase, Phase::Closed, "what is gone is freed at the end of its turn");
+    assert_ne!(state.phase, Phase::Closed, "a closed connection is freed at the end of its turn");
     assert!(state.inbox_len() <= limits.input_bytes_max, "the inbox keeps to its bound");
     assert!(state.outbox_len() <= limits.outbox_bytes_max, "the outbox keeps to its bound");
     if state.queued == Queued::No {
         assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
-        assert_eq!(state.next_action(limits), Action::Wait, "a connection that could go on is queued: {state:?}");
+        assert_eq!(state.next_action(limits), Action::Wait, "a connection with a next action is queued: {state:?}");
     }
     let will_resume = context.buffer_pool.is_strained && (events.strain.is_some() || events.has_work_left());
-    assert!(will_resume || !state.awaits_memory(), "{slot} waits for memory, and there is some");
+    assert!(will_resume || !state.awaits_memory(), "{slot} waits for memory although some is free");
     let list = match state.queued {
         Queued::No => None,
         Queued::Dirty => Some(&context.dirty),
         Queued::Deferred => Some(&context.deferred),
     };
-    assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} says it is on a list and is not");
-    // What came due after the poll began is looked at after the next.
+    assert!(list.is_none_or(|list| list.contains(&slot)), "{slot} is marked as queued and is on no list");
+    // A deadline that passed after the poll began is checked after the next poll.
     let at_once = context.now.after(Duration::from_nanos(1));
     let armed = context.deadlines.deadline(SlotKey::Connection(slot));
     let Some(end) = socket_of(context, slot) else {
@@ -170,9 +179,9 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
         let is_timed = armed <= state.last_progress.after(limits.connect_timeout).max(at_once);
         let is_connect_retry = context.connect_retries.iter().any(|(_, other, _)| *other == id) && is_timed;
         let is_waiting = is_connect_retry || context.pending_connects.iter().any(|(other, _)| *other == id);
-        // Or it was given up before its turn came, which is for the next.
+        // A connect that was aborted before it began is reported in the next turn.
         let is_scheduled = is_waiting && matches!(state.phase, Phase::Connecting(_)) || state.queued != Queued::No;
-        assert!(is_scheduled, "{slot} has no socket and will have none: {state:?}");
+        assert!(is_scheduled, "{slot} has no socket and will not get one: {state:?}");
         return;
     };
     let deadline = deadline(context, slot);
@@ -187,15 +196,15 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
         assert!(world.sockets[end].token.is_some(), "a waiting connection is registered");
         let connect_deadline = state.last_progress.after(limits.connect_timeout).max(at_once);
         let is_timed = !matches!(state.phase, Phase::Connecting(_)) || armed <= connect_deadline;
-        assert!(is_timed, "{slot} waits for an answer without end");
+        assert!(is_timed, "{slot} waits for a connect without a deadline");
         let is_awaited =
             !matches!(state.phase, Phase::Connecting(_)) || stream.connect_answer == ConnectAnswer::Pending;
-        assert!(edge || is_awaited, "{slot} waits for an answer that has been told: {state:?}");
+        assert!(edge || is_awaited, "{slot} waits for a connect that was reported: {state:?}");
         let is_reported = matches!(state.phase, Phase::Flushing(_)) || state.read_state != ReadState::WouldBlock;
         let readable = !stream.recv_buffer.is_empty() || stream.fin_received || stream.reset == Reset::Arrived;
-        assert!(is_reported || edge || !readable, "{slot} waits for an edge that has been told: {state:?}");
+        assert!(is_reported || edge || !readable, "{slot} waits for an edge that was reported: {state:?}");
         let blocked = state.write_state == WriteState::WouldBlock && !stream.blocked && stream.reset == Reset::No;
-        assert!(edge || !blocked, "{slot} waits for room that has been told: {state:?}");
+        assert!(edge || !blocked, "{slot} waits for room that was reported: {state:?}");
     }
 }
 
@@ -204,15 +213,17 @@ fn listeners_will_be_served(events: &EventLoop<'_>, world: &World) {
     for (slot, entry) in &context.listeners {
         let (slot, state) = (to_slot(slot), entry.source.state);
         let Some(Listener::Simulated(SimHandle { socket: end, .. })) = entry.socket else { continue };
-        let SimSocketKind::Listener { backlog } = &world.sockets[end].kind else { panic!("a listener listens") };
+        let SimSocketKind::Listener { backlog } = &world.sockets[end].kind else {
+            panic!("the socket of a listener is a listener")
+        };
         let is_known = world.sockets[end].has_edge || will_be_served(context, SlotKey::Listener(slot), state);
         let is_held_up = matches!(state, SourceState::HandlerFull | SourceState::BackingOff);
-        assert!(!is_held_up || context.held_up_listeners.contains(&slot), "{slot} is held up and on no list");
+        assert!(!is_held_up || context.held_up_listeners.contains(&slot), "{slot} is held up and is on no list");
         if backlog.is_empty() || is_known {
             continue;
         }
-        assert_eq!(state, SourceState::HandlerFull, "clients of {slot} wait and no queue knows");
-        assert!(context.is_full(slot), "{slot} is held and its handler has room");
+        assert_eq!(state, SourceState::HandlerFull, "clients of {slot} wait and it is on no queue");
+        assert!(context.is_full(slot), "{slot} is held up and its handler has room");
     }
     for usage in world.call_counts.values() {
         assert!(usage.accepts <= limits::ACCEPTS_PER_TURN_MAX, "{} accepts in a turn", usage.accepts);
@@ -230,12 +241,12 @@ fn udp_sockets_will_be_served(events: &EventLoop<'_>, world: &World) {
             panic!("this loop is simulated")
         };
         let SimSocketKind::Udp(RecvQueue { queue, .. }) = &world.sockets[end].kind else {
-            panic!("a UDP socket is one")
+            panic!("the socket of a UDP socket is one")
         };
         let key = SlotKey::UdpSocket(to_slot(slot));
         assert!(entry.is_open, "a UDP socket outlives the turn of its removal");
         let known = world.sockets[end].has_edge || will_be_served(context, key, entry.source.state);
-        assert!(queue.is_empty() || known, "datagrams of {slot} wait and no queue knows");
+        assert!(queue.is_empty() || known, "datagrams of {slot} wait and it is on no queue");
     }
     for usage in world.call_counts.values() {
         let received = usage.datagrams;

@@ -1,4 +1,4 @@
-//! Handlers that open outbound connections, and what became of each.
+//! Handlers that open outbound connections, and the outcome of each.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use crate::options::connect::Connect;
 use crate::state::phase::Phase;
 use crate::testing::Simulation;
 
-/// How far a connection that was asked for has come.
+/// The state of an outbound connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum OutboundState {
     Requested,
@@ -31,39 +31,39 @@ pub(super) enum OutboundState {
     Failed,
 }
 
-/// One connection that was asked for.
+/// One requested connection.
 pub(super) struct OutboundRecord {
     pub(super) target: Target,
     pub(super) state: OutboundState,
-    /// What the outbox has taken.
+    /// The bytes that the outbox has taken.
     pub(super) written: Vec<u8>,
-    /// Our side of it, once it is open.
+    /// The local address, once it is open.
     pub(super) local: Option<SocketAddr>,
-    /// It was aborted: nothing of it need arrive.
+    /// It was aborted: none of its bytes must arrive.
     pub(super) is_aborted: bool,
-    /// It was taken for broken.
+    /// It was closed with the reason `Reset`.
     pub(super) is_lost: bool,
 }
 
-/// Everything that was asked for, and what came of it.
+/// All requested connections and their outcomes.
 #[derive(Default)]
 pub(super) struct OutboundLog {
     pub(super) by_id: BTreeMap<ConnectionId, OutboundRecord>,
-    /// By value: who is to be told, and the turn it was said in.
+    /// By value: the connection to notify, and the turn of the call.
     notify_values: BTreeMap<u64, (ConnectionId, u64)>,
     last_notify_value: u64,
-    /// Clients of the proxy, each with our side of the connection that was made for it.
+    /// Clients of the proxy, each with the local address of its outbound connection.
     pub(super) proxied: BTreeMap<SocketAddr, SocketAddr>,
-    /// Clients of the proxy for whom none could be made.
+    /// Clients of the proxy whose outbound connection failed.
     pub(super) failed_proxied: BTreeSet<SocketAddr>,
-    /// Whether something goes wrong in this world that a connection may fail for.
+    /// Whether this world injects errors that make a connection fail.
     pub(super) may_fail: bool,
     pub(super) requested: u64,
     pub(super) failed: u64,
 }
 
 impl OutboundLog {
-    /// Gives a note to a connection, and remembers whose it is.
+    /// Returns a new value for a connection, and records its recipient.
     pub(super) fn next_notify_value(&mut self, id: ConnectionId, turn: u64) -> u64 {
         self.last_notify_value += 1;
         self.notify_values.insert(self.last_notify_value, (id, turn));
@@ -71,11 +71,11 @@ impl OutboundLog {
     }
 
     fn record_notify(&mut self, id: ConnectionId, value: u64) {
-        let (recipient, _) = self.notify_values.remove(&value).expect("a note is told once, and only if it was given");
-        assert_eq!(recipient, id, "a note is told to the connection it is for");
+        let (recipient, _) = self.notify_values.remove(&value).expect("a note comes once, and only if it was sent");
+        assert_eq!(recipient, id, "a note comes to its own connection");
     }
 
-    /// A note to a connection that is open is told by the end of the turn after the one it was given in.
+    /// A note to an open connection is delivered by the end of the turn after the call.
     pub(super) fn assert_notes_are_delivered(&self, context: &Context) {
         let turn = context.stats.turns;
         for (value, (id, given)) in &self.notify_values {
@@ -95,14 +95,14 @@ impl OutboundLog {
             is_aborted: false,
             is_lost: false,
         };
-        assert!(self.by_id.insert(id, call).is_none(), "{id:?} is used again");
+        assert!(self.by_id.insert(id, call).is_none(), "{id:?} is reused");
     }
 
     pub(super) fn record(&mut self, id: ConnectionId) -> &mut OutboundRecord {
-        self.by_id.get_mut(&id).expect("it was asked for")
+        self.by_id.get_mut(&id).expect("the connect is recorded")
     }
 
-    /// Takes the one step from a fate to the next.
+    /// Moves a connection from one state to the next.
     fn advance(&mut self, id: ConnectionId, from: OutboundState, to: OutboundState) {
         let call = self.record(id);
         assert_eq!(call.state, from, "{id:?} is {to:?} now");
@@ -125,13 +125,13 @@ impl OutboundLog {
         assert!(is_expected, "{id:?} to {target:?} has failed: {error}, given up: {is_given_up}");
     }
 
-    /// Whether nothing is left to wait for.
+    /// Whether every connection is closed or failed.
     pub(super) fn are_finished(&self) -> bool {
         self.by_id.values().all(|call| matches!(call.state, OutboundState::Closed | OutboundState::Failed))
     }
 }
 
-/// Writes so many bytes in a pattern, and remembers what was taken of them.
+/// Writes `count` bytes of the pattern, and records how many were taken.
 fn write(outbound_log: &mut OutboundLog, connection: &mut Connection<'_>, count: u64) {
     let call = outbound_log.record(connection.id());
     let first = call.written.len();
@@ -140,7 +140,7 @@ fn write(outbound_log: &mut OutboundLog, connection: &mut Connection<'_>, count:
     call.written.extend(&bytes[..written]);
 }
 
-/// Connects to a target of some kind, and does what one may do before it is open.
+/// Connects to a random target, and makes random calls before the connection is open.
 pub(super) fn open_outbound(
     outbound_log: &Rc<RefCell<OutboundLog>>,
     simulation: &Simulation,
@@ -153,12 +153,12 @@ pub(super) fn open_outbound(
     match target {
         Target::Blackhole => to = to.timeout(Duration::from_millis(1 + simulation.random_below(3_000))),
         Target::InvalidOptions => to = to.timeout(Duration::ZERO),
-        // Connected already: the server gets the other end. The descriptor comes from elsewhere, past any limit.
+        // A connected stream: the server gets the other end. The descriptor does not count towards the limit.
         Target::Answers if simulation.random_below(4) == 0 && !has_few_descriptors => {
             let (adopted, peer) = simulation.stream_pair();
             to = adopted.idle_timeout(None).write_timeout(None);
             let mut world = simulation.world.borrow_mut();
-            world.remote_listeners.get_mut(&target.address()).expect("it listens").push_back(peer.socket());
+            world.remote_listeners.get_mut(&target.address()).expect("the target listens").push_back(peer.socket());
         }
         _ if simulation.random_below(3) == 0 => {
             let limit = usize::try_from(1 + simulation.random_below(100)).expect("a length");
@@ -177,7 +177,7 @@ pub(super) fn open_outbound(
         let value = outbound_log.next_notify_value(id, turn);
         context.notify(id, value);
     }
-    let mut connection = context.connection(id).expect("it is there while it opens");
+    let mut connection = context.connection(id).expect("it is connecting");
     for _ in 0..simulation.random_below(3) {
         write(&mut outbound_log, &mut connection, simulation.random_below(3_000));
     }
@@ -193,14 +193,14 @@ pub(super) fn open_outbound(
     }
 }
 
-/// Asks servers of every kind, whole and by half, and hears what it is told.
+/// Connects to servers of every kind, writes all or half of a message, and checks what arrives.
 pub(super) struct OutboundHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
     pub(super) timer_checks: Rc<RefCell<TimerChecks>>,
     pub(super) simulation: Simulation,
     pub(super) own_id: Rc<Cell<Option<HandlerId>>>,
-    /// Panics over what concerns no connection.
+    /// Panics in callbacks that concern no connection.
     pub(super) panic_injector: Option<PanicInjector>,
 }
 
@@ -213,14 +213,14 @@ impl OutboundHandler {
 }
 
 impl StreamHandler for OutboundHandler {
-    /// What has come.
+    /// The bytes received.
     type Session = Vec<u8>;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Vec<u8>> {
         let (id, simulation) = (connection.id(), &self.simulation);
         let mut outbound_log = self.outbound_log.borrow_mut();
         outbound_log.advance(id, OutboundState::Requested, OutboundState::Open);
-        outbound_log.record(id).local = Some(connection.local_addr().expect("it is open"));
+        outbound_log.record(id).local = Some(connection.local_addr().expect("an open connection"));
         write(&mut outbound_log, connection, simulation.random_below(2_000));
         if simulation.random_below(8) == 0 {
             outbound_log.advance(id, OutboundState::Open, OutboundState::Closed);
@@ -237,7 +237,7 @@ impl StreamHandler for OutboundHandler {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>, input: &[u8]) -> usize {
-        assert!(connection.is_reading(), "input is shown to a handler that has paused, or closed");
+        assert!(connection.is_reading(), "on_data came for a paused or closed connection");
         let part = 1 + usize::try_from(self.simulation.random_below(input.len() as u64)).expect("a length");
         received.extend(&input[..part]);
         assert!(SERVER_RESPONSE.starts_with(received), "{received:?} was never sent");
@@ -247,9 +247,9 @@ impl StreamHandler for OutboundHandler {
     fn on_eof(&mut self, connection: &mut Connection<'_>, received: &mut Vec<u8>, rest: &[u8]) {
         assert!(rest.is_empty(), "all input was consumed");
         if self.outbound_log.borrow_mut().record(connection.id()).target == Target::Answers {
-            assert_eq!(received, SERVER_RESPONSE, "the end comes after everything");
+            assert_eq!(received, SERVER_RESPONSE, "EOF comes after all bytes");
         }
-        // Else it is over by itself, since both sides have ended.
+        // Otherwise the connection closes by itself, because both sides have ended.
         if self.simulation.random_below(2) == 0 {
             connection.close();
         }
@@ -308,18 +308,18 @@ impl StreamHandler for OutboundHandler {
     }
 }
 
-/// Passes on what comes, both ways, between its clients and a server that sends everything back.
+/// Forwards bytes in both directions, between its clients and a server that echoes.
 pub(super) struct ProxyHandler {
     pub(super) callback_log: Rc<RefCell<CallbackLog>>,
     pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
     pub(super) to: Connect,
 }
 
-/// The client of the proxy that a connection is opened for.
+/// The client of the proxy for which a connection is opened.
 type Proxied = (ConnectionId, SocketAddr);
 
 impl StreamHandler for ProxyHandler {
-    /// The other side.
+    /// The connection on the other side.
     type Session = ConnectionId;
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<ConnectionId> {
@@ -327,11 +327,11 @@ impl StreamHandler for ProxyHandler {
         self.callback_log.borrow_mut().open(id);
         let mut outbound_log = self.outbound_log.borrow_mut();
         if connection.listener().is_none() {
-            let (client, address): Proxied = connection.take_value().expect("it was given, and nothing has taken it");
-            outbound_log.proxied.insert(address, connection.local_addr().expect("it is open"));
+            let (client, address): Proxied = connection.take_value().expect("the connect had a value");
+            outbound_log.proxied.insert(address, connection.local_addr().expect("an open connection"));
             return Some(client);
         }
-        let client = connection.peer_addr().expect("it has an address");
+        let client = connection.peer_addr().expect("a client has an address");
         let outbound = connection.context().connect_with(self.to.clone(), handler, (id, client));
         outbound_log.requested += u64::from(connection.context().connection(outbound).is_some());
         Some(outbound)
@@ -372,7 +372,7 @@ impl StreamHandler for ProxyHandler {
     }
 
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
-        let (client, address): Proxied = context.take_value(id).expect("it was given, and nothing has taken it");
+        let (client, address): Proxied = context.take_value(id).expect("the connect had a value");
         let mut outbound_log = self.outbound_log.borrow_mut();
         outbound_log.failed += 1;
         assert!(
@@ -388,7 +388,7 @@ impl StreamHandler for ProxyHandler {
 }
 
 impl Workload {
-    /// Notifies a connection that was requested at some time, from here or from elsewhere.
+    /// Notifies one of the connections requested so far, through the context or a handle.
     pub(super) fn notify(&mut self) {
         let mut outbound_log = self.outbound_log.borrow_mut();
         let index = usize::try_from(self.simulation.random_below(outbound_log.by_id.len() as u64)).expect("an index");
@@ -397,7 +397,7 @@ impl Workload {
         if self.simulation.random_below(2) == 0 {
             self.events.context().notify(id, value);
         } else {
-            self.events.handle().notify(id, value).expect("it runs");
+            self.events.handle().notify(id, value).expect("the loop runs");
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::testing::{Client, Simulation};
 
 pub(super) const GREETING: &[u8] = b"Hello, TCP Client!";
 
-/// What a client comes for; the number is the port.
+/// The service that a client connects to. The number is the port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Service {
     Greet = 1,
@@ -30,14 +30,14 @@ enum ClientStep {
     Read,
 }
 
-/// What a client may count on, if no error was injected into its own calls.
+/// What a client must receive if no error was injected into its own connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Expectation {
-    /// All of its answer, and the end of stream.
+    /// All of its answer, and EOF.
     Everything,
-    /// The same, unless a linger or a limit was cut short by a jump of the clock.
+    /// The same, unless the clock jumped past a linger or a limit.
     EverythingInTime,
-    /// No byte that is not its own.
+    /// No bytes of another client.
     Order,
 }
 
@@ -74,7 +74,7 @@ impl PlannedClient {
     fn plan_greeting(&mut self, simulation: &Simulation) {
         self.expected = GREETING.to_vec();
         match simulation.random_below(6) {
-            // Several segments: the tail may meet a closed door, and then destroy what is still under way.
+            // Several segments: the last may arrive after the close, and its RST may destroy the answer in flight.
             0 => {
                 for _ in 0..5 {
                     self.send(vec![b'b']);
@@ -99,7 +99,7 @@ impl PlannedClient {
         }
     }
 
-    /// Is greeted without having asked, whatever it says meanwhile.
+    /// Is greeted without a request, whatever it sends.
     fn plan_banner(&mut self, simulation: &Simulation) {
         self.expected = GREETING.to_vec();
         if simulation.random_below(4) == 0 {
@@ -108,7 +108,7 @@ impl PlannedClient {
         }
     }
 
-    /// Talks to a handler that panics: it is owed nothing, and leaves in the end.
+    /// Talks to a handler that panics: it must receive nothing, and closes in the end.
     fn plan_panics(&mut self, simulation: &Simulation) {
         for _ in 0..=simulation.random_below(4) {
             self.expected.extend(b"boom");
@@ -158,7 +158,7 @@ impl PlannedClient {
         self.plan.push_back(ClientStep::ShutdownWrite);
     }
 
-    /// Resets somewhere within its plan.
+    /// Resets at a random step of its plan.
     fn reset_early(&mut self, simulation: &Simulation) {
         let step = simulation.random_below(self.plan.len() as u64 + 1);
         self.plan.truncate(usize::try_from(step).expect("an index"));
@@ -166,7 +166,7 @@ impl PlannedClient {
         self.expectation = Expectation::Order;
     }
 
-    /// Takes the next step of its plan; false if it has none left.
+    /// Takes the next step of the plan. Returns false if there is none.
     pub(super) fn step(&mut self) -> bool {
         match self.plan.pop_front() {
             None => return false,
@@ -187,7 +187,7 @@ impl PlannedClient {
         self.client.address()
     }
 
-    /// Whether nothing more is to come to it.
+    /// Whether the client needs to receive nothing more.
     pub(super) fn is_finished(&self) -> bool {
         self.expectation == Expectation::Order
             || self.client.was_hit_by_fault()
@@ -195,10 +195,10 @@ impl PlannedClient {
             || self.client.saw_eof()
     }
 
-    /// Checks what it got against what it was owed.
+    /// Checks that the client received what it must.
     pub(super) fn check(&self, is_lenient: bool) {
         let received = self.client.received();
-        assert!(self.expected.starts_with(&received), "{self:?} got bytes that are not its own");
+        assert!(self.expected.starts_with(&received), "{self:?} received bytes of another client");
         let must_be_complete = match self.expectation {
             Expectation::Order => false,
             Expectation::Everything | Expectation::EverythingInTime => !is_lenient,
@@ -224,7 +224,7 @@ impl std::fmt::Debug for PlannedClient {
     }
 }
 
-/// So many bytes of somebody's own, from a place on.
+/// Returns `length` bytes of the pattern of client `number`, from offset `first` on.
 pub(super) fn pattern(number: u8, first: usize, length: usize) -> Vec<u8> {
     let period: [u8; 251] =
         std::array::from_fn(|at| number.wrapping_mul(37).wrapping_add(u8::try_from(at).expect("less than 251")));

@@ -1,6 +1,6 @@
-//! Listeners and handlers that come and go, in callbacks too.
+//! Listeners and handlers that are opened and removed, in callbacks too.
 //!
-//! Nothing is called after its removal, and a handler goes with the last that uses it.
+//! No callback comes after a removal, and a handler is dropped with its last use.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,22 +26,22 @@ use crate::ids::{ConnectionId, HandlerId, ListenerId, TimerId};
 use crate::options::listen::Listen;
 use crate::testing::{Client, Simulation};
 
-/// Where these listeners are.
+/// The ports of these listeners.
 const FIRST_PORT: u16 = 40;
 const PORTS: u64 = 3;
 
-/// What is there, and what was removed. Jobs reach it, too.
+/// What is open, and what was removed. Jobs on other threads use it too.
 #[derive(Default)]
 struct Registry {
     listeners: BTreeSet<ListenerId>,
-    /// Those that were attached.
+    /// The attached handlers.
     handlers: BTreeSet<HandlerId>,
     timers: BTreeMap<u64, TimerId>,
     next_value: u64,
     removed: BTreeSet<ListenerId>,
 }
 
-/// One of what may be removed.
+/// An id of something that can be removed.
 #[derive(Clone, Copy)]
 enum Removable {
     Listener(ListenerId),
@@ -49,14 +49,14 @@ enum Removable {
     Timer(TimerId),
 }
 
-/// Takes one of a few.
+/// Chooses a random item.
 fn choose<T: Copy>(simulation: &Simulation, items: impl ExactSizeIterator<Item = T>) -> Option<T> {
     let index = simulation.random_below(items.len() as u64);
     items.into_iter().nth(usize::try_from(index).expect("a few"))
 }
 
 impl Registry {
-    /// Chooses something, and notes that it is removed from now on.
+    /// Chooses something to remove, and records its removal.
     fn take(&mut self, simulation: &Simulation) -> Option<Removable> {
         match simulation.random_below(3) {
             0 => {
@@ -88,29 +88,29 @@ impl Removable {
         let (was_there, is_there) = (remove(), remove());
         // At the end of a drain listeners close by themselves.
         let is_running = matches!(context.loop_state, LoopState::Running);
-        assert!((was_there || !is_running) && !is_there, "what was not removed can be, once");
+        assert!((was_there || !is_running) && !is_there, "each is removed once");
     }
 }
 
-/// What the handlers of a workload have in common.
+/// The state that the handlers of a workload share.
 #[derive(Clone)]
 struct Shared {
     simulation: Simulation,
     registry: Arc<Mutex<Registry>>,
     outbound_log: Rc<RefCell<OutboundLog>>,
-    /// In worlds where destructors panic; only while the loop runs them.
+    /// Set in worlds where destructors panic, and used only while the loop runs them.
     panic_injector: Option<PanicInjector>,
     drops_in_loop: Rc<Cell<bool>>,
-    /// Whether callbacks open something, too.
+    /// Whether callbacks also open listeners.
     opens: Rc<Cell<bool>>,
-    /// The handler that started last.
+    /// The handler that was started last.
     started: Rc<Cell<Option<HandlerId>>>,
-    /// Each handler holds it.
+    /// Each handler holds a strong reference.
     handlers: Weak<()>,
 }
 
 impl Shared {
-    /// Removes or opens something now and then, from within a callback.
+    /// Sometimes removes or opens something in a callback.
     fn maybe_change(&self, context: &mut Context) {
         match self.simulation.random_below(8) {
             0 | 1 => {
@@ -124,8 +124,8 @@ impl Shared {
         }
     }
 
-    /// Opens a listener somewhere, with a handler of its own or one that is attached, unless one is there or there is
-    /// no descriptor.
+    /// Opens a listener at a random address, for a new or an attached handler. It fails if the address or the
+    /// descriptors are in use.
     fn open(&self, context: &mut Context) {
         let mut at = Listen::from(self.address()).idle_timeout(None).write_timeout(None);
         if self.simulation.random_below(2) == 0 {
@@ -133,7 +133,7 @@ impl Shared {
         }
         let attached =
             choose(&self.simulation, self.registry.lock().expect("no panic under it").handlers.iter().copied());
-        // What is refused drops its handler here.
+        // A refused handler is dropped here.
         let drops_in_loop = self.drops_in_loop.replace(false);
         let listener = match (self.simulation.random_below(3), attached) {
             (0, Some(attached)) => context.listen_for(at, attached),
@@ -163,7 +163,7 @@ impl Shared {
     }
 }
 
-/// Panics now and then when it is dropped.
+/// A session that sometimes panics in its destructor.
 struct FragileSession(Shared);
 
 impl Drop for FragileSession {
@@ -172,7 +172,7 @@ impl Drop for FragileSession {
     }
 }
 
-/// An echo that sets timers, connects, opens and removes things.
+/// An echo that sets timers, connects, and opens and removes things.
 struct TransientHandler {
     shared: Shared,
     _count: Rc<()>,
@@ -201,7 +201,7 @@ impl StreamHandler for TransientHandler {
         match connection.listener() {
             Some(listener) => {
                 let is_removed = self.shared.registry.lock().expect("no panic under it").removed.contains(&listener);
-                assert!(!is_removed, "a client of {listener:?}, which was removed");
+                assert!(!is_removed, "{listener:?} accepted a client after its removal");
             }
             None => connection.shutdown_write(),
         }
@@ -217,7 +217,7 @@ impl StreamHandler for TransientHandler {
                 let mut registry = self.shared.registry.lock().expect("no panic under it");
                 let value = registry.next_value;
                 let timer = connection.context().schedule(handler, after, value);
-                // A handler that was removed gets none.
+                // A removed handler gets no timer.
                 if connection.context().timers.contains(timer.0) {
                     registry.next_value += 1;
                     registry.timers.insert(value, timer);
@@ -231,7 +231,7 @@ impl StreamHandler for TransientHandler {
             _ => {}
         }
         self.shared.maybe_change(connection.context());
-        // An outbound connection has ended its side.
+        // An outbound connection is already shut down for writing.
         let _ = connection.send(input);
         input.len()
     }
@@ -256,7 +256,7 @@ impl StreamHandler for TransientHandler {
 pub(super) struct Removals {
     shared: Shared,
     handlers: Rc<()>,
-    /// How many handlers there are besides.
+    /// The number of other handlers.
     pub(super) others: usize,
     clients: Vec<Client>,
 }
@@ -287,7 +287,7 @@ impl Removals {
             2 | 3 => self.connect(),
             4 => self.remove_one(events),
             _ => {
-                // A job that removes what is there when it is run.
+                // A job that removes something when it runs.
                 let (registry, seed) = (Arc::clone(&self.shared.registry), self.shared.simulation.random_below(1_000));
                 let remove = move |context: &mut Context| {
                     let taken = registry.lock().expect("no panic under it").take(&Simulation::new(seed));
@@ -295,7 +295,7 @@ impl Removals {
                         removable.remove(context);
                     }
                 };
-                events.handle().post(remove).expect("it runs");
+                events.handle().post(remove).expect("the loop runs");
             }
         }
     }
@@ -313,13 +313,13 @@ impl Removals {
         }
     }
 
-    /// Removes something between two turns. The place of a listener is free at once.
+    /// Removes something between two turns. The address of a removed listener is free at once.
     fn remove_one(&mut self, events: &mut EventLoop<'static>) {
         let simulation = self.shared.simulation.clone();
         let taken = self.shared.registry.lock().expect("no panic under it").take(&simulation);
         let Some(removable) = taken else { return };
         let address = match removable {
-            Removable::Listener(id) => Some(events.local_addr(id).expect("it is there")),
+            Removable::Listener(id) => Some(events.local_addr(id).expect("the listener is open")),
             Removable::Handler(_) | Removable::Timer(_) => None,
         };
         if simulation.random_below(2) == 0 {
@@ -331,18 +331,18 @@ impl Removals {
                 Removable::Timer(id) => events.remove(id),
             };
             self.shared.drops_in_loop.set(false);
-            drop(removed.expect("what was not removed can be"));
+            drop(removed.expect("it was not removed"));
             self.shared.drops_in_loop.set(true);
         }
         if let Some(address) = address.filter(|_| simulation.random_below(2) == 0) {
             let listener = events
                 .listen(address, TransientHandler::new(&self.shared))
-                .expect("the address of what was removed is free");
+                .expect("the address of the removed listener is free");
             self.shared.registry.lock().expect("no panic under it").listeners.insert(listener);
         }
     }
 
-    /// Removes everything: the handlers go when their connections and timers have.
+    /// Removes everything. Handlers are dropped when their connections and timers have ended.
     pub(super) fn remove_all(&mut self, events: &mut EventLoop<'static>) {
         self.shared.opens.set(false);
         let mut registry = self.shared.registry.lock().expect("no panic under it");
@@ -360,7 +360,7 @@ impl Removals {
         Rc::strong_count(&self.handlers) == 1
     }
 
-    /// After a turn there is a handler for each entry, and no other.
+    /// After a turn there is exactly one handler for each entry.
     pub(super) fn assert_handlers_are_counted(&self, context: &Context) {
         if matches!(context.loop_state, LoopState::Running) {
             assert_eq!(Rc::strong_count(&self.handlers) - 1, stream_handlers(context) - self.others);
@@ -368,7 +368,7 @@ impl Removals {
     }
 }
 
-/// How many handlers of connections there are.
+/// The number of stream handlers.
 pub(super) fn stream_handlers(context: &Context) -> usize {
     context.handlers.iter().filter(|(_, entry)| entry.kind == HandlerKind::Stream).count()
 }

@@ -7,7 +7,7 @@ use super::outbound_handlers::OutboundLog;
 
 use crate::testing::{Client, Simulation};
 
-/// What a server says when it has heard everything.
+/// What a server sends after EOF of the client.
 pub(super) const SERVER_RESPONSE: &[u8] = b"bye";
 
 /// The server behind the proxy.
@@ -15,15 +15,15 @@ pub(super) const PROXY_TARGET: SocketAddr = SocketAddr::new(REMOTE_HOST, 9);
 
 const REMOTE_HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 
-/// Whom a call is to.
+/// The destination of a connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
-    /// Hears everything to its end, says goodbye and ends.
+    /// Reads to EOF, answers and closes.
     Answers = 20,
     Resets = 21,
     Blackhole = 22,
     Refuses = 23,
-    /// An option that cannot work; the server would answer.
+    /// The connect has an invalid option, though the server would answer.
     InvalidOptions = 24,
 }
 
@@ -59,7 +59,7 @@ impl SimServers {
         Self::default()
     }
 
-    /// Has every server do what it is there for.
+    /// Runs one step of every server.
     pub(super) fn step(&mut self, simulation: &Simulation) {
         for at in [PROXY_TARGET, Target::Answers.address(), Target::Resets.address()] {
             while let Some(peer) = simulation.accept(at) {
@@ -71,24 +71,24 @@ impl SimServers {
         }
         assert!(
             simulation.accept(Target::InvalidOptions.address()).is_none(),
-            "nobody is asked with options that cannot work"
+            "a connect with invalid options reached the server"
         );
         for served in self.connections.iter_mut().filter(|served| !served.has_ended) {
             served.step(simulation);
         }
     }
 
-    /// Whether everybody has heard the end, or will not.
+    /// Whether every server has ended, or its connection was faulty.
     pub(super) fn are_finished(&self) -> bool {
         self.connections.iter().all(|served| served.has_ended || served.peer.saw_reset() || served.is_faulted())
     }
 
-    /// Our sides of the connections whose server has met an injected error, or could not be told of our end.
+    /// The loop's addresses of connections that met an injected error or whose FIN was lost.
     pub(super) fn faulted(&self) -> impl Iterator<Item = SocketAddr> {
         self.connections.iter().filter(|served| served.is_faulted()).map(|served| served.peer.loop_address())
     }
 
-    /// Checks what has arrived against what was written.
+    /// Checks that the servers received what was written.
     pub(super) fn check(&self, outbound_log: &OutboundLog, is_lenient: bool) {
         let by_side: BTreeMap<SocketAddr, &ServerConnection> =
             self.connections.iter().map(|served| (served.peer.loop_address(), served)).collect();
@@ -96,13 +96,13 @@ impl SimServers {
             let Some(local) = call.local else { continue };
             let (served, peer) = (by_side[&local], &by_side[&local].peer);
             let (received, written) = (peer.received(), &call.written);
-            assert!(written.starts_with(&received), "{id:?} has brought what was not written to it");
+            assert!(written.starts_with(&received), "bytes arrived that were not written to {id:?}");
             if !is_lenient && !call.is_aborted && !served.is_faulted() {
                 let (received_bytes, written_bytes) = (received.len(), written.len());
-                assert!(!call.is_lost, "{id:?} was taken for broken, and its server has only ended");
+                assert!(!call.is_lost, "{id:?} closed as reset though its server only sent FIN");
                 assert!(
                     peer.saw_eof() && received_bytes == written_bytes,
-                    "{received_bytes} of {written_bytes} bytes of {id:?} have arrived"
+                    "{received_bytes} of {written_bytes} bytes of {id:?} arrived"
                 );
             }
         }
@@ -110,7 +110,7 @@ impl SimServers {
 }
 
 impl ServerConnection {
-    /// Whether it has met an injected error, or could not be told of our end.
+    /// Whether it met an injected error, or the FIN was lost.
     fn is_faulted(&self) -> bool {
         self.peer.was_hit_by_fault() || self.peer.missed_eof()
     }

@@ -12,25 +12,25 @@ use crate::event_loop::EventLoop;
 use crate::ids::{HandlerId, TimerId};
 use crate::testing::Simulation;
 
-/// What was set, and not taken back.
+/// The timers that are set and not removed.
 #[derive(Default)]
 pub(super) struct TimerChecks {
     values: BTreeMap<u64, (Instant, TimerId)>,
     next_value: u64,
     repeating: Vec<Rc<RepeatingTimer>>,
-    /// Ticks end at their next chance.
+    /// Repeating timers end at their next call.
     pub(super) stop_requested: Rc<Cell<bool>>,
 }
 
-/// A closure that is called again and again.
+/// A closure that is called repeatedly.
 #[derive(Default)]
 struct RepeatingTimer {
-    /// When it comes up; `None` once it is over.
+    /// The next due time, or `None` after its end.
     due: Cell<Option<Instant>>,
     id: Cell<Option<TimerId>>,
 }
 
-/// When a timer that is set now comes up: this long after the call, and not at once.
+/// The due time of a timer set now: `after` from the call, and never at once.
 fn due(context: &Context, after: Duration) -> Instant {
     context.network.now() + after.max(Duration::from_nanos(1))
 }
@@ -42,36 +42,36 @@ impl TimerChecks {
         self.values.insert(self.next_value, (due(context, after), id));
     }
 
-    /// A value has come.
+    /// Records that a value has come.
     pub(super) fn record_fired(&mut self, context: &Context, timer: TimerId, value: u64) {
-        let (due, id) = self.values.remove(&value).expect("a value comes once, and not after it was removed");
-        assert_eq!(id, timer, "value {value} comes with another timer's id");
+        let (due, id) = self.values.remove(&value).expect("a value comes once, and not after its removal");
+        assert_eq!(id, timer, "value {value} comes with the id of another timer");
         assert!(context.now() >= due, "value {value} has come early");
     }
 
-    /// Removes one that is set, if there is any.
+    /// Removes a timer, if one is set.
     fn remove(&mut self, simulation: &Simulation, context: &mut Context) {
         let value = simulation.random_below(self.next_value + 1);
         if let Some((_, id)) = self.values.remove(&value) {
-            assert!(context.remove(id) && !context.remove(id), "a value that has not come can be removed, once");
+            assert!(context.remove(id) && !context.remove(id), "a timer that has not fired is removed once");
         }
         let index = usize::try_from(simulation.random_below(self.repeating.len() as u64 + 1)).expect("an index");
         if let Some(timer) = self.repeating.get(index) {
             let is_set = timer.due.take().is_some();
             assert_eq!(
-                context.remove(timer.id.get().expect("it was set")),
+                context.remove(timer.id.get().expect("the timer was set")),
                 is_set,
-                "a timer is there until it is over"
+                "a timer stays until it has ended"
             );
         }
     }
 
-    /// Whether nothing is set any more.
+    /// Whether no timer is set.
     pub(super) fn are_finished(&self) -> bool {
         self.values.is_empty() && self.repeating.iter().all(|timer| timer.due.get().is_none())
     }
 
-    /// After a turn nothing is left that was due in it.
+    /// After a turn no due timer is left.
     pub(super) fn assert_none_is_late(&self, context: &Context) {
         let now = context.now();
         let late = self.values.iter().find(|(_, (due, _))| *due <= now);
@@ -80,7 +80,7 @@ impl TimerChecks {
     }
 }
 
-/// Sets one timer of some kind, or removes one.
+/// Sets a random timer, or removes one.
 pub(super) fn change_timers(
     timer_checks: &Rc<RefCell<TimerChecks>>,
     simulation: &Simulation,
@@ -104,7 +104,7 @@ pub(super) fn change_timers(
     }
 }
 
-/// A closure that checks when it is called, and ends, removes itself or panics now and then.
+/// Returns a closure that checks its due time, and sometimes ends, removes itself or panics.
 fn repeating_callback(
     timer: &Rc<RepeatingTimer>,
     simulation: &Simulation,
@@ -113,7 +113,7 @@ fn repeating_callback(
 ) -> impl FnMut(&mut Context) -> Option<Duration> + 'static {
     let (timer, simulation, stop_requested) = (Rc::clone(timer), simulation.clone(), Rc::clone(stop_requested));
     move |context| {
-        let was_due = timer.due.take().expect("what is over is not called");
+        let was_due = timer.due.take().expect("a timer fires after its end");
         assert!(context.now() >= was_due, "a timer is early");
         take_time(&simulation);
         let after = Duration::from_micros(simulation.random_below(3) * simulation.random_below(5_000));
@@ -121,8 +121,8 @@ fn repeating_callback(
             _ if stop_requested.get() => None,
             (0, _) => None,
             (1, _) => {
-                let id = timer.id.get().expect("it was set");
-                assert!(context.remove(id) && !context.remove(id), "a timer may remove itself, once");
+                let id = timer.id.get().expect("the timer was set");
+                assert!(context.remove(id) && !context.remove(id), "a timer removes itself once");
                 Some(after)
             }
             (2, Some(panic_injector)) => {

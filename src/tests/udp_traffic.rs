@@ -1,4 +1,4 @@
-//! UDP of the workload: who sends, and what must not be answered.
+//! UDP of the workload: its peers, and datagrams without an answer.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,14 +13,14 @@ use crate::error::Error;
 use crate::ids::UdpSocketId;
 use crate::testing::Simulation;
 
-/// A UDP socket of one address, one of every address, and one that comes and goes.
+/// A socket of one address, a wildcard socket, and a socket that is removed and bound again.
 pub(super) const UDP: SocketAddr = SocketAddr::new(HOST, 5);
 pub(super) const UDP_WILDCARD: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 7);
 const UDP_TRANSIENT: SocketAddr = SocketAddr::new(HOST, 9);
-/// What the second is asked at.
+/// The addresses at which the wildcard socket is asked.
 pub(super) const WILDCARD_ADDRESSES: [SocketAddr; 2] =
     [SocketAddr::new(HOST, 7), SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 7)];
-/// What a peer asks, by its port less 100.
+/// The destination of a peer's datagrams, by its port minus 100.
 const ASKED: [SocketAddr; 4] = [UDP, WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[1], UDP_TRANSIENT];
 const PEER_IPV4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
 const PEER_IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1));
@@ -37,13 +37,13 @@ pub(super) struct TransientSocket {
 }
 
 impl TransientSocket {
-    /// Whether its handler has kept it in a drain, which it holds up.
+    /// Whether its handler has kept it in a drain, which then waits for it.
     pub(super) fn is_kept(&self) -> bool {
         self.id.is_some()
     }
 
     pub(super) fn assert_drained(&self) {
-        assert!(self.id.is_none() || self.is_told_of_drain, "a UDP socket was there and has not heard of the drain");
+        assert!(self.id.is_none() || self.is_told_of_drain, "a UDP socket was open and did not get on_drain");
     }
 }
 
@@ -55,19 +55,19 @@ struct TransientHandler {
 impl DatagramHandler for TransientHandler {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, _: &[u8]) {
         let mut socket = self.socket.borrow_mut();
-        assert_eq!(socket.id, Some(datagram.socket()), "a callback comes for a socket that was removed");
+        assert_eq!(socket.id, Some(datagram.socket()), "a callback came for a removed socket");
         socket.delivered += 1;
         let is_removed = self.simulation.random_below(3) == 0;
         if is_removed && let Some(id) = socket.id.take() {
             assert!(datagram.context().remove(id));
         }
         let is_queued = datagram.reply(UDP_REPLY);
-        assert!(!(is_queued && is_removed), "a reply leaves through a socket that was removed");
+        assert!(!(is_queued && is_removed), "a reply was queued on a removed socket");
     }
 
     fn on_drain(&mut self, context: &mut Context, id: UdpSocketId) {
         let mut socket = self.socket.borrow_mut();
-        assert_eq!((socket.id, socket.is_told_of_drain), (Some(id), false), "on_drain comes once, to a socket in use");
+        assert_eq!((socket.id, socket.is_told_of_drain), (Some(id), false), "on_drain comes once, for an open socket");
         socket.is_told_of_drain = true;
         if self.simulation.random_below(2) == 0 {
             assert!(context.remove(id));
@@ -77,7 +77,7 @@ impl DatagramHandler for TransientHandler {
 }
 
 impl Workload {
-    /// Binds the socket that comes and goes, removes it, or has it asked.
+    /// Binds the transient socket, removes it, or sends to it.
     pub(super) fn change_transient_socket(&mut self) {
         let id = self.transient_socket.borrow().id;
         let Some(id) = id else {
@@ -104,7 +104,7 @@ impl Workload {
         let port = u16::try_from(self.simulation.random_below(3)).expect("a port");
         let to = ASKED[usize::from(port)];
         let peer_ip = if to.is_ipv4() { PEER_IPV4 } else { PEER_IPV6 };
-        // Port 0, our own sockets, a broadcast: those nobody must answer.
+        // Port 0, the loop's own sockets and broadcast addresses must not be answered.
         let from = match self.simulation.random_below(8) {
             0 => SocketAddr::new(peer_ip, 0),
             1 => [UDP, WILDCARD_ADDRESSES[0]][usize::from(port % 2)],
@@ -137,7 +137,7 @@ impl Workload {
         self.replies = replies;
         let stats = self.events.stats();
         let arrived = stats.datagrams_sent.checked_add_signed(self.simulation.world.borrow().surplus_transmits);
-        assert_eq!(Some(replies), arrived, "what was sent has arrived, unless the network has lost or doubled it");
+        assert_eq!(Some(replies), arrived, "sent datagrams arrive, unless the network loses or duplicates them");
         let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused;
         let delivered = self.datagrams + self.transient_socket.borrow().delivered;
         assert_eq!(accounted, delivered, "each datagram is answered, lost or refused, and counted");

@@ -1,4 +1,4 @@
-//! Single cases of handlers: borrowed, boxed, and not taken.
+//! Single cases of handlers: borrowed, boxed, or not attached.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,7 +22,7 @@ const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 9);
 const MS: Duration = Duration::from_millis(1);
 
-/// A handler that does in no callback what the default of its trait does, and records the names of all callbacks.
+/// Overrides the default of every callback, and records each callback's name.
 #[derive(Default)]
 struct Journal {
     calls: RefCell<Vec<&'static str>>,
@@ -44,7 +44,7 @@ impl Journal {
         7
     }
 
-    /// Answers with more than the outbox has room for.
+    /// Answers with more than the outbox can take.
     fn answer(&self, call: &'static str, connection: &mut Connection<'_>, session: u32) {
         assert_eq!(session, 7, "the session of on_open");
         self.record(call);
@@ -134,7 +134,7 @@ impl FrameHandler for Journal {
     }
 }
 
-/// A datagram handler that keeps its socket in a drain, as the default does not.
+/// A datagram handler that keeps its socket in a drain, unlike the default.
 impl DatagramHandler for Journal {
     fn on_start(&mut self, context: &mut Context, id: HandlerId) {
         self.start(context, id);
@@ -155,7 +155,7 @@ impl DatagramHandler for Journal {
     }
 }
 
-/// Makes every callback of a handler happen.
+/// Makes every callback of the handler come.
 fn exchange_over_a_stream(handler: impl StreamHandler) {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
@@ -175,7 +175,7 @@ fn exchange_over_a_stream(handler: impl StreamHandler) {
     simulation.run_until_idle(&mut events).expect("the poll works");
     events.context().drain(Duration::from_secs(1));
     simulation.run_until_idle(&mut events).expect("the poll works");
-    assert_eq!(events.stats().connections, 0, "the drain has closed it");
+    assert_eq!(events.stats().connections, 0, "the drain has closed the connections");
 }
 
 const CONNECTION_CALLBACKS: [&str; 10] = [
@@ -191,7 +191,7 @@ const CONNECTION_CALLBACKS: [&str; 10] = [
     "on_timer",
 ];
 
-/// The names that a run has recorded, each once.
+/// Returns the recorded names, each once.
 fn distinct(calls: &[&'static str]) -> Vec<&'static str> {
     let mut distinct = calls.to_vec();
     distinct.sort_unstable();
@@ -307,7 +307,7 @@ fn a_borrowed_and_a_boxed_datagram_handler_get_every_callback() {
 }
 
 #[test]
-fn a_handler_whose_listener_cannot_be_opened_leaves_nothing() {
+fn a_handler_whose_listener_cannot_be_opened_is_dropped() {
     let mut events = Simulation::new(1).event_loop();
     let at = Listen::from(SERVER).input_bytes_max(0);
     assert!(events.listen(at.clone(), stream(|_, input| input.len())).is_err());

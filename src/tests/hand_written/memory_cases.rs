@@ -1,4 +1,4 @@
-//! Memory is short: who is served, who waits, who is reset.
+//! Memory is short: which clients are served, wait, or are reset.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use crate::{framing, limits};
 const LINES: SocketAddr = SocketAddr::new(HOST, 3);
 const ECHO: SocketAddr = SocketAddr::new(HOST, 2);
 
-/// The most that a client of ours is to wait.
+/// The longest time until a client must be served.
 const SERVICE_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// A loop with little memory and no timeouts, which answers lines and echoes bytes.
+/// Returns a loop with little memory and no timeouts, which echoes lines and bytes.
 fn loop_with_little_memory(simulation: &Simulation) -> EventLoop<'static> {
     let mut events = simulation.event_loop();
     events.buffer_bytes_max(limits::BUFFER_BYTES_MIN);
@@ -37,10 +37,10 @@ fn loop_with_little_memory(simulation: &Simulation) -> EventLoop<'static> {
     events
 }
 
-/// A turn, after which memory is within its bounds.
+/// Runs a turn, then checks all invariants.
 fn turn(simulation: &Simulation, events: &mut EventLoop<'_>) {
     simulation.world.borrow_mut().call_counts.clear();
-    let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+    let _ = events.turn(Some(Duration::from_millis(10))).expect("the poll works");
     invariants::check(events, &simulation.world.borrow());
 }
 
@@ -51,7 +51,7 @@ fn turn_for(simulation: &Simulation, events: &mut EventLoop<'_>, time: Duration)
     }
 }
 
-/// Clients that send half a line, which is all that their inbox holds.
+/// Connects clients that send half a line of 50,000 bytes, which stays in the inbox.
 fn connect_half_liners(simulation: &Simulation, count: usize) -> Vec<Client> {
     let connect = |_| {
         let client = simulation.connect(LINES).expect("the service listens");
@@ -61,7 +61,7 @@ fn connect_half_liners(simulation: &Simulation, count: usize) -> Vec<Client> {
     (0..count).map(connect).collect()
 }
 
-/// Clients that fill the inbox and the outbox of their echo, and never read it.
+/// Connects clients that fill the inbox and the outbox of their echo, and never read.
 fn connect_non_readers(simulation: &Simulation, count: usize) -> Vec<Client> {
     let connect = |_| {
         let client = simulation.connect(ECHO).expect("the service listens");
@@ -73,7 +73,7 @@ fn connect_non_readers(simulation: &Simulation, count: usize) -> Vec<Client> {
     (0..count).map(connect).collect()
 }
 
-/// Asks a line of a new client, and fails if the answer is late.
+/// Sends a line from a new client, and fails if the answer is late.
 fn assert_is_served(simulation: &Simulation, events: &mut EventLoop<'_>) {
     let (client, asked) = (simulation.connect(LINES).expect("the service listens"), simulation.elapsed());
     client.send(b"hello\n");
@@ -115,11 +115,11 @@ fn connections_that_wait_for_memory_continue_when_there_is_some() {
             client.send(b"\n");
         }
         turn_for(simulation, &mut events, Duration::from_millis(300));
-        assert!(late.iter().all(|client| client.received().is_empty()), "there is no memory for their lines");
+        assert!(late.iter().all(|client| client.received().is_empty()), "no memory is free for their lines");
         for client in &holders[..6] {
             client.reset();
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert!(late.iter().all(|client| client.received().len() == 50_001), "{}", events.stats());
         assert!(events.strain.is_none() && !events.context.buffer_pool.is_strained);
         assert_eq!(events.stats().closed(CloseReason::OutOfMemory), 0);
@@ -141,7 +141,11 @@ fn when_memory_is_short_for_a_second_the_largest_connections_are_reset_until_the
     assert!(waited >= limits::STRAIN_MAX && waited < 2 * limits::STRAIN_MAX, "{waited:?}");
     turn_for(&simulation, &mut events, Duration::from_secs(3));
     let resets = events.stats().closed(CloseReason::OutOfMemory);
-    assert!((3..6).contains(&resets), "one a second, since those that wait take its place: {}", events.stats());
+    assert!(
+        (3..6).contains(&resets),
+        "one reset a second, because waiting clients take the freed memory: {}",
+        events.stats()
+    );
     small.send(b"ne\n");
     turn_for(&simulation, &mut events, Duration::from_millis(100));
     assert_eq!(small.received(), b"half a line\n");
@@ -151,7 +155,7 @@ fn when_memory_is_short_for_a_second_the_largest_connections_are_reset_until_the
 fn proxied_connections_short_of_memory_do_not_deadlock() {
     check(0..20, |simulation| {
         let mut events = loop_with_little_memory(simulation);
-        events.listen(Listen::from(PROXY).idle_timeout(None).write_timeout(None), Proxy).expect("it is free");
+        events.listen(Listen::from(PROXY).idle_timeout(None).write_timeout(None), Proxy).expect("the address is free");
         simulation.listen(TARGET);
         let _never_read = connect_non_readers(simulation, 30);
         turn_for(simulation, &mut events, Duration::from_millis(100));
@@ -174,7 +178,7 @@ fn proxied_connections_short_of_memory_do_not_deadlock() {
                 (received, last_progress) = (count.iter().sum(), simulation.elapsed());
             }
             let waited = simulation.elapsed().saturating_sub(last_progress);
-            assert!(waited < Duration::from_secs(2), "nothing moves after {count:?} bytes");
+            assert!(waited < Duration::from_secs(2), "no progress after {count:?} bytes");
             assert!(!client.saw_reset() && !peer.saw_reset());
         }
     });
@@ -205,11 +209,11 @@ fn a_reply_without_memory_resets_only_its_own_connection() {
 }
 
 #[test]
-fn what_a_callback_writes_while_it_is_shown_the_inbox_keeps_to_the_maximum() {
+fn output_written_while_the_inbox_is_shown_stays_within_the_maximum() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     events.context.buffer_pool.set_bytes_max(80_000);
-    // Answers once all is there, with as much as it was sent.
+    // Answers with the whole input once all of it has come.
     let answer_late = |connection: &mut Connection<'_>, input: &[u8]| {
         if input.len() == 50_000 {
             let _ = connection.try_write(input);

@@ -1,4 +1,4 @@
-//! Single cases of outbound connections: descriptors, timeouts, proxies.
+//! Single cases of outbound connections: descriptors, timeouts and proxies.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,7 +24,7 @@ use crate::testing::{Client, Fault, Simulation, check};
 
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
 
-/// What became of connections.
+/// The outcomes of connections.
 #[derive(Default)]
 struct Outcomes {
     opened: u64,
@@ -32,7 +32,7 @@ struct Outcomes {
     closed: Vec<CloseReason>,
 }
 
-/// Notes what becomes of its connections, and asks nothing.
+/// Records the outcome of each connection, and shuts down its own side.
 struct RecordOutcomes<'a>(&'a RefCell<Outcomes>);
 
 impl StreamHandler for RecordOutcomes<'_> {
@@ -67,7 +67,7 @@ fn a_connection_that_would_be_its_own_peer_is_refused() {
         for (ip, port) in [([0, 0, 0, 0], next_port), ([10, 0, 0, 1], next_port + 1)] {
             events.context().connect(SocketAddr::from((ip, port)), handler);
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         let outcomes = outcomes.borrow();
         let kinds: Vec<io::ErrorKind> = outcomes.failed.iter().map(io::Error::kind).collect();
         assert_eq!((outcomes.opened, kinds), (0, vec![io::ErrorKind::ConnectionRefused; 2]));
@@ -85,17 +85,17 @@ fn while_descriptors_are_exhausted_connects_fail_and_later_ones_open() {
         for _ in 0..5 {
             events.context().connect(SERVER, handler);
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (2, 3));
         let is_emfile = |error: &io::Error| error.raw_os_error() == Some(Errno::EMFILE as i32);
         assert!(outcomes.borrow().failed.iter().all(is_emfile), "{:?}", outcomes.borrow().failed);
         while let Some(peer) = simulation.accept(SERVER) {
             peer.shutdown_write();
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         events.context().connect(SERVER, handler);
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
-        assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (3, 3), "there is room again");
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        assert_eq!((outcomes.borrow().opened, outcomes.borrow().failed.len()), (3, 3), "descriptors are free again");
     });
 }
 
@@ -111,15 +111,15 @@ fn writes_do_not_extend_the_timeout_of_a_connect() {
         while simulation.elapsed() < start + Duration::from_secs(4) {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
-        assert!(outcomes.borrow().failed.is_empty(), "it was given up early");
-        events.context().connection(id).expect("it is there").send(b"anybody?").expect("there is room");
+        assert!(outcomes.borrow().failed.is_empty(), "the connect failed before its timeout");
+        events.context().connection(id).expect("it is connecting").send(b"is it open?").expect("there is room");
         while outcomes.borrow().failed.is_empty() {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
         let elapsed = simulation.elapsed().saturating_sub(start);
         assert!(
             elapsed >= Duration::from_secs(5) && elapsed < Duration::from_secs(6),
-            "it was given up after {elapsed:?}"
+            "the connect failed after {elapsed:?}"
         );
         assert_eq!(outcomes.borrow().failed[0].kind(), io::ErrorKind::TimedOut);
     });
@@ -134,38 +134,38 @@ fn many_connects_are_started_in_portions_and_all_complete() {
     let handler = events.attach(RecordOutcomes(&outcomes));
     for _ in 0..1_000 {
         let id = events.context().connect(SERVER, handler);
-        events.context().connection(id).expect("it is there").send(b"hello").expect("there is room");
+        events.context().connection(id).expect("it is connecting").send(b"hello").expect("there is room");
     }
     let started = || simulation.trace().lines().filter(|line| line.contains(" connect ")).count();
     let mut last = 0;
     while last < 1_000 {
-        assert_eq!(events.next_timeout(), Some(Duration::ZERO), "there are more to begin with");
+        assert_eq!(events.next_timeout(), Some(Duration::ZERO), "more connects are to begin");
         let _ = events.turn(Some(Duration::from_secs(1))).expect("the poll works");
         let now = started();
         assert!(now > last && now - last <= limits::CONNECTS_PER_TURN_MAX, "{} in a turn", now - last);
         last = now;
     }
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("the poll works");
     assert_eq!(outcomes.borrow().opened, 1_000);
-    assert!(events.context.pending_connects.capacity() <= 64, "the list gives back its room");
+    assert!(events.context.pending_connects.capacity() <= 64, "the list's memory is freed");
 }
 
 #[test]
-fn a_client_that_sends_after_its_connection_is_over_keeps_no_world_busy() {
+fn a_client_that_sends_after_its_connection_is_closed_is_reset() {
     check(0..100, |simulation| {
         let outcomes = RefCell::default();
         simulation.listen(SERVER);
         let mut events = simulation.event_loop();
         let handler = events.attach(RecordOutcomes(&outcomes));
         events.context().connect(SERVER, handler);
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         let peer = simulation.accept(SERVER).expect("the loop has connected");
         peer.shutdown_write();
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!((peer.saw_eof(), &outcomes.borrow().closed[..]), (true, &[CloseReason::Eof][..]));
-        peer.send(b"is anybody there?");
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
-        assert!(peer.saw_reset(), "no connection is there");
+        peer.send(b"are you there?");
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        assert!(peer.saw_reset(), "the connection is closed");
     });
 }
 
@@ -178,7 +178,7 @@ fn a_failed_shutdown_ends_the_connection_at_once() {
         let handler = events.attach(RecordOutcomes(&outcomes));
         simulation.fail_next(Fault::Shutdown, Errno::ENOTCONN as i32, 1);
         events.context().connect(Connect::from(SERVER).idle_timeout(None), handler);
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!((outcomes.borrow().opened, &outcomes.borrow().closed[..]), (1, &[CloseReason::Reset][..]));
         assert_eq!(events.stats().connections, 0);
     });
@@ -187,7 +187,7 @@ fn a_failed_shutdown_ends_the_connection_at_once() {
 pub(super) const PROXY: SocketAddr = SocketAddr::new(HOST, 7);
 pub(super) const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 7);
 
-/// Hands bytes on, both ways; a session is the other side.
+/// Forwards bytes in both directions. The session is the connection on the other side.
 pub(super) struct Proxy;
 
 impl StreamHandler for Proxy {
@@ -224,28 +224,28 @@ fn a_target_that_reads_only_after_its_output_is_read_does_not_block_a_proxy() {
         events.listen(PROXY, Proxy).expect("the address is free");
         simulation.listen(TARGET);
         let client = simulation.connect(PROXY).expect("the proxy listens");
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         let peer = simulation.accept(TARGET).expect("the proxy has connected");
         peer.set_window(0);
         client.send(&vec![7; 400_000]);
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         peer.send(b"answer");
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!(client.received(), b"answer");
         peer.set_window(usize::MAX);
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!(peer.received().len(), 400_000);
     });
 }
 
 #[test]
 fn values_given_to_connects_are_returned_whether_they_open_or_fail() {
-    /// Checks each value against the address that it was given with.
+    /// Checks each value against the address of its connect.
     struct Checks<'a>(&'a RefCell<Vec<u16>>);
     impl StreamHandler for Checks<'_> {
         type Session = ();
         fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-            let value = connection.take_value().expect("it was given");
+            let value = connection.take_value().expect("the connect had a value");
             assert_eq!(connection.peer_addr(), Some(SocketAddr::new(SERVER.ip(), value)));
             self.0.borrow_mut().push(value);
             None
@@ -254,7 +254,7 @@ fn values_given_to_connects_are_returned_whether_they_open_or_fail() {
             input.len()
         }
         fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, _: io::Error) {
-            self.0.borrow_mut().push(context.take_value(id).expect("it was given"));
+            self.0.borrow_mut().push(context.take_value(id).expect("the connect had a value"));
         }
     }
     check(0..100, |simulation| {
@@ -272,9 +272,9 @@ fn values_given_to_connects_are_returned_whether_they_open_or_fail() {
             }
             events.context().connect_with(Connect::from(server).timeout(Duration::from_secs(1)), handler, port);
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         simulation.advance(Duration::from_secs(2));
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         values.borrow_mut().sort_unstable();
         assert!(values.borrow().iter().copied().eq(1..=200), "{values:?}");
         assert_memory_is_back(&events);
@@ -299,11 +299,11 @@ fn a_connected_stream_is_served_from_its_first_byte_to_its_end() {
         }
         let adopted = adopted.outbox_bytes_max(1_000);
         let id = events.context().connect(adopted, echo);
-        let mut connection = events.context().connection(id).expect("it is there");
+        let mut connection = events.context().connection(id).expect("it is connecting");
         assert_eq!((connection.peer_addr(), connection.try_write(b"welcome")), (Some(client.address()), 7));
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         client.shutdown_write();
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!(client.received(), [&b"welcome"[..], &[7; 3_000]].concat());
         assert!(client.saw_eof() && !client.saw_reset());
         assert_eq!((events.stats().connects, events.stats().closed(CloseReason::Eof)), (1, 1));
@@ -320,19 +320,19 @@ fn an_unused_stream_is_closed_for_its_client() {
             [(); 4].map(|()| simulation.stream_pair());
         drop(dropped);
         let id = events.context().connect(aborted, handler);
-        events.context().connection(id).expect("it is there").abort();
+        events.context().connection(id).expect("it is connecting").abort();
         let (elsewhere, _) = Simulation::new(1).stream_pair();
         for wrong in [shared.clone(), shared.clone(), invalid.input_bytes_max(0), elsewhere] {
             events.context().connect(wrong, handler);
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         let mut kinds: Vec<io::ErrorKind> = outcomes.borrow().failed.iter().map(io::Error::kind).collect();
         kinds.sort();
         let expected = [io::ErrorKind::ConnectionAborted, io::ErrorKind::InvalidInput];
         assert_eq!((outcomes.borrow().opened, &kinds[..2], kinds.len()), (1, &expected[..], 4));
         assert!(dropped_client.saw_eof() && aborted_client.saw_reset() && invalid_client.saw_eof());
         assert!(!shared_client.saw_reset());
-        // Past the portion of a turn, which is also the loop's last.
+        // More connects than one turn starts, in the loop's last turn.
         let mut clients = vec![shared_client];
         for _ in 0..=limits::CONNECTS_PER_TURN_MAX {
             let (adopted, client) = simulation.stream_pair();
@@ -340,7 +340,7 @@ fn an_unused_stream_is_closed_for_its_client() {
             clients.push(client);
         }
         events.context().stop();
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert!(clients.iter().all(Client::saw_reset) && simulation.world.borrow().descriptors == 0);
     });
 }
@@ -362,7 +362,7 @@ fn a_stream_of_another_simulation_is_refused() {
 }
 
 #[test]
-fn what_was_notified_to_a_connection_that_never_opened_is_dropped() {
+fn values_notified_to_a_connection_that_never_opens_are_dropped() {
     let simulation = Simulation::new(1);
     let outcomes = RefCell::default();
     let mut events = simulation.event_loop();
@@ -371,20 +371,19 @@ fn what_was_notified_to_a_connection_that_never_opened_is_dropped() {
         let id = events.context().connect(SERVER, handler);
         events.context().notify(id, value);
     }
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
-    assert_eq!(outcomes.borrow().failed.len(), 10, "no server listens");
+    simulation.run_until_idle(&mut events).expect("the poll works");
+    assert_eq!(outcomes.borrow().failed.len(), 10, "every connect fails");
     assert!(events.context.notes_before_open.is_empty());
 }
 
-/// The processor time of this thread, in which other threads and programs have no part.
+/// Returns the CPU time of this thread, without that of other threads and processes.
 fn thread_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a figure of every thread");
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("the usage of this thread");
     let of = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
     of(usage.user_time()) + of(usage.system_time())
 }
 
-/// The processor time that it takes to ask for so many connections, each with a timeout, a note and
-/// a value of its own, and to give them up.
+/// Returns the CPU time to start and close `count` connects, each with its own timeout, note and value.
 fn time_of_connects(count: u32) -> Duration {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
@@ -402,7 +401,7 @@ fn time_of_connects(count: u32) -> Duration {
     }
     for id in ids {
         let _ = events.context.take_notes_before_open(id.slot);
-        let _ = events.context.take_value::<u32>(id).expect("it was given");
+        let _ = events.context.take_value::<u32>(id).expect("the connect had a value");
         events.context.close_connection(id.slot, CloseMode::Close, None);
     }
     events.context.free_closed();
@@ -424,7 +423,7 @@ fn assert_memory_is_back(events: &EventLoop<'_>) {
     assert!(rooms.iter().all(|room| *room <= 64), "{rooms:?}");
 }
 
-/// With a search among all of them, eight times as many would take 64 times as long.
+/// With a linear search, eight times as many connects would take 64 times as long.
 #[test]
 fn a_connect_with_its_own_limits_costs_the_same_beside_thousands_of_others() {
     let fastest = |count| (0..5).map(|_| time_of_connects(count)).min().expect("five tries");

@@ -1,6 +1,6 @@
-//! Single cases of time: stopped processes, slow callbacks, deadlines.
+//! Single cases of time: stopped processes, slow callbacks and deadlines.
 //!
-//! What arrived before a deadline is delivered before it, and each duration runs from when it was set.
+//! Input that arrived before a deadline is delivered before it. Each duration runs from when it was set.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -26,21 +26,21 @@ const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
 const PEER: SocketAddr = SocketAddr::new(HOST, 10);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs for some turns without a long wait.
+/// Runs turns with a wait of at most 1 ms each.
 fn run_turns(events: &mut EventLoop<'_>, turns: u32) {
     for _ in 0..turns {
-        let _ = events.turn(Some(Duration::from_millis(1))).expect("no error is the loop's");
+        let _ = events.turn(Some(Duration::from_millis(1))).expect("the poll works");
     }
 }
 
-/// All that is under way arrives, but no event is reported.
+/// Delivers all bytes in flight, without reporting an event.
 fn let_arrive(simulation: &Simulation) {
     for _ in 0..100 {
         simulation.world.borrow_mut().advance_network();
     }
 }
 
-/// The process is stopped for some time: the poll that waited is interrupted.
+/// Simulates a stopped process: the clock advances, and the waiting poll fails with EINTR.
 fn stop_and_continue(simulation: &Simulation, pause: Duration) {
     let_arrive(simulation);
     simulation.advance(pause);
@@ -61,15 +61,15 @@ fn a_request_that_arrived_while_the_process_was_stopped_is_answered() {
         assert_eq!(client.received(), b"hello", "{:?}", events.stats());
         simulation.advance(2 * SECOND);
         run_turns(&mut events, 20);
-        assert_eq!(events.stats().closed(CloseReason::TimedOut), 1, "it is closed once it is silent");
+        assert_eq!(events.stats().closed(CloseReason::TimedOut), 1, "the silent connection is closed");
     });
 }
 
-/// Counts what comes, in time and in all.
+/// The bytes received, in total and before `on_timeout`.
 #[derive(Default)]
 struct Counts {
     received: Cell<usize>,
-    /// Bytes that had come when `on_timeout` was called.
+    /// The bytes received before `on_timeout` was called.
     timed_out_at: Cell<Option<usize>>,
 }
 
@@ -103,7 +103,7 @@ fn on_timeout_follows_all_input_that_arrived_before_it() {
         events.listen(Listen::from(SERVER).idle_timeout(None), Counting(&counts)).expect("the address is free");
         let client = simulation.connect(SERVER).expect("the server listens");
         run_turns(&mut events, 3);
-        // More than several turns read.
+        // More bytes than several turns read.
         client.send(&vec![0; 300_000]);
         stop_and_continue(simulation, 2 * SECOND);
         run_turns(&mut events, 30);
@@ -150,11 +150,11 @@ fn output_sent_while_the_process_was_stopped_is_no_write_timeout() {
         let _ = client.read();
         stop_and_continue(simulation, 3 * SECOND / 2);
         run_turns(&mut events, 5);
-        assert_eq!(events.stats().connections, 1, "the client has read");
+        assert_eq!(events.stats().connections, 1, "the client has read some output");
     });
 }
 
-/// Records what becomes of each connect.
+/// Records the outcome of each connect.
 struct Connecting<'a>(&'a RefCell<Vec<&'static str>>);
 
 impl StreamHandler for Connecting<'_> {
@@ -201,19 +201,19 @@ fn input_that_arrived_before_the_end_of_a_drain_is_delivered_although_the_proces
         run_turns(&mut events, 3);
         events.context().drain(SECOND);
         run_turns(&mut events, 3);
-        // More than one turn reads.
+        // More bytes than one turn reads.
         client.send(&vec![b'x'; 150_000]);
         stop_and_continue(simulation, 2 * SECOND);
         let mut turns = 0;
-        while !matches!(events.turn(None).expect("no error is the loop's"), Turn::Stopped(_)) {
+        while !matches!(events.turn(None).expect("the poll works"), Turn::Stopped(_)) {
             turns += 1;
-            assert!(turns < 50, "the drain goes on");
+            assert!(turns < 50, "the drain does not end");
         }
         assert_eq!(counts.received.get(), 150_000);
     });
 }
 
-/// Fails if `on_timeout` comes over input that arrived before its time. Each input sets the time anew.
+/// Fails if `on_timeout` comes although input arrived before its deadline. Each input sets a new deadline.
 struct TimedByInput<'a>(&'a Simulation);
 
 impl TimedByInput<'_> {
@@ -236,18 +236,18 @@ impl StreamHandler for TimedByInput<'_> {
     }
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, deadline: &mut Duration) {
-        assert_unread_is_later(self.0, connection.peer_addr().expect("a client's"), *deadline);
+        assert_unread_is_later(self.0, connection.peer_addr().expect("the connection was accepted"), *deadline);
         *deadline = self.set_timeout(connection);
     }
 }
 
 fn assert_unread_is_later(simulation: &Simulation, client: SocketAddr, deadline: Duration) {
     let unread_since = simulation.world.borrow().unread_since(client);
-    assert!(unread_since.is_none_or(|at| at >= deadline), "unread since {unread_since:?}, the end was {deadline:?}");
+    assert!(unread_since.is_none_or(|at| at >= deadline), "unread since {unread_since:?}, deadline {deadline:?}");
 }
 
 #[test]
-fn what_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_process_is_stopped() {
+fn input_that_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_process_is_stopped() {
     check(0..200, |simulation| {
         let mut events = simulation.event_loop();
         let at = Listen::from(SERVER).idle_timeout(None);
@@ -269,7 +269,7 @@ fn what_arrives_before_a_timeout_or_the_end_of_a_drain_is_read_wherever_the_proc
         }
         let end = simulation.elapsed() + 5 * SECOND;
         events.context().drain(5 * SECOND);
-        while !matches!(events.turn(None).expect("no error is the loop's"), Turn::Stopped(_)) {
+        while !matches!(events.turn(None).expect("the poll works"), Turn::Stopped(_)) {
             send();
         }
         for address in addresses {
@@ -294,8 +294,8 @@ fn deadlines_and_the_end_of_a_drain_hold_although_every_poll_is_interrupted() {
     let _kept_open = simulation.connect(SERVER);
     events.context().drain(SECOND);
     simulation.advance(2 * SECOND);
-    let is_over = (0..turns).any(|_| matches!(events.turn(None).expect("no error is the loop's"), Turn::Stopped(_)));
-    assert!(is_over, "the drain goes on");
+    let is_over = (0..turns).any(|_| matches!(events.turn(None).expect("the poll works"), Turn::Stopped(_)));
+    assert!(is_over, "the drain does not end");
 }
 
 #[test]
@@ -366,11 +366,11 @@ fn every_duration_runs_from_the_moment_it_was_set() {
             let client = simulation.connect(SERVER).expect("the server listens");
             client.send(b"hello");
             while fired.get().is_none() {
-                let _ = events.turn(Some(SECOND)).expect("no error is the loop's");
-                assert!(simulation.elapsed() < 10 * SECOND, "{what} never ends");
+                let _ = events.turn(Some(SECOND)).expect("the poll works");
+                assert!(simulation.elapsed() < 10 * SECOND, "{what} never fires");
             }
-            let waited = fired.get().expect("it has ended").saturating_sub(set.get());
-            assert!(waited >= AFTER, "{what} ended after {waited:?}");
+            let waited = fired.get().expect("it has fired").saturating_sub(set.get());
+            assert!(waited >= AFTER, "{what} fired after {waited:?}");
         });
     }
 }
@@ -388,7 +388,7 @@ fn a_repeated_timer_runs_from_the_return_of_its_callback() {
         Some(SECOND)
     });
     while simulation.elapsed() < 30 * SECOND {
-        let _ = events.turn(None).expect("no error is the loop's");
+        let _ = events.turn(None).expect("the poll works");
     }
     assert!(!early.get());
 }
@@ -411,7 +411,7 @@ fn idle_and_write_timeouts_and_the_linger_do_not_run_during_a_slow_turn() {
             let client = simulation.connect(SERVER).expect("the server listens");
             client.set_send_buffer_bytes_max(10_000);
             client.set_window(if what == "write" { 1 } else { usize::MAX });
-            // So much that the server cannot know whether more follows.
+            // So long that the server cannot know whether more input follows.
             client.send(&[b'x'; limits::WHOLE_MESSAGE_BYTES_MAX]);
             let_arrive(simulation);
             run_turns(&mut events, 5);
@@ -420,24 +420,24 @@ fn idle_and_write_timeouts_and_the_linger_do_not_run_during_a_slow_turn() {
             assert_eq!(events.stats().connections, 1, "{what}: {:?}", events.stats());
             simulation.advance(2 * SECOND);
             run_turns(&mut events, 5);
-            assert_eq!(events.stats().connections, 0, "{what} is over in time");
+            assert_eq!(events.stats().connections, 0, "{what}: the connection is closed after the timeout");
         });
     }
 }
 
 #[test]
-fn a_connect_is_given_up_in_its_time_though_the_turn_that_began_it_took_long() {
+fn a_connect_times_out_in_time_though_the_turn_that_began_it_was_slow() {
     check(0..20, |simulation| {
         let outcomes = RefCell::default();
         let mut events = simulation.event_loop();
         simulation.blackhole(PEER);
         let handler = events.attach(Connecting(&outcomes));
         events.context().connect(Connect::from(PEER).timeout(5 * SECOND), handler);
-        let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
-        // Until the embedder asks for the next turn or its timeout, the last one lasts.
+        let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+        // A turn lasts until the embedder calls `turn` or `next_timeout` again.
         simulation.advance(4 * SECOND);
         run_turns(&mut events, 3);
-        assert!(outcomes.borrow().is_empty(), "it has a second left");
+        assert!(outcomes.borrow().is_empty(), "1 s of the timeout is left");
         simulation.advance(SECOND);
         run_turns(&mut events, 3);
         assert_eq!(*outcomes.borrow(), ["failed"]);
@@ -445,7 +445,7 @@ fn a_connect_is_given_up_in_its_time_though_the_turn_that_began_it_took_long() {
 }
 
 #[test]
-fn idle_timeouts_run_while_an_embedder_that_knows_the_next_timeout_waits_elsewhere() {
+fn idle_timeouts_run_while_the_embedder_waits_outside_the_loop() {
     check(0..20, |simulation| {
         let mut events = simulation.event_loop();
         let at = Listen::from(SERVER).idle_timeout(5 * SECOND);
@@ -453,9 +453,9 @@ fn idle_timeouts_run_while_an_embedder_that_knows_the_next_timeout_waits_elsewhe
         let _client = simulation.connect(SERVER).expect("the server listens");
         let_arrive(simulation);
         while events.stats().accepted == 0 {
-            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+            let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         }
-        assert!(events.next_timeout().is_some_and(|wait| wait > 4 * SECOND), "it has just come");
+        assert!(events.next_timeout().is_some_and(|wait| wait > 4 * SECOND), "the client was just accepted");
         simulation.advance(6 * SECOND);
         run_turns(&mut events, 3);
         assert_eq!(events.stats().closed(CloseReason::TimedOut), 1, "{:?}", events.stats());

@@ -20,7 +20,7 @@ const SERVER: SocketAddr = SocketAddr::new(HOST, 9);
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 9);
 
 #[test]
-fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this_machine() {
+fn a_wildcard_socket_answers_a_peer_with_its_own_port_unless_it_is_this_machine() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
@@ -30,7 +30,7 @@ fn a_socket_of_every_address_answers_a_peer_with_the_same_port_unless_it_is_this
     let other_peer = SocketAddr::new(PEER.ip(), UDP_WILDCARD.port());
     simulation.send_datagram(other_peer, WILDCARD_ADDRESSES[0], b"from afar");
     simulation.send_datagram(WILDCARD_ADDRESSES[0], WILDCARD_ADDRESSES[0], b"from itself");
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("the poll works");
     assert_eq!(simulation.receive_datagram(other_peer), Some((WILDCARD_ADDRESSES[0], b"from afar".to_vec())));
     assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
 }
@@ -42,14 +42,14 @@ fn a_socket_of_an_ipv6_mapped_address_answers_its_ipv4_peers_and_not_itself() {
     let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| {
         datagram.reply(payload);
     };
-    let IpAddr::V4(host) = HOST else { panic!("it is an IPv4 address") };
+    let IpAddr::V4(host) = HOST else { panic!("HOST is an IPv4 address") };
     let mapped = SocketAddr::new(host.to_ipv6_mapped().into(), 9);
     let socket = events.bind(mapped, datagrams(echo)).expect("the address is free");
-    assert_eq!(events.local_addr(socket).expect("it is there"), SocketAddr::new(HOST, 9));
+    assert_eq!(events.local_addr(socket).expect("the socket is open"), SocketAddr::new(HOST, 9));
     for peer in [PEER, SocketAddr::new(HOST, 9)] {
         simulation.send_datagram(peer, mapped, b"?");
     }
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("the poll works");
     assert!(simulation.receive_datagram(PEER).is_some());
     assert_eq!((events.stats().datagrams_received, events.stats().replies_refused), (2, 1), "{}", events.stats());
 }
@@ -67,15 +67,15 @@ fn a_broadcast_socket_sends_to_a_broadcast_address_and_does_not_reply_to_one() {
         for peer in [broadcast, PEER] {
             simulation.send_datagram(peer, WILDCARD_ADDRESSES[0], b"?");
         }
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
-        assert_eq!(simulation.receive_datagram(broadcast), None, "it is no single peer's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        assert_eq!(simulation.receive_datagram(broadcast), None, "the reply to the broadcast address is not sent");
         assert!(simulation.receive_datagram(PEER).is_some());
-        // Of a socket that may not broadcast, the kernel refuses it.
+        // Without SO_BROADCAST the kernel refuses the reply.
         assert_eq!(*replied.borrow(), [!may_broadcast, true]);
         let refused = (events.stats().replies_refused, events.stats().datagrams_dropped);
         assert_eq!(refused, if may_broadcast { (1, 0) } else { (0, 1) });
         assert!(events.context().send_to(socket, b"to all", broadcast));
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!(simulation.receive_datagram(broadcast).is_some(), may_broadcast);
     }
 }
@@ -92,7 +92,7 @@ fn a_peer_at_the_address_of_a_removed_socket_is_answered() {
     events.bind(SERVER, datagrams(echo)).expect("the address is free");
     for replies_refused in [1, 1] {
         simulation.send_datagram(other, SERVER, b"?");
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!(events.stats().replies_refused, replies_refused);
         events.context().remove(removed);
     }
@@ -100,14 +100,14 @@ fn a_peer_at_the_address_of_a_removed_socket_is_answered() {
 }
 
 #[test]
-fn receiving_that_fails_again_and_again_pauses_and_that_is_counted() {
+fn receiving_that_fails_repeatedly_pauses_the_socket_and_counts_the_pause() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     events.bind(SERVER, datagrams(|_, _| {})).expect("the address is free");
     let series = 2 * u64::from(limits::ERRORS_IN_A_ROW_MAX);
     simulation.fail_next(Fault::ReceiveDatagram, Errno::ENOMEM as i32, series);
     simulation.send_datagram(PEER, SERVER, b"hello");
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("the poll works");
     assert!(events.stats().pauses >= 1, "{}", events.stats());
     assert_eq!((events.stats().receive_errors, events.stats().datagrams_received), (series, 1));
 }
@@ -127,21 +127,21 @@ fn a_reply_from_a_timer_leaves_from_the_destination_address() {
         simulation.send_datagram(PEER, asked, b"when?");
     }
     for _ in 0..20 {
-        let _ = events.turn(Some(Duration::from_millis(10))).expect("no error is the loop's");
+        let _ = events.turn(Some(Duration::from_millis(10))).expect("the poll works");
     }
     let mut answers: Vec<_> = std::iter::from_fn(|| simulation.receive_datagram(PEER)).collect();
     answers.sort();
     assert_eq!(answers, WILDCARD_ADDRESSES.map(|asked| (asked, b"later".to_vec())));
     simulation.send_datagram(PEER, WILDCARD_ADDRESSES[0], b"when?");
     while questions.borrow().is_empty() {
-        let _ = events.turn(Some(Duration::from_millis(1))).expect("no error is the loop's");
+        let _ = events.turn(Some(Duration::from_millis(1))).expect("the poll works");
     }
     let question = questions.take()[0];
     assert!(events.context().remove(socket) && !events.context().reply(question, b"too late"));
 }
 
 #[test]
-fn reply_addrs_are_equal_if_socket_peer_and_address_asked_are_and_a_datagram_names_its_handler() {
+fn reply_addrs_are_equal_if_socket_peer_and_local_address_are_and_a_datagram_has_its_handlers_id() {
     let simulation = Simulation::new(1);
     let (questions, handlers) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let mut events = simulation.event_loop();
@@ -158,7 +158,7 @@ fn reply_addrs_are_equal_if_socket_peer_and_address_asked_are_and_a_datagram_nam
             assert!(simulation.send_datagram(peer, asked, b"?"));
         }
     }
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("the poll works");
     assert_eq!(*handlers.borrow(), BTreeSet::from([handler]));
     assert_eq!(questions.borrow().len(), 2 * (WILDCARD_ADDRESSES.len() + 1), "{questions:?}");
 }
@@ -183,7 +183,7 @@ fn group_datagrams_reach_only_joined_sockets_with_the_group_as_local_addr() {
         let later = events.bind(at(3), handler(3)).expect("the address is free");
         let ask = |events: &mut EventLoop<'_>, port| {
             let is_delivered = simulation.send_datagram(PEER, SocketAddr::new(group, port), b"?");
-            simulation.run_until_idle(events).expect("no error is the loop's");
+            simulation.run_until_idle(events).expect("the poll works");
             let answer = simulation.receive_datagram(PEER).map(|(from, _)| from);
             assert_eq!(is_delivered, answer.is_some());
             assert!(answer.is_none_or(|from| !from.ip().is_multicast() && !from.ip().is_unspecified()), "{answer:?}");
@@ -191,12 +191,12 @@ fn group_datagrams_reach_only_joined_sockets_with_the_group_as_local_addr() {
         };
         assert_eq!(ask(&mut events, 1), [(1, group)]);
         assert_eq!(ask(&mut events, 3), []);
-        events.context().join_multicast(later, group, 0).expect("it has not joined");
+        events.context().join_multicast(later, group, 0).expect("the socket has not joined");
         assert_eq!(ask(&mut events, 3), [(3, group)]);
-        events.context().join_multicast(later, group, 0).expect_err("it has joined");
+        events.context().join_multicast(later, group, 0).expect_err("the socket has already joined");
         for socket in [later, joined] {
-            events.context().leave_multicast(socket, group, 0).expect("it has joined");
-            events.context().leave_multicast(socket, group, 0).expect_err("it has left");
+            events.context().leave_multicast(socket, group, 0).expect("the socket has joined");
+            events.context().leave_multicast(socket, group, 0).expect_err("the socket has left");
         }
         assert_eq!([ask(&mut events, 1), ask(&mut events, 3)], [vec![], vec![]]);
         assert_eq!(ask(&mut events, 2), [(2, group)]);
@@ -204,7 +204,7 @@ fn group_datagrams_reach_only_joined_sockets_with_the_group_as_local_addr() {
 }
 
 #[test]
-fn what_a_loop_sends_to_a_group_comes_to_its_own_sockets_and_to_peers() {
+fn datagrams_to_a_group_reach_the_loops_own_sockets_and_peers() {
     let to = SocketAddr::new(IpAddr::from([224, 0, 0, 251]), 5353);
     let simulation = Simulation::new(1);
     let received = RefCell::new(Vec::new());
@@ -216,14 +216,14 @@ fn what_a_loop_sends_to_a_group_comes_to_its_own_sockets_and_to_peers() {
         let at = Bind::from(SocketAddr::new(HOST, 0)).multicast_loop(multicast_loop);
         let socket = events.bind(at, datagrams(|_, _| {})).expect("the address is free");
         assert!(events.context().send_to(socket, payload, to));
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         assert_eq!(simulation.receive_datagram(to).expect("a copy").1, payload);
     }
     assert_eq!(*received.borrow(), [b"heard"]);
 }
 
 #[test]
-fn datagrams_are_lost_doubled_and_reordered_on_their_way_in_both_directions() {
+fn datagrams_are_lost_duplicated_and_reordered_in_both_directions() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
     let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| assert!(datagram.reply(payload));
@@ -233,7 +233,7 @@ fn datagrams_are_lost_doubled_and_reordered_on_their_way_in_both_directions() {
         inject(in_request);
         let arrived = [b"1", b"2", b"3"].map(|payload| simulation.send_datagram(PEER, SERVER, payload));
         inject(in_reply);
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         inject(false);
         let replies = std::iter::from_fn(|| simulation.receive_datagram(PEER)).map(|(_, payload)| payload);
         (arrived, String::from_utf8(replies.flatten().collect()).expect("digits"))
@@ -249,7 +249,7 @@ fn datagrams_are_lost_doubled_and_reordered_on_their_way_in_both_directions() {
 }
 
 #[test]
-fn a_client_that_asks_again_gets_its_answer_though_most_datagrams_are_lost() {
+fn a_client_that_retries_gets_its_answer_though_most_datagrams_are_lost() {
     crate::testing::check(0..200, |simulation| {
         let mut events = simulation.event_loop();
         let echo = |datagram: &mut Datagram<'_>, payload: &[u8]| assert!(datagram.reply(payload));
@@ -258,9 +258,9 @@ fn a_client_that_asks_again_gets_its_answer_though_most_datagrams_are_lost() {
         let mut tries = 0;
         let answer = loop {
             tries += 1;
-            assert!(tries < 1_000, "one in four gets through");
+            assert!(tries < 1_000, "one exchange in four succeeds");
             simulation.send_datagram(PEER, SERVER, b"again");
-            simulation.run_until_idle(&mut events).expect("no error is the loop's");
+            simulation.run_until_idle(&mut events).expect("the poll works");
             if let Some(answer) = simulation.receive_datagram(PEER) {
                 break answer;
             }

@@ -22,14 +22,14 @@ use crate::limits;
 use crate::options::Interest;
 use crate::testing::{Fault, Simulation, check};
 
-/// A source that does not block, and its peer.
+/// Returns a non-blocking source and its peer.
 fn pair() -> (UnixStream, UnixStream) {
     let (source, peer) = UnixStream::pair().expect("two descriptors");
     source.set_nonblocking(true).expect("an option of every socket");
     (source, peer)
 }
 
-/// Watches a source in whose place the test's own answers come.
+/// Watches a source whose content does not matter; the callback decides.
 fn watch_with(
     events: &mut EventLoop<'static>,
     mut callback: impl FnMut(&mut Context, WatchEvent) -> Watch + 'static,
@@ -90,7 +90,7 @@ fn a_watch_added_in_a_callback_is_called_in_a_later_turn() {
         });
         assert!(simulation.set_ready(first, Interest::Read));
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
-        assert_eq!(calls.get(), 0, "it is not ready");
+        assert_eq!(calls.get(), 0, "the new watch is not ready");
         assert!(simulation.set_ready(added.get().expect("it was added"), Interest::Read));
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(calls.get(), 3);
@@ -102,7 +102,7 @@ fn an_event_of_a_removed_watch_does_not_reach_the_next_watch_in_its_slot() {
     check(0..50, |simulation| {
         let mut events = simulation.event_loop();
         simulation.inject(Fault::SpuriousReadiness, 1);
-        let removed = watch_with(&mut events, |_, _| panic!("it is removed"));
+        let removed = watch_with(&mut events, |_, _| panic!("the watch is removed"));
         assert!(events.remove(removed).is_some());
         let calls = Rc::new(Cell::new(0));
         let counted = Rc::clone(&calls);
@@ -110,12 +110,12 @@ fn an_event_of_a_removed_watch_does_not_reach_the_next_watch_in_its_slot() {
             counted.set(counted.get() + 1);
             Watch::Drained
         });
-        assert_eq!(next.0.slot, removed.0.slot, "the slot is used again");
+        assert_eq!(next.0.slot, removed.0.slot, "the slot is reused");
         simulation.inject(Fault::LateReadiness, 1);
         for _ in 0..20 {
             let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
         }
-        assert_eq!(calls.get(), 0, "all events were of the one that was removed");
+        assert_eq!(calls.get(), 0, "all events were of the removed watch");
         simulation.clear_faults();
         assert!(simulation.set_ready(next, Interest::Read));
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
@@ -158,7 +158,7 @@ fn a_drain_ends_in_time_although_a_watch_is_never_drained() {
     let mut turns = 0;
     while !matches!(events.turn(Some(Duration::ZERO)).expect("no error is the loop's"), Turn::Stopped(_)) {
         turns += 1;
-        assert!(turns < u32::from(limits::LATE_TURNS_MAX) / 2, "a watch holds the drain up");
+        assert!(turns < u32::from(limits::LATE_TURNS_MAX) / 2, "the watch delays the end of the drain");
     }
 }
 
