@@ -1,8 +1,8 @@
 //! An echo server whose handler is one line, with backpressure.
 //!
-//! What does not fit the outbox is not consumed, and while the outbox is full nothing more is read.
+//! Input that does not fit the outbox is not consumed. While the outbox is full, nothing more is read.
 //!
-//! `cargo run --example echo`, then `nc localhost 8888`. Another address may be given.
+//! `cargo run --example echo`, then `nc localhost 8888`. An argument sets another listen address.
 
 use std::net::SocketAddr;
 

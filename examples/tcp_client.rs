@@ -1,6 +1,6 @@
-//! A blocking TCP client on std alone.
+//! A blocking TCP client with std alone.
 //!
-//! Run a server first (`cargo run --release`), then `cargo run --example tcp_client`. Another address may be given.
+//! Run a server first (`cargo run --release`), then `cargo run --example tcp_client`. An argument sets another address.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ fn main() -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(b"Hello, TCP Server!")?;
 
-    // One read is enough for a greeting this short. A longer answer may come in several pieces.
+    // One read is enough for a short greeting. A longer answer may come in several parts.
     let mut answer = [0; 1024];
     let length = stream.read(&mut answer)?;
     println!("Received: {}", String::from_utf8_lossy(&answer[..length]));

@@ -2,12 +2,12 @@
 //!
 //! The two are joined in both directions.
 //!
-//! `cargo run --example tcp_proxy 127.0.0.1:7000 127.0.0.1:8888`, then `nc localhost 7000`. The first address is where
-//! it listens, the second where it connects to.
+//! `cargo run --example tcp_proxy 127.0.0.1:7000 127.0.0.1:8888`, then `nc localhost 7000`. The first address is the
+//! listen address, and the second is the target.
 //!
-//! One handler serves both sides, and a side knows the other by its id. What one side does not take is left with the
-//! other, which is paused meanwhile: memory is bounded, and both ends feel each other's pace. The end of one stream
-//! becomes the end of the other, in that direction alone; a reset becomes a reset.
+//! One handler serves both sides, and each side keeps the id of the other. Input that does not fit the other side's
+//! outbox is not consumed, and its connection is paused. So memory is bounded, and backpressure reaches the sender. EOF
+//! on one side becomes a half-close on the other, and a reset becomes a reset.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use halloo::{CloseReason, Connect, Connection, ConnectionId, Context, EventLoop, Listen, StreamHandler};
 
-/// Neither side has sent or taken anything for this long.
+/// A pair without a byte in either direction for this long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// Each of them takes two descriptors, of the 1,024 that a process usually may have.
+/// Each client takes two descriptors. A process usually has 1,024.
 const CLIENTS_MAX: usize = 450;
 
 struct Proxy {
@@ -28,13 +28,13 @@ struct Proxy {
 /// One side of a pair.
 struct Side {
     other: ConnectionId,
-    /// Which of its two directions have ended: it has sent its last, the other has.
+    /// Which directions have ended: EOF has come from this side, or from the other.
     has_sent_all: bool,
     has_been_sent_all: bool,
 }
 
 impl Side {
-    /// Closes a side once both directions have ended.
+    /// Closes this side once both directions have ended.
     fn close_if_over(&self, connection: &mut Connection<'_>) {
         if self.has_sent_all && self.has_been_sent_all {
             connection.close();
@@ -48,17 +48,17 @@ impl StreamHandler for Proxy {
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Side> {
         let (id, handler) = (connection.id(), connection.handler());
         let other = if connection.listener().is_some() {
-            // A client. What it says before the target is there waits in that connection's outbox.
+            // A client. Its input waits in the outbox of the outbound connection until that is open.
             connection.context().connect_with(Connect::from(self.target).idle_timeout(IDLE), handler, id)
         } else {
-            // The target's side, with the client it was opened for.
+            // The target's side, with the id of its client.
             connection.take_value()?
         };
         Some(Side { other, has_sent_all: false, has_been_sent_all: false })
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, side: &mut Side, input: &[u8]) -> usize {
-        // Without another side this one is about to end, too.
+        // Without the other side this connection is about to be aborted or closed.
         let Some(mut other) = connection.context().connection(side.other) else { return input.len() };
         let written = other.try_write(input);
         if written < input.len() {
@@ -67,7 +67,7 @@ impl StreamHandler for Proxy {
         written
     }
 
-    /// What was written to this side has gone: the other may go on.
+    /// This side's outbox is empty: reading from the other side resumes.
     fn on_flushed(&mut self, connection: &mut Connection<'_>, side: &mut Side) {
         if let Some(mut other) = connection.context().connection(side.other) {
             other.resume();
@@ -83,7 +83,7 @@ impl StreamHandler for Proxy {
         side.close_if_over(connection);
     }
 
-    /// The other side has ended its stream.
+    /// EOF has come from the other side.
     fn on_notify(&mut self, connection: &mut Connection<'_>, side: &mut Side, _: u64) {
         side.has_been_sent_all = true;
         side.close_if_over(connection);

@@ -1,7 +1,7 @@
 //! A TCP server: prints what each client sends, replies, closes.
 //!
-//! `cargo run --example tcp_server`, then `cargo run --example tcp_client` or `nc localhost 8888`. Another address may
-//! be given.
+//! `cargo run --example tcp_server`, then `cargo run --example tcp_client` or `nc localhost 8888`. An argument sets
+//! another listen address.
 
 use std::net::SocketAddr;
 

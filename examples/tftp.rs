@@ -3,8 +3,8 @@
 //! `cargo run --example tftp 127.0.0.1:6969 FOLDER`, then `curl -O tftp://127.0.0.1:6969/FILE` or
 //! `tftp -m octet 127.0.0.1 6969 -c get FILE`. Without a folder it serves the current one.
 //!
-//! One handler serves the socket for requests and those of all transfers. Only a timer sends a block again: if a
-//! duplicate ACK did it, every later block would be sent twice (RFC 1123 section 4.2.3.1).
+//! One handler serves the sockets for requests and for all transfers. Only a timer sends a block again: if a duplicate
+//! ACK did it, every later block would be sent twice (RFC 1123 section 4.2.3.1).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,10 +17,10 @@ use halloo::{Context, Datagram, DatagramHandler, EventLoop, HandlerId, TimerId, 
 
 /// Each transfer has a socket and an open file. Further requests get no answer.
 const TRANSFERS_MAX: usize = 256;
-/// A block is sent six times at most. Each wait for its ACK is twice as long as the one before: 31.5 s in all.
+/// A block is sent at most six times. Each wait for its ACK is twice as long as the one before: 31.5 s in total.
 const TRIES_MAX: u64 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// A shorter block is the last.
+/// A shorter block is the last one.
 const BLOCK_BYTES: usize = 512;
 
 const RRQ: u8 = 1;
@@ -33,11 +33,11 @@ fn error_packet(code: u8, text: &str) -> Vec<u8> {
     [&[0, ERROR, 0, code], text.as_bytes(), &[0]].concat()
 }
 
-/// A file on its way to a client.
+/// A transfer of one file to one client.
 struct Transfer {
     client: SocketAddr,
     file: File,
-    /// The block that waits for its ACK, as a packet, and its number, which is 0 again after 65,535.
+    /// The block that waits for its ACK, as a packet, and its number. The number after 65,535 is 0.
     packet: Vec<u8>,
     block: u16,
     timer: Option<TimerId>,
@@ -55,7 +55,7 @@ impl Server {
         Ok(Self { folder: folder.canonicalize()?, id: None, transfers: HashMap::new() })
     }
 
-    /// Opens a port on the address that was asked, and sends the first block from there. An error is a packet.
+    /// Opens a port on the address that was asked, and sends the first block from it. The error is an ERROR packet.
     fn start(&mut self, datagram: &mut Datagram<'_>, request: &[u8]) -> Result<(), Vec<u8>> {
         let request = String::from_utf8_lossy(request);
         let (name, mode) = request.split_once('\0').unwrap_or_default();
@@ -68,14 +68,14 @@ impl Server {
         })?;
         let (client, mut local) = (datagram.peer_addr(), datagram.local_addr());
         local.set_port(0);
-        let socket = datagram.context().bind_for(local, self.id.expect("it has started"));
+        let socket = datagram.context().bind_for(local, self.id.expect("on_start came first"));
         let socket = socket.map_err(|error| error_packet(0, &error.to_string()))?;
         self.transfers.insert(socket, Transfer { client, file, packet: Vec::new(), block: 0, timer: None });
         self.send_next(datagram.context(), socket);
         Ok(())
     }
 
-    /// Opens a file. A link may lead out of the folder, and to open a pipe would block: they are refused.
+    /// Opens a file. Links out of the folder are refused, and so are pipes, which would block.
     fn open(&self, name: &str) -> io::Result<File> {
         let is_below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         let path = if is_below { self.folder.join(name).canonicalize()? } else { PathBuf::new() };
@@ -83,7 +83,7 @@ impl Server {
         if is_file { File::open(path) } else { Err(ErrorKind::PermissionDenied.into()) }
     }
 
-    /// Sends the next block of a transfer. It ends after the last, and if its file cannot be read.
+    /// Sends the next block. The transfer ends after the last block, or if the file cannot be read.
     fn send_next(&mut self, context: &mut Context, socket: UdpSocketId) {
         let Some(transfer) = self.transfers.get_mut(&socket) else { return };
         let is_over = (1..4 + BLOCK_BYTES).contains(&transfer.packet.len());
@@ -93,7 +93,7 @@ impl Server {
         if is_over || read.is_err() { self.end(context, socket) } else { self.send(context, socket, 0) }
     }
 
-    /// Sends the block of a transfer, and sets the timer that sends it again.
+    /// Sends the current block, and sets the timer that sends it again.
     fn send(&mut self, context: &mut Context, socket: UdpSocketId, tries: u64) {
         let (Some(id), Some(transfer)) = (self.id, self.transfers.get_mut(&socket)) else { return };
         context.send_to(socket, &transfer.packet, transfer.client);
@@ -118,7 +118,7 @@ impl DatagramHandler for Server {
         let error = match (*opcode, self.transfers.get(&socket)) {
             (RRQ, None) if self.transfers.len() < TRANSFERS_MAX => self.start(datagram, rest).err(),
             (WRQ, None) => Some(error_packet(2, "access violation")),
-            // Two programs that answer an ERROR with an ERROR never stop.
+            // An ERROR is never answered: two programs that answer ERROR with ERROR would never stop.
             (RRQ..=ACK, Some(transfer)) if transfer.client != client => Some(error_packet(5, "unknown transfer ID")),
             (ACK, Some(transfer)) if rest == transfer.block.to_be_bytes() => {
                 return self.send_next(datagram.context(), socket);

@@ -1,7 +1,7 @@
 //! A UDP server: prints each datagram and replies.
 //!
-//! `cargo run --example udp_server`, then `cargo run --example udp_client` or `nc -u localhost 8888`. Another address
-//! may be given.
+//! `cargo run --example udp_server`, then `cargo run --example udp_client` or `nc -u localhost 8888`. An argument sets
+//! another listen address.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = EventLoop::new()?;
     let greeter = datagrams(|datagram, payload| {
         println!("Received from {}: {}", datagram.peer_addr(), payload.escape_ascii());
-        // False: the source cannot be a peer and is forged, the peer is past its rate, or the send queue is full.
+        // `reply` returns false if the source is forged, over its rate limit, or the send queue is full.
         let _ = datagram.reply(b"Hello, UDP Client!");
     });
     let socket = events.bind(address, greeter)?;

@@ -1,9 +1,9 @@
-//! An echo server with one loop on one thread per processor.
+//! An echo server with one loop on one thread per CPU.
 //!
-//! The loops share the port (`SO_REUSEPORT`), and the kernel gives each of them a part of the clients.
+//! The loops share the port (`SO_REUSEPORT`), and the kernel distributes the clients.
 //!
-//! `cargo run --example workers`, then `nc localhost 8888`, from as many terminals as you like. Enter ends it. Another
-//! address and a number of workers may be given.
+//! `cargo run --example workers`, then `nc localhost 8888` from several terminals. Enter stops it. Arguments set
+//! another listen address and the number of workers.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use halloo::{EventLoop, Handle, Listen, Stats, stream};
 
-/// Makes a loop here, says where it listens and how to reach it, and turns it until it is told to stop. A loop stays on
-/// the thread that made it: what goes from one thread to another is its handle.
+/// Makes a loop, sends its address and handle to `started`, and runs it until it is stopped. A loop stays on the thread
+/// that made it. Only its handle goes to other threads.
 fn work(at: Listen, started: &Sender<(SocketAddr, Handle)>) -> halloo::Result<Stats> {
     let mut events = EventLoop::new()?;
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method alone is bound to one lifetime")]
@@ -27,7 +27,8 @@ fn work(at: Listen, started: &Sender<(SocketAddr, Handle)>) -> halloo::Result<St
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut address: SocketAddr = arguments.next().as_deref().unwrap_or("127.0.0.1:8888").parse()?;
-    // The first worker binds the port alone, so that a second server is refused, and shares it then with the others.
+    // The first worker binds the port alone, so that a second server is refused. After that it shares the port with the
+    // others.
     let mut at = Listen::from(address).reuse_port_after_bind(true);
     let count = match arguments.next() {
         Some(number) => number.parse()?,
@@ -39,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let sender = sender.clone();
         threads.push(thread::spawn(move || work(at, &sender).inspect_err(|error| eprintln!("{error}"))));
         let (listening, handle) = started.recv_timeout(Duration::from_secs(5))?;
-        // The port of the first worker, also where it was left to the kernel to choose.
+        // The port of the first worker, which the kernel chose if the address had port 0.
         address = listening;
         at = Listen::from(address).reuse_port(true);
         handles.push(handle);
@@ -47,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("Listening on {address}\n{count} workers; press Enter to stop");
 
     std::io::stdin().read_line(&mut String::new())?;
-    // Each grants its connections a second to finish. One that has failed has ended already.
+    // Each loop gives its connections 1 s to finish. A handle of a loop that has failed returns an error.
     for handle in &handles {
         let _ = handle.drain(Duration::from_secs(1));
     }

@@ -1,10 +1,10 @@
-//! An echo server that ends in order on SIGTERM and SIGINT.
+//! An echo server that drains and exits on SIGTERM and SIGINT.
 //!
-//! `cargo run --example stop_on_signal`, then `nc localhost 8888` and Ctrl-C. Another address may be given.
+//! `cargo run --example stop_on_signal`, then `nc localhost 8888` and Ctrl-C. An argument sets another listen address.
 //!
-//! The first signal closes the listener, tells the clients, and gives them ten seconds; the second resets those that are
-//! left. There is no thread for signals: the signal handler writes a byte to a socket pair, whose other end the loop
-//! watches.
+//! The first signal closes the listener, sends clients a message, and gives them 10 s. The second resets the remaining
+//! clients. There is no thread for signals: the signal handler writes a byte to a socket pair, and the loop watches the
+//! other end.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use halloo::{Connection, EventLoop, Interest, StreamHandler, Watch};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-/// How long clients may go on after the first signal.
+/// How long clients may continue after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
 
 struct Echo;
@@ -32,7 +32,7 @@ impl StreamHandler for Echo {
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        // A client that has left no room for it learns of the end when it comes.
+        // A client with a full outbox does not get the message.
         let _ = connection.send(format!("* this server ends in {GRACE:?}\n").as_bytes());
     }
 }
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             context.drain(GRACE);
             Watch::Again
         }
-        // WouldBlock: no further signal has come. The other end is never closed.
+        // `WouldBlock`: no further signal. The other end is never closed.
         _ => Watch::Drained,
     })?;
 

@@ -1,10 +1,10 @@
 //! The output of a child process, sent to every client.
 //!
 //! `cargo run --example watch_child 127.0.0.1:8888 ping localhost`, then `nc localhost 8888` a few times. The first
-//! argument is where it listens, the others are the command.
+//! argument is the listen address, and the others are the command.
 //!
-//! It is sent line by line, and its end is the end of the server. A client that reads too slowly misses lines, and
-//! delays no other.
+//! The output is sent line by line, and the server ends with the child. A client that reads too slowly misses lines,
+//! and delays no other.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use halloo::{Connection, EventLoop, HandlerId, Interest, Listen, StreamHandler, Watch, WatchEvent};
 
-/// A longer line is sent in pieces.
+/// A longer line is sent in parts.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// How long clients may take to read the last lines.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Greets its clients with the command, and ignores what they send.
+/// Greets its clients with the command, and ignores their input.
 struct Clients {
     command: String,
 }
@@ -42,7 +42,7 @@ impl StreamHandler for Clients {
     }
 }
 
-/// What has come of a line that is not whole.
+/// The output of the child after its last whole line.
 #[derive(Default)]
 struct Output {
     line: Vec<u8>,
@@ -61,7 +61,7 @@ impl Output {
         let count = match output.read(&mut bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Watch::Drained,
             Ok(count) => count,
-            // The same as the end.
+            // An error is handled as EOF.
             Err(_) => 0,
         };
         self.line.extend_from_slice(&bytes[..count]);
@@ -92,10 +92,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clients = events.attach(Clients { command: format!("{program} {}", arguments.join(" ")).trim().to_owned() });
     let listener = events.listen_for(Listen::from(address).idle_timeout(None), clients)?;
 
-    // A socket pair in place of a pipe: std has no call that makes a pipe non-blocking.
+    // A socket pair in place of a pipe: std cannot make a pipe non-blocking.
     let (output, child_end) = UnixStream::pair()?;
     output.set_nonblocking(true)?;
-    // The command holds the child's end, and is dropped here: only then the output ends with the child.
+    // The command owns the child's end and is dropped here. Otherwise EOF would not come when the child ends.
     let mut child = Command::new(program).args(arguments).stdout(OwnedFd::from(child_end)).spawn()?;
     let mut lines = Output::default();
     events

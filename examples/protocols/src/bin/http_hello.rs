@@ -1,9 +1,10 @@
 //! An HTTP/1.1 server: keep-alive, pipelining, HEAD, error statuses.
 //!
-//! `cargo run --release -p protocols --bin http_hello`, then `curl -v localhost:8080`. Another address may be given.
+//! `cargo run --release -p protocols --bin http_hello`, then `curl -v localhost:8080`. An argument sets another listen
+//! address.
 //!
-//! `httparse` reads a request where it lies. A request whose answer does not fit the outbox is not consumed and comes
-//! again once there is room: pipelining, bounded on both sides, without a queue of our own.
+//! `httparse` parses a request in the input, without a copy. If the answer does not fit the outbox, the request is not
+//! consumed. It is shown again when there is room, so pipelining needs no queue and its memory is bounded.
 
 use std::io::Write;
 use std::mem::MaybeUninit;
@@ -13,17 +14,17 @@ use std::time::{Duration, Instant, SystemTime};
 use halloo::{Connection, EventLoop, Listen, SendError, StreamHandler};
 use httparse::{Error, Request, Status};
 
-/// Request line and headers. Who sends this much without an end of them is refused.
+/// Request line and headers. A longer head is refused with status 431.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 64;
 
-/// A body up to this long is read past, a longer one refused: nobody here wants any.
+/// A body up to this length is skipped, and a longer one is refused: no path takes a body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8080").parse()?;
     let mut events = EventLoop::new()?;
-    // A head that dribbles in is not consumed and so does not count as progress: it is cut, too.
+    // An incomplete head is not consumed, so the bytes of a slow head do not restart the idle timeout.
     let at = Listen::from(address).idle_timeout(Duration::from_secs(15)).write_timeout(Duration::from_secs(15));
     let listener = events.listen(at, HelloHandler::default())?;
     println!("Listening on {}", events.local_addr(listener)?);
@@ -35,12 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 struct HelloHandler {
     date: String,
     dated: Option<Instant>,
-    /// Room for one answer, kept for the next.
+    /// The buffer of the last answer, used again for the next.
     answer: Vec<u8>,
 }
 
 impl StreamHandler for HelloHandler {
-    /// Bytes of a request's body that are still to be skipped.
+    /// Bytes of the request's body that are still to be skipped.
     type Session = usize;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<usize> {
@@ -73,7 +74,7 @@ impl StreamHandler for HelloHandler {
 
 impl HelloHandler {
     fn answer(&mut self, connection: &mut Connection<'_>, response: &Response) -> Result<(), SendError> {
-        // RFC 9110 section 6.6.1 wants a date; a second is as fine as it gets.
+        // RFC 9110 section 6.6.1 requires a date. Its resolution is 1 s, so the text is reused for that long.
         let now = connection.context().now();
         if self.dated.is_none_or(|dated| now.duration_since(dated) >= Duration::from_secs(1)) {
             (self.dated, self.date) = (Some(now), httpdate::fmt_http_date(SystemTime::now()));
@@ -84,7 +85,7 @@ impl HelloHandler {
         let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let (date, text_bytes) = (&self.date, text.len() + 1);
         self.answer.clear();
-        // Writing into a Vec cannot fail.
+        // Writing into a `Vec` cannot fail.
         let _ = write!(
             self.answer,
             "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: text/plain\r\nContent-Length: {text_bytes}\r\n\
@@ -99,12 +100,12 @@ impl HelloHandler {
 
 // ---- requests -------------------------------------------------------------------------------------------------------
 
-/// What a request comes to.
+/// The response to a request.
 struct Response {
     status: &'static str,
-    /// A HEAD is answered without the text.
+    /// False for HEAD.
     has_text: bool,
-    /// How many bytes of body to skip before the next request; `None` if there is to be no next one.
+    /// The bytes of body to skip before the next request, or `None` if the connection closes after the response.
     body_bytes: Option<usize>,
 }
 
@@ -114,7 +115,7 @@ impl Response {
     }
 }
 
-/// The first request's length and what it comes to; `None` while it is not whole.
+/// Returns the length of the first request's head and the response, or `None` while the head is incomplete.
 fn parse_request(input: &[u8]) -> Option<(usize, Response)> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = Request::new(&mut []);
@@ -128,7 +129,7 @@ fn parse_request(input: &[u8]) -> Option<(usize, Response)> {
     }
 }
 
-/// Decides about a request, or says with which status to refuse it and everything after it.
+/// Returns the response, or the status with which the request is refused and the connection closed.
 fn route(request: &Request<'_, '_>) -> Result<Response, &'static str> {
     let is_old = request.version == Some(0);
     let (mut hosts, mut length, mut keeps_alive) = (0, None, !is_old);
@@ -147,10 +148,10 @@ fn route(request: &Request<'_, '_>) -> Result<Response, &'static str> {
         } else if is("content-length") && length.replace(decimal(header.value).ok_or("400 Bad Request")?).is_some() {
             return Err("400 Bad Request");
         } else if is("transfer-encoding") {
-            // Where such a body ends is not looked for, so nothing that follows can be told from it.
+            // The end of a chunked body is not parsed, so the next request cannot be found.
             return Err("411 Length Required");
         } else if is("expect") {
-            // Who asks first whether to send the body is spared it.
+            // The final status replaces `100 Continue`: the client need not send the body. The connection closes.
             keeps_alive = false;
         }
     }
@@ -170,7 +171,7 @@ fn route(request: &Request<'_, '_>) -> Result<Response, &'static str> {
     Ok(Response { status, has_text: method != "HEAD", body_bytes: keeps_alive.then_some(body_bytes) })
 }
 
-/// A number as `Content-Length` has it: digits alone, no sign, which others might read otherwise.
+/// Parses a `Content-Length`: digits alone. A sign is refused, because other servers may read it otherwise.
 fn decimal(value: &[u8]) -> Option<usize> {
     let is_plain = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     is_plain.then(|| str::from_utf8(value).ok()?.parse().ok())?

@@ -1,10 +1,11 @@
-//! The loop inside calloop, the loop of Wayland compositors.
+//! The loop inside calloop, the event loop of Wayland compositors.
 //!
-//! calloop turns halloo when there is something to do, and has a clock that every client sees ticking.
+//! A timer of calloop also sends a tick to every client, once a second.
 //!
-//! `cargo run --release -p protocols --bin in_calloop`, then `nc localhost 8888`. Another address may be given.
+//! `cargo run --release -p protocols --bin in_calloop`, then `nc localhost 8888`. An argument sets another listen
+//! address.
 //!
-//! Two things make calloop turn halloo: its descriptor becomes readable, or the time that it has named is over.
+//! calloop turns halloo when its descriptor becomes readable, or when its `next_timeout` is over.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -15,19 +16,19 @@ use calloop::timer::{TimeoutAction, Timer};
 use calloop::{Interest, LoopHandle, LoopSignal, Mode, PostAction, RegistrationToken};
 use halloo::{EventLoop, HandlerId, Turn, stream};
 
-/// What calloop hands to every callback.
+/// The data that calloop passes to every callback.
 struct App {
     events: EventLoop<'static>,
     handler: HandlerId,
     outer: LoopHandle<'static, App>,
     signal: LoopSignal,
-    /// The timer that stands for halloo's next deadline, if there is one.
+    /// The timer for halloo's next deadline, if there is one.
     alarm: Option<RegistrationToken>,
     ticks: u64,
 }
 
 impl App {
-    /// One turn that does not wait, and an alarm for when the next is due at the latest.
+    /// Runs one turn without a wait, and sets the alarm for the next deadline.
     fn turn(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         if let Turn::Stopped(_) = self.events.turn(Some(Duration::ZERO))? {
             self.signal.stop();
@@ -35,7 +36,7 @@ impl App {
         if let Some(previous) = self.alarm.take() {
             self.outer.remove(previous);
         }
-        // Zero says that work is left over. It comes up at once, and calloop's other sources have their turn between.
+        // Zero means that work is left. The alarm fires at once, after calloop's other sources.
         if let Some(after) = self.events.next_timeout() {
             let alarm = self.outer.insert_source(Timer::from_duration(after), |_, (), app| {
                 app.alarm = None;
@@ -57,11 +58,11 @@ impl App {
     fn tick(&mut self) {
         self.ticks += 1;
         let line = format!("tick {}\n", self.ticks);
-        // Who does not read misses ticks, and nobody else does.
+        // A client that does not read misses ticks, without an effect on the other clients.
         self.events.context().for_each_connection(self.handler, |client| {
             let _ = client.send(line.as_bytes());
         });
-        // What was written from outside leaves in a turn.
+        // Output written between turns is sent in the next turn.
         self.turn_or_stop();
     }
 }
@@ -75,7 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("Listening on {}", events.local_addr(listener)?);
 
     let mut outer = calloop::EventLoop::<App>::try_new()?;
-    // A second name for halloo's descriptor: calloop keeps what it watches, and the loop itself is needed in `App`.
+    // calloop owns its source, and `App` owns the loop, so calloop gets a duplicate of the descriptor.
     let readable = Generic::new(events.as_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
     outer.handle().insert_source(readable, |_, _, app| {
         app.turn_or_stop();

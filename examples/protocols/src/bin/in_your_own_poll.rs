@@ -2,8 +2,8 @@
 //!
 //! Standard input goes to every client, between the echoes.
 //!
-//! `cargo run --release -p protocols --bin in_your_own_poll`, then `nc localhost 8888`. Another address may be given.
-//! The end of standard input ends it, once everybody has what was written.
+//! `cargo run --release -p protocols --bin in_your_own_poll`, then `nc localhost 8888`. An argument sets another listen
+//! address. At the end of standard input the program drains the loop and exits.
 
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use halloo::{EventLoop, HandlerId, Turn, stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How long clients may take for the last of it.
+/// How long clients may take to read the last output.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Waits until halloo has something to do or standard input something to read. True for the latter.
+/// Waits until halloo has work or standard input is readable. Returns true for standard input.
 fn wait(events: &EventLoop<'_>, stdin: Option<&io::Stdin>) -> io::Result<bool> {
-    // Rounded up: a deadline is never early, and a turn before it would only be taken in vain.
+    // Rounded up, because a turn before the deadline would do nothing.
     let timeout = events.next_timeout().map_or(PollTimeout::NONE, |after| {
         PollTimeout::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
     });
@@ -30,17 +30,17 @@ fn wait(events: &EventLoop<'_>, stdin: Option<&io::Stdin>) -> io::Result<bool> {
         Err(Errno::EINTR) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
-    // Its end and its errors are read, too.
+    // EOF and errors also make it readable.
     Ok(watched.get(1).and_then(PollFd::any).unwrap_or(false))
 }
 
-/// Passes on what has been typed; false at its end.
+/// Sends the input to every client. Returns false at EOF.
 fn broadcast_input(stdin: &io::Stdin, events: &mut EventLoop<'_>, handler: HandlerId) -> io::Result<bool> {
     let mut stdin = stdin.lock();
-    // One read, which does not block, for something is there; and all of it is used, so that nothing stays in a buffer
-    // that poll does not see.
+    // One read does not block, because poll reported input. All of it is consumed: poll does not see bytes left in the
+    // buffer.
     let input = stdin.fill_buf()?;
-    // Who does not read misses some, and nobody else does.
+    // A client that does not read misses some input, without an effect on the other clients.
     events.context().for_each_connection(handler, |client| {
         let _ = client.send(input);
     });
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             is_stdin_open = false;
             events.context().drain(GRACE);
         }
-        // Not waiting: poll has done that. What was written above leaves in here.
+        // Without a wait, because poll has waited. Output written above is sent in this turn.
         if let Turn::Stopped(_) = events.turn(Some(Duration::ZERO))? {
             return Ok(());
         }

@@ -1,11 +1,11 @@
 //! A small Redis with keys that expire, in RESP2 and inline.
 //!
-//! `cargo run --release -p protocols --bin redis_ping`, then `redis-cli -p 6380 set greeting hello ex 10`. Another
-//! address may be given.
+//! `cargo run --release -p protocols --bin redis_ping`, then `redis-cli -p 6380 set greeting hello ex 10`. An argument
+//! sets another listen address.
 //!
-//! A command is read where it lies, and its reply goes out before its effect is kept: a reply that does not fit the
-//! outbox leaves the command unconsumed, and it comes again, whole, once there is room. The replies to everything that
-//! one read has brought leave in one `send`.
+//! A command is parsed in the input, without a copy. Its reply is queued before its effect is kept: a command whose
+//! reply does not fit the outbox is not consumed, and is shown again when there is room. The replies to all commands of
+//! one read are sent with one system call.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 
 use halloo::{Connection, Context, EventLoop, HandlerId, Listen, SendError, StreamHandler, TimerId};
 
-/// The words of a command, its name among them, and the longest of them.
+/// The most words of a command, its name included, and the length of the longest word.
 const WORDS_MAX: usize = 16;
 const WORD_BYTES_MAX: usize = 32 * 1024;
 
-/// Keys and values in all. Past it nothing is added.
+/// The bytes of all keys and values. A full store takes no new value.
 const STORE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:6380").parse()?;
     let mut events = EventLoop::new()?;
-    // A client may keep its connection for a while without a word, as they do.
+    // Redis clients keep idle connections open.
     let at = Listen::from(address).idle_timeout(Duration::from_secs(600));
     let listener = events.listen(at, Server { store: Store::default() })?;
     println!("Listening on {}", events.local_addr(listener)?);
@@ -64,7 +64,7 @@ impl StreamHandler for Server {
 }
 
 impl Server {
-    /// Replies, then does it; nothing can come between the two.
+    /// Queues the reply, then changes the store. No other command runs between the two.
     fn execute(&mut self, connection: &mut Connection<'_>, words: &[&[u8]]) -> Result<(), SendError> {
         let (store, handler) = (&mut self.store, connection.handler());
         // Timers fire after all input of a turn. A key that expires in this turn must not be read before its timer.
@@ -109,7 +109,7 @@ impl Server {
                 }
                 Err(reply) => connection.send(reply)?,
             },
-            // What redis-benchmark and redis-cli ask first.
+            // redis-benchmark and redis-cli send these first.
             (b"CONFIG", [_, name]) => connection.send(&[b"*2\r\n", &bulk(name)[..], b"$0\r\n\r\n"].concat())?,
             (b"COMMAND", _) => connection.send(b"*0\r\n")?,
             _ => connection.send(b"-ERR unknown command, or wrong number of arguments\r\n")?,
@@ -120,7 +120,7 @@ impl Server {
 
 // ---- RESP2 ----------------------------------------------------------------------------------------------------------
 
-/// Finds the words of the first command, and returns what follows it; `None` while it is not whole.
+/// Splits the first command into words and returns the input after it, or `None` while it is incomplete.
 fn parse_command<'a>(input: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<Option<&'a [u8]>, &'static str> {
     words.clear();
     let Some((line, mut rest)) = cut_line(input) else { return Ok(None) };
@@ -140,7 +140,7 @@ fn parse_command<'a>(input: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<Optio
     Ok(Some(rest))
 }
 
-/// The first line without its end, and what follows it.
+/// Returns the first line without its end, and the input after it.
 fn cut_line(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = input.iter().position(|byte| *byte == b'\n')?;
     Some((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), &input[end + 1..]))
@@ -150,7 +150,7 @@ fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The time that the options of a SET give a key, none being for ever; or the reply to ones that make no sense.
+/// Parses the options of SET. Returns the lifetime of the key, or the error reply.
 fn lifetime(options: &[&[u8]]) -> Result<Option<Duration>, &'static [u8]> {
     const INVALID: &[u8] = b"-ERR syntax error, or invalid expire time\r\n";
     let [unit, span] = options else {
@@ -174,7 +174,7 @@ fn bulk(bytes: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 pub(crate) struct Store {
     entries: HashMap<Vec<u8>, Entry>,
-    /// Which key a timer is about, by the number that it brings back: one of its own for each that is set.
+    /// The key of each timer, by the timer's value. Each timer has a new value.
     expiring: HashMap<u64, Vec<u8>>,
     expiries: u64,
     bytes: usize,
@@ -200,7 +200,7 @@ impl Store {
         self.entries.get(key).map(|entry| entry.value.as_slice())
     }
 
-    /// Gives a key a value; when it goes stays as it was.
+    /// Sets the value of a key. Its expiry stays.
     fn put(&mut self, key: &[u8], value: &[u8]) {
         self.bytes += value.len();
         if let Some(entry) = self.entries.get_mut(key) {
@@ -212,7 +212,7 @@ impl Store {
         }
     }
 
-    /// Has a key go after a time, or never, whatever was said before.
+    /// Makes a key expire after a time, or never, in place of its former expiry.
     fn expire(&mut self, context: &mut Context, handler: HandlerId, key: &[u8], after: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if let Some(Expiry { number, timer, .. }) = entry.expiry.take() {
@@ -234,7 +234,7 @@ impl Store {
         }
     }
 
-    /// A timer has come up: its key goes.
+    /// Removes the key of a timer that has fired.
     fn on_timer(&mut self, number: u64) {
         if let Some(key) = self.expiring.remove(&number)
             && let Some(entry) = self.entries.remove(&key)

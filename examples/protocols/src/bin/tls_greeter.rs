@@ -1,10 +1,11 @@
 //! A greeting over TLS, with rustls inside the handler.
 //!
 //! `cargo run --release -p protocols --bin tls_greeter`, then
-//! `echo 'Hello, TLS Server!' | openssl s_client -quiet -connect localhost:8443`. Another address may be given.
+//! `echo 'Hello, TLS Server!' | openssl s_client -quiet -connect localhost:8443`. An argument sets another listen
+//! address.
 //!
-//! The certificate is made at every start, and nobody else has signed it. The loop knows nothing of TLS: what it shows,
-//! rustls takes in; what rustls has to say is written; what does not fit waits for `on_flushed`.
+//! The certificate is new at every start, and self-signed. The handler passes input to rustls, and writes the records
+//! of rustls to the outbox. Records that do not fit wait for `on_flushed`.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use halloo::{Connection, EventLoop, Listen, StreamHandler};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-/// From connect to question, handshake included, however busily a client sends meanwhile.
+/// From connect to question, handshake included. Input does not extend it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Greeter {
@@ -24,7 +25,7 @@ struct Greeter {
 
 struct Session {
     tls: ServerConnection,
-    /// Everything is said: what is left of it goes out, then the connection is closed.
+    /// The answer is complete: after the last record the connection is closed.
     is_over: bool,
 }
 
@@ -40,7 +41,7 @@ impl StreamHandler for Greeter {
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Session, input: &[u8]) -> usize {
         let mut rest = input;
         while !rest.is_empty() && !session.is_over {
-            // An error here is a broken handshake or record; the alert that says so is among what goes out.
+            // An error is a broken handshake or record. The output then contains the TLS alert.
             session.is_over = process_records(&mut session.tls, &mut rest).unwrap_or(true);
         }
         session.flush(connection);
@@ -52,7 +53,7 @@ impl StreamHandler for Greeter {
     }
 }
 
-/// Takes in some of what has come over the wire, and answers; true when the conversation is over.
+/// Passes input to rustls, and answers the question. Returns true after the last record.
 fn process_records(tls: &mut ServerConnection, ciphertext: &mut &[u8]) -> io::Result<bool> {
     tls.read_tls(ciphertext)?;
     let state = tls.process_new_packets().map_err(io::Error::other)?;
@@ -63,13 +64,13 @@ fn process_records(tls: &mut ServerConnection, ciphertext: &mut &[u8]) -> io::Re
     let length = tls.reader().read(&mut question)?;
     println!("Received: {}", question[..length].escape_ascii());
     tls.writer().write_all(b"Hello, TLS Client!\n")?;
-    // Without it the client could not tell our end from one that an attacker has forged.
+    // Without `close_notify` the client cannot distinguish the end from a truncation by an attacker.
     tls.send_close_notify();
     Ok(true)
 }
 
 impl Session {
-    /// Writes what rustls has for the wire, as much as the outbox takes.
+    /// Writes the records of rustls, as many as fit the outbox.
     fn flush(&mut self, connection: &mut Connection<'_>) {
         while self.tls.wants_write() {
             if self.tls.write_tls(connection).is_err() {

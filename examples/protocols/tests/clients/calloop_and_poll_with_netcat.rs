@@ -6,7 +6,7 @@ use crate::programs::{start_example, start_netcat};
 
 #[test]
 #[ignore = "needs nc"]
-fn in_calloop_clients_are_served_between_the_ticks_of_its_own_clock() {
+fn in_calloop_clients_are_served_between_the_ticks_of_a_calloop_timer() {
     let (_server, at) = start_example(env!("CARGO_BIN_EXE_in_calloop"), &["127.0.0.1:0"]);
     let mut clients: Vec<Process> = (0..3).map(|_| start_netcat(at)).collect();
     for client in &mut clients {
@@ -18,7 +18,7 @@ fn in_calloop_clients_are_served_between_the_ticks_of_its_own_clock() {
         client.write_stdin("still there\n");
         client.stdout.wait_for_text("still there\n");
     }
-    // Much work at once is taken in turns, and all of it is done.
+    // 1 MB takes many turns, and all of it is echoed.
     let text = "0123456789".repeat(100_000);
     clients[0].write_stdin(&text);
     clients[0].write_stdin("the end\n");
@@ -27,7 +27,7 @@ fn in_calloop_clients_are_served_between_the_ticks_of_its_own_clock() {
 
 #[test]
 #[ignore = "needs nc"]
-fn in_a_poll_standard_input_goes_to_everybody_between_echoes_and_its_end_is_the_end() {
+fn in_a_poll_standard_input_goes_to_every_client_and_its_end_ends_the_program() {
     let (mut server, at) = start_example(env!("CARGO_BIN_EXE_in_your_own_poll"), &["127.0.0.1:0"]);
     let (mut ann, mut bob) = (start_netcat(at), start_netcat(at));
     for client in [&mut ann, &mut bob] {
@@ -47,6 +47,6 @@ fn in_a_poll_standard_input_goes_to_everybody_between_echoes_and_its_end_is_the_
     assert_eq!(ann.stdout.text(), "hello\none for all\nagain\nthe last");
     for client in [&mut ann, &mut bob] {
         client.close_stdin();
-        assert_eq!(client.wait(), 0, "its stream has ended, too");
+        assert_eq!(client.wait(), 0, "the client's stream has ended");
     }
 }

@@ -11,14 +11,14 @@ fn serve() -> (Process, SocketAddr) {
     start_example(env!("CARGO_BIN_EXE_http_hello"), &["127.0.0.1:0"])
 }
 
-/// Sends bytes as they are, and gives back all that comes until the end.
+/// Sends the bytes unchanged, and returns all output until EOF.
 fn netcat(address: SocketAddr, bytes: &str) -> String {
     shell(&format!("printf '{bytes}' | nc -N {} {}", address.ip(), address.port()))
 }
 
 #[test]
 #[ignore = "needs curl"]
-fn curl_gets_a_page_its_head_and_what_is_not_there_over_one_connection() {
+fn curl_gets_200_head_and_404_over_one_connection() {
     let (_server, at) = serve();
     let results = |arguments: &str| shell(&format!("curl -sS -w '%{{http_code}} %{{num_connects}}\\n' {arguments}"));
     assert_eq!(results(&format!("{at} {at}/?a=b")), "Hello, HTTP Client!\n200 1\nHello, HTTP Client!\n200 0\n");
@@ -31,7 +31,7 @@ fn curl_gets_a_page_its_head_and_what_is_not_there_over_one_connection() {
 
 #[test]
 #[ignore = "needs curl"]
-fn a_body_that_nobody_wants_is_read_past_or_refused() {
+fn a_request_body_is_skipped_or_refused() {
     let (_server, at) = serve();
     let post = |arguments: &str| {
         let written = "-o /dev/null -w '%{http_code} %{num_connects}\\n'";
@@ -47,7 +47,7 @@ fn a_body_that_nobody_wants_is_read_past_or_refused() {
 
 #[test]
 #[ignore = "needs nc"]
-fn pipelined_requests_are_answered_in_order_and_the_rest_after_nonsense_is_not() {
+fn pipelined_requests_are_answered_in_order_up_to_an_invalid_one() {
     let (_server, at) = serve();
     let get = |path: &str| format!("GET {path} HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n");
     let statuses = |answers: &str| -> Vec<String> {
@@ -82,7 +82,7 @@ fn ten_thousand_pipelined_requests_to_a_slow_reader_are_all_answered() {
 
 #[test]
 #[ignore = "needs wrk"]
-fn wrk_meets_no_error() {
+fn wrk_reports_no_error() {
     let (_server, at) = serve();
     let report = shell(&format!("wrk -t1 -c64 -d2s http://{at}/"));
     assert!(report.contains("Requests/sec") && !report.contains("rrors") && !report.contains("Non-2xx"), "{report}");

@@ -1,4 +1,4 @@
-//! The examples, each with clients that are not ours.
+//! The examples, each with clients of other projects.
 
 mod calloop_and_poll_with_netcat;
 mod chat_with_netcat;

@@ -14,7 +14,7 @@ pub(crate) fn start_program(program: &str, arguments: &[&str]) -> Process {
     Process::spawn(command)
 }
 
-/// Starts an example, and waits for its address.
+/// Starts an example and waits for its address.
 #[track_caller]
 pub(crate) fn start_example(program: &str, arguments: &[&str]) -> (Process, SocketAddr) {
     let server = start_program(program, arguments);
@@ -25,7 +25,7 @@ pub(crate) fn start_example(program: &str, arguments: &[&str]) -> (Process, Sock
     (server, address)
 }
 
-/// Starts netcat towards an address.
+/// Starts netcat, connected to an address.
 #[track_caller]
 pub(crate) fn start_netcat(to: SocketAddr) -> Process {
     start_program("nc", &[&to.ip().to_string(), &to.port().to_string()])

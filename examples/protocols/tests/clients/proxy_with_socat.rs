@@ -13,15 +13,15 @@ use crate::programs::{start_example, start_program};
 
 const FILE_BYTES: usize = 100 * 1024 * 1024;
 
-/// Two outboxes and two inboxes of 64 KiB, and what the allocator makes of them. A proxy that kept what its target does
-/// not take would grow by megabytes.
+/// Two outboxes and two inboxes of 64 KiB, and the allocator's overhead. A proxy without backpressure would grow by
+/// megabytes.
 const GROWTH_KIB_MAX: u64 = 1024;
 
 fn proxy_to(port: u16) -> (Process, SocketAddr) {
     start_example(env!("CARGO_BIN_EXE_tcp_proxy"), &["127.0.0.1:0", &format!("127.0.0.1:{port}")])
 }
 
-/// Waits for a listener by its entry in the kernel's table, without connecting to it.
+/// Waits for a listener by its entry in `/proc/net/tcp`, without a connect.
 fn wait_for_listener(port: u16) {
     wait_until("a listener", || {
         let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel has a table");
@@ -31,9 +31,9 @@ fn wait_for_listener(port: u16) {
 
 #[test]
 #[ignore = "needs socat, nc and openssl"]
-fn a_large_file_and_the_end_of_its_stream_go_through_in_little_memory() {
+fn a_large_file_and_its_eof_pass_in_little_memory() {
     let port = unused_port();
-    // It answers when it has read everything: the end of the client's stream must reach it, and the answer come back.
+    // socat answers after EOF, so EOF must reach the target, and its answer must come back.
     let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1");
     let _target = start_program("socat", &["-t", "60", &listen, "EXEC:sha256sum"]);
     wait_for_listener(port);
@@ -48,14 +48,14 @@ fn a_large_file_and_the_end_of_its_stream_go_through_in_little_memory() {
         max = max.max(proxy.resident_kib());
         client.stdout.text() == expected
     });
-    assert_eq!(client.wait(), 0, "and the end of the stream came back");
+    assert_eq!(client.wait(), 0, "EOF came back");
     print_measurement(&format!("tcp_proxy: 100 MiB through, VmRSS {before} KiB before and {max} KiB at most"));
     assert!(max < before + GROWTH_KIB_MAX, "{before} KiB became {max}");
 }
 
 #[test]
 #[ignore = "needs nc and ss"]
-fn a_target_that_reads_nothing_slows_its_client_down_and_costs_no_memory() {
+fn a_target_that_reads_nothing_stops_its_client_and_costs_no_memory() {
     let port = unused_port();
     let target = start_program("nc", &["-l", "127.0.0.1", &port.to_string()]);
     wait_for_listener(port);
@@ -64,9 +64,9 @@ fn a_target_that_reads_nothing_slows_its_client_down_and_costs_no_memory() {
     target.signal("STOP");
     let mut client =
         start_program("sh", &["-c", &format!("head -c {FILE_BYTES} /dev/zero | nc -N {} {}", at.ip(), at.port())]);
-    // Nothing moves any more once the kernel's queues on the way are full.
+    // When the kernel's queues on the way are full, no more bytes arrive.
     let received = || shell(&format!("ss -tnH state established '( sport = :{port} )' | awk '{{print $1}}'"));
-    wait_until("the queues to fill", || {
+    wait_until("the queues are full", || {
         let queued = received();
         let is_some = queued.trim().parse::<usize>().is_ok_and(|bytes| bytes > 0);
         is_some && holds_for(Duration::from_millis(300), || received() == queued)
@@ -75,15 +75,15 @@ fn a_target_that_reads_nothing_slows_its_client_down_and_costs_no_memory() {
     print_measurement(&format!("tcp_proxy: target stopped, VmRSS {before} KiB before and {full} KiB with full queues"));
     assert!(full < before + GROWTH_KIB_MAX, "{before} KiB became {full}");
     target.signal("CONT");
-    assert_eq!(client.wait(), 0, "it went on");
+    assert_eq!(client.wait(), 0, "the client has sent everything");
     wait_until("all bytes", || target.stdout.byte_count() == FILE_BYTES);
 }
 
 #[test]
 #[ignore = "needs iperf3"]
-fn iperf_runs_through_it_both_ways() {
+fn iperf_runs_through_the_proxy_in_both_directions() {
     for direction in ["", "-R", "--bidir", "-P 8"] {
-        // One server for each: it is busy for a moment after a test.
+        // A new server for each run: it is busy for a moment after a test.
         let port = unused_port();
         let _target = start_program("iperf3", &["-s", "-1", "-B", "127.0.0.1", "-p", &port.to_string()]);
         wait_for_listener(port);
@@ -97,7 +97,7 @@ fn iperf_runs_through_it_both_ways() {
 
 #[test]
 #[ignore = "needs curl and nc"]
-fn a_target_that_is_not_there_ends_the_client_and_one_that_comes_serves_the_next() {
+fn a_client_is_closed_without_a_target_and_served_once_one_listens() {
     let port = unused_port();
     let (_proxy, at) = proxy_to(port);
     let (is_success, output) = try_shell(&format!("curl -sS --max-time 20 http://{at}"));

@@ -39,7 +39,7 @@ impl Redis {
 
 #[test]
 #[ignore = "needs redis-cli"]
-fn redis_cli_gets_the_answers_of_a_redis() {
+fn redis_cli_gets_the_replies_of_redis() {
     let redis = Redis::serve();
     let cases = [
         ("ping", "PONG"),
@@ -52,9 +52,9 @@ fn redis_cli_gets_the_answers_of_a_redis() {
         ("incr new", "1"),
         ("set text abc", "OK"),
         ("incr text", "ERR value is not an integer or out of range"),
-        ("del a a text nobody", "2"),
+        ("del a a text missing", "2"),
         ("get a", ""),
-        ("expire nobody 10", "0"),
+        ("expire missing 10", "0"),
         ("set a 1 nonsense 1", "ERR syntax error, or invalid expire time"),
         ("set a", "ERR unknown command, or wrong number of arguments"),
         ("config get save", "save"),
@@ -66,9 +66,9 @@ fn redis_cli_gets_the_answers_of_a_redis() {
 
 #[test]
 #[ignore = "needs redis-cli"]
-fn a_key_goes_when_its_time_is_over_and_stays_if_it_was_set_anew() {
+fn a_key_expires_in_time_and_stays_if_it_was_set_again() {
     let redis = Redis::serve();
-    // All at once, so that nothing of it is over before the rest is said.
+    // One pipeline, so that no key expires before the last command.
     let commands = [
         "set short x px 300",
         "set kept x px 300",
@@ -81,26 +81,26 @@ fn a_key_goes_when_its_time_is_over_and_stays_if_it_was_set_anew() {
     let (host, port) = (redis.at.ip(), redis.at.port());
     let replies = shell(&format!("printf '{}\n' | redis-cli -h {host} -p {port}", commands.join("\n")));
     assert_eq!(replies.split_whitespace().collect::<Vec<_>>(), ["OK", "OK", "OK", "OK", "1", "OK", "2"]);
-    wait_until("the short one to go", || redis.ask("get short").is_empty());
-    wait_until("the number to go", || redis.ask("get number").is_empty());
+    wait_until("the short key expires", || redis.ask("get short").is_empty());
+    wait_until("the number expires", || redis.ask("get number").is_empty());
     assert_eq!((redis.ask("get kept"), redis.ask("get long")), ("y".to_owned(), "x".to_owned()));
 }
 
 #[test]
 #[ignore = "needs nc"]
-fn inline_commands_are_understood_and_nonsense_ends_the_connection() {
+fn inline_commands_are_answered_and_invalid_ones_close_the_connection() {
     let redis = Redis::serve();
     let netcat = |bytes: &str| shell(&format!("printf '{bytes}' | nc -N {} {}", redis.at.ip(), redis.at.port()));
     assert_eq!(netcat("PING\\r\\nset a 1\\n\\r\\nget a\\r\\n"), "+PONG\r\n+OK\r\n$1\r\n1\r\n");
     assert_eq!(netcat("*1\\r\\nPING\\r\\nPING\\r\\n"), "-ERR Protocol error: expected '$'\r\n");
     assert_eq!(netcat("*1000000\\r\\n"), "-ERR Protocol error: invalid multibulk length\r\n");
     assert_eq!(netcat("*1\\r\\n$99999999\\r\\n"), "-ERR Protocol error: invalid bulk length\r\n");
-    assert_eq!(netcat("*2\\r\\n$4\\r\\nECHO\\r\\n$5\\r\\nhel"), "", "half a command is none");
+    assert_eq!(netcat("*2\\r\\n$4\\r\\nECHO\\r\\n$5\\r\\nhel"), "", "an incomplete command has no reply");
 }
 
 #[test]
 #[ignore = "needs redis-benchmark and redis-cli"]
-fn redis_benchmark_is_content() {
+fn redis_benchmark_reports_no_error() {
     let redis = Redis::serve();
     let report = redis.load("-t ping,set,get,incr -P 16 -n 20000 -q");
     assert_eq!(report.matches("requests per second").count(), 5, "{report}");
@@ -109,11 +109,11 @@ fn redis_benchmark_is_content() {
 
 #[test]
 #[ignore = "needs redis-benchmark and redis-cli"]
-fn a_command_whose_reply_has_to_wait_is_done_once() {
+fn a_command_whose_reply_waits_for_room_is_executed_once() {
     let redis = Redis::serve();
     redis.load("-P 500 -c 20 -n 20000 -q INCR counter");
     assert_eq!(redis.ask("get counter"), "20000");
-    // Each reply fills half an outbox, so that most of the commands of one read have to wait.
+    // Each reply fills half an outbox, so most commands of one read wait for room.
     shell(&format!(
         "head -c 30000 /dev/zero | tr '\\0' x | redis-cli -h {} -p {} -x set big",
         redis.at.ip(),

@@ -6,10 +6,10 @@ use crate::programs::start_example;
 
 #[test]
 #[ignore = "needs openssl, curl and nc"]
-fn openssl_and_curl_are_greeted_and_hear_a_clean_end() {
+fn openssl_and_curl_are_greeted_and_get_close_notify() {
     let (server, at) = start_example(env!("CARGO_BIN_EXE_tls_greeter"), &["127.0.0.1:0"]);
     for version in ["-tls1_2", "-tls1_3"] {
-        // Without our close_notify it would print "unexpected eof", and fail.
+        // Without `close_notify` openssl prints "unexpected eof" and fails.
         let output = shell(&format!("echo hello | openssl s_client -quiet {version} -connect {at} 2>/dev/null"));
         assert_eq!(output, "Hello, TLS Client!\n", "{version}");
     }
@@ -19,7 +19,7 @@ fn openssl_and_curl_are_greeted_and_hear_a_clean_end() {
     server.stdout.wait_for_text("Received: hello\\n\n");
     server.stdout.wait_for_text("Received: GET / HTTP/1.1\\r\\n");
 
-    // A client without TLS gets an alert, and other clients do not notice.
+    // A client without TLS gets an alert, and other clients are still served.
     let alert = shell(&format!("echo 'Hello, TCP Server!' | nc -N {} {} | od -An -tx1", at.ip(), at.port()));
     assert_eq!(alert.split_whitespace().next(), Some("15"), "{alert}");
     assert_eq!(shell(&format!("curl -sSk --http0.9 https://{at}")), "Hello, TLS Client!\n");

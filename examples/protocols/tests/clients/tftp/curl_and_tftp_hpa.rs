@@ -1,4 +1,4 @@
-//! `tftp` with curl, the client of tftp-hpa and sockets of std.
+//! `tftp` with curl, the client of tftp-hpa, and sockets of std.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -18,7 +18,7 @@ fn serve(address: &str, folder: &Path) -> (Process, SocketAddr) {
     start_example(env!("CARGO_BIN_EXE_tftp"), &[address, folder.to_str().expect("a path in UTF-8")])
 }
 
-/// Gets a file by each client, both at once, and checks that both have it whole.
+/// Both clients get a file at the same time, and must have all of it.
 fn get_by_both(at: SocketAddr, size: usize) {
     let folder = TempDir::new().expect("a folder");
     let (host, port, into) = (at.ip(), at.port(), folder.path().display());
@@ -35,7 +35,7 @@ fn get_by_both(at: SocketAddr, size: usize) {
 
 #[test]
 #[ignore = "needs curl and tftp"]
-fn curl_and_tftp_get_files_of_every_size_whole_two_at_once() {
+fn curl_and_tftp_hpa_get_whole_files_of_every_size_at_the_same_time() {
     let folder = folder_of_files(&SIZES);
     let (_server, at) = serve("127.0.0.1:0", folder.path());
     for size in SIZES {
@@ -45,19 +45,19 @@ fn curl_and_tftp_get_files_of_every_size_whole_two_at_once() {
 
 #[test]
 #[ignore = "needs curl and tftp"]
-fn what_is_not_there_or_outside_of_the_folder_or_to_be_written_is_refused() {
+fn missing_files_files_outside_of_the_folder_and_writes_are_refused() {
     let folder = folder_of_files(&[512]);
     let root = folder.path().join("root");
     fs::create_dir_all(root.join("empty")).expect("a folder");
     std::os::unix::fs::symlink("../512", root.join("link")).expect("a link");
     fs::write(root.join("own"), "own").expect("a file");
     let (_server, at) = serve("127.0.0.1:0", &root);
-    // The exit statuses of curl: 68 is for ERROR 1, 69 for ERROR 2.
+    // curl's exit statuses: 68 for ERROR 1, 69 for ERROR 2.
     for (name, status) in [("own", 0), ("none", 68), ("empty", 69), ("link", 69), ("/etc/hostname", 69)] {
         let (_, printed) = try_shell(&format!("curl -s -o /dev/null tftp://{at}/{name}; echo $?"));
         assert_eq!(printed.trim(), status.to_string(), "{name}");
     }
-    // It makes its own file before it asks.
+    // The client creates its local file before it sends the request.
     let own = folder_of_files(&[511]);
     let hpa = |mode: &str, command: &str| {
         shell(&format!("cd {}; tftp -m {mode} {} {} -c {command}", own.path().display(), at.ip(), at.port()))
@@ -72,32 +72,32 @@ fn what_is_not_there_or_outside_of_the_folder_or_to_be_written_is_refused() {
 /// Receives from a socket that is not connected.
 fn recv_from(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut packet = vec![0; 1024];
-    let (count, from) = retry_interrupted(|| socket.recv_from(&mut packet)).expect("a packet comes");
+    let (count, from) = retry_interrupted(|| socket.recv_from(&mut packet)).expect("a packet");
     packet.truncate(count);
     (packet, from)
 }
 
 #[test]
-fn on_a_wildcard_socket_blocks_come_from_the_address_that_was_asked_and_strangers_do_not_end_a_transfer() {
+fn on_a_wildcard_socket_blocks_come_from_the_address_that_was_asked_and_other_peers_do_not_end_a_transfer() {
     let folder = folder_of_files(&[513]);
     let (_server, at) = serve("0.0.0.0:0", folder.path());
     let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     client.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
     let asked: IpAddr = [127, 0, 0, 2].into();
-    client.send_to(b"\0\x01513\0octet\0", (asked, at.port())).expect("loopback takes it");
+    client.send_to(b"\0\x01513\0octet\0", (asked, at.port())).expect("the packet is sent");
     let (block, from) = recv_from(&client);
     assert_eq!((&block[..4], block.len()), (&b"\0\x03\0\x01"[..], 516));
-    assert!(from.ip() == asked && from.port() != at.port(), "{from} has sent it");
+    assert!(from.ip() == asked && from.port() != at.port(), "the block came from {from}");
 
     let stranger = udp_client(from);
     for packet in [&b"\0\x04\0\x01"[..], b"\0\x05\0\0over\0", b"\0\x04\0\x01"] {
-        stranger.send(packet).expect("loopback takes it");
+        stranger.send(packet).expect("the packet is sent");
     }
-    // One to each ACK.
+    // One ERROR for each ACK, and none for the ERROR.
     for _ in 0..2 {
         assert_eq!(recv(&stranger), b"\0\x05\0\x05unknown transfer ID\0");
     }
-    client.send_to(b"\0\x04\0\x01", from).expect("loopback takes it");
+    client.send_to(b"\0\x04\0\x01", from).expect("the packet is sent");
     assert_eq!(recv_from(&client), ([&b"\0\x03\0\x02"[..], &byte_pattern(513)[512..]].concat(), from));
-    assert_eq!(try_recv(&stranger), None, "an answer to the ERROR");
+    assert_eq!(try_recv(&stranger), None, "the ERROR was answered");
 }

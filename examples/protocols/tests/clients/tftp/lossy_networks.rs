@@ -16,16 +16,16 @@ const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 /// How long a client waits before it sends its last packet again.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// No transfer takes as long: the server gives a client up after 31.5 s without an ACK.
+/// Longer than any transfer: the server ends a transfer after 31.5 s without an ACK.
 const TIME_MAX: Duration = Duration::from_secs(600);
 
 /// A client that gets one file.
 struct Client<'a> {
     simulation: &'a Simulation,
     at: SocketAddr,
-    /// Where the blocks come from.
+    /// The address that the blocks come from.
     peer: Option<SocketAddr>,
-    /// What it has sent last, and when.
+    /// The last packet, and when it was sent.
     last: Vec<u8>,
     sent: Duration,
     contents: Vec<u8>,
@@ -34,7 +34,7 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// A client that has asked for the file of a size.
+    /// Returns a client that has requested the file with `size` bytes.
     fn ask(simulation: &'a Simulation, host: u8, size: usize) -> Self {
         let at = SocketAddr::from(([10, 0, 0, host], 4000));
         let last = format!("\0\x01{size}\0octet\0").into_bytes();
@@ -49,13 +49,13 @@ impl<'a> Client<'a> {
         self.simulation.send_datagram(self.at, self.peer.unwrap_or(SERVER), &self.last);
     }
 
-    /// Handles what has come; returns how many blocks of its transfer were among it.
+    /// Handles the received packets. Returns the number of blocks of its transfer.
     fn receive(&mut self) -> usize {
         let mut blocks = 0;
         while let Some((from, packet)) = self.simulation.receive_datagram(self.at) {
-            let [0, 3, high, low, data @ ..] = &packet[..] else { panic!("{packet:?} has come") };
+            let [0, 3, high, low, data @ ..] = &packet[..] else { panic!("not a block: {packet:?}") };
             if *self.peer.get_or_insert(from) != from {
-                // A second transfer, for a copy of the request.
+                // A second transfer, from a duplicate of the request.
                 self.simulation.send_datagram(self.at, from, b"\0\x05\0\x05unknown transfer ID\0");
                 continue;
             }
@@ -65,7 +65,7 @@ impl<'a> Client<'a> {
                 self.contents.extend(data);
                 self.is_done = data.len() < 512;
             }
-            // Duplicates, too: the ACK may have been lost.
+            // A duplicate gets an ACK too, because the first ACK may have been lost.
             self.last = vec![0, 4, *high, *low];
             self.send();
         }
@@ -81,17 +81,17 @@ impl<'a> Client<'a> {
 
 fn serve<'h>(simulation: &Simulation, folder: &Path) -> EventLoop<'h> {
     let mut events = simulation.event_loop();
-    events.bind(SERVER, Server::new(folder).expect("it is there")).expect("the address is free");
+    events.bind(SERVER, Server::new(folder).expect("the folder")).expect("the address is free");
     events
 }
 
-/// Turns until every client is done; returns how many blocks have come.
+/// Turns the loop until every client is done. Returns the number of blocks received.
 fn turn_until_done(events: &mut EventLoop<'_>, clients: &mut [Client<'_>]) -> usize {
     let simulation = clients[0].simulation;
     let mut blocks = 0;
     while clients.iter().any(|client| !client.is_done) {
-        assert!(simulation.elapsed() < TIME_MAX, "a client waits for ever");
-        let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
+        assert!(simulation.elapsed() < TIME_MAX, "a transfer does not end");
+        let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         for client in &mut *clients {
             blocks += client.receive();
             client.wait();
@@ -101,7 +101,7 @@ fn turn_until_done(events: &mut EventLoop<'_>, clients: &mut [Client<'_>]) -> us
 }
 
 #[test]
-fn every_file_is_whole_though_datagrams_are_lost_doubled_and_reordered() {
+fn every_file_is_whole_though_datagrams_are_lost_duplicated_and_reordered() {
     const SIZES: [usize; 5] = [0, 511, 512, 513, 3000];
     let folder = folder_of_files(&SIZES);
     check(0..1_000, |simulation| {
@@ -120,7 +120,7 @@ fn every_file_is_whole_though_datagrams_are_lost_doubled_and_reordered() {
 }
 
 #[test]
-fn where_every_datagram_is_doubled_each_block_is_sent_once_and_the_last_ack_ends_it() {
+fn with_every_datagram_duplicated_each_block_is_sent_once_and_the_last_ack_ends_the_transfer() {
     let folder = folder_of_files(&[5000]);
     check(0..100, |simulation| {
         let mut events = serve(simulation, folder.path());
@@ -128,15 +128,15 @@ fn where_every_datagram_is_doubled_each_block_is_sent_once_and_the_last_ack_ends
         simulation.inject(Fault::DuplicateDatagram, 1);
         let copies = turn_until_done(&mut events, &mut clients);
         assert_eq!(copies, 2 * 10, "ten blocks");
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
-        let port = clients[0].peer.expect("it has blocks");
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        let port = clients[0].peer.expect("the client has received blocks");
         assert!(!simulation.send_datagram(clients[0].at, port, &clients[0].last), "the port is closed");
-        assert_eq!(events.stats().timers, 0, "no timer has come up");
+        assert_eq!(events.stats().timers, 0, "a timer has fired");
     });
 }
 
 #[test]
-fn block_numbers_begin_again_at_0_after_65535() {
+fn block_number_65535_is_followed_by_0() {
     const SIZE: usize = 65_537 * 512 + 7;
     let folder = folder_of_files(&[SIZE]);
     let simulation = Simulation::new(1);
@@ -154,7 +154,7 @@ fn a_client_that_sends_no_ack_gets_six_copies_of_the_block_and_then_the_port_is_
     let client = Client::ask(&simulation, 2, 513);
     let mut copies = Vec::new();
     while simulation.elapsed() < Duration::from_secs(60) {
-        let _ = events.turn(Some(Duration::from_millis(100))).expect("no error is the loop's");
+        let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         while let Some((from, packet)) = simulation.receive_datagram(client.at) {
             copies.push((simulation.elapsed().as_secs(), from, packet));
         }
@@ -174,7 +174,7 @@ fn past_256_transfers_a_request_gets_no_answer() {
     for client in &clients {
         simulation.send_datagram(*client, SERVER, b"\0\x01513\0octet\0");
     }
-    simulation.run_until_idle(&mut events).expect("no error is the loop's");
+    simulation.run_until_idle(&mut events).expect("the poll works");
     let unanswered: Vec<_> = clients.iter().filter(|client| simulation.receive_datagram(**client).is_none()).collect();
     assert_eq!(unanswered, [&clients[256]]);
 }

@@ -11,10 +11,10 @@ use std::fs;
 use support::byte_pattern::byte_pattern;
 use tempfile::TempDir;
 
-/// Around one block of 512 bytes, and 2,048 blocks.
+/// Sizes around one block of 512 bytes, and 2,048 blocks.
 const SIZES: [usize; 5] = [0, 511, 512, 513, 1 << 20];
 
-/// A folder of files, each with its size for a name.
+/// Creates a folder of files, each named by its size.
 fn folder_of_files(sizes: &[usize]) -> TempDir {
     let folder = TempDir::new().expect("a folder");
     for size in sizes {

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use support::wait::TIMEOUT;
 
-/// A client that blocks, for a time.
+/// A blocking client with a read timeout.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -26,7 +26,7 @@ impl Client {
         self.stream.get_mut().write_all(text.as_bytes()).expect("the example reads");
     }
 
-    /// The next line; empty at the end of the stream.
+    /// Returns the next line, or an empty string at EOF.
     #[track_caller]
     pub(crate) fn read_line(&mut self) -> String {
         let mut line = String::new();
@@ -34,7 +34,7 @@ impl Client {
         line
     }
 
-    /// Ends its side.
+    /// Sends FIN.
     pub(crate) fn finish(&self) {
         self.stream.get_ref().shutdown(Shutdown::Write).expect("it is connected");
     }

@@ -8,7 +8,7 @@ use support::wait::wait_until;
 use super::Client;
 use crate::programs::start_example;
 
-/// The example, and a client whose echo has come.
+/// Starts the example, and a client that has received one echo.
 fn start() -> (Process, SocketAddr, Client) {
     let (server, at) = start_example(env!("CARGO_BIN_EXE_stop_on_signal"), &["127.0.0.1:0"]);
     let mut client = Client::connect(at);
@@ -27,9 +27,9 @@ fn after_a_signal_clients_may_finish_and_no_new_one_is_accepted() {
         client.send("still there\n");
         assert_eq!(client.read_line(), "still there\n");
         client.finish();
-        assert_eq!(client.read_line(), "", "its end");
+        assert_eq!(client.read_line(), "", "EOF");
         assert_eq!(server.wait(), 0);
-        // A connect that came before the port was closed has been accepted from the backlog, and counts.
+        // A client that connected before the port was closed counts too.
         server.stdout.wait_for_end(" clients have left, 0 were reset\n");
     }
 }

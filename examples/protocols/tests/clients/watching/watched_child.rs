@@ -4,7 +4,7 @@ use super::Client;
 use crate::programs::start_example;
 
 #[test]
-fn every_client_gets_the_lines_of_the_child_and_its_end_is_the_servers() {
+fn every_client_gets_the_lines_of_the_child_and_the_server_ends_with_it() {
     let (mut server, at) = start_example(env!("CARGO_BIN_EXE_watch_child"), &["127.0.0.1:0", "cat", "-u"]);
     let mut clients = [Client::connect(at), Client::connect(at)];
     for client in &mut clients {
