@@ -177,7 +177,7 @@ pub(super) fn open_outbound(
         let value = outbound_log.next_notify_value(id, turn);
         context.notify(id, value);
     }
-    let mut connection = context.connection(id).expect("it is connecting");
+    let mut connection = context.connection(id).expect("the connection is opening");
     for _ in 0..simulation.random_below(3) {
         write(&mut outbound_log, &mut connection, simulation.random_below(3_000));
     }
@@ -302,7 +302,12 @@ impl StreamHandler for OutboundHandler {
     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
         self.outbound_log.borrow_mut().record_failure(id, &error);
         if self.simulation.random_below(4) == 0 {
-            open_outbound(&self.outbound_log, &self.simulation, context, self.own_id.get().expect("it is attached"));
+            open_outbound(
+                &self.outbound_log,
+                &self.simulation,
+                context,
+                self.own_id.get().expect("the handler is attached"),
+            );
         }
         self.maybe_panic();
     }

@@ -112,7 +112,12 @@ fn writes_do_not_extend_the_timeout_of_a_connect() {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
         assert!(outcomes.borrow().failed.is_empty(), "the connect failed before its timeout");
-        events.context().connection(id).expect("it is connecting").send(b"is it open?").expect("there is room");
+        events
+            .context()
+            .connection(id)
+            .expect("the connection is opening")
+            .send(b"is it open?")
+            .expect("there is room");
         while outcomes.borrow().failed.is_empty() {
             let _ = events.turn(Some(Duration::from_millis(100))).expect("the poll works");
         }
@@ -134,7 +139,7 @@ fn many_connects_are_started_in_portions_and_all_complete() {
     let handler = events.attach(RecordOutcomes(&outcomes));
     for _ in 0..1_000 {
         let id = events.context().connect(SERVER, handler);
-        events.context().connection(id).expect("it is connecting").send(b"hello").expect("there is room");
+        events.context().connection(id).expect("the connection is opening").send(b"hello").expect("there is room");
     }
     let started = || simulation.trace().lines().filter(|line| line.contains(" connect ")).count();
     let mut last = 0;
@@ -299,7 +304,7 @@ fn a_connected_stream_is_served_from_its_first_byte_to_its_end() {
         }
         let adopted = adopted.outbox_bytes_max(1_000);
         let id = events.context().connect(adopted, echo);
-        let mut connection = events.context().connection(id).expect("it is connecting");
+        let mut connection = events.context().connection(id).expect("the connection is opening");
         assert_eq!((connection.peer_addr(), connection.try_write(b"welcome")), (Some(client.address()), 7));
         simulation.run_until_idle(&mut events).expect("the poll works");
         client.shutdown_write();
@@ -320,7 +325,7 @@ fn an_unused_stream_is_closed_for_its_client() {
             [(); 4].map(|()| simulation.stream_pair());
         drop(dropped);
         let id = events.context().connect(aborted, handler);
-        events.context().connection(id).expect("it is connecting").abort();
+        events.context().connection(id).expect("the connection is opening").abort();
         let (elsewhere, _) = Simulation::new(1).stream_pair();
         for wrong in [shared.clone(), shared.clone(), invalid.input_bytes_max(0), elsewhere] {
             events.context().connect(wrong, handler);

@@ -29,7 +29,7 @@ fn echo_slowly_at(at: Listen, length: usize, outbox_bytes_max: usize, read_bytes
         used
     });
     let listener = events.listen(at.outbox_bytes_max(outbox_bytes_max), handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     client.send(&question);
     let mut half_closed = false;
     turn_until(&mut events, "the whole echo", |events| {
@@ -73,7 +73,7 @@ fn while_its_outbox_is_full_a_connection_is_not_read() {
     let at = Listen::from(loopback()).outbox_bytes_max(10_000).input_bytes_max(5_000);
     let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     let question = byte_pattern(32 * 1024 * 1024);
     client.send(&question);
     turn_until(&mut events, "the outbox is full", |events| {
@@ -103,7 +103,7 @@ fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
         input.len()
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"?", 65_536).len(), 65_536);
     turn_until_idle(&mut events);
     assert_eq!((log.count(&Call::Flushed), consumed.get()), (1, 65_536));
@@ -115,7 +115,7 @@ fn on_flushed_does_not_come_for_what_the_kernel_takes_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     for _ in 0..10 {
         assert_eq!(client.request(&mut events, b"0123456789", 10), b"0123456789");
     }
@@ -131,8 +131,8 @@ fn on_flushed_follows_a_partial_send() {
     let at = Listen::from(loopback()).outbox_bytes_max(LENGTH);
     let handler = RecordingHandler::new(&log).on_open(|connection| connection.send(&vec![5; LENGTH]).is_ok());
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(log.count(&Call::Flushed), 0, "on_flushed came while output was waiting");
     turn_until(&mut events, "the whole message", |_| client.has_received(LENGTH));
@@ -166,7 +166,7 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
             });
         let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max);
         let listener = events.listen(at, handler).expect("a listener");
-        let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+        let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
         let (received, end) = client.read_to_end(&mut events);
         assert!(received == product, "{} bytes received", received.len());
         assert_eq!(end, StreamEnd::Eof);
@@ -197,7 +197,7 @@ fn send_takes_a_message_whole_or_not_at_all() {
         input.len()
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let expected = [[b'b'; 60].as_slice(), &[b'd'; 40]].concat();
     assert_eq!(client.request(&mut events, b"?", 100), expected);
     turn_until_idle(&mut events);
@@ -215,9 +215,9 @@ fn a_message_that_can_never_fit_is_refused_without_a_busy_loop() {
         connection.send(input).map_or(0, |()| input.len())
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(101));
-    turn_until(&mut events, "it is tried", |_| tries.get() > 0);
+    turn_until(&mut events, "on_data is called", |_| tries.get() > 0);
     turn_until_idle(&mut events);
     assert!(tries.get() <= 3, "{} calls for a message that can never fit", tries.get());
 }
@@ -232,8 +232,8 @@ fn bytes_taken(at: Listen) -> u64 {
     });
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(at, handler).expect("a listener");
-    let _client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is open", |events| events.stats().accepted == 1);
+    let _client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the connection is open", |events| events.stats().accepted == 1);
     turn_until_idle(&mut events);
     events.stats().bytes_sent
 }

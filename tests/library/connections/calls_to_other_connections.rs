@@ -21,9 +21,9 @@ fn a_broadcast_reaches_every_connection_of_its_handler_and_no_other() {
         input.len()
     }));
     let listeners = [loopback(), loopback()].map(|at| events.listen_for(at, broadcast).expect("a listener"));
-    let addresses = listeners.map(|listener| events.local_addr(listener).expect("it is there"));
+    let addresses = listeners.map(|listener| events.local_addr(listener).expect("the listener is open"));
     let other_listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
-    let mut other_client = Client::connect(events.local_addr(other_listener).expect("it is there"));
+    let mut other_client = Client::connect(events.local_addr(other_listener).expect("the listener is open"));
     let mut clients: Vec<Client> = addresses.iter().cycle().take(20).map(|address| Client::connect(*address)).collect();
     turn_until(&mut events, "all are accepted", |events| events.stats().accepted == 21);
     clients[7].send(b"hello all");
@@ -49,7 +49,7 @@ fn output_for_another_connection_is_sent_in_the_same_turn() {
                     silent.set(Some(connection.id()));
                 } else {
                     let id = silent.get().expect("the silent client sent first");
-                    let mut other = connection.context().connection(id).expect("it is open");
+                    let mut other = connection.context().connection(id).expect("the connection is open");
                     assert_eq!((other.send(b"for "), other.send(b"you")), (Ok(()), Ok(())));
                     assert_eq!(other.outbox_len(), 7, "output is sent after the callback");
                     sent.set(connection.context().stats().turns);
@@ -58,17 +58,17 @@ fn output_for_another_connection_is_sent_in_the_same_turn() {
             }),
         )
         .expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut one, mut other) = (Client::connect(address), Client::connect(address));
     one.send(b"me");
     turn_until(&mut events, "the silent client is accepted", |_| silent.get().is_some());
     turn_until_idle(&mut events);
     other.send(b"go");
-    turn_until(&mut events, "it is sent", |_| sent.get() > 0);
+    turn_until(&mut events, "the output is sent", |_| sent.get() > 0);
     assert_eq!(events.stats().turns, sent.get(), "it was sent in the turn of the callback");
     let id = silent.get().expect("known");
-    assert_eq!(events.context().connection(id).expect("it is open").outbox_len(), 0);
-    turn_until(&mut events, "it arrives", |_| one.has_received(7));
+    assert_eq!(events.context().connection(id).expect("the connection is open").outbox_len(), 0);
+    turn_until(&mut events, "the output arrives", |_| one.has_received(7));
     assert_eq!(one.received, b"for you");
 }
 
@@ -77,7 +77,7 @@ fn the_id_of_a_closed_connection_finds_nothing_and_is_never_reused() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     for round in 1..=50 {
         let mut client = Client::connect(address);
         client.send(b"?");
@@ -85,7 +85,7 @@ fn the_id_of_a_closed_connection_finds_nothing_and_is_never_reused() {
         turn_until(&mut events, "the connection is closed", |events| events.stats().closed_total() == round);
     }
     let _last = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 51);
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 51);
     let ids = log.ids();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 51);
     let known = |id: &&ConnectionId| events.context().connection(**id).is_some();
@@ -106,13 +106,13 @@ fn close_other(log: &CallLog, end: impl Fn(&mut Connection<'_>)) -> (ConnectionI
             if input == b"duel" {
                 let own_id = connection.id();
                 let other = *ids.borrow().iter().find(|id| **id != own_id).expect("there are two");
-                end(&mut connection.context().connection(other).expect("it is open"));
+                end(&mut connection.context().connection(other).expect("the connection is open"));
                 assert!(connection.context().connection(other).is_none(), "it is closing");
             }
             input.len()
         });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients = [Client::connect(address), Client::connect(address)];
     turn_until(&mut events, "both are accepted", |_| log.ids().len() == 2);
     turn_until_idle(&mut events);
@@ -159,7 +159,7 @@ fn a_connection_closed_by_another_in_the_same_batch_gets_only_on_close() {
             }),
         )
         .expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "all are accepted", |_| log.ids().len() == 10);
     turn_until_idle(&mut events);
@@ -179,12 +179,12 @@ fn a_connection_can_be_reached_between_two_turns() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(events.context().connection(log.ids()[0]).expect("it is open").send(b"data"), Ok(()));
+    assert_eq!(events.context().connection(log.ids()[0]).expect("the connection is open").send(b"data"), Ok(()));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the loop has work");
-    turn_until(&mut events, "it arrives", |_| client.has_received(4));
+    turn_until(&mut events, "the output arrives", |_| client.has_received(4));
     events.context().for_each_connection(handler, |connection| connection.close());
     assert_eq!(client.read_to_end(&mut events), (&b"data"[..], StreamEnd::Eof));
 }
@@ -205,10 +205,10 @@ fn callbacks_that_pause_and_resume_each_other_forever_do_not_starve_other_connec
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let greeter = events.listen(loopback(), stream(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut pair = [Client::connect(address), Client::connect(address)];
     send_all(&mut pair, b"ping");
     turn_until(&mut events, "both call each other", |_| rounds.get() > 10);
-    let mut client = Client::connect(events.local_addr(greeter).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(greeter).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
 }

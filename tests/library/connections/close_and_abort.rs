@@ -18,7 +18,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 fn close_with(log: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> (Vec<u8>, StreamEnd, CloseReason) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     if question.is_empty() {
         client.half_close();
     } else {
@@ -109,7 +109,7 @@ fn a_refusal_sends_what_was_written_and_calls_nothing_else() {
         false
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(5_000));
     assert_eq!(client.read_to_end(&mut events), (&b"closed on sundays"[..], StreamEnd::Eof));
     drop(client);
@@ -134,7 +134,7 @@ fn after_a_close_nothing_can_be_written_and_no_input_comes() {
         0
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"Hello,");
     turn_until(&mut events, "the greeting", |_| client.has_received(GREETING.len()));
     client.send(b" TCP Server!");
@@ -168,7 +168,7 @@ fn in_on_close_the_connection_is_closed_and_its_addresses_are_known() {
         assert!(connection.context().connection(id).is_none(), "the connection is closed");
     }));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut client = Client::connect(address);
     let peer = client.local_addr();
     client.send(b"?");
@@ -192,7 +192,7 @@ fn every_opened_session_gets_on_close_once_and_last() {
         input.len()
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..60).map(|_| Client::connect(address)).collect();
     for (client, question) in clients.iter_mut().zip([b"close", b"abort", b"echo!", b"reset"].into_iter().cycle()) {
         client.send(question);
@@ -221,9 +221,9 @@ fn sessions_of_a_dropped_loop_are_dropped_without_on_close() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"still here");
-    turn_until(&mut events, "it is read", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the input is read", |_| !log.inputs().is_empty());
     drop(events);
     assert_eq!(log.all(), [Call::Open, Call::Data(b"still here".to_vec())]);
     let mut other = EventLoop::new().expect("a loop");

@@ -19,7 +19,7 @@ fn a_client_that_resets_before_accept_ends_no_other_connection() {
         let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
         let listener = events.listen(any_port(host), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-        let mut address = events.local_addr(listener).expect("it is there");
+        let mut address = events.local_addr(listener).expect("the listener is open");
         address.set_ip(loopback().ip());
 
         Client::connect(address).reset();
@@ -42,7 +42,7 @@ fn a_reset_in_the_middle_of_a_stream_is_reported_as_a_reset() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut resetting, mut open) = (Client::connect(address), Client::connect(address));
     assert_eq!(resetting.request(&mut events, b"one", 3), b"one");
     assert_eq!(open.request(&mut events, b"two", 3), b"two");
@@ -62,7 +62,7 @@ fn a_reset_closes_its_paused_connection_and_no_other_paused_one() {
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut resetting, mut open) = (Client::connect(address), Client::connect(address));
     turn_until(&mut events, "both are accepted", |_| log.ids().len() == 2);
     resetting.send(b"some");
@@ -74,7 +74,7 @@ fn a_reset_closes_its_paused_connection_and_no_other_paused_one() {
     turn_until_idle(&mut events);
     assert_eq!(events.stats().connections, 1);
 
-    let handler = events.context().connection(log.ids()[1]).expect("it is open").handler();
+    let handler = events.context().connection(log.ids()[1]).expect("the connection is open").handler();
     events.context().for_each_connection(handler, |connection| connection.resume());
     turn_until(&mut events, "the other connection is read again", |_| log.inputs() == [b"more"]);
 }
@@ -84,7 +84,7 @@ fn a_reset_after_eof_is_noticed_while_the_handler_waits() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_eof(|_| {})).expect("a listener");
-    let client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.half_close();
     turn_until(&mut events, "EOF is reported", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
@@ -102,7 +102,7 @@ fn a_reset_after_eof_is_noticed_while_the_connection_is_paused() {
         0
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"wait");
     client.half_close();
     turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
@@ -126,11 +126,11 @@ fn a_reset_is_noticed_while_output_waits() {
         })
         .on_flushed(fill);
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     turn_until_idle(&mut events);
     let id = log.ids()[0];
-    assert!(events.context().connection(id).expect("it is open").outbox_len() > 0, "output waits");
+    assert!(events.context().connection(id).expect("the connection is open").outbox_len() > 0, "output waits");
     client.reset();
     turn_until(&mut events, "the reset is reported", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Reset]);
@@ -140,7 +140,7 @@ fn a_reset_is_noticed_while_output_waits() {
 fn a_hundred_resets_at_once_are_each_counted_and_the_loop_is_idle_afterwards() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(address)).collect();
     for client in &mut clients {
         assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
@@ -166,7 +166,7 @@ fn a_reset_before_all_output_is_delivered_replaces_the_close_reason() {
         input.len()
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     client.send(b"ask");
     turn_until(&mut events, "the request reaches on_data", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
@@ -189,7 +189,7 @@ fn a_reset_after_more_input_than_one_turn_reads_is_noticed_although_the_handler_
         input.len()
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     // The stream of the warm-up makes the kernel widen its receive buffer past what one turn reads.
     client.send(&warm_up);
     turn_until(&mut events, "the warm-up", |events| {

@@ -35,7 +35,7 @@ fn an_idle_connection_is_closed_after_the_idle_timeout_but_not_early() {
         })
         .on_close(|_| closed.set(Some(Instant::now())));
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
     assert_eq!(log.all(), [Call::Open, Call::Closed(CloseReason::TimedOut)]);
     let elapsed = closed.get().expect("closed").duration_since(opened.get().expect("opened"));
@@ -48,7 +48,7 @@ fn unused_bytes_do_not_extend_the_idle_timeout() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(300));
     let listener = events.listen(at, RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     turn_until(&mut events, "the idle timeout closes it", |_| {
         client.send(b"x");
         !log.close_reasons().is_empty()
@@ -63,7 +63,7 @@ fn bytes_that_are_used_extend_the_idle_timeout() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(milliseconds(400));
     let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let start = Instant::now();
     turn_until(&mut events, "1 s has passed", |_| {
         client.send(b"x");
@@ -84,8 +84,8 @@ fn a_paused_connection_times_out_too() {
         true
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is closed", |_| !log.close_reasons().is_empty());
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
 }
 
@@ -95,8 +95,8 @@ fn without_timeouts_next_timeout_is_none() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(None).write_timeout(None);
     let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None);
 }
@@ -114,9 +114,9 @@ fn a_client_that_reads_nothing_is_closed_after_the_write_timeout_but_not_early()
         .on_flushed(fill)
         .on_close(|_| closed.set(Some(Instant::now())));
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     let (mut sent, mut last_sent) = (0, Instant::now());
-    turn_until(&mut events, "it is cut", |events| {
+    turn_until(&mut events, "the connection is reset", |events| {
         if events.stats().bytes_sent > sent {
             sent = events.stats().bytes_sent;
             last_sent = events.context().now();
@@ -144,7 +144,7 @@ fn a_client_that_reads_a_little_now_and_then_is_not_closed() {
         })
         .on_flushed(fill);
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let start = Instant::now();
     turn_until(&mut events, "1.2 s have passed", |_| {
         client.read_up_to(256 * 1024);
@@ -164,8 +164,8 @@ fn a_closing_connection_whose_client_reads_nothing_is_closed_after_the_write_tim
         true
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is cut", |_| !log.close_reasons().is_empty());
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the connection is reset", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::WriteStalled], "the output was not delivered");
     turn_until(&mut events, "the client sees the end", |_| client.has_reached_end());
     assert_eq!(client.end, Some(StreamEnd::Reset));
@@ -183,8 +183,8 @@ fn set_timeout_fires_once_and_never_early() {
         })
         .on_timeout(|_| fired.borrow_mut().push(Instant::now()));
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it fires", |_| fired.borrow().len() == 2);
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the timeout fires", |_| fired.borrow().len() == 2);
     let after = fired.borrow()[1].duration_since(fired.borrow()[0]);
     assert!(after >= milliseconds(100), "fired after {after:?}");
     turn_until(&mut events, "150 ms have passed", |_| fired.borrow()[1].elapsed() > milliseconds(150));
@@ -208,7 +208,7 @@ fn a_new_timeout_replaces_the_old_one_and_none_cancels_it() {
         })
         .on_timeout(|_| fired.set(Some(Instant::now())));
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut later, mut never) = (Client::connect(address), Client::connect(address));
     later.send(b"later");
     never.send(b"never");
@@ -229,7 +229,7 @@ fn on_timeout_closes_by_default() {
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.read_to_end(&mut events), (&b"too late"[..], StreamEnd::Eof));
     drop(client);
     turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
@@ -254,8 +254,8 @@ fn a_timeout_of_zero_that_is_set_again_and_again_fires_once_a_turn() {
             }
         });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it has fired", |_| turns.borrow().len() == 50);
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the timeout has fired", |_| turns.borrow().len() == 50);
     assert!(turns.borrow().is_sorted_by(|one, next| one < next), "twice in a turn: {turns:?}");
 }
 
@@ -266,8 +266,8 @@ fn a_turn_does_not_wait_for_a_deadline_that_passed_between_two_turns() {
     let mut events = EventLoop::new().expect("a loop");
     let listener =
         events.listen(Listen::from(loopback()).idle_timeout(IDLE), RecordingHandler::new(&log)).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let deadline = Instant::now() + TIMEOUT;
     while events.next_timeout() != Some(Duration::ZERO) {
@@ -289,11 +289,11 @@ fn a_timeout_set_outside_a_callback_fires() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(None);
     let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(10));
-    turn_until(&mut events, "it is accepted", |_| !log.inputs().is_empty());
+    turn_until(&mut events, "the client is accepted", |_| !log.inputs().is_empty());
     turn_until_idle(&mut events);
     assert_eq!(events.next_timeout(), None);
-    events.context().connection(log.ids()[0]).expect("it is open").set_timeout(Some(milliseconds(30)));
-    turn_until(&mut events, "it fires", |_| log.count(&Call::Timeout) == 1);
+    events.context().connection(log.ids()[0]).expect("the connection is open").set_timeout(Some(milliseconds(30)));
+    turn_until(&mut events, "the timeout fires", |_| log.count(&Call::Timeout) == 1);
 }

@@ -14,7 +14,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 /// Listens with the handler and connects a client.
 fn client_of<'a>(events: &mut EventLoop<'a>, handler: RecordingHandler<'a>) -> Client {
     let listener = events.listen(Listen::from(loopback()).idle_timeout(None), handler).expect("a listener");
-    Client::connect_narrow(events.local_addr(listener).expect("it is there"))
+    Client::connect_narrow(events.local_addr(listener).expect("the listener is open"))
 }
 
 fn finish(connection: &mut Connection<'_>) -> bool {
@@ -136,7 +136,7 @@ fn after_eof_in_both_directions_the_connection_closes_whatever_the_handler_waits
             },
         );
         let mut client = client_of(&mut events, handler);
-        turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
+        turn_until(&mut events, "the connection is open", |_| !log.ids().is_empty());
         client.half_close();
         assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
         turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
@@ -163,7 +163,7 @@ fn read_after_the_peer_has_gone(bytes: usize) {
     turn_until_idle(&mut events);
     assert_eq!(log.all(), [Call::Open], "a paused handler gets no input, and the connection stays open");
     let id = log.ids()[0];
-    events.context().connection(id).expect("it is open").resume();
+    events.context().connection(id).expect("the connection is open").resume();
     turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert!(log.inputs().concat() == text, "{} of {bytes} bytes", log.inputs().concat().len());
     assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
@@ -224,10 +224,10 @@ fn a_shutdown_from_outside_a_turn_takes_effect_in_the_next_turn() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let mut client = client_of(&mut events, RecordingHandler::new(&log));
-    turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
+    turn_until(&mut events, "the connection is open", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let id = log.ids()[0];
-    events.context().connection(id).expect("it is open").shutdown_write();
+    events.context().connection(id).expect("the connection is open").shutdown_write();
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the loop has work");
     let _ = events.turn(None).expect("the poll works");
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));

@@ -24,7 +24,7 @@ fn addresses(bound: &str, dst_ip: &str) -> (SocketAddr, SocketAddr, SocketAddr) 
             }),
         )
         .expect("a listener");
-    let port = events.local_addr(listener).expect("it is there").port();
+    let port = events.local_addr(listener).expect("the listener is open").port();
     let mut client = Client::connect(SocketAddr::new(dst_ip.parse().expect("an address"), port));
     let client_address = client.local_addr();
     assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
@@ -61,7 +61,7 @@ fn on_the_ipv6_wildcard_an_ipv4_client_shows_its_ipv4_address() {
 fn an_ipv6_wildcard_with_only_v6_accepts_no_ipv4_client() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(Listen::from(any_port("::")).only_v6(true), stream(greet)).expect("a listener");
-    let port = events.local_addr(listener).expect("it is there").port();
+    let port = events.local_addr(listener).expect("the listener is open").port();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     let mut client = Client::connect(SocketAddr::new(any_port("::1").ip(), port));
     assert_eq!(client.request(&mut events, b"?", GREETING.len()), GREETING);
@@ -77,7 +77,10 @@ fn a_reused_slot_has_the_local_address_of_its_new_connection() {
     };
     let wildcard = events.listen(any_port("0.0.0.0"), stream(handler)).expect("a listener");
     let one = events.listen(any_port("127.0.0.3"), stream(handler)).expect("a listener");
-    let (wildcard, one) = (events.local_addr(wildcard).expect("there"), events.local_addr(one).expect("there"));
+    let (wildcard, one) = (
+        events.local_addr(wildcard).expect("the listener is open"),
+        events.local_addr(one).expect("the listener is open"),
+    );
     let mut expected = Vec::new();
     for host in ["127.0.0.1", "127.0.0.3", "127.0.0.2", "127.0.0.3"] {
         let to = if host == "127.0.0.3" { one } else { SocketAddr::new(any_port(host).ip(), wildcard.port()) };

@@ -18,7 +18,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 fn a_client_that_sends_much_before_reading_gets_the_whole_reply_and_then_eof() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     for length in [1, 18, 1_025, 20_000, 60_000] {
         let mut client = Client::connect(address);
         client.send(&byte_pattern(length));
@@ -35,7 +35,7 @@ fn unused_input_does_not_destroy_the_reply() {
         input.len().min(18)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     for length in [18, 19, 1_025, 20_000, 60_000] {
         let mut client = Client::connect(address);
         client.send(&byte_pattern(length));
@@ -53,7 +53,7 @@ fn a_long_reply_survives_a_long_unread_request() {
         1
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(60_000));
     let (received, end) = client.read_to_end(&mut events);
     assert!(received == answer, "{} bytes received", received.len());
@@ -65,7 +65,7 @@ fn input_after_the_close_does_not_destroy_the_reply() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(20_000));
     turn_until(&mut events, "the question is read", |_| !log.inputs().is_empty());
     client.send(&byte_pattern(100_000));
@@ -86,7 +86,7 @@ fn a_client_that_never_closes_its_side_is_closed_after_the_linger() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(20_000));
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     turn_until(&mut events, "the linger ends", |_| !log.close_reasons().is_empty());
@@ -102,7 +102,7 @@ fn a_request_that_arrives_byte_by_byte_is_answered_when_complete() {
     let handler = RecordingHandler::new(&log)
         .on_data(|connection, input| if input == QUESTION { greet(connection, input) } else { 0 });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     for (index, byte) in QUESTION.iter().enumerate() {
         client.send(&[*byte]);
         turn_until(&mut events, "a byte is shown", |_| {
@@ -117,7 +117,7 @@ fn a_request_that_arrives_byte_by_byte_is_answered_when_complete() {
 fn a_client_that_keeps_sending_bytes_after_its_greeting_gets_the_greeting_and_eof() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"H");
     turn_until(&mut events, "the greeting", |_| client.has_received(GREETING.len()));
     for byte in b"ello, TCP Server!" {
@@ -134,7 +134,7 @@ fn a_client_that_half_closes_before_the_reply_gets_it() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"Hello, TCP Server!");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
@@ -151,7 +151,7 @@ fn a_client_that_half_closes_without_a_byte_can_be_answered() {
         greet(connection, &[]);
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
@@ -168,7 +168,7 @@ fn a_half_closed_client_can_get_its_reply_much_later() {
             greet(connection, &[]);
         });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
@@ -188,7 +188,7 @@ fn pipelined_requests_are_each_answered_in_order() {
         used
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"one.two.thr", 10), b"one.!two.!");
     assert_eq!(client.request(&mut events, b"e", 5), b"thre!");
 }
@@ -198,10 +198,10 @@ fn bytes_after_an_urgent_byte_are_neither_lost_nor_delayed() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
 
     let mut client = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     client.send(b"abc");
     client.send_urgent(b'!');
     client.send(b"def");
@@ -220,7 +220,7 @@ fn bytes_after_an_urgent_byte_are_neither_lost_nor_delayed() {
 fn a_client_that_begins_with_an_urgent_byte_is_greeted() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut client = Client::connect(address);
     client.send_urgent(b'!');
     client.send(b"Hello, TCP Server!");
@@ -237,7 +237,7 @@ fn many_clients_at_once_are_each_greeted_once() {
         greet(connection, input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..300).map(|_| Client::connect(address)).collect();
     send_all(&mut clients, b"Hello, TCP Server!");
     for client in &mut clients {

@@ -15,7 +15,7 @@ use crate::helpers::recording_handler::{CallLog, RecordingHandler};
 use crate::helpers::turn_until::{turn_until, turn_until_idle};
 use crate::memory::own_process::in_own_process;
 
-/// Runs a callback for the first input of a client with an outbox of so many bytes; returns what the client reads.
+/// Runs a callback at the first input of a client, with an outbox of the given size. Returns what the client reads.
 fn received_from(outbox_bytes_max: usize, mut callback: impl FnMut(&mut Connection<'_>)) -> Vec<u8> {
     let mut events = EventLoop::new().expect("a loop");
     let handler = stream(|connection, input| {
@@ -25,7 +25,7 @@ fn received_from(outbox_bytes_max: usize, mut callback: impl FnMut(&mut Connecti
     });
     let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max);
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"?");
     let (received, end) = client.read_to_end(&mut events);
     assert_eq!(end, StreamEnd::Eof);
@@ -84,7 +84,7 @@ fn a_slow_reader_gets_every_byte_of_shared_output_and_the_outbox_keeps_its_bound
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).outbox_bytes_max(OUTBOX_BYTES_MAX);
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     client.send(b"?");
     turn_until(&mut events, "the end", |_| {
         client.read_up_to(10_000);
@@ -115,7 +115,7 @@ fn a_buffer_that_many_connections_send_counts_once_and_is_freed_when_the_last_ha
     const CLIENTS: usize = 40;
     let shared = RefCell::new(SharedBytes::from(byte_pattern(1_000_000)));
     let mut events = EventLoop::new().expect("a loop");
-    // Room for one of them, and not for two.
+    // Memory for one buffer, and not for two.
     events.buffer_bytes_max(2 * 1024 * 1024);
     let handler = stream(|connection, input| {
         let _ = connection.send_shared(&shared.borrow());
@@ -124,12 +124,12 @@ fn a_buffer_that_many_connections_send_counts_once_and_is_freed_when_the_last_ha
     });
     let at = Listen::from(loopback()).outbox_bytes_max(1_200_000).send_buffer_bytes(4_096);
     let listener = events.listen(at, handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect_narrow(address)).collect();
     send_all(&mut clients, b"?");
-    turn_until(&mut events, "all are asked", |events| events.stats().bytes_received == CLIENTS as u64);
+    turn_until(&mut events, "all requests are read", |events| events.stats().bytes_received == CLIENTS as u64);
     turn_until_idle(&mut events);
-    assert_eq!(events.stats().connections, CLIENTS as u64, "all of them are in the middle of it: {}", events.stats());
+    assert_eq!(events.stats().connections, CLIENTS as u64, "no connection has closed: {}", events.stats());
     // Another buffer has no room until the first is sent: its connection is reset.
     let expected = shared.replace(SharedBytes::from(vec![b'x'; 1_200_000]));
     let mut late = Client::connect(address);

@@ -25,9 +25,9 @@ fn clients_in_the_backlog_and_clients_with_requests_are_answered_in_a_drain() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 40);
+    turn_until(&mut events, "the clients are accepted", |_| log.ids().len() == 40);
     clients.extend((0..200).map(|_| Client::connect(address)));
     send_all(&mut clients, b"Hello, TCP Server!");
     events.context().drain(LONG);
@@ -45,9 +45,9 @@ fn clients_in_the_backlog_and_clients_with_requests_are_answered_in_a_drain() {
 fn a_closure_answers_pending_requests_before_it_closes() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut accepted = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 1);
+    turn_until(&mut events, "the client is accepted", |events| events.stats().accepted == 1);
     turn_until_idle(&mut events);
     let mut in_backlog = Client::connect(address);
     accepted.send(b"Hello, TCP Server!");
@@ -62,7 +62,7 @@ fn a_closure_answers_pending_requests_before_it_closes() {
 fn a_closure_closes_its_silent_connections_when_the_loop_drains() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     for client in &mut clients {
         assert_eq!(client.request(&mut events, b"once", 4), b"once");
@@ -81,9 +81,9 @@ fn on_drain_comes_once_for_every_connection() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut before = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     let mut during = Client::connect(address);
     events.context().drain(LONG);
     turn_until(&mut events, "on_drain has come for both", |_| log.count(&Call::Drain) >= 2);
@@ -109,9 +109,9 @@ fn listeners_close_although_a_silent_client_delays_the_drain() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let client = Client::connect(address);
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
     turn_until(&mut events, "on_drain has come", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
@@ -128,7 +128,7 @@ fn at_the_end_of_a_drain_a_silent_client_is_reset_and_counted_as_forced() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut silent, mut half_closing) = (Client::connect(address), Client::connect(address));
     turn_until(&mut events, "both are accepted", |_| log.ids().len() == 2);
     events.context().drain(GRACE);
@@ -149,8 +149,8 @@ fn a_second_drain_only_shortens_the_first() {
         let log = CallLog::default();
         let mut events = EventLoop::new().expect("a loop");
         let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-        let _silent = Client::connect(events.local_addr(listener).expect("it is there"));
-        turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+        let _silent = Client::connect(events.local_addr(listener).expect("the listener is open"));
+        turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
         events.context().drain(first);
         let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         events.context().drain(second);
@@ -165,8 +165,8 @@ fn a_stop_ends_a_drain_at_once() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let _silent = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let _silent = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
     turn_until(&mut events, "on_drain has come", |_| log.count(&Call::Drain) == 1);
     events.context().stop();
@@ -178,10 +178,10 @@ fn a_stop_resets_every_connection_and_is_final() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let handle = events.handle();
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 5);
+    turn_until(&mut events, "the clients are accepted", |_| log.ids().len() == 5);
     handle.stop().expect("the loop runs");
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (0, 5));
@@ -214,7 +214,7 @@ fn a_stop_in_a_callback_lets_the_callback_end() {
         input.len()
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"quit");
     let report = turn_until_stopped(&mut events);
     assert!(after.get());
@@ -236,7 +236,7 @@ fn a_lingering_connection_counts_as_finished_and_not_as_forced() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(20_000));
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     assert_eq!(events.stats().connections, 1, "the connection lingers");
@@ -252,7 +252,7 @@ fn a_drain_serves_clients_that_wait_in_the_backlog_for_connections_max() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(1);
     let listener = events.listen(at, RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..6).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "one is accepted", |_| log.ids().len() == 1);
     turn_until_idle(&mut events);
@@ -269,10 +269,10 @@ fn queued_datagrams_are_answered_in_a_drain() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = datagrams(|datagram, payload| assert!(datagram.reply(payload)));
     let socket = events.bind(loopback(), echo).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     for number in 0..150u8 {
-        peer.send_to(&[number], address).expect("it is sent");
+        peer.send_to(&[number], address).expect("the datagram is sent");
     }
     events.context().drain(LONG);
     turn_until_stopped(&mut events);
@@ -288,9 +288,9 @@ fn a_stop_delivers_no_further_datagram_and_sends_queued_replies() {
         datagram.context().stop();
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("the socket is open"));
     for _ in 0..5 {
-        peer.send_to(b"stop", address).expect("it is sent");
+        peer.send_to(b"stop", address).expect("the datagram is sent");
     }
     turn_until_stopped(&mut events);
     assert_eq!((events.stats().datagrams_received, events.stats().datagrams_sent), (1, 1));
@@ -322,15 +322,15 @@ fn a_udp_socket_kept_in_a_drain_is_served_and_delays_the_end_until_it_is_removed
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
     let handler = DrainingEcho { keeps_socket: true, drained: &drained };
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
-    let client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let address = events.local_addr(socket).expect("the socket is open");
+    let client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
     turn_until(&mut events, "on_drain has come", |_| log.count(&Call::Drain) == 1);
     turn_until_idle(&mut events);
     let peer = udp_socket("127.0.0.1");
     for _ in 0..3 {
-        peer.send_to(b"still?", address).expect("it is sent");
+        peer.send_to(b"still?", address).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer).0, b"still?");
     }
     assert_eq!(*drained.borrow(), [socket], "on_drain comes once");
@@ -350,12 +350,12 @@ fn in_a_drain_a_udp_port_is_free_after_its_queued_datagrams_although_a_client_st
     let handler = DrainingEcho { keeps_socket: false, drained: &drained };
     let sockets =
         [events.bind(loopback(), closure).expect("a socket"), events.bind(loopback(), handler).expect("a socket")];
-    let addresses = sockets.map(|socket| events.local_addr(socket).expect("it is there"));
-    let client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let addresses = sockets.map(|socket| events.local_addr(socket).expect("the socket is open"));
+    let client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     let peer = udp_socket("127.0.0.1");
     for number in 0..150u8 {
-        peer.send_to(&[number], addresses[usize::from(number % 2)]).expect("it is sent");
+        peer.send_to(&[number], addresses[usize::from(number % 2)]).expect("the datagram is sent");
     }
     events.context().drain(LONG);
     turn_until(&mut events, "the sockets are gone", |events| sockets.iter().all(|id| events.local_addr(*id).is_err()));
@@ -376,8 +376,8 @@ fn what_on_drain_writes_before_a_close_arrives() {
         greet(connection, &[]);
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     events.context().drain(LONG);
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
     drop(client);
@@ -395,7 +395,7 @@ fn a_stop_accepts_no_further_client() {
             true
         });
         let listener = events.listen(loopback(), handler).expect("a listener");
-        let address = events.local_addr(listener).expect("it is there");
+        let address = events.local_addr(listener).expect("the listener is open");
         let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
         if !stops_in_callback {
             events.context().stop();
@@ -424,7 +424,7 @@ fn a_stop_during_a_drain_accepts_no_further_client_and_opens_nothing() {
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     events.context().drain(LONG);
     turn_until_stopped(&mut events);

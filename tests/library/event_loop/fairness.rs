@@ -17,7 +17,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 fn one_connection_is_read_for_at_most_64_kib_a_turn() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&byte_pattern(8 * 1024 * 1024));
     let (mut before, mut max) = (0, 0);
     turn_until(&mut events, "all is read", |events| {
@@ -35,7 +35,10 @@ fn clients_that_never_stop_sending_do_not_delay_another() {
     let mut events = EventLoop::new().expect("a loop");
     let discard = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
     let greeter = events.listen(loopback(), stream(greet)).expect("a listener");
-    let (discard, greeter) = (events.local_addr(discard).expect("there"), events.local_addr(greeter).expect("there"));
+    let (discard, greeter) = (
+        events.local_addr(discard).expect("the listener is open"),
+        events.local_addr(greeter).expect("the listener is open"),
+    );
     let flood = byte_pattern(256 * 1024);
     let mut flooding: Vec<Client> = (0..4).map(|_| Client::connect(discard)).collect();
     turn_until(&mut events, "the flood is under way", |events| {
@@ -65,7 +68,7 @@ fn clients_that_never_stop_sending_do_not_delay_another() {
 fn a_client_that_never_reads_its_echo_does_not_delay_another() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut non_reading = Client::connect_narrow(address);
     let flood = byte_pattern(10 * 1024 * 1024);
     non_reading.send(&flood);
@@ -82,7 +85,7 @@ fn many_clients_are_accepted_in_portions_without_another_event() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let clients: Vec<Client> = (0..300).map(|_| Client::connect(address)).collect();
     let mut before = 0;
     turn_until(&mut events, "all are accepted", |events| {
@@ -103,7 +106,10 @@ fn a_full_udp_socket_delivers_at_most_128_datagrams_a_turn_and_delays_no_tcp_cli
     let at = Bind::from(loopback()).recv_buffer_bytes(4 * 1024 * 1024);
     let socket = events.bind(at, datagrams(|_, _| {})).expect("a socket");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let (udp, tcp) = (events.local_addr(socket).expect("there"), events.local_addr(listener).expect("there"));
+    let (udp, tcp) = (
+        events.local_addr(socket).expect("the socket is open"),
+        events.local_addr(listener).expect("the listener is open"),
+    );
     let flooder = udp_socket("127.0.0.1");
     let flood = || (0..400).filter(|_| flooder.send_to(b"flood", udp).is_ok()).count();
     let mut sent = flood() as u64;

@@ -113,7 +113,10 @@ fn assert_panic_contained(panics_in: Callback) {
     let handler = PanickingHandler { panics_in, dropped: &dropped, closed: &closed };
     let listener = events.listen(loopback(), handler).expect("a listener");
     let echo = events.listen(loopback(), stream(echo)).expect("a listener");
-    let (address, echo) = (events.local_addr(listener).expect("there"), events.local_addr(echo).expect("there"));
+    let (address, echo) = (
+        events.local_addr(listener).expect("the listener is open"),
+        events.local_addr(echo).expect("the listener is open"),
+    );
     let mut other = Client::connect(echo);
     assert_eq!(other.request(&mut events, b"before", 6), b"before");
 
@@ -123,7 +126,7 @@ fn assert_panic_contained(panics_in: Callback) {
         Callback::Data | Callback::Flushed => panicking.send(b"?"),
         Callback::Eof | Callback::Close => panicking.half_close(),
         Callback::Drain => {
-            turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 2);
+            turn_until(&mut events, "the client is accepted", |events| events.stats().accepted == 2);
             events.context().drain(TIMEOUT);
         }
     }
@@ -198,9 +201,9 @@ fn the_rest_of_the_batch_is_served_after_a_panic() {
         connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 20);
+    turn_until(&mut events, "the clients are accepted", |_| log.ids().len() == 20);
     turn_until_idle(&mut events);
     send_all(&mut clients, b"all at once");
     turn_until_panic(&mut events);
@@ -225,7 +228,7 @@ fn the_rest_of_the_backlog_is_accepted_after_a_panic() {
         })
         .on_data(echo);
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     send_all(&mut clients, b"hello");
     turn_until_panic(&mut events);
@@ -250,9 +253,9 @@ fn a_panic_does_not_lose_output_written_to_other_connections() {
         panic!("this is the panic of the test");
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut panicking, mut other) = (Client::connect(address), Client::connect(address));
-    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 2);
+    turn_until(&mut events, "the clients are accepted", |_| log.ids().len() == 2);
     turn_until_idle(&mut events);
     panicking.send(b"last words");
     turn_until_panic(&mut events);
@@ -269,10 +272,10 @@ fn a_panic_in_on_datagram_loses_one_datagram() {
         assert!(datagram.reply(payload));
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     for payload in [&b"one"[..], b"boom", b"two", b"three"] {
-        peer.send_to(payload, address).expect("it is sent");
+        peer.send_to(payload, address).expect("the datagram is sent");
     }
     turn_until_panic(&mut events);
     for answer in [&b"one"[..], b"two", b"three"] {
@@ -298,9 +301,9 @@ fn a_panic_in_on_drain_of_a_udp_socket_releases_its_port_at_once() {
     let log = CallLog::default();
     let mut events = catching_loop();
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let socket = events.bind(loopback(), PanicsInDrain).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     turn_until(&mut events, "the client is accepted", |events| events.stats().accepted == 1);
     events.context().drain(TIMEOUT);
     turn_until_panic(&mut events);
@@ -332,9 +335,9 @@ fn a_panic_at_the_end_of_a_drain_leaves_its_report_correct() {
         assert_ne!(closed.get(), 2, "this is the panic of the test");
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let clients: Vec<Client> = (0..4).map(|_| Client::connect(address)).collect();
-    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 4);
+    turn_until(&mut events, "the clients are accepted", |_| log.ids().len() == 4);
     events.context().stop();
     turn_until_panic(&mut events);
     let report = turn_until_stopped(&mut events);
@@ -380,9 +383,9 @@ fn a_loop_that_a_panic_has_ended_closes_everything_when_it_is_dropped() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = PanickingHandler { panics_in: Callback::Data, dropped: &dropped, closed: &closed };
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients = [Client::connect(address), Client::connect(address)];
-    turn_until(&mut events, "they are accepted", |events| events.stats().accepted == 2);
+    turn_until(&mut events, "the clients are accepted", |events| events.stats().accepted == 2);
     clients[0].send(b"?");
     turn_until_unwound(&mut events);
     drop(events);
@@ -411,14 +414,14 @@ fn caught_panics_are_counted_and_close_only_their_connections() {
             }),
         )
         .expect("a socket");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut panicking, mut other) = (Client::connect(address), Client::connect(address));
     panicking.send(b"boom");
     assert_eq!(other.request(&mut events, b"still there?", 12), b"still there?");
     assert_eq!(panicking.read_to_end(&mut events).1, StreamEnd::Reset);
     let peer = udp_socket("127.0.0.1");
     for payload in [&b"boom"[..], b"next"] {
-        peer.send_to(payload, events.local_addr(socket).expect("it is there")).expect("it is sent");
+        peer.send_to(payload, events.local_addr(socket).expect("the socket is open")).expect("the datagram is sent");
     }
     assert_eq!(recv(&mut events, &peer).0, b"next");
     events.handle().post(|_| panic!("this is the panic of the test")).expect("the loop runs");
@@ -432,7 +435,7 @@ fn a_panic_that_ends_the_loop_drops_the_remaining_jobs_and_closes_its_listeners(
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     events.handle().post(|_| panic!("this is the panic of the test")).expect("the loop runs");
     events.handle().post(move |_| drop(sender)).expect("the loop runs");
     turn_until_unwound(&mut events);

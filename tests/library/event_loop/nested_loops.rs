@@ -24,7 +24,7 @@ use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 fn echoing() -> (EventLoop<'static>, SocketAddr) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     (events, address)
 }
 
@@ -49,7 +49,7 @@ mod descriptor {
         assert!(!is_readable(&events, Duration::ZERO), "there is no client");
         let mut client = Client::connect(address);
         assert!(is_readable(&events, TIMEOUT), "a client is in the backlog");
-        turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 1);
+        turn_until(&mut events, "the client is accepted", |events| events.stats().accepted == 1);
         turn_until_idle(&mut events);
         assert!(!is_readable(&events, Duration::ZERO), "the client is silent");
         client.send(b"hello");
@@ -107,7 +107,7 @@ fn a_loop_can_be_turned_in_a_timer_of_another_loop() {
             .then(|| inner.next_timeout().unwrap_or(TIMEOUT).min(Duration::from_millis(1)))
     });
     let mut peer = server.accept(&mut outer);
-    let mut clients = [Client::connect(to), Client::connect(outer.local_addr(listener).expect("it is there"))];
+    let mut clients = [Client::connect(to), Client::connect(outer.local_addr(listener).expect("the listener is open"))];
     assert_eq!(clients[0].request(&mut outer, b"hello", 5), b"hello");
     assert_eq!(clients[1].request(&mut outer, b"?", GREETING.len()), GREETING);
     assert_eq!(peer.request(&mut outer, b"and you", 7), b"and you");
@@ -123,23 +123,23 @@ fn a_callback_may_send_to_and_close_other_connections_and_connect_new_ones() {
         let others: Vec<ConnectionId> = log.ids().into_iter().filter(|id| *id != connection.id()).collect();
         let context = connection.context();
         for (id, message) in others.into_iter().zip([&b"goodbye"[..], b"welcome"]) {
-            let mut other = context.connection(id).expect("it is open");
+            let mut other = context.connection(id).expect("the connection is open");
             other.send(message).expect("there is room");
             if message == b"goodbye" {
                 other.close();
             }
         }
-        let id = context.connect(Connect::from(to), handler.get().expect("it is attached"));
+        let id = context.connect(Connect::from(to), handler.get().expect("the handler is attached"));
         context.connection(id).expect("it opens").send(b"come").expect("there is room");
         input.len()
     });
     handler.set(Some(events.attach(probe)));
-    let listener = events.listen_for(loopback(), handler.get().expect("it is attached")).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let listener = events.listen_for(loopback(), handler.get().expect("the handler is attached")).expect("a listener");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = Vec::new();
     for number in 1..=3 {
         clients.push(Client::connect(address));
-        turn_until(&mut events, "it is open", |_| log.ids().len() == number);
+        turn_until(&mut events, "the connection is open", |_| log.ids().len() == number);
     }
     clients[2].send(b"go");
     let mut peer = server.accept(&mut events);
@@ -156,7 +156,8 @@ fn send_to_sends_in_the_same_turn_or_is_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let socket =
         events.bind(loopback(), datagrams(|_, payload| received.borrow_mut().push(payload.to_vec()))).expect("one");
-    let (from, to) = (events.local_addr(socket).expect("it is there"), peer.local_addr().expect("it is bound"));
+    let (from, to) =
+        (events.local_addr(socket).expect("the socket is open"), peer.local_addr().expect("the socket is bound"));
     assert!(events.context().send_to(socket, b"data", to));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "the datagram is queued");
     assert_eq!(recv(&mut events, &peer), (b"data".to_vec(), from));

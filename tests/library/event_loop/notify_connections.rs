@@ -22,7 +22,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 fn with_clients<'a>(handler: RecordingHandler<'a>, log: &CallLog, count: usize) -> (EventLoop<'a>, Vec<Client>) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let clients = (0..count).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "all are open", |_| log.ids().len() == count);
     turn_until_idle(&mut events);
@@ -104,16 +104,16 @@ fn a_note_to_a_closing_or_closed_connection_is_dropped() {
     let (mut events, mut clients) = with_clients(RecordingHandler::new(&log), &log, 3);
     let ids = log.ids();
     events.context().notify(ids[0], 1);
-    events.context().connection(ids[0]).expect("it is open").close();
+    events.context().connection(ids[0]).expect("the connection is open").close();
     events.context().notify(ids[1], 2);
-    events.context().connection(ids[1]).expect("it is open").abort();
+    events.context().connection(ids[1]).expect("the connection is open").abort();
     turn_until(&mut events, "they are closed", |_| clients[..2].iter_mut().all(Client::has_reached_end));
     drop(clients.drain(..2));
     turn_until(&mut events, "their slots are free", |events| events.stats().connections == 1);
     // Two new connections reuse their slots.
     let address = clients[0].peer_addr();
     clients.extend([Client::connect(address), Client::connect(address)]);
-    turn_until(&mut events, "they are open", |_| log.ids().len() == 5);
+    turn_until(&mut events, "the connections are open", |_| log.ids().len() == 5);
     for id in ids.iter().take(2) {
         events.context().notify(*id, 3);
         events.handle().notify(*id, 4).expect("the loop runs");
@@ -228,7 +228,7 @@ fn connections_that_notify_each_other_forever_do_not_starve_other_connections() 
         let _ = events.turn(Some(TIMEOUT)).expect("the poll works");
     }
     assert_eq!(events.stats().notes - before, events.stats().turns - turns, "one note is delivered in each turn");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
 }
 

@@ -63,11 +63,11 @@ fn a_job_reaches_a_connection() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| log.ids().len() == 1);
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| log.ids().len() == 1);
     let (handle, id) = (events.handle(), log.ids()[0]);
     let job = move |context: &mut Context| {
-        let mut connection = context.connection(id).expect("it is open");
+        let mut connection = context.connection(id).expect("the connection is open");
         connection.send(b"from elsewhere").expect("the outbox is empty");
         connection.close();
     };
@@ -85,7 +85,7 @@ fn a_job_that_posts_itself_again_does_not_starve_connections() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     repost(&events.handle());
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "a job waits");
     let before = events.stats().jobs;
@@ -155,7 +155,7 @@ fn run_serves_clients_of_other_threads_until_one_of_them_drains_the_loop() {
         });
         let listener = events.listen(loopback(), handler).expect("a listener");
         addresses
-            .send((events.local_addr(listener).expect("it is there"), events.handle()))
+            .send((events.local_addr(listener).expect("the listener is open"), events.handle()))
             .expect("the test waits for it");
         let finished = events.run().expect("the poll works").finished;
         drop(events);

@@ -113,11 +113,11 @@ fn a_repeated_timer_can_remove_itself_and_timers_it_has_set_remain() {
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(events.attach(RecordingHandler::new(&log))));
     timer.set(Some(events.every(MS, |context: &mut Context| {
-        let timer: TimerId = timer.get().expect("it is set");
+        let timer: TimerId = timer.get().expect("the timer is set");
         tick_count.set(tick_count.get() + 1);
         assert!(context.remove(timer) && !context.remove(timer));
         // The new timer reuses the free slot.
-        context.schedule(handler.get().expect("it is attached"), 5 * MS, 9);
+        context.schedule(handler.get().expect("the handler is attached"), 5 * MS, 9);
         Some(MS)
     })));
     turn_until(&mut events, "the timer's value", |_| log.timer_values() == [9]);
@@ -191,14 +191,14 @@ fn timers_without_delay_fire_once_a_turn_and_do_not_starve_connections() {
     let (log, handler, ticks) = (CallLog::default(), Cell::new(None::<HandlerId>), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(events.attach(RecordingHandler::new(&log).on_timer(|context, value| {
-        context.schedule(handler.get().expect("it is attached"), Duration::ZERO, value + 1);
+        context.schedule(handler.get().expect("the handler is attached"), Duration::ZERO, value + 1);
     }))));
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
     events.every(Duration::ZERO, |_| {
         ticks.set(ticks.get() + 1);
         Some(Duration::ZERO)
     });
-    events.context().schedule(handler.get().expect("it is attached"), Duration::ZERO, 0);
+    events.context().schedule(handler.get().expect("the handler is attached"), Duration::ZERO, 0);
     let first = events.stats().turns;
     for _ in 0..100 {
         assert_eq!(events.turn(Some(TIMEOUT)).expect("the poll works"), Turn::Progress);
@@ -206,7 +206,7 @@ fn timers_without_delay_fire_once_a_turn_and_do_not_starve_connections() {
     assert_eq!(events.stats().turns - first, 100);
     assert!((99..=100).contains(&ticks.get()), "{} ticks in 100 turns", ticks.get());
     assert_eq!(log.timer_values(), (0..log.timer_values().len() as u64).collect::<Vec<_>>());
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"Hello, TCP Server!", GREETING.len()), GREETING);
 }
 
@@ -233,7 +233,7 @@ fn thousands_of_timers_due_at_once_are_bounded_per_turn_and_all_fire() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     for value in 0..5_000 {
         events.context().schedule(handler, MS, value);
     }
@@ -256,7 +256,7 @@ fn timers_fire_during_a_drain_and_do_not_delay_its_end() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     events.every(MS, |_| {
         tick_count.set(tick_count.get() + 1);

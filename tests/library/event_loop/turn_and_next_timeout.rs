@@ -31,7 +31,7 @@ fn with_nothing_to_do_a_turn_sleeps_for_its_timeout() {
 fn a_client_ends_a_waiting_turn_with_progress() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(events.turn(None).expect("the poll works"), Turn::Progress);
     assert_eq!(events.stats().accepted, 1);
 }
@@ -40,8 +40,8 @@ fn a_client_ends_a_waiting_turn_with_progress() {
 fn a_datagram_ends_a_waiting_turn_with_progress() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
-    udp_socket("127.0.0.1").send_to(b"?", address).expect("it is sent");
+    let address = events.local_addr(socket).expect("the socket is open");
+    udp_socket("127.0.0.1").send_to(b"?", address).expect("the datagram is sent");
     assert_eq!(events.turn(None).expect("the poll works"), Turn::Progress);
     assert_eq!(events.stats().datagrams_received, 1);
 }
@@ -52,13 +52,17 @@ fn next_timeout_is_the_time_until_the_nearest_deadline() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).idle_timeout(Duration::from_secs(3_000));
     let listener = events.listen(at, RecordingHandler::new(&log)).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let idle = events.next_timeout().expect("the idle timeout runs");
     assert!((Duration::from_secs(2_900)..Duration::from_secs(3_000)).contains(&idle), "{idle:?}");
 
-    events.context().connection(log.ids()[0]).expect("it is open").set_timeout(Some(Duration::from_secs(1_000)));
+    events
+        .context()
+        .connection(log.ids()[0])
+        .expect("the connection is open")
+        .set_timeout(Some(Duration::from_secs(1_000)));
     assert_eq!(events.next_timeout(), Some(Duration::ZERO), "a timeout set between turns is work");
     turn_until_idle(&mut events);
     let timer = events.next_timeout().expect("the timeout runs");
@@ -73,8 +77,8 @@ fn next_timeout_is_the_time_until_the_nearest_deadline() {
 fn next_timeout_is_zero_while_work_is_left_over() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(|_, input| input.len())).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |events| events.stats().accepted == 1);
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |events| events.stats().accepted == 1);
     turn_until_idle(&mut events);
     client.send(&byte_pattern(4 * 1024 * 1024));
     let mut left_over = 0;
@@ -101,13 +105,18 @@ fn a_turn_that_sends_output_written_between_turns_is_progress() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    events.context().connection(log.ids()[0]).expect("it is open").send(b"data").expect("the outbox is empty");
+    events
+        .context()
+        .connection(log.ids()[0])
+        .expect("the connection is open")
+        .send(b"data")
+        .expect("the outbox is empty");
     assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Progress);
     assert_eq!(events.stats().bytes_sent, 4, "the output is sent");
-    turn_until(&mut events, "it arrives", |_| client.has_received(4));
+    turn_until(&mut events, "the output arrives", |_| client.has_received(4));
 }
 
 #[test]
@@ -120,9 +129,12 @@ fn the_borrows_of_handlers_end_when_the_loop_is_dropped() {
     });
     let counter = events.listen(loopback(), counter).expect("a listener");
     let socket = events.bind(loopback(), datagrams(|_, payload| questions.push(payload.to_vec()))).expect("a socket");
-    let (tcp, udp) = (events.local_addr(counter).expect("there"), events.local_addr(socket).expect("there"));
+    let (tcp, udp) = (
+        events.local_addr(counter).expect("the listener is open"),
+        events.local_addr(socket).expect("the socket is open"),
+    );
     assert_eq!(Client::connect(tcp).request(&mut events, b"four", GREETING.len()), GREETING);
-    udp_socket("127.0.0.1").send_to(b"five?", udp).expect("it is sent");
+    udp_socket("127.0.0.1").send_to(b"five?", udp).expect("the datagram is sent");
     turn_until(&mut events, "the datagram", |events| events.stats().datagrams_received == 1);
     drop(events);
     assert_eq!((bytes, questions), (4, vec![b"five?".to_vec()]));
@@ -140,7 +152,7 @@ fn handlers_may_share_an_rc() {
                 greet(connection, input)
             });
             let listener = events.listen(loopback(), handler).expect("a listener");
-            events.local_addr(listener).expect("it is there")
+            events.local_addr(listener).expect("the listener is open")
         })
         .collect();
     for address in [addresses[1], addresses[0], addresses[1]] {
@@ -159,8 +171,8 @@ fn two_loops_take_turns_on_one_thread() {
     let first = one.listen(loopback(), echo()).expect("a listener");
     let second = other.listen(loopback(), echo()).expect("a listener");
     let mut clients = [
-        Client::connect(one.local_addr(first).expect("it is there")),
-        Client::connect(other.local_addr(second).expect("it is there")),
+        Client::connect(one.local_addr(first).expect("the listener is open")),
+        Client::connect(other.local_addr(second).expect("the listener is open")),
     ];
     send_all(&mut clients, b"hello");
     turn_until(&mut one, "both echoes", |_| {
@@ -185,7 +197,7 @@ fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
         connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     for _ in 0..20 {
         send_all(&mut clients, b"x");
@@ -207,7 +219,7 @@ fn the_clock_stands_still_during_a_turn_and_never_goes_back() {
 fn stats_display_as_one_line_of_names_and_numbers() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"Hello, TCP Server!");
     assert_eq!(client.read_to_end(&mut events).0, GREETING);
     turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);

@@ -49,7 +49,8 @@ fn a_source_is_passed_to_its_callback_and_returned_by_its_removal() {
     turn_until(&mut events, "the bytes", |_| *received.borrow() == b"hello");
     turn_until_idle(&mut events);
     peer.write_all(b"rest").expect("there is room");
-    let mut source: UnixStream = events.remove(watch).expect("it is there").into_source().expect("it is a stream");
+    let mut source: UnixStream =
+        events.remove(watch).expect("it was not removed").into_source().expect("the source is a stream");
     let mut rest = [0; 16];
     assert_eq!(source.read(&mut rest).expect("the loop has not read it"), 4);
     turn_until_idle(&mut events);
@@ -57,9 +58,15 @@ fn a_source_is_passed_to_its_callback_and_returned_by_its_removal() {
     assert!(events.remove(watch).is_none() && !events.context().remove(watch), "the watch is removed");
 
     let watch = events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect("the source has no watch");
-    assert!(events.remove(watch).expect("it is there").into_source::<u8>().is_none(), "the source is of another type");
+    assert!(
+        events.remove(watch).expect("it was not removed").into_source::<u8>().is_none(),
+        "the source is of another type"
+    );
     let timer = events.every(TIMEOUT, |_| None);
-    assert!(events.remove(timer).expect("it is there").into_source::<UnixStream>().is_none(), "a timer has no source");
+    assert!(
+        events.remove(timer).expect("it was not removed").into_source::<UnixStream>().is_none(),
+        "a timer has no source"
+    );
 }
 
 #[test]
@@ -101,7 +108,7 @@ fn a_watch_that_is_never_drained_does_not_starve_a_client() {
     let ((source, mut peer), calls) = (pair(), Cell::new(0_u64));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let callback = |_: &mut _, _: &mut _, _| {
         calls.set(calls.get() + 1);
         Watch::Again
@@ -265,7 +272,8 @@ fn after_a_panic_that_ends_the_loop_the_source_can_be_taken_back() {
     while catch_unwind(AssertUnwindSafe(|| events.turn(Some(Duration::from_millis(2))))).is_ok() {
         assert!(Instant::now() < deadline, "no panic came; {}", events.stats());
     }
-    let mut source: UnixStream = events.remove(watch).expect("it is there").into_source().expect("it is a stream");
+    let mut source: UnixStream =
+        events.remove(watch).expect("it was not removed").into_source().expect("the source is a stream");
     assert_eq!(source.read(&mut [0; 16]).expect("it is unread"), 1);
     let error = events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect_err("the loop has ended");
     assert_eq!(error.kind(), halloo::ErrorKind::Setup);
@@ -276,7 +284,7 @@ fn watches_are_called_in_a_drain_without_delaying_it_and_sources_outlive_the_loo
     let ((source, mut peer), calls) = (pair(), Cell::new(0));
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
     let callback = |_: &mut _, _: &mut _, _| {
         calls.set(calls.get() + 1);
@@ -293,8 +301,8 @@ fn watches_are_called_in_a_drain_without_delaying_it_and_sources_outlive_the_loo
     let before = calls.get();
     assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Stopped(_))));
     assert_eq!(calls.get(), before, "a callback came after the stop");
-    let source: Option<UnixStream> = events.remove(watch).expect("it is there").into_source();
-    assert_eq!(source.expect("it is a stream").read(&mut [0; 16]).expect("it is unread"), 1);
+    let source: Option<UnixStream> = events.remove(watch).expect("it was not removed").into_source();
+    assert_eq!(source.expect("the source is a stream").read(&mut [0; 16]).expect("it is unread"), 1);
 }
 
 /// Descriptors that `epoll_ctl(2)` refuses. kqueue(2) accepts them.

@@ -68,7 +68,7 @@ impl DatagramHandler for Tally {
 fn echo_a_line_through(handler: impl StreamHandler) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"a line\n", 7), b"a line\n");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
@@ -97,7 +97,7 @@ fn boxed_stream_handlers_have_one_type() {
     let mut events = EventLoop::new().expect("a loop");
     for (handler, answer) in handlers.into_iter().zip([b"hello", GREETING]) {
         let listener = events.listen(loopback(), handler).expect("a listener");
-        let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+        let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
         assert_eq!(client.request(&mut events, b"hello", answer.len()), answer);
     }
 }
@@ -119,7 +119,7 @@ fn a_datagram_handler_can_be_borrowed_or_boxed() {
         let mut events = EventLoop::new().expect("a loop");
         let socket = events.bind(loopback(), handler).expect("a socket");
         let peer = udp_socket("127.0.0.1");
-        peer.send_to(b"hello", events.local_addr(socket).expect("it is there")).expect("it is sent");
+        peer.send_to(b"hello", events.local_addr(socket).expect("the socket is open")).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer).0, b"hello");
     }
     let mut tally = Tally::default();

@@ -58,7 +58,7 @@ impl Served<'_> {
         let mut events = EventLoop::new().expect("a loop");
         events.catch_panics(true);
         let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-        let client = Client::connect(events.local_addr(listener).expect("it is there"));
+        let client = Client::connect(events.local_addr(listener).expect("the listener is open"));
         let mut served = Self { events, client, dropped: Rc::default() };
         served.assert_serves(0);
         served
@@ -82,8 +82,8 @@ impl Served<'_> {
         let dropped_sessions = Rc::clone(&self.dropped);
         let handler = HandlerOfPanics { panics_in_data, dropped_sessions, _own: self.panics_on_drop() };
         let listener = self.events.listen(loopback(), handler).expect("a listener");
-        let client = Client::connect(self.events.local_addr(listener).expect("it is there"));
-        turn_until(&mut self.events, "it is accepted", |events| events.stats().accepted == 2);
+        let client = Client::connect(self.events.local_addr(listener).expect("the listener is open"));
+        turn_until(&mut self.events, "the client is accepted", |events| events.stats().accepted == 2);
         assert!(self.events.context().remove(listener));
         client
     }
@@ -246,7 +246,7 @@ fn a_removed_handler_panics_in_the_caller_that_drops_it() {
         let _held = &held;
         None
     });
-    let removed = served.events.remove(timer).expect("it is set");
+    let removed = served.events.remove(timer).expect("the timer is set");
     served.assert_serves(0);
     assert!(catch_unwind(AssertUnwindSafe(move || drop(removed))).is_err());
     assert_eq!(served.dropped.get(), 1);

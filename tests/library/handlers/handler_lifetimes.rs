@@ -74,7 +74,7 @@ impl StreamHandler for CountedHandler {
 
 /// Connects a client, which sends and reads one echo.
 fn served_client(events: &mut EventLoop<'_>, listener: ListenerId) -> Client {
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(events, b"hello", 5), b"hello");
     client
 }
@@ -184,7 +184,7 @@ fn a_handler_given_to_listen_stays_for_its_connects() {
     assert_eq!(peer.request(&mut events, b"hello", 5), b"hello");
     close(&mut events, peer);
     assert_eq!((handlers.len(), events.stats().connections), (1, 1), "one connect is pending");
-    events.context().connection(pending).expect("it is connecting").abort();
+    events.context().connection(pending).expect("the connection is opening").abort();
     turn_until_idle(&mut events);
     assert_eq!(handlers.len(), 0);
 }
@@ -237,15 +237,15 @@ fn remove_returns_a_handler_that_nothing_else_uses() {
     let handlers = Handlers::default();
     let mut events = EventLoop::new().expect("a loop");
     let attached = events.attach(handlers.create());
-    let removed = events.remove(attached).expect("it is there");
+    let removed = events.remove(attached).expect("it was not removed");
     assert_eq!(handlers.len(), 1, "the caller has it");
     drop(removed);
     assert_eq!(handlers.len(), 0);
     assert!(events.remove(attached).is_none());
 
     let listener = events.listen(loopback(), handlers.create()).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
-    let removed = events.remove(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
+    let removed = events.remove(listener).expect("it was not removed");
     assert_eq!(handlers.len(), 1, "the caller has it");
     events.listen(address, handlers.create()).expect("the address is free");
     drop((removed, events));
@@ -253,7 +253,7 @@ fn remove_returns_a_handler_that_nothing_else_uses() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), handlers.create()).expect("a listener");
     let client = served_client(&mut events, listener);
-    drop(events.remove(listener).expect("it is there"));
+    drop(events.remove(listener).expect("it was not removed"));
     assert_eq!(handlers.len(), 1, "its connection keeps it");
     close(&mut events, client);
     assert_eq!(handlers.len(), 0);
@@ -270,7 +270,7 @@ fn remove_returns_nothing_for_an_id_that_was_removed_before() {
         None
     });
     assert!(events.context().remove(one) && events.context().remove(timer));
-    let removed = events.remove(other).expect("it is there");
+    let removed = events.remove(other).expect("it was not removed");
     assert_eq!((handlers.len(), Rc::strong_count(&held)), (1, 1), "those removed before are dropped");
     drop(removed);
     assert_eq!(handlers.len(), 0);
@@ -339,7 +339,7 @@ fn ids_of_another_loop_find_nothing() {
         assert!(!events.context().remove(source) && events.remove(source).is_none());
         assert_eq!(events.local_addr(source).expect_err("unknown").kind(), ErrorKind::UnknownId);
     }
-    let to = other.local_addr(socket).expect("it is there");
+    let to = other.local_addr(socket).expect("the socket is open");
     assert!(!events.context().send_to(socket, b"?", to));
     let mut id = None;
     other.context().for_each_connection(others.last(), |connection| id = Some(connection.id()));

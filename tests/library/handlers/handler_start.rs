@@ -124,7 +124,7 @@ fn on_start_of_a_datagram_handler_gets_its_id_and_can_bind_and_set_timers() {
             assert_eq!(calls.started.borrow().len(), 1, "called before bind returns");
         }
         let (peer, address) = (udp_socket("127.0.0.1"), calls.opened.get().expect("it is open"));
-        peer.send_to(b"hello", address).expect("it is sent");
+        peer.send_to(b"hello", address).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), address));
         turn_until(&mut events, "the timer", |_| !calls.timers.borrow().is_empty());
         assert_eq!(calls.timers.borrow()[0].1, 7);
@@ -150,8 +150,8 @@ fn udp_sockets_share_a_handler_that_is_dropped_with_the_last() {
         [(); 2].map(|()| events.bind_for(loopback(), handler).expect("an attached handler stays without a socket"));
     let peer = udp_socket("127.0.0.1");
     for (count, socket) in (1..).zip(sockets) {
-        let address = events.local_addr(socket).expect("it is there");
-        peer.send_to(b"?", address).expect("it is sent");
+        let address = events.local_addr(socket).expect("the socket is open");
+        peer.send_to(b"?", address).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer), (vec![count], address));
     }
     assert!(events.context().remove(handler));
@@ -159,7 +159,7 @@ fn udp_sockets_share_a_handler_that_is_dropped_with_the_last() {
     assert!(events.context().remove(sockets[0]));
     turn_until_idle(&mut events);
     assert_eq!(Rc::strong_count(&held), 2, "a socket uses the handler");
-    let removed = events.remove(sockets[1]).expect("it is there");
+    let removed = events.remove(sockets[1]).expect("it was not removed");
     assert_eq!(Rc::strong_count(&held), 2, "the removal returns the handler");
     drop(removed);
     assert_eq!(Rc::strong_count(&held), 1);

@@ -25,7 +25,7 @@ fn on_request(events: &mut EventLoop<'_>, mut act: impl FnMut(&mut Context) + 's
         input.len()
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"?");
     client
 }
@@ -81,7 +81,7 @@ fn a_udp_socket_opened_in_a_callback_gets_its_first_datagram() {
         address.set(context.local_addr(socket.expect("a socket")).ok());
     });
     let (socket, peer) = (turn_until_opened(&mut events, &opened), udp_socket("127.0.0.1"));
-    peer.send_to(b"hello", socket).expect("it is sent");
+    peer.send_to(b"hello", socket).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), socket));
 }
 
@@ -129,7 +129,7 @@ fn a_timer_and_a_posted_job_open_listeners_sockets_and_timers() {
         assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
     }
     let (peer, socket) = (udp_socket("127.0.0.1"), opened[2].get().expect("it is open"));
-    peer.send_to(b"hello", socket).expect("it is sent");
+    peer.send_to(b"hello", socket).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), socket));
 }
 
@@ -140,7 +140,7 @@ fn opening_in_a_callback_returns_an_error_at_once() {
     let gone = events.attach(stream(echo));
     assert!(events.remove(gone).is_some());
     let (taken, taken_udp) = (Listener::new(), UdpSocket::bind(loopback()).expect("a free port"));
-    let (tcp, udp) = (taken.address(), taken_udp.local_addr().expect("it is bound"));
+    let (tcp, udp) = (taken.address(), taken_udp.local_addr().expect("the socket is bound"));
     let kinds = Rc::<RefCell<Vec<ErrorKind>>>::default();
     let found = Rc::clone(&kinds);
     let _client = on_request(&mut events, move |context| {
@@ -213,9 +213,9 @@ impl DatagramHandler for Reopens {
 fn a_socket_opened_in_the_slot_of_a_removed_one_gets_none_of_its_datagrams() {
     let (mut events, delivered) = (EventLoop::new().expect("a loop"), Rc::default());
     let socket = events.bind(loopback(), Reopens { delivered: Rc::clone(&delivered) }).expect("a socket");
-    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("the socket is open"));
     for _ in 0..5 {
-        peer.send_to(b"?", address).expect("it is sent");
+        peer.send_to(b"?", address).expect("the datagram is sent");
     }
     turn_until(&mut events, "the first datagram", |_| !delivered.borrow().is_empty());
     turn_until_idle(&mut events);
@@ -229,7 +229,7 @@ fn a_timer_set_in_the_slot_of_a_removed_one_calls_its_own_closure() {
     let id = Rc::clone(&own_id);
     own_id.set(Some(events.every(Duration::ZERO, move |context| {
         own_fired.borrow_mut().push("first");
-        assert!(context.remove(id.get().expect("it is set")));
+        assert!(context.remove(id.get().expect("the timer is set")));
         let next_fired = Rc::clone(&own_fired);
         context.every(Duration::ZERO, move |_| {
             next_fired.borrow_mut().push("second");
@@ -277,13 +277,13 @@ fn sockets_opened_in_a_drain_are_served_and_a_udp_socket_delays_its_end() {
     let socket = Rc::new(Cell::new(None));
     let handler = OpensInDrain { opened: Rc::clone(&opened), socket: Rc::clone(&socket) };
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut control = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut control = Client::connect(events.local_addr(listener).expect("the listener is open"));
     control.send(b"?");
     turn_until(&mut events, "the drain", |_| !opened.borrow().is_empty());
     let [tcp, udp] = opened.borrow()[..] else { panic!("two addresses") };
     let (mut data, peer) = (Client::connect(tcp), udp_socket("127.0.0.1"));
     assert_eq!(data.request(&mut events, b"data", 4), b"data");
-    peer.send_to(b"hello", udp).expect("it is sent");
+    peer.send_to(b"hello", udp).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), udp));
     let mut second = Client::connect(tcp);
     assert_eq!(second.request(&mut events, b"more", 4), b"more");

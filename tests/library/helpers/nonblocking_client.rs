@@ -64,11 +64,11 @@ impl Client {
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
+        self.stream.local_addr().ok().and_then(|address| address.as_socket()).expect("the socket is connected")
     }
 
     pub(crate) fn peer_addr(&self) -> SocketAddr {
-        self.stream.peer_addr().ok().and_then(|address| address.as_socket()).expect("it is connected")
+        self.stream.peer_addr().ok().and_then(|address| address.as_socket()).expect("the socket is connected")
     }
 
     /// Sends what the kernel accepts now, and keeps the rest.
@@ -134,7 +134,7 @@ impl Client {
     /// Sends FIN. The client still reads.
     pub(crate) fn half_close(&self) {
         assert!(self.has_sent_all(), "the FIN would overtake unsent data");
-        self.stream.shutdown(Shutdown::Write).expect("it is connected");
+        self.stream.shutdown(Shutdown::Write).expect("the socket is connected");
     }
 
     /// Closes with RST.

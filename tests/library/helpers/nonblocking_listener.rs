@@ -32,7 +32,7 @@ impl Listener {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("the socket is bound")
     }
 
     /// Accepts a connection, if one is in the backlog.
@@ -68,7 +68,7 @@ impl FullBacklog {
     pub(crate) fn new() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         listener.bind(&loopback().into()).expect("a free port");
-        listener.listen(0).expect("it is bound");
+        listener.listen(0).expect("the socket is bound");
         let mut full_backlog = Self { listener, connections: Vec::new() };
         while let Ok(stream) = TcpStream::connect_timeout(&full_backlog.address(), Duration::from_millis(100)) {
             full_backlog.connections.push(stream);
@@ -77,6 +77,6 @@ impl FullBacklog {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("the socket is bound")
     }
 }

@@ -28,7 +28,7 @@ fn the_rest_is_shown_again_with_new_bytes() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|_, input| input.len() / 2);
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"abcd");
     turn_until(&mut events, "the input reaches on_data", |_| log.inputs().len() == 1);
     turn_until_idle(&mut events);
@@ -43,7 +43,7 @@ fn the_rest_is_not_shown_again_without_a_change() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut client = Client::connect(address);
     client.send(b"whatever");
     turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
@@ -69,7 +69,7 @@ fn the_rest_is_shown_again_after_resume() {
         }
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"abc");
     turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
     client.send(b"d");
@@ -87,7 +87,7 @@ fn unused_input_is_delivered_again_after_on_flushed() {
     let at = Listen::from(loopback()).outbox_bytes_max(4);
     let handler = RecordingHandler::new(&log).on_data(echo);
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"0123456789", 10), b"0123456789");
     turn_until_idle(&mut events);
     assert_eq!(log.inputs(), [&b"0123456789"[..], b"456789", b"89"]);
@@ -99,7 +99,7 @@ fn at_eof_the_rest_is_shown_while_it_is_consumed_and_then_on_eof_comes_once() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 1)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"abc");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof));
@@ -117,14 +117,14 @@ fn at_eof_an_unconsumed_rest_leads_to_one_on_eof() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|_, _| 0).on_eof(|_| {});
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"half a questi");
     client.half_close();
     turn_until(&mut events, "EOF is reported", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
     assert_eq!((log.count(&Call::Eof), log.rests()), (1, vec![b"half a questi".to_vec()]));
     let shown = log.inputs().len();
-    events.context().connection(log.ids()[0]).expect("it is open").pause();
+    events.context().connection(log.ids()[0]).expect("the connection is open").pause();
     resume_all(&mut events, &log);
     turn_until_idle(&mut events);
     assert_eq!(log.inputs().len(), shown, "the rest is dropped after on_eof");
@@ -143,7 +143,7 @@ fn at_eof_a_paused_connection_gets_on_eof_after_resume() {
         1
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"ab");
     client.half_close();
     turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
@@ -165,7 +165,7 @@ fn at_eof_the_rest_is_shown_again_after_on_flushed() {
         connection.close();
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     client.send(&question);
     turn_until(&mut events, "all is sent", |_| {
         client.transfer();
@@ -185,7 +185,7 @@ fn a_full_unused_inbox_is_an_overflow_and_one_byte_less_is_not() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(100);
     let listener = events.listen(at, RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&[1; 99]);
     turn_until(&mut events, "the input reaches on_data", |_| log.inputs().concat().len() >= 99);
     turn_until_idle(&mut events);
@@ -215,7 +215,7 @@ fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
         0
     });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let question = byte_pattern(1_000);
     client.send(&question);
     turn_until(&mut events, "the inbox is full", |_| paused.get());
@@ -245,13 +245,16 @@ fn a_full_inbox_is_not_an_overflow_while_output_waits() {
         })
         .on_data(|_, input| if is_blocked.get() { 0 } else { input.len() });
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     let question = byte_pattern(1_000);
     client.send(&question);
     turn_until_idle(&mut events);
-    assert!(events.context().connection(log.ids()[0]).expect("it is open").outbox_len() > 0, "output waits");
+    assert!(
+        events.context().connection(log.ids()[0]).expect("the connection is open").outbox_len() > 0,
+        "output waits"
+    );
     is_blocked.set(false);
     turn_until(&mut events, "all input reaches on_data", |_| {
         client.transfer();
@@ -269,8 +272,8 @@ fn resume_continues_reading_although_no_new_byte_arrives() {
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
-    turn_until(&mut events, "it is accepted", |_| !log.ids().is_empty());
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
     client.send(b"long ago");
     client.half_close();
@@ -299,7 +302,7 @@ fn another_connections_callback_can_resume() {
         input.len()
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut first, mut second) = (Client::connect(address), Client::connect(address));
     first.send(b"wait");
     turn_until(&mut events, "the first is paused", |_| log.inputs() == [b"wait"]);
@@ -318,7 +321,7 @@ fn on_data_that_returns_more_than_it_was_given_is_capped_or_panics_with_debug_as
     // The second call of a client gets the rest from the inbox, and the bytes that came after it.
     let handler = RecordingHandler::new(&log).on_data(|_, input| if input == b"a" { 0 } else { input.len() + 1 });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients = [Client::connect(address), Client::connect(address)];
     clients[0].send(b"bc");
     clients[1].send(b"a");

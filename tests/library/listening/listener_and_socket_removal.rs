@@ -22,7 +22,7 @@ fn connections_of_a_removed_listener_stay_open() {
         connection.try_write(input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut client = Client::connect(address);
     assert_eq!(client.request(&mut events, b"before", 6), b"before");
 
@@ -37,7 +37,7 @@ fn connections_of_a_removed_listener_stay_open() {
     assert_ne!(next, listener);
     assert!(!events.context().remove(listener), "an id is never reused");
     assert_eq!(client.request(&mut events, b"and on", 6), b"and on");
-    let next = events.local_addr(next).expect("it is there");
+    let next = events.local_addr(next).expect("the listener is open");
     assert_eq!(Client::connect(next).request(&mut events, b"?", GREETING.len()), GREETING);
 }
 
@@ -51,9 +51,10 @@ fn input_at_a_duplicate_of_a_removed_socket_does_not_wake_the_loop() {
     let socket = events.bind(socket, datagrams(|_, _| {})).expect("a socket");
     assert!(events.context().remove(listener) && events.context().remove(socket));
     turn_until_idle(&mut events);
-    let _client = TcpStream::connect(listener_copy.local_addr().expect("it is bound")).expect("the copy listens");
-    let to = socket_copy.local_addr().expect("it is bound");
-    udp_socket("127.0.0.1").send_to(b"?", to).expect("it is sent");
+    let _client =
+        TcpStream::connect(listener_copy.local_addr().expect("the socket is bound")).expect("the copy listens");
+    let to = socket_copy.local_addr().expect("the socket is bound");
+    udp_socket("127.0.0.1").send_to(b"?", to).expect("the datagram is sent");
     assert_eq!(events.turn(Some(Duration::ZERO)).expect("the poll works"), Turn::Idle);
     assert_eq!(events.stats().events, 0);
 }
@@ -68,7 +69,7 @@ fn a_callback_can_remove_its_own_listener_while_clients_wait_in_the_backlog() {
         greet(connection, input)
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut first = Client::connect(address);
     first.send(b"?");
     let mut others: Vec<Client> = (0..5).map(|_| Client::connect(address)).collect();
@@ -87,9 +88,9 @@ fn a_removed_socket_is_closed_and_its_id_is_unknown() {
     let mut events = EventLoop::new().expect("a loop");
     let echo = || datagrams(|datagram, payload| assert!(datagram.reply(payload)));
     let socket = events.bind(loopback(), echo()).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"before", address).expect("it is sent");
+    peer.send_to(b"before", address).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"before".to_vec(), address));
 
     assert!(events.context().remove(socket));
@@ -100,8 +101,8 @@ fn a_removed_socket_is_closed_and_its_id_is_unknown() {
     let next = events.bind(loopback(), echo()).expect("a socket");
     assert_ne!(next, socket);
     assert!(!events.context().remove(socket), "an id is never reused");
-    let address = events.local_addr(next).expect("it is there");
-    peer.send_to(b"after", address).expect("it is sent");
+    let address = events.local_addr(next).expect("the listener is open");
+    peer.send_to(b"after", address).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"after".to_vec(), address));
 }
 
@@ -114,8 +115,8 @@ fn a_reply_before_the_removal_of_its_socket_is_sent_or_counted_as_dropped() {
         assert!(datagram.context().remove(socket));
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
-    udp_socket("127.0.0.1").send_to(b"last", address).expect("it is sent");
+    let address = events.local_addr(socket).expect("the socket is open");
+    udp_socket("127.0.0.1").send_to(b"last", address).expect("the datagram is sent");
     turn_until(&mut events, "the socket is removed", |events| events.local_addr(socket).is_err());
     turn_until_idle(&mut events);
     let stats = events.stats();
@@ -133,9 +134,9 @@ fn a_removed_socket_delivers_no_datagram_although_some_have_arrived() {
             assert!(datagram.context().remove(socket));
         });
         let socket = events.bind(loopback(), handler).expect("a socket");
-        let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+        let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("the socket is open"));
         for _ in 0..20 {
-            peer.send_to(b"more", address).expect("it is sent");
+            peer.send_to(b"more", address).expect("the datagram is sent");
         }
         if !removes_itself {
             assert!(events.context().remove(socket));
@@ -158,9 +159,9 @@ fn a_reply_through_a_removed_socket_is_refused_and_earlier_replies_are_sent() {
         assert_eq!(datagram.local_addr(), local, "local_addr stays the same");
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("it is there"));
+    let (peer, address) = (udp_socket("127.0.0.1"), events.local_addr(socket).expect("the socket is open"));
     for _ in 0..5 {
-        peer.send_to(b"last", address).expect("it is sent");
+        peer.send_to(b"last", address).expect("the datagram is sent");
     }
     assert_eq!(recv(&mut events, &peer), (b"first".to_vec(), address));
     assert_eq!(recv(&mut events, &peer), (b"second".to_vec(), address));
@@ -177,13 +178,13 @@ fn the_port_of_a_removed_socket_is_free_at_once() {
     let peer = udp_socket("127.0.0.1");
     let bind = |events: &mut EventLoop<'_>| {
         let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
-        (socket, events.local_addr(socket).expect("it is there"))
+        (socket, events.local_addr(socket).expect("the socket is open"))
     };
     let (idle, address) = bind(&mut events);
     assert!(events.context().remove(idle));
     let taken = UdpSocket::bind(address).expect("the port is free between two turns");
     let (queued, address) = bind(&mut events);
-    assert!(events.context().send_to(queued, b"leaves", peer.local_addr().expect("it is bound")));
+    assert!(events.context().send_to(queued, b"leaves", peer.local_addr().expect("the socket is bound")));
     assert!(events.context().remove(queued));
     let again = events.bind(address, datagrams(|_, _| {})).expect("the queued datagram was sent, and the port is free");
     assert_eq!(recv(&mut events, &peer), (b"leaves".to_vec(), address));
@@ -210,7 +211,10 @@ fn ids_of_listeners_and_sockets_differ() {
     let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
     let (one, other) = (SourceId::from(listener), SourceId::from(socket));
     assert_ne!(one, other);
-    assert_ne!(events.local_addr(one).expect("there"), events.local_addr(other).expect("there"));
+    assert_ne!(
+        events.local_addr(one).expect("the listener is open"),
+        events.local_addr(other).expect("the listener is open")
+    );
     assert!(events.context().remove(other) && !events.context().remove(other));
     assert!(events.local_addr(listener).is_ok(), "the listener stays open");
 }
@@ -219,11 +223,11 @@ fn ids_of_listeners_and_sockets_differ() {
 fn an_address_removed_between_two_turns_is_free_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     assert!(events.context().remove(listener));
     events.listen(address, stream(echo)).expect("the address is free");
     let socket = events.bind(loopback(), datagrams(|_, _| {})).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     assert!(events.context().remove(socket));
     events.bind(address, datagrams(|_, _| {})).expect("the address is free");
 }
@@ -247,7 +251,7 @@ impl StreamHandler for RefusingHandler {
 fn a_handler_whose_sessions_cannot_exist_refuses_every_client() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RefusingHandler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
 }
 
@@ -261,7 +265,7 @@ fn a_listener_removed_in_on_open_accepts_no_further_client() {
         true
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "one is open", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
@@ -296,7 +300,7 @@ fn assert_free_in_the_same_turn(at: &Listen, connect: impl Fn(&EventLoop<'_>, Li
 #[test]
 fn the_address_of_a_removed_listener_is_free_in_the_same_turn() {
     assert_free_in_the_same_turn(&loopback().into(), |events, listener| {
-        Client::connect(events.local_addr(listener).expect("it is there"))
+        Client::connect(events.local_addr(listener).expect("the listener is open"))
     });
 }
 

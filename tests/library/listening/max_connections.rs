@@ -19,7 +19,7 @@ fn beyond_connections_max_clients_wait_and_all_are_served() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(3);
     let listener = events.listen(at, RecordingHandler::new(&log).on_data(greet)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(address)).collect();
     turn_until(&mut events, "three are accepted", |_| log.ids().len() == 3);
     turn_until_idle(&mut events);
@@ -40,7 +40,7 @@ fn with_when_full_close_clients_beyond_connections_max_are_closed_at_once() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(2).when_full(WhenFull::Refuse);
     let listener = events.listen(at, stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut one, mut two) = (Client::connect(address), Client::connect(address));
     assert_eq!((one.request(&mut events, b"1", 1), two.request(&mut events, b"2", 1)), (&b"1"[..], &b"2"[..]));
     for refused in 1..=5 {
@@ -58,7 +58,7 @@ fn each_source_has_its_own_connection_limit() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(any_port("0.0.0.0")).connections_per_source_max(2);
     let listener = events.listen(at, stream(echo)).expect("a listener");
-    let mut address = events.local_addr(listener).expect("it is there");
+    let mut address = events.local_addr(listener).expect("the listener is open");
     address.set_ip(loopback().ip());
     let mut one: Vec<Client> = (0..2).map(|_| Client::connect_from("127.0.0.1", address)).collect();
     for client in &mut one {
@@ -83,7 +83,7 @@ fn on_the_ipv6_wildcard_each_ipv4_address_is_a_source_of_its_own() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(any_port("::")).connections_per_source_max(1);
     let listener = events.listen(at, stream(echo)).expect("a listener");
-    let mut address = events.local_addr(listener).expect("it is there");
+    let mut address = events.local_addr(listener).expect("the listener is open");
     address.set_ip(loopback().ip());
     for _ in 0..2 {
         let mut clients = ["127.0.0.1", "127.0.0.2"].map(|host| Client::connect_from(host, address));
@@ -102,7 +102,7 @@ fn pair(events: &mut EventLoop<'_>, at: &Listen) -> [std::net::SocketAddr; 2] {
     let handler: HandlerId = events.attach(stream(echo));
     [(); 2].map(|()| {
         let listener = events.listen_for(at.clone(), handler).expect("a listener");
-        events.local_addr(listener).expect("it is there")
+        events.local_addr(listener).expect("the listener is open")
     })
 }
 
@@ -153,7 +153,7 @@ fn handlers_do_not_share_their_limits() {
         .map(|_| {
             let echo = stream(echo);
             let listener = events.listen(at.clone(), echo).expect("a listener");
-            Client::connect(events.local_addr(listener).expect("it is there"))
+            Client::connect(events.local_addr(listener).expect("the listener is open"))
         })
         .collect();
     for client in &mut clients {
@@ -166,7 +166,7 @@ fn a_refused_client_that_has_sent_much_affects_no_other_client() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_max(1).when_full(WhenFull::Refuse);
     let listener = events.listen(at, stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let mut inside = Client::connect(address);
     assert_eq!(inside.request(&mut events, b"in", 2), b"in");
     let mut refused = Client::connect(address);
@@ -181,7 +181,7 @@ fn the_share_of_a_source_is_free_again_however_its_connection_ends() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).connections_per_source_max(1);
     let listener = events.listen(at, stream(echo)).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     for round in 1..=6 {
         let mut client = Client::connect(address);
         assert_eq!(client.request(&mut events, b"mine", 4), b"mine", "round {round}");
@@ -206,9 +206,9 @@ fn in_a_drain_a_full_listener_closes_when_its_backlog_is_empty() {
     let path = folder.path().join("listener.sock");
     let options = [Listen::from(loopback()), Listen::unix(&path)];
     let [tcp, _] = options.map(|at| events.listen_for(at.connections_max(2), handler).expect("a listener"));
-    let address = events.local_addr(tcp).expect("it is there");
+    let address = events.local_addr(tcp).expect("the listener is open");
     let idle_clients = [Client::connect(address), Client::connect(address)];
-    turn_until(&mut events, "they are accepted", |_| log.ids().len() == 2);
+    turn_until(&mut events, "the clients are accepted", |_| log.ids().len() == 2);
     let mut waiting = Client::connect(address);
     turn_until_idle(&mut events);
     events.context().drain(Duration::from_secs(600));

@@ -89,7 +89,7 @@ fn options_at_the_ends_of_their_ranges_work() {
     for (index, option) in options.iter().enumerate() {
         let mut events = EventLoop::new().expect("a loop");
         let listener = events.listen(option(Listen::from(loopback())), stream(greet)).expect("the option is valid");
-        let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+        let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
         assert_eq!(client.request(&mut events, b"?", 18), GREETING, "option {index}");
     }
 }
@@ -131,7 +131,7 @@ fn a_frame_longer_than_the_inbox_is_refused() {
 #[test]
 fn a_taken_tcp_port_is_an_error_that_names_step_address_and_cause() {
     let taken = TcpListener::bind(loopback()).expect("a free port");
-    let address = taken.local_addr().expect("it is bound");
+    let address = taken.local_addr().expect("the socket is bound");
     let mut events = EventLoop::new().expect("a loop");
     let error = events.listen(address, stream(greet)).expect_err("the port is in use");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Listen, Some(address)));
@@ -148,7 +148,7 @@ fn a_taken_tcp_port_is_an_error_that_names_step_address_and_cause() {
 #[test]
 fn a_taken_udp_port_is_an_error_that_names_step_and_address() {
     let taken = UdpSocket::bind(loopback()).expect("a free port");
-    let address = taken.local_addr().expect("it is bound");
+    let address = taken.local_addr().expect("the socket is bound");
     let mut events = EventLoop::new().expect("a loop");
     let error = events.bind(address, datagrams(|_, _| {})).expect_err("the port is in use");
     assert_eq!((error.kind(), error.address()), (ErrorKind::Bind, Some(address)));
@@ -200,11 +200,11 @@ fn an_inherited_stream_socket_is_an_error_of_bind() {
 fn with_reuse_port_two_loops_share_a_port_and_without_it_they_do_not() {
     let (mut one, mut other) = (EventLoop::new().expect("a loop"), EventLoop::new().expect("a loop"));
     let listener = one.listen(Listen::from(loopback()).reuse_port(true), stream(greet)).expect("a listener");
-    let address = one.local_addr(listener).expect("it is there");
+    let address = one.local_addr(listener).expect("the listener is open");
     assert!(other.listen(address, stream(greet)).is_err(), "this listener has no reuse_port");
     other.listen(Listen::from(address).reuse_port(true), stream(greet)).expect("both have reuse_port");
     let socket = one.bind(Bind::from(loopback()).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
-    let address = one.local_addr(socket).expect("it is there");
+    let address = one.local_addr(socket).expect("the socket is open");
     assert!(other.bind(address, datagrams(|_, _| {})).is_err(), "this socket has no reuse_port");
     other.bind(Bind::from(address).reuse_port(true), datagrams(|_, _| {})).expect("both have reuse_port");
 }
@@ -218,13 +218,13 @@ fn with_reuse_port_after_bind_the_first_loop_binds_the_port_alone_and_then_share
     };
     let listen = |events: &mut EventLoop<'_>, at| events.listen(at, stream(greet)).map(SourceId::from);
     let first = listen(&mut one, Listen::from(loopback()).reuse_port_after_bind(true)).expect("a free port");
-    let address = one.local_addr(first).expect("it is there");
+    let address = one.local_addr(first).expect("the listener is open");
     in_use(listen(&mut other, Listen::from(address).reuse_port_after_bind(true)));
     in_use(listen(&mut other, Listen::from(address)));
     listen(&mut other, Listen::from(address).reuse_port(true)).expect("it has reuse_port");
     let bind = |events: &mut EventLoop<'_>, at| events.bind(at, datagrams(|_, _| {})).map(SourceId::from);
     let first = bind(&mut one, Bind::from(loopback()).reuse_port_after_bind(true)).expect("a free port");
-    let address = one.local_addr(first).expect("it is there");
+    let address = one.local_addr(first).expect("the listener is open");
     in_use(bind(&mut other, Bind::from(address).reuse_port_after_bind(true)));
     in_use(bind(&mut other, Bind::from(address)));
     bind(&mut other, Bind::from(address).reuse_port(true)).expect("it has reuse_port");

@@ -88,16 +88,16 @@ fn input_of_a_closed_unix_peer_is_delivered_when_a_paused_handler_resumes() {
         listen(&mut events, &path, handler);
         let mut client = Client::connect_unix(&path);
         client.send(&text);
-        turn_until(&mut events, "it is sent", |_| {
+        turn_until(&mut events, "the output is sent", |_| {
             client.flush();
             client.has_sent_all()
         });
-        turn_until(&mut events, "it is open", |_| !log.ids().is_empty());
+        turn_until(&mut events, "the connection is open", |_| !log.ids().is_empty());
         drop(client);
         turn_until_idle(&mut events);
         assert_eq!(log.all(), [Call::Open]);
         let id = log.ids()[0];
-        events.context().connection(id).expect("it is open").resume();
+        events.context().connection(id).expect("the connection is open").resume();
         turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
         assert!(log.inputs().concat() == text, "{} bytes", log.inputs().concat().len());
         assert_eq!((log.count(&Call::Eof), log.close_reasons()), (1, vec![CloseReason::Eof]));
@@ -283,7 +283,7 @@ fn an_outbound_connection_over_a_unix_socket_opens_or_fails_with_the_reason() {
         true
     }));
     let id = events.context().connect(Connect::unix(&path), handler);
-    events.context().connection(id).expect("it is connecting").send(b"hello").expect("there is room");
+    events.context().connection(id).expect("the connection is opening").send(b"hello").expect("there is room");
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "the message", |_| peer.has_received(5));
     let failures = [
@@ -304,7 +304,7 @@ fn a_connect_to_a_full_unix_backlog_fails_once() {
     let ((_folder, path), log) = (path(), CallLog::default());
     let server = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
     server.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("it is free");
-    server.listen(1).expect("it is bound");
+    server.listen(1).expect("the socket is bound");
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let ids: Vec<_> = (0..10).map(|_| events.context().connect(Connect::unix(&path), handler)).collect();
@@ -320,7 +320,7 @@ fn a_proxy_connects_tcp_to_a_unix_socket() {
     let mut events = EventLoop::new().expect("a loop");
     let proxy = Proxy { to: Connect::unix(&path).idle_timeout(None) };
     let listener = events.listen(loopback(), proxy).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&text);
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "the text", |_| {

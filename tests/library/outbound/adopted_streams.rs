@@ -22,7 +22,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 /// The two ends of a TCP connection.
 fn tcp_pair_at(address: SocketAddr) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(address).expect("a free port");
-    let stream = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+    let stream = TcpStream::connect(listener.local_addr().expect("the socket is bound")).expect("it listens");
     (stream, listener.accept().expect("it has connected").0)
 }
 
@@ -50,7 +50,8 @@ fn reset(stream: TcpStream) {
 /// Adopts a TCP stream, and checks its addresses and its exchange with the peer.
 fn assert_talks(ours: TcpStream, theirs: TcpStream) {
     let (log, seen) = (CallLog::default(), Cell::new(None));
-    let (local, peer) = (ours.local_addr().expect("it is connected"), theirs.local_addr().expect("it is connected"));
+    let (local, peer) =
+        (ours.local_addr().expect("the socket is connected"), theirs.local_addr().expect("the socket is connected"));
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(
         RecordingHandler::new(&log)
@@ -66,7 +67,7 @@ fn assert_talks(ours: TcpStream, theirs: TcpStream) {
     );
     let id = events.context().connect(ours, handler);
     assert_eq!(log.all(), [], "a callback came before connect returned");
-    assert_eq!(events.context().connection(id).expect("it is connecting").peer_addr(), Some(peer));
+    assert_eq!(events.context().connection(id).expect("the connection is opening").peer_addr(), Some(peer));
     let mut client = Client::new(theirs.into());
     client.send(b"hello");
     assert_eq!(client.read_to_end(&mut events), (&b"hello"[..], StreamEnd::Eof));
@@ -101,7 +102,7 @@ fn input_and_eof_that_arrived_before_the_adoption_are_delivered() {
             connection.send(b" and answered").is_ok()
         }));
         let id = events.context().connect(ours, handler);
-        events.context().connection(id).expect("it is connecting").send(b"greet").expect("there is room");
+        events.context().connection(id).expect("the connection is opening").send(b"greet").expect("there is room");
         assert_eq!(client.read_to_end(&mut events), (&b"greet and answered"[..], StreamEnd::Eof));
         turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
         let expected = [Call::Open, Call::Data(b"sent before".to_vec()), Call::Eof, Call::Closed(CloseReason::Eof)];
@@ -118,7 +119,7 @@ fn a_unix_stream_has_no_addresses() {
         true
     }));
     events.context().connect(ours, handler);
-    turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the connection is open", |_| log.ids().len() == 1);
 }
 
 /// The socket is neither readable nor writable, so no event reports that it is connected.
@@ -140,7 +141,7 @@ fn a_stream_without_room_to_send_opens_at_once() {
         }));
         let stream = Connect::from(OwnedFd::from(ours)).timeout(Duration::from_nanos(1));
         events.context().connect(stream, handler);
-        turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
+        turn_until(&mut events, "the connection is open", |_| log.ids().len() == 1);
         let (received, end) = client.read_to_end(&mut events);
         assert_eq!((received.len(), end), (sent + 10, StreamEnd::Eof));
         assert!(received.ends_with(b"xafter that"));
@@ -234,7 +235,7 @@ fn of_clones_the_first_connect_takes_the_stream_and_no_descriptor_is_left() {
         let first = events.context().connect(stream.clone(), handler);
         let second = events.context().connect(stream.clone(), handler);
         turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
-        events.context().connection(first).expect("it is open").abort();
+        events.context().connection(first).expect("the connection is open").abort();
         assert_eq!(client.read_to_end(&mut events), (&b""[..], end));
         assert_eq!(log.of(first), [Call::Open, Call::Closed(CloseReason::Aborted)]);
         assert_eq!(log.of(second), [Call::Failed(ErrorKind::InvalidInput)]);
@@ -250,7 +251,7 @@ fn a_duplicate_descriptor_becomes_non_blocking_and_keeps_neither_the_stream_nor_
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     events.context().connect(Connect::from(ours).idle_timeout(Duration::from_millis(30)), handler);
-    turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the connection is open", |_| log.ids().len() == 1);
     assert_eq!(duplicate.read(&mut [0]).expect_err("no input has come").kind(), ErrorKind::WouldBlock);
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     assert_eq!(log.close_reasons(), [CloseReason::TimedOut]);
@@ -276,7 +277,7 @@ fn an_abort_before_it_is_open_resets_the_stream() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(ours, handler);
-    events.context().connection(id).expect("it is connecting").abort();
+    events.context().connection(id).expect("the connection is opening").abort();
     assert_eq!(Client::new(theirs.into()).read_to_end(&mut events).1, StreamEnd::Reset);
     turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
     assert_eq!(log.of(id), [Call::Failed(ErrorKind::ConnectionAborted)]);
@@ -311,7 +312,7 @@ fn at_the_end_of_a_loop_no_stream_is_left_open() {
 fn an_adopted_socket_connected_to_itself_is_served_like_any_other() {
     let (log, socket) = (CallLog::default(), Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"));
     socket.bind(&loopback().into()).expect("a free port");
-    socket.connect(&socket.local_addr().expect("it is bound")).expect("simultaneous open");
+    socket.connect(&socket.local_addr().expect("the socket is bound")).expect("simultaneous open");
     let mut events = EventLoop::new().expect("a loop");
     let handler =
         events.attach(RecordingHandler::new(&log).on_open(|connection| connection.send(b"to myself").is_ok()).on_data(
@@ -329,7 +330,7 @@ fn an_adopted_socket_connected_to_itself_is_served_like_any_other() {
 fn an_accepting_thread_passes_its_clients_to_the_loop_with_a_value() {
     let (log, values) = (CallLog::default(), RefCell::new(Vec::new()));
     let listener = TcpListener::bind(loopback()).expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("the socket is bound");
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_data(echo).on_open(|connection| {
         values.borrow_mut().extend(connection.take_value::<u32>());
@@ -381,7 +382,7 @@ fn a_process_serves_a_client_on_its_standard_input() {
         client.write_all(b"hello").expect("there is room");
         let mut answer = [0; 5];
         client.read_exact(&mut answer).expect("an answer");
-        client.shutdown(std::net::Shutdown::Write).expect("it is connected");
+        client.shutdown(std::net::Shutdown::Write).expect("the socket is connected");
         assert_eq!(client.read(&mut answer).expect("the end"), 0);
         assert_eq!(&answer, b"hello");
         let status = wait_for("the end of the service", || process.try_wait().expect("a child process"));

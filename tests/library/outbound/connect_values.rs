@@ -59,7 +59,7 @@ fn take_value_with_another_type_returns_none_and_keeps_the_value() {
         true
     }));
     let listener = events.listen_for(loopback(), handler).expect("a listener");
-    let _client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let _client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     events.context().connect_with(server.address(), handler, 7_u32);
     events.context().connect(server.address(), handler);
     turn_until(&mut events, "all are open", |_| log.ids().len() == 3);
@@ -77,7 +77,7 @@ fn a_value_can_be_taken_before_the_connection_is_open() {
     }));
     let id = events.context().connect_with(server.address(), handler, 7);
     assert_eq!(events.context().take_value::<i32>(id), Some(7));
-    turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the connection is open", |_| log.ids().len() == 1);
     assert_eq!(taken.get(), None);
 }
 
@@ -100,7 +100,7 @@ fn a_value_that_is_not_taken_is_dropped_when_its_callback_returns() {
     let value = || CountsDrops(Rc::clone(&drops));
     let id = events.context().connect_with(server.address(), handler, value());
     events.context().notify(id, 1);
-    turn_until(&mut events, "it is open", |_| log.count(&Call::Notify(1)) == 1);
+    turn_until(&mut events, "the connection is open", |_| log.count(&Call::Notify(1)) == 1);
     events.context().connect_with(unused_address(), handler, value());
     turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
     assert_eq!(drops.get(), 2);
@@ -111,7 +111,7 @@ type GiveUp = fn(&mut EventLoop<'_>, ConnectionId);
 
 #[test]
 fn the_value_of_an_aborted_connect_reaches_on_connect_failed() {
-    let abort: GiveUp = |events, id| events.context().connection(id).expect("it is connecting").abort();
+    let abort: GiveUp = |events, id| events.context().connection(id).expect("the connection is opening").abort();
     let stop: GiveUp = |events, _| events.context().stop();
     let drain: GiveUp = |events, _| events.context().drain(Duration::from_millis(20));
     for give_up in [abort, stop, drain] {

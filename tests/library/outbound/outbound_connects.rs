@@ -36,7 +36,7 @@ fn an_outbound_connection_is_served_like_any_other() {
     );
     let id = events.context().connect(server.address(), handler);
     assert_eq!(log.all(), [], "a callback came before connect returned");
-    let connection = events.context().connection(id).expect("it is connecting");
+    let connection = events.context().connection(id).expect("the connection is opening");
     assert_eq!((connection.id(), connection.handler(), connection.listener()), (id, handler, None));
     assert_eq!((connection.peer_addr(), connection.local_addr()), (Some(server.address()), None));
     let mut peer = server.accept(&mut events);
@@ -159,7 +159,7 @@ fn invalid_options_of_a_connect_fail_with_the_reason() {
     for to in invalid {
         let id = events.context().connect(to, handler);
         // Output written in advance does not change the failure.
-        let _ = events.context().connection(id).expect("it is connecting").try_write(b"hello");
+        let _ = events.context().connection(id).expect("the connection is opening").try_write(b"hello");
     }
     turn_until(&mut events, "eight failures", |_| log.connect_errors().len() == 8);
     assert_eq!(log.connect_errors(), [io::ErrorKind::InvalidInput; 8]);
@@ -198,8 +198,8 @@ fn every_callback_can_connect() {
     let target = Cell::new(None::<HandlerId>);
     let at = server.address();
     let connect = |context: &mut Context| {
-        let id = context.connect(at, target.get().expect("it is attached"));
-        assert_eq!(context.connection(id).expect("it is connecting").send(b"early"), Ok(()));
+        let id = context.connect(at, target.get().expect("the handler is attached"));
+        assert_eq!(context.connection(id).expect("the connection is opening").send(b"early"), Ok(()));
     };
     let mut events = EventLoop::new().expect("a loop");
     target.set(Some(events.attach(RecordingHandler::new(&log))));
@@ -228,7 +228,7 @@ fn every_callback_can_connect() {
             .on_close(|connection| connect(connection.context())),
     );
     let listener = events.listen_for(loopback(), inside).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     events.every(Duration::ZERO, |context| {
         connect(context);
         None
@@ -263,7 +263,7 @@ fn a_job_can_connect() {
     .expect("no panic")
     .expect("the loop runs");
     let _peer = server.accept(&mut events);
-    turn_until(&mut events, "it is open", |_| log.ids().len() == 1);
+    turn_until(&mut events, "the connection is open", |_| log.ids().len() == 1);
 }
 
 #[test]
@@ -281,10 +281,10 @@ fn on_connect_failed_can_connect_again_until_one_succeeds() {
             odd if odd % 2 == 1 => missing.clone(),
             _ => closed.into(),
         };
-        let next = context.connect(to, handler.get().expect("it is attached"));
-        context.connection(next).expect("it is connecting").send(b"at last").expect("there is room");
+        let next = context.connect(to, handler.get().expect("the handler is attached"));
+        context.connection(next).expect("the connection is opening").send(b"at last").expect("there is room");
     }))));
-    events.context().connect(closed, handler.get().expect("it is attached"));
+    events.context().connect(closed, handler.get().expect("the handler is attached"));
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "the message", |_| peer.has_received(7));
     assert_eq!((tries.get(), &peer.received[..]), (200, &b"at last"[..]));
@@ -300,10 +300,10 @@ fn a_loop_can_connect_to_its_own_listener() {
         connection.close();
         input.len()
     }));
-    let to = events.local_addr(listener).expect("it is there");
+    let to = events.local_addr(listener).expect("the listener is open");
     for _ in 0..20 {
         let id = events.context().connect(to, handler);
-        events.context().connection(id).expect("it is connecting").send(b"to myself").expect("there is room");
+        events.context().connection(id).expect("the connection is opening").send(b"to myself").expect("there is room");
     }
     turn_until(&mut events, "all are closed", |events| events.stats().closed_total() == 40);
     assert_eq!((log.ids().len(), log.inputs().concat().len()), (20, 20 * 9));
@@ -319,7 +319,7 @@ fn a_panic_in_on_connect_failed_affects_no_other_connection() {
         RecordingHandler::new(&log).on_connect_failed(|_, _, error| panic!("this is the panic of the test: {error}")),
     );
     let listener = events.listen(loopback(), stream(echo)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"hello");
     for _ in 0..3 {
         events.context().connect(unused_address(), handler);

@@ -25,12 +25,12 @@ fn output_written_before_on_open_is_queued_and_delivered() {
     }));
     let id = events.context().connect(server.address(), handler);
     for part in bytes.chunks(7_000) {
-        assert_eq!(events.context().connection(id).expect("it is connecting").send(part), Ok(()));
+        assert_eq!(events.context().connection(id).expect("the connection is opening").send(part), Ok(()));
     }
     let mut peer = server.accept(&mut events);
     turn_until(&mut events, "everything", |_| peer.has_received(60_013));
     assert!(peer.received == [&bytes[..], b" and the rest"].concat(), "the peer receives the output in order");
-    assert_eq!(events.context().connection(id).expect("it is open").outbox_len(), 0);
+    assert_eq!(events.context().connection(id).expect("the connection is open").outbox_len(), 0);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn before_on_open_the_outbox_has_its_limit_and_on_flushed_reports_room() {
         assert_eq!(connection.send(b"67890"), Ok(()));
     }));
     let id = events.context().connect(Connect::from(server.address()).outbox_bytes_max(5), handler);
-    let mut connection = events.context().connection(id).expect("it is connecting");
+    let mut connection = events.context().connection(id).expect("the connection is opening");
     assert_eq!(
         (connection.try_write(b"1234567"), connection.outbox_len(), connection.send(b"6")),
         (5, 5, Err(SendError::Full))
@@ -64,7 +64,7 @@ fn a_close_before_on_open_delivers_the_output_and_is_reported_after_on_open() {
         true
     }));
     let id = events.context().connect(server.address(), handler);
-    let mut connection = events.context().connection(id).expect("it is connecting");
+    let mut connection = events.context().connection(id).expect("the connection is opening");
     assert_eq!(connection.send(b"goodbye"), Ok(()));
     connection.close();
     assert!(events.context().connection(id).is_none(), "a closing connection is not reachable");
@@ -81,7 +81,7 @@ fn a_close_of_a_connect_that_never_opens_is_reported_as_a_failure() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(unused_address(), handler);
-    events.context().connection(id).expect("it is connecting").close();
+    events.context().connection(id).expect("the connection is opening").close();
     turn_until(&mut events, "the failure", |_| log.connect_errors().len() == 1);
     assert_eq!(log.of(id), [Call::Failed(io::ErrorKind::ConnectionRefused)]);
 }
@@ -95,10 +95,10 @@ fn an_abort_before_on_open_cancels_the_connect() {
     }));
     // The first connect has not begun, and the second waits for an answer.
     let ids = [server.address(), full_backlog.address()].map(|to| events.context().connect(to, handler));
-    events.context().connection(ids[0]).expect("it is connecting").abort();
+    events.context().connection(ids[0]).expect("the connection is opening").abort();
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
     assert_eq!(log.connect_errors(), [io::ErrorKind::ConnectionAborted]);
-    let mut connection = events.context().connection(ids[1]).expect("it is connecting");
+    let mut connection = events.context().connection(ids[1]).expect("the connection is opening");
     assert_eq!(connection.send(b"lost"), Ok(()));
     connection.abort();
     turn_until(&mut events, "the other failure", |_| log.connect_errors().len() == 2);
@@ -116,7 +116,7 @@ fn a_pause_and_a_timeout_set_before_on_open_hold_afterwards() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_timeout(|connection| connection.resume()));
     let id = events.context().connect(server.address(), handler);
-    let mut connection = events.context().connection(id).expect("it is connecting");
+    let mut connection = events.context().connection(id).expect("the connection is opening");
     connection.pause();
     connection.set_timeout(Some(Duration::from_millis(50)));
     let mut peer = server.accept(&mut events);
@@ -131,7 +131,7 @@ fn a_shutdown_write_before_on_open_takes_effect_when_it_opens() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));
     let id = events.context().connect(server.address(), handler);
-    let mut connection = events.context().connection(id).expect("it is connecting");
+    let mut connection = events.context().connection(id).expect("the connection is opening");
     assert_eq!(connection.send(b"the whole question"), Ok(()));
     connection.shutdown_write();
     assert_eq!(
@@ -152,7 +152,7 @@ fn a_drain_waits_for_connects_and_calls_on_drain_when_they_open() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log).on_drain(|connection| connection.close()));
     let id = events.context().connect(server.address(), handler);
-    events.context().connection(id).expect("it is connecting").send(b"a last word").expect("there is room");
+    events.context().connection(id).expect("the connection is opening").send(b"a last word").expect("there is room");
     events.context().drain(Duration::from_secs(20));
     let mut peer = server.accept(&mut events);
     assert_eq!(peer.read_to_end(&mut events), (&b"a last word"[..], StreamEnd::Eof));
@@ -187,7 +187,7 @@ fn a_handler_that_always_reconnects_does_not_delay_the_end_of_a_drain() {
     let (log, server, handler) = (CallLog::default(), Listener::new(), Cell::new(None::<HandlerId>));
     let to = server.address();
     let reconnect = |context: &mut halloo::Context| {
-        let _ = context.connect(to, handler.get().expect("it is attached"));
+        let _ = context.connect(to, handler.get().expect("the handler is attached"));
     };
     let mut events = EventLoop::new().expect("a loop");
     handler.set(Some(
@@ -197,11 +197,11 @@ fn a_handler_that_always_reconnects_does_not_delay_the_end_of_a_drain() {
                 .on_connect_failed(|context, _, _| reconnect(context)),
         ),
     ));
-    events.listen_for(loopback(), handler.get().expect("it is attached")).expect("a listener");
+    events.listen_for(loopback(), handler.get().expect("the handler is attached")).expect("a listener");
     for _ in 0..3 {
         reconnect(events.context());
     }
-    turn_until(&mut events, "they are open", |_| log.ids().len() == 3);
+    turn_until(&mut events, "the connections are open", |_| log.ids().len() == 3);
     events.context().stop();
     assert_eq!(turn_until_stopped(&mut events).forced, 3);
     let stats = events.stats();
@@ -210,7 +210,7 @@ fn a_handler_that_always_reconnects_does_not_delay_the_end_of_a_drain() {
         (0, stats.connect_errors + 3),
         "every connect has opened or failed"
     );
-    let id = events.context().connect(to, handler.get().expect("it is attached"));
+    let id = events.context().connect(to, handler.get().expect("the handler is attached"));
     assert!(events.context().connection(id).is_none(), "a stopped loop opens nothing");
     assert_eq!(events.stats().connections, 0);
 }

@@ -74,7 +74,7 @@ fn proxied(to: &Listener) -> (EventLoop<'static>, Client) {
     let mut events = EventLoop::new().expect("a loop");
     let to = Connect::from(to.address()).idle_timeout(None);
     let listener = events.listen(Listen::from(loopback()).idle_timeout(None), Proxy { to }).expect("a listener");
-    let client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     (events, client)
 }
 
@@ -110,7 +110,7 @@ fn a_proxy_forwards_a_reset() {
 fn a_proxy_whose_target_refuses_resets_its_client() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), Proxy { to: unused_address().into() }).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"is a peer there?");
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Reset);
     turn_until(&mut events, "both connections are closed", |events| events.stats().connections == 0);
@@ -175,7 +175,7 @@ fn one_handler_serves_two_listeners_and_its_outbound_connections() {
     let handler: HandlerId = events.attach(BroadcastHandler { opened: Vec::new() });
     let addresses = [loopback(), any_port("127.0.0.2")].map(|at| {
         let listener = events.listen_for(at, handler).expect("a listener");
-        events.local_addr(listener).expect("it is there")
+        events.local_addr(listener).expect("the listener is open")
     });
     let mut clients: Vec<Client> = addresses.iter().cycle().take(4).map(|at| Client::connect(*at)).collect();
     events.context().connect(server.address(), handler);

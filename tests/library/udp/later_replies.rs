@@ -16,8 +16,10 @@ fn reply_addr(to: SocketAddr, peer_host: &str) -> ReplyAddr {
     let last = Cell::new(None);
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(to, datagrams(|datagram, _| last.set(Some(datagram.reply_addr())))).expect("a socket");
-    udp_socket(peer_host).send_to(b"?", events.local_addr(socket).expect("it is there")).expect("it is sent");
-    turn_until(&mut events, "it is delivered", |_| last.get().is_some());
+    udp_socket(peer_host)
+        .send_to(b"?", events.local_addr(socket).expect("the socket is open"))
+        .expect("the datagram is sent");
+    turn_until(&mut events, "the datagram is delivered", |_| last.get().is_some());
     last.get().expect("it was delivered")
 }
 
@@ -50,12 +52,12 @@ fn answers_from_a_timer(bound: &str, hosts: &[&str]) {
         }
         Some(Duration::from_millis(1))
     });
-    let port = events.local_addr(socket).expect("it is there").port();
+    let port = events.local_addr(socket).expect("the socket is open").port();
     let asked: Vec<SocketAddr> = hosts.iter().map(|host| SocketAddr::new(any_port(host).ip(), port)).collect();
     let peers: Vec<_> = asked.iter().map(|to| udp_socket(if to.is_ipv4() { "127.0.0.1" } else { "::1" })).collect();
     for _ in 0..3 {
         for (peer, to) in peers.iter().zip(&asked) {
-            peer.send_to(b"when?", to).expect("it is sent");
+            peer.send_to(b"when?", to).expect("the datagram is sent");
         }
     }
     for (peer, from) in peers.iter().zip(&asked) {
@@ -74,9 +76,9 @@ fn a_reply_address_can_be_sent_to_another_thread_and_back() {
         std::thread::spawn(move || handle.post(move |context| assert!(context.reply(to, b"computed"))));
     });
     let socket = events.bind(any_port("0.0.0.0"), handler).expect("a socket");
-    let port = events.local_addr(socket).expect("it is there").port();
+    let port = events.local_addr(socket).expect("the socket is open").port();
     let (peer, asked) = (udp_socket("127.0.0.1"), SocketAddr::new(any_port("127.0.0.3").ip(), port));
-    peer.send_to(b"compute", asked).expect("it is sent");
+    peer.send_to(b"compute", asked).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"computed".to_vec(), asked));
 }
 
@@ -86,12 +88,12 @@ fn a_later_reply_of_a_removed_socket_or_another_loop_is_refused() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = || datagrams(|datagram, _| questions.borrow_mut().push(datagram.reply_addr()));
     let socket = events.bind(loopback(), handler()).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"?", address).expect("it is sent");
-    turn_until(&mut events, "it is delivered", |_| !questions.borrow().is_empty());
+    peer.send_to(b"?", address).expect("the datagram is sent");
+    turn_until(&mut events, "the datagram is delivered", |_| !questions.borrow().is_empty());
     let question = questions.borrow()[0];
-    assert_eq!((question.socket(), question.peer_addr()), (socket, peer.local_addr().expect("it is bound")));
+    assert_eq!((question.socket(), question.peer_addr()), (socket, peer.local_addr().expect("the socket is bound")));
     assert!(events.context().reply(question, b"while it is there"));
     assert_eq!(recv(&mut events, &peer), (b"while it is there".to_vec(), address));
     assert!(events.context().remove(socket));
@@ -114,8 +116,10 @@ fn a_later_reply_counts_against_the_rate_of_its_source() {
     let at = Bind::from(loopback()).replies_per_source_per_second_max(2).limit_loopback(true);
     let handler = datagrams(|datagram, _| questions.borrow_mut().push(datagram.reply_addr()));
     let socket = events.bind(at, handler).expect("a socket");
-    udp_socket("127.0.0.1").send_to(b"?", events.local_addr(socket).expect("it is there")).expect("it is sent");
-    turn_until(&mut events, "it is delivered", |_| !questions.borrow().is_empty());
+    udp_socket("127.0.0.1")
+        .send_to(b"?", events.local_addr(socket).expect("the socket is open"))
+        .expect("the datagram is sent");
+    turn_until(&mut events, "the datagram is delivered", |_| !questions.borrow().is_empty());
     let question = questions.borrow()[0];
     let replies = [(); 5].map(|()| events.context().reply(question, b"again"));
     assert_eq!(replies, [true, true, false, false, false]);
@@ -129,9 +133,9 @@ fn a_later_reply_to_a_socket_of_this_loop_is_refused() {
     let handler = datagrams(|datagram, _| questions.borrow_mut().push(datagram.reply_addr()));
     let socket = events.bind(loopback(), handler).expect("a socket");
     let other = events.bind(any_port("0.0.0.0"), datagrams(|_, _| {})).expect("a socket");
-    let to = events.local_addr(socket).expect("it is there");
+    let to = events.local_addr(socket).expect("the socket is open");
     assert!(events.context().send_to(other, b"from ourselves", to));
-    turn_until(&mut events, "it is delivered", |_| !questions.borrow().is_empty());
+    turn_until(&mut events, "the datagram is delivered", |_| !questions.borrow().is_empty());
     let question = questions.borrow()[0];
     assert!(!events.context().reply(question, b"and so on"));
     assert_eq!(events.stats().replies_refused, 1);
@@ -169,9 +173,9 @@ fn a_later_reply_from_a_link_local_address_reaches_a_peer_with_a_global_address(
             }
             Some(Duration::from_millis(1))
         });
-        let asked = link_local(events.local_addr(socket).expect("it is there").port());
+        let asked = link_local(events.local_addr(socket).expect("the socket is open").port());
         let peer = udp_socket("fd09::1");
-        peer.send_to(b"?", asked).expect("it is sent");
+        peer.send_to(b"?", asked).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer), (b"later".to_vec(), asked));
     });
 }

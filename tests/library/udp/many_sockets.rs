@@ -19,10 +19,10 @@ fn bind_many(events: &mut EventLoop<'_>, count: usize) -> Vec<UdpSocketId> {
 
 /// Returns the shortest time for 100 datagrams at one socket, of 30 rounds: other processes disturb some rounds.
 fn time_of_a_hundred(events: &mut EventLoop<'_>, socket: UdpSocketId, peer: &UdpSocket) -> Duration {
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let rounds = (0..30).map(|_| {
         for _ in 0..100 {
-            peer.send_to(b"x", address).expect("it is sent");
+            peer.send_to(b"x", address).expect("the datagram is sent");
         }
         let (start, wanted) = (Instant::now(), events.stats().datagrams_sent + 100);
         turn_until(events, "all are answered", |events| events.stats().datagrams_sent == wanted);

@@ -35,7 +35,7 @@ fn multicast_peer() -> std::net::UdpSocket {
 }
 
 fn port(events: &EventLoop<'_>, socket: UdpSocketId) -> u16 {
-    events.local_addr(socket).expect("it is there").port()
+    events.local_addr(socket).expect("the socket is open").port()
 }
 
 /// Binds a socket that answers, and sends to `to` at its port. Checks the datagram's local address, and that the answer
@@ -50,8 +50,8 @@ fn assert_answered(at: Bind, to: IpAddr) {
     let socket = events.bind(at, handler).expect("a socket");
     let (peer, to) = (multicast_peer(), SocketAddr::new(to, port(&events, socket)));
     let (one, other) = (SocketAddr::new(loopback().ip(), to.port()), SocketAddr::new([127, 0, 0, 2].into(), to.port()));
-    let is_wildcard = events.local_addr(socket).expect("it is there").ip().is_unspecified();
-    peer.send_to(b"to all", to).expect("it is sent");
+    let is_wildcard = events.local_addr(socket).expect("the socket is open").ip().is_unspecified();
+    peer.send_to(b"to all", to).expect("the datagram is sent");
     assert_eq!(
         recv(&mut events, &peer),
         (b"to all".to_vec(), one),
@@ -59,7 +59,7 @@ fn assert_answered(at: Bind, to: IpAddr) {
     );
     assert_eq!(*sent_to.borrow(), [to]);
     if is_wildcard {
-        peer.send_to(b"to one", other).expect("it is sent");
+        peer.send_to(b"to one", other).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer), (b"to one".to_vec(), other));
         assert_eq!(*sent_to.borrow(), [to, other]);
     }
@@ -99,9 +99,9 @@ fn a_socket_gets_group_datagrams_only_between_join_and_leave() {
     other.join_multicast_v4(&Ipv4Addr::new(239, 255, 77, 5), &Ipv4Addr::LOCALHOST).expect("the device has the address");
     let peer = multicast_peer();
     let send = |events: &mut EventLoop<'_>, payload: &[u8]| {
-        peer.send_to(payload, SocketAddr::new(group(5), port)).expect("it is sent");
+        peer.send_to(payload, SocketAddr::new(group(5), port)).expect("the datagram is sent");
         // When the marker has arrived, so have the datagrams before it.
-        peer.send_to(b"marker", SocketAddr::new(loopback().ip(), port)).expect("it is sent");
+        peer.send_to(b"marker", SocketAddr::new(loopback().ip(), port)).expect("the datagram is sent");
         turn_until(events, "the marker", |_| received.borrow().last().is_some_and(|last| last == b"marker"));
         let got: Vec<Vec<u8>> = received.take();
         got.into_iter().filter(|payload| payload != b"marker").collect::<Vec<_>>()
@@ -230,13 +230,13 @@ fn datagrams_leave_with_the_ttl_and_the_type_of_service_that_were_set() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(options(Bind::from(any_port("0.0.0.0"))), datagrams(|_, _| {})).expect("a socket");
     let one = header_socket("127.0.0.1");
-    assert!(events.context().send_to(socket, b"to one", one.local_addr().expect("it is bound")));
+    assert!(events.context().send_to(socket, b"to one", one.local_addr().expect("the socket is bound")));
     assert_eq!(recv_header(&mut events, &one), (7, 0xb8));
     let member = header_socket("0.0.0.0");
     member
         .join_multicast_v4(&Ipv4Addr::new(239, 255, 77, 9), &Ipv4Addr::LOCALHOST)
         .expect("the device has the address");
-    let to = SocketAddr::new(group(9), member.local_addr().expect("it is bound").port());
+    let to = SocketAddr::new(group(9), member.local_addr().expect("the socket is bound").port());
     assert!(events.context().send_to(socket, b"to all", to));
     assert_eq!(recv_header(&mut events, &member), (9, 0xb8));
 }
@@ -248,12 +248,12 @@ fn a_dual_stack_socket_sends_over_both_families_with_its_options() {
     let socket = events.bind(options(Bind::from(any_port("::"))), datagrams(|_, _| {})).expect("a socket");
     for host in ["127.0.0.1", "::1"] {
         let one = header_socket(host);
-        assert!(events.context().send_to(socket, b"to one", one.local_addr().expect("it is bound")));
+        assert!(events.context().send_to(socket, b"to one", one.local_addr().expect("the socket is bound")));
         assert_eq!(recv_header(&mut events, &one), (7, 0xb8), "{host}");
     }
     let member = header_socket("0.0.0.0");
     member.join_multicast_v4(&Ipv4Addr::new(239, 255, 77, 10), &Ipv4Addr::LOCALHOST).expect("the device has it");
-    let to = SocketAddr::new(group(10), member.local_addr().expect("it is bound").port());
+    let to = SocketAddr::new(group(10), member.local_addr().expect("the socket is bound").port());
     assert!(events.context().send_to(socket, b"to all", to));
     assert_eq!(recv_header(&mut events, &member), (9, 0xb8));
 }
@@ -270,7 +270,7 @@ fn without_multicast_loop_datagrams_to_a_group_do_not_return_to_this_machine() {
         ip("address add 10.9.8.1/24 dev void");
     };
     in_network_namespace_after(add_device, || {
-        let void = if_nametoindex("void").expect("it was made");
+        let void = if_nametoindex("void").expect("the interface exists");
         let received = RefCell::new(Vec::new());
         let mut events = EventLoop::new().expect("a loop");
         let handler = datagrams(|_, payload| received.borrow_mut().push(payload.to_vec()));
@@ -295,7 +295,7 @@ fn without_multicast_loop_datagrams_to_a_group_do_not_return_to_this_machine() {
 fn only_a_socket_with_the_broadcast_option_can_broadcast() {
     let mut events = EventLoop::new().expect("a loop");
     let peer = udp_socket("0.0.0.0");
-    let to = SocketAddr::new([127, 255, 255, 255].into(), peer.local_addr().expect("it is bound").port());
+    let to = SocketAddr::new([127, 255, 255, 255].into(), peer.local_addr().expect("the socket is bound").port());
     for (may_broadcast, sent_and_dropped) in [(false, (0, 1)), (true, (1, 1))] {
         let at = Bind::from(any_port("0.0.0.0")).broadcast(may_broadcast);
         let socket = events.bind(at, datagrams(|_, _| {})).expect("a socket");
@@ -352,7 +352,7 @@ fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
         let (near, far): (IpAddr, IpAddr) =
             ("ff02::1234".parse().expect("it is one"), "ff15::1234".parse().expect("it is one"));
         let at = ["one", "two"].into_iter().fold(Bind::from(any_port("::")), |at, link| {
-            let index = if_nametoindex(link).expect("it was made");
+            let index = if_nametoindex(link).expect("the interface exists");
             at.join_multicast(near, index).join_multicast(far, index)
         });
         let socket = events.bind(at, handler).expect("a socket");
@@ -361,13 +361,13 @@ fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
             let peer_link = format!("{link}-peer");
             for prefix in ["fe80::", "fd09::"] {
                 let peer = Socket::new(Domain::IPV6, Type::DGRAM, None).expect("a socket");
-                peer.set_multicast_if_v6(if_nametoindex(&*peer_link).expect("it was made")).expect("it is up");
+                peer.set_multicast_if_v6(if_nametoindex(&*peer_link).expect("the interface exists")).expect("it is up");
                 peer.set_nonblocking(true).expect("an option of every socket");
                 let own = scoped(&format!("{prefix}a{number}"), &peer_link).expect("it is there");
                 peer.bind(&own.into()).expect("a free port");
                 let peer = std::net::UdpSocket::from(peer);
                 for group in [near, far] {
-                    peer.send_to(b"who?", SocketAddr::new(group, port)).expect("it is sent");
+                    peer.send_to(b"who?", SocketAddr::new(group, port)).expect("the datagram is sent");
                     let (answer, from) = recv(&mut events, &peer);
                     // Without the interface the kernel would use a local route, with the peer's own address as the
                     // source.

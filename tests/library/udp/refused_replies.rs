@@ -14,7 +14,7 @@ use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 fn count_replies(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {
     let before = (events.stats().datagrams_received, events.stats().datagrams_sent, events.stats().replies_refused);
     for _ in 0..count {
-        from.send_to(b"?", to).expect("it is sent");
+        from.send_to(b"?", to).expect("the datagram is sent");
     }
     turn_until(events, "all are delivered", |events| events.stats().datagrams_received == before.0 + count as u64);
     let replies = events.stats().datagrams_sent - before.1;
@@ -30,7 +30,7 @@ fn replies_beyond_the_rate_of_a_source_are_refused_and_another_source_is_answere
         datagram.reply(payload);
     });
     let socket = events.bind(at, echo).expect("a socket");
-    let port = events.local_addr(socket).expect("it is there").port();
+    let port = events.local_addr(socket).expect("the socket is open").port();
     let to = SocketAddr::new(loopback().ip(), port);
     let (one, other) = (udp_socket("127.0.0.1"), udp_socket("127.0.0.2"));
 
@@ -58,7 +58,7 @@ fn without_limit_loopback_the_rate_does_not_apply_to_loopback() {
     let zero = events.bind(zero, echo()).expect("a socket");
     let peer = udp_socket("127.0.0.1");
     for socket in [limited, unlimited, zero] {
-        let to = events.local_addr(socket).expect("it is there");
+        let to = events.local_addr(socket).expect("the socket is open");
         assert_eq!(count_replies(&mut events, to, &peer, 100), 100);
     }
 }
@@ -81,12 +81,15 @@ fn a_datagram_with_the_source_of_a_socket_of_this_loop_is_not_answered() {
         .expect("a socket");
     let other =
         events.bind(Bind::from(any_port("127.0.0.2")).reuse_port(true), datagrams(|_, _| {})).expect("a socket");
-    let (wildcard, other) = (events.local_addr(wildcard).expect("there"), events.local_addr(other).expect("there"));
-    bind_with_reuse_port(other).send_to(b"I am you", wildcard).expect("it is sent");
-    turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
+    let (wildcard, other) = (
+        events.local_addr(wildcard).expect("the listener is open"),
+        events.local_addr(other).expect("the listener is open"),
+    );
+    bind_with_reuse_port(other).send_to(b"I am you", wildcard).expect("the datagram is sent");
+    turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
     assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
     let peer = udp_socket("127.0.0.2");
-    peer.send_to(b"I am not", wildcard).expect("it is sent");
+    peer.send_to(b"I am not", wildcard).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer).0, b"I am not");
 }
 
@@ -101,10 +104,12 @@ fn a_wildcard_socket_does_not_answer_its_own_port_on_any_address() {
                 datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload)))),
             )
             .expect("a socket");
-        let port = events.local_addr(socket).expect("it is there").port();
+        let port = events.local_addr(socket).expect("the socket is open").port();
         let same_port = bind_with_reuse_port(SocketAddr::new(any_port(host).ip(), port));
-        same_port.send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port)).expect("it is sent");
-        turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
+        same_port
+            .send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port))
+            .expect("the datagram is sent");
+        turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
         assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1), "from {host}");
         turn_until_idle(&mut events);
         assert_eq!(events.stats().datagrams_sent, 0);
@@ -126,14 +131,14 @@ fn a_datagram_from_port_0_is_delivered_but_not_answered() {
                 }),
             )
             .expect("a socket");
-        let to = events.local_addr(socket).expect("it is there");
+        let to = events.local_addr(socket).expect("the socket is open");
         // Only a raw socket can send from port 0.
         support::network::raw_udp::RawUdpSocket::new().send(loopback(), to, b"forged");
-        turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
+        turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
         assert_eq!((replied.get(), events.stats().replies_refused), (Some((0, false)), 1));
         let peer = udp_socket("127.0.0.1");
         replied.set(None);
-        peer.send_to(b"honest", to).expect("it is sent");
+        peer.send_to(b"honest", to).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer).0, b"honest");
     });
 }
@@ -160,7 +165,7 @@ fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_broadcast_socket() {
             let mut events = EventLoop::new().expect("a loop");
             let handler = datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload))));
             let socket = events.bind(at, handler).expect("a socket");
-            let to = SocketAddr::new(loopback().ip(), events.local_addr(socket).expect("it is there").port());
+            let to = SocketAddr::new(loopback().ip(), events.local_addr(socket).expect("the socket is open").port());
             for (from, is_answered) in [
                 ("127.255.255.255", false),
                 ("10.9.1.255", false),
@@ -172,13 +177,13 @@ fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_broadcast_socket() {
             ] {
                 let from = SocketAddr::new(any_port(from).ip(), 9);
                 support::network::raw_udp::RawUdpSocket::new().send(from, to, b"forged");
-                turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
+                turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
                 assert_eq!(replied.take(), Some(is_answered), "{from}");
             }
             assert_eq!(events.stats().replies_refused, 4);
             // `send_to` may send to a broadcast address.
             let peer = udp_socket("0.0.0.0");
-            let port = peer.local_addr().expect("it is bound").port();
+            let port = peer.local_addr().expect("the socket is bound").port();
             assert!(events.context().send_to(socket, b"to all", SocketAddr::from(([127, 255, 255, 255], port))));
             assert_eq!(recv(&mut events, &peer).0, b"to all");
         }
@@ -201,13 +206,13 @@ fn a_peer_with_our_port_is_answered_also_with_ip_nonlocal_bind() {
         let mut events = EventLoop::new().expect("a loop");
         let handler = datagrams(|datagram, payload| replied.set(Some(datagram.reply(payload))));
         let socket = events.bind(any_port("0.0.0.0"), handler).expect("a socket");
-        let port = events.local_addr(socket).expect("it is there").port();
+        let port = events.local_addr(socket).expect("the socket is open").port();
         let to = SocketAddr::new(loopback().ip(), port);
         for (from, is_answered) in [("192.0.2.1", true), ("127.0.0.2", false), ("10.9.9.1", false), ("10.9.9.2", false)]
         {
             let from = SocketAddr::new(any_port(from).ip(), port);
             support::network::raw_udp::RawUdpSocket::new().send(from, to, b"?");
-            turn_until(&mut events, "it is delivered", |_| replied.get().is_some());
+            turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
             assert_eq!(replied.take(), Some(is_answered), "{from}");
         }
     });
@@ -220,12 +225,12 @@ fn a_peer_with_our_port_and_its_own_address_is_answered() {
     // The loop's port must also be free at the peer's address. Otherwise it tries another.
     let (to, peer) = std::iter::repeat_with(|| {
         let socket = events.bind(loopback(), echo()).expect("a socket");
-        let to = events.local_addr(socket).expect("it is there");
+        let to = events.local_addr(socket).expect("the socket is open");
         (to, UdpSocket::bind(SocketAddr::new(any_port("127.0.0.2").ip(), to.port())))
     })
     .find_map(|(to, peer)| peer.ok().map(|peer| (to, peer)))
     .expect("the iterator does not end");
     peer.set_nonblocking(true).expect("an option of every socket");
-    peer.send_to(b"not you", to).expect("it is sent");
+    peer.send_to(b"not you", to).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"not you".to_vec(), to));
 }

@@ -30,9 +30,9 @@ fn a_datagram_is_delivered_with_its_addresses_and_answered() {
         echo(datagram, payload);
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"Hello, UDP Server!", address).expect("it is sent");
+    peer.send_to(b"Hello, UDP Server!", address).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"Hello, UDP Server!".to_vec(), address));
     assert_eq!(recorded.get(), Some((socket, peer.local_addr().expect("bound"), address, false)));
     let stats = events.stats();
@@ -49,12 +49,12 @@ fn an_empty_datagram_is_delivered() {
         assert!(datagram.reply(b""));
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"", address).expect("it is sent");
+    peer.send_to(b"", address).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer).0, b"even so");
     assert_eq!(recv(&mut events, &peer).0, b"");
-    peer.send_to(b"next", address).expect("it is sent");
+    peer.send_to(b"next", address).expect("the datagram is sent");
     turn_until(&mut events, "the next", |_| *lengths.borrow() == [0, 4]);
 }
 
@@ -62,7 +62,7 @@ fn an_empty_datagram_is_delivered() {
 fn a_datagram_of_65507_bytes_is_echoed_whole() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(Bind::from(loopback()).recv_buffer_bytes(1 << 20), datagrams(echo)).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     let payload = byte_pattern(65_507);
     peer.send_to(&payload, address).expect("the longest payload of a datagram");
@@ -78,11 +78,11 @@ fn a_datagram_over_datagram_bytes_max_is_truncated_and_marked_and_the_next_is_wh
     let handler =
         datagrams(|datagram, payload| received.borrow_mut().push((payload.to_vec(), datagram.is_truncated())));
     let socket = events.bind(Bind::from(loopback()).datagram_bytes_max(100), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     let payload = byte_pattern(3_000);
     for length in [99, 100, 101, 3_000, 5] {
-        peer.send_to(&payload[..length], address).expect("it is sent");
+        peer.send_to(&payload[..length], address).expect("the datagram is sent");
     }
     turn_until(&mut events, "all five", |_| received.borrow().len() == 5);
     let expected = [(99, false), (100, false), (100, true), (100, true), (5, false)];
@@ -102,10 +102,10 @@ fn ask_at(bound: &str, dst_ip: &str, from: &str) {
         echo(datagram, payload);
     });
     let socket = events.bind(any_port(bound), handler).expect("a socket");
-    let port = events.local_addr(socket).expect("it is there").port();
+    let port = events.local_addr(socket).expect("the socket is open").port();
     let dst_ip = SocketAddr::new(dst_ip.parse().expect("an address"), port);
     let peer = udp_socket(from);
-    peer.send_to(b"who is there?", dst_ip).expect("it is sent");
+    peer.send_to(b"who is there?", dst_ip).expect("the datagram is sent");
     assert_eq!(
         recv(&mut events, &peer),
         (b"who is there?".to_vec(), dst_ip),
@@ -133,10 +133,10 @@ fn on_the_ipv6_wildcard_a_reply_leaves_from_the_destination_address_also_over_ip
 fn a_hundred_datagrams_queued_during_a_stall_get_a_hundred_replies() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     for number in 0..100u8 {
-        peer.send_to(&[number], address).expect("it is sent");
+        peer.send_to(&[number], address).expect("the datagram is sent");
     }
     for number in 0..100u8 {
         assert_eq!(recv(&mut events, &peer).0, [number]);
@@ -150,10 +150,10 @@ fn more_datagrams_than_one_turn_delivers_are_all_answered_without_another_event(
     let mut events = EventLoop::new().expect("a loop");
     let at = Bind::from(loopback()).recv_buffer_bytes(4 << 20);
     let socket = events.bind(at, datagrams(echo)).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     for _ in 0..400 {
-        peer.send_to(b"x", address).expect("it is sent");
+        peer.send_to(b"x", address).expect("the datagram is sent");
     }
     turn_until(&mut events, "all are answered", |events| events.stats().datagrams_sent == 400);
 }
@@ -168,9 +168,9 @@ fn a_handler_can_reply_to_one_datagram_several_times_but_not_forever() {
         }
     });
     let socket = events.bind(loopback(), handler).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"again!", address).expect("it is sent");
+    peer.send_to(b"again!", address).expect("the datagram is sent");
     turn_until(&mut events, "it is answered", |events| events.stats().datagrams_sent > 0);
     assert_eq!((sent.get(), events.stats().replies_refused), (1024, 1));
     assert_eq!(events.stats().datagrams_sent + events.stats().datagrams_dropped, 1024);
@@ -180,13 +180,13 @@ fn a_handler_can_reply_to_one_datagram_several_times_but_not_forever() {
 fn a_reply_to_a_closed_peer_loses_no_other_reply() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
-    let address = events.local_addr(socket).expect("it is there");
+    let address = events.local_addr(socket).expect("the socket is open");
     for _ in 0..40 {
-        udp_socket("127.0.0.1").send_to(b"gone", address).expect("it is sent");
+        udp_socket("127.0.0.1").send_to(b"gone", address).expect("the datagram is sent");
     }
     turn_until(&mut events, "all are delivered", |events| events.stats().datagrams_received == 40);
     let peer = udp_socket("127.0.0.1");
-    peer.send_to(b"here", address).expect("it is sent");
+    peer.send_to(b"here", address).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer).0, b"here");
     turn_until_idle(&mut events);
 }
@@ -196,7 +196,10 @@ fn a_udp_flood_delays_no_tcp_client_by_half_a_second() {
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(loopback(), datagrams(echo)).expect("a socket");
     let listener = events.listen(loopback(), stream(greet)).expect("a listener");
-    let (udp, tcp) = (events.local_addr(socket).expect("there"), events.local_addr(listener).expect("there"));
+    let (udp, tcp) = (
+        events.local_addr(socket).expect("the socket is open"),
+        events.local_addr(listener).expect("the listener is open"),
+    );
     let stop = Arc::new(AtomicBool::new(false));
     let flood = std::thread::spawn({
         let stop = Arc::clone(&stop);

@@ -36,7 +36,7 @@ impl Client {
 
     /// Sends FIN.
     pub(crate) fn finish(&self) {
-        self.stream.get_ref().shutdown(Shutdown::Write).expect("it is connected");
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("the socket is connected");
     }
 
     /// Whether the connection is reset next.
