@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use halloo::framing::{Format, FrameHandler, Framed};
-use halloo::{CloseReason, Connection, ConnectionId, Context, EventLoop, Listen};
+use halloo::framing::{Format, FrameDecoder, Frames};
+use halloo::{CloseReason, Connection, ConnectionId, Context, EventLoop, Listen, StreamHandler};
 
 /// A longer line closes its connection.
-const LINE_BYTES_MAX: usize = 1024;
+const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 1024);
 const NAME_BYTES_MAX: usize = 32;
 
 #[derive(Default)]
@@ -45,16 +45,8 @@ impl Chat {
         self.broadcast(connection.context(), id, &format!("* {name} has come\n"));
         self.members.insert(id, name);
     }
-}
 
-impl FrameHandler for Chat {
-    type Session = ();
-
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-        connection.send(b"* your name?\n").ok()
-    }
-
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), line: &[u8]) {
+    fn on_line(&mut self, connection: &mut Connection<'_>, line: &[u8]) {
         // Others' terminals would obey control characters.
         let text: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).collect();
         let id = connection.id();
@@ -63,20 +55,40 @@ impl FrameHandler for Chat {
             None => self.join(connection, text.trim().to_owned()),
         }
     }
+}
+
+impl StreamHandler for Chat {
+    type Session = FrameDecoder;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<FrameDecoder> {
+        connection.send(b"* your name?\n").ok().map(|()| LINES)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        while let Some(line) = frames.next(connection, lines) {
+            self.on_line(connection, line);
+        }
+        frames.finish(connection)
+    }
 
     /// The outbox is empty again, so this fits.
-    fn on_flushed(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
         if self.blocked.remove(&connection.id()) {
             let _ = connection.send(b"* you were too slow and have missed some lines\n");
         }
     }
 
-    fn on_close(&mut self, connection: &mut Connection<'_>, (): (), _: CloseReason) {
+    fn on_close(&mut self, connection: &mut Connection<'_>, _: FrameDecoder, _: CloseReason) {
         let id = connection.id();
         self.blocked.remove(&id);
         if let Some(name) = self.members.remove(&id) {
             self.broadcast(connection.context(), id, &format!("* {name} has gone\n"));
         }
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        LINES.input_bytes_min()
     }
 }
 
@@ -85,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = EventLoop::new()?;
     // Everybody costs everybody a line: so many can be heard, and somebody may listen for long without a word.
     let at = Listen::from(address).connections_max(1000).idle_timeout(Duration::from_secs(3600));
-    let listener = events.listen(at, Framed::new(Format::Lines, LINE_BYTES_MAX, Chat::default()))?;
+    let listener = events.listen(at, Chat::default())?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
     Ok(())

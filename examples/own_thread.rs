@@ -14,8 +14,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use halloo::framing::{Format, FrameHandler, Framed};
-use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen};
+use halloo::framing::{Format, FrameDecoder, Frames};
+use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen, StreamHandler};
 
 const WORKERS: usize = 2;
 
@@ -24,7 +24,7 @@ const QUESTIONS_MAX: usize = 64;
 
 /// The highest number that may be asked about, and the longest line.
 const NUMBER_MAX: u64 = 10_000_000;
-const LINE_BYTES_MAX: usize = 64;
+const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 64);
 
 type Question = (ConnectionId, u64);
 
@@ -32,14 +32,8 @@ struct PrimeHandler {
     questions: SyncSender<Question>,
 }
 
-impl FrameHandler for PrimeHandler {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
-    }
-
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), line: &[u8]) {
+impl PrimeHandler {
+    fn ask(&self, connection: &mut Connection<'_>, line: &[u8]) {
         let number = str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
         let Some(number) = number.filter(|number| *number <= NUMBER_MAX) else {
             let _ = connection.send(format!("a number up to {NUMBER_MAX}, please\n").as_bytes());
@@ -52,17 +46,37 @@ impl FrameHandler for PrimeHandler {
             let _ = connection.send(b"busy, try again\n");
         }
     }
+}
 
-    fn on_notify(&mut self, connection: &mut Connection<'_>, (): &mut (), primes: u64) {
+impl StreamHandler for PrimeHandler {
+    type Session = FrameDecoder;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(LINES)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        while let Some(line) = frames.next(connection, lines) {
+            self.ask(connection, line);
+        }
+        frames.finish(connection)
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder, primes: u64) {
         let _ = connection.send(format!("{primes}\n").as_bytes());
         connection.resume();
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        LINES.input_bytes_min()
     }
 }
 
 /// Serves until told to stop, on the thread that calls it.
 fn serve(at: SocketAddr, handler: PrimeHandler, ready: &Sender<(SocketAddr, Handle)>) -> halloo::Result<()> {
     let mut events = EventLoop::new()?;
-    let listener = events.listen(Listen::from(at), Framed::new(Format::Lines, LINE_BYTES_MAX, handler))?;
+    let listener = events.listen(Listen::from(at), handler)?;
     // Nobody to hear of it is nobody to serve for.
     if ready.send((events.local_addr(listener)?, events.handle())).is_ok() {
         events.run()?;

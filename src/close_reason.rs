@@ -66,6 +66,8 @@ close_reasons! {
     WriteStalled = "write-stalled",
     /// The handler consumed nothing of a full inbox, or a frame was longer than its maximum.
     InputOverflow = "input-overflow",
+    /// A [`Decoder`](crate::framing::Decoder) returned an error: the peer sent what the protocol does not allow.
+    InvalidInput = "invalid-input",
     /// The system refused memory for it; or the buffers of the loop stayed near
     /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) and this connection had the most.
     OutOfMemory = "out-of-memory",

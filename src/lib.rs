@@ -29,47 +29,60 @@
 //! and `get`, a line each.
 //!
 //! ```
-//! use halloo::framing::{Format, FrameHandler, Framed};
-//! use halloo::{CloseReason, Connection, EventLoop};
+//! use halloo::framing::{Format, FrameDecoder, Frames};
+//! use halloo::{CloseReason, Connection, EventLoop, StreamHandler};
 //! use std::io::{BufRead, BufReader, Write};
+//!
+//! const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 1024);
 //!
 //! /// The protocol, and what all its connections share.
 //! struct Counter {
 //!     total: i64,
 //! }
 //!
-//! impl FrameHandler for Counter {
-//!     /// What is kept about one connection: how many mistakes it has made.
-//!     type Session = u32;
+//! /// What is kept about one connection.
+//! struct Session {
+//!     lines: FrameDecoder,
+//!     mistakes: u32,
+//! }
 //!
-//!     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u32> {
-//!         Some(0)
+//! impl StreamHandler for Counter {
+//!     type Session = Session;
+//!
+//!     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Session> {
+//!         Some(Session { lines: LINES, mistakes: 0 })
 //!     }
 //!
-//!     fn on_frame(&mut self, connection: &mut Connection<'_>, mistakes: &mut u32, line: &[u8]) {
-//!         let line = String::from_utf8_lossy(line);
-//!         match line.split_once(' ').map(|(word, number)| (word, number.parse::<i64>())) {
-//!             Some(("add", Ok(number))) => self.total += number,
-//!             None if line == "get" => {}
-//!             _ => {
-//!                 *mistakes += 1;
-//!                 if *mistakes == 3 {
-//!                     return connection.close();
-//!                 }
+//!     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Session, input: &[u8]) -> usize {
+//!         let mut frames = Frames::new(input);
+//!         while let Some(line) = frames.next(connection, &mut session.lines) {
+//!             let line = String::from_utf8_lossy(line);
+//!             match line.split_once(' ').map(|(word, number)| (word, number.parse::<i64>())) {
+//!                 Some(("add", Ok(number))) => self.total += number,
+//!                 None if line == "get" => {}
+//!                 _ => session.mistakes += 1,
+//!             }
+//!             // There is a next frame only while half of the outbox is free: a short answer always fits.
+//!             let _ = connection.send(format!("{}\n", self.total).as_bytes());
+//!             if session.mistakes == 3 {
+//!                 connection.close();
 //!             }
 //!         }
-//!         // A frame is handed over only while half of the outbox is free: a short answer always fits.
-//!         let _ = connection.send(format!("{}\n", self.total).as_bytes());
+//!         frames.finish(connection)
 //!     }
 //!
-//!     fn on_close(&mut self, _: &mut Connection<'_>, mistakes: u32, reason: CloseReason) {
-//!         println!("a client has gone ({reason}) after {mistakes} mistakes");
+//!     fn on_close(&mut self, _: &mut Connection<'_>, session: Session, reason: CloseReason) {
+//!         println!("a client has gone ({reason}) after {} mistakes", session.mistakes);
+//!     }
+//!
+//!     fn input_bytes_min(&self) -> usize {
+//!         LINES.input_bytes_min()
 //!     }
 //! }
 //!
 //! let mut events = EventLoop::new()?;
 //! let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-//! let listener = events.listen(address, Framed::new(Format::Lines, 1024, Counter { total: 0 }))?;
+//! let listener = events.listen(address, Counter { total: 0 })?;
 //!
 //! // A client, on a thread of its own, which stops the server when it has seen enough.
 //! let (address, handle) = (events.local_addr(listener)?, events.handle());
@@ -90,7 +103,7 @@
 //! # Where to go from there
 //! | you want | it is |
 //! |---|---|
-//! | messages instead of bytes: lines, delimiters, length prefixes | [`framing`] |
+//! | messages instead of bytes: lines, delimiters, length prefixes, a format of your own | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
 //! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
 //! | to connect to others | [`Context::connect`]; [`Context::connect_with`] remembers what a connection is for |
@@ -146,7 +159,7 @@
 //! | `net` | the seam to the outside: the calls the loop makes, to the kernel (`system`) or in memory (`simulated`) |
 //! | `context` | what a callback can reach: [`Context`] with its entries, streams in a slab among them, [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
 //! | `event_loop` | [`EventLoop`] and one turn of it: listeners, connections, UDP sockets, timers, watches, every call of a handler |
-//! | `framing` | formats, and the decoder that finds frames in a stream |
+//! | `framing` | formats, and the decoders that find frames in a stream |
 //! | `tests` | the simulated workload and what must hold after every turn of it |
 //!
 //! A folder names only folders before it:

@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use halloo::framing::{ByteOrder, Format, FrameHandler, Framed};
+use halloo::framing::{ByteOrder, Format, FrameDecoder, Frames};
 use halloo::testing::{Fault, Simulation};
-use halloo::{CloseReason, Connection, EventLoop, Listen};
+use halloo::{CloseReason, Connection, EventLoop, Listen, StreamHandler};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -99,26 +99,40 @@ struct Received {
 }
 
 /// Sends each frame back.
-struct Echo<'a>(Format, &'a RefCell<Received>);
+struct Echo<'a> {
+    format: Format,
+    decoder: FrameDecoder,
+    received: &'a RefCell<Received>,
+}
 
-impl FrameHandler for Echo<'_> {
-    type Session = ();
+impl StreamHandler for Echo<'_> {
+    type Session = FrameDecoder;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(self.decoder.clone())
     }
 
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        self.0.send(connection, frame).expect("half an outbox is free, and what came can be sent");
-        self.1.borrow_mut().frames.push(frame.to_vec());
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        while let Some(frame) = frames.next(connection, decoder) {
+            self.format.send(connection, frame).expect("half an outbox is free, and what came can be sent");
+            self.received.borrow_mut().frames.push(frame.to_vec());
+        }
+        frames.finish(connection)
     }
 
-    fn on_unfinished(&mut self, _: &mut Connection<'_>, (): &mut (), rest: &[u8]) {
-        assert_eq!(self.1.borrow_mut().unfinished.replace(rest.to_vec()), None, "it is told once");
+    fn on_eof(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, rest: &[u8]) {
+        let unfinished = decoder.unfinished(rest).map(<[u8]>::to_vec);
+        assert_eq!(std::mem::replace(&mut self.received.borrow_mut().unfinished, unfinished), None, "the end comes once");
+        connection.close();
     }
 
-    fn on_close(&mut self, _: &mut Connection<'_>, (): (), reason: CloseReason) {
-        assert_eq!(self.1.borrow_mut().close_reason.replace(reason), None, "it closes once");
+    fn on_close(&mut self, _: &mut Connection<'_>, _: FrameDecoder, reason: CloseReason) {
+        assert_eq!(self.received.borrow_mut().close_reason.replace(reason), None, "it closes once");
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        self.decoder.input_bytes_min()
     }
 }
 
@@ -135,7 +149,8 @@ fuzz_target!(|input: Input<'_>| {
         .outbox_bytes_max(2 * (frame_bytes_max + overhead) + usize::from(input.extra_outbox_bytes))
         .idle_timeout(None)
         .write_timeout(None);
-    event_loop.listen(listen, Framed::new(format, frame_bytes_max, Echo(format, &received))).expect("a listener");
+    let echo = Echo { format, decoder: FrameDecoder::new(format, frame_bytes_max), received: &received };
+    event_loop.listen(listen, echo).expect("a listener");
     for fault in [Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
         simulation.inject(fault, if input.fault_interval < 2 { 0 } else { input.fault_interval.into() });
     }

@@ -72,11 +72,6 @@ impl<'a> Connection<'a> {
         &self.entry().state
     }
 
-    /// Whether it is there to its handler, or will be.
-    fn is_open(&self) -> bool {
-        self.state().is_open()
-    }
-
     /// Returns its id, which is unique for the life of the process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -372,14 +367,27 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
-    /// Whether input may be shown to the handler now.
-    pub(crate) fn is_reading(&self) -> bool {
-        self.is_open() && !self.state().paused
+    /// Whether the handler may be given a frame: input may be shown, and half of the outbox is free. If it is not,
+    /// `on_flushed` comes, and the input is shown again.
+    #[inline]
+    pub(crate) fn is_ready_for_frame(&mut self) -> bool {
+        let Context { connections, listeners, .. } = &mut *self.context;
+        let ConnectionEntry { state, listener, .. } = &mut connections[self.slot as usize];
+        if state.paused || !state.is_open() {
+            return false;
+        }
+        let queued = state.outbox_len();
+        let is_ready = queued == 0 || queued <= listeners[*listener as usize].limits.outbox_bytes_max / 2;
+        if !is_ready {
+            state.request_flush_notice();
+        }
+        is_ready
     }
 
-    /// Asks for an `on_flushed` though everything fitted.
-    pub(crate) fn request_flushed(&mut self) {
-        self.state_mut().request_flush_notice();
+    /// Whether input may be shown to the handler now.
+    #[cfg(test)]
+    pub(crate) fn is_reading(&self) -> bool {
+        self.state().is_open() && !self.state().paused
     }
 
     /// The close reason of the running callback, if it belongs to this connection.

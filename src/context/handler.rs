@@ -93,7 +93,6 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
     message = "`{Self}` is not a stream handler",
     label = "not a stream handler",
     note = "wrap a closure or function: `halloo::stream(|connection, input| ...)`, or `halloo::framing::lines` for whole lines",
-    note = "wrap a frame handler: `halloo::framing::Framed::new(format, frame_bytes_max, handler)`",
     note = "give a datagram handler to `bind` or `attach_datagrams`"
 )]
 pub trait StreamHandler {
@@ -191,8 +190,12 @@ pub trait StreamHandler {
     /// nothing.
     fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
 
-    /// How many bytes the handler may have to see at once before it can use any, its longest frame. A listener whose
-    /// `input_bytes_max` is less is refused. Asked once, when the handler is given to a loop. Default: 1.
+    /// How many bytes the handler may have to see at once before it can use any: its longest frame, as
+    /// [`Format::input_bytes_min`](crate::framing::Format::input_bytes_min) returns it. A listener whose `input_bytes_max`
+    /// is less is refused. Called once, when the handler is given to a loop. Default: 1.
+    ///
+    /// Without it such a listener opens, and each longer frame closes its connection with
+    /// [`CloseReason::InputOverflow`].
     fn input_bytes_min(&self) -> usize {
         1
     }

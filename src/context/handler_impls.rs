@@ -126,60 +126,51 @@ impl<F> fmt::Debug for DatagramFn<F> {
     }
 }
 
-/// The methods that stream handlers and frame handlers share, each forwarded to the handler that `self` points to.
-macro_rules! forward_connection_methods {
-    () => {
-        fn on_start(&mut self, context: &mut Context, id: HandlerId) {
-            (**self).on_start(context, id);
-        }
-
-        fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
-            (**self).on_open(connection)
-        }
-
-        fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
-            (**self).on_eof(connection, session, rest);
-        }
-
-        fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-            (**self).on_flushed(connection, session);
-        }
-
-        fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-            (**self).on_timeout(connection, session);
-        }
-
-        fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
-            (**self).on_timer(context, timer, value);
-        }
-
-        fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {
-            (**self).on_notify(connection, session, value);
-        }
-
-        fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-            (**self).on_drain(connection, session);
-        }
-
-        fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
-            (**self).on_connect_failed(context, id, error);
-        }
-
-        fn on_close(&mut self, connection: &mut Connection<'_>, session: Self::Session, reason: CloseReason) {
-            (**self).on_close(connection, session, reason);
-        }
-    };
-}
-
-pub(crate) use forward_connection_methods;
-
 macro_rules! forward_to {
     ($pointer:ty) => {
         #[warn(clippy::missing_trait_methods)]
         impl<H: StreamHandler + ?Sized> StreamHandler for $pointer {
             type Session = H::Session;
 
-            forward_connection_methods!();
+            fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+                (**self).on_start(context, id);
+            }
+
+            fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
+                (**self).on_open(connection)
+            }
+
+            fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
+                (**self).on_eof(connection, session, rest);
+            }
+
+            fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
+                (**self).on_flushed(connection, session);
+            }
+
+            fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
+                (**self).on_timeout(connection, session);
+            }
+
+            fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
+                (**self).on_timer(context, timer, value);
+            }
+
+            fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {
+                (**self).on_notify(connection, session, value);
+            }
+
+            fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
+                (**self).on_drain(connection, session);
+            }
+
+            fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
+                (**self).on_connect_failed(context, id, error);
+            }
+
+            fn on_close(&mut self, connection: &mut Connection<'_>, session: Self::Session, reason: CloseReason) {
+                (**self).on_close(connection, session, reason);
+            }
 
             fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
                 (**self).on_data(connection, session, input)

@@ -1,118 +1,199 @@
-//! The decoder: where the next frame of a stream ends.
+//! The decoder of the formats.
 //!
-//! Each byte is searched once, however the stream is split: [`DecodeState`] keeps what is known.
+//! Each byte is searched once, however the stream is split.
 
+use std::fmt;
+
+use crate::close_reason::CloseReason;
 use crate::framing::format::Format;
+use crate::framing::frames::{Decoded, Decoder};
 
-/// What is known about a frame that has begun. It is small, because each idle connection has one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum DecodeState {
-    #[default]
-    Start,
-    /// So many bytes of it are known to hold no delimiter.
-    Searched(u32),
-    /// Its length has come and is used up: so many bytes follow, one at least.
-    LengthRead(u32),
+/// The decoder of a [`Format`]: a frame is its content, without delimiter or length.
+///
+/// It is small, 12 bytes, because each connection has one. A constant gives each session a new one:
+///
+/// ```
+/// use halloo::framing::{Decoded, Decoder, Format, FrameDecoder, TooLong};
+///
+/// const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 10);
+///
+/// let mut lines = LINES;
+/// assert_eq!(lines.decode(b"a line\r\nand more"), Ok(Decoded::Frame(&b"a line"[..], 8)));
+/// assert_eq!(lines.decode(b"and more"), Ok(Decoded::Incomplete(0)));
+/// assert_eq!(lines.decode(b"and more than that"), Err(TooLong));
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FrameDecoder {
+    format: Format,
+    frame_bytes_max: u32,
+    /// What is known about a frame that has begun. With a delimiter: so many of its bytes are searched. With a length:
+    /// the length, if it was consumed, which it is not before a frame of no bytes.
+    known: u32,
 }
 
-/// What the rest of a stream begins with.
+/// A frame is, or will be, longer than the maximum of its [`FrameDecoder`]. The connection is closed with
+/// [`CloseReason::InputOverflow`].
+///
+/// ```
+/// assert_eq!(halloo::framing::TooLong.to_string(), "frame too long");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Decoded<'a> {
-    /// A frame: its content, and how much of the rest it takes.
-    Frame(&'a [u8], usize),
-    /// Less than a frame, of which so many bytes need not be shown again.
-    Incomplete(usize),
-    /// A frame that is, or will be, over the maximum.
-    TooLong,
+pub struct TooLong;
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("frame too long")
+    }
 }
+
+impl std::error::Error for TooLong {}
 
 impl Format {
-    /// The room in which a frame of the maximum can be seen whole. A length has been taken by then.
-    pub(crate) fn input_bytes_min(self, frame_bytes_max: usize) -> usize {
-        match self {
-            Self::Lines => frame_bytes_max.saturating_add(b"\r\n".len()),
-            Self::Delimiter(_) => frame_bytes_max.saturating_add(1),
-            Self::LengthU16(_) => frame_bytes_max.max(size_of::<u16>()),
-            Self::LengthU32(_) => frame_bytes_max.max(size_of::<u32>()),
+    /// The least `input_bytes_max` with which a frame of so many bytes can come whole: with its delimiter (CR and LF for a
+    /// line), or without its length, which is consumed first. For
+    /// [`StreamHandler::input_bytes_min`](crate::StreamHandler::input_bytes_min).
+    ///
+    /// ```
+    /// use halloo::framing::{ByteOrder, Format};
+    ///
+    /// assert_eq!(Format::Lines.input_bytes_min(100), 102);
+    /// assert_eq!(Format::LengthU16(ByteOrder::BigEndian).input_bytes_min(100), 100);
+    /// ```
+    #[must_use]
+    pub const fn input_bytes_min(self, frame_bytes_max: usize) -> usize {
+        let (bytes_beside, bytes_min) = match self {
+            Self::Lines => (b"\r\n".len(), 0),
+            Self::Delimiter(_) => (1, 0),
+            Self::LengthU16(_) => (0, size_of::<u16>()),
+            Self::LengthU32(_) => (0, size_of::<u32>()),
+        };
+        let bytes = frame_bytes_max.saturating_add(bytes_beside);
+        if bytes > bytes_min { bytes } else { bytes_min }
+    }
+}
+
+impl FrameDecoder {
+    /// A decoder of frames of at most so many bytes, delimiter or length not counted. A longer frame is an error as soon
+    /// as that is certain: after its length, or after so many bytes.
+    ///
+    /// The handler returns [`input_bytes_min`](Self::input_bytes_min) from its method of that name. Without it a frame
+    /// that is longer than `input_bytes_max` closes its connection, with [`CloseReason::InputOverflow`] too; with it
+    /// `listen` refuses, before a client comes.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the minimum fits; a constant function has no try_from")]
+    pub const fn new(format: Format, frame_bytes_max: usize) -> Self {
+        let is_longer = frame_bytes_max > u32::MAX as usize;
+        Self { format, frame_bytes_max: if is_longer { u32::MAX } else { frame_bytes_max as u32 }, known: 0 }
+    }
+
+    /// [`Format::input_bytes_min`] for its longest frame.
+    #[must_use]
+    pub const fn input_bytes_min(&self) -> usize {
+        self.format.input_bytes_min(self.frame_bytes_max as usize)
+    }
+
+    /// The content of a last frame that the peer has not finished, from what
+    /// [`on_eof`](crate::StreamHandler::on_eof) gets; `None` if no further frame has begun.
+    ///
+    /// Half a command may be another command: most protocols drop it. A protocol that takes a last line without its end,
+    /// as editors and `printf` write it, uses it:
+    ///
+    /// ```
+    /// # use halloo::Connection;
+    /// # use halloo::framing::FrameDecoder;
+    /// # struct Print;
+    /// # impl Print {
+    /// # fn print(&mut self, _: &mut Connection<'_>, _: &[u8]) {}
+    /// fn on_eof(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, rest: &[u8]) {
+    ///     if let Some(line) = lines.unfinished(rest) {
+    ///         self.print(connection, line);
+    ///     }
+    ///     connection.close();
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unfinished<'r>(&self, rest: &'r [u8]) -> Option<&'r [u8]> {
+        match self.format {
+            Format::LengthU16(_) | Format::LengthU32(_) if self.known > 0 => Some(rest),
+            _ if rest.is_empty() => None,
+            Format::LengthU16(_) | Format::LengthU32(_) => Some(&[]),
+            Format::Lines | Format::Delimiter(_) => Some(self.without_line_end(rest)),
         }
     }
 
-    /// Looks at the rest of a stream, from where the last frame ended, or the length of this one.
-    pub(crate) fn decode<'a>(self, rest: &'a [u8], state: &mut DecodeState, frame_bytes_max: usize) -> Decoded<'a> {
-        match self {
-            Self::Lines => self.decode_delimited(rest, b'\n', state, frame_bytes_max),
-            Self::Delimiter(byte) => self.decode_delimited(rest, byte, state, frame_bytes_max),
-            Self::LengthU16(order) => {
-                let length = rest.first_chunk().map(|bytes| u16::from_be_bytes(order.in_order(*bytes)).into());
-                decode_length_prefixed(rest, length, size_of::<u16>(), state, frame_bytes_max)
-            }
-            Self::LengthU32(order) => {
-                let length = rest.first_chunk().map(|bytes| u32::from_be_bytes(order.in_order(*bytes)));
-                decode_length_prefixed(rest, length, size_of::<u32>(), state, frame_bytes_max)
-            }
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "an inbox holds far less than 4 GiB")]
-    fn decode_delimited<'a>(
-        self,
-        rest: &'a [u8],
-        delimiter: u8,
-        state: &mut DecodeState,
-        frame_bytes_max: usize,
-    ) -> Decoded<'a> {
-        let searched = if let DecodeState::Searched(searched) = *state { searched as usize } else { 0 };
-        let found = memchr::memchr(delimiter, &rest[searched..]).map(|at| searched + at);
-        let end = found.unwrap_or(rest.len());
-        *state = DecodeState::Searched(end as u32);
-        let content = self.without_line_end(&rest[..end]);
-        if content.len() > frame_bytes_max {
-            Decoded::TooLong
+    #[inline]
+    fn decode_delimited<'i>(&mut self, input: &'i [u8], delimiter: u8) -> Result<Decoded<&'i [u8]>, TooLong> {
+        let searched = input.len().min(self.known as usize);
+        let found = memchr::memchr(delimiter, &input[searched..]).map(|at| searched + at);
+        let end = found.unwrap_or(input.len());
+        let content = self.without_line_end(&input[..end]);
+        if content.len() > self.frame_bytes_max as usize {
+            Err(TooLong)
         } else if found.is_some() {
-            Decoded::Frame(content, end + 1)
+            self.known = 0;
+            Ok(Decoded::Frame(content, end + 1))
         } else {
-            Decoded::Incomplete(0)
+            self.known = u32::try_from(end).unwrap_or(u32::MAX);
+            Ok(Decoded::Incomplete(0))
         }
     }
 
     /// A line without the CR at its end.
-    fn without_line_end(self, delimited: &[u8]) -> &[u8] {
-        if self == Self::Lines { delimited.strip_suffix(b"\r").unwrap_or(delimited) } else { delimited }
+    #[inline]
+    fn without_line_end<'i>(&self, delimited: &'i [u8]) -> &'i [u8] {
+        if self.format == Format::Lines { delimited.strip_suffix(b"\r").unwrap_or(delimited) } else { delimited }
     }
 
-    /// What has come of the content of a frame that never will be whole; `None` if none has begun.
-    pub(crate) fn decode_eof(self, rest: &[u8], state: DecodeState) -> Option<&[u8]> {
-        match (self, state) {
-            (_, DecodeState::LengthRead(_)) => Some(rest),
-            _ if rest.is_empty() => None,
-            (Self::LengthU16(_) | Self::LengthU32(_), _) => Some(&[]),
-            (Self::Lines | Self::Delimiter(_), _) => Some(self.without_line_end(rest)),
+    /// A length is consumed before all of its frame has come, so that a frame may take a whole inbox. Before a frame of no
+    /// bytes it is not: without a byte that follows, no input would be shown.
+    #[inline]
+    fn decode_length_prefixed<'i>(
+        &mut self,
+        input: &'i [u8],
+        length: Option<u32>,
+        length_bytes: usize,
+    ) -> Result<Decoded<&'i [u8]>, TooLong> {
+        let (length, start) = match (self.known, length) {
+            (0, None) => return Ok(Decoded::Incomplete(0)),
+            (0, Some(length)) => (length, length_bytes),
+            (known, _) => (known, 0),
+        };
+        if length > self.frame_bytes_max {
+            return Err(TooLong);
         }
+        let Some(content) = input[start..].get(..length as usize) else {
+            self.known = length;
+            return Ok(Decoded::Incomplete(start));
+        };
+        self.known = 0;
+        Ok(Decoded::Frame(content, start + content.len()))
     }
 }
 
-/// A length is used up before what it announces has come, so that a frame may take a whole inbox. Before nothing it
-/// stays, because nobody would be shown a frame of which no byte is left.
-fn decode_length_prefixed<'a>(
-    rest: &'a [u8],
-    length: Option<u32>,
-    length_bytes: usize,
-    state: &mut DecodeState,
-    frame_bytes_max: usize,
-) -> Decoded<'a> {
-    let (length, start) = match (*state, length) {
-        (DecodeState::LengthRead(length), _) => (length, 0),
-        (_, Some(length)) => (length, length_bytes),
-        (_, None) => return Decoded::Incomplete(0),
-    };
-    if length as usize > frame_bytes_max {
-        return Decoded::TooLong;
+impl Decoder for FrameDecoder {
+    type Frame<'i> = &'i [u8];
+    type Error = TooLong;
+
+    #[inline]
+    fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<&'i [u8]>, TooLong> {
+        match self.format {
+            Format::Lines => self.decode_delimited(input, b'\n'),
+            Format::Delimiter(byte) => self.decode_delimited(input, byte),
+            Format::LengthU16(order) => {
+                let length = input.first_chunk().map(|bytes| u16::from_be_bytes(order.in_order(*bytes)).into());
+                self.decode_length_prefixed(input, length, size_of::<u16>())
+            }
+            Format::LengthU32(order) => {
+                let length = input.first_chunk().map(|bytes| u32::from_be_bytes(order.in_order(*bytes)));
+                self.decode_length_prefixed(input, length, size_of::<u32>())
+            }
+        }
     }
-    if let Some(content) = rest[start..].get(..length as usize) {
-        return Decoded::Frame(content, start + content.len());
+
+    fn close_reason(_: &TooLong) -> CloseReason {
+        CloseReason::InputOverflow
     }
-    *state = DecodeState::LengthRead(length);
-    Decoded::Incomplete(start)
 }
 
 #[cfg(test)]
@@ -161,29 +242,29 @@ mod tests {
     /// Reads a stream in pieces into the least room that works, as a connection does.
     fn decode_in_pieces(format: Format, frame_bytes_max: usize, stream: &[u8], pieces: &[usize]) -> DecodedStream {
         let (mut stream, mut pieces) = (stream, pieces.iter().cycle());
-        let (mut inbox, mut state, mut frames) = (Vec::new(), DecodeState::Start, Vec::new());
+        let mut decoder = FrameDecoder::new(format, frame_bytes_max);
+        let (mut inbox, mut frames) = (Vec::new(), Vec::new());
         while !stream.is_empty() {
             let room = format.input_bytes_min(frame_bytes_max) - inbox.len();
             assert!(room > 0, "an inbox that is full of less than a frame would be an overflow");
             let (piece, rest) = stream.split_at(room.min(stream.len()).min(*pieces.next().expect("no end")));
             stream = rest;
             inbox.extend_from_slice(piece);
-            loop {
-                match format.decode(&inbox, &mut state, frame_bytes_max) {
-                    Decoded::Frame(frame, bytes) => {
-                        state = DecodeState::Start;
+            while !inbox.is_empty() {
+                match decoder.decode(&inbox) {
+                    Ok(Decoded::Frame(frame, bytes)) => {
                         frames.push(frame.to_vec());
                         inbox.drain(..bytes);
                     }
-                    Decoded::Incomplete(bytes) => {
+                    Ok(Decoded::Incomplete(bytes)) => {
                         inbox.drain(..bytes);
                         break;
                     }
-                    Decoded::TooLong => return (frames, Err(())),
+                    Err(TooLong) => return (frames, Err(())),
                 }
             }
         }
-        (frames, Ok(format.decode_eof(&inbox, state).map(<[u8]>::to_vec)))
+        (frames, Ok(decoder.unfinished(&inbox).map(<[u8]>::to_vec)))
     }
 
     fn any_pieces() -> impl Strategy<Value = Vec<usize>> {
@@ -221,35 +302,32 @@ mod tests {
     }
 
     #[test]
-    fn framing_adds_8_bytes_to_a_session() {
-        use crate::framing::FramedSession;
-        assert_eq!(size_of::<Option<FramedSession<()>>>(), 8);
-        assert_eq!(size_of::<FramedSession<[u32; 8]>>(), size_of::<[u32; 8]>() + 8);
+    fn a_decoder_takes_12_bytes_of_a_session() {
+        assert_eq!(size_of::<Option<FrameDecoder>>(), 12);
     }
 
     #[test]
     fn bytes_without_a_delimiter_are_not_searched_again() {
         // Delimiters that have come to stand where there were none would be found.
-        let mut state = DecodeState::Searched(3);
-        assert_eq!(Format::Lines.decode(b"\n\n\na", &mut state, 9), Decoded::Incomplete(0));
-        assert_eq!(state, DecodeState::Searched(4));
-        assert_eq!(Format::Lines.decode(b"\n\n\n\nbc\n", &mut state, 9), Decoded::Frame(b"\n\n\n\nbc", 7));
-        assert_eq!(state, DecodeState::Searched(6), "nor is it once it was found, and has to wait");
+        let mut lines = FrameDecoder { known: 3, ..FrameDecoder::new(Format::Lines, 9) };
+        assert_eq!(lines.decode(b"\n\n\na"), Ok(Decoded::Incomplete(0)));
+        assert_eq!(lines.known, 4);
+        assert_eq!(lines.decode(b"\n\n\n\nbc\n"), Ok(Decoded::Frame(&b"\n\n\n\nbc"[..], 7)));
+        assert_eq!(lines, FrameDecoder::new(Format::Lines, 9), "the next frame is searched from its start");
     }
 
     #[test]
     fn a_length_is_read_once_and_takes_no_room_beside_its_frame() {
-        let mut state = DecodeState::Start;
-        assert_eq!(Format::LengthU16(BIG).decode(b"\0\x03ab", &mut state, 3), Decoded::Incomplete(2));
-        assert_eq!(Format::LengthU16(BIG).decode(b"abc", &mut state, 3), Decoded::Frame(b"abc", 3));
+        let mut decoder = FrameDecoder::new(Format::LengthU16(BIG), 3);
+        assert_eq!(decoder.decode(b"\0\x03ab"), Ok(Decoded::Incomplete(2)));
+        assert_eq!(decoder.decode(b"abc"), Ok(Decoded::Frame(&b"abc"[..], 3)));
         assert_eq!(Format::LengthU16(BIG).input_bytes_min(65_535), 65_535);
         assert_eq!(Format::LengthU32(BIG).input_bytes_min(0), 4);
     }
 
     #[test]
     fn a_frame_over_the_maximum_is_detected_as_early_as_possible() {
-        let is_too_long =
-            |format: Format, rest: &[u8]| format.decode(rest, &mut DecodeState::Start, 3) == Decoded::TooLong;
+        let is_too_long = |format, input: &[u8]| FrameDecoder::new(format, 3).decode(input) == Err(TooLong);
         assert!(is_too_long(Format::LengthU16(BIG), &[0, 4]) && !is_too_long(Format::LengthU16(BIG), &[0, 3]));
         assert!(is_too_long(Format::LengthU16(LITTLE), &[0, 1]) && !is_too_long(Format::LengthU16(LITTLE), &[3, 0]));
         assert!(is_too_long(Format::LengthU32(BIG), &[255; 4]) && !is_too_long(Format::LengthU32(BIG), &[255; 3]));

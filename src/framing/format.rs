@@ -99,27 +99,17 @@ impl Format {
     /// same format reads is the payload, byte for byte; a line that itself ends in CR is therefore ended by CR LF.
     ///
     /// ```
-    /// use halloo::framing::{ByteOrder, Format, FrameHandler, FrameSendError};
-    /// use halloo::Connection;
+    /// use halloo::framing::{self, ByteOrder, Format, FrameSendError};
     ///
     /// const FORMAT: Format = Format::LengthU32(ByteOrder::LittleEndian);
     ///
-    /// /// Sends each frame back, and closes where that cannot be.
-    /// struct Echo;
-    ///
-    /// impl FrameHandler for Echo {
-    ///     type Session = ();
-    ///
-    ///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-    ///         FORMAT.send(connection, b"welcome").ok()
+    /// // Sends each frame back, and closes where that cannot be.
+    /// let echo = framing::frames(FORMAT, 1024, |connection, frame| {
+    ///     if FORMAT.send(connection, frame) == Err(FrameSendError::Full) {
+    ///         connection.close();
     ///     }
-    ///
-    ///     fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-    ///         if FORMAT.send(connection, frame) == Err(FrameSendError::Full) {
-    ///             connection.close();
-    ///         }
-    ///     }
-    /// }
+    /// });
+    /// # let _ = echo;
     /// ```
     ///
     /// # Errors

@@ -1,36 +1,39 @@
-//! Closures, and borrowed and boxed handlers, as frame handlers.
+//! Closures over frames, as stream handlers.
 
-use std::{fmt, io};
+use std::fmt;
 
-use crate::close_reason::CloseReason;
-use crate::context::Context;
 use crate::context::connection::Connection;
-use crate::context::handler_impls::forward_connection_methods;
+use crate::context::handler::StreamHandler;
+use crate::framing::decode::FrameDecoder;
 use crate::framing::format::Format;
-use crate::framing::{FrameHandler, Framed};
-use crate::ids::{ConnectionId, HandlerId, TimerId};
+use crate::framing::frames::Frames;
 
-/// A closure as a frame handler, made by [`frames`] and [`lines`].
+/// A closure over frames as a stream handler, made by [`frames`] and [`lines`].
 ///
 /// ```
 /// use halloo::Connection;
-/// use halloo::framing::{self, FrameFn, Framed};
+/// use halloo::framing::{self, FrameFn};
 ///
 /// /// A server that keeps its handler can name its type.
 /// struct Server {
-///     echo: Framed<FrameFn<fn(&mut Connection<'_>, &[u8])>>,
+///     echo: FrameFn<fn(&mut Connection<'_>, &[u8])>,
 /// }
 ///
 /// let server = Server { echo: framing::lines(1024, |connection, line| { let _ = connection.send(line); }) };
 /// # let _ = server.echo;
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct FrameFn<F> {
+    decoder: FrameDecoder,
     closure: F,
 }
 
-/// Makes a stream handler of a closure that is called with each frame. Like one of [`stream`](crate::stream) it keeps no
-/// session, and closes its connections when the loop drains.
+/// Makes a stream handler of a closure that is called with each frame. Its session is the decoder. Like a closure of
+/// [`stream`](crate::stream) it closes its connections when the loop drains. A frame that is not finished at the end of
+/// the stream is dropped.
+///
+/// `input_bytes_max` of the listener must have room for a frame of `frame_bytes_max`: else `listen` refuses, and an
+/// outbound connection fails with [`InvalidInput`](std::io::ErrorKind::InvalidInput).
 ///
 /// ```
 /// use halloo::framing::{self, ByteOrder, Format};
@@ -41,11 +44,11 @@ pub struct FrameFn<F> {
 /// });
 /// # let _ = shout;
 /// ```
-pub fn frames<F>(format: Format, frame_bytes_max: usize, closure: F) -> Framed<FrameFn<F>>
+pub fn frames<F>(format: Format, frame_bytes_max: usize, closure: F) -> FrameFn<F>
 where
     F: FnMut(&mut Connection<'_>, &[u8]),
 {
-    Framed::new(format, frame_bytes_max, FrameFn { closure })
+    FrameFn { decoder: FrameDecoder::new(format, frame_bytes_max), closure }
 }
 
 /// [`frames`] for [`Format::Lines`].
@@ -58,56 +61,42 @@ where
 /// });
 /// # let _ = shout;
 /// ```
-pub fn lines<F>(frame_bytes_max: usize, closure: F) -> Framed<FrameFn<F>>
+pub fn lines<F>(frame_bytes_max: usize, closure: F) -> FrameFn<F>
 where
     F: FnMut(&mut Connection<'_>, &[u8]),
 {
     frames(Format::Lines, frame_bytes_max, closure)
 }
 
-impl<F> FrameHandler for FrameFn<F>
+impl<F> StreamHandler for FrameFn<F>
 where
     F: FnMut(&mut Connection<'_>, &[u8]),
 {
-    type Session = ();
+    type Session = FrameDecoder;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(self.decoder.clone())
     }
 
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        (self.closure)(connection, frame);
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        while let Some(frame) = frames.next(connection, decoder) {
+            (self.closure)(connection, frame);
+        }
+        frames.finish(connection)
     }
 
-    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
         connection.close();
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        self.decoder.input_bytes_min()
     }
 }
 
 impl<F> fmt::Debug for FrameFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameFn").finish_non_exhaustive()
+        f.debug_struct("FrameFn").field("decoder", &self.decoder).finish_non_exhaustive()
     }
 }
-
-macro_rules! forward_to {
-    ($pointer:ty) => {
-        #[warn(clippy::missing_trait_methods)]
-        impl<H: FrameHandler + ?Sized> FrameHandler for $pointer {
-            type Session = H::Session;
-
-            forward_connection_methods!();
-
-            fn on_frame(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, frame: &[u8]) {
-                (**self).on_frame(connection, session, frame);
-            }
-
-            fn on_unfinished(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
-                (**self).on_unfinished(connection, session, rest);
-            }
-        }
-    };
-}
-
-forward_to!(&mut H);
-forward_to!(Box<H>);

@@ -1,9 +1,8 @@
-//! Framing: handlers that receive whole messages instead of bytes.
+//! Framing: whole messages instead of bytes.
 //!
-//! [`Framed`] is a [`StreamHandler`] around a [`FrameHandler`], or around a closure in [`frames`] or [`lines`]. It
-//! finds the frames, hands each over where it lies, and keeps to the bounds of its connection: no frame is handed over
-//! while more than half of the outbox is taken, so that an answer of up to half an outbox always fits, and one over the
-//! maximum closes the connection with [`CloseReason::InputOverflow`], as soon as that is certain.
+//! A [`Decoder`] finds frames; [`FrameDecoder`] is the one for the formats of [`Format`]. A handler has the decoder in its
+//! session and takes the frames from its input with [`Frames`]. For a handler without a session of its own a closure is
+//! enough: [`lines`] and [`frames`].
 //!
 //! ```
 //! use halloo::framing::{self, Format};
@@ -16,6 +15,10 @@
 //! # Ok::<(), halloo::Error>(())
 //! ```
 //!
+//! [`Frames::next`] keeps to the bounds of the connection. It returns no frame while more than half of the outbox is
+//! taken, so that a reply of up to half an outbox always fits. A frame over the maximum closes the connection with
+//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), as soon as that is certain.
+//!
 //! # Which format
 //! | your peers send | format |
 //! |---|---|
@@ -23,269 +26,109 @@
 //! | text that may hold line ends | [`Format::Delimiter`] with a byte that it never holds, such as 0 |
 //! | any bytes, up to 65,535 at a time | [`Format::LengthU16`] |
 //! | any bytes, where the protocol has four bytes of length | [`Format::LengthU32`] |
+//! | another format | a [`Decoder`] of your own |
 //!
-//! A length is found without a search, and a frame that is too long is refused before its first byte has come. Which
-//! [`ByteOrder`] is for the protocol to say; a new one takes [`BigEndian`](ByteOrder::BigEndian), as the Internet's do.
-//! The longest frame to be received is one that fits `input_bytes_max`, at most 64 KiB: longer messages are for
-//! [`StreamHandler::on_data`], which takes them as they come.
+//! A length is found without a search, and a frame that is too long is refused before its first byte has come. The
+//! protocol defines the [`ByteOrder`]; a new one takes [`BigEndian`](ByteOrder::BigEndian), as those of the Internet do.
 //!
 //! [`Format::send`] writes a frame for a peer of the same format.
+//!
+//! # Long frames
+//! A frame comes whole if `input_bytes_max` of the listener has room for it ([`Format::input_bytes_min`]). That is 64 KiB
+//! unless set otherwise, and may be up to 4 GiB. The inbox grows as the frame comes, each byte is copied a bounded
+//! number of times and searched once, and all inboxes together keep to
+//! [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). The idle timeout runs until the whole frame has come.
+//!
+//! Where a message need not be whole, a decoder returns its body in parts, as they come. They are not copied, and a body
+//! may be longer than `input_bytes_max`. Here a line with a length precedes each body:
+//!
+//! ```
+//! use halloo::framing::{Decoded, Decoder, Format, FrameDecoder, Frames, TooLong};
+//! use halloo::{CloseReason, Connection, EventLoop, StreamHandler};
+//! use std::io::{Read, Write};
+//!
+//! enum Part<'i> {
+//!     Length(&'i [u8]),
+//!     /// The next bytes of the body.
+//!     Body(&'i [u8]),
+//! }
+//!
+//! /// The session, which is the decoder.
+//! struct Upload {
+//!     lines: FrameDecoder,
+//!     /// Bytes of the body that have not come.
+//!     missing: usize,
+//!     sum: u64,
+//! }
+//!
+//! impl Decoder for Upload {
+//!     type Frame<'i> = Part<'i>;
+//!     type Error = TooLong;
+//!
+//!     fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<Part<'i>>, TooLong> {
+//!         if self.missing == 0 {
+//!             return Ok(self.lines.decode(input)?.map(Part::Length));
+//!         }
+//!         let part = &input[..input.len().min(self.missing)];
+//!         self.missing -= part.len();
+//!         Ok(Decoded::Frame(Part::Body(part), part.len()))
+//!     }
+//!
+//!     fn close_reason(_: &TooLong) -> CloseReason {
+//!         CloseReason::InputOverflow
+//!     }
+//! }
+//!
+//! /// Adds up the bytes of each body.
+//! struct Sum;
+//!
+//! impl StreamHandler for Sum {
+//!     type Session = Upload;
+//!
+//!     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Upload> {
+//!         Some(Upload { lines: FrameDecoder::new(Format::Lines, 20), missing: 0, sum: 0 })
+//!     }
+//!
+//!     fn on_data(&mut self, connection: &mut Connection<'_>, upload: &mut Upload, input: &[u8]) -> usize {
+//!         let mut frames = Frames::new(input);
+//!         while let Some(part) = frames.next(connection, upload) {
+//!             match part {
+//!                 Part::Length(line) => {
+//!                     upload.missing = str::from_utf8(line).ok().and_then(|line| line.parse().ok()).unwrap_or(0);
+//!                     upload.sum = 0;
+//!                 }
+//!                 Part::Body(part) => upload.sum += part.iter().map(|byte| u64::from(*byte)).sum::<u64>(),
+//!             }
+//!             if upload.missing == 0 {
+//!                 let _ = connection.send(format!("{}\n", upload.sum).as_bytes());
+//!             }
+//!         }
+//!         frames.finish(connection)
+//!     }
+//! }
+//!
+//! let mut events = EventLoop::new()?;
+//! let listener = events.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)), Sum)?;
+//! let (address, handle) = (events.local_addr(listener)?, events.handle());
+//! let client = std::thread::spawn(move || -> std::io::Result<[u8; 9]> {
+//!     let mut stream = std::net::TcpStream::connect(address)?;
+//!     stream.write_all(&[&b"300000\n"[..], &[1; 300_000], b"1\n\x07"].concat())?;
+//!     let mut answers = [0; 9];
+//!     stream.read_exact(&mut answers)?;
+//!     let _ = handle.stop();
+//!     Ok(answers)
+//! });
+//! events.run()?;
+//! assert_eq!(&client.join().unwrap()?, b"300000\n7\n");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
-pub(crate) mod decode;
-pub(crate) mod format;
+mod decode;
+mod format;
 mod frame_fn;
+mod frames;
 
-use std::io;
-
-use crate::close_reason::CloseReason;
-use crate::context::Context;
-use crate::context::connection::Connection;
-use crate::context::handler::StreamHandler;
-use crate::framing::decode::{DecodeState, Decoded};
-use crate::ids::{ConnectionId, HandlerId, TimerId};
-
+pub use crate::framing::decode::{FrameDecoder, TooLong};
 pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
 pub use crate::framing::frame_fn::{FrameFn, frames, lines};
-
-/// A protocol over frames: the callbacks of [`StreamHandler`], with [`on_frame`](Self::on_frame) in place of `on_data`.
-///
-/// ```
-/// use halloo::framing::{Format, FrameHandler, Framed};
-/// use halloo::{Connection, EventLoop};
-///
-/// /// Numbers the lines of each client.
-/// struct Number;
-///
-/// impl FrameHandler for Number {
-///     type Session = u32;
-///
-///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u32> {
-///         Some(0)
-///     }
-///
-///     fn on_frame(&mut self, connection: &mut Connection<'_>, count: &mut u32, _line: &[u8]) {
-///         *count += 1;
-///         let _ = connection.send(format!("{count}\n").as_bytes());
-///     }
-/// }
-///
-/// let mut events = EventLoop::new()?;
-/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-/// events.listen(address, Framed::new(Format::Lines, 1024, Number))?;
-/// # Ok::<(), halloo::Error>(())
-/// ```
-///
-/// `&mut H` and `Box<H>` are frame handlers where `H` is one, as for [`StreamHandler`]:
-///
-/// ```
-/// # use halloo::framing::{Format, FrameHandler, Framed};
-/// # fn lend(number: &mut dyn FrameHandler<Session = u32>) -> halloo::Result<()> {
-/// let mut events = halloo::EventLoop::new()?;
-/// let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-/// events.listen(address, Framed::new(Format::Lines, 1024, number))?;
-/// # Ok(())
-/// # }
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a frame handler",
-    label = "not a frame handler",
-    note = "for a closure call `halloo::framing::frames(format, frame_bytes_max, |connection, frame| ...)`, or `lines`"
-)]
-pub trait FrameHandler {
-    /// What the handler keeps about one connection.
-    type Session;
-
-    /// As [`StreamHandler::on_start`].
-    fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
-
-    /// As [`StreamHandler::on_open`].
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
-
-    /// One whole frame has come, without what delimits it; an empty one is one too. After a
-    /// [`pause`](Connection::pause), a [`close`](Connection::close) or an [`abort`](Connection::abort) no further one
-    /// follows.
-    fn on_frame(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, frame: &[u8]);
-
-    /// The stream has ended within a frame, of whose content this has come, whether any of it or none. `on_eof` comes
-    /// next. Default: nothing; a frame cut short is dropped, because half a command may well be another command.
-    ///
-    /// A protocol that takes a last line without its end, as editors and `printf` write it, says so:
-    ///
-    /// ```
-    /// # use halloo::{Connection, framing::FrameHandler};
-    /// # struct Print;
-    /// # impl FrameHandler for Print {
-    /// #     type Session = ();
-    /// #     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> { Some(()) }
-    /// #     fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), _: &[u8]) {}
-    /// fn on_unfinished(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
-    ///     self.on_frame(connection, session, rest);
-    /// }
-    /// # }
-    /// ```
-    fn on_unfinished(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {}
-
-    /// As [`StreamHandler::on_eof`].
-    fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {
-        connection.close();
-    }
-
-    /// As [`StreamHandler::on_flushed`].
-    fn on_flushed(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
-
-    /// As [`StreamHandler::on_timeout`].
-    fn on_timeout(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
-        connection.close();
-    }
-
-    /// As [`StreamHandler::on_timer`].
-    fn on_timer(&mut self, _context: &mut Context, _timer: TimerId, _value: u64) {}
-
-    /// As [`StreamHandler::on_notify`].
-    fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
-
-    /// As [`StreamHandler::on_drain`].
-    fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
-
-    /// As [`StreamHandler::on_connect_failed`].
-    fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
-
-    /// As [`StreamHandler::on_close`].
-    fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
-}
-
-/// A [`StreamHandler`] that cuts the stream into frames for a [`FrameHandler`].
-///
-/// ```
-/// use halloo::framing::{Format, FrameHandler, Framed};
-///
-/// fn names_served_by<H: FrameHandler>(handler: H) -> Framed<H> {
-///     Framed::new(Format::Delimiter(0), 255, handler)
-/// }
-/// ```
-#[derive(Debug)]
-pub struct Framed<H> {
-    format: Format,
-    frame_bytes_max: usize,
-    handler: H,
-}
-
-impl<H: FrameHandler> Framed<H> {
-    /// Cuts by a format into frames of at most so many bytes, what delimits them not counted.
-    ///
-    /// `input_bytes_max` of the listener or of the outbound connection must have room for one: with its delimiter (CR
-    /// and LF for a line), or without its length. Else `listen` refuses, and an outbound connection
-    /// [fails](FrameHandler::on_connect_failed) with [`InvalidInput`](io::ErrorKind::InvalidInput).
-    pub fn new(format: Format, frame_bytes_max: usize, handler: H) -> Self {
-        Self { format, frame_bytes_max, handler }
-    }
-
-    /// Hands over every whole frame; returns how many bytes they took.
-    fn deliver_frames(
-        &mut self,
-        connection: &mut Connection<'_>,
-        session: &mut FramedSession<H::Session>,
-        input: &[u8],
-    ) -> usize {
-        let mut consumed = 0;
-        while connection.is_reading() {
-            match self.format.decode(&input[consumed..], &mut session.decode_state, self.frame_bytes_max) {
-                Decoded::Frame(..) if connection.outbox_len() > connection.outbox_bytes_max() / 2 => {
-                    connection.request_flushed();
-                    break;
-                }
-                Decoded::Frame(frame, bytes) => {
-                    session.decode_state = DecodeState::Start;
-                    self.handler.on_frame(connection, &mut session.session, frame);
-                    consumed += bytes;
-                }
-                Decoded::Incomplete(bytes) => {
-                    consumed += bytes;
-                    break;
-                }
-                Decoded::TooLong => {
-                    connection.close_with(CloseReason::InputOverflow);
-                    break;
-                }
-            }
-        }
-        consumed
-    }
-}
-
-/// What [`Framed`] keeps about one connection: the session of its handler, and what is known about a frame that has
-/// begun.
-///
-/// ```
-/// use halloo::StreamHandler;
-/// use halloo::framing::{Framed, FramedSession, FrameHandler};
-///
-/// fn takes_framed<H: FrameHandler>(handler: Framed<H>) -> impl StreamHandler<Session = FramedSession<H::Session>> {
-///     handler
-/// }
-/// # let _ = takes_framed(halloo::framing::lines(10, |_, _| {}));
-/// ```
-#[derive(Debug)]
-pub struct FramedSession<S> {
-    session: S,
-    decode_state: DecodeState,
-}
-
-#[warn(clippy::missing_trait_methods)]
-impl<H: FrameHandler> StreamHandler for Framed<H> {
-    type Session = FramedSession<H::Session>;
-
-    fn on_start(&mut self, context: &mut Context, id: HandlerId) {
-        self.handler.on_start(context, id);
-    }
-
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
-        self.handler.on_open(connection).map(|session| FramedSession { session, decode_state: DecodeState::Start })
-    }
-
-    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
-        self.deliver_frames(connection, session, input)
-    }
-
-    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, rest: &[u8]) {
-        if let Some(content) = self.format.decode_eof(rest, std::mem::take(&mut session.decode_state)) {
-            self.handler.on_unfinished(connection, &mut session.session, content);
-        }
-        let id = connection.id();
-        if connection.context().connection(id).is_some() {
-            self.handler.on_eof(connection, &mut session.session, rest);
-        }
-    }
-
-    fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.handler.on_flushed(connection, &mut session.session);
-    }
-
-    fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.handler.on_timeout(connection, &mut session.session);
-    }
-
-    fn on_timer(&mut self, context: &mut Context, timer: TimerId, value: u64) {
-        self.handler.on_timer(context, timer, value);
-    }
-
-    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {
-        self.handler.on_notify(connection, &mut session.session, value);
-    }
-
-    fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        self.handler.on_drain(connection, &mut session.session);
-    }
-
-    fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error) {
-        self.handler.on_connect_failed(context, id, error);
-    }
-
-    fn on_close(&mut self, connection: &mut Connection<'_>, session: Self::Session, reason: CloseReason) {
-        self.handler.on_close(connection, session.session, reason);
-    }
-
-    fn input_bytes_min(&self) -> usize {
-        self.format.input_bytes_min(self.frame_bytes_max)
-    }
-}
+pub use crate::framing::frames::{Decoded, Decoder, Frames};

@@ -41,6 +41,7 @@ impl CloseMode {
             | CloseReason::Reset
             | CloseReason::TimedOut
             | CloseReason::InputOverflow
+            | CloseReason::InvalidInput
             | CloseReason::Io(_) => Self::Close,
         }
     }

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::context::connection::Connection;
+use crate::context::handler::StreamHandler;
 use crate::event_loop::EventLoop;
-use crate::framing::{self, ByteOrder, Format};
+use crate::framing::{self, ByteOrder, Decoded, Decoder, Format, Frames};
 use crate::options::listen::Listen;
 use crate::testing::{Client, Fault, Simulation, check};
 
@@ -104,5 +106,90 @@ fn a_framed_echo_returns_every_frame_whatever_the_network_does() {
         assert!(stream.starts_with(&received), "{format:?}: {} bytes came that nobody sent", received.len());
         let is_whole = received.len() == stream.len() && client.saw_eof() && !client.saw_reset();
         assert!(is_whole || client.was_hit_by_fault(), "{format:?}: {} of {} bytes", received.len(), stream.len());
+    });
+}
+
+/// Decodes bodies of up to 255 bytes, each after its length. A body comes in parts.
+#[derive(Default)]
+struct BodyDecoder {
+    missing: usize,
+}
+
+impl Decoder for BodyDecoder {
+    type Frame<'i> = &'i [u8];
+    type Error = ();
+
+    fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<&'i [u8]>, ()> {
+        if self.missing == 0 {
+            self.missing = input[0].into();
+            return Ok(Decoded::Frame(&[], 1));
+        }
+        let part = &input[..input.len().min(self.missing)];
+        self.missing -= part.len();
+        Ok(Decoded::Frame(part, part.len()))
+    }
+}
+
+/// Replies to each body with the sum of its bytes; sometimes it pauses for a while, sometimes it leaves a part.
+struct SumHandler<'a> {
+    simulation: &'a Simulation,
+}
+
+impl StreamHandler for SumHandler<'_> {
+    type Session = (BodyDecoder, u8);
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Self::Session> {
+        Some((BodyDecoder::default(), 0))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
+        let (decoder, sum) = session;
+        let mut frames = Frames::new(input);
+        while let Some(part) = frames.next(connection, decoder) {
+            *sum = part.iter().fold(*sum, |sum, byte| sum.wrapping_add(*byte));
+            if decoder.missing == 0 {
+                connection.send(&[std::mem::take(sum)]).expect("half an outbox is free");
+            }
+            if self.simulation.random_below(4) == 0 {
+                connection.pause();
+                connection.set_timeout(Some(Duration::from_millis(1)));
+            }
+        }
+        frames.finish(connection)
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut Self::Session) {
+        connection.resume();
+    }
+}
+
+#[test]
+fn bodies_in_parts_are_decoded_whatever_the_network_does() {
+    let address = SocketAddr::from(([10, 0, 0, 1], 7));
+    check(0..500, |simulation| {
+        let mut events = simulation.event_loop();
+        let at = Listen::from(address)
+            .input_bytes_max(1 + random_below(simulation, 100))
+            .outbox_bytes_max(2 + random_below(simulation, 10));
+        events.listen(at, SumHandler { simulation }).expect("the address is free");
+        for fault in [Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
+            simulation.inject(fault, 2 + simulation.random_below(10));
+        }
+        let client = simulation.connect(address).expect("somebody listens");
+        client.set_window(1 + random_below(simulation, 10));
+        let body = |_| {
+            (0..random_below(simulation, 256)).map(|_| u8::try_from(random_below(simulation, 256)).expect("a byte"))
+        };
+        let bodies: Vec<Vec<u8>> = (0..simulation.random_below(20)).map(body).map(Iterator::collect).collect();
+        let encoded =
+            bodies.iter().map(|body| [&[u8::try_from(body.len()).expect("a short body")], body.as_slice()].concat());
+        send_in_pieces(simulation, &mut events, &client, &encoded.collect::<Vec<_>>().concat());
+        client.shutdown_write();
+        client.set_window(usize::MAX);
+        simulation.clear_faults();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        let sums: Vec<u8> = bodies.iter().map(|body| body.iter().fold(0, |sum, byte| byte.wrapping_add(sum))).collect();
+        assert_eq!(client.received(), sums);
+        assert!(client.saw_eof() && !client.saw_reset());
     });
 }

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use halloo::framing::{Format, FrameHandler, Framed};
+use halloo::framing::{Format, FrameDecoder, Frames};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
 use crate::cli::flags::Mode;
@@ -14,15 +14,15 @@ use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::KEPT_BYTES_MAX;
 use crate::text::protocol::Protocol;
 
-/// The longest line that is taken for one, in bytes.
-const LINE_BYTES_MAX: usize = 16 * 1024;
+/// Lines of at most 16 KiB: a longer one closes its connection.
+const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 16 * 1024);
 
 /// Attaches the handler of a mode to the loop.
 pub(crate) fn attach<'h>(event_loop: &mut EventLoop<'h>, mode: Mode, greeter: &'h RefCell<Greeter>) -> HandlerId {
     match mode {
         Mode::Greet => event_loop.attach(GreetHandler { greeter }),
         Mode::Banner => event_loop.attach(BannerHandler { greeter }),
-        Mode::Line => event_loop.attach(Framed::new(Format::Lines, LINE_BYTES_MAX, LineHandler { greeter })),
+        Mode::Line => event_loop.attach(LineHandler { greeter }),
         Mode::Echo => {
             event_loop.attach(CountingHandler { greeter, take: |connection, input| connection.try_write(input) })
         }
@@ -116,28 +116,43 @@ struct LineHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
 
-impl FrameHandler for LineHandler<'_> {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        (!self.greeter.borrow().is_exhausted()).then_some(())
-    }
-
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), line: &[u8]) {
+impl LineHandler<'_> {
+    fn answer(&self, connection: &mut Connection<'_>, line: &[u8]) {
         if !send_greeting(self.greeter, connection, line, b"\n") {
             connection.close();
         }
     }
+}
 
-    /// A last line without its end, as `printf` writes it, is a line; no text is none.
-    fn on_unfinished(&mut self, connection: &mut Connection<'_>, (): &mut (), rest: &[u8]) {
-        if !rest.is_empty() {
-            self.on_frame(connection, &mut (), rest);
-        }
+impl StreamHandler for LineHandler<'_> {
+    type Session = FrameDecoder;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        (!self.greeter.borrow().is_exhausted()).then_some(LINES)
     }
 
-    fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    fn on_data(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        while let Some(line) = frames.next(connection, lines) {
+            self.answer(connection, line);
+        }
+        frames.finish(connection)
+    }
+
+    /// A last line without its end, as `printf` writes it, is a line; no text is none.
+    fn on_eof(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, rest: &[u8]) {
+        if let Some(line) = lines.unfinished(rest).filter(|line| !line.is_empty()) {
+            self.answer(connection, line);
+        }
         connection.close();
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
+        connection.close();
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        LINES.input_bytes_min()
     }
 }
 

@@ -222,8 +222,7 @@ mod tests {
     fn the_first_stop_request_drains_and_the_second_stops_at_once() {
         let mut event_loop = EventLoop::new().unwrap();
         // A client that says nothing, and would hold up the drain.
-        let handler = halloo::framing::Framed::new(halloo::framing::Format::Lines, 10, IgnoringHandler);
-        let listener = event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+        let listener = event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 0)), IgnoringHandler).unwrap();
         let _client = TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap();
         while event_loop.stats().connections == 0 {
             let _ = event_loop.turn(Some(LONG_TIMEOUT)).unwrap();
@@ -241,14 +240,16 @@ mod tests {
 
     struct IgnoringHandler;
 
-    impl halloo::framing::FrameHandler for IgnoringHandler {
+    impl halloo::StreamHandler for IgnoringHandler {
         type Session = ();
 
         fn on_open(&mut self, _: &mut halloo::Connection<'_>) -> Option<()> {
             Some(())
         }
 
-        fn on_frame(&mut self, _: &mut halloo::Connection<'_>, (): &mut (), _: &[u8]) {}
+        fn on_data(&mut self, _: &mut halloo::Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+            input.len()
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
 use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::context::handler_impls::stream;
-use crate::framing::{Format, FrameHandler, Framed};
 use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 use crate::options::listen::Listen;
 use crate::testing::{Fault, Simulation, check};
@@ -56,59 +55,52 @@ impl Journal {
     }
 }
 
-/// The callbacks that stream handlers and frame handlers share.
-macro_rules! record_connection_callbacks {
-    () => {
-        type Session = u32;
-
-        fn on_start(&mut self, context: &mut Context, id: HandlerId) {
-            self.start(context, id);
-        }
-
-        fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<u32> {
-            Some(self.open(connection))
-        }
-
-        fn on_eof(&mut self, _: &mut Connection<'_>, _: &mut u32, _: &[u8]) {
-            self.record("on_eof");
-        }
-
-        fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut u32) {
-            self.record("on_flushed");
-        }
-
-        fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut u32) {
-            self.record("on_timeout");
-        }
-
-        fn on_timer(&mut self, _: &mut Context, _: TimerId, value: u64) {
-            assert_eq!(value, 1);
-            self.record("on_timer");
-        }
-
-        fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut u32, value: u64) {
-            assert_eq!(value, 2);
-            self.record("on_notify");
-        }
-
-        fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u32) {
-            self.record("on_drain");
-            connection.close();
-        }
-
-        fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, _: io::Error) {
-            self.record("on_connect_failed");
-        }
-
-        fn on_close(&mut self, _: &mut Connection<'_>, session: u32, _: CloseReason) {
-            assert_eq!(session, 7);
-            self.record("on_close");
-        }
-    };
-}
-
 impl StreamHandler for Journal {
-    record_connection_callbacks!();
+    type Session = u32;
+
+    fn on_start(&mut self, context: &mut Context, id: HandlerId) {
+        self.start(context, id);
+    }
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<u32> {
+        Some(self.open(connection))
+    }
+
+    fn on_eof(&mut self, _: &mut Connection<'_>, _: &mut u32, _: &[u8]) {
+        self.record("on_eof");
+    }
+
+    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut u32) {
+        self.record("on_flushed");
+    }
+
+    fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut u32) {
+        self.record("on_timeout");
+    }
+
+    fn on_timer(&mut self, _: &mut Context, _: TimerId, value: u64) {
+        assert_eq!(value, 1);
+        self.record("on_timer");
+    }
+
+    fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut u32, value: u64) {
+        assert_eq!(value, 2);
+        self.record("on_notify");
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut u32) {
+        self.record("on_drain");
+        connection.close();
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, _: io::Error) {
+        self.record("on_connect_failed");
+    }
+
+    fn on_close(&mut self, _: &mut Connection<'_>, session: u32, _: CloseReason) {
+        assert_eq!(session, 7);
+        self.record("on_close");
+    }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut u32, input: &[u8]) -> usize {
         self.answer("on_data", connection, *session);
@@ -118,19 +110,6 @@ impl StreamHandler for Journal {
     fn input_bytes_min(&self) -> usize {
         self.record("input_bytes_min");
         1
-    }
-}
-
-impl FrameHandler for Journal {
-    record_connection_callbacks!();
-
-    fn on_frame(&mut self, connection: &mut Connection<'_>, session: &mut u32, _: &[u8]) {
-        self.answer("on_frame", connection, *session);
-    }
-
-    fn on_unfinished(&mut self, _: &mut Connection<'_>, _: &mut u32, rest: &[u8]) {
-        assert_eq!(rest, b"half");
-        self.record("on_unfinished");
     }
 }
 
@@ -178,9 +157,11 @@ fn exchange_over_a_stream(handler: impl StreamHandler) {
     assert_eq!(events.stats().connections, 0, "the drain has closed the connections");
 }
 
-const CONNECTION_CALLBACKS: [&str; 10] = [
+const CONNECTION_CALLBACKS: [&str; 12] = [
+    "input_bytes_min",
     "on_close",
     "on_connect_failed",
+    "on_data",
     "on_drain",
     "on_eof",
     "on_flushed",
@@ -199,16 +180,12 @@ fn distinct(calls: &[&'static str]) -> Vec<&'static str> {
     distinct
 }
 
-fn with(own: &[&'static str]) -> Vec<&'static str> {
-    distinct(&[&CONNECTION_CALLBACKS, own].concat())
-}
-
 #[test]
 fn a_borrowed_and_a_boxed_stream_handler_get_every_callback() {
     let mut journal = Journal::default();
     exchange_over_a_stream(&mut journal);
     let calls = journal.calls();
-    assert_eq!(distinct(&calls), with(&["input_bytes_min", "on_data"]));
+    assert_eq!(distinct(&calls), CONNECTION_CALLBACKS);
 
     let mut journal = Journal::default();
     exchange_over_a_stream(&mut journal as &mut dyn StreamHandler<Session = u32>);
@@ -217,19 +194,6 @@ fn a_borrowed_and_a_boxed_stream_handler_get_every_callback() {
     let mut journal = Journal::default();
     let boxed: Box<dyn StreamHandler<Session = u32>> = Box::new(&mut journal);
     exchange_over_a_stream(boxed);
-    assert_eq!(journal.calls(), calls, "in a box");
-}
-
-#[test]
-fn a_borrowed_and_a_boxed_frame_handler_get_every_callback() {
-    let mut journal = Journal::default();
-    exchange_over_a_stream(Framed::new(Format::Lines, 100, &mut journal));
-    let calls = journal.calls();
-    assert_eq!(distinct(&calls), with(&["on_frame", "on_unfinished"]));
-
-    let mut journal = Journal::default();
-    let boxed: Box<dyn FrameHandler<Session = u32>> = Box::new(&mut journal);
-    exchange_over_a_stream(Framed::new(Format::Lines, 100, boxed));
     assert_eq!(journal.calls(), calls, "in a box");
 }
 

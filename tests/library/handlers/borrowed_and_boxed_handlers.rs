@@ -1,8 +1,9 @@
 //! Borrowed and boxed handlers.
 
-use halloo::framing::{Format, FrameHandler, Framed};
+use halloo::framing::{Format, FrameDecoder};
 use halloo::{
-    CloseReason, Connection, Datagram, DatagramHandler, ErrorKind, EventLoop, Listen, StreamHandler, datagrams, stream,
+    CloseReason, Connection, Datagram, DatagramHandler, ErrorKind, EventLoop, Listen, StreamHandler, datagrams,
+    framing, stream,
 };
 
 use crate::helpers::loopback::{loopback, udp_socket};
@@ -10,11 +11,10 @@ use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::simple_handlers::{GREETING, echo, greet};
 use crate::helpers::turn_until::{recv, turn_until};
 
-/// Counts bytes, lines and datagrams, and records how connections ended.
+/// Counts bytes and datagrams, and records how connections ended.
 #[derive(Default)]
 struct Tally {
     bytes: usize,
-    lines: usize,
     datagrams: usize,
     closed: Vec<(u32, CloseReason)>,
 }
@@ -35,25 +35,6 @@ impl StreamHandler for Tally {
 
     fn on_close(&mut self, _: &mut Connection<'_>, times: u32, reason: CloseReason) {
         self.closed.push((times, reason));
-    }
-}
-
-impl FrameHandler for Tally {
-    /// Lines of this connection.
-    type Session = u32;
-
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<u32> {
-        Some(0)
-    }
-
-    fn on_frame(&mut self, connection: &mut Connection<'_>, lines: &mut u32, line: &[u8]) {
-        *lines += 1;
-        self.lines += 1;
-        Format::Lines.send(connection, line).expect("the outbox is empty");
-    }
-
-    fn on_close(&mut self, _: &mut Connection<'_>, lines: u32, reason: CloseReason) {
-        self.closed.push((lines, reason));
     }
 }
 
@@ -103,14 +84,16 @@ fn boxed_stream_handlers_have_one_type() {
 }
 
 #[test]
-fn a_frame_handler_can_be_borrowed_or_boxed() {
-    let mut tally = Tally::default();
-    echo_a_line_through(Framed::new(Format::Lines, 100, &mut tally));
-    assert_eq!((tally.lines, tally.closed.as_slice()), (1, &[(1, CloseReason::Eof)][..]));
-
-    let boxed: Box<dyn FrameHandler<Session = u32> + '_> = Box::new(&mut tally);
-    echo_a_line_through(Framed::new(Format::Lines, 100, boxed));
-    assert_eq!((tally.lines, tally.closed.as_slice()), (2, &[(1, CloseReason::Eof); 2][..]));
+fn a_handler_of_lines_can_be_borrowed_or_boxed() {
+    let mut lines = Vec::new();
+    let mut echo = framing::lines(100, |connection, line| {
+        lines.push(line.to_vec());
+        Format::Lines.send(connection, line).expect("the outbox is empty");
+    });
+    echo_a_line_through(&mut echo);
+    let boxed: Box<dyn StreamHandler<Session = FrameDecoder> + '_> = Box::new(&mut echo);
+    echo_a_line_through(boxed);
+    assert_eq!(lines, [b"a line"; 2]);
 }
 
 #[test]
@@ -140,7 +123,7 @@ fn a_datagram_handler_can_be_borrowed_or_boxed() {
 
 #[test]
 fn a_borrowed_and_a_boxed_handler_need_the_same_inbox_size_as_the_handler() {
-    let lines_of_100 = || Framed::new(Format::Lines, 100, Tally::default());
+    let lines_of_100 = || framing::lines(100, |_, _| {});
     let at = || Listen::from(loopback()).input_bytes_max(50);
     let mut borrowed = lines_of_100();
     let mut events = EventLoop::new().expect("a loop");

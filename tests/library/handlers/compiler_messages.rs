@@ -10,21 +10,13 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 const BEFORE: &str = "
-use halloo::framing::{self, Format, FrameHandler, Framed};
+use halloo::framing::{self, Format};
 use halloo::{Connection, Datagram, DatagramHandler, Error, EventLoop, StreamHandler, datagrams, stream};
 
 struct Datagrams;
 
 impl DatagramHandler for Datagrams {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {}
-}
-
-struct Frames;
-
-impl FrameHandler for Frames {
-    type Session = ();
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> { Some(()) }
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), frame: &[u8]) {}
 }
 
 fn takes_all(_: &mut Connection<'_>, input: &[u8]) -> usize { input.len() }
@@ -121,11 +113,6 @@ fn the_message_for_a_bare_closure_or_function_names_its_wrapper() {
         "events.context().listen(address, stream(|_, _| 0))?;",
     );
     assert_message(&of_datagrams, "events.bind(address, |_, _| {})?;", "events.bind(address, datagrams(|_, _| {}))?;");
-    assert_message(
-        &["is not a frame handler", "`halloo::framing::frames(format, frame_bytes_max, |connection, frame| ...)`"],
-        "events.listen(address, Framed::new(Format::Lines, 100, |_, _| {}))?;",
-        "events.listen(address, framing::frames(Format::Lines, 100, |_, _| {}))?;",
-    );
 }
 
 /// The compiler checks the closure's body before the traits. The documentation of `stream` shows its message.
@@ -211,11 +198,6 @@ fn the_message_for_a_handler_of_another_kind_names_its_method_or_wrapper() {
         &["`StreamFn<", "is not a datagram handler", "give a stream handler to `listen` or `attach`"],
         "events.bind(address, stream(takes_all))?;",
         "events.attach(stream(takes_all));",
-    );
-    assert_message(
-        &["`Frames` is not a stream handler", "`halloo::framing::Framed::new(format, frame_bytes_max, handler)`"],
-        "events.listen(address, Frames)?;",
-        "events.listen(address, Framed::new(Format::Lines, 100, Frames))?;",
     );
 }
 

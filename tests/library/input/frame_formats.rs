@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use halloo::framing::{self, ByteOrder, Format, FrameHandler, FrameSendError, Framed, FramedSession, frames};
+use halloo::framing::{self, ByteOrder, Format, FrameDecoder, FrameSendError, Frames, frames};
 use halloo::{CloseReason, Connect, Connection, ConnectionId, Context, ErrorKind, EventLoop, Listen, StreamHandler};
 
 use crate::helpers::loopback::loopback;
@@ -32,6 +32,20 @@ fn serve<'h>(at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> (EventL
     (events, client)
 }
 
+/// What `on_data` of a handler does that has frames: it calls a closure with each.
+fn for_each_frame(
+    connection: &mut Connection<'_>,
+    decoder: &mut FrameDecoder,
+    input: &[u8],
+    mut on_frame: impl FnMut(&mut Connection<'_>, &[u8]),
+) -> usize {
+    let mut frames = Frames::new(input);
+    while let Some(frame) = frames.next(connection, decoder) {
+        on_frame(connection, frame);
+    }
+    frames.finish(connection)
+}
+
 #[test]
 fn an_echo_of_every_format_returns_its_input_wherever_the_stream_is_split() {
     for (format, example) in EXAMPLES {
@@ -50,22 +64,22 @@ fn an_echo_of_every_format_returns_its_input_wherever_the_stream_is_split() {
     }
 }
 
-/// A framed handler, and where the input lay that it was last shown.
+/// A handler, and where the input lay that it was last shown.
 struct InputRangeRecorder<'a, H> {
-    framed: Framed<H>,
+    handler: H,
     input: &'a Cell<Range<*const u8>>,
 }
 
-impl<H: FrameHandler> StreamHandler for InputRangeRecorder<'_, H> {
-    type Session = FramedSession<H::Session>;
+impl<H: StreamHandler> StreamHandler for InputRangeRecorder<'_, H> {
+    type Session = H::Session;
 
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
-        self.framed.on_open(connection)
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<H::Session> {
+        self.handler.on_open(connection)
     }
 
-    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize {
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut H::Session, input: &[u8]) -> usize {
         self.input.set(input.as_ptr_range());
-        self.framed.on_data(connection, session, input)
+        self.handler.on_data(connection, session, input)
     }
 }
 
@@ -74,7 +88,7 @@ fn a_frame_is_handed_over_where_it_was_read_and_not_copied() {
     let empty_range = std::ptr::null()..std::ptr::null();
     for (format, example) in EXAMPLES {
         let (input, frame_count) = (Cell::new(empty_range.clone()), Cell::new(0));
-        let framed = frames(format, 100, |_, frame| {
+        let handler = frames(format, 100, |_, frame| {
             let (input_range, frame_range) = (input.replace(empty_range.clone()), frame.as_ptr_range());
             assert!(
                 input_range.start <= frame_range.start && frame_range.end <= input_range.end,
@@ -83,7 +97,7 @@ fn a_frame_is_handed_over_where_it_was_read_and_not_copied() {
             input.set(input_range);
             frame_count.set(frame_count.get() + 1);
         });
-        let (mut events, mut client) = serve(loopback(), InputRangeRecorder { framed, input: &input });
+        let (mut events, mut client) = serve(loopback(), InputRangeRecorder { handler, input: &input });
         client.send(&example.repeat(3));
         turn_until(&mut events, "all frames", |_| frame_count.get() == 6);
     }
@@ -138,17 +152,21 @@ struct RequestHandler<'a> {
     failed: &'a Cell<Option<std::io::ErrorKind>>,
 }
 
-impl FrameHandler for RequestHandler<'_> {
-    type Session = ();
+impl StreamHandler for RequestHandler<'_> {
+    type Session = FrameDecoder;
 
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<FrameDecoder> {
         SHORT.send(connection, self.question).expect("the outbox is empty");
         connection.shutdown_write();
-        Some(())
+        Some(FrameDecoder::new(SHORT, 100))
     }
 
-    fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        self.received.borrow_mut().push(frame.to_vec());
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        for_each_frame(connection, decoder, input, |_, frame| self.received.borrow_mut().push(frame.to_vec()))
+    }
+
+    fn input_bytes_min(&self) -> usize {
+        SHORT.input_bytes_min(100)
     }
 
     fn on_connect_failed(&mut self, _: &mut Context, _: ConnectionId, error: std::io::Error) {
@@ -166,11 +184,7 @@ fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
     });
     let listener = events.listen(loopback(), twice).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
-    let handler = events.attach(Framed::new(
-        SHORT,
-        100,
-        RequestHandler { question: b"who?", received: &received, failed: &failed },
-    ));
+    let handler = events.attach(RequestHandler { question: b"who?", received: &received, failed: &failed });
     events.context().connect(address, handler);
     turn_until(&mut events, "two answers and the end", |events| events.stats().closed(CloseReason::Eof) == 2);
     assert_eq!(*received.borrow(), [b"who?", b"who?"]);
@@ -199,12 +213,12 @@ fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Res
 
 #[test]
 fn a_frame_is_sent_whole_with_its_header_or_delimiter_or_not_at_all() {
-    let full = Err(FrameSendError::Full);
+    let (full, too_long) = (Err(FrameSendError::Full), Err(FrameSendError::TooLong));
     // Room for the payload alone is not enough, and what comes after may fit.
     let lengths = sent(SHORT, 10, &[b"123456789", b"12345", b"12", b"1", b""]);
-    assert_eq!(lengths, (vec![full, Ok(()), full, Ok(()), full], b"\0\x0512345\0\x011".to_vec()));
+    assert_eq!(lengths, (vec![too_long, Ok(()), full, Ok(()), full], b"\0\x0512345\0\x011".to_vec()));
     let lines = sent(Format::Lines, 6, &[b"123456", b"12345", b""]);
-    assert_eq!(lines, (vec![full, Ok(()), full], b"12345\n".to_vec()));
+    assert_eq!(lines, (vec![too_long, Ok(()), full], b"12345\n".to_vec()));
 }
 
 #[test]
@@ -239,19 +253,21 @@ impl RetryHandler<'_> {
     }
 }
 
-impl FrameHandler for RetryHandler<'_> {
-    type Session = ();
+impl StreamHandler for RetryHandler<'_> {
+    type Session = FrameDecoder;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(FrameDecoder::new(SHORT, 4))
     }
 
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
-        connection.send(b"x").expect("the outbox is empty");
-        self.try_to_send(connection);
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        for_each_frame(connection, decoder, input, |connection, _| {
+            connection.send(b"x").expect("the outbox is empty");
+            self.try_to_send(connection);
+        })
     }
 
-    fn on_flushed(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
         if !self.is_sent {
             self.try_to_send(connection);
         }
@@ -262,8 +278,7 @@ impl FrameHandler for RetryHandler<'_> {
 fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
     let refusals = Cell::new(0);
     let at = Listen::from(loopback()).outbox_bytes_max(10);
-    let (mut events, mut client) =
-        serve(at, Framed::new(SHORT, 4, RetryHandler { refusals: &refusals, is_sent: false }));
+    let (mut events, mut client) = serve(at, RetryHandler { refusals: &refusals, is_sent: false });
     assert_eq!(client.request(&mut events, b"\0\0", 11), b"x\0\x0812345678");
     assert_eq!(refusals.get(), 1);
 }
@@ -271,37 +286,38 @@ fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
 /// Tries to send behind the end of its side.
 struct SendAfterShutdown;
 
-impl FrameHandler for SendAfterShutdown {
-    type Session = ();
+impl StreamHandler for SendAfterShutdown {
+    type Session = FrameDecoder;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(FrameDecoder::new(SHORT, 4))
     }
 
-    fn on_frame(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
-        connection.send(b"12345678").expect("the outbox is empty");
-        connection.shutdown_write();
-        assert_eq!(SHORT.send(connection, b"9"), Err(FrameSendError::Full));
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        for_each_frame(connection, decoder, input, |connection, _| {
+            connection.send(b"12345678").expect("the outbox is empty");
+            connection.shutdown_write();
+            assert_eq!(SHORT.send(connection, b"9"), Err(FrameSendError::Closed));
+        })
     }
 
-    fn on_flushed(&mut self, _: &mut Connection<'_>, (): &mut ()) {
+    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut FrameDecoder) {
         panic!("there never will be room again");
     }
 }
 
 #[test]
 fn nobody_is_called_about_room_who_has_finished() {
-    let (mut events, mut client) =
-        serve(Listen::from(loopback()).outbox_bytes_max(10), Framed::new(SHORT, 4, SendAfterShutdown));
+    let (mut events, mut client) = serve(Listen::from(loopback()).outbox_bytes_max(10), SendAfterShutdown);
     client.send(b"\0\0");
     assert_eq!(client.read_to_end(&mut events), (&b"12345678"[..], StreamEnd::Eof));
     turn_until_idle(&mut events);
 }
 
-/// Records its callbacks, and takes what is unfinished for a frame.
+/// Records the frames, and the one that is unfinished at the end of the stream.
 struct EventRecorder<'a> {
+    decoder: FrameDecoder,
     events: &'a RefCell<Vec<String>>,
-    closes_early: bool,
 }
 
 impl EventRecorder<'_> {
@@ -310,32 +326,28 @@ impl EventRecorder<'_> {
     }
 }
 
-impl FrameHandler for EventRecorder<'_> {
-    type Session = ();
+impl StreamHandler for EventRecorder<'_> {
+    type Session = FrameDecoder;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        Some(())
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(self.decoder.clone())
     }
 
-    fn on_frame(&mut self, _: &mut Connection<'_>, (): &mut (), frame: &[u8]) {
-        self.record("frame", frame);
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        for_each_frame(connection, decoder, input, |_, frame| self.record("frame", frame))
     }
 
-    fn on_unfinished(&mut self, connection: &mut Connection<'_>, (): &mut (), partial: &[u8]) {
-        self.record("unfinished", partial);
-        if self.closes_early {
-            connection.close();
+    fn on_eof(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, rest: &[u8]) {
+        if let Some(content) = decoder.unfinished(rest) {
+            self.record("unfinished", content);
         }
-    }
-
-    fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         self.record("eof", b"");
         connection.close();
     }
 }
 
 #[test]
-fn an_incomplete_frame_at_eof_is_delivered_once_before_eof() {
+fn an_incomplete_frame_at_eof_is_returned_by_the_decoder() {
     let cases: [(Format, &[u8], &[&str]); 9] = [
         (Format::Lines, b"a\n", &["frame a", "eof "]),
         (Format::Lines, b"a\nb", &["frame a", "unfinished b", "eof "]),
@@ -348,17 +360,13 @@ fn an_incomplete_frame_at_eof_is_delivered_once_before_eof() {
         (SHORT, b"\0\x02ab", &["frame ab", "eof "]),
     ];
     for (format, stream, expected) in cases {
-        for closes_early in [false, true] {
-            let recorded = RefCell::default();
-            let (mut events, mut client) =
-                serve(loopback(), Framed::new(format, 100, EventRecorder { events: &recorded, closes_early }));
-            client.send(stream);
-            client.half_close();
-            turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::Eof) == 1);
-            let is_early = closes_early && expected.len() > 1 && expected[expected.len() - 2].starts_with('u');
-            let expected = &expected[..expected.len() - usize::from(is_early)];
-            assert_eq!(*recorded.borrow(), expected, "{format:?} {}", stream.escape_ascii());
-        }
+        let recorded = RefCell::default();
+        let handler = EventRecorder { decoder: FrameDecoder::new(format, 100), events: &recorded };
+        let (mut events, mut client) = serve(loopback(), handler);
+        client.send(stream);
+        client.half_close();
+        turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::Eof) == 1);
+        assert_eq!(*recorded.borrow(), expected, "{format:?} {}", stream.escape_ascii());
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use halloo::framing::{Format, FrameHandler, Framed, lines};
-use halloo::{CloseReason, Connection, EventLoop, Listen};
+use halloo::framing::{Format, FrameDecoder, Frames, lines};
+use halloo::{CloseReason, Connection, EventLoop, Listen, StreamHandler};
 use support::wait::TIMEOUT;
 
 use crate::helpers::loopback::loopback;
@@ -192,25 +192,38 @@ struct LineCounter<'a> {
     closed: &'a RefCell<Vec<(u32, CloseReason)>>,
 }
 
-impl FrameHandler for LineCounter<'_> {
-    type Session = u32;
+struct LineSession {
+    lines: FrameDecoder,
+    count: u32,
+}
 
-    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<u32> {
-        connection.send(b"welcome\n").is_ok().then_some(0)
+impl StreamHandler for LineCounter<'_> {
+    type Session = LineSession;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<LineSession> {
+        let session = LineSession { lines: FrameDecoder::new(Format::Lines, 100), count: 0 };
+        connection.send(b"welcome\n").is_ok().then_some(session)
     }
 
-    fn on_frame(&mut self, connection: &mut Connection<'_>, count: &mut u32, line: &[u8]) {
-        *count += 1;
-        answer(connection, format!("{count} {}", String::from_utf8_lossy(line)).as_bytes());
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut LineSession, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        while let Some(line) = frames.next(connection, &mut session.lines) {
+            session.count += 1;
+            answer(connection, format!("{} {}", session.count, String::from_utf8_lossy(line)).as_bytes());
+        }
+        if let Some(error) = frames.error() {
+            answer(connection, error.to_string().as_bytes());
+        }
+        frames.finish(connection)
     }
 
-    fn on_eof(&mut self, connection: &mut Connection<'_>, count: &mut u32, _: &[u8]) {
-        answer(connection, format!("{count} in all").as_bytes());
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut LineSession, _: &[u8]) {
+        answer(connection, format!("{} in all", session.count).as_bytes());
         connection.close();
     }
 
-    fn on_close(&mut self, _: &mut Connection<'_>, count: u32, reason: CloseReason) {
-        self.closed.borrow_mut().push((count, reason));
+    fn on_close(&mut self, _: &mut Connection<'_>, session: LineSession, reason: CloseReason) {
+        self.closed.borrow_mut().push((session.count, reason));
     }
 }
 
@@ -218,9 +231,7 @@ impl FrameHandler for LineCounter<'_> {
 fn a_handler_of_frames_keeps_a_session_for_each_connection_and_hears_of_its_end() {
     let closed = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
-    let listener = events
-        .listen(loopback(), Framed::new(Format::Lines, 100, LineCounter { closed: &closed }))
-        .expect("a listener");
+    let listener = events.listen(loopback(), LineCounter { closed: &closed }).expect("a listener");
     let address = events.local_addr(listener).expect("it is there");
     let (mut one, mut other) = (Client::connect(address), Client::connect(address));
     assert_eq!(one.request(&mut events, b"a\nb\n", 16), b"welcome\n1 a\n2 b\n");
@@ -233,4 +244,17 @@ fn a_handler_of_frames_keeps_a_session_for_each_connection_and_hears_of_its_end(
     other.reset();
     turn_until(&mut events, "it is over", |_| closed.borrow().len() == 2);
     assert_eq!(closed.borrow()[1], (1, CloseReason::Reset));
+}
+
+#[test]
+fn a_line_that_is_too_long_can_be_answered_before_the_connection_closes() {
+    let closed = RefCell::new(Vec::new());
+    let mut events = EventLoop::new().expect("a loop");
+    let listener = events.listen(loopback(), LineCounter { closed: &closed }).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    client.send(&[b"a\n", &[b'x'; 101][..], b"\nb\n"].concat());
+    assert_eq!(client.read_to_end(&mut events), (&b"welcome\n1 a\nframe too long\n"[..], StreamEnd::Eof));
+    drop(client);
+    turn_until(&mut events, "it is over", |_| !closed.borrow().is_empty());
+    assert_eq!(*closed.borrow(), [(1, CloseReason::InputOverflow)]);
 }

@@ -2,4 +2,5 @@
 
 mod frame_formats;
 mod line_framing;
+mod own_decoders;
 mod unconsumed_input;
