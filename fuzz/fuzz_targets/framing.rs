@@ -26,7 +26,7 @@ struct Input<'a> {
     window: u16,
     /// One fault in so many events. Below 2 there is none.
     fault_interval: u8,
-    /// Whether the client waits for its answers before it ends its side.
+    /// Whether the client waits for the replies before it half-closes.
     waits_for_replies: bool,
     steps: Vec<Step<'a>>,
 }
@@ -84,16 +84,16 @@ impl FormatInput {
 #[derive(Debug, Arbitrary)]
 struct Step<'a> {
     segment: &'a [u8],
-    /// How often the loop turns before the next step.
+    /// The turns of the loop before the next step.
     turns: u8,
     reads: bool,
 }
 
-/// What the handler was told.
+/// What the handler received.
 #[derive(Default, PartialEq, Debug)]
 struct Received {
     frames: Vec<Vec<u8>>,
-    /// What had come of one more at the end of stream.
+    /// The beginning of another frame at EOF.
     unfinished: Option<Vec<u8>>,
     close_reason: Option<CloseReason>,
 }
@@ -115,7 +115,7 @@ impl StreamHandler for Echo<'_> {
     fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
         let mut frames = Frames::new(input);
         while let Some(frame) = frames.next(connection, decoder) {
-            self.format.send(connection, frame).expect("half an outbox is free, and what came can be sent");
+            self.format.send(connection, frame).expect("half an outbox is free, and the format can send the frame");
             self.received.borrow_mut().frames.push(frame.to_vec());
         }
         frames.finish(connection)
@@ -123,12 +123,12 @@ impl StreamHandler for Echo<'_> {
 
     fn on_eof(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, rest: &[u8]) {
         let unfinished = decoder.unfinished(rest).map(<[u8]>::to_vec);
-        assert_eq!(std::mem::replace(&mut self.received.borrow_mut().unfinished, unfinished), None, "the end comes once");
+        assert_eq!(std::mem::replace(&mut self.received.borrow_mut().unfinished, unfinished), None, "a second EOF");
         connection.close();
     }
 
     fn on_close(&mut self, _: &mut Connection<'_>, _: FrameDecoder, reason: CloseReason) {
-        assert_eq!(self.received.borrow_mut().close_reason.replace(reason), None, "it closes once");
+        assert_eq!(self.received.borrow_mut().close_reason.replace(reason), None, "a second close");
     }
 
     fn input_bytes_min(&self) -> usize {
@@ -191,7 +191,7 @@ fn run_turns(event_loop: &mut EventLoop<'_>, turns: u8) {
     }
 }
 
-/// The frames of a whole stream, and why it ends.
+/// The expected frames of a whole stream, and its close reason.
 fn expected_frames(format: FormatInput, stream: &[u8], frame_bytes_max: usize) -> Received {
     let (frames, unfinished) = match format {
         FormatInput::Lines => {
@@ -205,7 +205,7 @@ fn expected_frames(format: FormatInput, stream: &[u8], frame_bytes_max: usize) -
     Received { frames, unfinished: unfinished.unwrap_or_default(), close_reason }
 }
 
-/// Frames, then what has come of one more, or that it is too long.
+/// The frames, and the beginning of another frame. `Err` means that this frame is too long.
 type FramesAndRest = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
 
 fn split_at_delimiter(
