@@ -39,7 +39,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
                 let mut consumed = 0;
                 for end in memchr::memchr_iter(b'\n', input) {
                     if connection.send(LINE_RESPONSE).is_err() {
-                        break; // the rest is shown again once there is room
+                        break; // the rest is passed again when the outbox has room
                     }
                     consumed = end + 1;
                     if is_last_exchange() {
