@@ -1,11 +1,11 @@
 //! A single-threaded event loop for TCP, UDP and unix sockets.
 //!
-//! Handlers get bytes and answer with bytes; the loop does the rest, without threads, without an async runtime and
+//! A handler gets bytes and answers with bytes. The loop does the rest, without threads, without an async runtime and
 //! without unsafe code.
 //!
 //! # Your first server
-//! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets what has come and returns how much
-//! of it it has used; the rest is kept and shown again with what comes after. A closure in [`datagrams`] answers UDP.
+//! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets input, and returns how many bytes it
+//! has consumed. The rest is kept, and delivered again with later input. A closure in [`datagrams`] answers UDP.
 //!
 //! ```
 //! use halloo::{EventLoop, datagrams, stream};
@@ -20,13 +20,13 @@
 //! # Ok::<(), halloo::Error>(())
 //! ```
 //!
-//! That is an echo server, whole: [`try_write`](Connection::try_write) takes what there is room for, so a client that sends and
-//! never reads stops being read.
+//! That is a complete echo server. [`try_write`](Connection::try_write) queues what fits the outbox, so the loop stops
+//! reading from a client that sends and never reads.
 //!
 //! # A protocol of your own
-//! A type that implements [`StreamHandler`] keeps a session for each connection, and hears of its beginning, its end
-//! and everything between. With [`framing`] it sees whole messages. Here is a counter that all clients share: `add 5`
-//! and `get`, a line each.
+//! A type that implements [`StreamHandler`] has a session for each connection, and callbacks from its start to its end.
+//! With [`framing`] it gets whole messages. Here is a counter that all clients share, with the commands `add 5` and
+//! `get`, one per line.
 //!
 //! ```
 //! use halloo::framing::{Format, FrameDecoder, Frames};
@@ -35,12 +35,12 @@
 //!
 //! const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 1024);
 //!
-//! /// The protocol, and what all its connections share.
+//! /// The protocol, and the state that all its connections share.
 //! struct Counter {
 //!     total: i64,
 //! }
 //!
-//! /// What is kept about one connection.
+//! /// The data of one connection.
 //! struct Session {
 //!     lines: FrameDecoder,
 //!     mistakes: u32,
@@ -62,7 +62,7 @@
 //!                 None if line == "get" => {}
 //!                 _ => session.mistakes += 1,
 //!             }
-//!             // There is a next frame only while half of the outbox is free: a short answer always fits.
+//!             // A frame is returned only while half of the outbox is free: a short answer always fits.
 //!             let _ = connection.send(format!("{}\n", self.total).as_bytes());
 //!             if session.mistakes == 3 {
 //!                 connection.close();
@@ -84,7 +84,7 @@
 //! let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
 //! let listener = events.listen(address, Counter { total: 0 })?;
 //!
-//! // A client, on a thread of its own, which stops the server when it has seen enough.
+//! // A client on another thread, which stops the server after three answers.
 //! let (address, handle) = (events.local_addr(listener)?, events.handle());
 //! let client = std::thread::spawn(move || -> std::io::Result<Vec<String>> {
 //!     let mut stream = std::net::TcpStream::connect(address)?;
@@ -98,18 +98,18 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Limits go with the address: `Listen::from(address).connections_max(100).idle_timeout(Duration::from_secs(30))`.
+//! Limits are set with the address: `Listen::from(address).connections_max(100).idle_timeout(Duration::from_secs(30))`.
 //!
 //! # Where to go from there
 //! | you want | it is |
 //! |---|---|
 //! | messages instead of bytes: lines, delimiters, length prefixes, a format of your own | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
-//! | to answer later, or another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
-//! | to connect to others | [`Context::connect`]; [`Context::connect_with`] remembers what a connection is for |
+//! | to answer later, or to another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
+//! | outbound connections | [`Context::connect`]; [`Context::connect_with`] keeps a value for each |
 //! | to answer a datagram later | [`ReplyAddr`] and [`Context::reply`] |
-//! | multicast groups, broadcast, TTL | [`Bind::join_multicast`], [`Context::join_multicast`] and the options beside it |
-//! | to serve a stream that is connected already: a socketpair, a client of inetd, a passed descriptor | [`Connect`], from a `TcpStream`, a `UnixStream` or an `OwnedFd` |
+//! | multicast groups, broadcast, TTL | [`Bind::join_multicast`], [`Context::join_multicast`] and the options next to it |
+//! | to serve a connected stream: a socketpair, a client of inetd, a passed descriptor | [`Connect`], from a `TcpStream`, a `UnixStream` or an `OwnedFd` |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
 //! | UDP with timers, or with a socket per peer | [`DatagramHandler::on_timer`], [`EventLoop::attach_datagrams`], and `examples/tftp.rs` |
@@ -117,50 +117,53 @@
 //! | the id of a handler, in the handler | [`StreamHandler::on_start`], [`DatagramHandler::on_start`], [`Connection::handler`] |
 //! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
-//! | one handler for several listeners, and for connections out | [`EventLoop::attach`] |
-//! | a handler that you have back when the loop is gone, or one chosen at run time | `&mut H` and `Box<H>`, as [`StreamHandler`] shows |
-//! | to nest it in a loop you have | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
+//! | one handler for several listeners, and for outbound connections | [`EventLoop::attach`] |
+//! | a handler that you can use after the loop, or one chosen at run time | `&mut H` and `Box<H>`, as [`StreamHandler`] shows |
+//! | to nest it in another event loop | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
 //! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
-//! | to end in order | [`Context::drain`], [`StreamHandler::on_drain`] |
-//! | to end on SIGTERM | [`EventLoop::watch`], with a recipe |
-//! | to know why a client has gone | [`CloseReason`], [`Stats`] |
+//! | graceful shutdown | [`Context::drain`], [`StreamHandler::on_drain`] |
+//! | to stop on SIGTERM | [`EventLoop::watch`], with a recipe |
+//! | the reason why a connection ended | [`CloseReason`], [`Stats`] |
 //! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
-//! | every hard case it survives, and the test that holds it | [`guarantees`] |
+//! | every hard case, with the test for it | [`guarantees`] |
 //!
-//! # What it promises
-//! - A callback never blocks another connection for longer than it runs itself: work is bounded per turn for every
-//!   source, and deadlines are looked at in every turn.
-//! - Memory per connection is bounded by `input_bytes_max` and `outbox_bytes_max`, and an idle one owns no buffer.
-//! - [`Connection::close`] lets the peer read all that was written before it.
-//! - Nothing that a client does ends the loop, and no error of one client reaches another.
-//! - Every connection that was opened is closed once, with its reason, if the loop runs until it has stopped; every
-//!   connect ends in one of two callbacks.
-//! - Ids are never reused: one that outlived its thing finds nothing.
-//! - An exchange allocates nothing in the steady state; with nothing to do the process sleeps.
+//! # Guarantees
+//! - A callback delays other connections only while it runs. The work of a turn is bounded for every source, and
+//!   deadlines are checked in every turn.
+//! - Memory per connection is bounded by `input_bytes_max` and `outbox_bytes_max`, and an idle connection owns no
+//!   buffer.
+//! - After [`Connection::close`] the peer can read all output from before it.
+//! - No action of a client ends the loop, and no error of one client affects another.
+//! - Every connection is closed once, with its reason, if the loop runs until it has stopped. Every connect ends in one
+//!   of two callbacks.
+//! - Ids are never reused: the id of a closed object refers to nothing.
+//! - An exchange allocates nothing in the steady state. Without work the process sleeps.
 //!
-//! # What it does not promise
-//! - Callbacks run on the loop's thread: one that computes for a second holds up every client for a second.
-//! - UDP is not queued: a reply that the kernel does not take at once is lost and counted.
-//! - [`Connection::try_write`] returning is not delivery: bytes are with the kernel when [`Connection::outbox_len`] says
-//!   so, and with the peer when the peer says so.
-//! - Timers never fire early; how late depends on what the callbacks before them take.
+//! # Not guaranteed
+//! - Callbacks run on the loop's thread: a callback that computes for a second delays every client by a second.
+//! - UDP is not queued: a reply that the kernel does not accept at once is lost and counted.
+//! - [`Connection::try_write`] only queues. The kernel has accepted the bytes when [`Connection::outbox_len`] is 0, and
+//!   only a reply shows that the peer has them.
+//! - Timers never fire early. Their delay depends on the callbacks before them.
 //!
 //! # What works where
-//! Everything is tested on Linux, on 64-bit machines. Other systems have their code paths, by `cfg`, which nobody has
-//! run: unix sockets, watched descriptors and `AsFd` wherever there is `unix`; batches of datagrams, packet information
-//! (the address that a datagram was sent to, on a socket bound to every address), `MSG_MORE` and the descriptor limit on
-//! Linux alone, with plainer ways elsewhere; `reuse_port` on `unix`. Where there is no 64-bit word for a token it does not compile.
+//! Everything is tested on Linux, on 64-bit machines. Other systems have their own code paths, which compile but have
+//! not been run:
+//! - Unix sockets, watched descriptors, `AsFd` and `reuse_port` exist on every `unix`.
+//! - Batches of datagrams, packet information, `MSG_MORE` and the descriptor limit exist only on Linux; other systems
+//!   use simpler calls. Packet information is the destination address of a datagram on a wildcard socket.
+//! - Systems without a 64-bit `usize` do not compile, because a token needs 64 bits.
 //!
 //! # How it is built
 //! | folder | what is in it |
 //! |---|---|
-//! | `options` | what to listen on, bind and connect to, with limits and defaults |
-//! | `state` | pure data: the state of a connection and what is next for it, buffers, deadlines, timers, the send queue |
-//! | `net` | the seam to the outside: the calls the loop makes, to the kernel (`system`) or in memory (`simulated`) |
-//! | `context` | what a callback can reach: [`Context`] with its entries, streams in a slab among them, [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
-//! | `event_loop` | [`EventLoop`] and one turn of it: listeners, connections, UDP sockets, timers, watches, every call of a handler |
+//! | `options` | options for listening, binding and connecting, with limits and defaults |
+//! | `state` | pure data: the state of a connection and its next action, buffers, deadlines, timers, the send queue |
+//! | `net` | the calls of the loop, to the kernel (`system`) or in memory (`simulated`) |
+//! | `context` | the state that callbacks can reach: [`Context`] with its entries, among them streams in a slab, [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
+//! | `event_loop` | [`EventLoop`] and one turn of it: listeners, connections, UDP sockets, timers, watches, all calls of handlers |
 //! | `framing` | formats, and the decoders that find frames in a stream |
-//! | `tests` | the simulated workload and what must hold after every turn of it |
+//! | `tests` | the simulated workload, and the invariants checked after every turn |
 //!
 //! A folder names only folders before it:
 //!

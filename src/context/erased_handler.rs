@@ -1,6 +1,6 @@
-//! Handlers as the loop calls them, with the sessions of their connections.
+//! Type-erased handlers, with the sessions of their connections.
 //!
-//! A session stays until its connection is closed, or until a callback of it has panicked.
+//! A session is kept until its connection is closed, or until one of its callbacks has panicked.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, to_slot};
 use crate::limits;
 use crate::state::memory::{OutOfMemory, shrink_table};
 
-/// A handler that was given to a loop.
+/// A handler of a loop.
 pub(crate) enum Handler<'h> {
     Stream(Box<dyn ErasedHandler + 'h>),
     Datagram(Box<dyn DatagramHandler + 'h>),
@@ -42,7 +42,7 @@ impl<'h> Handler<'h> {
         }
     }
 
-    /// Gives back the memory of a burst of sessions.
+    /// Releases the memory of a burst of sessions.
     pub(crate) fn shrink_sessions(&mut self) {
         if let Self::Stream(handler) = self {
             handler.shrink_sessions();
@@ -50,7 +50,7 @@ impl<'h> Handler<'h> {
     }
 }
 
-/// A stream handler as the loop calls it: sessions by key.
+/// A stream handler, with sessions by key.
 pub(crate) trait ErasedHandler {
     fn input_bytes_min(&self) -> usize;
     /// Returns the key of the session, or [`NO_SESSION`] for a refusal.
@@ -62,13 +62,13 @@ pub(crate) trait ErasedHandler {
     fn timer(&mut self, context: &mut Context, timer: TimerId, value: u64);
     fn connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: io::Error);
     fn close(&mut self, connection: &mut Connection<'_>, session: u32, reason: CloseReason);
-    /// Drops a session without a word: its callback panicked.
+    /// Drops a session without `on_close`, because its callback panicked.
     fn drop_session(&mut self, session: u32);
-    /// Gives back the memory of a burst of sessions.
+    /// Releases the memory of a burst of sessions.
     fn shrink_sessions(&mut self);
 }
 
-/// The callbacks that bring no bytes.
+/// The callbacks without input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HandlerEvent {
     Flushed,
@@ -80,13 +80,13 @@ pub(crate) enum HandlerEvent {
 /// A handler and the sessions of its connections.
 pub(crate) struct HandlerWithSessions<H: StreamHandler> {
     handler: H,
-    /// Not a slab: a session without data takes one byte here, and sixteen there.
+    /// Not a slab: a session without data takes one byte here, and sixteen in a slab.
     sessions: Vec<Option<H::Session>>,
     free_sessions: Vec<u32>,
 }
 
 impl<H: StreamHandler> HandlerWithSessions<H> {
-    /// Sessions for which there is room from the first on.
+    /// Initial room for sessions.
     const SESSIONS_RESERVED: usize = match size_of::<Option<H::Session>>() {
         0 => limits::TABLE_BYTES_RESERVED,
         bytes => limits::TABLE_BYTES_RESERVED / bytes,
@@ -105,7 +105,7 @@ impl<H: StreamHandler> HandlerWithSessions<H> {
         to_slot(self.sessions.len() - 1)
     }
 
-    /// Makes room for a session, and for giving it up.
+    /// Reserves room for a session, and for its removal.
     fn reserve_session(&mut self) -> Result<(), OutOfMemory> {
         let Self { sessions, free_sessions, .. } = self;
         if !free_sessions.is_empty() {
@@ -116,7 +116,7 @@ impl<H: StreamHandler> HandlerWithSessions<H> {
             sessions.try_reserve_exact(more).or_else(|_| sessions.try_reserve_exact(1))?;
         }
         if free_sessions.capacity() <= sessions.len() {
-            // Mapped by itself, so that it does not grow amid buffers.
+            // The block is mapped separately, so that it does not grow between buffers.
             let more = (limits::TABLE_BYTES_RESERVED / size_of::<u32>()).max(2 * sessions.len());
             free_sessions.try_reserve_exact(more).or_else(|_| free_sessions.try_reserve_exact(sessions.len() + 1))?;
         }

@@ -8,12 +8,12 @@ use crate::context::connection::Connection;
 use crate::context::datagram::Datagram;
 use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 
-/// A protocol over streams: one handler for all connections of its listeners, and for those it makes.
+/// A protocol over streams. One handler serves all connections of its listeners, and its outbound connections.
 ///
 /// ```
 /// use halloo::{Connection, EventLoop, StreamHandler};
 ///
-/// /// Counts the bytes of each client, and tells it at its end of stream.
+/// /// Counts the bytes of each client, and sends it the count at EOF.
 /// struct Count;
 ///
 /// impl StreamHandler for Count {
@@ -40,17 +40,17 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 /// ```
 ///
 /// # Borrowed and boxed handlers
-/// `&mut H` is a handler where `H` is one: the loop borrows it, and the caller has it back when the loop is dropped. The
-/// handler is declared before the loop, which it has to outlive.
-/// `Box<dyn StreamHandler<Session = S>>` is a handler that is chosen at run time. A closure is a handler in
-/// [`stream`](crate::stream), or in [`framing::lines`](crate::framing::lines) for whole lines.
+/// If `H` is a handler, `&mut H` is a handler, too: the loop borrows it, and the caller can use it after the loop is
+/// dropped. Declare the handler before the loop, because it must outlive the loop.
+/// `Box<dyn StreamHandler<Session = S>>` is a handler that is chosen at run time. A closure becomes a handler with
+/// [`stream`](crate::stream), or with [`framing::lines`](crate::framing::lines) for whole lines.
 ///
 /// ```
 /// use halloo::{CloseReason, Connection, EventLoop, StreamHandler, stream};
 /// use std::io::Write;
 /// use std::net::{SocketAddr, TcpStream};
 ///
-/// /// Counts the bytes of all clients, and stops the loop when the first has gone.
+/// /// Counts the bytes of all clients, and stops the loop after the first connection.
 /// #[derive(Default)]
 /// struct Total {
 ///     bytes: usize,
@@ -96,12 +96,11 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
     note = "give a datagram handler to `bind` or `attach_datagrams`"
 )]
 pub trait StreamHandler {
-    /// What the handler keeps about one connection.
+    /// The handler's data about one connection.
     type Session;
 
-    /// The handler belongs to a loop now. With its id it sets timers and opens listeners and connections of its own.
-    /// Called once, before every other callback, and before the call that gives the handler to the loop returns. Default:
-    /// nothing.
+    /// Called once when the handler is added to a loop, before all other callbacks, and before the call that adds it
+    /// returns. With the id it sets timers and opens listeners and connections of its own. Default: does nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,66 +132,66 @@ pub trait StreamHandler {
     /// ```
     fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
 
-    /// A client is there, or an outbound connection is open. `None` refuses it, as [`close`](Connection::close) does:
-    /// what is written goes out first, and no other callback comes. A refused client counts in
-    /// [`connections_max`](crate::Listen::connections_max) until its connection is closed: what it still sends is
-    /// discarded for up to 2 s. [`abort`](Connection::abort) before `None` resets it at once.
+    /// Called when a client was accepted, or an outbound connection has opened. Returns the session. `None` refuses the
+    /// connection like [`close`](Connection::close): output is sent first, and no other callback is called. A refused
+    /// client counts in [`connections_max`](crate::Listen::connections_max) until its connection is closed: its input
+    /// is discarded for up to 2 s. [`abort`](Connection::abort) before `None` resets it at once.
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
 
-    /// Bytes have come. Returns how many of them are used up; the rest is kept and shown again, with what comes after
-    /// it, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
+    /// Called with input. Returns how many bytes were consumed. The rest is kept, and delivered again together with
+    /// later input, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
     ///
-    /// To return more than the length of `input` is a fault of the handler. With debug assertions it counts as a panic of
-    /// this callback; without them, as the length of `input`.
+    /// It is an error of the handler to return more than the length of `input`. With debug assertions it counts as a
+    /// panic of this callback; without them, as the length of `input`.
     ///
-    /// A handler that leaves a full inbox untouched while nothing holds it up is closed with
-    /// [`CloseReason::InputOverflow`]; one that waits for something says [`pause`](Connection::pause). Waiting for room
-    /// in the outbox needs a [`try_write`](Connection::try_write) or [`send`](Connection::send) that did not fit: after it
-    /// [`on_flushed`](Self::on_flushed) comes, and then the rest is shown again.
+    /// If the handler consumes nothing of a full inbox, and waits for nothing, the connection is closed with
+    /// [`CloseReason::InputOverflow`]. A handler that waits for an event calls [`pause`](Connection::pause). A handler
+    /// that waits for room in the outbox calls [`try_write`](Connection::try_write) or [`send`](Connection::send),
+    /// which does not fit. Then [`on_flushed`](Self::on_flushed) is called, and the rest is delivered again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 
-    /// The peer has ended its stream (FIN) and can still read. Default: close.
+    /// Called at EOF: the peer has sent a FIN, and can still read. Default: closes.
     ///
-    /// `rest` is the input that [`on_data`](Self::on_data) has not consumed: a message cut short, or nothing. While the
-    /// connection is paused or its outbox holds output, this callback waits. `rest` is dropped after it, unless it calls
-    /// [`pause`](Connection::pause): then `on_data` gets `rest` again after [`resume`](Connection::resume).
+    /// `rest` is the input that [`on_data`](Self::on_data) has not consumed: an incomplete message, or nothing. While
+    /// the connection is paused or its outbox has output, this callback waits. `rest` is dropped after it, unless it
+    /// calls [`pause`](Connection::pause): then `on_data` gets `rest` again after [`resume`](Connection::resume).
     fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {
         connection.close();
     }
 
-    /// The outbox is empty again, after a write that did not fit or that the kernel could not take at once. Where every
-    /// write fitted and the kernel took it all, it does not come: who waits for it waits after a short write.
+    /// Called when the outbox is empty, after output that did not fit, or that the kernel did not accept at once. It is
+    /// not called if all output fitted and the kernel accepted it. Wait for it only after output that did not fit.
     fn on_flushed(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
-    /// The time of [`set_timeout`](Connection::set_timeout) has come. Default: close.
+    /// Called when the time of [`set_timeout`](Connection::set_timeout) has expired. Default: closes.
     fn on_timeout(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session) {
         connection.close();
     }
 
-    /// The time of a [`schedule`](crate::Context::schedule) has come: the id that it returned, and its value. Default:
-    /// nothing.
+    /// Called when the time of a [`schedule`](crate::Context::schedule) has expired, with the id that it returned, and
+    /// its value. Default: does nothing.
     fn on_timer(&mut self, _context: &mut Context, _timer: TimerId, _value: u64) {}
 
-    /// Somebody has [notified](crate::Context::notify) this connection. Default: nothing.
+    /// Called after a [notify](crate::Context::notify) of this connection, with its value. Default: does nothing.
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
 
-    /// The loop drains: a protocol that knows where one request ends closes there. Closures made by
-    /// [`stream`](crate::stream) close here. Default: nothing, so that who is connected stays until the grace is over.
+    /// Called when the loop drains. A protocol that knows the end of a request closes there. A closure of
+    /// [`stream`](crate::stream) closes. Default: does nothing, so that the connection stays open until the grace
+    /// period ends.
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
-    /// The connection is closed, its descriptor too: once for every session, and last. Two kinds of sessions are
-    /// dropped without it: one whose own callback has panicked, and those of a loop that is dropped before it has
-    /// stopped.
+    /// Called once for each session, after the connection and its descriptor are closed. It is the last callback. It is
+    /// not called for a session whose callback panicked, nor if the loop is dropped before it has stopped.
     fn on_close(&mut self, _connection: &mut Connection<'_>, _session: Self::Session, _reason: CloseReason) {}
 
-    /// An outbound connection has failed: refused, unreachable, not answered in time, or given up. Every
-    /// [`connect`](Context::connect) whose id names a connection ends in this or in [`on_open`](Self::on_open). Default:
-    /// nothing.
+    /// Called when an outbound connection failed: refused, unreachable, timed out, or aborted. Every
+    /// [`connect`](Context::connect) whose id refers to a connection ends in this callback or in
+    /// [`on_open`](Self::on_open). Default: does nothing.
     fn on_connect_failed(&mut self, _context: &mut Context, _id: ConnectionId, _error: io::Error) {}
 
-    /// How many bytes the handler may have to see at once before it can use any: its longest frame, as
-    /// [`Format::input_bytes_min`](crate::framing::Format::input_bytes_min) returns it. A listener whose `input_bytes_max`
-    /// is less is refused. Called once, when the handler is given to a loop. Default: 1.
+    /// Returns how many bytes of input the handler may need at once: its longest frame, as
+    /// [`Format::input_bytes_min`](crate::framing::Format::input_bytes_min) returns it. A listener with a smaller
+    /// `input_bytes_max` is refused. Called once, when the handler is added to a loop. Default: 1.
     ///
     /// Without it such a listener opens, and each longer frame closes its connection with
     /// [`CloseReason::InputOverflow`].
@@ -201,7 +200,7 @@ pub trait StreamHandler {
     }
 }
 
-/// A protocol over datagrams: one handler for all of its sockets.
+/// A protocol over datagrams. One handler serves all of its sockets.
 ///
 /// ```
 /// use halloo::{Datagram, DatagramHandler, EventLoop};
@@ -219,7 +218,7 @@ pub trait StreamHandler {
 /// # Ok::<(), halloo::Error>(())
 /// ```
 ///
-/// As for stream handlers, `&mut H` and `Box<H>` are handlers where `H` is one, and a closure is one in
+/// As for stream handlers, `&mut H` and `Box<H>` are handlers if `H` is one. A closure becomes a handler with
 /// [`datagrams`](crate::datagrams):
 ///
 /// ```
@@ -247,15 +246,15 @@ pub trait StreamHandler {
     note = "give a stream handler to `listen` or `attach`"
 )]
 pub trait DatagramHandler {
-    /// As [`StreamHandler::on_start`]. The socket that [`bind`](crate::EventLoop::bind) opens for a handler is open by then, and
-    /// its id comes with its datagrams. A handler that sends first opens its socket here:
+    /// Called like [`StreamHandler::on_start`]. If [`bind`](crate::EventLoop::bind) opens a socket for the handler, the
+    /// socket is already open, and its id comes with its datagrams. A handler that sends first opens its socket here:
     ///
     /// ```
     /// use halloo::{Context, Datagram, DatagramHandler, EventLoop, HandlerId, TimerId, UdpSocketId};
     /// use std::net::{SocketAddr, UdpSocket};
     /// use std::time::Duration;
     ///
-    /// /// Sends a question again every 10 ms until the answer comes.
+    /// /// Retransmits a request every 10 ms until the reply arrives.
     /// struct Ask { peer: SocketAddr, own: Option<(HandlerId, UdpSocketId)> }
     ///
     /// impl DatagramHandler for Ask {
@@ -290,18 +289,18 @@ pub trait DatagramHandler {
     /// ```
     fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}
 
-    /// One datagram has come; an empty one is one too.
+    /// Called with each received datagram, also an empty one.
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]);
 
-    /// As [`StreamHandler::on_timer`].
+    /// Called like [`StreamHandler::on_timer`].
     fn on_timer(&mut self, _context: &mut Context, _timer: TimerId, _value: u64) {}
 
-    /// The loop drains, and the datagrams that were queued at a socket when the drain began have been delivered. It is
-    /// called once for each socket. Default: [remove](Context::remove) the socket, so that the port is free as soon as
-    /// that of a listener is. Later replies through it, from timers and jobs, are refused.
+    /// Called once for each socket when the loop drains, after the datagrams that were queued when the drain began.
+    /// Default: [removes](Context::remove) the socket, so that its port is free as early as a listener's. Later replies
+    /// through it, from timers and jobs, are refused.
     ///
-    /// A socket that is kept is served on, and holds the drain up as an open connection does, until it is removed or the
-    /// grace is over: for answers that are still to come, or that wait to be acknowledged.
+    /// A socket that stays is still served. It delays the drain like an open connection, until it is removed or the
+    /// grace period ends. It is for replies that are still expected, or that wait for an acknowledgement.
     fn on_drain(&mut self, context: &mut Context, socket: UdpSocketId) {
         context.remove(socket);
     }

@@ -1,6 +1,6 @@
-//! Closures, and borrowed and boxed handlers, as handlers.
+//! Handlers from closures, and from borrowed and boxed handlers.
 //!
-//! `&mut H` and `Box<H>` forward every method to `H`. Clippy fails where one is missing.
+//! `&mut H` and `Box<H>` forward every method to `H`. Clippy fails if one is missing.
 
 use std::{fmt, io};
 
@@ -16,7 +16,7 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
 /// ```
 /// use halloo::{Connection, StreamFn, stream};
 ///
-/// /// A server that keeps its handler can name its type.
+/// /// The type of the handler has a name, so that a server can contain it.
 /// struct Server {
 ///     echo: StreamFn<fn(&mut Connection<'_>, &[u8]) -> usize>,
 /// }
@@ -34,7 +34,7 @@ pub struct StreamFn<F> {
 /// ```
 /// use halloo::{Datagram, DatagramFn, datagrams};
 ///
-/// /// A server that keeps its handler can name its type.
+/// /// The type of the handler has a name, so that a server can contain it.
 /// struct Server {
 ///     echo: DatagramFn<fn(&mut Datagram<'_>, &[u8])>,
 /// }
@@ -47,11 +47,11 @@ pub struct DatagramFn<F> {
     closure: F,
 }
 
-/// Makes a stream handler of a closure: called with what has come, it returns how many bytes of it are used up. It keeps
-/// no session and closes its connections when the loop drains.
+/// Makes a stream handler from a closure. It is called with input, and returns how many bytes it has consumed. It has
+/// no session, and closes its connections when the loop drains.
 ///
-/// A closure that is given to `listen` without `stream` does not compile. The compiler's message names `stream`, or is "type
-/// annotations needed" if the closure uses its arguments.
+/// A closure passed to `listen` without `stream` does not compile. The compiler's message contains `stream`, or is
+/// "type annotations needed" if the closure uses its arguments.
 ///
 /// ```
 /// let greet = halloo::stream(|connection, input| {
@@ -68,10 +68,10 @@ where
     StreamFn { closure }
 }
 
-/// Makes a datagram handler of a closure.
+/// Makes a datagram handler from a closure.
 ///
-/// A closure that is given to `bind` without `datagrams` does not compile. The compiler's message names `datagrams`, or is "type
-/// annotations needed" if the closure uses its arguments.
+/// A closure passed to `bind` without `datagrams` does not compile. The compiler's message contains `datagrams`, or is
+/// "type annotations needed" if the closure uses its arguments.
 ///
 /// ```
 /// let greet = halloo::datagrams(|datagram, _| {

@@ -8,9 +8,9 @@ use crate::close_reason::CloseReason;
 use crate::framing::format::Format;
 use crate::framing::frames::{Decoded, Decoder};
 
-/// The decoder of a [`Format`]: a frame is its content, without delimiter or length.
+/// The decoder of a [`Format`]. A frame is its content, without delimiter or length.
 ///
-/// It is small, 12 bytes, because each connection has one. A constant gives each session a new one:
+/// It takes 12 bytes, because each connection has one. A constant provides a new decoder for each session:
 ///
 /// ```
 /// use halloo::framing::{Decoded, Decoder, Format, FrameDecoder, TooLong};
@@ -26,8 +26,8 @@ use crate::framing::frames::{Decoded, Decoder};
 pub struct FrameDecoder {
     format: Format,
     frame_bytes_max: u32,
-    /// What is known about a frame that has begun. With a delimiter: so many of its bytes are searched. With a length:
-    /// the length, if it was consumed, which it is not before a frame of no bytes.
+    /// What is known about an incomplete frame. With a delimiter: the number of bytes searched. With a length: the
+    /// length after it was consumed. Before a frame of no bytes it is not consumed.
     known: u32,
 }
 
@@ -49,8 +49,8 @@ impl fmt::Display for TooLong {
 impl std::error::Error for TooLong {}
 
 impl Format {
-    /// The least `input_bytes_max` with which a frame of so many bytes can come whole: with its delimiter (CR and LF for a
-    /// line), or without its length, which is consumed first. For
+    /// Returns the smallest `input_bytes_max` with which a frame of this many bytes is delivered whole: with its
+    /// delimiter (CR and LF for a line), or without its length, which is consumed first. It is for
     /// [`StreamHandler::input_bytes_min`](crate::StreamHandler::input_bytes_min).
     ///
     /// ```
@@ -73,12 +73,12 @@ impl Format {
 }
 
 impl FrameDecoder {
-    /// A decoder of frames of at most so many bytes, delimiter or length not counted. A longer frame is an error as soon
-    /// as that is certain: after its length, or after so many bytes.
+    /// Creates a decoder of frames of at most `frame_bytes_max` bytes, without delimiter or length. A longer frame is
+    /// an error as early as this is certain: after its length, or after this many bytes.
     ///
-    /// The handler returns [`input_bytes_min`](Self::input_bytes_min) from its method of that name. Without it a frame
-    /// that is longer than `input_bytes_max` closes its connection, with [`CloseReason::InputOverflow`] too; with it
-    /// `listen` refuses, before a client comes.
+    /// The handler returns [`input_bytes_min`](Self::input_bytes_min) from its method with that name. Then `listen`
+    /// refuses an `input_bytes_max` that is too small. Without it, a frame longer than `input_bytes_max` closes its
+    /// connection, also with [`CloseReason::InputOverflow`].
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the minimum fits; a constant function has no try_from")]
     pub const fn new(format: Format, frame_bytes_max: usize) -> Self {
@@ -86,17 +86,17 @@ impl FrameDecoder {
         Self { format, frame_bytes_max: if is_longer { u32::MAX } else { frame_bytes_max as u32 }, known: 0 }
     }
 
-    /// [`Format::input_bytes_min`] for its longest frame.
+    /// Returns [`Format::input_bytes_min`] for its longest frame.
     #[must_use]
     pub const fn input_bytes_min(&self) -> usize {
         self.format.input_bytes_min(self.frame_bytes_max as usize)
     }
 
-    /// The content of a last frame that the peer has not finished, from what
-    /// [`on_eof`](crate::StreamHandler::on_eof) gets; `None` if no further frame has begun.
+    /// Returns the content of an incomplete last frame, from the `rest` of [`on_eof`](crate::StreamHandler::on_eof);
+    /// `None` if no further frame has begun.
     ///
-    /// Half a command may be another command: most protocols drop it. A protocol that takes a last line without its end,
-    /// as editors and `printf` write it, uses it:
+    /// Half a command may be another command, so most protocols drop it. A protocol that accepts a last line without a
+    /// line end, as editors and `printf` may write it, uses it:
     ///
     /// ```
     /// # use halloo::Connection;
@@ -139,14 +139,14 @@ impl FrameDecoder {
         }
     }
 
-    /// A line without the CR at its end.
+    /// Removes the CR at the end of a line.
     #[inline]
     fn without_line_end<'i>(&self, delimited: &'i [u8]) -> &'i [u8] {
         if self.format == Format::Lines { delimited.strip_suffix(b"\r").unwrap_or(delimited) } else { delimited }
     }
 
-    /// A length is consumed before all of its frame has come, so that a frame may take a whole inbox. Before a frame of no
-    /// bytes it is not: without a byte that follows, no input would be shown.
+    /// A length is consumed before its whole frame has arrived, so that a frame may fill the inbox. Before a frame of
+    /// no bytes it is not consumed: without a following byte, no input would be delivered.
     #[inline]
     fn decode_length_prefixed<'i>(
         &mut self,
@@ -214,7 +214,7 @@ mod tests {
         ]
     }
 
-    /// A frame as a peer writes it who knows nothing of this file, with what no delimiter may hold left out.
+    /// A frame as an independent peer encodes it; bytes that the format cannot carry are removed.
     fn encoded(format: Format, mut frame: Vec<u8>, crlf: bool) -> (Vec<u8>, Vec<u8>) {
         let length = u8::try_from(frame.len()).expect("a short frame");
         let (head, tail) = match format {
@@ -236,17 +236,17 @@ mod tests {
         (frame, bytes)
     }
 
-    /// What comes out of a stream: the frames, then what has come of one more, or `Err` if that is too long.
+    /// The result of a stream: its frames, then the incomplete rest, or `Err` if a frame is too long.
     type DecodedStream = (Vec<Vec<u8>>, Result<Option<Vec<u8>>, ()>);
 
-    /// Reads a stream in pieces into the least room that works, as a connection does.
+    /// Decodes a stream in pieces with the smallest room that works, like a connection.
     fn decode_in_pieces(format: Format, frame_bytes_max: usize, stream: &[u8], pieces: &[usize]) -> DecodedStream {
         let (mut stream, mut pieces) = (stream, pieces.iter().cycle());
         let mut decoder = FrameDecoder::new(format, frame_bytes_max);
         let (mut inbox, mut frames) = (Vec::new(), Vec::new());
         while !stream.is_empty() {
             let room = format.input_bytes_min(frame_bytes_max) - inbox.len();
-            assert!(room > 0, "an inbox that is full of less than a frame would be an overflow");
+            assert!(room > 0, "a full inbox without a whole frame would be an overflow");
             let (piece, rest) = stream.split_at(room.min(stream.len()).min(*pieces.next().expect("no end")));
             stream = rest;
             inbox.extend_from_slice(piece);
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn bytes_without_a_delimiter_are_not_searched_again() {
-        // Delimiters that have come to stand where there were none would be found.
+        // A second search would find the delimiters that replace the searched bytes.
         let mut lines = FrameDecoder { known: 3, ..FrameDecoder::new(Format::Lines, 9) };
         assert_eq!(lines.decode(b"\n\n\na"), Ok(Decoded::Incomplete(0)));
         assert_eq!(lines.known, 4);

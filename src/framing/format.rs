@@ -7,12 +7,12 @@ use std::fmt;
 use crate::context::connection::Connection;
 use crate::error::SendError;
 
-/// How a stream is divided into frames: by a delimiter behind each, or by its length before it.
+/// The format of frames in a stream: a delimiter after each, or a length before it.
 ///
 /// ```
 /// use halloo::framing::{self, ByteOrder, Format};
 ///
-/// // DNS over TCP (RFC 1035 section 4.2.2): two bytes of length, the high one first.
+/// // DNS over TCP (RFC 1035 section 4.2.2): a length of two bytes, the high byte first.
 /// const DNS: Format = Format::LengthU16(ByteOrder::BigEndian);
 ///
 /// let echo = framing::frames(DNS, 4096, |connection, message| {
@@ -23,17 +23,17 @@ use crate::error::SendError;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Format {
-    /// Lines that end in LF; a CR before it is dropped.
+    /// Lines that end in LF; a CR before it is removed.
     Lines,
-    /// Frames that end in this byte, as it is: for NUL-terminated text it is 0.
+    /// Frames that end in this byte. For NUL-terminated text it is 0.
     Delimiter(u8),
-    /// A length of two bytes, then so many bytes. The length does not count itself.
+    /// A length of two bytes, then as many bytes. The length does not count itself.
     LengthU16(ByteOrder),
-    /// A length of four bytes, then so many bytes. The length does not count itself.
+    /// A length of four bytes, then as many bytes. The length does not count itself.
     LengthU32(ByteOrder),
 }
 
-/// Which byte of a length comes first.
+/// The byte order of a length.
 ///
 /// ```
 /// use halloo::framing::{ByteOrder, Format};
@@ -43,13 +43,13 @@ pub enum Format {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ByteOrder {
-    /// The high one: network byte order.
+    /// The high byte first: network byte order.
     BigEndian,
-    /// The low one.
+    /// The low byte first.
     LittleEndian,
 }
 
-/// Why [`Format::send`] took nothing.
+/// The reason why [`Format::send`] queued nothing.
 ///
 /// ```
 /// use halloo::framing::FrameSendError;
@@ -60,10 +60,10 @@ pub enum ByteOrder {
 pub enum FrameSendError {
     /// The outbox has no room for the frame now: [`SendError::Full`].
     Full,
-    /// The frame is longer than `outbox_bytes_max` ([`SendError::TooLong`]), or the payload is longer than the length
-    /// prefix can state.
+    /// The frame is longer than `outbox_bytes_max` ([`SendError::TooLong`]), or the payload is too long for the length
+    /// prefix.
     TooLong,
-    /// The connection takes no more output: [`SendError::Closed`].
+    /// The connection accepts no more output: [`SendError::Closed`].
     Closed,
     /// The payload contains the delimiter: the peer would read two frames.
     ContainsDelimiter,
@@ -93,17 +93,17 @@ impl fmt::Display for FrameSendError {
 impl std::error::Error for FrameSendError {}
 
 impl Format {
-    /// Sends one frame: the whole of it, with what delimits it, or nothing.
+    /// Sends one frame with its delimiter or length: all of it, or nothing.
     ///
-    /// Payload and delimiter count against the outbox together, and are copied nowhere but there. What a peer of the
-    /// same format reads is the payload, byte for byte; a line that itself ends in CR is therefore ended by CR LF.
+    /// Payload and delimiter count in the outbox together, and are copied only there. A peer of the same format reads
+    /// exactly the payload. So a line that itself ends in CR is terminated by CR LF.
     ///
     /// ```
     /// use halloo::framing::{self, ByteOrder, Format, FrameSendError};
     ///
     /// const FORMAT: Format = Format::LengthU32(ByteOrder::LittleEndian);
     ///
-    /// // Sends each frame back, and closes where that cannot be.
+    /// // Sends each frame back, and closes the connection if it does not fit.
     /// let echo = framing::frames(FORMAT, 1024, |connection, frame| {
     ///     if FORMAT.send(connection, frame) == Err(FrameSendError::Full) {
     ///         connection.close();
@@ -113,9 +113,8 @@ impl Format {
     /// ```
     ///
     /// # Errors
-    /// [`FrameSendError::Full`] as for [`Connection::send`], after which
-    /// [`on_flushed`](crate::StreamHandler::on_flushed) tells when to try again; the others for a payload that the
-    /// format cannot carry, however often it is tried.
+    /// [`FrameSendError::Full`] as for [`Connection::send`]; retry in [`on_flushed`](crate::StreamHandler::on_flushed).
+    /// The other errors are permanent: the format cannot carry the payload, or the connection is closed.
     pub fn send(self, connection: &mut Connection<'_>, payload: &[u8]) -> Result<(), FrameSendError> {
         match self {
             Self::Lines => {
@@ -136,7 +135,7 @@ impl Format {
 }
 
 impl ByteOrder {
-    /// The bytes of a number in this order from those with the high one first, and the other way round.
+    /// Converts the bytes of a number from big-endian to this order, or back.
     pub(crate) fn in_order<const BYTES: usize>(self, mut bytes: [u8; BYTES]) -> [u8; BYTES] {
         if self == Self::LittleEndian {
             bytes.reverse();

@@ -1,4 +1,4 @@
-//! Closures over frames, as stream handlers.
+//! Stream handlers from closures that are called with frames.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::framing::frames::Frames;
 /// use halloo::Connection;
 /// use halloo::framing::{self, FrameFn};
 ///
-/// /// A server that keeps its handler can name its type.
+/// /// The type of the handler has a name, so that a server can contain it.
 /// struct Server {
 ///     echo: FrameFn<fn(&mut Connection<'_>, &[u8])>,
 /// }
@@ -28,12 +28,11 @@ pub struct FrameFn<F> {
     closure: F,
 }
 
-/// Makes a stream handler of a closure that is called with each frame. Its session is the decoder. Like a closure of
-/// [`stream`](crate::stream) it closes its connections when the loop drains. A frame that is not finished at the end of
-/// the stream is dropped.
+/// Makes a stream handler from a closure that is called with each frame. Its session is the decoder. Like a closure of
+/// [`stream`](crate::stream) it closes its connections when the loop drains. An incomplete frame at EOF is dropped.
 ///
-/// `input_bytes_max` of the listener must have room for a frame of `frame_bytes_max`: else `listen` refuses, and an
-/// outbound connection fails with [`InvalidInput`](std::io::ErrorKind::InvalidInput).
+/// `input_bytes_max` of the listener must have room for a frame of `frame_bytes_max`. Otherwise `listen` refuses, and
+/// an outbound connection fails with [`InvalidInput`](std::io::ErrorKind::InvalidInput).
 ///
 /// ```
 /// use halloo::framing::{self, ByteOrder, Format};
@@ -51,7 +50,7 @@ where
     FrameFn { decoder: FrameDecoder::new(format, frame_bytes_max), closure }
 }
 
-/// [`frames`] for [`Format::Lines`].
+/// Makes a stream handler from a closure that is called with each line: [`frames`] with [`Format::Lines`].
 ///
 /// ```
 /// use halloo::framing::{self, Format};

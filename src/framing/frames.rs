@@ -9,9 +9,9 @@ use crate::context::connection::Connection;
 
 /// Finds the frames in a stream of bytes.
 ///
-/// [`FrameDecoder`](crate::framing::FrameDecoder) is the decoder of the usual formats; a protocol with another format
-/// implements this trait. Each connection has a decoder of its own, in its session: the decoder keeps what is known
-/// about a frame of which a part has come. [`Frames`] calls it.
+/// [`FrameDecoder`](crate::framing::FrameDecoder) is the decoder of the usual formats. A protocol with another format
+/// implements this trait. Each connection has its own decoder in its session. The decoder keeps what it knows about an
+/// incomplete frame. [`Frames`] calls it.
 ///
 /// ```
 /// use halloo::framing::{Decoded, Decoder};
@@ -43,23 +43,23 @@ pub trait Decoder {
     /// A frame, or a part of one. It may borrow from the input.
     type Frame<'i>;
 
-    /// Why the input is not a frame.
+    /// The reason why the input is not a frame.
     type Error;
 
-    /// Returns what `input` begins with. `input` has at least one byte. It begins at the end of the last frame, or after
-    /// the bytes of the last [`Decoded::Incomplete`], and is never shorter than in the call before.
+    /// Decodes the start of `input`, which has at least one byte. It begins at the end of the last frame, or after the
+    /// bytes of the last [`Decoded::Incomplete`]. It is never shorter than in the call before.
     ///
     /// # Errors
     /// The input is not a frame. The decoder is not called again, and the connection is closed.
     fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<Self::Frame<'i>>, Self::Error>;
 
-    /// The reason with which the connection is closed after an error. Default: [`CloseReason::InvalidInput`].
+    /// Returns the reason for the close after an error. Default: [`CloseReason::InvalidInput`].
     fn close_reason(_error: &Self::Error) -> CloseReason {
         CloseReason::InvalidInput
     }
 }
 
-/// What the input of a [`Decoder`] begins with.
+/// The start of a [`Decoder`]'s input.
 ///
 /// ```
 /// use halloo::framing::{Decoded, Decoder, Format, FrameDecoder};
@@ -70,14 +70,14 @@ pub trait Decoder {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decoded<F> {
-    /// A frame, and how many bytes of the input it takes: at least 1.
+    /// A frame, and the number of input bytes that it uses: at least 1.
     Frame(F, usize),
-    /// Less than a frame, of which so many bytes need not be shown again.
+    /// An incomplete frame, and the number of its bytes that need not be delivered again.
     Incomplete(usize),
 }
 
 impl<F> Decoded<F> {
-    /// Makes another frame of the frame, for a decoder that has another one inside.
+    /// Converts the frame, for a decoder that contains another one.
     ///
     /// ```
     /// use halloo::framing::Decoded;
@@ -139,22 +139,22 @@ pub struct Frames<'i, D: Decoder> {
 }
 
 impl<'i, D: Decoder> Frames<'i, D> {
-    /// The frames in this input.
+    /// Creates the frames of this input.
     #[must_use]
     pub fn new(input: &'i [u8]) -> Self {
         Self { rest: input, input_bytes: input.len(), error: None }
     }
 
-    /// The next frame. `None` when
+    /// Returns the next frame. Returns `None` if
     /// - the input has no further whole frame,
     /// - the connection is paused, closing or aborted,
-    /// - more than half of the outbox is taken, so that a reply of up to half an outbox always fits. Then
-    ///   [`on_flushed`](crate::StreamHandler::on_flushed) comes once the outbox is empty, and after it the rest of the
-    ///   input is shown again,
+    /// - more than half of the outbox is used, so that a reply of up to half an outbox always fits. Then
+    ///   [`on_flushed`](crate::StreamHandler::on_flushed) is called when the outbox is empty, and the rest of the input
+    ///   is delivered again,
     /// - the decoder has returned an [error](Self::error).
     ///
     /// # Panics
-    /// If the decoder returns a frame of no bytes, or of more than there are.
+    /// If the decoder returns a frame of no bytes, or of more than the input has.
     #[inline]
     pub fn next(&mut self, connection: &mut Connection<'_>, decoder: &mut D) -> Option<D::Frame<'i>> {
         if self.rest.is_empty() || self.error.is_some() || !connection.is_ready_for_frame() {
@@ -177,7 +177,7 @@ impl<'i, D: Decoder> Frames<'i, D> {
         }
     }
 
-    /// The decoder's error, after which there is no further frame. A handler may send a reply about it before
+    /// Returns the decoder's error, after which no frame follows. A handler may send a reply about it before
     /// [`finish`](Self::finish) closes the connection:
     ///
     /// ```
@@ -200,8 +200,8 @@ impl<'i, D: Decoder> Frames<'i, D> {
         self.error.as_ref()
     }
 
-    /// Returns how many bytes of the input have been used, for [`on_data`](crate::StreamHandler::on_data) to return. After
-    /// an error of the decoder it closes the connection, with [`Decoder::close_reason`], unless the handler has.
+    /// Returns how many bytes of the input were used; [`on_data`](crate::StreamHandler::on_data) returns this. After an
+    /// error of the decoder it closes the connection with [`Decoder::close_reason`], unless the handler has closed it.
     #[must_use = "on_data returns it"]
     #[inline]
     pub fn finish(self, connection: &mut Connection<'_>) -> usize {

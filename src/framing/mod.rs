@@ -1,8 +1,8 @@
 //! Framing: whole messages instead of bytes.
 //!
-//! A [`Decoder`] finds frames; [`FrameDecoder`] is the one for the formats of [`Format`]. A handler has the decoder in its
-//! session and takes the frames from its input with [`Frames`]. For a handler without a session of its own a closure is
-//! enough: [`lines`] and [`frames`].
+//! A [`Decoder`] finds frames. [`FrameDecoder`] is the decoder of the formats in [`Format`]. A handler keeps a decoder
+//! in its session, and takes the frames from its input with [`Frames`]. A handler without a session of its own can be a
+//! closure: [`lines`] and [`frames`].
 //!
 //! ```
 //! use halloo::framing::{self, Format};
@@ -15,31 +15,32 @@
 //! # Ok::<(), halloo::Error>(())
 //! ```
 //!
-//! [`Frames::next`] keeps to the bounds of the connection. It returns no frame while more than half of the outbox is
-//! taken, so that a reply of up to half an outbox always fits. A frame over the maximum closes the connection with
-//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), as soon as that is certain.
+//! [`Frames::next`] respects the limits of the connection. It returns no frame while more than half of the outbox is
+//! used, so that a reply of up to half an outbox always fits. A frame above the maximum closes the connection with
+//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), as early as this is certain.
 //!
 //! # Which format
 //! | your peers send | format |
 //! |---|---|
-//! | text, a line each; a person with netcat, too | [`Format::Lines`] |
-//! | text that may hold line ends | [`Format::Delimiter`] with a byte that it never holds, such as 0 |
+//! | text lines, also typed in netcat | [`Format::Lines`] |
+//! | text that may contain line ends | [`Format::Delimiter`] with a byte that it never contains, such as 0 |
 //! | any bytes, up to 65,535 at a time | [`Format::LengthU16`] |
-//! | any bytes, where the protocol has four bytes of length | [`Format::LengthU32`] |
+//! | any bytes, with a length of four bytes | [`Format::LengthU32`] |
 //! | another format | a [`Decoder`] of your own |
 //!
-//! A length is found without a search, and a frame that is too long is refused before its first byte has come. The
-//! protocol defines the [`ByteOrder`]; a new one takes [`BigEndian`](ByteOrder::BigEndian), as those of the Internet do.
+//! A length needs no search, and a frame that is too long is refused before its first byte arrives. The protocol
+//! defines the [`ByteOrder`]; a new protocol should use [`BigEndian`](ByteOrder::BigEndian), like the protocols of the
+//! Internet.
 //!
 //! [`Format::send`] writes a frame for a peer of the same format.
 //!
 //! # Long frames
-//! A frame comes whole if `input_bytes_max` of the listener has room for it ([`Format::input_bytes_min`]). That is 64 KiB
-//! unless set otherwise, and may be up to 4 GiB. The inbox grows as the frame comes, each byte is copied a bounded
-//! number of times and searched once, and all inboxes together keep to
-//! [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). The idle timeout runs until the whole frame has come.
+//! A frame is delivered whole if `input_bytes_max` of the listener has room for it ([`Format::input_bytes_min`]). The
+//! default is 64 KiB, and the maximum is 4 GiB. The inbox grows as the frame arrives. Each byte is copied a bounded
+//! number of times and searched once, and all inboxes together stay within
+//! [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). The idle timeout runs until the whole frame has arrived.
 //!
-//! Where a message need not be whole, a decoder returns its body in parts, as they come. They are not copied, and a body
+//! If a message need not be whole, a decoder returns its body in parts as they arrive. They are not copied, and a body
 //! may be longer than `input_bytes_max`. Here a line with a length precedes each body:
 //!
 //! ```
@@ -56,7 +57,7 @@
 //! /// The session, which is the decoder.
 //! struct Upload {
 //!     lines: FrameDecoder,
-//!     /// Bytes of the body that have not come.
+//!     /// Bytes of the body that have not arrived.
 //!     missing: usize,
 //!     sum: u64,
 //! }
