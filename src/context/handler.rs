@@ -93,7 +93,7 @@ use crate::ids::{ConnectionId, HandlerId, TimerId, UdpSocketId};
     message = "`{Self}` is not a stream handler",
     label = "not a stream handler",
     note = "wrap a closure or function: `halloo::stream(|connection, input| ...)`, or `halloo::framing::lines` for whole lines",
-    note = "give a datagram handler to `bind` or `attach_datagrams`"
+    note = "pass a datagram handler to `bind` or `attach_datagrams`"
 )]
 pub trait StreamHandler {
     /// The handler's data about one connection.
@@ -243,7 +243,7 @@ pub trait StreamHandler {
     message = "`{Self}` is not a datagram handler",
     label = "not a datagram handler",
     note = "wrap a closure or function: `halloo::datagrams(|datagram, payload| ...)`",
-    note = "give a stream handler to `listen` or `attach`"
+    note = "pass a stream handler to `listen` or `attach`"
 )]
 pub trait DatagramHandler {
     /// Called like [`StreamHandler::on_start`]. If [`bind`](crate::EventLoop::bind) opens a socket for the handler, the

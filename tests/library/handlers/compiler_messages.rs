@@ -190,12 +190,12 @@ fn the_message_for_a_handler_of_another_kind_names_its_method_or_wrapper() {
         "events.listen(address, stream(takes_all))?;",
     );
     assert_message(
-        &["`Datagrams` is not a stream handler", "give a datagram handler to `bind` or `attach_datagrams`"],
+        &["`Datagrams` is not a stream handler", "pass a datagram handler to `bind` or `attach_datagrams`"],
         "events.listen(address, Datagrams)?;",
         "events.bind(address, Datagrams)?;",
     );
     assert_message(
-        &["`StreamFn<", "is not a datagram handler", "give a stream handler to `listen` or `attach`"],
+        &["`StreamFn<", "is not a datagram handler", "pass a stream handler to `listen` or `attach`"],
         "events.bind(address, stream(takes_all))?;",
         "events.attach(stream(takes_all));",
     );
