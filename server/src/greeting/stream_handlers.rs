@@ -14,7 +14,7 @@ use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::KEPT_BYTES_MAX;
 use crate::text::protocol::Protocol;
 
-/// Lines of at most 16 KiB: a longer one closes its connection.
+/// Lines of at most 16 KiB; a longer one closes the connection.
 const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 16 * 1024);
 
 /// Attaches the handler of a mode to the loop.
@@ -46,7 +46,7 @@ fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, re
     let Some(reservation) = greeter.reserve() else { return false };
     let addresses = addresses(&greeter, connection);
     let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
-    // It fits: an outbox has room for several of the longest greetings, and a line is passed on only if there is room.
+    // It fits: a line is passed on only while half of the outbox is free, and the longest greeting needs less.
     let is_sent = connection.send(greeting).is_ok();
     // A reservation that is dropped is released.
     if is_sent {
@@ -139,7 +139,7 @@ impl StreamHandler for LineHandler<'_> {
         frames.finish(connection)
     }
 
-    /// A last line without its end, as `printf` writes it, is a line; no text is none.
+    /// A last line without a newline, as `printf` writes it, is answered; an empty one is not.
     fn on_eof(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, rest: &[u8]) {
         if let Some(line) = lines.unfinished(rest).filter(|line| !line.is_empty()) {
             self.answer(connection, line);

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn the_first_stop_request_drains_and_the_second_stops_at_once() {
         let mut event_loop = EventLoop::new().unwrap();
-        // A client that says nothing, and would hold up the drain.
+        // A client that sends nothing and delays the drain.
         let listener = event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 0)), IgnoringHandler).unwrap();
         let _client = TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap();
         while event_loop.stats().connections == 0 {
