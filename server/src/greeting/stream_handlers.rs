@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn greet_answers_the_first_bytes_or_the_end_of_stream_and_counts_the_former() {
+    fn greet_answers_the_first_bytes_or_eof_and_counts_only_the_former() {
         let greeter = Greeter::for_test(Mode::Greet, Some("{number}"), None);
         run_with_client(Mode::Greet, &greeter, |address| {
             for number in ["1", "2"] {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn banner_answers_without_a_question_and_numbers_its_greetings() {
+    fn banner_answers_without_a_request_and_numbers_its_greetings() {
         let greeter = Greeter::for_test(Mode::Banner, Some("{protocol} {number} {peer}"), None);
         run_with_client(Mode::Banner, &greeter, |address| {
             for number in 1..=3 {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn line_answers_each_line_and_stays() {
+    fn line_answers_each_line_and_stays_connected() {
         let greeter = Greeter::for_test(Mode::Line, Some("{number}"), None);
         run_with_client(Mode::Line, &greeter, |address| {
             let mut lines = BufReader::new(connect(address));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn echo_sends_back_every_byte_however_many() {
+    fn echo_sends_back_every_byte() {
         let greeter = Greeter::for_test(Mode::Echo, None, None);
         let sent: String = "0123456789".repeat(50_000);
         let echoed = run_with_client(Mode::Echo, &greeter, |address| {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn discard_reads_to_the_end_and_says_nothing() {
+    fn discard_reads_all_input_and_sends_nothing() {
         let greeter = Greeter::for_test(Mode::Discard, None, None);
         run_with_client(Mode::Discard, &greeter, |address| {
             let mut client = connect(address);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_connects_when_no_greeting_is_left_is_closed_without_an_answer() {
+    fn a_connection_is_closed_without_an_answer_when_no_greeting_is_left() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line, Mode::Echo, Mode::Discard] {
             let greeter = Greeter::for_test(mode, None, Some(1));
             let _last = greeter.borrow().reserve().unwrap();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_or_a_question_when_no_greeting_is_left_ends_the_connection() {
+    fn input_closes_the_connection_when_no_greeting_is_left() {
         for mode in [Mode::Greet, Mode::Line] {
             let greeter = Greeter::for_test(mode, None, Some(1));
             let mut event_loop = EventLoop::new().unwrap();
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_as_many_are_greeted_as_the_limit_says_and_the_loop_ends() {
+    fn exactly_the_limit_of_greetings_is_sent_and_the_loop_ends() {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let greeter = Greeter::for_test(mode, None, Some(3));
             let mut event_loop = EventLoop::new().unwrap();
