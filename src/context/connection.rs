@@ -11,7 +11,6 @@ use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
-use crate::limits::SHARED_BYTES_MIN;
 use crate::shared_bytes::SharedBytes;
 use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
@@ -23,7 +22,8 @@ use crate::state::timestamp::Timestamp;
 /// Output of a callback.
 #[derive(Clone, Copy)]
 enum Output<'a> {
-    Copied(&'a [&'a [u8]]),
+    Copied(&'a [u8]),
+    CopiedParts(&'a [&'a [u8]]),
     Shared(&'a SharedBytes),
 }
 
@@ -121,7 +121,7 @@ impl<'a> Connection<'a> {
     /// messages only. The same holds for [`io::Write`].
     #[must_use = "what did not fit is still the caller's"]
     pub fn try_write(&mut self, bytes: &[u8]) -> usize {
-        self.queue_output(Output::Copied(&[bytes]), Unit::Byte).unwrap_or(0)
+        self.queue_output(Output::Copied(bytes), Unit::Byte).unwrap_or(0)
     }
 
     /// Queues like [`try_write`](Self::try_write), without a copy. The rest is
@@ -169,7 +169,7 @@ impl<'a> Connection<'a> {
     /// [`shutdown_write`](Self::shutdown_write). Past [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the
     /// connection may be reset instead, with the same error.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_parts(&[message])
+        self.queue_output(Output::Copied(message), Unit::Message).map(drop)
     }
 
     /// Queues a message in several parts, like [`send`](Self::send): all of them, or none.
@@ -184,7 +184,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// As [`send`](Self::send), for the length of all parts together.
     pub fn send_parts(&mut self, parts: &[&[u8]]) -> Result<(), SendError> {
-        self.queue_output(Output::Copied(parts), Unit::Message).map(drop)
+        self.queue_output(Output::CopiedParts(parts), Unit::Message).map(drop)
     }
 
     /// Queues a message like [`send`](Self::send), without a copy: the outbox keeps a reference until the kernel has
@@ -399,7 +399,8 @@ impl<'a> Connection<'a> {
 impl Output<'_> {
     fn len(self) -> usize {
         match self {
-            Self::Copied(parts) => parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len())),
+            Self::Copied(bytes) => bytes.len(),
+            Self::CopiedParts(parts) => parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len())),
             Self::Shared(bytes) => bytes.len(),
         }
     }
@@ -422,28 +423,24 @@ impl Output<'_> {
         outbox_bytes_max: usize,
         is_own: bool,
     ) -> Result<(), OutOfMemory> {
-        let buffers = match self {
-            Self::Shared(bytes) if count >= SHARED_BYTES_MIN => {
-                let buffers = state.buffers_or_take(pool)?;
-                pool.push_shared(&mut buffers.outbox, bytes.slice(..count))?;
-                buffers
+        let buffers = state.buffers_or_take(pool)?;
+        let outbox = &mut buffers.outbox;
+        match self {
+            Self::Copied(bytes) => {
+                pool.reserve_outbox(outbox, count, outbox_bytes_max)?;
+                outbox.push(&bytes[..count]);
             }
-            Self::Shared(bytes) => {
-                let buffers = state.reserve_outbox(count, outbox_bytes_max, pool)?;
-                buffers.outbox.push(&bytes[..count]);
-                buffers
-            }
-            Self::Copied(parts) => {
-                let buffers = state.reserve_outbox(count, outbox_bytes_max, pool)?;
+            Self::CopiedParts(parts) => {
+                pool.reserve_outbox(outbox, count, outbox_bytes_max)?;
                 let mut left = count;
                 for part in parts {
                     let taken = part.len().min(left);
-                    buffers.outbox.push(&part[..taken]);
+                    outbox.push(&part[..taken]);
                     left -= taken;
                 }
-                buffers
             }
-        };
+            Self::Shared(bytes) => pool.push_shared(outbox, bytes.slice(..count), outbox_bytes_max)?,
+        }
         buffers.own_output |= is_own;
         Ok(())
     }
@@ -473,7 +470,7 @@ impl Output<'_> {
 /// ```
 impl io::Write for Connection<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.queue_output(Output::Copied(&[bytes]), Unit::Byte)? {
+        match self.queue_output(Output::Copied(bytes), Unit::Byte)? {
             0 if !bytes.is_empty() => Err(SendError::Full.into()),
             count => Ok(count),
         }

@@ -7,7 +7,9 @@ use std::io::{self, IoSlice};
 use crate::close_reason::CloseReason;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::limits::{self, SEND_SLICES_MAX};
+use crate::net::Stream;
 use crate::state::buffers::BufferPool;
+use crate::state::buffers::outbox::Outbox;
 use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
@@ -20,12 +22,9 @@ impl ConnectionEntry {
         let (Some(buffers), Some(stream)) = (&mut state.buffers, &self.stream) else {
             return 0;
         };
-        let sent = if let Some(bytes) = buffers.outbox.as_slice() {
-            stream.send(bytes, fin_follows)
-        } else {
-            let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
-            let (filled, is_all) = buffers.outbox.fill_slices(&mut slices);
-            stream.send_vectored(&slices[..filled], fin_follows && is_all)
+        let sent = match buffers.outbox.as_slice() {
+            Some(bytes) => stream.send(bytes, fin_follows),
+            None => send_mixed(stream, &buffers.outbox, fin_follows),
         };
         match sent {
             Ok(count) => {
@@ -92,4 +91,12 @@ impl ConnectionEntry {
             Phase::Closing(reason, CloseMode::Close)
         };
     }
+}
+
+/// Sends from an outbox that contains shared buffers.
+#[cold]
+fn send_mixed(stream: &Stream, outbox: &Outbox, fin_follows: bool) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
+    let (filled, is_all) = outbox.fill_slices(&mut slices);
+    stream.send_vectored(&slices[..filled], fin_follows && is_all)
 }

@@ -169,6 +169,7 @@ impl ConnectionState {
     }
 
     /// When this connection must be checked if nothing happens before.
+    #[inline]
     pub(crate) fn deadline(&self, limits: &ConnectionLimits) -> Timestamp {
         match self.phase {
             // planted: no-connect-timeout
@@ -310,18 +311,6 @@ impl ConnectionState {
     ) -> Result<&mut Buffers, OutOfMemory> {
         let buffers = self.buffers_or_take(pool)?;
         pool.reserve(&mut buffers.inbox, count, bytes_max)?;
-        Ok(buffers)
-    }
-
-    /// Reserves room for `count` more bytes in the outbox.
-    pub(crate) fn reserve_outbox(
-        &mut self,
-        count: usize,
-        bytes_max: usize,
-        pool: &mut BufferPool,
-    ) -> Result<&mut Buffers, OutOfMemory> {
-        let buffers = self.buffers_or_take(pool)?;
-        pool.reserve_outbox(&mut buffers.outbox, count, bytes_max)?;
         Ok(buffers)
     }
 

@@ -222,8 +222,20 @@ impl BufferPool {
         !self.is_strained || self.shared.contains_key(&bytes.allocation().0)
     }
 
-    /// Appends a shared buffer to an outbox. The first outbox that contains it is charged for it.
-    pub(crate) fn push_shared(&mut self, outbox: &mut Outbox, bytes: SharedBytes) -> Result<(), OutOfMemory> {
+    /// Appends shared bytes to an outbox of at most `bytes_max`: a few as a copy, more as a reference. The first outbox
+    /// with a reference is charged for the buffer.
+    #[inline(never)]
+    pub(crate) fn push_shared(
+        &mut self,
+        outbox: &mut Outbox,
+        bytes: SharedBytes,
+        bytes_max: usize,
+    ) -> Result<(), OutOfMemory> {
+        if bytes.len() < limits::SHARED_BYTES_MIN {
+            self.reserve_outbox(outbox, bytes.len(), bytes_max)?;
+            outbox.push(&bytes);
+            return Ok(());
+        }
         let (address, size) = bytes.allocation();
         match self.shared.get_mut(&address) {
             Some(holders) => *holders += 1,

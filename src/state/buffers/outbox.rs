@@ -15,8 +15,8 @@ pub(crate) struct Outbox {
     /// The copied bytes, without the shared buffers between them.
     pub(super) copied: ByteQueue,
     shared: VecDeque<SharedPart>,
-    /// The unsent bytes in `shared`.
-    shared_len: usize,
+    /// All unsent bytes, copied and shared.
+    len: usize,
     /// The copied bytes before the last shared buffer.
     copied_before_shared: usize,
 }
@@ -31,16 +31,16 @@ struct SharedPart {
 
 impl Outbox {
     pub(crate) fn len(&self) -> usize {
-        self.copied.len() + self.shared_len
+        self.len
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     /// The bytes in shared buffers.
     pub(crate) fn shared_len(&self) -> usize {
-        self.shared_len
+        self.len - self.copied.len()
     }
 
     /// The whole output as one slice, if it contains no shared buffer.
@@ -50,14 +50,15 @@ impl Outbox {
 
     /// Appends a copy; the pool has [reserved](super::BufferPool::reserve) the room.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
         self.copied.push(bytes);
     }
 
-    /// Appends a shared buffer; the pool [counts](super::BufferPool::hold_shared) it.
+    /// Appends a shared buffer; the pool [counts](super::BufferPool::push_shared) it.
     pub(super) fn push_shared(&mut self, bytes: SharedBytes) {
         let copied_before = self.copied.len() - self.copied_before_shared;
         self.copied_before_shared = self.copied.len();
-        self.shared_len += bytes.len();
+        self.len += bytes.len();
         self.shared.push_back(SharedPart { copied_before, unsent: bytes });
     }
 
@@ -90,7 +91,18 @@ impl Outbox {
     }
 
     /// Drops sent bytes from the front; calls `release` with each shared buffer that is sent.
-    pub(super) fn consume(&mut self, mut count: usize, mut release: impl FnMut(&SharedBytes)) {
+    #[inline]
+    pub(super) fn consume(&mut self, count: usize, release: impl FnMut(&SharedBytes)) {
+        self.len -= count;
+        if self.shared.is_empty() {
+            self.copied.consume(count);
+        } else {
+            self.consume_mixed(count, release);
+        }
+    }
+
+    #[cold]
+    fn consume_mixed(&mut self, mut count: usize, mut release: impl FnMut(&SharedBytes)) {
         while let Some(part) = self.shared.front_mut() {
             let copied = count.min(part.copied_before);
             self.copied.consume(copied);
@@ -98,7 +110,6 @@ impl Outbox {
             self.copied_before_shared -= copied;
             let shared = (count - copied).min(part.unsent.len());
             part.unsent.advance(shared);
-            self.shared_len -= shared;
             count -= copied + shared;
             if part.copied_before > 0 || !part.unsent.is_empty() {
                 return;
@@ -111,9 +122,18 @@ impl Outbox {
     }
 
     /// Drops all; calls `release` with each shared buffer.
-    pub(super) fn clear(&mut self, mut release: impl FnMut(&SharedBytes)) {
+    #[inline]
+    pub(super) fn clear(&mut self, release: impl FnMut(&SharedBytes)) {
         self.copied.clear();
-        (self.shared_len, self.copied_before_shared) = (0, 0);
+        self.len = 0;
+        if !self.shared.is_empty() {
+            self.clear_shared(release);
+        }
+    }
+
+    #[cold]
+    fn clear_shared(&mut self, mut release: impl FnMut(&SharedBytes)) {
+        self.copied_before_shared = 0;
         for part in self.shared.drain(..) {
             release(&part.unsent);
         }
@@ -128,21 +148,22 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SHARED_BYTES_MIN;
     use crate::state::buffers::{BufferPool, Buffers};
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn an_outbox_agrees_with_a_deque_and_the_pool_counts_its_memory(
-            steps in prop::collection::vec((any::<bool>(), 1usize..50, 0usize..80), 1..100),
+            steps in prop::collection::vec((any::<bool>(), 1usize..50, 0usize..6_000), 1..100),
         ) {
             let (mut buffers, mut pool) = (Box::new(Buffers::default()), BufferPool::default());
-            let (mut model, owner) = (VecDeque::new(), SharedBytes::from((0..50).collect::<Vec<u8>>()));
+            let (mut model, owner) = (VecDeque::new(), SharedBytes::from((0..=250).cycle().take(5_000).collect::<Vec<u8>>()));
             for (is_shared, length, sent) in steps {
-                let bytes = owner.slice(..length);
+                let bytes = owner.slice(..if is_shared { SHARED_BYTES_MIN + length } else { length });
                 model.extend(&bytes[..]);
                 if is_shared {
-                    pool.push_shared(&mut buffers.outbox, bytes).expect("there is room");
+                    pool.push_shared(&mut buffers.outbox, bytes, 1_000_000).expect("there is room");
                 } else {
                     pool.reserve_outbox(&mut buffers.outbox, length, 10_000).expect("there is memory");
                     buffers.outbox.push(&bytes);
