@@ -195,7 +195,8 @@ fn the_write_timeout_runs_from_when_output_waits() {
     client.send(b"hello");
     simulation.run_until_idle(&mut events).expect("the poll works");
     simulation.advance(10 * limits::WRITE_TIMEOUT);
-    let connection = events.context().connection(id.get().expect("the request has come")).expect("it is open");
+    let connection =
+        events.context().connection(id.get().expect("the request has come")).expect("the connection is open");
     assert_eq!({ connection }.send(b"later"), Ok(()));
     simulation.run_until_idle(&mut events).expect("the poll works");
     assert_eq!(events.stats().connections, 1, "the write timeout has just begun");

@@ -211,7 +211,7 @@ fn input_that_a_paused_handler_left_is_shown_after_both_sides_have_ended() {
     turn_until_idle(&mut events);
     assert_eq!((log.count(&Call::Eof), log.rests(), log.close_reasons()), (1, vec![b"abc".to_vec()], vec![]));
     resumes.set(true);
-    events.context().connection(log.ids()[0]).expect("it is paused").resume();
+    events.context().connection(log.ids()[0]).expect("the connection is paused").resume();
     turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(
         (log.inputs().last().map(Vec::as_slice), log.close_reasons()),

@@ -140,7 +140,7 @@ fn a_note_to_a_connecting_connection_waits_until_it_is_open() {
     turn_until(&mut events, "two are settled", |_| log.ids().len() + log.connect_errors().len() == 2);
     events.context().notify(ids[0], 4);
     turn_until(&mut events, "all four", |_| notified_values(&log, ids[0]).len() == 4);
-    events.context().connection(ids[2]).expect("it is opening").abort();
+    events.context().connection(ids[2]).expect("the connection is opening").abort();
     turn_until_idle(&mut events);
     let expected: Vec<Call> = std::iter::once(Call::Open).chain((1..=4).map(Call::Notify)).collect();
     assert_eq!(log.of(ids[0]), expected);
@@ -175,7 +175,7 @@ fn a_waiting_note_is_dropped_if_on_open_refuses_closes_or_panics() {
         }
         let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         if case == "closed before" {
-            events.context().connection(id).expect("it is opening").close();
+            events.context().connection(id).expect("the connection is opening").close();
         }
         drop(server.accept(&mut events));
         turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);

@@ -191,8 +191,8 @@ fn a_loop_that_has_ended_opens_nothing() {
     let mut events = EventLoop::new().expect("a loop");
     events.context().stop();
     events.run().expect("the poll works");
-    let listen_error = events.listen(loopback(), stream(greet)).expect_err("it has ended");
-    let bind_error = events.bind(loopback(), halloo::datagrams(|_, _| {})).expect_err("it has ended");
+    let listen_error = events.listen(loopback(), stream(greet)).expect_err("the loop has ended");
+    let bind_error = events.bind(loopback(), halloo::datagrams(|_, _| {})).expect_err("the loop has ended");
     for error in [listen_error, bind_error] {
         assert_eq!(error.kind(), halloo::ErrorKind::Setup);
         assert!(error.to_string().contains("has ended"), "{error}");

@@ -274,7 +274,7 @@ fn after_a_panic_that_ends_the_loop_the_source_can_be_taken_back() {
     }
     let mut source: UnixStream =
         events.remove(watch).expect("it was not removed").into_source().expect("the source is a stream");
-    assert_eq!(source.read(&mut [0; 16]).expect("it is unread"), 1);
+    assert_eq!(source.read(&mut [0; 16]).expect("the byte is unread"), 1);
     let error = events.watch(source, Interest::Read, |_, _, _| Watch::Drained).expect_err("the loop has ended");
     assert_eq!(error.kind(), halloo::ErrorKind::Setup);
 }
@@ -302,7 +302,7 @@ fn watches_are_called_in_a_drain_without_delaying_it_and_sources_outlive_the_loo
     assert!(matches!(events.turn(Some(Duration::ZERO)), Ok(Turn::Stopped(_))));
     assert_eq!(calls.get(), before, "a callback came after the stop");
     let source: Option<UnixStream> = events.remove(watch).expect("it was not removed").into_source();
-    assert_eq!(source.expect("the source is a stream").read(&mut [0; 16]).expect("it is unread"), 1);
+    assert_eq!(source.expect("the source is a stream").read(&mut [0; 16]).expect("the byte is unread"), 1);
 }
 
 /// Descriptors that `epoll_ctl(2)` refuses. kqueue(2) accepts them.
@@ -315,7 +315,7 @@ mod refused {
 
     #[track_caller]
     fn assert_refused(watched: halloo::Result<WatchId>, texts: &[&str]) {
-        let error = watched.expect_err("it is refused");
+        let error = watched.expect_err("the watch is refused");
         assert_eq!(error.kind(), halloo::ErrorKind::Watch);
         let cause = error.source().expect("the cause is kept").to_string();
         assert!(texts.iter().all(|text| cause.contains(text)), "{cause}");
@@ -374,7 +374,7 @@ mod refused {
             number.is_some()
         });
         // `dup2` puts another open file behind the same descriptor number.
-        let mut number = number.expect("it was replaced");
+        let mut number = number.expect("the source was replaced");
         nix::unistd::dup2(&other, &mut number).expect("both are open");
         events
             .watch(UnixStream::from(number), Interest::Read, |_, source, _| read_byte(source, &received))

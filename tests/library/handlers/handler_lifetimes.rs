@@ -40,7 +40,7 @@ impl Handlers {
     }
 
     fn last(&self) -> HandlerId {
-        self.last.get().expect("it has a client")
+        self.last.get().expect("the handler has a client")
     }
 }
 
@@ -288,7 +288,7 @@ fn at_its_end_the_loop_drops_handlers_given_to_listen() {
     drop(client);
     let attached = events.attach(handlers.create());
     assert!(events.context().remove(attached));
-    let _ = events.turn(Some(Duration::ZERO)).expect("it has stopped");
+    let _ = events.turn(Some(Duration::ZERO)).expect("the loop has stopped");
     assert_eq!(handlers.len(), 0, "a handler removed after the stop is dropped");
 }
 

@@ -103,7 +103,7 @@ fn on_start_of_a_stream_handler_gets_its_id_and_can_listen_and_set_timers() {
             events.listen(loopback(), Starts::new(&calls)).expect("a listener");
             assert_eq!(calls.started.borrow().len(), 1, "called before listen returns");
         }
-        let mut client = Client::connect(calls.opened.get().expect("it is open"));
+        let mut client = Client::connect(calls.opened.get().expect("on_start opened a socket"));
         assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
         turn_until(&mut events, "the timer", |_| !calls.timers.borrow().is_empty());
         assert_eq!(calls.timers.borrow()[0].1, 7);
@@ -123,7 +123,7 @@ fn on_start_of_a_datagram_handler_gets_its_id_and_can_bind_and_set_timers() {
             events.bind(loopback(), Starts::new(&calls)).expect("a socket");
             assert_eq!(calls.started.borrow().len(), 1, "called before bind returns");
         }
-        let (peer, address) = (udp_socket("127.0.0.1"), calls.opened.get().expect("it is open"));
+        let (peer, address) = (udp_socket("127.0.0.1"), calls.opened.get().expect("on_start opened a socket"));
         peer.send_to(b"hello", address).expect("the datagram is sent");
         assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), address));
         turn_until(&mut events, "the timer", |_| !calls.timers.borrow().is_empty());
@@ -200,7 +200,7 @@ fn a_panic_in_on_start_is_caught_and_the_handler_stays() {
     events.catch_panics(true);
     events.attach(PanicsAtStart(&opened));
     assert_eq!(events.stats().panics, 1);
-    let mut client = Client::connect(opened.get().expect("it is open"));
+    let mut client = Client::connect(opened.get().expect("on_start opened a socket"));
     assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
 }
 
@@ -208,7 +208,10 @@ fn a_panic_in_on_start_is_caught_and_the_handler_stays() {
 fn without_catch_panics_a_panic_in_on_start_ends_the_loop_also_between_turns() {
     let (opened, mut events) = (Cell::default(), EventLoop::new().expect("a loop"));
     assert!(catch_unwind(AssertUnwindSafe(|| events.attach(PanicsAtStart(&opened)))).is_err());
-    let _client = Client::connect(opened.get().expect("it was opened"));
+    let _client = Client::connect(opened.get().expect("on_start opened a listener"));
     assert_eq!(events.turn(None).expect_err("the loop has ended").kind(), ErrorKind::Setup);
-    assert!(std::net::TcpStream::connect(opened.get().expect("it was opened")).is_err(), "the listener is closed");
+    assert!(
+        std::net::TcpStream::connect(opened.get().expect("on_start opened a listener")).is_err(),
+        "the listener is closed"
+    );
 }

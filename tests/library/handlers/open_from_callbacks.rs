@@ -36,7 +36,7 @@ type Opened = Rc<Cell<Option<SocketAddr>>>;
 #[track_caller]
 fn turn_until_opened(events: &mut EventLoop<'_>, opened: &Opened) -> SocketAddr {
     turn_until(events, "an address", |_| opened.get().is_some());
-    opened.get().expect("it is opened")
+    opened.get().expect("an address")
 }
 
 #[test]
@@ -125,10 +125,10 @@ fn a_timer_and_a_posted_job_open_listeners_sockets_and_timers() {
         true
     });
     for address in &opened[..2] {
-        let mut client = Client::connect(address.get().expect("it is open"));
+        let mut client = Client::connect(address.get().expect("the callback opened it"));
         assert_eq!(client.request(&mut events, b"hello", 5), b"hello");
     }
-    let (peer, socket) = (udp_socket("127.0.0.1"), opened[2].get().expect("it is open"));
+    let (peer, socket) = (udp_socket("127.0.0.1"), opened[2].get().expect("the callback opened it"));
     peer.send_to(b"hello", socket).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer), (b"hello".to_vec(), socket));
 }
@@ -292,7 +292,7 @@ fn sockets_opened_in_a_drain_are_served_and_a_udp_socket_delays_its_end() {
     }
     turn_until(&mut events, "the connections are closed", |events| events.stats().connections == 0);
     turn_until_idle(&mut events);
-    assert!(events.context().remove(socket.get().expect("it is open")), "the socket is open");
+    assert!(events.context().remove(socket.get().expect("the callback opened it")), "the socket is open");
     let report = turn_until_stopped(&mut events);
     assert_eq!((report.finished, report.forced), (3, 0));
     assert!(report.elapsed < TIMEOUT, "the drain ended before its deadline");

@@ -146,7 +146,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn read_to_end(&mut self, events: &mut EventLoop<'_>) -> (&[u8], StreamEnd) {
         turn_until(events, "the end of a client's stream", |_| self.has_reached_end());
-        (&self.received, self.end.expect("it has ended"))
+        (&self.received, self.end.expect("the stream has ended"))
     }
 
     /// Sends the question and returns the next `answer_bytes` bytes.

@@ -303,7 +303,7 @@ fn an_outbound_connection_over_a_unix_socket_opens_or_fails_with_the_reason() {
 fn a_connect_to_a_full_unix_backlog_fails_once() {
     let ((_folder, path), log) = (path(), CallLog::default());
     let server = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
-    server.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("it is free");
+    server.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("the path is free");
     server.listen(1).expect("the socket is bound");
     let mut events = EventLoop::new().expect("a loop");
     let handler = events.attach(RecordingHandler::new(&log));

@@ -23,7 +23,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped
 fn tcp_pair_at(address: SocketAddr) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(address).expect("a free port");
     let stream = TcpStream::connect(listener.local_addr().expect("the socket is bound")).expect("it listens");
-    (stream, listener.accept().expect("it has connected").0)
+    (stream, listener.accept().expect("a client in the backlog").0)
 }
 
 fn tcp_pair() -> (TcpStream, TcpStream) {

@@ -103,7 +103,7 @@ fn an_unanswered_connect_fails_at_its_timeout_but_not_before() {
     let wait = events.next_timeout().expect("the connect timeout runs");
     assert!(wait > Duration::ZERO && wait <= timeout, "the loop waits for {wait:?}, not for the timeout");
     turn_until(&mut events, "the failure", |_| failed.get().is_some());
-    let elapsed = failed.get().expect("it has failed").duration_since(start);
+    let elapsed = failed.get().expect("the connect has failed").duration_since(start);
     assert!(elapsed >= timeout, "the connect failed after {elapsed:?}");
     assert_eq!(log.connect_errors(), [io::ErrorKind::TimedOut]);
     turn_until_idle(&mut events);

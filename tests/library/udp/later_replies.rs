@@ -20,7 +20,7 @@ fn reply_addr(to: SocketAddr, peer_host: &str) -> ReplyAddr {
         .send_to(b"?", events.local_addr(socket).expect("the socket is open"))
         .expect("the datagram is sent");
     turn_until(&mut events, "the datagram is delivered", |_| last.get().is_some());
-    last.get().expect("it was delivered")
+    last.get().expect("the datagram was delivered")
 }
 
 #[test]

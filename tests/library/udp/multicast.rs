@@ -109,7 +109,7 @@ fn a_socket_gets_group_datagrams_only_between_join_and_leave() {
     assert_eq!(send(&mut events, b"before"), [b""; 0]);
     events.context().join_multicast(socket, group(5), loopback_index()).expect("it joins");
     assert_eq!(send(&mut events, b"while"), [b"while"]);
-    events.context().leave_multicast(socket, group(5), loopback_index()).expect("it has joined");
+    events.context().leave_multicast(socket, group(5), loopback_index()).expect("the socket has joined");
     assert_eq!(send(&mut events, b"after"), [b""; 0]);
 }
 
@@ -350,7 +350,7 @@ fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
             assert!(datagram.reply(payload));
         });
         let (near, far): (IpAddr, IpAddr) =
-            ("ff02::1234".parse().expect("it is one"), "ff15::1234".parse().expect("it is one"));
+            ("ff02::1234".parse().expect("an address"), "ff15::1234".parse().expect("an address"));
         let at = ["one", "two"].into_iter().fold(Bind::from(any_port("::")), |at, link| {
             let index = if_nametoindex(link).expect("the interface exists");
             at.join_multicast(near, index).join_multicast(far, index)
@@ -361,9 +361,10 @@ fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
             let peer_link = format!("{link}-peer");
             for prefix in ["fe80::", "fd09::"] {
                 let peer = Socket::new(Domain::IPV6, Type::DGRAM, None).expect("a socket");
-                peer.set_multicast_if_v6(if_nametoindex(&*peer_link).expect("the interface exists")).expect("it is up");
+                peer.set_multicast_if_v6(if_nametoindex(&*peer_link).expect("the interface exists"))
+                    .expect("the interface is up");
                 peer.set_nonblocking(true).expect("an option of every socket");
-                let own = scoped(&format!("{prefix}a{number}"), &peer_link).expect("it is there");
+                let own = scoped(&format!("{prefix}a{number}"), &peer_link).expect("an address");
                 peer.bind(&own.into()).expect("a free port");
                 let peer = std::net::UdpSocket::from(peer);
                 for group in [near, far] {
@@ -374,7 +375,7 @@ fn an_ipv6_group_is_reported_with_its_interface_and_replies_use_it() {
                     let expected = format!("{prefix}{number}").parse().expect("an address");
                     assert_eq!((answer, from.ip()), (b"who?".to_vec(), expected), "to {group} by {link}");
                     let shown = if group == near { scoped("ff02::1234", link) } else { Some(SocketAddr::new(far, 0)) };
-                    let mut shown = shown.expect("it is there");
+                    let mut shown = shown.expect("an address");
                     shown.set_port(port);
                     assert_eq!(sent_to.borrow().last(), Some(&shown));
                 }

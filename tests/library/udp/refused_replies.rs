@@ -40,7 +40,7 @@ fn replies_beyond_the_rate_of_a_source_are_refused_and_another_source_is_answere
     assert!((5..=max).contains(&of_one), "the burst is the replies of one second: {of_one}");
     assert!(count_replies(&mut events, to, &other, 3) >= 1, "the other source has a rate of its own");
 
-    turn_until(&mut events, "it is answered again", |events| count_replies(events, to, &one, 1) == 1);
+    turn_until(&mut events, "the source is answered again", |events| count_replies(events, to, &one, 1) == 1);
     assert_eq!(recv(&mut events, &one).0, b"?");
 }
 

@@ -105,10 +105,10 @@ fn ask_at(bound: &str, dst_ip: &str, from: &str) {
     let port = events.local_addr(socket).expect("the socket is open").port();
     let dst_ip = SocketAddr::new(dst_ip.parse().expect("an address"), port);
     let peer = udp_socket(from);
-    peer.send_to(b"who is there?", dst_ip).expect("the datagram is sent");
+    peer.send_to(b"is a server there?", dst_ip).expect("the datagram is sent");
     assert_eq!(
         recv(&mut events, &peer),
-        (b"who is there?".to_vec(), dst_ip),
+        (b"is a server there?".to_vec(), dst_ip),
         "the answer comes from the address that was asked"
     );
     assert_eq!(recorded.get(), Some((dst_ip, peer.local_addr().expect("bound"))));
@@ -171,7 +171,7 @@ fn a_handler_can_reply_to_one_datagram_several_times_but_not_forever() {
     let address = events.local_addr(socket).expect("the socket is open");
     let peer = udp_socket("127.0.0.1");
     peer.send_to(b"again!", address).expect("the datagram is sent");
-    turn_until(&mut events, "it is answered", |events| events.stats().datagrams_sent > 0);
+    turn_until(&mut events, "the datagram is answered", |events| events.stats().datagrams_sent > 0);
     assert_eq!((sent.get(), events.stats().replies_refused), (1024, 1));
     assert_eq!(events.stats().datagrams_sent + events.stats().datagrams_dropped, 1024);
 }

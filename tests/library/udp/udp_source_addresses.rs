@@ -50,7 +50,7 @@ fn an_inherited_socket_with_timestamps_replies_from_the_destination_address() {
 fn a_connected_socket_sends_its_peer_nothing_meant_for_the_other_family() {
     let (socket, peer) = (UdpSocket::bind(loopback()).expect("a free port"), udp_socket("127.0.0.1"));
     let to = peer.local_addr().expect("the socket is bound");
-    socket.connect(to).expect("it is there");
+    socket.connect(to).expect("a connected UDP socket");
     let mut events = EventLoop::new().expect("a loop");
     let socket = events.bind(socket, datagrams(echo)).expect("a socket");
     let other_family = SocketAddr::from((Ipv6Addr::LOCALHOST, to.port()));
