@@ -36,13 +36,13 @@ impl Chat {
 
     fn join(&mut self, connection: &mut Connection<'_>, name: String) {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || self.members.values().any(|other| *other == name) {
-            let _ = connection.send(b"* not that one; your name?\n");
+            let _ = connection.send(b"* empty, too long or in use; your name?\n");
             return;
         }
         let names: Vec<_> = self.members.values().map(String::as_str).collect();
-        let _ = connection.send(format!("* here are: {}\n", names.join(", ")).as_bytes());
+        let _ = connection.send(format!("* here: {}\n", names.join(", ")).as_bytes());
         let id = connection.id();
-        self.broadcast(connection.context(), id, &format!("* {name} has come\n"));
+        self.broadcast(connection.context(), id, &format!("* {name} joined\n"));
         self.members.insert(id, name);
     }
 
@@ -75,7 +75,7 @@ impl StreamHandler for Chat {
     /// The outbox is empty again, so this fits.
     fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
         if self.blocked.remove(&connection.id()) {
-            let _ = connection.send(b"* you were too slow and have missed some lines\n");
+            let _ = connection.send(b"* you read too slowly and missed some lines\n");
         }
     }
 
@@ -83,7 +83,7 @@ impl StreamHandler for Chat {
         let id = connection.id();
         self.blocked.remove(&id);
         if let Some(name) = self.members.remove(&id) {
-            self.broadcast(connection.context(), id, &format!("* {name} has gone\n"));
+            self.broadcast(connection.context(), id, &format!("* {name} left\n"));
         }
     }
 

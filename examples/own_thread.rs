@@ -36,7 +36,7 @@ impl PrimeHandler {
     fn ask(&self, connection: &mut Connection<'_>, line: &[u8]) {
         let number = str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok());
         let Some(number) = number.filter(|number| *number <= NUMBER_MAX) else {
-            let _ = connection.send(format!("a number up to {NUMBER_MAX}, please\n").as_bytes());
+            let _ = connection.send(format!("send a number up to {NUMBER_MAX}\n").as_bytes());
             return;
         };
         if self.questions.try_send((connection.id(), number)).is_ok() {

@@ -9,7 +9,7 @@ fn a_slow_answer_holds_up_nobody_and_each_client_gets_its_own_in_order() {
     let (mut slow, mut quick) = (start_netcat(at), start_netcat(at));
     slow.write_stdin("10000000\n10\n");
     quick.write_stdin("100\n1000\nnonsense\n300000\n2\n");
-    quick.stdout.wait_for_text("25\n168\na number up to 10000000, please\n25997\n1\n");
+    quick.stdout.wait_for_text("25\n168\nsend a number up to 10000000\n25997\n1\n");
     assert_eq!(slow.stdout.text(), "", "there is far more to do for that one than for all of these");
 
     // A client that has gone is not waited for, and its answer reaches no other client.
