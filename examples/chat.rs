@@ -2,7 +2,7 @@
 //!
 //! A client that reads too slowly misses lines, and delays no other.
 //!
-//! `cargo run --example chat`, then `nc localhost 8888` a few times. Another address may be given.
+//! `cargo run --example chat`, then `nc localhost 8888` a few times. An argument sets another listen address.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ const NAME_BYTES_MAX: usize = 32;
 
 #[derive(Default)]
 struct Chat {
-    /// Who is in, by name. Whoever has not said a name yet hears nothing.
+    /// Clients by connection, with their names. A client without a name gets no lines.
     members: BTreeMap<ConnectionId, String>,
-    /// Who has missed a line and has not been told.
+    /// Clients that have missed a line and got no notice of it yet.
     blocked: HashSet<ConnectionId>,
 }
 
@@ -47,7 +47,7 @@ impl Chat {
     }
 
     fn on_line(&mut self, connection: &mut Connection<'_>, line: &[u8]) {
-        // Others' terminals would obey control characters.
+        // Control characters would act on the terminals of other clients.
         let text: String = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).collect();
         let id = connection.id();
         match self.members.get(&id) {
@@ -72,7 +72,7 @@ impl StreamHandler for Chat {
         frames.finish(connection)
     }
 
-    /// The outbox is empty again, so this fits.
+    /// The outbox is empty again, so the notice fits.
     fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
         if self.blocked.remove(&connection.id()) {
             let _ = connection.send(b"* you read too slowly and missed some lines\n");
@@ -95,7 +95,7 @@ impl StreamHandler for Chat {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
     let mut events = EventLoop::new()?;
-    // Everybody costs everybody a line: so many can be heard, and somebody may listen for long without a word.
+    // A line costs one send per client, so their number is limited. A client may listen for long without sending.
     let at = Listen::from(address).connections_max(1000).idle_timeout(Duration::from_secs(3600));
     let listener = events.listen(at, Chat::default())?;
     println!("Listening on {}", events.local_addr(listener)?);

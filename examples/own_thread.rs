@@ -2,11 +2,11 @@
 //!
 //! A client with slow work delays no other client.
 //!
-//! `cargo run --release --example own_thread`, then `nc localhost 8888` and a number: it is told how many primes there
-//! are up to it. Another address may be given. A line on standard input prints the loop's counters.
+//! `cargo run --release --example own_thread`, then `nc localhost 8888` and a number: the reply is the count of primes
+//! up to it. An argument sets another listen address. A line on standard input prints the loop's counters.
 //!
-//! A loop stays on the thread that made it; its handle goes anywhere. A question goes to the workers with the id of who
-//! has asked, and the answer comes back as a note to that id. If the client has gone meanwhile, nobody is told.
+//! A loop stays on the thread that made it, and its handle may go to others. A question goes to the workers with the id
+//! of its connection. The answer comes back as a note to that id. If the connection has closed, the note is dropped.
 
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen, StreamHandler}
 
 const WORKERS: usize = 2;
 
-/// Questions that wait for a worker. Who asks one more is told so.
+/// Questions that wait for a worker. Further ones are refused with a message.
 const QUESTIONS_MAX: usize = 64;
 
-/// The highest number that may be asked about, and the longest line.
+/// The highest number of a question, and the longest line.
 const NUMBER_MAX: u64 = 10_000_000;
 const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 64);
 
@@ -40,7 +40,7 @@ impl PrimeHandler {
             return;
         };
         if self.questions.try_send((connection.id(), number)).is_ok() {
-            // One question at a time from each: the next line is shown once this one is answered.
+            // One question at a time from each client: the next line is shown after this answer.
             connection.pause();
         } else {
             let _ = connection.send(b"busy, try again\n");
@@ -73,21 +73,21 @@ impl StreamHandler for PrimeHandler {
     }
 }
 
-/// Serves until told to stop, on the thread that calls it.
+/// Serves until it is stopped, on the thread of the caller.
 fn serve(at: SocketAddr, handler: PrimeHandler, ready: &Sender<(SocketAddr, Handle)>) -> halloo::Result<()> {
     let mut events = EventLoop::new()?;
     let listener = events.listen(Listen::from(at), handler)?;
-    // Nobody to hear of it is nobody to serve for.
+    // If `main` has ended, no receiver is left.
     if ready.send((events.local_addr(listener)?, events.handle())).is_ok() {
         events.run()?;
     }
     Ok(())
 }
 
-/// Answers questions until there is nobody left to ask any.
+/// Answers questions until the loop has stopped or the sender is dropped.
 fn work(questions: &Mutex<Receiver<Question>>, handle: &Handle) {
     loop {
-        // The lock is held while waiting, not while computing.
+        // The lock is held during the wait, and not during the computation.
         let question = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((client, number)) = question else { return };
         let primes = (2..=number).filter(|n| is_prime(*n)).count() as u64;
@@ -97,7 +97,7 @@ fn work(questions: &Mutex<Receiver<Question>>, handle: &Handle) {
     }
 }
 
-/// The slow way, for here it shall be slow.
+/// A slow algorithm on purpose.
 fn is_prime(number: u64) -> bool {
     (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
 }
@@ -118,7 +118,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             handle.post(|context| println!("{}", context.stats()))?;
         }
     }
-    // Standard input is at its end, or the server did not begin: either way it says how it ends.
+    // Standard input has ended, or the server did not start. The thread's result is the exit status.
     server.join().map_err(|_| "the server's thread has panicked")??;
     Ok(())
 }

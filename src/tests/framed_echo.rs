@@ -22,10 +22,10 @@ const FORMATS: [Format; 7] = [
 
 const FRAME_BYTES_MAX: usize = 300;
 
-/// The most that any format puts around a frame.
+/// The most bytes that any format adds to a frame.
 const EXTRA_BYTES_MAX: usize = 4;
 
-/// A frame with what belongs around it, if nothing in it could be taken for that.
+/// Returns the encoding of a frame that contains no delimiter.
 fn encode(format: Format, frame: &[u8]) -> Vec<u8> {
     let length = u16::try_from(frame.len()).expect("a short frame");
     let [high, low] = length.to_be_bytes();
@@ -46,12 +46,12 @@ fn random_below(simulation: &Simulation, bound: usize) -> usize {
 
 fn any_frame(simulation: &Simulation) -> Vec<u8> {
     let length = if simulation.random_below(4) == 0 { FRAME_BYTES_MAX } else { 20 };
-    // Neither LF nor NUL nor x, but CR.
+    // CR, but neither LF, NUL nor `x`.
     let transmits = b"ab\r\xff";
     (0..random_below(simulation, length + 1)).map(|_| transmits[random_below(simulation, transmits.len())]).collect()
 }
 
-/// Sends a stream in pieces while the loop turns and the client reads now and then.
+/// Sends a stream in pieces. Between them the loop turns, and the client reads sometimes.
 fn send_in_pieces(simulation: &Simulation, events: &mut EventLoop<'_>, client: &Client, mut stream: &[u8]) {
     let longest = [1, 10, 1_000][random_below(simulation, 3)];
     while !stream.is_empty() {
@@ -59,7 +59,7 @@ fn send_in_pieces(simulation: &Simulation, events: &mut EventLoop<'_>, client: &
         client.send(piece);
         stream = rest;
         for _ in 0..simulation.random_below(3) {
-            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+            let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         }
         if simulation.random_below(3) == 0 {
             let _ = client.read();
@@ -88,22 +88,22 @@ fn a_framed_echo_returns_every_frame_whatever_the_network_does() {
             simulation.inject(Fault::Send, 50);
         }
 
-        let client = simulation.connect(address).expect("somebody listens");
+        let client = simulation.connect(address).expect("the server listens");
         client.set_window(1 + random_below(simulation, 1_000));
         let frames: Vec<Vec<u8>> = (0..simulation.random_below(40)).map(|_| any_frame(simulation)).collect();
         let stream = frames.iter().map(|frame| encode(format, frame)).collect::<Vec<_>>().concat();
         send_in_pieces(simulation, &mut events, &client, &stream);
         client.shutdown_write();
         for _ in 0..20 {
-            let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+            let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         }
         client.set_window(usize::MAX);
-        // With these faults the world would never be idle.
+        // With these faults the simulation would never be idle.
         simulation.clear_faults();
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
 
         let received = client.received();
-        assert!(stream.starts_with(&received), "{format:?}: {} bytes came that nobody sent", received.len());
+        assert!(stream.starts_with(&received), "{format:?}: {} bytes received that were not sent", received.len());
         let is_whole = received.len() == stream.len() && client.saw_eof() && !client.saw_reset();
         assert!(is_whole || client.was_hit_by_fault(), "{format:?}: {} of {} bytes", received.len(), stream.len());
     });
@@ -130,7 +130,7 @@ impl Decoder for BodyDecoder {
     }
 }
 
-/// Replies to each body with the sum of its bytes; sometimes it pauses for a while, sometimes it leaves a part.
+/// Replies to each body with the sum of its bytes. Sometimes it pauses until a timeout.
 struct SumHandler<'a> {
     simulation: &'a Simulation,
 }
@@ -175,7 +175,7 @@ fn bodies_in_parts_are_decoded_whatever_the_network_does() {
         for fault in [Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
             simulation.inject(fault, 2 + simulation.random_below(10));
         }
-        let client = simulation.connect(address).expect("somebody listens");
+        let client = simulation.connect(address).expect("the server listens");
         client.set_window(1 + random_below(simulation, 10));
         let body = |_| {
             (0..random_below(simulation, 256)).map(|_| u8::try_from(random_below(simulation, 256)).expect("a byte"))
@@ -187,7 +187,7 @@ fn bodies_in_parts_are_decoded_whatever_the_network_does() {
         client.shutdown_write();
         client.set_window(usize::MAX);
         simulation.clear_faults();
-        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        simulation.run_until_idle(&mut events).expect("the poll works");
         let sums: Vec<u8> = bodies.iter().map(|body| body.iter().fold(0, |sum, byte| byte.wrapping_add(sum))).collect();
         assert_eq!(client.received(), sums);
         assert!(client.saw_eof() && !client.saw_reset());

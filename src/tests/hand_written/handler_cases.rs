@@ -197,7 +197,7 @@ fn a_borrowed_and_a_boxed_stream_handler_get_every_callback() {
     assert_eq!(journal.calls(), calls, "in a box");
 }
 
-/// Consumes pairs of bytes, and records the input of each connection that was left at its end.
+/// Consumes pairs of bytes, and records the rest of each connection at EOF.
 #[derive(Default)]
 struct PairReader {
     rests: Vec<Vec<u8>>,

@@ -1,6 +1,6 @@
 //! Frames of every format on real sockets.
 //!
-//! A frame is handed over and sent whole or not at all.
+//! A frame is delivered and sent whole, or not at all.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::helpers::turn_until::{turn_until, turn_until_idle};
 
 const SHORT: Format = Format::LengthU16(ByteOrder::BigEndian);
 
-/// Each format, and two frames of it as they travel: `ab`, and one of nothing.
+/// Each format, and the encoding of two frames: `ab`, and an empty one.
 const EXAMPLES: [(Format, &[u8]); 6] = [
     (Format::Lines, b"ab\n\n"),
     (Format::Delimiter(0), b"ab\0\0"),
@@ -24,15 +24,15 @@ const EXAMPLES: [(Format, &[u8]); 6] = [
     (Format::LengthU32(ByteOrder::LittleEndian), b"\x02\0\0\0ab\0\0\0\0"),
 ];
 
-/// Serves one client.
+/// Listens with the handler and connects a client.
 fn serve<'h>(at: impl Into<Listen>, handler: impl StreamHandler + 'h) -> (EventLoop<'h>, Client) {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(at, handler).expect("a listener");
-    let client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     (events, client)
 }
 
-/// What `on_data` of a handler does that has frames: it calls a closure with each.
+/// Calls a closure with each frame, as `on_data` of a handler does.
 fn for_each_frame(
     connection: &mut Connection<'_>,
     decoder: &mut FrameDecoder,
@@ -64,7 +64,7 @@ fn an_echo_of_every_format_returns_its_input_wherever_the_stream_is_split() {
     }
 }
 
-/// A handler, and where the input lay that it was last shown.
+/// Records the address range of the input that the inner handler got last.
 struct InputRangeRecorder<'a, H> {
     handler: H,
     input: &'a Cell<Range<*const u8>>,
@@ -84,7 +84,7 @@ impl<H: StreamHandler> StreamHandler for InputRangeRecorder<'_, H> {
 }
 
 #[test]
-fn a_frame_is_handed_over_where_it_was_read_and_not_copied() {
+fn a_frame_is_delivered_in_the_input_without_a_copy() {
     let empty_range = std::ptr::null()..std::ptr::null();
     for (format, example) in EXAMPLES {
         let (input, frame_count) = (Cell::new(empty_range.clone()), Cell::new(0));
@@ -116,7 +116,9 @@ fn a_length_over_the_maximum_closes_before_the_frame_arrives() {
         client.send(prefix);
         assert_eq!(client.read_to_end(&mut events), (&b""[..], StreamEnd::Eof), "{format:?}");
         drop(client);
-        turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::InputOverflow) == 1);
+        turn_until(&mut events, "the connection is closed", |events| {
+            events.stats().closed(CloseReason::InputOverflow) == 1
+        });
     }
 }
 
@@ -139,13 +141,15 @@ fn a_frame_may_be_as_long_as_the_inbox_and_a_longer_maximum_is_an_error_at_liste
 
     for (format, around) in [(Format::Lines, 2), (Format::Delimiter(0), 1), (SHORT, 0)] {
         let at = |bytes| Listen::from(loopback()).input_bytes_max(bytes);
-        events.listen(at(100), frames(format, 100 - around, |_, _| {})).expect("it fits");
-        let error = events.listen(at(99), frames(format, 100 - around, |_, _| {})).expect_err("it does not");
+        events.listen(at(100), frames(format, 100 - around, |_, _| {})).expect("the longest frame fits the inbox");
+        let error = events
+            .listen(at(99), frames(format, 100 - around, |_, _| {}))
+            .expect_err("the longest frame exceeds the inbox by one byte");
         assert_eq!(error.kind(), ErrorKind::InvalidOption, "{format:?}");
     }
 }
 
-/// Asks one question over a connection of its own, and keeps what comes back.
+/// Sends one question over its own connection, and records the frames that come back.
 struct RequestHandler<'a> {
     question: &'a [u8],
     received: &'a RefCell<Vec<Vec<u8>>>,
@@ -175,7 +179,7 @@ impl StreamHandler for RequestHandler<'_> {
 }
 
 #[test]
-fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
+fn a_client_that_has_shut_down_its_side_gets_every_reply() {
     let (received, failed) = (RefCell::default(), Cell::new(None));
     let mut events = EventLoop::new().expect("a loop");
     let twice = frames(SHORT, 100, |connection, frame| {
@@ -183,18 +187,18 @@ fn a_client_of_frames_that_has_finished_its_side_is_handed_every_answer() {
         SHORT.send(connection, frame).expect("half an outbox is free");
     });
     let listener = events.listen(loopback(), twice).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let handler = events.attach(RequestHandler { question: b"who?", received: &received, failed: &failed });
     events.context().connect(address, handler);
     turn_until(&mut events, "two answers and the end", |events| events.stats().closed(CloseReason::Eof) == 2);
     assert_eq!(*received.borrow(), [b"who?", b"who?"]);
 
     events.context().connect(Connect::from(address).input_bytes_max(99), handler);
-    turn_until(&mut events, "a refusal", |_| failed.get().is_some());
+    turn_until(&mut events, "the connect fails", |_| failed.get().is_some());
     assert_eq!(failed.get(), Some(std::io::ErrorKind::InvalidInput));
 }
 
-/// What sending these payloads one after another gives, with an outbox of so many bytes, and what the client reads.
+/// Sends these payloads one after another. Returns the results, and what the client reads.
 fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Result<(), FrameSendError>>, Vec<u8>) {
     let outcomes = RefCell::new(Vec::new());
     let handler = halloo::stream(|connection, input| {
@@ -214,7 +218,7 @@ fn sent(format: Format, outbox_bytes_max: usize, payloads: &[&[u8]]) -> (Vec<Res
 #[test]
 fn a_frame_is_sent_whole_with_its_header_or_delimiter_or_not_at_all() {
     let (full, too_long) = (Err(FrameSendError::Full), Err(FrameSendError::TooLong));
-    // Room for the payload alone is not enough, and what comes after may fit.
+    // The outbox must have room for the header and the payload. A shorter frame may fit after a refusal.
     let lengths = sent(SHORT, 10, &[b"123456789", b"12345", b"12", b"1", b""]);
     assert_eq!(lengths, (vec![too_long, Ok(()), full, Ok(()), full], b"\0\x0512345\0\x011".to_vec()));
     let lines = sent(Format::Lines, 6, &[b"123456", b"12345", b""]);
@@ -222,7 +226,7 @@ fn a_frame_is_sent_whole_with_its_header_or_delimiter_or_not_at_all() {
 }
 
 #[test]
-fn a_payload_that_the_format_cannot_carry_is_refused_and_says_why() {
+fn a_payload_that_the_format_cannot_carry_is_refused_with_the_reason() {
     let cut = Err(FrameSendError::ContainsDelimiter);
     assert_eq!(
         sent(Format::Lines, 100, &[b"a\nb", b"a\rb", b"c\r"]),
@@ -235,7 +239,7 @@ fn a_payload_that_the_format_cannot_carry_is_refused_and_says_why() {
     assert_eq!((outcomes, received.len()), (vec![Ok(())], 65_537));
 }
 
-/// Sends a frame when asked to, and again whenever there is room.
+/// Sends a frame when requested, and tries again in `on_flushed`.
 struct RetryHandler<'a> {
     refusals: &'a Cell<u32>,
     is_sent: bool,
@@ -275,7 +279,7 @@ impl StreamHandler for RetryHandler<'_> {
 }
 
 #[test]
-fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
+fn on_flushed_comes_after_a_frame_did_not_fit() {
     let refusals = Cell::new(0);
     let at = Listen::from(loopback()).outbox_bytes_max(10);
     let (mut events, mut client) = serve(at, RetryHandler { refusals: &refusals, is_sent: false });
@@ -283,7 +287,7 @@ fn after_a_frame_that_did_not_fit_the_handler_is_told_when_there_is_room() {
     assert_eq!(refusals.get(), 1);
 }
 
-/// Tries to send behind the end of its side.
+/// Tries to send after it has shut down its side.
 struct SendAfterShutdown;
 
 impl StreamHandler for SendAfterShutdown {
@@ -302,19 +306,19 @@ impl StreamHandler for SendAfterShutdown {
     }
 
     fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut FrameDecoder) {
-        panic!("there never will be room again");
+        panic!("on_flushed came after a shutdown");
     }
 }
 
 #[test]
-fn nobody_is_called_about_room_who_has_finished() {
+fn on_flushed_does_not_come_after_a_shutdown() {
     let (mut events, mut client) = serve(Listen::from(loopback()).outbox_bytes_max(10), SendAfterShutdown);
     client.send(b"\0\0");
     assert_eq!(client.read_to_end(&mut events), (&b"12345678"[..], StreamEnd::Eof));
     turn_until_idle(&mut events);
 }
 
-/// Records the frames, and the one that is unfinished at the end of the stream.
+/// Records the frames, and the incomplete frame at EOF.
 struct EventRecorder<'a> {
     decoder: FrameDecoder,
     events: &'a RefCell<Vec<String>>,
@@ -365,7 +369,7 @@ fn an_incomplete_frame_at_eof_is_returned_by_the_decoder() {
         let (mut events, mut client) = serve(loopback(), handler);
         client.send(stream);
         client.half_close();
-        turn_until(&mut events, "its end", |events| events.stats().closed(CloseReason::Eof) == 1);
+        turn_until(&mut events, "the connection is closed", |events| events.stats().closed(CloseReason::Eof) == 1);
         assert_eq!(*recorded.borrow(), expected, "{format:?} {}", stream.escape_ascii());
     }
 }
@@ -390,14 +394,14 @@ fn after_a_pause_a_close_or_an_abort_no_frame_is_delivered() {
 }
 
 #[test]
-fn a_frame_of_nothing_that_has_to_wait_for_the_outbox_is_handed_over_when_it_can_be() {
+fn an_empty_frame_that_waits_for_the_outbox_is_delivered_when_there_is_room() {
     for (format, example) in EXAMPLES {
-        // The second of the two: half of what is not `ab`.
+        // The second frame: the second half of the bytes around `ab`.
         let empty = &example[2 + (example.len() - 2) / 2..];
         let frame_count = Cell::new(0);
         let at = Listen::from(loopback()).outbox_bytes_max(10);
         let handler = frames(format, 100, |connection, frame| {
-            assert_eq!(connection.outbox_len(), 0, "more than half would be taken");
+            assert_eq!(connection.outbox_len(), 0, "a frame was delivered while output waited");
             assert!(frame.is_empty());
             frame_count.set(frame_count.get() + 1);
             connection.send(b"123456").expect("the outbox is empty");

@@ -10,26 +10,26 @@ use crate::helpers::loopback::loopback;
 use crate::helpers::nonblocking_client::{Client, StreamEnd};
 use crate::helpers::turn_until::{turn_until, turn_until_idle, turn_until_stopped};
 
-/// What a handler of lines up to `line_bytes_max` bytes sees of these segments, each of which comes alone.
+/// Sends each segment alone. Returns the lines that the handler got, and the overflow if there was one.
 fn decode_lines(line_bytes_max: usize, segments: &[&[u8]]) -> (Vec<Vec<u8>>, Option<CloseReason>) {
     let received = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let handler = lines(line_bytes_max, |_, line| received.borrow_mut().push(line.to_vec()));
     let at = Listen::from(loopback()).input_bytes_max(line_bytes_max + 2);
     let listener = events.listen(at, handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     let mut sent = 0;
     for segment in segments {
         client.send(segment);
         sent += segment.len() as u64;
-        turn_until(&mut events, "the segment is read, or refused", |events| {
+        turn_until(&mut events, "the segment is read or refused", |events| {
             events.stats().bytes_received == sent || client.has_reached_end()
         });
     }
     turn_until_idle(&mut events);
     let is_open = events.stats().closed_total() == 0 && !client.has_reached_end();
     drop(client);
-    turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == 1);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().closed_total() == 1);
     let overflow = events.stats().closed(CloseReason::InputOverflow) == 1;
     assert_ne!(is_open, overflow, "open, or too long: {}", events.stats());
     drop(events);
@@ -49,13 +49,13 @@ fn lines_are_found_wherever_the_stream_was_split() {
 }
 
 #[test]
-fn only_the_one_carriage_return_before_the_line_feed_is_dropped() {
+fn only_one_carriage_return_before_the_line_feed_is_dropped() {
     let (lines, _) = decode_lines(100, &[b"a\rb\r\r\n\r\r\n\0\n"]);
     assert_eq!(lines, [&b"a\rb\r"[..], b"\r", b"\0"]);
 }
 
 #[test]
-fn a_line_of_exactly_the_maximum_passes_with_either_ending() {
+fn a_line_of_exactly_the_maximum_passes_with_either_line_end() {
     assert_eq!(decode_lines(10, &[b"0123456789\r\n"]), (vec![b"0123456789".to_vec()], None));
     assert_eq!(decode_lines(10, &[b"0123456789\n"]), (vec![b"0123456789".to_vec()], None));
     assert_eq!(decode_lines(10, &[b"0123456789", b"\r", b"\n"]), (vec![b"0123456789".to_vec()], None));
@@ -72,15 +72,15 @@ fn a_line_over_the_maximum_closes_after_the_lines_before_it_are_delivered() {
 }
 
 #[test]
-fn before_a_line_that_is_too_long_every_answer_arrives() {
+fn before_a_line_that_is_too_long_every_reply_arrives() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), lines(10, answer)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"one\ntwo\nand this is too long\nthree\n");
     assert_eq!(client.read_to_end(&mut events), (&b"one\ntwo\n"[..], StreamEnd::Eof));
 }
 
-/// An answer of a line and its end.
+/// Sends the line and a line feed.
 fn answer(connection: &mut Connection<'_>, line: &[u8]) {
     connection.send(&[line, b"\n"].concat()).expect("half an outbox is free");
 }
@@ -92,50 +92,50 @@ fn thousands_of_short_lines_sent_at_once_are_each_answered_in_order() {
         let mut events = EventLoop::new().expect("a loop");
         let at = Listen::from(loopback()).outbox_bytes_max(outbox_bytes_max);
         let listener = events.listen(at, lines(20, answer)).expect("a listener");
-        let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+        let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
         client.send(&question);
-        turn_until(&mut events, "all is said", |_| {
+        turn_until(&mut events, "all is sent", |_| {
             client.transfer();
             client.has_sent_all()
         });
         client.half_close();
         let (answer, end) = client.read_to_end(&mut events);
-        assert!(answer == question, "{} of {} bytes came back", answer.len(), question.len());
+        assert!(answer == question, "{} of {} bytes were echoed", answer.len(), question.len());
         assert_eq!(end, StreamEnd::Eof);
     }
 }
 
 #[test]
-fn a_slow_reader_of_long_answers_gets_them_all() {
+fn a_slow_reader_gets_all_long_replies() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = lines(20, |connection, line| {
         connection.send(&line.repeat(1_000)).expect("half an outbox is free");
     });
     let listener = events.listen(Listen::from(loopback()).outbox_bytes_max(40_000), handler).expect("a listener");
-    let mut client = Client::connect_narrow(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
     client.send(&b"0123456789\n".repeat(300));
     client.half_close();
     turn_until(&mut events, "the end", |_| {
         client.read_up_to(50_000);
         client.end.is_some()
     });
-    assert!(client.received == b"0123456789".repeat(300_000), "{} bytes came", client.received.len());
+    assert!(client.received == b"0123456789".repeat(300_000), "{} bytes received", client.received.len());
 }
 
 #[test]
 fn an_unterminated_line_at_eof_is_dropped() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), lines(100, answer)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"whole\nhal");
     client.half_close();
     assert_eq!(client.read_to_end(&mut events), (&b"whole\n"[..], StreamEnd::Eof));
-    turn_until(&mut events, "the connection is over", |events| events.stats().closed_total() == 1);
+    turn_until(&mut events, "the connection is closed", |events| events.stats().closed_total() == 1);
     assert_eq!(events.stats().closed(CloseReason::Eof), 1);
 }
 
 #[test]
-fn after_a_close_no_further_line_of_the_same_segment_is_handed_over() {
+fn after_a_close_no_further_line_of_the_same_segment_is_delivered() {
     let mut events = EventLoop::new().expect("a loop");
     let handler = lines(100, |connection, line| {
         assert_ne!(line, b"never");
@@ -145,7 +145,7 @@ fn after_a_close_no_further_line_of_the_same_segment_is_handed_over() {
         }
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"hello\nquit\nnever\nnever\n");
     assert_eq!(client.read_to_end(&mut events), (&b"bye"[..], StreamEnd::Eof));
 }
@@ -160,14 +160,14 @@ fn after_a_pause_the_next_line_of_the_same_segment_waits_for_resume() {
         connection.pause();
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"one\ntwo\nthr");
     for count in 1..=2 {
         turn_until(&mut events, "a line", |_| received.borrow().len() == count);
         turn_until_idle(&mut events);
         assert_eq!(received.borrow().len(), count);
         let id = ids.borrow()[0];
-        events.context().connection(id).expect("it is open").resume();
+        events.context().connection(id).expect("the connection is open").resume();
     }
     client.send(b"ee\n");
     turn_until(&mut events, "the last line", |_| received.borrow().len() == 3);
@@ -175,10 +175,10 @@ fn after_a_pause_the_next_line_of_the_same_segment_waits_for_resume() {
 }
 
 #[test]
-fn a_drain_closes_closures_of_lines() {
+fn a_drain_closes_connections_of_a_lines_closure() {
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), lines(100, answer)).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     assert_eq!(client.request(&mut events, b"once\n", 5), b"once\n");
     events.context().drain(TIMEOUT);
     assert_eq!(client.read_to_end(&mut events), (&b"once\n"[..], StreamEnd::Eof));
@@ -228,21 +228,21 @@ impl StreamHandler for LineCounter<'_> {
 }
 
 #[test]
-fn a_handler_of_frames_keeps_a_session_for_each_connection_and_hears_of_its_end() {
+fn a_handler_of_frames_keeps_a_session_per_connection_and_gets_on_eof_and_on_close() {
     let closed = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), LineCounter { closed: &closed }).expect("a listener");
-    let address = events.local_addr(listener).expect("it is there");
+    let address = events.local_addr(listener).expect("the listener is open");
     let (mut one, mut other) = (Client::connect(address), Client::connect(address));
     assert_eq!(one.request(&mut events, b"a\nb\n", 16), b"welcome\n1 a\n2 b\n");
     assert_eq!(other.request(&mut events, b"x\n", 12), b"welcome\n1 x\n");
     one.half_close();
     assert_eq!(one.read_to_end(&mut events), (&b"welcome\n1 a\n2 b\n2 in all\n"[..], StreamEnd::Eof));
-    turn_until(&mut events, "it is over", |_| closed.borrow().len() == 1);
+    turn_until(&mut events, "the connection is closed", |_| closed.borrow().len() == 1);
     assert_eq!(*closed.borrow(), [(2, CloseReason::Eof)]);
     other.send(b"y");
     other.reset();
-    turn_until(&mut events, "it is over", |_| closed.borrow().len() == 2);
+    turn_until(&mut events, "the connection is closed", |_| closed.borrow().len() == 2);
     assert_eq!(closed.borrow()[1], (1, CloseReason::Reset));
 }
 
@@ -251,10 +251,10 @@ fn a_line_that_is_too_long_can_be_answered_before_the_connection_closes() {
     let closed = RefCell::new(Vec::new());
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), LineCounter { closed: &closed }).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&[b"a\n", &[b'x'; 101][..], b"\nb\n"].concat());
     assert_eq!(client.read_to_end(&mut events), (&b"welcome\n1 a\nframe too long\n"[..], StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "it is over", |_| !closed.borrow().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !closed.borrow().is_empty());
     assert_eq!(*closed.borrow(), [(1, CloseReason::InputOverflow)]);
 }

@@ -37,15 +37,15 @@ impl Decoder for BodyDecoder {
                 Ok(Decoded::Frame(Part::Length(self.missing), 4))
             }
             [b'b', ..] => Ok(Decoded::Incomplete(0)),
-            // A decoder that returns this frame fails.
+            // A decoder that returns a frame of no bytes.
             [b'0', ..] => Ok(Decoded::Frame(Part::Length(0), 0)),
             [other, ..] => Err(*other),
-            [] => panic!("a decoder is called with a byte at least"),
+            [] => panic!("a decoder is called with at least one byte"),
         }
     }
 }
 
-/// A body as it is sent.
+/// Returns the encoding of a body.
 fn encode(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a length of three bytes").to_be_bytes();
     [b"b", &length[1..], body].concat()
@@ -98,11 +98,11 @@ fn after_an_error_of_a_decoder_the_replies_arrive_and_the_connection_is_closed_f
     let closed = RefCell::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), Sum { closed: &closed }).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&[encode(b"\x01\x02"), b"?".to_vec(), encode(b"never")].concat());
     assert_eq!(client.read_to_end(&mut events), (&b"2 3\nno body: 63\n"[..], StreamEnd::Eof));
     drop(client);
-    turn_until(&mut events, "it is over", |_| !closed.borrow().is_empty());
+    turn_until(&mut events, "the connection is closed", |_| !closed.borrow().is_empty());
     assert_eq!(*closed.borrow(), [CloseReason::InvalidInput]);
     assert_eq!(events.stats().closed(CloseReason::InvalidInput), 1);
 }
@@ -113,7 +113,7 @@ fn a_body_in_parts_may_be_longer_than_the_inbox() {
     let mut events = EventLoop::new().expect("a loop");
     let at = Listen::from(loopback()).input_bytes_max(10);
     let listener = events.listen(at, Sum { closed: &closed }).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(&[encode(&vec![1; 100_000]), encode(b""), encode(b"\xff")].concat());
     turn_until(&mut events, "three replies", |_| {
         client.transfer();
@@ -128,7 +128,7 @@ fn a_frame_of_no_bytes_is_a_panic_and_not_an_endless_loop() {
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);
     let listener = events.listen(loopback(), Sum { closed: &closed }).expect("a listener");
-    let mut client = Client::connect(events.local_addr(listener).expect("it is there"));
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     client.send(b"0");
     assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Reset);
     assert_eq!(events.stats().closed(CloseReason::Panicked), 1);

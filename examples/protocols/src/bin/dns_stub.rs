@@ -1,10 +1,10 @@
 //! A DNS server for one small zone, over UDP and TCP.
 //!
-//! `cargo run --release -p protocols --bin dns_stub`, then `dig @127.0.0.1 -p 5353 www.halloo.test`, with `+tcp`, too.
-//! Another address may be given.
+//! `cargo run --release -p protocols --bin dns_stub`, then `dig @127.0.0.1 -p 5353 www.halloo.test`, also with `+tcp`.
+//! An argument sets another listen address.
 //!
-//! Both transports ask the same zone. Over UDP an answer that is too long goes out empty, with the bit set that tells
-//! the client to ask again over TCP.
+//! Both transports use the same zone. An answer too long for UDP is sent empty with the TC bit. The client then asks
+//! again over TCP.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,20 +16,20 @@ use domain::rdata::{A, Aaaa, Soa};
 use halloo::framing::{self, ByteOrder, Format};
 use halloo::{Bind, EventLoop, Listen, datagrams};
 
-/// A query over TCP: one question and some options. Who announces a longer one is cut.
+/// A query over TCP: one question and some options. A connection that announces a longer one is closed.
 const QUERY_BYTES_MAX: usize = 4096;
 
-/// An answer over TCP, its length before it.
+/// An answer over TCP, with its length prefix.
 const ANSWER_BYTES_MAX: usize = 2 + u16::MAX as usize;
 
-/// Over TCP each message has its length before it (RFC 1035 section 4.2.2).
+/// Over TCP each message has a length prefix (RFC 1035 section 4.2.2).
 const FORMAT: Format = Format::LengthU16(ByteOrder::BigEndian);
 
-/// What fits a datagram on every path (DNS flag day 2020), and what fits without EDNS (RFC 1035 section 4.2.1).
+/// The payload that passes on every path (DNS flag day 2020), and the one without EDNS (RFC 1035 section 4.2.1).
 const DATAGRAM_BYTES_MAX: u16 = 1232;
 const DATAGRAM_BYTES_MIN: u16 = 512;
 
-/// What EDNS adds to an answer: an OPT record without options (RFC 6891 section 6.1.2).
+/// The bytes that EDNS adds to an answer: an OPT record without options (RFC 6891 section 6.1.2).
 const OPT_BYTES: usize = 11;
 
 const TTL: Ttl = Ttl::from_secs(300);
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:5353").parse()?;
     let zone = Zone::new()?;
     let mut events = EventLoop::new()?;
-    // A query is shown while half of the outbox is free, and so its answer always fits.
+    // A query is delivered while half of the outbox is free, so its answer always fits.
     let at = Listen::from(address).outbox_bytes_max(2 * ANSWER_BYTES_MAX);
     let answer_frame = framing::frames(FORMAT, QUERY_BYTES_MAX, |connection, query| {
         let answer = zone.answer(query, false);
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let listener = events.listen(at, answer_frame)?;
     let address = events.local_addr(listener)?;
-    // Over UDP anybody can ask in another's name; that other is not to be flooded from here.
+    // The source of a datagram may be forged. The rate limit protects the victim from a flood of answers.
     let at = Bind::from(address).replies_per_source_per_second_max(1000);
     let answer_datagram = datagrams(|datagram, query| {
         if let Some(answer) = zone.answer(query, true) {
@@ -80,13 +80,13 @@ impl Zone {
             ("halloo.test.".parse()?, vec![v4, v6]),
             ("www.halloo.test.".parse()?, vec![v4, v6]),
             ("v4.halloo.test.".parse()?, vec![v4]),
-            // More than a datagram has room for.
+            // More addresses than a datagram has room for.
             ("many.halloo.test.".parse()?, (0..100).map(|host| Ipv4Addr::new(192, 0, 2, host).into()).collect()),
         ]);
         Ok(Self { apex: "halloo.test.".parse()?, addresses })
     }
 
-    /// The answer to a query; `None` to what is none, an answer above all: two servers shall not answer each other.
+    /// Returns the answer, or `None` to anything but a query. Two servers must not answer each other.
     fn answer(&self, query: &[u8], is_datagram: bool) -> Option<Vec<u8>> {
         let query = Message::from_octets(query).ok().filter(|query| !query.header().qr())?;
         let edns = query.opt();
@@ -146,7 +146,7 @@ impl Zone {
         }
         let is_empty = answer.counts().ancount() == 0;
         let mut authority = answer.authority();
-        // It tells resolvers for how long to remember that there is nothing (RFC 2308).
+        // The SOA record sets for how long resolvers cache a negative answer (RFC 2308).
         if is_empty && rcode != Rcode::REFUSED {
             authority.push((&self.apex, TTL, &soa)).ok()?;
         }

@@ -4,10 +4,10 @@ use support::process::child::Process;
 
 use crate::programs::{start_example, start_netcat};
 
-/// Lines said at once: as many as fit an outbox, so that a client that reads gets all of them.
+/// Lines sent at once. They fit an outbox, so a client that reads gets all of them.
 const LINES_AT_ONCE: usize = 50;
 
-/// More than the kernel keeps for a connection whose client does not read.
+/// More rounds than fit the kernel's buffers for a client that does not read.
 const ROUNDS: usize = 300;
 
 fn enter(at: std::net::SocketAddr, name: &str) -> Process {
@@ -19,7 +19,7 @@ fn enter(at: std::net::SocketAddr, name: &str) -> Process {
 
 #[test]
 #[ignore = "needs nc"]
-fn everybody_hears_everybody_by_name() {
+fn each_client_gets_the_lines_of_the_others_with_their_names() {
     let (_server, at) = start_example(env!("CARGO_BIN_EXE_chat"), &["127.0.0.1:0"]);
     let mut ann = enter(at, "ann");
     let mut bob = enter(at, "bob");
@@ -40,7 +40,7 @@ fn everybody_hears_everybody_by_name() {
 
 #[test]
 #[ignore = "needs nc"]
-fn who_reads_slowly_misses_lines_and_holds_up_nobody() {
+fn a_client_that_reads_slowly_misses_lines_and_delays_no_other() {
     let (_server, at) = start_example(env!("CARGO_BIN_EXE_chat"), &["127.0.0.1:0"]);
     let (mut sender, listener, slow) = (enter(at, "talker"), enter(at, "listener"), enter(at, "slow"));
     slow.signal("STOP");
@@ -52,7 +52,7 @@ fn who_reads_slowly_misses_lines_and_holds_up_nobody() {
     }
     let output = listener.stdout.text();
     assert_eq!(output.matches("xx\n").count(), ROUNDS * LINES_AT_ONCE);
-    assert!(!output.contains("too slowly"), "who reads misses nothing");
+    assert!(!output.contains("too slowly"), "the client that reads misses no line");
     slow.signal("CONT");
     slow.stdout.wait_for_text("* you read too slowly and missed some lines\n");
     sender.write_stdin("are you back?\n");

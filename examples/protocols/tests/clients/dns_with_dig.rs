@@ -41,7 +41,7 @@ fn dig_gets_the_same_answers_over_udp_and_tcp() {
 
 #[test]
 #[ignore = "needs dig"]
-fn what_does_not_fit_a_datagram_comes_over_tcp() {
+fn an_answer_too_long_for_a_datagram_comes_over_tcp() {
     let (_server, at) = serve();
     for size in ["+noedns", "+bufsize=4096"] {
         let cut = dig(at, &format!("+ignore {size} many.halloo.test"));
