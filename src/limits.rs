@@ -19,7 +19,8 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// be lost.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Unconsumed input kept for one connection. One read asks for at most as much.
+/// Unconsumed input kept for one connection. A frame that must come whole may be longer: an embedder sets a larger
+/// value, of at most 4 GiB, because decoders count in 32 bits. The inbox grows only as far as input arrives.
 pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Output kept for one connection until the kernel accepts it. Measured: four clients that send an echo server 10 MiB
@@ -123,6 +124,9 @@ pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_BYTES_MAX: usize = IPV4_PAYLOAD_BYTES_MAX;
+
+/// Bytes that one read asks for: as many as the buffer for reading holds, which all connections of a loop share.
+pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes read and sent for one connection in a turn. It is as much as one read returns, so a busy client delays the
 /// others by the time of one read.
@@ -262,14 +266,14 @@ pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
 
 // ---- relations between the limits -----------------------------------------------------------------------------------
 
-const _: () = assert!(BYTES_PER_TURN_MAX as usize >= INPUT_BYTES_MAX, "one read must fit the budget of a turn");
+const _: () = assert!(BYTES_PER_TURN_MAX as usize >= READ_BYTES_MAX, "one read must fit the budget of a turn");
 const _: () =
     assert!(SEND_QUEUE_BYTES_SOFT_MAX + DATAGRAM_BYTES_MAX < SEND_QUEUE_BYTES_MAX, "a reply to each must fit");
 const _: () = assert!(DATAGRAMS_PER_TURN_MAX as usize <= SEND_QUEUE_DATAGRAMS_MAX, "a reply to each must fit");
 const _: () =
     assert!(RECV_BATCH_BYTES_MAX > DATAGRAM_BYTES_MAX, "the longest must fit, with the byte that shows a cut");
 const _: () = assert!(RATE_BUCKETS.is_power_of_two(), "a bucket is found with a mask");
-const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < INPUT_BYTES_MAX, "a longer read must be possible");
+const _: () = assert!(WHOLE_MESSAGE_BYTES_MAX < READ_BYTES_MAX, "a longer read must be possible");
 
 #[cfg(test)]
 mod tests {

@@ -137,7 +137,7 @@ impl<'h> EventLoop<'h> {
             mailbox: Mailbox::new(network.waker()),
             context: Context::new(network, default_connections_max, hash_key),
             callbacks: Callbacks::default(),
-            read_buffer: vec![0; limits::INPUT_BYTES_MAX].into_boxed_slice(),
+            read_buffer: vec![0; limits::READ_BYTES_MAX].into_boxed_slice(),
             recv_batch: RecvBatch::default(),
             // Room for all polls of a turn. The block is mapped separately, so that it does not grow between buffers.
             events: Vec::with_capacity(limits::EVENTS_PER_POLL_MAX * limits::POLLS_PER_TURN_MAX as usize),

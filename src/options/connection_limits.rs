@@ -33,13 +33,13 @@ impl ConnectionLimits {
             Err("a connect with a timeout of zero would fail at once; give a longer time, the default is 10 s")
         } else if [self.idle_timeout, self.write_timeout].contains(&Some(Duration::ZERO)) {
             Err("a timeout of zero would close every connection; give a longer time, or None for no timeout")
-        } else if self.input_bytes_max == 0 || self.input_bytes_max > limits::INPUT_BYTES_MAX {
-            Err("input_bytes_max must be between 1 and 65,536")
+        } else if self.input_bytes_max == 0 || u32::try_from(self.input_bytes_max).is_err() {
+            Err("input_bytes_max must be between 1 and 4,294,967,295")
         } else if self.outbox_bytes_max == 0 || u32::try_from(self.outbox_bytes_max).is_err() {
             Err("outbox_bytes_max must be between 1 and 4,294,967,295")
         } else if self.input_bytes_max < input_bytes_min {
             Err(
-                "the handler's longest frame does not fit input_bytes_max; raise that, to 65,536 at most, or lower the longest frame",
+                "the handler's longest frame does not fit input_bytes_max; raise input_bytes_max, or lower the longest frame",
             )
         } else {
             Ok(())

@@ -21,7 +21,12 @@ macro_rules! connection_setters {
             self
         }
 
-        /// Limits the unconsumed input kept for the handler, in bytes. Default: 65,536, which is also the maximum.
+        /// Bytes of input kept for a handler that has not consumed them: at least the longest frame that must come whole,
+        /// and at most 4,294,967,295. Default: 65,536.
+        ///
+        /// The memory is allocated as input arrives, within
+        /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). A frame that does not fit that resets its connection,
+        /// with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory).
         pub fn input_bytes_max(mut self, bytes: usize) -> Self {
             self.limits.input_bytes_max = bytes;
             self

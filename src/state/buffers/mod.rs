@@ -174,7 +174,7 @@ impl BufferPool {
     }
 
     /// Grows a queue, unless its consumed bytes leave enough room. It never exceeds the maximum of the queue. While
-    /// memory is plentiful it doubles, so that each byte is copied a bounded number of times.
+    /// memory is plentiful it doubles, or grows by an eighth, so that each byte is copied a bounded number of times.
     #[cold]
     fn grow(&mut self, queue: &mut ByteQueue, count: usize, bytes_max: usize) -> Result<(), OutOfMemory> {
         let (needed, before) = (queue.capacity_for(count), queue.capacity());
@@ -183,8 +183,9 @@ impl BufferPool {
         }
         let is_within_share = needed <= limits::BUFFER_BYTES_SHARE + limits::BUFFER_BYTES_SHARE / MOVES_PER_BYTE_MAX;
         let fits = |capacity| is_within_share || self.bytes + (capacity - before) <= self.bytes_max_now;
-        let doubled = (2 * before).min(bytes_max).max(needed);
-        let wanted = if !self.is_strained && fits(doubled) { doubled } else { needed };
+        let larger = |capacity: usize| capacity.min(bytes_max).max(needed);
+        let steps = [larger(2 * before), larger(needed + needed / MOVES_PER_BYTE_MAX)];
+        let wanted = steps.into_iter().find(|step| !self.is_strained && fits(*step)).unwrap_or(needed);
         if !fits(wanted) {
             return Err(OutOfMemory);
         }
@@ -349,6 +350,28 @@ mod tests {
         let mut pool = BufferPool::default();
         pool.set_bytes_max(bytes_max);
         pool
+    }
+
+    /// Fills a queue in reads of 1,000 bytes until memory is short; returns its bytes, and how many growth has copied.
+    fn grow_in_reads(pool: &mut BufferPool, bytes_max: usize) -> (usize, usize) {
+        let (mut queue, mut copied) = (ByteQueue::default(), 0);
+        while queue.len() < bytes_max && !pool.is_strained {
+            let (count, capacity, len) = (1_000.min(bytes_max - queue.len()), queue.capacity(), queue.len());
+            pool.reserve(&mut queue, count, bytes_max).expect("there is memory");
+            copied += if queue.capacity() > capacity { len } else { 0 };
+            queue.push(&[1; 1_000][..count]);
+        }
+        (queue.len(), copied)
+    }
+
+    #[test]
+    fn a_long_queue_is_copied_a_bounded_number_of_times_while_it_grows() {
+        const MIB: usize = 1024 * 1024;
+        let (len, copied) = grow_in_reads(&mut BufferPool::default(), MIB);
+        assert!(len == MIB && copied <= 2 * MIB, "{copied} bytes copied");
+        // The last doubling does not fit.
+        let (len, copied) = grow_in_reads(&mut pool(30 * MIB), 32 * MIB);
+        assert!(len > 20 * MIB && copied <= MOVES_PER_BYTE_MAX * len, "{copied} bytes copied for {len}");
     }
 
     #[test]

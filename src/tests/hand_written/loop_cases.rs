@@ -386,6 +386,6 @@ fn input_after_a_close_is_read_up_to_linger_bytes_max_and_then_reset() {
         assert!(simulation.elapsed() < begin + limits::LINGER, "the limit on bytes ends the linger before its time");
     }
     let received = usize::try_from(events.stats().bytes_received).expect("a count");
-    let more = limits::INPUT_BYTES_MAX + limits::BYTES_PER_TURN_MAX as usize;
+    let more = limits::READ_BYTES_MAX + limits::BYTES_PER_TURN_MAX as usize;
     assert!((bound..=bound + more).contains(&received), "{received} bytes were read");
 }

@@ -12,12 +12,14 @@ use crate::close_reason::CloseReason;
 use crate::context::connection::Connection;
 use crate::context::handler_impls::stream;
 use crate::event_loop::EventLoop;
+use crate::framing::{ByteOrder, Format};
 use crate::options::listen::Listen;
-use crate::testing::{Client, Simulation, check};
+use crate::testing::{Client, Fault, Simulation, check};
 use crate::{framing, limits};
 
 const LINES: SocketAddr = SocketAddr::new(HOST, 3);
 const ECHO: SocketAddr = SocketAddr::new(HOST, 2);
+const FRAMES: SocketAddr = SocketAddr::new(HOST, 4);
 
 /// The longest time until a client must be served.
 const SERVICE_TIME_MAX: Duration = Duration::from_millis(500);
@@ -230,4 +232,69 @@ fn output_written_while_the_inbox_is_shown_stays_within_the_maximum() {
         client.send(&[b'x'; 15_000]);
         turn_for(&simulation, &mut events, Duration::from_millis(100));
     }
+}
+
+/// Bytes of a frame that is longer than one read.
+const LONG_FRAME: usize = 600_000;
+
+/// A loop with little memory, which replies to each long frame with its length.
+fn loop_with_long_frames(simulation: &Simulation) -> EventLoop<'static> {
+    let mut events = loop_with_little_memory(simulation);
+    let format = Format::LengthU32(ByteOrder::BigEndian);
+    let at = Listen::from(FRAMES).input_bytes_max(4 * LONG_FRAME).idle_timeout(None).write_timeout(None);
+    let reply = |connection: &mut Connection<'_>, frame: &[u8]| {
+        assert!(frame.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at % 251), "the bytes of the frame");
+        connection.send(format!("{}\n", frame.len()).as_bytes()).expect("half an outbox is free");
+    };
+    events.listen(at, framing::frames(format, 4 * LONG_FRAME, reply)).expect("the address is free");
+    events
+}
+
+fn long_frame(length: usize) -> Vec<u8> {
+    let content = (0..length).map(|at| u8::try_from(at % 251).expect("a byte"));
+    u32::try_from(length).expect("a short frame").to_be_bytes().into_iter().chain(content).collect()
+}
+
+#[test]
+fn a_frame_longer_than_a_read_arrives_whole_however_it_is_split() {
+    check(0..20, |simulation| {
+        let mut events = loop_with_long_frames(simulation);
+        for fault in [Fault::LateReadiness, Fault::SpuriousReadiness] {
+            simulation.inject(fault, 2 + simulation.random_below(10));
+        }
+        let client = simulation.connect(FRAMES).expect("the service listens");
+        let stream = [long_frame(LONG_FRAME), long_frame(3)].concat();
+        let longest = [100_000, 2_000][usize::from(simulation.random_below(2) == 0)];
+        let mut rest = stream.as_slice();
+        while !rest.is_empty() {
+            let length = 1 + usize::try_from(simulation.random_below(longest)).expect("a length");
+            let (piece, next) = rest.split_at(length.min(rest.len()));
+            client.send(piece);
+            rest = next;
+            turn(simulation, &mut events);
+        }
+        simulation.clear_faults();
+        simulation.run_until_idle(&mut events).expect("no error is the loop's");
+        assert_eq!(client.received(), b"600000\n3\n");
+    });
+}
+
+#[test]
+fn a_frame_that_does_not_fit_the_memory_of_the_loop_resets_only_its_connection() {
+    check(0..20, |simulation| {
+        let mut events = loop_with_long_frames(simulation);
+        let too_long = simulation.connect(FRAMES).expect("the service listens");
+        too_long.send(&long_frame(3 * LONG_FRAME));
+        for _ in 0..20 {
+            assert_is_served(simulation, &mut events);
+            turn_for(simulation, &mut events, Duration::from_millis(90));
+        }
+        assert!(too_long.saw_reset(), "{} bytes do not fit", 3 * LONG_FRAME);
+        assert_eq!(events.stats().closed(CloseReason::OutOfMemory), 1, "{}", events.stats());
+        let fits = simulation.connect(FRAMES).expect("the service listens");
+        fits.send(&long_frame(LONG_FRAME));
+        turn_for(simulation, &mut events, Duration::from_millis(300));
+        let _ = fits.read();
+        assert_eq!(fits.received(), b"600000\n");
+    });
 }

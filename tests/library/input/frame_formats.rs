@@ -149,6 +149,34 @@ fn a_frame_may_be_as_long_as_the_inbox_and_a_longer_maximum_is_an_error_at_liste
     }
 }
 
+#[test]
+fn a_frame_of_a_mebibyte_arrives_whole_in_every_format() {
+    let content: Vec<u8> = (0..1 << 20).map(|at: u32| b'a' + u8::try_from(at % 23).expect("a letter")).collect();
+    for (format, example) in EXAMPLES {
+        if matches!(format, Format::LengthU16(_)) {
+            continue;
+        }
+        let received = RefCell::new(Vec::new());
+        let (mut events, mut client) = serve(
+            Listen::from(loopback()).input_bytes_max(format.input_bytes_min(content.len())),
+            frames(format, content.len(), |_, frame| received.borrow_mut().push(frame.to_vec())),
+        );
+        let length = u32::try_from(content.len()).expect("a short frame");
+        let (head, tail): (&[u8], &[u8]) = match format {
+            Format::LengthU32(ByteOrder::BigEndian) => (&length.to_be_bytes(), b""),
+            Format::LengthU32(ByteOrder::LittleEndian) => (&length.to_le_bytes(), b""),
+            _ => (b"", &example[2..3]),
+        };
+        client.send(&[head, content.as_slice(), tail, example].concat());
+        turn_until(&mut events, "three frames", |_| {
+            client.transfer();
+            received.borrow().len() == 3
+        });
+        let is_whole = received.borrow()[0] == content && received.borrow()[1] == b"ab";
+        assert!(is_whole, "{format:?}: a frame of {} bytes", received.borrow()[0].len());
+    }
+}
+
 /// Sends one question over its own connection, and records the frames that come back.
 struct RequestHandler<'a> {
     question: &'a [u8],

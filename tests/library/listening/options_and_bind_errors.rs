@@ -43,7 +43,7 @@ fn invalid_options_of_a_listener_are_refused() {
         |at| at.idle_timeout(Duration::ZERO),
         |at| at.write_timeout(Duration::ZERO),
         |at| at.input_bytes_max(0),
-        |at| at.input_bytes_max(65_537),
+        |at| at.input_bytes_max(1 << 32),
         |at| at.outbox_bytes_max(0),
         |at| at.outbox_bytes_max(usize::MAX),
         |at| at.recv_buffer_bytes(1 << 31),
@@ -75,7 +75,7 @@ fn options_at_the_ends_of_their_ranges_work() {
         |at| at.idle_timeout(Duration::MAX).write_timeout(Duration::MAX),
         |at| at.idle_timeout(None).write_timeout(None),
         |at| at.input_bytes_max(1).outbox_bytes_max(18),
-        |at| at.input_bytes_max(65_536).outbox_bytes_max(1 << 30),
+        |at| at.input_bytes_max(u32::MAX as usize).outbox_bytes_max(1 << 30),
         |at| at.recv_buffer_bytes((1 << 31) - 1).send_buffer_bytes((1 << 31) - 1),
         #[cfg(target_os = "linux")]
         |at| at.tcp_keepalive(SECOND, 32_767 * SECOND, 127),
