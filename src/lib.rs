@@ -122,10 +122,32 @@
 //! | to nest it in another event loop | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
 //! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
 //! | graceful shutdown | [`Context::drain`], [`StreamHandler::on_drain`] |
-//! | to stop on SIGTERM | [`EventLoop::watch`], with a recipe |
+//! | to stop on SIGTERM, TLS, a connection pool, a restart without losing a client | programs to copy: [recipes](guide::recipes) |
+//! | when each callback is called, and when its effects take place | [the order of a turn](guide::order_of_a_turn) |
+//! | the terms of tokio, mio, libuv, gnet and calloop | [coming from another event loop](guide::coming_from) |
 //! | the reason why a connection ended | [`CloseReason`], [`Stats`] |
 //! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
 //! | every hard case, with the test for it | [`guarantees`] |
+//!
+//! # Test it without a network
+//! The feature `testing` has a simulated network. Its faults depend on a seed, so a failure can be repeated.
+//!
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! use halloo::{stream, testing};
+//!
+//! let address = std::net::SocketAddr::from(([10, 0, 0, 1], 7));
+//! testing::check(0..100, |simulation| {
+//!     let mut events = simulation.event_loop();
+//!     events.listen(address, stream(|connection, input| connection.try_write(input))).unwrap();
+//!     simulation.inject(testing::Fault::LateReadiness, 3);
+//!
+//!     let client = simulation.connect(address).expect("the server listens");
+//!     client.send(b"hello");
+//!     simulation.run_until_idle(&mut events).unwrap();
+//!     assert_eq!(client.received(), b"hello");
+//! });
+//! ```
 //!
 //! # Guarantees
 //! - A callback delays other connections only while it runs. The work of a turn is bounded for every source, and
@@ -179,6 +201,22 @@ mod event_loop;
 pub mod framing;
 #[doc = include_str!("../docs/guarantees.md")]
 pub mod guarantees {}
+/// Pages for embedders: the order of callbacks, programs for common problems, and the terms of other event loops.
+pub mod guide {
+    // In Markdown the first definition of a link counts. These lead to pages of rustdoc, those at the end of a page to files.
+    #[doc = "[recipes]: recipes"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/order-of-a-turn.md")]
+    pub mod order_of_a_turn {}
+    #[doc = include_str!("../docs/recipes.md")]
+    pub mod recipes {}
+    #[doc = "[order]: order_of_a_turn#what-is-shown-again-and-when"]
+    #[doc = "[signals]: recipes#stop-on-signals"]
+    #[doc = "[waits]: recipes#a-request-that-waits-for-another-connection"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/coming-from.md")]
+    pub mod coming_from {}
+}
 mod ids;
 mod limits;
 mod net;

@@ -184,7 +184,7 @@ fn a_source_file_of_less_than_40_lines_of_code_has_a_reason() {
 
 /// The order of folders in a page: a paragraph between backticks, such as `leaf files -> options -> ...`.
 fn stated_order(page: &str) -> Vec<String> {
-    let lines: Vec<&str> = page.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+    let lines: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("//!")).map(str::trim).collect();
     let text = lines.join("\n");
     let mut paragraphs = text.split("\n\n").map(str::trim);
     let order = paragraphs
@@ -283,6 +283,51 @@ fn the_steps_of_the_life_of_a_byte_are_at_most_eleven_existing_files_each_once()
     for path in paths.filter(|path| has_server || path.starts_with("src")) {
         assert!(root().join(path).exists(), "{path} does not exist");
     }
+}
+
+/// The name by which a link leads to a heading.
+fn anchor(heading: &str) -> String {
+    let is_kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading.trim().to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-")
+}
+
+/// The text of a page outside of its blocks of code.
+fn without_code_blocks(page: &str) -> String {
+    page.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// Relative targets of the links of a page: `](target)`, and `[name]: target` at its end.
+fn link_targets(text: &str) -> Vec<&str> {
+    let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let by_name = text.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+    let targets = inline.map(|(target, _)| target).chain(by_name.map(|(_, target)| target));
+    targets.filter(|target| !target.contains("::") && !target.contains("//")).collect()
+}
+
+#[test]
+fn links_between_pages_lead_to_files_and_headings() {
+    let mut links = 0;
+    let pages = fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let pages: Vec<PathBuf> = pages.filter(|path| path.extension() == Some("md".as_ref())).collect();
+    for page in &pages {
+        let text = without_code_blocks(&read(page));
+        // Only the pages are in every package; other files are where the repository is.
+        for target in link_targets(&text).into_iter().filter(|target| !target.starts_with("..")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let linked = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+            assert!(linked.exists(), "{}: {target} leads to no file", page.display());
+            let linked = without_code_blocks(&read(&linked));
+            let is_heading =
+                |line: &str| line.strip_prefix('#').is_some_and(|rest| anchor(rest.trim_start_matches('#')) == heading);
+            assert!(
+                heading.is_empty() || linked.lines().any(is_heading),
+                "{}: {target} leads to no heading",
+                page.display()
+            );
+            links += 1;
+        }
+    }
+    assert!(links > 30, "only {links} links were found: the search is broken");
 }
 
 #[test]

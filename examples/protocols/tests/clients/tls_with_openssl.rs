@@ -24,3 +24,13 @@ fn openssl_and_curl_are_greeted_and_get_close_notify() {
     assert_eq!(alert.split_whitespace().next(), Some("15"), "{alert}");
     assert_eq!(shell(&format!("curl -sSk --http0.9 https://{at}")), "Hello, TLS Client!\n");
 }
+
+#[test]
+fn the_recipe_quotes_the_example() {
+    let recipes = include_str!("../../../../docs/recipes.md");
+    let quotes: Vec<&str> =
+        recipes.split("```rust,ignore\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(quotes.len(), 1, "the recipe for TLS");
+    let example = include_str!("../../src/bin/tls_greeter.rs");
+    assert!(example.contains(quotes[0]), "docs/recipes.md differs from tls_greeter.rs");
+}
