@@ -3,20 +3,19 @@
 //! `cargo run --release -p protocols --bin redis_ping`, then `redis-cli -p 6380 set greeting hello ex 10`. An argument
 //! sets another listen address.
 //!
-//! A command is parsed in the input, without a copy. Its reply is queued before its effect is kept: a command whose
-//! reply does not fit the outbox is not consumed, and is shown again when there is room. The replies to all commands of
-//! one read are sent with one system call.
+//! [`Commands`] finds the words of a command in the input, without a copy. [`Frames`] returns no command while half of
+//! the outbox is full, so the reply always fits. The replies to all commands of one read are sent with one system call.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use halloo::framing::Frames;
 use halloo::{Connection, Context, EventLoop, HandlerId, Listen, SendError, StreamHandler, TimerId};
+use protocols::{Commands, WORD_BYTES_MAX, bulk, number};
 
-/// The most words of a command, its name included, and the length of the longest word.
-const WORDS_MAX: usize = 16;
-const WORD_BYTES_MAX: usize = 32 * 1024;
+/// The longest reply: a word and what is around it.
+const REPLY_BYTES_MAX: usize = WORD_BYTES_MAX + 64;
 
 /// The bytes of all keys and values. A full store takes no new value.
 const STORE_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -25,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:6380").parse()?;
     let mut events = EventLoop::new()?;
     // Redis clients keep idle connections open.
-    let at = Listen::from(address).idle_timeout(Duration::from_secs(600));
+    let at = Listen::from(address).idle_timeout(Duration::from_secs(600)).outbox_bytes_max(2 * REPLY_BYTES_MAX);
     let listener = events.listen(at, Server { store: Store::default() })?;
     println!("Listening on {}", events.local_addr(listener)?);
     events.run()?;
@@ -44,18 +43,16 @@ impl StreamHandler for Server {
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        let (mut rest, mut words) = (input, Vec::with_capacity(WORDS_MAX));
-        loop {
-            match parse_command(rest, &mut words) {
-                Ok(Some(after)) if words.is_empty() || self.execute(connection, &words).is_ok() => rest = after,
-                Ok(_) => return input.len() - rest.len(),
-                Err(what) => {
-                    let _ = connection.send(format!("-ERR Protocol error: {what}\r\n").as_bytes());
-                    connection.close();
-                    return input.len();
-                }
+        let mut commands = Frames::new(input);
+        while let Some(words) = commands.next(connection, &mut Commands) {
+            if !words.is_empty() && self.execute(connection, &words).is_err() {
+                connection.abort();
             }
         }
+        if let Some(error) = commands.error() {
+            let _ = connection.send(format!("-ERR Protocol error: {error}\r\n").as_bytes());
+        }
+        commands.finish(connection)
     }
 
     fn on_timer(&mut self, _: &mut Context, _: TimerId, number: u64) {
@@ -118,38 +115,6 @@ impl Server {
     }
 }
 
-// ---- RESP2 ----------------------------------------------------------------------------------------------------------
-
-/// Splits the first command into words and returns the input after it, or `None` while it is incomplete.
-fn parse_command<'a>(input: &'a [u8], words: &mut Vec<&'a [u8]>) -> Result<Option<&'a [u8]>, &'static str> {
-    words.clear();
-    let Some((line, mut rest)) = cut_line(input) else { return Ok(None) };
-    let Some(count) = line.strip_prefix(b"*") else {
-        words.extend(line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()));
-        return Ok(Some(rest));
-    };
-    let count = number(count).filter(|count| *count <= WORDS_MAX).ok_or("invalid multibulk length")?;
-    for _ in 0..count {
-        let Some((line, after)) = cut_line(rest) else { return Ok(None) };
-        let length = line.strip_prefix(b"$").ok_or("expected '$'")?;
-        let length = number(length).filter(|length| *length <= WORD_BYTES_MAX).ok_or("invalid bulk length")?;
-        let Some(after_word) = after.get(length + 2..) else { return Ok(None) };
-        words.push(&after[..length]);
-        rest = after_word;
-    }
-    Ok(Some(rest))
-}
-
-/// Returns the first line without its end, and the input after it.
-fn cut_line(input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = input.iter().position(|byte| *byte == b'\n')?;
-    Some((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), &input[end + 1..]))
-}
-
-fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
-    str::from_utf8(digits).ok()?.parse().ok()
-}
-
 /// Parses the options of SET. Returns the lifetime of the key, or the error reply.
 fn lifetime(options: &[&[u8]]) -> Result<Option<Duration>, &'static [u8]> {
     const INVALID: &[u8] = b"-ERR syntax error, or invalid expire time\r\n";
@@ -162,10 +127,6 @@ fn lifetime(options: &[&[u8]]) -> Result<Option<Duration>, &'static [u8]> {
         b"PX" => Ok(Some(Duration::from_millis(span))),
         _ => Err(INVALID),
     }
-}
-
-fn bulk(bytes: &[u8]) -> Vec<u8> {
-    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 // ---- the store ------------------------------------------------------------------------------------------------------
