@@ -1,4 +1,4 @@
-//! `websocket_echo` with the client of the Python package `websockets`, and with invalid frames.
+//! `websocket_echo` with the Python client `websockets`, and with invalid frames.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,7 +1,7 @@
 //! `redis_ping` with redis-cli, redis-benchmark and netcat, and on a simulated network.
 
 #[expect(dead_code, reason = "the simulated network needs the server, not its program")]
-#[path = "../../src/bin/redis_ping.rs"]
+#[path = "../../../src/bin/redis_ping.rs"]
 mod server;
 
 use std::net::SocketAddr;
