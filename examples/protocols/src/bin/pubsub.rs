@@ -1,4 +1,6 @@
-//! Publish and subscribe, for Redis clients. A message is in memory once, however many clients get it.
+//! Publish and subscribe, for Redis clients.
+//!
+//! A message is in memory once, however many clients get it.
 //!
 //! `cargo run --release -p protocols --bin pubsub`, then `redis-cli -p 6381 subscribe news` and, in another terminal,
 //! `redis-cli -p 6381 publish news hello`. Another address may be given.
