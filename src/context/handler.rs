@@ -152,8 +152,8 @@ pub trait StreamHandler {
 
     /// Called at EOF: the peer has sent a FIN, and can still read. Default: closes.
     ///
-    /// `rest` is the input that [`on_data`](Self::on_data) has not consumed: an incomplete message, or nothing. While
-    /// the connection is paused or its outbox has output, this callback waits. `rest` is dropped after it, unless it
+    /// `rest` is the input that [`on_data`](Self::on_data) has not consumed: an incomplete message, or nothing. With
+    /// a rest, the call waits while the connection is paused or its outbox has output. `rest` is dropped after it, unless it
     /// calls [`pause`](Connection::pause): then `on_data` gets `rest` again after [`resume`](Connection::resume).
     fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {
         connection.close();
