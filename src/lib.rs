@@ -210,7 +210,7 @@ pub mod guide {
     pub mod order_of_a_turn {}
     #[doc = include_str!("../docs/recipes.md")]
     pub mod recipes {}
-    #[doc = "[order]: order_of_a_turn#what-is-shown-again-and-when"]
+    #[doc = "[order]: order_of_a_turn#what-is-delivered-again-and-when"]
     #[doc = "[signals]: recipes#stop-on-signals"]
     #[doc = "[waits]: recipes#a-request-that-waits-for-another-connection"]
     #[doc = ""]
