@@ -122,7 +122,8 @@ impl FrameDecoder {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: 40 of 400 instructions a line")]
     fn decode_delimited<'i>(&mut self, input: &'i [u8], delimiter: u8) -> Result<Decoded<&'i [u8]>, TooLong> {
         let searched = input.len().min(self.known as usize);
         let found = memchr::memchr(delimiter, &input[searched..]).map(|at| searched + at);
@@ -175,7 +176,8 @@ impl Decoder for FrameDecoder {
     type Frame<'i> = &'i [u8];
     type Error = TooLong;
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: 40 of 400 instructions a line")]
     fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<&'i [u8]>, TooLong> {
         match self.format {
             Format::Lines => self.decode_delimited(input, b'\n'),
