@@ -63,6 +63,8 @@ pub enum ErrorKind {
     UnknownId,
     /// A descriptor could not be watched.
     Watch,
+    /// A simulated loop did not become idle.
+    Simulation,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl fmt::Display for ErrorKind {
             Self::InvalidOption => "use the option",
             Self::UnknownId => "find it",
             Self::Watch => "watch a descriptor",
+            Self::Simulation => "run the simulation until it is idle",
         })
     }
 }

@@ -175,6 +175,7 @@
 //! - Batches of datagrams, packet information, `MSG_MORE` and the descriptor limit exist only on Linux; other systems
 //!   use simpler calls. Packet information is the destination address of a datagram on a wildcard socket.
 //! - Systems without a 64-bit `usize` do not compile, because a token needs 64 bits.
+//! - The feature `testing` compiles only on Linux.
 //!
 //! # How it is built
 //! | folder | what is in it |

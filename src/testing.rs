@@ -1,51 +1,63 @@
 //! A simulated network for tests of handlers, decided by a seed.
 //!
-//! [`Simulation::event_loop`] gives an ordinary [`EventLoop`], so the code that sets up your server runs unchanged.
-//! Clients connect, send, read and leave; the network brings their bytes in pieces, late and out of step; and
+//! [`Simulation::event_loop`] returns an ordinary [`EventLoop`], so the code that sets up your server runs unchanged.
+//! Clients connect, send, read and leave. The network brings their bytes in pieces, late and out of step, and
 //! [`Simulation::inject`] makes calls fail as kernels do. Nothing waits: a second of timeouts takes microseconds. The
 //! same seed gives the same run, to the byte.
 //!
-//! # Test your protocol under a thousand bad networks
+//! # Test a server under a thousand bad networks
 //! ```
-//! use halloo::framing;
+//! use halloo::stream;
 //! use halloo::testing::{self, Fault};
 //! use std::net::SocketAddr;
 //!
 //! let address = SocketAddr::from(([10, 0, 0, 1], 7));
 //! testing::check(0..1_000, |simulation| {
 //!     let mut events = simulation.event_loop();
-//!     events
-//!         .listen(address, framing::lines(100, |connection, line| {
-//!             let _ = connection.send(line);
-//!             let _ = connection.send(b"\n");
-//!         }))
-//!         .unwrap();
-//!     simulation.inject(Fault::Accept, 3);
-//!     simulation.inject(Fault::LateReadiness, 2);
-//!
-//!     let client = simulation.connect(address).expect("somebody listens");
-//!     client.send(b"one\ntwo\n");
+//!     events.listen(address, stream(|connection, input| connection.try_write(input))).unwrap();
+//!     for fault in Fault::SOFT {
+//!         simulation.inject(fault, 5);
+//!     }
+//!     let client = simulation.connect(address).unwrap();
+//!     client.send(b"hello");
 //!     client.shutdown_write();
 //!     simulation.run_until_idle(&mut events).unwrap();
-//!     assert_eq!(client.received(), b"one\ntwo\n");
-//!     assert!(client.saw_eof());
+//!     assert!(client.received() == b"hello" && client.saw_eof());
 //! });
 //! ```
-//! When a seed fails, [`check`] says which, and what happened turn by turn; `check(SEED..SEED + 1, ...)` runs it alone.
+//! [`check`] runs the seeds on all cores. For a seed that fails it prints what happened and how to run that seed alone.
+//!
+//! | you want | it is |
+//! |---|---|
+//! | calls that fail or are interrupted, in a way that no client notices | [`Fault::SOFT`] |
+//! | connections that break, datagrams that are lost, a clock that jumps | [`Fault::HARD`], [`Client::was_hit_by_fault`] |
+//! | one certain error, at one certain moment | [`Simulation::fail_next`] |
+//! | clients that are slow | [`Client::set_window`] |
+//! | a server that the loop connects to | [`Simulation::listen`], [`Simulation::accept`] |
+//! | UDP | [`Simulation::send_datagram`], [`Simulation::receive_datagram`] |
+//! | timeouts | [`Simulation::advance`], and [what time does](Simulation#time) |
+//! | to see what happened | [`Simulation::trace`] |
+//!
+//! The module compiles on Linux only.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::{EventLoop, Turn};
 use crate::ids::{SlotKey, Token, WatchId};
 use crate::net::Network;
 use crate::net::simulated::Simulated;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
+use crate::net::simulated::trace;
 use crate::net::simulated::world::World;
 use crate::options::Interest;
 use crate::options::connect::{Connect, InheritedStream};
@@ -53,7 +65,7 @@ use crate::options::connect::{Connect, InheritedStream};
 pub use crate::net::simulated::client::Client;
 pub use crate::net::simulated::faults::Fault;
 
-/// Turns after which [`Simulation::run_until_idle`] gives up: something goes on for ever.
+/// Turns after which [`Simulation::run_until_idle`] returns an error.
 const RUN_TURNS_MAX: u32 = 100_000;
 
 /// How long [`Simulation::run_until_idle`] lets a turn wait.
@@ -80,6 +92,43 @@ const QUIET_TIME: Duration = Duration::from_millis(1_200);
 /// assert_eq!(client.received(), b"hello");
 /// # Ok::<(), halloo::Error>(())
 /// ```
+///
+/// # Time
+/// The clock of a simulation moves in four cases: a turn of the loop waits, [`advance`](Self::advance) is called, calls
+/// take a few milliseconds, or [`Fault::Clock`] or [`Fault::Pause`] lets it jump. It does not move between two calls of a
+/// test.
+///
+/// [`run_until_idle`](Self::run_until_idle) ends with 1.2 s in which nothing happens, so each call takes at least 1.2 s of
+/// that time. Timeouts and timers that end within it fire. Fifty calls take a minute: a client that was silent meanwhile
+/// is closed by the [`idle_timeout`](crate::Listen::idle_timeout) of 60 s, though the test has run for milliseconds and
+/// the client has not left. Where clients are silent for long, turn that timeout off:
+///
+/// ```
+/// use halloo::testing::Simulation;
+/// use halloo::{Listen, stream};
+/// use std::net::SocketAddr;
+///
+/// let (strict, patient) = (SocketAddr::from(([10, 0, 0, 1], 1)), SocketAddr::from(([10, 0, 0, 1], 2)));
+/// let simulation = Simulation::new(1);
+/// let mut events = simulation.event_loop();
+/// let echo = events.attach(stream(|connection, input| connection.try_write(input)));
+/// events.listen_for(strict, echo)?;
+/// events.listen_for(Listen::from(patient).idle_timeout(None), echo)?;
+///
+/// let silent = [strict, patient].map(|address| simulation.connect(address).expect("the server listens"));
+/// let client = simulation.connect(strict).expect("the server listens");
+/// for _ in 0..50 {
+///     client.send(b"x");
+///     simulation.run_until_idle(&mut events)?;
+/// }
+/// assert!(simulation.elapsed().as_secs() >= 60);
+/// assert!(!client.saw_eof(), "its last byte was 1.2 s ago");
+/// assert!(silent[0].saw_eof(), "its idle timeout has run out");
+/// assert!(!silent[1].saw_eof());
+/// # Ok::<(), halloo::Error>(())
+/// ```
+///
+/// Or call [`EventLoop::turn`] with a timeout of zero as often as the exchange needs: such a turn takes a few milliseconds.
 #[derive(Clone)]
 pub struct Simulation {
     seed: u64,
@@ -112,15 +161,16 @@ impl Simulation {
         EventLoop::with_network(Network::Simulated(Simulated::new(&self.world)), connections_max, hash_key)
     }
 
-    /// Makes one in so many calls fail, or moments go wrong; zero stops it.
+    /// Makes one in so many calls fail, or moments go wrong; zero stops it, and with one it is every call.
     ///
-    /// One in six errors is the first of a series: up to 99 more calls of the kind fail with the same error. So a listener
-    /// may pause for a minute and more.
+    /// One in six errors is the first of a series: up to 24 more calls of the kind fail with the same error. So a listener
+    /// may pause for 15 s and more.
     pub fn inject(&self, fault: Fault, one_in: u64) {
         self.world.borrow_mut().faults.set(fault, one_in);
     }
 
-    /// Makes the next so many calls of a kind fail with this error number.
+    /// Makes the next so many calls of a kind fail with this error number. A fault that is not about one kind of call,
+    /// such as [`Fault::Interrupt`] or [`Fault::LostDatagram`], has no next call.
     ///
     /// ```
     /// # use halloo::testing::{Fault, Simulation};
@@ -142,9 +192,9 @@ impl Simulation {
         self.world.borrow_mut().descriptors_max = descriptors;
     }
 
-    /// Lets time pass.
+    /// Lets time pass without a turn of the loop, while the network goes on: what is under way arrives.
     pub fn advance(&self, time: Duration) {
-        self.world.borrow_mut().clock += time;
+        self.world.borrow_mut().let_pass(time);
     }
 
     /// How much time has passed.
@@ -343,38 +393,62 @@ impl Simulation {
     /// do not fire: [`advance`](Self::advance) past them first. After a [`drain`](crate::Context::drain) it may return
     /// before the loop has stopped, because a closed connection is still read for up to 2 s.
     ///
-    /// What happens is what the clients do, what the network delivers, and each call of the loop on a socket, failed ones
-    /// included. A timer that fires counts only if its callback sends, connects or closes something. While calls fail,
-    /// the loop tries again, and with several faults at once that may take minutes. A test of a slow exchange with faults
-    /// raises the [`idle_timeout`](crate::Listen::idle_timeout) of 60 s.
+    /// What happens is what the clients do, what the network delivers, and each call of the loop on a socket that has
+    /// something to do. A call that fails counts if the loop makes it again for the same work; a call for nothing, after
+    /// [spurious readiness](Fault::SpuriousReadiness), does not. A timer that fires counts only if its callback sends,
+    /// connects or closes something. So the loop becomes idle under any faults, unless work is left that can never be
+    /// done, because a fault hits every call.
+    ///
+    /// ```
+    /// use halloo::testing::{Fault, Simulation};
+    /// use halloo::{ErrorKind, stream};
+    /// use std::net::SocketAddr;
+    ///
+    /// let address = SocketAddr::from(([10, 0, 0, 1], 7));
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// events.listen(address, stream(|connection, input| connection.try_write(input)))?;
+    /// simulation.inject(Fault::Accept, 1);
+    /// let client = simulation.connect(address).expect("the server listens");
+    /// let error = simulation.run_until_idle(&mut events).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Simulation);
+    /// assert!(error.to_string().contains("accept listener 10.0.0.1:7"));
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// Those of [`EventLoop::turn`].
-    ///
-    /// # Panics
-    /// If it goes on for ever.
+    /// Those of [`EventLoop::turn`], and [`ErrorKind::Simulation`] after 100,000 turns, with what is still under way.
     pub fn run_until_idle(&self, events: &mut EventLoop<'_>) -> Result<()> {
         self.world.borrow_mut().record_activity();
         for _ in 0..RUN_TURNS_MAX {
-            if let Turn::Stopped(_) = events.turn(Some(RUN_WAIT))? {
+            let turn = events.turn(Some(RUN_WAIT))?;
+            if matches!(turn, Turn::Stopped(_)) {
                 // What it has sent is still to arrive.
                 self.world.borrow_mut().advance_network();
-                if !self.is_active() {
-                    return Ok(());
-                }
-                continue;
             }
-            if self.world.borrow().idle_for() >= QUIET_TIME && !self.is_active() {
+            let is_quiet = matches!(turn, Turn::Stopped(_)) || self.world.borrow().idle_for() >= QUIET_TIME;
+            if is_quiet && self.first_active().is_none() {
                 return Ok(());
             }
         }
-        panic!("after {RUN_TURNS_MAX} turns there is still something to do");
+        Err(Error::from_io(ErrorKind::Simulation, None, io::Error::new(io::ErrorKind::TimedOut, self.still_busy())))
     }
 
-    /// Whether anything is under way.
-    fn is_active(&self) -> bool {
+    /// Why the loop is not idle.
+    fn still_busy(&self) -> String {
         let world = self.world.borrow();
-        world.sockets.iter().any(|socket| match &socket.kind {
+        let busy = match (self.first_active(), world.trace.last_call(&world.sockets)) {
+            (Some(socket), _) => format!("{} has events or bytes under way", trace::name(&world.sockets, socket)),
+            (None, Some(call)) => format!("the last call was `{call}`"),
+            (None, None) => String::from("every poll fails"),
+        };
+        format!("timed out after {RUN_TURNS_MAX} turns: {busy}; clear the faults, or call EventLoop::turn instead")
+    }
+
+    /// A socket for which anything is under way.
+    fn first_active(&self) -> Option<usize> {
+        let world = self.world.borrow();
+        world.sockets.iter().position(|socket| match &socket.kind {
             // What a client sends to nobody goes nowhere.
             SimSocketKind::Stream(stream) if socket.fd == FdState::Closed && stream.client.saw_eof_or_reset() => false,
             SimSocketKind::Stream(stream) => {
@@ -397,15 +471,39 @@ impl Simulation {
         self.world.borrow().fingerprint
     }
 
-    /// Keeps a trace of the loop's calls from now on.
+    /// Starts the [trace](Self::trace) anew and keeps all of it, not only the last 200 lines.
     pub fn record_trace(&self) {
-        self.world.borrow_mut().trace.get_or_insert_default();
+        self.world.borrow_mut().trace.keep_all();
     }
 
-    /// The trace kept: time, call, socket and outcome, a line each.
+    /// What happened, a line each: the last 200 lines, or all since [`record_trace`](Self::record_trace).
+    ///
+    /// A line has the time, then who did something: the `loop` made a call, or a `peer` of it sent, received or saw
+    /// something. A stream is named by the addresses of both ends, the [client's](Client::address) first, so a search
+    /// for that address finds all that concerns the client.
+    ///
+    /// ```
+    /// use halloo::testing::Simulation;
+    /// use halloo::stream;
+    /// use std::net::SocketAddr;
+    ///
+    /// let address = SocketAddr::from(([10, 0, 0, 1], 7));
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// events.listen(address, stream(|connection, input| connection.try_write(input)))?;
+    /// let client = simulation.connect_from(SocketAddr::from(([10, 0, 0, 9], 4000)), address).expect("the server listens");
+    /// client.send(b"hello");
+    /// simulation.run_until_idle(&mut events)?;
+    ///
+    /// let trace = simulation.trace();
+    /// assert!(trace.contains("peer 10.0.0.9:4000 at 10.0.0.1:7 sends 5 bytes"));
+    /// assert!(trace.contains("loop recv 10.0.0.9:4000 at 10.0.0.1:7 -> 5"));
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
     #[must_use]
     pub fn trace(&self) -> String {
-        self.world.borrow().trace.as_ref().map(|lines| lines.join("\n")).unwrap_or_default()
+        let world = self.world.borrow();
+        world.trace.write_out(&world.sockets)
     }
 }
 
@@ -415,50 +513,242 @@ impl std::fmt::Debug for Simulation {
     }
 }
 
-/// Runs a test once for each seed. For one that fails, the test is run again with a trace, and the panic tells the
-/// seed, what happened, and what the test said.
+/// Runs a test once for each seed, on as many threads as there are cores.
+///
+/// The panic for a seed that fails has the end of its [trace](Simulation::trace), what the test said, and the command
+/// that runs the seed alone. Of several the lowest is reported, so the outcome is the same in each run.
+///
+/// The environment variable `HALLOO_SEEDS` has precedence over `seeds`: `HALLOO_SEEDS=7` runs one seed,
+/// `HALLOO_SEEDS=0..1000000` a million.
+///
+/// ```should_panic
+/// halloo::testing::check(0..1_000, |simulation| assert!(simulation.random_below(100) > 0));
+/// ```
 ///
 /// # Panics
-/// As the test does, for the first seed with which it does.
-pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(&Simulation)) {
-    for seed in seeds {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&Simulation::new(seed)))) else {
-            continue;
-        };
+/// If the test does, or if `HALLOO_SEEDS` is neither a seed nor a range.
+pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
+    let seeds = std::env::var("HALLOO_SEEDS").map_or(seeds, |variable| {
+        let message = "is neither a seed nor a range; set it to 7 or to 0..1000";
+        parse_seeds(&variable).unwrap_or_else(|| panic!("cannot use HALLOO_SEEDS: \"{variable}\" {message}"))
+    });
+    let test_name = thread::current().name().unwrap_or_default().to_owned();
+    if let Some((seed, report)) = first_failure(seeds, &test_name, test) {
+        // The test harness runs a test on a thread with its name, or on the main thread.
+        let filter = if test_name == "main" { "" } else { &test_name };
+        panic!("{report}\nrun it alone: HALLOO_SEEDS={seed} cargo test {filter}");
+    }
+}
+
+/// Runs a test with all seeds; the lowest that fails, with a report.
+fn first_failure(seeds: Range<u64>, name: &str, test: impl Fn(&Simulation) + Sync) -> Option<(u64, String)> {
+    let (next, failure) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, String)>));
+    let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+    let run_seeds = || {
+        loop {
+            // Seeds are handed out in order: behind one that fails, all lower ones are run or running.
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end || lock().as_ref().is_some_and(|(failed, _)| *failed < seed) {
+                return;
+            }
+            if let Err(report) = run_seed(seed, &test) {
+                let mut failure = lock();
+                if failure.as_ref().is_none_or(|(failed, _)| seed < *failed) {
+                    *failure = Some((seed, report));
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..thread::available_parallelism().map_or(1, usize::from) {
+            // The harness prints a panic with the name of its thread. A thread that does not start is not needed.
+            let _ = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run_seeds);
+        }
+        run_seeds();
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A seed, or a range of them that is not empty.
+fn parse_seeds(text: &str) -> Option<Range<u64>> {
+    let (first, end) = match text.split_once("..") {
+        Some((first, end)) => (first.parse().ok()?, end.parse().ok()?),
+        None => (text.parse().ok()?, text.parse::<u64>().ok()?.checked_add(1)?),
+    };
+    (first < end).then_some(first..end)
+}
+
+/// Runs a test with a seed; if it panics, what happened.
+fn run_seed(seed: u64, test: impl Fn(&Simulation)) -> std::result::Result<(), String> {
+    let simulation = Simulation::new(seed);
+    catch_unwind(AssertUnwindSafe(|| test(&simulation))).map_err(|panic| {
         let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let again = Simulation::new(seed);
-        again.record_trace();
-        let _ = catch_unwind(AssertUnwindSafe(|| test(&again)));
-        panic!("seed {seed} failed. What happened:\n{}\nseed {seed} failed: {message}", again.trace());
-    }
+        format!("seed {seed} failed; the end of its trace:\n{}\nseed {seed} failed: {message}", simulation.trace())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::handler_impls::stream;
+    use crate::close_reason::CloseReason;
+    use crate::context::handler_impls::{datagrams, stream};
 
     const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7);
+    const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 4000);
 
     fn echo(connection: &mut crate::context::connection::Connection<'_>, input: &[u8]) -> usize {
         connection.try_write(input)
     }
 
+    fn reply(datagram: &mut crate::context::datagram::Datagram<'_>, payload: &[u8]) {
+        datagram.reply(payload);
+    }
+
     #[test]
-    fn a_world_settles_whatever_is_told_for_nothing_and_not_before_a_client_has_its_end() {
+    fn a_simulation_becomes_idle_under_any_mix_of_faults() {
         check(0..300, |simulation| {
             let mut events = simulation.event_loop();
             events.listen(SERVER, stream(echo)).expect("the address is free");
-            for fault in [Fault::SpuriousReadiness, Fault::LateReadiness, Fault::Poll] {
-                simulation.inject(fault, 10);
+            events.bind(SERVER, datagrams(reply)).expect("it is free");
+            for fault in Fault::ALL {
+                if simulation.random_below(2) == 0 {
+                    simulation.inject(fault, 2 + simulation.random_below(6));
+                }
             }
-            let client = simulation.connect(SERVER).expect("somebody listens");
-            client.send(b"hello");
-            client.shutdown_write();
-            simulation.run_until_idle(&mut events).expect("no error is the loop's");
-            assert!(client.saw_eof() && client.received() == b"hello", "{client:?}");
+            let client = simulation.connect(SERVER).expect("the server listens");
+            // A client that does not read: its connection is spuriously writable for ever.
+            client.set_window(1);
+            client.send(&[7; 10_000]);
+            simulation.send_datagram(PEER, SERVER, b"hello");
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
         });
+    }
+
+    #[test]
+    fn work_that_a_fault_holds_up_for_ever_is_named_in_the_error() {
+        for (fault, cause) in [
+            (Fault::LateReadiness, "listener 10.0.0.1:7 has events or bytes under way"),
+            (Fault::Poll, "listener 10.0.0.1:7 has events or bytes under way"),
+            (Fault::Accept, "the last call was `loop accept listener 10.0.0.1:7 -> E"),
+        ] {
+            let simulation = Simulation::new(1);
+            let mut events = simulation.event_loop();
+            events.listen(SERVER, stream(echo)).expect("the address is free");
+            simulation.inject(fault, 1);
+            let client = simulation.connect(SERVER).expect("the server listens");
+            let error = simulation.run_until_idle(&mut events).expect_err("the client is not accepted");
+            assert_eq!(error.kind(), ErrorKind::Simulation);
+            assert!(error.to_string().contains(cause), "{error}");
+            simulation.clear_faults();
+            client.shutdown_write();
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+            assert!(client.saw_eof());
+        }
+    }
+
+    #[test]
+    fn no_client_notices_soft_faults() {
+        check(0..200, |simulation| {
+            let mut events = simulation.event_loop();
+            events.listen(SERVER, stream(echo)).expect("the address is free");
+            events.bind(SERVER, datagrams(reply)).expect("it is free");
+            for fault in Fault::SOFT {
+                simulation.inject(fault, 2 + simulation.random_below(6));
+            }
+            let clients = [(); 5].map(|()| simulation.connect(SERVER).expect("the server listens"));
+            let mut sent = [const { Vec::new() }; 5];
+            for _ in 0..3 {
+                for (client, sent) in clients.iter().zip(&mut sent) {
+                    let length = simulation.random_below(5_000);
+                    let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).expect("less than 251")).collect();
+                    client.send(&bytes);
+                    sent.extend(bytes);
+                    let _ = events.turn(Some(Duration::ZERO)).expect("no error is the loop's");
+                }
+                simulation.send_datagram(PEER, SERVER, b"hello");
+                simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+                assert_eq!(simulation.receive_datagram(PEER), Some((SERVER, b"hello".to_vec())));
+                assert_eq!(simulation.receive_datagram(PEER), None);
+            }
+            for client in &clients {
+                client.shutdown_write();
+            }
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+            for (client, sent) in clients.iter().zip(&sent) {
+                let is_whole = client.received() == *sent && client.saw_eof() && !client.saw_reset();
+                assert!(is_whole && !client.was_hit_by_fault(), "{client:?}: {} bytes", client.received().len());
+            }
+        });
+    }
+
+    #[test]
+    fn a_client_that_always_reads_is_not_write_stalled_by_late_readiness_and_a_jumping_clock() {
+        check(0..300, |simulation| {
+            let mut events = simulation.event_loop();
+            events.listen(SERVER, stream(echo)).expect("the address is free");
+            for fault in Fault::SOFT.into_iter().chain([Fault::Clock, Fault::Pause]) {
+                simulation.inject(fault, 4);
+            }
+            let client = simulation.connect(SERVER).expect("the server listens");
+            client.send(&[7; 2_000]);
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+            assert_eq!(events.stats().closed(CloseReason::WriteStalled), 0, "{client:?}");
+        });
+    }
+
+    #[test]
+    fn what_is_under_way_arrives_while_time_passes() {
+        check(0..50, |simulation| {
+            let mut events = simulation.event_loop();
+            events.listen(SERVER, stream(echo)).expect("the address is free");
+            let client = simulation.connect(SERVER).expect("the server listens");
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+            client.send(b"hello");
+            simulation.advance(Duration::from_secs(3_600));
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+            assert_eq!(client.received(), b"hello", "what arrives before the idle timeout is read");
+        });
+    }
+
+    #[test]
+    fn the_lowest_seed_that_fails_is_reported_once_with_the_end_of_its_trace() {
+        let test = |simulation: &Simulation| {
+            exchange(simulation);
+            assert!(simulation.seed() < 17, "this is too much");
+        };
+        let (seed, report) = first_failure(3..100, "seeds", test).expect("17 fails");
+        assert_eq!(seed, 17);
+        assert_eq!(report.matches("seed 17 failed: this is too much").count(), 1, "{report}");
+        assert_eq!(report.matches(" earlier lines are left out\n").count(), 1, "{report}");
+        assert!(report.lines().count() < 210, "{report}");
+        assert_eq!(first_failure(3..17, "seeds", test), None);
+    }
+
+    #[test]
+    fn only_seed_3_fails() {
+        check(0..3, |simulation| assert_ne!(simulation.seed(), 3, "only with HALLOO_SEEDS"));
+    }
+
+    #[test]
+    fn a_variable_chooses_the_seeds_and_a_failure_names_the_command_for_its_seed() {
+        let run = |seeds: &str| {
+            let this = std::env::current_exe().expect("a test has a program");
+            let mut command = std::process::Command::new(this);
+            command.args(["--exact", "testing::tests::only_seed_3_fails"]).env("HALLOO_SEEDS", seeds);
+            let output = command.output().expect("it starts");
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        for seeds in ["3", "0..5"] {
+            let (is_ok, output) = run(seeds);
+            let command = "run it alone: HALLOO_SEEDS=3 cargo test testing::tests::only_seed_3_fails";
+            assert!(!is_ok && output.contains(command), "{output}");
+        }
+        assert!(run("4").0 && run("0..3").0);
+        for invalid in ["", "x", "5..5", "..", "3.."] {
+            let (is_ok, output) = run(invalid);
+            assert!(!is_ok && output.contains("cannot use HALLOO_SEEDS: \""), "{output}");
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ fuzz_target!(|input: Input<'_>| {
     let stream: Vec<u8> = input.steps.iter().flat_map(|step| step.segment).copied().collect();
     let expected = expected_frames(input.format, &stream, frame_bytes_max);
     let run_until_idle = |event_loop: &mut EventLoop<'_>| {
-        // With faults the simulation would never be idle.
+        // Without faults the simulation is idle sooner.
         simulation.clear_faults();
         client.set_window(usize::MAX);
         simulation.run_until_idle(event_loop).expect("turns");

@@ -98,8 +98,6 @@ fn a_framed_echo_returns_every_frame_whatever_the_network_does() {
             let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
         }
         client.set_window(usize::MAX);
-        // With these faults the simulation would never be idle.
-        simulation.clear_faults();
         simulation.run_until_idle(&mut events).expect("the poll works");
 
         let received = client.received();

@@ -1,13 +1,11 @@
 //! A simulated client: what it sends, reads and sees.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::net::simulated::sim_socket::{Segment, SimStream};
 use crate::net::simulated::world::World;
-
-#[cfg(test)]
-use std::net::SocketAddr;
 
 /// The longest segment that a client's bytes travel in, and the shortest of several: what Ethernet makes of TCP.
 const SEGMENT_BYTES_MAX: u64 = 64 * 1024;
@@ -121,9 +119,10 @@ impl Client {
         self.world.borrow().failed_shutdowns.contains(&self.socket)
     }
 
-    /// Its address, or for the peer of an outbound connection the one that was connected to.
-    #[cfg(test)]
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Its address, by which a handler and the [trace](crate::testing::Simulation::trace) know it. For the peer of an
+    /// outbound connection it is the address that the loop connected to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
         self.with_stream(|stream| stream.peer)
     }
 
@@ -142,6 +141,6 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Client").field("address", &self.address()).finish_non_exhaustive()
     }
 }

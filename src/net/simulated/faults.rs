@@ -29,8 +29,10 @@ pub enum Fault {
     Send,
     /// Ending our side of a stream fails.
     Shutdown,
-    /// A poll is interrupted.
+    /// A poll is interrupted (EINTR).
     Poll,
+    /// A call that accepts, reads or writes is interrupted (EINTR), never twice in a row.
+    Interrupt,
     /// Receiving a datagram fails.
     ReceiveDatagram,
     /// Sending a datagram fails.
@@ -41,19 +43,75 @@ pub enum Fault {
     DuplicateDatagram,
     /// A datagram overtakes the one before it, in either direction, if that has not been received.
     ReorderedDatagram,
-    /// Readiness is told late, and later readiness before it.
+    /// Readiness is reported late, by up to 100 ms, and later readiness before it.
     LateReadiness,
-    /// Readiness is told where there is none.
+    /// Readiness is reported where there is none.
     SpuriousReadiness,
-    /// The clock jumps forward at a poll, by up to 20 s.
+    /// The clock jumps forward at a poll, by up to 20 s, while clients and network go on.
     Clock,
     /// The process is stopped between two calls, for up to 20 s, while clients and network go on.
     Pause,
 }
 
 impl Fault {
+    /// The faults that a correct handler and its clients do not notice, except that all takes longer: no connection
+    /// ends by them, and no byte and no datagram is lost. The time that they take counts: see [time](crate::testing::Simulation#time).
+    ///
+    /// ```
+    /// use halloo::testing::{self, Fault};
+    /// use halloo::{datagrams, stream};
+    /// use std::net::SocketAddr;
+    ///
+    /// let (address, peer) = (SocketAddr::from(([10, 0, 0, 1], 7)), SocketAddr::from(([10, 0, 0, 9], 4000)));
+    /// testing::check(0..100, |simulation| {
+    ///     let mut events = simulation.event_loop();
+    ///     events.listen(address, stream(|connection, input| connection.try_write(input))).unwrap();
+    ///     events.bind(address, datagrams(|datagram, payload| { datagram.reply(payload); })).unwrap();
+    ///     for fault in Fault::SOFT {
+    ///         simulation.inject(fault, 4);
+    ///     }
+    ///     let client = simulation.connect(address).unwrap();
+    ///     client.send(b"hello");
+    ///     client.shutdown_write();
+    ///     simulation.send_datagram(peer, address, b"hello");
+    ///     simulation.run_until_idle(&mut events).unwrap();
+    ///     assert!(client.received() == b"hello" && client.saw_eof());
+    ///     assert_eq!(simulation.receive_datagram(peer), Some((address, b"hello".to_vec())));
+    /// });
+    /// ```
+    pub const SOFT: [Self; 6] = [
+        Self::Accept,
+        Self::Poll,
+        Self::Interrupt,
+        Self::ReceiveDatagram,
+        Self::LateReadiness,
+        Self::SpuriousReadiness,
+    ];
+
+    /// The faults that end a connection, by an error or by a timeout, or lose, double or reorder a datagram. A test asks
+    /// [`Client::was_hit_by_fault`](crate::testing::Client::was_hit_by_fault) before it expects anything of a client.
+    ///
+    /// ```
+    /// use halloo::testing::Fault;
+    ///
+    /// assert!(Fault::HARD.contains(&Fault::Send) && !Fault::SOFT.contains(&Fault::Send));
+    /// ```
+    pub const HARD: [Self; 11] = [
+        Self::Connect,
+        Self::Register,
+        Self::Receive,
+        Self::Send,
+        Self::Shutdown,
+        Self::SendDatagram,
+        Self::LostDatagram,
+        Self::DuplicateDatagram,
+        Self::ReorderedDatagram,
+        Self::Clock,
+        Self::Pause,
+    ];
+
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Accept,
         Self::Connect,
         Self::Register,
@@ -61,6 +119,7 @@ impl Fault {
         Self::Send,
         Self::Shutdown,
         Self::Poll,
+        Self::Interrupt,
         Self::ReceiveDatagram,
         Self::SendDatagram,
         Self::LostDatagram,
@@ -81,7 +140,7 @@ impl Fault {
             Self::Receive => &RECEIVE,
             Self::Send => &SEND,
             Self::Shutdown => &[Errno::ENOTCONN],
-            Self::Poll => &[Errno::EINTR],
+            Self::Poll | Self::Interrupt => &[Errno::EINTR],
             Self::ReceiveDatagram => &RECEIVE_DATAGRAM,
             Self::SendDatagram => &SEND_DATAGRAM,
             // No call fails.
@@ -93,6 +152,11 @@ impl Fault {
             | Self::Clock
             | Self::Pause => &[],
         }
+    }
+
+    /// Whether the manual page of the call lists EINTR, and the loop has to make the call again.
+    fn is_interruptible(self) -> bool {
+        matches!(self, Self::Accept | Self::Receive | Self::Send | Self::ReceiveDatagram | Self::SendDatagram)
     }
 }
 
@@ -185,8 +249,8 @@ const SEND_DATAGRAM: [Errno; 13] = [
 /// One in so many errors is the first of a series.
 const SERIES_ONE_IN: u64 = 6;
 
-/// The longest such series: long enough for several pauses.
-const SERIES_MAX: u64 = 100;
+/// The longest such series: long enough for several pauses, and shorter than the idle timeout.
+const SERIES_MAX: u64 = 25;
 
 /// Random numbers from a seed (`SplitMix64`, Steele, Lea and Flood, 2014).
 #[derive(Clone, Debug)]
@@ -229,6 +293,8 @@ pub(crate) struct Faults {
     one_in: [u64; Fault::ALL.len()],
     /// By fault: an error, and for how many more calls it lasts.
     series: [Option<(i32, u64)>; Fault::ALL.len()],
+    /// The last call was interrupted: the next is not.
+    has_interrupted: bool,
 }
 
 impl Faults {
@@ -246,6 +312,11 @@ impl Faults {
         self.one_in[fault as usize] > 0
     }
 
+    /// Whether a fault occurs every time, until it is taken back.
+    pub(crate) fn is_constant(&self, fault: Fault) -> bool {
+        self.one_in[fault as usize] == 1
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -261,6 +332,12 @@ impl Faults {
         if let Some((errno, left)) = self.series[fault as usize] {
             self.begin_series(fault, errno, left - 1);
             return Some(io::Error::from_raw_os_error(errno));
+        }
+        if fault.is_interruptible() {
+            self.has_interrupted = !self.has_interrupted && self.occurs(Fault::Interrupt, random);
+            if self.has_interrupted {
+                return Some(Errno::EINTR.into());
+            }
         }
         let errors = fault.errors();
         if !self.occurs(fault, random) {

@@ -5,8 +5,10 @@
 pub(crate) mod client;
 pub(crate) mod datagrams;
 pub(crate) mod faults;
+pub(crate) mod readiness;
 pub(crate) mod sim_handle;
 pub(crate) mod sim_socket;
+pub(crate) mod trace;
 pub(crate) mod world;
 
 use std::cell::{RefCell, RefMut};
@@ -33,7 +35,7 @@ pub(crate) struct Simulated {
     started: Instant,
 }
 
-/// Rounds of network time after which a poll that waits for nothing in particular comes back.
+/// Rounds of network time after which a poll without a timeout returns, and one with a timeout takes longer steps.
 const QUIET_ROUNDS: u32 = 8;
 
 impl Simulated {
@@ -55,7 +57,7 @@ impl Simulated {
         world.begin_call("poll", Fault::Poll, 0)?;
         let max = world.random.length(16);
         let until = timeout.map(|timeout| world.clock + timeout);
-        for _ in 0..QUIET_ROUNDS {
+        for round in 0.. {
             world.advance_network();
             let before = events.len();
             world.report_stale_event(events);
@@ -66,11 +68,12 @@ impl Simulated {
                 world.maybe_pause();
                 return Ok(has_more);
             }
-            let step = Duration::from_micros(1 + world.random.below(10_000));
-            world.clock = (world.clock + step).min(until.unwrap_or(Duration::MAX));
-        }
-        if let Some(until) = until {
-            world.clock = world.clock.max(until);
+            if until.is_none() && round == QUIET_ROUNDS {
+                break;
+            }
+            let drawn = Duration::from_micros(1 + world.random.below(10_000));
+            let step = drawn.saturating_mul(1 << (round.saturating_sub(QUIET_ROUNDS)).min(31));
+            world.clock = world.clock.saturating_add(step).min(until.unwrap_or(Duration::MAX));
         }
         world.record_call("poll", 0, 0);
         Ok(false)

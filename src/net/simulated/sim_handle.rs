@@ -5,13 +5,15 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use nix::errno::Errno;
+
 use crate::ids::Token;
 use crate::net::Stream;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::simulated::datagrams::{destination, is_broadcast_ip, machine_ip};
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
-use crate::net::simulated::world::World;
+use crate::net::simulated::world::{World, errno_outcome};
 use crate::options::udp::{Membership, MembershipChange};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
@@ -47,9 +49,8 @@ impl SimHandle {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if is_full {
-            world.record_call("accept", self.socket, -1);
             world.count(self.socket, Err(()));
-            return Err(nix::errno::Errno::EMFILE.into());
+            return world.fail_call("accept", self.socket, Errno::EMFILE);
         }
         let Some(stream) = backlog.pop_front() else {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -123,16 +124,17 @@ impl SimHandle {
             world.count(self.socket, Ok(count));
             return Ok(count);
         }
-        let outcome = match state.reset {
+        match state.reset {
             Reset::Arrived => {
                 state.reset = Reset::Reported;
-                Err(io::ErrorKind::ConnectionReset.into())
+                world.fail_call("recv", self.socket, Errno::ECONNRESET)
             }
-            Reset::No if !state.fin_received => Err(io::ErrorKind::WouldBlock.into()),
-            Reset::Reported | Reset::No => Ok(0),
-        };
-        world.record_call("recv", self.socket, if outcome.is_ok() { 0 } else { -1 });
-        outcome
+            Reset::No if !state.fin_received => world.fail_call("recv", self.socket, Errno::EAGAIN),
+            Reset::Reported | Reset::No => {
+                world.record_call("recv", self.socket, 0);
+                Ok(0)
+            }
+        }
     }
 
     pub(crate) fn send(&self, bytes: &[u8], fin_follows: bool) -> io::Result<usize> {
@@ -144,19 +146,20 @@ impl SimHandle {
         let state = world.stream(self.socket);
         if state.reset != Reset::No || state.client.saw_reset {
             state.reset = Reset::Reported;
-            world.record_call("send", self.socket, -2);
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return world.fail_call("send", self.socket, Errno::EPIPE);
         }
         if state.write_shut_down {
-            world.record_call("send", self.socket, -3);
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return world.fail_call("send", self.socket, Errno::EPIPE);
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let count = wanted.min(state.send_buffer_bytes_max.saturating_sub(state.send_buffer.len()));
         state.blocked = count < wanted;
         state.send_buffer.extend(slices.iter().flat_map(|slice| slice.iter()).take(count));
+        if count == 0 {
+            return world.fail_call("send", self.socket, Errno::EAGAIN);
+        }
         world.record_call("send", self.socket, i64::try_from(count).unwrap_or(0));
-        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        Ok(count)
     }
 
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
@@ -184,8 +187,8 @@ impl SimHandle {
         let mut world = self.world();
         let memberships = &mut world.recv_queue(self.socket).memberships;
         match change {
-            MembershipChange::Join if !memberships.insert(membership) => Err(nix::errno::Errno::EADDRINUSE.into()),
-            MembershipChange::Leave if !memberships.remove(&membership) => Err(nix::errno::Errno::EADDRNOTAVAIL.into()),
+            MembershipChange::Join if !memberships.insert(membership) => Err(Errno::EADDRINUSE.into()),
+            MembershipChange::Leave if !memberships.remove(&membership) => Err(Errno::EADDRNOTAVAIL.into()),
             MembershipChange::Join | MembershipChange::Leave => Ok(()),
         }
     }
@@ -196,7 +199,7 @@ impl SimHandle {
         let socket = self.socket;
         let mut world = self.begin_call("receive", Fault::ReceiveDatagram)?;
         if let Some(error) = world.recv_queue(socket).pending_error.take() {
-            world.record_call("receive", socket, -i64::from(error.raw_os_error().unwrap_or(0)));
+            world.record_call("receive", socket, errno_outcome(&error));
             world.record_activity();
             world.count(socket, Err(()));
             return Err(error);
@@ -245,7 +248,7 @@ impl SimHandle {
             };
             let sent = sent.and_then(|mut world| {
                 if is_broadcast_ip(transmit.to.ip()) && !world.recv_queue(self.socket).may_broadcast {
-                    return Err(nix::errno::Errno::EACCES.into());
+                    return Err(Errno::EACCES.into());
                 }
                 let bound = world.sockets[self.socket].local;
                 let from = transmit.from.map_or(bound.ip(), |from| from.ip);

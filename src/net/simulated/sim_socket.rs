@@ -25,6 +25,8 @@ pub(crate) struct SimSocket {
     pub(crate) token: Option<Token>,
     /// An edge that the poll has not told yet.
     pub(crate) has_edge: bool,
+    /// Since when a fault has held the edge back.
+    pub(crate) late_since: Option<Duration>,
     pub(crate) fd: FdState,
     pub(crate) local: SocketAddr,
     pub(crate) kind: SimSocketKind,
@@ -157,6 +159,7 @@ impl SimSocket {
     /// The poll has told the edge.
     pub(crate) fn clear_edge(&mut self) {
         self.has_edge = false;
+        self.late_since = None;
         if let SimSocketKind::Watched { readable, writable } = &mut self.kind {
             (*readable, *writable) = (false, false);
         }
@@ -201,11 +204,5 @@ impl SimStream {
             }
         }
         Ok(())
-    }
-
-    /// The client's connection is reset: what had not reached it never will.
-    pub(crate) fn reset_client(&mut self) {
-        self.send_buffer.clear();
-        self.client.saw_reset = true;
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::ids::Token;
 use crate::net::Event;
 use crate::net::simulated::datagrams::machine_ip;
@@ -15,13 +17,14 @@ use crate::net::simulated::faults::{Fault, Faults, Random};
 use crate::net::simulated::sim_socket::{
     CallCounts, ClientSide, ConnectAnswer, FdState, RecvQueue, Reset, Segment, SimSocket, SimSocketKind, SimStream,
 };
+use crate::net::simulated::trace::{Step, Trace};
 
 /// Everything outside the loop.
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
     pub(crate) clock: Duration,
-    /// When something last happened, other than a poll or a failed call.
+    /// When something last happened, other than a poll or a call that failed with nothing to do.
     last_activity: Duration,
     /// Descriptors the process may have.
     pub(crate) descriptors_max: usize,
@@ -42,7 +45,7 @@ pub(crate) struct World {
     pub(crate) next_port: u16,
     /// The calls of the loop so far, mixed into a number: the same for the same run.
     pub(crate) fingerprint: u64,
-    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) trace: Trace,
     /// Failed accepts and failed receives, from the beginning.
     pub(crate) failures: [u64; 2],
     /// Streams whose end could not be told.
@@ -69,7 +72,7 @@ impl World {
             blackholes: BTreeSet::new(),
             next_port: 40_000,
             fingerprint: 0,
-            trace: None,
+            trace: Trace::default(),
             failures: [0; 2],
             failed_shutdowns: BTreeSet::new(),
             call_counts: BTreeMap::new(),
@@ -83,8 +86,9 @@ impl World {
         let Some(error) = self.faults.next_error(fault, &mut self.random) else {
             return Ok(());
         };
-        self.record_call(call, socket, -i64::from(error.raw_os_error().unwrap_or(0)));
-        if fault != Fault::Poll {
+        self.record_call(call, socket, errno_outcome(&error));
+        // The loop makes the call again. Calls for nothing, after spurious readiness, would go on for ever.
+        if self.has_cause(fault, socket) {
             self.record_activity();
         }
         if matches!(fault, Fault::Accept | Fault::ReceiveDatagram) {
@@ -93,13 +97,37 @@ impl World {
         Err(error)
     }
 
+    /// Whether there is anything to do for a call of this kind.
+    fn has_cause(&self, fault: Fault, socket: usize) -> bool {
+        match fault {
+            Fault::Poll => false,
+            Fault::Accept | Fault::Receive | Fault::ReceiveDatagram => {
+                let is_ready = |event: Event| event.readable || event.error;
+                self.sockets[socket].token.is_none_or(|token| is_ready(self.readiness(socket, token)))
+            }
+            _ => true,
+        }
+    }
+
     /// The process may be stopped here for a while: clients and network go on.
     pub(crate) fn maybe_pause(&mut self) {
         if self.faults.occurs(Fault::Pause, &mut self.random) {
-            for _ in 0..4 {
-                self.clock += Duration::from_millis(self.random.length(5_000) as u64);
-                self.advance_network();
-            }
+            let time = Duration::from_millis(self.random.length(20_000) as u64);
+            self.let_pass(time);
+        }
+    }
+
+    /// Time passes, and the network goes on.
+    pub(crate) fn let_pass(&mut self, time: Duration) {
+        // Nothing is under way after so many steps.
+        let step = (time / 32).max(Duration::from_secs(1));
+        let (began, until) = (self.clock, self.clock + time);
+        while self.clock < until {
+            self.clock = (self.clock + step).min(until);
+            self.advance_network();
+        }
+        for socket in self.sockets.iter_mut().filter(|socket| socket.has_edge) {
+            socket.late_since.get_or_insert(began);
         }
     }
 
@@ -117,9 +145,19 @@ impl World {
         if call != "poll" && outcome >= 0 {
             self.record_activity();
         }
-        if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>9.3?} {call} {socket} -> {outcome}", self.clock));
-        }
+        let step = if call == "poll" { Step::Poll { outcome, times: 1 } } else { Step::Call { call, socket, outcome } };
+        self.trace.push(self.clock, step);
+    }
+
+    /// Notes a call that fails of itself, and makes its error.
+    pub(crate) fn fail_call<T>(&mut self, call: &'static str, socket: usize, errno: Errno) -> io::Result<T> {
+        self.record_call(call, socket, -i64::from(errno as i32));
+        Err(errno.into())
+    }
+
+    /// Notes what the peer of a stream did or saw.
+    pub(crate) fn record_peer(&mut self, socket: usize, action: &'static str, bytes: Option<usize>) {
+        self.trace.push(self.clock, Step::Peer { socket, action, bytes });
     }
 
     /// Counts a call that brought something, or failed.
@@ -150,14 +188,8 @@ impl World {
         self.clock.saturating_sub(self.last_activity)
     }
 
-    pub(crate) fn trace_line(&mut self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &mut self.trace {
-            trace.push(line());
-        }
-    }
-
     pub(crate) fn add_socket(&mut self, local: SocketAddr, fd: FdState, kind: SimSocketKind) -> usize {
-        let socket = SimSocket { token: None, has_edge: false, fd, local, kind };
+        let socket = SimSocket { token: None, has_edge: false, late_since: None, fd, local, kind };
         self.descriptors += usize::from(fd == FdState::Open && socket.is_loops());
         self.active.push(self.sockets.len());
         self.sockets.push(socket);
@@ -195,6 +227,13 @@ impl World {
 
     /// A client sends, perhaps after everything was over.
     pub(crate) fn send(&mut self, socket: usize, segment: Segment) {
+        let (action, bytes) = match &segment {
+            Segment::Bytes(bytes) => ("sends", Some(bytes.len())),
+            Segment::Urgent => ("sends an urgent byte", None),
+            Segment::Fin => ("ends its side", None),
+            Segment::Reset => ("resets", None),
+        };
+        self.record_peer(socket, action, bytes);
         self.stream(socket).in_flight.push_back(segment);
         if !self.active.contains(&socket) {
             self.active.push(socket);
@@ -250,7 +289,7 @@ impl World {
                 backlog.push_back(socket);
                 ConnectAnswer::Connected
             }
-            (None, None) => ConnectAnswer::Failed(nix::errno::Errno::ECONNREFUSED as i32),
+            (None, None) => ConnectAnswer::Failed(Errno::ECONNREFUSED as i32),
         };
         self.stream(socket).connect_answer = answer;
         self.sockets[socket].has_edge = true;
@@ -267,7 +306,8 @@ impl World {
     /// Time passes while the loop works, too: a little, none, or far too much.
     pub(crate) fn advance_clock(&mut self) {
         if self.faults.occurs(Fault::Clock, &mut self.random) {
-            self.clock += Duration::from_millis(self.random.below(20_000));
+            let jump = Duration::from_millis(self.random.below(20_000));
+            self.let_pass(jump);
         } else if !self.random.one_in(3) {
             self.clock += Duration::from_micros(self.random.below(3_000));
         }
@@ -305,7 +345,7 @@ impl World {
         if is_closed {
             // The peer is gone: the kernel answers with a reset.
             if matches!(segment, Segment::Bytes(_) | Segment::Urgent) {
-                stream.reset_client();
+                self.reset_client(socket);
             }
             return;
         }
@@ -338,16 +378,28 @@ impl World {
         let unread = stream.client.received.len() - stream.client.read;
         let count = max.min(stream.send_buffer.len()).min(stream.client.window.saturating_sub(unread));
         stream.client.received.extend(stream.send_buffer.drain(..count));
-        let has_moved = count > 0;
-        if stream.send_buffer.is_empty() && (stream.write_shut_down || is_closed) && stream.reset == Reset::No {
-            stream.client.saw_eof = true;
-        }
+        let is_over = stream.send_buffer.is_empty() && (stream.write_shut_down || is_closed);
+        let sees_eof = is_over && stream.reset == Reset::No && !stream.client.saw_eof;
+        stream.client.saw_eof |= sees_eof;
         if stream.blocked && stream.send_buffer.len() <= stream.send_buffer_bytes_max * 2 / 3 {
             stream.blocked = false;
             self.sockets[socket].has_edge = true;
         }
-        if has_moved {
+        if count > 0 {
+            self.record_peer(socket, "receives", Some(count));
             self.record_activity();
+        }
+        if sees_eof {
+            self.record_peer(socket, "sees the end", None);
+        }
+    }
+
+    /// The connection is reset at its peer: what had not reached it never will.
+    fn reset_client(&mut self, socket: usize) {
+        let stream = self.stream(socket);
+        stream.send_buffer.clear();
+        if !std::mem::replace(&mut stream.client.saw_reset, true) {
+            self.record_peer(socket, "sees a reset", None);
         }
     }
 
@@ -367,7 +419,7 @@ impl World {
             self.advance_a_little();
             self.record_call(if is_reset { "reset" } else { "close" }, socket, 0);
             if is_reset {
-                self.stream(socket).reset_client();
+                self.reset_client(socket);
             }
         }
         self.sockets[socket].fd = FdState::Closed;
@@ -375,84 +427,23 @@ impl World {
         self.descriptors -= usize::from(self.sockets[socket].is_loops());
         match &mut self.sockets[socket].kind {
             SimSocketKind::Stream(stream) if !stream.recv_buffer.is_empty() || stream.urgent_after.is_some() => {
-                stream.reset_client();
+                self.reset_client(socket);
             }
             SimSocketKind::Stream(stream) => stream.write_shut_down = true,
             SimSocketKind::Listener { backlog } => {
                 for client in std::mem::take(backlog) {
                     self.sockets[client].fd = FdState::Closed;
-                    self.stream(client).reset_client();
+                    self.reset_client(client);
                 }
             }
             _ => {}
         }
     }
+}
 
-    /// What the poll would tell about a source now.
-    pub(crate) fn readiness(&self, socket: usize, token: Token) -> Event {
-        let quiet = Event { token, readable: false, writable: false, read_to_end: false, error: false, hang_up: false };
-        match &self.sockets[socket].kind {
-            SimSocketKind::Listener { backlog } => Event { readable: !backlog.is_empty(), ..quiet },
-            SimSocketKind::Watched { readable, writable } => {
-                Event { readable: *readable, writable: *writable, ..quiet }
-            }
-            SimSocketKind::Udp(RecvQueue { queue, pending_error, .. }) => {
-                Event { readable: !queue.is_empty(), error: pending_error.is_some(), ..quiet }
-            }
-            SimSocketKind::Stream(stream) if stream.connect_answer == ConnectAnswer::Pending => quiet,
-            SimSocketKind::Stream(stream) => {
-                let is_refused = matches!(stream.connect_answer, ConnectAnswer::Failed(_));
-                let is_reset = stream.reset != Reset::No || is_refused;
-                Event {
-                    token,
-                    readable: !stream.recv_buffer.is_empty() || stream.fin_received || is_reset,
-                    writable: is_reset || stream.send_buffer.len() <= stream.send_buffer_bytes_max * 2 / 3,
-                    read_to_end: stream.fin_received || is_reset || stream.urgent_after.is_some(),
-                    error: is_reset,
-                    hang_up: is_reset || (stream.fin_received && stream.write_shut_down),
-                }
-            }
-        }
-    }
-
-    /// Tells the edges there are, at most as many as fit; some late, some for nothing, in any order.
-    pub(crate) fn report_events(&mut self, events: &mut Vec<Event>, max: usize) -> bool {
-        let count = self.active.len();
-        let first = usize::try_from(self.random.below(count as u64)).unwrap_or(0);
-        let before = events.len();
-        for index in (first..count).chain(0..first) {
-            let socket = self.active[index];
-            let Some(token) = self.sockets[socket].token else { continue };
-            let World { faults, random, sockets, .. } = self;
-            let spurious = faults.occurs(Fault::SpuriousReadiness, random);
-            if !(sockets[socket].has_edge || spurious) || faults.occurs(Fault::LateReadiness, random) {
-                continue;
-            }
-            if events.len() - before == max {
-                return true;
-            }
-            let mut event = self.readiness(socket, token);
-            if spurious {
-                event.readable |= self.random.one_in(2);
-                event.writable |= self.random.one_in(2);
-            }
-            self.sockets[socket].clear_edge();
-            if event.readable || event.writable || event.read_to_end || event.error || event.hang_up {
-                self.trace_line(|| format!("          edge {socket} {event:?}"));
-                events.push(event);
-            }
-        }
-        false
-    }
-
-    /// Tells of a socket that is closed: as broken, and as ready for everything.
-    pub(crate) fn report_stale_event(&mut self, events: &mut Vec<Event>) {
-        let World { faults, random, stale_tokens, .. } = self;
-        if !stale_tokens.is_empty() && faults.occurs(Fault::SpuriousReadiness, random) {
-            let token = stale_tokens[usize::try_from(random.below(stale_tokens.len() as u64)).unwrap_or(0)];
-            events.push(Event { token, readable: true, writable: true, read_to_end: true, error: true, hang_up: true });
-        }
-    }
+/// The outcome of a call that failed: a negative error number, as in the kernel.
+pub(crate) fn errno_outcome(error: &io::Error) -> i64 {
+    -i64::from(error.raw_os_error().unwrap_or(0))
 }
 
 /// Whether a socket bound to one address is reached at another.

@@ -95,7 +95,9 @@ fn a_turn_polls_once_unless_the_event_buffer_was_full() {
     events.listen(SERVER, stream(|_, input| input.len())).expect("the address is free");
     simulation.record_trace();
     let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
-    assert_eq!(simulation.trace().matches(" poll ").count(), 1, "{}", simulation.trace());
+    // Polls in a row with the same outcome would be one line that says how many.
+    let trace = simulation.trace();
+    assert!(trace.matches(" poll ").count() == 1 && !trace.contains(" times"), "{trace}");
 }
 
 #[test]
