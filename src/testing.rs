@@ -1,7 +1,7 @@
 //! A simulated network for tests of handlers, decided by a seed.
 //!
 //! [`Simulation::event_loop`] returns an ordinary [`EventLoop`], so the code that sets up your server runs unchanged.
-//! Clients connect, send, read and leave. The network brings their bytes in pieces, late and out of step, and
+//! Clients connect, send, read and leave. The network delivers their bytes in pieces, late and interleaved, and
 //! [`Simulation::inject`] makes calls fail as kernels do. Nothing waits: a second of timeouts takes microseconds. The
 //! same seed gives the same run, to the byte.
 //!
@@ -68,10 +68,10 @@ pub use crate::net::simulated::faults::Fault;
 /// Turns after which [`Simulation::run_until_idle`] returns an error.
 const RUN_TURNS_MAX: u32 = 100_000;
 
-/// How long [`Simulation::run_until_idle`] lets a turn wait.
+/// The maximum wait of a turn in [`Simulation::run_until_idle`].
 const RUN_WAIT: Duration = Duration::from_millis(100);
 
-/// How long nothing must have happened for a world to be idle: longer than a listener pauses.
+/// The time without activity after which a world is idle: longer than the pause of a listener.
 const QUIET_TIME: Duration = Duration::from_millis(1_200);
 
 /// A simulated world: one network, its clock and its clients.
@@ -86,7 +86,7 @@ const QUIET_TIME: Duration = Duration::from_millis(1_200);
 /// let mut events = simulation.event_loop();
 /// events.listen(address, stream(|connection, input| connection.try_write(input)))?;
 ///
-/// let client = simulation.connect(address).expect("somebody listens");
+/// let client = simulation.connect(address).expect("the server listens");
 /// client.send(b"hello");
 /// simulation.run_until_idle(&mut events)?;
 /// assert_eq!(client.received(), b"hello");
@@ -94,14 +94,18 @@ const QUIET_TIME: Duration = Duration::from_millis(1_200);
 /// ```
 ///
 /// # Time
-/// The clock of a simulation moves in four cases: a turn of the loop waits, [`advance`](Self::advance) is called, calls
-/// take a few milliseconds, or [`Fault::Clock`] or [`Fault::Pause`] lets it jump. It does not move between two calls of a
-/// test.
+/// The clock of a simulation moves in four cases:
+/// - a turn of the loop waits;
+/// - [`advance`](Self::advance) is called;
+/// - calls take a few milliseconds;
+/// - [`Fault::Clock`] or [`Fault::Pause`] makes it jump.
 ///
-/// [`run_until_idle`](Self::run_until_idle) ends with 1.2 s in which nothing happens, so each call takes at least 1.2 s of
-/// that time. Timeouts and timers that end within it fire. Fifty calls take a minute: a client that was silent meanwhile
-/// is closed by the [`idle_timeout`](crate::Listen::idle_timeout) of 60 s, though the test has run for milliseconds and
-/// the client has not left. Where clients are silent for long, turn that timeout off:
+/// It does not move between two calls of a test.
+///
+/// [`run_until_idle`](Self::run_until_idle) ends with 1.2 s in which nothing happens, so each call takes at least 1.2 s
+/// of simulated time. Timeouts and timers that end within it fire. Fifty calls take a minute. A client that was silent
+/// meanwhile is closed by the [`idle_timeout`](crate::Listen::idle_timeout) of 60 s, although the test has run for
+/// milliseconds. If clients are silent for long, turn that timeout off:
 ///
 /// ```
 /// use halloo::testing::Simulation;
@@ -128,7 +132,8 @@ const QUIET_TIME: Duration = Duration::from_millis(1_200);
 /// # Ok::<(), halloo::Error>(())
 /// ```
 ///
-/// Or call [`EventLoop::turn`] with a timeout of zero as often as the exchange needs: such a turn takes a few milliseconds.
+/// Or call [`EventLoop::turn`] with a timeout of zero as often as the exchange needs: such a turn takes a few
+/// milliseconds.
 #[derive(Clone)]
 pub struct Simulation {
     seed: u64,
@@ -136,23 +141,24 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A quiet world: no fault is injected until [`inject`](Self::inject) says so, but bytes travel as they like.
+    /// Creates a world without faults, until [`inject`](Self::inject) is called. Bytes are delivered at random times
+    /// and in random pieces.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed, world: Rc::new(RefCell::new(World::new(seed))) }
     }
 
-    /// The seed that decides what happens.
+    /// Returns the seed, which decides the run.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// A loop in this world, which has one: the poll of a second loop would take its events.
+    /// Creates the loop of this world. A world has only one: the poll of a second loop would take its events.
     ///
-    /// The loop [listens](EventLoop::listen) and [binds](EventLoop::bind) at any address, and port 0 is a free one. A
-    /// handler that is to be tested here reads [`Context::now`](crate::Context::now), not `Instant::now`, which stands
-    /// still in comparison.
+    /// The loop [listens](EventLoop::listen) and [binds](EventLoop::bind) at any address, and port 0 selects a free
+    /// one. A handler under test reads [`Context::now`](crate::Context::now), not `Instant::now`, which does not follow
+    /// the simulated clock.
     #[must_use]
     pub fn event_loop<'h>(&self) -> EventLoop<'h> {
         let world = Rc::clone(&self.world);
@@ -161,7 +167,7 @@ impl Simulation {
         EventLoop::with_network(Network::Simulated(Simulated::new(&self.world)), connections_max, hash_key)
     }
 
-    /// Makes one in so many calls fail, or moments go wrong; zero stops it, and with one it is every call.
+    /// Makes a fault hit one in `one_in` calls or moments. Zero ends it; one is every call.
     ///
     /// One in six errors is the first of a series: up to 24 more calls of the kind fail with the same error. So a listener
     /// may pause for 15 s and more.
@@ -169,8 +175,8 @@ impl Simulation {
         self.world.borrow_mut().faults.set(fault, one_in);
     }
 
-    /// Makes the next so many calls of a kind fail with this error number. A fault that is not about one kind of call,
-    /// such as [`Fault::Interrupt`] or [`Fault::LostDatagram`], has no next call.
+    /// Makes the next `calls` calls of a kind fail with this error number. A fault without a kind of call, such as
+    /// [`Fault::Interrupt`] or [`Fault::LostDatagram`], has no next call.
     ///
     /// ```
     /// # use halloo::testing::{Fault, Simulation};
@@ -182,48 +188,48 @@ impl Simulation {
         self.world.borrow_mut().faults.begin_series(fault, errno, calls);
     }
 
-    /// Takes all faults back.
+    /// Ends all faults.
     pub fn clear_faults(&self) {
         self.world.borrow_mut().faults.clear();
     }
 
-    /// Sets how many descriptors the process may have. Default: 20,000.
+    /// Sets the descriptor limit of the process. Default: 20,000.
     pub fn set_descriptors_max(&self, descriptors: usize) {
         self.world.borrow_mut().descriptors_max = descriptors;
     }
 
-    /// Lets time pass without a turn of the loop, while the network goes on: what is under way arrives.
+    /// Advances the clock without a turn of the loop, while the network delivers bytes in flight.
     pub fn advance(&self, time: Duration) {
         self.world.borrow_mut().let_pass(time);
     }
 
-    /// How much time has passed.
+    /// Returns the simulated time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.world.borrow().clock
     }
 
-    /// A random number below `bound`, from the seed.
+    /// Returns a random number below `bound`, from the seed.
     #[must_use]
     pub fn random_below(&self, bound: u64) -> u64 {
         self.world.borrow_mut().random.below(bound)
     }
 
-    /// A client connects, from an address of its own; `None` if nobody listens there.
+    /// Connects a client, from an address of its own. Returns `None` if no listener is there.
     #[must_use]
     pub fn connect(&self, to: SocketAddr) -> Option<Client> {
         let from = self.next_client_address();
         self.connect_from(from, to)
     }
 
-    /// A client connects from a given address.
+    /// Connects a client from a given address. Returns `None` if no listener is there.
     #[must_use]
     pub fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Option<Client> {
         let socket = self.world.borrow_mut().connect(from, to)?;
         Some(Client::new(&self.world, socket))
     }
 
-    /// Somebody listens at an address, for the loop's own connections. Where nobody does, they are refused.
+    /// Adds a server at an address, for outbound connections of the loop. Without a server they are refused.
     ///
     /// ```
     /// use halloo::testing::Simulation;
@@ -250,22 +256,21 @@ impl Simulation {
         world.remote_listeners.entry(at).or_default();
     }
 
-    /// Nobody answers at an address, neither yes nor no.
+    /// Makes an address unresponsive: a connect to it gets no answer.
     pub fn blackhole(&self, at: SocketAddr) {
         self.world.borrow_mut().blackholes.insert(at);
     }
 
-    /// The next connection that has come from the loop to an address where a server [listens](Self::listen): its other
-    /// side.
+    /// Returns the peer of the next connection from the loop to an address where a server [listens](Self::listen).
     #[must_use]
     pub fn accept(&self, at: SocketAddr) -> Option<Client> {
         let socket = self.world.borrow_mut().remote_listeners.get_mut(&at)?.pop_front()?;
         Some(Client::new(&self.world, socket))
     }
 
-    /// A stream that is connected already, and the client at its other end, as socketpair(2) makes them. In a test the
-    /// stream stands for a descriptor that the loop would [adopt](Connect#streams-that-are-connected-already). The client
-    /// sees the end when the last clone of the `Connect` is dropped and no loop has taken it.
+    /// Creates a connected stream and the client at its other end, as socketpair(2) does. In a test the stream replaces
+    /// a descriptor that the loop would [adopt](Connect#streams-that-are-connected-already). The client sees EOF when
+    /// the last clone of the `Connect` is dropped and no loop has taken it.
     ///
     /// ```
     /// use halloo::{stream, testing::Simulation};
@@ -298,8 +303,8 @@ impl Simulation {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1 + host)), world.next_port)
     }
 
-    /// A datagram is sent to the loop, from any address: it comes to the socket that is bound there, or to those that have
-    /// joined the group. Returns whether it has arrived: false if there is no such socket, or if it was
+    /// Sends a datagram to the loop, from any address. It arrives at the socket that is bound to its destination, or at
+    /// all that have joined the group. Returns whether it arrived: false if there is no such socket, or if it was
     /// [lost](Fault::LostDatagram).
     ///
     /// ```
@@ -316,7 +321,7 @@ impl Simulation {
     /// # Ok::<(), halloo::Error>(())
     /// ```
     ///
-    /// What the loop sends to a group is received at the group's address:
+    /// A datagram from the loop to a group is received at the group's address:
     ///
     /// ```
     /// use halloo::testing::{Fault, Simulation};
@@ -345,17 +350,16 @@ impl Simulation {
         self.world.borrow_mut().deliver_datagram(from, to, payload) > 0
     }
 
-    /// The next datagram that has reached an address, and the address that it came from: the machine's own are
-    /// `10.0.0.1` and `2001:db8::1`, where a socket of every address has to choose one, and `10.255.255.255` is its
-    /// broadcast address.
+    /// Returns the next datagram that has reached an address, and its source address. A wildcard socket sends from
+    /// `10.0.0.1` or `2001:db8::1`, the machine's own addresses; `10.255.255.255` is its broadcast address.
     #[must_use]
     pub fn receive_datagram(&self, at: SocketAddr) -> Option<(SocketAddr, Vec<u8>)> {
         self.world.borrow_mut().received_datagrams.get_mut(&at)?.pop_front()
     }
 
-    /// A descriptor that the loop [watches](EventLoop::watch) becomes ready; false if the loop does not watch it.
+    /// Makes a descriptor ready that the loop [watches](EventLoop::watch). Returns false if the loop does not watch it.
     ///
-    /// The simulation does not look at descriptors. What the callback reads of its source is the test's to provide.
+    /// The simulation does not read descriptors. The test provides what the callback reads.
     ///
     /// ```
     /// use halloo::{Interest, Watch, testing::Simulation};
@@ -389,15 +393,15 @@ impl Simulation {
         true
     }
 
-    /// Turns the loop until nothing has happened for 1.2 s of simulated time, or it has stopped. Timeouts further away
-    /// do not fire: [`advance`](Self::advance) past them first. After a [`drain`](crate::Context::drain) it may return
+    /// Runs turns until nothing has happened for 1.2 s of simulated time, or the loop has stopped. Later timeouts do
+    /// not fire: [`advance`](Self::advance) past them first. After a [`drain`](crate::Context::drain) it may return
     /// before the loop has stopped, because a closed connection is still read for up to 2 s.
     ///
-    /// What happens is what the clients do, what the network delivers, and each call of the loop on a socket that has
-    /// something to do. A call that fails counts if the loop makes it again for the same work; a call for nothing, after
-    /// [spurious readiness](Fault::SpuriousReadiness), does not. A timer that fires counts only if its callback sends,
-    /// connects or closes something. So the loop becomes idle under any faults, unless work is left that can never be
-    /// done, because a fault hits every call.
+    /// Activity is what clients do, what the network delivers, and each call of the loop on a socket with work. A
+    /// failed call counts if the loop repeats it for the same work. A call without work, after [spurious
+    /// readiness](Fault::SpuriousReadiness), does not count. A timer counts only if its callback sends, connects or
+    /// closes something. So the loop becomes idle under any faults, unless a fault hits every call that some work
+    /// needs.
     ///
     /// ```
     /// use halloo::testing::{Fault, Simulation};
@@ -423,7 +427,7 @@ impl Simulation {
         for _ in 0..RUN_TURNS_MAX {
             let turn = events.turn(Some(RUN_WAIT))?;
             if matches!(turn, Turn::Stopped(_)) {
-                // What it has sent is still to arrive.
+                // Its output must still arrive.
                 self.world.borrow_mut().advance_network();
             }
             let is_quiet = matches!(turn, Turn::Stopped(_)) || self.world.borrow().idle_for() >= QUIET_TIME;
@@ -434,7 +438,7 @@ impl Simulation {
         Err(Error::from_io(ErrorKind::Simulation, None, io::Error::new(io::ErrorKind::TimedOut, self.still_busy())))
     }
 
-    /// Why the loop is not idle.
+    /// The reason why the loop is not idle.
     fn still_busy(&self) -> String {
         let world = self.world.borrow();
         let busy = match (self.first_active(), world.trace.last_call(&world.sockets)) {
@@ -445,11 +449,11 @@ impl Simulation {
         format!("timed out after {RUN_TURNS_MAX} turns: {busy}; clear the faults, or call EventLoop::turn instead")
     }
 
-    /// A socket for which anything is under way.
+    /// A socket with events or bytes in flight.
     fn first_active(&self) -> Option<usize> {
         let world = self.world.borrow();
         world.sockets.iter().position(|socket| match &socket.kind {
-            // What a client sends to nobody goes nowhere.
+            // Bytes to a closed socket are never delivered.
             SimSocketKind::Stream(stream) if socket.fd == FdState::Closed && stream.client.saw_eof_or_reset() => false,
             SimSocketKind::Stream(stream) => {
                 let has_room = stream.client.received.len() - stream.client.read < stream.client.window;
@@ -465,22 +469,23 @@ impl Simulation {
         })
     }
 
-    /// A number that the loop's calls so far make up: the same for the same run.
+    /// Returns a hash of the loop's calls so far: the same for the same run.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.world.borrow().fingerprint
     }
 
-    /// Starts the [trace](Self::trace) anew and keeps all of it, not only the last 200 lines.
+    /// Starts a new [trace](Self::trace) and keeps all of it, not only the last 200 lines.
     pub fn record_trace(&self) {
         self.world.borrow_mut().trace.keep_all();
     }
 
-    /// What happened, a line each: the last 200 lines, or all since [`record_trace`](Self::record_trace).
+    /// Returns the steps of the run, one per line: the last 200 lines, or all since
+    /// [`record_trace`](Self::record_trace).
     ///
-    /// A line has the time, then who did something: the `loop` made a call, or a `peer` of it sent, received or saw
-    /// something. A stream is named by the addresses of both ends, the [client's](Client::address) first, so a search
-    /// for that address finds all that concerns the client.
+    /// A line contains the time, then the actor: the `loop` made a call, or a `peer` sent, received or saw something. A
+    /// stream is named by the addresses of both ends, the [client's](Client::address) first. So a search for that
+    /// address finds all lines about the client.
     ///
     /// ```
     /// use halloo::testing::Simulation;
@@ -515,8 +520,9 @@ impl std::fmt::Debug for Simulation {
 
 /// Runs a test once for each seed, on as many threads as there are cores.
 ///
-/// The panic for a seed that fails has the end of its [trace](Simulation::trace), what the test said, and the command
-/// that runs the seed alone. Of several the lowest is reported, so the outcome is the same in each run.
+/// The panic for a failed seed contains the end of its [trace](Simulation::trace), the message of the test, and the
+/// command that runs only this seed. If several seeds fail, the lowest is reported, so the outcome is the same in each
+/// run.
 ///
 /// The environment variable `HALLOO_SEEDS` has precedence over `seeds`: `HALLOO_SEEDS=7` runs one seed,
 /// `HALLOO_SEEDS=0..1000000` a million.
@@ -526,7 +532,7 @@ impl std::fmt::Debug for Simulation {
 /// ```
 ///
 /// # Panics
-/// If the test does, or if `HALLOO_SEEDS` is neither a seed nor a range.
+/// If the test panics, or if `HALLOO_SEEDS` is neither a seed nor a range.
 pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
     let seeds = std::env::var("HALLOO_SEEDS").map_or(seeds, |variable| {
         let message = "is neither a seed nor a range; set it to 7 or to 0..1000";
@@ -540,13 +546,13 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
     }
 }
 
-/// Runs a test with all seeds; the lowest that fails, with a report.
+/// Runs a test with all seeds; returns the lowest that fails, with a report.
 fn first_failure(seeds: Range<u64>, name: &str, test: impl Fn(&Simulation) + Sync) -> Option<(u64, String)> {
     let (next, failure) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, String)>));
     let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
     let run_seeds = || {
         loop {
-            // Seeds are handed out in order: behind one that fails, all lower ones are run or running.
+            // Seeds are taken in order: when one fails, all lower ones have run or are running.
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end || lock().as_ref().is_some_and(|(failed, _)| *failed < seed) {
                 return;
@@ -561,7 +567,8 @@ fn first_failure(seeds: Range<u64>, name: &str, test: impl Fn(&Simulation) + Syn
     };
     thread::scope(|scope| {
         for _ in 1..thread::available_parallelism().map_or(1, usize::from) {
-            // The harness prints a panic with the name of its thread. A thread that does not start is not needed.
+            // The harness prints a panic with the name of its thread. If a thread does not start, the others run its
+            // seeds.
             let _ = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run_seeds);
         }
         run_seeds();
@@ -578,7 +585,7 @@ fn parse_seeds(text: &str) -> Option<Range<u64>> {
     (first < end).then_some(first..end)
 }
 
-/// Runs a test with a seed; if it panics, what happened.
+/// Runs a test with a seed; if it panics, returns the report.
 fn run_seed(seed: u64, test: impl Fn(&Simulation)) -> std::result::Result<(), String> {
     let simulation = Simulation::new(seed);
     catch_unwind(AssertUnwindSafe(|| test(&simulation))).map_err(|panic| {
@@ -766,7 +773,7 @@ mod tests {
         let mut events = simulation.event_loop();
         events.listen(SERVER, stream(echo)).expect("the address is free");
         simulation.inject(Fault::LateReadiness, 3);
-        let client = simulation.connect(SERVER).expect("somebody listens");
+        let client = simulation.connect(SERVER).expect("the server listens");
         client.send(&vec![7; 100_000]);
         simulation.run_until_idle(&mut events).expect("no error is the loop's");
         assert_eq!(client.received().len(), 100_000);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::net::simulated::sim_socket::{Segment, SimStream};
 use crate::net::simulated::world::World;
 
-/// The longest segment that a client's bytes travel in, and the shortest of several: what Ethernet makes of TCP.
+/// The longest segment of a client's bytes, as over Ethernet, and the shortest.
 const SEGMENT_BYTES_MAX: u64 = 64 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 1_220;
 
@@ -19,7 +19,7 @@ const SEGMENT_BYTES_MIN: u64 = 1_220;
 /// # let simulation = Simulation::new(1);
 /// # let mut events = simulation.event_loop();
 /// # events.listen(address, stream(|_, input| input.len()))?;
-/// let client = simulation.connect(address).expect("somebody listens");
+/// let client = simulation.connect(address).expect("the server listens");
 /// client.send(b"goodbye");
 /// client.shutdown_write();
 /// simulation.run_until_idle(&mut events)?;
@@ -40,7 +40,7 @@ impl Client {
         what(self.world.borrow_mut().stream(self.socket))
     }
 
-    /// Sends; a short message arrives whole, a long one in segments.
+    /// Sends bytes; a short message arrives whole, a long one in segments.
     pub fn send(&self, bytes: &[u8]) {
         let mut world = self.world.borrow_mut();
         let mut rest = bytes;
@@ -52,12 +52,12 @@ impl Client {
         }
     }
 
-    /// Sends an urgent byte, which stands in the way of a read and is no part of the stream.
+    /// Sends an urgent byte, which ends a read and is not part of the stream.
     pub fn send_urgent(&self) {
         self.world.borrow_mut().send(self.socket, Segment::Urgent);
     }
 
-    /// Ends its side; it can still read.
+    /// Sends a FIN; the client can still read.
     pub fn shutdown_write(&self) {
         self.world.borrow_mut().send(self.socket, Segment::Fin);
     }
@@ -67,19 +67,19 @@ impl Client {
         self.world.borrow_mut().send(self.socket, Segment::Reset);
     }
 
-    /// Sets how much the client's kernel takes that the client has not [read](Self::read). Default: anything, as of a
-    /// client that always reads.
+    /// Sets how many bytes the client's kernel accepts beyond what the client has [read](Self::read). Default: no
+    /// limit, as for a client that always reads.
     pub fn set_window(&self, bytes: usize) {
         self.with_stream(|stream| stream.client.window = bytes);
     }
 
-    /// Sets how much the loop's kernel takes that has not reached the client.
+    /// Sets how many bytes the loop's kernel accepts that have not reached the client.
     #[cfg(test)]
     pub(crate) fn set_send_buffer_bytes_max(&self, bytes: usize) {
         self.with_stream(|stream| stream.send_buffer_bytes_max = bytes);
     }
 
-    /// Reads all that has come since the last time.
+    /// Reads all bytes that have arrived since the last read.
     #[must_use]
     pub fn read(&self) -> Vec<u8> {
         self.with_stream(|stream| {
@@ -89,38 +89,38 @@ impl Client {
         })
     }
 
-    /// All that has come since the beginning, without reading it.
+    /// Returns all bytes that have arrived since the start, without a read.
     #[must_use]
     pub fn received(&self) -> Vec<u8> {
         self.with_stream(|stream| stream.client.received.clone())
     }
 
-    /// Whether the server's end of stream has come.
+    /// Returns whether the server's EOF has arrived.
     #[must_use]
     pub fn saw_eof(&self) -> bool {
         self.with_stream(|stream| stream.client.saw_eof)
     }
 
-    /// Whether the server's side has reset the connection.
+    /// Returns whether the server has reset the connection.
     #[must_use]
     pub fn saw_reset(&self) -> bool {
         self.with_stream(|stream| stream.client.saw_reset)
     }
 
-    /// Whether an injected error has hit this client's own calls, so that what it sees is nobody's mistake.
+    /// Returns whether an injected error has hit a call for this client. What it sees then is no fault of the server.
     #[must_use]
     pub fn was_hit_by_fault(&self) -> bool {
         self.with_stream(|stream| stream.client.hit_by_fault)
     }
 
-    /// Whether it could not be told of our end of stream when that came.
+    /// Whether the FIN of the loop could not be sent.
     #[cfg(test)]
     pub(crate) fn missed_eof(&self) -> bool {
         self.world.borrow().failed_shutdowns.contains(&self.socket)
     }
 
-    /// Its address, by which a handler and the [trace](crate::testing::Simulation::trace) know it. For the peer of an
-    /// outbound connection it is the address that the loop connected to.
+    /// Returns its address, as it is known to the handler and in the [trace](crate::testing::Simulation::trace). For
+    /// the peer of an outbound connection it is the address to which the loop connected.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.with_stream(|stream| stream.peer)
@@ -132,7 +132,7 @@ impl Client {
         self.socket
     }
 
-    /// The loop's side of it.
+    /// The address on the loop's side.
     #[cfg(test)]
     pub(crate) fn loop_address(&self) -> SocketAddr {
         self.world.borrow().sockets[self.socket].local

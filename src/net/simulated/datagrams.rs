@@ -1,6 +1,6 @@
-//! The way of datagrams through the simulated world.
+//! Datagrams in the simulated world.
 //!
-//! Each copy of a datagram is lost, doubled or reordered by itself.
+//! Each copy of a datagram is lost, duplicated or reordered independently.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,8 @@ use crate::net::simulated::trace::Step;
 use crate::net::simulated::world::{World, is_bound_at};
 
 impl World {
-    /// A datagram comes in at the socket that is bound there, or at those that have joined the group. Returns how often.
+    /// Delivers a datagram to the socket that is bound to its destination, or to all that have joined the group.
+    /// Returns how many copies arrived.
     pub(crate) fn deliver_datagram(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> u64 {
         self.record_activity();
         self.record_udp_peer(from, "sends", payload, to);
@@ -21,7 +22,7 @@ impl World {
         receivers.into_iter().map(|socket| self.deliver_datagram_to(socket, from, to, payload)).sum()
     }
 
-    /// A socket of the loop sends a datagram: to a socket of the machine, to a simulated peer, or to a group of both.
+    /// Sends a datagram of the loop: to a socket of the machine, to a simulated peer, or to a group of both.
     pub(crate) fn transmit_datagram(&mut self, socket: usize, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let is_group = to.ip().is_multicast();
         let is_local = if is_group { self.recv_queue(socket).multicast_loop } else { self.is_local_ip(to.ip()) };
@@ -38,7 +39,7 @@ impl World {
         }
     }
 
-    /// The sockets that a datagram to an address comes to.
+    /// The sockets that receive a datagram to an address.
     fn receivers(&self, to: SocketAddr) -> Vec<usize> {
         let is_group = to.ip().is_multicast();
         let is_receiver = |socket: &SimSocket| {
@@ -72,7 +73,7 @@ impl World {
     }
 }
 
-/// The address of the machine, towards a peer of either family, where nothing else decides it.
+/// The machine's source address towards a peer of either family, if nothing else decides it.
 pub(crate) fn machine_ip(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => Ipv4Addr::new(10, 0, 0, 1).into(),
@@ -80,14 +81,14 @@ pub(crate) fn machine_ip(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether an address reaches every machine of the network, which is 10.0.0.0/8.
+/// Whether an address is a broadcast address of the network, which is 10.0.0.0/8.
 pub(crate) fn is_broadcast_ip(ip: IpAddr) -> bool {
     [Ipv4Addr::BROADCAST, Ipv4Addr::new(10, 255, 255, 255)].into_iter().any(|broadcast| ip == broadcast)
 }
 
-/// The address that a datagram was sent to, as a socket of every address gets it.
+/// The destination of a datagram, as a wildcard socket receives it.
 pub(crate) fn destination(ip: IpAddr) -> Destination {
-    /// The index of the one interface there is.
+    /// The index of the only interface.
     const INTERFACE: u32 = 1;
     match (ip, machine_ip(ip)) {
         (IpAddr::V4(v4), IpAddr::V4(machine)) => {
@@ -97,10 +98,10 @@ pub(crate) fn destination(ip: IpAddr) -> Destination {
     }
 }
 
-/// What the network does with a datagram.
+/// The fate of a datagram in the network.
 struct DatagramFate {
     copies: u64,
-    /// It arrives before the last that has not been received.
+    /// It arrives before the last one that was not received.
     overtakes: bool,
 }
 

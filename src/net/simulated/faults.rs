@@ -1,12 +1,12 @@
-//! Which calls of the simulated network fail, when, and with which error.
+//! The faults of the simulated network: which calls fail, when, how.
 //!
-//! The seed alone decides; each error is one that the call's manual page lists.
+//! Only the seed decides. Each error is listed in the manual page of its call.
 
 use std::io;
 
 use nix::errno::Errno;
 
-/// Something that can go wrong in a [`Simulation`](crate::testing::Simulation).
+/// A fault of a [`Simulation`](crate::testing::Simulation).
 ///
 /// ```
 /// use halloo::testing::{Fault, Simulation};
@@ -17,45 +17,45 @@ use nix::errno::Errno;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// accept fails: descriptors or memory are used up, a client has gone again.
+    /// accept fails: descriptors or memory are exhausted, or a client has gone.
     Accept,
-    /// connect fails at once, or is answered with a refusal.
+    /// connect fails at once, or the peer refuses it.
     Connect,
-    /// A new client, or a descriptor, cannot be watched by the poll.
+    /// The poll refuses a new client, or a watched descriptor.
     Register,
-    /// Reading from a stream fails, for good or for a moment.
+    /// A read from a stream fails, permanently or temporarily.
     Receive,
-    /// Writing to a stream fails, for good or for a moment.
+    /// A write to a stream fails, permanently or temporarily.
     Send,
-    /// Ending our side of a stream fails.
+    /// The FIN of a stream cannot be sent.
     Shutdown,
     /// A poll is interrupted (EINTR).
     Poll,
-    /// A call that accepts, reads or writes is interrupted (EINTR), never twice in a row.
+    /// An accept, read or write is interrupted (EINTR), never twice in a row.
     Interrupt,
-    /// Receiving a datagram fails.
+    /// The receive of a datagram fails.
     ReceiveDatagram,
-    /// Sending a datagram fails.
+    /// The send of a datagram fails.
     SendDatagram,
-    /// A datagram is lost on its way, in either direction, without an error.
+    /// A datagram is lost, in either direction, without an error.
     LostDatagram,
     /// A datagram arrives twice, in either direction.
     DuplicateDatagram,
-    /// A datagram overtakes the one before it, in either direction, if that has not been received.
+    /// A datagram overtakes an earlier one that was not received, in either direction.
     ReorderedDatagram,
-    /// Readiness is reported late, by up to 100 ms, and later readiness before it.
+    /// Readiness is reported up to 100 ms late, after later readiness.
     LateReadiness,
-    /// Readiness is reported where there is none.
+    /// Readiness is reported although nothing is ready.
     SpuriousReadiness,
-    /// The clock jumps forward at a poll, by up to 20 s, while clients and network go on.
+    /// The clock jumps up to 20 s forward at a poll, while clients and network continue.
     Clock,
-    /// The process is stopped between two calls, for up to 20 s, while clients and network go on.
+    /// The process is stopped between two calls for up to 20 s, while clients and network continue.
     Pause,
 }
 
 impl Fault {
-    /// The faults that a correct handler and its clients do not notice, except that all takes longer: no connection
-    /// ends by them, and no byte and no datagram is lost. The time that they take counts: see [time](crate::testing::Simulation#time).
+    /// Faults that a correct handler and its clients do not notice, apart from the delay. No connection ends by them,
+    /// and no byte and no datagram is lost. Their delay counts as [time](crate::testing::Simulation#time).
     ///
     /// ```
     /// use halloo::testing::{self, Fault};
@@ -88,8 +88,9 @@ impl Fault {
         Self::SpuriousReadiness,
     ];
 
-    /// The faults that end a connection, by an error or by a timeout, or lose, double or reorder a datagram. A test asks
-    /// [`Client::was_hit_by_fault`](crate::testing::Client::was_hit_by_fault) before it expects anything of a client.
+    /// Faults that end a connection, by an error or a timeout, or that lose, duplicate or reorder a datagram. A test
+    /// calls [`Client::was_hit_by_fault`](crate::testing::Client::was_hit_by_fault) before it expects anything of a
+    /// client.
     ///
     /// ```
     /// use halloo::testing::Fault;
@@ -154,7 +155,7 @@ impl Fault {
         }
     }
 
-    /// Whether the manual page of the call lists EINTR, and the loop has to make the call again.
+    /// Whether the manual page of the call lists EINTR, so that the loop must repeat the call.
     fn is_interruptible(self) -> bool {
         matches!(self, Self::Accept | Self::Receive | Self::Send | Self::ReceiveDatagram | Self::SendDatagram)
     }
@@ -246,10 +247,10 @@ const SEND_DATAGRAM: [Errno; 13] = [
     Errno::EADDRNOTAVAIL,
 ];
 
-/// One in so many errors is the first of a series.
+/// One in this many errors is the first of a series.
 const SERIES_ONE_IN: u64 = 6;
 
-/// The longest such series: long enough for several pauses, and shorter than the idle timeout.
+/// The longest series: long enough for several pauses, and shorter than the idle timeout.
 const SERIES_MAX: u64 = 25;
 
 /// Random numbers from a seed (`SplitMix64`, Steele, Lea and Flood, 2014).
@@ -286,14 +287,14 @@ impl Random {
     }
 }
 
-/// Which faults a network has, and which of them last at the moment.
+/// The faults of a network, and the series in progress.
 #[derive(Default)]
 pub(crate) struct Faults {
-    /// By fault: one call in so many.
+    /// By fault: one in this many calls fails; zero for none.
     one_in: [u64; Fault::ALL.len()],
-    /// By fault: an error, and for how many more calls it lasts.
+    /// By fault: an error, and the number of further calls that it fails.
     series: [Option<(i32, u64)>; Fault::ALL.len()],
-    /// The last call was interrupted: the next is not.
+    /// The last call was interrupted, so the next is not.
     has_interrupted: bool,
 }
 
@@ -302,7 +303,7 @@ impl Faults {
         self.one_in[fault as usize] = one_in;
     }
 
-    /// Has the next calls fail so.
+    /// Makes the next calls fail with an error.
     pub(crate) fn begin_series(&mut self, fault: Fault, errno: i32, calls: u64) {
         self.series[fault as usize] = (calls > 0).then_some((errno, calls));
     }
@@ -312,7 +313,7 @@ impl Faults {
         self.one_in[fault as usize] > 0
     }
 
-    /// Whether a fault occurs every time, until it is taken back.
+    /// Whether a fault occurs every time, until it is cleared.
     pub(crate) fn is_constant(&self, fault: Fault) -> bool {
         self.one_in[fault as usize] == 1
     }
@@ -321,13 +322,13 @@ impl Faults {
         *self = Self::default();
     }
 
-    /// Whether this is the moment.
+    /// Whether the fault occurs now.
     pub(crate) fn occurs(&mut self, fault: Fault, random: &mut Random) -> bool {
         let one_in = self.one_in[fault as usize];
         one_in > 0 && random.one_in(one_in)
     }
 
-    /// The error that a call meets, if it meets one.
+    /// The error of a call, if a fault hits it.
     pub(crate) fn next_error(&mut self, fault: Fault, random: &mut Random) -> Option<io::Error> {
         if let Some((errno, left)) = self.series[fault as usize] {
             self.begin_series(fault, errno, left - 1);

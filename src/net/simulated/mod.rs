@@ -1,4 +1,4 @@
-//! The simulated network: the loop's calls, carried out in memory.
+//! The simulated network: the loop's calls, made in memory.
 //!
 //! Nothing waits: a poll that would wait advances the clock.
 
@@ -35,7 +35,7 @@ pub(crate) struct Simulated {
     started: Instant,
 }
 
-/// Rounds of network time after which a poll without a timeout returns, and one with a timeout takes longer steps.
+/// Rounds of network time after which a poll without a timeout returns, and a poll with a timeout takes longer steps.
 const QUIET_ROUNDS: u32 = 8;
 
 impl Simulated {
@@ -80,7 +80,7 @@ impl Simulated {
     }
 
     pub(crate) fn listen(&mut self, options: &Listen, token: Token) -> io::Result<(Listener, Option<SocketAddr>)> {
-        // There is no file system in here.
+        // The simulation has no file system.
         let address = options.address.socket_addr().ok_or(io::ErrorKind::Unsupported)?;
         let kind = SimSocketKind::Listener { backlog: std::collections::VecDeque::new() };
         let (socket, local) = self.open(address, token, kind)?;
@@ -99,7 +99,7 @@ impl Simulated {
         }
         world.next_port = world.next_port.wrapping_add(1).max(1024);
         let local = SocketAddr::from(([10, 0, 0, 1], world.next_port));
-        // As the kernel does: the machine itself.
+        // An unspecified address means this machine, as in the kernel.
         if peer.ip().is_unspecified() {
             peer.set_ip(local.ip());
         }

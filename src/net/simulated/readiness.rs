@@ -1,6 +1,6 @@
-//! What the simulated poll reports, and when.
+//! The events of the simulated poll, and their delay.
 //!
-//! An edge is reported once. A fault can delay it, or report one that is not there.
+//! An edge is reported once. A fault can delay it, or report an edge that does not exist.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::net::simulated::sim_socket::{ConnectAnswer, RecvQueue, Reset, SimSock
 use crate::net::simulated::trace::Step;
 use crate::net::simulated::world::World;
 
-/// How long a fault can hold back the readiness of a socket: less than any timeout of the library. Else a client whose
-/// readiness waits behind a jump of the clock is timed out.
+/// The maximum delay of readiness by a fault: less than any timeout of the library. Otherwise a client would be timed
+/// out if its readiness is delayed beyond a jump of the clock.
 const LATE_MAX: Duration = Duration::from_millis(100);
 
 impl World {
-    /// What the poll would tell about a source now.
+    /// The event that the poll would report for a socket now.
     pub(crate) fn readiness(&self, socket: usize, token: Token) -> Event {
         let quiet = Event { token, readable: false, writable: false, read_to_end: false, error: false, hang_up: false };
         match &self.sockets[socket].kind {
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// Tells the edges there are, at most as many as fit; some late, some for nothing, in any order.
+    /// Reports the pending edges, as many as fit, in any order: some late, some spurious.
     pub(crate) fn report_events(&mut self, events: &mut Vec<Event>, max: usize) -> bool {
         let count = self.active.len();
         let first = usize::try_from(self.random.below(count as u64)).unwrap_or(0);
@@ -72,7 +72,7 @@ impl World {
         false
     }
 
-    /// Whether readiness is to be reported later.
+    /// Whether the fault delays readiness.
     fn is_held_back(&mut self, socket: usize) -> bool {
         let World { faults, random, sockets, clock, .. } = self;
         if !faults.occurs(Fault::LateReadiness, random) {
@@ -86,7 +86,7 @@ impl World {
         clock.saturating_sub(since) < LATE_MAX
     }
 
-    /// Tells of a socket that is closed: as broken, and as ready for everything.
+    /// Reports an event of a closed socket: an error, and ready for everything.
     pub(crate) fn report_stale_event(&mut self, events: &mut Vec<Event>) {
         let World { faults, random, stale_tokens, .. } = self;
         if !stale_tokens.is_empty() && faults.occurs(Fault::SpuriousReadiness, random) {

@@ -1,4 +1,4 @@
-//! A simulated socket as the loop holds it, and its calls.
+//! The loop's handle to a simulated socket, and its calls.
 
 use std::cell::{RefCell, RefMut};
 use std::io::{self, IoSlice};
@@ -17,7 +17,7 @@ use crate::net::simulated::world::{World, errno_outcome};
 use crate::options::udp::{Membership, MembershipChange};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
-/// A descriptor of a simulated socket; to drop it closes the socket.
+/// A descriptor of a simulated socket; dropping it closes the socket.
 pub(crate) struct SimHandle {
     world: Rc<RefCell<World>>,
     /// Its number in the world.
@@ -72,7 +72,7 @@ impl SimHandle {
         let state = world.stream(self.socket);
         match state.connect_answer {
             ConnectAnswer::Pending => Ok(false),
-            // A reset that has come is reported by this call, and then by no other.
+            // This call reports an arrived reset, and later calls do not.
             ConnectAnswer::Connected if state.reset == Reset::Arrived => {
                 state.reset = Reset::Reported;
                 Err(io::ErrorKind::ConnectionReset.into())
@@ -108,7 +108,7 @@ impl SimHandle {
         let mut world = self.begin_call("recv", Fault::Receive).inspect_err(|error| self.mark_hit_by_fault(error))?;
         let state = world.stream(self.socket);
         let before_mark = match state.urgent_after {
-            // The urgent byte itself is not part of the stream; reading goes on behind it.
+            // The urgent byte is not part of the stream; the read continues after it.
             Some(0) => {
                 state.urgent_after = None;
                 state.recv_buffer.len()
@@ -169,7 +169,7 @@ impl SimHandle {
         world.record_call("shutdown", self.socket, 0);
         let state = world.stream(self.socket);
         state.write_shut_down = true;
-        // Over in both directions now: the poll tells.
+        // Closed in both directions now: an event reports it.
         let is_over = state.fin_received;
         world.sockets[self.socket].has_edge |= is_over;
         Ok(())
@@ -193,8 +193,9 @@ impl SimHandle {
         }
     }
 
-    /// As recvmmsg(2) on Linux, with no more room than the seed gives: full; or short, because there is no more; or
-    /// short, because of an error that the next call returns. Its event comes, since the error is new.
+    /// Like recvmmsg(2) on Linux, with room for as many as the seed decides. A batch is full; or short, because the
+    /// queue is empty; or short, because of an error that the next call returns. That error is new, so an event
+    /// follows.
     pub(crate) fn recv_datagrams(&self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let socket = self.socket;
         let mut world = self.begin_call("receive", Fault::ReceiveDatagram)?;
@@ -264,7 +265,7 @@ impl SimHandle {
         }
     }
 
-    /// An injected error ends the client it met, unless it is only an interruption.
+    /// An injected error ends its client, unless it is only an interruption.
     fn mark_hit_by_fault(&self, error: &io::Error) {
         if error.kind() != io::ErrorKind::Interrupted {
             self.world().stream(self.socket).client.hit_by_fault = true;
@@ -279,13 +280,13 @@ impl Drop for SimHandle {
 }
 
 impl World {
-    /// The loop gets a descriptor of a socket.
+    /// Opens a descriptor of a socket for the loop.
     pub(crate) fn open(&mut self, socket: usize) {
         self.sockets[socket].fd = FdState::Open;
         self.descriptors += 1;
     }
 
-    /// Closes a stream that no `Connect` has any more, and no loop has taken.
+    /// Closes a stream after its last `Connect` was dropped, if no loop has taken it.
     pub(crate) fn close_if_dropped(&mut self, socket: usize) {
         if self.sockets[socket].fd == FdState::HandedOver && self.stream(socket).owner.strong_count() == 0 {
             self.open(socket);

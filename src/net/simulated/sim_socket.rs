@@ -10,7 +10,7 @@ use crate::ids::Token;
 use crate::options::Interest;
 use crate::options::udp::Membership;
 
-/// Calls on one socket.
+/// Counts of calls on one socket.
 #[derive(Default)]
 pub(crate) struct CallCounts {
     pub(crate) accepts: u32,
@@ -20,24 +20,24 @@ pub(crate) struct CallCounts {
     pub(crate) failures_in_a_row: u32,
 }
 
-/// One socket of the loop, and what is at its other end.
+/// One socket of the loop, and the peer at its other end.
 pub(crate) struct SimSocket {
     pub(crate) token: Option<Token>,
-    /// An edge that the poll has not told yet.
+    /// An edge that the poll has not reported.
     pub(crate) has_edge: bool,
-    /// Since when a fault has held the edge back.
+    /// The time since which a fault has delayed the edge.
     pub(crate) late_since: Option<Duration>,
     pub(crate) fd: FdState,
     pub(crate) local: SocketAddr,
     pub(crate) kind: SimSocketKind,
 }
 
-/// Whether the loop has a descriptor of a socket.
+/// The state of the loop's descriptor of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FdState {
-    /// Not yet: it stands in a backlog.
+    /// None yet: the socket is in a backlog.
     InBacklog,
-    /// Not yet: it is in a `Connect`.
+    /// None yet: the socket is in a `Connect`.
     HandedOver,
     Open,
     Closed,
@@ -49,27 +49,27 @@ pub(crate) enum SimSocketKind {
     },
     Stream(Box<SimStream>),
     Udp(RecvQueue),
-    /// A descriptor of the embedder's: the readiness that its next edge is to report.
+    /// A descriptor of the embedder: the readiness of its next edge.
     Watched {
         readable: bool,
         writable: bool,
     },
 }
 
-/// What a UDP socket has received.
+/// The receive queue of a UDP socket, and its options.
 #[derive(Default)]
 pub(crate) struct RecvQueue {
     pub(crate) queue: VecDeque<(SocketAddr, IpAddr, Vec<u8>)>,
-    /// An error that cut a receive short: the next one is told.
+    /// An error that ended a receive early: the next call returns it.
     pub(crate) pending_error: Option<io::Error>,
     pub(crate) datagram_bytes_max: usize,
     pub(crate) memberships: BTreeSet<Membership>,
-    /// Whether what it sends to a group comes to the loop's own sockets, too.
+    /// Whether the loop's own sockets also receive what it sends to a group.
     pub(crate) multicast_loop: bool,
     pub(crate) may_broadcast: bool,
 }
 
-/// What travels from a client to the loop.
+/// A segment from a client to the loop.
 pub(crate) enum Segment {
     Bytes(Vec<u8>),
     Urgent,
@@ -80,74 +80,74 @@ pub(crate) enum Segment {
 #[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct SimStream {
     pub(crate) peer: SocketAddr,
-    /// What each `Connect` has that this socket was handed over in.
+    /// The reference of every `Connect` that contains this socket.
     pub(crate) owner: Weak<usize>,
     pub(crate) connect_answer: ConnectAnswer,
     pub(crate) in_flight: VecDeque<Segment>,
-    /// Arrived and not yet read.
+    /// Bytes that arrived and were not read.
     pub(crate) recv_buffer: VecDeque<u8>,
-    /// When the bytes in there arrived, and how many each time.
+    /// The arrival times of those bytes, and how many arrived each time.
     pub(crate) arrivals: VecDeque<(Duration, usize)>,
-    /// How many bytes of the queue stand before the urgent mark.
+    /// The number of bytes before the urgent mark.
     pub(crate) urgent_after: Option<usize>,
     pub(crate) fin_received: bool,
     pub(crate) reset: Reset,
-    /// Taken from the loop and not yet with the client.
+    /// Bytes from the loop that have not reached the client.
     pub(crate) send_buffer: VecDeque<u8>,
-    /// Room in `send_buffer`.
+    /// The maximum of `send_buffer`.
     pub(crate) send_buffer_bytes_max: usize,
-    /// A send was refused, or cut short, for want of room.
+    /// A send was refused or incomplete because there was no room.
     pub(crate) blocked: bool,
     pub(crate) write_shut_down: bool,
     pub(crate) resets_on_close: bool,
     pub(crate) client: ClientSide,
 }
 
-/// What has become of a connection that the loop has asked for.
+/// The result of a connect of the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ConnectAnswer {
     Pending,
-    /// It is there; so is every client's of a listener.
+    /// Connected, like every client of a listener.
     Connected,
     /// An error number.
     Failed(i32),
 }
 
-/// How far a reset by the client has come.
+/// The progress of a reset by the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reset {
     No,
-    /// Here, and not yet told to a call.
+    /// Arrived, and not yet returned by a call.
     Arrived,
     Reported,
 }
 
-/// What a client sees.
+/// The client's view of a stream.
 #[derive(Default)]
 pub(crate) struct ClientSide {
     pub(crate) received: Vec<u8>,
-    /// How much of it the client has taken out of its receive buffer.
+    /// How many of these bytes the client has read.
     pub(crate) read: usize,
-    /// Room of that buffer; without end for a client that always reads.
+    /// The size of the client's receive buffer; no limit for a client that always reads.
     pub(crate) window: usize,
     pub(crate) saw_eof: bool,
     pub(crate) saw_reset: bool,
-    /// An error was injected into a call for it: what it sees is its own fault.
+    /// An error was injected into a call for this client.
     pub(crate) hit_by_fault: bool,
 }
 
 impl SimSocket {
-    /// Whether it is a descriptor that the loop has opened.
+    /// Whether the loop has opened the descriptor.
     pub(crate) fn is_loops(&self) -> bool {
         matches!(self.kind, SimSocketKind::Listener { .. } | SimSocketKind::Stream(_) | SimSocketKind::Udp(_))
     }
 
-    /// Whether the poll has an edge to tell of it.
+    /// Whether the poll has an edge to report.
     pub(crate) fn has_event(&self) -> bool {
         self.has_edge && self.token.is_some()
     }
 
-    /// An edge of the readiness that the test sets.
+    /// Adds an edge of the readiness that a test sets.
     pub(crate) fn set_ready(&mut self, interest: Interest) {
         if let SimSocketKind::Watched { readable, writable } = &mut self.kind {
             *readable |= interest.reads();
@@ -156,7 +156,7 @@ impl SimSocket {
         self.has_edge = true;
     }
 
-    /// The poll has told the edge.
+    /// Clears the edge after the poll has reported it.
     pub(crate) fn clear_edge(&mut self) {
         self.has_edge = false;
         self.late_since = None;
@@ -165,7 +165,7 @@ impl SimSocket {
         }
     }
 
-    /// Whether nothing can happen to it any more.
+    /// Whether nothing more can happen to the socket.
     pub(crate) fn is_finished(&self) -> bool {
         let is_quiet = match &self.kind {
             SimSocketKind::Stream(stream) => {
@@ -184,13 +184,13 @@ impl ClientSide {
 }
 
 impl SimStream {
-    /// Bytes arrive from the client.
+    /// Adds bytes that arrive from the client.
     pub(crate) fn push_received(&mut self, bytes: Vec<u8>, at: Duration) {
         self.arrivals.push_back((at, bytes.len()));
         self.recv_buffer.extend(bytes);
     }
 
-    /// The loop reads bytes that have arrived.
+    /// Removes bytes that the loop reads.
     pub(crate) fn take_received(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         self.recv_buffer.read_exact(buffer)?;
         let mut left = buffer.len();

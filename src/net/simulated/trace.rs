@@ -1,6 +1,6 @@
 //! The trace of a simulation: the loop's calls and its peers' actions.
 //!
-//! Lines are kept as values and written out only when a test asks for them.
+//! Lines are stored as values, and written as text only when a test needs them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::net::Event;
 use crate::net::simulated::sim_socket::{SimSocket, SimSocketKind};
 
-/// How many lines are kept unless a test asks for all: enough to see how a run ended.
+/// The number of lines kept by default: enough to see how a run ended.
 const LINES_MAX: usize = 200;
 
 /// The last lines, or all.
@@ -26,17 +26,17 @@ struct Line {
     step: Step,
 }
 
-/// One thing that happened.
+/// One step of a run.
 pub(crate) enum Step {
-    /// The loop polled; the outcome, and how many polls in a row had it.
+    /// The loop polled: the outcome, and how many polls in a row had it.
     Poll { outcome: i64, times: u32 },
-    /// The loop made a call on a socket; the outcome is negative for an error, as in the kernel.
+    /// The loop made a call on a socket; a negative outcome is an error number, as in the kernel.
     Call { call: &'static str, socket: usize, outcome: i64 },
     /// The poll reported a socket.
     Event { socket: usize, event: Event },
-    /// The peer of a stream did or saw something.
+    /// The peer of a stream sent, received or saw something.
     Peer { socket: usize, action: &'static str, bytes: Option<usize> },
-    /// A UDP peer did or saw something.
+    /// A UDP peer sent or received a datagram.
     UdpPeer { peer: SocketAddr, action: &'static str, bytes: usize, other: SocketAddr },
 }
 
@@ -47,7 +47,7 @@ impl Default for Trace {
 }
 
 impl Trace {
-    /// Forgets the lines so far, and keeps all from now on.
+    /// Drops the lines so far, and keeps all later ones.
     pub(crate) fn keep_all(&mut self) {
         *self = Self { lines_max: usize::MAX, ..Self::default() };
     }
@@ -67,14 +67,14 @@ impl Trace {
         self.lines.push_back(Line { at, step });
     }
 
-    /// The lines as text.
+    /// Returns the lines as text.
     pub(crate) fn write_out(&self, sockets: &[SimSocket]) -> String {
         let left_out = (self.left_out > 0).then(|| format!("{} earlier lines are left out", self.left_out));
         let lines = self.lines.iter().map(|line| format!("{:>12.3?} {}", line.at, line.step.text(sockets)));
         left_out.into_iter().chain(lines).collect::<Vec<_>>().join("\n")
     }
 
-    /// The last call that was no poll.
+    /// Returns the last call that was not a poll.
     pub(crate) fn last_call(&self, sockets: &[SimSocket]) -> Option<String> {
         let is_call = |line: &&Line| matches!(line.step, Step::Call { .. });
         self.lines.iter().rev().find(is_call).map(|line| line.step.text(sockets))
@@ -113,7 +113,7 @@ impl Step {
     }
 }
 
-/// What a call returned.
+/// The return value of a call.
 struct Outcome(i64);
 
 impl std::fmt::Display for Outcome {
@@ -125,7 +125,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// What a socket is called in a trace: a stream by the address of its peer, then by the loop's.
+/// The name of a socket in a trace: for a stream, the address of its peer, then the loop's.
 pub(crate) fn name(sockets: &[SimSocket], number: usize) -> String {
     let Some(SimSocket { local, kind, .. }) = sockets.get(number) else { return String::from("no socket") };
     match kind {

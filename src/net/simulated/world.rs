@@ -1,7 +1,7 @@
 //! The simulated world: sockets, clients, clock, bytes in flight.
 //!
-//! It keeps to what a kernel does: bytes arrive in order; a read is short only at the end of the queue or at an urgent
-//! mark; an edge is reported once; unread input at close causes a reset, and a reset discards what is in flight.
+//! It behaves like a kernel. Bytes arrive in order. A read is short only at the end of the queue or at an urgent mark.
+//! An edge is reported once. Unread input at a close causes an RST, and an RST discards bytes in flight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -19,38 +19,38 @@ use crate::net::simulated::sim_socket::{
 };
 use crate::net::simulated::trace::{Step, Trace};
 
-/// Everything outside the loop.
+/// The world outside the loop.
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
     pub(crate) clock: Duration,
-    /// When something last happened, other than a poll or a call that failed with nothing to do.
+    /// The time of the last activity: anything but a poll, or a failed call without work.
     last_activity: Duration,
-    /// Descriptors the process may have.
+    /// The descriptor limit of the process.
     pub(crate) descriptors_max: usize,
     pub(crate) descriptors: usize,
     pub(crate) sockets: Vec<SimSocket>,
-    /// Those to which something can happen still.
+    /// Sockets to which something can still happen.
     pub(crate) active: Vec<usize>,
-    /// Tokens of closed sockets that the poll still knows: another process holds a copy of the descriptor.
+    /// Tokens of closed sockets that are still registered, because another process has a duplicate of the descriptor.
     pub(crate) stale_tokens: Vec<Token>,
-    /// How many more of the loop's datagrams have reached simulated peers than it has sent to them.
+    /// The number of datagrams that reached simulated peers beyond those that the loop sent, because of duplication.
     pub(crate) surplus_transmits: i64,
-    /// What simulated UDP peers have received, by their address.
+    /// Datagrams received by simulated UDP peers, by their address.
     pub(crate) received_datagrams: BTreeMap<SocketAddr, VecDeque<(SocketAddr, Vec<u8>)>>,
-    /// Where a server listens for the loop's own connections, and those that have come and were not looked at yet.
+    /// Servers for outbound connections of the loop, with the connections that they have not accepted.
     pub(crate) remote_listeners: BTreeMap<SocketAddr, VecDeque<usize>>,
-    /// Where no server answers at all.
+    /// Addresses that never answer.
     pub(crate) blackholes: BTreeSet<SocketAddr>,
     pub(crate) next_port: u16,
-    /// The calls of the loop so far, mixed into a number: the same for the same run.
+    /// A hash of the loop's calls so far, the same for the same run.
     pub(crate) fingerprint: u64,
     pub(crate) trace: Trace,
-    /// Failed accepts and failed receives, from the beginning.
+    /// Failed accepts and failed receives since the start.
     pub(crate) failures: [u64; 2],
-    /// Streams whose end could not be told.
+    /// Streams whose FIN could not be sent.
     pub(crate) failed_shutdowns: BTreeSet<usize>,
-    /// What the loop has asked of each socket since this was cleared.
+    /// The calls of the loop on each socket since the last clear.
     pub(crate) call_counts: BTreeMap<usize, CallCounts>,
 }
 
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// Makes a call, a little later: what is under way may arrive between any two. An injected fault is its error.
+    /// Begins a call after a short time, in which bytes may arrive. An injected fault is its error.
     pub(crate) fn begin_call(&mut self, call: &'static str, fault: Fault, socket: usize) -> io::Result<()> {
         self.advance_a_little();
         self.maybe_pause();
@@ -87,7 +87,8 @@ impl World {
             return Ok(());
         };
         self.record_call(call, socket, errno_outcome(&error));
-        // The loop makes the call again. Calls for nothing, after spurious readiness, would go on for ever.
+        // The loop repeats the call, so it is activity. Calls without work, after spurious readiness, are not, because
+        // they could continue for ever.
         if self.has_cause(fault, socket) {
             self.record_activity();
         }
@@ -97,7 +98,7 @@ impl World {
         Err(error)
     }
 
-    /// Whether there is anything to do for a call of this kind.
+    /// Whether a call of this kind has work.
     fn has_cause(&self, fault: Fault, socket: usize) -> bool {
         match fault {
             Fault::Poll => false,
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// The process may be stopped here for a while: clients and network go on.
+    /// Stops the process for a while if the fault occurs: clients and network continue.
     pub(crate) fn maybe_pause(&mut self) {
         if self.faults.occurs(Fault::Pause, &mut self.random) {
             let time = Duration::from_millis(self.random.length(20_000) as u64);
@@ -117,9 +118,9 @@ impl World {
         }
     }
 
-    /// Time passes, and the network goes on.
+    /// Advances the clock and the network.
     pub(crate) fn let_pass(&mut self, time: Duration) {
-        // Nothing is under way after so many steps.
+        // Nothing is in flight after this many steps.
         let step = (time / 32).max(Duration::from_secs(1));
         let (began, until) = (self.clock, self.clock + time);
         while self.clock < until {
@@ -137,7 +138,7 @@ impl World {
         }
     }
 
-    /// Notes a call and its outcome.
+    /// Records a call and its outcome.
     pub(crate) fn record_call(&mut self, call: &'static str, socket: usize, outcome: i64) {
         for word in [call.len() as u64, socket as u64, outcome.cast_unsigned()] {
             self.fingerprint = (self.fingerprint ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
@@ -149,18 +150,18 @@ impl World {
         self.trace.push(self.clock, step);
     }
 
-    /// Notes a call that fails of itself, and makes its error.
+    /// Records a call that fails without a fault, and returns its error.
     pub(crate) fn fail_call<T>(&mut self, call: &'static str, socket: usize, errno: Errno) -> io::Result<T> {
         self.record_call(call, socket, -i64::from(errno as i32));
         Err(errno.into())
     }
 
-    /// Notes what the peer of a stream did or saw.
+    /// Records what the peer of a stream did or saw.
     pub(crate) fn record_peer(&mut self, socket: usize, action: &'static str, bytes: Option<usize>) {
         self.trace.push(self.clock, Step::Peer { socket, action, bytes });
     }
 
-    /// Counts a call that brought something, or failed.
+    /// Counts a successful or failed call.
     pub(crate) fn count(&mut self, socket: usize, outcome: Result<usize, ()>) {
         let counts = self.call_counts.entry(socket).or_default();
         match (outcome, &self.sockets[socket].kind) {
@@ -178,12 +179,12 @@ impl World {
         counts.failures_in_a_row = 0;
     }
 
-    /// Notes that something happens now.
+    /// Records activity.
     pub(crate) fn record_activity(&mut self) {
         self.last_activity = self.clock;
     }
 
-    /// For how long nothing has.
+    /// The time since the last activity.
     pub(crate) fn idle_for(&self) -> Duration {
         self.clock.saturating_sub(self.last_activity)
     }
@@ -210,7 +211,7 @@ impl World {
         }
     }
 
-    /// A client's connection comes in; `None` if no listener is there.
+    /// Adds a client's connection; `None` if no listener is there.
     pub(crate) fn connect(&mut self, from: SocketAddr, to: SocketAddr) -> Option<usize> {
         let listener = self.sockets.iter().position(|socket| {
             socket.fd == FdState::Open
@@ -225,7 +226,7 @@ impl World {
         Some(socket)
     }
 
-    /// A client sends, perhaps after everything was over.
+    /// Sends a client's segment, perhaps after the connection has ended.
     pub(crate) fn send(&mut self, socket: usize, segment: Segment) {
         let (action, bytes) = match &segment {
             Segment::Bytes(bytes) => ("sends", Some(bytes.len())),
@@ -240,7 +241,7 @@ impl World {
         }
     }
 
-    /// A stream between a socket of ours and its peer.
+    /// Adds a stream between a socket of the loop and its peer.
     pub(crate) fn add_stream(
         &mut self,
         local: SocketAddr,
@@ -248,7 +249,7 @@ impl World {
         fd: FdState,
         connect_answer: ConnectAnswer,
     ) -> usize {
-        // Less than a greeting at the least, and enough to bring a long echo home.
+        // Sometimes less than a greeting, but enough that a long echo completes.
         let send_buffer_bytes = 10 + self.random.length(200_000);
         let stream = SimStream {
             peer,
@@ -271,19 +272,19 @@ impl World {
         self.add_socket(local, fd, SimSocketKind::Stream(Box::new(stream)))
     }
 
-    /// Whether the answer to a connection of the loop's is still under way.
+    /// Whether the result of an outbound connect is still pending.
     pub(crate) fn is_answer_pending(&self, stream: &SimStream) -> bool {
         stream.connect_answer == ConnectAnswer::Pending && !self.blackholes.contains(&stream.peer)
     }
 
-    /// The peer of a connection of the loop's answers.
+    /// Delivers the result of an outbound connect.
     fn answer_connect(&mut self, socket: usize) {
         let (peer, local) = (self.stream(socket).peer, self.sockets[socket].local);
         let World { faults, random, .. } = &mut *self;
         let refusal = faults.next_error(Fault::Connect, random).and_then(|error| error.raw_os_error());
         let answer = match (refusal, self.remote_listeners.get_mut(&peer)) {
             (Some(errno), _) => ConnectAnswer::Failed(errno),
-            // Its own SYN has come back to it (RFC 9293, 3.5).
+            // A self-connect: its own SYN came back (RFC 9293, 3.5).
             (None, None) if peer == local => ConnectAnswer::Connected,
             (None, Some(backlog)) => {
                 backlog.push_back(socket);
@@ -296,14 +297,14 @@ impl World {
         self.record_activity();
     }
 
-    /// Whether an address is the loop's machine's: a socket of its own is bound there.
+    /// Whether an address belongs to the loop's machine: one of its sockets is bound to it.
     pub(crate) fn is_local_ip(&self, ip: IpAddr) -> bool {
         ip.is_loopback()
             || ip == machine_ip(ip)
             || self.sockets.iter().any(|socket| socket.fd == FdState::Open && socket.local.ip() == ip)
     }
 
-    /// Time passes while the loop works, too: a little, none, or far too much.
+    /// Advances the clock during the loop's work: a little, not at all, or far too much.
     pub(crate) fn advance_clock(&mut self) {
         if self.faults.occurs(Fault::Clock, &mut self.random) {
             let jump = Duration::from_millis(self.random.below(20_000));
@@ -313,7 +314,7 @@ impl World {
         }
     }
 
-    /// Time for the network: some of what is under way gets a little further.
+    /// Advances the network: some bytes in flight move on.
     pub(crate) fn advance_network(&mut self) {
         let mut active = std::mem::take(&mut self.active);
         active.retain(|&socket| !self.sockets[socket].is_finished());
@@ -335,7 +336,7 @@ impl World {
         self.active = active;
     }
 
-    /// One segment from the client arrives.
+    /// Delivers one segment from the client.
     fn deliver_segment(&mut self, socket: usize) {
         let purges = self.random.one_in(2);
         self.record_activity();
@@ -343,7 +344,7 @@ impl World {
         let stream = self.stream(socket);
         let Some(segment) = stream.in_flight.pop_front() else { return };
         if is_closed {
-            // The peer is gone: the kernel answers with a reset.
+            // The socket is closed: the kernel answers with an RST.
             if matches!(segment, Segment::Bytes(_) | Segment::Urgent) {
                 self.reset_client(socket);
             }
@@ -366,7 +367,7 @@ impl World {
         self.sockets[socket].has_edge = true;
     }
 
-    /// Some of what the loop has sent reaches the client.
+    /// Delivers some of the loop's output to the client.
     fn carry_to_client(&mut self, socket: usize) {
         let is_closed = self.sockets[socket].fd == FdState::Closed;
         let stalls = self.random.one_in(3);
@@ -394,7 +395,7 @@ impl World {
         }
     }
 
-    /// The connection is reset at its peer: what had not reached it never will.
+    /// Resets the connection at its peer; bytes in flight are lost.
     fn reset_client(&mut self, socket: usize) {
         let stream = self.stream(socket);
         stream.send_buffer.clear();
@@ -403,7 +404,7 @@ impl World {
         }
     }
 
-    /// When the first of the bytes arrived that the loop has not read from a client.
+    /// The arrival time of the first byte that the loop has not read from a client.
     #[cfg(test)]
     pub(crate) fn unread_since(&self, client: SocketAddr) -> Option<Duration> {
         self.sockets.iter().find_map(|socket| match &socket.kind {
@@ -412,7 +413,7 @@ impl World {
         })
     }
 
-    /// The loop closes a descriptor.
+    /// Closes a descriptor of the loop.
     pub(crate) fn close(&mut self, socket: usize) {
         if let SimSocketKind::Stream(stream) = &self.sockets[socket].kind {
             let is_reset = stream.resets_on_close;
@@ -441,12 +442,12 @@ impl World {
     }
 }
 
-/// The outcome of a call that failed: a negative error number, as in the kernel.
+/// The outcome of a failed call: a negative error number, as in the kernel.
 pub(crate) fn errno_outcome(error: &io::Error) -> i64 {
     -i64::from(error.raw_os_error().unwrap_or(0))
 }
 
-/// Whether a socket bound to one address is reached at another.
+/// Whether a socket bound to one address receives what is sent to another.
 pub(crate) fn is_bound_at(bound: SocketAddr, dst_ip: SocketAddr) -> bool {
     bound.port() == dst_ip.port() && (bound.ip() == dst_ip.ip() || bound.ip().is_unspecified())
 }
