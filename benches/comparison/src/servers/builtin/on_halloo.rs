@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use halloo::{Connection, Datagram, EventLoop, datagrams, stream};
 
-use super::{ADDRESS, print_ready_line};
+use super::{ADDRESS, line_responses, print_ready_line, response_bytes};
 use crate::workload::{LINE_RESPONSE, Mode, TCP_RESPONSE, UDP_RESPONSE};
 
 /// For exchanges in flight, after the last one was counted.
@@ -35,18 +35,14 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
             events.local_addr(listener)?
         }
         Mode::Lines => {
-            let handler = stream(|connection: &mut Connection<'_>, input: &[u8]| {
-                let mut consumed = 0;
-                for end in memchr::memchr_iter(b'\n', input) {
-                    if connection.send(LINE_RESPONSE).is_err() {
-                        break; // the rest is passed again when the outbox has room
-                    }
-                    consumed = end + 1;
-                    if is_last_exchange() {
-                        connection.context().drain(DRAIN_TIMEOUT);
-                    }
+            let responses = line_responses();
+            let handler = stream(move |connection: &mut Connection<'_>, input: &[u8]| {
+                let response_bytes = response_bytes(input);
+                let _ = connection.send(&responses[..response_bytes]);
+                if (0..response_bytes / LINE_RESPONSE.len()).any(|_| is_last_exchange()) {
+                    connection.context().drain(DRAIN_TIMEOUT);
                 }
-                consumed
+                input.len()
             });
             let listener = events.listen(ADDRESS, handler)?;
             events.local_addr(listener)?
