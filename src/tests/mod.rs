@@ -43,7 +43,7 @@ use crate::options::listen::Listen;
 use crate::testing::{Fault, Simulation};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-/// Turns after which everybody who can be served has been: a long echo through an inbox of one byte takes many.
+/// Turns after which every client that can be served was served: a long echo through an inbox of one byte takes many.
 const TURNS_MAX: u32 = 1_000_000;
 
 /// One seed's world.
@@ -218,7 +218,7 @@ impl Workload {
         assert_eq!(
             self.events.stats().panics,
             self.panic_injector.injected.get(),
-            "somebody else has panicked, and that was caught"
+            "a callback without a planned panic has panicked"
         );
         invariants::check(&self.events, &self.simulation.world.borrow());
         if !matches!(turn, Turn::Stopped(_)) {
@@ -281,7 +281,7 @@ impl Workload {
         self.outbound_log.borrow_mut().requested += 1;
     }
 
-    /// Turns until everybody who is owed something has it.
+    /// Turns until every client has all that it is owed.
     fn run_until_served(&mut self) {
         for client in &mut self.clients {
             while client.step() {}
@@ -341,7 +341,7 @@ impl Workload {
         self.servers.check(&outbound_log, is_lenient);
     }
 
-    /// Drains with some clients still there, and ends in time. Who has asked before is answered, if there is time.
+    /// Drains while some clients are still connected, and ends in time. Requests before the drain are answered if there is time.
     fn drain(&mut self) {
         let first = self.clients.len();
         for _ in 0..self.simulation.random_below(4) {
