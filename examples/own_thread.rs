@@ -5,8 +5,9 @@
 //! `cargo run --release --example own_thread`, then `nc localhost 8888` and a number: the reply is the count of primes
 //! up to it. An argument sets another listen address. A line on standard input prints the loop's counters.
 //!
-//! A loop stays on the thread that made it, and its handle may go to others. A question goes to the workers with the id
-//! of its connection. The answer comes back as a note to that id. If the connection has closed, the note is dropped.
+//! A loop stays on the thread that made it; its handle may be used on every thread. A request goes to the workers with
+//! the id of its connection. The result comes back as a note to that id. If the connection has closed, the note is
+//! dropped.
 
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
@@ -19,10 +20,10 @@ use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen, StreamHandler}
 
 const WORKERS: usize = 2;
 
-/// Questions that wait for a worker. Further ones are refused with a message.
+/// Requests that wait for a worker. Further ones are refused with a message.
 const QUESTIONS_MAX: usize = 64;
 
-/// The highest number of a question, and the longest line.
+/// The highest number in a request, and the longest line.
 const NUMBER_MAX: u64 = 10_000_000;
 const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 64);
 
@@ -40,7 +41,7 @@ impl PrimeHandler {
             return;
         };
         if self.questions.try_send((connection.id(), number)).is_ok() {
-            // One question at a time from each client: the next line is shown after this answer.
+            // One request at a time from each client: the next line is delivered after this reply.
             connection.pause();
         } else {
             let _ = connection.send(b"busy, try again\n");
@@ -84,7 +85,7 @@ fn serve(at: SocketAddr, handler: PrimeHandler, ready: &Sender<(SocketAddr, Hand
     Ok(())
 }
 
-/// Answers questions until the loop has stopped or the sender is dropped.
+/// Works on requests until the loop has stopped or the sender is dropped.
 fn work(questions: &Mutex<Receiver<Question>>, handle: &Handle) {
     loop {
         // The lock is held during the wait, and not during the computation.

@@ -10,7 +10,7 @@ fn main() -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(b"Hello, TCP Server!")?;
 
-    // One read is enough for a short greeting. A longer answer may come in several parts.
+    // One read is enough for a short greeting. A longer reply may arrive in several parts.
     let mut answer = [0; 1024];
     let length = stream.read(&mut answer)?;
     println!("Received: {}", String::from_utf8_lossy(&answer[..length]));

@@ -28,7 +28,7 @@ struct Proxy {
 /// One side of a pair.
 struct Side {
     other: ConnectionId,
-    /// Which directions have ended: EOF has come from this side, or from the other.
+    /// Which directions have ended: EOF was read on this side, or on the other.
     has_sent_all: bool,
     has_been_sent_all: bool,
 }
@@ -83,7 +83,7 @@ impl StreamHandler for Proxy {
         side.close_if_over(connection);
     }
 
-    /// EOF has come from the other side.
+    /// EOF was read on the other side.
     fn on_notify(&mut self, connection: &mut Connection<'_>, side: &mut Side, _: u64) {
         side.has_been_sent_all = true;
         side.close_if_over(connection);

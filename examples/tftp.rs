@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use halloo::{Context, Datagram, DatagramHandler, EventLoop, HandlerId, TimerId, UdpSocketId};
 
-/// Each transfer has a socket and an open file. Further requests get no answer.
+/// Each transfer has a socket and an open file. Further requests get no reply.
 const TRANSFERS_MAX: usize = 256;
 /// A block is sent at most six times. Each wait for its ACK is twice as long as the one before: 31.5 s in total.
 const TRIES_MAX: u64 = 6;
@@ -55,7 +55,8 @@ impl Server {
         Ok(Self { folder: folder.canonicalize()?, id: None, transfers: HashMap::new() })
     }
 
-    /// Opens a port on the address that was asked, and sends the first block from it. The error is an ERROR packet.
+    /// Opens a port on the destination address of the request, and sends the first block from it. The error is an ERROR
+    /// packet.
     fn start(&mut self, datagram: &mut Datagram<'_>, request: &[u8]) -> Result<(), Vec<u8>> {
         let request = String::from_utf8_lossy(request);
         let (name, mode) = request.split_once('\0').unwrap_or_default();

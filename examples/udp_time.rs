@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use halloo::{Bind, EventLoop, datagrams};
 
-/// A message without extensions. An answer is as long as the question, so a forged source gains no amplification.
+/// A message without extensions. A reply is as long as the request, so a forged source gains no amplification.
 const MESSAGE_BYTES: usize = 48;
 
 /// Seconds from 1900, the epoch of NTP, to 1970, the epoch of Unix.
@@ -20,7 +20,7 @@ const STRATUM: u8 = 10;
 /// Log2 of the clock's resolution in seconds: about 1 µs.
 const PRECISION: i8 = -20;
 
-/// Returns the answer to a client's question, or `None` to any other message, answers included.
+/// Returns the reply to a client's request. Returns `None` for any other message, also for a reply.
 fn answer(question: &[u8], received: SystemTime) -> Option<[u8; MESSAGE_BYTES]> {
     let [first, _, poll, ..] = *question.first_chunk::<MESSAGE_BYTES>()?;
     let (version, mode) = (first >> 3 & 7, first & 7);
@@ -38,7 +38,7 @@ fn answer(question: &[u8], received: SystemTime) -> Option<[u8; MESSAGE_BYTES]> 
     answer[8..12].copy_from_slice(&(1_u32 << 10).to_be_bytes());
     answer[12..16].copy_from_slice(b"LOCL");
     answer[16..24].copy_from_slice(&received);
-    // The client's transmit time comes back as the origin. The client matches its answer by it.
+    // The client's transmit time is sent back as the origin. With it the client finds the request of this reply.
     answer[24..32].copy_from_slice(&question[40..48]);
     answer[32..40].copy_from_slice(&received);
     answer[40..48].copy_from_slice(&timestamp(SystemTime::now()));
@@ -56,7 +56,7 @@ fn timestamp(time: SystemTime) -> [u8; 8] {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:1123").parse()?;
     let mut events = EventLoop::new()?;
-    // Clients send a few questions a minute.
+    // Clients send a few requests a minute.
     let at = Bind::from(address).replies_per_source_per_second_max(20);
     let socket = events.bind(
         at,

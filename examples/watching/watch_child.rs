@@ -95,7 +95,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A socket pair in place of a pipe: std cannot make a pipe non-blocking.
     let (output, child_end) = UnixStream::pair()?;
     output.set_nonblocking(true)?;
-    // The command owns the child's end and is dropped here. Otherwise EOF would not come when the child ends.
+    // The command owns the child's end and is dropped here. Otherwise no EOF would follow the end of the child.
     let mut child = Command::new(program).args(arguments).stdout(OwnedFd::from(child_end)).spawn()?;
     let mut lines = Output::default();
     events

@@ -4,7 +4,7 @@
 //! address.
 //!
 //! `httparse` parses a request in the input, without a copy. If the answer does not fit the outbox, the request is not
-//! consumed. It is shown again when there is room, so pipelining needs no queue and its memory is bounded.
+//! consumed. It is delivered again when there is room, so pipelining needs no queue and its memory is bounded.
 
 use std::io::Write;
 use std::mem::MaybeUninit;
