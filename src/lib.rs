@@ -1,6 +1,6 @@
 //! A single-threaded event loop for TCP, UDP and unix sockets.
 //!
-//! A handler gets bytes and answers with bytes. The loop does the rest, without threads, without an async runtime and
+//! A handler gets bytes and replies with bytes. The loop does the rest, without threads, without an async runtime and
 //! without unsafe code.
 //!
 //! # Your first server
@@ -62,7 +62,7 @@
 //!                 None if line == "get" => {}
 //!                 _ => session.mistakes += 1,
 //!             }
-//!             // A frame is returned only while half of the outbox is free: a short answer always fits.
+//!             // A frame is returned only while half of the outbox is free: a short reply always fits.
 //!             let _ = connection.send(format!("{}\n", self.total).as_bytes());
 //!             if session.mistakes == 3 {
 //!                 connection.close();

@@ -125,11 +125,11 @@ pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_BYTES_MAX: usize = IPV4_PAYLOAD_BYTES_MAX;
 
-/// Bytes that one read asks for: as many as the buffer for reading holds, which all connections of a loop share.
+/// Bytes requested by one read: the size of the read buffer, which all connections of a loop share.
 pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes read and sent for one connection in a turn. It is as much as one read returns, so a busy client delays the
-/// others by the time of one read.
+/// Bytes read and sent for one connection in a turn; after that, only its outbox is sent. It is as much as one read
+/// returns, so a busy client delays the others by the time of one read.
 pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
 
 /// Deadlines handled in a turn, and jobs and notes handled in a turn; the rest waits for the next turn.
@@ -141,9 +141,9 @@ pub(crate) const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// stops sending is timed out then.
 pub(crate) const LATE_TURNS_MAX: u8 = 128;
 
-/// The start of the turn counts as the time of progress. Turns up to this long are not corrected; instead, idle
+/// Progress in a turn counts from the start of the turn. Turns up to this long are not corrected; instead, idle
 /// timeouts, write timeouts and lingers run this much longer. After a longer turn, progress in it counts from its end.
-/// That takes a look at every connection, at most a hundred times a second.
+/// This correction visits every connection, at most a hundred times a second.
 pub(crate) const TURN_TIME_UNCOUNTED: Duration = Duration::from_millis(10);
 
 /// Outbound connects started in a turn; each takes a few system calls.
@@ -158,9 +158,9 @@ pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 /// Polls at the start of a turn, while each returns a full batch.
 pub(crate) const POLLS_PER_TURN_MAX: u32 = 16;
 
-/// How long it is remembered whether an address is local, or a broadcast address, and for how many addresses. The first
-/// is needed only for a peer that uses the port of a wildcard socket. The second is needed only for a socket that may
-/// broadcast. Each lookup takes three system calls.
+/// How long the loop remembers whether an address is local, or a broadcast address, and for how many addresses. The
+/// first is needed only for a peer that uses the port of a wildcard socket. The second is needed only for a socket that
+/// may broadcast. Each lookup takes three system calls.
 pub(crate) const HOST_IPS_AGE_MAX: Duration = Duration::from_secs(1);
 pub(crate) const HOST_IPS_MAX: usize = 1024;
 
@@ -257,9 +257,9 @@ pub(crate) const SEND_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const SEND_QUEUE_DATAGRAMS_MAX: usize = 1024;
 
 /// Buckets of the table that limits UDP replies per source: 128 KiB a socket, whatever addresses are forged. Sources in
-/// one bucket share its rate: of 1,000 honest sources, one in sixteen shares a bucket. In total, a socket answers at
-/// most as many a second as all buckets allow. Measured at 100 a second each: one source that floods for two seconds
-/// gets 299 answers to 115,000 datagrams. A million forged sources do not change the table's size, and 100,000
+/// one bucket share its rate: of 1,000 honest sources, one in sixteen shares a bucket. In total, a socket sends at
+/// most as many replies a second as all buckets allow. Measured at 100 a second each: one source that floods for two
+/// seconds gets 299 replies to 115,000 datagrams. A million forged sources do not change the table's size, and 100,000
 /// datagrams from as many sources cost 24 KiB (`server/tests/faults/udp/udp_floods.rs`, the tests of
 /// `source_address_limits.rs`).
 pub(crate) const RATE_BUCKETS: usize = 16 * 1024;

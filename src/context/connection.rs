@@ -300,14 +300,14 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
-    /// Sends a FIN after the output (half-close); reading continues. Later output is refused. A client shows in this
-    /// way that its request is complete, and waits for the reply. After the peer's EOF was delivered, too, the
+    /// Sends a FIN after the output (half-close); reading continues. Later output is refused. A client
+    /// ends its request in this way, and then waits for the reply. When the peer's EOF was also delivered, the
     /// connection closes by itself with [`CloseReason::Eof`].
     ///
     /// ```
     /// # use halloo::Connection;
-    /// fn ask(connection: &mut Connection<'_>, question: &[u8]) {
-    ///     let _ = connection.send(question);
+    /// fn ask(connection: &mut Connection<'_>, request: &[u8]) {
+    ///     let _ = connection.send(request);
     ///     connection.shutdown_write();
     /// }
     /// # let _ = ask;
@@ -367,8 +367,8 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
-    /// Whether the handler may be given a frame: input may be shown, and half of the outbox is free. If it is not,
-    /// `on_flushed` comes, and the input is shown again.
+    /// Whether a frame may be delivered: input may be delivered, and half of the outbox is free. If it is not free,
+    /// `on_flushed` is called later, and the input is delivered again.
     #[inline]
     pub(crate) fn is_ready_for_frame(&mut self) -> bool {
         let Context { connections, listeners, .. } = &mut *self.context;
@@ -384,7 +384,7 @@ impl<'a> Connection<'a> {
         is_ready
     }
 
-    /// Whether input may be shown to the handler now.
+    /// Whether input may be delivered now.
     #[cfg(test)]
     pub(crate) fn is_reading(&self) -> bool {
         self.state().is_open() && !self.state().paused

@@ -1,6 +1,6 @@
 //! UDP for callbacks: received datagrams, replies, multicast groups.
 //!
-//! A reply to an address that is not one peer's own is refused.
+//! A reply goes only to the address of one host, and never to a socket of this loop.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -43,12 +43,12 @@ impl Handle {
     /// ```
     /// # use halloo::{ConnectionId, Handle};
     /// /// Sends a computed result to a connection, from another thread.
-    /// fn tell(handle: &Handle, client: ConnectionId, result: u64) {
+    /// fn send_result(handle: &Handle, client: ConnectionId, result: u64) {
     ///     if handle.notify(client, result).is_err() {
     ///         eprintln!("the server has ended");
     ///     }
     /// }
-    /// # let _ = tell;
+    /// # let _ = send_result;
     /// ```
     ///
     /// # Errors

@@ -100,7 +100,8 @@ pub trait StreamHandler {
     type Session;
 
     /// Called once when the handler is added to a loop, before all other callbacks, and before the call that adds it
-    /// returns. With the id it sets timers and opens listeners and connections of its own. Default: does nothing.
+    /// returns. The handler uses the id to set timers, and to open listeners and connections of its own. Default: does
+    /// nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -153,8 +154,9 @@ pub trait StreamHandler {
     /// Called at EOF: the peer has sent a FIN, and can still read. Default: closes.
     ///
     /// `rest` is the input that [`on_data`](Self::on_data) has not consumed: an incomplete message, or nothing. With
-    /// a rest, the call waits while the connection is paused or its outbox has output. `rest` is dropped after it, unless it
-    /// calls [`pause`](Connection::pause): then `on_data` gets `rest` again after [`resume`](Connection::resume).
+    /// a rest, the call waits while the connection is paused or its outbox has output. `rest` is dropped after the call,
+    /// unless `on_eof` calls [`pause`](Connection::pause): then `on_data` gets `rest` again after
+    /// [`resume`](Connection::resume).
     fn on_eof(&mut self, connection: &mut Connection<'_>, _session: &mut Self::Session, _rest: &[u8]) {
         connection.close();
     }
@@ -247,7 +249,7 @@ pub trait StreamHandler {
 )]
 pub trait DatagramHandler {
     /// Called like [`StreamHandler::on_start`]. If [`bind`](crate::EventLoop::bind) opens a socket for the handler, the
-    /// socket is already open, and its id comes with its datagrams. A handler that sends first opens its socket here:
+    /// socket is already open, and [`Datagram::socket`] returns its id. A handler that sends first opens its socket here:
     ///
     /// ```
     /// use halloo::{Context, Datagram, DatagramHandler, EventLoop, HandlerId, TimerId, UdpSocketId};

@@ -31,7 +31,7 @@ impl EventLoop<'_> {
         let is_wildcard = bound.is_some_and(|bound| bound.ip().is_unspecified());
         let local = is_wildcard.then(|| stream.local_addr().ok().flatten()).flatten();
         let slot = context.insert_accepted(listener, stream, peer, local);
-        // A connection from before the drain is notified of it with the other connections.
+        // Before the drain begins, this is false: the drain then notifies all connections.
         context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
         self.callbacks.on_open(context, slot);
         self.drive(slot);
@@ -148,7 +148,7 @@ impl EventLoop<'_> {
             return false;
         }
         context.set_open(slot, local);
-        // The event shows whether input waits.
+        // The event reports whether input waits.
         context.state(slot).read_state = ReadState::WouldBlock;
         true
     }
@@ -294,7 +294,7 @@ impl EventLoop<'_> {
         let (state, limits) = (&mut entry.state, &listeners[entry.listener as usize].limits);
         let deadline = state.deadline(limits);
         if *polled_until < deadline && deadline <= *now {
-            // Input may have arrived before the deadline that only the next poll reports.
+            // The next poll may report input that arrived before the deadline.
             return deadlines.arm(SlotKey::Connection(slot), now.after(Duration::from_nanos(1)));
         }
         let turns = late_turns.get(slot).unwrap_or(0);

@@ -59,8 +59,7 @@ impl EventLoop<'_> {
         self.close_mailbox();
     }
 
-    /// If the last turn took long, idle and write timeouts and lingers are counted from its end: the present time, or
-    /// earlier.
+    /// After a long turn, idle timeouts, write timeouts and lingers run from its end, which is `now` or earlier.
     pub(super) fn end_turn(&mut self, now: Timestamp) {
         let ended = self.turn_ended.take().unwrap_or(now);
         if ended.since(self.context.now) > limits::TURN_TIME_UNCOUNTED {
@@ -127,8 +126,8 @@ impl EventLoop<'_> {
         (first != Timestamp::NEVER).then_some(first)
     }
 
-    /// Returns the clock, and how long a poll may wait. Without a deadline, the time of the last turn is used, which
-    /// saves reading the clock.
+    /// Returns the time, and how long a poll may wait. Without a deadline it is the time of the last turn: the clock is
+    /// not read.
     pub(super) fn clock_and_wait(&self) -> (Timestamp, Option<Duration>) {
         let deadline = self.next_deadline();
         let now = if deadline.is_some() { self.context.clock() } else { self.context.now };
@@ -273,7 +272,7 @@ impl EventLoop<'_> {
             }
         }
         self.close_mailbox();
-        // Logs what was counted since the last lines: no later turn does.
+        // No later turn logs what was counted since the last lines.
         self.context.repeated_logs.log(Timestamp::NEVER);
         let forced = self.context.stats.closed(CloseReason::Drained);
         let finished = self.context.stats.closed_total() - drain.closed_before - forced;

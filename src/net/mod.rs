@@ -1,7 +1,7 @@
 //! All calls that the loop makes to the kernel.
 //!
 //! A loop uses one [`Network`], the machine's or a simulated one, and only its sockets. Readiness is edge-triggered:
-//! each change causes one event. Only `poll` blocks. An error is that of the system call.
+//! each change causes one event. Only `poll` blocks. Each error is the error of the system call.
 //!
 //! | call | contract |
 //! |---|---|

@@ -251,7 +251,7 @@ impl ConnectionState {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())
     }
 
-    /// Whether the inbox has bytes that the handler has not seen, or something has changed since the last delivery.
+    /// Whether the inbox has bytes that were not delivered, or something has changed since the last delivery.
     fn is_inbox_changed(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| buffers.inbox_changed)
     }

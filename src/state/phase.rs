@@ -79,7 +79,7 @@ pub(crate) enum WriteHalf {
     Shutdown,
 }
 
-/// What the last read of this turn shows about the peer.
+/// Whether the peer may be sending, as the last read of this turn suggests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PeerActivity {
     /// It may be sending more.

@@ -42,7 +42,7 @@ pub(crate) enum SourceState {
     /// An event of the poll.
     #[default]
     WouldBlock,
-    /// Its turn in the ready queue: its last budget was spent, or an event arrived.
+    /// Its place in the ready queue: its last budget was spent, or an event arrived.
     Ready,
     /// Fewer connections of its handler.
     HandlerFull,

@@ -1,4 +1,4 @@
-//! Handlers and closures of a loop: by slot, calls, removal.
+//! The handlers and closures of a loop, by slot.
 //!
 //! They are stored outside of the context, because they may borrow from the embedder, and no callback can reach them.
 

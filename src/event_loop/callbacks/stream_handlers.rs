@@ -1,7 +1,7 @@
 //! All calls of callbacks for a connection.
 //!
-//! During a callback, the context names its connection. A `close()`, a change of another connection and a panic are
-//! attributed to it.
+//! During a callback, the context records the callback's connection. A `close()` gets its reason from this record, and
+//! a panic ends that connection.
 
 use std::io;
 

@@ -127,7 +127,7 @@ impl<'h> EventLoop<'h> {
         Ok(id)
     }
 
-    /// Makes the callback of a watch ready for this turn, unless it is already.
+    /// Makes a watch ready for this turn, unless it is ready already.
     pub(in crate::event_loop) fn on_watch_event(&mut self, slot: u32, event: &Event) {
         if self.context.note_watch_event(slot, event) {
             self.on_source_event(SlotKey::Watch(slot), event.token);

@@ -17,7 +17,7 @@ use crate::state::timestamp::Timestamp;
 /// The buffers of both directions of one connection, behind one pointer.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// Input that the handler has seen but not consumed.
+    /// Input that the handler has not consumed.
     pub(crate) inbox: ByteQueue,
     /// Output that the kernel has not accepted.
     pub(crate) outbox: Outbox,
@@ -25,7 +25,7 @@ pub(crate) struct Buffers {
     /// output, and reading may stop. Output from other connections must not stop reading: two proxied connections would
     /// deadlock.
     pub(crate) own_output: bool,
-    /// Whether the inbox has bytes that the handler has not seen, or something has changed since the last delivery.
+    /// Whether the inbox has bytes that were not delivered, or something has changed since the last delivery.
     pub(crate) inbox_changed: bool,
     /// Whether reading has stopped because the inbox may not grow now.
     pub(crate) awaits_memory: bool,
@@ -153,7 +153,7 @@ impl BufferPool {
         }
     }
 
-    /// Frees capacity that a backlog has added. A few buffers keep it for bulk transfers; in a burst none does.
+    /// Frees the capacity that many bytes have added. A few buffers keep it for bulk transfers; in a burst none does.
     #[cold]
     fn recycle(&self, buffers: &mut Buffers) {
         let capacity_max = match self.free.len() {
