@@ -89,7 +89,7 @@ fn while_its_outbox_is_full_a_connection_is_not_read() {
 }
 
 #[test]
-fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
+fn on_flushed_is_called_once_for_a_write_that_did_not_fit() {
     let log = CallLog::default();
     let consumed = Cell::new(0);
     let mut events = EventLoop::new().expect("a loop");
@@ -110,7 +110,7 @@ fn on_flushed_comes_once_for_a_write_that_did_not_fit() {
 }
 
 #[test]
-fn on_flushed_does_not_come_for_what_the_kernel_takes_at_once() {
+fn on_flushed_is_not_called_for_output_that_the_kernel_accepts_at_once() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(echo);
@@ -134,7 +134,7 @@ fn on_flushed_follows_a_partial_send() {
     let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     turn_until(&mut events, "the client is accepted", |_| !log.ids().is_empty());
     turn_until_idle(&mut events);
-    assert_eq!(log.count(&Call::Flushed), 0, "on_flushed came while output was waiting");
+    assert_eq!(log.count(&Call::Flushed), 0, "on_flushed was called while output was waiting");
     turn_until(&mut events, "the whole message", |_| client.has_received(LENGTH));
     turn_until_idle(&mut events);
     assert_eq!(log.count(&Call::Flushed), 1);
@@ -149,7 +149,7 @@ fn produce(connection: &mut Connection<'_>, product: &[u8], produced: &Cell<usiz
 }
 
 #[test]
-fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_everything_out() {
+fn on_flushed_is_called_at_most_once_a_turn_and_a_producer_that_waits_for_it_sends_everything() {
     for (length, outbox_bytes_max) in [(3 * 1024 * 1024, 65_536), (20_000, 100)] {
         let (log, turns) = (CallLog::default(), RefCell::new(Vec::new()));
         let (product, produced) = (byte_pattern(length), Cell::new(0));
@@ -173,7 +173,7 @@ fn on_flushed_comes_at_most_once_a_turn_and_a_producer_that_waits_for_it_gets_ev
         assert_eq!(
             turns.borrow().len(),
             length.div_ceil(outbox_bytes_max) - 1,
-            "on_flushed comes once for each full outbox"
+            "on_flushed is called once for each full outbox"
         );
         assert!(turns.borrow().is_sorted_by(|one, next| one < next), "twice in a turn: {turns:?}");
     }
@@ -225,7 +225,7 @@ fn a_message_that_can_never_fit_is_refused_without_a_busy_loop() {
 /// Returns the bytes that the kernel accepts for a client that reads nothing, the client's receive buffer included.
 fn bytes_taken(at: Listen) -> u64 {
     let log = CallLog::default();
-    // One byte more than the outbox holds, so that `on_flushed` comes when there is room again.
+    // One byte more than the outbox holds, so that `on_flushed` is called when there is room again.
     let write = |connection: &mut Connection<'_>| connection.try_write(&vec![b'x'; 65_537]) > 0;
     let handler = RecordingHandler::new(&log).on_open(write).on_flushed(move |connection| {
         write(connection);

@@ -200,7 +200,7 @@ fn callbacks_that_pause_and_resume_each_other_forever_do_not_starve_other_connec
             other.pause();
             other.resume();
         });
-        // Never the whole input, so that each resume shows the rest again.
+        // Never the whole input, so that each resume delivers the rest again.
         input.len() - 1
     });
     let listener = events.listen(loopback(), handler).expect("a listener");

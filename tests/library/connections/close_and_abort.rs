@@ -29,7 +29,7 @@ fn close_with(log: &CallLog, handler: RecordingHandler<'_>, question: &[u8]) -> 
     drop(client);
     turn_until(&mut events, "the connection is closed", |events| events.stats().connections == 0);
     let reason = log.close_reasons()[0];
-    assert_eq!(log.close_reasons(), [reason], "on_close comes once for a session");
+    assert_eq!(log.close_reasons(), [reason], "on_close is called once for a session");
     assert_eq!((events.stats().closed(reason), events.stats().closed_total()), (1, 1));
     assert_eq!(log.all().last(), Some(&Call::Closed(reason)), "on_close is the last call");
     (received, end, reason)
@@ -50,7 +50,7 @@ fn close_in_on_open_is_local_and_what_was_written_arrives() {
         true
     });
     assert_eq!(close_with(&log, handler, b"?"), (GREETING.to_vec(), StreamEnd::Eof, CloseReason::Local));
-    assert_eq!(log.inputs().len(), 0, "on_data came after a close");
+    assert_eq!(log.inputs().len(), 0, "on_data was called after a close");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_refusal_sends_what_was_written_and_calls_nothing_else() {
 }
 
 #[test]
-fn after_a_close_nothing_can_be_written_and_no_input_comes() {
+fn after_a_close_nothing_can_be_written_and_no_input_is_delivered() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {

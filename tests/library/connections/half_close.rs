@@ -83,7 +83,7 @@ fn after_a_shutdown_nothing_can_be_written() {
     turn_until(&mut events, "the request reaches on_data", |_| !log.inputs().is_empty());
     assert_eq!(client.read_to_end(&mut events), (&b"that is all"[..], StreamEnd::Eof));
     turn_until_idle(&mut events);
-    assert_eq!(log.count(&Call::Flushed), 0, "on_flushed does not come after a shutdown");
+    assert_eq!(log.count(&Call::Flushed), 0, "on_flushed is not called after a shutdown");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_reset_after_a_shutdown_is_reported_also_to_a_paused_handler() {
 }
 
 #[test]
-fn input_that_a_paused_handler_left_is_shown_after_both_sides_have_ended() {
+fn input_that_a_paused_handler_left_is_delivered_after_both_sides_have_ended() {
     let (log, resumes) = (CallLog::default(), Cell::new(false));
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|_, input| if resumes.get() { input.len() } else { 0 }).on_eof(

@@ -78,7 +78,7 @@ fn input_after_the_close_does_not_destroy_the_reply() {
     drop(client);
     turn_until(&mut events, "the connection is closed", |_| !log.close_reasons().is_empty());
     assert_eq!(log.close_reasons(), [CloseReason::Local]);
-    assert_eq!(log.inputs().len(), 1, "on_data came after a close");
+    assert_eq!(log.inputs().len(), 1, "on_data was called after a close");
 }
 
 #[test]
@@ -105,12 +105,12 @@ fn a_request_that_arrives_byte_by_byte_is_answered_when_complete() {
     let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
     for (index, byte) in QUESTION.iter().enumerate() {
         client.send(&[*byte]);
-        turn_until(&mut events, "a byte is shown", |_| {
+        turn_until(&mut events, "a byte is delivered", |_| {
             log.inputs().last().is_some_and(|input| input == &QUESTION[..=index])
         });
     }
     assert_eq!(client.read_to_end(&mut events), (GREETING, StreamEnd::Eof));
-    assert_eq!(log.inputs().len(), QUESTION.len(), "on_data comes once for each byte");
+    assert_eq!(log.inputs().len(), QUESTION.len(), "on_data is called once for each byte");
 }
 
 #[test]

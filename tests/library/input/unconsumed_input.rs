@@ -1,6 +1,6 @@
 //! Input that a handler does not consume.
 //!
-//! It is shown again only after a change.
+//! It is delivered again only after a change.
 
 use std::cell::Cell;
 
@@ -23,7 +23,7 @@ fn resume_all(events: &mut EventLoop<'_>, log: &CallLog) {
 }
 
 #[test]
-fn the_rest_is_shown_again_with_new_bytes() {
+fn the_rest_is_delivered_again_with_new_bytes() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|_, input| input.len() / 2);
@@ -39,7 +39,7 @@ fn the_rest_is_shown_again_with_new_bytes() {
 }
 
 #[test]
-fn the_rest_is_not_shown_again_without_a_change() {
+fn the_rest_is_not_delivered_again_without_a_change() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 0)).expect("a listener");
@@ -56,7 +56,7 @@ fn the_rest_is_not_shown_again_without_a_change() {
 }
 
 #[test]
-fn the_rest_is_shown_again_after_resume() {
+fn the_rest_is_delivered_again_after_resume() {
     let log = CallLog::default();
     let pauses = Cell::new(true);
     let mut events = EventLoop::new().expect("a loop");
@@ -74,7 +74,7 @@ fn the_rest_is_shown_again_after_resume() {
     turn_until(&mut events, "the input reaches on_data", |_| !log.inputs().is_empty());
     client.send(b"d");
     turn_until_idle(&mut events);
-    assert_eq!(log.inputs(), [b"abc"], "on_data came during the pause");
+    assert_eq!(log.inputs(), [b"abc"], "on_data was called during the pause");
     resume_all(&mut events, &log);
     turn_until(&mut events, "all input reaches on_data", |_| log.inputs().len() == 3);
     assert_eq!(log.inputs(), [&b"abc"[..], b"bc", b"d"]);
@@ -95,7 +95,7 @@ fn unused_input_is_delivered_again_after_on_flushed() {
 }
 
 #[test]
-fn at_eof_the_rest_is_shown_while_it_is_consumed_and_then_on_eof_comes_once() {
+fn at_eof_the_rest_is_delivered_while_it_is_consumed_and_then_on_eof_is_called_once() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let listener = events.listen(loopback(), RecordingHandler::new(&log).on_data(|_, _| 1)).expect("a listener");
@@ -123,11 +123,11 @@ fn at_eof_an_unconsumed_rest_leads_to_one_on_eof() {
     turn_until(&mut events, "EOF is reported", |_| log.count(&Call::Eof) == 1);
     turn_until_idle(&mut events);
     assert_eq!((log.count(&Call::Eof), log.rests()), (1, vec![b"half a questi".to_vec()]));
-    let shown = log.inputs().len();
+    let delivered = log.inputs().len();
     events.context().connection(log.ids()[0]).expect("the connection is open").pause();
     resume_all(&mut events, &log);
     turn_until_idle(&mut events);
-    assert_eq!(log.inputs().len(), shown, "the rest is dropped after on_eof");
+    assert_eq!(log.inputs().len(), delivered, "the rest is dropped after on_eof");
     assert!(log.inputs().len() <= 2 && log.inputs().iter().all(|input| input == b"half a questi"));
     assert_eq!(log.close_reasons(), [], "the handler did not close");
 }
@@ -155,7 +155,7 @@ fn at_eof_a_paused_connection_gets_on_eof_after_resume() {
 }
 
 #[test]
-fn at_eof_the_rest_is_shown_again_after_on_flushed() {
+fn at_eof_the_rest_is_delivered_again_after_on_flushed() {
     let question = byte_pattern(200_000);
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
@@ -224,7 +224,7 @@ fn a_full_inbox_is_no_overflow_while_its_handler_has_paused() {
     let before = log.inputs().len();
     resume_all(&mut events, &log);
     turn_until(&mut events, "all input reaches on_data", |_| log.inputs()[before..].concat().len() >= 1_000);
-    assert!(log.inputs()[before..].concat() == question, "each byte is shown once, in order");
+    assert!(log.inputs()[before..].concat() == question, "each byte is delivered once, in order");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn another_connections_callback_can_resume() {
     first.send(b"wait");
     turn_until(&mut events, "the first is paused", |_| log.inputs() == [b"wait"]);
     assert_eq!(second.request(&mut events, b"now", 2), b"go");
-    turn_until(&mut events, "the rest of the first is shown again", |_| {
+    turn_until(&mut events, "the rest of the first is delivered again", |_| {
         log.inputs() == [&b"wait"[..], b"now", b"wait"]
     });
     assert_eq!(first.request(&mut events, b"", 2), b"go");
@@ -318,7 +318,7 @@ fn on_data_that_returns_more_than_it_was_given_is_capped_or_panics_with_debug_as
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     events.catch_panics(true);
-    // The second call of a client gets the rest from the inbox, and the bytes that came after it.
+    // The second call of a client gets the rest from the inbox, and the bytes that arrived after it.
     let handler = RecordingHandler::new(&log).on_data(|_, input| if input == b"a" { 0 } else { input.len() + 1 });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let address = events.local_addr(listener).expect("the listener is open");
@@ -328,7 +328,7 @@ fn on_data_that_returns_more_than_it_was_given_is_capped_or_panics_with_debug_as
     turn_until(&mut events, "both inputs reach on_data", |_| log.inputs().len() == 2);
     turn_until_idle(&mut events);
     clients[1].send(b"b");
-    turn_until(&mut events, "the rest is shown", |_| log.inputs().len() == 3);
+    turn_until(&mut events, "the rest is delivered", |_| log.inputs().len() == 3);
     turn_until_idle(&mut events);
     let stats = events.stats();
     if cfg!(debug_assertions) {
