@@ -21,16 +21,16 @@ use halloo::{Connection, ConnectionId, EventLoop, Handle, Listen, StreamHandler}
 const WORKERS: usize = 2;
 
 /// Requests that wait for a worker. Further ones are refused with a message.
-const QUESTIONS_MAX: usize = 64;
+const REQUESTS_MAX: usize = 64;
 
 /// The highest number in a request, and the longest line.
 const NUMBER_MAX: u64 = 10_000_000;
 const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 64);
 
-type Question = (ConnectionId, u64);
+type Request = (ConnectionId, u64);
 
 struct PrimeHandler {
-    questions: SyncSender<Question>,
+    requests: SyncSender<Request>,
 }
 
 impl PrimeHandler {
@@ -40,7 +40,7 @@ impl PrimeHandler {
             let _ = connection.send(format!("send a number up to {NUMBER_MAX}\n").as_bytes());
             return;
         };
-        if self.questions.try_send((connection.id(), number)).is_ok() {
+        if self.requests.try_send((connection.id(), number)).is_ok() {
             // One request at a time from each client: the next line is delivered after this reply.
             connection.pause();
         } else {
@@ -86,11 +86,11 @@ fn serve(at: SocketAddr, handler: PrimeHandler, ready: &Sender<(SocketAddr, Hand
 }
 
 /// Works on requests until the loop has stopped or the sender is dropped.
-fn work(questions: &Mutex<Receiver<Question>>, handle: &Handle) {
+fn work(requests: &Mutex<Receiver<Request>>, handle: &Handle) {
     loop {
         // The lock is held during the wait, and not during the computation.
-        let question = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((client, number)) = question else { return };
+        let request = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((client, number)) = request else { return };
         let primes = (2..=number).filter(|n| is_prime(*n)).count() as u64;
         if handle.notify(client, primes).is_err() {
             return;
@@ -105,8 +105,8 @@ fn is_prime(number: u64) -> bool {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let at: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8888").parse()?;
-    let ((questions, queue), (ready, is_ready)) = (sync_channel(QUESTIONS_MAX), channel());
-    let server = thread::spawn(move || serve(at, PrimeHandler { questions }, &ready));
+    let ((requests, queue), (ready, is_ready)) = (sync_channel(REQUESTS_MAX), channel());
+    let server = thread::spawn(move || serve(at, PrimeHandler { requests }, &ready));
     if let Ok((address, handle)) = is_ready.recv() {
         println!("Listening on {address}");
         let queue = Arc::new(Mutex::new(queue));

@@ -11,8 +11,8 @@ fn main() -> io::Result<()> {
     stream.write_all(b"Hello, TCP Server!")?;
 
     // One read is enough for a short greeting. A longer reply may arrive in several parts.
-    let mut answer = [0; 1024];
-    let length = stream.read(&mut answer)?;
-    println!("Received: {}", String::from_utf8_lossy(&answer[..length]));
+    let mut reply = [0; 1024];
+    let length = stream.read(&mut reply)?;
+    println!("Received: {}", String::from_utf8_lossy(&reply[..length]));
     Ok(())
 }

@@ -15,8 +15,8 @@ fn main() -> io::Result<()> {
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     socket.send(b"Hello, UDP Server!")?;
 
-    let mut answer = [0; 1024];
-    let length = socket.recv(&mut answer)?;
-    println!("Received: {}", String::from_utf8_lossy(&answer[..length]));
+    let mut reply = [0; 1024];
+    let length = socket.recv(&mut reply)?;
+    println!("Received: {}", String::from_utf8_lossy(&reply[..length]));
     Ok(())
 }

@@ -21,28 +21,28 @@ const STRATUM: u8 = 10;
 const PRECISION: i8 = -20;
 
 /// Returns the reply to a client's request. Returns `None` for any other message, also for a reply.
-fn answer(question: &[u8], received: SystemTime) -> Option<[u8; MESSAGE_BYTES]> {
-    let [first, _, poll, ..] = *question.first_chunk::<MESSAGE_BYTES>()?;
+fn reply(request: &[u8], received: SystemTime) -> Option<[u8; MESSAGE_BYTES]> {
+    let [first, _, poll, ..] = *request.first_chunk::<MESSAGE_BYTES>()?;
     let (version, mode) = (first >> 3 & 7, first & 7);
     if !(1..=4).contains(&version) || mode != 3 {
         return None;
     }
     let received = timestamp(received);
-    let mut answer = [0; MESSAGE_BYTES];
+    let mut reply = [0; MESSAGE_BYTES];
     // Leap indicator 0, the client's version, mode 4 (server).
-    answer[0] = version << 3 | 4;
-    answer[1] = STRATUM;
-    answer[2] = poll;
-    answer[3] = PRECISION.to_be_bytes()[0];
+    reply[0] = version << 3 | 4;
+    reply[1] = STRATUM;
+    reply[2] = poll;
+    reply[3] = PRECISION.to_be_bytes()[0];
     // Root delay 0. Root dispersion 1/64 s, in units of 2^-16 s: a cautious bound for such a clock.
-    answer[8..12].copy_from_slice(&(1_u32 << 10).to_be_bytes());
-    answer[12..16].copy_from_slice(b"LOCL");
-    answer[16..24].copy_from_slice(&received);
+    reply[8..12].copy_from_slice(&(1_u32 << 10).to_be_bytes());
+    reply[12..16].copy_from_slice(b"LOCL");
+    reply[16..24].copy_from_slice(&received);
     // The client's transmit time is sent back as the origin. With it the client finds the request of this reply.
-    answer[24..32].copy_from_slice(&question[40..48]);
-    answer[32..40].copy_from_slice(&received);
-    answer[40..48].copy_from_slice(&timestamp(SystemTime::now()));
-    Some(answer)
+    reply[24..32].copy_from_slice(&request[40..48]);
+    reply[32..40].copy_from_slice(&received);
+    reply[40..48].copy_from_slice(&timestamp(SystemTime::now()));
+    Some(reply)
 }
 
 /// Seconds since 1900, and the fraction in units of 2^-32 s. The seconds wrap in 2036, which clients expect.
@@ -60,9 +60,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let at = Bind::from(address).replies_per_source_per_second_max(20);
     let socket = events.bind(
         at,
-        datagrams(|datagram, question| {
-            if let Some(answer) = answer(question, SystemTime::now()) {
-                let _ = datagram.reply(&answer);
+        datagrams(|datagram, request| {
+            if let Some(reply) = reply(request, SystemTime::now()) {
+                let _ = datagram.reply(&reply);
             }
         }),
     )?;
