@@ -102,7 +102,7 @@ pub struct EventLoop<'h> {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-#[must_use = "a stopped loop turns no more"]
+#[must_use = "it reports whether the loop has stopped"]
 pub enum Turn {
     /// Nothing happened before the timeout.
     Idle,
