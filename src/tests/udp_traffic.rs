@@ -129,7 +129,7 @@ impl Workload {
                 assert_eq!(
                     (from, &payload[..]),
                     (dst_ip, UDP_REPLY),
-                    "the answer comes from the address that was asked"
+                    "the reply leaves from the destination address of the request"
                 );
                 replies += 1;
             }

@@ -109,7 +109,7 @@ fn ask_at(bound: &str, dst_ip: &str, from: &str) {
     assert_eq!(
         recv(&mut events, &peer),
         (b"is a server there?".to_vec(), dst_ip),
-        "the answer comes from the address that was asked"
+        "the reply leaves from the destination address of the request"
     );
     assert_eq!(recorded.get(), Some((dst_ip, peer.local_addr().expect("bound"))));
 }

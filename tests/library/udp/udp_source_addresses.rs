@@ -1,6 +1,6 @@
 //! The address that a datagram leaves from.
 //!
-//! A wildcard socket answers from the address that was asked, also if it was handed over.
+//! A wildcard socket replies from the destination address of the request, also if it was inherited.
 
 use std::cell::Cell;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
