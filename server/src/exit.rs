@@ -13,7 +13,7 @@ use crate::text::escape;
 /// The exit statuses, with the numbers that the shell sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
-    /// Stopped as asked, or every answer was right.
+    /// Stopped as asked, or every reply was right.
     Success = 0,
     /// An error while running.
     RuntimeError = 1,
@@ -21,9 +21,9 @@ pub(crate) enum ExitStatus {
     UsageError = 2,
     /// An address could not be bound, or a probe could not reach the server.
     Unavailable = 3,
-    /// No answer in time, or idle before the last greeting was sent.
+    /// No reply in time, or idle before the last greeting was sent.
     TimedOut = 4,
-    /// A wrong answer, or a closed or reset connection before a right one.
+    /// A wrong reply, or a closed or reset connection before a right one.
     Mismatch = 5,
 }
 

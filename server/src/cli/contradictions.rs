@@ -91,7 +91,7 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
     between("send", "connect_only", "the probe either sends or only connects", |options| {
         options.send.is_some() && options.protocols.connect_only
     }),
-    between("expect", "connect_only", "nothing is sent, so there is no answer", |options| {
+    between("expect", "connect_only", "nothing is sent, so there is no reply", |options| {
         options.expect.is_some() && options.protocols.connect_only
     }),
     between("tcp", "address", "a unix socket uses neither TCP nor UDP", |options| {

@@ -19,7 +19,7 @@ use crate::text::unescape::{Unescaped, parse_nonempty};
 /// More threads than any machine can use.
 const WORKERS_MAX: u64 = 1024;
 
-/// Answers greetings over TCP, UDP and unix sockets.
+/// Replies with a greeting over TCP, UDP and unix sockets.
 #[derive(Debug, Parser)]
 #[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Serve greetings; the default command
     #[command(display_name = "halloo", after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
     Serve(ServeOptions),
-    /// Ask a server over TCP and UDP, or at a unix socket, and print its answers
+    /// Send requests to a server over TCP and UDP, or at a unix socket, and print its replies
     #[command(display_name = "halloo", after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
     Probe(ProbeOptions),
 }
@@ -92,11 +92,11 @@ pub(crate) struct ListenOptions {
     pub(crate) unix_mode: Option<u32>,
 }
 
-/// What to answer.
+/// What to reply.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Replies")]
 pub(crate) struct ReplyOptions {
-    /// When to answer, and with what
+    /// When to reply, and with what
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
     /// The greeting over all protocols; may contain {peer} {local} {protocol} {number} {hostname}. The flag wins over
@@ -126,16 +126,16 @@ pub(crate) struct LimitOptions {
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,
     /// Close a connection that sends nothing (line mode: no whole line) for this long; 0: never. A client that does not
-    /// read its answer is closed after 30s [default: 60s]
+    /// read its reply is closed after 30s [default: 60s]
     #[arg(long, value_name = "TIME", env = "HALLOO_IDLE_TIMEOUT")]
     #[arg(value_parser = parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
-    /// Most UDP answers per second to one IPv4 address or IPv6 /64, for each worker; 0: no limit. A source that was
-    /// silent for a second can get as many at once [default: 100, and no limit for loopback]
+    /// Most UDP replies per second to one IPv4 address or IPv6 /64, for each worker; 0: no limit. After a silent
+    /// second, a source can get that many at once [default: 100, and no limit for loopback]
     #[arg(long, value_name = "N", env = "HALLOO_UDP_RATE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) udp_rate: Option<u32>,
-    /// Most memory for input that is not answered yet and answers that are not read yet, such as 64MiB (KiB, MiB or
+    /// Most memory for input that is not processed yet and replies that are not read yet, such as 64MiB (KiB, MiB or
     /// GiB). It is divided among the workers, at least 1MiB for each. Above it, the connections that use the most wait
     /// or are reset [default: 256MiB for each worker]
     #[arg(long, value_name = "SIZE", env = "HALLOO_MEMORY_MAX")]
@@ -193,11 +193,11 @@ pub(crate) struct OutputOptions {
 /// What the server does with what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Answer the first bytes, or EOF, then close
+    /// Reply to the first bytes, or to EOF, then close
     Greet,
-    /// Answer on connect, without waiting for input, then close
+    /// Send the greeting on connect, without waiting for input, then close
     Banner,
-    /// Answer each line with a greeting and a newline, and stay connected. A line of more than 16 KiB closes the
+    /// Reply to each line with a greeting and a newline, and stay connected. A line of more than 16 KiB closes the
     /// connection
     Line,
     /// Send back all input
@@ -207,7 +207,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// Whether the answers are greetings.
+    /// Whether the replies are greetings.
     pub(crate) const fn sends_greetings(self) -> bool {
         matches!(self, Self::Greet | Self::Banner | Self::Line)
     }
@@ -227,7 +227,7 @@ pub(crate) enum EventStyle {
 /// The flags of `halloo probe`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProbeOptions {
-    /// The server to ask: 9000, localhost:9000 or name:9000, with the default port 8888; or unix: and a path, or unix:@
+    /// The server: 9000, localhost:9000 or name:9000, with the default port 8888; or unix: and a path, or unix:@
     /// and an abstract name
     #[arg(value_parser = OsStringValueParser::new().try_map(ProbeTarget::try_from))]
     pub(crate) address: ProbeTarget,
@@ -238,20 +238,20 @@ pub(crate) struct ProbeOptions {
     pub(crate) addresses: ProbeAddresses,
     /// What to send, with escapes [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND")]
-    #[arg(help_heading = "Question")]
+    #[arg(help_heading = "Request")]
     pub(crate) send: Option<Unescaped>,
-    /// How many times to ask
+    /// How many requests to send, one after the other
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT")]
-    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX), default_value = "1", help_heading = "Question")]
+    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX), default_value = "1", help_heading = "Request")]
     pub(crate) count: u64,
 
-    /// The text that the answer must contain, with escapes [default: any answer is right]
+    /// The text that the reply must contain, with escapes [default: any reply is right]
     #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT")]
-    #[arg(value_parser = parse_nonempty, help_heading = "Answer")]
+    #[arg(value_parser = parse_nonempty, help_heading = "Reply")]
     pub(crate) expect: Option<Unescaped>,
-    /// The most time for each answer, name lookup and connect included
+    /// The most time for each reply, name lookup and connect included
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT")]
-    #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Answer")]
+    #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Reply")]
     pub(crate) timeout: Duration,
     /// The settings that were given, each with the name of its flag or variable.
     #[arg(skip)]
@@ -261,14 +261,14 @@ pub(crate) struct ProbeOptions {
     pub(crate) warnings: Vec<String>,
 }
 
-/// The protocols to ask over.
+/// The protocols of the requests.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Question")]
+#[command(next_help_heading = "Request")]
 pub(crate) struct ProbeProtocols {
-    /// Ask over TCP; with --udp, over both
+    /// Send the request over TCP; with --udp, over both
     #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = parse_yes_or_no)]
     pub(crate) tcp: bool,
-    /// Ask over UDP; with --tcp, over both
+    /// Send the request over UDP; with --tcp, over both
     #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = parse_yes_or_no)]
     pub(crate) udp: bool,
     /// Only connect, over TCP or to a unix socket; send nothing
@@ -276,20 +276,20 @@ pub(crate) struct ProbeProtocols {
     pub(crate) connect_only: bool,
 }
 
-/// Which addresses of a name to ask.
+/// Which addresses of a name to try.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Question")]
+#[command(next_help_heading = "Request")]
 pub(crate) struct ProbeAddresses {
-    /// Ask only IPv4 addresses
+    /// Use only IPv4 addresses
     #[arg(short = '4', long, env = "HALLOO_PROBE_IPV4", value_parser = parse_yes_or_no)]
     pub(crate) ipv4: bool,
-    /// Ask only IPv6 addresses
+    /// Use only IPv6 addresses
     #[arg(short = '6', long, env = "HALLOO_PROBE_IPV6", value_parser = parse_yes_or_no)]
     pub(crate) ipv6: bool,
 }
 
 impl ProbeAddresses {
-    /// The only IP version to ask, if one is chosen.
+    /// The only IP version to use, if one is chosen.
     pub(crate) fn ip_version(&self) -> Option<IpVersion> {
         match (self.ipv4, self.ipv6) {
             (true, _) => Some(IpVersion::V4),

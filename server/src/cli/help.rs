@@ -38,15 +38,15 @@ Output:
   With --events json every line is an object, READY too. It contains paths as
   they are, except that bytes that are not UTF-8 become U+FFFD.
   event is ready, received, suppressed (count: events beyond 1000 a second) or
-  lost (count: lines that the output was too slow for). text is the beginning
-  of the bytes received, at most 256. truncated is true if there were more.
-  hex has the same bytes if they are not UTF-8.
+  lost (count: lines dropped because standard output was read too slowly).
+  text is the beginning of the bytes received, at most 256. truncated is true
+  if there were more. hex has the same bytes if they are not UTF-8.
 
 Signals:
-  SIGTERM, SIGINT  answer the clients that have asked, then exit. greet also
+  SIGTERM, SIGINT  reply to the requests sent before, then exit. greet also
                    waits for requests, for at most --drain-timeout; line, echo
                    and discard do not. A client that keeps its side open after
-                   the answer delays the exit by at most 2 s, also the exit
+                   the reply delays the exit by at most 2 s, also the exit
                    after --max-greetings. A second signal resets the connections
                    that are left.
   SIGHUP           the same if a standard stream is a terminal, else no effect
@@ -60,9 +60,10 @@ Supervisor:
   them. NOTIFY_SOCKET gets READY, STOPPING and watchdog messages.
 
 Workers:
-  The kernel chooses a worker for each client by its address and port. Totals
-  apply to all workers together. --max-connections is divided among them:
-  clients of a full worker wait even if another worker has room.
+  The kernel chooses a worker for each client by its address and port. READY,
+  --max-greetings, --exit-when-idle and the drain apply to all workers
+  together. --max-connections is divided among them: clients of a full worker
+  wait even if another worker has room.
 
 Exit status:
   0  stopped on request, by a signal or by a limit
@@ -84,17 +85,17 @@ Examples:
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
 Output:
-  One line for each answer: protocol, address, result, time, text. The result is
-    ok           an answer, or with --connect-only a connection
-    timeout      no answer in time
+  One line for each request: protocol, address, result, time, text. Results:
+    ok           a right reply, or with --connect-only a connection
+    timeout      no reply in time
     refused      no server listens there
     unreachable  the address cannot be reached
     dns          the name is unknown, or has no address of the version asked for
-    resolver     the name could not be looked up
-    mismatch     a wrong answer, or closed without one
-    reset        closed by a reset without a right answer
-  The first 64 KiB of an answer are read and printed. If the connection stays
-  open, the answer ends after 250 ms of silence.
+    resolver     the lookup of the name failed
+    mismatch     a wrong reply, or a connection closed without one
+    reset        a connection closed by an RST before a right reply
+  The first 64 KiB of a reply are read and printed. If the connection stays
+  open, the reply ends after 250 ms of silence.
 
 Values:
   Printed text has the escapes \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}. --send, --expect
@@ -106,13 +107,13 @@ Values:
 
 Names:
   The addresses of a name are tried in the resolver's order, until one accepts
-  (TCP) or answers (UDP). After 250 ms of silence the next one is tried as well.
+  (TCP) or replies (UDP). After 250 ms of silence the next one is tried as well.
   Standard error lists the addresses that failed or were silent. If all fail,
   the output line lists them.
 
-Exit status, of several answers the worst (5, 3, 4, 0):
-  0  every answer was right
+Exit status, of several results the worst (5, 3, 4, 0):
+  0  every reply was right
   2  the command line is wrong
   3  refused, unreachable, or no address for the name
-  4  no answer in time
-  5  a wrong answer, or closed or reset without a right one";
+  4  no reply in time
+  5  a wrong reply, or a connection closed or reset without a right one";

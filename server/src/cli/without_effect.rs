@@ -78,7 +78,7 @@ const CONDITIONS: [Condition; 11] = [
     Condition {
         setting: "udp_rate",
         is_met: |options, _| options.replies.mode != Mode::Discard,
-        cause: "discard sends no answer",
+        cause: "discard sends no reply",
     },
     Condition {
         setting: "greeting",

@@ -27,7 +27,7 @@ impl DatagramHandler for GreetingDatagramHandler<'_> {
             Addresses { protocol: Protocol::Udp, peer, local }
         });
         if self.mode.sends_greetings() && greeter.is_greeting(payload) {
-            log::debug!("{}: the datagram is itself a greeting; it is not answered", datagram.peer_addr());
+            log::debug!("{}: the datagram is itself a greeting; it has no reply", datagram.peer_addr());
             return;
         }
         let Some(reservation) = greeter.reserve() else { return };

@@ -51,7 +51,7 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
     }
     if let Some(error) = first_error.filter(|error| !is_reader_gone(error)) {
         let cause = describe_io_error(&error);
-        write_to_stderr(&format!("cannot write to standard output: {cause}; the exit status is that of the answers"));
+        write_to_stderr(&format!("cannot write to standard output: {cause}; the exit status is that of the replies"));
     }
     Ok(worst.status())
 }
@@ -93,7 +93,7 @@ fn validate(options: &ProbeOptions, protocols: &[Protocol]) -> Result<(), ExitEr
     Ok(())
 }
 
-/// Queries the target: a path, or the addresses of a name until a server answers at one.
+/// Queries the target: a path, or the addresses of a name until a server replies at one.
 fn query_target(options: &ProbeOptions, protocol: Protocol) -> QueryResult {
     let default = match protocol {
         // A server that reads lines waits for the end of one.

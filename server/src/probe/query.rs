@@ -24,22 +24,22 @@ const REPLY_IDLE_TIMEOUT: Duration = Duration::from_millis(250);
 /// The most that is read of a reply, in bytes.
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// The text for a server that accepts and does not answer.
-const NO_REPLY: &str = "connected, but no answer";
+/// The text for a server that accepts and does not reply.
+const NO_REPLY: &str = "connected, but no reply";
 
 /// The text for a connection that the server resets, whichever call returns the error.
-const RESET_BEFORE_ANSWER: &str = "connection reset by peer before an answer";
+const RESET_BEFORE_REPLY: &str = "connection reset by peer before a reply";
 
 /// What to send, the expected reply, and the deadline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query<'a> {
     /// What to send; `None` only connects.
     pub(crate) send: Option<&'a [u8]>,
-    /// What the answer must contain; `None` accepts any.
+    /// What the reply must contain; `None` accepts any.
     pub(crate) expect: Option<&'a [u8]>,
     /// When the query was started.
     pub(crate) started: Instant,
-    /// How long the answer may take.
+    /// How long the reply may take.
     pub(crate) timeout: Duration,
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct QueryResult {
     pub(crate) address: Option<SocketAddr>,
     /// From the start to the last byte of the reply, or to the failure.
     pub(crate) elapsed: Duration,
-    /// Printable: the whole answer, or what happened instead.
+    /// Printable: the whole reply, or what happened instead.
     pub(crate) text: String,
-    /// Other events of the query: addresses that failed before, a reset after the answer.
+    /// Other events of the query: addresses that failed before, a reset after the reply.
     pub(crate) notes: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ impl Query<'_> {
         let question = self.send.unwrap_or_default();
         let answered =
             race(addresses, self.deadline(), PollFlags::POLLIN, |address| start_udp(address, question), finish_udp);
-        self.decide(answered, "no answer", |_, datagram| self.reply_result(&datagram, self.started.elapsed(), None))
+        self.decide(answered, "no reply", |_, datagram| self.reply_result(&datagram, self.started.elapsed(), None))
     }
 
     /// Asks at a unix socket.
@@ -236,14 +236,14 @@ impl Query<'_> {
         self.read_reply(&mut stream, end)
     }
 
-    /// Sends the question, and returns how the stream ends after all received bytes are read.
+    /// Sends the request, and returns how the stream ends after all received bytes are read.
     fn write_question(&self, stream: &mut Socket, mut remaining: &[u8]) -> io::Result<StreamEnd> {
         while !remaining.is_empty() {
             stream.set_write_timeout(Some(self.time_left()?))?;
             match stream.write(remaining) {
                 Ok(count) => remaining = &remaining[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A server that answers without reading may have closed already: its answer can still be read.
+                // A server that replies without reading may have closed already: its reply can still be read.
                 Err(error) if is_reset(&error) => return Ok(StreamEnd::Reset),
                 Err(error) => return Err(error),
             }
@@ -290,12 +290,12 @@ impl Query<'_> {
         self.expect.is_some_and(|expected| contains(received, expected))
     }
 
-    /// The result for a server that is silent until the deadline, with a hint on the question.
+    /// The result for a server that is silent until the deadline, with a hint on the request.
     fn silence_result(&self) -> QueryResult {
         let mut result = self.timeout_result(NO_REPLY);
         result.text.push_str(match self.send {
             None | Some([.., b'\n']) => "",
-            Some([]) => "; --send is empty, and only a server that sends first answers that",
+            Some([]) => "; --send is empty, and a server that waits for input does not reply",
             Some(_) => r"; a server that reads lines waits for \n at the end of --send",
         });
         result
@@ -305,21 +305,21 @@ impl Query<'_> {
     fn reply_result(&self, received: &[u8], elapsed: Duration, end: Option<StreamEnd>) -> QueryResult {
         let is_match = self.expect.is_none_or(|expected| contains(received, expected));
         let (outcome, text) = match end {
-            Some(StreamEnd::Eof) if received.is_empty() => (Outcome::Mismatch, "closed without an answer".to_owned()),
-            Some(StreamEnd::Reset) if received.is_empty() => (Outcome::Reset, RESET_BEFORE_ANSWER.to_owned()),
+            Some(StreamEnd::Eof) if received.is_empty() => (Outcome::Mismatch, "closed without a reply".to_owned()),
+            Some(StreamEnd::Reset) if received.is_empty() => (Outcome::Reset, RESET_BEFORE_REPLY.to_owned()),
             _ if is_match => (Outcome::Ok, escape::whole(received)),
             Some(StreamEnd::Reset) => (Outcome::Reset, escape::whole(received)),
             _ => (Outcome::Mismatch, escape::whole(received)),
         };
         let is_reset_behind_answer = end == Some(StreamEnd::Reset) && outcome == Outcome::Ok;
-        let notes = is_reset_behind_answer.then(|| "connection reset by peer after the answer".to_owned());
+        let notes = is_reset_behind_answer.then(|| "connection reset by peer after the reply".to_owned());
         QueryResult { elapsed, notes: notes.into_iter().collect(), ..self.result(outcome, text) }
     }
 
     fn error_result(&self, error: &io::Error, missing: &str) -> QueryResult {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => self.result(Outcome::Refused, describe_io_error(error)),
-            _ if is_reset(error) => self.result(Outcome::Reset, RESET_BEFORE_ANSWER),
+            _ if is_reset(error) => self.result(Outcome::Reset, RESET_BEFORE_REPLY),
             _ if is_timeout(error) => self.timeout_result(missing),
             _ => self.result(Outcome::Unreachable, describe_io_error(error)),
         }
@@ -506,12 +506,12 @@ mod tests {
     #[test]
     fn a_reset_and_a_close_are_distinguished_before_and_after_a_partial_reply() {
         for (answer, resets, expect, expected, notes) in [
-            ("", false, None, (Outcome::Mismatch, "closed without an answer"), &[][..]),
-            ("", true, None, (Outcome::Reset, "connection reset by peer before an answer"), &[]),
+            ("", false, None, (Outcome::Mismatch, "closed without a reply"), &[][..]),
+            ("", true, None, (Outcome::Reset, "connection reset by peer before a reply"), &[]),
             ("Hel", false, Some("Hello"), (Outcome::Mismatch, "Hel"), &[]),
             ("Hel", true, Some("Hello"), (Outcome::Reset, "Hel"), &[]),
             ("Hel", false, None, (Outcome::Ok, "Hel"), &[]),
-            ("Hel", true, None, (Outcome::Ok, "Hel"), &["connection reset by peer after the answer"]),
+            ("Hel", true, None, (Outcome::Ok, "Hel"), &["connection reset by peer after the reply"]),
         ] {
             let (address, server) = server(move |mut stream| {
                 assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
@@ -531,7 +531,7 @@ mod tests {
     #[test]
     fn a_reply_that_arrives_before_the_whole_request_is_sent_is_read() {
         let (address, server) = server(|mut stream| {
-            // A part of the question has arrived and is never read: the close sends a RST, after the FIN.
+            // A part of the request has arrived and is never read: the close sends a RST, after the FIN.
             assert!(stream.peek(&mut [0; 100]).unwrap() > 0);
             stream.write_all(b"too long").unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
@@ -541,7 +541,7 @@ mod tests {
         let result = Query { send: Some(&question), ..query(None, LONG_TIMEOUT) }.run_tcp(&[address]);
         server.join().unwrap();
         assert_eq!(outcome_and_text(&result), (Outcome::Ok, "too long"));
-        assert_eq!(result.notes, ["connection reset by peer after the answer"]);
+        assert_eq!(result.notes, ["connection reset by peer after the reply"]);
     }
 
     #[test]
@@ -565,7 +565,7 @@ mod tests {
         });
         assert_eq!(
             outcome_and_text(&query(None, LONG_TIMEOUT).run_tcp(&[closing])),
-            (Outcome::Mismatch, "closed without an answer")
+            (Outcome::Mismatch, "closed without a reply")
         );
         closing_server.join().unwrap();
         // Its listener is closed.
@@ -612,7 +612,7 @@ mod tests {
         let timeout = PollTimeout::try_from(LONG_TIMEOUT).unwrap();
         assert_eq!(poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], timeout), Ok(1));
         let result = query(None, LONG_TIMEOUT).run_stream(stream.into());
-        assert_eq!(outcome_and_text(&result), (Outcome::Reset, "connection reset by peer before an answer"));
+        assert_eq!(outcome_and_text(&result), (Outcome::Reset, "connection reset by peer before a reply"));
     }
 
     /// An address that refuses connections: its socket is bound and does not listen.
@@ -697,7 +697,7 @@ mod tests {
         assert!(result.text.ends_with(&format!("; {refusing} connection refused")), "{}", result.text);
         let result = query(None, SHORT_TIMEOUT).run_udp(&[unreachable(), silent]);
         assert_eq!((result.outcome, result.address), (Outcome::Timeout, None));
-        assert!(result.text.ends_with(&format!("; {silent} no answer within 100ms")), "{}", result.text);
+        assert!(result.text.ends_with(&format!("; {silent} no reply within 100ms")), "{}", result.text);
         // A UDP socket that is connected elsewhere receives nothing from this client, and the kernel refuses it (ICMP).
         let (connected, refusing) = silent_udp();
         connected.connect(silent).unwrap();

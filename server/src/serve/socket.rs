@@ -16,7 +16,7 @@ use crate::greeting::stream_handlers;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
-/// The default limit on UDP answers to one source per second: a person never asks that often.
+/// The default limit on UDP replies to one source per second: a person never asks that often.
 const DEFAULT_UDP_RATE: u32 = 100;
 
 /// The most unsent bytes that the kernel keeps for a TCP client. Without this limit, a client that does not read costs

@@ -239,8 +239,8 @@ impl PlanBuilder<'_, '_> {
                 Ok(socket) => {
                     if !is_unicast(bind_address.ip()) {
                         log::warn!(
-                            "{protocol} on {bind_address} reaches no client: halloo joins no multicast group and answers \
-                             no broadcast; give an address of this machine"
+                            "{protocol} on {bind_address} reaches no client: halloo joins no multicast group and replies \
+                             to no broadcast; give an address of this machine"
                         );
                     }
                     opened.push(socket);

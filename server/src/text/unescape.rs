@@ -31,7 +31,7 @@ impl FromStr for Unescaped {
 /// Parses a text with escapes that must not be empty.
 pub(crate) fn parse_nonempty(text: &str) -> Result<Unescaped, String> {
     if text.is_empty() {
-        return Err(format!("every answer contains an empty text; {LEAVE_FLAG_OUT} to accept any answer"));
+        return Err(format!("every reply contains an empty text; {LEAVE_FLAG_OUT} to accept any reply"));
     }
     text.parse()
 }

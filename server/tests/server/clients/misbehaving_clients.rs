@@ -115,7 +115,7 @@ fn a_client_that_sends_much_before_it_reads_gets_the_whole_greeting_and_then_eof
     let question = vec![b'?'; 60_000];
     for _ in 0..100 {
         for length in [1_025, 20_000, 60_000] {
-            // In one write, and in segments as on a network. Most segments arrive after the answer was sent.
+            // In one write, and in segments as on a network. Most segments arrive after the reply was sent.
             for segment in [length, 1_460] {
                 let client = connect(server.tcp());
                 SockRef::from(&client).set_tcp_nodelay(true).expect("an option of every stream");

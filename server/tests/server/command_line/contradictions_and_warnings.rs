@@ -209,7 +209,7 @@ fn a_setting_without_effect_is_one_warning() {
     for (arguments, expected) in [
         (&[TCP, "--udp-greeting=x"][..], &["--udp-greeting has no effect: UDP is not served"][..]),
         (&[TCP, "--udp-rate=3"], &["--udp-rate has no effect: UDP is not served"]),
-        (&[UDP, "--mode=discard", "--udp-rate=3"], &["--udp-rate has no effect: discard sends no answer"]),
+        (&[UDP, "--mode=discard", "--udp-rate=3"], &["--udp-rate has no effect: discard sends no reply"]),
         (&[UDP, "--tcp-greeting=x"], &["--tcp-greeting has no effect: neither TCP nor a unix socket is served"]),
         (&[UDP, "--memory-max=9MiB"], &["--memory-max has no effect: neither TCP nor a unix socket"]),
         (&[UDP, "--max-connections=9"], &["--max-connections has no effect: neither TCP nor a unix socket"]),

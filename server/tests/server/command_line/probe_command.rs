@@ -92,8 +92,8 @@ fn a_server_that_never_answers_times_out() {
     let output = probe(&address, &["--timeout", "300ms"]);
     assert_reports(&output, 4, &[("tcp", &address, "timeout"), ("udp", &address, "timeout")]);
     let lines: Vec<&str> = output.stdout.lines().collect();
-    assert!(lines[0].ends_with(" connected, but no answer within 300ms"), "{output:?}");
-    assert!(lines[1].ends_with("ms no answer within 300ms"), "{output:?}");
+    assert!(lines[0].ends_with(" connected, but no reply within 300ms"), "{output:?}");
+    assert!(lines[1].ends_with("ms no reply within 300ms"), "{output:?}");
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(600) && elapsed < TIMEOUT / 2, "{elapsed:?} for two timeouts of 300 ms");
     assert_reports(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);

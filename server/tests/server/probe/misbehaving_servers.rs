@@ -1,4 +1,4 @@
-//! Servers that flood, fall silent, reset, or close without an answer.
+//! Servers that flood, fall silent, reset, or close without a reply.
 //!
 //! A result is printed as soon as it is known, and within the timeout.
 
@@ -74,7 +74,7 @@ fn a_half_close_without_an_answer_ends_the_probe_at_once() {
         stream.shutdown(Shutdown::Write).expect("it is connected");
         wait_for_end(&stream);
     });
-    assert_result(&probe(address, &[]), 5, "mismatch", "closed without an answer");
+    assert_result(&probe(address, &[]), 5, "mismatch", "closed without a reply");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_server_that_resets_before_it_reads_is_reported_as_a_reset() {
     let address = serve(reset);
     let output = probe(address, &["--count", "30"]);
     let is_reset = |line: &&str| {
-        line.split(' ').nth(2) == Some("reset") && line.ends_with(" connection reset by peer before an answer")
+        line.split(' ').nth(2) == Some("reset") && line.ends_with(" connection reset by peer before a reply")
     };
     assert_eq!((output.status, output.stdout.lines().filter(is_reset).count()), (5, 30), "{output:?}");
 }
@@ -103,7 +103,7 @@ fn a_reset_after_an_answer_is_reported_on_standard_error() {
     });
     let output = probe(address, &[]);
     assert_result(&output, 0, "ok", "an answer");
-    assert_eq!(output.stderr, format!("halloo: tcp {address}: connection reset by peer after the answer\n"));
+    assert_eq!(output.stderr, format!("halloo: tcp {address}: connection reset by peer after the reply\n"));
     assert_result(&probe(address, &["--expect", "another"]), 5, "reset", "an answer");
 }
 
@@ -115,6 +115,6 @@ fn a_server_that_replies_only_after_eof_is_a_timeout() {
     });
     let start = Instant::now();
     let output = HALLOO.run(&["probe", "--tcp", &address.to_string(), "--timeout", "300ms"]);
-    assert_result(&output, 4, "timeout", "connected, but no answer within 300ms");
+    assert_result(&output, 4, "timeout", "connected, but no reply within 300ms");
     assert!(start.elapsed() < Duration::from_millis(300) + TIMEOUT / 5, "{:?}", start.elapsed());
 }

@@ -1,6 +1,6 @@
 //! Standard output of a probe: line by line, full, closed.
 //!
-//! The exit status is that of the answers, even if the lines cannot be written.
+//! The exit status is that of the replies, even if the lines cannot be written.
 
 use std::fs::OpenOptions;
 use std::net::UdpSocket;
@@ -36,7 +36,7 @@ fn an_unwritable_output_is_one_error_line_and_keeps_the_exit_status() {
             command.stdout(OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("a file"));
             let output = run(command);
             let sentence =
-                format!("halloo: cannot write to standard output: {cause}; the exit status is that of the answers\n");
+                format!("halloo: cannot write to standard output: {cause}; the exit status is that of the replies\n");
             assert_eq!((output.status, output.stderr), (status, sentence));
         }
     }

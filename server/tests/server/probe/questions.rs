@@ -1,4 +1,4 @@
-//! The questions of a probe, and its output without an answer.
+//! The questions of a probe, and its output without a reply.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -37,11 +37,11 @@ fn a_timeout_over_a_stream_names_what_may_be_missing_from_the_question() {
         (&[][..], ""),
         (&["--send", r"hello\n"], ""),
         (&["--send", "hello"], r"; a server that reads lines waits for \n at the end of --send"),
-        (&["--send", ""], "; --send is empty, and only a server that sends first answers that"),
+        (&["--send", ""], "; --send is empty, and a server that waits for input does not reply"),
     ] {
         let output = HALLOO.run(&[&["probe", "--tcp", "--timeout", "200ms", &address], arguments].concat());
         assert_eq!(output.status, 4, "{output:?}");
-        let expected = format!(" connected, but no answer within 200ms{hint}\n");
+        let expected = format!(" connected, but no reply within 200ms{hint}\n");
         assert!(output.stdout.ends_with(&expected), "{output:?} without {hint:?}");
     }
 }
