@@ -56,8 +56,8 @@ Signals:
   script).
 
 Supervisor:
-  Sockets passed by LISTEN_FDS replace the default address; all workers serve
-  them. NOTIFY_SOCKET gets READY, STOPPING and watchdog messages.
+  Sockets inherited through LISTEN_FDS replace the default address; all
+  workers serve them. NOTIFY_SOCKET gets READY, STOPPING and watchdog messages.
 
 Workers:
   The kernel chooses a worker for each client by its address and port. READY,

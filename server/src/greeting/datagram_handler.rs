@@ -1,7 +1,7 @@
 //! The handler of UDP sockets, for every mode.
 //!
 //! A datagram gets at most one reply. A datagram that is itself a greeting gets none: otherwise two servers would
-//! answer each other for ever.
+//! reply to each other for ever.
 
 use std::cell::RefCell;
 

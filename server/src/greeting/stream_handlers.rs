@@ -40,7 +40,7 @@ fn addresses(greeter: &Greeter, connection: &Connection<'_>) -> Option<Addresses
     })
 }
 
-/// Sends one greeting in answer to `received`; false if no greeting is left.
+/// Sends one greeting in reply to `received`; false if no greeting is left.
 fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, received: &[u8], suffix: &[u8]) -> bool {
     let mut greeter = greeter.borrow_mut();
     let Some(reservation) = greeter.reserve() else { return false };
@@ -55,7 +55,7 @@ fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, re
     is_sent
 }
 
-/// Answers the first bytes, or EOF, then closes.
+/// Replies to the first bytes, or to EOF, then closes.
 struct GreetHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
@@ -73,7 +73,7 @@ impl StreamHandler for GreetHandler<'_> {
         input.len()
     }
 
-    /// No byte was received, or the connection would be closed: perhaps a port check. The answer is not counted.
+    /// No byte was received, or the connection would be closed: perhaps a port check. The reply is not counted.
     fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
         let mut greeter = self.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
@@ -84,7 +84,7 @@ impl StreamHandler for GreetHandler<'_> {
         connection.close();
     }
 
-    /// A request may still arrive and is answered, unless no greeting is left.
+    /// A request may still arrive and gets a reply, unless no greeting is left.
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
         if self.greeter.borrow().is_exhausted() {
             connection.close();
@@ -92,7 +92,7 @@ impl StreamHandler for GreetHandler<'_> {
     }
 }
 
-/// Answers without waiting for a request, then closes. Each connection counts.
+/// Replies without waiting for a request, then closes. Each connection counts.
 struct BannerHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
@@ -111,7 +111,7 @@ impl StreamHandler for BannerHandler<'_> {
     }
 }
 
-/// Answers each line, and stays connected.
+/// Replies to each line, and stays connected.
 struct LineHandler<'h> {
     greeter: &'h RefCell<Greeter>,
 }
@@ -139,7 +139,7 @@ impl StreamHandler for LineHandler<'_> {
         frames.finish(connection)
     }
 
-    /// A last line without a newline, as `printf` writes it, is answered; an empty one is not.
+    /// A last line without a newline, as `printf` writes it, gets a reply; an empty one does not.
     fn on_eof(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, rest: &[u8]) {
         if let Some(line) = lines.unfinished(rest).filter(|line| !line.is_empty()) {
             self.answer(connection, line);
@@ -225,7 +225,7 @@ mod tests {
     use crate::cli::flags::Mode;
     use crate::greeting::greeter::Greeter;
 
-    /// Far beyond what any answer takes.
+    /// Far beyond what any reply takes.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Stops the loop when the client has finished or panicked.

@@ -420,7 +420,7 @@ mod tests {
 
     use super::{ExitStatus, Outcome, Query, QueryResult, REPLY_IDLE_TIMEOUT, finish_tcp, refuse_self_connect};
 
-    /// Far beyond what any answer takes.
+    /// Far beyond what any reply takes.
     const LONG_TIMEOUT: Duration = Duration::from_secs(20);
     /// What a silent server costs a test.
     const SHORT_TIMEOUT: Duration = Duration::from_millis(100);

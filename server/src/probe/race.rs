@@ -1,4 +1,4 @@
-//! Tries several addresses concurrently until one of them answers.
+//! Tries several addresses concurrently until one of them replies.
 //!
 //! It starts them in the order given: the next one at once after an error, or after 250 ms of silence (RFC 8305,
 //! section 5).
@@ -22,12 +22,12 @@ const START_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) struct Race<T> {
     /// Each address that was tried, with its socket if it was silent, or its error.
     pub(crate) tried: Vec<(SocketAddr, io::Result<Socket>)>,
-    /// The first answer, with its address and socket.
+    /// The first reply, with its address and socket.
     pub(crate) winner: Option<(SocketAddr, Socket, T)>,
 }
 
 /// Tries the addresses until the deadline. `start` opens a non-blocking socket and connects it; `finish` is called when
-/// the socket is ready, and returns the answer, or none if it is still to come.
+/// the socket is ready, and returns the reply, or none if it is still to come.
 pub(crate) fn race<T>(
     addresses: &[SocketAddr],
     deadline: Instant,
