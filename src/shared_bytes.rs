@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// [`send_shared`](crate::Connection::send_shared).
 ///
 /// A clone and a [`slice`](Self::slice) share the bytes. The memory is freed when all of them are dropped and no outbox
-/// contains it. A worker thread can build it and [post](crate::Handle::post) it.
+/// contains it: a part that is still to be sent keeps the whole. A worker thread can build it and
+/// [post](crate::Handle::post) it.
 ///
 /// ```
 /// use halloo::{EventLoop, SharedBytes, stream};

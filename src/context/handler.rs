@@ -177,9 +177,13 @@ pub trait StreamHandler {
     /// Called after a [notify](crate::Context::notify) of this connection, with its value. Default: does nothing.
     fn on_notify(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session, _value: u64) {}
 
-    /// Called when the loop drains. A protocol that knows the end of a request closes there. A closure of
-    /// [`stream`](crate::stream) closes. Default: does nothing, so that the connection stays open until the grace
-    /// period ends.
+    /// Called when the loop drains, once, after the input that had arrived by then. A protocol that knows the end of a
+    /// request closes there. A closure of [`stream`](crate::stream) closes. Default: does nothing, so that the connection
+    /// stays open until the grace period ends.
+    ///
+    /// A last message needs room in the outbox. [`send`](Connection::send) returns [`SendError::Full`](crate::SendError::Full)
+    /// for a client that does not read. A protocol that must send it keeps it in the session, and sends it in
+    /// [`on_flushed`](Self::on_flushed).
     fn on_drain(&mut self, _connection: &mut Connection<'_>, _session: &mut Self::Session) {}
 
     /// Called once for each session, after the connection and its descriptor are closed. It is the last callback. It is

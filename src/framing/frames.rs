@@ -46,8 +46,8 @@ pub trait Decoder {
     /// The reason why the input is not a frame.
     type Error;
 
-    /// Decodes the start of `input`, which has at least one byte. It begins at the end of the last frame, or after the
-    /// bytes of the last [`Decoded::Incomplete`]. It is never shorter than in the call before.
+    /// Decodes the start of `input`, which has at least one byte. It begins after the bytes of the last
+    /// [`Decoded::Frame`] or [`Decoded::Incomplete`]. After `Incomplete(0)` it has the same bytes, and usually more.
     ///
     /// # Errors
     /// The input is not a frame. The decoder is not called again, and the connection is closed.
@@ -72,7 +72,9 @@ pub trait Decoder {
 pub enum Decoded<F> {
     /// A frame, and the number of input bytes that it uses: at least 1.
     Frame(F, usize),
-    /// An incomplete frame, and the number of its bytes that need not be delivered again.
+    /// An incomplete frame, and the number of bytes at the start of the input that are consumed, usually 0. The decoder
+    /// has kept what it needs of them, such as a length or a part of the body. Consumed bytes count as progress for the
+    /// idle timeout.
     Incomplete(usize),
 }
 
@@ -178,8 +180,9 @@ impl<'i, D: Decoder> Frames<'i, D> {
         }
     }
 
-    /// Returns the decoder's error, after which no frame follows. A handler may send a reply about it before
-    /// [`finish`](Self::finish) closes the connection:
+    /// Returns the decoder's error, after which no frame follows. A handler may send a reply about it, which fits if half
+    /// an outbox is enough. Then [`finish`](Self::finish) closes the connection as [`close`](Connection::close) does, so
+    /// the peer can read the reply:
     ///
     /// ```
     /// # use halloo::framing::{Format, FrameDecoder, Frames};

@@ -38,7 +38,8 @@
 //! A frame is delivered whole if `input_bytes_max` of the listener has room for it ([`Format::input_bytes_min`]). The
 //! default is 64 KiB, and the maximum is 4 GiB. The inbox grows as the frame arrives. Each byte is copied a bounded
 //! number of times and searched once, and all inboxes together stay within
-//! [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). The idle timeout runs until the whole frame has arrived.
+//! [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). The idle timeout runs until the whole frame has
+//! arrived, or the decoder consumes a part of it.
 //!
 //! If a message need not be whole, a decoder returns its body in parts as they arrive. They are not copied, and a body
 //! may be longer than `input_bytes_max`. Here a line with a length precedes each body:

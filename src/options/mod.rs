@@ -35,6 +35,10 @@ macro_rules! connection_setters {
         /// Limits the output kept until the kernel accepts it, in bytes. Output written before an outbound connection
         /// opens counts, too. Default: 65,536.
         ///
+        /// A reply of `n` bytes to each frame of [`Frames`](crate::framing::Frames) always fits an outbox of `2 * n`. With
+        /// a large outbox, raise [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max), too: it is shared by all
+        /// connections, and 64 clients that do not read fill 256 MiB with 4 MiB each.
+        ///
         /// Reading stops while the outbox is full of output from the connection's own callbacks. Output from other
         /// callbacks, as in a proxy, does not stop reading.
         pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
