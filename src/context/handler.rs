@@ -139,8 +139,11 @@ pub trait StreamHandler {
     /// is discarded for up to 2 s. [`abort`](Connection::abort) before `None` resets it at once.
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session>;
 
-    /// Called with input. Returns how many bytes were consumed. The rest is kept, and delivered again together with
-    /// later input, and after [`on_flushed`](Self::on_flushed) and [`resume`](Connection::resume).
+    /// Called with input. Returns how many bytes were consumed. The rest is kept. It is delivered again when more input
+    /// has arrived, and also after [`on_flushed`](Self::on_flushed) and after [`resume`](Connection::resume).
+    ///
+    /// Consume every complete message of `input` in one call. A complete message that is left waits until one of these
+    /// three things happens, which may be never.
     ///
     /// It is an error of the handler to return more than the length of `input`. With debug assertions it counts as a
     /// panic of this callback; without them, as the length of `input`.

@@ -150,7 +150,15 @@ pub(crate) fn overruled_variable<O>(
     else {
         return Ok(overruled);
     };
-    let way_out = if is_variable(left) { "unset one of the two" } else { "leave one of the two out" };
+    let is_positional = |setting: &str| {
+        command.get_arguments().any(|argument| argument.get_id() == setting && argument.get_long().is_none())
+    };
+    let way_out = match (is_variable(left), is_positional(right)) {
+        (true, _) => "unset one of the two".to_owned(),
+        // The argument is required.
+        (false, true) => format!("leave {} out", as_given(left)),
+        (false, false) => "leave one of the two out".to_owned(),
+    };
     Err(usage_error(&format!("{} contradicts {}: {cause}; {way_out}", as_given(left), as_given(right))))
 }
 

@@ -66,5 +66,5 @@ pub(crate) fn new_event_loop<'h>(options: &ServeOptions) -> Result<EventLoop<'h>
 }
 
 fn loop_error(error: halloo::Error) -> ExitError {
-    ExitError::from_io(&error.to_string(), &os_error(error))
+    ExitError::from_io(&format!("cannot {}", error.kind()), &os_error(error))
 }

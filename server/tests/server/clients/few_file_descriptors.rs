@@ -176,4 +176,7 @@ fn a_worker_without_descriptors_is_reported_with_the_limit() {
     let output = run(HALLOO.command_with_fd_limits(64, 64, &["--tcp", "127.0.0.1:0", "--workers", "300"]));
     assert!(matches!(output.status, 1 | 3), "{output:?}");
     assert_fails(&output, output.status, &["worker ", "too many open files, the limit is 64", "ulimit -n"]);
+    // The cause is in the line once, without its number.
+    assert_eq!(output.stderr.to_lowercase().matches("too many open files").count(), 1, "{output:?}");
+    assert!(!output.stderr.contains("os error"), "{output:?}");
 }

@@ -35,8 +35,8 @@ fn flags_that_contradict_each_other_are_a_usage_error() {
         (&["probe", "1", "--connect-only", "--udp"], &["--udp contradicts --connect-only", "leave one"]),
         (&["probe", "1", "--connect-only", "--send", "x"], &["--send x contradicts --connect-only", "leave one"]),
         (&["probe", "1", "--connect-only", "--expect", "x"], &["--expect x contradicts --connect-only", "leave one"]),
-        (&["probe", "unix:/a", "--tcp"], &["--tcp contradicts unix:/a", "unix socket", "leave one"]),
-        (&["probe", "unix:/a", "--udp"], &["--udp contradicts unix:/a", "unix socket", "leave one"]),
+        (&["probe", "unix:/a", "--tcp"], &["--tcp contradicts unix:/a", "unix socket", "leave --tcp out"]),
+        (&["probe", "unix:/a", "--udp"], &["--udp contradicts unix:/a", "unix socket", "leave --udp out"]),
     ] {
         assert_fails(&HALLOO.run(arguments), 2, parts);
     }

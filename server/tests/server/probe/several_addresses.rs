@@ -138,8 +138,8 @@ fn serve(hosts: &[&str], port: u16) -> Vec<Server> {
 fn an_ip_version_that_the_target_cannot_have_is_a_usage_error_and_its_variable_is_ignored() {
     for (arguments, parts) in [
         (&["-4", "-6", "localhost:1"][..], &["--ipv4", "--ipv6", "leave one"][..]),
-        (&["-4", "unix:/run/a"], &["--ipv4", "unix:/run/a", "neither a name nor IPv4"]),
-        (&["-6", "127.0.0.1:1"], &["--ipv6", "127.0.0.1:1", "neither a name nor IPv6"]),
+        (&["-4", "unix:/run/a"], &["--ipv4", "unix:/run/a", "neither a name nor IPv4; leave --ipv4 out"]),
+        (&["-6", "127.0.0.1:1"], &["--ipv6", "127.0.0.1:1", "neither a name nor IPv6; leave --ipv6 out"]),
         (&["-4", "[::1]:1"], &["--ipv4", "[::1]:1", "neither a name nor IPv4"]),
         (&["-4", "fe80::1%lo"], &["--ipv4", "fe80::1%lo", "neither a name nor IPv4"]),
     ] {
