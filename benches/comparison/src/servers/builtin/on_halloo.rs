@@ -15,9 +15,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves until killed, or until `exchanges` exchanges have been served.
 pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Error>> {
     let remaining = Cell::new(exchanges.unwrap_or(u64::MAX));
-    // True for the last one.
-    let is_last_exchange = || {
-        remaining.set(remaining.get() - 1);
+    // True for the last ones.
+    let are_last_exchanges = |count: u64| {
+        remaining.set(remaining.get().saturating_sub(count));
         remaining.get() == 0
     };
     let mut events = EventLoop::new()?;
@@ -26,7 +26,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
             let handler = stream(|connection: &mut Connection<'_>, input: &[u8]| {
                 let _ = connection.send(TCP_RESPONSE);
                 connection.close();
-                if is_last_exchange() {
+                if are_last_exchanges(1) {
                     connection.context().drain(DRAIN_TIMEOUT);
                 }
                 input.len()
@@ -39,7 +39,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
             let handler = stream(move |connection: &mut Connection<'_>, input: &[u8]| {
                 let response_bytes = response_bytes(input);
                 let _ = connection.send(&responses[..response_bytes]);
-                if (0..response_bytes / LINE_RESPONSE.len()).any(|_| is_last_exchange()) {
+                if are_last_exchanges((response_bytes / LINE_RESPONSE.len()) as u64) {
                     connection.context().drain(DRAIN_TIMEOUT);
                 }
                 input.len()
@@ -50,7 +50,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
         Mode::Udp => {
             let handler = datagrams(|datagram: &mut Datagram<'_>, _: &[u8]| {
                 datagram.reply(UDP_RESPONSE);
-                if is_last_exchange() {
+                if are_last_exchanges(1) {
                     datagram.context().drain(DRAIN_TIMEOUT);
                 }
             });
