@@ -16,7 +16,7 @@ use halloo::{Connection, EventLoop, Listen, StreamHandler};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-/// From connect to question, handshake included. Input does not extend it.
+/// From connect to request, handshake included. Input does not extend it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Greeter {
@@ -25,7 +25,7 @@ struct Greeter {
 
 struct Session {
     tls: ServerConnection,
-    /// The answer is complete: after the last record the connection is closed.
+    /// The reply is complete: after the last record the connection is closed.
     is_over: bool,
 }
 
@@ -53,16 +53,16 @@ impl StreamHandler for Greeter {
     }
 }
 
-/// Passes input to rustls, and answers the question. Returns true after the last record.
+/// Passes input to rustls, and writes the reply. Returns true after the last record.
 fn process_records(tls: &mut ServerConnection, ciphertext: &mut &[u8]) -> io::Result<bool> {
     tls.read_tls(ciphertext)?;
     let state = tls.process_new_packets().map_err(io::Error::other)?;
     if state.plaintext_bytes_to_read() == 0 {
         return Ok(state.peer_has_closed());
     }
-    let mut question = [0; 1024];
-    let length = tls.reader().read(&mut question)?;
-    println!("Received: {}", question[..length].escape_ascii());
+    let mut request = [0; 1024];
+    let length = tls.reader().read(&mut request)?;
+    println!("Received: {}", request[..length].escape_ascii());
     tls.writer().write_all(b"Hello, TLS Client!\n")?;
     // Without `close_notify` the client cannot distinguish the end from a truncation by an attacker.
     tls.send_close_notify();
