@@ -52,7 +52,7 @@ macro_rules! close_reasons {
 }
 
 close_reasons! {
-    /// The peer sent EOF, and the handler closed in answer.
+    /// The peer sent EOF, and the handler then closed.
     Eof = "eof",
     /// The handler closed.
     Local = "local",

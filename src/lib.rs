@@ -5,7 +5,7 @@
 //!
 //! # Your first server
 //! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets input, and returns how many bytes it
-//! has consumed. The rest is kept, and delivered again with later input. A closure in [`datagrams`] answers UDP.
+//! has consumed. The rest is kept, and delivered again with later input. A closure in [`datagrams`] serves UDP.
 //!
 //! ```
 //! use halloo::{EventLoop, datagrams, stream};
@@ -84,14 +84,14 @@
 //! let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
 //! let listener = events.listen(address, Counter { total: 0 })?;
 //!
-//! // A client on another thread, which stops the server after three answers.
+//! // A client on another thread, which stops the server after three replies.
 //! let (address, handle) = (events.local_addr(listener)?, events.handle());
 //! let client = std::thread::spawn(move || -> std::io::Result<Vec<String>> {
 //!     let mut stream = std::net::TcpStream::connect(address)?;
 //!     stream.write_all(b"add 5\nadd 7\nget\n")?;
-//!     let answers = BufReader::new(stream).lines().take(3).collect();
+//!     let replies = BufReader::new(stream).lines().take(3).collect();
 //!     let _ = handle.stop();
-//!     answers
+//!     replies
 //! });
 //! events.run()?;
 //! assert_eq!(client.join().unwrap()?, ["5", "12", "12"]);
@@ -105,9 +105,9 @@
 //! |---|---|
 //! | messages instead of bytes: lines, delimiters, length prefixes, a format of your own | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
-//! | to answer later, or to another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
+//! | to reply later, or to another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
 //! | outbound connections | [`Context::connect`]; [`Context::connect_with`] keeps a value for each |
-//! | to answer a datagram later | [`ReplyAddr`] and [`Context::reply`] |
+//! | to reply to a datagram later | [`ReplyAddr`] and [`Context::reply`] |
 //! | multicast groups, broadcast, TTL | [`Bind::join_multicast`], [`Context::join_multicast`] and the options next to it |
 //! | to serve a connected stream: a socketpair, a client of inetd, a passed descriptor | [`Connect`], from a `TcpStream`, a `UnixStream` or an `OwnedFd` |
 //! | unix sockets | `Listen::unix`, `Connect::unix` |

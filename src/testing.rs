@@ -256,7 +256,7 @@ impl Simulation {
         world.remote_listeners.entry(at).or_default();
     }
 
-    /// Makes an address unresponsive: a connect to it gets no answer.
+    /// Makes an address unresponsive: a connect to it gets no reply.
     pub fn blackhole(&self, at: SocketAddr) {
         self.world.borrow_mut().blackholes.insert(at);
     }
@@ -336,7 +336,7 @@ impl Simulation {
     /// simulation.send_datagram(peer, SocketAddr::new(group, 5353), b"who?");
     /// events.context().send_to(socket, b"here", SocketAddr::new(group, 5353));
     /// simulation.run_until_idle(&mut events)?;
-    /// assert_eq!(simulation.receive_datagram(peer).expect("an answer").1, b"who?");
+    /// assert_eq!(simulation.receive_datagram(peer).expect("a reply").1, b"who?");
     /// assert_eq!(simulation.receive_datagram(SocketAddr::new(group, 5353)).expect("an announcement").1, b"here");
     ///
     /// // From here on every datagram is lost, in both directions.

@@ -52,11 +52,11 @@ impl Datagram<'_> {
     /// struct Ports;
     ///
     /// impl DatagramHandler for Ports {
-    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, question: &[u8]) {
+    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, request: &[u8]) {
     ///         let (handler, peer) = (datagram.handler(), datagram.peer_addr());
     ///         let at = SocketAddr::new(datagram.local_addr().ip(), 0);
     ///         if let Ok(socket) = datagram.context().bind_for(at, handler) {
-    ///             datagram.context().send_to(socket, question, peer);
+    ///             datagram.context().send_to(socket, request, peer);
     ///         }
     /// #       datagram.context().stop();
     ///     }
@@ -139,16 +139,16 @@ impl std::fmt::Debug for Datagram<'_> {
 /// use std::time::Duration;
 ///
 /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
-/// let questions = std::cell::RefCell::new(Vec::<ReplyAddr>::new());
+/// let requests = std::cell::RefCell::new(Vec::<ReplyAddr>::new());
 /// let mut events = EventLoop::new()?;
 /// let every_address = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
 /// let socket = events.bind(every_address, datagrams(|datagram, _| {
-///     questions.borrow_mut().push(datagram.reply_addr());
+///     requests.borrow_mut().push(datagram.reply_addr());
 /// }))?;
 /// // A timer sends the replies.
 /// events.every(Duration::from_millis(1), |context| {
-///     for question in questions.take() {
-///         assert!(context.reply(question, b"at last"));
+///     for request in requests.take() {
+///         assert!(context.reply(request, b"at last"));
 ///         context.stop();
 ///     }
 ///     Some(Duration::from_millis(1))

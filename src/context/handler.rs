@@ -277,8 +277,8 @@ pub trait DatagramHandler {
     ///         context.send_to(socket, format!("try {tries}").as_bytes(), self.peer);
     ///         context.schedule(id, Duration::from_millis(10), tries + 1);
     ///     }
-    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, answer: &[u8]) {
-    ///         assert_eq!(answer, b"heard try 2");
+    ///     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, reply: &[u8]) {
+    ///         assert_eq!(reply, b"heard try 2");
     ///         datagram.context().stop();
     ///     }
     /// }
@@ -286,14 +286,14 @@ pub trait DatagramHandler {
     /// let peer = UdpSocket::bind("127.0.0.1:0")?;
     /// let mut events = EventLoop::new()?;
     /// events.attach_datagrams(Ask { peer: peer.local_addr()?, own: None });
-    /// let answered = std::thread::spawn(move || -> std::io::Result<usize> {
-    ///     let mut question = [0; 16];
-    ///     peer.recv_from(&mut question)?; // The first is not answered.
-    ///     let (length, from) = peer.recv_from(&mut question)?;
-    ///     peer.send_to(&[b"heard ", &question[..length]].concat(), from)
+    /// let peer = std::thread::spawn(move || -> std::io::Result<usize> {
+    ///     let mut request = [0; 16];
+    ///     peer.recv_from(&mut request)?; // The first gets no reply.
+    ///     let (length, from) = peer.recv_from(&mut request)?;
+    ///     peer.send_to(&[b"heard ", &request[..length]].concat(), from)
     /// });
     /// events.run()?;
-    /// assert_eq!(answered.join().unwrap()?, 11);
+    /// assert_eq!(peer.join().unwrap()?, 11);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     fn on_start(&mut self, _context: &mut Context, _id: HandlerId) {}

@@ -356,8 +356,8 @@ impl Context {
     /// use halloo::{Connection, EventLoop, StreamHandler};
     /// use std::io::{Read, Write};
     ///
-    /// /// Sends one question and keeps the answer.
-    /// struct Ask { answer: String }
+    /// /// Sends one request and keeps the reply.
+    /// struct Ask { reply: String }
     ///
     /// impl StreamHandler for Ask {
     ///     type Session = ();
@@ -365,7 +365,7 @@ impl Context {
     ///         connection.send(b"Hello, TCP Server!").ok()
     ///     }
     ///     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-    ///         self.answer = String::from_utf8_lossy(input).into_owned();
+    ///         self.reply = String::from_utf8_lossy(input).into_owned();
     ///         connection.context().stop();
     ///         input.len()
     ///     }
@@ -379,7 +379,7 @@ impl Context {
     /// std::thread::spawn(move || server.accept().unwrap().0.write_all(b"Hello, TCP Client!"));
     ///
     /// let mut events = EventLoop::new()?;
-    /// let handler = events.attach(Ask { answer: String::new() });
+    /// let handler = events.attach(Ask { reply: String::new() });
     /// events.context().connect(address, handler);
     /// events.run()?;
     /// # Ok::<(), std::io::Error>(())
@@ -416,14 +416,14 @@ impl Context {
     /// ```
     /// use halloo::{Connection, ConnectionId, Context, EventLoop, StreamHandler};
     ///
-    /// /// Sends each server its own question.
+    /// /// Sends each server its own request.
     /// struct Ask;
     ///
     /// impl StreamHandler for Ask {
     ///     type Session = ();
     ///     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-    ///         let question: String = connection.take_value()?;
-    ///         connection.send(question.as_bytes()).ok()
+    ///         let request: String = connection.take_value()?;
+    ///         connection.send(request.as_bytes()).ok()
     ///     }
     ///     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
     ///         assert_eq!(input, b"noon");
@@ -431,8 +431,8 @@ impl Context {
     ///         input.len()
     ///     }
     ///     fn on_connect_failed(&mut self, context: &mut Context, id: ConnectionId, error: std::io::Error) {
-    ///         let question: Option<String> = context.take_value(id);
-    ///         eprintln!("cannot ask {question:?}: {error}");
+    ///         let request: Option<String> = context.take_value(id);
+    ///         eprintln!("cannot ask {request:?}: {error}");
     ///     }
     /// }
     ///
@@ -441,9 +441,9 @@ impl Context {
     /// std::thread::spawn(move || {
     ///     use std::io::{Read, Write};
     ///     let mut asked = server.accept().unwrap().0;
-    ///     let mut question = [0; 16];
-    ///     let count = asked.read(&mut question).unwrap();
-    ///     assert_eq!(&question[..count], b"what time?");
+    ///     let mut request = [0; 16];
+    ///     let count = asked.read(&mut request).unwrap();
+    ///     assert_eq!(&request[..count], b"what time?");
     ///     asked.write_all(b"noon").unwrap();
     /// });
     ///

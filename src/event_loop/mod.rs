@@ -58,10 +58,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// let client = std::thread::spawn(move || -> std::io::Result<String> {
 ///     let mut stream = std::net::TcpStream::connect(address)?;
 ///     stream.write_all(b"Hello, TCP Server!")?;
-///     let mut answer = String::new();
-///     stream.read_to_string(&mut answer)?;
+///     let mut reply = String::new();
+///     stream.read_to_string(&mut reply)?;
 ///     let _ = handle.stop();
-///     Ok(answer)
+///     Ok(reply)
 /// });
 /// events.run()?;
 /// assert_eq!(client.join().unwrap()?, "Hello, TCP Client!");

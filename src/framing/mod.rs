@@ -115,10 +115,10 @@
 //! let client = std::thread::spawn(move || -> std::io::Result<[u8; 9]> {
 //!     let mut stream = std::net::TcpStream::connect(address)?;
 //!     stream.write_all(&[&b"300000\n"[..], &[1; 300_000], b"1\n\x07"].concat())?;
-//!     let mut answers = [0; 9];
-//!     stream.read_exact(&mut answers)?;
+//!     let mut replies = [0; 9];
+//!     stream.read_exact(&mut replies)?;
 //!     let _ = handle.stop();
-//!     Ok(answers)
+//!     Ok(replies)
 //! });
 //! events.run()?;
 //! assert_eq!(&client.join().unwrap()?, b"300000\n7\n");

@@ -68,8 +68,8 @@ impl Bind {
     /// Allows sending to broadcast addresses (`SO_BROADCAST`), with [`Context::send_to`](crate::Context::send_to).
     /// Default: no; the kernel then refuses with "permission denied".
     ///
-    /// A [reply](crate::Context::reply) to a broadcast address is refused in any case: the datagram that it answers has
-    /// a forged source.
+    /// A [reply](crate::Context::reply) to a broadcast address is always refused: the source of its request
+    /// is forged.
     pub fn broadcast(mut self, allow: bool) -> Self {
         self.udp.broadcast = Some(allow);
         self
@@ -110,9 +110,9 @@ impl Bind {
     ///     .multicast_ttl(255)
     ///     .multicast_loop(false);
     /// let mut events = EventLoop::new()?;
-    /// let bound = events.bind(at, datagrams(move |datagram, question| {
+    /// let bound = events.bind(at, datagrams(move |datagram, request| {
     ///     if datagram.local_addr().ip() == group {
-    ///         datagram.reply(question);
+    ///         datagram.reply(request);
     ///     }
     /// }));
     /// // A machine without a network has no interface for the group.

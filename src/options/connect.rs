@@ -50,9 +50,9 @@ use crate::options::tcp::TcpOptions;
 /// events.context().drain(std::time::Duration::from_secs(1));
 /// events.run()?;
 ///
-/// let mut answer = String::new();
-/// client.read_to_string(&mut answer)?;
-/// assert_eq!(answer, "hello");
+/// let mut reply = String::new();
+/// client.read_to_string(&mut reply)?;
+/// assert_eq!(reply, "hello");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
