@@ -269,7 +269,7 @@ impl Simulation {
     }
 
     /// Creates a connected stream and the client at its other end, as socketpair(2) does. In a test the stream replaces
-    /// a descriptor that the loop would [adopt](Connect#streams-that-are-connected-already). The client sees EOF when
+    /// a descriptor that is [connected already](Connect#streams-that-are-connected-already). The client sees EOF when
     /// the last clone of the `Connect` is dropped and no loop has taken it.
     ///
     /// ```

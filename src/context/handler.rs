@@ -256,7 +256,8 @@ pub trait StreamHandler {
 )]
 pub trait DatagramHandler {
     /// Called like [`StreamHandler::on_start`]. If [`bind`](crate::EventLoop::bind) opens a socket for the handler, the
-    /// socket is already open, and [`Datagram::socket`] returns its id. A handler that sends first opens its socket here:
+    /// socket is already open. Its id is known when a datagram arrives ([`Datagram::socket`]). A handler that sends before
+    /// it receives opens its socket here:
     ///
     /// ```
     /// use halloo::{Context, Datagram, DatagramHandler, EventLoop, HandlerId, TimerId, UdpSocketId};
