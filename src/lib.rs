@@ -5,7 +5,8 @@
 //!
 //! # Your first server
 //! [`EventLoop`] owns the sockets. A closure in [`stream`] serves clients: it gets input, and returns how many bytes it
-//! has consumed. The rest is kept, and delivered again with later input. A closure in [`datagrams`] serves UDP.
+//! has consumed. The rest is kept. It is delivered again with later input, and when there is room to send again. A
+//! closure in [`datagrams`] serves UDP.
 //!
 //! ```
 //! use halloo::{EventLoop, datagrams, stream};
@@ -75,6 +76,7 @@
 //!         println!("a client has gone ({reason}) after {} mistakes", session.mistakes);
 //!     }
 //!
+//!     // `listen` refuses a listener whose inbox is smaller than the longest line.
 //!     fn input_bytes_min(&self) -> usize {
 //!         LINES.input_bytes_min()
 //!     }
@@ -101,11 +103,11 @@
 //! Limits are set with the address: `Listen::from(address).connections_max(100).idle_timeout(Duration::from_secs(30))`.
 //!
 //! # Where to go from there
-//! | you want | it is |
+//! | you want | see |
 //! |---|---|
 //! | messages instead of bytes: lines, delimiters, length prefixes, a format of your own | [`framing`] |
 //! | limits and timeouts | [`Listen`], [`Bind`], [`Connect`]; the [reasons for the defaults](defaults) |
-//! | to reply later, or to another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
+//! | to reply later, or to send to another client | [`ConnectionId`] and [`Context::connection`], [`Context::for_each_connection`] |
 //! | outbound connections | [`Context::connect`]; [`Context::connect_with`] keeps a value for each |
 //! | to reply to a datagram later | [`ReplyAddr`] and [`Context::reply`] |
 //! | multicast groups, broadcast, TTL | [`Bind::join_multicast`], [`Context::join_multicast`] and the options next to it |
@@ -113,13 +115,13 @@
 //! | unix sockets | `Listen::unix`, `Connect::unix` |
 //! | timers | [`Connection::set_timeout`], [`Context::schedule`], [`EventLoop::every`] |
 //! | UDP with timers, or with a socket per peer | [`DatagramHandler::on_timer`], [`EventLoop::attach_datagrams`], and `examples/tftp.rs` |
-//! | to open more from a callback, a timer or a job | [`Context::listen_for`], [`Context::bind_for`], [`Context::attach`], [`Context::every`] |
+//! | to open listeners and sockets, or set timers, in a callback or a job | [`Context::listen_for`], [`Context::bind_for`], [`Context::attach`], [`Context::every`] |
 //! | the id of a handler, in the handler | [`StreamHandler::on_start`], [`DatagramHandler::on_start`], [`Connection::handler`] |
 //! | pipes, terminals, child processes, descriptors of other libraries | [`EventLoop::watch`] |
 //! | work on other threads, results to clients | [`Handle::post`], [`Handle::notify`] |
 //! | one handler for several listeners, and for outbound connections | [`EventLoop::attach`] |
 //! | a handler that you can use after the loop, or one chosen at run time | `&mut H` and `Box<H>`, as [`StreamHandler`] shows |
-//! | to nest it in another event loop | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
+//! | to nest the loop in another event loop | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
 //! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
 //! | graceful shutdown | [`Context::drain`], [`StreamHandler::on_drain`] |
 //! | to stop on SIGTERM, TLS, a connection pool, a restart without losing a client | programs to copy: [recipes](guide::recipes) |
@@ -130,7 +132,8 @@
 //! | every hard case, with the test for it | [`guarantees`] |
 //!
 //! # Test it without a network
-//! The feature `testing` has a simulated network. Its faults depend on a seed, so a failure can be repeated.
+//! The feature `testing` has a simulated network. Its faults depend on a seed, so a failure can be repeated. Add it under
+//! `[dev-dependencies]`: `halloo = { path = "../halloo", features = ["testing"] }`.
 //!
 #![cfg_attr(feature = "testing", doc = "```")]
 #![cfg_attr(not(feature = "testing"), doc = "```ignore")]

@@ -41,7 +41,7 @@ impl Datagram<'_> {
         UdpSocketId(self.socket)
     }
 
-    /// Returns the handler that is being called, for a [timer](Context::schedule) or for another
+    /// Returns the id of the handler that is called, for a [timer](Context::schedule) or for another
     /// [socket](Context::bind_for).
     ///
     /// ```

@@ -30,7 +30,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Runs a job on the loop's thread. If the loop ends first, an accepted job is dropped without a run.
+    /// Runs a job on the loop's thread. If the loop ends before the job runs, the job is dropped.
     ///
     /// # Errors
     /// [`LoopStopped`] once the loop has ended.

@@ -150,8 +150,9 @@ pub trait StreamHandler {
     ///
     /// If the handler consumes nothing of a full inbox, and waits for nothing, the connection is closed with
     /// [`CloseReason::InputOverflow`]. A handler that waits for an event calls [`pause`](Connection::pause). A handler
-    /// that waits for room in the outbox calls [`try_write`](Connection::try_write) or [`send`](Connection::send),
-    /// which does not fit. Then [`on_flushed`](Self::on_flushed) is called, and the rest is delivered again.
+    /// that waits for room in the outbox first calls [`try_write`](Connection::try_write) or
+    /// [`send`](Connection::send) with output that does not fit. Then [`on_flushed`](Self::on_flushed) is called later,
+    /// and the rest is delivered again.
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, input: &[u8]) -> usize;
 
     /// Called at EOF: the peer has sent a FIN, and can still read. Default: closes.

@@ -500,7 +500,7 @@ impl Context {
     ///         }
     ///         input.len()
     ///     }
-    ///     fn on_notify(&mut self, _: &mut Connection<'_>, told: &mut u64, value: u64) { *told += value; }
+    ///     fn on_notify(&mut self, _: &mut Connection<'_>, sum: &mut u64, value: u64) { *sum += value; }
     /// }
     ///
     /// let mut events = EventLoop::new()?;

@@ -297,8 +297,8 @@ impl<'h> EventLoop<'h> {
     /// every 10 ms. Above the maximum, output longer than 4 KiB resets its own connection. Each connection may use 9
     /// KiB beyond the maximum.
     ///
-    /// If the system refuses memory earlier, the bytes allocated at that moment less an eighth are the maximum until
-    /// memory is free again. A reset then happens without the wait of a second.
+    /// If the system refuses memory earlier, the maximum falls to seven eighths of the bytes allocated at that moment,
+    /// until memory is free again. A reset then happens without the wait of a second.
     ///
     /// ```
     /// let mut events = halloo::EventLoop::new()?;

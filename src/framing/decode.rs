@@ -76,9 +76,10 @@ impl FrameDecoder {
     /// Creates a decoder of frames of at most `frame_bytes_max` bytes, without delimiter or length. A longer frame is
     /// an error as early as this is certain: after its length, or after this many bytes.
     ///
-    /// The handler returns [`input_bytes_min`](Self::input_bytes_min) from its method with that name. Then `listen`
-    /// refuses an `input_bytes_max` that is too small. Without it, a frame longer than `input_bytes_max` closes its
-    /// connection, also with [`CloseReason::InputOverflow`].
+    /// Return [`input_bytes_min`](Self::input_bytes_min) of the decoder from
+    /// [`StreamHandler::input_bytes_min`](crate::StreamHandler::input_bytes_min). Then `listen` refuses an
+    /// `input_bytes_max` that is too small. Without it, a frame longer than `input_bytes_max` closes its connection, also
+    /// with [`CloseReason::InputOverflow`].
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the minimum fits; a constant function has no try_from")]
     pub const fn new(format: Format, frame_bytes_max: usize) -> Self {

@@ -11,6 +11,8 @@ use crate::options::udp::{Membership, UdpOptions};
 
 /// Options of a UDP socket: its address, and limits on received datagrams and replies.
 ///
+/// A `SocketAddr` becomes a `Bind`, and so does a `UdpSocket` that is bound already, such as an inherited one.
+///
 /// ```
 /// use halloo::{Bind, EventLoop, datagrams};
 ///

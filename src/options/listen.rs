@@ -16,7 +16,8 @@ use crate::socket_file::SharedSocketFile;
 
 /// Options of a listener: an address or a path, and limits on the connections accepted there.
 ///
-/// A plain address is enough; every limit has a default.
+/// A plain `SocketAddr` is enough; every limit has a default. A `TcpListener` or `UnixListener` that listens already, such
+/// as an inherited one, becomes a `Listen`, too.
 ///
 /// ```
 /// use std::time::Duration;

@@ -21,11 +21,11 @@ macro_rules! connection_setters {
             self
         }
 
-        /// Bytes of input kept for a handler that has not consumed them: at least the longest frame that must come whole,
-        /// and at most 4,294,967,295. Default: 65,536.
+        /// Limits the input kept until the handler consumes it, in bytes: at least the longest frame that must be delivered
+        /// whole, and at most 4,294,967,295. Default: 65,536.
         ///
         /// The memory is allocated as input arrives, within
-        /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). A frame that does not fit that resets its connection,
+        /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). A frame that does not fit there resets its connection,
         /// with [`CloseReason::OutOfMemory`](crate::CloseReason::OutOfMemory).
         pub fn input_bytes_max(mut self, bytes: usize) -> Self {
             self.limits.input_bytes_max = bytes;
