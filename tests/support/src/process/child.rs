@@ -161,13 +161,13 @@ impl Process {
         self.threads().len()
     }
 
-    /// The names of the threads, with their ids.
+    /// The names of the threads, with their ids. A thread that ends meanwhile is left out.
     pub fn thread_names(&self) -> Vec<(u32, String)> {
         let name = |id: String| {
-            let name = fs::read_to_string(format!("/proc/{}/task/{id}/comm", self.pid())).expect("the process runs");
-            (id.parse().expect("a thread id"), name.trim().to_owned())
+            let name = fs::read_to_string(format!("/proc/{}/task/{id}/comm", self.pid())).ok()?;
+            Some((id.parse().expect("a thread id"), name.trim().to_owned()))
         };
-        self.threads().into_iter().map(name).collect()
+        self.threads().into_iter().filter_map(name).collect()
     }
 
     fn stat(&self, thread: &str) -> Vec<String> {
