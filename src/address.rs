@@ -28,6 +28,11 @@ impl Address {
         }
     }
 
+    /// The address of a peer; `None` is a unix peer.
+    pub(crate) fn of_peer(peer: Option<SocketAddr>) -> Self {
+        peer.map_or_else(|| Self::Unix(PathBuf::new()), Self::Inet)
+    }
+
     /// Whether a path is an abstract name: it begins with a NUL.
     pub(crate) fn is_abstract(path: &Path) -> bool {
         path.as_os_str().as_encoded_bytes().first() == Some(&0)

@@ -184,6 +184,7 @@
 //! | folder | what is in it |
 //! |---|---|
 //! | `options` | options for listening, binding and connecting, with limits and defaults |
+//! | `observe` | the journal of what the loop does, recordings of it, and findings in them |
 //! | `state` | pure data: the state of a connection and its next action, buffers, deadlines, timers, the send queue |
 //! | `net` | the calls of the loop, to the kernel (`system`) or in memory (`simulated`) |
 //! | `context` | the state that callbacks can reach: [`Context`] with its entries, among them streams in a slab, [`Connection`], [`Datagram`]; the handler traits; [`Handle`] |
@@ -193,7 +194,7 @@
 //!
 //! A folder names only folders before it:
 //!
-//! `leaf files -> options -> state -> net -> context -> event_loop -> framing -> testing`
+//! `leaf files -> options -> observe -> state -> net -> context -> event_loop -> framing -> testing`
 
 mod address;
 mod close_reason;
@@ -224,6 +225,7 @@ pub mod guide {
 mod ids;
 mod limits;
 mod net;
+pub mod observe;
 mod options;
 mod shared_bytes;
 #[cfg(unix)]
@@ -258,7 +260,7 @@ pub use options::bind::Bind;
 pub use options::connect::Connect;
 pub use options::listen::{Listen, WhenFull};
 pub use shared_bytes::SharedBytes;
-pub use stats::Stats;
+pub use stats::{Histogram, Stats};
 
 /// The README's Rust blocks, as tests; one of them needs the feature.
 #[cfg(all(doctest, feature = "testing"))]

@@ -48,6 +48,10 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors kept for each further loop of the process: the poll, its waker, and six listeners and UDP sockets.
 const DESCRIPTORS_RESERVED_PER_LOOP: u64 = 8;
 
+/// Entries of the journal in one turn. A turn with a full batch of events has about half as many. They take 2.5 MiB, and
+/// only while everything is noted.
+pub(crate) const JOURNAL_ENTRIES_PER_TURN_MAX: usize = 64 * 1024;
+
 /// Returns how many connections each of `loops` loops may have, within the process's descriptor limit.
 ///
 /// With one loop it is the default of [`Listen::connections_max`](crate::Listen::connections_max). It is at least 1.

@@ -21,6 +21,13 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$docs])* pub $counter: u64,)*
+            /// Nanoseconds of work in a turn, from the end of its poll. Kept from
+            /// [`Level::Turns`](crate::observe::Level::Turns) on.
+            pub turn_time: Histogram,
+            /// Nanoseconds that a turn waited in its polls. Kept like `turn_time`.
+            pub poll_time: Histogram,
+            /// Events that the polls of a turn returned. Kept like `turn_time`.
+            pub events_per_turn: Histogram,
             closed: [u64; CloseReason::ALL.len()],
         }
 
@@ -36,6 +43,9 @@ macro_rules! counters {
         impl AddAssign<&Self> for Stats {
             fn add_assign(&mut self, other: &Self) {
                 $(self.$counter += other.$counter;)*
+                self.turn_time += &other.turn_time;
+                self.poll_time += &other.poll_time;
+                self.events_per_turn += &other.events_per_turn;
                 for (own, other) in self.closed.iter_mut().zip(other.closed) {
                     *own += other;
                 }
@@ -120,6 +130,105 @@ impl Stats {
 
     pub(crate) fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason.index()] += 1;
+    }
+}
+
+/// The number of values up to each power of two.
+///
+/// ```
+/// use halloo::Histogram;
+///
+/// let mut sizes = Histogram::default();
+/// for size in [0, 1, 5, 5, 900] {
+///     sizes.record(size);
+/// }
+/// assert_eq!((sizes.count(), sizes.sum(), sizes.max()), (5, 911, 900));
+/// assert_eq!(sizes.quantile(0.5), 7, "half of the values are at most 7");
+/// assert_eq!(sizes.buckets().filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [(0, 1), (1, 1), (7, 2), (1023, 1)]);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Histogram {
+    /// By the number of bits of the value.
+    counts: [u64; Self::BUCKETS],
+    sum: u64,
+    max: u64,
+}
+
+impl Histogram {
+    const BUCKETS: usize = u64::BITS as usize + 1;
+
+    /// Counts a value.
+    pub fn record(&mut self, value: u64) {
+        self.counts[(u64::BITS - value.leading_zeros()) as usize] += 1;
+        self.sum = self.sum.wrapping_add(value);
+        self.max = self.max.max(value);
+    }
+
+    /// Returns the number of values.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Returns the sum of the values.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Returns the largest value, 0 without values.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Returns the largest value of each bucket, ascending, with the number of values in the bucket: those above the
+    /// bucket before it.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let bounds = (0..Self::BUCKETS).map(|bits| u64::MAX.checked_shr(u64::BITS - bits as u32).unwrap_or(0));
+        bounds.zip(self.counts)
+    }
+
+    /// Returns a bound for the smallest values: this share of them is at most that large. The bound is at most twice
+    /// the value at that place, and 0 without values.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> u64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count below 2^52, times a share"
+        )]
+        let rank = (self.count() as f64 * share.clamp(0.0, 1.0)).ceil() as u64;
+        let mut seen = 0;
+        let found = self.buckets().find(|(_, count)| {
+            seen += count;
+            seen >= rank && seen > 0
+        });
+        found.map_or(0, |(bound, _)| bound.min(self.max))
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: [0; Self::BUCKETS], sum: 0, max: 0 }
+    }
+}
+
+impl AddAssign<&Self> for Histogram {
+    fn add_assign(&mut self, other: &Self) {
+        for (own, other) in self.counts.iter_mut().zip(other.counts) {
+            *own += other;
+        }
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.max = self.max.max(other.max);
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sum, max, .. } = self;
+        f.debug_struct("Histogram").field("count", &self.count()).field("sum", sum).field("max", max).finish()
     }
 }
 

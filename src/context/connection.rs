@@ -10,7 +10,8 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::error::SendError;
-use crate::ids::{ConnectionId, HandlerId, Key, ListenerId};
+use crate::ids::{ConnectionId, HandlerId, Key, ListenerId, SlotKey};
+use crate::observe::entry::EntryKind;
 use crate::shared_bytes::SharedBytes;
 use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
@@ -277,7 +278,9 @@ impl<'a> Connection<'a> {
 
     /// Stops reading until [`resume`](Self::resume). Meanwhile no input is delivered; timeouts continue.
     pub fn pause(&mut self) {
-        self.state_mut().paused = true;
+        if !std::mem::replace(&mut self.state_mut().paused, true) {
+            self.context.note(EntryKind::Paused, SlotKey::Connection(self.slot), [0; 2]);
+        }
     }
 
     /// Resumes reading, and delivers the inbox again.
@@ -286,6 +289,7 @@ impl<'a> Connection<'a> {
         if std::mem::take(&mut self.state_mut().paused) {
             self.state_mut().set_inbox_changed(true);
             self.context.mark_dirty(self.slot);
+            self.context.note(EntryKind::Resumed, SlotKey::Connection(self.slot), [0; 2]);
         }
     }
 

@@ -9,6 +9,8 @@ use crate::context::Context;
 use crate::context::mailbox::{Mailbox, MailboxSender, Message};
 use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
+use crate::observe::entry::Level;
+use crate::observe::journal::LevelSwitch;
 
 /// A handle to a loop, for any thread. It is cheap to clone.
 ///
@@ -27,6 +29,7 @@ use crate::ids::ConnectionId;
 #[derive(Clone)]
 pub struct Handle {
     mailbox: MailboxSender,
+    journal_level: LevelSwitch,
 }
 
 impl Handle {
@@ -73,8 +76,14 @@ impl Handle {
         self.post(move |context| context.drain(grace))
     }
 
-    pub(crate) fn new(mailbox: &Mailbox) -> Self {
-        Self { mailbox: mailbox.sender.clone() }
+    /// Sets how much the loop notes in its journal, from its next turn on, as
+    /// [`EventLoop::journal_level`](crate::EventLoop::journal_level) does. The loop is not woken.
+    pub fn journal_level(&self, level: Level) {
+        self.journal_level.set(level);
+    }
+
+    pub(crate) fn new(mailbox: &Mailbox, journal_level: LevelSwitch) -> Self {
+        Self { mailbox: mailbox.sender.clone(), journal_level }
     }
 }
 

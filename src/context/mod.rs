@@ -11,6 +11,7 @@ pub(crate) mod foreign_code;
 pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod handler_impls;
+pub(crate) mod journal_notes;
 pub(crate) mod loop_state;
 pub(crate) mod mailbox;
 pub(crate) mod open;
@@ -37,6 +38,8 @@ use crate::ids::{ConnectionId, HandlerId, Key, SlotKey, SourceId, SourceKey, Tim
 use crate::limits;
 use crate::net::Network;
 use crate::net::repeated_log::RepeatedLogs;
+use crate::observe::entry::EntryKind;
+use crate::observe::journal::Journal;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::buffers::BufferPool;
@@ -134,6 +137,7 @@ pub struct Context {
     /// A table has become large: at the end of a turn, the loop checks whether it can release memory.
     pub(crate) may_shrink: bool,
     pub(crate) stats: Stats,
+    pub(crate) journal: Journal,
     pub(crate) repeated_logs: RepeatedLogs,
     /// Of all objects with an id.
     last_generation: u64,
@@ -192,6 +196,7 @@ impl Context {
             catches_panics: false,
             may_shrink: false,
             stats: Stats::default(),
+            journal: Journal::new(),
             repeated_logs: RepeatedLogs::default(),
             last_generation: 0,
         }
@@ -244,6 +249,7 @@ impl Context {
         let (generation, at) = (self.next_generation(), self.deadline_after(after));
         let id = TimerId(self.timers.add(generation, task));
         self.deadlines.arm(SlotKey::Timer(id.0.slot), at);
+        self.journal.note(EntryKind::DeadlineSet, SlotKey::Timer(id.0.slot), generation, [at.as_nanos(), 0]);
         self.may_shrink |= self.timers.is_large();
         id
     }
@@ -577,6 +583,8 @@ impl Context {
 
     fn end_by(&mut self, until: Timestamp) {
         let since = self.clock();
+        let grace = u64::try_from(until.since(since).as_nanos()).unwrap_or(u64::MAX);
+        self.journal.note_loop(EntryKind::Drain, [grace, 0]);
         match &mut self.loop_state {
             LoopState::Running => {
                 let closed_before = self.stats.closed_total();

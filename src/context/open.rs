@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(unix)]
 use crate::ids::WatchId;
 use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
+use crate::observe::entry::{Callback, EntryKind, Object};
 #[cfg(unix)]
 use crate::options::Interest;
 use crate::options::bind::Bind;
@@ -238,7 +239,11 @@ impl Context {
     }
 
     fn start_handler<'h>(&mut self, key: Key, mut handler: Handler<'h>) -> Added<'h> {
-        if catch_panic_between_turns(self, |context| handler.on_start(context, HandlerId(key))).is_none() {
+        self.note_loop_callback(EntryKind::CallbackBegin, Callback::Start, Object::Handler, 0);
+        let called = catch_panic_between_turns(self, |context| handler.on_start(context, HandlerId(key)));
+        let consumed = if called.is_none() { u64::MAX } else { 0 };
+        self.note_loop_callback(EntryKind::CallbackEnd, Callback::Start, Object::Handler, consumed);
+        if called.is_none() {
             log::error!("a handler panicked in on_start");
         }
         Added::Handler(key.slot, handler)

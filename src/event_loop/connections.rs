@@ -17,6 +17,7 @@ use crate::event_loop::EventLoop;
 use crate::ids::{ConnectionId, SlotKey, Token, to_slot};
 use crate::limits::{self, LATE_TURNS_MAX};
 use crate::net::{Event, Stream};
+use crate::observe::entry::EntryKind;
 use crate::options::connect::Connect;
 use crate::state::buffers::Strain;
 use crate::state::memory::{is_mostly_free, shrink_map};
@@ -67,6 +68,7 @@ impl EventLoop<'_> {
             return;
         }
         context.stats.notes += 1;
+        context.note_message(1, value);
         let turn = context.turn;
         context.state(id.slot).begin_turn(turn);
         self.callbacks.on_event(context, id.slot, HandlerEvent::Notify(value));
@@ -109,7 +111,10 @@ impl EventLoop<'_> {
         if context.deadlines.deadline(SlotKey::Connection(slot)) == Timestamp::NEVER {
             context.connections[slot as usize].state.last_progress = context.clock();
         }
-        match valid.map_err(refused).and_then(|()| context.network.connect(&to)) {
+        let connected = valid.map_err(refused).and_then(|()| context.network.connect(&to));
+        let descriptor = connected.as_ref().map(Stream::descriptor);
+        context.journal.note_call(EntryKind::Connect, SlotKey::Connection(slot), id.generation, descriptor, 0);
+        match connected {
             Ok(stream) => {
                 context.connections[slot as usize].stream = Some(stream);
                 if to.inherited.is_some() {
@@ -133,7 +138,12 @@ impl EventLoop<'_> {
         let Some(stream) = &entry.stream else {
             return false;
         };
-        let (local, peer) = match stream.is_connected() {
+        let connected = stream.is_connected();
+        if !matches!(connected, Ok(false)) {
+            let (result, generation) = (connected.as_ref().map(|_| 0), entry.generation);
+            context.journal.note_call(EntryKind::Connected, SlotKey::Connection(slot), generation, result, 0);
+        }
+        let (local, peer) = match connected {
             Ok(true) => (stream.local_addr().ok().flatten(), stream.peer_addr().ok().flatten()),
             Ok(false) => return false,
             Err(error) => {
@@ -167,7 +177,8 @@ impl EventLoop<'_> {
         if to.inherited.is_some()
             && let Ok(stream) = self.context.network.connect(to)
         {
-            stream.reset_on_close();
+            // Nothing waits for the outcome: the connect never reached a handler.
+            let _ = stream.reset_on_close();
         }
     }
 
@@ -207,12 +218,12 @@ impl EventLoop<'_> {
         self.context.state(slot).begin_turn(turn);
         loop {
             // Looked up each time, because callbacks change the tables.
-            let Context { connections, listeners, stats, now, buffer_pool, .. } = &mut self.context;
+            let Context { connections, listeners, stats, now, buffer_pool, journal, .. } = &mut self.context;
             let entry = &mut connections[slot as usize];
             match entry.state.next_action(&listeners[entry.listener as usize].limits) {
                 Action::Read => self.read(slot),
-                Action::Flush => stats.bytes_sent += entry.flush(buffer_pool, *now) as u64,
-                Action::Linger => entry.shutdown_and_linger(*now),
+                Action::Flush => stats.bytes_sent += entry.flush(buffer_pool, *now, slot, journal) as u64,
+                Action::Linger => entry.shutdown_and_linger(*now, slot, journal),
                 Action::Close(reason, mode) => return self.close(slot, reason, mode),
                 Action::Wait => {
                     if self.park(slot) {
@@ -225,8 +236,8 @@ impl EventLoop<'_> {
                     return;
                 }
                 Action::Deliver => self.deliver_inbox(slot),
-                Action::ShutdownWrite => entry.shutdown_write(),
-                Action::Discard => stats.bytes_received += entry.discard(&mut self.read_buffer) as u64,
+                Action::ShutdownWrite => entry.shutdown_write(slot, journal),
+                Action::Discard => stats.bytes_received += entry.discard(&mut self.read_buffer, slot, journal) as u64,
                 Action::CloseOverflow => entry.state.phase = Phase::Flushing(CloseReason::InputOverflow),
                 Action::NotifyDrain => {
                     entry.state.drain_notice_due = false;
@@ -246,7 +257,7 @@ impl EventLoop<'_> {
     /// Prepares a connection for waiting: returns empty buffers, registers it with the poll, arms its deadline. Returns
     /// false if it must close instead.
     fn park(&mut self, slot: u32) -> bool {
-        let Context { connections, network, buffer_pool, repeated_logs, .. } = &mut self.context;
+        let Context { connections, network, buffer_pool, repeated_logs, journal, .. } = &mut self.context;
         let ConnectionEntry { stream, state, generation, .. } = &mut connections[slot as usize];
         let Some(stream) = stream else {
             // Its connect has not started, and so its timeout has not either.
@@ -257,7 +268,10 @@ impl EventLoop<'_> {
         }
         if !state.is_registered {
             let token = Token::new(SlotKey::Connection(slot), *generation);
-            if let Err(error) = network.register(stream, token) {
+            let registered = network.register(stream, token);
+            let result = registered.as_ref().map(|()| 0);
+            journal.note_call(EntryKind::Registered, SlotKey::Connection(slot), *generation, result, 0);
+            if let Err(error) = registered {
                 state.phase = Phase::Closing(CloseReason::Io(error.kind()), CloseMode::Close);
                 repeated_logs.occurrences_mut().unwatched.add((state.peer, error));
                 return false;
@@ -270,10 +284,12 @@ impl EventLoop<'_> {
     }
 
     fn arm_deadline(&mut self, slot: u32) {
-        let Context { connections, listeners, deadlines, .. } = &mut self.context;
+        let Context { connections, listeners, deadlines, journal, .. } = &mut self.context;
         let entry = &connections[slot as usize];
         let at = entry.state.deadline(&listeners[entry.listener as usize].limits);
-        deadlines.arm_no_later(SlotKey::Connection(slot), at);
+        if deadlines.arm_no_later(SlotKey::Connection(slot), at) {
+            journal.note(EntryKind::DeadlineSet, SlotKey::Connection(slot), entry.generation, [at.as_nanos(), 0]);
+        }
     }
 
     /// Closes the descriptor, then calls the handler.
@@ -289,7 +305,8 @@ impl EventLoop<'_> {
 
     /// Handles the deadline of a connection, after input from before the deadline has been delivered.
     pub(super) fn expire_connection(&mut self, slot: u32) {
-        let Context { connections, listeners, deadlines, late_turns, turn, now, polled_until, .. } = &mut self.context;
+        let Context { connections, listeners, deadlines, late_turns, turn, now, polled_until, journal, .. } =
+            &mut self.context;
         let entry = &mut connections[slot as usize];
         let (state, limits) = (&mut entry.state, &listeners[entry.listener as usize].limits);
         let deadline = state.deadline(limits);
@@ -305,7 +322,16 @@ impl EventLoop<'_> {
         }
         late_turns.set(slot, None);
         state.begin_turn(*turn);
-        match state.expiry(limits, *polled_until) {
+        let expiry = state.expiry(limits, *polled_until);
+        if expiry != Expiry::None {
+            journal.note(
+                EntryKind::DeadlineFired,
+                SlotKey::Connection(slot),
+                entry.generation,
+                [deadline.as_nanos(), 0],
+            );
+        }
+        match expiry {
             Expiry::None => {}
             Expiry::ConnectionLimit(reason) => entry.state.phase = Phase::Closing(reason, CloseMode::of(reason)),
             Expiry::HandlerTimeout => {

@@ -11,6 +11,7 @@ use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
+use crate::observe::entry::EntryKind;
 use crate::options::listen::WhenFull;
 
 impl EventLoop<'_> {
@@ -48,9 +49,15 @@ impl EventLoop<'_> {
                         "{address}: the limit of {connections_max} connections is reached; new clients wait in the backlog"
                     );
                 }
+                let connections = entry.connections.into();
+                self.context.note(EntryKind::Full, SlotKey::Listener(slot), [connections, 0]);
                 return SourceState::HandlerFull;
             }
-            match socket.accept() {
+            let accepted = socket.accept();
+            let descriptor = accepted.as_ref().map(|(stream, _)| stream.descriptor());
+            let (key, generation) = (SlotKey::Listener(slot), entry.source.generation);
+            self.context.journal.note_call(EntryKind::Accept, key, generation, descriptor, 0);
+            match accepted {
                 Ok((stream, peer)) => {
                     entry.source.backoff.on_success();
                     entry.source.drain.take(1);
@@ -59,7 +66,7 @@ impl EventLoop<'_> {
                         continue;
                     }
                     drop(stream);
-                    self.context.count_refused(peer, is_full);
+                    self.context.count_refused(slot, peer, is_full);
                 }
                 Err(error) => {
                     if let Some(result) = self.on_source_error(SlotKey::Listener(slot), &error) {
@@ -74,7 +81,8 @@ impl EventLoop<'_> {
 
 impl Context {
     /// Counts a client that was refused by the total limit, or by the limit per source.
-    fn count_refused(&mut self, peer: Option<SocketAddr>, is_full: bool) {
+    fn count_refused(&mut self, listener: u32, peer: Option<SocketAddr>, is_full: bool) {
+        self.note(EntryKind::Refused, SlotKey::Listener(listener), [u64::from(!is_full), 0]);
         let (stats, occurrences) = (&mut self.stats, self.repeated_logs.occurrences_mut());
         let (count, log) = if is_full {
             (&mut stats.refused_full, &mut occurrences.refused_full)

@@ -3,6 +3,7 @@
 pub(crate) mod callbacks;
 mod connections;
 mod listeners;
+mod observer;
 mod receive;
 mod send;
 mod sources;
@@ -22,6 +23,7 @@ use crate::context::loop_state::DrainReport;
 use crate::context::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::callbacks::Callbacks;
+use crate::event_loop::observer::{Observer, TurnTimes};
 use crate::ids::{HandlerId, ListenerId, SourceId, TimerId, UdpSocketId};
 use crate::limits;
 use crate::net::recv_batch::RecvBatch;
@@ -82,6 +84,9 @@ pub struct EventLoop<'h> {
     events: Vec<Event>,
     /// The last poll returned a full batch.
     poll_has_more: bool,
+    /// Is called after each turn with its entries.
+    observer: Option<Observer<'h>>,
+    turn_times: TurnTimes,
     pub(crate) strain: Option<Strain>,
     /// Turns in a row in which every poll was interrupted or returned a full batch.
     incomplete_turns: u8,
@@ -142,6 +147,8 @@ impl<'h> EventLoop<'h> {
             // Room for all polls of a turn. The block is mapped separately, so that it does not grow between buffers.
             events: Vec::with_capacity(limits::EVENTS_PER_POLL_MAX * limits::POLLS_PER_TURN_MAX as usize),
             poll_has_more: false,
+            observer: None,
+            turn_times: TurnTimes::default(),
             strain: None,
             incomplete_turns: 0,
             turn_ended: Cell::new(None),
@@ -312,7 +319,7 @@ impl<'h> EventLoop<'h> {
     /// Returns a handle, with which other threads reach the loop.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle::new(&self.mailbox)
+        Handle::new(&self.mailbox, self.context.journal.switch())
     }
 
     /// Returns the loop's counters.

@@ -8,21 +8,25 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
+use crate::ids::SlotKey;
+use crate::observe::entry::EntryKind;
+use crate::observe::journal::Journal;
 use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, ReadState};
 
 impl EventLoop<'_> {
     /// Reads once, and delivers the bytes if the inbox is empty.
     pub(super) fn read(&mut self, slot: u32) {
-        let Context { connections, listeners, stats, buffer_pool, .. } = &mut self.context;
+        let Context { connections, listeners, stats, buffer_pool, journal, .. } = &mut self.context;
         let entry = &mut connections[slot as usize];
         let inbox_len = entry.state.inbox_len();
         let bytes_max = listeners[entry.listener as usize].limits.input_bytes_max;
         let room = buffer_pool.read_room(entry.state.buffers.as_deref(), bytes_max);
         if room == 0 {
+            journal.note(EntryKind::AwaitsMemory, SlotKey::Connection(slot), entry.generation, [0; 2]);
             return entry.state.set_awaits_memory(true);
         }
-        let Some(count) = entry.recv(&mut self.read_buffer, room) else {
+        let Some(count) = entry.recv(&mut self.read_buffer, room, slot, journal) else {
             return;
         };
         stats.bytes_received += count as u64;
@@ -79,11 +83,11 @@ impl EventLoop<'_> {
 
 impl ConnectionEntry {
     /// Reads and discards late input of a closed connection; returns the number of bytes.
-    pub(super) fn discard(&mut self, read_buffer: &mut [u8]) -> usize {
+    pub(super) fn discard(&mut self, read_buffer: &mut [u8], slot: u32, journal: &mut Journal) -> usize {
         let Phase::Lingering(reason, left) = self.state.phase else {
             return 0;
         };
-        let count = self.recv(read_buffer, read_buffer.len()).unwrap_or(0);
+        let count = self.recv(read_buffer, read_buffer.len(), slot, journal).unwrap_or(0);
         self.state.phase = match self.state.phase {
             // An error of late input is not reported.
             Phase::Closing(..) => Phase::Closing(reason, CloseMode::Close),
@@ -93,16 +97,20 @@ impl ConnectionEntry {
     }
 
     /// Reads into the read buffer. Other outcomes than bytes change the state.
-    fn recv(&mut self, read_buffer: &mut [u8], room: usize) -> Option<usize> {
+    fn recv(&mut self, read_buffer: &mut [u8], room: usize, slot: u32, journal: &mut Journal) -> Option<usize> {
         let room = room.min(self.state.budget as usize).min(read_buffer.len());
         let state = &mut self.state;
-        match self.stream.as_ref()?.recv(&mut read_buffer[..room]) {
+        let received = self.stream.as_ref()?.recv(&mut read_buffer[..room]);
+        let (key, result) = (SlotKey::Connection(slot), received.as_ref().copied());
+        journal.note_call(EntryKind::Read, key, self.generation, result, room);
+        match received {
             Ok(0) => {
                 state.read_state = ReadState::Eof;
                 state.set_inbox_changed(true);
             }
             Ok(count) => {
                 state.record_read(count, room);
+                journal.add_payload(&read_buffer[..count]);
                 return Some(count);
             }
             Err(error) => match error.kind() {

@@ -6,8 +6,11 @@ use std::io::{self, IoSlice};
 
 use crate::close_reason::CloseReason;
 use crate::context::entries::connection_entry::ConnectionEntry;
+use crate::ids::SlotKey;
 use crate::limits::{self, SEND_SLICES_MAX};
 use crate::net::Stream;
+use crate::observe::entry::EntryKind;
+use crate::observe::journal::Journal;
 use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
 use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
@@ -15,7 +18,7 @@ use crate::state::timestamp::Timestamp;
 
 impl ConnectionEntry {
     /// Sends once; returns the number of bytes that the kernel accepted.
-    pub(super) fn flush(&mut self, pool: &mut BufferPool, now: Timestamp) -> usize {
+    pub(super) fn flush(&mut self, pool: &mut BufferPool, now: Timestamp, slot: u32, journal: &mut Journal) -> usize {
         let state = &mut self.state;
         let closes = matches!(state.phase, Phase::Flushing(_)) && !state.peer_may_be_sending();
         let fin_follows = closes || state.write_half == WriteHalf::ShutdownPending;
@@ -26,8 +29,13 @@ impl ConnectionEntry {
             Some(bytes) => stream.send(bytes, fin_follows),
             None => send_mixed(stream, &buffers.outbox, fin_follows),
         };
+        let (key, result) = (SlotKey::Connection(slot), sent.as_ref().copied());
+        journal.note_call(EntryKind::Write, key, self.generation, result, buffers.outbox.len());
         match sent {
             Ok(count) => {
+                if let Some(bytes) = buffers.outbox.as_slice() {
+                    journal.add_payload(&bytes[..count]);
+                }
                 // planted: rest-of-short-write-dropped
                 pool.consume_output(&mut buffers.outbox, count);
                 let is_left = !buffers.outbox.is_empty();
@@ -53,15 +61,18 @@ impl ConnectionEntry {
     }
 
     /// Sends a FIN, after all output was sent.
-    pub(super) fn shutdown_write(&mut self) {
+    pub(super) fn shutdown_write(&mut self, slot: u32, journal: &mut Journal) {
         let state = &mut self.state;
         let Some(stream) = &self.stream else {
             return;
         };
-        if std::mem::replace(&mut state.write_half, WriteHalf::Shutdown) != WriteHalf::Shutdown
-            && stream.shutdown_write().is_err()
-            && state.phase == Phase::Open
-        {
+        if std::mem::replace(&mut state.write_half, WriteHalf::Shutdown) == WriteHalf::Shutdown {
+            return;
+        }
+        let shut_down = stream.shutdown_write();
+        let (key, result) = (SlotKey::Connection(slot), shut_down.as_ref().map(|()| 0));
+        journal.note_call(EntryKind::ShutdownWrite, key, self.generation, result, 0);
+        if shut_down.is_err() && state.phase == Phase::Open {
             // The peer has already gone. Its unread bytes are read, and then the connection ends. A closing connection
             // does not wait for them.
             state.is_disconnected = true;
@@ -74,11 +85,11 @@ impl ConnectionEntry {
     /// Closes after all output was sent. If the peer may still be sending, its input is read to EOF, within bounds,
     /// before the descriptor is closed. Unread input would make the kernel send an RST, and an RST can destroy output
     /// that the peer has not read (RFC 1122 section 4.2.2.13).
-    pub(super) fn shutdown_and_linger(&mut self, now: Timestamp) {
+    pub(super) fn shutdown_and_linger(&mut self, now: Timestamp, slot: u32, journal: &mut Journal) {
         let Phase::Flushing(reason) = self.state.phase else {
             return;
         };
-        self.shutdown_write();
+        self.shutdown_write(slot, journal);
         let state = &mut self.state;
         // planted: no-linger
         state.phase = if state.peer_may_be_sending() {

@@ -10,6 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::ids::{SlotKey, Token};
 use crate::net::backoff::{BackoffAction, Recovery};
 use crate::net::io_error_class::IoErrorClass;
+use crate::observe::entry::EntryKind;
 
 impl EventLoop<'_> {
     /// Makes a source ready that waits for an event. A source that waits for room or for its backoff is served then.
@@ -59,10 +60,15 @@ impl EventLoop<'_> {
         let is_draining = matches!(source.drain, SourceDrain::Left(_));
         match state {
             SourceState::WouldBlock => {}
-            SourceState::Ready => self.context.ready_sources.push_back(key),
+            SourceState::Ready => {
+                self.context.ready_sources.push_back(key);
+                self.context.note(EntryKind::Deferred, key, [0; 2]);
+            }
             SourceState::HandlerFull | SourceState::BackingOff => self.context.hold_up(key),
         }
         if let Some(Recovery { failures, lasted }) = recovery {
+            let nanoseconds = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
+            self.context.note(EntryKind::Recovered, key, [failures.into(), nanoseconds]);
             let (address, verb) = self.address_and_verb(key);
             log::info!("{address}: {verb}s again, after {failures} failed tries in {lasted:.1?}");
         }
@@ -112,6 +118,7 @@ impl EventLoop<'_> {
             log::warn!("{address}: cannot {verb}, {waiting}: {error}");
         }
         self.context.stats.pauses += 1;
+        self.context.note_backoff(key, after, error);
         let at = self.context.deadline_after(after);
         self.context.deadlines.arm(key, at);
         Some(SourceState::BackingOff)

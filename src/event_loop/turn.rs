@@ -9,11 +9,12 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::foreign_code::{catch_panic, drop_foreign};
 use crate::context::loop_state::{Drain, DrainReport, LoopState};
-use crate::context::mailbox::Message;
+use crate::context::mailbox::{Job, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::{EventLoop, Turn};
 use crate::ids::SlotKey;
 use crate::limits;
+use crate::observe::entry::{Callback, EntryKind, Object};
 use crate::state::memory::release_freed_memory;
 use crate::state::timestamp::Timestamp;
 
@@ -33,6 +34,7 @@ impl EventLoop<'_> {
         }
         let (now, wait) = self.clock_and_wait();
         self.end_turn(now);
+        self.begin_journal();
         let wait = wait.map_or(timeout, |wait| Some(timeout.map_or(wait, |timeout| timeout.min(wait))));
         self.poll(wait, now).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
         self.context.turn = self.context.turn.wrapping_add(1);
@@ -41,8 +43,10 @@ impl EventLoop<'_> {
         let progress = catch_unwind(AssertUnwindSafe(|| self.run_stages())).unwrap_or_else(|panic| {
             self.context.stats.panics += 1;
             self.end_by_panic();
+            self.end_journal(true);
             resume_unwind(panic)
         });
+        self.end_journal(progress);
         Ok(match self.context.loop_state {
             LoopState::Stopped(report) => Turn::Stopped(report),
             _ if progress => Turn::Progress,
@@ -140,14 +144,18 @@ impl EventLoop<'_> {
     fn poll(&mut self, mut wait: Option<Duration>, began: Timestamp) -> io::Result<()> {
         let mut begins = began;
         for _ in 0..limits::POLLS_PER_TURN_MAX {
-            self.poll_has_more = match self.context.network.poll(&mut self.events, wait) {
+            let events_before = self.events.len();
+            self.note_poll_begin(wait);
+            let outcome = self.context.network.poll(&mut self.events, wait);
+            self.context.update_now();
+            self.note_poll_end(&outcome, events_before);
+            self.poll_has_more = match outcome {
                 Ok(has_more) => has_more,
                 // A signal or a debugger interrupted the poll: a poll without a wait reports the waiting events.
                 // planted: deadlines-judged-after-an-interrupted-poll
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 Err(error) => return Err(error),
             };
-            self.context.update_now();
             if !self.poll_has_more {
                 self.context.polled_until = begins;
                 break;
@@ -166,6 +174,9 @@ impl EventLoop<'_> {
         let mut events = std::mem::take(&mut self.events);
         self.context.stats.events += events.len() as u64;
         for event in &events {
+            if self.context.journal.has_all() {
+                self.context.note_event(event);
+            }
             match event.token.key() {
                 SlotKey::Connection(slot) => self.on_connection_event(slot, event),
                 key @ (SlotKey::Listener(_) | SlotKey::UdpSocket(_)) => self.on_source_event(key, event.token),
@@ -192,29 +203,36 @@ impl EventLoop<'_> {
         while let Some(message) = self.mailbox.taken.pop_front() {
             match message {
                 Message::Notify(id, value) => self.notify(id, value),
-                Message::Job(job) => {
-                    self.context.stats.jobs += 1;
-                    if catch_panic(&mut self.context, job).is_none() {
-                        log::error!("a job panicked");
-                    }
-                }
+                Message::Job(job) => self.run_job(job),
             }
         }
         self.context.may_shrink |= messages >= limits::MESSAGES_PER_TURN_MAX;
         notes + messages > 0
     }
 
+    fn run_job(&mut self, job: Job) {
+        self.context.stats.jobs += 1;
+        self.context.note_message(0, 0);
+        self.context.note_loop_callback(EntryKind::CallbackBegin, Callback::Job, Object::Loop, 0);
+        let outcome = catch_panic(&mut self.context, job);
+        if outcome.is_none() {
+            log::error!("a job panicked");
+        }
+        let consumed = if outcome.is_none() { u64::MAX } else { 0 };
+        self.context.note_loop_callback(EntryKind::CallbackEnd, Callback::Job, Object::Loop, consumed);
+    }
+
     /// Handles expired deadlines, the earliest first.
     pub(super) fn expire_deadlines(&mut self) -> bool {
         let mut any = false;
         for _ in 0..limits::DEADLINES_PER_TURN_MAX {
-            let Some(key) = self.context.deadlines.pop_expired(self.context.now) else {
+            let Some((key, at)) = self.context.deadlines.pop_expired(self.context.now) else {
                 break;
             };
             any = true;
             match key {
                 SlotKey::Connection(slot) => self.expire_connection(slot),
-                SlotKey::Timer(slot) => self.expire_timer(slot),
+                SlotKey::Timer(slot) => self.expire_timer(slot, at),
                 _ => self.context.make_ready(key),
             }
         }

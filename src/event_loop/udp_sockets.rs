@@ -10,6 +10,8 @@ use crate::context::foreign_code::catch_panic;
 use crate::event_loop::EventLoop;
 use crate::ids::{Key, SlotKey, UdpSocketId};
 use crate::limits;
+use crate::net::SendReport;
+use crate::observe::entry::{Callback, EntryKind};
 
 impl EventLoop<'_> {
     /// Receives datagrams of a socket, at most a turn's budget, and delivers them.
@@ -22,7 +24,11 @@ impl EventLoop<'_> {
             && entry.is_open
             && let Some(socket) = &mut entry.socket
         {
-            match socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
+            let received = socket.recv_datagrams(&mut self.recv_batch, budget as usize);
+            let (key, result) = (SlotKey::UdpSocket(slot), received.as_ref().map(|_| self.recv_batch.len()));
+            let (journal, generation) = (&mut self.context.journal, entry.source.generation);
+            journal.note_call(EntryKind::ReceiveBatch, key, generation, result, budget as usize);
+            match received {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
                     // A drain ends when the queue is empty: it does not wait for an event.
@@ -50,7 +56,9 @@ impl EventLoop<'_> {
     fn deliver_datagrams(&mut self, slot: u32) -> u32 {
         let UdpSocketEntry { handler, local: bound, ref source, .. } = self.context.udp_sockets[slot as usize];
         let (socket, mut count) = (Key { generation: source.generation, slot }, 0);
-        let handler = self.callbacks.datagram_handler(&mut self.context, handler);
+        let (handler, key) = (self.callbacks.datagram_handler(&mut self.context, handler), SlotKey::UdpSocket(slot));
+        // One pair of clock readings for all datagrams of a batch.
+        self.context.note_callback_begin(Callback::Datagram, key, self.recv_batch.len() as u64);
         while let Some((meta, payload)) = self.recv_batch.next() {
             let context = &mut self.context;
             let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
@@ -61,6 +69,9 @@ impl EventLoop<'_> {
             count += 1;
             context.stats.datagrams_received += 1;
             context.stats.datagrams_truncated += u64::from(meta.truncated);
+            let (result, cut) = (Ok(payload.len()), usize::from(meta.truncated));
+            context.journal.note_datagram(EntryKind::DatagramIn, key, socket.generation, result, cut, meta.peer);
+            context.journal.add_payload(payload);
             let called = catch_panic(context, |context| {
                 handler.on_datagram(&mut Datagram { context, socket, bound, meta: *meta }, payload);
             });
@@ -68,6 +79,7 @@ impl EventLoop<'_> {
                 log::error!("{bound}: the handler panicked in on_datagram, for a datagram from {}", meta.peer);
             }
         }
+        self.context.note_callback_end(Callback::Datagram, key, Some(count as usize));
         if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
             entry.source.drain.take(count);
         }
@@ -80,7 +92,11 @@ impl EventLoop<'_> {
             return;
         };
         let (id, handler) = (UdpSocketId(key), self.callbacks.datagram_handler(&mut self.context, handler));
-        if catch_panic(&mut self.context, |context| handler.on_drain(context, id)).is_none() {
+        let key = SlotKey::UdpSocket(id.0.slot);
+        self.context.note_callback_begin(Callback::Drain, key, 0);
+        let called = catch_panic(&mut self.context, |context| handler.on_drain(context, id));
+        self.context.note_callback_end(Callback::Drain, key, called.map(|()| 0));
+        if called.is_none() {
             log::error!("{local}: the handler panicked in on_drain; the socket is removed");
             self.context.remove(id);
         }
@@ -88,19 +104,29 @@ impl EventLoop<'_> {
 
     /// Sends the queued datagrams, grouped by socket.
     pub(super) fn send_datagrams(&mut self) {
-        let Context { send_queue, udp_sockets, stats, repeated_logs, .. } = &mut self.context;
+        let Context { send_queue, udp_sockets, stats, repeated_logs, journal, .. } = &mut self.context;
         send_queue.group();
         for transmits in send_queue.transmits.chunk_by(|one, next| one.socket == next.socket) {
             let entry = udp_sockets.get_mut(transmits[0].socket as usize);
-            let Some(UdpSocketEntry { socket: Some(socket), local, .. }) = entry else {
+            let Some(UdpSocketEntry { socket: Some(socket), local, source, .. }) = entry else {
                 stats.datagrams_dropped += transmits.len() as u64;
                 continue;
             };
-            socket.send_datagrams(transmits, send_queue, |transmit, sent| match sent {
-                Ok(()) => stats.datagrams_sent += 1,
-                Err(error) => {
-                    stats.datagrams_dropped += 1;
-                    repeated_logs.occurrences_mut().datagrams_lost.add((*local, transmit.to, error));
+            let (key, generation) = (SlotKey::UdpSocket(transmits[0].socket), source.generation);
+            socket.send_datagrams(transmits, send_queue, |report| match report {
+                SendReport::Call { accepted, offered } => {
+                    journal.note_call(EntryKind::SendBatch, key, generation, accepted, offered);
+                }
+                SendReport::Datagram(transmit, sent) => {
+                    let (result, to) = (sent.as_ref().map(|()| transmit.len()), transmit.to);
+                    journal.note_datagram(EntryKind::DatagramOut, key, generation, result, 0, to);
+                    match sent {
+                        Ok(()) => stats.datagrams_sent += 1,
+                        Err(error) => {
+                            stats.datagrams_dropped += 1;
+                            repeated_logs.occurrences_mut().datagrams_lost.add((*local, to, error));
+                        }
+                    }
                 }
             });
         }

@@ -26,6 +26,7 @@
 //! | `Stream::send` | writes once; the hint that a FIN follows lets both share a segment |
 //! | `Stream::send_vectored` | the same for several buffers, in one call |
 //! | `Stream::shutdown_write` | sends a FIN |
+//! | `Listener::descriptor`, `Stream::descriptor`, `UdpSocket::descriptor` | the descriptor, or a number of the simulation, for the journal |
 //! | `Stream::reset_on_close` | makes the close discard unsent output and send an RST |
 //! | `UdpSocket::has_family_of` | whether its family includes an address |
 //! | `UdpSocket::may_broadcast` | whether it may send to broadcast addresses; true where the system cannot report it |
@@ -237,6 +238,10 @@ impl Listener {
     pub(crate) fn has_client(&self) -> bool {
         each!(self, listener => listener.has_client())
     }
+
+    pub(crate) fn descriptor(&self) -> usize {
+        each!(self, listener => listener.descriptor())
+    }
 }
 
 impl Stream {
@@ -276,12 +281,20 @@ impl Stream {
         each!(self, stream => stream.shutdown_write())
     }
 
-    pub(crate) fn reset_on_close(&self) {
-        each!(self, stream => stream.reset_on_close());
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        each!(self, stream => stream.reset_on_close())
+    }
+
+    pub(crate) fn descriptor(&self) -> usize {
+        each!(self, stream => stream.descriptor())
     }
 }
 
 impl UdpSocket {
+    pub(crate) fn descriptor(&self) -> usize {
+        each!(self, socket => socket.descriptor())
+    }
+
     pub(crate) fn has_family_of(&self, address: SocketAddr) -> bool {
         each!(self, socket => socket.has_family_of(address))
     }
@@ -313,10 +326,18 @@ impl UdpSocket {
         &mut self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        outcome: impl FnMut(&Transmit, io::Result<()>),
+        report: impl FnMut(SendReport<'_>),
     ) {
-        each!(self, socket => socket.send_datagrams(transmits, send_queue, outcome));
+        each!(self, socket => socket.send_datagrams(transmits, send_queue, report));
     }
+}
+
+/// What happened while queued datagrams were sent.
+pub(crate) enum SendReport<'a> {
+    /// One system call offered messages to the kernel, which accepted some from the front.
+    Call { accepted: Result<usize, &'a io::Error>, offered: usize },
+    /// One datagram was sent, or was lost.
+    Datagram(&'a Transmit, io::Result<()>),
 }
 
 /// One event of the poll, for one socket.

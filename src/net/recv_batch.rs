@@ -50,6 +50,11 @@ impl RecvBatch {
         Some((meta, &self.buffer[start..start + len]))
     }
 
+    /// The number of received datagrams.
+    pub(crate) fn len(&self) -> usize {
+        self.received.len()
+    }
+
     /// Drops the datagrams that are not delivered.
     pub(crate) fn clear(&mut self) {
         self.received.clear();

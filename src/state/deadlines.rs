@@ -94,11 +94,13 @@ impl Deadlines {
     }
 
     /// Sets the deadline unless an earlier one is set, so that activity costs one comparison. When the earlier one
-    /// expires, the caller sets the later one.
-    pub(crate) fn arm_no_later(&mut self, key: SlotKey, at: Timestamp) {
-        if at < self.deadline(key) {
+    /// expires, the caller sets the later one. Returns whether it was set.
+    pub(crate) fn arm_no_later(&mut self, key: SlotKey, at: Timestamp) -> bool {
+        let is_earlier = at < self.deadline(key);
+        if is_earlier {
             self.arm(key, at);
         }
+        is_earlier
     }
 
     pub(crate) fn disarm(&mut self, key: SlotKey) {
@@ -116,12 +118,11 @@ impl Deadlines {
         self.position(key).map_or(Timestamp::NEVER, |position| self.heap[position].at)
     }
 
-    /// Removes and returns the earliest deadline if it has expired.
-    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<SlotKey> {
-        let first = self.heap.first().filter(|first| first.at <= now)?;
-        let key = SlotKey::unpack(first.packed_key);
+    /// Removes and returns the earliest deadline if it has expired, with its time.
+    pub(crate) fn pop_expired(&mut self, now: Timestamp) -> Option<(SlotKey, Timestamp)> {
+        let first = *self.heap.first().filter(|first| first.at <= now)?;
         self.remove(0);
-        Some(key)
+        Some((SlotKey::unpack(first.packed_key), first.at))
     }
 
     fn position(&self, key: SlotKey) -> Option<usize> {
@@ -247,9 +248,9 @@ mod tests {
                     }
                     Act::Pop(now) => {
                         let first = model.iter().min_by_key(|(_, armed)| **armed).map(|(key, armed)| (*key, *armed));
-                        let expected = first.filter(|(_, (when, _))| *when <= now).map(|(key, _)| key);
+                        let expected = first.filter(|(_, (when, _))| *when <= now).map(|(key, (when, _))| (key, at(when)));
                         prop_assert_eq!(deadlines.pop_expired(at(now)), expected);
-                        expected.map(|key| model.remove(&key));
+                        expected.map(|(key, _)| model.remove(&key));
                     }
                 }
                 prop_assert_eq!(deadlines.earliest(), model.values().min().map(|(when, _)| at(*when)));
@@ -295,7 +296,7 @@ mod tests {
         (0..100).for_each(|slot| deadlines.arm(SlotKey::Timer(slot), at(u64::from(slot))));
         let counted = allocation_counter::measure(|| {
             for moment in 0..1_000 {
-                let first = deadlines.pop_expired(at(10_000)).expect("a hundred are armed");
+                let (first, _) = deadlines.pop_expired(at(10_000)).expect("a hundred are armed");
                 deadlines.arm(first, at(moment));
             }
         });

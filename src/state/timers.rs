@@ -40,6 +40,11 @@ impl Timers {
         (Key { generation, slot }, task)
     }
 
+    /// The generation of the timer in a slot.
+    pub(crate) fn generation(&self, slot: u32) -> Option<u64> {
+        self.entries.get(slot as usize).map(|timer| timer.generation)
+    }
+
     /// The tasks of all timers.
     #[cfg(test)]
     pub(crate) fn tasks(&self) -> impl Iterator<Item = TimerTask> {

@@ -25,6 +25,10 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    pub(crate) fn as_nanos(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn as_duration(self) -> Duration {
         Duration::from_nanos(self.0)
     }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::address::Address;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::listener_entry::ListenerEntry;
@@ -11,6 +12,8 @@ use crate::context::loop_state::LoopState;
 use crate::ids::{ConnectionId, SlotKey, to_slot};
 use crate::limits;
 use crate::net::Stream;
+use crate::observe::entry::EntryKind;
+use crate::observe::journal::{SO_LINGER, SOL_SOCKET};
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::connection_state::ConnectionState;
@@ -158,13 +161,17 @@ impl Context {
         let generation = self.next_generation();
         self.listeners[listener as usize].connections += 1;
         self.stats.connections += 1;
-        to_slot(self.connections.insert(ConnectionEntry {
+        let descriptor = stream.as_ref().map_or(0, Stream::descriptor) as u64;
+        let slot = to_slot(self.connections.insert(ConnectionEntry {
             generation,
             stream,
             state: ConnectionState::new(peer.into(), self.now),
             listener,
             session: NO_SESSION,
-        }))
+        }));
+        let (key, numbers) = (SlotKey::Connection(slot), [descriptor, listener.into()]);
+        self.journal.note_address(EntryKind::Opened, key, generation, numbers, || Address::of_peer(peer));
+        slot
     }
 
     /// Closes the descriptor, and counts the end of the connection. `None` is an outbound connection that failed before
@@ -173,14 +180,21 @@ impl Context {
         self.deadlines.disarm(SlotKey::Connection(slot));
         self.late_turns.set(slot, None);
         let entry = &mut self.connections[slot as usize];
+        let key = SlotKey::Connection(slot);
         if let (Some(stream), CloseMode::Reset) = (&entry.stream, mode) {
-            stream.reset_on_close();
+            let result = stream.reset_on_close();
+            self.journal.note_option_set(key, entry.generation, [SOL_SOCKET, SO_LINGER], result.as_ref().err());
         }
         let listener = &mut self.listeners[entry.listener as usize];
         match entry.stream.take() {
-            Some(stream) if listener.is_inherited => self.network.close_inherited_stream(stream, mode),
+            Some(stream) if listener.is_inherited => {
+                self.journal.note(EntryKind::Deregistered, key, entry.generation, [0; 2]);
+                self.network.close_inherited_stream(stream, mode);
+            }
             stream => drop(stream),
         }
+        let index = reason.map_or(u64::MAX, |reason| reason.index() as u64);
+        self.journal.note(EntryKind::Closed, key, entry.generation, [index, u64::from(mode == CloseMode::Reset)]);
         entry.state.phase = Phase::Closed;
         if let Some(buffers) = entry.state.buffers.take() {
             self.buffer_pool.put(buffers);
@@ -205,7 +219,8 @@ impl Context {
     pub(crate) fn free_closed(&mut self) -> bool {
         let any = !self.closed_slots.is_empty();
         while let Some(slot) = self.closed_slots.pop() {
-            let listener = self.connections.remove(slot as usize).listener;
+            let ConnectionEntry { listener, generation, .. } = self.connections.remove(slot as usize);
+            self.journal.note(EntryKind::Freed, SlotKey::Connection(slot), generation, [0; 2]);
             self.listeners[listener as usize].connections -= 1;
             self.remove_listener_if_unused(listener);
         }
@@ -251,6 +266,7 @@ impl Context {
             state.queued = Queued::Deferred;
             // planted: deferred-list-forgotten
             self.deferred.push_back(slot);
+            self.note(EntryKind::Deferred, SlotKey::Connection(slot), [0; 2]);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, ListenerId, SlotKey, Token, to_slot};
 use crate::net::Listener;
 use crate::net::backoff::LogThrottle;
+use crate::observe::entry::EntryKind;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::options::listen::{Listen, WhenFull};
 use crate::state::memory::{is_mostly_free, shrink_map};
@@ -72,7 +73,8 @@ impl Context {
             .network
             .listen(at, Token::new(SlotKey::Listener(key.slot), key.generation))
             .map_err(|error| Error::from_io(ErrorKind::Listen, Some(at.address.clone()), error))?;
-        self.insert_listener(ListenerEntry {
+        let descriptor = socket.descriptor() as u64;
+        let slot = self.insert_listener(ListenerEntry {
             socket: Some(socket),
             address: local.map_or_else(|| at.address.clone(), Address::from),
             is_outbound: false,
@@ -82,6 +84,10 @@ impl Context {
             source: self.new_source(key),
             ..ListenerEntry::outbound(handler, at.limits)
         });
+        let address = || self.listeners[slot as usize].address.clone();
+        let of_listener = SlotKey::Listener(slot);
+        self.journal.note_address(EntryKind::Listening, of_listener, key.generation, [descriptor, 0], address);
+        self.journal.note(EntryKind::Registered, of_listener, key.generation, [0; 2]);
         Ok(ListenerId(key))
     }
 
@@ -96,7 +102,9 @@ impl Context {
         let Some(socket) = self.listeners[slot as usize].socket.take() else {
             return false;
         };
+        self.note(EntryKind::Deregistered, SlotKey::Listener(slot), [0; 2]);
         self.network.close_listener(socket);
+        self.note(EntryKind::Closed, SlotKey::Listener(slot), [0; 2]);
         self.forget_source(SlotKey::Listener(slot));
         self.remove_listener_if_unused(slot);
         true

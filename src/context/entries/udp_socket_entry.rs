@@ -12,6 +12,7 @@ use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, SlotKey, SourceKey, Token, UdpSocketId, to_slot};
 use crate::net::UdpSocket;
+use crate::observe::entry::EntryKind;
 use crate::options::bind::Bind;
 use crate::state::source_address_limits::RateLimiter;
 
@@ -62,6 +63,9 @@ impl Context {
         self.bound_addresses.add(local);
         self.use_handler(handler);
         let source = self.new_source(key);
+        let (of_socket, descriptor) = (SlotKey::UdpSocket(key.slot), socket.descriptor() as u64);
+        self.journal.note_address(EntryKind::Bound, of_socket, key.generation, [descriptor, 0], || local.into());
+        self.journal.note(EntryKind::Registered, of_socket, key.generation, [0; 2]);
         self.udp_sockets.insert(UdpSocketEntry {
             may_broadcast: socket.may_broadcast(),
             socket: Some(socket),
@@ -95,7 +99,10 @@ impl Context {
         let entry = &mut self.udp_sockets[slot as usize];
         if let Some(socket) = entry.socket.take() {
             self.bound_addresses.remove(entry.local);
+            let generation = entry.source.generation;
+            self.journal.note(EntryKind::Deregistered, SlotKey::UdpSocket(slot), generation, [0; 2]);
             self.network.close_udp_socket(socket);
+            self.journal.note(EntryKind::Closed, SlotKey::UdpSocket(slot), generation, [0; 2]);
         }
     }
 

@@ -15,8 +15,9 @@ use crate::context::erased_handler::{ErasedHandler, Handler};
 use crate::context::foreign_code::catch_panic;
 use crate::context::handler::DatagramHandler;
 use crate::context::open::{Added, TimerCallback};
-use crate::ids::TimerId;
+use crate::ids::{SlotKey, TimerId};
 use crate::limits;
+use crate::observe::entry::Callback;
 use crate::state::memory::shrink_table;
 
 /// The handlers and closures that an embedder has passed to a loop.
@@ -112,7 +113,11 @@ impl<'h> Callbacks<'h> {
             self.join_added(context);
         }
         let handler = self.handlers[handler as usize].as_mut().expect(IS_THERE);
-        if catch_panic(context, |context| handler.on_timer(context, timer, value)).is_none() {
+        let key = SlotKey::Timer(timer.0.slot);
+        context.note_callback_begin(Callback::Timer, key, value);
+        let called = catch_panic(context, |context| handler.on_timer(context, timer, value));
+        context.note_callback_end(Callback::Timer, key, called.map(|()| 0));
+        if called.is_none() {
             log::error!("a handler panicked in on_timer");
         }
     }

@@ -6,12 +6,15 @@ use crate::context::foreign_code::{catch_panic, drop_foreign};
 use crate::context::open::Added;
 use crate::event_loop::EventLoop;
 use crate::ids::{Key, SlotKey, TimerId};
+use crate::observe::entry::{Callback, EntryKind};
 use crate::state::timers::TimerTask;
+use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
     /// Runs the task of an expired timer.
-    pub(in crate::event_loop) fn expire_timer(&mut self, slot: u32) {
+    pub(in crate::event_loop) fn expire_timer(&mut self, slot: u32, at: Timestamp) {
         let (key, task) = self.context.timers.get(slot);
+        self.context.note(EntryKind::DeadlineFired, SlotKey::Timer(slot), [at.as_nanos(), 0]);
         self.context.stats.timers += 1;
         match task {
             TimerTask::Handler { handler, value } => {
@@ -30,7 +33,10 @@ impl EventLoop<'_> {
         let Some(mut callback) = self.callbacks.take_timer(&mut self.context, key.slot) else {
             return;
         };
+        self.context.note_callback_begin(Callback::Timer, SlotKey::Timer(key.slot), 0);
         let outcome = catch_panic(&mut self.context, |context| callback(context));
+        let consumed = outcome.as_ref().map(|_| 0);
+        self.context.note_callback_end(Callback::Timer, SlotKey::Timer(key.slot), consumed);
         if outcome.is_none() {
             log::error!("the callback of a timer panicked; the timer is removed");
         }
@@ -39,6 +45,7 @@ impl EventLoop<'_> {
                 // planted: timer-repeats-at-once
                 let at = self.context.deadline_after(after);
                 self.context.deadlines.arm(SlotKey::Timer(key.slot), at);
+                self.context.note(EntryKind::DeadlineSet, SlotKey::Timer(key.slot), [at.as_nanos(), 0]);
                 self.callbacks.insert(Added::Timer(key.slot, callback));
             }
             _ => {

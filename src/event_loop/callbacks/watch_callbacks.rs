@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::event_loop::EventLoop;
 use crate::ids::{Key, SlotKey, WatchId};
 use crate::net::Event;
+use crate::observe::entry::{Callback, EntryKind};
 use crate::options::Interest;
 
 impl<'h> EventLoop<'h> {
@@ -140,7 +141,15 @@ impl<'h> EventLoop<'h> {
         let Some(Some((_, watch))) = self.callbacks.watch(&mut self.context, slot) else {
             return SourceState::WouldBlock;
         };
-        match catch_panic(&mut self.context, |context| watch.call(context, event)) {
+        let (key, input) = (SlotKey::Watch(slot), u64::from(event.is_readable()) | u64::from(event.is_writable()) << 1);
+        self.context.note_callback_begin(Callback::Watch, key, input);
+        let outcome = catch_panic(&mut self.context, |context| watch.call(context, event));
+        self.context.note_callback_end(
+            Callback::Watch,
+            key,
+            outcome.map(|outcome| usize::from(outcome == Watch::Again)),
+        );
+        match outcome {
             Some(Watch::Drained) => SourceState::WouldBlock,
             Some(Watch::Again) => {
                 self.context.restore_watch_event(slot, event);
@@ -157,6 +166,8 @@ impl<'h> EventLoop<'h> {
 
     /// Ends a removed watch, and returns what the loop owned of it.
     pub(in crate::event_loop) fn close_watch(&mut self, key: Key) -> Option<Box<dyn ErasedWatch + 'h>> {
+        self.context.note(EntryKind::Deregistered, SlotKey::Watch(key.slot), [0; 2]);
+        self.context.note(EntryKind::Closed, SlotKey::Watch(key.slot), [0; 2]);
         self.context.watches.remove(key.slot as usize);
         let (watched, watch) = self.callbacks.watch(&mut self.context, key.slot)?.take()?;
         self.context.network.unwatch(watched, watch.fd());

@@ -24,6 +24,7 @@ use crate::net::simulated::sim_handle::SimHandle;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, SimSocket, SimSocketKind};
 use crate::net::simulated::world::World;
 use crate::net::{Event, Listener, Stream, UdpSocket};
+use crate::observe::journal::TurnEntries;
 use crate::options::bind::Bind;
 use crate::options::connect::{Connect, InheritedStream};
 use crate::options::listen::Listen;
@@ -42,6 +43,10 @@ impl Simulated {
     pub(crate) fn new(world: &Rc<RefCell<World>>) -> Self {
         Self { world: Rc::clone(world), started: Instant::now() }
     }
+
+    /// Keeps the entries of a turn in the recording of the world.
+    #[expect(clippy::unused_self, reason = "wip")]
+    pub(crate) fn record_turn(&mut self, _turn: &TurnEntries<'_>) {}
 
     fn world(&self) -> RefMut<'_, World> {
         self.world.borrow_mut()

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use nix::errno::Errno;
 
 use crate::ids::Token;
-use crate::net::Stream;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::simulated::datagrams::{destination, is_broadcast_ip, machine_ip};
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
 use crate::net::simulated::world::{World, errno_outcome};
+use crate::net::{SendReport, Stream};
 use crate::options::udp::{Membership, MembershipChange};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
@@ -175,8 +175,14 @@ impl SimHandle {
         Ok(())
     }
 
-    pub(crate) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         self.world().stream(self.socket).resets_on_close = true;
+        Ok(())
+    }
+
+    /// Its number in the world.
+    pub(crate) fn descriptor(&self) -> usize {
+        self.socket
     }
 
     pub(crate) fn may_broadcast(&self) -> bool {
@@ -238,12 +244,14 @@ impl SimHandle {
         &self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        mut outcome: impl FnMut(&Transmit, io::Result<()>),
+        mut report: impl FnMut(SendReport<'_>),
     ) {
         for transmit in transmits {
             let sent = loop {
                 match self.begin_call("transmit", Fault::SendDatagram) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                        report(SendReport::Call { accepted: Err(&error), offered: 1 });
+                    }
                     other => break other,
                 }
             };
@@ -261,7 +269,8 @@ impl SimHandle {
                 world.transmit_datagram(self.socket, from, transmit.to, payload);
                 Ok(())
             });
-            outcome(transmit, sent);
+            report(SendReport::Call { accepted: sent.as_ref().map(|()| 1), offered: 1 });
+            report(SendReport::Datagram(transmit, sent));
         }
     }
 

@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, Sockaddr
 
 use crate::address::{ScopedIp, to_canonical};
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
+use crate::net::SendReport;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::system::udp_socket::{
     PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, other_family,
@@ -35,6 +36,10 @@ impl BatchedUdpSocket {
         // A kernel without the option would send a merged message as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
         Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso })
+    }
+
+    pub(crate) fn descriptor(&self) -> usize {
+        self.socket.descriptor()
     }
 
     pub(crate) fn inner(&mut self) -> &mut mio::net::UdpSocket {
@@ -65,12 +70,12 @@ impl BatchedUdpSocket {
         Ok(received?)
     }
 
-    /// Sends datagrams, and reports the outcome of each.
+    /// Sends datagrams, and reports each call, and the outcome of each datagram.
     pub(crate) fn send_datagrams(
         &mut self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        mut outcome: impl FnMut(&Transmit, io::Result<()>),
+        mut report: impl FnMut(SendReport<'_>),
     ) {
         let mut rest = transmits;
         // The number of transmits that were refused as one message.
@@ -78,10 +83,10 @@ impl BatchedUdpSocket {
         while !rest.is_empty() {
             // A batch of one costs more than a plain call, unless it needs control messages.
             if let [Transmit { from: None, .. }] = rest {
-                return self.socket.send_datagrams(rest, send_queue, outcome);
+                return self.socket.send_datagrams(rest, send_queue, report);
             }
             if !self.has_family_of(rest[0].to) {
-                outcome(&rest[0], Err(other_family()));
+                report(SendReport::Datagram(&rest[0], Err(other_family())));
                 rest = &rest[1..];
                 continue;
             }
@@ -92,12 +97,17 @@ impl BatchedUdpSocket {
             let sent = match &mut self.headers {
                 Some(Headers::V4(headers)) => headers.send(&self.socket, &call, send_queue),
                 Some(Headers::V6(headers)) => headers.send(&self.socket, &call, send_queue),
-                None => return self.socket.send_datagrams(rest, send_queue, outcome),
+                None => return self.socket.send_datagrams(rest, send_queue, report),
             };
+            let error = sent.err().map(io::Error::from);
+            report(SendReport::Call {
+                accepted: error.as_ref().map_or(Ok(sent.unwrap_or(0)), Err),
+                offered: call.count,
+            });
             let done = match sent {
                 Ok(messages) => {
                     let transmits = call.transmits_in(messages);
-                    rest[..transmits].iter().for_each(|transmit| outcome(transmit, Ok(())));
+                    rest[..transmits].iter().for_each(|transmit| report(SendReport::Datagram(transmit, Ok(()))));
                     transmits
                 }
                 Err(Errno::EINTR) => 0,
@@ -110,7 +120,7 @@ impl BatchedUdpSocket {
                     0
                 }
                 Err(error) => {
-                    outcome(&rest[0], Err(error.into()));
+                    report(SendReport::Datagram(&rest[0], Err(error.into())));
                     1
                 }
             };
@@ -329,7 +339,7 @@ impl SocketAddressFamily for SockaddrIn6 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SocketAddr, UdpSendQueue, io};
+    use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SendReport, SocketAddr, UdpSendQueue, io};
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
     use std::net::IpAddr;
@@ -411,7 +421,8 @@ mod tests {
             assert!(send_queue.push(0, *to, *from, payload));
         }
         send_queue.group();
-        socket.send_datagrams(&send_queue.transmits, &send_queue, |transmit, sent| {
+        socket.send_datagrams(&send_queue.transmits, &send_queue, |report| {
+            let SendReport::Datagram(transmit, sent) = report else { return };
             outcomes += 1;
             if sent.is_err() {
                 lost.push((transmit.to, send_queue.payload(transmit).to_vec()));

@@ -9,6 +9,8 @@ use std::net::{Shutdown, SocketAddr};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 #[cfg(unix)]
+use std::os::fd::AsRawFd;
+#[cfg(unix)]
 use std::path::Path;
 #[cfg(unix)]
 use std::sync::Arc;
@@ -75,6 +77,14 @@ impl SystemListener {
             Self::Tcp(listener) => listener.local_addr().map(Some),
             #[cfg(unix)]
             Self::Unix(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> usize {
+        match self {
+            Self::Tcp(listener) => descriptor(listener),
+            #[cfg(unix)]
+            Self::Unix(bound) => descriptor(&bound.listener),
         }
     }
 
@@ -208,9 +218,24 @@ impl SystemStream {
 
     /// Makes the next close discard unsent output, and send an RST if the family has one (socket(7)). A socket that
     /// refuses the option is closed in any case.
-    pub(crate) fn reset_on_close(&self) {
-        let _ = each!(self, stream => SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        each!(self, stream => SockRef::from(stream).set_linger(Some(Duration::ZERO)))
     }
+
+    pub(crate) fn descriptor(&self) -> usize {
+        each!(self, stream => descriptor(stream))
+    }
+}
+
+/// The number of a descriptor.
+#[cfg(unix)]
+pub(crate) fn descriptor(socket: &impl AsRawFd) -> usize {
+    usize::try_from(socket.as_raw_fd()).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn descriptor<S>(_socket: &S) -> usize {
+    0
 }
 
 /// The family of a connected stream. Other descriptors would fail at every read, or never become readable.

@@ -6,7 +6,9 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 
 use crate::address::{ScopedIp, to_canonical};
+use crate::net::SendReport;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::system::stream::descriptor;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// A UDP socket and its options.
@@ -42,31 +44,37 @@ impl PlainUdpSocket {
         &mut self.inner
     }
 
+    pub(crate) fn descriptor(&self) -> usize {
+        descriptor(&self.inner)
+    }
+
     /// Receives one datagram, whatever the maximum. Only the next receive shows whether there are more.
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, _most: usize) -> io::Result<bool> {
         receive(self, batch)?;
         Ok(true)
     }
 
-    /// Sends datagrams one by one, and reports the outcome of each.
+    /// Sends datagrams one by one, and reports each call and its outcome.
     pub(crate) fn send_datagrams(
         &self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        mut outcome: impl FnMut(&Transmit, io::Result<()>),
+        mut report: impl FnMut(SendReport<'_>),
     ) {
         for transmit in transmits {
             if !self.has_family_of(transmit.to) {
-                outcome(transmit, Err(other_family()));
+                report(SendReport::Datagram(transmit, Err(other_family())));
                 continue;
             }
             let sent = loop {
-                match send(self, transmit.to, transmit.from, send_queue.payload(transmit)) {
+                let sent = send(self, transmit.to, transmit.from, send_queue.payload(transmit));
+                report(SendReport::Call { accepted: sent.as_ref().map(|()| 1), offered: 1 });
+                match sent {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     other => break other,
                 }
             };
-            outcome(transmit, sent);
+            report(SendReport::Datagram(transmit, sent));
         }
     }
 

@@ -1,0 +1,382 @@
+//! The journal of a loop: the entries of the current turn.
+//!
+//! Without a level it costs a comparison per note. It never reads the clock by itself.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+use crate::address::Address;
+use crate::ids::SlotKey;
+use crate::limits;
+use crate::observe::entry::{Callback, Entry, EntryKind, Level, Object, errno_of};
+
+/// `setsockopt(2)`: the level and the option of a reset, as on Linux.
+pub(crate) const SOL_SOCKET: u64 = 1;
+pub(crate) const SO_LINGER: u64 = 13;
+
+/// The notes of a loop.
+pub(crate) struct Journal {
+    /// What is noted in this turn.
+    level: Level,
+    /// The level for the next turn, which other threads can set.
+    requested: Arc<AtomicU8>,
+    /// The lowest level: a simulation needs all entries.
+    level_min: Level,
+    /// The time of the last clock reading.
+    nanoseconds: u64,
+    turn: TurnBuffers,
+    payload_bytes_max: usize,
+    /// Entries of this turn that did not fit.
+    lost: u64,
+    /// The number of entries so far, for a simulation.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) position: std::rc::Rc<std::cell::Cell<u64>>,
+}
+
+/// The entries of a turn, and what they refer to.
+#[derive(Default)]
+pub(crate) struct TurnBuffers {
+    entries: Vec<Entry>,
+    details: Vec<(u32, Detail)>,
+    payload: Vec<u8>,
+}
+
+/// The level for the next turn, for other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct LevelSwitch(Arc<AtomicU8>);
+
+impl LevelSwitch {
+    pub(crate) fn set(&self, level: Level) {
+        self.0.store(level as u8, Ordering::Relaxed);
+    }
+}
+
+/// More about one entry than fits into two numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Detail {
+    /// The address of a peer, listener or UDP socket.
+    Address(SocketAddr),
+    /// The path of a unix listener; empty for a unix peer.
+    Path(PathBuf),
+    /// The bytes of a read, write or datagram, as a range of [`TurnEntries::payload`]. They are kept only if
+    /// [`journal_payload_bytes_max`](crate::EventLoop::journal_payload_bytes_max) asks for them.
+    Payload {
+        /// Index of the first byte.
+        start: u32,
+        /// Number of bytes.
+        len: u32,
+    },
+}
+
+/// The entries of one turn of a loop, for an observer.
+///
+/// ```
+/// use halloo::observe::{EntryKind, Level};
+///
+/// let mut polls = 0;
+/// let mut events = halloo::EventLoop::new()?;
+/// events.journal_level(Level::Turns);
+/// events.set_observer(|turn| {
+///     polls += turn.entries.iter().filter(|entry| entry.kind == EntryKind::PollEnd).count();
+/// });
+/// let _ = events.turn(Some(std::time::Duration::ZERO))?;
+/// drop(events);
+/// assert_eq!(polls, 1);
+/// # Ok::<(), halloo::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TurnEntries<'a> {
+    /// The entries, in the order in which things happened. What was changed between two turns comes first.
+    pub entries: &'a [Entry],
+    /// Details of entries, by their index in [`entries`](Self::entries), in ascending order.
+    pub details: &'a [(u32, Detail)],
+    /// The bytes that [`Detail::Payload`] refers to.
+    pub payload: &'a [u8],
+    /// When the loop was created: time zero of the entries.
+    pub started: Instant,
+}
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        Self {
+            level: Level::Off,
+            requested: Arc::new(AtomicU8::new(Level::Off as u8)),
+            level_min: Level::Off,
+            nanoseconds: 0,
+            turn: TurnBuffers::default(),
+            payload_bytes_max: 0,
+            lost: 0,
+            #[cfg(any(test, feature = "testing"))]
+            position: std::rc::Rc::default(),
+        }
+    }
+
+    /// Notes everything from now on, whatever the level of the observer.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn note_all(&mut self) {
+        (self.level_min, self.level) = (Level::All, Level::All);
+    }
+
+    /// The level that other threads have set last.
+    pub(crate) fn requested_level(&self) -> Level {
+        Level::ALL[usize::from(self.requested.load(Ordering::Relaxed))]
+    }
+
+    pub(crate) fn request(&self, level: Level) {
+        self.requested.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// The switch for other threads.
+    pub(crate) fn switch(&self) -> LevelSwitch {
+        LevelSwitch(Arc::clone(&self.requested))
+    }
+
+    pub(crate) fn set_payload_bytes_max(&mut self, bytes: usize) {
+        self.payload_bytes_max = bytes;
+    }
+
+    /// Takes over the requested level; returns true if everything is noted from now on, and was not before.
+    pub(crate) fn begin_turn(&mut self) -> bool {
+        let level = self.requested_level().max(self.level_min);
+        let begins = level == Level::All && self.level != Level::All;
+        if level != self.level {
+            self.level = level;
+            if level == Level::Off {
+                self.turn = TurnBuffers::default();
+            }
+        }
+        begins
+    }
+
+    /// Whether turns are noted, and so the clock is read for them.
+    #[inline]
+    pub(crate) fn has_turns(&self) -> bool {
+        self.level != Level::Off
+    }
+
+    /// Sets the time of the entries that follow.
+    pub(crate) fn set_time(&mut self, nanoseconds: u64) {
+        self.nanoseconds = nanoseconds;
+    }
+
+    #[inline]
+    pub(crate) fn has_all(&self) -> bool {
+        self.level == Level::All
+    }
+
+    /// Notes a step of a turn, at a new time.
+    pub(crate) fn note_turn(
+        &mut self,
+        kind: EntryKind,
+        nanoseconds: u64,
+        numbers: [u64; 2],
+        error: Option<&io::Error>,
+    ) {
+        if self.has_turns() {
+            self.nanoseconds = nanoseconds;
+            let errno = error.map(errno_of);
+            self.push(Entry { errno, ..Entry::new(kind, Object::Loop, 0, 0).numbers(numbers) });
+        }
+    }
+
+    /// Notes what happened to an object.
+    #[inline]
+    pub(crate) fn note(&mut self, kind: EntryKind, key: SlotKey, generation: u64, numbers: [u64; 2]) {
+        if self.has_all() {
+            self.note_object(kind, key, generation, numbers, None);
+        }
+    }
+
+    /// Notes a system call with its result: the first number if it succeeded. `of` is the second number.
+    #[inline]
+    pub(crate) fn note_call(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        result: Result<usize, &io::Error>,
+        of: usize,
+    ) {
+        if self.has_all() {
+            self.note_result(kind, key, generation, result, of);
+        }
+    }
+
+    /// Notes that an option was set, or could not be set.
+    pub(crate) fn note_option_set(
+        &mut self,
+        key: SlotKey,
+        generation: u64,
+        level_and_option: [u64; 2],
+        error: Option<&io::Error>,
+    ) {
+        if self.has_all() {
+            self.note_object(EntryKind::OptionSet, key, generation, level_and_option, error.map(errno_of));
+        }
+    }
+
+    /// Notes a consequence of a failed call.
+    pub(crate) fn note_failure(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        number: u64,
+        error: &io::Error,
+    ) {
+        if self.has_all() {
+            self.note_object(kind, key, generation, [number, 0], Some(errno_of(error)));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_result(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        result: Result<usize, &io::Error>,
+        of: usize,
+    ) {
+        let (count, errno) = match result {
+            Ok(count) => (count as u64, None),
+            Err(error) => (0, Some(errno_of(error))),
+        };
+        self.note_object(kind, key, generation, [count, of as u64], errno);
+    }
+
+    /// Notes a step of the loop itself.
+    pub(crate) fn note_loop(&mut self, kind: EntryKind, numbers: [u64; 2]) {
+        if self.has_all() {
+            self.push(Entry::new(kind, Object::Loop, 0, 0).numbers(numbers));
+        }
+    }
+
+    /// Notes a datagram, with the address of its peer.
+    #[inline]
+    pub(crate) fn note_datagram(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        result: Result<usize, &io::Error>,
+        of: usize,
+        peer: SocketAddr,
+    ) {
+        if self.has_all() {
+            self.note_call(kind, key, generation, result, of);
+            self.add_detail(Detail::Address(peer));
+        }
+    }
+
+    /// Notes that a callback begins or ends, at a new time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_callback(&mut self, entry: Entry, nanoseconds: u64, callback: Callback, number: u64) {
+        self.nanoseconds = nanoseconds;
+        self.push(entry.numbers([callback as u64, number]));
+    }
+
+    /// Notes what happened to an object with an address.
+    pub(crate) fn note_address(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        numbers: [u64; 2],
+        address: impl FnOnce() -> Address,
+    ) {
+        if self.has_all() {
+            self.note_object(kind, key, generation, numbers, None);
+            self.add_detail(address().into());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_object(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        numbers: [u64; 2],
+        errno: Option<NonZeroU16>,
+    ) {
+        let (_, slot) = key.kind_and_slot();
+        self.push(Entry { errno, ..Entry::new(kind, key.into(), slot, generation).numbers(numbers) });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.turn.entries.len() >= limits::JOURNAL_ENTRIES_PER_TURN_MAX {
+            self.lost += 1;
+            return;
+        }
+        self.turn.entries.push(Entry { nanoseconds: self.nanoseconds, ..entry });
+        #[cfg(any(test, feature = "testing"))]
+        self.position.set(self.position.get() + 1);
+    }
+
+    /// Adds a detail to the last entry, unless that was lost.
+    fn add_detail(&mut self, detail: Detail) {
+        if self.lost == 0
+            && let Some(last) = self.turn.entries.len().checked_sub(1)
+        {
+            self.turn.details.push((u32::try_from(last).unwrap_or(u32::MAX), detail));
+        }
+    }
+
+    /// Adds the bytes of the last entry, as far as they are wanted.
+    #[inline]
+    pub(crate) fn add_payload(&mut self, bytes: &[u8]) {
+        if self.has_all() && self.payload_bytes_max > 0 {
+            let bytes = &bytes[..bytes.len().min(self.payload_bytes_max)];
+            let start = u32::try_from(self.turn.payload.len()).unwrap_or(u32::MAX);
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            self.turn.payload.extend_from_slice(bytes);
+            self.add_detail(Detail::Payload { start, len });
+        }
+    }
+
+    /// Takes the entries of the turn out, so that code of the embedder can see them.
+    pub(crate) fn take_turn(&mut self) -> TurnBuffers {
+        if self.lost > 0 {
+            // The limit is for steps; this entry is one more.
+            let lost = Entry::new(EntryKind::Lost, Object::Loop, 0, 0).numbers([self.lost, 0]);
+            self.turn.entries.push(Entry { nanoseconds: self.nanoseconds, ..lost });
+        }
+        self.lost = 0;
+        std::mem::take(&mut self.turn)
+    }
+
+    /// Puts the buffers back, empty.
+    pub(crate) fn return_turn(&mut self, mut turn: TurnBuffers) {
+        turn.entries.clear();
+        turn.details.clear();
+        turn.payload.clear();
+        self.turn = turn;
+    }
+}
+
+impl TurnBuffers {
+    pub(crate) fn as_entries(&self, started: Instant) -> TurnEntries<'_> {
+        let Self { entries, details, payload } = self;
+        TurnEntries { entries, details, payload, started }
+    }
+}
+
+impl From<Address> for Detail {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Inet(address) => Self::Address(address),
+            Address::Unix(path) => Self::Path(path),
+        }
+    }
+}

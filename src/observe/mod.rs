@@ -1,0 +1,14 @@
+//! What a loop does, as plain data: entries, recordings, findings.
+//!
+//! The loop notes entries in its journal. An observer gets the entries of each turn after the turn.
+
+pub(crate) mod entry;
+pub(crate) mod journal;
+
+use crate::close_reason::CloseReason;
+
+pub use entry::{Callback, Entry, EntryKind, Level, Object};
+pub use journal::{Detail, TurnEntries};
+
+/// The reasons of [`EntryKind::Closed`], by the index in the entry.
+pub const CLOSE_REASONS: &[CloseReason] = CloseReason::ALL;
