@@ -4,11 +4,13 @@
 
 pub(crate) mod entry;
 pub(crate) mod journal;
+mod recording;
 
 use crate::close_reason::CloseReason;
 
 pub use entry::{Callback, Entry, EntryKind, Level, Object};
 pub use journal::{Detail, TurnEntries};
+pub use recording::{LoopRecording, Recording};
 
 /// The reasons of [`EntryKind::Closed`], by the index in the entry.
 pub const CLOSE_REASONS: &[CloseReason] = CloseReason::ALL;
