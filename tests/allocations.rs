@@ -1,6 +1,6 @@
 //! Allocations of the loop's thread in the steady state.
 //!
-//! A request and its reply allocate nothing, and the memory of a burst of messages is freed.
+//! A request and its reply allocate nothing, whatever the journal notes. The memory of a burst of messages is freed.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use halloo::observe::{EntryKind, Level};
 use halloo::{EventLoop, Turn, datagrams, framing, stream};
 
 const AT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -18,6 +19,24 @@ const GROWTH_MAX: u64 = 4;
 /// So many exchanges that tables, queues and the pool of buffers have their final size.
 const WARM_UP: u64 = 300;
 const MEASURED_CLIENTS: u64 = 1_000;
+
+/// Returns a loop with this level, which keeps some payload. The observer counts the callbacks that were noted.
+fn loop_at(level: Level, noted: &Cell<u64>) -> EventLoop<'_> {
+    let mut events = EventLoop::new().expect("a loop");
+    events.journal_level(level);
+    events.journal_payload_bytes_max(16);
+    events.set_observer(|turn| {
+        let callbacks = turn.entries.iter().filter(|entry| entry.kind == EntryKind::CallbackEnd).count();
+        noted.set(noted.get() + callbacks as u64);
+    });
+    events
+}
+
+#[track_caller]
+fn assert_no_allocation(level: Level, noted: &Cell<u64>, allocations: u64) {
+    assert!(allocations <= GROWTH_MAX, "{allocations} allocations in {MEASURED_CLIENTS} exchanges at level {level}");
+    assert_eq!(noted.get() > 0, level == Level::All, "{} callbacks were noted at level {level}", noted.get());
+}
 
 /// Turns the loop until `target` exchanges have been made.
 fn turn_until(events: &mut EventLoop<'_>, completed: &Cell<u64>, target: u64) {
@@ -44,10 +63,9 @@ fn allocations(events: &mut EventLoop<'_>, completed: &Cell<u64>, clients: impl 
     counted.count_total
 }
 
-#[test]
-fn a_greeted_and_closed_client_causes_no_allocation() {
-    let completed = Cell::new(0);
-    let mut events = EventLoop::new().expect("a loop");
+fn greet_clients(level: Level) {
+    let (completed, noted) = (Cell::new(0), Cell::new(0));
+    let mut events = loop_at(level, &noted);
     let greeter = stream(|connection, input| {
         completed.set(completed.get() + 1);
         let _ = connection.send(b"Hello, TCP Client!");
@@ -65,13 +83,19 @@ fn a_greeted_and_closed_client_causes_no_allocation() {
             assert_eq!(answer, "Hello, TCP Client!");
         }
     });
-    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
+    assert_no_allocation(level, &noted, count);
 }
 
 #[test]
-fn an_answered_line_causes_no_allocation() {
-    let completed = Cell::new(0);
-    let mut events = EventLoop::new().expect("a loop");
+fn a_greeted_and_closed_client_causes_no_allocation_at_any_level() {
+    for level in Level::ALL {
+        greet_clients(*level);
+    }
+}
+
+fn answer_lines(level: Level) {
+    let (completed, noted) = (Cell::new(0), Cell::new(0));
+    let mut events = loop_at(level, &noted);
     let echo = framing::lines(100, |connection, line| {
         completed.set(completed.get() + 1);
         let _ = connection.send(line);
@@ -88,13 +112,19 @@ fn an_answered_line_causes_no_allocation() {
             assert_eq!(&answer, b"Hello!\n");
         }
     });
-    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
+    assert_no_allocation(level, &noted, count);
 }
 
 #[test]
-fn an_answered_datagram_causes_no_allocation() {
-    let completed = Cell::new(0);
-    let mut events = EventLoop::new().expect("a loop");
+fn an_answered_line_causes_no_allocation_at_any_level() {
+    for level in Level::ALL {
+        answer_lines(*level);
+    }
+}
+
+fn answer_datagrams(level: Level) {
+    let (completed, noted) = (Cell::new(0), Cell::new(0));
+    let mut events = loop_at(level, &noted);
     let greeter = datagrams(|datagram, _| {
         completed.set(completed.get() + 1);
         datagram.reply(b"Hello, UDP Client!");
@@ -113,7 +143,14 @@ fn an_answered_datagram_causes_no_allocation() {
             }
         }
     });
-    assert!(count <= GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
+    assert_no_allocation(level, &noted, count);
+}
+
+#[test]
+fn an_answered_datagram_causes_no_allocation_at_any_level() {
+    for level in Level::ALL {
+        answer_datagrams(*level);
+    }
 }
 
 #[test]

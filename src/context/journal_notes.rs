@@ -71,7 +71,10 @@ impl Context {
         let flags = flags.into_iter().enumerate().map(|(bit, is_set)| u64::from(is_set) << bit).sum();
         let key = event.token.key();
         let generation = self.generation(key);
-        let kind = if event.token.matches(generation) { EntryKind::Readiness } else { EntryKind::StaleEvent };
+        // A callback of this turn may have removed a source. A connection is closed only when it is served.
+        let is_removed = !matches!(key, SlotKey::Connection(_)) && self.source(key).is_none();
+        let is_stale = is_removed || !event.token.matches(generation);
+        let kind = if is_stale { EntryKind::StaleEvent } else { EntryKind::Readiness };
         self.journal.note(kind, key, generation, [flags, event.token.0 & u64::from(u32::MAX)]);
     }
 

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::context::foreign_code::catch_panic;
+use crate::context::foreign_code::catch_panic_between_turns;
 use crate::event_loop::EventLoop;
 #[cfg(any(test, feature = "testing"))]
 use crate::net::Network;
@@ -129,10 +129,12 @@ impl<'h> EventLoop<'h> {
             // A simulation notes everything, whatever the observer asked for.
             let is_wanted = |entry: &&Entry| entry.kind.level() <= level;
             let called = if turn.entries.iter().all(|entry| is_wanted(&entry)) {
-                catch_panic(&mut self.context, |_| observer(&turn))
+                catch_panic_between_turns(&mut self.context, |_| observer(&turn))
             } else {
                 let entries: Vec<Entry> = turn.entries.iter().filter(is_wanted).copied().collect();
-                catch_panic(&mut self.context, |_| observer(&TurnEntries { entries: &entries, details: &[], ..turn }))
+                catch_panic_between_turns(&mut self.context, |_| {
+                    observer(&TurnEntries { entries: &entries, details: &[], ..turn });
+                })
             };
             if called.is_none() {
                 log::error!("the observer panicked");

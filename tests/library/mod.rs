@@ -13,5 +13,6 @@ mod input;
 mod listening;
 #[cfg(target_os = "linux")]
 mod memory;
+mod observe;
 mod outbound;
 mod udp;

@@ -1,0 +1,5 @@
+//! The journal: its levels, its entries and their observer.
+
+mod entries_of_objects;
+mod noted_turns;
+mod observers_and_levels;
