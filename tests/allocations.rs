@@ -8,13 +8,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use halloo::observe::{EntryKind, Level};
+use halloo::observe::{EntryKind, Level, Recorder, Recording};
 use halloo::{EventLoop, Turn, datagrams, framing, stream};
 
 const AT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// A list that is seldom used may still grow once.
 const GROWTH_MAX: u64 = 4;
+
+/// Each of the 16 blocks of a recorder, with its three lists, may still grow.
+const RECORDED_GROWTH_MAX: u64 = 48;
 
 /// So many exchanges that tables, queues and the pool of buffers have their final size.
 const WARM_UP: u64 = 300;
@@ -151,6 +154,52 @@ fn an_answered_datagram_causes_no_allocation_at_any_level() {
     for level in Level::ALL {
         answer_datagrams(*level);
     }
+}
+
+#[test]
+fn a_recorded_exchange_causes_no_allocation() {
+    let completed = Cell::new(0);
+    let mut recorder = Recorder::new("main", 0);
+    let mut events = EventLoop::new().expect("a loop");
+    let greeter = stream(|connection, input| {
+        completed.set(completed.get() + 1);
+        let _ = connection.send(b"Hello, TCP Client!");
+        connection.close();
+        input.len()
+    });
+    let listener = events.listen(SocketAddr::from(AT), greeter).expect("an address");
+    let address = events.local_addr(listener).expect("it has one");
+    events.set_observer(|turn| recorder.record(turn));
+    events.journal_level(Level::All);
+    events.journal_payload_bytes_max(100);
+    let count = allocations(&mut events, &completed, move || {
+        for _ in 0..WARM_UP + MEASURED_CLIENTS {
+            let mut client = TcpStream::connect(address).expect("it listens");
+            client.write_all(b"Hello, TCP Server!").expect("the server reads");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).expect("the server answers");
+        }
+    });
+    assert!(count <= RECORDED_GROWTH_MAX, "{count} allocations in {MEASURED_CLIENTS} exchanges");
+    drop(events);
+    let recording = Recording::new([recorder]);
+    assert_eq!(recording.loops[0].entries[0].kind, EntryKind::Lost, "the memory of the recorder was never full");
+}
+
+#[test]
+fn the_memory_of_a_recorder_is_bounded() {
+    const BYTES_MAX: usize = 256 * 1024;
+    let mut events = EventLoop::new().expect("a loop");
+    events.journal_level(Level::Turns);
+    let counted = allocation_counter::measure(|| {
+        let mut recorder = Recorder::new("main", BYTES_MAX);
+        events.set_observer(move |turn| recorder.record(turn));
+        for _ in 0..10_000 {
+            assert!(events.turn(Some(Duration::ZERO)).is_ok());
+        }
+    });
+    assert!(counted.bytes_max > BYTES_MAX as u64 * 3 / 4, "{} bytes: the memory is not used", counted.bytes_max);
+    assert!(counted.bytes_max < BYTES_MAX as u64 * 9 / 8, "{} bytes", counted.bytes_max);
 }
 
 #[test]

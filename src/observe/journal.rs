@@ -39,11 +39,11 @@ pub(crate) struct Journal {
 }
 
 /// The entries of a turn, and what they refer to.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TurnBuffers {
-    entries: Vec<Entry>,
-    details: Vec<(u32, Detail)>,
-    payload: Vec<u8>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) details: Vec<(u32, Detail)>,
+    pub(super) payload: Vec<u8>,
 }
 
 /// The level for the next turn, for other threads.

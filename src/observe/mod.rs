@@ -2,14 +2,17 @@
 //!
 //! The loop notes entries in its journal. An observer gets the entries of each turn after the turn.
 
+mod chrome_trace;
 pub(crate) mod entry;
 pub(crate) mod journal;
+mod recorder;
 mod recording;
 
 use crate::close_reason::CloseReason;
 
 pub use entry::{Callback, Entry, EntryKind, Level, Object};
 pub use journal::{Detail, TurnEntries};
+pub use recorder::Recorder;
 pub use recording::{LoopRecording, Recording};
 
 /// The reasons of [`EntryKind::Closed`], by the index in the entry.
