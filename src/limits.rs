@@ -268,6 +268,34 @@ pub(crate) const SEND_QUEUE_DATAGRAMS_MAX: usize = 1024;
 /// `source_address_limits.rs`).
 pub(crate) const RATE_BUCKETS: usize = 16 * 1024;
 
+// ---- findings -------------------------------------------------------------------------------------------------------
+
+/// Work of one turn, and lateness of a timer, from which they are a finding. A person notices a delay of 100 ms
+/// (Miller, 1968). A busy machine takes the processor from a thread for shorter times.
+pub(crate) const FINDING_LOOP_LAG: Duration = Duration::from_millis(100);
+
+/// A callback that takes this long is a finding: two of them in a turn make a delay that a person notices.
+pub(crate) const FINDING_SLOW_CALLBACK: Duration = Duration::from_millis(50);
+
+/// Work that waits this long is a finding: ready, deferred or left unread input, and clients of a full listener. The
+/// loop serves all work in the next turn, so a second is never normal.
+pub(crate) const FINDING_WORK_WAITS: Duration = Duration::from_secs(1);
+
+/// A pause after errors, of all tries together, from which it is a finding. A shortage that ends within four tries
+/// (10, 20 and 40 ms) delays no client noticeably.
+pub(crate) const FINDING_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Output without progress for this long is a finding. It is longer than two retransmissions at the minimum timeout of
+/// Linux (200 and 400 ms), so a lost segment alone is none.
+pub(crate) const FINDING_SLOW_READER: Duration = Duration::from_secs(1);
+
+/// Polls in a row without an event and without work from which they are a finding. A watch that reads 8 KiB per call
+/// needs fewer to empty the largest receive buffer of Linux (6 MiB).
+pub(crate) const FINDING_SPIN_POLLS: u64 = 1000;
+
+/// The longest time between two of those polls, on average. A program with its own frames (16 ms) polls seldom enough.
+pub(crate) const FINDING_SPIN_GAP: Duration = Duration::from_millis(5);
+
 // ---- relations between the limits -----------------------------------------------------------------------------------
 
 const _: () = assert!(BYTES_PER_TURN_MAX as usize >= READ_BYTES_MAX, "one read must fit the budget of a turn");

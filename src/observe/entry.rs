@@ -46,6 +46,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 /// One step of a loop.
 ///
 /// The meaning of the two numbers depends on [`EntryKind`]. Unused numbers are zero.

@@ -4,6 +4,7 @@
 
 mod chrome_trace;
 pub(crate) mod entry;
+mod findings;
 pub(crate) mod journal;
 mod recorder;
 mod recording;
@@ -11,6 +12,7 @@ mod recording;
 use crate::close_reason::CloseReason;
 
 pub use entry::{Callback, Entry, EntryKind, Level, Object};
+pub use findings::{Finding, FindingKind, findings};
 pub use journal::{Detail, TurnEntries};
 pub use recorder::Recorder;
 pub use recording::{LoopRecording, Recording};

@@ -1,5 +1,6 @@
 //! Single cases that the random workload meets too seldom.
 
+mod findings_cases;
 mod handler_cases;
 mod loop_cases;
 mod memory_cases;
