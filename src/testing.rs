@@ -57,8 +57,8 @@ use crate::ids::{SlotKey, Token, WatchId};
 use crate::net::Network;
 use crate::net::simulated::Simulated;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
-use crate::net::simulated::trace;
 use crate::net::simulated::world::World;
+use crate::observe::Recording;
 use crate::options::Interest;
 use crate::options::connect::{Connect, InheritedStream};
 
@@ -158,7 +158,7 @@ impl Simulation {
     ///
     /// The loop [listens](EventLoop::listen) and [binds](EventLoop::bind) at any address, and port 0 selects a free
     /// one. A handler under test reads [`Context::now`](crate::Context::now), not `Instant::now`, which does not follow
-    /// the simulated clock.
+    /// the simulated clock. Ids are the same in each run of a seed, so an id of another simulation may refer to something.
     #[must_use]
     pub fn event_loop<'h>(&self) -> EventLoop<'h> {
         let world = Rc::clone(&self.world);
@@ -441,8 +441,8 @@ impl Simulation {
     /// The reason why the loop is not idle.
     fn still_busy(&self) -> String {
         let world = self.world.borrow();
-        let busy = match (self.first_active(), world.trace.last_call(&world.sockets)) {
-            (Some(socket), _) => format!("{} has events or bytes under way", trace::name(&world.sockets, socket)),
+        let busy = match (self.first_active(), world.last_call()) {
+            (Some(socket), _) => format!("{} has events or bytes under way", world.name(socket)),
             (None, Some(call)) => format!("the last call was `{call}`"),
             (None, None) => String::from("every poll fails"),
         };
@@ -477,14 +477,14 @@ impl Simulation {
 
     /// Starts a new [trace](Self::trace) and keeps all of it, not only the last 200 lines.
     pub fn record_trace(&self) {
-        self.world.borrow_mut().trace.keep_all();
+        self.world.borrow().recording.borrow_mut().keep_all();
     }
 
     /// Returns the steps of the run, one per line: the last 200 lines, or all since
     /// [`record_trace`](Self::record_trace).
     ///
-    /// A line contains the time, then the actor: the `loop` made a call, or a `peer` sent, received or saw something. A
-    /// stream is named by the addresses of both ends, the [client's](Client::address) first. So a search for that
+    /// A line contains the time, then the actor: the `loop` did a step of its [journal](crate::observe::EntryKind), or a
+    /// `peer` sent, received or saw something. A stream is named by the addresses of both ends, the [client's](Client::address) first. So a search for that
     /// address finds all lines about the client.
     ///
     /// ```
@@ -502,13 +502,43 @@ impl Simulation {
     ///
     /// let trace = simulation.trace();
     /// assert!(trace.contains("peer 10.0.0.9:4000 at 10.0.0.1:7 sends 5 bytes"));
-    /// assert!(trace.contains("loop recv 10.0.0.9:4000 at 10.0.0.1:7 -> 5"));
+    /// assert!(trace.contains("loop read 10.0.0.9:4000 at 10.0.0.1:7 -> 5"));
     /// # Ok::<(), halloo::Error>(())
     /// ```
     #[must_use]
     pub fn trace(&self) -> String {
-        let world = self.world.borrow();
-        world.trace.write_out(&world.sockets)
+        self.world.borrow().trace()
+    }
+
+    /// Returns what the loop and its peers have noted: everything since [`record_trace`](Self::record_trace), or at least
+    /// the last 4,000 entries. The same seed gives the same recording.
+    ///
+    /// A simulated loop notes everything, whatever its [level](EventLoop::journal_level). The slot of a peer is the
+    /// descriptor at the loop's end of its stream. An entry of a peer has the simulated time, and no later entry has an
+    /// earlier time.
+    ///
+    /// ```
+    /// use halloo::observe::EntryKind;
+    /// use halloo::{stream, testing::Simulation};
+    ///
+    /// let address = std::net::SocketAddr::from(([10, 0, 0, 1], 7));
+    /// let simulation = Simulation::new(1);
+    /// let mut events = simulation.event_loop();
+    /// events.listen(address, stream(|connection, input| connection.try_write(input)))?;
+    /// let client = simulation.connect(address).expect("the server listens");
+    /// client.send(b"hello");
+    /// simulation.run_until_idle(&mut events)?;
+    ///
+    /// let entries = &simulation.recording().loops[0].entries;
+    /// let sent = entries.iter().position(|entry| entry.kind == EntryKind::PeerSend).expect("a client sends");
+    /// let read = entries.iter().position(|entry| entry.kind == EntryKind::Read).expect("the loop reads");
+    /// assert!(sent < read && entries[read].numbers[0] == 5);
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    #[must_use]
+    pub fn recording(&self) -> Recording {
+        let name = format!("seed {}", self.seed);
+        Recording { loops: vec![self.world.borrow().recording.borrow().to_recording(name)] }
     }
 }
 
@@ -600,6 +630,7 @@ mod tests {
     use super::*;
     use crate::close_reason::CloseReason;
     use crate::context::handler_impls::{datagrams, stream};
+    use crate::observe::entry::{Entry, EntryKind, Level, Object};
 
     const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7);
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), 4000);
@@ -727,7 +758,7 @@ mod tests {
         let (seed, report) = first_failure(3..100, "seeds", test).expect("17 fails");
         assert_eq!(seed, 17);
         assert_eq!(report.matches("seed 17 failed: this is too much").count(), 1, "{report}");
-        assert_eq!(report.matches(" earlier lines are left out\n").count(), 1, "{report}");
+        assert_eq!(report.matches("earlier lines are left out").count(), 1, "{report}");
         assert!(report.lines().count() < 210, "{report}");
         assert_eq!(first_failure(3..17, "seeds", test), None);
     }
@@ -767,6 +798,91 @@ mod tests {
         };
         assert_eq!(fingerprint(1), fingerprint(1));
         assert_ne!(fingerprint(1), fingerprint(2));
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_recording() {
+        let recording = |seed| {
+            let simulation = Simulation::new(seed);
+            exchange(&simulation);
+            simulation.recording()
+        };
+        assert_eq!(recording(1), recording(1));
+        assert_ne!(recording(1), recording(2));
+    }
+
+    #[test]
+    fn the_trace_has_what_the_loop_did_before_a_panic_in_a_callback() {
+        let (simulation, in_callback) = (Simulation::new(1), RefCell::new(String::new()));
+        let mut events = simulation.event_loop();
+        let panicking = |_: &mut crate::context::connection::Connection<'_>, _: &[u8]| {
+            *in_callback.borrow_mut() = simulation.trace();
+            panic!("on purpose");
+        };
+        events.listen(SERVER, stream(panicking)).expect("the address is free");
+        simulation.connect_from(PEER, SERVER).expect("the server listens").send(b"hello");
+        let run = catch_unwind(AssertUnwindSafe(|| simulation.run_until_idle(&mut events)));
+        assert!(run.is_err());
+        let begins = "loop callback-begin 10.0.0.9:4000 at 10.0.0.1:7: on_data 5";
+        assert!(in_callback.borrow().ends_with(begins), "{}", in_callback.borrow());
+        assert!(simulation.trace().contains(begins), "{}", simulation.trace());
+    }
+
+    #[test]
+    fn the_trace_has_what_happened_since_the_last_turn_in_its_order() {
+        let simulation = Simulation::new(1);
+        let mut events = simulation.event_loop();
+        events.listen(SERVER, stream(echo)).expect("the address is free");
+        let client = simulation.connect_from(PEER, SERVER).expect("the server listens");
+        let listener = events.listen(SocketAddr::new(SERVER.ip(), 8), stream(echo)).expect("the address is free");
+        client.send(b"hello");
+        assert!(events.remove(listener).is_some());
+        let expected = [
+            "loop listening listener 10.0.0.1:7",
+            "loop registered listener 10.0.0.1:7 -> 0",
+            "loop callback-begin handler 0: on_start 0",
+            "loop callback-end handler 0: on_start 0",
+            "peer 10.0.0.9:4000 at 10.0.0.1:7 connects",
+            "loop listening listener 10.0.0.1:8",
+            "loop registered listener 10.0.0.1:8 -> 0",
+            "loop callback-begin handler 0: on_start 0",
+            "loop callback-end handler 0: on_start 0",
+            "peer 10.0.0.9:4000 at 10.0.0.1:7 sends 5 bytes",
+            "loop deregistered listener 10.0.0.1:8",
+            "loop closed listener 10.0.0.1:8",
+        ];
+        let trace = simulation.trace();
+        let lines: Vec<&str> = trace.lines().map(|line| line.trim_start().split_once(' ').expect("a time").1).collect();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn an_observer_of_a_simulated_loop_gets_the_entries_of_its_level() {
+        for (level, kinds) in [
+            (Level::Off, vec![]),
+            (Level::Turns, vec![EntryKind::PollBegin, EntryKind::PollEnd, EntryKind::TurnEnd]),
+            (Level::All, vec![EntryKind::Listening, EntryKind::Read, EntryKind::TurnEnd]),
+        ] {
+            let seen = RefCell::new(Vec::new());
+            let simulation = Simulation::new(1);
+            let mut events = simulation.event_loop();
+            events.journal_level(level);
+            events.set_observer(|turn| seen.borrow_mut().extend(turn.entries.iter().copied()));
+            events.listen(SERVER, stream(echo)).expect("the address is free");
+            simulation.connect(SERVER).expect("the server listens").send(b"hello");
+            simulation.run_until_idle(&mut events).expect("the loop becomes idle");
+            let seen = seen.borrow();
+            assert!(seen.iter().all(|entry| entry.kind.level() <= level), "{level}: {seen:?}");
+            for kind in kinds {
+                assert!(seen.iter().any(|entry| entry.kind == kind), "{level}: no {kind}");
+            }
+            // What the observer gets is in the recording.
+            let recording = simulation.recording();
+            let recorded = recording.loops[0].entries.iter().filter(|entry| entry.object != Object::Peer);
+            let recorded: Vec<Entry> = recorded.copied().collect();
+            assert!(recorded.iter().any(|entry| entry.kind == EntryKind::Read));
+            assert!(level < Level::All || *seen == recorded);
+        }
     }
 
     fn exchange(simulation: &Simulation) {

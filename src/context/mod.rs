@@ -141,11 +141,14 @@ pub struct Context {
     pub(crate) repeated_logs: RepeatedLogs,
     /// Of all objects with an id.
     last_generation: u64,
+    /// The last generation of the loop's present block.
+    block_end: u64,
 }
 
 /// The start of the next block of generations. Each loop uses its own blocks, so that generations are unique in a
-/// process, and an id of another loop refers to nothing.
-static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+/// process, and an id of another loop refers to nothing. The first block belongs to simulations: the first loop of each
+/// begins with it, so that the same seed has the same generations.
+static NEXT_BLOCK: AtomicU64 = AtomicU64::new(GENERATIONS_PER_BLOCK);
 
 /// With a million ids a second and a new block for each, the blocks of a process last for half a million years.
 const GENERATIONS_PER_BLOCK: u64 = 1 << 20;
@@ -155,6 +158,13 @@ impl Context {
         let mut deadlines = Deadlines::default();
         // The reserved room is already there.
         let _ = deadlines.try_reserve_connections(Self::CONNECTIONS_RESERVED);
+        #[cfg_attr(not(any(test, feature = "testing")), expect(unused_mut, reason = "only a simulation changes them"))]
+        let (mut journal, mut block_end) = (Journal::new(), 0);
+        #[cfg(any(test, feature = "testing"))]
+        if let Network::Simulated(network) = &network {
+            journal.record(network.recording());
+            block_end = if network.is_first_loop() { GENERATIONS_PER_BLOCK } else { 0 };
+        }
         Self {
             started: network.now(),
             network,
@@ -196,9 +206,10 @@ impl Context {
             catches_panics: false,
             may_shrink: false,
             stats: Stats::default(),
-            journal: Journal::new(),
+            journal,
             repeated_logs: RepeatedLogs::default(),
             last_generation: 0,
+            block_end,
         }
     }
 
@@ -229,8 +240,9 @@ impl Context {
 
     /// Returns a number that is unique in the process, and never zero.
     pub(crate) fn next_generation(&mut self) -> u64 {
-        if self.last_generation.is_multiple_of(GENERATIONS_PER_BLOCK) {
+        if self.last_generation == self.block_end {
             self.last_generation = NEXT_BLOCK.fetch_add(GENERATIONS_PER_BLOCK, Ordering::Relaxed);
+            self.block_end = self.last_generation + GENERATIONS_PER_BLOCK;
         }
         self.last_generation += 1;
         self.last_generation

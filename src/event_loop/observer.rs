@@ -122,8 +122,8 @@ impl<'h> EventLoop<'h> {
         let buffers = self.context.journal.take_turn();
         let turn = buffers.as_entries(started);
         #[cfg(any(test, feature = "testing"))]
-        if let Network::Simulated(network) = &mut self.context.network {
-            network.record_turn(&turn);
+        if let Network::Simulated(network) = &self.context.network {
+            network.recording().borrow_mut().trim();
         }
         if let Some(observer) = self.observer.as_mut().filter(|_| level != Level::Off) {
             // A simulation notes everything, whatever the observer asked for.

@@ -230,6 +230,17 @@ impl Network {
     }
 }
 
+#[cfg(unix)]
+impl WatchedFd {
+    pub(crate) fn descriptor(&self) -> u64 {
+        match self {
+            Self::System(fd) => u64::try_from(*fd).unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(handle) => handle.descriptor() as u64,
+        }
+    }
+}
+
 impl Listener {
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         each!(self, listener => listener.accept())

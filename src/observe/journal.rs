@@ -2,10 +2,14 @@
 //!
 //! Without a level it costs a comparison per note. It never reads the clock by itself.
 
+#[cfg(any(test, feature = "testing"))]
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+#[cfg(any(test, feature = "testing"))]
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -14,6 +18,8 @@ use crate::address::Address;
 use crate::ids::SlotKey;
 use crate::limits;
 use crate::observe::entry::{Callback, Entry, EntryKind, Level, Object, errno_of};
+#[cfg(any(test, feature = "testing"))]
+use crate::observe::sim_recording::SimRecording;
 
 /// `setsockopt(2)`: the level and the option of a reset, as on Linux.
 pub(crate) const SOL_SOCKET: u64 = 1;
@@ -33,9 +39,9 @@ pub(crate) struct Journal {
     payload_bytes_max: usize,
     /// Entries of this turn that did not fit.
     lost: u64,
-    /// The number of entries so far, for a simulation.
+    /// The recording of a simulation, which gets each entry at once.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) position: std::rc::Rc<std::cell::Cell<u64>>,
+    sim_recording: Option<Rc<RefCell<SimRecording>>>,
 }
 
 /// The entries of a turn, and what they refer to.
@@ -114,14 +120,15 @@ impl Journal {
             payload_bytes_max: 0,
             lost: 0,
             #[cfg(any(test, feature = "testing"))]
-            position: std::rc::Rc::default(),
+            sim_recording: None,
         }
     }
 
-    /// Notes everything from now on, whatever the level of the observer.
+    /// Notes everything from now on in a recording, too, whatever the level of the observer.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn note_all(&mut self) {
+    pub(crate) fn record(&mut self, recording: Rc<RefCell<SimRecording>>) {
         (self.level_min, self.level) = (Level::All, Level::All);
+        self.sim_recording = Some(recording);
     }
 
     /// The level that other threads have set last.
@@ -315,17 +322,24 @@ impl Journal {
     }
 
     fn push(&mut self, entry: Entry) {
+        let entry = Entry { nanoseconds: self.nanoseconds, ..entry };
+        #[cfg(any(test, feature = "testing"))]
+        let entry = self.sim_recording.as_ref().map_or(entry, |recording| recording.borrow_mut().push(entry));
         if self.turn.entries.len() >= limits::JOURNAL_ENTRIES_PER_TURN_MAX {
             self.lost += 1;
             return;
         }
-        self.turn.entries.push(Entry { nanoseconds: self.nanoseconds, ..entry });
-        #[cfg(any(test, feature = "testing"))]
-        self.position.set(self.position.get() + 1);
+        self.turn.entries.push(entry);
     }
 
     /// Adds a detail to the last entry, unless that was lost.
     fn add_detail(&mut self, detail: Detail) {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(recording) = &self.sim_recording
+            && !matches!(detail, Detail::Payload { .. })
+        {
+            recording.borrow_mut().add_detail(detail.clone());
+        }
         if self.lost == 0
             && let Some(last) = self.turn.entries.len().checked_sub(1)
         {
@@ -338,6 +352,10 @@ impl Journal {
     pub(crate) fn add_payload(&mut self, bytes: &[u8]) {
         if self.has_all() && self.payload_bytes_max > 0 {
             let bytes = &bytes[..bytes.len().min(self.payload_bytes_max)];
+            #[cfg(any(test, feature = "testing"))]
+            if let Some(recording) = &self.sim_recording {
+                recording.borrow_mut().add_payload(bytes);
+            }
             let start = u32::try_from(self.turn.payload.len()).unwrap_or(u32::MAX);
             let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             self.turn.payload.extend_from_slice(bytes);

@@ -8,6 +8,8 @@ mod findings;
 pub(crate) mod journal;
 mod recorder;
 mod recording;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod sim_recording;
 
 use crate::close_reason::CloseReason;
 

@@ -3,7 +3,7 @@
 //! The loop owns the source and the callback, at the same slot. The slot is not free until both are dropped.
 
 use std::any::Any;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::context::Context;
 use crate::context::entries::source::Source;
@@ -144,7 +144,7 @@ impl Context {
             writable: false,
             is_open: true,
         });
-        let (of_watch, descriptor) = (SlotKey::Watch(key.slot), u64::try_from(fd.as_raw_fd()).unwrap_or(0));
+        let (of_watch, descriptor) = (SlotKey::Watch(key.slot), watched.descriptor());
         let interests = u64::from(interest.reads()) | u64::from(interest.writes()) << 1;
         self.journal.note(EntryKind::Watching, of_watch, key.generation, [descriptor, interests]);
         self.journal.note(EntryKind::Registered, of_watch, key.generation, [0; 2]);

@@ -9,15 +9,15 @@ use crate::address::{ScopedIp, is_unicast};
 use crate::net::recv_batch::Destination;
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{FdState, RecvQueue, SimSocket, SimSocketKind};
-use crate::net::simulated::trace::Step;
 use crate::net::simulated::world::{World, is_bound_at};
+use crate::observe::entry::EntryKind;
 
 impl World {
     /// Delivers a datagram to the socket that is bound to its destination, or to all that have joined the group.
     /// Returns how many copies arrived.
     pub(crate) fn deliver_datagram(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> u64 {
         self.record_activity();
-        self.record_udp_peer(from, "sends", payload, to);
+        self.note_peer(EntryKind::PeerDatagramOut, 0, payload.len(), Some(from));
         let receivers = self.receivers(to);
         receivers.into_iter().map(|socket| self.deliver_datagram_to(socket, from, to, payload)).sum()
     }
@@ -33,7 +33,8 @@ impl World {
         }
         if is_for_peer {
             let fate = self.datagram_fate();
-            self.record_udp_peer(to, if fate.copies > 0 { "receives" } else { "loses" }, payload, from);
+            let kind = if fate.copies > 0 { EntryKind::PeerDatagramIn } else { EntryKind::PeerDatagramLost };
+            self.note_peer(kind, 0, payload.len(), Some(to));
             self.surplus_transmits += i64::try_from(fate.copies).unwrap_or(0) - 1;
             fate.enqueue(self.received_datagrams.entry(to).or_default(), &(from, payload.to_vec()));
         }
@@ -56,10 +57,6 @@ impl World {
         fate.enqueue(&mut self.recv_queue(socket).queue, &(from, to.ip(), payload.to_vec()));
         self.sockets[socket].has_edge |= fate.copies > 0;
         fate.copies
-    }
-
-    fn record_udp_peer(&mut self, peer: SocketAddr, action: &'static str, payload: &[u8], other: SocketAddr) {
-        self.trace.push(self.clock, Step::UdpPeer { peer, action, bytes: payload.len(), other });
     }
 
     fn datagram_fate(&mut self) -> DatagramFate {

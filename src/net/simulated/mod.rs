@@ -24,7 +24,7 @@ use crate::net::simulated::sim_handle::SimHandle;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, SimSocket, SimSocketKind};
 use crate::net::simulated::world::World;
 use crate::net::{Event, Listener, Stream, UdpSocket};
-use crate::observe::journal::TurnEntries;
+use crate::observe::sim_recording::SimRecording;
 use crate::options::bind::Bind;
 use crate::options::connect::{Connect, InheritedStream};
 use crate::options::listen::Listen;
@@ -41,12 +41,22 @@ const QUIET_ROUNDS: u32 = 8;
 
 impl Simulated {
     pub(crate) fn new(world: &Rc<RefCell<World>>) -> Self {
+        let mut the_world = world.borrow_mut();
+        the_world.loop_started = the_world.clock;
+        the_world.loops += 1;
+        drop(the_world);
         Self { world: Rc::clone(world), started: Instant::now() }
     }
 
-    /// Keeps the entries of a turn in the recording of the world.
-    #[expect(clippy::unused_self, reason = "wip")]
-    pub(crate) fn record_turn(&mut self, _turn: &TurnEntries<'_>) {}
+    /// Whether the world had no loop before.
+    pub(crate) fn is_first_loop(&self) -> bool {
+        self.world().loops == 1
+    }
+
+    /// The recording of the world, for the journal of the loop.
+    pub(crate) fn recording(&self) -> Rc<RefCell<SimRecording>> {
+        Rc::clone(&self.world().recording)
+    }
 
     fn world(&self) -> RefMut<'_, World> {
         self.world.borrow_mut()

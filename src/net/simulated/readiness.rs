@@ -8,7 +8,6 @@ use crate::ids::Token;
 use crate::net::Event;
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, RecvQueue, Reset, SimSocket, SimSocketKind};
-use crate::net::simulated::trace::Step;
 use crate::net::simulated::world::World;
 
 /// The maximum delay of readiness by a fault: less than any timeout of the library. Otherwise a client would be timed
@@ -65,7 +64,6 @@ impl World {
             }
             self.sockets[socket].clear_edge();
             if event.readable || event.writable || event.read_to_end || event.error || event.hang_up {
-                self.trace.push(self.clock, Step::Event { socket, event });
                 events.push(event);
             }
         }

@@ -11,7 +11,7 @@ use crate::ids::Token;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
 use crate::net::simulated::datagrams::{destination, is_broadcast_ip, machine_ip};
 use crate::net::simulated::faults::Fault;
-use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind};
+use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind, descriptor};
 use crate::net::simulated::world::{World, errno_outcome};
 use crate::net::{SendReport, Stream};
 use crate::options::udp::{Membership, MembershipChange};
@@ -180,9 +180,8 @@ impl SimHandle {
         Ok(())
     }
 
-    /// Its number in the world.
     pub(crate) fn descriptor(&self) -> usize {
-        self.socket
+        descriptor(self.socket)
     }
 
     pub(crate) fn may_broadcast(&self) -> bool {

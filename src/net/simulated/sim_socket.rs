@@ -20,6 +20,11 @@ pub(crate) struct CallCounts {
     pub(crate) failures_in_a_row: u32,
 }
 
+/// The descriptor of a socket. The first three are stdin, stdout and stderr.
+pub(crate) fn descriptor(socket: usize) -> usize {
+    socket + 3
+}
+
 /// One socket of the loop, and the peer at its other end.
 pub(crate) struct SimSocket {
     pub(crate) token: Option<Token>,

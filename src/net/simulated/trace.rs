@@ -1,137 +1,209 @@
-//! The trace of a simulation: the loop's calls and its peers' actions.
+//! The trace of a simulation: its recording as lines of text.
 //!
-//! Lines are stored as values, and written as text only when a test needs them.
+//! A line begins with the time and the actor: the loop or a peer.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::net::Event;
+use crate::close_reason::CloseReason;
 use crate::net::simulated::sim_socket::{SimSocket, SimSocketKind};
+use crate::net::simulated::world::World;
+use crate::observe::entry::{Callback, Entry, EntryKind, Object};
+use crate::observe::journal::Detail;
 
-/// The number of lines kept by default: enough to see how a run ended.
+/// The number of lines by default: enough to see how a run ended.
 const LINES_MAX: usize = 200;
 
-/// The last lines, or all.
-pub(crate) struct Trace {
-    lines: VecDeque<Line>,
-    lines_max: usize,
-    left_out: u64,
-}
+/// The flags of an event, from the lowest bit.
+const EVENT_FLAGS: [&str; 5] = ["readable", "writable", "read-to-end", "error", "hang-up"];
 
-struct Line {
-    at: Duration,
-    step: Step,
-}
-
-/// One step of a run.
-pub(crate) enum Step {
-    /// The loop polled: the outcome, and how many polls in a row had it.
-    Poll { outcome: i64, times: u32 },
-    /// The loop made a call on a socket; a negative outcome is an error number, as in the kernel.
-    Call { call: &'static str, socket: usize, outcome: i64 },
-    /// The poll reported a socket.
-    Event { socket: usize, event: Event },
-    /// The peer of a stream sent, received or saw something.
-    Peer { socket: usize, action: &'static str, bytes: Option<usize> },
-    /// A UDP peer sent or received a datagram.
-    UdpPeer { peer: SocketAddr, action: &'static str, bytes: usize, other: SocketAddr },
-}
-
-impl Default for Trace {
-    fn default() -> Self {
-        Self { lines: VecDeque::new(), lines_max: LINES_MAX, left_out: 0 }
-    }
-}
-
-impl Trace {
-    /// Drops the lines so far, and keeps all later ones.
-    pub(crate) fn keep_all(&mut self) {
-        *self = Self { lines_max: usize::MAX, ..Self::default() };
-    }
-
-    pub(crate) fn push(&mut self, at: Duration, step: Step) {
-        if let (Some(Line { at: last, step: Step::Poll { outcome, times } }), Step::Poll { outcome: next, .. }) =
-            (self.lines.back_mut(), &step)
-            && outcome == next
-        {
-            (*last, *times) = (at, *times + 1);
-            return;
+impl World {
+    /// Returns the recording as text: the last lines, or all since [`SimRecording::keep_all`].
+    ///
+    /// [`SimRecording::keep_all`]: crate::observe::sim_recording::SimRecording::keep_all
+    pub(crate) fn trace(&self) -> String {
+        let recording = self.recording.borrow();
+        let mut names = Names::default();
+        recording.older().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
+        let (mut lines, mut polls) = (Vec::new(), 0);
+        for (entry, details) in recording.entries() {
+            let detail = details.first().map(|(_, detail)| detail);
+            names.learn(self, entry, detail);
+            let Some(text) = names.text(self, entry, detail) else { continue };
+            let time = entry.time() + self.loop_started;
+            // Polls in a row with the same outcome are one line.
+            polls = match lines.last_mut() {
+                Some((last, at, _)) if entry.kind == EntryKind::PollEnd && *last == text => {
+                    *at = time;
+                    polls + 1
+                }
+                _ => {
+                    lines.push((text, time, 0));
+                    1
+                }
+            };
+            if let Some((_, _, times)) = lines.last_mut() {
+                *times = polls;
+            }
         }
-        if self.lines.len() == self.lines_max {
-            self.lines.pop_front();
-            self.left_out += 1;
-        }
-        self.lines.push_back(Line { at, step });
+        let line = |(text, at, times): (String, Duration, u32)| match times {
+            1 => format!("{at:>12.3?} {text}"),
+            _ => format!("{at:>12.3?} {text}, {times} times"),
+        };
+        let left_out = if recording.keeps_all() { 0 } else { lines.len().saturating_sub(LINES_MAX) };
+        let note = (left_out > 0).then(|| String::from("earlier lines are left out; record_trace() keeps all"));
+        note.into_iter().chain(lines.into_iter().skip(left_out).map(line)).collect::<Vec<_>>().join("\n")
     }
 
-    /// Returns the lines as text.
-    pub(crate) fn write_out(&self, sockets: &[SimSocket]) -> String {
-        let left_out = (self.left_out > 0).then(|| format!("{} earlier lines are left out", self.left_out));
-        let lines = self.lines.iter().map(|line| format!("{:>12.3?} {}", line.at, line.step.text(sockets)));
-        left_out.into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+    /// Returns the last call on a socket.
+    pub(crate) fn last_call(&self) -> Option<String> {
+        let recording = self.recording.borrow();
+        let mut names = Names::default();
+        recording.older().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
+        recording.entries().for_each(|(entry, details)| {
+            names.learn(self, entry, details.first().map(|(_, detail)| detail));
+        });
+        let is_call = |entry: &Entry| is_call(entry.kind) && entry.object != Object::Loop;
+        let (entry, _) = recording.entries().rfind(|(entry, _)| is_call(entry))?;
+        names.text(self, entry, None)
     }
 
-    /// Returns the last call that was not a poll.
-    pub(crate) fn last_call(&self, sockets: &[SimSocket]) -> Option<String> {
-        let is_call = |line: &&Line| matches!(line.step, Step::Call { .. });
-        self.lines.iter().rev().find(is_call).map(|line| line.step.text(sockets))
-    }
-}
-
-impl Step {
-    fn text(&self, sockets: &[SimSocket]) -> String {
-        match self {
-            Self::Poll { outcome, times: 1 } => format!("loop poll -> {}", Outcome(*outcome)),
-            Self::Poll { outcome, times } => format!("loop poll -> {}, {times} times", Outcome(*outcome)),
-            Self::Call { call: "accept", socket, outcome: accepted @ 0.. } => {
-                let accepted = usize::try_from(*accepted).unwrap_or(0);
-                format!("loop accept {} -> {}", name(sockets, *socket), name(sockets, accepted))
-            }
-            Self::Call { call, socket, outcome } => {
-                format!("loop {call} {} -> {}", name(sockets, *socket), Outcome(*outcome))
-            }
-            Self::Event { socket, event } => {
-                let flags = [
-                    (event.readable, " readable"),
-                    (event.writable, " writable"),
-                    (event.read_to_end, " read-to-end"),
-                    (event.error, " error"),
-                    (event.hang_up, " hang-up"),
-                ];
-                let flags: String = flags.into_iter().filter_map(|(is_set, flag)| is_set.then_some(flag)).collect();
-                format!("loop event {}:{flags}", name(sockets, *socket))
-            }
-            Self::Peer { socket, action, bytes: Some(bytes) } => {
-                format!("peer {} {action} {bytes} bytes", name(sockets, *socket))
-            }
-            Self::Peer { socket, action, bytes: None } => format!("peer {} {action}", name(sockets, *socket)),
-            Self::UdpPeer { peer, action, bytes, other } => format!("peer {peer} {action} {bytes} bytes, with {other}"),
+    /// The name of a socket in a trace: for a stream, the address of its peer, then the loop's.
+    pub(crate) fn name(&self, number: usize) -> String {
+        let Some(SimSocket { local, kind, .. }) = self.sockets.get(number) else { return String::from("no socket") };
+        match kind {
+            SimSocketKind::Listener { .. } => format!("listener {local}"),
+            SimSocketKind::Stream(stream) => format!("{} at {local}", stream.peer),
+            SimSocketKind::Udp(_) => format!("udp {local}"),
+            SimSocketKind::Watched { .. } => format!("watch {number}"),
         }
     }
+
+    /// The name of the socket with a descriptor.
+    fn name_of_descriptor(&self, descriptor: u64) -> String {
+        self.name(usize::try_from(descriptor).map_or(usize::MAX, |descriptor| descriptor.wrapping_sub(3)))
+    }
 }
 
-/// The return value of a call.
-struct Outcome(i64);
+/// The names of the loop's objects, by generation.
+#[derive(Default)]
+struct Names(BTreeMap<u64, String>);
 
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match i32::try_from(-self.0) {
-            Ok(errno @ 1..) => write!(f, "{:?}", Errno::from_raw(errno)),
-            _ => write!(f, "{}", self.0),
+impl Names {
+    /// Keeps the name of an object that an entry introduces.
+    fn learn(&mut self, world: &World, entry: &Entry, detail: Option<&Detail>) {
+        let descriptor = entry.numbers[0];
+        let name = match (entry.kind, detail) {
+            // Its connect has not started.
+            (EntryKind::Opened | EntryKind::Existing, Some(Detail::Address(peer))) if descriptor == 0 => {
+                peer.to_string()
+            }
+            (EntryKind::Connect, _) if entry.errno.is_some() => return,
+            (
+                EntryKind::Opened
+                | EntryKind::Existing
+                | EntryKind::Connect
+                | EntryKind::Listening
+                | EntryKind::Bound
+                | EntryKind::Watching,
+                _,
+            ) => world.name_of_descriptor(descriptor),
+            _ => return,
+        };
+        self.0.insert(entry.generation, name);
+    }
+
+    fn name(&self, world: &World, entry: &Entry) -> String {
+        let Entry { object, slot, generation, .. } = entry;
+        match (object, self.0.get(generation)) {
+            (Object::Peer, _) => world.name_of_descriptor(u64::from(*slot)),
+            (Object::Loop, _) => String::from("loop"),
+            (_, Some(name)) => name.clone(),
+            _ => format!("{object} {slot}"),
         }
     }
+
+    /// The line of an entry, without its time; `None` for the entries that are in no trace.
+    fn text(&self, world: &World, entry: &Entry, detail: Option<&Detail>) -> Option<String> {
+        let Entry { kind, numbers: [first, second], .. } = *entry;
+        let name = self.name(world, entry);
+        let address = || match detail {
+            Some(Detail::Address(address)) => *address,
+            _ => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        Some(match kind {
+            EntryKind::PollBegin | EntryKind::TurnEnd => return None,
+            EntryKind::PollEnd => format!("loop poll -> {}", outcome(entry)),
+            EntryKind::Lost => format!("{first} entries are left out"),
+            EntryKind::Accept if entry.errno.is_none() => {
+                format!("loop accept {name} -> {}", world.name_of_descriptor(first))
+            }
+            EntryKind::Readiness | EntryKind::StaleEvent => {
+                let is_set = |bit: &usize| first >> bit & 1 == 1;
+                let flags: Vec<&str> = (0..EVENT_FLAGS.len()).filter(is_set).map(|bit| EVENT_FLAGS[bit]).collect();
+                format!("loop {kind} {name}: {}", flags.join(" "))
+            }
+            EntryKind::CallbackBegin | EntryKind::CallbackEnd => {
+                let callback = Callback::from_index(first).map_or("", Callback::as_str);
+                match (kind, second) {
+                    (EntryKind::CallbackEnd, u64::MAX) => format!("loop {kind} {name}: {callback} panicked"),
+                    _ => format!("loop {kind} {name}: {callback} {second}"),
+                }
+            }
+            EntryKind::Closed if entry.object == Object::Connection => {
+                let reason = usize::try_from(first).ok().and_then(|index| CloseReason::ALL.get(index));
+                let reason = reason.map_or_else(|| String::from("it never opened"), ToString::to_string);
+                format!("loop closed {name}: {reason}{}", if second == 1 { ", with a reset" } else { "" })
+            }
+            EntryKind::DeadlineSet | EntryKind::DeadlineFired => {
+                format!("loop {kind} {name}: {:.3?}", Duration::from_nanos(first) + world.loop_started)
+            }
+            EntryKind::Write | EntryKind::SendBatch => format!("loop {kind} {name} -> {} of {second}", outcome(entry)),
+            EntryKind::DatagramIn | EntryKind::DatagramOut => {
+                format!("loop {kind} {name}: {}, with {}", outcome(entry), address())
+            }
+            EntryKind::Backoff => {
+                format!("loop {kind} {name}: {:.3?} after {}", Duration::from_nanos(first), outcome(entry))
+            }
+            EntryKind::Message => format!("loop {kind}: {}", if first == 0 { "a job" } else { "a note" }),
+            EntryKind::PeerConnect => format!("peer {name} connects"),
+            EntryKind::PeerSend => format!("peer {name} sends {first} bytes"),
+            EntryKind::PeerReceive => format!("peer {name} receives {first} bytes"),
+            EntryKind::PeerUrgent => format!("peer {name} sends an urgent byte"),
+            EntryKind::PeerFin => format!("peer {name} ends its side"),
+            EntryKind::PeerReset => format!("peer {name} resets"),
+            EntryKind::PeerEof => format!("peer {name} sees the end"),
+            EntryKind::PeerWasReset => format!("peer {name} sees a reset"),
+            EntryKind::PeerDatagramOut => format!("peer {} sends a datagram of {first} bytes", address()),
+            EntryKind::PeerDatagramIn => format!("peer {} receives a datagram of {first} bytes", address()),
+            EntryKind::PeerDatagramLost => format!("peer {} loses a datagram of {first} bytes", address()),
+            _ if is_call(kind) => format!("loop {kind} {name} -> {}", outcome(entry)),
+            _ => format!("loop {kind} {name}"),
+        })
+    }
 }
 
-/// The name of a socket in a trace: for a stream, the address of its peer, then the loop's.
-pub(crate) fn name(sockets: &[SimSocket], number: usize) -> String {
-    let Some(SimSocket { local, kind, .. }) = sockets.get(number) else { return String::from("no socket") };
-    match kind {
-        SimSocketKind::Listener { .. } => format!("listener {local}"),
-        SimSocketKind::Stream(stream) => format!("{} at {local}", stream.peer),
-        SimSocketKind::Udp(_) => format!("udp {local}"),
-        SimSocketKind::Watched { .. } => format!("watch {number}"),
-    }
+/// Whether an entry is about a system call of the loop, with its outcome.
+fn is_call(kind: EntryKind) -> bool {
+    matches!(
+        kind,
+        EntryKind::Accept
+            | EntryKind::Connect
+            | EntryKind::Connected
+            | EntryKind::Registered
+            | EntryKind::Read
+            | EntryKind::Write
+            | EntryKind::ShutdownWrite
+            | EntryKind::OptionSet
+            | EntryKind::ReceiveBatch
+            | EntryKind::SendBatch
+    )
+}
+
+/// The result of a call: its first number, or the error.
+fn outcome(entry: &Entry) -> String {
+    entry.errno().map_or_else(|| entry.numbers[0].to_string(), |errno| format!("{:?}", Errno::from_raw(errno)))
 }

@@ -3,21 +3,26 @@
 //! It behaves like a kernel. Bytes arrive in order. A read is short only at the end of the queue or at an urgent mark.
 //! An edge is reported once. Unread input at a close causes an RST, and an RST discards bytes in flight.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::ids::Token;
+use crate::ids::{Token, to_slot};
 use crate::net::Event;
 use crate::net::simulated::datagrams::machine_ip;
 use crate::net::simulated::faults::{Fault, Faults, Random};
 use crate::net::simulated::sim_socket::{
     CallCounts, ClientSide, ConnectAnswer, FdState, RecvQueue, Reset, Segment, SimSocket, SimSocketKind, SimStream,
+    descriptor,
 };
-use crate::net::simulated::trace::{Step, Trace};
+use crate::observe::entry::{Entry, EntryKind, Object};
+use crate::observe::journal::Detail;
+use crate::observe::sim_recording::SimRecording;
 
 /// The world outside the loop.
 pub(crate) struct World {
@@ -45,7 +50,12 @@ pub(crate) struct World {
     pub(crate) next_port: u16,
     /// A hash of the loop's calls so far, the same for the same run.
     pub(crate) fingerprint: u64,
-    pub(crate) trace: Trace,
+    /// Loops so far.
+    pub(crate) loops: u32,
+    /// When the loop was created: time zero of its entries.
+    pub(crate) loop_started: Duration,
+    /// What the loop and the peers have noted.
+    pub(crate) recording: Rc<RefCell<SimRecording>>,
     /// Failed accepts and failed receives since the start.
     pub(crate) failures: [u64; 2],
     /// Streams whose FIN could not be sent.
@@ -72,7 +82,9 @@ impl World {
             blackholes: BTreeSet::new(),
             next_port: 40_000,
             fingerprint: 0,
-            trace: Trace::default(),
+            loops: 0,
+            loop_started: Duration::ZERO,
+            recording: Rc::default(),
             failures: [0; 2],
             failed_shutdowns: BTreeSet::new(),
             call_counts: BTreeMap::new(),
@@ -138,7 +150,7 @@ impl World {
         }
     }
 
-    /// Records a call and its outcome.
+    /// Counts a call and its outcome in the fingerprint.
     pub(crate) fn record_call(&mut self, call: &'static str, socket: usize, outcome: i64) {
         for word in [call.len() as u64, socket as u64, outcome.cast_unsigned()] {
             self.fingerprint = (self.fingerprint ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
@@ -146,8 +158,6 @@ impl World {
         if call != "poll" && outcome >= 0 {
             self.record_activity();
         }
-        let step = if call == "poll" { Step::Poll { outcome, times: 1 } } else { Step::Call { call, socket, outcome } };
-        self.trace.push(self.clock, step);
     }
 
     /// Records a call that fails without a fault, and returns its error.
@@ -156,9 +166,14 @@ impl World {
         Err(errno.into())
     }
 
-    /// Records what the peer of a stream did or saw.
-    pub(crate) fn record_peer(&mut self, socket: usize, action: &'static str, bytes: Option<usize>) {
-        self.trace.push(self.clock, Step::Peer { socket, action, bytes });
+    /// Notes what a peer did or saw. Its slot is the descriptor at the loop's end of a stream.
+    pub(crate) fn note_peer(&self, kind: EntryKind, slot: usize, bytes: usize, address: Option<SocketAddr>) {
+        let entry = Entry::new(kind, Object::Peer, to_slot(slot), 0).numbers([bytes as u64, 0]);
+        let mut recording = self.recording.borrow_mut();
+        recording.push(entry.at(self.clock.saturating_sub(self.loop_started)));
+        if let Some(address) = address {
+            recording.add_detail(Detail::Address(address));
+        }
     }
 
     /// Counts a successful or failed call.
@@ -223,18 +238,19 @@ impl World {
             backlog.push_back(socket);
         }
         self.sockets[listener].has_edge = true;
+        self.note_peer(EntryKind::PeerConnect, descriptor(socket), 0, Some(from));
         Some(socket)
     }
 
     /// Sends a client's segment, perhaps after the connection has ended.
     pub(crate) fn send(&mut self, socket: usize, segment: Segment) {
-        let (action, bytes) = match &segment {
-            Segment::Bytes(bytes) => ("sends", Some(bytes.len())),
-            Segment::Urgent => ("sends an urgent byte", None),
-            Segment::Fin => ("ends its side", None),
-            Segment::Reset => ("resets", None),
+        let (kind, bytes) = match &segment {
+            Segment::Bytes(bytes) => (EntryKind::PeerSend, bytes.len()),
+            Segment::Urgent => (EntryKind::PeerUrgent, 0),
+            Segment::Fin => (EntryKind::PeerFin, 0),
+            Segment::Reset => (EntryKind::PeerReset, 0),
         };
-        self.record_peer(socket, action, bytes);
+        self.note_peer(kind, descriptor(socket), bytes, None);
         self.stream(socket).in_flight.push_back(segment);
         if !self.active.contains(&socket) {
             self.active.push(socket);
@@ -387,11 +403,11 @@ impl World {
             self.sockets[socket].has_edge = true;
         }
         if count > 0 {
-            self.record_peer(socket, "receives", Some(count));
+            self.note_peer(EntryKind::PeerReceive, descriptor(socket), count, None);
             self.record_activity();
         }
         if sees_eof {
-            self.record_peer(socket, "sees the end", None);
+            self.note_peer(EntryKind::PeerEof, descriptor(socket), 0, None);
         }
     }
 
@@ -400,7 +416,7 @@ impl World {
         let stream = self.stream(socket);
         stream.send_buffer.clear();
         if !std::mem::replace(&mut stream.client.saw_reset, true) {
-            self.record_peer(socket, "sees a reset", None);
+            self.note_peer(EntryKind::PeerWasReset, descriptor(socket), 0, None);
         }
     }
 

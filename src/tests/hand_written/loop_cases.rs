@@ -174,7 +174,7 @@ fn an_error_of_input_after_close_ends_the_connection_and_is_not_retried() {
         simulation.run_until_idle(&mut events).expect("the poll works");
         simulation.advance(limits::LINGER);
         simulation.run_until_idle(&mut events).expect("the poll works");
-        assert!(simulation.trace().matches(" recv ").count() <= 2, "{}", simulation.trace());
+        assert!(simulation.trace().matches(" read ").count() <= 2, "{}", simulation.trace());
         assert_eq!(events.stats().connections, 0);
     });
 }
