@@ -175,6 +175,7 @@ impl SimHandle {
         Ok(())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the call of the kernel can fail")]
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         self.world().stream(self.socket).resets_on_close = true;
         Ok(())
