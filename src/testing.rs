@@ -530,9 +530,10 @@ impl Simulation {
     /// simulation.run_until_idle(&mut events)?;
     ///
     /// let entries = &simulation.recording().loops[0].entries;
-    /// let sent = entries.iter().position(|entry| entry.kind == EntryKind::PeerSend).expect("a client sends");
-    /// let read = entries.iter().position(|entry| entry.kind == EntryKind::Read).expect("the loop reads");
-    /// assert!(sent < read && entries[read].numbers[0] == 5);
+    /// let is_five_bytes = |kind| move |entry: &halloo::observe::Entry| entry.kind == kind && entry.numbers[0] == 5;
+    /// let sent = entries.iter().position(is_five_bytes(EntryKind::PeerSend)).expect("the client sends");
+    /// let read = entries.iter().position(is_five_bytes(EntryKind::Read)).expect("the loop reads");
+    /// assert!(sent < read);
     /// # Ok::<(), halloo::Error>(())
     /// ```
     #[must_use]
