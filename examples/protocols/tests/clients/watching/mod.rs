@@ -1,6 +1,7 @@
-//! The examples that watch descriptors, with clients of std.
+//! The examples that watch descriptors or the loop, with clients of std.
 
 mod signals_and_clients;
+mod slowest_turns;
 mod watched_child;
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -19,6 +20,10 @@ impl Client {
         let stream = TcpStream::connect(to).expect("the example listens");
         stream.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
         Self { stream: BufReader::new(stream) }
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.stream.get_ref().local_addr().expect("the socket is connected")
     }
 
     #[track_caller]
