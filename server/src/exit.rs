@@ -19,11 +19,11 @@ pub(crate) enum ExitStatus {
     RuntimeError = 1,
     /// The command line is wrong.
     UsageError = 2,
-    /// An address could not be bound, or a probe could not reach the server.
+    /// An address could not be bound, a file not be used, or a probe could not reach the server.
     Unavailable = 3,
     /// No reply in time, or idle before the last greeting was sent.
     TimedOut = 4,
-    /// A wrong reply, or a closed or reset connection before a right one.
+    /// A wrong reply, or a closed or reset connection before a right one; findings in a recording.
     Mismatch = 5,
 }
 

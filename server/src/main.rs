@@ -1,4 +1,4 @@
-//! The `halloo` program: a greeting server and a probe.
+//! The `halloo` program: a greeting server, a probe, and a reader of recordings.
 //!
 //! | folder | contents |
 //! |---|---|
@@ -7,12 +7,14 @@
 //! | `process` | descriptors, inherited sockets and signals, notifications to the supervisor, shutdown |
 //! | `output` | standard output and standard error, and the threads that write them |
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
+//! | `record` | `--record`: the recordings of all workers, and their file |
 //! | `serve` | `halloo serve`: sockets, workers, signals |
 //! | `probe` | `halloo probe`: queries to a server |
+//! | `view` | `halloo view`: reads a recording and prints its findings |
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> serve -> probe`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> record -> serve -> probe -> view`
 
 mod cli;
 mod exit;
@@ -20,8 +22,10 @@ mod greeting;
 mod output;
 mod probe;
 mod process;
+mod record;
 mod serve;
 mod text;
+mod view;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -48,6 +52,7 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
     match cli::parse::parse_arguments(arguments)? {
         Invocation::Serve(options) => serve::run(&options),
         Invocation::Probe(options) => probe::run(&options),
+        Invocation::View(options) => view::run(&options),
         Invocation::HelpOrVersion(text) => {
             match standard_stream::stdout().write_all(text.as_bytes()) {
                 // A reader that has closed the pipe, such as head, has read enough.

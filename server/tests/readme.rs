@@ -30,6 +30,9 @@ const BUILT_BINARY: &str = "target/release/halloo";
 const SERVED_SOCKET: &str = "/run/halloo.sock";
 const SOCKET: &str = "/tmp/halloo.sock";
 
+/// The file of a documented recording.
+const RECORDING: &str = "/tmp/run.json";
+
 /// A command of a console block, with the output that the block shows.
 struct Example {
     command: String,
@@ -82,18 +85,19 @@ impl Substitutes {
         Self { folder, port, other_port }
     }
 
-    fn pairs(&self) -> [(&str, String); 4] {
+    fn pairs(&self) -> [(&str, String); 5] {
         let path_of = |name: &str| self.folder.path().join(name).to_str().expect("a plain path").to_owned();
         [
             (PORT, self.port.clone()),
             (OTHER_PORT, self.other_port.clone()),
             (SERVED_SOCKET, path_of("served")),
             (SOCKET, path_of("other")),
+            (RECORDING, path_of("run.json")),
         ]
     }
 
     fn start_server(&self) -> Server {
-        let [_, _, (_, socket), _] = self.pairs();
+        let [_, _, (_, socket), ..] = self.pairs();
         let mut command = HALLOO.command(&[]);
         command.env("HALLOO_LISTEN", format!("localhost:{}", self.port)).env("HALLOO_UNIX", socket);
         Server::start(command)
@@ -183,7 +187,7 @@ fn every_console_block_of_the_readme_prints_what_it_shows() {
 
 #[test]
 fn every_console_block_of_the_running_page_prints_what_it_shows() {
-    assert_examples(RUNNING, |example| !example.needs_a_tool() && !example.needs_ipv6(), 11);
+    assert_examples(RUNNING, |example| !example.needs_a_tool() && !example.needs_ipv6(), 12);
 }
 
 #[test]

@@ -3,16 +3,18 @@
 //! A flag wins over its environment variable, and the variable over the default.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES};
+use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES, VIEW_EXAMPLES, VIEW_NOTES};
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, is_decimal, parse_unix_path};
 use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
+use crate::text::escape::excerpt;
 use crate::text::template::Template;
 use crate::text::unescape::{Unescaped, parse_nonempty};
 
@@ -36,10 +38,13 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Serve greetings; the default command
     #[command(display_name = "halloo", after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Send requests to a server over TCP and UDP, or at a unix socket, and print its replies
     #[command(display_name = "halloo", after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
     Probe(ProbeOptions),
+    /// Read a recording of a server, and print what delayed its clients
+    #[command(display_name = "halloo", after_help = VIEW_EXAMPLES, after_long_help = format!("{VIEW_EXAMPLES}\n\n{VIEW_NOTES}"))]
+    View(ViewOptions),
 }
 
 /// The flags of `halloo serve`, by the sections of its help.
@@ -60,6 +65,8 @@ pub(crate) struct ServeOptions {
     pub(crate) lifetime: LifetimeOptions,
     #[command(flatten)]
     pub(crate) output: OutputOptions,
+    #[command(flatten)]
+    pub(crate) recording: RecordOptions,
     /// The settings that were given, each with the name of its flag or variable.
     #[arg(skip)]
     pub(crate) given: GivenSettings,
@@ -153,6 +160,25 @@ fn parse_memory_max(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The path of a recording. Standard output has the events.
+fn parse_record_path(path: PathBuf) -> Result<PathBuf, String> {
+    if path.as_os_str().as_encoded_bytes().starts_with(b"-") {
+        let shown = excerpt(&path.to_string_lossy());
+        return Err(format!("the path begins like a flag; write ./{shown} for a file of that name"));
+    }
+    Ok(path)
+}
+
+/// The least memory of a recording, in bytes.
+const RECORD_MEMORY_MIN: usize = 1 << 20;
+
+fn parse_record_memory(text: &str) -> Result<usize, String> {
+    match parse_byte_size(text)? {
+        bytes if bytes < RECORD_MEMORY_MIN => Err("too small; write at least 1MiB".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// How long to serve.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lifetime")]
@@ -188,6 +214,26 @@ pub(crate) struct OutputOptions {
     /// Log only warnings and errors; twice: only errors
     #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) quiet: u8,
+}
+
+/// What to record, and where.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Recording")]
+pub(crate) struct RecordOptions {
+    /// Record every step of the workers, from the start to the end, and write the recording to this file at the end.
+    /// SIGUSR2 ends and writes it at once, and the next SIGUSR2 starts another, which will replace the file
+    #[arg(long, value_name = "FILE", env = "HALLOO_RECORD")]
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
+    pub(crate) record: Option<PathBuf>,
+    /// Most memory for the steps of a recording, such as 64MiB. It is divided among the workers. When it is full, the
+    /// oldest steps are lost, and the recording has their number. 16MiB are about 400,000 steps, and a file of 100 MB
+    #[arg(long, value_name = "SIZE", env = "HALLOO_RECORD_MEMORY", default_value = "16MiB")]
+    #[arg(value_parser = parse_record_memory)]
+    pub(crate) record_memory: usize,
+    /// Record also the first bytes of each read, write and datagram: at most this many
+    #[arg(long, value_name = "N", env = "HALLOO_RECORD_PAYLOAD", default_value = "0")]
+    #[arg(value_parser = whole_number::<usize>(0..=65_536))]
+    pub(crate) record_payload: usize,
 }
 
 /// What the server does with what it receives.
@@ -297,6 +343,20 @@ impl ProbeAddresses {
             (false, false) => None,
         }
     }
+}
+
+/// The flags of `halloo view`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ViewOptions {
+    /// The file that halloo --record has written; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print a line for each finding: what delayed a client, where, for how long, and why
+    #[arg(long, env = "HALLOO_VIEW_FINDINGS", value_parser = parse_yes_or_no)]
+    pub(crate) findings: bool,
+    /// Warnings about environment variables; none of them ends the program.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Returns a parser of whole numbers within a range.

@@ -11,7 +11,8 @@ Examples:
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
   halloo --unix /run/halloo.sock      only a unix socket
   halloo --workers 4 --events off     four threads
-  halloo --listen 127.0.0.1:0 --max-greetings 2 --events json";
+  halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
+  halloo --record run.json            every step, for halloo view and Perfetto";
 
 /// Printed after the flags of `halloo serve`, by `--help` only.
 pub(crate) const SERVE_NOTES: &str = "\
@@ -51,9 +52,23 @@ Signals:
                    that are left.
   SIGHUP           the same if a standard stream is a terminal, else no effect
   SIGUSR1          log the counters
-  SIGUSR2          no effect
+  SIGUSR2          with --record: end the recording and write it, or start the
+                   next one; else no effect
   SIGHUP and SIGINT stay ignored if the parent ignores them (nohup, or & in a
   script).
+
+Recording:
+  --record FILE notes what each worker does: polls, events, accepts, reads,
+  writes, callbacks, deadlines, closes. The recording starts with the server.
+  It is written at the end, after the drain, and also after an error. It is
+  written beside FILE and renamed, so that FILE is always a whole recording,
+  and clients are served meanwhile. Each recording replaces the one before.
+  SIGUSR2 ends and writes it at once; the next SIGUSR2 starts another one.
+  While one is written, SIGUSR2 does not end the next.
+  A folder that cannot be written is an error at the start. Later errors are
+  log lines; if the last recording cannot be written, the exit status is 1.
+  halloo view and https://ui.perfetto.dev read the file. It has the addresses
+  of the clients, and bytes that they sent only with --record-payload.
 
 Supervisor:
   Sockets inherited through LISTEN_FDS replace the default address; all
@@ -67,9 +82,10 @@ Workers:
 
 Exit status:
   0  stopped on request, by a signal or by a limit
-  1  an error while running
+  1  an error while running, or the recording could not be written at the end
   2  the command line is wrong
-  3  an address, a path or an inherited socket could not be served
+  3  an address, a path or an inherited socket could not be served, or the
+     folder of --record could not be written
   4  idle for --exit-when-idle before the last of --max-greetings was sent";
 
 /// Printed after the flags of `halloo probe`, by `-h` and `--help`.
@@ -117,3 +133,22 @@ Exit status, of several results the worst (5, 3, 4, 0):
   3  refused, unreachable, or no address for the name
   4  no reply in time
   5  a wrong reply, or a connection closed or reset without a right one";
+
+/// Printed after the flags of `halloo view`, by `-h` and `--help`.
+pub(crate) const VIEW_EXAMPLES: &str = "\
+Examples:
+  halloo --record run.json            record a server until it ends, then
+  halloo view --findings run.json     print what delayed its clients";
+
+/// Printed after the flags of `halloo view`, by `--help` only.
+pub(crate) const VIEW_NOTES: &str = "\
+Output:
+  One line for each finding, then a line with their number. A recording that
+  has lost its oldest steps, or has none, is reported on standard error.
+
+Exit status:
+  0  no finding
+  1  an error while printing
+  2  the command line is wrong
+  3  the file could not be read, or is not a whole recording
+  5  findings";

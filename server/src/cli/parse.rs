@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal};
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use crate::cli::contradictions::{self, OverruledVariable, overruled_variable};
-use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions};
-use crate::cli::usage_error::Arguments;
+use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions, ViewOptions};
+use crate::cli::usage_error::{Arguments, usage_error};
 use crate::cli::without_effect::{GivenSettings, unknown_variables};
 use crate::exit::ExitError;
 
@@ -20,6 +20,8 @@ pub(crate) enum Invocation {
     Serve(Box<ServeOptions>),
     /// Ask a server.
     Probe(Box<ProbeOptions>),
+    /// Read a recording.
+    View(Box<ViewOptions>),
     /// Print help or version, ready-made.
     HelpOrVersion(String),
 }
@@ -35,6 +37,8 @@ pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, Exit
         }
     }
 }
+
+const NOTHING_TO_VIEW: &str = "there is nothing to print without --findings; write halloo view --findings FILE";
 
 enum Parsed {
     Invocation(Invocation),
@@ -80,8 +84,14 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
             let overruled = overruled_variable(&contradictions::OF_PROBE, &options, command, matches)?;
             (overruled, Invocation::Probe(Box::new(ProbeOptions { given, warnings, ..options })))
         }
+        Some(Command::View(options)) => {
+            if !options.findings {
+                return Err(usage_error(NOTHING_TO_VIEW));
+            }
+            (None, Invocation::View(Box::new(ViewOptions { warnings, ..options })))
+        }
         other => {
-            let options = if let Some(Command::Serve(options)) = other { options } else { command_line.serve };
+            let options = if let Some(Command::Serve(options)) = other { *options } else { command_line.serve };
             let overruled = overruled_variable(&contradictions::OF_SERVE, &options, command, matches)?;
             (overruled, Invocation::Serve(Box::new(ServeOptions { given, warnings, ..options })))
         }
@@ -149,8 +159,8 @@ mod tests {
     #[test]
     fn every_flag_has_its_environment_variable() {
         let command = CommandLine::command();
-        let probe = command.find_subcommand("probe").unwrap();
-        for argument in command.get_arguments().chain(probe.get_arguments()) {
+        for argument in command.get_arguments().chain(command.get_subcommands().flat_map(clap::Command::get_arguments))
+        {
             let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else {
                 continue;
             };
@@ -166,7 +176,7 @@ mod tests {
         let commands = std::iter::once(&command).chain(command.get_subcommands());
         let longs = commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long);
         let flags: Vec<String> = longs.map(|long| format!("--{long}")).chain(["-v".into(), "-q".into()]).collect();
-        let values = ["9000", "10s", "echo", "0", "x", "serve", "probe", "localhost", "--", "unix:/a", ""];
+        let values = ["9000", "10s", "echo", "0", "x", "serve", "probe", "view", "localhost", "--", "unix:/a", ""];
         prop_oneof![
             4 => prop::sample::select(flags.clone()),
             4 => prop::sample::select(values.map(str::to_owned).to_vec()),
@@ -209,6 +219,7 @@ mod tests {
             assert!(matches!(parse(line), Ok(Invocation::Serve(_))), "{line}");
         }
         assert!(matches!(parse("halloo probe localhost"), Ok(Invocation::Probe(_))));
+        assert!(matches!(parse("halloo view --findings a"), Ok(Invocation::View(_))));
         for line in ["halloo --help", "halloo -h", "halloo --version", "halloo serve --help", "halloo probe -h"] {
             assert!(matches!(parse(line), Ok(Invocation::HelpOrVersion(_))), "{line}");
         }

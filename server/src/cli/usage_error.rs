@@ -22,6 +22,9 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 /// Flags of other programs that mean the same as `--listen`.
 const ADDRESS_FLAGS: [&str; 7] = ["-p", "-l", "--port", "--host", "--bind", "--address", "--addr"];
 
+/// The commands.
+const COMMANDS: [&str; 3] = ["serve", "probe", "view"];
+
 /// A usage error with that message.
 pub(crate) fn usage_error(message: &str) -> ExitError {
     ExitError::new(ExitStatus::UsageError, escape::message(message, MESSAGE_BYTES_MAX))
@@ -46,12 +49,21 @@ impl<'a> Arguments<'a> {
         self.arguments.get(1).and_then(|name| self.root.find_subcommand(name)).unwrap_or(&self.root)
     }
 
+    /// The name of that command.
+    fn command_name(&self) -> &'static str {
+        COMMANDS.into_iter().find(|name| *name == self.command().get_name()).unwrap_or("serve")
+    }
+
     fn is_probe(&self) -> bool {
-        self.command().get_name() == "probe"
+        self.command_name() == "probe"
     }
 
     fn help_command(&self) -> &'static str {
-        if self.is_probe() { "halloo probe --help" } else { "halloo --help" }
+        match self.command_name() {
+            "probe" => "halloo probe --help",
+            "view" => "halloo view --help",
+            _ => "halloo --help",
+        }
     }
 
     /// Returns an error if the value of a flag is itself a flag: the value was left out.
@@ -109,6 +121,10 @@ impl<'a> Arguments<'a> {
             }
             ErrorKind::ArgumentConflict if !word.is_empty() => self.unexpected_argument(word),
             ErrorKind::ArgumentConflict => format!("{flag} is given twice; leave one of the two out"),
+            ErrorKind::MissingRequiredArgument if self.command_name() == "view" => "the <FILE> of the recording is \
+                                                                                   missing; write one, such as halloo \
+                                                                                   view --findings run.json"
+                .to_owned(),
             ErrorKind::MissingRequiredArgument => "the <ADDRESS> of the server is missing; write one, such as halloo \
                                                    probe localhost:8888"
                 .to_owned(),
@@ -132,7 +148,7 @@ impl<'a> Arguments<'a> {
 
     fn unknown_flag(&self, flag: &str) -> String {
         match self.nearest_flag(flag) {
-            Some(meant) if !self.is_of_other_command(flag) => {
+            Some(meant) if self.other_command_with(flag).is_none() => {
                 let (flag, help) = (escape::excerpt(flag), self.help_command());
                 format!("unknown flag {flag}; did you mean --{meant}? {help} lists all flags")
             }
@@ -156,11 +172,12 @@ impl<'a> Arguments<'a> {
     fn foreign_flag(&self, flag: &str, place: &str) -> String {
         let (shown, help, is_probe) =
             (format!("{}{place}", escape::excerpt(flag)), self.help_command(), self.is_probe());
-        if self.is_of_other_command(flag) {
-            let (this, other) = if is_probe { ("probe", "serve") } else { ("serve", "probe") };
+        if let Some(other) = self.other_command_with(flag) {
+            let this = self.command_name();
             return format!("{shown} is a flag of halloo {other}; {help} lists those of {this}");
         }
-        match (ADDRESS_FLAGS.contains(&flag), is_probe) {
+        let is_address_flag = ADDRESS_FLAGS.contains(&flag) && self.command_name() != "view";
+        match (is_address_flag, is_probe) {
             (true, true) => format!("unknown flag {shown}; write the address alone, as in halloo probe localhost:9000"),
             (true, false) => {
                 format!("unknown flag {shown}; write the address as --listen 9000 or --listen 0.0.0.0:9000")
@@ -169,9 +186,11 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    fn is_of_other_command(&self, flag: &str) -> bool {
-        let other = self.root.find_subcommand(if self.is_probe() { "serve" } else { "probe" });
-        other.is_some_and(|command| flag_of(command, flag).is_some())
+    /// The name of another command that has this flag.
+    fn other_command_with(&self, flag: &str) -> Option<&'static str> {
+        let has_flag = |name: &str| self.root.find_subcommand(name).is_some_and(|one| flag_of(one, flag).is_some());
+        let mut others = COMMANDS.into_iter().filter(|name| *name != self.command_name());
+        others.find(|name| has_flag(name))
     }
 
     fn nearest_flag(&self, flag: &str) -> Option<&str> {
@@ -212,6 +231,9 @@ impl<'a> Arguments<'a> {
             _ if self.is_probe() => {
                 format!("unexpected argument {shown}: the probe asks one address; halloo probe --help lists the flags")
             }
+            _ if self.command_name() == "view" => {
+                format!("unexpected argument {shown}: one recording is read; halloo view --help lists the flags")
+            }
             _ if is_address(word) => {
                 let port = self.arguments.get(index + 1).and_then(|next| next.to_str());
                 let address = port.and_then(|port| with_port(word, port)).unwrap_or_else(|| shown.clone());
@@ -233,7 +255,7 @@ impl<'a> Arguments<'a> {
             return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
         }
         if is_help && (word.starts_with('-') || self.arguments.get(2).is_some_and(|name| name != word)) {
-            return format!("unexpected argument {shown}; halloo help takes one command, serve or probe");
+            return format!("unexpected argument {shown}; halloo help takes one command: serve, probe or view");
         }
         if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
             return format!("unknown command {shown}; did you mean {meant}?");
@@ -260,7 +282,7 @@ impl<'a> Arguments<'a> {
             );
         }
         format!(
-            "unknown command {shown}; the commands are serve and probe, an address to serve is written --listen \
+            "unknown command {shown}; the commands are serve, probe and view, an address to serve is written --listen \
              ADDRESS, and halloo --help lists all flags"
         )
     }
@@ -352,7 +374,7 @@ fn flag_of<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 }
 
 fn takes_a_path(argument: &Arg) -> bool {
-    value_name(argument) == "PATH"
+    matches!(value_name(argument), "PATH" | "FILE")
 }
 
 fn value_name(argument: &Arg) -> &str {
@@ -368,6 +390,7 @@ fn example(argument: &Arg) -> String {
     let value = match value_name(argument) {
         "ADDRESS" => "9000",
         "PATH" => "/run/halloo.sock",
+        "FILE" => "run.json",
         "MODE" => "660",
         "SIZE" => "64MiB",
         "TEXT" => "'Hello!'",

@@ -54,7 +54,9 @@ struct Condition {
 
 const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
-const CONDITIONS: [Condition; 11] = [
+const NO_RECORDING: &str = "nothing is recorded; add --record FILE";
+
+const CONDITIONS: [Condition; 13] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
@@ -90,7 +92,13 @@ const CONDITIONS: [Condition; 11] = [
         is_met: |options, served| has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line),
         cause: "only UDP is served, where banner and line work like greet",
     },
+    Condition { setting: "record_memory", is_met: |options, _| is_recorded(options), cause: NO_RECORDING },
+    Condition { setting: "record_payload", is_met: |options, _| is_recorded(options), cause: NO_RECORDING },
 ];
+
+fn is_recorded(options: &ServeOptions) -> bool {
+    options.recording.record.is_some()
+}
 
 fn has_streams(served: &[Protocol]) -> bool {
     served.iter().any(|protocol| *protocol != Protocol::Udp)

@@ -23,6 +23,7 @@ use crate::output::printer_thread::Printer;
 use crate::output::stderr::StderrLine;
 use crate::process::sd_notify::SdNotifier;
 use crate::process::{self, inherited_socket};
+use crate::record::recordings::Recordings;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::StartSignals;
 use crate::text::duration::format_duration;
@@ -44,8 +45,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     let printer = Printer::start(options.output.events)
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
     logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));
-    let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env());
-    let (status, flush_timeout) = match workers::run(&server, inherited, &printer, start_signals) {
+    let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env())?;
+    let (mut status, mut flush_timeout) = match workers::run(&server, inherited, &printer, start_signals) {
         Ok(report) => {
             match report {
                 Some(report) => log_drain_report(report),
@@ -58,6 +59,13 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
             (error.status, FLUSH_TIMEOUT_AFTER_ERROR)
         }
     };
+    if let Some(Err(error)) = server.recordings.as_ref().map(Recordings::finish) {
+        printer.eprint(StderrLine::Plain(error.to_string()));
+        flush_timeout = FLUSH_TIMEOUT_AFTER_ERROR;
+        if status == ExitStatus::Success {
+            status = error.status;
+        }
+    }
     printer.flush(flush_timeout);
     Ok(status)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::cli::flags::ServeOptions;
-use crate::exit::ExitStatus;
+use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeter::{Greeter, GreetingTemplates};
 use crate::greeting::greeting_quota::GreetingQuota;
 use crate::output::counters::Counters;
@@ -13,12 +13,14 @@ use crate::output::event_log::EventLog;
 use crate::output::printer_thread::Printer;
 use crate::process::sd_notify::SdNotifier;
 use crate::process::shutdown::{LoopHandles, Shutdown};
+use crate::record::recordings::Recordings;
 
 /// What all workers share.
 pub(crate) struct ServerContext<'o> {
     pub(crate) options: &'o ServeOptions,
     pub(crate) shutdown: Shutdown,
     pub(crate) counters: Counters,
+    pub(crate) recordings: Option<Recordings>,
     templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
@@ -31,18 +33,20 @@ pub(crate) struct ServerContext<'o> {
 }
 
 impl<'o> ServerContext<'o> {
-    /// The context for as many workers as the command line asks for.
+    /// The context for as many workers as the command line asks for; an error if the file of the recordings cannot be
+    /// written.
     pub(crate) fn new(
         options: &'o ServeOptions,
         templates: GreetingTemplates,
         printer: &Printer,
         notifier: SdNotifier,
-    ) -> Self {
+    ) -> Result<Self, ExitError> {
         let ServeOptions { workers, lifetime, output, .. } = options;
         let needs_quota = lifetime.max_greetings.is_some() || templates.has_number();
         let loops = LoopHandles::default();
-        Self {
+        Ok(Self {
             options,
+            recordings: Recordings::new(options, &loops)?,
             counters: Counters::new(*workers, loops.clone(), printer.clone()),
             shutdown: Shutdown { drain_timeout: lifetime.drain_timeout, notifier, loops },
             templates,
@@ -51,7 +55,7 @@ impl<'o> ServerContext<'o> {
             stop_requested: Arc::default(),
             busy_workers: AtomicUsize::new(*workers),
             ended_idle: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Whether a stop signal has arrived, which abandons a start.

@@ -22,6 +22,7 @@ use crate::exit::ExitStatus;
 use crate::output::counters::Counters;
 use crate::process::shutdown::Shutdown;
 use crate::process::{self, inherited_signals};
+use crate::record::recordings::Recordings;
 use crate::serve::server_context::ServerContext;
 use crate::text::duration::format_duration;
 
@@ -50,7 +51,7 @@ impl StartSignals {
         for &signal in &stop_signals {
             flag::register_conditional_shutdown(signal, ExitStatus::Success as i32, Arc::clone(&ends_process))?;
         }
-        // SIGUSR1 has an effect only when there are counters.
+        // SIGUSR1 and SIGUSR2 have an effect only when there are counters and loops to record.
         for signal in [SIGHUP, SIGUSR1, SIGUSR2].into_iter().filter(|signal| !stop_signals.contains(signal)) {
             inherited_signals::catch_without_effect(signal)?;
         }
@@ -65,7 +66,7 @@ impl StartSignals {
             flag::register(signal, Arc::clone(&server.stop_requested))?;
         }
         let (read_end, write_end) = UnixStream::pair()?;
-        let signals = [SIGUSR1, SIGCHLD].iter().chain(&self.stop_signals);
+        let signals = [SIGUSR1, SIGUSR2, SIGCHLD].iter().chain(&self.stop_signals);
         let delivery = SignalDelivery::with_pipe(Arc::new(read_end), write_end, SignalOnly, signals)?;
         let start_guard = StartGuard::start(Arc::clone(&server.stop_requested))?;
         // The kernel prefers the main thread, where no handler runs while a system call hangs.
@@ -73,8 +74,13 @@ impl StartSignals {
         self.ends_process.store(false, Ordering::SeqCst);
         // Children that ended before SIGCHLD was caught.
         inherited_signals::reap_children();
-        let (shutdown, counters) = (server.shutdown.clone(), server.counters.clone());
-        Ok((ServerSignals { delivery, handler: SignalHandler { shutdown, counters, is_draining: false } }, start_guard))
+        let handler = SignalHandler {
+            shutdown: server.shutdown.clone(),
+            counters: server.counters.clone(),
+            recordings: server.recordings.clone(),
+            is_draining: false,
+        };
+        Ok((ServerSignals { delivery, handler }, start_guard))
     }
 }
 
@@ -168,6 +174,7 @@ fn is_on_terminal() -> bool {
 struct SignalHandler {
     shutdown: Shutdown,
     counters: Counters,
+    recordings: Option<Recordings>,
     is_draining: bool,
 }
 
@@ -176,6 +183,7 @@ impl SignalHandler {
     fn handle(&mut self, signal: i32) {
         match signal {
             SIGUSR1 => drop(self.counters.request_report()),
+            SIGUSR2 => self.recordings.iter().for_each(Recordings::start_or_stop),
             SIGCHLD => inherited_signals::reap_children(),
             _ if self.is_draining => {
                 log::info!("second signal: closing all connections now");
@@ -197,7 +205,7 @@ mod tests {
     use std::time::Duration;
 
     use halloo::{EventLoop, Turn};
-    use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
     use super::{Counters, Shutdown, SignalHandler, stop_signals};
     use crate::output::printer_thread::Printer;
@@ -211,7 +219,7 @@ mod tests {
         loops.set(vec![event_loop.handle()]);
         let counters = Counters::new(1, loops.clone(), Printer::null());
         let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier: SdNotifier::disabled(), loops };
-        SignalHandler { shutdown, counters, is_draining: false }
+        SignalHandler { shutdown, counters, recordings: None, is_draining: false }
     }
 
     fn turn(event_loop: &mut EventLoop<'_>) -> Turn {
@@ -265,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn sigusr1_and_sigchld_do_not_stop_the_loop() {
+    fn sigusr1_sigusr2_and_sigchld_do_not_stop_the_loop() {
         let mut event_loop = EventLoop::new().unwrap();
         let mut signal_handler = signal_handler(&event_loop);
-        for signal in [SIGUSR1, SIGCHLD] {
+        for signal in [SIGUSR1, SIGUSR2, SIGCHLD] {
             signal_handler.handle(signal);
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }

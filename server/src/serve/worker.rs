@@ -54,13 +54,17 @@ pub(crate) fn run_loop(
 }
 
 /// Creates the loop of one worker, on the calling thread.
-pub(crate) fn new_event_loop<'h>(options: &ServeOptions) -> Result<EventLoop<'h>, ExitError> {
+pub(crate) fn new_event_loop<'h>(server: &ServerContext<'_>, worker_number: usize) -> Result<EventLoop<'h>, ExitError> {
+    let ServeOptions { limits, workers, .. } = server.options;
     let mut event_loop = EventLoop::new().map_err(loop_error)?;
     // A panic that one client causes must not end the service for the other clients. It leaves no state half changed:
     // the greeter's borrow ends with the unwinding, and a greeting counts only when it is sent.
     event_loop.catch_panics(true);
-    if let Some(total) = options.limits.memory_max {
-        event_loop.buffer_bytes_max(total / options.workers);
+    if let Some(total) = limits.memory_max {
+        event_loop.buffer_bytes_max(total / workers);
+    }
+    if let Some(recordings) = &server.recordings {
+        recordings.record(worker_number, &mut event_loop);
     }
     Ok(event_loop)
 }

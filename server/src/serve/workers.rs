@@ -50,7 +50,7 @@ pub(crate) fn run(
     let (signals, mut start_guard) = (RefCell::new(signals), Some(start_guard));
     thread::scope(|scope| {
         let greeter = server.new_greeter();
-        let mut event_loop = worker::new_event_loop(server.options)?;
+        let mut event_loop = worker::new_event_loop(server, 1)?;
         let plan = socket_plan::open_all(
             &mut event_loop,
             inherited,
@@ -220,8 +220,8 @@ fn run_worker(
 ) {
     let result = catch_panic(|| {
         let greeter = server.new_greeter();
-        let mut event_loop =
-            worker::new_event_loop(server.options).map_err(|error| name_worker(server, worker_number, &error))?;
+        let mut event_loop = worker::new_event_loop(server, worker_number)
+            .map_err(|error| name_worker(server, worker_number, &error))?;
         socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;
         let _ = message_sender.send((worker_number, WorkerMessage::Listening(event_loop.handle())));
         // No start time arrives if the server failed to start.
@@ -270,7 +270,7 @@ mod tests {
 
     fn server_context(options: &ServeOptions) -> ServerContext<'_> {
         let templates = GreetingTemplates::new(&options.replies);
-        ServerContext::new(options, templates, &Printer::null(), SdNotifier::disabled())
+        ServerContext::new(options, templates, &Printer::null(), SdNotifier::disabled()).unwrap()
     }
 
     fn report() -> DrainReport {

@@ -4,6 +4,7 @@ mod clients;
 mod command_line;
 mod probe;
 mod process;
+mod recording;
 mod unix;
 
 use support::process::server::ServerBinary;

@@ -217,6 +217,8 @@ fn a_setting_without_effect_is_one_warning() {
         (&[UDP, "--mode=line"], &["--mode has no effect: only UDP is served, where banner and line work like greet"]),
         (&[&unix, "--max-connections-per-source=3"], &["--max-connections-per-source has no effect: TCP is not"]),
         (&[TCP, "--greeting=x", "--tcp-greeting=y"], &["--greeting has no effect: every protocol"]),
+        (&[TCP, "--record-memory=9MiB"], &["--record-memory has no effect: nothing is recorded; add --record FILE"]),
+        (&[TCP, "--record-payload=9"], &["--record-payload has no effect: nothing is recorded; add --record FILE"]),
         (&[TCP, UDP, "--greeting=x", "--tcp-greeting=y"], &[]),
         (&[&unix, "--tcp-greeting=x", "--idle-timeout=9s", "--mode=line"], &[]),
         (&[TCP, UDP, "--udp-greeting=x", "--udp-rate=3", "--tcp-greeting=y", "--mode=banner"], &[]),

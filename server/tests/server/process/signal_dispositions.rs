@@ -104,7 +104,7 @@ fn sighup_ends_a_server_with_the_terminal_as_any_standard_stream() {
 }
 
 #[test]
-fn sigusr2_has_no_effect() {
+fn sigusr2_has_no_effect_without_record() {
     let mut server = HALLOO.start(SERVE);
     server.signal("USR2");
     assert_holds_for(Duration::from_millis(100), "service", || request(server.tcp()) == GREETING);

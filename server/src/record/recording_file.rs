@@ -1,0 +1,88 @@
+//! The file that recordings replace: checked at the start, written whole.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use halloo::observe::Recording;
+
+use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
+use crate::text::escape;
+
+/// The file of `--record`.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordingFile(PathBuf);
+
+impl RecordingFile {
+    /// Checks that a recording can be written to this path, without a change to its file. `assignment` is the flag or
+    /// the variable that gave the path.
+    pub(crate) fn check(path: &Path, assignment: &str) -> Result<Self, ExitError> {
+        let cannot_write = |cause: &str| {
+            ExitError::new(ExitStatus::Unavailable, format!("cannot write recordings to {}: {cause}", display(path)))
+        };
+        let choose_another = format!("choose another file with {assignment}FILE");
+        // The file behind a link is replaced, not the link.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if target.is_dir() || path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(cannot_write(&format!("it is a folder; name a file in it with {assignment}FILE")));
+        }
+        // A pipe or a device is not replaced, and its errors appear when it is opened.
+        if target.exists() && !target.is_file() {
+            return Ok(Self(target));
+        }
+        match create_beside(&target) {
+            Ok(()) => Ok(Self(target)),
+            Err(error) => {
+                let folder = escape::path(folder_of(&target).as_os_str().as_bytes());
+                let cause = describe_io_error(&error);
+                Err(cannot_write(&match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        format!("{cause}: there is no folder {folder}; create it, or {choose_another}")
+                    }
+                    io::ErrorKind::NotADirectory => format!("{cause}: {folder} is not a folder; {choose_another}"),
+                    io::ErrorKind::PermissionDenied => format!(
+                        "{cause}: this user may not create a file in {folder}; {choose_another}, or allow this user \
+                         to write there"
+                    ),
+                    _ => cause_and_hint(&error, &choose_another),
+                }))
+            }
+        }
+    }
+
+    /// Replaces the file by this recording.
+    pub(crate) fn write(&self, recording: &Recording) -> Result<(), ExitError> {
+        recording.save(&self.0).map_err(|error| {
+            let (text, prefix) = (error.to_string(), format!("cannot write {}: ", self.0.display()));
+            let cause = text.strip_prefix(&prefix).unwrap_or(&text);
+            let (phrase, hint) = cause.split_once("; ").unwrap_or((cause, "try again, or name another file"));
+            let cause = describe_io_error(&io::Error::other(phrase));
+            ExitError::new(ExitStatus::RuntimeError, format!("cannot write the recording to {self}: {cause}; {hint}"))
+        })
+    }
+}
+
+impl std::fmt::Display for RecordingFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&display(&self.0))
+    }
+}
+
+fn display(path: &Path) -> String {
+    escape::path(path.as_os_str().as_bytes())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Creates an empty file in the folder, as the writing of a recording does, and removes it.
+fn create_beside(path: &Path) -> io::Result<()> {
+    let probe = folder_of(path).join(format!(".halloo-record-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    fs::remove_file(&probe)
+}

@@ -1,0 +1,6 @@
+//! `--record` and `halloo view`.
+
+mod recorded_server;
+mod recording_errors;
+mod recording_reader;
+mod view_findings;
