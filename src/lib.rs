@@ -128,6 +128,9 @@
 //! | when each callback is called, and when its effects take place | [the order of a turn](guide::order_of_a_turn) |
 //! | the terms of tokio, mio, libuv, gnet and calloop | [coming from another event loop](guide::coming_from) |
 //! | the reason why a connection ended | [`CloseReason`], [`Stats`] |
+//! | to see each step of the loop, and why a client waited | [recordings](guide::recordings), [`observe`] |
+//! | to act on slow turns while the loop runs | [`EventLoop::set_observer`], and `examples/watching/slowest_turn.rs` |
+//! | the time of turns, as histograms | [`EventLoop::journal_level`], [`Stats::turn_time`] |
 //! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
 //! | every hard case, with the test for it | [`guarantees`] |
 //!
@@ -206,7 +209,8 @@ mod event_loop;
 pub mod framing;
 #[doc = include_str!("../docs/guarantees.md")]
 pub mod guarantees {}
-/// Pages for embedders: the order of callbacks, programs for common problems, and the terms of other event loops.
+/// Pages for embedders: the order of callbacks, programs for common problems, recordings, and the terms of other event
+/// loops.
 pub mod guide {
     // In Markdown the first definition of a link counts. These lead to pages of rustdoc, those at the end of a page to files.
     #[doc = "[recipes]: recipes"]
@@ -215,6 +219,8 @@ pub mod guide {
     pub mod order_of_a_turn {}
     #[doc = include_str!("../docs/recipes.md")]
     pub mod recipes {}
+    #[doc = include_str!("../docs/recordings.md")]
+    pub mod recordings {}
     #[doc = "[order]: order_of_a_turn#what-is-delivered-again-and-when"]
     #[doc = "[signals]: recipes#stop-on-signals"]
     #[doc = "[waits]: recipes#a-request-that-waits-for-another-connection"]

@@ -3,3 +3,4 @@
 mod entries_of_objects;
 mod noted_turns;
 mod observers_and_levels;
+mod recordings_page;
