@@ -3,4 +3,5 @@
 mod entries_of_objects;
 mod noted_turns;
 mod observers_and_levels;
+mod perfetto_import;
 mod recordings_page;
