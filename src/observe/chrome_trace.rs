@@ -263,6 +263,9 @@ enum Slice {
     Work,
 }
 
+/// What the begin and the end of a callback have in common. The generation is not: the object may be removed meanwhile.
+type CallbackKey = (Object, u32, u64);
+
 /// Writes the entries of one loop.
 struct LoopWriter<'a, W> {
     file: &'a mut FileWriter<W>,
@@ -271,8 +274,8 @@ struct LoopWriter<'a, W> {
     nanoseconds: u64,
     /// The open slice in the lane of the loop.
     slice: Option<Slice>,
-    /// The lanes of callbacks that have not ended. One callback may call another.
-    callbacks: Vec<(Lane, u64)>,
+    /// Callbacks that have not ended, with their lanes. One callback may call another.
+    callbacks: Vec<(CallbackKey, Lane)>,
 }
 
 impl<W: io::Write> LoopWriter<'_, W> {
@@ -289,7 +292,7 @@ impl<W: io::Write> LoopWriter<'_, W> {
     }
 
     fn write_entry<'d>(&mut self, entry: &Entry, details: impl Iterator<Item = &'d (usize, Detail)>) -> io::Result<()> {
-        let key = (lane_of(entry), entry.numbers[0]);
+        let (mut lane, key) = (lane_of(entry), (entry.object, entry.slot, entry.numbers[0]));
         let phase = match entry.kind {
             EntryKind::PollBegin => {
                 self.end_callbacks(0)?;
@@ -304,20 +307,20 @@ impl<W: io::Write> LoopWriter<'_, W> {
                 if self.slice == Some(slice) { "E" } else { "i" }
             }
             EntryKind::CallbackBegin => {
-                self.callbacks.push(key);
+                self.callbacks.push((key, lane));
                 "B"
             }
-            EntryKind::CallbackEnd => match self.callbacks.iter().rposition(|open| *open == key) {
+            EntryKind::CallbackEnd => match self.callbacks.iter().rposition(|(open, _)| *open == key) {
                 Some(depth) => {
                     self.end_callbacks(depth + 1)?;
-                    self.callbacks.pop();
+                    lane = self.callbacks.pop().map_or(lane, |(_, lane)| lane);
                     "E"
                 }
                 None => "i",
             },
             _ => "i",
         };
-        let (ids, part) = (self.group.ids(key.0), self.group.part);
+        let (ids, part) = (self.group.ids(lane), self.group.part);
         let line = self.begin(phase, ids)?;
         push_name(line, entry, phase);
         push_args(line, entry, part, details);
@@ -338,7 +341,7 @@ impl<W: io::Write> LoopWriter<'_, W> {
     /// Ends the open callbacks from a depth on. Their end is missing: they panicked, or entries were lost.
     fn end_callbacks(&mut self, depth: usize) -> io::Result<()> {
         while self.callbacks.len() > depth
-            && let Some((lane, _)) = self.callbacks.pop()
+            && let Some((_, lane)) = self.callbacks.pop()
         {
             self.end_slice(lane)?;
         }
@@ -610,6 +613,16 @@ mod tests {
         check_slices(&text);
         let phases: Vec<_> = text.lines().filter(|line| line.contains("\"ts\"")).map(|line| &line[7..8]).collect();
         assert_eq!(phases, ["i", "B", "B", "B", "E", "E", "B", "E", "E", "i"]);
+    }
+
+    #[test]
+    fn a_callback_that_removes_its_own_object_ends_in_the_same_lane() {
+        let on_timer = [Callback::Timer as u64, 0];
+        let begin = Entry::new(EntryKind::CallbackBegin, Object::Timer, 2, 9).numbers(on_timer);
+        let end = Entry { kind: EntryKind::CallbackEnd, generation: 0, ..begin };
+        let text = text(vec![LoopRecording { entries: vec![begin, end], ..LoopRecording::default() }]);
+        check_slices(&text);
+        assert_eq!(text.matches("\"tid\":3,\"ts\"").count(), 2, "{text}");
     }
 
     proptest! {
