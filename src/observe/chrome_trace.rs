@@ -321,9 +321,9 @@ impl<W: io::Write> LoopWriter<'_, W> {
             _ => "i",
         };
         let (ids, part) = (self.group.ids(lane), self.group.part);
-        let line = self.begin(phase, ids)?;
-        push_name(line, entry, phase);
-        push_args(line, entry, part, details);
+        let text = self.begin(phase, ids)?;
+        push_name(text, entry, phase);
+        push_args(text, entry, part, details);
         if entry.kind == EntryKind::PollEnd && self.slice != Some(Slice::Work) {
             self.slice = Some(Slice::Work);
             let ids = self.group.ids(LOOP_LANE);
