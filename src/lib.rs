@@ -214,6 +214,7 @@ pub mod guarantees {}
 pub mod guide {
     // In Markdown the first definition of a link counts. These lead to pages of rustdoc, those at the end of a page to files.
     #[doc = "[recipes]: recipes"]
+    #[doc = "[recordings]: recordings"]
     #[doc = ""]
     #[doc = include_str!("../docs/order-of-a-turn.md")]
     pub mod order_of_a_turn {}
@@ -222,6 +223,7 @@ pub mod guide {
     #[doc = include_str!("../docs/recordings.md")]
     pub mod recordings {}
     #[doc = "[order]: order_of_a_turn#what-is-delivered-again-and-when"]
+    #[doc = "[recordings]: recordings"]
     #[doc = "[signals]: recipes#stop-on-signals"]
     #[doc = "[waits]: recipes#a-request-that-waits-for-another-connection"]
     #[doc = ""]
