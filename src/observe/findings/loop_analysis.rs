@@ -26,6 +26,7 @@ pub(super) struct LoopAnalysis<'a> {
     spin: Option<SpinRun>,
     /// The end of the last slow callback or long turn.
     explained_until: u64,
+    has_lost_entries: bool,
     found: Vec<Occurrence>,
 }
 
@@ -49,13 +50,18 @@ struct TurnWork {
     last_object: Option<ObjectKey>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy)]
 struct Poll {
     began: u64,
     entry_index: usize,
+    /// How long it may wait. After its end it is `u64::MAX`, in case the begin of the next is missing.
     wait_max: u64,
     /// Whether it returned before its time, within [`limits::FINDING_SPIN_GAP`].
     returned_at_once: bool,
+}
+
+impl Poll {
+    const NONE: Self = Self { began: 0, entry_index: 0, wait_max: u64::MAX, returned_at_once: false };
 }
 
 struct OpenCallback {
@@ -112,9 +118,10 @@ impl<'a> LoopAnalysis<'a> {
             callbacks: Vec::new(),
             slow_callbacks: Vec::new(),
             long_turn: None,
-            poll: Poll::default(),
+            poll: Poll::NONE,
             spin: None,
             explained_until: 0,
+            has_lost_entries: false,
             found: Vec::new(),
         }
     }
@@ -148,10 +155,11 @@ impl<'a> LoopAnalysis<'a> {
             EntryKind::PollEnd => return self.end_poll(index, entry),
             EntryKind::TurnEnd => return self.end_turn(entry.nanoseconds, Some(entry.numbers[0] == 1)),
             EntryKind::Lost => return self.begin_anew(),
+            _ if entry.object == Object::Peer => return,
             _ => {}
         }
         let key = ObjectKey { object: entry.object, slot: entry.slot, generation: entry.generation };
-        let history = self.objects.entry(key).or_insert_with(|| ObjectHistory::new(key));
+        let history = self.objects.entry(key).or_insert_with(|| ObjectHistory::new(key, self.has_lost_entries));
         let (is_call, is_progress) = (is_call(entry), is_progress(entry, history.has_eof()));
         if address.is_some() && names_its_object(entry.kind) {
             history.name = sentences::name(key, address);
@@ -189,13 +197,19 @@ impl<'a> LoopAnalysis<'a> {
     }
 
     fn end_poll(&mut self, index: usize, entry: &Entry) {
-        // Without its begin, a poll may have waited.
-        let waited = entry.nanoseconds.saturating_sub(self.poll.began);
-        self.poll.returned_at_once =
-            self.poll.wait_max == 0 || waited < self.poll.wait_max && waited < nanoseconds(limits::FINDING_SPIN_GAP);
+        let Poll { began, entry_index, wait_max, .. } = self.poll;
+        let waited = entry.nanoseconds.saturating_sub(began);
+        let returned_at_once = wait_max == 0 || waited < wait_max.min(nanoseconds(limits::FINDING_SPIN_GAP));
+        self.poll = Poll { began, entry_index, returned_at_once, ..Poll::NONE };
+        let late = waited.saturating_sub(wait_max);
+        if late >= nanoseconds(limits::FINDING_LOOP_LAG) {
+            self.report_loop(FindingKind::LoopLag, entry_index, late, sentences::late_poll(late));
+            self.now.explained = self.now.explained.saturating_add(late);
+            self.explained_until = entry.nanoseconds;
+        }
         let [events, has_more] = entry.numbers;
         self.end_turn(entry.nanoseconds, None);
-        self.begin_turn(entry.nanoseconds, if self.poll.returned_at_once { events } else { 0 });
+        self.begin_turn(entry.nanoseconds, if returned_at_once { events } else { 0 });
         // With more to come, the work of this turn has not begun.
         let did_something = has_more == 1;
         self.turn = TurnWork { is_running: true, entry_index: index, events, did_something, ..TurnWork::default() };
@@ -204,7 +218,7 @@ impl<'a> LoopAnalysis<'a> {
     /// Begins a turn whose poll has reported so many events at once. They have waited for what was slow before.
     fn begin_turn(&mut self, at: u64, events: u64) {
         for slow in std::mem::take(&mut self.slow_callbacks) {
-            let history = self.objects.entry(slow.key).or_insert_with(|| ObjectHistory::new(slow.key));
+            let history = self.objects.entry(slow.key).or_insert_with(|| ObjectHistory::new(slow.key, true));
             let waiting = slow.waiting.saturating_add(events);
             let sentence = sentences::slow_callback(&history.name, slow.callback, slow.input, slow.took, waiting);
             let occurrence = history.occurrence(FindingKind::SlowCallback, slow.entry_index, slow.took, sentence);
@@ -341,6 +355,8 @@ impl<'a> LoopAnalysis<'a> {
 
     /// Forgets what lost entries may have ended.
     fn begin_anew(&mut self) {
+        self.has_lost_entries = true;
+        self.poll = Poll::NONE;
         self.callbacks.clear();
         self.turn = TurnWork::default();
         self.spin = None;

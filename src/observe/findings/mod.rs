@@ -18,7 +18,7 @@ use crate::observe::recording::{LoopRecording, Recording};
 words! {
     /// What a [`Finding`] is about. [`findings`] has a table with the thresholds.
     FindingKind {
-        /// A turn of the loop worked for long, or a timer fired late: events, clients and deadlines waited.
+        /// A turn of the loop worked for long, a poll returned late, or a timer fired late: all clients and timers waited.
         LoopLag = "loop-lag",
         /// An object had work and was not served for long.
         Starvation = "starvation",
@@ -99,7 +99,7 @@ impl fmt::Display for Finding {
 ///
 /// | kind | what it means | from | what to do |
 /// |---|---|---|---|
-/// | [`LoopLag`](FindingKind::LoopLag) | a turn took long without a slow callback, or a timer fired late without a long turn | 100 ms | fewer events on this loop, more loops, more processor time |
+/// | [`LoopLag`](FindingKind::LoopLag) | a turn took long without a slow callback; or a poll returned late, or a timer fired late, without a long turn | 100 ms | fewer events on this loop, more loops, more processor time |
 /// | [`Starvation`](FindingKind::Starvation) | a ready or deferred object, or a client of a full listener, waited | 1 s | serve each ready object in each turn; a higher `connections_max` |
 /// | [`SourceLeftReady`](FindingKind::SourceLeftReady) | a readable source was read in part, and then forgotten | 1 s | read until EAGAIN, or defer the rest to the next turn |
 /// | [`StaleEvent`](FindingKind::StaleEvent) | an event or an object was used after the close | once | compare the generation in the event with that of the object |
@@ -109,7 +109,8 @@ impl fmt::Display for Finding {
 /// | [`Spin`](FindingKind::Spin) | polls returned at once without work, on average at most 5 ms apart | 1,000 polls | return `Watch::Again` only after progress |
 ///
 /// A recording at [`Level::Turns`](crate::observe::Level::Turns) shows only loop lag and spin. A deadline of a connection
-/// may be late by design, while its input is served. After lost entries the analysis begins anew.
+/// may be late by design, while its input is served. After lost entries the analysis begins anew. Unread input of a connection is judged only if the recording
+/// has all of its entries: it may have been paused before.
 ///
 /// ```
 /// use std::time::Duration;
@@ -264,6 +265,24 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_that_returns_100_ms_late_is_a_loop_lag_and_explains_what_waited() {
+        let found = assert_threshold(100 * MS, FindingKind::LoopLag, |notes, late| {
+            notes.note(EntryKind::PollBegin, Object::Loop, 0, [7 * MS, 0]).now += 7 * MS + late;
+            notes.note(EntryKind::PollEnd, Object::Loop, 0, [0, 0]);
+            notes.note(EntryKind::DeadlineFired, Object::Timer, 7, [7 * MS, 0]);
+        });
+        assert!(found.sentence.starts_with("a poll returned 100 ms after its time; "), "{found}");
+        let mut notes = Notes::default();
+        notes.turn(0).connection(1, EntryKind::Read, [64, 64]).connection(1, EntryKind::Deferred, [0; 2]);
+        notes.note(EntryKind::PollBegin, Object::Loop, 0, [0, 0]).now += 2 * SECOND;
+        notes.note(EntryKind::PollEnd, Object::Loop, 0, [0, 0]).connection(1, EntryKind::Read, [5, 64]);
+        assert_eq!(notes.kinds(), [FindingKind::LoopLag]);
+        let mut without_begin = Notes { now: 9 * SECOND, ..Notes::default() };
+        without_begin.note(EntryKind::PollEnd, Object::Loop, 0, [0, 0]);
+        assert_eq!(without_begin.kinds(), []);
+    }
+
+    #[test]
     fn a_timer_that_fires_100_ms_late_is_a_loop_lag_and_a_connection_may_be_late() {
         let fire = |object| {
             move |notes: &mut Notes, late: u64| {
@@ -271,7 +290,10 @@ mod tests {
             }
         };
         let found = assert_threshold(100 * MS, FindingKind::LoopLag, fire(Object::Timer));
-        assert!(found.sentence.starts_with("timer 7 fired 100 ms late, and no callback or turn was long; "), "{found}");
+        assert!(
+            found.sentence.starts_with("timer 7 fired 100 ms late, and no callback, turn or poll was long; "),
+            "{found}"
+        );
         let mut notes = Notes::default();
         fire(Object::Connection)(&mut notes, SECOND);
         assert_eq!(notes.kinds(), []);
@@ -557,6 +579,13 @@ mod tests {
         notes.turn(0).ready(1).connection(1, EntryKind::Read, [64, 64]).connection(2, EntryKind::Write, [9, 20]);
         notes.note(EntryKind::Lost, Object::Loop, 0, [5, 0]);
         notes.turn(9 * SECOND).connection(1, EntryKind::Read, [5, 64]);
+        assert_eq!(notes.kinds(), []);
+    }
+
+    #[test]
+    fn a_connection_that_existed_before_the_recording_may_be_paused() {
+        let mut notes = Notes::default();
+        notes.connection(1, EntryKind::Existing, [9, 0]).turn(0).ready(1).turn(9 * SECOND);
         assert_eq!(notes.kinds(), []);
     }
 

@@ -64,6 +64,8 @@ pub(super) struct ObjectHistory {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// It existed before, and may be paused, blocked or at EOF.
+    Unknown,
     Connecting,
     Open,
     Eof,
@@ -109,7 +111,7 @@ struct Episode {
     since: Moment,
     entry_index: usize,
     errno: Option<i32>,
-    tries: u64,
+    pauses: u64,
 }
 
 /// The outcome of a call that takes input, clients or datagrams.
@@ -133,11 +135,12 @@ fn nanoseconds(limit: std::time::Duration) -> u64 {
 }
 
 impl ObjectHistory {
-    pub(super) fn new(key: ObjectKey) -> Self {
+    /// A history that begins now. If the object may have had entries before, they are not known.
+    pub(super) fn new(key: ObjectKey, may_be_older: bool) -> Self {
         Self {
             key,
             name: sentences::name(key, None),
-            phase: Phase::Open,
+            phase: if may_be_older { Phase::Unknown } else { Phase::Open },
             is_paused: false,
             work: None,
             output: None,
@@ -158,6 +161,8 @@ impl ObjectHistory {
             EntryKind::Accept | EntryKind::Read | EntryKind::ReceiveBatch => self.on_input(entry, index, now, found),
             EntryKind::Write => self.on_write(entry, index, now, found),
             EntryKind::CallbackBegin => self.on_callback(entry, index, now, found),
+            EntryKind::Existing => self.phase = Phase::Unknown,
+            EntryKind::Opened | EntryKind::Listening | EntryKind::Bound => self.phase = Phase::Open,
             EntryKind::Connect if entry.errno.is_none() => self.phase = Phase::Connecting,
             EntryKind::Connected if entry.errno.is_none() => self.phase = Phase::Open,
             EntryKind::Deferred => self.wait(WorkKind::Deferred, index, now),
@@ -183,6 +188,9 @@ impl ObjectHistory {
     pub(super) fn forget_waits(&mut self) {
         (self.work, self.output, self.backoff, self.stale_turn) = (None, None, None, None);
         (self.is_paused, self.failures) = (false, 0);
+        if self.phase != Phase::Closed {
+            self.phase = Phase::Unknown;
+        }
     }
 
     fn wait(&mut self, kind: WorkKind, index: usize, now: Moment) {
@@ -205,7 +213,9 @@ impl ObjectHistory {
             // Reading stops while much output waits.
             return;
         }
-        if !is_readable || self.is_paused || self.phase != Phase::Open || self.backoff.is_some() {
+        // The callback of a watch is called only for the events that it waits for.
+        let is_watch = self.key.object == Object::Watch;
+        if !is_readable || is_watch || self.is_paused || self.phase != Phase::Open || self.backoff.is_some() {
             return;
         }
         match &mut self.work {
@@ -227,6 +237,10 @@ impl ObjectHistory {
             return;
         }
         self.judge_use(entry, index, now, found);
+        if self.phase == Phase::Unknown && entry.kind != EntryKind::Read {
+            // A listener or UDP socket can only be in backoff, which this call shows to be over.
+            self.phase = Phase::Open;
+        }
         if let Some(Work { kind: WorkKind::Full { has_client, .. }, .. }) = &mut self.work {
             // A client that is accepted without an event has waited since the listener was full.
             *has_client |= matches!(outcome, InputOutcome::InPart { .. });
@@ -316,11 +330,10 @@ impl ObjectHistory {
 
     fn on_backoff(&mut self, entry: &Entry, index: usize, now: Moment) {
         self.work = None;
-        let tries = self.failures.max(1);
         match &mut self.backoff {
-            Some(episode) => episode.tries = tries.max(episode.tries + 1),
+            Some(episode) => episode.pauses += 1,
             None => {
-                self.backoff = Some(Episode { since: now, entry_index: index, errno: entry.errno(), tries });
+                self.backoff = Some(Episode { since: now, entry_index: index, errno: entry.errno(), pauses: 1 });
             }
         }
     }
@@ -380,7 +393,7 @@ impl ObjectHistory {
         let Some(episode) = self.backoff.take() else {
             return;
         };
-        let tries = episode.tries.max(std::mem::take(&mut self.failures));
+        let tries = episode.pauses.max(std::mem::take(&mut self.failures));
         let lasted = episode.since.wait_until(now);
         if lasted >= nanoseconds(limits::FINDING_BACKOFF) {
             let sentence = sentences::backoff(&self.name, self.key.object, episode.errno, tries, lasted);

@@ -74,10 +74,18 @@ pub(super) fn long_turn(took: u64, callbacks: u64, in_callbacks: u64, longest: u
     }
 }
 
+pub(super) fn late_poll(late: u64) -> String {
+    format!(
+        "a poll returned {} after its time; the thread had no processor, or was stopped; give the process more processor \
+         time",
+        time(late)
+    )
+}
+
 pub(super) fn late_timer(name: &str, late: u64) -> String {
     format!(
-        "{name} fired {} late, and no callback or turn was long; the thread had no processor or was stopped, or no turn \
-         was called; give the process more processor time",
+        "{name} fired {} late, and no callback, turn or poll was long; call EventLoop::turn before next_timeout has \
+         passed, or let run() call it",
         time(late)
     )
 }
@@ -106,8 +114,8 @@ pub(super) fn work(name: &str, kind: WorkKind, waited: u64, others: u64) -> Stri
              input_bytes_max and outbox_bytes_max"
         ),
         WorkKind::Full { connections, .. } => format!(
-            "a client of {name} waited {waited} in the backlog, because the {connections} connections of its handler are \
-             its limit; raise connections_max, or close idle connections earlier"
+            "a client of {name} waited {waited} in the backlog, because its handler has {} and may not have more; raise connections_max, or close idle connections earlier",
+            counted(connections, "connection")
         ),
     }
 }
@@ -135,8 +143,8 @@ pub(super) fn backoff(name: &str, object: Object, errno: Option<i32>, tries: u64
     };
     let (tries, lasted) = (if tries == 1 { String::from("1 try") } else { format!("{tries} tries") }, time(lasted));
     format!(
-        "{call} of {name} failed in {tries} within {lasted}: {error}; {waiting}; raise the limit that the error names, or \
-         close something"
+        "{call} of {name} failed in {tries} within {lasted}: {error}; {waiting}; free what the error names, or \
+         raise its limit"
     )
 }
 
