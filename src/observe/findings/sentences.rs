@@ -69,7 +69,7 @@ pub(super) fn long_turn(took: u64, callbacks: u64, in_callbacks: u64, longest: u
         let sum = time(in_callbacks);
         format!(
             "a turn took {turn}, only {sum} of it in {callbacks}; {waiting} and all timers waited for its end; system \
-             calls took long, or the thread had no processor: give the process more processor time"
+             calls took long, or the thread had no processor or was stopped: give the process more processor time"
         )
     }
 }
