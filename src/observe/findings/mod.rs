@@ -583,6 +583,19 @@ mod tests {
     }
 
     #[test]
+    fn after_lost_entries_only_a_connection_that_is_seen_to_open_is_judged_by_its_reads() {
+        for (opens, expected) in [(true, &[FindingKind::SourceLeftReady][..]), (false, &[])] {
+            let mut notes = Notes::default();
+            notes.note(EntryKind::Lost, Object::Loop, 0, [5, 0]).turn(0);
+            if opens {
+                notes.connection(1, EntryKind::Opened, [9, 0]);
+            }
+            notes.connection(1, EntryKind::Read, [64, 64]).turn(9 * SECOND);
+            assert_eq!(notes.kinds(), expected);
+        }
+    }
+
+    #[test]
     fn a_connection_that_existed_before_the_recording_may_be_paused() {
         let mut notes = Notes::default();
         notes.connection(1, EntryKind::Existing, [9, 0]).turn(0).ready(1).turn(9 * SECOND);
