@@ -45,6 +45,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -477,7 +478,7 @@ impl Simulation {
 
     /// Starts a new [trace](Self::trace) and keeps all of it, not only the last 200 lines.
     pub fn record_trace(&self) {
-        self.world.borrow().recording.borrow_mut().keep_all();
+        self.world.borrow().recording.borrow_mut().restart();
     }
 
     /// Returns the steps of the run, one per line: the last 200 lines, or all since
@@ -558,41 +559,64 @@ impl std::fmt::Debug for Simulation {
 /// The environment variable `HALLOO_SEEDS` has precedence over `seeds`: `HALLOO_SEEDS=7` runs one seed,
 /// `HALLOO_SEEDS=0..1000000` a million.
 ///
+/// The environment variable `HALLOO_RECORD` is a file for the [recording](Simulation::recording) of the lowest seed that
+/// fails. With one seed it is recorded in any case: `HALLOO_SEEDS=7 HALLOO_RECORD=seed-7.json cargo test NAME`.
+/// <https://ui.perfetto.dev> opens the file. A relative path begins in the folder of the package.
+///
 /// ```should_panic
 /// halloo::testing::check(0..1_000, |simulation| assert!(simulation.random_below(100) > 0));
 /// ```
 ///
 /// # Panics
-/// If the test panics, or if `HALLOO_SEEDS` is neither a seed nor a range.
+/// If the test panics, if `HALLOO_SEEDS` is neither a seed nor a range, or if the recording cannot be written.
 pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
     let seeds = std::env::var("HALLOO_SEEDS").map_or(seeds, |variable| {
         let message = "is neither a seed nor a range; set it to 7 or to 0..1000";
         parse_seeds(&variable).unwrap_or_else(|| panic!("cannot use HALLOO_SEEDS: \"{variable}\" {message}"))
     });
+    let file = std::env::var_os("HALLOO_RECORD").map(PathBuf::from);
     let test_name = thread::current().name().unwrap_or_default().to_owned();
-    if let Some((seed, report)) = first_failure(seeds, &test_name, test) {
-        // The test harness runs a test on a thread with its name, or on the main thread.
-        let filter = if test_name == "main" { "" } else { &test_name };
-        panic!("{report}\nrun it alone: HALLOO_SEEDS={seed} cargo test {filter}");
+    let Some(run) = first_failure(seeds, &test_name, file.is_some(), test) else { return };
+    let saved = run.recording.zip(file).map(|(recording, file)| recording.save(&file).map(|()| file));
+    let seed = run.seed;
+    // The test harness runs a test on a thread with its name, or on the main thread.
+    let filter = if test_name == "main" { "" } else { &test_name };
+    let about_recording = match saved {
+        Some(Ok(file)) => format!("its recording is in {}", file.display()),
+        Some(Err(error)) => error.to_string(),
+        None => format!("record it: HALLOO_SEEDS={seed} HALLOO_RECORD=seed-{seed}.json cargo test {filter}"),
+    };
+    match run.report {
+        Some(report) => panic!("{report}\nrun it alone: HALLOO_SEEDS={seed} cargo test {filter}\n{about_recording}"),
+        None => assert!(!about_recording.starts_with("cannot "), "{about_recording}"),
     }
 }
 
-/// Runs a test with all seeds; returns the lowest that fails, with a report.
-fn first_failure(seeds: Range<u64>, name: &str, test: impl Fn(&Simulation) + Sync) -> Option<(u64, String)> {
-    let (next, failure) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, String)>));
-    let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+/// A run of a seed that failed, or was chosen to be recorded.
+struct Run {
+    seed: u64,
+    /// What has happened, if it failed.
+    report: Option<String>,
+    recording: Option<Recording>,
+}
+
+/// Runs a test with all seeds; returns the run of the lowest that fails. A single seed that is recorded is returned in any
+/// case.
+fn first_failure(seeds: Range<u64>, name: &str, is_recorded: bool, test: impl Fn(&Simulation) + Sync) -> Option<Run> {
+    let (next, first) = (AtomicU64::new(seeds.start), Mutex::new(None::<Run>));
+    let is_chosen = is_recorded && seeds.end - seeds.start == 1;
+    let lock = || first.lock().unwrap_or_else(PoisonError::into_inner);
     let run_seeds = || {
         loop {
             // Seeds are taken in order: when one fails, all lower ones have run or are running.
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end || lock().as_ref().is_some_and(|(failed, _)| *failed < seed) {
+            if seed >= seeds.end || lock().as_ref().is_some_and(|run| run.seed < seed) {
                 return;
             }
-            if let Err(report) = run_seed(seed, &test) {
-                let mut failure = lock();
-                if failure.as_ref().is_none_or(|(failed, _)| seed < *failed) {
-                    *failure = Some((seed, report));
-                }
+            let run = run_seed(seed, is_recorded, &test);
+            let mut first = lock();
+            if (run.report.is_some() || is_chosen) && first.as_ref().is_none_or(|first| seed < first.seed) {
+                *first = Some(run);
             }
         }
     };
@@ -604,7 +628,7 @@ fn first_failure(seeds: Range<u64>, name: &str, test: impl Fn(&Simulation) + Syn
         }
         run_seeds();
     });
-    failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A seed, or a range of them that is not empty.
@@ -616,14 +640,18 @@ fn parse_seeds(text: &str) -> Option<Range<u64>> {
     (first < end).then_some(first..end)
 }
 
-/// Runs a test with a seed; if it panics, returns the report.
-fn run_seed(seed: u64, test: impl Fn(&Simulation)) -> std::result::Result<(), String> {
+fn run_seed(seed: u64, is_recorded: bool, test: impl Fn(&Simulation)) -> Run {
     let simulation = Simulation::new(seed);
-    catch_unwind(AssertUnwindSafe(|| test(&simulation))).map_err(|panic| {
+    if is_recorded {
+        simulation.world.borrow().recording.borrow_mut().keep_all();
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| test(&simulation)));
+    let report = outcome.err().map(|panic| {
         let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         format!("seed {seed} failed; the end of its trace:\n{}\nseed {seed} failed: {message}", simulation.trace())
-    })
+    });
+    Run { seed, report, recording: is_recorded.then(|| simulation.recording()) }
 }
 
 #[cfg(test)]
@@ -756,37 +784,90 @@ mod tests {
             exchange(simulation);
             assert!(simulation.seed() < 17, "this is too much");
         };
-        let (seed, report) = first_failure(3..100, "seeds", test).expect("17 fails");
+        let Some(Run { seed, report: Some(report), .. }) = first_failure(3..100, "seeds", false, test) else {
+            panic!("17 fails")
+        };
         assert_eq!(seed, 17);
         assert_eq!(report.matches("seed 17 failed: this is too much").count(), 1, "{report}");
         assert_eq!(report.matches("earlier lines are left out").count(), 1, "{report}");
         assert!(report.lines().count() < 210, "{report}");
-        assert_eq!(first_failure(3..17, "seeds", test), None);
+        assert!(first_failure(3..17, "seeds", false, test).is_none());
     }
 
     #[test]
     fn only_seed_3_fails() {
-        check(0..3, |simulation| assert_ne!(simulation.seed(), 3, "only with HALLOO_SEEDS"));
+        check(0..3, |simulation| {
+            exchange(simulation);
+            assert_ne!(simulation.seed(), 3, "only with HALLOO_SEEDS");
+        });
+    }
+
+    /// Runs a test of this program in a process with these variables; returns whether it passed, and its output.
+    fn run_test(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
+        let this = std::env::current_exe().expect("a test has a program");
+        let mut command = std::process::Command::new(this);
+        command.args(["--exact", name]).env_remove("HALLOO_SEEDS").env_remove("HALLOO_RECORD");
+        let output = command.envs(variables.iter().copied()).output().expect("it starts");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     #[test]
-    fn a_variable_chooses_the_seeds_and_a_failure_names_the_command_for_its_seed() {
-        let run = |seeds: &str| {
-            let this = std::env::current_exe().expect("a test has a program");
-            let mut command = std::process::Command::new(this);
-            command.args(["--exact", "testing::tests::only_seed_3_fails"]).env("HALLOO_SEEDS", seeds);
-            let output = command.output().expect("it starts");
-            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
-        };
+    fn a_variable_chooses_the_seeds_and_a_failure_names_the_commands_for_its_seed() {
+        let name = "testing::tests::only_seed_3_fails";
+        let run = |seeds: &str| run_test(name, &[("HALLOO_SEEDS", seeds)]);
         for seeds in ["3", "0..5"] {
             let (is_ok, output) = run(seeds);
-            let command = "run it alone: HALLOO_SEEDS=3 cargo test testing::tests::only_seed_3_fails";
-            assert!(!is_ok && output.contains(command), "{output}");
+            let commands = format!(
+                "run it alone: HALLOO_SEEDS=3 cargo test {name}\n\
+                 record it: HALLOO_SEEDS=3 HALLOO_RECORD=seed-3.json cargo test {name}"
+            );
+            assert!(!is_ok && output.contains(&commands), "{output}");
         }
         assert!(run("4").0 && run("0..3").0);
         for invalid in ["", "x", "5..5", "..", "3.."] {
             let (is_ok, output) = run(invalid);
             assert!(!is_ok && output.contains("cannot use HALLOO_SEEDS: \""), "{output}");
+        }
+    }
+
+    #[test]
+    fn a_variable_writes_the_recording_of_the_chosen_or_the_lowest_failing_seed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (name, path) = ("testing::tests::only_seed_3_fails", folder.path().join("seed.json"));
+        let path = path.to_str().expect("a path in UTF-8");
+        let run = |seeds: &str, file: &str| run_test(name, &[("HALLOO_SEEDS", seeds), ("HALLOO_RECORD", file)]);
+        assert!(run("0..3", path).0 && !std::path::Path::new(path).exists(), "no seed is chosen, and none fails");
+        for (seeds, fails, seed) in [("2", false, 2), ("3", true, 3), ("1..9", true, 3)] {
+            let (is_ok, output) = run(seeds, path);
+            assert_eq!(is_ok, !fails, "{output}");
+            assert_eq!(output.contains(&format!("its recording is in {path}\n")), fails, "{output}");
+            // The same in this process.
+            let simulation = Simulation::new(seed);
+            exchange(&simulation);
+            let mut expected = Vec::new();
+            simulation.recording().write_to(&mut expected).expect("memory");
+            assert!(std::fs::read(path).expect("a file") == expected, "seed {seed} has another recording");
+        }
+        for seeds in ["2", "3"] {
+            let (is_ok, output) = run(seeds, "/nowhere/seed.json");
+            assert!(!is_ok && output.contains("cannot write /nowhere/seed.json: "), "{output}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_recording_in_every_process_whatever_the_network_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for seed in ["1", "2", "3"] {
+            let recordings = ["first", "second"].map(|file| {
+                let path = folder.path().join(file);
+                let path = path.to_str().expect("a path in UTF-8");
+                let name = "tests::every_client_is_served_whatever_the_network_does";
+                let (is_ok, output) = run_test(name, &[("HALLOO_SEEDS", seed), ("HALLOO_RECORD", path)]);
+                assert!(is_ok, "{output}");
+                std::fs::read(path).expect("a file")
+            });
+            assert!(recordings[0].len() > 50_000, "{} bytes", recordings[0].len());
+            assert!(recordings[0] == recordings[1], "seed {seed} has two recordings");
         }
     }
 

@@ -61,7 +61,7 @@ pub struct Recorder {
 
 /// What dropped entries said about objects that still exist.
 #[derive(Clone, Debug, Default)]
-struct Before {
+pub(super) struct Before {
     /// By kind and slot.
     existing: HashMap<(Object, u32), (Entry, Option<Detail>)>,
     /// The time of the last dropped entry.
@@ -221,7 +221,11 @@ impl TurnBuffers {
 
 impl Before {
     /// Learns from entries what exists after them.
-    fn add(&mut self, entries: impl Iterator<Item = Entry>, details: &mut impl Iterator<Item = (u32, Detail)>) {
+    pub(super) fn add(
+        &mut self,
+        entries: impl Iterator<Item = Entry>,
+        details: &mut impl Iterator<Item = (u32, Detail)>,
+    ) {
         let mut details = details.peekable();
         for (index, entry) in entries.enumerate() {
             let mut address = None;
@@ -241,6 +245,12 @@ impl Before {
                 | EntryKind::PeerConnect => {
                     self.existing.insert(key, (entry, address));
                 }
+                // An outbound connection was opened without a descriptor.
+                EntryKind::Connect if entry.errno.is_none() => {
+                    if let Some((opened, _)) = self.existing.get_mut(&key) {
+                        opened.numbers[0] = entry.numbers[0];
+                    }
+                }
                 EntryKind::Freed => {
                     self.existing.remove(&key);
                 }
@@ -254,7 +264,7 @@ impl Before {
 
     /// An entry for everything that exists, at the time of the last dropped entry. Listeners come before their
     /// connections.
-    fn into_sorted(self) -> Vec<(Entry, Option<Detail>)> {
+    pub(super) fn into_sorted(self) -> Vec<(Entry, Option<Detail>)> {
         let mut existing: Vec<_> = self.existing.into_values().collect();
         existing.sort_unstable_by_key(|(entry, _)| (entry.object == Object::Connection, entry.object, entry.slot));
         for (entry, _) in &mut existing {

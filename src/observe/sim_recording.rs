@@ -2,10 +2,9 @@
 //!
 //! Entries are added when they are noted, so their order is exact. Time never runs backwards in it.
 
-use std::collections::BTreeMap;
-
 use crate::observe::entry::{Entry, EntryKind, Object};
 use crate::observe::journal::Detail;
+use crate::observe::recorder::Before;
 use crate::observe::recording::LoopRecording;
 
 /// The number of entries that are kept by default. Up to twice as many are in memory.
@@ -16,21 +15,28 @@ const ENTRIES_KEPT: usize = 4_096;
 pub(crate) struct SimRecording {
     recording: LoopRecording,
     keeps_all: bool,
-    /// Objects that may still exist, and whose first entry is no longer in the recording, by generation.
-    older: BTreeMap<u64, (Entry, Option<Detail>)>,
+    shows_all: bool,
+    /// What existed before the entries that are kept.
+    before: Before,
 }
 
 impl SimRecording {
-    /// Drops the entries so far, and keeps all later ones.
+    /// Keeps all entries from now on.
     pub(crate) fn keep_all(&mut self) {
-        self.drop_where(|_| true);
-        // The new recording lacks nothing.
-        self.recording.entries.clear();
         self.keeps_all = true;
     }
 
-    pub(crate) fn keeps_all(&self) -> bool {
-        self.keeps_all
+    /// Drops the entries so far, and keeps and shows all later ones.
+    pub(crate) fn restart(&mut self) {
+        self.drop_where(|_| true);
+        // The new recording lacks nothing.
+        self.recording.entries.clear();
+        (self.keeps_all, self.shows_all) = (true, true);
+    }
+
+    /// Whether the trace has a line for every entry.
+    pub(crate) fn shows_all(&self) -> bool {
+        self.shows_all
     }
 
     /// Adds an entry; returns it with its time, which is no earlier than that of the entry before it.
@@ -67,20 +73,25 @@ impl SimRecording {
         })
     }
 
-    /// The first entry of each object that may still exist, and that is older than the recording.
-    pub(crate) fn older(&self) -> impl Iterator<Item = &(Entry, Option<Detail>)> {
-        self.older.values()
+    /// An entry for each object that existed before the entries that are kept, and may still exist.
+    pub(crate) fn existing(&self) -> Vec<(Entry, Option<Detail>)> {
+        self.before.clone().into_sorted()
     }
 
-    /// A copy, which begins with the objects that existed before it.
+    /// A copy, with the objects that existed before it at its start.
     pub(crate) fn to_recording(&self, name: String) -> LoopRecording {
         let mut copy = Self::default();
-        let started = self.recording.entries.first().map_or(0, |first| first.nanoseconds);
-        for (entry, detail) in self.older() {
-            copy.push(Entry { kind: EntryKind::Existing, nanoseconds: started, ..*entry });
-            detail.iter().cloned().for_each(|detail| copy.add_detail(detail));
+        let mut entries = self.entries().peekable();
+        if let Some((lost, _)) = entries.next_if(|(entry, _)| entry.kind == EntryKind::Lost) {
+            copy.push(*lost);
         }
-        for (entry, details) in self.entries() {
+        for (entry, detail) in self.existing() {
+            copy.push(entry);
+            if let Some(detail) = detail {
+                copy.add_detail(detail);
+            }
+        }
+        for (entry, details) in entries {
             copy.copy_entry(*entry, details, &self.recording.payload);
         }
         LoopRecording { name, ..copy.recording }
@@ -111,7 +122,7 @@ impl SimRecording {
     /// Drops entries by index, and notes at each place how many are missing.
     fn drop_where(&mut self, is_dropped: impl Fn(usize) -> bool) {
         let mut old = std::mem::take(self);
-        let mut kept = Self { older: std::mem::take(&mut old.older), ..Self::default() };
+        let mut kept = Self { before: std::mem::take(&mut old.before), ..Self::default() };
         let mut missing = 0;
         let note_missing = |kept: &mut Self, missing: &mut u64, nanoseconds| {
             if *missing > 0 {
@@ -127,7 +138,8 @@ impl SimRecording {
                 missing += entry.numbers[0];
             } else if is_dropped(index) {
                 missing += 1;
-                kept.remember(entry, details);
+                let details = details.iter().map(|(_, detail)| (0, detail.clone()));
+                kept.before.add(std::iter::once(*entry), &mut { details });
             } else {
                 note_missing(&mut kept, &mut missing, entry.nanoseconds);
                 kept.copy_entry(*entry, details, &old.recording.payload);
@@ -135,28 +147,6 @@ impl SimRecording {
         }
         note_missing(&mut kept, &mut missing, last);
         *self = kept;
-    }
-
-    /// Keeps what a dropped entry says about an object that may still exist.
-    fn remember(&mut self, entry: &Entry, details: &[(usize, Detail)]) {
-        match entry.kind {
-            EntryKind::Opened | EntryKind::Listening | EntryKind::Bound | EntryKind::Watching => {
-                let detail = details.first().map(|(_, detail)| detail.clone());
-                self.older.insert(entry.generation, (*entry, detail));
-            }
-            EntryKind::Connect if entry.errno.is_none() => {
-                if let Some((opened, _)) = self.older.get_mut(&entry.generation) {
-                    opened.numbers[0] = entry.numbers[0];
-                }
-            }
-            EntryKind::Closed if entry.object != Object::Connection => {
-                self.older.remove(&entry.generation);
-            }
-            EntryKind::Freed => {
-                self.older.remove(&entry.generation);
-            }
-            _ => {}
-        }
     }
 
     fn copy_entry(&mut self, entry: Entry, details: &[(usize, Detail)], payload: &[u8]) {
@@ -194,7 +184,7 @@ mod tests {
 
     fn entry(kind: EntryKind, generation: u64, numbers: [u64; 2]) -> Entry {
         let object = if generation == 0 { Object::Loop } else { Object::Connection };
-        Entry::new(kind, object, 0, generation).numbers(numbers)
+        Entry::new(kind, object, u32::try_from(generation).expect("a slot"), generation).numbers(numbers)
     }
 
     fn push_turns(recording: &mut SimRecording, turns: usize, events: u64) {
@@ -236,6 +226,7 @@ mod tests {
         recording.push(entry(EntryKind::Read, 1, [2, 2]));
         recording.add_payload(b"hi");
         let copy = recording.to_recording(String::from("name"));
+        assert_eq!(copy.entries[0].kind, EntryKind::Lost);
         let existing = copy.entries.iter().filter(|entry| entry.kind == EntryKind::Existing);
         assert_eq!(
             existing.map(|entry| (entry.generation, entry.numbers)).collect::<Vec<_>>(),
@@ -243,16 +234,16 @@ mod tests {
         );
         let last = copy.entries.len() - 1;
         let payload = Detail::Payload { start: 0, len: 2 };
-        assert_eq!(copy.details, [(0, Detail::Address(peer)), (1, Detail::Address(peer)), (last, payload)]);
-        assert_eq!((copy.payload.as_slice(), copy.entries[2].kind), (b"hi".as_slice(), EntryKind::Lost));
-        assert_eq!(copy.entries[2].numbers[0] + copy.entries.len() as u64 - 3, 30_008, "all are there or counted");
+        assert_eq!(copy.details, [(1, Detail::Address(peer)), (2, Detail::Address(peer)), (last, payload)]);
+        assert_eq!(copy.payload, b"hi");
+        assert_eq!(copy.entries[0].numbers[0] + copy.entries.len() as u64 - 3, 30_008, "all are there or counted");
     }
 
     #[test]
     fn a_new_recording_has_only_what_comes_after_it_and_what_exists() {
         let mut recording = SimRecording::default();
         recording.push(entry(EntryKind::Opened, 7, [4, 0]));
-        recording.keep_all();
+        recording.restart();
         push_turns(&mut recording, 10_000, 0);
         let copy = recording.to_recording(String::new());
         assert_eq!((copy.entries[0].kind, copy.entries[0].generation), (EntryKind::Existing, 7));

@@ -1,6 +1,8 @@
 //! What must hold after every turn of the workload.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -12,8 +14,9 @@ use crate::ids::{SlotKey, to_slot};
 use crate::limits;
 use crate::net::simulated::sim_handle::SimHandle;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, RecvQueue, Reset, SimSocketKind};
-use crate::net::simulated::world::World;
+use crate::net::simulated::world::{Call, World};
 use crate::net::{Listener, Stream, UdpSocket};
+use crate::observe::entry::{Entry, EntryKind, Level, Object};
 use crate::shared_bytes::SharedBytes;
 use crate::state::phase::{Action, Phase, Queued, ReadState, WriteState};
 use crate::state::timers::TimerTask;
@@ -252,4 +255,150 @@ fn udp_sockets_will_be_served(events: &EventLoop<'_>, world: &World) {
         let received = usage.datagrams;
         assert!(received <= limits::DATAGRAMS_PER_TURN_MAX, "{received} datagrams received in a turn");
     }
+}
+
+/// What the journal has noted so far.
+#[derive(Default)]
+pub(super) struct JournalChecks {
+    /// The entries since the last check, as an observer gets them.
+    observed: Rc<RefCell<Vec<Entry>>>,
+    /// The socket of each object of the loop, by generation.
+    sockets: BTreeMap<u64, usize>,
+    /// The connections with a slot, and whether they are closed.
+    connections: BTreeMap<u64, bool>,
+    freed: BTreeSet<u64>,
+    accepted: u64,
+    bytes: [u64; 2],
+    datagrams: [u64; 2],
+}
+
+impl JournalChecks {
+    /// Observes a loop.
+    pub(super) fn new(events: &mut EventLoop<'_>) -> Self {
+        let checks = Self::default();
+        let observed = Rc::clone(&checks.observed);
+        events.journal_level(Level::All);
+        events.set_observer(move |turn| observed.borrow_mut().extend_from_slice(turn.entries));
+        checks
+    }
+
+    /// Checks the entries of a turn, and that they contain every call of the loop.
+    pub(super) fn journal_has_every_call(&mut self, events: &EventLoop<'_>, calls: Vec<Call>) {
+        let entries = self.observed.take();
+        let mut callbacks = Vec::new();
+        let mut noted = Vec::new();
+        for entry in &entries {
+            let of_callback = (entry.object, entry.slot, entry.numbers[0]);
+            match entry.kind {
+                EntryKind::CallbackBegin => callbacks.push(of_callback),
+                EntryKind::CallbackEnd => {
+                    assert_eq!(callbacks.pop(), Some(of_callback), "a callback ends after it began");
+                }
+                _ => {}
+            }
+            if entry.object == Object::Connection && entry.kind != EntryKind::StaleEvent {
+                self.check_connection(entry);
+            }
+            self.count(entry);
+            noted.extend(self.call(entry));
+        }
+        assert!(callbacks.is_empty(), "callbacks that began have not ended: {callbacks:?}");
+        let calls = made_for_entries(calls, &noted);
+        if noted != calls {
+            let first = noted.iter().zip(&calls).take_while(|(noted, made)| noted == made).count();
+            panic!("the loop noted {:?}, and made the call {:?}", noted.get(first), calls.get(first));
+        }
+        let stats = &events.context.stats;
+        assert_eq!(self.accepted, stats.accepted + stats.refused_full + stats.refused_source, "accepts are noted");
+        assert_eq!(self.bytes, [stats.bytes_received, stats.bytes_sent], "bytes are noted");
+        assert_eq!(self.datagrams, [stats.datagrams_received, stats.datagrams_sent], "datagrams are noted");
+    }
+
+    /// Checks that every connection was closed and its slot freed. The loop has stopped.
+    pub(super) fn check_end(&self) {
+        assert!(self.connections.is_empty(), "connections were opened and not freed: {:?}", self.connections);
+    }
+
+    /// A connection is opened, closed and freed once, in this order, and has no other entries.
+    fn check_connection(&mut self, entry: &Entry) {
+        let is_open = self.connections.get(&entry.generation).map(|is_closed| !is_closed);
+        match entry.kind {
+            EntryKind::Opened => {
+                assert!(is_open.is_none() && !self.freed.contains(&entry.generation), "opened twice: {entry:?}");
+                self.connections.insert(entry.generation, false);
+            }
+            EntryKind::Closed => {
+                assert_eq!(is_open, Some(true), "closed before it was opened, or twice: {entry:?}");
+                self.connections.insert(entry.generation, true);
+            }
+            EntryKind::Freed => {
+                assert_eq!(is_open, Some(false), "freed before it was closed, or twice: {entry:?}");
+                self.connections.remove(&entry.generation);
+                self.freed.insert(entry.generation);
+            }
+            _ => assert!(is_open.is_some(), "a connection has an entry, and no slot: {entry:?}"),
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        let count = match entry.kind {
+            EntryKind::Accept => return self.accepted += u64::from(entry.errno.is_none()),
+            EntryKind::DatagramIn => return self.datagrams[0] += 1,
+            EntryKind::DatagramOut => return self.datagrams[1] += u64::from(entry.errno.is_none()),
+            EntryKind::Read => &mut self.bytes[0],
+            EntryKind::Write => &mut self.bytes[1],
+            _ => return,
+        };
+        *count += entry.numbers[0];
+    }
+
+    /// The call that an entry is about, as the simulation lists it; `None` if it is about none.
+    fn call(&mut self, entry: &Entry) -> Option<Call> {
+        let number = i64::try_from(entry.numbers[0]).unwrap_or(i64::MAX);
+        let socket_of = |descriptor: u64| usize::try_from(descriptor - 3).expect("a socket");
+        let is_opened = matches!(
+            entry.kind,
+            EntryKind::Opened | EntryKind::Connect | EntryKind::Listening | EntryKind::Bound | EntryKind::Watching
+        );
+        if is_opened && entry.errno.is_none() && number > 0 {
+            self.sockets.insert(entry.generation, socket_of(entry.numbers[0]));
+        }
+        let own = self.sockets.get(&entry.generation).copied();
+        let (call, socket, result) = match entry.kind {
+            EntryKind::PollEnd => ("poll", 0, number),
+            EntryKind::Accept if entry.errno.is_none() => {
+                let accepted = socket_of(entry.numbers[0]);
+                // The socket of a client that is refused next.
+                self.sockets.insert(0, accepted);
+                ("accept", own?, i64::try_from(accepted).expect("a socket"))
+            }
+            EntryKind::Accept => ("accept", own?, 0),
+            EntryKind::Refused => ("close", self.sockets.get(&0).copied()?, 0),
+            // The call was not made.
+            EntryKind::Connect if entry.errno() == Some(i32::from(u16::MAX)) => return None,
+            EntryKind::Connect => ("connect", own.unwrap_or(0), 0),
+            EntryKind::Connected => ("connected", own?, 0),
+            EntryKind::Registered if entry.object == Object::Connection => ("register", own?, 0),
+            EntryKind::Registered if entry.object == Object::Watch => ("watch", own.unwrap_or(0), 0),
+            EntryKind::Read => ("recv", own?, number),
+            EntryKind::Write => ("send", own?, number),
+            EntryKind::ShutdownWrite => ("shutdown", own?, 0),
+            EntryKind::OptionSet => ("option", own?, 0),
+            EntryKind::ReceiveBatch => ("receive", own?, number),
+            EntryKind::SendBatch => ("transmit", own?, number),
+            EntryKind::Closed if entry.numbers[1] == 1 => ("reset", own?, 0),
+            EntryKind::Closed => ("close", own?, 0),
+            _ => return None,
+        };
+        Some((call, socket, entry.errno().map_or(result, |errno| -i64::from(errno))))
+    }
+}
+
+/// The calls that have entries: without those of connected streams that no connection has taken. Such a stream is closed
+/// without an entry.
+fn made_for_entries(calls: Vec<Call>, noted: &[Call]) -> Vec<Call> {
+    let is_dropped = |(call, socket, _): &&Call| *call == "adopt" && !noted.contains(&("connect", *socket, 0));
+    let dropped: Vec<usize> = calls.iter().filter(is_dropped).map(|(_, socket, _)| *socket).collect();
+    let calls = calls.into_iter().filter(|(_, socket, _)| !dropped.contains(socket));
+    calls.map(|(call, socket, outcome)| (if call == "adopt" { "connect" } else { call }, socket, outcome)).collect()
 }

@@ -69,6 +69,7 @@ struct Workload {
     timer_panic_injector: Option<PanicInjector>,
     removals: Removals,
     watches: watches::Watches,
+    journal_checks: invariants::JournalChecks,
 }
 
 impl Workload {
@@ -76,9 +77,11 @@ impl Workload {
         let panic_injector = PanicInjector { simulation: simulation.clone(), injected: Rc::default() };
         let timer_panic_injector = (simulation.random_below(4) == 0).then(|| panic_injector.clone());
         let outbound_log = Rc::default();
+        let mut events = simulation.event_loop();
         let mut run = Self {
             simulation: simulation.clone(),
-            events: simulation.event_loop(),
+            journal_checks: invariants::JournalChecks::new(&mut events),
+            events,
             callback_log: Rc::default(),
             clients: Vec::new(),
             has_timeouts: simulation.random_below(4) == 0,
@@ -221,6 +224,8 @@ impl Workload {
             "a callback without a planned panic has panicked"
         );
         invariants::check(&self.events, &self.simulation.world.borrow());
+        let calls = std::mem::take(&mut self.simulation.world.borrow_mut().calls);
+        self.journal_checks.journal_has_every_call(&self.events, calls);
         if !matches!(turn, Turn::Stopped(_)) {
             self.outbound_log.borrow().assert_notes_are_delivered(&self.events.context);
             self.timer_checks.borrow().assert_none_is_late(&self.events.context);
@@ -388,6 +393,7 @@ impl Workload {
             client.check(report.elapsed >= grace);
         }
         assert!(self.callback_log.borrow().open.is_empty(), "a connection that was opened is closed");
+        self.journal_checks.check_end();
         let (outbound_log, stats) = (self.outbound_log.borrow(), self.events.stats());
         assert!(outbound_log.are_finished(), "each requested connection was opened and closed, or has failed");
         assert_eq!(

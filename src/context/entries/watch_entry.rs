@@ -136,6 +136,10 @@ impl Context {
         let watched = self
             .network
             .watch(fd, interest, Token::new(SlotKey::Watch(key.slot), key.generation))
+            .inspect_err(|error| {
+                let of_watch = SlotKey::Watch(key.slot);
+                self.journal.note_call(EntryKind::Registered, of_watch, key.generation, Err(error), 0);
+            })
             .map_err(|error| Error::from_io(ErrorKind::Watch, None, error))?;
         self.watches.insert(WatchEntry {
             source: self.new_source(key),

@@ -18,6 +18,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::ids::Token;
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_handle::SimHandle;
@@ -110,7 +112,8 @@ impl Simulated {
         let mut world = self.world();
         world.begin_call("connect", Fault::Connect, 0)?;
         if world.descriptors >= world.descriptors_max {
-            return Err(nix::errno::Errno::EMFILE.into());
+            world.list_call("connect", 0, -i64::from(Errno::EMFILE as i32));
+            return Err(Errno::EMFILE.into());
         }
         world.next_port = world.next_port.wrapping_add(1).max(1024);
         let local = SocketAddr::from(([10, 0, 0, 1], world.next_port));
@@ -172,7 +175,7 @@ impl Simulated {
     fn open(&mut self, at: SocketAddr, token: Token, kind: SimSocketKind) -> io::Result<(SimHandle, SocketAddr)> {
         let mut world = self.world();
         if world.descriptors >= world.descriptors_max {
-            return Err(nix::errno::Errno::EMFILE.into());
+            return Err(Errno::EMFILE.into());
         }
         let mut local = at;
         if local.port() == 0 {
@@ -185,7 +188,7 @@ impl Simulated {
                 && std::mem::discriminant(&socket.kind) == std::mem::discriminant(&kind)
         };
         if world.sockets.iter().any(is_same) {
-            return Err(nix::errno::Errno::EADDRINUSE.into());
+            return Err(Errno::EADDRINUSE.into());
         }
         let socket = world.add_socket(local, FdState::Open, kind);
         world.sockets[socket].token = Some(token);

@@ -46,6 +46,7 @@ impl SimHandle {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         if backlog.is_empty() {
+            world.list_call("accept", self.socket, -i64::from(Errno::EAGAIN as i32));
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if is_full {
@@ -70,16 +71,18 @@ impl SimHandle {
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let mut world = self.world();
         let state = world.stream(self.socket);
-        match state.connect_answer {
-            ConnectAnswer::Pending => Ok(false),
+        let connected = match state.connect_answer {
+            ConnectAnswer::Pending => return Ok(false),
             // This call reports an arrived reset, and later calls do not.
             ConnectAnswer::Connected if state.reset == Reset::Arrived => {
                 state.reset = Reset::Reported;
-                Err(io::ErrorKind::ConnectionReset.into())
+                Err(Errno::ECONNRESET.into())
             }
             ConnectAnswer::Connected => Ok(true),
             ConnectAnswer::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
-        }
+        };
+        world.list_call("connected", self.socket, connected.as_ref().map_or_else(errno_outcome, |_| 0));
+        connected
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -177,7 +180,9 @@ impl SimHandle {
 
     #[expect(clippy::unnecessary_wraps, reason = "the call of the kernel can fail")]
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        self.world().stream(self.socket).resets_on_close = true;
+        let mut world = self.world();
+        world.list_call("option", self.socket, 0);
+        world.stream(self.socket).resets_on_close = true;
         Ok(())
     }
 
@@ -225,7 +230,7 @@ impl SimHandle {
                 truncated: payload.len() > datagram_bytes_max,
             };
             received.push(ReceivedDatagram { len: length, meta });
-            world.record_call("receive", socket, i64::try_from(length).unwrap_or(0));
+            world.count_call("receive", socket, i64::try_from(length).unwrap_or(0));
             world.count(socket, Ok(length));
             let World { faults, random, sockets, .. } = &mut *world;
             if received.len() < max
@@ -237,7 +242,13 @@ impl SimHandle {
                 break;
             }
         }
-        if received.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(received.len() == max) }
+        let (count, has_more) = (received.len(), received.len() == max);
+        if count == 0 {
+            world.list_call("receive", socket, -i64::from(Errno::EAGAIN as i32));
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        world.list_call("receive", socket, i64::try_from(count).unwrap_or(0));
+        Ok(has_more)
     }
 
     pub(crate) fn send_datagrams(
@@ -257,6 +268,7 @@ impl SimHandle {
             };
             let sent = sent.and_then(|mut world| {
                 if is_broadcast_ip(transmit.to.ip()) && !world.recv_queue(self.socket).may_broadcast {
+                    world.list_call("transmit", self.socket, -i64::from(Errno::EACCES as i32));
                     return Err(Errno::EACCES.into());
                 }
                 let bound = world.sockets[self.socket].local;
@@ -265,7 +277,8 @@ impl SimHandle {
                 let is_open = from.is_unspecified() || from.is_multicast();
                 let from = SocketAddr::new(if is_open { machine_ip(transmit.to.ip()) } else { from }, bound.port());
                 let payload = send_queue.payload(transmit);
-                world.record_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
+                world.list_call("transmit", self.socket, 1);
+                world.count_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
                 world.transmit_datagram(self.socket, from, transmit.to, payload);
                 Ok(())
             });
@@ -284,7 +297,11 @@ impl SimHandle {
 
 impl Drop for SimHandle {
     fn drop(&mut self) {
-        self.world().close(self.socket);
+        let mut world = self.world();
+        let is_reset =
+            matches!(&world.sockets[self.socket].kind, SimSocketKind::Stream(stream) if stream.resets_on_close);
+        world.list_call(if is_reset { "reset" } else { "close" }, self.socket, 0);
+        world.close(self.socket);
     }
 }
 

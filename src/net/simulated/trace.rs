@@ -21,13 +21,13 @@ const LINES_MAX: usize = 200;
 const EVENT_FLAGS: [&str; 5] = ["readable", "writable", "read-to-end", "error", "hang-up"];
 
 impl World {
-    /// Returns the recording as text: the last lines, or all since [`SimRecording::keep_all`].
+    /// Returns the recording as text: the last lines, or all since [`SimRecording::restart`].
     ///
-    /// [`SimRecording::keep_all`]: crate::observe::sim_recording::SimRecording::keep_all
+    /// [`SimRecording::restart`]: crate::observe::sim_recording::SimRecording::keep_all
     pub(crate) fn trace(&self) -> String {
         let recording = self.recording.borrow();
         let mut names = Names::default();
-        recording.older().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
+        recording.existing().iter().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
         let (mut lines, mut polls) = (Vec::new(), 0);
         for (entry, details) in recording.entries() {
             let detail = details.first().map(|(_, detail)| detail);
@@ -53,7 +53,7 @@ impl World {
             1 => format!("{at:>12.3?} {text}"),
             _ => format!("{at:>12.3?} {text}, {times} times"),
         };
-        let left_out = if recording.keeps_all() { 0 } else { lines.len().saturating_sub(LINES_MAX) };
+        let left_out = if recording.shows_all() { 0 } else { lines.len().saturating_sub(LINES_MAX) };
         let note = (left_out > 0).then(|| String::from("earlier lines are left out; record_trace() keeps all"));
         note.into_iter().chain(lines.into_iter().skip(left_out).map(line)).collect::<Vec<_>>().join("\n")
     }
@@ -62,7 +62,7 @@ impl World {
     pub(crate) fn last_call(&self) -> Option<String> {
         let recording = self.recording.borrow();
         let mut names = Names::default();
-        recording.older().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
+        recording.existing().iter().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
         recording.entries().for_each(|(entry, details)| {
             names.learn(self, entry, details.first().map(|(_, detail)| detail));
         });
@@ -97,6 +97,7 @@ impl Names {
     fn learn(&mut self, world: &World, entry: &Entry, detail: Option<&Detail>) {
         let descriptor = entry.numbers[0];
         let name = match (entry.kind, detail) {
+            _ if entry.generation == 0 => return,
             // Its connect has not started.
             (EntryKind::Opened | EntryKind::Existing, Some(Detail::Address(peer))) if descriptor == 0 => {
                 peer.to_string()

@@ -24,6 +24,9 @@ use crate::observe::entry::{Entry, EntryKind, Object};
 use crate::observe::journal::Detail;
 use crate::observe::sim_recording::SimRecording;
 
+/// A call of the loop, the number of its socket, and its outcome: a negative error number, as in the kernel.
+pub(crate) type Call = (&'static str, usize, i64);
+
 /// The world outside the loop.
 pub(crate) struct World {
     pub(crate) random: Random,
@@ -60,6 +63,8 @@ pub(crate) struct World {
     pub(crate) failures: [u64; 2],
     /// Streams whose FIN could not be sent.
     pub(crate) failed_shutdowns: BTreeSet<usize>,
+    /// The calls of the loop, in tests of the library.
+    pub(crate) calls: Vec<Call>,
     /// The calls of the loop on each socket since the last clear.
     pub(crate) call_counts: BTreeMap<usize, CallCounts>,
 }
@@ -87,6 +92,7 @@ impl World {
             recording: Rc::default(),
             failures: [0; 2],
             failed_shutdowns: BTreeSet::new(),
+            calls: Vec::new(),
             call_counts: BTreeMap::new(),
         }
     }
@@ -150,8 +156,21 @@ impl World {
         }
     }
 
-    /// Counts a call and its outcome in the fingerprint.
+    /// Lists a call and its outcome, and counts it in the fingerprint.
     pub(crate) fn record_call(&mut self, call: &'static str, socket: usize, outcome: i64) {
+        self.list_call(call, socket, outcome);
+        self.count_call(call, socket, outcome);
+    }
+
+    /// Lists a call for the checks of the workload.
+    pub(crate) fn list_call(&mut self, call: &'static str, socket: usize, outcome: i64) {
+        if cfg!(test) {
+            self.calls.push((call, socket, outcome));
+        }
+    }
+
+    /// Counts a call in the fingerprint.
+    pub(crate) fn count_call(&mut self, call: &'static str, socket: usize, outcome: i64) {
         for word in [call.len() as u64, socket as u64, outcome.cast_unsigned()] {
             self.fingerprint = (self.fingerprint ^ word).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
         }
@@ -434,7 +453,7 @@ impl World {
         if let SimSocketKind::Stream(stream) = &self.sockets[socket].kind {
             let is_reset = stream.resets_on_close;
             self.advance_a_little();
-            self.record_call(if is_reset { "reset" } else { "close" }, socket, 0);
+            self.count_call(if is_reset { "reset" } else { "close" }, socket, 0);
             if is_reset {
                 self.reset_client(socket);
             }
