@@ -270,6 +270,8 @@ pub(super) struct JournalChecks {
     accepted: u64,
     bytes: [u64; 2],
     datagrams: [u64; 2],
+    /// A turn had more entries than a journal keeps. What comes after it does not add up.
+    is_incomplete: bool,
 }
 
 impl JournalChecks {
@@ -285,6 +287,10 @@ impl JournalChecks {
     /// Checks the entries of a turn, and that they contain every call of the loop.
     pub(super) fn journal_has_every_call(&mut self, events: &EventLoop<'_>, calls: Vec<Call>) {
         let entries = self.observed.take();
+        if self.is_incomplete {
+            return;
+        }
+        self.is_incomplete = entries.iter().any(|entry| entry.kind == EntryKind::Lost);
         let mut callbacks = Vec::new();
         let mut noted = Vec::new();
         for entry in &entries {
@@ -302,12 +308,18 @@ impl JournalChecks {
             self.count(entry);
             noted.extend(self.call(entry));
         }
-        assert!(callbacks.is_empty(), "callbacks that began have not ended: {callbacks:?}");
-        let calls = made_for_entries(calls, &noted);
+        let mut calls = made_for_entries(calls, &noted);
+        if self.is_incomplete {
+            calls.truncate(noted.len());
+        }
         if noted != calls {
             let first = noted.iter().zip(&calls).take_while(|(noted, made)| noted == made).count();
             panic!("the loop noted {:?}, and made the call {:?}", noted.get(first), calls.get(first));
         }
+        if self.is_incomplete {
+            return;
+        }
+        assert!(callbacks.is_empty(), "callbacks that began have not ended: {callbacks:?}");
         let stats = &events.context.stats;
         assert_eq!(self.accepted, stats.accepted + stats.refused_full + stats.refused_source, "accepts are noted");
         assert_eq!(self.bytes, [stats.bytes_received, stats.bytes_sent], "bytes are noted");
@@ -316,7 +328,8 @@ impl JournalChecks {
 
     /// Checks that every connection was closed and its slot freed. The loop has stopped.
     pub(super) fn check_end(&self) {
-        assert!(self.connections.is_empty(), "connections were opened and not freed: {:?}", self.connections);
+        let is_empty = self.connections.is_empty() || self.is_incomplete;
+        assert!(is_empty, "connections were opened and not freed: {:?}", self.connections);
     }
 
     /// A connection is opened, closed and freed once, in this order, and has no other entries.
