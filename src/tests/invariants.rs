@@ -268,6 +268,8 @@ pub(super) struct JournalChecks {
     connections: BTreeMap<u64, bool>,
     freed: BTreeSet<u64>,
     accepted: u64,
+    /// The socket of the last client, which may be refused next.
+    last_accepted: usize,
     bytes: [u64; 2],
     datagrams: [u64; 2],
     /// A turn had more entries than a journal keeps. What comes after it does not add up.
@@ -376,31 +378,29 @@ impl JournalChecks {
         if is_opened && entry.errno.is_none() && number > 0 {
             self.sockets.insert(entry.generation, socket_of(entry.numbers[0]));
         }
-        let own = self.sockets.get(&entry.generation).copied();
+        let own = || self.sockets.get(&entry.generation).copied();
         let (call, socket, result) = match entry.kind {
             EntryKind::PollEnd => ("poll", 0, number),
             EntryKind::Accept if entry.errno.is_none() => {
-                let accepted = socket_of(entry.numbers[0]);
-                // The socket of a client that is refused next.
-                self.sockets.insert(0, accepted);
-                ("accept", own?, i64::try_from(accepted).expect("a socket"))
+                self.last_accepted = socket_of(entry.numbers[0]);
+                ("accept", own()?, number - 3)
             }
-            EntryKind::Accept => ("accept", own?, 0),
-            EntryKind::Refused => ("close", self.sockets.get(&0).copied()?, 0),
+            EntryKind::Accept => ("accept", own()?, 0),
+            EntryKind::Refused => ("close", self.last_accepted, 0),
             // The call was not made.
             EntryKind::Connect if entry.errno() == Some(i32::from(u16::MAX)) => return None,
-            EntryKind::Connect => ("connect", own.unwrap_or(0), 0),
-            EntryKind::Connected => ("connected", own?, 0),
-            EntryKind::Registered if entry.object == Object::Connection => ("register", own?, 0),
-            EntryKind::Registered if entry.object == Object::Watch => ("watch", own.unwrap_or(0), 0),
-            EntryKind::Read => ("recv", own?, number),
-            EntryKind::Write => ("send", own?, number),
-            EntryKind::ShutdownWrite => ("shutdown", own?, 0),
-            EntryKind::OptionSet => ("option", own?, 0),
-            EntryKind::ReceiveBatch => ("receive", own?, number),
-            EntryKind::SendBatch => ("transmit", own?, number),
-            EntryKind::Closed if entry.numbers[1] == 1 => ("reset", own?, 0),
-            EntryKind::Closed => ("close", own?, 0),
+            EntryKind::Connect => ("connect", own().unwrap_or(0), 0),
+            EntryKind::Connected => ("connected", own()?, 0),
+            EntryKind::Registered if entry.object == Object::Connection => ("register", own()?, 0),
+            EntryKind::Registered if entry.object == Object::Watch => ("watch", own().unwrap_or(0), 0),
+            EntryKind::Read => ("recv", own()?, number),
+            EntryKind::Write => ("send", own()?, number),
+            EntryKind::ShutdownWrite => ("shutdown", own()?, 0),
+            EntryKind::OptionSet => ("option", own()?, 0),
+            EntryKind::ReceiveBatch => ("receive", own()?, number),
+            EntryKind::SendBatch => ("transmit", own()?, number),
+            EntryKind::Closed if entry.numbers[1] == 1 => ("reset", own()?, 0),
+            EntryKind::Closed => ("close", own()?, 0),
             _ => return None,
         };
         Some((call, socket, entry.errno().map_or(result, |errno| -i64::from(errno))))
