@@ -110,7 +110,8 @@ impl Context {
         }
         #[cfg(unix)]
         for (slot, entry) in &self.watches {
-            journal.note(EntryKind::Existing, SlotKey::Watch(to_slot(slot)), entry.source.generation, [0; 2]);
+            let (key, numbers) = (SlotKey::Watch(to_slot(slot)), [entry.descriptor, 0]);
+            journal.note(EntryKind::Existing, key, entry.source.generation, numbers);
         }
         for (slot, entry) in &*connections {
             let descriptor = entry.stream.as_ref().map_or(0, Stream::descriptor) as u64;

@@ -112,8 +112,9 @@ impl EventLoop<'_> {
             context.connections[slot as usize].state.last_progress = context.clock();
         }
         let connected = valid.map_err(refused).and_then(|()| context.network.connect(&to));
-        let descriptor = connected.as_ref().map(Stream::descriptor);
-        context.journal.note_call(EntryKind::Connect, SlotKey::Connection(slot), id.generation, descriptor, 0);
+        let (descriptor, is_inherited) = (connected.as_ref().map(Stream::descriptor), to.inherited.is_some());
+        let key = SlotKey::Connection(slot);
+        context.journal.note_call(EntryKind::Connect, key, id.generation, descriptor, is_inherited.into());
         match connected {
             Ok(stream) => {
                 context.connections[slot as usize].stream = Some(stream);

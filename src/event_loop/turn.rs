@@ -36,7 +36,10 @@ impl EventLoop<'_> {
         self.end_turn(now);
         self.begin_journal();
         let wait = wait.map_or(timeout, |wait| Some(timeout.map_or(wait, |timeout| timeout.min(wait))));
-        self.poll(wait, now).map_err(|error| Error::from_io(ErrorKind::Poll, None, error))?;
+        if let Err(error) = self.poll(wait, now) {
+            self.end_journal(false);
+            return Err(Error::from_io(ErrorKind::Poll, None, error));
+        }
         self.context.turn = self.context.turn.wrapping_add(1);
         self.context.stats.turns += 1;
         // No later turn sees the state that a handler's panic has left.

@@ -27,7 +27,7 @@ impl EventLoop<'_> {
             let received = socket.recv_datagrams(&mut self.recv_batch, budget as usize);
             let (key, result) = (SlotKey::UdpSocket(slot), received.as_ref().map(|_| self.recv_batch.len()));
             let (journal, generation) = (&mut self.context.journal, entry.source.generation);
-            journal.note_call(EntryKind::ReceiveBatch, key, generation, result, budget as usize);
+            journal.note_call(EntryKind::ReceiveBatch, key, generation, result, self.recv_batch.asked);
             match received {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
@@ -43,6 +43,9 @@ impl EventLoop<'_> {
                     }
                 }
                 Err(error) => {
+                    if std::mem::take(&mut self.recv_batch.is_refused) {
+                        continue;
+                    }
                     if let Some(result) = self.on_source_error(SlotKey::UdpSocket(slot), &error) {
                         return result;
                     }

@@ -14,7 +14,7 @@
 //! | `Network::register` | registers a stream for events in both directions, until it is closed |
 //! | `Network::watch` | registers a descriptor of the embedder, of any kind that the poll accepts |
 //! | `Network::unwatch` | ends its events, but not those of a new descriptor with the same number |
-//! | `Network::close_listener`, `close_udp_socket` | ends its events, even if another process has a duplicate |
+//! | `Network::close_listener`, `close_udp_socket` | ends its events, even if another process has a duplicate; an error does not prevent the close |
 //! | `Network::close_inherited_stream` | the same; unless it is reset, the peer also sees EOF |
 //! | `Network::is_local_ip` | whether an address belongs to this machine |
 //! | `Network::is_broadcast_ip` | whether an address is a broadcast address of this machine's networks |
@@ -26,7 +26,7 @@
 //! | `Stream::send` | writes once; the hint that a FIN follows lets both share a segment |
 //! | `Stream::send_vectored` | the same for several buffers, in one call |
 //! | `Stream::shutdown_write` | sends a FIN |
-//! | `Listener::descriptor`, `Stream::descriptor`, `UdpSocket::descriptor` | the descriptor, or a number of the simulation, for the journal |
+//! | `Listener::descriptor`, `Stream::descriptor`, `UdpSocket::descriptor`, `WatchedFd::descriptor` | the descriptor, or a number of the simulation, for the journal |
 //! | `Stream::reset_on_close` | makes the close discard unsent output and send an RST |
 //! | `UdpSocket::has_family_of` | whether its family includes an address |
 //! | `UdpSocket::may_broadcast` | whether it may send to broadcast addresses; true where the system cannot report it |
@@ -172,48 +172,47 @@ impl Network {
     }
 
     /// `fd` is the present descriptor of the embedder's source. If it is another one, the watched descriptor was
-    /// closed, which ended its watch. Its number may belong to a descriptor with another watch.
+    /// closed, which ended its watch. Its number may belong to a descriptor with another watch. Then it returns `None`.
     #[cfg(unix)]
-    pub(crate) fn unwatch(&self, watched: WatchedFd, fd: BorrowedFd<'_>) {
+    pub(crate) fn unwatch(&self, watched: WatchedFd, fd: BorrowedFd<'_>) -> Option<io::Result<()>> {
         match (self, watched) {
             (Self::System(network), WatchedFd::System(watched)) => {
-                if fd.as_raw_fd() == watched {
-                    network.unwatch(watched);
-                }
+                (fd.as_raw_fd() == watched).then(|| network.unwatch(watched))
             }
             #[cfg(any(test, feature = "testing"))]
-            (_, WatchedFd::Simulated(handle)) => drop(handle),
-            #[cfg(any(test, feature = "testing"))]
-            (Self::Simulated(_), WatchedFd::System(_)) => {}
+            _ => Some(Ok(())),
         }
     }
 
-    pub(crate) fn close_listener(&self, listener: Listener) {
+    pub(crate) fn close_listener(&self, listener: Listener) -> io::Result<()> {
         match (self, listener) {
             (Self::System(network), Listener::System(mut listener)) => network.deregister(listener.source()),
             #[cfg(any(test, feature = "testing"))]
-            (_, listener) => drop(listener),
+            _ => Ok(()),
         }
     }
 
-    pub(crate) fn close_udp_socket(&self, socket: UdpSocket) {
+    pub(crate) fn close_udp_socket(&self, socket: UdpSocket) -> io::Result<()> {
         match (self, socket) {
             (Self::System(network), UdpSocket::System(mut socket)) => network.deregister(socket.inner()),
             #[cfg(any(test, feature = "testing"))]
-            (_, socket) => drop(socket),
+            _ => Ok(()),
         }
     }
 
-    pub(crate) fn close_inherited_stream(&self, stream: Stream, mode: CloseMode) {
+    /// Returns the results of `epoll_ctl(2)` and `shutdown(2)`.
+    pub(crate) fn close_inherited_stream(
+        &self,
+        stream: Stream,
+        mode: CloseMode,
+    ) -> (io::Result<()>, Option<io::Result<()>>) {
         match (self, stream) {
             (Self::System(network), Stream::System(mut stream)) => {
-                network.deregister(stream.source());
-                if mode == CloseMode::Close {
-                    let _ = stream.shutdown(Shutdown::Both);
-                }
+                let deregistered = network.deregister(stream.source());
+                (deregistered, (mode == CloseMode::Close).then(|| stream.shutdown(Shutdown::Both)))
             }
             #[cfg(any(test, feature = "testing"))]
-            (_, stream) => drop(stream),
+            _ => (Ok(()), None),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! All sockets of a loop share one batch, which is empty between two receives.
 
+use std::iter::Take;
 use std::net::{IpAddr, SocketAddr};
 #[cfg(any(target_os = "linux", test, feature = "testing"))]
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -20,6 +21,10 @@ pub(crate) struct RecvBatch {
     stride: usize,
     received: Vec<ReceivedDatagram>,
     delivered: usize,
+    /// The most datagrams that the last call asked for.
+    pub(crate) asked: usize,
+    /// Whether the kernel has just refused to receive batches. The next call receives one datagram.
+    pub(crate) is_refused: bool,
 }
 
 /// One datagram, cut if it was longer than its part of the buffer.
@@ -29,14 +34,21 @@ pub(crate) struct ReceivedDatagram {
 }
 
 impl RecvBatch {
-    /// Returns buffers for datagrams of this many bytes, and the list of received datagrams, in the same order.
-    pub(crate) fn prepare(&mut self, bytes: usize) -> (ChunksExactMut<'_, u8>, &mut Vec<ReceivedDatagram>) {
+    /// Returns buffers for at most `max` datagrams of this many bytes, and the list of received datagrams, in the same
+    /// order.
+    pub(crate) fn prepare(
+        &mut self,
+        bytes: usize,
+        max: usize,
+    ) -> (Take<ChunksExactMut<'_, u8>>, &mut Vec<ReceivedDatagram>) {
         // The system supplies pages of zeros when they are first written, so unused room costs nothing.
         if self.buffer.is_empty() {
             self.buffer = vec![0; limits::RECV_BATCH_BYTES_MAX];
         }
         self.stride = bytes;
-        (self.buffer.chunks_exact_mut(self.stride), &mut self.received)
+        let buffers = self.buffer.chunks_exact_mut(self.stride).take(max);
+        self.asked = buffers.len();
+        (buffers, &mut self.received)
     }
 
     /// Returns the next datagram to deliver; clears the batch after the last.

@@ -43,7 +43,8 @@ impl EntryKind {
             Self::Lost => ("entries", ""),
             Self::Readiness | Self::StaleEvent => ("flags", "event_generation"),
             Self::Existing | Self::Opened => ("descriptor", "listener_slot"),
-            Self::Listening | Self::Bound | Self::Accept | Self::Connect => ("descriptor", ""),
+            Self::Listening | Self::Bound | Self::Accept => ("descriptor", ""),
+            Self::Connect => ("descriptor", "inherited"),
             Self::Watching => ("descriptor", "interests"),
             Self::Refused => ("per_source", ""),
             Self::Full => ("connections", ""),
@@ -64,11 +65,11 @@ impl EntryKind {
             Self::Message => ("is_note", "value"),
             Self::Backoff => ("pause_ns", ""),
             Self::Recovered => ("failures", "elapsed_ns"),
+            Self::ShutdownWrite => ("", "both"),
             Self::Closed => ("reason", "reset"),
             Self::Connected
             | Self::Registered
             | Self::Deregistered
-            | Self::ShutdownWrite
             | Self::Paused
             | Self::Resumed
             | Self::Deferred

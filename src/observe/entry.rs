@@ -82,7 +82,8 @@ words! {
     /// What an [`Entry`] is about.
     ///
     /// The entry of a system call comes after the call. Its [`errno`](Entry::errno) is the error number of the call;
-    /// EAGAIN means that the call would have blocked.
+    /// EAGAIN means that the call would have blocked. Queries, such as getsockname(2), and the calls that open a socket
+    /// have no entries, nor has the waker.
     EntryKind {
         /// A poll begins. Numbers: the most nanoseconds that it may wait, `u64::MAX` for no limit; 0.
         PollBegin = "poll-begin",
@@ -110,15 +111,17 @@ words! {
         Watching = "watching",
         /// A listener accepted a client, or tried to. Numbers: the new descriptor; 0. Call: `accept4(2)`.
         Accept = "accept",
-        /// A client that was accepted is refused. Numbers: 0 for the total limit, 1 for the limit per source; 0.
+        /// A client that was accepted is refused. Numbers: 0 for the total limit, 1 for the limit per source; 0. Call:
+        /// `close(2)`, of the descriptor in the last `Accept` of the listener.
         Refused = "refused",
         /// A listener has as many connections as it may. New clients wait in the backlog. Numbers: its connections; 0.
         Full = "full",
         /// A connection has its slot. Numbers: its descriptor, 0 for a connect that has not started; the slot of its
         /// listener entry. Has a detail: the peer's address.
         Opened = "opened",
-        /// A connect was started, or failed at once. Numbers: the descriptor; 0. A connect in progress has no error number.
-        /// Call: `connect(2)`.
+        /// A connect was started, or failed at once. Numbers: the descriptor; 1 for a stream that was connected already.
+        /// A connect in progress has no error number. Call: `connect(2)`, none for a stream that was connected already. A
+        /// failure may also be that of a call before it, such as `socket(2)`.
         Connect = "connect",
         /// A connect has finished. The error number is that of the failure.
         Connected = "connected",
@@ -131,17 +134,19 @@ words! {
         /// A write to a connection. Numbers: bytes that the kernel accepted; bytes offered. Call: `sendto(2)` or
         /// `sendmsg(2)`.
         Write = "write",
-        /// Our side of a connection was shut down: the kernel sends a FIN after all output. Call: `shutdown(2)`.
+        /// Our side of a connection was shut down: the kernel sends a FIN after all output. Numbers: 0; 1 if the peer's
+        /// side was shut down, too, before the close of a stream that was connected already. Call: `shutdown(2)`.
         ShutdownWrite = "shutdown-write",
-        /// A socket option was set after the socket was opened. Numbers: the protocol level and the option, as in
-        /// `setsockopt(2)`.
+        /// A socket option was set after the socket was opened. Numbers: the protocol level and the option. Call:
+        /// `setsockopt(2)`. The memberships of multicast groups have no entries.
         OptionSet = "option-set",
-        /// UDP datagrams were received in one call. Numbers: datagrams; the most that were asked for. Call: `recvmmsg(2)`.
+        /// UDP datagrams were received in one call. Numbers: datagrams; the most that were asked for. Call:
+        /// `recvmmsg(2)`, or `recvmsg(2)` for one datagram.
         ReceiveBatch = "receive-batch",
         /// A datagram was received. Numbers: its bytes; 1 if it was cut. Has a detail: the peer's address.
         DatagramIn = "datagram-in",
         /// UDP datagrams were sent in one call. Numbers: messages that the kernel accepted; messages offered. Call:
-        /// `sendmmsg(2)`.
+        /// `sendmmsg(2)`, or `sendto(2)` or `sendmsg(2)` for one message.
         SendBatch = "send-batch",
         /// A datagram was sent, or was lost with the error number. Numbers: its bytes; 0. Has a detail: the peer's address.
         DatagramOut = "datagram-out",
@@ -171,7 +176,8 @@ words! {
         /// A listener or UDP socket works again. Numbers: failed tries; nanoseconds since the first.
         Recovered = "recovered",
         /// An object was closed. Numbers: for a connection, the index of its [`CloseReason`](crate::CloseReason) in
-        /// [`CLOSE_REASONS`](super::CLOSE_REASONS), and 1 for a reset; else 0. Call: `close(2)`.
+        /// [`CLOSE_REASONS`](super::CLOSE_REASONS), and 1 for a reset; else 0. Call: `close(2)`, whose error is ignored. A
+        /// watched descriptor stays open, and a connection may have none.
         Closed = "closed",
         /// The slot of a connection is free.
         Freed = "freed",

@@ -188,8 +188,13 @@ impl Context {
         let listener = &mut self.listeners[entry.listener as usize];
         match entry.stream.take() {
             Some(stream) if listener.is_inherited => {
-                self.journal.note(EntryKind::Deregistered, key, entry.generation, [0; 2]);
-                self.network.close_inherited_stream(stream, mode);
+                let (deregistered, shut_down) = self.network.close_inherited_stream(stream, mode);
+                let result = deregistered.as_ref().map(|()| 0);
+                self.journal.note_call(EntryKind::Deregistered, key, entry.generation, result, 0);
+                if let Some(shut_down) = shut_down {
+                    let result = shut_down.as_ref().map(|()| 0);
+                    self.journal.note_call(EntryKind::ShutdownWrite, key, entry.generation, result, 1);
+                }
             }
             stream => drop(stream),
         }

@@ -102,10 +102,11 @@ impl Context {
         let Some(socket) = self.listeners[slot as usize].socket.take() else {
             return false;
         };
-        self.note(EntryKind::Deregistered, SlotKey::Listener(slot), [0; 2]);
-        self.network.close_listener(socket);
-        self.note(EntryKind::Closed, SlotKey::Listener(slot), [0; 2]);
-        self.forget_source(SlotKey::Listener(slot));
+        let (key, deregistered) = (SlotKey::Listener(slot), self.network.close_listener(socket));
+        let generation = self.listeners[slot as usize].source.generation;
+        self.journal.note_call(EntryKind::Deregistered, key, generation, deregistered.as_ref().map(|()| 0), 0);
+        self.journal.note(EntryKind::Closed, key, generation, [0; 2]);
+        self.forget_source(key);
         self.remove_listener_if_unused(slot);
         true
     }

@@ -99,10 +99,10 @@ impl Context {
         let entry = &mut self.udp_sockets[slot as usize];
         if let Some(socket) = entry.socket.take() {
             self.bound_addresses.remove(entry.local);
-            let generation = entry.source.generation;
-            self.journal.note(EntryKind::Deregistered, SlotKey::UdpSocket(slot), generation, [0; 2]);
-            self.network.close_udp_socket(socket);
-            self.journal.note(EntryKind::Closed, SlotKey::UdpSocket(slot), generation, [0; 2]);
+            let (key, generation) = (SlotKey::UdpSocket(slot), entry.source.generation);
+            let deregistered = self.network.close_udp_socket(socket);
+            self.journal.note_call(EntryKind::Deregistered, key, generation, deregistered.as_ref().map(|()| 0), 0);
+            self.journal.note(EntryKind::Closed, key, generation, [0; 2]);
         }
     }
 

@@ -120,6 +120,8 @@ pub(crate) type OwnedWatch<'h> = (WatchedFd, Box<dyn ErasedWatch + 'h>);
 /// One watched descriptor.
 pub(crate) struct WatchEntry {
     pub(crate) source: Source,
+    /// The number of the descriptor, for the journal.
+    pub(crate) descriptor: u64,
     interest: Interest,
     /// Reported by events, and not yet delivered to the callback.
     readable: bool,
@@ -141,14 +143,16 @@ impl Context {
                 self.journal.note_call(EntryKind::Registered, of_watch, key.generation, Err(error), 0);
             })
             .map_err(|error| Error::from_io(ErrorKind::Watch, None, error))?;
+        let descriptor = watched.descriptor();
         self.watches.insert(WatchEntry {
             source: self.new_source(key),
+            descriptor,
             interest,
             readable: false,
             writable: false,
             is_open: true,
         });
-        let (of_watch, descriptor) = (SlotKey::Watch(key.slot), watched.descriptor());
+        let of_watch = SlotKey::Watch(key.slot);
         let interests = u64::from(interest.reads()) | u64::from(interest.writes()) << 1;
         self.journal.note(EntryKind::Watching, of_watch, key.generation, [descriptor, interests]);
         self.journal.note(EntryKind::Registered, of_watch, key.generation, [0; 2]);

@@ -166,11 +166,15 @@ impl<'h> EventLoop<'h> {
 
     /// Ends a removed watch, and returns what the loop owned of it.
     pub(in crate::event_loop) fn close_watch(&mut self, key: Key) -> Option<Box<dyn ErasedWatch + 'h>> {
-        self.context.note(EntryKind::Deregistered, SlotKey::Watch(key.slot), [0; 2]);
-        self.context.note(EntryKind::Closed, SlotKey::Watch(key.slot), [0; 2]);
         self.context.watches.remove(key.slot as usize);
         let (watched, watch) = self.callbacks.watch(&mut self.context, key.slot)?.take()?;
-        self.context.network.unwatch(watched, watch.fd());
+        let Context { network, journal, .. } = &mut self.context;
+        let of_watch = SlotKey::Watch(key.slot);
+        if let Some(deregistered) = network.unwatch(watched, watch.fd()) {
+            let result = deregistered.as_ref().map(|()| 0);
+            journal.note_call(EntryKind::Deregistered, of_watch, key.generation, result, 0);
+        }
+        journal.note(EntryKind::Closed, of_watch, key.generation, [0; 2]);
         Some(watch)
     }
 }

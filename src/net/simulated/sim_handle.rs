@@ -209,6 +209,7 @@ impl SimHandle {
     /// follows.
     pub(crate) fn recv_datagrams(&self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let socket = self.socket;
+        batch.asked = max;
         let mut world = self.begin_call("receive", Fault::ReceiveDatagram)?;
         if let Some(error) = world.recv_queue(socket).pending_error.take() {
             world.record_call("receive", socket, errno_outcome(&error));
@@ -219,8 +220,8 @@ impl SimHandle {
         let datagram_bytes_max = world.recv_queue(socket).datagram_bytes_max;
         let is_wildcard = world.sockets[socket].local.ip().is_unspecified();
         let max = world.random.length(8).min(max);
-        let (buffers, received) = batch.prepare(datagram_bytes_max);
-        for buffer in buffers.take(max) {
+        let (buffers, received) = batch.prepare(datagram_bytes_max, max);
+        for buffer in buffers {
             let Some((peer, dst_ip, payload)) = world.recv_queue(socket).queue.pop_front() else { break };
             let length = payload.len().min(datagram_bytes_max);
             buffer[..length].copy_from_slice(&payload[..length]);

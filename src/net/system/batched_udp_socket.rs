@@ -65,7 +65,7 @@ impl BatchedUdpSocket {
         };
         if received == Err(Errno::ENOSYS) {
             self.headers = None;
-            return self.socket.recv_datagrams(batch, max);
+            batch.is_refused = true;
         }
         Ok(received?)
     }
@@ -250,8 +250,8 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         batch: &mut RecvBatch,
         max: usize,
     ) -> nix::Result<(usize, bool)> {
-        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max);
-        let max = max.min(buffers.len()).min(MOST);
+        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, max.min(MOST));
+        let max = buffers.len();
         let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
         let fd = socket.inner.as_raw_fd();

@@ -125,8 +125,8 @@ impl System {
     }
 
     #[cfg(unix)]
-    pub(crate) fn unwatch(&self, fd: RawFd) {
-        self.deregister(&mut SourceFd(&fd));
+    pub(crate) fn unwatch(&self, fd: RawFd) -> io::Result<()> {
+        self.deregister(&mut SourceFd(&fd))
     }
 
     pub(crate) fn is_local_ip(&mut self, ip: IpAddr) -> bool {
@@ -138,8 +138,8 @@ impl System {
     }
 
     /// Needed before a close that may not be the last: other processes may have a duplicate of an inherited socket.
-    pub(crate) fn deregister(&self, source: &mut (impl mio::event::Source + ?Sized)) {
-        let _ = self.poll.registry().deregister(source);
+    pub(crate) fn deregister(&self, source: &mut (impl mio::event::Source + ?Sized)) -> io::Result<()> {
+        self.poll.registry().deregister(source)
     }
 
     fn register_source(

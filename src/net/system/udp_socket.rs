@@ -158,7 +158,7 @@ mod linux {
     pub(super) fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
         let fd = socket.inner.as_raw_fd();
         let control = socket.control.as_deref_mut();
-        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max);
+        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, 1);
         let mut buffer = [IoSliceMut::new(buffers.next().unwrap_or_default())];
         let message = recvmsg::<SockaddrStorage>(fd, &mut buffer, control, MsgFlags::empty())?;
         let peer = message.address.as_ref().and_then(std_addr).map_or(UNKNOWN_PEER, to_canonical);
@@ -372,7 +372,7 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
     // One byte more than the maximum, to detect a cut datagram.
-    let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1);
+    let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1, 1);
     let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
     let meta = RecvMeta { peer: to_canonical(peer), dst: None, truncated: length > socket.datagram_bytes_max };
     received.push(ReceivedDatagram { len: length.min(socket.datagram_bytes_max), meta });
