@@ -5,6 +5,7 @@
 #![cfg(target_os = "linux")]
 
 mod process;
+mod recordings;
 mod run_fault_cases;
 mod streams;
 mod udp;
