@@ -58,8 +58,8 @@ Signals:
   script).
 
 Recording:
-  --record FILE notes what each worker does: polls, events, accepts, reads,
-  writes, callbacks, deadlines, closes. The recording starts with the server.
+  A recording has an entry for every step of a worker: polls, events, accepts,
+  reads, writes, callbacks, deadlines, closes. It starts with the server.
   It is written at the end, after the drain, and also after an error. It is
   written beside FILE and renamed, so that FILE is always a whole recording,
   and clients are served meanwhile. Each recording replaces the one before.
@@ -143,8 +143,9 @@ Examples:
 /// Printed after the flags of `halloo view`, by `--help` only.
 pub(crate) const VIEW_NOTES: &str = "\
 Output:
-  One line for each finding, then a line with their number. A recording that
-  has lost its oldest steps, or has none, is reported on standard error.
+  One line for each finding: time, loop, entry, kind, and what happened. Then a
+  line with the number of findings, of entries, of entries that were lost
+  because the recording was full, and of loops.
 
 Exit status:
   0  no finding

@@ -75,10 +75,9 @@ impl Recordings {
     fn start(&self) {
         self.0.is_recording.store(true, Ordering::Relaxed);
         let (shared, loops_left) = (Arc::clone(&self.0), Arc::new(AtomicUsize::new(self.0.recorders.len())));
-        // A loop notes what exists when a turn begins at the level All, after a turn at another level. That one may be
-        // to come, if the loop has slept since the end of the last recording.
-        let _ = self.0.loops.post(move |index, context| {
-            context.journal_level(Level::Off);
+        // A loop notes what exists when a turn begins at the level All after one at the level Off. If it has slept since
+        // the end of the last recording, that one is the next turn. A job posted by a job runs a turn later.
+        let _ = self.0.loops.post(move |index, _| {
             let (of_job, loops_left) = (Arc::clone(&shared), Arc::clone(&loops_left));
             let _ = shared.loops.as_slice()[index].post(move |context| of_job.begin_again(index, context, &loops_left));
         });
@@ -140,7 +139,7 @@ fn write(file: &RecordingFile, recorders: Vec<Recorder>) -> Result<(), ExitError
     file.write(&recording)?;
     let entries = || recording.loops.iter().flat_map(|part| &part.entries);
     let lost: u64 = entries().filter(|entry| entry.kind == EntryKind::Lost).map(|entry| entry.numbers[0]).sum();
-    log::info!("recording written to {file}: steps={} lost={lost}", entries().count());
+    log::info!("recording written to {file}: entries={} lost={lost}", entries().count());
     Ok(())
 }
 

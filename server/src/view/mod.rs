@@ -62,6 +62,6 @@ fn read(file: &OsStr) -> Result<Recording, ExitError> {
 fn summary(findings: usize, recording: &Recording) -> String {
     let entries = || recording.loops.iter().flat_map(|part| &part.entries);
     let lost: u64 = entries().filter(|entry| entry.kind == EntryKind::Lost).map(|entry| entry.numbers[0]).sum();
-    let (steps, loops) = (entries().count(), recording.loops.len());
-    format!("findings={findings} steps={steps} lost={lost} loops={loops}\n")
+    let (entries, loops) = (entries().count(), recording.loops.len());
+    format!("findings={findings} entries={entries} lost={lost} loops={loops}\n")
 }

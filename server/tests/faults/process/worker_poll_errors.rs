@@ -52,11 +52,17 @@ fn a_worker_whose_poll_fails_is_named_and_drains_the_others() {
 #[test]
 #[ignore = "needs strace"]
 fn a_failed_poll_of_the_only_worker_ends_the_server() {
-    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recording = folder.path().join("run.json");
+    let recorded = ["--record", recording.to_str().expect("a plain path"), "-q"];
+    let mut server = HALLOO.start(&[&["--tcp", "127.0.0.1:0"], &recorded[..]].concat());
     assert_eq!(request(server.tcp()), GREETING);
     let _fault = FaultInjection::start(&server, "epoll_wait", "EBADF", "1+");
     assert_eq!(server.wait(), 1, "{}", server.stderr.text());
     let lines = server.stderr.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with("halloo: ") && !lines[0].contains("worker"), "{lines:?}");
+    // What led to the error is recorded.
+    let recorded = std::fs::read_to_string(&recording).expect("it is written");
+    assert!(recorded.contains("\"kind\":\"accept\"") && recorded.ends_with("]}\n"), "{recorded}");
 }

@@ -130,7 +130,7 @@ fn first_payload(events: &Events) -> Option<&str> {
 }
 
 #[test]
-fn a_full_recording_loses_its_oldest_steps_and_has_their_number() {
+fn a_full_recording_loses_its_oldest_entries_and_has_their_number() {
     const MEMORY: usize = 1 << 20;
     let path = RecordingPath::new();
     let mut server = start(&path, &["--record-memory", "1MiB", "--mode", "echo", "--events", "off"]);
@@ -148,7 +148,7 @@ fn a_full_recording_loses_its_oldest_steps_and_has_their_number() {
     assert_eq!(entries[0]["kind"], "lost");
     let lost = entries[0]["entries"].as_u64().expect("a number");
     assert!(lost > 1000 && line.contains(&format!("lost={lost}")), "{line}: {:?}", entries[0]);
-    // The connection was opened in a lost step.
+    // The connection was opened in a lost entry.
     assert!(events.of_kind("existing").iter().any(|entry| entry["object"] == "connection"));
 }
 

@@ -42,7 +42,7 @@ fn a_healthy_recording_is_exit_status_0() {
     let path = RecordingPath::new();
     recording(Duration::from_millis(1)).save(path.path()).expect("a new file");
     let output = view(&path);
-    assert_eq!((output.status, output.stdout.as_str()), (0, "findings=0 steps=5 lost=0 loops=1\n"), "{output:?}");
+    assert_eq!((output.status, output.stdout.as_str()), (0, "findings=0 entries=5 lost=0 loops=1\n"), "{output:?}");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn findings_are_one_line_each_and_exit_status_5() {
     assert_eq!((output.status, output.stderr.as_str()), (5, ""), "{output:?}");
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert!(lines.len() == 2 && lines[0].contains("slow-callback: on_data of connection 3 took 2.0 s"), "{lines:?}");
-    assert_eq!(lines[1], "findings=1 steps=5 lost=0 loops=1");
+    assert_eq!(lines[1], "findings=1 entries=5 lost=0 loops=1");
     // From standard input.
     let mut command = HALLOO.command(&["view", "--findings", "-"]);
     command.stdin(Stdio::from(fs::File::open(path.path()).expect("a file")));
@@ -73,11 +73,11 @@ fn a_recording_of_a_server_is_read_whole() {
     assert_eq!(request(server.tcp()), GREETING);
     server.assert_exits_on_sigterm();
     let line = server.stderr.wait_for_line("recording written to ");
-    let steps = line.split_once(" steps=").expect("their number").1.split(' ').next().expect("a word").to_owned();
+    let entries = line.split_once(" entries=").expect("their number").1.split(' ').next().expect("a word").to_owned();
     let output = view(&path);
     // On a busy machine a turn may be late, which is a finding.
     assert!([0, 5].contains(&output.status), "{output:?}");
-    assert!(output.stdout.ends_with(&format!(" steps={steps} lost=0 loops=2\n")), "{line}: {output:?}");
+    assert!(output.stdout.ends_with(&format!(" entries={entries} lost=0 loops=2\n")), "{line}: {output:?}");
 }
 
 #[test]
