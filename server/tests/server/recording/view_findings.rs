@@ -101,6 +101,7 @@ fn a_file_that_is_no_whole_recording_is_exit_status_3_with_the_cause() {
         (first_lines(lines - 3), "it is cut off after line "),
         (format!("{whole}{whole}"), "is no event of a recording: it is behind the end"),
         (whole.replacen("poll-end", "poll-dance", 1), "is no event of a recording: the kind poll-dance is unknown"),
+        (whole.replacen("poll-end", "poll\\u001b[2J", 1), r"the kind poll\x1b[2J is unknown"),
         (whole.replacen("\"events\":1,", "", 1), "is no event of a recording: events is missing"),
         (whole.replacen("\"events\":1,", "\"events\":-1,", 1), "events has the wrong value -1"),
         (whole.replacen("\"events\":1,", "\"events\":1 ", 1), "is no event of a recording: invalid JSON in column "),
