@@ -164,7 +164,10 @@ impl<'a> LoopAnalysis<'a> {
         if address.is_some() && names_its_object(entry.kind) {
             history.name = sentences::name(key, address);
         }
-        history.observe(entry, index, self.now, &mut self.found);
+        // The event of a wake-up is served by the messages of its turn.
+        if entry.object != Object::Loop {
+            history.observe(entry, index, self.now, &mut self.found);
+        }
         self.now.served += u64::from(is_call);
         let turn = &mut self.turn;
         turn.has_entries = true;

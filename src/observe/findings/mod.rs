@@ -388,6 +388,21 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_that_was_woken_by_a_message_is_healthy() {
+        let mut notes = Notes::default();
+        notes.turn(0).note(EntryKind::Readiness, Object::Loop, 0, [1, 0]).note(
+            EntryKind::Message,
+            Object::Loop,
+            0,
+            [0; 2],
+        );
+        for at in 1..9 {
+            notes.turn(at * SECOND).ready(3).connection(3, EntryKind::Read, [5, 64]);
+        }
+        assert_eq!(notes.kinds(), []);
+    }
+
+    #[test]
     fn a_full_listener_without_a_client_is_healthy() {
         let mut notes = Notes::default();
         notes.turn(0).listener(EntryKind::Accept, [9, 0]).listener(EntryKind::Full, [7, 0]);
