@@ -185,7 +185,7 @@ impl Histogram {
     /// Returns the largest value of each bucket, ascending, with the number of values in the bucket: those above the
     /// bucket before it.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
-        let bounds = (0..Self::BUCKETS).map(|bits| u64::MAX.checked_shr(u64::BITS - bits as u32).unwrap_or(0));
+        let bounds = (0..=u64::BITS).map(|bits| u64::MAX.checked_shr(u64::BITS - bits).unwrap_or(0));
         bounds.zip(self.counts)
     }
 

@@ -13,11 +13,13 @@ use halloo::{EventLoop, Turn, datagrams, framing, stream};
 
 const AT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// A list that is seldom used may still grow once.
-const GROWTH_MAX: u64 = 4;
+/// A list that is seldom used may still grow once. The three lists of the journal grow with the longest turn: on a busy
+/// machine, more clients wait for one.
+const GROWTH_MAX: u64 = 4 + 3 * 4;
 
-/// Each of the 16 blocks of a recorder, with its three lists, may still grow.
-const RECORDED_GROWTH_MAX: u64 = 48;
+/// Each of the 16 blocks of a recorder has three lists, which may double some times. An allocation for each exchange would
+/// be a thousand.
+const RECORDED_GROWTH_MAX: u64 = 16 * 3 * 6;
 
 /// So many exchanges that tables, queues and the pool of buffers have their final size.
 const WARM_UP: u64 = 300;

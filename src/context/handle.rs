@@ -10,7 +10,6 @@ use crate::context::mailbox::{Mailbox, MailboxSender, Message};
 use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 use crate::observe::entry::Level;
-use crate::observe::journal::LevelSwitch;
 
 /// A handle to a loop, for any thread. It is cheap to clone.
 ///
@@ -29,7 +28,6 @@ use crate::observe::journal::LevelSwitch;
 #[derive(Clone)]
 pub struct Handle {
     mailbox: MailboxSender,
-    journal_level: LevelSwitch,
 }
 
 impl Handle {
@@ -76,14 +74,16 @@ impl Handle {
         self.post(move |context| context.drain(grace))
     }
 
-    /// Sets how much the loop notes in its journal, from its next turn on, as
-    /// [`EventLoop::journal_level`](crate::EventLoop::journal_level) does. The loop is not woken.
-    pub fn journal_level(&self, level: Level) {
-        self.journal_level.set(level);
+    /// Calls [`Context::journal_level`] on the loop's thread.
+    ///
+    /// # Errors
+    /// [`LoopStopped`] once the loop has ended.
+    pub fn journal_level(&self, level: Level) -> Result<(), LoopStopped> {
+        self.post(move |context| context.journal_level(level))
     }
 
-    pub(crate) fn new(mailbox: &Mailbox, journal_level: LevelSwitch) -> Self {
-        Self { mailbox: mailbox.sender.clone(), journal_level }
+    pub(crate) fn new(mailbox: &Mailbox) -> Self {
+        Self { mailbox: mailbox.sender.clone() }
     }
 }
 

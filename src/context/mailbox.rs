@@ -131,7 +131,6 @@ mod tests {
 
     use super::*;
     use crate::context::handle::Handle;
-    use crate::observe::journal::Journal;
 
     #[test]
     fn many_posts_wake_the_loop_once_until_it_takes_them() {
@@ -140,7 +139,7 @@ mod tests {
         let mut mailbox = Mailbox::new(Box::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         }));
-        let handle = Handle::new(&mailbox, Journal::new().switch());
+        let handle = Handle::new(&mailbox);
         assert!(!mailbox.has_messages());
         for _ in 0..10 {
             handle.stop().expect("it is open");
@@ -158,7 +157,7 @@ mod tests {
     #[test]
     fn a_turn_takes_a_bounded_number_of_messages_and_the_rest_needs_no_second_wake_up() {
         let mut mailbox = Mailbox::new(Box::new(|| {}));
-        let handle = Handle::new(&mailbox, Journal::new().switch());
+        let handle = Handle::new(&mailbox);
         for _ in 0..=limits::MESSAGES_PER_TURN_MAX {
             handle.stop().expect("it is open");
         }
@@ -171,7 +170,7 @@ mod tests {
     fn a_message_posted_while_the_loop_takes_messages_is_not_lost() {
         const ROUNDS: usize = 10_000;
         let mut mailbox = Mailbox::new(Box::new(|| {}));
-        let handle = Handle::new(&mailbox, Journal::new().switch());
+        let handle = Handle::new(&mailbox);
         let handled = Arc::new(AtomicUsize::new(0));
         let handled_by_loop = Arc::clone(&handled);
         let poster = thread::spawn(move || {
@@ -206,7 +205,7 @@ mod tests {
             }
         }
         let mut mailbox = Mailbox::new(Box::new(|| {}));
-        let handle = Handle::new(&mailbox, Journal::new().switch());
+        let handle = Handle::new(&mailbox);
         let job_state = CallsHandleOnDrop(handle.clone());
         handle.post(move |_| drop(job_state)).expect("it is open");
         mailbox.close();

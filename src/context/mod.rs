@@ -11,7 +11,6 @@ pub(crate) mod foreign_code;
 pub(crate) mod handle;
 pub(crate) mod handler;
 pub(crate) mod handler_impls;
-pub(crate) mod journal_notes;
 pub(crate) mod loop_state;
 pub(crate) mod mailbox;
 pub(crate) mod open;
@@ -134,6 +133,8 @@ pub struct Context {
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
     pub(crate) catches_panics: bool,
+    /// Callbacks are neither noted nor protected against panics.
+    pub(crate) calls_directly: bool,
     /// A table has become large: at the end of a turn, the loop checks whether it can release memory.
     pub(crate) may_shrink: bool,
     pub(crate) stats: Stats,
@@ -204,6 +205,7 @@ impl Context {
             loop_state: LoopState::Running,
             running_callback: None,
             catches_panics: false,
+            calls_directly: !journal.has_all(),
             may_shrink: false,
             stats: Stats::default(),
             journal,

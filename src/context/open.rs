@@ -12,13 +12,13 @@ use crate::context::entries::handler_entry::{HandlerKind, HandlerLifetime};
 #[cfg(unix)]
 use crate::context::entries::watch_entry::{ErasedWatch, OwnedWatch, SourceWithCallback, Watch, WatchEvent};
 use crate::context::erased_handler::Handler;
-use crate::context::foreign_code::catch_panic_between_turns;
+use crate::context::foreign_code::{CallbackSite, call_back, call_between_turns};
 use crate::context::handler::{DatagramHandler, StreamHandler};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(unix)]
 use crate::ids::WatchId;
 use crate::ids::{HandlerId, Key, ListenerId, SourceId, SourceKey, TimerId, UdpSocketId};
-use crate::observe::entry::{Callback, EntryKind, Object};
+use crate::observe::entry::Callback;
 #[cfg(unix)]
 use crate::options::Interest;
 use crate::options::bind::Bind;
@@ -239,10 +239,10 @@ impl Context {
     }
 
     fn start_handler<'h>(&mut self, key: Key, mut handler: Handler<'h>) -> Added<'h> {
-        self.note_loop_callback(EntryKind::CallbackBegin, Callback::Start, Object::Handler, 0);
-        let called = catch_panic_between_turns(self, |context| handler.on_start(context, HandlerId(key)));
-        let consumed = if called.is_none() { u64::MAX } else { 0 };
-        self.note_loop_callback(EntryKind::CallbackEnd, Callback::Start, Object::Handler, consumed);
+        let called = call_between_turns(self, |context| {
+            let site = CallbackSite::of_loop(Callback::Start);
+            call_back(context, site, |context| handler.on_start(context, HandlerId(key)))
+        });
         if called.is_none() {
             log::error!("a handler panicked in on_start");
         }

@@ -112,9 +112,9 @@ impl EventLoop<'_> {
             context.connections[slot as usize].state.last_progress = context.clock();
         }
         let connected = valid.map_err(refused).and_then(|()| context.network.connect(&to));
-        let (descriptor, is_inherited) = (connected.as_ref().map(Stream::descriptor), to.inherited.is_some());
-        let key = SlotKey::Connection(slot);
-        context.journal.note_call(EntryKind::Connect, key, id.generation, descriptor, is_inherited.into());
+        let descriptor = connected.as_ref().map_or(0, Stream::descriptor) as u64;
+        let (key, numbers) = (SlotKey::Connection(slot), [descriptor, to.inherited.is_some().into()]);
+        context.journal.note_result(EntryKind::Connect, key, id.generation, numbers, &connected);
         match connected {
             Ok(stream) => {
                 context.connections[slot as usize].stream = Some(stream);
@@ -141,8 +141,8 @@ impl EventLoop<'_> {
         };
         let connected = stream.is_connected();
         if !matches!(connected, Ok(false)) {
-            let (result, generation) = (connected.as_ref().map(|_| 0), entry.generation);
-            context.journal.note_call(EntryKind::Connected, SlotKey::Connection(slot), generation, result, 0);
+            let (key, generation) = (SlotKey::Connection(slot), entry.generation);
+            context.journal.note_result(EntryKind::Connected, key, generation, [0; 2], &connected);
         }
         let (local, peer) = match connected {
             Ok(true) => (stream.local_addr().ok().flatten(), stream.peer_addr().ok().flatten()),
@@ -270,8 +270,7 @@ impl EventLoop<'_> {
         if !state.is_registered {
             let token = Token::new(SlotKey::Connection(slot), *generation);
             let registered = network.register(stream, token);
-            let result = registered.as_ref().map(|()| 0);
-            journal.note_call(EntryKind::Registered, SlotKey::Connection(slot), *generation, result, 0);
+            journal.note_result(EntryKind::Registered, SlotKey::Connection(slot), *generation, [0; 2], &registered);
             if let Err(error) = registered {
                 state.phase = Phase::Closing(CloseReason::Io(error.kind()), CloseMode::Close);
                 repeated_logs.occurrences_mut().unwatched.add((state.peer, error));
@@ -285,12 +284,13 @@ impl EventLoop<'_> {
     }
 
     fn arm_deadline(&mut self, slot: u32) {
-        let Context { connections, listeners, deadlines, journal, .. } = &mut self.context;
+        let Context { connections, listeners, journal, .. } = &self.context;
         let entry = &connections[slot as usize];
         let at = entry.state.deadline(&listeners[entry.listener as usize].limits);
-        if deadlines.arm_no_later(SlotKey::Connection(slot), at) {
-            journal.note(EntryKind::DeadlineSet, SlotKey::Connection(slot), entry.generation, [at.as_nanos(), 0]);
+        if journal.has_all() {
+            self.context.note_deadline(slot, at);
         }
+        self.context.deadlines.arm_no_later(SlotKey::Connection(slot), at);
     }
 
     /// Closes the descriptor, then calls the handler.

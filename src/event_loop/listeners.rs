@@ -53,11 +53,7 @@ impl EventLoop<'_> {
                 self.context.note(EntryKind::Full, SlotKey::Listener(slot), [connections, 0]);
                 return SourceState::HandlerFull;
             }
-            let accepted = socket.accept();
-            let descriptor = accepted.as_ref().map(|(stream, _)| stream.descriptor());
-            let (key, generation) = (SlotKey::Listener(slot), entry.source.generation);
-            self.context.journal.note_call(EntryKind::Accept, key, generation, descriptor, 0);
-            match accepted {
+            match socket.accept() {
                 Ok((stream, peer)) => {
                     entry.source.backoff.on_success();
                     entry.source.drain.take(1);
@@ -65,10 +61,12 @@ impl EventLoop<'_> {
                         self.open_accepted(slot, stream, peer);
                         continue;
                     }
+                    self.context.note(EntryKind::Accept, SlotKey::Listener(slot), [stream.descriptor() as u64, 0]);
                     drop(stream);
                     self.context.count_refused(slot, peer, is_full);
                 }
                 Err(error) => {
+                    self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), [0; 2], &error);
                     if let Some(result) = self.on_source_error(SlotKey::Listener(slot), &error) {
                         return result;
                     }

@@ -289,6 +289,7 @@ impl<'h> EventLoop<'h> {
     /// ```
     pub fn catch_panics(&mut self, catch: bool) {
         self.context.catches_panics = catch;
+        self.context.update_calls();
     }
 
     /// Sets the maximum memory for the inboxes and outboxes of all connections together, in bytes. Default: 256 MiB. A
@@ -319,7 +320,7 @@ impl<'h> EventLoop<'h> {
     /// Returns a handle, with which other threads reach the loop.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle::new(&self.mailbox, self.context.journal.switch())
+        Handle::new(&self.mailbox)
     }
 
     /// Returns the loop's counters.

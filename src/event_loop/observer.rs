@@ -1,11 +1,11 @@
-//! Passes the entries of each turn to the observer, and keeps the turn statistics.
+//! The observer of a loop, and the statistics of turns.
 //!
 //! The observer runs between two turns, never inside a callback.
 
 use std::io;
 use std::time::Duration;
 
-use crate::context::foreign_code::catch_panic_between_turns;
+use crate::context::foreign_code::{call_between_turns, catch_panic};
 use crate::event_loop::EventLoop;
 #[cfg(any(test, feature = "testing"))]
 use crate::net::Network;
@@ -18,7 +18,6 @@ pub(super) type Observer<'h> = Box<dyn FnMut(&TurnEntries<'_>) + 'h>;
 /// The current turn, as far as its statistics need it.
 #[derive(Default)]
 pub(super) struct TurnTimes {
-    poll_began: u64,
     poll_ended: u64,
     in_poll: u64,
     events: u64,
@@ -71,48 +70,44 @@ impl<'h> EventLoop<'h> {
         self.observer = Some(Box::new(observer));
     }
 
-    /// Takes over the level for this turn.
-    pub(super) fn begin_journal(&mut self) {
-        if self.context.journal.begin_turn() {
+    /// Takes over the requested level of the journal, polls, and notes the begin and the end.
+    #[cold]
+    pub(super) fn poll_and_note(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        if self.context.journal.change_level() {
             self.context.update_journal_time();
             self.context.note_existing();
         }
-        self.turn_times = TurnTimes::default();
-    }
-
-    pub(super) fn note_poll_begin(&mut self, wait: Option<Duration>) {
-        if self.context.journal.has_turns() {
-            let now = self.context.clock().as_nanos();
-            let wait = wait.map_or(u64::MAX, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-            self.context.journal.note_turn(EntryKind::PollBegin, now, [wait, 0], None);
-            self.turn_times.poll_began = now;
+        self.context.update_calls();
+        if !self.context.journal.has_turns() {
+            return self.context.network.poll(&mut self.events, wait);
         }
-    }
-
-    /// Notes the end of a poll. The clock was read just now.
-    pub(super) fn note_poll_end(&mut self, outcome: &io::Result<bool>, events_before: usize) {
-        if self.context.journal.has_turns() {
-            let now = self.context.now.as_nanos();
-            let events = (self.events.len() - events_before) as u64;
-            let has_more = matches!(outcome, Ok(true));
-            self.context.journal.note_turn(EntryKind::PollEnd, now, [events, has_more.into()], outcome.as_ref().err());
-            self.turn_times.poll_ended = now;
-            self.turn_times.in_poll += now - self.turn_times.poll_began;
-            self.turn_times.events += events;
-        }
+        let (began, events_before) = (self.context.clock().as_nanos(), self.events.len());
+        let nanoseconds = wait.map_or(u64::MAX, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        self.context.journal.note_turn(EntryKind::PollBegin, began, [nanoseconds, 0], None);
+        let polled = self.context.network.poll(&mut self.events, wait);
+        let (ended, events) = (self.context.clock().as_nanos(), (self.events.len() - events_before) as u64);
+        let numbers = [events, matches!(polled, Ok(true)).into()];
+        self.context.journal.note_turn(EntryKind::PollEnd, ended, numbers, polled.as_ref().err());
+        let times = &mut self.turn_times;
+        times.poll_ended = ended;
+        times.in_poll += ended - began;
+        times.events += events;
+        polled
     }
 
     /// Ends the turn in the journal and in the statistics, and calls the observer.
+    #[cold]
     pub(super) fn end_journal(&mut self, progress: bool) {
+        // A callback may have requested a level for the next turn.
         if !self.context.journal.has_turns() {
             return;
         }
         let now = self.context.clock().as_nanos();
         self.context.journal.note_turn(EntryKind::TurnEnd, now, [progress.into(), 0], None);
-        let stats = &mut self.context.stats;
-        stats.turn_time.record(now - self.turn_times.poll_ended);
-        stats.poll_time.record(self.turn_times.in_poll);
-        stats.events_per_turn.record(self.turn_times.events);
+        let (stats, times) = (&mut self.context.stats, std::mem::take(&mut self.turn_times));
+        stats.turn_time.record(now - times.poll_ended);
+        stats.poll_time.record(times.in_poll);
+        stats.events_per_turn.record(times.events);
         self.call_observer();
     }
 
@@ -128,14 +123,11 @@ impl<'h> EventLoop<'h> {
         if let Some(observer) = self.observer.as_mut().filter(|_| level != Level::Off) {
             // A simulation notes everything, whatever the observer asked for.
             let is_wanted = |entry: &&Entry| entry.kind.level() <= level;
-            let called = if turn.entries.iter().all(|entry| is_wanted(&entry)) {
-                catch_panic_between_turns(&mut self.context, |_| observer(&turn))
-            } else {
-                let entries: Vec<Entry> = turn.entries.iter().filter(is_wanted).copied().collect();
-                catch_panic_between_turns(&mut self.context, |_| {
-                    observer(&TurnEntries { entries: &entries, details: &[], ..turn });
-                })
-            };
+            let is_all = turn.entries.iter().all(|entry| is_wanted(&entry));
+            let wanted: Vec<Entry> =
+                if is_all { Vec::new() } else { turn.entries.iter().filter(is_wanted).copied().collect() };
+            let turn = if is_all { turn } else { TurnEntries { entries: &wanted, details: &[], ..turn } };
+            let called = call_between_turns(&mut self.context, |context| catch_panic(context, |_| observer(&turn)));
             if called.is_none() {
                 log::error!("the observer panicked");
             }

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
-use crate::observe::entry::EntryKind;
+use crate::observe::entry::{EntryKind, raw_errno};
 use crate::observe::journal::Journal;
 use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, Phase, ReadState};
@@ -26,7 +26,10 @@ impl EventLoop<'_> {
             journal.note(EntryKind::AwaitsMemory, SlotKey::Connection(slot), entry.generation, [0; 2]);
             return entry.state.set_awaits_memory(true);
         }
-        let Some(count) = entry.recv(&mut self.read_buffer, room, slot, journal) else {
+        let room = room.min(entry.state.budget as usize).min(self.read_buffer.len());
+        let received = entry.recv(&mut self.read_buffer[..room]);
+        journal.note_io(EntryKind::Read, SlotKey::Connection(slot), entry.generation, received, room);
+        let Ok(count @ 1..) = received.map(<[u8]>::len) else {
             return;
         };
         stats.bytes_received += count as u64;
@@ -87,7 +90,10 @@ impl ConnectionEntry {
         let Phase::Lingering(reason, left) = self.state.phase else {
             return 0;
         };
-        let count = self.recv(read_buffer, read_buffer.len(), slot, journal).unwrap_or(0);
+        let room = read_buffer.len().min(self.state.budget as usize);
+        let received = self.recv(&mut read_buffer[..room]);
+        journal.note_io(EntryKind::Read, SlotKey::Connection(slot), self.generation, received, room);
+        let count = received.map_or(0, <[u8]>::len);
         self.state.phase = match self.state.phase {
             // An error of late input is not reported.
             Phase::Closing(..) => Phase::Closing(reason, CloseMode::Close),
@@ -96,29 +102,30 @@ impl ConnectionEntry {
         count
     }
 
-    /// Reads into the read buffer. Other outcomes than bytes change the state.
-    fn recv(&mut self, read_buffer: &mut [u8], room: usize, slot: u32, journal: &mut Journal) -> Option<usize> {
-        let room = room.min(self.state.budget as usize).min(read_buffer.len());
-        let state = &mut self.state;
-        let received = self.stream.as_ref()?.recv(&mut read_buffer[..room]);
-        let (key, result) = (SlotKey::Connection(slot), received.as_ref().copied());
-        journal.note_call(EntryKind::Read, key, self.generation, result, room);
-        match received {
+    /// Reads once. Returns the bytes, none for EOF, or an error number; the outcome changes the state.
+    fn recv<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], i32> {
+        let (state, room) = (&mut self.state, buffer.len());
+        let Some(stream) = &self.stream else {
+            return Ok(&[]);
+        };
+        match stream.recv(buffer) {
             Ok(0) => {
                 state.read_state = ReadState::Eof;
                 state.set_inbox_changed(true);
+                Ok(&[])
             }
             Ok(count) => {
                 state.record_read(count, room);
-                journal.add_payload(&read_buffer[..count]);
-                return Some(count);
+                Ok(&buffer[..count])
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => state.read_state = ReadState::WouldBlock,
-                _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
-            },
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => state.read_state = ReadState::WouldBlock,
+                    _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
+                }
+                Err(raw_errno(&error))
+            }
         }
-        None
     }
 }

@@ -29,12 +29,11 @@ impl ConnectionEntry {
             Some(bytes) => stream.send(bytes, fin_follows),
             None => send_mixed(stream, &buffers.outbox, fin_follows),
         };
-        let (key, result) = (SlotKey::Connection(slot), sent.as_ref().copied());
-        journal.note_call(EntryKind::Write, key, self.generation, result, buffers.outbox.len());
+        let key = SlotKey::Connection(slot);
         match sent {
             Ok(count) => {
-                if let Some(bytes) = buffers.outbox.as_slice() {
-                    journal.add_payload(&bytes[..count]);
+                if journal.has_all() {
+                    note_write(journal, key, self.generation, &buffers.outbox, count);
                 }
                 // planted: rest-of-short-write-dropped
                 pool.consume_output(&mut buffers.outbox, count);
@@ -45,22 +44,28 @@ impl ConnectionEntry {
                 state.spend_budget(count);
                 return count;
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => {
-                    // planted: write-would-block-is-an-end
-                    state.write_state = WriteState::WouldBlock;
-                    // The peer has much to read: when it has read it, it may have sent something.
-                    state.peer_activity = PeerActivity::Unknown;
-                    state.request_flush_notice();
+            Err(error) => {
+                let numbers = [0, buffers.outbox.len() as u64];
+                journal.note_error(EntryKind::Write, key, self.generation, numbers, &error);
+                match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => {
+                        // planted: write-would-block-is-an-end
+                        state.write_state = WriteState::WouldBlock;
+                        // The peer has much to read: when it has read it, it may have sent something.
+                        state.peer_activity = PeerActivity::Unknown;
+                        state.request_flush_notice();
+                    }
+                    _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
                 }
-                _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
-            },
+            }
         }
         0
     }
 
     /// Sends a FIN, after all output was sent.
+    #[expect(clippy::inline_always, reason = "a call would cost more than the function saves in size")]
+    #[inline(always)]
     pub(super) fn shutdown_write(&mut self, slot: u32, journal: &mut Journal) {
         let state = &mut self.state;
         let Some(stream) = &self.stream else {
@@ -69,10 +74,12 @@ impl ConnectionEntry {
         if std::mem::replace(&mut state.write_half, WriteHalf::Shutdown) == WriteHalf::Shutdown {
             return;
         }
-        let shut_down = stream.shutdown_write();
-        let (key, result) = (SlotKey::Connection(slot), shut_down.as_ref().map(|()| 0));
-        journal.note_call(EntryKind::ShutdownWrite, key, self.generation, result, 0);
-        if shut_down.is_err() && state.phase == Phase::Open {
+        let key = SlotKey::Connection(slot);
+        let Err(error) = stream.shutdown_write() else {
+            return journal.note(EntryKind::ShutdownWrite, key, self.generation, [0; 2]);
+        };
+        journal.note_error(EntryKind::ShutdownWrite, key, self.generation, [0; 2], &error);
+        if state.phase == Phase::Open {
             // The peer has already gone. Its unread bytes are read, and then the connection ends. A closing connection
             // does not wait for them.
             state.is_disconnected = true;
@@ -101,6 +108,16 @@ impl ConnectionEntry {
         } else {
             Phase::Closing(reason, CloseMode::Close)
         };
+    }
+}
+
+/// Notes the bytes that the kernel accepted; of shared buffers only their number.
+#[cold]
+fn note_write(journal: &mut Journal, key: SlotKey, generation: u64, outbox: &Outbox, count: usize) {
+    let offered = outbox.len();
+    match outbox.as_slice() {
+        Some(bytes) => journal.note_io(EntryKind::Write, key, generation, Ok(&bytes[..count]), offered),
+        None => journal.note(EntryKind::Write, key, generation, [count as u64, offered as u64]),
     }
 }
 

@@ -68,7 +68,7 @@ impl EventLoop<'_> {
         }
         if let Some(Recovery { failures, lasted }) = recovery {
             let nanoseconds = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
-            self.context.note(EntryKind::Recovered, key, [failures.into(), nanoseconds]);
+            self.context.note(EntryKind::Recovered, key, [failures, nanoseconds]);
             let (address, verb) = self.address_and_verb(key);
             log::info!("{address}: {verb}s again, after {failures} failed tries in {lasted:.1?}");
         }
@@ -118,7 +118,8 @@ impl EventLoop<'_> {
             log::warn!("{address}: cannot {verb}, {waiting}: {error}");
         }
         self.context.stats.pauses += 1;
-        self.context.note_backoff(key, after, error);
+        let pause = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        self.context.note_error(EntryKind::Backoff, key, [pause, 0], error);
         let at = self.context.deadline_after(after);
         self.context.deadlines.arm(key, at);
         Some(SourceState::BackingOff)

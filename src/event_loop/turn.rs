@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::context::Context;
-use crate::context::foreign_code::{catch_panic, drop_foreign};
+use crate::context::foreign_code::{CallbackSite, call_back, drop_foreign};
 use crate::context::loop_state::{Drain, DrainReport, LoopState};
 use crate::context::mailbox::{Job, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event_loop::{EventLoop, Turn};
 use crate::ids::SlotKey;
 use crate::limits;
-use crate::observe::entry::{Callback, EntryKind, Object};
+use crate::observe::entry::Callback;
 use crate::state::memory::release_freed_memory;
 use crate::state::timestamp::Timestamp;
 
@@ -34,7 +34,6 @@ impl EventLoop<'_> {
         }
         let (now, wait) = self.clock_and_wait();
         self.end_turn(now);
-        self.begin_journal();
         let wait = wait.map_or(timeout, |wait| Some(timeout.map_or(wait, |timeout| timeout.min(wait))));
         if let Err(error) = self.poll(wait, now) {
             self.end_journal(false);
@@ -46,10 +45,14 @@ impl EventLoop<'_> {
         let progress = catch_unwind(AssertUnwindSafe(|| self.run_stages())).unwrap_or_else(|panic| {
             self.context.stats.panics += 1;
             self.end_by_panic();
-            self.end_journal(true);
+            if self.context.journal.is_active() {
+                self.end_journal(true);
+            }
             resume_unwind(panic)
         });
-        self.end_journal(progress);
+        if self.context.journal.is_active() {
+            self.end_journal(progress);
+        }
         Ok(match self.context.loop_state {
             LoopState::Stopped(report) => Turn::Stopped(report),
             _ if progress => Turn::Progress,
@@ -63,6 +66,7 @@ impl EventLoop<'_> {
         self.close_listeners();
         // If a job panics when it is dropped, the first panic is still the one that ends the loop.
         self.context.catches_panics = true;
+        self.context.update_calls();
         self.close_mailbox();
     }
 
@@ -147,18 +151,17 @@ impl EventLoop<'_> {
     fn poll(&mut self, mut wait: Option<Duration>, began: Timestamp) -> io::Result<()> {
         let mut begins = began;
         for _ in 0..limits::POLLS_PER_TURN_MAX {
-            let events_before = self.events.len();
-            self.note_poll_begin(wait);
-            let outcome = self.context.network.poll(&mut self.events, wait);
-            self.context.update_now();
-            self.note_poll_end(&outcome, events_before);
-            self.poll_has_more = match outcome {
+            let is_noted = self.context.journal.is_active();
+            let polled =
+                if is_noted { self.poll_and_note(wait) } else { self.context.network.poll(&mut self.events, wait) };
+            self.poll_has_more = match polled {
                 Ok(has_more) => has_more,
                 // A signal or a debugger interrupted the poll: a poll without a wait reports the waiting events.
                 // planted: deadlines-judged-after-an-interrupted-poll
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
                 Err(error) => return Err(error),
             };
+            self.context.update_now();
             if !self.poll_has_more {
                 self.context.polled_until = begins;
                 break;
@@ -216,13 +219,9 @@ impl EventLoop<'_> {
     fn run_job(&mut self, job: Job) {
         self.context.stats.jobs += 1;
         self.context.note_message(0, 0);
-        self.context.note_loop_callback(EntryKind::CallbackBegin, Callback::Job, Object::Loop, 0);
-        let outcome = catch_panic(&mut self.context, job);
-        if outcome.is_none() {
+        if call_back(&mut self.context, CallbackSite::of_loop(Callback::Job), job).is_none() {
             log::error!("a job panicked");
         }
-        let consumed = if outcome.is_none() { u64::MAX } else { 0 };
-        self.context.note_loop_callback(EntryKind::CallbackEnd, Callback::Job, Object::Loop, consumed);
     }
 
     /// Handles expired deadlines, the earliest first.

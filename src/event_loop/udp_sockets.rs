@@ -6,11 +6,11 @@ use crate::context::Context;
 use crate::context::datagram::Datagram;
 use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::context::entries::udp_socket_entry::UdpSocketEntry;
-use crate::context::foreign_code::catch_panic;
+use crate::context::foreign_code::{CallbackSite, call_back, catch_panic};
 use crate::event_loop::EventLoop;
 use crate::ids::{Key, SlotKey, UdpSocketId};
 use crate::limits;
-use crate::net::SendReport;
+use crate::net::send_notes::SendNotes;
 use crate::observe::entry::{Callback, EntryKind};
 
 impl EventLoop<'_> {
@@ -24,11 +24,7 @@ impl EventLoop<'_> {
             && entry.is_open
             && let Some(socket) = &mut entry.socket
         {
-            let received = socket.recv_datagrams(&mut self.recv_batch, budget as usize);
-            let (key, result) = (SlotKey::UdpSocket(slot), received.as_ref().map(|_| self.recv_batch.len()));
-            let (journal, generation) = (&mut self.context.journal, entry.source.generation);
-            journal.note_call(EntryKind::ReceiveBatch, key, generation, result, self.recv_batch.asked);
-            match received {
+            match socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
                     // A drain ends when the queue is empty: it does not wait for an event.
@@ -43,6 +39,8 @@ impl EventLoop<'_> {
                     }
                 }
                 Err(error) => {
+                    let asked = self.recv_batch.asked as u64;
+                    self.context.note_error(EntryKind::ReceiveBatch, SlotKey::UdpSocket(slot), [0, asked], &error);
                     if std::mem::take(&mut self.recv_batch.is_refused) {
                         continue;
                     }
@@ -60,8 +58,12 @@ impl EventLoop<'_> {
         let UdpSocketEntry { handler, local: bound, ref source, .. } = self.context.udp_sockets[slot as usize];
         let (socket, mut count) = (Key { generation: source.generation, slot }, 0);
         let (handler, key) = (self.callbacks.datagram_handler(&mut self.context, handler), SlotKey::UdpSocket(slot));
-        // One pair of clock readings for all datagrams of a batch.
-        self.context.note_callback_begin(Callback::Datagram, key, self.recv_batch.len() as u64);
+        if self.context.journal.has_all() {
+            // One pair of clock readings for all datagrams of a batch.
+            let (received, asked) = (self.recv_batch.len() as u64, self.recv_batch.asked as u64);
+            self.context.note(EntryKind::ReceiveBatch, key, [received, asked]);
+            self.context.note_callback(EntryKind::CallbackBegin, Callback::Datagram, Some(key), received);
+        }
         while let Some((meta, payload)) = self.recv_batch.next() {
             let context = &mut self.context;
             let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
@@ -72,9 +74,9 @@ impl EventLoop<'_> {
             count += 1;
             context.stats.datagrams_received += 1;
             context.stats.datagrams_truncated += u64::from(meta.truncated);
-            let (result, cut) = (Ok(payload.len()), usize::from(meta.truncated));
-            context.journal.note_datagram(EntryKind::DatagramIn, key, socket.generation, result, cut, meta.peer);
-            context.journal.add_payload(payload);
+            if context.journal.has_all() {
+                context.note_datagram_in(key, payload, meta);
+            }
             let called = catch_panic(context, |context| {
                 handler.on_datagram(&mut Datagram { context, socket, bound, meta: *meta }, payload);
             });
@@ -82,7 +84,9 @@ impl EventLoop<'_> {
                 log::error!("{bound}: the handler panicked in on_datagram, for a datagram from {}", meta.peer);
             }
         }
-        self.context.note_callback_end(Callback::Datagram, key, Some(count as usize));
+        if self.context.journal.has_all() {
+            self.context.note_callback(EntryKind::CallbackEnd, Callback::Datagram, Some(key), count.into());
+        }
         if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
             entry.source.drain.take(count);
         }
@@ -96,9 +100,8 @@ impl EventLoop<'_> {
         };
         let (id, handler) = (UdpSocketId(key), self.callbacks.datagram_handler(&mut self.context, handler));
         let key = SlotKey::UdpSocket(id.0.slot);
-        self.context.note_callback_begin(Callback::Drain, key, 0);
-        let called = catch_panic(&mut self.context, |context| handler.on_drain(context, id));
-        self.context.note_callback_end(Callback::Drain, key, called.map(|()| 0));
+        let site = CallbackSite::of(key, Callback::Drain);
+        let called = call_back(&mut self.context, site, |context| handler.on_drain(context, id));
         if called.is_none() {
             log::error!("{local}: the handler panicked in on_drain; the socket is removed");
             self.context.remove(id);
@@ -107,6 +110,14 @@ impl EventLoop<'_> {
 
     /// Sends the queued datagrams, grouped by socket.
     pub(super) fn send_datagrams(&mut self) {
+        if self.context.send_queue.transmits.is_empty() {
+            return;
+        }
+        self.send_queued();
+    }
+
+    #[inline(never)]
+    fn send_queued(&mut self) {
         let Context { send_queue, udp_sockets, stats, repeated_logs, journal, .. } = &mut self.context;
         send_queue.group();
         for transmits in send_queue.transmits.chunk_by(|one, next| one.socket == next.socket) {
@@ -115,21 +126,12 @@ impl EventLoop<'_> {
                 stats.datagrams_dropped += transmits.len() as u64;
                 continue;
             };
-            let (key, generation) = (SlotKey::UdpSocket(transmits[0].socket), source.generation);
-            socket.send_datagrams(transmits, send_queue, |report| match report {
-                SendReport::Call { accepted, offered } => {
-                    journal.note_call(EntryKind::SendBatch, key, generation, accepted, offered);
-                }
-                SendReport::Datagram(transmit, sent) => {
-                    let (result, to) = (sent.as_ref().map(|()| transmit.len()), transmit.to);
-                    journal.note_datagram(EntryKind::DatagramOut, key, generation, result, 0, to);
-                    match sent {
-                        Ok(()) => stats.datagrams_sent += 1,
-                        Err(error) => {
-                            stats.datagrams_dropped += 1;
-                            repeated_logs.occurrences_mut().datagrams_lost.add((*local, to, error));
-                        }
-                    }
+            let notes = &mut SendNotes::new(journal, transmits[0].socket, source.generation);
+            socket.send_datagrams(transmits, send_queue, notes, |transmit, sent| match sent {
+                Ok(()) => stats.datagrams_sent += 1,
+                Err(error) => {
+                    stats.datagrams_dropped += 1;
+                    repeated_logs.occurrences_mut().datagrams_lost.add((*local, transmit.to, error));
                 }
             });
         }

@@ -40,6 +40,7 @@ pub(crate) mod backoff;
 pub(crate) mod io_error_class;
 pub(crate) mod recv_batch;
 pub(crate) mod repeated_log;
+pub(crate) mod send_notes;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod simulated;
 pub(crate) mod system;
@@ -54,6 +55,7 @@ use socket2::SockRef;
 
 use crate::ids::Token;
 use crate::net::recv_batch::RecvBatch;
+use crate::net::send_notes::SendNotes;
 #[cfg(any(test, feature = "testing"))]
 use crate::net::simulated::{Simulated, datagrams::is_broadcast_ip, sim_handle::SimHandle};
 use crate::net::system::stream::{SystemListener, SystemStream};
@@ -132,6 +134,8 @@ impl Network {
         }
     }
 
+    #[expect(clippy::inline_always, reason = "a call would cost more than the function saves in size")]
+    #[inline(always)]
     pub(crate) fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
         each!(self, network => network.poll(events, timeout))
     }
@@ -336,18 +340,11 @@ impl UdpSocket {
         &mut self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        report: impl FnMut(SendReport<'_>),
+        notes: &mut SendNotes<'_>,
+        outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
-        each!(self, socket => socket.send_datagrams(transmits, send_queue, report));
+        each!(self, socket => socket.send_datagrams(transmits, send_queue, notes, outcome));
     }
-}
-
-/// What happened while queued datagrams were sent.
-pub(crate) enum SendReport<'a> {
-    /// One system call offered messages to the kernel, which accepted some from the front.
-    Call { accepted: Result<usize, &'a io::Error>, offered: usize },
-    /// One datagram was sent, or was lost.
-    Datagram(&'a Transmit, io::Result<()>),
 }
 
 /// One event of the poll, for one socket.

@@ -320,7 +320,7 @@ impl Entry {
     /// Sets the error number, from a failed system call.
     #[must_use]
     pub fn error(mut self, error: &io::Error) -> Self {
-        self.errno = Some(errno_of(error));
+        self.errno = to_errno(raw_errno(error));
         self
     }
 
@@ -351,26 +351,38 @@ impl From<SlotKey> for Object {
 }
 
 /// The error number in entries for an error that has none.
-const UNKNOWN_ERRNO: NonZeroU16 = NonZeroU16::MAX;
+const UNKNOWN_ERRNO: u16 = u16::MAX;
 
-/// The error number of an error. A simulated network returns some errors by kind.
-pub(crate) fn errno_of(error: &io::Error) -> NonZeroU16 {
-    let number = error.raw_os_error().or(match error.kind() {
-        #[cfg(target_os = "linux")]
-        io::ErrorKind::WouldBlock => Some(nix::errno::Errno::EAGAIN as i32),
-        #[cfg(target_os = "linux")]
-        io::ErrorKind::Interrupted => Some(nix::errno::Errno::EINTR as i32),
-        #[cfg(target_os = "linux")]
-        io::ErrorKind::ConnectionReset => Some(nix::errno::Errno::ECONNRESET as i32),
-        #[cfg(target_os = "linux")]
-        io::ErrorKind::ConnectionRefused => Some(nix::errno::Errno::ECONNREFUSED as i32),
-        #[cfg(target_os = "linux")]
-        io::ErrorKind::TimedOut => Some(nix::errno::Errno::ETIMEDOUT as i32),
-        #[cfg(target_os = "linux")]
-        io::ErrorKind::OutOfMemory => Some(nix::errno::Errno::ENOMEM as i32),
-        _ => None,
-    });
-    number.and_then(|number| u16::try_from(number).ok()).and_then(NonZeroU16::new).unwrap_or(UNKNOWN_ERRNO)
+/// The error number of a failed call, never 0.
+#[inline]
+pub(crate) fn raw_errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or_else(|| errno_of_kind(error.kind()))
+}
+
+/// A simulated network, and the loop itself, make some errors from a kind.
+#[cfg(target_os = "linux")]
+#[cold]
+fn errno_of_kind(kind: io::ErrorKind) -> i32 {
+    match kind {
+        io::ErrorKind::WouldBlock => nix::errno::Errno::EAGAIN as i32,
+        io::ErrorKind::Interrupted => nix::errno::Errno::EINTR as i32,
+        io::ErrorKind::ConnectionReset => nix::errno::Errno::ECONNRESET as i32,
+        io::ErrorKind::ConnectionRefused => nix::errno::Errno::ECONNREFUSED as i32,
+        io::ErrorKind::TimedOut => nix::errno::Errno::ETIMEDOUT as i32,
+        io::ErrorKind::OutOfMemory => nix::errno::Errno::ENOMEM as i32,
+        _ => UNKNOWN_ERRNO.into(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[cold]
+fn errno_of_kind(_kind: io::ErrorKind) -> i32 {
+    UNKNOWN_ERRNO.into()
+}
+
+/// The error number in an entry; `None` is 0, which is no error.
+pub(crate) fn to_errno(raw: i32) -> Option<NonZeroU16> {
+    NonZeroU16::new(u16::try_from(raw).unwrap_or(UNKNOWN_ERRNO))
 }
 
 #[cfg(test)]

@@ -10,16 +10,17 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 #[cfg(any(test, feature = "testing"))]
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use crate::address::Address;
 use crate::ids::SlotKey;
 use crate::limits;
-use crate::observe::entry::{Callback, Entry, EntryKind, Level, Object, errno_of};
+use crate::observe::entry::{Callback, Entry, EntryKind, Level, Object, raw_errno, to_errno};
 #[cfg(any(test, feature = "testing"))]
 use crate::observe::sim_recording::SimRecording;
+
+/// False in a build with `--cfg without_journal`, which measures what the journal costs while it is off.
+const IS_COMPILED: bool = cfg!(not(without_journal));
 
 /// `setsockopt(2)`: the level and the option of a reset, as on Linux.
 pub(crate) const SOL_SOCKET: u64 = 1;
@@ -29,8 +30,10 @@ pub(crate) const SO_LINGER: u64 = 13;
 pub(crate) struct Journal {
     /// What is noted in this turn.
     level: Level,
-    /// The level for the next turn, which other threads can set.
-    requested: Arc<AtomicU8>,
+    /// The level from the next turn on.
+    requested: Level,
+    /// Turns are noted, or another level was requested.
+    is_active: bool,
     /// The lowest level: a simulation needs all entries.
     level_min: Level,
     /// The time of the last clock reading.
@@ -50,16 +53,6 @@ pub(crate) struct TurnBuffers {
     pub(super) entries: Vec<Entry>,
     pub(super) details: Vec<(u32, Detail)>,
     pub(super) payload: Vec<u8>,
-}
-
-/// The level for the next turn, for other threads.
-#[derive(Clone, Debug)]
-pub(crate) struct LevelSwitch(Arc<AtomicU8>);
-
-impl LevelSwitch {
-    pub(crate) fn set(&self, level: Level) {
-        self.0.store(level as u8, Ordering::Relaxed);
-    }
 }
 
 /// More about one entry than fits into two numbers.
@@ -113,7 +106,8 @@ impl Journal {
     pub(crate) fn new() -> Self {
         Self {
             level: Level::Off,
-            requested: Arc::new(AtomicU8::new(Level::Off as u8)),
+            requested: Level::Off,
+            is_active: false,
             level_min: Level::Off,
             nanoseconds: 0,
             turn: TurnBuffers::default(),
@@ -127,45 +121,44 @@ impl Journal {
     /// Notes everything from now on in a recording, too, whatever the level of the observer.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn record(&mut self, recording: Rc<RefCell<SimRecording>>) {
-        (self.level_min, self.level) = (Level::All, Level::All);
+        (self.level_min, self.level, self.is_active) = (Level::All, Level::All, true);
         self.sim_recording = Some(recording);
     }
 
-    /// The level that other threads have set last.
+    /// The level that was requested last.
     pub(crate) fn requested_level(&self) -> Level {
-        Level::ALL[usize::from(self.requested.load(Ordering::Relaxed))]
+        self.requested
     }
 
-    pub(crate) fn request(&self, level: Level) {
-        self.requested.store(level as u8, Ordering::Relaxed);
-    }
-
-    /// The switch for other threads.
-    pub(crate) fn switch(&self) -> LevelSwitch {
-        LevelSwitch(Arc::clone(&self.requested))
+    pub(crate) fn request(&mut self, level: Level) {
+        self.requested = level;
+        self.is_active = true;
     }
 
     pub(crate) fn set_payload_bytes_max(&mut self, bytes: usize) {
         self.payload_bytes_max = bytes;
     }
 
+    /// Whether turns are noted, or another level was requested.
+    #[inline]
+    pub(crate) fn is_active(&self) -> bool {
+        IS_COMPILED && self.is_active
+    }
+
     /// Takes over the requested level; returns true if everything is noted from now on, and was not before.
-    pub(crate) fn begin_turn(&mut self) -> bool {
-        let level = self.requested_level().max(self.level_min);
-        let begins = level == Level::All && self.level != Level::All;
-        if level != self.level {
-            self.level = level;
-            if level == Level::Off {
-                self.turn = TurnBuffers::default();
-            }
+    pub(crate) fn change_level(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.level, self.requested.max(self.level_min));
+        self.is_active = self.level != Level::Off;
+        if !self.is_active {
+            self.turn = TurnBuffers::default();
         }
-        begins
+        self.level == Level::All && before != Level::All
     }
 
     /// Whether turns are noted, and so the clock is read for them.
     #[inline]
     pub(crate) fn has_turns(&self) -> bool {
-        self.level != Level::Off
+        IS_COMPILED && self.level != Level::Off
     }
 
     /// Sets the time of the entries that follow.
@@ -175,7 +168,7 @@ impl Journal {
 
     #[inline]
     pub(crate) fn has_all(&self) -> bool {
-        self.level == Level::All
+        IS_COMPILED && self.level == Level::All
     }
 
     /// Notes a step of a turn, at a new time.
@@ -186,11 +179,9 @@ impl Journal {
         numbers: [u64; 2],
         error: Option<&io::Error>,
     ) {
-        if self.has_turns() {
-            self.nanoseconds = nanoseconds;
-            let errno = error.map(errno_of);
-            self.push(Entry { errno, ..Entry::new(kind, Object::Loop, 0, 0).numbers(numbers) });
-        }
+        self.nanoseconds = nanoseconds;
+        let errno = error.map(raw_errno).and_then(to_errno);
+        self.push(Entry { errno, ..Entry::new(kind, Object::Loop, 0, 0).numbers(numbers) });
     }
 
     /// Notes what happened to an object.
@@ -201,63 +192,59 @@ impl Journal {
         }
     }
 
-    /// Notes a system call with its result: the first number if it succeeded. `of` is the second number.
+    /// Notes a read or write, with the bytes as far as they are wanted.
     #[inline]
-    pub(crate) fn note_call(
+    pub(crate) fn note_io(
         &mut self,
         kind: EntryKind,
         key: SlotKey,
         generation: u64,
-        result: Result<usize, &io::Error>,
+        outcome: Result<&[u8], i32>,
         of: usize,
     ) {
         if self.has_all() {
-            self.note_result(kind, key, generation, result, of);
-        }
-    }
-
-    /// Notes that an option was set, or could not be set.
-    pub(crate) fn note_option_set(
-        &mut self,
-        key: SlotKey,
-        generation: u64,
-        level_and_option: [u64; 2],
-        error: Option<&io::Error>,
-    ) {
-        if self.has_all() {
-            self.note_object(EntryKind::OptionSet, key, generation, level_and_option, error.map(errno_of));
-        }
-    }
-
-    /// Notes a consequence of a failed call.
-    pub(crate) fn note_failure(
-        &mut self,
-        kind: EntryKind,
-        key: SlotKey,
-        generation: u64,
-        number: u64,
-        error: &io::Error,
-    ) {
-        if self.has_all() {
-            self.note_object(kind, key, generation, [number, 0], Some(errno_of(error)));
+            self.note_outcome(kind, key, generation, outcome, of);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn note_result(
+    fn note_outcome(&mut self, kind: EntryKind, key: SlotKey, generation: u64, outcome: Result<&[u8], i32>, of: usize) {
+        let bytes = outcome.unwrap_or_default();
+        let errno = outcome.err().and_then(to_errno);
+        self.note_object(kind, key, generation, [bytes.len() as u64, of as u64], errno);
+        self.add_payload(bytes);
+    }
+
+    /// Notes a failed system call, or a consequence of it.
+    #[inline]
+    pub(crate) fn note_error(
         &mut self,
         kind: EntryKind,
         key: SlotKey,
         generation: u64,
-        result: Result<usize, &io::Error>,
-        of: usize,
+        numbers: [u64; 2],
+        error: &io::Error,
     ) {
-        let (count, errno) = match result {
-            Ok(count) => (count as u64, None),
-            Err(error) => (0, Some(errno_of(error))),
-        };
-        self.note_object(kind, key, generation, [count, of as u64], errno);
+        if self.has_all() {
+            self.note_object(kind, key, generation, numbers, to_errno(raw_errno(error)));
+        }
+    }
+
+    /// Notes a system call with its result.
+    #[inline]
+    pub(crate) fn note_result<T>(
+        &mut self,
+        kind: EntryKind,
+        key: SlotKey,
+        generation: u64,
+        numbers: [u64; 2],
+        result: &io::Result<T>,
+    ) {
+        if self.has_all() {
+            let errno = result.as_ref().err().map(raw_errno).and_then(to_errno);
+            self.note_object(kind, key, generation, numbers, errno);
+        }
     }
 
     /// Notes a step of the loop itself.
@@ -267,32 +254,47 @@ impl Journal {
         }
     }
 
-    /// Notes a datagram, with the address of its peer.
+    /// Notes a datagram that was received or sent.
     #[inline]
     pub(crate) fn note_datagram(
         &mut self,
         kind: EntryKind,
         key: SlotKey,
         generation: u64,
-        result: Result<usize, &io::Error>,
-        of: usize,
+        payload: &[u8],
+        number: u64,
         peer: SocketAddr,
     ) {
         if self.has_all() {
-            self.note_call(kind, key, generation, result, of);
+            self.note_object(kind, key, generation, [payload.len() as u64, number], None);
+            self.add_detail(Detail::Address(peer));
+            self.add_payload(payload);
+        }
+    }
+
+    /// Notes a datagram that could not be sent.
+    pub(crate) fn note_lost_datagram(
+        &mut self,
+        key: SlotKey,
+        generation: u64,
+        bytes: usize,
+        peer: SocketAddr,
+        error: &io::Error,
+    ) {
+        if self.has_all() {
+            self.note_object(EntryKind::DatagramOut, key, generation, [bytes as u64, 0], to_errno(raw_errno(error)));
             self.add_detail(Detail::Address(peer));
         }
     }
 
     /// Notes that a callback begins or ends, at a new time.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn note_callback(&mut self, entry: Entry, nanoseconds: u64, callback: Callback, number: u64) {
         self.nanoseconds = nanoseconds;
         self.push(entry.numbers([callback as u64, number]));
     }
 
     /// Notes what happened to an object with an address.
+    #[inline]
     pub(crate) fn note_address(
         &mut self,
         kind: EntryKind,
@@ -348,9 +350,8 @@ impl Journal {
     }
 
     /// Adds the bytes of the last entry, as far as they are wanted.
-    #[inline]
-    pub(crate) fn add_payload(&mut self, bytes: &[u8]) {
-        if self.has_all() && self.payload_bytes_max > 0 {
+    fn add_payload(&mut self, bytes: &[u8]) {
+        if self.payload_bytes_max > 0 {
             let bytes = &bytes[..bytes.len().min(self.payload_bytes_max)];
             #[cfg(any(test, feature = "testing"))]
             if let Some(recording) = &self.sim_recording {

@@ -94,13 +94,11 @@ impl Deadlines {
     }
 
     /// Sets the deadline unless an earlier one is set, so that activity costs one comparison. When the earlier one
-    /// expires, the caller sets the later one. Returns whether it was set.
-    pub(crate) fn arm_no_later(&mut self, key: SlotKey, at: Timestamp) -> bool {
-        let is_earlier = at < self.deadline(key);
-        if is_earlier {
+    /// expires, the caller sets the later one.
+    pub(crate) fn arm_no_later(&mut self, key: SlotKey, at: Timestamp) {
+        if at < self.deadline(key) {
             self.arm(key, at);
         }
-        is_earlier
     }
 
     pub(crate) fn disarm(&mut self, key: SlotKey) {

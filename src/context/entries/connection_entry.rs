@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 
-use crate::address::Address;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::listener_entry::ListenerEntry;
@@ -126,6 +125,9 @@ impl Context {
         self.local_addrs.set(slot, local.map(|local| Some(local).into()));
         self.handlers[self.listeners[listener as usize].handler as usize].clients += 1;
         self.stats.accepted += 1;
+        if self.journal.has_all() {
+            self.note_accepted(listener, slot);
+        }
         slot
     }
 
@@ -150,6 +152,9 @@ impl Context {
         self.local_addrs.set(slot, None);
         let entry = &mut self.connections[slot as usize];
         (entry.state.phase, entry.session) = (Phase::Connecting(None), CONNECTING_SESSION);
+        if self.journal.has_all() {
+            self.note_opened(EntryKind::Opened, slot);
+        }
         self.stats.connects += 1;
         let id = self.id(slot);
         self.pending_connects.push_back((id, to));
@@ -161,17 +166,13 @@ impl Context {
         let generation = self.next_generation();
         self.listeners[listener as usize].connections += 1;
         self.stats.connections += 1;
-        let descriptor = stream.as_ref().map_or(0, Stream::descriptor) as u64;
-        let slot = to_slot(self.connections.insert(ConnectionEntry {
+        to_slot(self.connections.insert(ConnectionEntry {
             generation,
             stream,
             state: ConnectionState::new(peer.into(), self.now),
             listener,
             session: NO_SESSION,
-        }));
-        let (key, numbers) = (SlotKey::Connection(slot), [descriptor, listener.into()]);
-        self.journal.note_address(EntryKind::Opened, key, generation, numbers, || Address::of_peer(peer));
-        slot
+        }))
     }
 
     /// Closes the descriptor, and counts the end of the connection. `None` is an outbound connection that failed before
@@ -183,23 +184,19 @@ impl Context {
         let key = SlotKey::Connection(slot);
         if let (Some(stream), CloseMode::Reset) = (&entry.stream, mode) {
             let result = stream.reset_on_close();
-            self.journal.note_option_set(key, entry.generation, [SOL_SOCKET, SO_LINGER], result.as_ref().err());
+            self.journal.note_result(EntryKind::OptionSet, key, entry.generation, [SOL_SOCKET, SO_LINGER], &result);
         }
         let listener = &mut self.listeners[entry.listener as usize];
         match entry.stream.take() {
             Some(stream) if listener.is_inherited => {
                 let (deregistered, shut_down) = self.network.close_inherited_stream(stream, mode);
-                let result = deregistered.as_ref().map(|()| 0);
-                self.journal.note_call(EntryKind::Deregistered, key, entry.generation, result, 0);
+                self.journal.note_result(EntryKind::Deregistered, key, entry.generation, [0; 2], &deregistered);
                 if let Some(shut_down) = shut_down {
-                    let result = shut_down.as_ref().map(|()| 0);
-                    self.journal.note_call(EntryKind::ShutdownWrite, key, entry.generation, result, 1);
+                    self.journal.note_result(EntryKind::ShutdownWrite, key, entry.generation, [0, 1], &shut_down);
                 }
             }
             stream => drop(stream),
         }
-        let index = reason.map_or(u64::MAX, |reason| reason.index() as u64);
-        self.journal.note(EntryKind::Closed, key, entry.generation, [index, u64::from(mode == CloseMode::Reset)]);
         entry.state.phase = Phase::Closed;
         if let Some(buffers) = entry.state.buffers.take() {
             self.buffer_pool.put(buffers);
@@ -211,6 +208,10 @@ impl Context {
             && let Some(peer) = entry.state.peer.socket_addr()
         {
             self.connection_counts.remove(listener.handler, SourcePrefix::of(peer.ip()));
+        }
+        if self.journal.has_all() {
+            let index = reason.map_or(u64::MAX, |reason| reason.index() as u64);
+            self.note(EntryKind::Closed, key, [index, u64::from(mode == CloseMode::Reset)]);
         }
         self.closed_slots.push(slot);
         self.stats.connections -= 1;

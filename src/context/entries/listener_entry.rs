@@ -104,7 +104,7 @@ impl Context {
         };
         let (key, deregistered) = (SlotKey::Listener(slot), self.network.close_listener(socket));
         let generation = self.listeners[slot as usize].source.generation;
-        self.journal.note_call(EntryKind::Deregistered, key, generation, deregistered.as_ref().map(|()| 0), 0);
+        self.journal.note_result(EntryKind::Deregistered, key, generation, [0; 2], &deregistered);
         self.journal.note(EntryKind::Closed, key, generation, [0; 2]);
         self.forget_source(key);
         self.remove_listener_if_unused(slot);

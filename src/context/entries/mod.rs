@@ -2,6 +2,7 @@
 
 pub(crate) mod connection_entry;
 pub(crate) mod handler_entry;
+pub(crate) mod journal_notes;
 pub(crate) mod listener_entry;
 pub(crate) mod source;
 pub(crate) mod udp_socket_entry;

@@ -101,7 +101,7 @@ impl Context {
             self.bound_addresses.remove(entry.local);
             let (key, generation) = (SlotKey::UdpSocket(slot), entry.source.generation);
             let deregistered = self.network.close_udp_socket(socket);
-            self.journal.note_call(EntryKind::Deregistered, key, generation, deregistered.as_ref().map(|()| 0), 0);
+            self.journal.note_result(EntryKind::Deregistered, key, generation, [0; 2], &deregistered);
             self.journal.note(EntryKind::Closed, key, generation, [0; 2]);
         }
     }

@@ -140,7 +140,7 @@ impl Context {
             .watch(fd, interest, Token::new(SlotKey::Watch(key.slot), key.generation))
             .inspect_err(|error| {
                 let of_watch = SlotKey::Watch(key.slot);
-                self.journal.note_call(EntryKind::Registered, of_watch, key.generation, Err(error), 0);
+                self.journal.note_error(EntryKind::Registered, of_watch, key.generation, [0; 2], error);
             })
             .map_err(|error| Error::from_io(ErrorKind::Watch, None, error))?;
         let descriptor = watched.descriptor();

@@ -12,7 +12,7 @@ use crate::context::Context;
 #[cfg(unix)]
 use crate::context::entries::watch_entry::OwnedWatch;
 use crate::context::erased_handler::{ErasedHandler, Handler};
-use crate::context::foreign_code::catch_panic;
+use crate::context::foreign_code::{CallbackSite, call_back};
 use crate::context::handler::DatagramHandler;
 use crate::context::open::{Added, TimerCallback};
 use crate::ids::{SlotKey, TimerId};
@@ -113,10 +113,8 @@ impl<'h> Callbacks<'h> {
             self.join_added(context);
         }
         let handler = self.handlers[handler as usize].as_mut().expect(IS_THERE);
-        let key = SlotKey::Timer(timer.0.slot);
-        context.note_callback_begin(Callback::Timer, key, value);
-        let called = catch_panic(context, |context| handler.on_timer(context, timer, value));
-        context.note_callback_end(Callback::Timer, key, called.map(|()| 0));
+        let site = CallbackSite::of(SlotKey::Timer(timer.0.slot), Callback::Timer).with_input(value);
+        let called = call_back(context, site, |context| handler.on_timer(context, timer, value));
         if called.is_none() {
             log::error!("a handler panicked in on_timer");
         }

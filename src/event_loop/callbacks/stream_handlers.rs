@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::context::connection::Connection;
 use crate::context::entries::connection_entry::{ConnectionEntry, NO_SESSION};
 use crate::context::erased_handler::{ErasedHandler, HandlerEvent};
-use crate::context::foreign_code::catch_panic;
+use crate::context::foreign_code::{CallbackResult, CallbackSite, call_back, catch_panic};
 use crate::context::loop_state::RunningCallback;
 use crate::event_loop::callbacks::Callbacks;
 use crate::ids::SlotKey;
@@ -19,9 +19,9 @@ use crate::observe::entry::Callback;
 impl<'h> Callbacks<'h> {
     /// Calls the handler with a new connection; a refusal closes it.
     pub(crate) fn on_open(&mut self, context: &mut Context, slot: u32) {
-        let session = self.call_noted(context, slot, Callback::Open, CloseReason::Local, |handler, connection, _| {
-            handler.open(connection)
-        });
+        let open = CallbackSite::of(SlotKey::Connection(slot), Callback::Open);
+        let session =
+            self.call(context, slot, open, CloseReason::Local, |handler, connection, _| handler.open(connection));
         context.connections[slot as usize].session = session.unwrap_or(NO_SESSION);
         if session == Some(NO_SESSION) {
             Connection::new(context, slot).close_with(CloseReason::Local);
@@ -32,7 +32,8 @@ impl<'h> Callbacks<'h> {
     pub(crate) fn on_close(&mut self, context: &mut Context, slot: u32, reason: CloseReason) {
         let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
         if session != NO_SESSION {
-            self.call_noted(context, slot, Callback::Close, reason, |handler, connection, _| {
+            let site = CallbackSite::of(SlotKey::Connection(slot), Callback::Close);
+            self.call(context, slot, site, reason, |handler, connection, _| {
                 handler.close(connection, session, reason);
             });
         }
@@ -57,42 +58,37 @@ impl<'h> Callbacks<'h> {
             HandlerEvent::Drain => (Callback::Drain, CloseReason::Local),
             HandlerEvent::Notify(_) => (Callback::Notify, CloseReason::Local),
         };
-        self.call_noted(context, slot, callback, cause, |handler, connection, session| {
-            handler.event(connection, session, event)
+        let site = CallbackSite::of(SlotKey::Connection(slot), callback);
+        self.call(context, slot, site, cause, |handler, connection, session| {
+            handler.event(connection, session, event);
         });
     }
 
     /// Calls the handler with bytes; returns how many it has consumed.
     pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
-        let key = SlotKey::Connection(slot);
-        context.note_callback_begin(Callback::Data, key, input.len() as u64);
-        let consumed = self.call(context, slot, CloseReason::Local, |handler, connection, session| {
+        let site = CallbackSite::of(SlotKey::Connection(slot), Callback::Data).with_input(input.len() as u64);
+        let consumed = self.call(context, slot, site, CloseReason::Local, |handler, connection, session| {
             let consumed = handler.data(connection, session, input);
             debug_assert!(consumed <= input.len(), "on_data returned {consumed} for {} bytes", input.len());
             consumed
         });
-        context.note_callback_end(Callback::Data, key, consumed);
         consumed.map_or(0, |consumed| consumed.min(input.len()))
     }
 
     /// Calls the handler with EOF, and with the unconsumed input.
     pub(crate) fn on_eof(&mut self, context: &mut Context, slot: u32, rest: &[u8]) {
-        let key = SlotKey::Connection(slot);
-        context.note_callback_begin(Callback::Eof, key, rest.len() as u64);
-        let outcome = self.call(context, slot, CloseReason::Eof, |handler, connection, session| {
+        let site = CallbackSite::of(SlotKey::Connection(slot), Callback::Eof).with_input(rest.len() as u64);
+        self.call(context, slot, site, CloseReason::Eof, |handler, connection, session| {
             handler.eof(connection, session, rest);
         });
-        context.note_callback_end(Callback::Eof, key, outcome.map(|()| rest.len()));
     }
 
     /// Calls `on_connect_failed` for an outbound connection.
     pub(crate) fn on_connect_failed(&mut self, context: &mut Context, slot: u32, error: io::Error) {
         let id = context.id(slot);
         let handler = self.handler_of(context, context.connections[slot as usize].listener);
-        let key = SlotKey::Connection(slot);
-        context.note_callback_begin(Callback::ConnectFailed, key, 0);
-        let called = catch_panic(context, |context| handler.connect_failed(context, id, error));
-        context.note_callback_end(Callback::ConnectFailed, key, called.map(|()| 0));
+        let site = CallbackSite::of(SlotKey::Connection(slot), Callback::ConnectFailed);
+        let called = call_back(context, site, |context| handler.connect_failed(context, id, error));
         if called.is_none() {
             log::error!("a handler panicked in on_connect_failed");
         }
@@ -105,34 +101,20 @@ impl<'h> Callbacks<'h> {
         self.stream_handler(context, handler)
     }
 
-    /// Calls a connection's handler without input, and notes it in the journal.
-    fn call_noted<T>(
-        &mut self,
-        context: &mut Context,
-        slot: u32,
-        callback: Callback,
-        cause: CloseReason,
-        call: impl FnOnce(&mut dyn ErasedHandler, &mut Connection<'_>, u32) -> T,
-    ) -> Option<T> {
-        let key = SlotKey::Connection(slot);
-        context.note_callback_begin(callback, key, 0);
-        let outcome = self.call(context, slot, cause, call);
-        context.note_callback_end(callback, key, outcome.as_ref().map(|_| 0));
-        outcome
-    }
-
     /// Calls a connection's handler. Returns `None` if it panicked and the panic was caught, which ends the connection.
-    fn call<T>(
+    fn call<T: CallbackResult>(
         &mut self,
         context: &mut Context,
         slot: u32,
+        site: CallbackSite,
         cause: CloseReason,
         callback: impl FnOnce(&mut dyn ErasedHandler, &mut Connection<'_>, u32) -> T,
     ) -> Option<T> {
         let &ConnectionEntry { session, listener, .. } = &context.connections[slot as usize];
         let handler = self.handler_of(context, listener);
         context.running_callback = Some(RunningCallback { slot, cause });
-        let outcome = catch_panic(context, |context| callback(handler, &mut Connection::new(context, slot), session));
+        let outcome =
+            call_back(context, site, |context| callback(handler, &mut Connection::new(context, slot), session));
         context.running_callback = None;
         if outcome.is_none() {
             context.abort_panicked(slot);

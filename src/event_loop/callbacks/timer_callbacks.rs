@@ -2,7 +2,7 @@
 //!
 //! A timer never fires early, and fires once for each time it was set.
 
-use crate::context::foreign_code::{catch_panic, drop_foreign};
+use crate::context::foreign_code::{CallbackSite, call_back, drop_foreign};
 use crate::context::open::Added;
 use crate::event_loop::EventLoop;
 use crate::ids::{Key, SlotKey, TimerId};
@@ -33,10 +33,8 @@ impl EventLoop<'_> {
         let Some(mut callback) = self.callbacks.take_timer(&mut self.context, key.slot) else {
             return;
         };
-        self.context.note_callback_begin(Callback::Timer, SlotKey::Timer(key.slot), 0);
-        let outcome = catch_panic(&mut self.context, |context| callback(context));
-        let consumed = outcome.as_ref().map(|_| 0);
-        self.context.note_callback_end(Callback::Timer, SlotKey::Timer(key.slot), consumed);
+        let site = CallbackSite::of(SlotKey::Timer(key.slot), Callback::Timer);
+        let outcome = call_back(&mut self.context, site, |context| callback(context));
         if outcome.is_none() {
             log::error!("the callback of a timer panicked; the timer is removed");
         }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use crate::context::Context;
 use crate::context::entries::source::SourceState;
 use crate::context::entries::watch_entry::{ErasedWatch, SourceWithCallback, Watch, WatchEvent};
-use crate::context::foreign_code::catch_panic;
+use crate::context::foreign_code::{CallbackSite, call_back};
 use crate::error::Result;
 use crate::event_loop::EventLoop;
 use crate::ids::{Key, SlotKey, WatchId};
@@ -142,13 +142,8 @@ impl<'h> EventLoop<'h> {
             return SourceState::WouldBlock;
         };
         let (key, input) = (SlotKey::Watch(slot), u64::from(event.is_readable()) | u64::from(event.is_writable()) << 1);
-        self.context.note_callback_begin(Callback::Watch, key, input);
-        let outcome = catch_panic(&mut self.context, |context| watch.call(context, event));
-        self.context.note_callback_end(
-            Callback::Watch,
-            key,
-            outcome.map(|outcome| usize::from(outcome == Watch::Again)),
-        );
+        let site = CallbackSite::of(key, Callback::Watch).with_input(input);
+        let outcome = call_back(&mut self.context, site, |context| watch.call(context, event));
         match outcome {
             Some(Watch::Drained) => SourceState::WouldBlock,
             Some(Watch::Again) => {
@@ -171,8 +166,7 @@ impl<'h> EventLoop<'h> {
         let Context { network, journal, .. } = &mut self.context;
         let of_watch = SlotKey::Watch(key.slot);
         if let Some(deregistered) = network.unwatch(watched, watch.fd()) {
-            let result = deregistered.as_ref().map(|()| 0);
-            journal.note_call(EntryKind::Deregistered, of_watch, key.generation, result, 0);
+            journal.note_result(EntryKind::Deregistered, of_watch, key.generation, [0; 2], &deregistered);
         }
         journal.note(EntryKind::Closed, of_watch, key.generation, [0; 2]);
         Some(watch)

@@ -8,12 +8,13 @@ use std::rc::Rc;
 use nix::errno::Errno;
 
 use crate::ids::Token;
+use crate::net::Stream;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::send_notes::SendNotes;
 use crate::net::simulated::datagrams::{destination, is_broadcast_ip, machine_ip};
 use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind, descriptor};
 use crate::net::simulated::world::{World, errno_outcome};
-use crate::net::{SendReport, Stream};
 use crate::options::udp::{Membership, MembershipChange};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
@@ -256,14 +257,13 @@ impl SimHandle {
         &self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        mut report: impl FnMut(SendReport<'_>),
+        notes: &mut SendNotes<'_>,
+        mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         for transmit in transmits {
             let sent = loop {
                 match self.begin_call("transmit", Fault::SendDatagram) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                        report(SendReport::Call { accepted: Err(&error), offered: 1 });
-                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => notes.note_failed_call(1, &error),
                     other => break other,
                 }
             };
@@ -283,8 +283,9 @@ impl SimHandle {
                 world.transmit_datagram(self.socket, from, transmit.to, payload);
                 Ok(())
             });
-            report(SendReport::Call { accepted: sent.as_ref().map(|()| 1), offered: 1 });
-            report(SendReport::Datagram(transmit, sent));
+            notes.note_single(&sent);
+            notes.note_datagram(transmit, sent.as_ref().err(), send_queue);
+            outcome(transmit, sent);
         }
     }
 

@@ -14,8 +14,8 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, Sockaddr
 
 use crate::address::{ScopedIp, to_canonical};
 use crate::limits::DATAGRAMS_PER_CALL_MAX;
-use crate::net::SendReport;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::send_notes::SendNotes;
 use crate::net::system::udp_socket::{
     PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, other_family,
 };
@@ -70,12 +70,13 @@ impl BatchedUdpSocket {
         Ok(received?)
     }
 
-    /// Sends datagrams, and reports each call, and the outcome of each datagram.
+    /// Sends datagrams, notes each call, and reports the outcome of each.
     pub(crate) fn send_datagrams(
         &mut self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        mut report: impl FnMut(SendReport<'_>),
+        notes: &mut SendNotes<'_>,
+        mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
         let mut rest = transmits;
         // The number of transmits that were refused as one message.
@@ -83,10 +84,12 @@ impl BatchedUdpSocket {
         while !rest.is_empty() {
             // A batch of one costs more than a plain call, unless it needs control messages.
             if let [Transmit { from: None, .. }] = rest {
-                return self.socket.send_datagrams(rest, send_queue, report);
+                return self.socket.send_datagrams(rest, send_queue, notes, outcome);
             }
             if !self.has_family_of(rest[0].to) {
-                report(SendReport::Datagram(&rest[0], Err(other_family())));
+                let error = other_family();
+                notes.note_datagram(&rest[0], Some(&error), send_queue);
+                outcome(&rest[0], Err(error));
                 rest = &rest[1..];
                 continue;
             }
@@ -97,17 +100,16 @@ impl BatchedUdpSocket {
             let sent = match &mut self.headers {
                 Some(Headers::V4(headers)) => headers.send(&self.socket, &call, send_queue),
                 Some(Headers::V6(headers)) => headers.send(&self.socket, &call, send_queue),
-                None => return self.socket.send_datagrams(rest, send_queue, report),
+                None => return self.socket.send_datagrams(rest, send_queue, notes, outcome),
             };
-            let error = sent.err().map(io::Error::from);
-            report(SendReport::Call {
-                accepted: error.as_ref().map_or(Ok(sent.unwrap_or(0)), Err),
-                offered: call.count,
-            });
+            if let Err(error) = sent {
+                notes.note_failed_call(call.count, &error.into());
+            }
             let done = match sent {
                 Ok(messages) => {
                     let transmits = call.transmits_in(messages);
-                    rest[..transmits].iter().for_each(|transmit| report(SendReport::Datagram(transmit, Ok(()))));
+                    notes.note_batch(messages, call.count, &rest[..transmits], send_queue);
+                    rest[..transmits].iter().for_each(|transmit| outcome(transmit, Ok(())));
                     transmits
                 }
                 Err(Errno::EINTR) => 0,
@@ -120,7 +122,9 @@ impl BatchedUdpSocket {
                     0
                 }
                 Err(error) => {
-                    report(SendReport::Datagram(&rest[0], Err(error.into())));
+                    let error = error.into();
+                    notes.note_datagram(&rest[0], Some(&error), send_queue);
+                    outcome(&rest[0], Err(error));
                     1
                 }
             };
@@ -339,7 +343,8 @@ impl SocketAddressFamily for SockaddrIn6 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SendReport, SocketAddr, UdpSendQueue, io};
+    use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SendNotes, SocketAddr, UdpSendQueue, io};
+    use crate::observe::journal::Journal;
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
     use std::net::IpAddr;
@@ -421,8 +426,9 @@ mod tests {
             assert!(send_queue.push(0, *to, *from, payload));
         }
         send_queue.group();
-        socket.send_datagrams(&send_queue.transmits, &send_queue, |report| {
-            let SendReport::Datagram(transmit, sent) = report else { return };
+        let mut journal = Journal::new();
+        let notes = &mut SendNotes::new(&mut journal, 0, 1);
+        socket.send_datagrams(&send_queue.transmits, &send_queue, notes, |transmit, sent| {
             outcomes += 1;
             if sent.is_err() {
                 lost.push((transmit.to, send_queue.payload(transmit).to_vec()));

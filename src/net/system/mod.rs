@@ -68,6 +68,8 @@ impl System {
         })
     }
 
+    #[expect(clippy::inline_always, reason = "a call would cost more than the function saves in size")]
+    #[inline(always)]
     pub(crate) fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<bool> {
         self.poll.poll(&mut self.events, timeout)?;
         let before = events.len();

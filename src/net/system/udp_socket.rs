@@ -6,8 +6,8 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 
 use crate::address::{ScopedIp, to_canonical};
-use crate::net::SendReport;
 use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::send_notes::SendNotes;
 use crate::net::system::stream::descriptor;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
@@ -54,28 +54,60 @@ impl PlainUdpSocket {
         Ok(true)
     }
 
-    /// Sends datagrams one by one, and reports each call and its outcome.
+    /// Sends datagrams one by one, notes each call, and reports the outcome of each.
     pub(crate) fn send_datagrams(
         &self,
         transmits: &[Transmit],
         send_queue: &UdpSendQueue,
-        mut report: impl FnMut(SendReport<'_>),
+        notes: &mut SendNotes<'_>,
+        mut outcome: impl FnMut(&Transmit, io::Result<()>),
+    ) {
+        if notes.are_wanted() {
+            return self.send_noted(transmits, send_queue, notes, &mut outcome);
+        }
+        for transmit in transmits {
+            let sent = loop {
+                match self.send_one(transmit, send_queue) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            outcome(transmit, sent);
+        }
+    }
+
+    /// The same with notes: they would cost the loop above its registers.
+    #[cold]
+    fn send_noted(
+        &self,
+        transmits: &[Transmit],
+        send_queue: &UdpSendQueue,
+        notes: &mut SendNotes<'_>,
+        outcome: &mut dyn FnMut(&Transmit, io::Result<()>),
     ) {
         for transmit in transmits {
-            if !self.has_family_of(transmit.to) {
-                report(SendReport::Datagram(transmit, Err(other_family())));
-                continue;
-            }
             let sent = loop {
-                let sent = send(self, transmit.to, transmit.from, send_queue.payload(transmit));
-                report(SendReport::Call { accepted: sent.as_ref().map(|()| 1), offered: 1 });
+                let sent = self.send_one(transmit, send_queue);
+                if self.has_family_of(transmit.to) {
+                    notes.note_single(&sent);
+                }
                 match sent {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     other => break other,
                 }
             };
-            report(SendReport::Datagram(transmit, sent));
+            notes.note_datagram(transmit, sent.as_ref().err(), send_queue);
+            outcome(transmit, sent);
         }
+    }
+
+    #[expect(clippy::inline_always, reason = "a call would cost more than the function saves in size")]
+    #[inline(always)]
+    fn send_one(&self, transmit: &Transmit, send_queue: &UdpSendQueue) -> io::Result<()> {
+        if !self.has_family_of(transmit.to) {
+            return Err(other_family());
+        }
+        send(self, transmit.to, transmit.from, send_queue.payload(transmit))
     }
 
     /// Whether this socket can send to an address. An IPv6 socket can send to IPv4 addresses, too.

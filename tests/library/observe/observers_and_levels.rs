@@ -60,7 +60,7 @@ fn a_level_set_on_another_thread_takes_effect_after_at_most_one_turn() {
     let handle = events.handle();
     let turns_observed_at = |events: &mut EventLoop<'_>, level| {
         let handle = handle.clone();
-        thread::spawn(move || handle.journal_level(level)).join().expect("no panic");
+        thread::spawn(move || handle.journal_level(level)).join().expect("no panic").expect("the loop runs");
         let before = notes.turns.borrow().len();
         for _ in 0..4 {
             let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");

@@ -3,46 +3,21 @@
 //! Each function returns at once while nothing is noted.
 
 use std::io;
-use std::time::Duration;
 
 use crate::address::Address;
 use crate::context::Context;
 use crate::ids::{SlotKey, Token, to_slot};
+use crate::net::recv_batch::RecvMeta;
 use crate::net::{Event, Stream};
 use crate::observe::entry::{Callback, Entry, EntryKind, Level, Object};
+use crate::state::timestamp::Timestamp;
 
 impl Context {
     /// Notes what happened to an object.
     #[inline]
     pub(crate) fn note(&mut self, kind: EntryKind, key: SlotKey, numbers: [u64; 2]) {
         if self.journal.has_all() {
-            let generation = self.generation(key);
-            self.journal.note(kind, key, generation, numbers);
-        }
-    }
-
-    /// Notes the begin of a callback, and reads the clock for it.
-    #[inline]
-    pub(crate) fn note_callback_begin(&mut self, callback: Callback, key: SlotKey, input: u64) {
-        if self.journal.has_all() {
-            self.note_callback(EntryKind::CallbackBegin, callback, key, input);
-        }
-    }
-
-    /// Notes the end of a callback; `None` if it panicked.
-    #[inline]
-    pub(crate) fn note_callback_end(&mut self, callback: Callback, key: SlotKey, consumed: Option<usize>) {
-        if self.journal.has_all() {
-            let consumed = consumed.map_or(u64::MAX, |consumed| consumed as u64);
-            self.note_callback(EntryKind::CallbackEnd, callback, key, consumed);
-        }
-    }
-
-    /// The same for a callback that belongs to no object: a job, or `on_start` of a handler.
-    pub(crate) fn note_loop_callback(&mut self, kind: EntryKind, callback: Callback, object: Object, number: u64) {
-        if self.journal.has_all() {
-            let now = self.clock().as_nanos();
-            self.journal.note_callback(Entry::new(kind, object, 0, 0), now, callback, number);
+            self.note_now(kind, key, numbers, None);
         }
     }
 
@@ -53,12 +28,19 @@ impl Context {
         }
     }
 
+    /// Notes the begin or end of a callback, and reads the clock for it. Without a key it belongs to no object.
     #[cold]
     #[inline(never)]
-    fn note_callback(&mut self, kind: EntryKind, callback: Callback, key: SlotKey, number: u64) {
-        let (generation, now) = (self.generation(key), self.clock().as_nanos());
-        let entry = Entry::new(kind, key.into(), key.kind_and_slot().1, generation);
-        self.journal.note_callback(entry, now, callback, number);
+    pub(crate) fn note_callback(&mut self, kind: EntryKind, callback: Callback, key: Option<SlotKey>, number: u64) {
+        if self.journal.has_all() {
+            let now = self.clock().as_nanos();
+            let entry = match key {
+                Some(key) => Entry::new(kind, key.into(), key.kind_and_slot().1, self.generation(key)),
+                None if callback == Callback::Start => Entry::new(kind, Object::Handler, 0, 0),
+                None => Entry::new(kind, Object::Loop, 0, 0),
+            };
+            self.journal.note_callback(entry, now, callback, number);
+        }
     }
 
     /// Notes an event of the poll: for the object in its slot, or for an object that is gone.
@@ -94,7 +76,7 @@ impl Context {
     /// Notes every object that exists, at the start of a recording.
     #[cold]
     pub(crate) fn note_existing(&mut self) {
-        let Self { journal, listeners, udp_sockets, connections, .. } = self;
+        let Self { journal, listeners, udp_sockets, .. } = self;
         for (slot, entry) in &*listeners {
             if let Some(socket) = &entry.socket {
                 let (key, numbers) = (SlotKey::Listener(to_slot(slot)), [socket.descriptor() as u64, 0]);
@@ -113,20 +95,71 @@ impl Context {
             let (key, numbers) = (SlotKey::Watch(to_slot(slot)), [entry.descriptor, 0]);
             journal.note(EntryKind::Existing, key, entry.source.generation, numbers);
         }
-        for (slot, entry) in &*connections {
-            let descriptor = entry.stream.as_ref().map_or(0, Stream::descriptor) as u64;
-            let (key, numbers) = (SlotKey::Connection(to_slot(slot)), [descriptor, entry.listener.into()]);
-            let peer = || Address::of_peer(entry.state.peer.socket_addr());
-            journal.note_address(EntryKind::Existing, key, entry.generation, numbers, peer);
+        for slot in 0..self.slots_end() {
+            if self.connections.contains(slot as usize) {
+                self.note_opened(EntryKind::Existing, slot);
+            }
         }
     }
 
-    /// Notes that a source pauses after an error.
-    pub(crate) fn note_backoff(&mut self, key: SlotKey, pause: Duration, error: &io::Error) {
-        if self.journal.has_all() {
-            let (generation, pause) = (self.generation(key), usize::try_from(pause.as_nanos()).unwrap_or(usize::MAX));
-            self.journal.note_failure(EntryKind::Backoff, key, generation, pause as u64, error);
+    /// Notes a datagram that was received.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_datagram_in(&mut self, key: SlotKey, payload: &[u8], meta: &RecvMeta) {
+        let (kind, generation) = (EntryKind::DatagramIn, self.generation(key));
+        self.journal.note_datagram(kind, key, generation, payload, meta.truncated.into(), meta.peer);
+    }
+
+    /// Notes a deadline of a connection that is earlier than the one that is set.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_deadline(&mut self, slot: u32, at: Timestamp) {
+        let key = SlotKey::Connection(slot);
+        if at < self.deadlines.deadline(key) {
+            self.note(EntryKind::DeadlineSet, key, [at.as_nanos(), 0]);
         }
+    }
+
+    /// Notes an accept, and the slot of the new connection.
+    #[cold]
+    pub(crate) fn note_accepted(&mut self, listener: u32, slot: u32) {
+        let descriptor = self.connections[slot as usize].stream.as_ref().map_or(0, Stream::descriptor) as u64;
+        self.note(EntryKind::Accept, SlotKey::Listener(listener), [descriptor, 0]);
+        self.note_opened(EntryKind::Opened, slot);
+    }
+
+    /// Notes that a connection has its slot.
+    #[cold]
+    pub(crate) fn note_opened(&mut self, kind: EntryKind, slot: u32) {
+        let entry = &self.connections[slot as usize];
+        let descriptor = entry.stream.as_ref().map_or(0, Stream::descriptor) as u64;
+        let (key, numbers) = (SlotKey::Connection(slot), [descriptor, entry.listener.into()]);
+        let peer = || Address::of_peer(entry.state.peer.socket_addr());
+        self.journal.note_address(kind, key, entry.generation, numbers, peer);
+    }
+
+    /// Notes a failed call, or a consequence of it.
+    #[inline]
+    pub(crate) fn note_error(&mut self, kind: EntryKind, key: SlotKey, numbers: [u64; 2], error: &io::Error) {
+        if self.journal.has_all() {
+            self.note_now(kind, key, numbers, Some(error));
+        }
+    }
+
+    /// Apart from the check, which is inlined: so the callers keep their registers.
+    #[cold]
+    #[inline(never)]
+    fn note_now(&mut self, kind: EntryKind, key: SlotKey, numbers: [u64; 2], error: Option<&io::Error>) {
+        let generation = self.generation(key);
+        match error {
+            None => self.journal.note(kind, key, generation, numbers),
+            Some(error) => self.journal.note_error(kind, key, generation, numbers, error),
+        }
+    }
+
+    /// Finds out how callbacks are called, after a change of the level or of `catches_panics`.
+    pub(crate) fn update_calls(&mut self) {
+        self.calls_directly = !self.catches_panics && !self.journal.has_all();
     }
 
     /// Sets the time of the entries that follow to the clock.

@@ -1,0 +1,116 @@
+//! Exchanges of a loop and its clients on one thread, for counting instructions.
+//!
+//! The client and the loop take turns, so every run makes the same system calls. `instructions WORKLOAD EXCHANGES` runs
+//! that many exchanges. The difference of two runs is the cost of the exchanges between them.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use halloo::{Connection, EventLoop, StreamHandler, Turn, datagrams};
+
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const REQUEST: &[u8] = b"Hello, TCP Server!\n";
+const REPLY: &[u8] = b"Hello, TCP Client!\n";
+
+/// Replies to each input; closes after the reply if it is for one exchange.
+struct Greeter {
+    closes: bool,
+}
+
+impl StreamHandler for Greeter {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+        let _ = connection.send(REPLY);
+        if self.closes {
+            connection.close();
+        }
+        input.len()
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let run = match arguments.first().map(String::as_str) {
+        Some("once") => once,
+        Some("lines") => lines,
+        Some("udp") => udp,
+        _ => return usage(),
+    };
+    let Some(exchanges) = arguments.get(1).and_then(|count| count.parse().ok()) else {
+        return usage();
+    };
+    run(exchanges).map_or_else(
+        |error| {
+            eprintln!("the exchanges failed: {error}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: instructions once|lines|udp EXCHANGES");
+    ExitCode::from(2)
+}
+
+/// Runs one turn, which handles what the client has done.
+fn turn(events: &mut EventLoop<'_>) -> halloo::Result<()> {
+    assert_eq!(events.turn(Some(Duration::ZERO))?, Turn::Progress);
+    Ok(())
+}
+
+/// Connects, sends a request, reads the reply to EOF.
+fn once(exchanges: usize) -> std::io::Result<()> {
+    let mut events = EventLoop::new()?;
+    let listener = events.listen(ADDRESS, Greeter { closes: true })?;
+    let address = events.local_addr(listener)?;
+    for _ in 0..exchanges {
+        let mut client = TcpStream::connect(address)?;
+        client.write_all(REQUEST)?;
+        turn(&mut events)?;
+        let mut reply = [0; 64];
+        let count = client.read(&mut reply)?;
+        assert_eq!(&reply[..count], REPLY);
+        assert_eq!(client.read(&mut reply)?, 0);
+    }
+    Ok(())
+}
+
+/// Sends requests on one connection.
+fn lines(exchanges: usize) -> std::io::Result<()> {
+    let mut events = EventLoop::new()?;
+    let listener = events.listen(ADDRESS, Greeter { closes: false })?;
+    let mut client = TcpStream::connect(events.local_addr(listener)?)?;
+    turn(&mut events)?;
+    for _ in 0..exchanges {
+        client.write_all(REQUEST)?;
+        turn(&mut events)?;
+        let mut reply = [0; 64];
+        let count = client.read(&mut reply)?;
+        assert_eq!(&reply[..count], REPLY);
+    }
+    Ok(())
+}
+
+/// Sends datagrams, one at a time.
+fn udp(exchanges: usize) -> std::io::Result<()> {
+    let mut events = EventLoop::new()?;
+    let socket = events.bind(ADDRESS, datagrams(|datagram, _| assert!(datagram.reply(REPLY))))?;
+    let client = UdpSocket::bind(ADDRESS)?;
+    client.connect(events.local_addr(socket)?)?;
+    for _ in 0..exchanges {
+        client.send(REQUEST)?;
+        turn(&mut events)?;
+        let mut reply = [0; 64];
+        let count = client.recv(&mut reply)?;
+        assert_eq!(&reply[..count], REPLY);
+    }
+    Ok(())
+}
