@@ -13,7 +13,6 @@ const FOLDER_FILES_MAX: usize = 11;
 
 /// Files of little code, each with the reason why it is not a part of another.
 const SMALL_FILES: &[(&str, &str)] = &[
-    ("src/context/foreign_code.rs", "every call of an embedder's code goes through it"),
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
     ("src/state/sparse_vec.rs", "a container of its own, with its tests"),

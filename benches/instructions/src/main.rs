@@ -1,4 +1,4 @@
-//! Exchanges of a loop and its clients on one thread, for counting instructions.
+//! Exchanges of a loop and a client on one thread, to count.
 //!
 //! The client and the loop take turns, so every run makes the same system calls. `instructions WORKLOAD EXCHANGES` runs
 //! that many exchanges. The difference of two runs is the cost of the exchanges between them.

@@ -1,4 +1,4 @@
-//! Compares the entries of a loop with the system calls of its thread.
+//! Compares entries of a loop with the system calls of its thread.
 //!
 //! A call is compared if it is a poll, or about an open socket of the loop. So the sockets of other code, the waker and
 //! the opening of sockets are left out. Queries such as `getsockname(2)` change nothing, and are not traced.
