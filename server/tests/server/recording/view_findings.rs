@@ -1,4 +1,4 @@
-//! `halloo view`: its output, its exit statuses, and files that are no recordings.
+//! `halloo view`: its output, exit statuses, and files that are no recordings.
 
 use std::fs;
 use std::process::Stdio;
