@@ -1,4 +1,4 @@
-//! The `halloo` program: a greeting server, a probe, and a reader of recordings.
+//! The `halloo` program: a greeting server, a probe, a reader of recordings.
 //!
 //! | folder | contents |
 //! |---|---|
