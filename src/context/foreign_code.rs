@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::context::entries::watch_entry::Watch;
 use crate::context::loop_state::LoopState;
 use crate::ids::SlotKey;
-use crate::observe::entry::{Callback, EntryKind};
+use crate::observe::entry::Callback;
 
 /// A callback, as the journal names it.
 #[derive(Clone, Copy)]
@@ -85,10 +85,12 @@ fn call_and_note<T: CallbackResult>(
     input: u64,
     call: impl FnOnce(&mut Context) -> T,
 ) -> Option<T> {
-    context.note_callback(EntryKind::CallbackBegin, callback, key, input);
+    if !context.journal.has_all() {
+        return catch_panic(context, call);
+    }
+    let entry = context.note_callback_begin(callback, key, input);
     let outcome = catch_panic(context, call);
-    let number = outcome.as_ref().map_or(u64::MAX, T::number);
-    context.note_callback(EntryKind::CallbackEnd, callback, key, number);
+    context.note_callback_end(entry, callback, outcome.as_ref().map_or(u64::MAX, T::number));
     outcome
 }
 

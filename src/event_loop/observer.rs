@@ -123,7 +123,7 @@ impl<'h> EventLoop<'h> {
         if let Some(observer) = self.observer.as_mut().filter(|_| level != Level::Off) {
             // A simulation notes everything, whatever the observer asked for.
             let is_wanted = |entry: &&Entry| entry.kind.level() <= level;
-            let is_all = turn.entries.iter().all(|entry| is_wanted(&entry));
+            let is_all = level == Level::All || turn.entries.iter().all(|entry| is_wanted(&entry));
             let wanted: Vec<Entry> =
                 if is_all { Vec::new() } else { turn.entries.iter().filter(is_wanted).copied().collect() };
             let turn = if is_all { turn } else { TurnEntries { entries: &wanted, details: &[], ..turn } };

@@ -58,12 +58,12 @@ impl EventLoop<'_> {
         let UdpSocketEntry { handler, local: bound, ref source, .. } = self.context.udp_sockets[slot as usize];
         let (socket, mut count) = (Key { generation: source.generation, slot }, 0);
         let (handler, key) = (self.callbacks.datagram_handler(&mut self.context, handler), SlotKey::UdpSocket(slot));
-        if self.context.journal.has_all() {
-            // One pair of clock readings for all datagrams of a batch.
+        let begin = self.context.journal.has_all().then(|| {
+            // One pair of entries for all datagrams of a batch.
             let (received, asked) = (self.recv_batch.len() as u64, self.recv_batch.asked as u64);
             self.context.note(EntryKind::ReceiveBatch, key, [received, asked]);
-            self.context.note_callback(EntryKind::CallbackBegin, Callback::Datagram, Some(key), received);
-        }
+            self.context.note_callback_begin(Callback::Datagram, Some(key), received)
+        });
         while let Some((meta, payload)) = self.recv_batch.next() {
             let context = &mut self.context;
             let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
@@ -84,8 +84,8 @@ impl EventLoop<'_> {
                 log::error!("{bound}: the handler panicked in on_datagram, for a datagram from {}", meta.peer);
             }
         }
-        if self.context.journal.has_all() {
-            self.context.note_callback(EntryKind::CallbackEnd, Callback::Datagram, Some(key), count.into());
+        if let Some(begin) = begin {
+            self.context.note_callback_end(begin, Callback::Datagram, count.into());
         }
         if let Some(entry) = self.context.udp_sockets.get_mut(slot as usize) {
             entry.source.drain.take(count);

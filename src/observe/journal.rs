@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::address::Address;
 use crate::ids::SlotKey;
 use crate::limits;
-use crate::observe::entry::{Callback, Entry, EntryKind, Level, Object, raw_errno, to_errno};
+use crate::observe::entry::{Entry, EntryKind, Level, Object, raw_errno, to_errno};
 #[cfg(any(test, feature = "testing"))]
 use crate::observe::sim_recording::SimRecording;
 
@@ -287,12 +287,6 @@ impl Journal {
         }
     }
 
-    /// Notes that a callback begins or ends, at a new time.
-    pub(crate) fn note_callback(&mut self, entry: Entry, nanoseconds: u64, callback: Callback, number: u64) {
-        self.nanoseconds = nanoseconds;
-        self.push(entry.numbers([callback as u64, number]));
-    }
-
     /// Notes what happened to an object with an address.
     #[inline]
     pub(crate) fn note_address(
@@ -323,7 +317,9 @@ impl Journal {
         self.push(Entry { errno, ..Entry::new(kind, key.into(), slot, generation).numbers(numbers) });
     }
 
-    fn push(&mut self, entry: Entry) {
+    /// Adds an entry at the time of the last clock reading.
+    #[inline]
+    pub(crate) fn push(&mut self, entry: Entry) {
         let entry = Entry { nanoseconds: self.nanoseconds, ..entry };
         #[cfg(any(test, feature = "testing"))]
         let entry = self.sim_recording.as_ref().map_or(entry, |recording| recording.borrow_mut().push(entry));

@@ -2,7 +2,7 @@
 //!
 //! The oldest entries are dropped first; what they said about objects that still exist is kept.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::time::Instant;
 
@@ -63,7 +63,7 @@ pub struct Recorder {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Before {
     /// By kind and slot.
-    existing: HashMap<(Object, u32), (Entry, Option<Detail>)>,
+    existing: BTreeMap<(Object, u32), (Entry, Option<Detail>)>,
     /// The time of the last dropped entry.
     nanoseconds: u64,
 }
@@ -128,7 +128,9 @@ impl Recorder {
     /// Begins a block in new memory, or in that of the oldest.
     fn begin_block(&mut self) {
         let is_full = self.bytes + self.bytes_max / BLOCKS > self.bytes_max;
-        let block = is_full.then(|| self.drop_oldest_block()).flatten().unwrap_or_default();
+        let recycled = is_full.then(|| self.drop_oldest_block()).flatten();
+        // A new block is like the last: a list that grows is copied.
+        let block = recycled.or_else(|| self.blocks.back().map(TurnBuffers::with_capacity_of)).unwrap_or_default();
         self.bytes += block.capacity();
         self.blocks.push_back(block);
     }
@@ -181,13 +183,23 @@ fn to_u32(bytes: usize) -> u32 {
 }
 
 /// Makes room for more elements. A list that doubled would leave half of the memory unused.
+#[inline]
 fn reserve<T>(list: &mut Vec<T>, more: usize) {
     if list.capacity() - list.len() < more {
-        list.reserve_exact(more.max(list.len() / 8));
+        list.reserve_exact(more.max(list.len() / 4));
     }
 }
 
 impl TurnBuffers {
+    /// Creates an empty block with room for as much as another has.
+    fn with_capacity_of(like: &Self) -> Self {
+        Self {
+            entries: Vec::with_capacity(like.entries.len()),
+            details: Vec::with_capacity(like.details.len()),
+            payload: Vec::with_capacity(like.payload.len()),
+        }
+    }
+
     /// Appends entries with their details and payload. `first` is the index of the first in its turn.
     fn append(&mut self, entries: &[Entry], details: &[(u32, Detail)], first: usize, payload: &[u8]) {
         let offset = self.entries.len();
