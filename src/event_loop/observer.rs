@@ -27,7 +27,7 @@ impl<'h> EventLoop<'h> {
     /// Sets how much the loop notes in its journal, from the next turn on. Default: [`Level::Off`].
     ///
     /// At [`Level::Turns`] the loop reads the clock twice more in a turn, and keeps the turn statistics in
-    /// [`Stats`](crate::Stats). At [`Level::All`] it notes every step, and reads the clock twice more for each callback.
+    /// [`Stats`](crate::Stats). At [`Level::All`] it notes every step, and reads the clock once more for each callback.
     /// No level allocates memory per exchange.
     ///
     /// ```

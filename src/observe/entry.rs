@@ -73,8 +73,8 @@ pub struct Entry {
     pub generation: u64,
     /// Two numbers, described at [`EntryKind`].
     pub numbers: [u64; 2],
-    /// Nanoseconds since the loop was created. The clock is read only when a poll or a callback begins or ends, so
-    /// entries between have the time of the last of these.
+    /// Nanoseconds since the loop was created. The clock is read when a poll begins or ends, and when a callback ends.
+    /// Entries between have the time of the last of these.
     pub nanoseconds: u64,
 }
 
