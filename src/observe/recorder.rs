@@ -406,7 +406,8 @@ mod tests {
             }
             details += 1;
         }
-        assert!(details >= recording.entries.len() / 7 * 3, "{details} details");
+        // The first turn may have lost its first entries.
+        assert!(details >= (recording.entries.len() / 7 - 1) * 3, "{details} details");
     }
 
     #[test]
