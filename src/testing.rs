@@ -1,7 +1,7 @@
 //! A simulated network for tests of handlers, decided by a seed.
 //!
 //! [`Simulation::event_loop`] returns an ordinary [`EventLoop`], so the code that sets up your server runs unchanged.
-//! Clients connect, send, read and leave. The network delivers their bytes in pieces, late and interleaved, and
+//! Clients connect, send, read and leave. The network delivers their bytes late and interleaved, long ones in pieces, and
 //! [`Simulation::inject`] makes calls fail as kernels do. Nothing waits: a second of timeouts takes microseconds. The
 //! same seed gives the same run, to the byte.
 //!
@@ -143,7 +143,8 @@ pub struct Simulation {
 
 impl Simulation {
     /// Creates a world without faults, until [`inject`](Self::inject) is called. Bytes are delivered at random times
-    /// and in random pieces.
+    /// and in random pieces: a short message arrives whole, and a long one in segments. Two calls of
+    /// [`send`](Client::send) cut a short one.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed, world: Rc::new(RefCell::new(World::new(seed))) }

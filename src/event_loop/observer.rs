@@ -113,7 +113,7 @@ impl<'h> EventLoop<'h> {
 
     /// Passes the entries on, and clears the journal.
     fn call_observer(&mut self) {
-        let (level, started) = (self.context.journal.requested_level(), self.context.started);
+        let (level, started) = (self.context.journal.observed_level(), self.context.started);
         let buffers = self.context.journal.take_turn();
         let turn = buffers.as_entries(started);
         #[cfg(any(test, feature = "testing"))]

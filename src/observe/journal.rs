@@ -32,6 +32,8 @@ pub(crate) struct Journal {
     level: Level,
     /// The level from the next turn on.
     requested: Level,
+    /// The level that was requested before this turn.
+    observed: Level,
     /// Turns are noted, or another level was requested.
     is_active: bool,
     /// The lowest level: a simulation needs all entries.
@@ -107,6 +109,7 @@ impl Journal {
         Self {
             level: Level::Off,
             requested: Level::Off,
+            observed: Level::Off,
             is_active: false,
             level_min: Level::Off,
             nanoseconds: 0,
@@ -125,9 +128,9 @@ impl Journal {
         self.sim_recording = Some(recording);
     }
 
-    /// The level that was requested last.
-    pub(crate) fn requested_level(&self) -> Level {
-        self.requested
+    /// The level of this turn for the observer.
+    pub(crate) fn observed_level(&self) -> Level {
+        self.observed
     }
 
     pub(crate) fn request(&mut self, level: Level) {
@@ -147,6 +150,7 @@ impl Journal {
 
     /// Takes over the requested level; returns true if everything is noted from now on, and was not before.
     pub(crate) fn change_level(&mut self) -> bool {
+        self.observed = self.requested;
         let before = std::mem::replace(&mut self.level, self.requested.max(self.level_min));
         self.is_active = self.level != Level::Off;
         if !self.is_active {

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use halloo::observe::Recording;
@@ -27,7 +28,10 @@ impl RecordingFile {
         if target.is_dir() || path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(cannot_write(&format!("it is a folder; name a file in it with {assignment}FILE")));
         }
-        // A pipe or a device is not replaced, and its errors appear when it is opened.
+        if target.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+            return Err(cannot_write(&format!("it is a pipe, which blocks without a reader; {choose_another}")));
+        }
+        // A device is not replaced, and its errors appear when it is opened.
         if target.exists() && !target.is_file() {
             return Ok(Self(target));
         }

@@ -3,8 +3,10 @@
 //! A loop only copies its entries. The file is written by another thread, or when all loops have ended.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use halloo::observe::{EntryKind, Level, Recorder, Recording};
 use halloo::{Context, EventLoop};
@@ -13,6 +15,9 @@ use crate::cli::flags::{RecordOptions, ServeOptions};
 use crate::exit::ExitError;
 use crate::process::shutdown::LoopHandles;
 use crate::record::recording_file::RecordingFile;
+
+/// How long the end of a recording waits for the turns of all loops.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts, ends and writes the recordings of all workers.
 #[derive(Clone, Debug)]
@@ -24,6 +29,8 @@ struct Shared {
     options: RecordOptions,
     /// The recorder of each loop, by the number of its worker; `None` while nothing is recorded.
     recorders: Vec<Mutex<Option<Recorder>>>,
+    /// The recorders that have ended, and are not written yet.
+    ended: Vec<Mutex<Option<Recorder>>>,
     loops: LoopHandles,
     is_recording: AtomicBool,
     /// The thread that writes a recording, or has written it.
@@ -40,6 +47,7 @@ impl Recordings {
             file: RecordingFile::check(path, &given.assignment("record"))?,
             options: recording.clone(),
             recorders: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
+            ended: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
             loops: loops.clone(),
             is_recording: AtomicBool::new(true),
             writer: Mutex::new(None),
@@ -85,10 +93,23 @@ impl Recordings {
 
     fn stop(&self) {
         self.0.is_recording.store(false, Ordering::Relaxed);
+        let (shared, (sender, is_ended)) = (Arc::clone(&self.0), mpsc::channel());
+        // The turn in which a loop takes the first job is recorded: the poll before it shows how long the loop has waited.
         // Loops that have ended already need no message.
-        let _ = self.0.loops.post(|_, context| context.journal_level(Level::Off));
-        let (recorders, file) = (self.0.take(), self.0.file.clone());
-        let write = move || write(&file, recorders).unwrap_or_else(|error| log::error!("{}", error.message));
+        let _ = self.0.loops.post(move |index, context| {
+            context.journal_level(Level::Off);
+            let (of_job, sender) = (Arc::clone(&shared), sender.clone());
+            let _ = shared.loops.as_slice()[index].post(move |_| {
+                *lock(&of_job.ended[index]) = lock(&of_job.recorders[index]).take();
+                let _ = sender.send(());
+            });
+        });
+        let shared = Arc::clone(&self.0);
+        let write = move || {
+            shared.wait_for_end(&is_ended);
+            let written = write(&shared.file, shared.take());
+            written.unwrap_or_else(|error| log::error!("{}", error.message));
+        };
         match thread::Builder::new().name("recorder".to_owned()).spawn(write) {
             Ok(writer) => *lock(&self.0.writer) = Some(writer),
             Err(error) => {
@@ -129,8 +150,19 @@ impl Shared {
         }
     }
 
+    /// Waits until each loop has ended its recording, or has ended. A loop that is busy for longer is not waited for.
+    fn wait_for_end(&self, is_ended: &Receiver<()>) {
+        let deadline = Instant::now() + END_TIMEOUT;
+        for _ in &self.recorders {
+            if is_ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
+                return;
+            }
+        }
+    }
+
     fn take(&self) -> Vec<Recorder> {
-        self.recorders.iter().filter_map(|recorder| lock(recorder).take()).collect()
+        let pairs = self.ended.iter().zip(&self.recorders);
+        pairs.filter_map(|(ended, recorder)| lock(ended).take().or_else(|| lock(recorder).take())).collect()
     }
 }
 
@@ -152,8 +184,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::fs;
     use std::net::SocketAddr;
-    use std::sync::mpsc;
-    use std::time::Duration;
 
     use clap::Parser;
     use halloo::stream;

@@ -60,6 +60,8 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The index of the loop in [`Recording::loops`].
     pub loop_index: usize,
+    /// The name of the loop. Without one, its index.
+    pub loop_name: String,
     /// The index in [`LoopRecording::entries`] of the entry where it began.
     pub entry_index: usize,
     /// When it began: the time since the start of the earliest loop.
@@ -82,8 +84,8 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, loop_index, entry_index, time, sentence, count, .. } = self;
-        write!(f, "{:.6}s loop {loop_index} entry {entry_index} {kind}: {sentence}", time.as_secs_f64())?;
+        let Self { kind, loop_name, entry_index, time, sentence, count, .. } = self;
+        write!(f, "{:.6}s {loop_name} entry {entry_index} {kind}: {sentence}", time.as_secs_f64())?;
         if *count > 1 {
             write!(f, " ({count} times; this was the worst)")?;
         }
@@ -148,11 +150,27 @@ fn merge(loop_index: usize, recorded: &LoopRecording, occurrences: Vec<Occurrenc
     for Occurrence { kind, key, name, entry_index, number, sentence } in occurrences {
         let time = recorded.entries.get(entry_index).map_or(Duration::ZERO, Entry::time);
         let time = recorded.started_after.saturating_add(time);
-        let ObjectKey { object, slot, generation } = key;
         let index = *indices.entry((kind, key)).or_insert(found.len());
         let count = found.get(index).map_or(1, |finding| finding.count + 1);
-        let one =
-            Finding { kind, loop_index, entry_index, time, object, slot, generation, name, number, count, sentence };
+        let loop_name = match &*recorded.name {
+            "" => format!("loop {loop_index}"),
+            name => name.to_owned(),
+        };
+        let ObjectKey { object, slot, generation } = key;
+        let one = Finding {
+            kind,
+            loop_index,
+            loop_name,
+            entry_index,
+            time,
+            object,
+            slot,
+            generation,
+            name,
+            number,
+            count,
+            sentence,
+        };
         match found.get_mut(index) {
             None => found.push(one),
             Some(finding) if finding.number < number => *finding = one,

@@ -33,6 +33,10 @@ fn a_file_that_cannot_be_written_is_an_error_at_the_start() {
     ] {
         assert_fails(&HALLOO.run(&[TCP, "--record", &file]), 3, &parts);
     }
+    let pipe = path.path().with_file_name("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    assert_fails(&HALLOO.run(&[TCP, "--record", pipe.to_str().expect("text")]), 3, &["it is a pipe, which blocks"]);
+    fs::remove_file(&pipe).expect("it is there");
     let mut command = HALLOO.command(&[TCP]);
     command.env("HALLOO_RECORD", "/nope/run.json");
     assert_fails(&run(command), 3, &["/nope/run.json", "choose another file with HALLOO_RECORD=FILE"]);
