@@ -225,7 +225,7 @@ pub(crate) struct RecordOptions {
     #[arg(long, value_name = "FILE", env = "HALLOO_RECORD")]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
     pub(crate) record: Option<PathBuf>,
-    /// Most memory for the entries of a recording, such as 64MiB. It is divided among the workers. When it is full, the
+    /// Most memory for the entries of a recording, at least 1MiB. It is divided among the workers. When it is full, the
     /// oldest entries are lost, and the recording has their number. 16MiB are about 400,000 entries, and a file of 80 MB
     #[arg(long, value_name = "SIZE", env = "HALLOO_RECORD_MEMORY", default_value = "16MiB")]
     #[arg(value_parser = parse_record_memory)]
