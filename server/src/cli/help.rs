@@ -66,7 +66,8 @@ Recording:
   SIGUSR2 ends and writes it at once; the next SIGUSR2 starts another one.
   While one is written, SIGUSR2 does not end the next.
   A folder that cannot be written is an error at the start. Later errors are
-  log lines; if the recording at the end cannot be written, the exit status is 1.
+  log lines. If the recording at the end cannot be written, the exit status
+  is 1.
   halloo view and https://ui.perfetto.dev read the file. It has the addresses
   of the clients, and bytes that they sent only with --record-payload.
 

@@ -57,16 +57,30 @@ fn serve(recorder: &mut Recorder, clients: usize) {
 /// The names that the events of a recording have in the UI, and how many have each.
 fn expected_slices(recording: &Recording) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
-    for entry in recording.loops.iter().flat_map(|part| &part.entries) {
-        let name = match entry.kind {
-            EntryKind::PollBegin => "poll",
-            // After it a slice begins, which ends with the turn.
-            EntryKind::PollEnd => "work",
-            EntryKind::CallbackBegin => Callback::from_index(entry.numbers[0]).expect("a callback").as_str(),
-            EntryKind::CallbackEnd | EntryKind::TurnEnd => continue,
-            kind => kind.as_str(),
-        };
-        *names.entry(name.to_owned()).or_insert(0) += 1;
+    for part in &recording.loops {
+        let (mut in_turn, mut in_callback) = (false, false);
+        for entry in &part.entries {
+            let name = match entry.kind {
+                EntryKind::PollBegin => "poll",
+                // After it a slice begins, which ends with the turn.
+                EntryKind::PollEnd => "work",
+                EntryKind::CallbackBegin => Callback::from_index(entry.numbers[0]).expect("a callback").as_str(),
+                // After a loss, the begin of a slice may be missing.
+                EntryKind::CallbackEnd if in_callback => "",
+                EntryKind::TurnEnd if in_turn => "",
+                kind => kind.as_str(),
+            };
+            match entry.kind {
+                EntryKind::PollEnd => in_turn = true,
+                EntryKind::TurnEnd => in_turn = false,
+                EntryKind::CallbackBegin => in_callback = true,
+                EntryKind::CallbackEnd => in_callback = false,
+                _ => {}
+            }
+            if !name.is_empty() {
+                *names.entry(name.to_owned()).or_insert(0) += 1;
+            }
+        }
     }
     names
 }
