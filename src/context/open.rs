@@ -239,6 +239,10 @@ impl Context {
     }
 
     fn start_handler<'h>(&mut self, key: Key, mut handler: Handler<'h>) -> Added<'h> {
+        if self.journal.has_all() {
+            // Between two turns, the last clock reading may be old, and would make the callback seem slow.
+            self.update_journal_time();
+        }
         let called = call_between_turns(self, |context| {
             let site = CallbackSite::of_loop(Callback::Start);
             call_back(context, site, |context| handler.on_start(context, HandlerId(key)))
