@@ -136,17 +136,6 @@ type Lane = (Object, u32, u64);
 /// The lane of the loop itself.
 const LOOP_LANE: Lane = (Object::Loop, 0, 0);
 
-fn lane_of(entry: &Entry) -> Lane {
-    match entry.object {
-        _ if matches!(entry.kind, EntryKind::PollBegin | EntryKind::PollEnd | EntryKind::TurnEnd) => LOOP_LANE,
-        // The object now in the slot has nothing to do with a stale event.
-        _ if entry.kind == EntryKind::StaleEvent => LOOP_LANE,
-        Object::Loop | Object::Handler => LOOP_LANE,
-        object if object != Object::Peer && entry.generation == 0 => LOOP_LANE,
-        object => (object, entry.slot, entry.generation),
-    }
-}
-
 impl<'a> Group<'a> {
     /// Gives each object a lane, in the order of their first entries.
     fn new(part: &'a LoopRecording, ids: &mut u64) -> Self {
@@ -159,17 +148,9 @@ impl<'a> Group<'a> {
         let mut details = Details::new(part);
         for (index, entry) in part.entries.iter().enumerate() {
             let address = details.of(index).find_map(|(_, detail)| address_of(detail));
-            let lane = lane_of(entry);
+            let lane = entry.lane();
             let (_, name) = lanes.entry(lane).or_insert_with(|| (next_id(), String::new()));
-            let has_address = matches!(
-                entry.kind,
-                EntryKind::Existing
-                    | EntryKind::Opened
-                    | EntryKind::Listening
-                    | EntryKind::Bound
-                    | EntryKind::PeerConnect
-                    | EntryKind::PeerDatagramOut
-            );
+            let has_address = entry.kind.names_object();
             if name.is_empty() || (has_address && address.is_some()) && lane != LOOP_LANE {
                 *name = lane_name(lane, address.filter(|_| has_address));
             }
@@ -293,7 +274,7 @@ impl<W: io::Write> LoopWriter<'_, W> {
     }
 
     fn write_entry<'d>(&mut self, entry: &Entry, details: impl Iterator<Item = &'d (usize, Detail)>) -> io::Result<()> {
-        let (mut lane, key) = (lane_of(entry), (entry.object, entry.slot, entry.numbers[0]));
+        let (mut lane, key) = (entry.lane(), (entry.object, entry.slot, entry.numbers[0]));
         let phase = match entry.kind {
             EntryKind::PollBegin => {
                 self.end_callbacks(0)?;

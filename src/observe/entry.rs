@@ -286,6 +286,15 @@ impl EntryKind {
             _ => Level::All,
         }
     }
+
+    /// Whether the address in the detail of such an entry is that of its object.
+    #[must_use]
+    pub fn names_object(self) -> bool {
+        matches!(
+            self,
+            Self::Existing | Self::Opened | Self::Listening | Self::Bound | Self::PeerConnect | Self::PeerDatagramOut
+        )
+    }
 }
 
 impl Callback {
@@ -328,6 +337,22 @@ impl Entry {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.errno.map(|errno| errno.get().into())
+    }
+
+    /// Returns the object in whose lane a viewer shows the entry: its kind, slot and generation.
+    ///
+    /// Polls, turns, handlers and stale events are in the lane of the loop, as is an object without a generation. The end of
+    /// a callback that removed its own object belongs to the lane of its begin.
+    #[must_use]
+    pub fn lane(&self) -> (Object, u32, u64) {
+        let is_of_loop = match self.object {
+            _ if matches!(self.kind, EntryKind::PollBegin | EntryKind::PollEnd | EntryKind::TurnEnd) => true,
+            // The object now in the slot has nothing to do with a stale event.
+            _ if self.kind == EntryKind::StaleEvent => true,
+            Object::Loop | Object::Handler => true,
+            object => object != Object::Peer && self.generation == 0,
+        };
+        if is_of_loop { (Object::Loop, 0, 0) } else { (self.object, self.slot, self.generation) }
     }
 
     /// Returns the time since the loop was created.
