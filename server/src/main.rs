@@ -7,6 +7,7 @@
 //! | `process` | descriptors, inherited sockets and signals, notifications to the supervisor, shutdown |
 //! | `output` | standard output and standard error, and the threads that write them |
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
+//! | `page` | the HTML page of a recording, from the files in `server/page` |
 //! | `record` | `--record`: the recordings of all workers, and their file |
 //! | `serve` | `halloo serve`: sockets, workers, signals |
 //! | `probe` | `halloo probe`: queries to a server |
@@ -14,12 +15,13 @@
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> record -> serve -> probe -> view`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> page -> record -> serve -> probe -> view`
 
 mod cli;
 mod exit;
 mod greeting;
 mod output;
+mod page;
 mod probe;
 mod process;
 mod record;

@@ -354,6 +354,9 @@ pub(crate) struct ViewOptions {
     /// Print a line for each finding: what delayed a client, where, for how long, and why
     #[arg(long, env = "HALLOO_VIEW_FINDINGS", value_parser = parse_yes_or_no)]
     pub(crate) findings: bool,
+    /// Write a page that plays the recording: one HTML file, for a browser
+    #[arg(long, value_name = "OUT", env = "HALLOO_VIEW_HTML")]
+    pub(crate) html: Option<PathBuf>,
     /// Warnings about environment variables; none of them ends the program.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,

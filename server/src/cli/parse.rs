@@ -38,7 +38,8 @@ pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, Exit
     }
 }
 
-const NOTHING_TO_VIEW: &str = "there is nothing to print without --findings; write halloo view --findings FILE";
+const NOTHING_TO_VIEW: &str =
+    "there is nothing to do without a flag; write halloo view --findings FILE, or halloo view FILE --html OUT";
 
 enum Parsed {
     Invocation(Invocation),
@@ -85,7 +86,7 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
             (overruled, Invocation::Probe(Box::new(ProbeOptions { given, warnings, ..options })))
         }
         Some(Command::View(options)) => {
-            if !options.findings {
+            if !options.findings && options.html.is_none() {
                 return Err(usage_error(NOTHING_TO_VIEW));
             }
             (None, Invocation::View(Box::new(ViewOptions { warnings, ..options })))

@@ -12,6 +12,7 @@ use halloo::observe::{EntryKind, Recording};
 use crate::cli::flags::ViewOptions;
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::output::standard_stream;
+use crate::page;
 use crate::process::inherited_signals;
 use crate::text::escape;
 
@@ -27,6 +28,11 @@ pub(crate) fn run(options: &ViewOptions) -> Result<ExitStatus, ExitError> {
     }
     let recording = read(options.file.as_os_str())?;
     let findings = halloo::observe::findings(&recording);
+    if let Some(path) = &options.html {
+        let title = escape::path(options.file.as_os_str().as_bytes());
+        let written = File::create(path).and_then(|mut file| page::write(&recording, &findings, &title, &mut file));
+        written.map_err(|error| ExitError::from_io("cannot write the page", &error))?;
+    }
     let mut text = String::new();
     for finding in &findings {
         text += &escape::message(&finding.to_string(), LINE_BYTES_MAX);
