@@ -1,5 +1,6 @@
 //! The entries of connections and UDP sockets, and their details.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use halloo::observe::{Callback, Entry, EntryKind, Level, Object};
@@ -109,6 +110,25 @@ fn times_of_entries_never_go_back_and_callbacks_have_their_duration() {
     let begin = begins.iter().find(of_on_data).expect("on_data begins").entry.time();
     let end = ends.iter().find(of_on_data).expect("on_data ends").entry.time();
     assert!(end >= begin + busy_for, "from {begin:?} to {end:?}");
+}
+
+#[test]
+fn on_start_between_two_turns_begins_at_the_time_of_its_call() {
+    let (notes, started) = (Notes::default(), Cell::new(None));
+    let mut events = EventLoop::new().expect("a loop");
+    events.journal_level(Level::All);
+    events.set_observer(|turn| {
+        started.set(Some(turn.started));
+        notes.add(turn);
+    });
+    let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+    let attached = Instant::now();
+    events.attach(stream(echo));
+    let _ = events.turn(Some(Duration::ZERO)).expect("the poll works");
+    let begin = notes.of_kind(EntryKind::CallbackBegin)[0].entry;
+    assert_eq!(begin.numbers[0], Callback::Start as u64);
+    let attached = attached.duration_since(started.get().expect("a turn was observed"));
+    assert!(begin.time() >= attached, "attached at {attached:?}, on_start at {:?}", begin.time());
 }
 
 #[test]
