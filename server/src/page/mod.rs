@@ -13,7 +13,12 @@ const PAGE: &str = include_str!("../../page/page.html");
 const STYLES: &[&str] = &[include_str!("../../page/page.css")];
 
 /// The modules of the script. A module comes after those that its top level uses.
-const SCRIPTS: &[&str] = &[include_str!("../../page/decode.js"), include_str!("../../page/main.js")];
+const SCRIPTS: &[&str] = &[
+    include_str!("../../page/decode.js"),
+    include_str!("../../page/kinds.js"),
+    include_str!("../../page/source_places.js"),
+    include_str!("../../page/main.js"),
+];
 
 /// The marks in [`PAGE`].
 const MARKS: [&str; 3] = ["/* styles */", "/* recording */", "/* scripts */"];
