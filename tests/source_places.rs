@@ -1,4 +1,4 @@
-//! The functions that the page names for each step exist and take it.
+//! The functions that the page names for each step exist.
 //!
 //! A function takes a step if it notes the kind of its entry, itself or in a function that it calls.
 
