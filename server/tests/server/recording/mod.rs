@@ -1,5 +1,6 @@
 //! `--record` and `halloo view`.
 
+mod documented_recordings;
 mod recorded_server;
 mod recording_errors;
 mod recording_reader;
