@@ -1,6 +1,224 @@
-// Starts the page.
+// Starts the page, and connects its parts.
+import { commandOf } from './keys.js';
 import { decodeRecording } from './decode.js';
+import { describeEntry, FINDING_HELP, Replay, Tables, Timeline } from './stand_ins.js';
+import { element } from './formatting.js';
+import { entryInLane, nearestInLane, turnBeside } from './navigation.js';
+import { entryOfLink, linkOf } from './links.js';
+import { fillHelp } from './help.js';
+import { fillStepControls, fillTimelineControls } from './controls.js';
+import { FindingsPanel } from './findings_panel.js';
+import { Player } from './player.js';
+import { SearchBox } from './search_box.js';
+import { StepPanel } from './step_panel.js';
+import { storedValue, storeValue, Theme } from './theme.js';
+import { summaryOf } from './summary.js';
 
-const recording = decodeRecording(JSON.parse(document.getElementById('recording').textContent));
-document.title = recording.title;
-document.getElementById('timeline').textContent = `${recording.entryCount} entries`;
+/** The factor of one zoom step. */
+const ZOOM_STEP = 1.5;
+
+/** How long an idle slice builds snapshots, in milliseconds. */
+const BUILD_SLICE_MS = 12;
+
+/** The address of the page follows the selected entry after this time. Browsers limit how often it may change. */
+const LINK_DELAY_MS = 300;
+
+const EXPLANATION_KEY = 'halloo-explanation';
+
+const part = (id) => document.getElementById(id);
+
+/** The page of a recording with entries. */
+class Page {
+  constructor(recording) {
+    this.recording = recording;
+    this.selected = 0;
+    this.axis = 'steps';
+    this.replay = new Replay(recording);
+    this.makeParts();
+    this.commands = this.makeCommands();
+    document.addEventListener('keydown', (event) => this.onKey(event));
+    document.addEventListener('click', (event) => this.onClick(event));
+    addEventListener('hashchange', () => this.followLink());
+  }
+
+  makeParts() {
+    const { recording } = this;
+    const onSelect = (index) => this.select(index);
+    this.timeline = new Timeline(part('timeline'), recording, { onSelect });
+    this.tables = new Tables(part('tables'), recording, { onSelect, onSelectLane: (lane) => this.selectLane(lane) });
+    this.step = new StepPanel(part('step'), recording, {
+      describe: (index) => describeEntry(recording, this.replay.before(index), index),
+      turnOf: (index) => this.replay.after(index).loops[recording.loopOf(index)].turn,
+      drawGlyph: () => {},
+    });
+    this.findings = new FindingsPanel(part('findings'), recording, FINDING_HELP, { onSelect });
+    this.searchBox = new SearchBox(part('search'), recording, {
+      selected: () => this.selected,
+      onTarget: ({ lane, index }) => (lane === undefined ? this.select(index) : this.selectLane(lane)),
+    });
+    this.axes = fillTimelineControls(part('timeline-controls'));
+    const step = () => {
+      this.select(this.selected + 1);
+      return this.selected < recording.entryCount - 1;
+    };
+    this.player = new Player(fillStepControls(part('step-controls')), { step, onChange: () => {} });
+    this.theme = new Theme(part('theme'), () => this.redraw());
+    if (recording.findings.length === 0) {
+      for (const button of document.querySelectorAll('[data-command$="-finding"]')) button.disabled = true;
+    }
+  }
+
+  makeCommands() {
+    const { recording, timeline } = this;
+    const last = recording.entryCount - 1;
+    const inLane = (direction) => this.select(entryInLane(recording, this.selected, direction));
+    const finding = (direction) => {
+      const index = this.findings.beside(this.selected, direction);
+      if (index !== null) this.select(index);
+    };
+    return {
+      'next-entry': () => this.select(this.selected + 1),
+      'previous-entry': () => this.select(this.selected - 1),
+      'next-in-lane': () => inLane(1),
+      'previous-in-lane': () => inLane(-1),
+      'next-turn': () => this.select(turnBeside(recording, this.selected, 1)),
+      'previous-turn': () => this.select(turnBeside(recording, this.selected, -1)),
+      'next-finding': () => finding(1),
+      'previous-finding': () => finding(-1),
+      'first-entry': () => this.select(0),
+      'last-entry': () => this.select(last),
+      'play': () => this.player.toggle(),
+      'lane-up': () => timeline.moveLane(-1),
+      'lane-down': () => timeline.moveLane(1),
+      'zoom-in': () => timeline.zoomBy(ZOOM_STEP),
+      'zoom-out': () => timeline.zoomBy(1 / ZOOM_STEP),
+      'fit': () => timeline.fit(),
+      'axis': () => this.setAxis(this.axis === 'steps' ? 'time' : 'steps'),
+      'axis-steps': () => this.setAxis('steps'),
+      'axis-time': () => this.setAxis('time'),
+      'search': () => this.searchBox.focus(),
+      'theme': () => this.theme.next(),
+      'help': () => part('help').showModal(),
+      'escape': () => this.escape(),
+    };
+  }
+
+  start() {
+    this.setAxis('steps');
+    this.select(this.recording.findings.length > 0 ? this.findings.beside(-1, 1) : 0);
+    this.followLink();
+    this.buildInSlices();
+  }
+
+  /** Builds the snapshots of the replay while the page has nothing else to do. */
+  buildInSlices() {
+    const whenIdle = window.requestIdleCallback ?? ((slice) => setTimeout(slice, BUILD_SLICE_MS));
+    whenIdle(() => {
+      if (!this.replay.build(BUILD_SLICE_MS)) this.buildInSlices();
+    });
+  }
+
+  select(index) {
+    const { recording } = this;
+    this.selected = Math.max(0, Math.min(index, recording.entryCount - 1));
+    this.step.show(this.selected, !this.player.isPlaying);
+    this.timeline.select(this.selected, { reveal: true });
+    this.tables.show(this.replay.after(this.selected), this.selected);
+    this.findings.show(this.selected);
+    showProblem('');
+    this.linkTimer ??= setTimeout(() => this.writeLink(), LINK_DELAY_MS);
+  }
+
+  selectLane(lane) {
+    this.select(nearestInLane(this.recording, lane, this.selected));
+    this.timeline.revealLane(lane);
+  }
+
+  writeLink() {
+    this.linkTimer = null;
+    try {
+      history.replaceState(null, '', linkOf(this.recording, this.selected));
+    } catch {
+      // The address stays as it is: the step panel has the link, too.
+    }
+  }
+
+  followLink() {
+    const found = entryOfLink(this.recording, location.hash);
+    if (found?.problem) showProblem(found.problem);
+    else if (found) this.select(found.index);
+  }
+
+  setAxis(axis) {
+    this.axis = axis;
+    this.timeline.setAxis(axis);
+    for (const [name, button] of Object.entries(this.axes)) button.setAttribute('aria-pressed', String(name === axis));
+  }
+
+  redraw() {
+    this.timeline.redraw();
+    this.step.show(this.selected, false);
+  }
+
+  escape() {
+    this.player.stop();
+    this.searchBox.close();
+    document.activeElement?.blur();
+  }
+
+  onKey(event) {
+    const command = commandOf(event);
+    if (command === null) return;
+    event.preventDefault();
+    this.commands[command]();
+  }
+
+  onClick(event) {
+    const command = event.target.closest?.('[data-command]')?.dataset.command;
+    if (command !== undefined) this.commands[command]();
+  }
+}
+
+function showProblem(text) {
+  const problem = part('page-problem');
+  problem.textContent = text;
+  problem.hidden = text === '';
+}
+
+/** Opens the explanation at the first visit. */
+function openExplanation() {
+  const explanation = part('explanation');
+  explanation.open = storedValue(EXPLANATION_KEY) !== 'closed';
+  explanation.addEventListener('toggle', () => storeValue(EXPLANATION_KEY, explanation.open ? 'open' : 'closed'));
+}
+
+function showHead(recording) {
+  const [finding] = recording.findings;
+  document.title = finding ? `${recording.title}: ${finding.kind}` : recording.title;
+  part('page-title').textContent = recording.title;
+  part('page-summary').replaceChildren(...summaryOf(recording).flatMap((text, at) => (
+    at === 0 ? [element('span', '', text)] : [' · ', element('span', '', text)]
+  )));
+}
+
+function startPage() {
+  try {
+    const recording = decodeRecording(JSON.parse(part('recording').textContent));
+    showHead(recording);
+    if (recording.entryCount === 0) {
+      showProblem('The recording has no entry: the loop noted nothing. Record at level All, and longer.');
+      part('page-main').hidden = true;
+      part('step-controls').hidden = true;
+    } else {
+      new Page(recording).start();
+    }
+  } catch (error) {
+    showProblem(`The page cannot show the recording: ${error.message}; write the page again with halloo view --html.`);
+    throw error;
+  }
+}
+
+openExplanation();
+fillHelp(part('help'));
+// The browser paints the head of the page first.
+requestAnimationFrame(() => setTimeout(startPage));

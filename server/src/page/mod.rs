@@ -10,13 +10,27 @@ use halloo::observe::{Finding, Recording};
 const PAGE: &str = include_str!("../../page/page.html");
 
 /// The style sheets, in their order.
-const STYLES: &[&str] = &[include_str!("../../page/page.css")];
+const STYLES: &[&str] = &[include_str!("../../page/page.css"), include_str!("../../page/panels.css")];
 
 /// The modules of the script. A module comes after those that its top level uses.
 const SCRIPTS: &[&str] = &[
     include_str!("../../page/decode.js"),
     include_str!("../../page/kinds.js"),
     include_str!("../../page/source_places.js"),
+    include_str!("../../page/stand_ins.js"),
+    include_str!("../../page/formatting.js"),
+    include_str!("../../page/keys.js"),
+    include_str!("../../page/links.js"),
+    include_str!("../../page/navigation.js"),
+    include_str!("../../page/search.js"),
+    include_str!("../../page/summary.js"),
+    include_str!("../../page/theme.js"),
+    include_str!("../../page/controls.js"),
+    include_str!("../../page/player.js"),
+    include_str!("../../page/help.js"),
+    include_str!("../../page/search_box.js"),
+    include_str!("../../page/step_panel.js"),
+    include_str!("../../page/findings_panel.js"),
     include_str!("../../page/main.js"),
 ];
 

@@ -1,0 +1,40 @@
+// The entry that a step leads to.
+
+/**
+ * Returns the next begin of a turn in the loop of an entry, or the previous one (the begin of its own turn first); the
+ * last or first entry if there is none. A turn begins with its poll.
+ */
+export function turnBeside(recording, index, direction) {
+  const { entryCount, kind, kindIndex } = recording;
+  const loop = recording.loopOf(index);
+  for (let at = index + direction; at >= 0 && at < entryCount; at += direction) {
+    if (kind[at] === kindIndex['poll-begin'] && recording.loopOf(at) === loop) return at;
+  }
+  return direction > 0 ? entryCount - 1 : 0;
+}
+
+/** Returns the next or previous entry of the lane of an entry, or the entry itself at the end of its lane. */
+export function entryInLane(recording, index, direction) {
+  const entries = recording.entriesOf(recording.object[index]);
+  return entries[positionOf(entries, index) + direction] ?? index;
+}
+
+/** Returns the entry of a lane that is nearest to an entry. */
+export function nearestInLane(recording, lane, index) {
+  const entries = recording.entriesOf(lane);
+  if (entries.length === 0) return index;
+  const after = Math.min(positionOf(entries, index), entries.length - 1);
+  const before = Math.max(after - 1, 0);
+  return index - entries[before] < Math.abs(entries[after] - index) ? entries[before] : entries[after];
+}
+
+/** The position of the first element that is at least `index`, in ascending numbers. */
+function positionOf(entries, index) {
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (entries[middle] < index) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
