@@ -42,7 +42,7 @@ export function fillStepControls(bar) {
   play.removeAttribute('aria-label');
   const speed = document.createElement('select');
   speed.setAttribute('aria-label', 'Steps a second');
-  for (const steps of SPEEDS) speed.append(new Option(`${steps} a second`, String(steps)));
+  for (const steps of SPEEDS) speed.append(new Option(`${steps} / s`, String(steps)));
   speed.value = String(SPEED_AT_START);
   const groups = STEP_GROUPS.map(({ word, before, after }) => {
     const name = element('span', 'group-word', word);
