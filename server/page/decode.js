@@ -52,7 +52,9 @@ class DecodedRecording {
     this.reasons = data.reasons;
     this.errorNames = mapValues(data.errors, ([name]) => name);
     this.errorTexts = mapValues(data.errors, ([, text]) => text);
-    this.loops = data.loops.map((name, index) => ({ index, name, entryCount: 0 }));
+    this.loops = data.loops.map(([name, startedAfter], index) => (
+      { index, name, startedAfter: Number(startedAfter), entryCount: 0 }
+    ));
     this.objects = data.lanes.map((lane, index) => this.lane(lane, index, data.addresses));
     this.decodeColumns(data);
     this.indexLanes();

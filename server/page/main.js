@@ -1,7 +1,7 @@
 // Starts the page, and connects its parts.
 import { commandOf } from './keys.js';
 import { decodeRecording } from './decode.js';
-import { describeEntry, FINDING_HELP, Replay, Tables, Timeline } from './stand_ins.js';
+import { describeEntry, FINDING_HELP, Tables, Timeline } from './stand_ins.js';
 import { element } from './formatting.js';
 import { entryInLane, nearestInLane, turnBeside } from './navigation.js';
 import { entryOfLink, linkOf } from './links.js';
@@ -9,6 +9,7 @@ import { fillHelp } from './help.js';
 import { fillStepControls, fillTimelineControls } from './controls.js';
 import { FindingsPanel } from './findings_panel.js';
 import { Player } from './player.js';
+import { Replay } from './replay.js';
 import { SearchBox } from './search_box.js';
 import { StepPanel } from './step_panel.js';
 import { storedValue, storeValue, Theme } from './theme.js';

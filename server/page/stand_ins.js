@@ -1,12 +1,5 @@
 // Stand-ins for the parts of the page that are not written yet.
 
-export class Replay {
-  constructor(recording) { this.recording = recording; }
-  build() { return true; }
-  before(index) { return { index, loops: this.recording.loops.map(() => ({ turn: null })), objects: new Map() }; }
-  after(index) { return this.before(index + 1); }
-}
-
 export class Timeline {
   constructor(parent, recording, { onSelect }) { Object.assign(this, { parent, recording, onSelect }); }
   select(index) { this.index = index; this.parent.textContent = `Timeline: entry ${index}`; }

@@ -33,6 +33,7 @@ test('readable entries become the columns, lanes and lookups of a recording', ()
 test('it has the kinds of entries of the documentation, in order, with their numbers', () => {
   const page = readFileSync(new URL('../../../docs/recordings.md', import.meta.url), 'utf8');
   const rows = page.split('# The kinds of entries')[1].matchAll(/^\| `([a-z-]+)` \|.*\| ([^|]*)\|$/gm);
-  const documented = [...rows].map(([, name, numbers]) => [name, [...numbers.matchAll(/`(\w+)`/g)].map((one) => one[1])]);
+  const wordsOf = (text) => [...text.matchAll(/`(\w+)`/g)].map(([, word]) => word);
+  const documented = [...rows].map(([, name, numbers]) => [name, wordsOf(numbers)]);
   assert.deepEqual(ENTRY_KINDS.map(({ name, numbers }) => [name, numbers.filter((one) => one !== null)]), documented);
 });

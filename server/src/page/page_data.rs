@@ -148,7 +148,7 @@ impl<'a> Encoder<'a> {
             "callbacks": Callback::ALL.iter().map(|callback| callback.as_str()).collect::<Vec<_>>(),
             "reasons": CLOSE_REASONS.iter().map(|reason| reason.as_str()).collect::<Vec<_>>(),
             "errors": self.errors(),
-            "loops": parts.iter().map(|part| &part.name).collect::<Vec<_>>(),
+            "loops": parts.iter().map(|part| json!([part.name, number(start_of(part))])).collect::<Vec<_>>(),
             "lanes": self.lanes.items.iter().zip(&self.lane_addresses).map(|((part, (object, slot, generation)), address)| {
                 json!([part, *object as u8, slot, number(*generation), address])
             }).collect::<Vec<_>>(),
