@@ -58,8 +58,35 @@ impl Recording {
     /// # Errors
     /// The error of the failed system call, with the name of the file and a hint: `cannot write FILE: cause; hint`.
     pub fn save(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.save_with(path, |mut file| self.write_to(&mut file))
+    }
+
+    /// Writes a file in a format of your own, as [`save`](Self::save) does: `write` gets the new file.
+    ///
+    /// ```
+    /// use halloo::observe::Recording;
+    /// use std::io::Write;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("run.txt");
+    /// let recording = Recording::default();
+    /// recording.save_with(&path, |file| {
+    ///     recording.loops.iter().try_for_each(|part| writeln!(file, "{}: {}", part.name, part.entries.len()))
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`save`](Self::save), and the errors of `write`.
+    pub fn save_with(
+        &self,
+        path: impl AsRef<Path>,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
         let path = path.as_ref();
-        self.save_at(path).map_err(|error| {
+        self.replace(path, write).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => "; create its folder first",
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -74,15 +101,20 @@ impl Recording {
         })
     }
 
-    fn save_at(&self, path: &Path) -> io::Result<()> {
+    fn replace(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let write_whole = |file: File| {
+            let mut file = BufWriter::new(file);
+            write(&mut file)?;
+            file.into_inner().map_err(io::IntoInnerError::into_error)
+        };
         // A link stays, and its target is replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            return self.write_to(&mut OpenOptions::new().write(true).open(&path)?);
+            return write_whole(OpenOptions::new().write(true).open(&path)?).map(drop);
         }
-        let (mut file, beside) = self.create_beside(&path)?;
+        let (file, beside) = self.create_beside(&path)?;
         // Without the sync the file may be empty after a power failure.
-        let written = self.write_to(&mut file).and_then(|()| file.sync_all());
+        let written = write_whole(file).and_then(|file| file.sync_all());
         // An error of the removal would hide the cause.
         written.and_then(|()| fs::rename(&beside, &path)).inspect_err(|_| drop(fs::remove_file(&beside)))
     }
@@ -196,6 +228,19 @@ mod tests {
         let text = error(folder.path());
         assert!(text.ends_with("; choose the name of a file"), "{text}");
         assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_replaced_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run.txt");
+        let save = |write: fn(&mut dyn Write) -> io::Result<()>| Recording::default().save_with(&path, write);
+        save(|file| file.write_all(b"first")).expect("a new file");
+        let part_of_second = save(|file| file.write_all(b"second").and(Err(io::Error::other("no end"))));
+        let text = part_of_second.expect_err("it fails").to_string();
+        assert_eq!(text, format!("cannot write {}: no end", path.display()));
+        assert_eq!(fs::read(&path).expect("a file"), b"first");
+        assert_eq!(names(folder.path()), ["run.txt"]);
     }
 
     #[test]
