@@ -304,3 +304,245 @@ fn push_difference(column: &mut Vec<u8>, last: &mut u64, number: u64) {
     push(column, (difference << 1 ^ difference >> 63).cast_unsigned());
     *last = number;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::page::any_recording::any_recording;
+
+    /// An entry as a reader of the JSON sees it.
+    #[derive(Debug, PartialEq)]
+    struct Decoded {
+        loop_index: u64,
+        lane: (Object, u32, u64),
+        kind: EntryKind,
+        object: Object,
+        slot: u32,
+        numbers: [u64; 2],
+        errno: u16,
+        time: u64,
+        address: Option<String>,
+        payload: Option<Vec<u8>>,
+    }
+
+    /// A column that is read from its start.
+    struct Column {
+        bytes: Vec<u8>,
+        at: usize,
+        last: u64,
+    }
+
+    impl Column {
+        fn new(data: &Value, name: &str) -> Self {
+            let text = data["columns"][name].as_str().unwrap();
+            Self { bytes: BASE64_STANDARD.decode(text).unwrap(), at: 0, last: 0 }
+        }
+
+        fn next(&mut self) -> u64 {
+            let (mut number, mut shift) = (0, 0);
+            loop {
+                let byte = self.bytes[self.at];
+                self.at += 1;
+                number |= u64::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte < 0x80 {
+                    return number;
+                }
+            }
+        }
+
+        /// The number before, and a difference: 2n for n, 2n - 1 for -n.
+        fn next_of_differences(&mut self) -> u64 {
+            let number = self.next();
+            let half = number / 2;
+            let difference = if number.is_multiple_of(2) { half } else { half.wrapping_add(1).wrapping_neg() };
+            self.last = self.last.wrapping_add(difference);
+            self.last
+        }
+
+        fn take(&mut self, len: u64) -> Vec<u8> {
+            let start = self.at;
+            self.at += usize::try_from(len).unwrap();
+            self.bytes[start..self.at].to_vec()
+        }
+    }
+
+    fn to_number(value: &Value) -> u64 {
+        value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap()
+    }
+
+    fn at(list: &Value, index: u64) -> &Value {
+        &list[usize::try_from(index).unwrap()]
+    }
+
+    fn word<'a>(words: &'a Value, index: &Value) -> &'a str {
+        let word = at(words, to_number(index));
+        word.as_str().or_else(|| word[0].as_str()).unwrap()
+    }
+
+    fn encoded(recording: &Recording) -> Value {
+        let (mut json, findings) = (Vec::new(), halloo::observe::findings(recording));
+        write(recording, &findings, "run.json", &mut json).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    /// The entries of the JSON, by its description in `decode.js`.
+    fn decoded(data: &Value) -> Vec<Decoded> {
+        let names = ["shape", "lane", "time", "first", "second", "slot", "address", "payloadLength", "payload"];
+        let [
+            mut shapes,
+            mut lanes,
+            mut times,
+            mut first,
+            mut second,
+            mut slots,
+            mut addresses,
+            mut lengths,
+            mut payload,
+        ] = names.map(|name| Column::new(data, name));
+        let entries = (0..to_number(&data["entryCount"])).map(|_| {
+            let shape = at(&data["shapes"], shapes.next());
+            let lane = at(&data["lanes"], lanes.next_of_differences());
+            let has = |bit: u64| to_number(&shape[3]) & bit > 0;
+            let to_object = |index| Object::from_word(word(&data["objectKinds"], index)).unwrap();
+            let lane_slot = u32::try_from(to_number(&lane[2])).unwrap();
+            let text = |number| at(&data["addresses"], number).as_str().unwrap().to_owned();
+            Decoded {
+                loop_index: to_number(&lane[0]),
+                lane: (to_object(&lane[1]), lane_slot, to_number(&lane[3])),
+                kind: EntryKind::from_word(word(&data["kinds"], &shape[0])).unwrap(),
+                object: to_object(&shape[1]),
+                slot: if has(4) { u32::try_from(slots.next()).unwrap() } else { lane_slot },
+                numbers: [&mut first, &mut second].map(|column| column.next().wrapping_sub(1)),
+                errno: u16::try_from(to_number(&shape[2])).unwrap(),
+                time: times.next_of_differences(),
+                address: has(1).then(|| text(addresses.next())),
+                payload: has(2).then(|| {
+                    let len = lengths.next();
+                    payload.take(len)
+                }),
+            }
+        });
+        let entries = entries.collect();
+        for column in [shapes, lanes, times, first, second, slots, addresses, lengths, payload] {
+            assert_eq!(column.at, column.bytes.len(), "a column has more than its entries");
+        }
+        entries
+    }
+
+    /// What a reader should see of the entries of one loop.
+    fn expected(loop_index: usize, part: &LoopRecording) -> Vec<Decoded> {
+        let with_details = |(index, entry): (usize, &Entry)| {
+            let details: Vec<&Detail> =
+                part.details.iter().filter(|(of, _)| *of == index).map(|(_, detail)| detail).collect();
+            let payload = details.iter().find_map(|detail| match detail {
+                Detail::Payload { start, len } => Some(part.payload[*start as usize..][..*len as usize].to_vec()),
+                _ => None,
+            });
+            let address = details.iter().find(|detail| !matches!(detail, Detail::Payload { .. }));
+            Decoded {
+                loop_index: loop_index as u64,
+                lane: entry.lane(),
+                kind: entry.kind,
+                object: entry.object,
+                slot: entry.slot,
+                numbers: entry.numbers,
+                errno: entry.errno.map_or(0, NonZeroU16::get),
+                time: start_of(part).saturating_add(entry.nanoseconds),
+                address: address.map(|detail| display(detail)),
+                payload,
+            }
+        };
+        part.entries.iter().enumerate().map(with_details).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_decoded_entries_equal_the_encoded_ones(recording in any_recording()) {
+            let mut decoded = decoded(&encoded(&recording));
+            let is_end = |entry: &Decoded| entry.kind == EntryKind::CallbackEnd;
+            for (loop_index, part) in recording.loops.iter().enumerate() {
+                let mut expected = expected(loop_index, part);
+                let of_loop = decoded.extract_if(.., |entry| entry.loop_index == loop_index as u64);
+                let of_loop: Vec<Decoded> = of_loop.collect();
+                for (entry, found) in expected.iter_mut().zip(&of_loop).filter(|(entry, _)| is_end(entry)) {
+                    // It may be in the lane of its begin.
+                    entry.lane = found.lane;
+                }
+                prop_assert_eq!(of_loop, expected);
+            }
+            prop_assert!(decoded.is_empty());
+        }
+
+        #[test]
+        fn the_entries_of_all_loops_are_in_the_order_of_their_times(recording in any_recording()) {
+            let mut recording = recording;
+            for part in &mut recording.loops {
+                part.entries.sort_by_key(|entry| entry.nanoseconds);
+            }
+            let times: Vec<u64> = decoded(&encoded(&recording)).iter().map(|entry| entry.time).collect();
+            prop_assert!(times.is_sorted(), "{:?}", times);
+        }
+    }
+
+    fn recording_of(loops: Vec<Vec<Entry>>) -> Recording {
+        let mut recording = Recording::default();
+        recording.loops = loops
+            .into_iter()
+            .map(|entries| {
+                let mut part = LoopRecording::default();
+                part.entries = entries;
+                part
+            })
+            .collect();
+        recording
+    }
+
+    #[test]
+    fn the_end_of_a_callback_is_in_the_lane_of_its_begin() {
+        let on_timer =
+            |kind, generation| Entry::new(kind, Object::Timer, 2, generation).numbers([Callback::Timer as u64, 0]);
+        // The timer removed itself, so the end has no generation.
+        let entries = vec![on_timer(EntryKind::CallbackBegin, 9), on_timer(EntryKind::CallbackEnd, 0)];
+        let lanes: Vec<_> = decoded(&encoded(&recording_of(vec![entries]))).iter().map(|entry| entry.lane).collect();
+        assert_eq!(lanes, [(Object::Timer, 2, 9); 2]);
+    }
+
+    #[test]
+    fn a_finding_has_the_place_of_its_entry_among_those_of_all_loops() {
+        let of_loop = |kind, ms| Entry::new(kind, Object::Loop, 0, 0).at(Duration::from_millis(ms));
+        let on_data = |kind, ms| {
+            let numbers = [Callback::Data as u64, 5];
+            Entry::new(kind, Object::Connection, 3, 17).numbers(numbers).at(Duration::from_millis(ms))
+        };
+        let quick = vec![of_loop(EntryKind::PollBegin, 1), of_loop(EntryKind::PollEnd, 1)];
+        let slow = vec![
+            of_loop(EntryKind::PollEnd, 0),
+            on_data(EntryKind::CallbackBegin, 2),
+            on_data(EntryKind::CallbackEnd, 2_000),
+            of_loop(EntryKind::TurnEnd, 2_000),
+        ];
+        let data = encoded(&recording_of(vec![quick, slow]));
+        let finding = &data["findings"][0];
+        assert_eq!(
+            (&finding["kind"], &finding["loop"], &finding["unit"]),
+            (&json!("slow-callback"), &json!(1), &json!("ns"))
+        );
+        let begin = &decoded(&data)[usize::try_from(to_number(&finding["index"])).unwrap()];
+        assert_eq!((begin.loop_index, begin.kind, begin.numbers[1]), (1, EntryKind::CallbackBegin, 5));
+        assert_eq!(at(&data["lanes"], to_number(&finding["lane"])), &json!([1, Object::Connection as u8, 3, 17, null]));
+    }
+
+    #[test]
+    fn an_error_number_has_its_name_or_its_digits() {
+        let read =
+            |errno| Entry { errno: NonZeroU16::new(errno), ..Entry::new(EntryKind::Read, Object::Connection, 0, 1) };
+        let data = encoded(&recording_of(vec![vec![read(11), read(9_999)]]));
+        assert_eq!((&data["errors"]["11"][0], &data["errors"]["9999"][0]), (&json!("EAGAIN"), &json!("error 9999")));
+    }
+}

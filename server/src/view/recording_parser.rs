@@ -91,9 +91,18 @@ fn not_an_event(line_number: u64, cause: &str) -> String {
 const NOT_A_RECORDING: &str =
     "line 1 is not the first line of a recording; name a file that halloo --record has written";
 
+/// The first bytes of an HTML page.
+const PAGE_START: &[u8] = b"<!doctype html";
+
+const IS_A_PAGE: &str =
+    "it is an HTML page; open it in a browser, or name a JSON file that halloo --record has written";
+
 /// Parses the first line, which lacks the brackets of the last. Returns the loops without entries, and the index of the
 /// loop of each process id.
 fn parse_header(line: &[u8]) -> Result<(Recording, HashMap<u64, usize>), String> {
+    if line.get(..PAGE_START.len()).is_some_and(|start| start.eq_ignore_ascii_case(PAGE_START)) {
+        return Err(IS_A_PAGE.to_owned());
+    }
     let header: Option<Value> = serde_json::from_slice(&[line, END].concat()).ok();
     let header =
         header.as_ref().map(|header| &header["otherData"]).filter(|other| other["format"] == "halloo recording");
@@ -247,67 +256,10 @@ fn add_details(fields: &Fields<'_>, part: &mut LoopRecording) -> Result<(), Stri
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
-
     use proptest::prelude::*;
 
     use super::*;
-
-    fn number() -> impl Strategy<Value = u64> {
-        prop_oneof![
-            4 => 0..20_u64,
-            1 => prop::sample::select(vec![(1 << 53) - 1, 1 << 53, (1 << 53) + 1, u64::MAX - 1, u64::MAX]),
-            1 => any::<u64>(),
-        ]
-    }
-
-    fn address() -> impl Strategy<Value = Detail> {
-        let inet = any::<(std::net::Ipv4Addr, u16)>().prop_map(|address| Detail::Address(address.into()));
-        let inet6 = any::<(Ipv6Addr, u16, u32)>()
-            .prop_map(|(ip, port, scope)| Detail::Address(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope))));
-        let path = any::<Vec<u8>>().prop_map(|path| Detail::Path(PathBuf::from(OsString::from_vec(path))));
-        prop_oneof![inet, inet6, path]
-    }
-
-    prop_compose! {
-        fn entry()(
-            kind in prop::sample::select(EntryKind::ALL),
-            object in prop::sample::select(Object::ALL),
-            slot in any::<u32>(),
-            generation in number(),
-            numbers in [number(), number()],
-            errno in any::<Option<NonZeroU16>>(),
-            nanoseconds in number(),
-        ) -> Entry {
-            Entry { errno, nanoseconds, ..Entry::new(kind, object, slot, generation).numbers(numbers) }
-        }
-    }
-
-    fn loop_recording() -> impl Strategy<Value = LoopRecording> {
-        let step = (entry(), proptest::option::of(address()), proptest::option::of(any::<Vec<u8>>()));
-        (any::<String>(), number(), prop::collection::vec(step, 0..8)).prop_map(|(name, started_after, steps)| {
-            let mut part = LoopRecording::default();
-            (part.name, part.started_after) = (name, Duration::from_nanos(started_after));
-            for (index, (entry, address, payload)) in steps.into_iter().enumerate() {
-                part.entries.push(entry);
-                part.details.extend(address.map(|address| (index, address)));
-                if let Some(bytes) = payload {
-                    let start = u32::try_from(part.payload.len()).unwrap();
-                    part.details.push((index, Detail::Payload { start, len: u32::try_from(bytes.len()).unwrap() }));
-                    part.payload.extend(bytes);
-                }
-            }
-            part
-        })
-    }
-
-    fn recording() -> impl Strategy<Value = Recording> {
-        prop::collection::vec(loop_recording(), 0..3).prop_map(|loops| {
-            let mut recording = Recording::default();
-            recording.loops = loops;
-            recording
-        })
-    }
+    use crate::page::any_recording::any_recording;
 
     fn written(recording: &Recording) -> Vec<u8> {
         let mut file = Vec::new();
@@ -317,12 +269,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_parsed_recording_equals_the_written_one(recording in recording()) {
+        fn a_parsed_recording_equals_the_written_one(recording in any_recording()) {
             prop_assert_eq!(parse(&*written(&recording)), Ok(recording));
         }
 
         #[test]
-        fn a_part_of_a_recording_is_an_error(recording in recording(), len in any::<prop::sample::Index>()) {
+        fn a_part_of_a_recording_is_an_error(recording in any_recording(), len in any::<prop::sample::Index>()) {
             let whole = written(&recording);
             // Only the newline at the end may be missing.
             let part = &whole[..len.index(whole.len() - 1)];
@@ -332,7 +284,7 @@ mod tests {
 
         #[test]
         fn a_damaged_recording_never_panics(
-            recording in recording(),
+            recording in any_recording(),
             at in any::<prop::sample::Index>(),
             bytes in any::<Vec<u8>>(),
         ) {
