@@ -5,7 +5,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::{ProbeOptions, ServeOptions, WORKER_MEMORY_MIN};
+use crate::cli::flags::{ProbeOptions, ServeOptions, ViewOptions, WORKER_MEMORY_MIN};
 use crate::cli::usage_error::usage_error;
 use crate::exit::ExitError;
 use crate::text::address::{IpVersion, ProbeTarget};
@@ -110,6 +110,12 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
         options.addresses.ipv6 && excludes(&options.address, IpVersion::V6)
     }),
 ];
+
+/// The contradiction of `halloo view`.
+pub(crate) const OF_VIEW: [Contradiction<ViewOptions>; 1] =
+    [between("findings", "html", "both write to standard output", |ViewOptions { findings, html, .. }| {
+        *findings && html.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    })];
 
 /// Whether the target cannot have an address of this version.
 fn excludes(target: &ProbeTarget, version: IpVersion) -> bool {

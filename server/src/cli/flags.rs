@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Send requests to a server over TCP and UDP, or at a unix socket, and print its replies
     #[command(display_name = "halloo", after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
     Probe(ProbeOptions),
-    /// Read a recording of a server, and print what delayed its clients
+    /// Read a recording of a server: print what delayed its clients, or write a page that plays it
     #[command(display_name = "halloo", after_help = VIEW_EXAMPLES, after_long_help = format!("{VIEW_EXAMPLES}\n\n{VIEW_NOTES}"))]
     View(ViewOptions),
 }
@@ -169,6 +169,11 @@ fn parse_record_path(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// The path of a page, or `-` for standard output.
+fn parse_page_path(path: PathBuf) -> Result<PathBuf, String> {
+    if path.as_os_str() == "-" { Ok(path) } else { parse_record_path(path) }
+}
+
 /// The least memory of a recording, in bytes.
 const RECORD_MEMORY_MIN: usize = 1 << 20;
 
@@ -220,8 +225,9 @@ pub(crate) struct OutputOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Recording")]
 pub(crate) struct RecordOptions {
-    /// Record every step of the workers, from the start to the end, and write the recording to this file at the end.
-    /// SIGUSR2 ends and writes it at once, and the next SIGUSR2 starts another, which will replace the file
+    /// Record every step of the workers, from the start to the end, and write the recording to this file at the end: as
+    /// JSON, or as an HTML page if the name ends in .html. SIGUSR2 ends and writes it at once, and the next SIGUSR2
+    /// starts another, which will replace the file
     #[arg(long, value_name = "FILE", env = "HALLOO_RECORD")]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
     pub(crate) record: Option<PathBuf>,
@@ -354,9 +360,13 @@ pub(crate) struct ViewOptions {
     /// Print a line for each finding: what delayed a client, where, for how long, and why
     #[arg(long, env = "HALLOO_VIEW_FINDINGS", value_parser = parse_yes_or_no)]
     pub(crate) findings: bool,
-    /// Write a page that plays the recording: one HTML file, for a browser
+    /// Write a page that plays the recording step by step: one HTML file, for a browser; - is standard output
     #[arg(long, value_name = "OUT", env = "HALLOO_VIEW_HTML")]
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_page_path))]
     pub(crate) html: Option<PathBuf>,
+    /// The settings that were given, each with the name of its flag or variable.
+    #[arg(skip)]
+    pub(crate) given: GivenSettings,
     /// Warnings about environment variables; none of them ends the program.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,

@@ -12,7 +12,8 @@ Examples:
   halloo --unix /run/halloo.sock      only a unix socket
   halloo --workers 4 --events off     four threads
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
-  halloo --record run.json            every step, for halloo view and Perfetto";
+  halloo --record run.json            every step, for halloo view and Perfetto
+  halloo --record run.html            the same as a page for a browser";
 
 /// Printed after the flags of `halloo serve`, by `--help` only.
 pub(crate) const SERVE_NOTES: &str = "\
@@ -68,8 +69,10 @@ Recording:
   A folder that cannot be written is an error at the start. Later errors are
   log lines. If the recording at the end cannot be written, the exit status
   is 1.
-  halloo view and https://ui.perfetto.dev read the file. It has the addresses
-  of the clients, and bytes that they sent only with --record-payload.
+  halloo view and https://ui.perfetto.dev read the file. If its name ends in
+  .html or .htm, it is instead a page that plays the recording in a browser.
+  It has the addresses of the clients, and bytes that they sent only with
+  --record-payload.
 
 Supervisor:
   Sockets inherited through LISTEN_FDS replace the default address; all
@@ -139,18 +142,25 @@ Exit status, of several results the worst (5, 3, 4, 0):
 pub(crate) const VIEW_EXAMPLES: &str = "\
 Examples:
   halloo --record run.json            record a server until it ends, then
-  halloo view --findings run.json     print what delayed its clients";
+  halloo view --findings run.json     print what delayed its clients
+  halloo view run.json --html run.html
+                                      write a page that plays the recording";
 
 /// Printed after the flags of `halloo view`, by `--help` only.
 pub(crate) const VIEW_NOTES: &str = "\
 Output:
-  One line for each finding: time, loop, entry, kind, and what happened. Then a
-  line with the number of findings, of entries, of entries that were lost
-  because the recording was full, and of loops.
+  With --findings one line for each finding: time, loop, entry, kind, and what
+  happened. Then a line with the number of findings, of entries, of entries
+  that were lost because the recording was full, and of loops.
+  With --html the last line begins with the name of the page. The page is
+  written beside OUT and renamed, so that OUT is always a whole page. It is one
+  file, and loads nothing from the network. If the recording has payload, only
+  the owner can read the page. With --html - it is all that is printed.
 
 Exit status:
-  0  no finding
-  1  an error while printing
+  0  the page is written, and no finding; without --findings, also with some
+  1  an error while writing
   2  the command line is wrong
-  3  the file could not be read, or is not a whole recording
-  5  findings";
+  3  the file could not be read, or is not a whole recording, or a page could
+     not be written to OUT
+  5  findings, with --findings";

@@ -38,8 +38,8 @@ pub(crate) fn parse_arguments(arguments: &[OsString]) -> Result<Invocation, Exit
     }
 }
 
-const NOTHING_TO_VIEW: &str =
-    "there is nothing to do without a flag; write halloo view --findings FILE, or halloo view FILE --html OUT";
+const NOTHING_TO_VIEW: &str = "there is nothing to do without --findings or --html; write halloo view --findings FILE to print what \
+     delayed clients, or halloo view FILE --html OUT to write a page";
 
 enum Parsed {
     Invocation(Invocation),
@@ -89,7 +89,8 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
             if !options.findings && options.html.is_none() {
                 return Err(usage_error(NOTHING_TO_VIEW));
             }
-            (None, Invocation::View(Box::new(ViewOptions { warnings, ..options })))
+            let overruled = overruled_variable(&contradictions::OF_VIEW, &options, command, matches)?;
+            (overruled, Invocation::View(Box::new(ViewOptions { given, warnings, ..options })))
         }
         other => {
             let options = if let Some(Command::Serve(options)) = other { *options } else { command_line.serve };

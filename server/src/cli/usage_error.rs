@@ -374,7 +374,7 @@ fn flag_of<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 }
 
 fn takes_a_path(argument: &Arg) -> bool {
-    matches!(value_name(argument), "PATH" | "FILE")
+    matches!(value_name(argument), "PATH" | "FILE" | "OUT")
 }
 
 fn value_name(argument: &Arg) -> &str {
@@ -391,6 +391,7 @@ fn example(argument: &Arg) -> String {
         "ADDRESS" => "9000",
         "PATH" => "/run/halloo.sock",
         "FILE" => "run.json",
+        "OUT" => "run.html",
         "MODE" => "660",
         "SIZE" => "64MiB",
         "TEXT" => "'Hello!'",

@@ -1,4 +1,6 @@
-//! The file that recordings replace: checked at the start, written whole.
+//! The file that a recording or its page replaces.
+//!
+//! It is checked at the start, and written whole.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -6,37 +8,38 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use halloo::observe::Recording;
+use halloo::observe::{self, Finding, Recording};
 
 use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
+use crate::page;
 use crate::text::escape;
 
-/// The file of `--record`.
+/// The file of `--record` or `--html`.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingFile(PathBuf);
 
 impl RecordingFile {
-    /// Checks that a recording can be written to this path, without a change to its file. `assignment` is the flag or
-    /// the variable that gave the path.
-    pub(crate) fn check(path: &Path, assignment: &str) -> Result<Self, ExitError> {
+    /// Checks that a file can be written to this path, without a change to it. `contents` is what errors name, and
+    /// `assignment` the flag or the variable that gave the path, with a word for it.
+    pub(crate) fn check(path: &Path, contents: &str, assignment: &str) -> Result<Self, ExitError> {
         let cannot_write = |cause: &str| {
-            ExitError::new(ExitStatus::Unavailable, format!("cannot write recordings to {}: {cause}", display(path)))
+            ExitError::new(ExitStatus::Unavailable, format!("cannot write {contents} to {}: {cause}", display(path)))
         };
-        let choose_another = format!("choose another file with {assignment}FILE");
+        let choose_another = format!("choose another file with {assignment}");
         // The file behind a link is replaced, not the link.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if target.is_dir() || path.as_os_str().as_bytes().ends_with(b"/") {
-            return Err(cannot_write(&format!("it is a folder; name a file in it with {assignment}FILE")));
+            return Err(cannot_write(&format!("it is a folder; name a file in it with {assignment}")));
         }
         if target.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
             return Err(cannot_write(&format!("it is a pipe, which blocks without a reader; {choose_another}")));
         }
         // A device is not replaced, and its errors appear when it is opened.
         if target.exists() && !target.is_file() {
-            return Ok(Self(target));
+            return Ok(Self(path.to_owned()));
         }
         match create_beside(&target) {
-            Ok(()) => Ok(Self(target)),
+            Ok(()) => Ok(Self(path.to_owned())),
             Err(error) => {
                 let folder = escape::path(folder_of(&target).as_os_str().as_bytes());
                 let cause = describe_io_error(&error);
@@ -55,15 +58,28 @@ impl RecordingFile {
         }
     }
 
-    /// Replaces the file by this recording.
+    /// Replaces the file by this recording: by its page if the name of the file ends in `.html` or `.htm`.
     pub(crate) fn write(&self, recording: &Recording) -> Result<(), ExitError> {
-        recording.save(&self.0).map_err(|error| {
-            let (text, prefix) = (error.to_string(), format!("cannot write {}: ", self.0.display()));
-            let cause = text.strip_prefix(&prefix).unwrap_or(&text);
-            let (phrase, hint) = cause.split_once("; ").unwrap_or((cause, "try again, or name another file"));
-            let cause = describe_io_error(&io::Error::other(phrase));
-            ExitError::new(ExitStatus::RuntimeError, format!("cannot write the recording to {self}: {cause}; {hint}"))
-        })
+        let extension = self.0.extension().unwrap_or_default();
+        if extension.eq_ignore_ascii_case("html") || extension.eq_ignore_ascii_case("htm") {
+            let name = self.0.file_name().unwrap_or_default();
+            return self.write_page(recording, &observe::findings(recording), &escape::path(name.as_bytes()));
+        }
+        recording.save(&self.0).map_err(|error| self.error("the recording", &error))
+    }
+
+    /// Replaces the file by the page of this recording.
+    pub(crate) fn write_page(&self, recording: &Recording, findings: &[Finding], title: &str) -> Result<(), ExitError> {
+        let written = recording.save_with(&self.0, |file| page::write(recording, findings, title, file));
+        written.map_err(|error| self.error("the page", &error))
+    }
+
+    fn error(&self, contents: &str, error: &io::Error) -> ExitError {
+        let (text, prefix) = (error.to_string(), format!("cannot write {}: ", self.0.display()));
+        let cause = text.strip_prefix(&prefix).unwrap_or(&text);
+        let (phrase, hint) = cause.split_once("; ").unwrap_or((cause, "try again, or name another file"));
+        let cause = describe_io_error(&io::Error::other(phrase));
+        ExitError::new(ExitStatus::RuntimeError, format!("cannot write {contents} to {self}: {cause}; {hint}"))
     }
 }
 

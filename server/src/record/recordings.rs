@@ -44,7 +44,7 @@ impl Recordings {
         let ServeOptions { recording, workers, given, .. } = options;
         let Some(path) = &recording.record else { return Ok(None) };
         let shared = Shared {
-            file: RecordingFile::check(path, &given.assignment("record"))?,
+            file: RecordingFile::check(path, "the recording", &format!("{}FILE", given.assignment("record")))?,
             options: recording.clone(),
             recorders: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
             ended: std::iter::repeat_with(Mutex::default).take(*workers).collect(),

@@ -1,7 +1,8 @@
-//! `--record` and `halloo view`.
+//! `--record` and `halloo view`: files, findings, pages.
 
 mod documented_recordings;
 mod recorded_server;
 mod recording_errors;
 mod recording_reader;
 mod view_findings;
+mod view_page;

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use support::network::streams::GREETING;
 use support::network::tcp::request;
@@ -28,7 +29,7 @@ fn a_file_that_cannot_be_written_is_an_error_at_the_start() {
         (format!("{}/run.json", path.text()), ["not a directory", "is not a folder; choose another file"]),
         (
             "/proc/run.json".to_owned(),
-            ["cannot write recordings to /proc/run.json: ", "another file with --record FILE"],
+            ["cannot write the recording to /proc/run.json: ", "another file with --record FILE"],
         ),
     ] {
         assert_fails(&HALLOO.run(&[TCP, "--record", &file]), 3, &parts);
@@ -50,7 +51,9 @@ fn a_folder_that_may_not_be_written_is_an_error_at_the_start() {
     let path = RecordingPath::new();
     let folder = path.path().parent().expect("a folder").to_owned();
     let copy = folder.join("halloo");
-    fs::copy(HALLOO.path(), &copy).expect("room for a copy");
+    // A child of another test that starts now would inherit the descriptor of a copy made here: the file would be busy.
+    let copied = Command::new("cp").arg(HALLOO.path()).arg(&copy).status().expect("cp is there");
+    assert!(copied.success(), "no room for a copy");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).expect("it is our own");
     let copy = copy.to_str().expect("a plain path");
     let mut command =

@@ -18,7 +18,7 @@ fn view(path: &RecordingPath) -> ProcessOutput {
 }
 
 /// A recording of one callback.
-fn recording(callback_time: Duration) -> Recording {
+pub(crate) fn recording(callback_time: Duration) -> Recording {
     let poll = |kind, milliseconds| Entry::new(kind, Object::Loop, 0, 0).at(Duration::from_millis(milliseconds));
     let end = Duration::from_millis(2) + callback_time;
     let callback =
@@ -94,6 +94,7 @@ fn a_file_that_is_no_whole_recording_is_exit_status_3_with_the_cause() {
         ("{}\n".to_owned(), "line 1 is not the first line of a recording; name a file"),
         ("{\"traceEvents\":[]}".to_owned(), "line 1 is not the first line of a recording"),
         ("\u{0}\u{1}\u{2}".to_owned(), "line 1 is not the first line of a recording"),
+        ("<!DOCTYPE html>\n".to_owned(), "it is an HTML page; open it in a browser, or name a JSON file"),
         (whole[..20].to_owned(), "line 1 is not the first line of a recording"),
         (later, "it has version 7 of the format, and this halloo reads version 1; use a newer halloo"),
         (whole[..whole.len() - 40].to_owned(), "it is cut off after line "),
@@ -123,13 +124,23 @@ fn a_file_that_cannot_be_opened_is_exit_status_3() {
 #[test]
 fn the_command_line_of_view_is_checked() {
     for (arguments, parts) in [
-        (&["view", "run.json"][..], &["nothing to print without --findings", "halloo view --findings FILE"][..]),
+        (
+            &["view", "run.json"][..],
+            &["nothing to do without --findings or --html", "view --findings FILE", "view FILE --html OUT"][..],
+        ),
         (&["view", "--findings"], &["the <FILE> of the recording is missing", "halloo view --findings run.json"]),
         (
             &["view", "--findigns", "run.json"],
             &["unknown flag --findigns; did you mean --findings? halloo view --help"],
         ),
         (&["view", "--findings", "a", "b"], &["unexpected argument b: one recording is read"]),
+        (&["view", "a", "--html"], &["a value is required for --html; write --html run.html"]),
+        (&["view", "a", "--html", "-x"], &["'-x' for --html: ", "write ./-x for a file of that name"]),
+        (
+            &["view", "a", "--html", "-", "--findings"],
+            &["--findings contradicts --html -: both write to standard output; leave one of the two out"],
+        ),
+        (&["--html", "a"], &["--html is a flag of halloo view; halloo --help lists those of serve"]),
         (&["view", "--findings", "a", "9000"], &["unexpected argument 9000: one recording is read"]),
         (&["view", "--port", "a"], &["unknown flag --port; halloo view --help lists all flags"]),
         (
