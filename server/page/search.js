@@ -1,4 +1,4 @@
-// Search: lanes by address, id or slot, and entries by kind, callback or error.
+// Search: lanes by address, id or slot; entries by kind, callback, error.
 
 import { KIND_STYLES } from './kinds.js';
 

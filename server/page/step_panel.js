@@ -1,4 +1,4 @@
-// The panel of a step: what happened, why, its system call and its fields.
+// The panel of a step: what happened, why, its call, its fields.
 
 import { bytesAsHex, bytesAsText, countedNoun, element, grouped, instantText, spanText } from './formatting.js';
 import { linkOf } from './links.js';

@@ -1,4 +1,4 @@
-// Tests of the colours: each can be seen on its background, in both themes.
+// Tests of the colours: each is visible in both themes.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

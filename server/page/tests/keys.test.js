@@ -1,4 +1,4 @@
-// Tests of the keys: what calls a command, and what is left alone.
+// Tests of the keys: what calls a command, and what does not.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

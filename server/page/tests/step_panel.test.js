@@ -1,4 +1,4 @@
-// Tests of the fields of an entry, and of the head of the page.
+// Tests of the fields of an entry, and of the page's head.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
