@@ -1,4 +1,4 @@
-// What the loops and their objects are like before and after each entry.
+// The state of the loops and their objects before and after an entry.
 
 import { LoopState } from './loop_state.js';
 import { PagedMap } from './paged_map.js';

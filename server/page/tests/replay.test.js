@@ -1,4 +1,4 @@
-// Tests of the replay: what each entry changes, and that every way to a state gives the same state.
+// Tests of the replay: every way to a state gives the same state.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
