@@ -1,4 +1,4 @@
-// The state of the loops and their objects before and after an entry.
+// The state of loops and their objects, before and after an entry.
 
 import { LoopState } from './loop_state.js';
 import { PagedMap } from './paged_map.js';

@@ -1,4 +1,4 @@
-// Tests of the replay: every way to a state gives the same state.
+// Tests of the replay: each way to a state gives the same.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
