@@ -1,10 +1,12 @@
 // Starts the page, and connects its parts.
 import { commandOf } from './keys.js';
 import { decodeRecording } from './decode.js';
-import { describeEntry, FINDING_HELP, Tables, Timeline } from './stand_ins.js';
+import { describeEntry } from './sentences.js';
+import { Tables, Timeline } from './stand_ins.js';
 import { element } from './formatting.js';
 import { entryInLane, nearestInLane, turnBeside } from './navigation.js';
 import { entryOfLink, linkOf } from './links.js';
+import { FINDING_HELP } from './finding_help.js';
 import { fillHelp } from './help.js';
 import { fillStepControls, fillTimelineControls } from './controls.js';
 import { FindingsPanel } from './findings_panel.js';
