@@ -1,4 +1,4 @@
-// Tests of the sentences: exact words for typical entries, and sane words for all.
+// Tests of the sentences: exact for typical entries, sane for all.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
