@@ -164,6 +164,7 @@ class Page {
   }
 
   escape() {
+    part('help').close();
     this.player.stop();
     this.searchBox.close();
     document.activeElement?.blur();
