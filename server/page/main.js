@@ -1,12 +1,10 @@
 // Starts the page, and connects its parts.
 import { commandOf } from './keys.js';
 import { decodeRecording } from './decode.js';
-import { describeEntry } from './sentences.js';
-import { Tables, Timeline } from './stand_ins.js';
+import { describeEntry, FINDING_HELP, Tables } from './stand_ins.js';
 import { element } from './formatting.js';
 import { entryInLane, nearestInLane, turnBeside } from './navigation.js';
 import { entryOfLink, linkOf } from './links.js';
-import { FINDING_HELP } from './finding_help.js';
 import { fillHelp } from './help.js';
 import { fillStepControls, fillTimelineControls } from './controls.js';
 import { FindingsPanel } from './findings_panel.js';
@@ -16,6 +14,7 @@ import { SearchBox } from './search_box.js';
 import { StepPanel } from './step_panel.js';
 import { storedValue, storeValue, Theme } from './theme.js';
 import { summaryOf } from './summary.js';
+import { Timeline } from './timeline.js';
 
 /** The factor of one zoom step. */
 const ZOOM_STEP = 1.5;

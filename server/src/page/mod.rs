@@ -12,21 +12,17 @@ use halloo::observe::{Finding, Recording};
 const PAGE: &str = include_str!("../../page/page.html");
 
 /// The style sheets, in their order.
-const STYLES: &[&str] = &[include_str!("../../page/page.css"), include_str!("../../page/panels.css")];
+const STYLES: &[&str] = &[
+    include_str!("../../page/page.css"),
+    include_str!("../../page/panels.css"),
+    include_str!("../../page/timeline.css"),
+];
 
 /// The modules of the script. A module comes after those that its top level uses.
 const SCRIPTS: &[&str] = &[
     include_str!("../../page/decode.js"),
     include_str!("../../page/kinds.js"),
     include_str!("../../page/source_places.js"),
-    include_str!("../../page/step_facts.js"),
-    include_str!("../../page/sentences_of_loop.js"),
-    include_str!("../../page/sentences_of_listeners.js"),
-    include_str!("../../page/sentences_of_connections.js"),
-    include_str!("../../page/sentences_of_datagrams.js"),
-    include_str!("../../page/system_call.js"),
-    include_str!("../../page/sentences.js"),
-    include_str!("../../page/finding_help.js"),
     include_str!("../../page/paged_map.js"),
     include_str!("../../page/loop_state.js"),
     include_str!("../../page/replay_steps.js"),
@@ -45,6 +41,15 @@ const SCRIPTS: &[&str] = &[
     include_str!("../../page/search_box.js"),
     include_str!("../../page/step_panel.js"),
     include_str!("../../page/findings_panel.js"),
+    include_str!("../../page/axis.js"),
+    include_str!("../../page/spans.js"),
+    include_str!("../../page/lanes.js"),
+    include_str!("../../page/glyphs.js"),
+    include_str!("../../page/overview.js"),
+    include_str!("../../page/timeline_painter.js"),
+    include_str!("../../page/timeline_labels.js"),
+    include_str!("../../page/timeline_input.js"),
+    include_str!("../../page/timeline.js"),
     include_str!("../../page/main.js"),
 ];
 

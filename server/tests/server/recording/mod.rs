@@ -1,6 +1,5 @@
 //! `--record` and `halloo view`: files, findings, pages.
 
-mod decoded_page;
 mod documented_recordings;
 mod recorded_server;
 mod recording_errors;

@@ -1,0 +1,204 @@
+// What lasts from one entry to another: polls, turns, callbacks, lives.
+import { lowerBoundOf } from './axis.js';
+
+/** Instead of an index: there is no such entry. */
+export const NO_ENTRY = 0xffffffff;
+
+const POLL_RETRY_ERRNO = 4;
+
+/** Errors that mean: not now. They are no errors of a timeline. */
+const TRY_AGAIN_ERRORS = ['EAGAIN', 'EWOULDBLOCK'];
+
+/** The kinds after which an object is gone. */
+const LAST_KINDS = ['closed', 'freed', 'deregistered', 'refused'];
+
+/** The last entries of a lane that are searched for its close. */
+const CLOSE_SEARCH_MAX = 16;
+
+/** The spans of a recording, made once. */
+export class Spans {
+  constructor(recording) {
+    this.recording = recording;
+    /** Polls and turns of each loop: arrays of the indexes where they begin and end, and the numbers of the turns. */
+    this.loops = recording.loops.map(() => (
+      { pollBegin: [], pollEnd: [], turnBegin: [], turnEnd: [], turnNumber: [] }
+    ));
+    /** By the index of the begin of a callback: its end. By the index of an end: its begin. */
+    this.partner = new Uint32Array(recording.entryCount).fill(NO_ENTRY);
+    /** By index: the begin of the callback of the same lane in which the entry is. */
+    this.enclosing = new Uint32Array(recording.entryCount).fill(NO_ENTRY);
+    this.collect();
+    this.collectErrors();
+  }
+
+  collect() {
+    const { kind, kindIndex, object, entryCount } = this.recording;
+    const steps = new Array(this.recording.kinds.length).fill(null);
+    const states = this.loops.map((loop) => (
+      { ...loop, number: 0, isRetry: false, poll: NO_ENTRY, turn: NO_ENTRY, stacks: new Map() }
+    ));
+    steps[kindIndex['poll-begin']] = (state, index) => beginPoll(state, index);
+    steps[kindIndex['poll-end']] = (state, index) => this.endPoll(state, index);
+    steps[kindIndex['turn-end']] = (state, index) => endTurn(state, index);
+    steps[kindIndex['callback-begin']] = (state, index) => this.beginCallback(state, index);
+    steps[kindIndex['callback-end']] = (state, index) => this.endCallback(state, index);
+    steps[kindIndex.lost] = (state, index) => this.endAllCallbacks(state, index);
+    for (let index = 0; index < entryCount; index += 1) {
+      const lane = object[index];
+      const state = states[this.recording.objects[lane].loop];
+      const stack = state.stacks.get(lane);
+      if (stack !== undefined && stack.length > 0) this.enclosing[index] = stack[stack.length - 1];
+      const step = steps[kind[index]];
+      if (step !== null) step(state, index);
+    }
+    for (const state of states) {
+      if (state.turn !== NO_ENTRY) endTurn(state, entryCount - 1);
+      if (state.poll !== NO_ENTRY) closePoll(state, entryCount);
+      this.endAllCallbacks(state, entryCount - 1);
+    }
+  }
+
+  endPoll(state, index) {
+    closePoll(state, index);
+    const { errno, second } = this.recording;
+    state.isRetry = second[index] === 1 || errno[index] === POLL_RETRY_ERRNO;
+    if (state.turn === NO_ENTRY) state.turn = index;
+    state.number = Math.max(state.number, 1);
+  }
+
+  beginCallback({ stacks }, index) {
+    const lane = this.recording.object[index];
+    if (!stacks.has(lane)) stacks.set(lane, []);
+    stacks.get(lane).push(index);
+  }
+
+  endCallback({ stacks }, index) {
+    const begin = stacks.get(this.recording.object[index])?.pop();
+    if (begin === undefined) return;
+    this.partner[begin] = index;
+    this.partner[index] = begin;
+    this.enclosing[index] = this.enclosing[begin];
+  }
+
+  /** Callbacks without an end last until here: the end is lost, or the loop ended in them. */
+  endAllCallbacks({ stacks }, index) {
+    for (const stack of stacks.values()) for (const begin of stack) this.partner[begin] = index;
+    stacks.clear();
+  }
+
+  /** Sorts the indexes of the errors by lane. */
+  collectErrors() {
+    const { recording } = this;
+    const found = [];
+    for (let index = 0; index < recording.entryCount; index += 1) if (isErrorEntry(recording, index)) found.push(index);
+    this.errors = new Map();
+    for (const index of found) {
+      const lane = recording.object[index];
+      if (!this.errors.has(lane)) this.errors.set(lane, []);
+      this.errors.get(lane).push(index);
+    }
+    this.findings = new Map();
+    for (const finding of recording.findings) {
+      if (!this.findings.has(finding.object)) this.findings.set(finding.object, []);
+      this.findings.get(finding.object).push(finding.index);
+    }
+    for (const indexes of this.findings.values()) indexes.sort((one, other) => one - other);
+    this.errorIndexes = found;
+  }
+
+  /**
+   * The first and the last entry of the life of an object. An object that is not closed lives until the end of the
+   * recording: then `end` is `NO_ENTRY`.
+   */
+  lifeOf(lane) {
+    const entries = this.recording.entriesOf(lane);
+    if (entries.length === 0 || this.recording.objects[lane].kind === 'loop') return null;
+    const last = entries[entries.length - 1];
+    for (let at = entries.length - 1; at >= Math.max(entries.length - CLOSE_SEARCH_MAX, 0); at -= 1) {
+      if (LAST_KINDS.includes(this.recording.kindName(entries[at]))) return { begin: entries[0], end: last };
+    }
+    return { begin: entries[0], end: this.isOver(lane, last) ? last : NO_ENTRY };
+  }
+
+  /** Timers and peers have no close. */
+  isOver(lane, last) {
+    const { kind } = this.recording.objects[lane];
+    const name = this.recording.kindName(last);
+    if (kind === 'timer') return name !== 'deadline-set' && name !== 'existing';
+    return kind === 'peer' && ['peer-eof', 'peer-reset', 'peer-was-reset', 'peer-datagram-lost'].includes(name);
+  }
+
+  /** The begins of the callbacks of a lane in which an entry is, and its own if it is one; the innermost first. */
+  callbacksAt(index) {
+    const begins = [];
+    const isBegin = this.recording.kind[index] === this.recording.kindIndex['callback-begin'];
+    for (let at = isBegin ? index : this.enclosing[index]; at !== NO_ENTRY; at = this.enclosing[at]) begins.push(at);
+    return begins;
+  }
+
+  /** The position of the turn of a loop in which an index is, or of the turn before; -1 before the first. */
+  turnAt(loop, index) {
+    return lowerBoundOf(this.loops[loop].turnBegin, index + 1) - 1;
+  }
+
+  pollAt(loop, index) {
+    return lowerBoundOf(this.loops[loop].pollBegin, index + 1) - 1;
+  }
+}
+
+function beginPoll(state, index) {
+  if (state.turn !== NO_ENTRY && !state.isRetry) endTurn(state, index);
+  if (state.poll !== NO_ENTRY) closePoll(state, index);
+  if (!state.isRetry) state.number += 1;
+  state.poll = index;
+}
+
+function closePoll(state, index) {
+  if (state.poll === NO_ENTRY) return;
+  state.pollBegin.push(state.poll);
+  state.pollEnd.push(index);
+  state.poll = NO_ENTRY;
+}
+
+function endTurn(state, index) {
+  if (state.turn === NO_ENTRY) return;
+  state.turnBegin.push(state.turn);
+  state.turnEnd.push(index);
+  state.turnNumber.push(state.number);
+  state.turn = NO_ENTRY;
+  state.isRetry = false;
+}
+
+/** Whether an entry has an error mark: an error other than EAGAIN, or missing entries. */
+export function isErrorEntry({ kind, kindIndex, errno, errorNames }, index) {
+  if (kind[index] === kindIndex.lost) return true;
+  return errno[index] !== 0 && !TRY_AGAIN_ERRORS.includes(errorNames[errno[index]]);
+}
+
+/**
+ * Calls `visit(first, last)` with the positions of each run: entries that are nearer than `room` to the first of them.
+ * The work is bounded by the number of runs, not by that of the entries.
+ * @param {ArrayLike<number>} entries ascending indexes
+ * @param {Float64Array} starts the places of the entries, by index
+ */
+export function visitRuns(entries, starts, from, to, room, visit) {
+  let first = from;
+  while (first < to) {
+    const end = starts[entries[first]] + room;
+    let low = first + 1;
+    let step = 1;
+    while (low + step < to && starts[entries[low + step - 1]] < end) {
+      low += step;
+      step *= 2;
+    }
+    let high = Math.min(low + step, to);
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (starts[entries[middle]] < end) low = middle + 1;
+      else high = middle;
+    }
+    visit(first, low - 1);
+    first = low;
+  }
+}
+
