@@ -1,4 +1,4 @@
-// The horizontal axes, and the part of an axis that is in view.
+// The horizontal axes, and the part in view.
 
 /** The axis of steps adds room for times from here, in nanoseconds. */
 const WAIT_NANOSECONDS = 10_000;
