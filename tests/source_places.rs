@@ -96,7 +96,8 @@ fn every_kind_of_entry_has_a_function_that_notes_it() {
         let bodies: Vec<&str> = named.map(|(_, body)| body.as_str()).collect();
         assert!(!bodies.is_empty(), "{key}: {file} has no function {function}");
         // A callback is noted by one function for all, which gets its name.
-        let callback = Callback::from_word(variant).filter(|_| kind == EntryKind::CallbackBegin);
+        let word = variant.split(' ').next().unwrap_or_default();
+        let callback = Callback::from_word(word).filter(|_| kind == EntryKind::CallbackBegin);
         let name =
             callback.map_or_else(|| format!("EntryKind::{kind:?}"), |callback| format!("Callback::{callback:?}"));
         let notes = |body: &&str| contains(&functions, body, &name, CALLS_MAX);

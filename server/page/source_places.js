@@ -1,7 +1,7 @@
 // The function of the library that takes each step, and its file.
 
 /**
- * By the kind of the entry. A second word names a callback, the kind of the object, or another variant of the step. A test
+ * By the kind of the entry. More words name a callback, the kind of the object, or another variant of the step. A test
  * (`tests/source_places.rs`) holds that each function exists and notes its kind.
  * @type {Object<string, {function: string, file: string}>}
  */
@@ -49,6 +49,7 @@ export const SOURCE_PLACES = {
   'callback-begin on_flushed': { function: 'on_event', file: 'src/event_loop/callbacks/stream_handlers.rs' },
   'callback-begin on_timeout': { function: 'on_event', file: 'src/event_loop/callbacks/stream_handlers.rs' },
   'callback-begin on_drain': { function: 'on_event', file: 'src/event_loop/callbacks/stream_handlers.rs' },
+  'callback-begin on_drain udp-socket': { function: 'call_udp_drain', file: 'src/event_loop/udp_sockets.rs' },
   'callback-begin on_notify': { function: 'on_event', file: 'src/event_loop/callbacks/stream_handlers.rs' },
   'callback-begin on_close': { function: 'on_close', file: 'src/event_loop/callbacks/stream_handlers.rs' },
   'callback-begin on_connect_failed': {

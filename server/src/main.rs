@@ -8,10 +8,10 @@
 //! | `output` | standard output and standard error, and the threads that write them |
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
 //! | `page` | the HTML page of a recording, from the files in `server/page` |
-//! | `record` | `--record`: the recordings of all workers, and their file |
+//! | `record` | `--record`: the recordings of all workers; the file of a recording or page |
 //! | `serve` | `halloo serve`: sockets, workers, signals |
 //! | `probe` | `halloo probe`: queries to a server |
-//! | `view` | `halloo view`: reads a recording and prints its findings |
+//! | `view` | `halloo view`: reads a recording, prints its findings, writes its page |
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!

@@ -30,8 +30,9 @@ const BUILT_BINARY: &str = "target/release/halloo";
 const SERVED_SOCKET: &str = "/run/halloo.sock";
 const SOCKET: &str = "/tmp/halloo.sock";
 
-/// The file of a documented recording.
+/// The files of documented recordings.
 const RECORDING: &str = "/tmp/run.json";
+const PAGE: &str = "/tmp/run.html";
 
 /// A command of a console block, with the output that the block shows.
 struct Example {
@@ -85,7 +86,7 @@ impl Substitutes {
         Self { folder, port, other_port }
     }
 
-    fn pairs(&self) -> [(&str, String); 5] {
+    fn pairs(&self) -> [(&str, String); 6] {
         let path_of = |name: &str| self.folder.path().join(name).to_str().expect("a plain path").to_owned();
         [
             (PORT, self.port.clone()),
@@ -93,6 +94,7 @@ impl Substitutes {
             (SERVED_SOCKET, path_of("served")),
             (SOCKET, path_of("other")),
             (RECORDING, path_of("run.json")),
+            (PAGE, path_of("run.html")),
         ]
     }
 

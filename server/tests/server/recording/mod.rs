@@ -1,5 +1,6 @@
 //! `--record` and `halloo view`: files, findings, pages.
 
+mod decoded_page;
 mod documented_recordings;
 mod recorded_server;
 mod recording_errors;
