@@ -35,7 +35,10 @@ function buttonGroup(label, ...children) {
   return group;
 }
 
-/** Fills the bar of the step buttons. Returns the play button and the choice of its speed. */
+/**
+ * Fills the bar of the step buttons. Returns the play button, the choice of its speed, and the
+ * place for the step in short, which narrow pages show.
+ */
 export function fillStepControls(bar) {
   const play = commandButton('play', 'Play', 'Play (Space)');
   play.className = 'play';
@@ -50,8 +53,10 @@ export function fillStepControls(bar) {
     return buttonGroup(word, ...before.map((row) => commandButton(...row)), name,
       ...after.map((row) => commandButton(...row)));
   });
-  bar.append(groups[0], buttonGroup('play', play, speed), ...groups.slice(1));
-  return { play, speed };
+  const now = element('p', 'step-now');
+  now.setAttribute('aria-hidden', 'true');
+  bar.append(now, groups[0], buttonGroup('play', play, speed), ...groups.slice(1));
+  return { play, speed, now };
 }
 
 /** Fills the bar above the timeline. Returns the buttons of the two axes. */

@@ -7,7 +7,7 @@ const FINDINGS_SHOWN_MAX = 50;
 
 /** Lists the findings of a recording. `onSelect` gets the entry where one began. */
 export class FindingsPanel {
-  /** `help` has for each kind `{ what, remedy }`. */
+  /** `help` has for each kind `{ what, look, remedy }`. */
   constructor(parent, recording, help, { onSelect }) {
     this.recording = recording;
     this.help = help;
@@ -54,7 +54,7 @@ export class FindingsPanel {
     const help = this.help[finding.kind];
     if (help) {
       item.append(element('details', '', element('summary', '', 'What it means, and what to do'),
-        element('p', '', help.what), element('p', '', help.remedy)));
+        ...[help.what, help.look, help.remedy].map((text) => element('p', '', text))));
     }
     return item;
   }
@@ -67,14 +67,6 @@ export class FindingsPanel {
       if (isHere) item.setAttribute('aria-current', 'true');
       else item.removeAttribute('aria-current');
     });
-  }
-
-  /** The entry of the next finding after an entry, or before it; null if there is none. */
-  beside(index, direction) {
-    const found = direction > 0
-      ? this.order.find((finding) => finding.index > index)
-      : this.order.findLast((finding) => finding.index < index);
-    return found?.index ?? null;
   }
 }
 

@@ -42,7 +42,8 @@ const COMMANDS = new Map(KEY_GROUPS.flatMap(({ rows }) => rows)
 const SCROLL_KEYS = ['ArrowUp', 'ArrowDown', 'PageUp', 'PageDown', 'Home', 'End'];
 
 /**
- * Returns the command of a key, or null: with a modifier, in a text field, or if the focused element uses the key.
+ * Returns the command of a key, or null: with a modifier, in a text field or dialog, or if the focused element uses the
+ * key.
  * @param {KeyboardEvent} event
  * @returns {string|null}
  */
@@ -50,7 +51,7 @@ export function commandOf(event) {
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return null;
   const { key, target } = event;
   const isIn = (selector) => target?.closest?.(selector) != null;
-  if (key !== 'Escape' && isIn('input, textarea, select, [contenteditable], dialog')) return null;
+  if (isIn('dialog') || (key !== 'Escape' && isIn('input, textarea, select, [contenteditable]'))) return null;
   if (key === ' ' && isIn('button, summary, a')) return null;
   if (SCROLL_KEYS.includes(key) && target?.matches?.('[data-scrolls]')) return null;
   return COMMANDS.get(event.shiftKey && key.startsWith('Arrow') ? `Shift+${key}` : key) ?? null;

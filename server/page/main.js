@@ -1,19 +1,25 @@
 // Starts the page, and connects its parts.
-import { commandOf } from './keys.js';
-import { decodeRecording } from './decode.js';
-import { describeEntry, FINDING_HELP, Tables } from './stand_ins.js';
-import { element } from './formatting.js';
-import { entryInLane, nearestInLane, turnBeside } from './navigation.js';
-import { entryOfLink, linkOf } from './links.js';
-import { fillHelp } from './help.js';
 import { fillStepControls, fillTimelineControls } from './controls.js';
+import { decodeRecording } from './decode.js';
+import { FINDING_HELP } from './finding_help.js';
 import { FindingsPanel } from './findings_panel.js';
+import { element } from './formatting.js';
+import { fillGlyphCanvas } from './glyphs.js';
+import { fillHelp } from './help.js';
+import { commandOf } from './keys.js';
+import { KIND_STYLES } from './kinds.js';
+import { Legend } from './legend.js';
+import { entryOfLink, linkOf } from './links.js';
+import { entryInLane, findingBeside, nearestInLane, turnBeside } from './navigation.js';
 import { Player } from './player.js';
 import { Replay } from './replay.js';
 import { SearchBox } from './search_box.js';
+import { describeEntry } from './sentences.js';
+import { isErrorEntry } from './spans.js';
+import { Tables } from './stand_ins.js';
 import { StepPanel } from './step_panel.js';
-import { storedValue, storeValue, Theme } from './theme.js';
 import { summaryOf } from './summary.js';
+import { storedValue, storeValue, Theme } from './theme.js';
 import { Timeline } from './timeline.js';
 
 /** The factor of one zoom step. */
@@ -51,19 +57,24 @@ class Page {
     this.step = new StepPanel(part('step'), recording, {
       describe: (index) => describeEntry(recording, this.replay.before(index), index),
       turnOf: (index) => this.replay.after(index).loops[recording.loopOf(index)].turn,
-      drawGlyph: () => {},
+      drawGlyph: (canvas, index) => {
+        fillGlyphCanvas(canvas, KIND_STYLES[recording.kindName(index)].category, isErrorEntry(recording, index));
+      },
     });
     this.findings = new FindingsPanel(part('findings'), recording, FINDING_HELP, { onSelect });
     this.searchBox = new SearchBox(part('search'), recording, {
       selected: () => this.selected,
       onTarget: ({ lane, index }) => (lane === undefined ? this.select(index) : this.selectLane(lane)),
     });
+    this.legend = new Legend(part('legend'), recording);
     this.axes = fillTimelineControls(part('timeline-controls'));
     const step = () => {
       this.select(this.selected + 1);
       return this.selected < recording.entryCount - 1;
     };
-    this.player = new Player(fillStepControls(part('step-controls')), { step, onChange: () => {} });
+    const { now, ...playControls } = fillStepControls(part('step-controls'));
+    this.now = now;
+    this.player = new Player(playControls, { step });
     this.theme = new Theme(part('theme'), () => this.redraw());
     if (recording.findings.length === 0) {
       for (const button of document.querySelectorAll('[data-command$="-finding"]')) button.disabled = true;
@@ -75,8 +86,7 @@ class Page {
     const last = recording.entryCount - 1;
     const inLane = (direction) => this.select(entryInLane(recording, this.selected, direction));
     const finding = (direction) => {
-      const index = this.findings.beside(this.selected, direction);
-      if (index !== null) this.select(index);
+      if (recording.findings.length > 0) this.select(findingBeside(recording.findings, this.selected, direction));
     };
     return {
       'next-entry': () => this.select(this.selected + 1),
@@ -106,8 +116,10 @@ class Page {
   }
 
   start() {
+    this.legend.redraw();
     this.setAxis('steps');
-    this.select(this.recording.findings.length > 0 ? this.findings.beside(-1, 1) : 0);
+    const { findings } = this.recording;
+    this.select(findings.length > 0 ? findingBeside(findings, -1, 1) : 0);
     this.followLink();
     this.buildInSlices();
   }
@@ -123,8 +135,9 @@ class Page {
   select(index) {
     const { recording } = this;
     this.selected = Math.max(0, Math.min(index, recording.entryCount - 1));
-    this.step.show(this.selected, !this.player.isPlaying);
     this.timeline.select(this.selected, { reveal: true });
+    this.step.show(this.selected, !this.player.isPlaying);
+    this.now.textContent = `${recording.numberOf(this.selected)} · ${this.step.title.textContent}`;
     this.tables.show(this.replay.after(this.selected), this.selected);
     this.findings.show(this.selected);
     showProblem('');
@@ -159,11 +172,11 @@ class Page {
 
   redraw() {
     this.timeline.redraw();
+    this.legend.redraw();
     this.step.show(this.selected, false);
   }
 
   escape() {
-    part('help').close();
     this.player.stop();
     this.searchBox.close();
     document.activeElement?.blur();

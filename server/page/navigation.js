@@ -28,6 +28,14 @@ export function nearestInLane(recording, lane, index) {
   return index - entries[before] < Math.abs(entries[after] - index) ? entries[before] : entries[after];
 }
 
+/** Returns the entry of the next or previous finding; from the last on to the first. There is at least one finding. */
+export function findingBeside(findings, index, direction) {
+  const entries = findings.map((finding) => finding.index).sort((one, other) => one - other);
+  return direction > 0
+    ? entries.find((entry) => entry > index) ?? entries[0]
+    : entries.findLast((entry) => entry < index) ?? entries.at(-1);
+}
+
 /** The position of the first element that is at least `index`, in ascending numbers. */
 function positionOf(entries, index) {
   let [low, high] = [0, entries.length];

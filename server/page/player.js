@@ -2,8 +2,8 @@
 
 /** Calls `step` at a speed until it returns false. */
 export class Player {
-  constructor({ play, speed }, { step, onChange }) {
-    Object.assign(this, { play, speed, step, onChange, timer: null });
+  constructor({ play, speed }, { step }) {
+    Object.assign(this, { play, speed, step, timer: null });
   }
 
   get isPlaying() {
@@ -36,6 +36,5 @@ export class Player {
 
   show() {
     this.play.textContent = this.isPlaying ? 'Pause' : 'Play';
-    this.onChange();
   }
 }

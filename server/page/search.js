@@ -30,7 +30,8 @@ export class Search {
   lanesOf(query) {
     const { objects } = this.recording;
     const [, id] = /^#(\d+)$/.exec(query) ?? [];
-    if (id !== undefined) return objects.filter(({ generation, kind }) => kind !== 'loop' && String(generation) === id);
+    const exact = objects.filter(({ generation, kind }) => kind !== 'loop' && String(generation) === id);
+    if (exact.length > 0) return exact;
     const [, slot] = /^slot (\d+)$/.exec(query) ?? [];
     if (slot !== undefined) return objects.filter((lane) => lane.kind !== 'loop' && String(lane.slot) === slot);
     this.names ??= objects.map(({ name }) => name.toLowerCase());
@@ -52,7 +53,7 @@ export class Search {
     return [{ type: 'entry', label: `entry ${query}`, detail, target: () => ({ index }) }];
   }
 
-  /** Kinds, callbacks and errors whose name contains the query, and that occur. */
+  /** Kinds, callbacks and errors that occur and whose name contains the query. The same name comes first. */
   groupsOf(query) {
     const counts = this.counts ??= countGroups(this.recording);
     const { kinds, callbacks, errorNames, kindIndex, kind, errno, first } = this.recording;
@@ -75,7 +76,7 @@ export class Search {
       const name = errorNames[number] ?? `error ${number}`;
       add(`failed with ${name}`, [name], count, (index) => errno[index] === number);
     }
-    return groups;
+    return groups.sort((one, other) => Number(other.label === query) - Number(one.label === query));
   }
 
   /** The next entry after `from` that is a member; from the end the search continues at the start. */

@@ -4,9 +4,3 @@ export class Tables {
   constructor(parent) { this.parent = parent; }
   show(state, index) { this.parent.textContent = `Tables: entry ${index}`; }
 }
-
-export const FINDING_HELP = {};
-
-export function describeEntry(recording, state, index) {
-  return { title: recording.kindName(index), kernel: null, decision: null, call: null, place: null };
-}

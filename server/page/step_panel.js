@@ -8,7 +8,7 @@ const COPIED_SHOWN_MS = 1500;
 
 /** Shows one entry of a recording in words. */
 export class StepPanel {
-  /** `describe(index)` returns `{ title, kernel, decision, call, place }`, `turnOf(index)` a number or null. */
+  /** `describe(index)` returns `{ title, kernel, decision, call, place }`, `turnOf(index)` a number, 0 before the first turn. */
   constructor(parent, recording, { describe, turnOf, drawGlyph }) {
     Object.assign(this, { recording, describe, turnOf, drawGlyph });
     this.heading = element('h2', '', 'Step');
@@ -37,10 +37,11 @@ export class StepPanel {
   show(index, isAnnounced) {
     const { recording } = this;
     const { title, kernel, decision, call, place } = this.describe(index);
+    // Drawing reads the size of the canvas, so it comes before the changes of the layout.
+    this.drawGlyph(this.glyph, index);
     this.title.setAttribute('aria-live', isAnnounced ? 'polite' : 'off');
     this.title.textContent = title;
     this.position.textContent = this.positionText(index);
-    this.drawGlyph(this.glyph, index);
     const rows = [];
     if (kernel) rows.push(['The kernel', kernel]);
     if (decision) rows.push(['The loop', decision]);
@@ -58,8 +59,8 @@ export class StepPanel {
     const { recording } = this;
     const loop = recording.loops[recording.loopOf(index)];
     const turn = this.turnOf(index);
-    const parts = [`entry ${grouped(recording.numberOf(index))} of ${grouped(loop.entryCount)}`];
-    if (turn !== null) parts.push(`turn ${grouped(turn)}`);
+    const parts = [`entry ${grouped(recording.numberOf(index))} of 0 to ${grouped(loop.entryCount - 1)}`];
+    if (turn > 0) parts.push(`turn ${grouped(turn)}`);
     if (recording.loops.length > 1) parts.push(loop.name);
     parts.push(instantText(recording.time[index]));
     const passed = index > 0 ? recording.time[index] - recording.time[index - 1] : 0;

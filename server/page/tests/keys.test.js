@@ -34,10 +34,16 @@ test('keys with a modifier belong to the browser', () => {
   }
 });
 
-test('keys in a text field, a choice or a dialog call nothing but Escape', () => {
-  for (const selectors of [['input'], ['select'], ['textarea'], ['[contenteditable]'], ['dialog']]) {
+test('keys in a text field or a choice call nothing but Escape', () => {
+  for (const selectors of [['input'], ['select'], ['textarea'], ['[contenteditable]']]) {
     assert.equal(commandOf(press('f', { selectors })), null, selectors[0]);
     assert.equal(commandOf(press('Escape', { selectors })), 'escape', selectors[0]);
+  }
+});
+
+test('a dialog has all keys, and closes at Escape itself', () => {
+  for (const key of ['f', 'Escape', '?', 'ArrowRight']) {
+    assert.equal(commandOf(press(key, { selectors: ['dialog'] })), null, key);
   }
 });
 

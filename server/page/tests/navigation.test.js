@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { entryInLane, nearestInLane, turnBeside } from '../navigation.js';
+import { entryInLane, findingBeside, nearestInLane, turnBeside } from '../navigation.js';
 import { buildRecording } from './recording_builder.js';
 
 const RECORDING = buildRecording([
@@ -41,4 +41,10 @@ test('another lane is entered at its nearest entry', () => {
   assert.equal(nearestInLane(RECORDING, FIRST, 9), 7);
   assert.equal(nearestInLane(RECORDING, SECOND, 0), 8);
   assert.equal(nearestInLane(RECORDING, 2, 5), 5, 'a lane without entries');
+});
+
+test('findings follow one another by their entries, from the last to the first', () => {
+  const findings = [{ index: 7 }, { index: 2 }, { index: 7 }, { index: 9 }];
+  assert.deepEqual([-1, 2, 7, 8, 9].map((index) => findingBeside(findings, index, 1)), [2, 7, 9, 9, 2]);
+  assert.deepEqual([10, 9, 7, 5, 2].map((index) => findingBeside(findings, index, -1)), [9, 7, 2, 2, 9]);
 });

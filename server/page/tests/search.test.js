@@ -21,6 +21,7 @@ test('a lane is found by its address, its id, its slot and its loop', () => {
   assert.deepEqual(labels('10.0.0.9'), ['connection 10.0.0.9:4000 #17']);
   assert.deepEqual(labels('10.0.0.'), ['connection 10.0.0.9:4000 #17', 'connection 10.0.0.10:4001 #170']);
   assert.deepEqual(labels('#17'), ['connection 10.0.0.9:4000 #17']);
+  assert.deepEqual(labels('#1'), ['connection 10.0.0.9:4000 #17', 'connection 10.0.0.10:4001 #170'], 'the begin of an id');
   assert.deepEqual(labels(' SLOT 4 '), ['connection 10.0.0.10:4001 #170']);
   assert.deepEqual(labels('worker 2'), ['worker 2']);
 });
@@ -38,6 +39,11 @@ test('entries are found by kind, callback and error, and lead to the next', () =
   assert.deepEqual(labels('on_data'), ['callback on_data']);
   assert.deepEqual(labels('econnreset'), ['failed with ECONNRESET']);
   assert.equal(search.find('econnreset').results[0].target(0).index, 3);
+});
+
+test('the kind that is the query comes before those that contain it', () => {
+  const recording = buildRecording([['readiness', 'connection 0#1', [1]], ['read', 'connection 0#1']]);
+  assert.deepEqual(new Search(recording).find('read').results.map(({ label }) => label), ['read', 'readiness: event']);
 });
 
 test('a number is an entry of the loop of the selected entry', () => {

@@ -14,6 +14,7 @@ const RECORDING = buildRecording([
   ['deadline-set', 'connection 3#17', [83_000_000]],
   ['closed', 'connection 3#17', ['reset', 1]],
   ['option-set', 'connection 3#17', [1n << 60n, 2]],
+  ['closed', 'connection 4#18', ['eof', 0]],
 ]);
 
 test('fields have the names that they have in files', () => {
@@ -33,7 +34,7 @@ test('numbers that are none, times, names of reasons and large numbers are exact
 });
 
 test('the head counts what was recorded', () => {
-  assert.deepEqual(summaryOf(RECORDING), ['6 entries', '1 loop', '1 ms', '1 connection', 'no finding']);
+  assert.deepEqual(summaryOf(RECORDING), ['7 entries', '1 loop', '1 ms', '2 connections', 'no finding']);
   assert.deepEqual(summaryOf(buildRecording([['lost', 'loop', [40]], ['turn-end']])).at(-1), '40 entries lost');
   assert.deepEqual(summaryOf(buildRecording([])), ['The recording has no entry']);
 });
