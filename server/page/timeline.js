@@ -69,7 +69,6 @@ export class Timeline {
     this.spacer = element('div', 'timeline-spacer');
     this.scroller = element('div', 'timeline-scroller', this.stage, this.spacer);
     this.scroller.tabIndex = 0;
-    this.scroller.dataset.scrolls = '';
     this.scroller.setAttribute('role', 'group');
     this.scroller.setAttribute('aria-label', 'Lanes');
     for (const hidden of [this.overlay, this.tag, this.tip]) hidden.setAttribute('aria-hidden', 'true');
