@@ -118,7 +118,7 @@ function acceptCall(step) {
 }
 
 function registeredCall(step) {
-  return `epoll_ctl(?, EPOLL_CTL_ADD, ${descriptorWords(step)}, {events=${registeredInterests(step)}, data=...}) `
+  return `epoll_ctl(?, EPOLL_CTL_ADD, ${descriptorWords(step)}, {events=${registeredInterests(step)}, ...}) `
     + resultWords(step, 0);
 }
 

@@ -77,7 +77,7 @@ test('a close has the descriptor, and no result', () => {
 
 test('the other calls of a connection', () => {
   assert.equal(callOf(['registered', CLIENT]),
-    'epoll_ctl(?, EPOLL_CTL_ADD, 9, {events=EPOLLIN|EPOLLPRI|EPOLLOUT|EPOLLRDHUP|EPOLLET, data=...}) = 0');
+    'epoll_ctl(?, EPOLL_CTL_ADD, 9, {events=EPOLLIN|EPOLLPRI|EPOLLOUT|EPOLLRDHUP|EPOLLET, ...}) = 0');
   assert.equal(callOf(['deregistered', CLIENT]), 'epoll_ctl(?, EPOLL_CTL_DEL, 9, NULL) = 0');
   assert.equal(callOf(['shutdown-write', CLIENT]), 'shutdown(9, SHUT_WR) = 0');
   assert.equal(callOf(['shutdown-write', CLIENT, [0, 1]]), 'shutdown(9, SHUT_RDWR) = 0');

@@ -219,7 +219,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// The names of the error numbers that occur, and their descriptions.
+    /// The names of the error numbers that occur, and their descriptions by the C library, as strace(1) prints them.
     fn errors(&self) -> Value {
         let numbers = self.shapes.items.iter().map(|shape| shape.errno).filter(|errno| *errno > 0);
         let names = numbers.map(|errno| {
@@ -228,7 +228,9 @@ impl<'a> Encoder<'a> {
                 Errno::UnknownErrno => format!("error {errno}"),
                 known => format!("{known:?}"),
             };
-            (errno.to_string(), json!([name, error.desc()]))
+            let text = io::Error::from_raw_os_error(errno.into()).to_string();
+            let text = text.rsplit_once(" (os error").map_or(text.as_str(), |(text, _)| text);
+            (errno.to_string(), json!([name, text]))
         });
         Value::Object(names.collect())
     }

@@ -8,3 +8,4 @@ mod noted_calls;
 mod recorded_calls;
 mod strace_calls;
 mod traced_server;
+mod words_of_calls;

@@ -9,6 +9,9 @@ use nix::errno::Errno;
 /// The arguments of strace: a file for each thread, the server as its parent's child, no bytes, numbers for constants.
 pub(crate) const STRACE: [&str; 9] = ["strace", "-D", "-ff", "-q", "-s", "0", "-X", "raw", "-esignal=none"];
 
+/// The same, but as a person reads it: 32 bytes of each string, and names of constants.
+pub(crate) const STRACE_FOR_PEOPLE: [&str; 5] = ["strace", "-D", "-ff", "-q", "-esignal=none"];
+
 /// The calls that change an epoll or a socket, or transfer data. The loop makes no calls of the second line.
 pub(crate) const TRACED: &str = "accept,accept4,close,connect,epoll_ctl,epoll_pwait,epoll_wait,recvfrom,recvmmsg,\
     recvmsg,sendmmsg,sendmsg,sendto,setsockopt,shutdown,\

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use halloo::observe::Entry;
 use socket2::SockAddr;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::HALLOO;
 use crate::recordings::comparison::{Outcomes, compare};
 use crate::recordings::entries_in_file::read_recording;
-use crate::recordings::strace_calls::{STRACE, TRACED, parse_calls};
+use crate::recordings::strace_calls::{STRACE, STRACE_FOR_PEOPLE, TRACED, parse_calls};
 
 /// After it, silent clients are reset.
 const DRAIN_TIMEOUT: [&str; 2] = ["--drain-timeout", "200ms"];
@@ -29,12 +29,24 @@ impl TracedServer {
     /// `accept4:error=EMFILE:when=3+5`.
     #[track_caller]
     pub(crate) fn start(arguments: &[&str], faults: &[&str]) -> Self {
+        Self::start_under(&STRACE, "recording.json", arguments, faults)
+    }
+
+    /// The same, but the recording is a page with the first bytes of each call, and strace prints for people.
+    #[track_caller]
+    pub(crate) fn start_for_page(arguments: &[&str]) -> Self {
+        let with_bytes = [&["--record-payload", "64"], arguments].concat();
+        Self::start_under(&STRACE_FOR_PEOPLE, "recording.html", &with_bytes, &[])
+    }
+
+    #[track_caller]
+    fn start_under(strace: &[&str], recording: &str, arguments: &[&str], faults: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        let (calls, recording, socket) = (path("calls"), path("recording.json"), path("socket"));
+        let (calls, recording, socket) = (path("calls"), path(recording), path("socket"));
         let faults: Vec<String> = faults.iter().map(|fault| format!("--inject={fault}")).collect();
         let trace = format!("--trace={TRACED}");
-        let mut wrapper = STRACE.to_vec();
+        let mut wrapper = strace.to_vec();
         wrapper.extend(["-o", &calls, &trace]);
         wrapper.extend(faults.iter().map(String::as_str));
         let serve = ["--unix", &socket, "--record", &recording];
@@ -66,6 +78,15 @@ impl TracedServer {
             }
         }
         outcomes
+    }
+
+    /// Stops a server with one loop. Returns its page, and the output of strace about its thread.
+    #[track_caller]
+    pub(crate) fn end_with_page(mut self) -> (TempDir, PathBuf, String) {
+        self.server.assert_exits_on_sigterm();
+        let trace = whole_trace(&self.folder.path().join(format!("calls.{}", self.server.pid())));
+        let page = self.folder.path().join("recording.html");
+        (self.folder, page, trace)
     }
 
     /// The entries of each loop, after the end.
