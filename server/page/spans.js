@@ -86,24 +86,23 @@ export class Spans {
     stacks.clear();
   }
 
-  /** Sorts the indexes of the errors by lane. */
+  /** Collects what has a mark at each zoom. */
   collectErrors() {
     const { recording } = this;
-    const found = [];
-    for (let index = 0; index < recording.entryCount; index += 1) if (isErrorEntry(recording, index)) found.push(index);
+    const { entryCount, kind, kindIndex, object } = recording;
+    /** The indexes of errors and of missing entries, and of the errors by lane. */
+    this.errorIndexes = [];
     this.errors = new Map();
-    for (const index of found) {
-      const lane = recording.object[index];
-      if (!this.errors.has(lane)) this.errors.set(lane, []);
-      this.errors.get(lane).push(index);
-    }
+    this.losses = new Map();
     this.findings = new Map();
-    for (const finding of recording.findings) {
-      if (!this.findings.has(finding.object)) this.findings.set(finding.object, []);
-      this.findings.get(finding.object).push(finding.index);
+    for (let index = 0; index < entryCount; index += 1) {
+      const isLoss = kind[index] === kindIndex.lost;
+      if (!isLoss && !isErrorEntry(recording, index)) continue;
+      this.errorIndexes.push(index);
+      addToLane(isLoss ? this.losses : this.errors, object[index], index);
     }
+    for (const { object: lane, index } of recording.findings) addToLane(this.findings, lane, index);
     for (const indexes of this.findings.values()) indexes.sort((one, other) => one - other);
-    this.errorIndexes = found;
   }
 
   /**
@@ -146,6 +145,11 @@ export class Spans {
   }
 }
 
+function addToLane(lanes, lane, index) {
+  if (!lanes.has(lane)) lanes.set(lane, []);
+  lanes.get(lane).push(index);
+}
+
 function beginPoll(state, index) {
   if (state.turn !== NO_ENTRY && !state.isRetry) endTurn(state, index);
   if (state.poll !== NO_ENTRY) closePoll(state, index);
@@ -169,9 +173,8 @@ function endTurn(state, index) {
   state.isRetry = false;
 }
 
-/** Whether an entry has an error mark: an error other than EAGAIN, or missing entries. */
-export function isErrorEntry({ kind, kindIndex, errno, errorNames }, index) {
-  if (kind[index] === kindIndex.lost) return true;
+/** Whether an entry has an error mark: an error number other than EAGAIN. */
+export function isErrorEntry({ errno, errorNames }, index) {
   return errno[index] !== 0 && !TRY_AGAIN_ERRORS.includes(errorNames[errno[index]]);
 }
 

@@ -5,7 +5,7 @@ import { GLYPH_RADIUS } from './glyphs.js';
 import { LaneList, LOOP_HEIGHT } from './lanes.js';
 import { NO_ENTRY, Spans } from './spans.js';
 import { Overview } from './overview.js';
-import { RULER_HEIGHT, TimelinePainter } from './timeline_painter.js';
+import { LOOP_GLYPHS_Y, RULER_HEIGHT, TimelinePainter } from './timeline_painter.js';
 import { TimelineInput } from './timeline_input.js';
 import { TimelineLabels } from './timeline_labels.js';
 import { countedNoun, element, instantText } from './formatting.js';
@@ -103,13 +103,15 @@ export class Timeline {
     if (this.frame !== null) cancelAnimationFrame(this.frame);
     this.frame = null;
     const { scrollTop } = this.scroller;
-    this.painter.paint(this.viewport, scrollTop, this.showSelection(scrollTop));
+    const selection = this.showSelection(scrollTop);
+    this.painter.paint(this.viewport, scrollTop, selection?.tag ?? null);
+    if (selection !== null && selection.isShown) this.painter.paintSelected(this.selected, selection.x, selection.y);
     this.labels.show(scrollTop, this.height - RULER_HEIGHT, this.recording.object[this.selected]);
     this.overview.show(this.viewport);
     this.descriptionTimer ??= setTimeout(() => this.describe(), DESCRIPTION_DELAY);
   }
 
-  /** Marks the selected entry and its lane. Returns the part of the ruler that its name covers, or null. */
+  /** Marks the selected entry and its lane. Returns where the entry is, and the part of the ruler that its name covers. */
   showSelection(scrollTop) {
     const { recording, selected } = this;
     const hasEntry = recording.entryCount > 0;
@@ -118,9 +120,9 @@ export class Timeline {
     const x = this.viewport.toPixel(this.axis.centreOf(selected));
     const lane = recording.object[selected];
     const { top, height, isShown } = this.viewOf(lane, scrollTop);
-    const isLoop = recording.objects[lane].kind === 'loop';
+    const y = top + (recording.objects[lane].kind === 'loop' ? LOOP_GLYPHS_Y : height / 2);
     this.line.style.transform = `translateX(${x}px)`;
-    this.ring.style.transform = `translate(${x}px, ${top + (isLoop ? 34 : height / 2)}px)`;
+    this.ring.style.transform = `translate(${x}px, ${y}px)`;
     this.ring.hidden = !isShown;
     this.laneMark.style.transform = `translateY(${top}px)`;
     this.laneMark.style.height = `${height}px`;
@@ -133,7 +135,7 @@ export class Timeline {
     }
     const left = Math.max(0, Math.min(x - this.tagWidth / 2, this.width - this.tagWidth));
     this.tag.style.transform = `translateX(${left}px)`;
-    return this.tag.hidden ? null : { left, right: left + this.tagWidth };
+    return { x, y, isShown, tag: this.tag.hidden ? null : { left, right: left + this.tagWidth } };
   }
 
   /** Where a lane is in the view, from the top of the stage. */

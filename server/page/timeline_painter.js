@@ -29,7 +29,7 @@ const SHOWN_WAIT_NANOSECONDS = 10_000;
 
 /** The centre of the bar of turns in the lane of a loop, and that of its glyphs. */
 const TURN_BAR = { top: 4, height: 16 };
-const LOOP_GLYPHS_Y = 34;
+export const LOOP_GLYPHS_Y = 34;
 
 export class TimelinePainter {
   constructor(canvas, recording, spans, lanes) {
@@ -141,8 +141,9 @@ export class TimelinePainter {
     this.rects.add('border', 0.6, 0, top + height - 1, this.width, 1);
     const y = top + (isLoop ? LOOP_GLYPHS_Y : height / 2);
     this.addEntries(recording.entriesOf(lane), y);
+    this.addMarks(spans.losses.get(lane), 'lost', 0, y);
     this.addMarks(spans.errors.get(lane), 'error', GLYPH_RADIUS + 1, y - GLYPH_RADIUS - 1);
-    this.addMarks(spans.findings.get(lane), 'finding', -GLYPH_RADIUS - 1, y - GLYPH_RADIUS - 2);
+    this.addMarks(spans.findings.get(lane), 'finding', -GLYPH_RADIUS - 3, y - GLYPH_RADIUS - 3);
   }
 
   addLife(lane, top, height) {
@@ -184,14 +185,17 @@ export class TimelinePainter {
     const { axis, viewport } = this;
     const from = lowerBoundOf(entries, this.from);
     const to = lowerBoundOf(entries, this.to, from);
-    if (from > 0) for (const begin of this.spans.callbacksAt(entries[from - 1])) this.addCallback(begin, this.from, y);
+    if (from > 0) {
+      const callbacks = this.spans.callbacksAt(entries[from - 1]);
+      for (const begin of callbacks) this.addCallback(begin, this.from, y);
+      if (callbacks.length > 0) this.addCallbackName(callbacks[0], entries[from - 1], entries[from], y);
+    }
     visitRuns(entries, axis.starts, from, to, GLYPH_ROOM / viewport.scale, (first, last) => {
       const index = entries[first];
       const end = entries[last];
-      for (const begin of this.spans.callbacksAt(end)) {
-        if (begin < index) break;
-        this.addCallback(begin, end, y, first === last ? entries[last + 1] : undefined);
-      }
+      const callbacks = this.spans.callbacksAt(end);
+      for (const begin of callbacks) if (begin >= index) this.addCallback(begin, end, y);
+      if (callbacks.length > 0) this.addCallbackName(callbacks[0], end, entries[last + 1], y);
       if (first === last) {
         this.glyphs.push(this.shapes[this.recording.kind[index]], viewport.toPixel(axis.centreOf(index)), y);
       } else {
@@ -202,9 +206,9 @@ export class TimelinePainter {
     });
   }
 
-  /** Adds a callback that is still on its way at an entry; a name if it fits before the next entry. */
-  addCallback(begin, index, y, next) {
-    const { axis, recording } = this;
+  /** Adds a callback that has not returned at an entry. */
+  addCallback(begin, index, y) {
+    const { axis } = this;
     const end = this.spans.partner[begin];
     if (end === NO_ENTRY || end <= index) return;
     const inset = 2 * Math.min(this.spans.callbacksAt(begin).length - 1, 3);
@@ -212,11 +216,18 @@ export class TimelinePainter {
     const right = this.cut(axis.centreOf(end));
     const [top, height] = [y - 9 + inset, 18 - 2 * inset];
     this.rects.add('callback', 0.28, left, top, Math.max(right - left, 1), height);
-    if (next === undefined || recording.kindName(begin) !== 'callback-begin') return;
+  }
+
+  /** Adds the name of a callback that has not returned at an entry, if it fits before the next entry of the lane. */
+  addCallbackName(begin, index, next, y) {
+    const { axis, recording } = this;
+    const end = this.spans.partner[begin];
+    if (end === NO_ENTRY || end <= index) return;
     const name = recording.callbacks[recording.first[begin]] ?? 'callback';
     const span = recording.time[end] - recording.time[begin];
-    const room = this.cut(axis.centreOf(next)) - GLYPH_RADIUS;
-    this.addText('text', left + GLYPH_RADIUS, room, y, `${name} ${spanText(span)}`, name);
+    const left = this.cut(axis.centreOf(index)) + GLYPH_RADIUS;
+    const right = this.cut(axis.centreOf(next ?? end)) - GLYPH_RADIUS;
+    this.addText('text', left, right, y, `${name} ${spanText(span)}`, name);
   }
 
   /** A run of one category has its colour. */
@@ -280,6 +291,18 @@ export class TimelinePainter {
     }
     glyphs.length = 0;
     texts.length = 0;
+  }
+
+  /** Draws the selected entry over what is near. */
+  paintSelected(index, x, y) {
+    const { context, ratio } = this;
+    context.fillStyle = this.colours.surface;
+    context.beginPath();
+    context.arc(x, y, GLYPH_RADIUS + 2, 0, 2 * Math.PI);
+    context.fill();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    this.atlas.draw(context, this.shapes[this.recording.kind[index]], x * ratio, y * ratio);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
   }
 
   /** Times above the lanes: on the axis of steps those of the entries below them. */

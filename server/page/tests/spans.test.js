@@ -84,15 +84,15 @@ test('a life ends with the close, and the callback after it; an open object live
   assert.deepEqual(lives, [null, { begin: 0, end: 3 }, { begin: 4, end: NO_ENTRY }, { begin: 6, end: 7 }]);
 });
 
-test('an error number is an error, except EAGAIN; so are missing entries', () => {
+test('an error number is an error, except EAGAIN; missing entries are a loss', () => {
   const recording = buildRecording([
     ['read', 'connection 0#7', [0, 9], { errno: 'EAGAIN' }],
     ['read', 'connection 0#7', [0, 9], { errno: 'ECONNRESET' }],
     ['lost', 'loop', [5]], ['read', 'connection 0#7', [1, 9]],
   ]);
-  assert.deepEqual([0, 1, 2, 3].map((index) => isErrorEntry(recording, index)), [false, true, true, false]);
+  assert.deepEqual([0, 1, 2, 3].map((index) => isErrorEntry(recording, index)), [false, true, false, false]);
   const spans = new Spans(recording);
-  assert.deepEqual([...spans.errors], [[1, [1]], [0, [2]]]);
+  assert.deepEqual([[...spans.errors], [...spans.losses], spans.errorIndexes], [[[1, [1]]], [[0, [2]]], [1, 2]]);
 });
 
 test('the runs of a lane are what a walk over all its entries finds', () => {
