@@ -1,10 +1,9 @@
 // What lasts from one entry to another: polls, turns, callbacks, lives.
+import { isPolledAgain } from './loop_state.js';
 import { lowerBoundOf } from './axis.js';
 
 /** Instead of an index: there is no such entry. */
 export const NO_ENTRY = 0xffffffff;
-
-const POLL_RETRY_ERRNO = 4;
 
 /** Errors that mean: not now. They are no errors of a timeline. */
 const TRY_AGAIN_ERRORS = ['EAGAIN', 'EWOULDBLOCK'];
@@ -60,8 +59,7 @@ export class Spans {
 
   endPoll(state, index) {
     closePoll(state, index);
-    const { errno, second } = this.recording;
-    state.isRetry = second[index] === 1 || errno[index] === POLL_RETRY_ERRNO;
+    state.isRetry = isPolledAgain(this.recording, index);
     if (state.turn === NO_ENTRY) state.turn = index;
     state.number = Math.max(state.number, 1);
   }

@@ -94,6 +94,7 @@ test('another axis or another width keeps the entries in view', () => {
   assert.ok(!view.isWhole);
   view.fit();
   view.resize(1600);
+  view.resize(800);
   assert.ok(view.isWhole);
 });
 
