@@ -27,6 +27,8 @@ export class LoopState {
     /** The deadlines of timers, and a time that none is before. */
     this.timers = new PagedMap();
     this.earliestTimer = Infinity;
+    /** The last reports, shared by all states of the loop: a turn may have tens of thousands of entries. */
+    this.lastReports = { pollEnd: -1, reports: new Map() };
   }
 
   copy() {
@@ -54,9 +56,16 @@ export class LoopState {
 
   /** By object: the index of its first event in this turn. */
   reports() {
+    if (this.lastReports.pollEnd !== this.pollEnd) {
+      Object.assign(this.lastReports, { pollEnd: this.pollEnd, reports: this.findReports() });
+    }
+    return this.lastReports.reports;
+  }
+
+  findReports() {
+    const { recording, loop } = this;
     const reports = new Map();
     if (this.pollEnd < 0) return reports;
-    const { recording, loop } = this;
     let pollsAgain = false;
     for (let number = recording.numberOf(this.pollEnd); ; number += 1) {
       const index = recording.indexOf(loop, number);

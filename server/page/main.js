@@ -16,9 +16,9 @@ import { Replay } from './replay.js';
 import { SearchBox } from './search_box.js';
 import { describeEntry } from './sentences.js';
 import { isErrorEntry } from './spans.js';
-import { Tables } from './stand_ins.js';
 import { StepPanel } from './step_panel.js';
 import { summaryOf } from './summary.js';
+import { Tables } from './tables.js';
 import { storedValue, storeValue, Theme } from './theme.js';
 import { Timeline } from './timeline.js';
 
@@ -173,6 +173,7 @@ class Page {
   redraw() {
     this.timeline.redraw();
     this.legend.redraw();
+    this.tables.redraw();
     this.step.show(this.selected, false);
   }
 

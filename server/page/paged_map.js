@@ -85,7 +85,23 @@ export class PagedMap {
     for (const [, value] of this.entries()) yield value;
   }
 
+  /** Faster than the iterators. */
   forEach(call) {
-    for (const [key, value] of this.entries()) call(value, key);
+    for (let number = 0; number < this.pages.length; number += 1) {
+      const page = this.pages[number];
+      if (page === undefined) continue;
+      for (let at = 0; at < PAGE_SIZE; at += 1) {
+        if (page.values[at] !== undefined) call(page.values[at], number * PAGE_SIZE + at);
+      }
+    }
+  }
+
+  /** The largest key; -1 if the map is empty. */
+  lastKey() {
+    for (let number = this.pages.length - 1; number >= 0; number -= 1) {
+      const at = this.pages[number]?.values.findLastIndex((value) => value !== undefined) ?? -1;
+      if (at >= 0) return number * PAGE_SIZE + at;
+    }
+    return -1;
   }
 }

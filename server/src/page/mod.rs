@@ -15,6 +15,7 @@ const PAGE: &str = include_str!("../../page/page.html");
 const STYLES: &[&str] = &[
     include_str!("../../page/page.css"),
     include_str!("../../page/panels.css"),
+    include_str!("../../page/tables.css"),
     include_str!("../../page/timeline.css"),
 ];
 
@@ -36,6 +37,10 @@ const SCRIPTS: &[&str] = &[
     include_str!("../../page/replay_steps.js"),
     include_str!("../../page/replay.js"),
     include_str!("../../page/formatting.js"),
+    include_str!("../../page/table_rows.js"),
+    include_str!("../../page/table_parts.js"),
+    include_str!("../../page/slab_table.js"),
+    include_str!("../../page/tables.js"),
     include_str!("../../page/axis.js"),
     include_str!("../../page/spans.js"),
     include_str!("../../page/lanes.js"),
@@ -45,7 +50,6 @@ const SCRIPTS: &[&str] = &[
     include_str!("../../page/timeline_labels.js"),
     include_str!("../../page/timeline_input.js"),
     include_str!("../../page/timeline.js"),
-    include_str!("../../page/stand_ins.js"),
     include_str!("../../page/keys.js"),
     include_str!("../../page/links.js"),
     include_str!("../../page/navigation.js"),
