@@ -69,7 +69,9 @@ export class TimelineLabels {
     const isLoop = kind === 'loop';
     const id = name.slice(name.lastIndexOf('#'));
     label.kind.textContent = isLoop ? '' : kind;
-    label.name.textContent = isLoop ? 'polls and turns' : address ?? id;
+    // The pinned lane is without its heading.
+    const nameOfLoop = label === this.pinned ? name : 'polls and turns';
+    label.name.textContent = isLoop ? nameOfLoop : address ?? id;
     label.id.textContent = isLoop || address === null ? '' : id;
     root.title = name;
   }
