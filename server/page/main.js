@@ -218,10 +218,17 @@ function showHead(recording) {
   )));
 }
 
-function startPage() {
+/** Resolves when the browser has painted what is there. */
+function painted() {
+  return new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+}
+
+async function startPage() {
   try {
+    await painted();
     const recording = decodeRecording(JSON.parse(part('recording').textContent));
     showHead(recording);
+    await painted();
     if (recording.entryCount === 0) {
       showProblem('The recording has no entry: the loop noted nothing. Record at level All, and longer.');
       part('page-main').hidden = true;
@@ -237,5 +244,4 @@ function startPage() {
 
 openExplanation();
 fillHelp(part('help'));
-// The browser paints the head of the page first.
-requestAnimationFrame(() => setTimeout(startPage));
+startPage();
