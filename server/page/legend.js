@@ -46,6 +46,9 @@ export class Legend {
       parent.append(element('li', '', canvas, MEANINGS[shape]));
       return { shape, canvas };
     });
+    const run = element('span', 'legend-run');
+    run.setAttribute('aria-hidden', 'true');
+    parent.append(element('li', '', run, 'several: zoom in'));
   }
 
   /** Draws the glyphs in the colours of the present theme. */

@@ -37,8 +37,9 @@ const part = (id) => document.getElementById(id);
 
 /** The page of a recording with entries. */
 class Page {
-  constructor(recording) {
+  constructor(recording, theme) {
     this.recording = recording;
+    this.theme = theme;
     this.selected = 0;
     this.axis = 'steps';
     this.replay = new Replay(recording);
@@ -52,6 +53,9 @@ class Page {
   makeParts() {
     const { recording } = this;
     const onSelect = (index) => this.select(index);
+    // What is beside the timeline comes first: it decides how high the timeline is.
+    this.legend = new Legend(part('legend'), recording);
+    this.axes = fillTimelineControls(part('timeline-controls'));
     this.timeline = new Timeline(part('timeline'), recording, { onSelect });
     this.tables = new Tables(part('tables'), recording, { onSelect, onSelectLane: (lane) => this.selectLane(lane) });
     this.step = new StepPanel(part('step'), recording, {
@@ -66,8 +70,6 @@ class Page {
       selected: () => this.selected,
       onTarget: ({ lane, index }) => (lane === undefined ? this.select(index) : this.selectLane(lane)),
     });
-    this.legend = new Legend(part('legend'), recording);
-    this.axes = fillTimelineControls(part('timeline-controls'));
     const step = () => {
       this.select(this.selected + 1);
       return this.selected < recording.entryCount - 1;
@@ -75,7 +77,8 @@ class Page {
     const { now, ...playControls } = fillStepControls(part('step-controls'));
     this.now = now;
     this.player = new Player(playControls, { step });
-    this.theme = new Theme(part('theme'), () => this.redraw());
+    this.theme.onChange = () => this.redraw();
+    part('keys').hidden = false;
     if (recording.findings.length === 0) {
       for (const button of document.querySelectorAll('[data-command$="-finding"]')) button.disabled = true;
     }
@@ -202,6 +205,13 @@ function showProblem(text) {
   problem.hidden = text === '';
 }
 
+/** Reports why the page cannot play, and removes what would play. */
+function showOnlyProblem(text) {
+  showProblem(text);
+  part('page-main').hidden = true;
+  part('step-controls').hidden = true;
+}
+
 /** Opens the explanation at the first visit. */
 function openExplanation() {
   const explanation = part('explanation');
@@ -224,20 +234,19 @@ function painted() {
 }
 
 async function startPage() {
+  const theme = new Theme(part('theme'));
   try {
     await painted();
     const recording = decodeRecording(JSON.parse(part('recording').textContent));
     showHead(recording);
     await painted();
     if (recording.entryCount === 0) {
-      showProblem('The recording has no entry: the loop noted nothing. Record at level All, and longer.');
-      part('page-main').hidden = true;
-      part('step-controls').hidden = true;
+      showOnlyProblem('The recording has no entry: the loop noted nothing. Record at level All, and longer.');
     } else {
-      new Page(recording).start();
+      new Page(recording, theme).start();
     }
   } catch (error) {
-    showProblem(`The page cannot show the recording: ${error.message}; write the page again with halloo view --html.`);
+    showOnlyProblem(`The page cannot show the recording: ${error.message}; write it again with halloo view --html.`);
     throw error;
   }
 }

@@ -23,9 +23,9 @@ export function storeValue(key, value) {
 
 /** The choice of the theme. `onChange` is called after each change of the colours. */
 export class Theme {
-  constructor(select, onChange) {
+  constructor(select) {
     this.select = select;
-    this.onChange = onChange;
+    this.onChange = () => {};
     const stored = storedValue(THEME_KEY);
     this.apply(THEMES.includes(stored) ? stored : 'auto');
     select.addEventListener('change', () => this.choose(select.value));
