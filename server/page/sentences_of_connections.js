@@ -121,6 +121,10 @@ function whyMore(step) {
     return 'The connection has used its share of this turn. The rest follows in the next turn, so that others are '
       + 'served.';
   }
+  if (step.own.outbox > 0 && after !== 'read') {
+    return `Its outbox has ${byteWords(step.own.outbox)} that the peer does not take. So more of its input may have to `
+      + 'wait: that is backpressure.';
+  }
   if (after === 'read') return 'Only a short read or EAGAIN proves that nothing is left. So it is read again.';
   return 'Only a short read or EAGAIN proves that nothing is left. Until it is read again, the rest waits: the poll '
     + 'does not report it twice.';
@@ -253,13 +257,16 @@ const CLOSE_SENTENCES = {
   'io': 'A system call for this socket has failed.',
 };
 
+/** The reasons after which the peer can still get what was sent. */
+const SENDING_REASONS = ['eof', 'local', 'timed-out', 'input-overflow', 'invalid-input'];
+
 function describeClosed(step) {
   if (step.objectKind !== 'connection') return closedSource(step);
   const reason = step.recording.reasons[step.first];
   return {
     title: reason ? `Close ${step.name}, reason: ${reason}` : `Close ${step.name}, which never opened`,
     kernel: step.second === 1 ? 'The kernel sends an RST at once.' : joinSentences('The descriptor is free.',
-      reason !== 'reset' && reason !== undefined && 'The kernel still sends the output that it has taken.'),
+      SENDING_REASONS.includes(reason) && 'The kernel still sends the output that it has taken.'),
     decision: joinSentences(CLOSE_SENTENCES[reason] ?? (reason ? `The reason is ${reason}.` : 'Its connect has '
       + 'failed.'),
       'Its slot is freed at the end of the turn, so that no event of this turn finds another connection there.'),

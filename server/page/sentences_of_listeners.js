@@ -47,7 +47,8 @@ function describeAccept(step) {
 function acceptError(step) {
   const isExhausted = Object.hasOwn(EXHAUSTED, step.error);
   const pauses = step.nextKind === 'backoff';
-  const again = isExhausted ? 'An immediate retry would fail again, and use the processor for nothing.'
+  const again = step.error === 'EINTR' ? 'A signal interrupted the call, so it is repeated.' : isExhausted
+    ? 'An immediate retry would fail again, and use the processor for nothing.'
     : 'The error is about one client, so accept can be called again.';
   return {
     title: `Cannot accept: ${step.error}`,

@@ -50,7 +50,7 @@ function whyNoWait(step) {
   const deferred = step.loop.deferred?.size ?? 0;
   if (deferred > 0) {
     return `${countWords(deferred, 'object')} ${deferred === 1 ? 'has' : 'have'} work left from the last turn. The `
-      + 'loop only collects new events, so that the others are not forgotten meanwhile.';
+      + 'loop only collects new events, so that other clients are not forgotten.';
   }
   if (reported > 0) return 'The last poll was full, so more events may wait. The loop collects them before it works.';
   if (step.isAfterError) return 'The last poll was interrupted, so it is repeated without waiting.';
@@ -107,19 +107,14 @@ function describePollEnd(step) {
 }
 
 function readyObjects(step) {
-  const { recording } = step;
-  const [names, found] = [[], new Set()];
-  for (const index of step.nextOfLoop()) {
-    const kind = recording.kindName(index);
-    if (kind === 'poll-end' || kind === 'turn-end' || names.length === NAMES_MAX) break;
-    const lane = recording.object[index];
-    if (kind !== 'readiness' || found.has(lane)) continue;
-    found.add(lane);
-    names.push(step.nameOf(lane));
+  const names = [];
+  for (const index of step.eventsOfPoll) {
+    const name = step.nameOf(step.recording.object[index]);
+    if (step.recording.kindName(index) === 'readiness') names.push(name);
+    if (names.length === NAMES_MAX) break;
   }
   if (names.length === 0) return `${countWords(step.first, 'object')} became ready.`;
-  const list = listWords(names, Math.max(step.first, names.length));
-  return `Ready: ${list}.`;
+  return `Ready: ${listWords(names, step.first)}.`;
 }
 
 function describeTurnEnd(step) {
@@ -129,7 +124,7 @@ function describeTurnEnd(step) {
   return {
     title: `Turn${Number.isFinite(turn) && turn > 0 ? ` ${turn}` : ''} ends${took}`,
     decision: joinSentences(
-      step.first === 0 && 'Nothing was there to do in this turn.',
+      step.first === 0 && 'This turn had nothing to do.',
       left > 0 && `${countWords(left, 'object')} ${left === 1 ? 'is' : 'are'} deferred. So the next poll does not `
         + 'wait.',
       step.nextIndexOfLoop === null ? 'It is the last entry of the loop.' : left === 0 && 'The loop goes back to its '
@@ -222,7 +217,8 @@ function describeCallbackBegin(step) {
 }
 
 function callbackTitle(step, what) {
-  const isOfLoop = step.objectKind === 'loop' || step.objectKind === 'handler';
+  // A timer is gone before its callback is called.
+  const isOfLoop = step.recording.objects[step.lane].kind === 'loop';
   return `${step.callback}${isOfLoop ? '' : ` of ${step.name}`} ${what}`;
 }
 
@@ -251,12 +247,12 @@ function whatWasConsumed(step) {
   }
   if (step.callback !== 'on_data') return null;
   if (step.second === 0) {
-    return 'The handler has consumed nothing, because its message is not complete. The bytes stay in the inbox, and '
-      + 'are delivered again with more.';
+    return 'The handler has consumed nothing: its message may be incomplete. The bytes stay in the inbox, and are '
+      + 'delivered again later.';
   }
   const rest = step.own.inbox - step.second;
-  return rest > 0 ? `The handler has consumed ${byteWords(step.second)}. ${byteWords(rest)} stay in the inbox, until `
-    + 'more arrive.' : `The handler has consumed ${byteWords(step.second)}.`;
+  return joinSentences(`The handler has consumed ${byteWords(step.second)}.`,
+    rest > 0 && `${byteWords(rest)} stay in the inbox, and are delivered again later.`);
 }
 
 function whatWaited(step) {
@@ -288,7 +284,7 @@ function describeDeadlineFired(step) {
     + 'passed';
   return {
     title: late >= 1e6 ? `${what}, ${durationWords(late)} after its time` : what,
-    decision: step.nextCallback
+    decision: step.objectKind === 'timer' ? 'A timer never fires early. Its callback is called now.' : step.nextCallback
       ? `The handler has set it, and ${step.nextCallback} is called.`
       : step.nextKind === 'option-set' || step.nextKind === 'closed'
         ? 'It limits how long a connection may stay without progress. So the connection is closed.'

@@ -223,7 +223,24 @@ export class StepFacts {
         return null;
       }
     }
-    return isBeforePolls && reported >= dispatched ? { dispatched, reported } : null;
+    return isBeforePolls ? { dispatched, reported: Math.max(reported, dispatched) } : null;
+  }
+
+  /** The events that the poll of this entry has returned, as indexes, as far as they are near. */
+  get eventsOfPoll() {
+    const { recording } = this;
+    const { dispatched, reported } = this.eventsOfTurn;
+    // Events of earlier polls of the turn are handled first. Each is handled before the next is noted.
+    let before = reported - dispatched - this.first;
+    const found = [];
+    for (const index of this.nextOfLoop()) {
+      const kind = recording.kindName(index);
+      if (kind === 'turn-end' || found.length >= this.first) break;
+      if (kind !== 'readiness' && kind !== 'stale-event') continue;
+      if (before > 0) before -= 1;
+      else found.push(index);
+    }
+    return found;
   }
 
   /** How long after the entry its deadline is, in nanoseconds; null if it is not known. */

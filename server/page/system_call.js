@@ -82,26 +82,11 @@ function pollCall(step) {
   return `epoll_wait(?, ${events}, ${POLL_EVENTS_MAX}, ${milliseconds}) ${resultWords(step, step.firstWords)}`;
 }
 
-/** The events of a poll. The loop handles each before it notes the next, so other entries are between them. */
+/** The events of a poll, and what is not shown of them. */
 function eventsOfPoll(step) {
-  const { recording } = step;
-  const events = [];
-  let before = eventsBefore(step);
-  for (const index of step.nextOfLoop()) {
-    const kind = recording.kindName(index);
-    if (kind === 'turn-end' || events.length === Math.min(step.first, STRACE_LENGTH_MAX)) break;
-    if (kind !== 'readiness' && kind !== 'stale-event') continue;
-    if (before > 0) before -= 1;
-    else events.push(`{events=${eventFlagNames(recording.first[index])}, ...}`);
-  }
-  if (events.length < step.first) events.push('...');
-  return events;
-}
-
-/** Events that earlier polls of the same turn returned. They are handled first. */
-function eventsBefore(step) {
-  const { dispatched, reported } = step.eventsOfTurn;
-  return reported - dispatched - step.first;
+  const shown = step.eventsOfPoll.slice(0, STRACE_LENGTH_MAX);
+  const events = shown.map((index) => `{events=${eventFlagNames(step.recording.first[index])}, ...}`);
+  return events.length < step.first ? [...events, NOT_RECORDED] : events;
 }
 
 function acceptCall(step) {

@@ -51,8 +51,8 @@ test('a poll says how long it may wait, and why', () => {
     + 'a deadline: the timeout of its poll is enough.']);
   const loop = { deferred: new Set([1]) };
   assertWords(describe(['poll-begin', 'loop', [0]], { loop }), ['Poll without waiting', null,
-    '1 object has work left from the last turn. The loop only collects new events, so that the others are not '
-    + 'forgotten meanwhile.']);
+    '1 object has work left from the last turn. The loop only collects new events, so that other clients are '
+    + 'not forgotten.']);
   const interrupted = [['poll-end', 'loop', [0], { errno: 'EINTR' }]];
   assert.equal(describe(['poll-begin', 'loop', [0]], { before: interrupted }).decision,
     'The last poll was interrupted, so it is repeated without waiting.');
@@ -76,6 +76,15 @@ test('the end of a poll names what is ready, and how long it took', () => {
     'EINTR: a signal arrived before an event.',
     'The poll is repeated without waiting, because events may have arrived as well.']);
   assert.match(describe(['poll-end', 'loop', [1024, 1]]).decision, /^The list was full, so the loop polls again/);
+});
+
+test('each poll of a turn names its own events', () => {
+  const before = [['poll-end', 'loop', [1, 1]], ['poll-begin', 'loop', [0]]];
+  const after = [['readiness', LISTENER, [1, 1]], ['accept', LISTENER, [0], { errno: 'EAGAIN' }],
+    ['readiness', CLIENT, [1, 17]]];
+  assert.equal(describe(['poll-end', 'loop', [1, 0]], { before, after }).kernel, 'Ready: 10.0.0.9:4000.');
+  const first = describe(before[0], { after: [before[1], ['poll-end', 'loop', [1, 0]], ...after] });
+  assert.equal(first.kernel, 'Ready: the listener 127.0.0.1:8888.');
 });
 
 test('a turn has its number and its time, and says what is left', () => {
@@ -156,6 +165,7 @@ test('a short read is the last, and a full read is not', () => {
     'The handler gets them in on_data. The connection has used its share of this turn. The rest follows in the next '
     + 'turn, so that others are served.']);
   assert.match(describe(full, { after: [...after, ['read', CLIENT, [1, 9]]] }).decision, /So it is read again\.$/);
+  assert.match(describe(full, { after, own: { outbox: 70_000 } }).decision, /that is backpressure\.$/);
   assert.match(describe(full, { after }).decision, /Until it is read again, the rest waits: the poll does not/);
 });
 
@@ -212,8 +222,8 @@ test('a callback has its reason, its time, and what waited meanwhile', () => {
   const loop = { callbacks: [{ callback: 'on_data', object: 3, began: 0 }] };
   assertWords(describe(end('on_data', 15, { at: 83e6 }), { before, loop, own: { inbox: 18 } }),
     ['on_data of 10.0.0.9:4000 returned after 83 ms', null, 'The handler has consumed 15 bytes. 3 bytes stay in the '
-    + 'inbox, until more arrive. Meanwhile nothing else ran: 12 other events waited.']);
-  assert.match(describe(end('on_data', 0)).decision, /consumed nothing, because its message is not complete/);
+    + 'inbox, and are delivered again later. Meanwhile nothing else ran: 12 other events waited.']);
+  assert.match(describe(end('on_data', 0)).decision, /consumed nothing: its message may be incomplete/);
   assert.equal(describe(end('on_data', Infinity)).title, 'on_data of 10.0.0.9:4000 panicked');
   assert.equal(describe(['callback-begin', 'loop', ['job', 0]]).title, 'job begins');
 });
@@ -223,7 +233,9 @@ test('a deadline has its distance, and its lateness when it fires', () => {
   assert.equal(describe(['deadline-set', 'timer 0#5', [1.01e9], { at: 1e9 }]).title, 'Set the timer #5: in 10 ms');
   const after = [begin('on_timer', 0, 'timer 0#5')];
   assertWords(describe(['deadline-fired', 'timer 0#5', [1e9], { at: 1.25e9 }], { after }),
-    ['The timer #5 fires, 250 ms after its time', null, 'The handler has set it, and on_timer is called.']);
+    ['The timer #5 fires, 250 ms after its time', null, 'A timer never fires early. Its callback is called now.']);
+  assert.equal(describe(['deadline-fired', CLIENT, [1e9], { at: 1e9 }], { after: [begin('on_timeout')] }).decision,
+    'The handler has set it, and on_timeout is called.');
   assert.equal(describe(['deadline-fired', CLIENT, [1e9], { at: 1e9 }], { after: [['closed', CLIENT]] }).decision,
     'It limits how long a connection may stay without progress. So the connection is closed.');
 });
