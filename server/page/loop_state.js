@@ -24,6 +24,8 @@ export class LoopState {
     this.messageAt = -1;
     /** For each deferred object, the index of the entry. */
     this.deferredAt = new PagedMap();
+    /** The objects that were deferred when this turn began, in their order. */
+    this.carried = [];
     /** The deadlines of timers, and a time that none is before. */
     this.timers = new PagedMap();
     this.earliestTimer = Infinity;

@@ -193,7 +193,7 @@ class Draft {
     }
     this.deadlines[loop] = new PagedMap();
     const state = this.loops[loop];
-    Object.assign(state, { callbacks: [], pollsAgain: false, pollEnd: -1, earliestTimer: Infinity });
+    Object.assign(state, { callbacks: [], carried: [], pollsAgain: false, pollEnd: -1, earliestTimer: Infinity });
     state.deferredAt = new PagedMap();
     state.timers = new PagedMap();
   }

@@ -109,8 +109,8 @@ function onPollEnd(draft, index, lane) {
   const loop = draft.loopOf(lane);
   Object.assign(loop, {
     // A recording may begin while the loop polls.
-    phase: 'work', turn: Math.max(loop.turn, 1), turnBegan: recording.time[index], pollEnd: index,
-    pollsAgain: isPolledAgain(recording, index),
+    phase: 'work', turn: Math.max(loop.turn, 1), turnBegan: recording.time[index], carried: [...loop.deferred],
+    pollEnd: index, pollsAgain: isPolledAgain(recording, index),
   });
 }
 

@@ -128,24 +128,24 @@ function shortName({ kind, address, name }) {
 }
 
 /**
- * What the poll of this turn reported, in its order, then what was deferred. `before` and `after` are how many rows are
- * left out on each side of those around the one that is served.
+ * What the poll of this turn reported, and what the turn before has deferred, in the order in which they are served.
+ * `before` and `after` are how many rows are left out on each side of those around the one that is served.
  */
 export function queueRows(recording, state, index) {
   const loop = state.loops[recording.loopOf(index)];
-  const [reported, deferred, waiting] = [loop.reported, loop.deferred, loop.waiting];
-  const objects = [...reported, ...[...deferred].filter((object) => !reported.includes(object))];
-  const isWorking = loop.phase === 'work' && recording.kindName(index) !== 'turn-end';
-  const served = isWorking ? servedObject(recording, state, index) : null;
+  const { waiting } = loop;
+  const served = recording.kindName(index) === 'turn-end' ? null : servedObject(recording, state, index);
   const statusOf = (object) => {
     const { full, backoffUntil = null } = state.objects.get(object) ?? {};
     if (object === served) return 'served now';
-    if (deferred.has(object)) return 'deferred to the next turn';
+    if (loop.deferredAt.get(object) > loop.pollEnd) return 'deferred to the next turn';
     if (full) return 'waits for room';
     if (backoffUntil !== null) return 'pauses after an error';
     return waiting.has(object) ? 'waits' : 'served';
   };
-  const all = objects.map((object) => ({ object, name: queueName(recording, object), status: statusOf(object) }));
+  const all = queueOrder(recording, loop).map((object) => (
+    { object, name: queueName(recording, object), status: statusOf(object) }
+  ));
   const now = all.findIndex(({ status }) => status === 'served now');
   const center = now >= 0 ? now : all.findIndex(({ status }) => status === 'waits');
   const start = Math.max(0, Math.min(center - 2, all.length - TABLE_ROWS_MAX));
@@ -154,6 +154,19 @@ export function queueRows(recording, state, index) {
   ));
   const servedCount = all.filter(({ status }) => status === 'served').length;
   return { rows, before: start, after: all.length - start - rows.length, total: all.length, served: servedCount };
+}
+
+/** Events of connections, deferred connections, then sources, then messages: the stages of a turn. */
+function queueOrder(recording, loop) {
+  const carried = loop.phase === 'poll' ? [...loop.deferred] : loop.carried;
+  const reported = new Set(loop.reported);
+  const stages = [[], [], [], []];
+  for (const object of new Set([...reported, ...carried, ...loop.deferred])) {
+    const { kind } = recording.objects[object];
+    const ofOther = kind === 'loop' ? 3 : 2;
+    stages[kind === 'connection' ? Number(!reported.has(object)) : ofOther].push(object);
+  }
+  return stages.flat();
 }
 
 /** The object that an entry serves. A listener is served while its new clients are; the loop by its messages. */

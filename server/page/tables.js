@@ -17,8 +17,8 @@ export class Tables {
     this.slab = new SlabTable(recording, onSelectLane);
     this.buffers = new RowTable('Buffers', 'The loop reads into the inbox; the handler consumes it. The outbox has '
       + 'what the kernel has not accepted yet.', ['Connection', 'Inbox', 'Outbox'], onSelectLane);
-    this.queue = new RowTable('Ready queue', 'The last poll reported these objects. The loop serves one after the '
-      + 'other; all others wait.', ['Object', 'State'], onSelectLane);
+    this.queue = new RowTable('Ready queue', 'The last poll reported these objects, or the turn before left them work. '
+      + 'The loop serves one after the other; all others wait.', ['Object', 'State'], onSelectLane);
     this.deadlines = new RowTable('Deadlines', 'A poll waits at most until the first deadline. The loop never sleeps '
       + 'for it.', ['Object', 'Time'], onSelectLane);
     const sections = [this.slab, this.buffers, this.queue, this.deadlines].map(({ section }) => section);

@@ -28,7 +28,7 @@ function dump(state) {
   const loops = state.loops.map((loop) => ({
     phase: loop.phase, turn: loop.turn, timeout: loop.pollTimeout, pollBegan: loop.pollBegan, began: loop.turnBegan,
     callbacks: loop.callbacks, draining: loop.draining, reported: loop.reported, waiting: [...loop.waiting],
-    deferred: [...loop.deferred], timers: [...loop.timers],
+    deferred: [...loop.deferred], carried: loop.carried, timers: [...loop.timers],
   }));
   const maps = [...state.slots, ...state.deadlines].map((map) => [map.size, ...map]);
   return JSON.stringify([state.index, loops, state.objects.size, [...state.objects], maps]);
@@ -305,8 +305,8 @@ test('a drain begins', () => {
 
 test('after lost entries the levels of the objects of that loop are unknown', () => {
   const entries = [OPENED, ['opened', 'connection 0#2', [9, 0], { loop: 1 }], ['read', CLIENT, [18, 100]],
-    ['deadline-set', CLIENT, [50]], ['callback-begin', CLIENT, ['on_data', 18]], ['deferred', CLIENT],
-    ['lost', 'loop', [10]]];
+    ['deferred', CLIENT], ['poll-end'], ['deadline-set', CLIENT, [50]], ['deferred', CLIENT],
+    ['callback-begin', CLIENT, ['on_data', 18]], ['lost', 'loop', [10]]];
   const { last, recording } = replayOf(entries, { loops: ['one', 'two'] });
   const record = last.objects.get(recording.object[0]);
   const levels = ['registered', 'readable', 'writable', 'eof', 'inbox', 'outbox', 'paused', 'awaitsMemory', 'full',
@@ -316,6 +316,7 @@ test('after lost entries the levels of the objects of that loop are unknown', ()
   }
   assert.deepEqual([record.fd, record.phase, record.bytesRead], [9, 'open', 18]);
   assert.deepEqual([last.deadlines[0].size, last.loops[0].callbacks, [...last.loops[0].waiting]], [0, [], []]);
+  assert.deepEqual([last.loops[0].carried, [...last.loops[0].deferred]], [[], []]);
   assert.equal(last.objects.get(recording.object[1]).inbox, 0);
 });
 

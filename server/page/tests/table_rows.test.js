@@ -92,6 +92,7 @@ test('words say what keeps a connection from reading or writing', () => {
   assert.deepEqual(words({}), []);
   assert.deepEqual(words({ paused: true, awaitsMemory: true, eof: true }), ['paused', 'awaits memory', 'EOF']);
   assert.deepEqual(words({ writable: false, outbox: 9, phase: 'closing' }), ['closing', 'kernel is full']);
+  assert.deepEqual(words({ writable: null, outbox: 9 }), []);
   assert.deepEqual(words({ paused: null, awaitsMemory: null, eof: null, writable: null }), []);
 });
 
@@ -102,10 +103,36 @@ test('the ready queue shows what was served, is served and waits, in order', () 
   const { rows, total, served } = after(
     (recording, state) => tables.queueRows(recording, new Replay(recording).after(7), 7), entries);
   assert.deepEqual(rows.map(({ name, status }) => [name, status]), [
-    ['10.0.0.1:4000 #1', 'deferred to the next turn'], ['listener #9', 'waits'],
-    ['10.0.0.2:4000 #2', 'served now'], ['wake-up of the loop', 'waits'],
+    ['10.0.0.1:4000 #1', 'deferred to the next turn'], ['10.0.0.2:4000 #2', 'served now'],
+    ['listener #9', 'waits'], ['wake-up of the loop', 'waits'],
   ]);
-  assert.deepEqual([total, served, rows[2].isCurrent, rows[2].place], [4, 0, true, 3]);
+  assert.deepEqual([total, served, rows[1].isCurrent, rows[1].place], [4, 0, true, 2]);
+});
+
+test('the ready queue has what the turn before has deferred', () => {
+  const deferred = ['deferred', 'connection 0#1'];
+  const entries = [opened(0, 1), opened(1, 2), ['poll-end', 'loop', [0]], deferred, ['turn-end'], ['poll-begin'],
+    ['poll-end', 'loop', [1]], ['readiness', 'connection 1#2', [1, 2]], ['read', 'connection 0#1', [9, 9]], deferred,
+    ['turn-end']];
+  const statusesAt = (index) => after((recording) => {
+    const { rows } = tables.queueRows(recording, new Replay(recording).after(index), index);
+    return rows.map(({ name, status }) => `${name} ${status}`);
+  }, entries);
+  const [first, second] = ['10.0.0.1:4000 #1', '10.0.0.2:4000 #2'];
+  assert.deepEqual(statusesAt(5), [`${first} deferred to the next turn`]);
+  assert.deepEqual(statusesAt(6), [`${second} waits`, `${first} waits`]);
+  assert.deepEqual(statusesAt(8), [`${second} served`, `${first} served now`]);
+  assert.deepEqual(statusesAt(9), [`${second} served`, `${first} served now`]);
+  assert.deepEqual(statusesAt(10), [`${second} served`, `${first} deferred to the next turn`]);
+});
+
+test('a wake-up is served by its messages, until the turn ends', () => {
+  const entries = [['poll-end', 'loop', [1]], ['readiness', 'loop', [1]], ['message', 'loop', [0]], ['turn-end']];
+  const statusAt = (index) => after((recording) => {
+    const { rows } = tables.queueRows(recording, new Replay(recording).after(index), index);
+    return rows[0].status;
+  }, entries);
+  assert.deepEqual([0, 1, 2, 3].map(statusAt), ['waits', 'waits', 'served now', 'served']);
 });
 
 test('a listener is served while its new client is', () => {
