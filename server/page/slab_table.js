@@ -28,9 +28,11 @@ export class SlabTable {
 
   makeSlot() {
     const [number, mark, uses] = [element('b'), element('span', 'slot-mark'), element('span', 'slot-uses')];
-    const button = element('button', 'slot', number, mark, uses);
+    mark.setAttribute('aria-hidden', 'true');
+    const words = element('span', 'for-readers');
+    const button = element('button', 'slot', number, mark, uses, words);
     button.type = 'button';
-    const slot = { item: element('li', '', button), button, number, mark, uses, cell: null };
+    const slot = { item: element('li', '', button), button, number, mark, uses, words, cell: null };
     button.addEventListener('click', () => {
       if (slot.cell.object !== null) this.onSelectLane(slot.cell.object);
     });
@@ -68,7 +70,7 @@ export class SlabTable {
     if (isTouched) classes.push('is-touched');
     if (isCurrent) classes.push('is-current');
     setClass(slot.button, classes.join(' '));
-    slot.button.setAttribute('aria-label', slotText(this.recording, cell));
+    setText(slot.words, slotText(this.recording, cell));
     if (!slot.item.isConnected) this.cells.append(slot.item);
   }
 
