@@ -1,6 +1,6 @@
 // Sentences about connections: connect, read, write, close.
 
-import { byteWords, joinSentences, ordinalWords } from './step_facts.js';
+import { byteWords, joinSentences, laterWords, ordinalWords } from './step_facts.js';
 import { capitalized } from './sentences_of_loop.js';
 
 function describeOpened(step) {
@@ -122,12 +122,15 @@ function whyMore(step) {
       + 'served.';
   }
   if (step.own.outbox > 0 && after !== 'read') {
-    return `Its outbox has ${byteWords(step.own.outbox)} that the peer does not take. So more of its input may have to `
-      + 'wait: that is backpressure.';
+    return `Its outbox has ${byteWords(step.own.outbox)} that the peer does not take. So more of its input may have `
+      + 'to wait: that is backpressure.';
   }
   if (after === 'read') return 'Only a short read or EAGAIN proves that nothing is left. So it is read again.';
-  return 'Only a short read or EAGAIN proves that nothing is left. Until it is read again, the rest waits: the poll '
-    + 'does not report it twice.';
+  return joinSentences(
+    'Only a short read or EAGAIN proves that nothing is left. Until it is read again, the rest waits: the poll does '
+      + 'not report it twice.',
+    laterWords('It is read again', step.timeToNext('read')),
+  );
 }
 
 function whyNoMore(step) {
@@ -170,7 +173,10 @@ function describeWrite(step) {
     return {
       title: `Write ${byteWords(step.first)} of ${byteWords(step.second)} to ${step.name}`,
       kernel: `The send buffer had room for ${byteWords(step.first)}.`,
-      decision: `${byteWords(left)} stay in the outbox until there is room again. The loop does not wait for it.`,
+      decision: joinSentences(
+        `${byteWords(left)} stay in the outbox until there is room again. The loop does not wait for it.`,
+        laterWords('The next bytes are taken', step.timeToNext('write')),
+      ),
     };
   }
   return {
@@ -186,8 +192,11 @@ function writeError(step) {
     return {
       title: `No room for output to ${step.name}`,
       kernel: 'EAGAIN: the send buffer is full. The peer reads more slowly than the loop sends, or not at all.',
-      decision: `${byteWords(step.second)} stay in the outbox. The poll reports when there is room, and others are `
-        + 'served meanwhile.',
+      decision: joinSentences(
+        `${byteWords(step.second)} stay in the outbox. The poll reports when there is room, and others are served `
+          + 'meanwhile.',
+        laterWords('The next bytes are taken', step.timeToNext('write')),
+      ),
     };
   }
   if (step.error === 'EINTR') {
@@ -308,8 +317,11 @@ function describeResumed(step) {
 function describeDeferred(step) {
   return {
     title: `Defer ${step.name} to the next turn`,
-    decision: 'It has work left, but has had its share of this turn. So others are served first, and the next poll '
-      + 'does not wait.',
+    decision: joinSentences(
+      'It has work left, but has had its share of this turn. So others are served first, and the next poll does not '
+        + 'wait.',
+      laterWords('It is served', step.timeToNextStep),
+    ),
   };
 }
 

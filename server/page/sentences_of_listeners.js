@@ -1,6 +1,6 @@
 // Sentences about listeners and watches: accept, limits, pauses after errors.
 
-import { countWords, durationWords, joinSentences } from './step_facts.js';
+import { countWords, durationWords, joinSentences, laterWords } from './step_facts.js';
 import { capitalized } from './sentences_of_loop.js';
 
 /** The errors of accept4(2) that an immediate retry would get again. */
@@ -40,7 +40,7 @@ function describeAccept(step) {
     kernel: `A client waited in the backlog of ${step.name}. Its socket is descriptor ${step.firstWords}.`,
     decision: step.nextKind === 'refused'
       ? 'The client is over a limit, so its socket is closed at once.'
-      : 'The poll does not report the rest of the backlog again. So accept is called until EAGAIN.',
+      : 'The poll does not report the rest of the backlog again. So accept must be called until EAGAIN.',
   };
 }
 
@@ -74,8 +74,11 @@ function describeRefused(step) {
 function describeFull(step) {
   return {
     title: `${capitalized(step.name)} is full, with ${countWords(step.first, 'connection')}`,
-    decision: 'That is the maximum. New clients wait in the backlog until a connection closes; then accept is called '
-      + 'without an event.',
+    decision: joinSentences(
+      'That is the maximum. New clients wait in the backlog until a connection closes; then accept is called without '
+        + 'an event.',
+      laterWords('The next client is accepted', step.timeToNext('accept')),
+    ),
   };
 }
 

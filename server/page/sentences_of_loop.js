@@ -1,12 +1,16 @@
 // Sentences about the loop: polls, events, callbacks, deadlines, messages.
 
-import { byteWords, countWords, durationWords, joinSentences, listWords, ordinalWords } from './step_facts.js';
+import { byteWords, countWords, durationWords, joinSentences } from './step_facts.js';
+import { laterWords, listWords, ordinalWords } from './step_facts.js';
 
 /** The most names in a sentence. */
 const NAMES_MAX = 3;
 
 /** A timeout this much nearer or farther than a deadline still belongs to it. */
 const DEADLINE_ACCURACY_NS = 2_000_000;
+
+/** From here on, a callback delays others noticeably. */
+const LONG_CALLBACK_NS = 50_000_000;
 
 /** From here on, a poll that returns after its time is worth a sentence. */
 const LATE_NS = 20_000_000;
@@ -157,11 +161,11 @@ function describeReadiness(step) {
 function whatToDo(step) {
   const { own, first: flags } = step;
   if (step.objectKind === 'listener') {
-    return 'A client waits in the backlog. The poll is edge-triggered: it reports a change once, so accept is called '
-      + 'until EAGAIN.';
+    return 'A client waits in the backlog. The poll is edge-triggered: it reports a change once, so accept must be '
+      + 'called until EAGAIN.';
   }
   if (step.objectKind === 'udp-socket') {
-    return 'Datagrams wait. The poll is edge-triggered: it reports a change once, so all of them are received.';
+    return 'Datagrams wait. The poll is edge-triggered: it reports a change once, so all of them must be received.';
   }
   if (step.objectKind === 'watch') return 'The descriptor belongs to the program. The loop calls its closure.';
   if (own.phase === 'connecting') {
@@ -170,9 +174,12 @@ function whatToDo(step) {
   if (own.paused && flags & 1) {
     return 'The handler has paused reading. The bytes stay in the kernel, and the loop remembers that they are there.';
   }
-  if (flags & 2 && own.outbox > 0) return `${byteWords(own.outbox)} of output wait. They are written now.`;
+  if (flags & 2 && own.outbox > 0) return `${byteWords(own.outbox)} of output wait. They can be written now.`;
   if (flags & ~2) {
-    return 'The poll is edge-triggered: it reports a change once. So the loop reads until the kernel has no more.';
+    return joinSentences(
+      'The poll is edge-triggered: it reports a change once. So it must be read until the kernel has no more.',
+      laterWords('It is served', step.timeToNextStep),
+    );
   }
   return 'There is room for output, which an edge-triggered poll reports once. No output waits, so nothing is done.';
 }
@@ -210,8 +217,9 @@ const CALLBACK_REASONS = {
 function describeCallbackBegin(step) {
   const { callback } = step;
   const reason = CALLBACK_REASONS[callback]?.({ first: step.second });
+  const took = step.callbackTime;
   return {
-    title: callbackTitle(step, 'begins'),
+    title: callbackTitle(step, took >= LONG_CALLBACK_NS ? `begins, and takes ${durationWords(took)}` : 'begins'),
     decision: joinSentences(reason, 'Until it returns the loop does nothing else, and every other client waits.'),
   };
 }
@@ -236,7 +244,7 @@ function describeCallbackEnd(step) {
   }
   return {
     title: callbackTitle(step, Number.isFinite(took) ? `returned after ${durationWords(took)}` : 'returned'),
-    decision: joinSentences(whatWasConsumed(step), took >= 1e6 && whatWaited(step)) ?? 'The loop goes on.',
+    decision: joinSentences(whatWasConsumed(step), whatWaited(step, took)) ?? 'The loop goes on.',
   };
 }
 
@@ -255,10 +263,11 @@ function whatWasConsumed(step) {
     rest > 0 && `${byteWords(rest)} stay in the inbox, and are delivered again later.`);
 }
 
-function whatWaited(step) {
+function whatWaited(step, took) {
   const { dispatched, reported } = step.eventsOfTurn ?? {};
   const others = reported - dispatched;
-  return others > 0 && `Meanwhile nothing else ran: ${countWords(others, 'other event')} waited.`;
+  if (took >= 1e6 && others > 0) return `Meanwhile nothing else ran: ${countWords(others, 'other event')} waited.`;
+  return took >= LONG_CALLBACK_NS && 'Meanwhile nothing else ran: every event, client and timer waited.';
 }
 
 function describeDeadlineSet(step) {

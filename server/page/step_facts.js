@@ -17,6 +17,14 @@ export function durationWords(nanoseconds) {
   return time >= 1e3 || time === 0 ? `${Math.floor(time / 1e3)} us` : `${Math.floor(time)} ns`;
 }
 
+/** A wait from here on is worth a sentence: `The next bytes are taken 1.5 s later.` */
+const LONG_WAIT_NS = 1e9;
+
+/** How long an object waited for what comes next, if it was long; else null. */
+export function laterWords(what, nanoseconds) {
+  return nanoseconds >= LONG_WAIT_NS ? `${what} ${durationWords(nanoseconds)} later.` : null;
+}
+
 /** A number of things: `no event`, `1 event`, `2,000 events`. */
 export function countWords(count, noun, plural = `${noun}s`) {
   if (!Number.isFinite(count)) return `an unknown number of ${plural}`;
@@ -165,6 +173,32 @@ export class StepFacts {
     for (const index of this.nextOfObject()) {
       const kind = this.recording.kindName(index);
       if (!BETWEEN_READS.includes(kind)) return kind;
+    }
+    return null;
+  }
+
+  /** How long after this entry the next entry of the object of a kind has something; null if none does. */
+  timeToNext(kind) {
+    const { recording } = this;
+    for (const index of this.nextOfObject()) {
+      const isIt = recording.kindName(index) === kind && recording.errno[index] === 0 && recording.first[index] > 0;
+      if (isIt) return recording.time[index] - this.time;
+    }
+    return null;
+  }
+
+  /** How long after this entry the next one of the object comes; null if it is the last. */
+  get timeToNextStep() {
+    const { value, done } = this.nextOfObject().next();
+    return done ? null : this.recording.time[value] - this.time;
+  }
+
+  /** How long the callback that begins here takes; null if its end is not recorded. */
+  get callbackTime() {
+    const { recording } = this;
+    for (const index of this.nextOfObject()) {
+      const isEnd = recording.kindName(index) === 'callback-end' && recording.first[index] === this.first;
+      if (isEnd) return recording.time[index] - this.time;
     }
     return null;
   }

@@ -102,9 +102,9 @@ test('an event has its flags, its place in the turn, and what it causes', () => 
   assertWords(describe(['readiness', CLIENT, [3, 17]], { before, own: { phase: 'open', outbox: 0 } }),
     ['Event for 10.0.0.9:4000: readable, writable',
       'epoll reports EPOLLIN|EPOLLOUT for 10.0.0.9:4000. This is the 3rd of 5 events of this turn.',
-      'The poll is edge-triggered: it reports a change once. So the loop reads until the kernel has no more.']);
+      'The poll is edge-triggered: it reports a change once. So it must be read until the kernel has no more.']);
   assert.equal(describe(['readiness', CLIENT, [2, 17]], { own: { outbox: 5000 } }).decision,
-    '5,000 bytes of output wait. They are written now.');
+    '5,000 bytes of output wait. They can be written now.');
   assert.equal(describe(['readiness', CLIENT, [2, 17]], { own: { outbox: 0 } }).decision,
     'There is room for output, which an edge-triggered poll reports once. No output waits, so nothing is done.');
   assert.equal(describe(['readiness', CLIENT, [1, 17]], { own: { paused: true } }).decision,
@@ -123,7 +123,7 @@ test('an accept has its client, and each error its consequence', () => {
   const after = [['opened', 'connection 4#18', [12, 0], { address: '10.0.0.7:1234' }]];
   assertWords(describe(['accept', LISTENER, [12]], { after }), ['Accept 10.0.0.7:1234 as descriptor 12',
     'A client waited in the backlog of the listener 127.0.0.1:8888. Its socket is descriptor 12.',
-    'The poll does not report the rest of the backlog again. So accept is called until EAGAIN.']);
+    'The poll does not report the rest of the backlog again. So accept must be called until EAGAIN.']);
   assert.equal(describe(['accept', LISTENER, [12]], { after: [['refused', LISTENER, [1]]] }).decision,
     'The client is over a limit, so its socket is closed at once.');
   assertWords(describe(['accept', LISTENER, [0], { errno: 'EAGAIN' }]),
@@ -226,6 +226,25 @@ test('a callback has its reason, its time, and what waited meanwhile', () => {
   assert.match(describe(end('on_data', 0)).decision, /consumed nothing: its message may be incomplete/);
   assert.equal(describe(end('on_data', Infinity)).title, 'on_data of 10.0.0.9:4000 panicked');
   assert.equal(describe(['callback-begin', 'loop', ['job', 0]]).title, 'job begins');
+});
+
+test('what waits for long has its time, where the wait begins', () => {
+  const later = { at: 1.5e9 };
+  const decision = (entry, ...after) => describe(entry, { after }).decision;
+  assert.match(decision(['write', CLIENT, [1, 9]], ['write', CLIENT, [0, 8], { errno: 'EAGAIN' }],
+    ['write', CLIENT, [8, 8], later]), /The next bytes are taken 1\.5 s later\.$/);
+  assert.match(decision(['write', CLIENT, [0, 9], { errno: 'EAGAIN' }], ['write', CLIENT, [9, 9], later]),
+    /The next bytes are taken 1\.5 s later\.$/);
+  assert.match(decision(['read', CLIENT, [9, 9]], ['readiness', CLIENT, [1, 17]], ['read', CLIENT, [9, 9], later]),
+    /It is read again 1\.5 s later\.$/);
+  assert.match(decision(['readiness', CLIENT, [1, 17]], ['read', CLIENT, [9, 9], later]), /is served 1\.5 s later\.$/);
+  assert.match(decision(['deferred', CLIENT], ['read', CLIENT, [9, 9], later]), /It is served 1\.5 s later\.$/);
+  assert.match(decision(['full', LISTENER, [1]], ['accept', LISTENER, [9], later]), /accepted 1\.5 s later\.$/);
+  assert.doesNotMatch(decision(['deferred', CLIENT], ['read', CLIENT, [9, 9], { at: 9e8 }]), /later/);
+  const slow = describe(begin('on_data', 18), { after: [end('on_data', 18, { at: 120e6 })] });
+  assert.equal(slow.title, 'on_data of 10.0.0.9:4000 begins, and takes 120 ms');
+  const loop = { callbacks: [{ callback: 'on_data', object: 3, began: 0 }] };
+  assert.match(describe(end('on_data', 18, { at: 120e6 }), { loop }).decision, /client and timer waited\.$/);
 });
 
 test('a deadline has its distance, and its lateness when it fires', () => {
