@@ -6,6 +6,10 @@ const WAIT_NANOSECONDS = 10_000;
 /** Room for each doubling of the time to the next entry, in entries. */
 const WAIT_ROOM = 0.6;
 
+/** A client notices times from here, in nanoseconds. Each doubling gets more room, so that they are seen in a long run. */
+const LONG_WAIT_NANOSECONDS = 10_000_000;
+const LONG_WAIT_ROOM = 2;
+
 /** Free pixels beside the first and the last entry. */
 const AXIS_MARGIN = 16;
 
@@ -84,7 +88,8 @@ export class Axis {
 }
 
 function roomOf(wait) {
-  return wait > WAIT_NANOSECONDS ? WAIT_ROOM * Math.log2(wait / WAIT_NANOSECONDS) : 0;
+  const doublings = (least) => Math.max(Math.log2(wait / least), 0);
+  return WAIT_ROOM * doublings(WAIT_NANOSECONDS) + LONG_WAIT_ROOM * doublings(LONG_WAIT_NANOSECONDS);
 }
 
 /** The part of an axis that is in view: `left` is the place at the left border, `scale` is pixels for a width of 1. */

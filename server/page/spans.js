@@ -1,6 +1,5 @@
 // What lasts from one entry to another: polls, turns, callbacks, lives.
 import { isPolledAgain } from './loop_state.js';
-import { lowerBoundOf } from './axis.js';
 
 /** Instead of an index: there is no such entry. */
 export const NO_ENTRY = 0xffffffff;
@@ -13,6 +12,9 @@ const LAST_KINDS = ['closed', 'freed', 'deregistered', 'refused'];
 
 /** The last entries of a lane that are searched for its close. */
 const CLOSE_SEARCH_MAX = 16;
+
+/** Runs that follow each other without a new begin, at most. */
+const RUNS_OF_BLOCK = 64;
 
 /** The spans of a recording, made once. */
 export class Spans {
@@ -132,15 +134,6 @@ export class Spans {
     for (let at = isBegin ? index : this.enclosing[index]; at !== NO_ENTRY; at = this.enclosing[at]) begins.push(at);
     return begins;
   }
-
-  /** The position of the turn of a loop in which an index is, or of the turn before; -1 before the first. */
-  turnAt(loop, index) {
-    return lowerBoundOf(this.loops[loop].turnBegin, index + 1) - 1;
-  }
-
-  pollAt(loop, index) {
-    return lowerBoundOf(this.loops[loop].pollBegin, index + 1) - 1;
-  }
 }
 
 function addToLane(lanes, lane, index) {
@@ -203,3 +196,29 @@ export function visitRuns(entries, starts, from, to, room, visit) {
   }
 }
 
+/**
+ * Calls `visit(first, last)` with the runs between two places, and some before them. Runs do not change when the view
+ * moves: they begin anew at places that are the same for each view.
+ */
+export function visitStableRuns(entries, starts, left, right, room, visit) {
+  const block = RUNS_OF_BLOCK * room;
+  let number = Math.floor(left / block);
+  let from = lowerBoundByPlace(entries, starts, number * block);
+  while (from < entries.length && number * block <= right) {
+    number += 1;
+    const to = lowerBoundByPlace(entries, starts, number * block, from);
+    visitRuns(entries, starts, from, to, room, visit);
+    from = to;
+  }
+}
+
+/** The position of the first entry that is at a place or after it, from `low` on. */
+export function lowerBoundByPlace(entries, starts, place, low = 0) {
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (starts[entries[middle]] < place) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -3,7 +3,7 @@ import { Axis, Viewport, lowerBoundOf } from './axis.js';
 import { KIND_STYLES } from './kinds.js';
 import { GLYPH_RADIUS } from './glyphs.js';
 import { LaneList, LOOP_HEIGHT } from './lanes.js';
-import { NO_ENTRY, Spans } from './spans.js';
+import { NO_ENTRY, Spans, lowerBoundByPlace } from './spans.js';
 import { Overview } from './overview.js';
 import { LOOP_GLYPHS_Y, RULER_HEIGHT, TimelinePainter } from './timeline_painter.js';
 import { TimelineInput } from './timeline_input.js';
@@ -111,7 +111,7 @@ export class Timeline {
     this.descriptionTimer ??= setTimeout(() => this.describe(), DESCRIPTION_DELAY);
   }
 
-  /** Marks the selected entry and its lane. Returns where the entry is, and the part of the ruler that its name covers. */
+  /** Marks the selected entry and its lane. Returns where it is, and the part of the ruler that its name covers. */
   showSelection(scrollTop) {
     const { recording, selected } = this;
     const hasEntry = recording.entryCount > 0;
@@ -344,15 +344,4 @@ function nearestByPlace(entries, starts, place) {
   const after = entries[Math.min(at, entries.length - 1)];
   const before = entries[Math.max(at - 1, 0)];
   return Math.abs(starts[before] - place) < Math.abs(starts[after] - place) ? before : after;
-}
-
-/** The position of the first entry that is at a place or after it. */
-function lowerBoundByPlace(entries, starts, place) {
-  let [low, high] = [0, entries.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (starts[entries[middle]] < place) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -2,9 +2,9 @@
 import { GLYPH_RADIUS, GlyphAtlas, readColours } from './glyphs.js';
 import { HEADING_HEIGHT, LOOP_HEIGHT } from './lanes.js';
 import { KIND_STYLES } from './kinds.js';
-import { NO_ENTRY, visitRuns } from './spans.js';
+import { NO_ENTRY, lowerBoundByPlace, visitStableRuns } from './spans.js';
 import { instantText, spanText } from './formatting.js';
-import { lowerBoundOf, rulerStep } from './axis.js';
+import { rulerStep } from './axis.js';
 
 /** The ruler of times above the lanes. */
 export const RULER_HEIGHT = 20;
@@ -12,7 +12,8 @@ export const RULER_HEIGHT = 20;
 /** Entries nearer than this are drawn as a run, in pixels. */
 const GLYPH_ROOM = 9;
 
-const RUN_HEIGHT = 8;
+const RUN_HEIGHT = 10;
+const RUN_WIDTH_MIN = 5;
 
 /** Bands nearer than this are drawn as one. */
 const BAND_ROOM = 3;
@@ -21,8 +22,8 @@ const RULER_ROOM = 120;
 const TEXT_SIZE = 11;
 const TEXT_PADDING = 4;
 
-/** Entries of a run whose categories are compared, at most. */
-const RUN_SAMPLES = 6;
+/** Entries of a run whose categories are shown, at most. */
+const RUN_SAMPLES = 8;
 
 /** Times below this are not written at a wait. */
 const SHOWN_WAIT_NANOSECONDS = 10_000;
@@ -65,8 +66,8 @@ export class TimelinePainter {
     const { axis } = viewport;
     this.viewport = viewport;
     this.axis = axis;
-    this.from = Math.max(axis.indexAt(viewport.toPlace(-GLYPH_ROOM)) - 1, 0);
-    this.to = Math.min(axis.indexAt(viewport.toPlace(this.width + GLYPH_ROOM)) + 1, axis.count);
+    this.from = viewport.toPlace(-GLYPH_ROOM);
+    this.to = viewport.toPlace(this.width + GLYPH_ROOM);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.fillStyle = this.colours.surface;
     context.fillRect(0, 0, this.width, this.height);
@@ -110,16 +111,23 @@ export class TimelinePainter {
 
   paintTurns(loop, top, height) {
     const { context, spans } = this;
-    const { turnBegin } = spans.loops[loop];
-    const from = Math.max(spans.turnAt(loop, this.from), 0);
-    const to = lowerBoundOf(turnBegin, this.to);
     context.fillStyle = this.colours.text;
-    visitRuns(turnBegin, this.axis.starts, from, to, BAND_ROOM / this.viewport.scale, (first, last) => {
+    this.visitSpans(spans.loops[loop].turnBegin, (first, last) => {
       const [left, right] = this.turnPixels(loop, first, last);
       context.globalAlpha = first < last ? 0.05 : 0.035 + 0.04 * (first % 2);
       context.fillRect(left, top, Math.max(right - left, 1), height);
     });
     context.globalAlpha = 1;
+  }
+
+  /** Visits the polls or turns in view, from one that began before it. */
+  visitSpans(begins, visit) {
+    const { starts } = this.axis;
+    const before = lowerBoundByPlace(begins, starts, this.from) - 1;
+    if (before >= 0) visit(before, before);
+    visitStableRuns(begins, starts, this.from, this.to, BAND_ROOM / this.viewport.scale, (first, last) => {
+      if (last > before) visit(Math.max(first, before + 1), last);
+    });
   }
 
   /** The left and the right end of turns, cut to the view. */
@@ -158,17 +166,14 @@ export class TimelinePainter {
     const { starts } = this.axis;
     const { pollBegin, pollEnd, turnBegin, turnNumber } = this.spans.loops[loop];
     const { time, entryCount } = this.recording;
-    const room = BAND_ROOM / this.viewport.scale;
     const middle = top + TURN_BAR.top + TURN_BAR.height / 2;
-    const turns = [Math.max(this.spans.turnAt(loop, this.from), 0), lowerBoundOf(turnBegin, this.to)];
-    visitRuns(turnBegin, starts, ...turns, room, (first, last) => {
+    this.visitSpans(turnBegin, (first, last) => {
       const [left, right] = this.turnPixels(loop, first, last);
       this.rects.add('text-quiet', 0.3, left, top + TURN_BAR.top, Math.max(right - left - 1, 1), TURN_BAR.height);
       const number = String(turnNumber[first]);
       if (first === last) this.addText('text', left, right, middle, `turn ${number}`, number);
     });
-    const polls = [Math.max(this.spans.pollAt(loop, this.from), 0), lowerBoundOf(pollBegin, this.to)];
-    visitRuns(pollBegin, starts, ...polls, room, (first, last) => {
+    this.visitSpans(pollBegin, (first, last) => {
       if (first < last) return;
       const left = this.cut(starts[pollBegin[first]]);
       const right = this.cut(starts[pollEnd[first]]);
@@ -183,14 +188,14 @@ export class TimelinePainter {
   /** Adds the glyphs, the runs and the callbacks of a lane. */
   addEntries(entries, y) {
     const { axis, viewport } = this;
-    const from = lowerBoundOf(entries, this.from);
-    const to = lowerBoundOf(entries, this.to, from);
-    if (from > 0) {
-      const callbacks = this.spans.callbacksAt(entries[from - 1]);
-      for (const begin of callbacks) this.addCallback(begin, this.from, y);
-      if (callbacks.length > 0) this.addCallbackName(callbacks[0], entries[from - 1], entries[from], y);
+    const before = lowerBoundByPlace(entries, axis.starts, this.from) - 1;
+    if (before >= 0) {
+      const callbacks = this.spans.callbacksAt(entries[before]);
+      for (const begin of callbacks) this.addCallback(begin, entries[before], y);
+      if (callbacks.length > 0) this.addCallbackName(callbacks[0], entries[before], entries[before + 1], y);
     }
-    visitRuns(entries, axis.starts, from, to, GLYPH_ROOM / viewport.scale, (first, last) => {
+    visitStableRuns(entries, axis.starts, this.from, this.to, GLYPH_ROOM / viewport.scale, (first, last) => {
+      if (last <= before) return;
       const index = entries[first];
       const end = entries[last];
       const callbacks = this.spans.callbacksAt(end);
@@ -199,9 +204,7 @@ export class TimelinePainter {
       if (first === last) {
         this.glyphs.push(this.shapes[this.recording.kind[index]], viewport.toPixel(axis.centreOf(index)), y);
       } else {
-        const left = this.cut(axis.starts[index]);
-        const right = Math.max(this.cut(axis.endOf(end)), left + 5);
-        this.rects.add(this.runColour(entries, first, last), 1, left, y - RUN_HEIGHT / 2, right - left, RUN_HEIGHT);
+        this.addRun(entries, first, last, y);
       }
     });
   }
@@ -230,22 +233,26 @@ export class TimelinePainter {
     this.addText('text', left, right, y, `${name} ${spanText(span)}`, name);
   }
 
-  /** A run of one category has its colour. */
-  runColour(entries, first, last) {
-    const category = this.styles[this.recording.kind[entries[first]]];
-    if (last - first >= RUN_SAMPLES) return 'text-quiet';
-    for (let at = first + 1; at <= last; at += 1) {
-      if (this.styles[this.recording.kind[entries[at]]] !== category) return 'text-quiet';
+  /** Adds a run: a stripe for each category that is found in it. */
+  addRun(entries, first, last, y) {
+    const left = this.cut(this.axis.starts[entries[first]]);
+    const width = Math.max(this.cut(this.axis.endOf(entries[last])) - left, RUN_WIDTH_MIN);
+    const found = [];
+    const step = Math.max((last - first) / (RUN_SAMPLES - 1), 1);
+    for (let at = first; at <= last + 0.5; at += step) {
+      const category = this.styles[this.recording.kind[entries[Math.round(at)]]];
+      if (!found.includes(category)) found.push(category);
     }
-    return category;
+    const height = RUN_HEIGHT / found.length;
+    found.sort().forEach((category, at) => {
+      this.rects.add(category, 1, left, y - RUN_HEIGHT / 2 + at * height, width, height);
+    });
   }
 
   addMarks(indexes, shape, right, y) {
     if (indexes === undefined) return;
     const { axis, viewport } = this;
-    const from = lowerBoundOf(indexes, this.from);
-    const to = lowerBoundOf(indexes, this.to, from);
-    visitRuns(indexes, axis.starts, from, to, GLYPH_ROOM / viewport.scale, (first) => {
+    visitStableRuns(indexes, axis.starts, this.from, this.to, GLYPH_ROOM / viewport.scale, (first) => {
       this.glyphs.push(shape, viewport.toPixel(axis.centreOf(indexes[first])) + right, y);
     });
   }

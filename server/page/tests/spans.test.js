@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Axis } from '../axis.js';
-import { NO_ENTRY, Spans, isErrorEntry, visitRuns } from '../spans.js';
+import { NO_ENTRY, Spans, isErrorEntry, visitRuns, visitStableRuns } from '../spans.js';
 import { buildRecording } from './recording_builder.js';
 
 const spansOf = (entries, options) => new Spans(buildRecording(entries, options));
@@ -16,7 +16,6 @@ test('a turn lasts from the return of its poll to its end, and has a number', ()
   const { pollBegin, pollEnd, turnBegin, turnEnd, turnNumber } = spans.loops[0];
   assert.deepEqual([pollBegin, pollEnd], [[0, 4], [1, 5]]);
   assert.deepEqual([turnBegin, turnEnd, turnNumber], [[1, 5], [3, 6], [1, 2]]);
-  assert.deepEqual([0, 1, 3, 4, 6].map((index) => spans.turnAt(0, index)), [-1, 0, 0, 0, 1]);
 });
 
 test('a poll that is repeated belongs to the same turn', () => {
@@ -127,4 +126,25 @@ test('the work for a run grows with its logarithm', () => {
   let runs = 0;
   visitRuns(entries, starts, 0, count, count / 100, () => { runs += 1; });
   assert.ok(runs <= 101 && reads < 101 * 40, `${runs} runs, ${reads} reads`);
+});
+
+test('runs do not change when the view moves', () => {
+  const time = Float64Array.from({ length: 5000 }, (_, index) => index * 3 + (index % 7));
+  const { starts } = new Axis(time, 'time');
+  const entries = Uint32Array.from(time.keys()).filter((index) => index % 3 > 0);
+  const runsFrom = (left) => {
+    const runs = [];
+    visitStableRuns(entries, starts, left, left + 4000, 25, (first, last) => runs.push(`${first} ${last}`));
+    return runs;
+  };
+  const all = [];
+  visitStableRuns(entries, starts, 0, 20_000, 25, (first, last) => all.push(`${first} ${last}`));
+  const countOf = ([first, last]) => last - first + 1;
+  assert.equal(all.reduce((sum, run) => sum + countOf(run.split(' ').map(Number)), 0), entries.length);
+  for (const left of [-100, 0, 777, 5000, 9999]) {
+    const runs = runsFrom(left);
+    assert.deepEqual(runs, all.slice(all.indexOf(runs[0]), all.indexOf(runs[0]) + runs.length), `from ${left}`);
+    const [first, last] = [runs[0].split(' ')[0], runs.at(-1).split(' ')[1]].map((at) => starts[entries[at]]);
+    assert.ok(first <= Math.max(left + 25, 10) && last >= left + 4000 - 25, `from ${left}: ${first} to ${last}`);
+  }
 });
