@@ -4,8 +4,8 @@ import { countedNoun, element } from './formatting.js';
 import { ordinal, SLOT_CELLS_MAX, SLOT_STATES, slabCounts, slabView, slotText } from './table_rows.js';
 import { setClass, setText, tableSection } from './table_parts.js';
 
-/** Slots in a row of the map. */
-const MAP_COLUMNS = 128;
+/** The map is so much wider than high. */
+const MAP_ASPECT = 6;
 const SLOT_MARKS = {
   'not seen': '·', 'free': '○', 'connecting': '◌', 'open': '●', 'closing': '◐', 'closed': '✕',
 };
@@ -21,8 +21,9 @@ export class SlabTable {
     this.map = element('canvas', 'slab-map');
     this.map.setAttribute('role', 'img');
     this.map.addEventListener('click', (event) => this.onMapClick(event));
-    this.section = tableSection('Slab', 'A connection lives in a slot. A free slot is used again; the number of uses '
-      + 'tells an old event from a new connection.', this.counts, this.map, this.cells, this.detail, this.key);
+    const about = 'A connection lives in a slot, and a free slot is used again. Each use has a new generation (#), so '
+      + 'an old event never reaches a new connection.';
+    this.section = tableSection('Slab', about, this.counts, this.map, this.cells, this.detail, this.key);
     this.slots = Array.from({ length: SLOT_CELLS_MAX }, () => this.makeSlot());
   }
 
@@ -84,7 +85,8 @@ export class SlabTable {
   drawMap({ size, states, touched, current, counts }) {
     this.map.hidden = size <= SLOT_CELLS_MAX;
     if (this.map.hidden) return;
-    const [width, height] = [MAP_COLUMNS, Math.ceil(size / MAP_COLUMNS)];
+    const width = Math.ceil(Math.sqrt(size * MAP_ASPECT));
+    const height = Math.ceil(size / width);
     if (this.map.width !== width) this.map.width = width;
     if (this.map.height !== height) this.map.height = height;
     const context = this.map.getContext('2d');
@@ -100,8 +102,8 @@ export class SlabTable {
 
   onMapClick(event) {
     const { left, top, width, height } = this.map.getBoundingClientRect();
-    const column = Math.floor(((event.clientX - left) / width) * MAP_COLUMNS);
-    const slot = Math.floor(((event.clientY - top) / height) * this.map.height) * MAP_COLUMNS + column;
+    const column = Math.floor(((event.clientX - left) / width) * this.map.width);
+    const slot = Math.floor(((event.clientY - top) / height) * this.map.height) * this.map.width + column;
     const object = this.view.objectOf(slot);
     if (object !== null) this.onSelectLane(object);
   }

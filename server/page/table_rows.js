@@ -8,6 +8,7 @@ export const SLOT_CELLS_MAX = 24;
 
 /** The states of a slot, in the order of their numbers in `SlabView.states`. */
 export const SLOT_STATES = ['not seen', 'free', 'connecting', 'open', 'closing', 'closed'];
+const STATE_NUMBERS = Object.fromEntries(SLOT_STATES.map((name, number) => [name, number]));
 
 /** `1st`, `2nd`, `3rd`, `11th`, `21st`. */
 export function ordinal(number) {
@@ -44,10 +45,10 @@ export function slabView(recording, state, index, firstBefore = 0) {
   const turnBegan = state.loops[loop].pollEnd;
   slots.forEach((entry, slot) => {
     const record = entry.object === null ? undefined : state.objects.get(entry.object);
-    states[slot] = SLOT_STATES.indexOf(record?.phase ?? 'free');
+    states[slot] = STATE_NUMBERS[record === undefined ? 'free' : record.phase];
     counts[states[slot]] += 1;
-    const changed = Math.max(entry.changed, record?.changed ?? -1);
-    if (turnBegan >= 0 && changed > turnBegan) touched[slot] = 1;
+    const isTouched = entry.changed > turnBegan || (record !== undefined && record.changed > turnBegan);
+    if (turnBegan >= 0 && isTouched) touched[slot] = 1;
   });
   const current = slotOfEntry(recording, index);
   const isKnown = current !== null && current < size;
@@ -84,30 +85,33 @@ export function slabCounts({ counts }) {
 export function bufferRows(recording, state, index) {
   const loop = recording.loopOf(index);
   const lane = recording.object[index];
+  const { objects } = recording;
   const found = [];
   let [waiting, connections] = [0, 0];
   state.objects.forEach((record, object) => {
-    const { kind, loop: ofLoop } = recording.objects[object];
+    const { kind, loop: ofLoop } = objects[object];
     if (kind !== 'connection' || ofLoop !== loop || record.phase === 'closed') return;
     connections += 1;
     const isWaiting = record.inbox > 0 || record.outbox > 0 || record.paused || record.awaitsMemory;
     if (isWaiting) waiting += 1;
     const order = object === lane ? -Infinity : -(record.inbox + record.outbox);
-    if (isWaiting || object === lane) addSorted(found, { object, record, isWaiting, order });
+    if (isWaiting || object === lane) addSorted(found, order, object, isWaiting);
   });
-  const rows = found.map(({ object, record }) => ({
-    object, name: shortName(recording.objects[object]), inbox: record.inbox, outbox: record.outbox,
-    words: bufferWords(record), isCurrent: object === lane,
-  }));
+  const rows = found.map(({ object }) => {
+    const record = state.objects.get(object);
+    const { inbox, outbox } = record;
+    const words = bufferWords(record);
+    return { object, name: shortName(objects[object]), inbox, outbox, words, isCurrent: object === lane };
+  });
   return { rows, more: waiting - found.filter(({ isWaiting }) => isWaiting).length, connections };
 }
 
-/** Adds an item by its order to a list of at most so many items. */
-function addSorted(items, item) {
-  if (items.length === TABLE_ROWS_MAX && items.at(-1).order <= item.order) return;
+/** Adds an object by its order to a list of at most so many. */
+function addSorted(items, order, object, isWaiting = true) {
+  if (items.length === TABLE_ROWS_MAX && items[TABLE_ROWS_MAX - 1].order <= order) return;
   let at = items.length;
-  while (at > 0 && items[at - 1].order > item.order) at -= 1;
-  items.splice(at, 0, item);
+  while (at > 0 && items[at - 1].order > order) at -= 1;
+  items.splice(at, 0, { object, order, isWaiting });
   if (items.length > TABLE_ROWS_MAX) items.pop();
 }
 
@@ -194,7 +198,7 @@ export function deadlineRows(recording, state, index) {
   const deadlines = state.deadlines[recording.loopOf(index)];
   const [now, lane] = [recording.time[index], recording.object[index]];
   const found = [];
-  deadlines.forEach((at, object) => addSorted(found, { object, order: at }));
+  deadlines.forEach((at, object) => addSorted(found, at, object));
   const rows = found.map(({ object, order: at }) => ({
     object, name: shortName(recording.objects[object]), text: deadlineText(at - now), isOverdue: at < now,
     isCurrent: object === lane,

@@ -51,7 +51,7 @@ export class Tables {
     const cells = rows.map(({ object, name, inbox, outbox, words, isCurrent }) => (
       { object, name, isCurrent, words: words.join(', '), cells: [level(inbox), level(outbox)] }
     ));
-    let note = moreText(more, 'connection with bytes', 'connections with bytes');
+    let note = moreText(more, 'more connection with bytes', 'more connections with bytes');
     if (connections === 0) note = 'No connection is open.';
     else if (rows.length === 0) note = `No bytes wait in ${countedNoun(connections, 'open connection')}.`;
     this.buffers.show(cells, note);
@@ -60,7 +60,7 @@ export class Tables {
   showQueue(state, index) {
     const { rows, before, after, total, served } = queueRows(this.recording, state, index);
     const cells = rows.map(({ object, name, status, isCurrent }) => (
-      { object, name, isCurrent, cells: [{ text: status, className: `queue-${status.split(' ')[0]}` }] }
+      { object, name, isCurrent, cells: [{ text: status, className: status === 'served' ? 'is-quiet' : '' }] }
     ));
     const loop = state.loops[this.recording.loopOf(index)];
     let note = before + after > 0 ? `${grouped(total)} in all: ${grouped(served)} served. ` : '';
@@ -73,5 +73,5 @@ export class Tables {
 }
 
 function moreText(count, noun, plural) {
-  return count > 0 ? `And ${countedNoun(count, noun, plural).replace(/^(\S+)/, '$1 more')}.` : '';
+  return count > 0 ? `And ${countedNoun(count, noun, plural)}.` : '';
 }
