@@ -428,7 +428,8 @@ pub(crate) fn run(simulation: &Simulation) {
 
 #[test]
 fn every_client_is_served_whatever_the_network_does() {
-    crate::testing::check(0..10_000, run);
+    // `.ci/run` continues here, with a release build.
+    crate::testing::check(0..4_000, run);
 }
 
 #[test]
