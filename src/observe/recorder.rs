@@ -120,7 +120,7 @@ impl Recorder {
         self.started = taken.started;
         self.before = taken.before.clone();
         for block in &taken.blocks {
-            self.before.add(block.entries.iter().copied(), &mut block.details.iter().cloned());
+            self.before.add_block(block);
         }
         taken
     }
@@ -140,7 +140,9 @@ impl Recorder {
         let mut block = self.blocks.pop_front()?;
         self.bytes -= block.capacity();
         self.lost += block.entries.iter().map(lost_in).sum::<u64>();
-        self.before.add(block.entries.drain(..), &mut block.details.drain(..));
+        self.before.add_block(&block);
+        block.entries.clear();
+        block.details.clear();
         block.payload.clear();
         Some(block)
     }
@@ -232,45 +234,45 @@ impl TurnBuffers {
 }
 
 impl Before {
-    /// Learns from entries what exists after them.
-    pub(super) fn add(
-        &mut self,
-        entries: impl Iterator<Item = Entry>,
-        details: &mut impl Iterator<Item = (u32, Detail)>,
-    ) {
-        let mut details = details.peekable();
-        for (index, entry) in entries.enumerate() {
-            let mut address = None;
-            while let Some((_, detail)) = details.next_if(|(of, _)| *of as usize == index) {
-                if !matches!(detail, Detail::Payload { .. }) {
-                    address = Some(detail);
+    /// Learns from the entries of a block what exists after them.
+    fn add_block(&mut self, block: &TurnBuffers) {
+        let mut details = block.details.iter().peekable();
+        for (index, entry) in block.entries.iter().enumerate() {
+            self.add(entry, || {
+                while details.next_if(|(of, _)| (*of as usize) < index).is_some() {}
+                let of_entry = details.clone().take_while(|(of, _)| *of as usize == index);
+                address_in(of_entry.map(|(_, detail)| detail))
+            });
+        }
+    }
+
+    /// Learns from an entry what exists after it. Most entries change nothing: the address is looked up if it is needed.
+    #[inline]
+    pub(super) fn add(&mut self, entry: &Entry, address: impl FnOnce() -> Option<Detail>) {
+        self.nanoseconds = entry.nanoseconds;
+        let key = (entry.object, entry.slot);
+        match entry.kind {
+            EntryKind::Existing
+            | EntryKind::Opened
+            | EntryKind::Listening
+            | EntryKind::Bound
+            | EntryKind::Watching
+            | EntryKind::PeerConnect => {
+                self.existing.insert(key, (*entry, address()));
+            }
+            // An outbound connection was opened without a descriptor.
+            EntryKind::Connect if entry.errno.is_none() => {
+                if let Some((opened, _)) = self.existing.get_mut(&key) {
+                    opened.numbers[0] = entry.numbers[0];
                 }
             }
-            self.nanoseconds = entry.nanoseconds;
-            let key = (entry.object, entry.slot);
-            match entry.kind {
-                EntryKind::Existing
-                | EntryKind::Opened
-                | EntryKind::Listening
-                | EntryKind::Bound
-                | EntryKind::Watching
-                | EntryKind::PeerConnect => {
-                    self.existing.insert(key, (entry, address));
-                }
-                // An outbound connection was opened without a descriptor.
-                EntryKind::Connect if entry.errno.is_none() => {
-                    if let Some((opened, _)) = self.existing.get_mut(&key) {
-                        opened.numbers[0] = entry.numbers[0];
-                    }
-                }
-                EntryKind::Freed => {
-                    self.existing.remove(&key);
-                }
-                EntryKind::Closed if entry.object != Object::Connection => {
-                    self.existing.remove(&key);
-                }
-                _ => {}
+            EntryKind::Freed => {
+                self.existing.remove(&key);
             }
+            EntryKind::Closed if entry.object != Object::Connection => {
+                self.existing.remove(&key);
+            }
+            _ => {}
         }
     }
 
@@ -286,6 +288,11 @@ impl Before {
         }
         existing
     }
+}
+
+/// The address among the details of an entry.
+pub(super) fn address_in<'a>(details: impl IntoIterator<Item = &'a Detail>) -> Option<Detail> {
+    details.into_iter().find(|detail| !matches!(detail, Detail::Payload { .. })).cloned()
 }
 
 #[cfg(test)]

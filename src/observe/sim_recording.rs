@@ -4,7 +4,7 @@
 
 use crate::observe::entry::{Entry, EntryKind, Object};
 use crate::observe::journal::Detail;
-use crate::observe::recorder::Before;
+use crate::observe::recorder::{Before, address_in};
 use crate::observe::recording::LoopRecording;
 
 /// The number of entries that are kept by default. Up to twice as many are in memory.
@@ -138,8 +138,7 @@ impl SimRecording {
                 missing += entry.numbers[0];
             } else if is_dropped(index) {
                 missing += 1;
-                let details = details.iter().map(|(_, detail)| (0, detail.clone()));
-                kept.before.add(std::iter::once(*entry), &mut { details });
+                kept.before.add(entry, || address_in(details.iter().map(|(_, detail)| detail)));
             } else {
                 note_missing(&mut kept, &mut missing, entry.nanoseconds);
                 kept.copy_entry(*entry, details, &old.recording.payload);
