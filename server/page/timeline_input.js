@@ -1,7 +1,8 @@
 // Mouse, wheel and touch on the timeline.
 
-/** A pointer that moves less than this selects, in pixels. */
+/** A pointer that moves less than this selects, in pixels; a finger is less steady. */
 const CLICK_DISTANCE_MAX = 5;
+const TAP_DISTANCE_MAX = 10;
 
 /** The factor of a zoom for a wheel that moves by a pixel. */
 const WHEEL_ZOOM = 1.0022;
@@ -21,7 +22,7 @@ export class TimelineInput {
   constructor(surface, target) {
     Object.assign(this, { surface, target });
     this.pointers = new Map();
-    this.moved = 0;
+    this.isDrag = false;
     const listen = (type, listener, options) => surface.addEventListener(type, listener, options);
     listen('pointerdown', (event) => this.onDown(event));
     listen('pointermove', (event) => this.onMove(event));
@@ -39,7 +40,7 @@ export class TimelineInput {
 
   onDown(event) {
     if (event.button !== 0) return;
-    if (this.pointers.size === 0) this.moved = 0;
+    if (this.pointers.size === 0) this.isDrag = false;
     this.pointers.set(event.pointerId, this.placeOf(event));
     this.target.point(null);
   }
@@ -52,8 +53,9 @@ export class TimelineInput {
       return;
     }
     const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, other]) => other);
-    this.moved += Math.hypot(place.x - before.x, place.y - before.y);
-    if (this.moved < CLICK_DISTANCE_MAX && others.length === 0) return;
+    const distanceMax = event.pointerType === 'touch' ? TAP_DISTANCE_MAX : CLICK_DISTANCE_MAX;
+    this.isDrag ||= others.length > 0 || Math.hypot(place.x - before.x, place.y - before.y) >= distanceMax;
+    if (!this.isDrag) return;
     // Without the capture a drag ends at the border. A click needs none.
     if (!this.surface.hasPointerCapture(event.pointerId)) this.surface.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, place);
@@ -76,7 +78,7 @@ export class TimelineInput {
     const place = this.pointers.get(event.pointerId);
     if (place === undefined) return;
     this.pointers.delete(event.pointerId);
-    if (this.moved < CLICK_DISTANCE_MAX) this.target.pick(place.x, place.y, event.pointerType === 'touch');
+    if (!this.isDrag) this.target.pick(place.x, place.y, event.pointerType === 'touch');
   }
 
   onWheel(event) {

@@ -173,13 +173,13 @@ export class TimelinePainter {
       const number = String(turnNumber[first]);
       if (first === last) this.addText('text', left, right, middle, `turn ${number}`, number);
     });
-    this.visitSpans(pollBegin, (first, last) => {
-      if (first < last) return;
-      const left = this.cut(starts[pollBegin[first]]);
-      const right = this.cut(starts[pollEnd[first]]);
+    // The last of near polls may be long.
+    this.visitSpans(pollBegin, (_, last) => {
+      const left = this.cut(starts[pollBegin[last]]);
+      const right = this.cut(starts[pollEnd[last]]);
       this.rects.add('wait', 1, left, middle - 0.5, Math.max(right - left, 1), 1);
-      if (pollEnd[first] >= entryCount) return;
-      const wait = time[pollEnd[first]] - time[pollBegin[first]];
+      if (pollEnd[last] >= entryCount) return;
+      const wait = time[pollEnd[last]] - time[pollBegin[last]];
       if (wait < SHOWN_WAIT_NANOSECONDS) return;
       this.addText('text-quiet', left, right, middle, `waited ${spanText(wait)}`, spanText(wait), true);
     });
