@@ -68,10 +68,11 @@ export class Browser {
   }
 
   /** Opens a page. Close its context at the end. */
-  async open(file, { size = SIZES.usual, theme = 'light', hash = '', ready = true, ...options } = {}) {
+  async open(file, { size = SIZES.usual, theme = 'light', hash = '', ready = true, initScript, ...options } = {}) {
     const [width, height] = size;
     const context = await this.chromium.newContext({ viewport: { width, height }, colorScheme: theme, ...options });
     const page = await context.newPage();
+    if (initScript) await page.addInitScript(initScript);
     page.setDefaultTimeout(20_000);
     page.problems = [];
     const url = pathToFileURL(file).href;

@@ -1,0 +1,27 @@
+// Tests: a page of 100,000 entries is small and quick.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { figuresOf } from './figures.js';
+import { useBrowser } from './harness.js';
+
+const browser = useBrowser();
+
+/** The page is made for these times, in milliseconds. */
+const LIMITS = { firstPaint: 1_000, step: 20, frame: 17 };
+
+/** A machine that runs other tests at the same time is slower; `npm run measure` prints the figures of a quiet one. */
+const SLOWER = 5;
+
+test('a page of 100,000 entries has at most 2,000,000 bytes, and is quick', async () => {
+  const figures = await figuresOf(browser, await browser.pageOf(100_000));
+  const text = JSON.stringify(figures);
+  assert.ok(figures.bytes <= 2_000_000, text);
+  assert.ok(figures.firstPaint <= SLOWER * LIMITS.firstPaint, text);
+  for (const { p95 } of Object.values(figures.steps)) assert.ok(p95 <= SLOWER * LIMITS.step, text);
+  const pans = Object.values(figures.pans);
+  assert.equal(pans.length, 3, text);
+  for (const { interval } of pans) assert.ok(interval.p95 <= SLOWER * LIMITS.frame, text);
+  assert.deepEqual(figures.problems, []);
+});

@@ -1,0 +1,170 @@
+// Tests: zoom, pan and selection on the timeline, by keys, buttons, wheel, mouse and touch.
+
+import assert from 'node:assert/strict';
+
+import { entryOf, goTo, laneOf, pageTest, SIZES, useBrowser, waitForEntry } from './harness.js';
+
+const browser = useBrowser();
+
+const timelineOf = (page) => page.getByRole('img', { name: /^Timeline/ });
+
+/** What is in view: `{ from, to, entries }`, times in seconds. */
+async function viewOf(page) {
+  return parseView(await timelineOf(page).getAttribute('aria-label'));
+}
+
+function parseView(label) {
+  const [, from, to, entries] = /from ([\d.]+) s to ([\d.]+) s: ([\d,]+) entr/.exec(label);
+  return { from: Number(from), to: Number(to), entries: Number(entries.replaceAll(',', '')) };
+}
+
+/** Does something, and returns the view that follows. It must differ. */
+async function viewAfter(page, action) {
+  const before = await timelineOf(page).getAttribute('aria-label');
+  const [range] = before.split(';');
+  await action();
+  await page.waitForFunction((old) => (
+    !document.querySelector('[role="img"][aria-label^="Timeline"]').ariaLabel.startsWith(old)
+  ), range);
+  return viewOf(page);
+}
+
+/** The middle of the timeline, in pixels of the page. */
+async function middleOf(page) {
+  const { x, y, width, height } = await timelineOf(page).boundingBox();
+  return { x: x + width / 2, y: y + height / 2 };
+}
+
+pageTest('the + and - keys zoom, and 0 shows the whole run', browser, 1000, { hash: '#e=500' }, async (page) => {
+  await page.keyboard.press('0');
+  const whole = await viewOf(page);
+  assert.equal(whole.entries, 1000);
+  const closer = await viewAfter(page, () => page.keyboard.press('+'));
+  assert.ok(closer.entries < whole.entries);
+  const closest = await viewAfter(page, () => page.keyboard.press('+'));
+  assert.ok(closest.entries < closer.entries);
+  assert.deepEqual(await viewAfter(page, () => page.keyboard.press('-')), closer);
+  assert.deepEqual(await viewAfter(page, () => page.keyboard.press('0')), whole);
+});
+
+pageTest('the buttons zoom', browser, 1000, {}, async (page) => {
+  const button = (name) => page.getByRole('button', { name, exact: true });
+  await page.keyboard.press('0');
+  const whole = await viewOf(page);
+  const closer = await viewAfter(page, () => button('Zoom in').click());
+  assert.ok(closer.entries < whole.entries);
+  await viewAfter(page, () => button('Zoom in').click());
+  assert.deepEqual(await viewAfter(page, () => button('Zoom out').click()), closer);
+  assert.deepEqual(await viewAfter(page, () => button('Show the whole run').click()), whole);
+});
+
+pageTest('the wheel zooms at the pointer, and pans', browser, 1000, { hash: '#e=500' }, async (page) => {
+  await page.keyboard.press('0');
+  const whole = await viewOf(page);
+  const { x, y } = await middleOf(page);
+  await page.mouse.move(x, y);
+  await page.keyboard.down('Control');
+  const closer = await viewAfter(page, () => page.mouse.wheel(0, -500));
+  await page.keyboard.up('Control');
+  assert.ok(closer.entries < whole.entries / 2 && closer.from > whole.from && closer.to < whole.to);
+  const later = await viewAfter(page, () => page.mouse.wheel(200, 0));
+  assert.ok(later.from > closer.from && later.to > closer.to);
+});
+
+pageTest('the mouse drags the timeline, and a click selects an entry', browser, 1000, { hash: '#e=500' }, async (page) => {
+  for (let press = 0; press < 8; press += 1) await page.keyboard.press('+');
+  const { x, y } = await middleOf(page);
+  const before = await viewAfter(page, () => page.keyboard.press('+'));
+  const entry = await entryOf(page);
+  const after = await viewAfter(page, async () => {
+    await page.mouse.move(x, y);
+    await page.mouse.down();
+    await page.mouse.move(x - 150, y, { steps: 5 });
+    await page.mouse.up();
+  });
+  assert.ok(after.to > before.to && after.from > before.from);
+  assert.equal(await entryOf(page), entry);
+  await clickAnEntry(page, (place) => page.mouse.click(place.x, place.y));
+  assert.notEqual(await entryOf(page), entry);
+});
+
+/** Clicks in the lane of the selected entry until another entry is selected. */
+async function clickAnEntry(page, click) {
+  const entry = await entryOf(page);
+  const { x, width, y, height } = await timelineOf(page).boundingBox();
+  for (let across = 0.1; across < 1; across += 0.04) {
+    for (const down of [0.1, 0.3, 0.5, 0.7]) {
+      await click({ x: x + across * width, y: y + down * height });
+      if (await entryOf(page) !== entry) return;
+    }
+  }
+  assert.fail('no click selects an entry');
+}
+
+for (const [name, size] of Object.entries(SIZES)) {
+  pageTest(`${name}: the lane of the selected entry is whole in view at first`, browser, 1000, {
+    size, hash: '#e=700',
+  }, async (page) => {
+    // The parts of the page get their sizes one after the other.
+    await page.waitForFunction(() => {
+      const lane = document.querySelector('.timeline-lane-mark').getBoundingClientRect();
+      const view = document.querySelector('.timeline-scroller').getBoundingClientRect();
+      return lane.height > 0 && lane.top >= view.top && lane.bottom <= view.bottom;
+    });
+  });
+}
+
+pageTest('a step outside of the view comes into view', browser, 1000, { hash: '#e=20' }, async (page) => {
+  for (let press = 0; press < 8; press += 1) await page.keyboard.press('+');
+  const near = await viewAfter(page, () => page.keyboard.press('+'));
+  const far = await viewAfter(page, () => page.keyboard.press('End'));
+  assert.ok(far.from > near.to);
+  await goTo(page, 20);
+  await page.waitForFunction((old) => (
+    document.querySelector('[role="img"][aria-label^="Timeline"]').ariaLabel.includes(`from ${old}`)
+  ), near.from.toFixed(6).slice(0, 5));
+});
+
+pageTest('the axis of time has the true scale', browser, 'slow-reader', {}, async (page) => {
+  await page.keyboard.press('0');
+  const steps = await viewAfter(page, () => page.keyboard.press('+'));
+  await page.keyboard.press('0');
+  await page.keyboard.press('t');
+  const time = await viewAfter(page, () => page.keyboard.press('+'));
+  assert.notDeepEqual(time, steps);
+});
+
+pageTest('one finger pans, two fingers zoom, a tap selects', browser, 1000, {
+  size: SIZES.narrow, hasTouch: true, isMobile: true, hash: '#e=500',
+}, async (page) => {
+  for (let press = 0; press < 6; press += 1) await page.keyboard.press('+');
+  await timelineOf(page).scrollIntoViewIfNeeded();
+  const touch = await page.context().newCDPSession(page);
+  const send = (type, ...points) => touch.send('Input.dispatchTouchEvent', { type, touchPoints: points });
+  const { x, y } = await middleOf(page);
+  const before = await viewAfter(page, () => page.keyboard.press('+'));
+
+  const panned = await viewAfter(page, async () => {
+    await send('touchStart', { x, y });
+    for (let at = 10; at <= 80; at += 10) await send('touchMove', { x: x - at, y });
+    await send('touchEnd');
+  });
+  assert.ok(panned.from > before.from && panned.to > before.to);
+
+  const zoomed = await viewAfter(page, async () => {
+    await send('touchStart', { x: x - 20, y, id: 1 }, { x: x + 20, y, id: 2 });
+    for (let at = 30; at <= 100; at += 10) await send('touchMove', { x: x - at, y, id: 1 }, { x: x + at, y, id: 2 });
+    await send('touchEnd');
+  });
+  assert.ok(zoomed.entries < panned.entries, `${zoomed.entries} of ${panned.entries} entries in view`);
+
+  await clickAnEntry(page, (place) => page.touchscreen.tap(place.x, place.y));
+});
+
+pageTest('keys step to other lanes', browser, 1000, { hash: '#e=300' }, async (page) => {
+  const lane = await laneOf(page);
+  await page.keyboard.press('ArrowDown');
+  assert.notEqual(await laneOf(page), lane);
+  await page.keyboard.press('ArrowUp');
+  assert.equal(await laneOf(page), lane);
+});
