@@ -14,8 +14,8 @@ use halloo::{EventLoop, Turn, datagrams, framing, stream};
 const AT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// A list that is seldom used may still grow once. The three lists of the journal grow with the longest turn: on a busy
-/// machine, more clients wait for one.
-const GROWTH_MAX: u64 = 4 + 3 * 4;
+/// machine, more clients wait for one. An allocation for each exchange would be a thousand.
+const GROWTH_MAX: u64 = 4 + 3 * 12;
 
 /// Each of the 16 blocks of a recorder has three lists, which may double some times. An allocation for each exchange would
 /// be a thousand.
