@@ -225,9 +225,12 @@ fn every_link_of_a_page_leads_to_a_file() {
     for page in LINKED_PAGES {
         let page = root.join(page);
         let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        // Those of pictures with a dark variant.
+        let pictures = ["src=\"", "srcset=\""].into_iter().flat_map(|name| text.split(name).skip(1));
+        let pictures = pictures.filter_map(|rest| rest.split('"').next());
         let is_file = |target: &&str| !target.is_empty() && !target.contains("://");
-        for target in targets.filter(is_file) {
+        for target in links.chain(pictures).filter(is_file) {
             let path = page.parent().expect("a page is in a folder").join(target);
             assert!(path.exists(), "{} links to {target}, which does not exist", page.display());
         }
