@@ -1,4 +1,4 @@
-// Tests: zoom, pan and selection on the timeline, by keys, buttons, wheel, mouse and touch.
+// Tests: zoom, pan and selection on the timeline.
 
 import assert from 'node:assert/strict';
 
