@@ -3,9 +3,12 @@
 /** Bytes of a payload that are shown, at most. */
 const PAYLOAD_BYTES_SHOWN_MAX = 1024;
 
+/** Made once: `toLocaleString` makes one for each number. */
+const NUMBER_FORMAT = new Intl.NumberFormat('en');
+
 /** `1204567` as `1,204,567`. */
 export function grouped(number) {
-  return number.toLocaleString('en');
+  return NUMBER_FORMAT.format(number);
 }
 
 /** `1 loop`, `2 loops`. */

@@ -4,7 +4,6 @@ import { decodeRecording } from './decode.js';
 import { FINDING_HELP } from './finding_help.js';
 import { FindingsPanel } from './findings_panel.js';
 import { element } from './formatting.js';
-import { fillGlyphCanvas } from './glyphs.js';
 import { fillHelp } from './help.js';
 import { commandOf } from './keys.js';
 import { KIND_STYLES } from './kinds.js';
@@ -61,9 +60,9 @@ class Page {
     this.step = new StepPanel(part('step'), recording, {
       describe: (index) => describeEntry(recording, this.replay.before(index), index),
       turnOf: (index) => this.replay.after(index).loops[recording.loopOf(index)].turn,
-      drawGlyph: (canvas, index) => {
-        fillGlyphCanvas(canvas, KIND_STYLES[recording.kindName(index)].category, isErrorEntry(recording, index));
-      },
+      glyphOf: (index) => (
+        { category: KIND_STYLES[recording.kindName(index)].category, isError: isErrorEntry(recording, index) }
+      ),
     });
     this.findings = new FindingsPanel(part('findings'), recording, FINDING_HELP, { onSelect });
     this.searchBox = new SearchBox(part('search'), recording, {
@@ -177,7 +176,7 @@ class Page {
     this.timeline.redraw();
     this.legend.redraw();
     this.tables.redraw();
-    this.step.show(this.selected, false);
+    this.step.redraw();
   }
 
   escape() {

@@ -1,5 +1,6 @@
 // Search: lanes by address, id or slot; entries by kind, callback, error.
 
+import { countedNoun } from './formatting.js';
 import { KIND_STYLES } from './kinds.js';
 
 /** Lanes that a search lists, at most. */
@@ -60,7 +61,7 @@ export class Search {
     const groups = [];
     const add = (label, names, count, isMember) => {
       if (count > 0 && names.some((name) => name.toLowerCase().includes(query))) {
-        groups.push({ type: 'entries', label, detail: count === 1 ? '1 entry' : `${count.toLocaleString('en')} entries`,
+        groups.push({ type: 'entries', label, detail: countedNoun(count, 'entry', 'entries'),
           target: (from) => ({ index: this.next(from, isMember) }) });
       }
     };

@@ -1,6 +1,7 @@
 // The panel of a step: what happened, why, its call, its fields.
 
 import { bytesAsHex, bytesAsText, countedNoun, element, grouped, instantText, spanText } from './formatting.js';
+import { fillGlyphCanvas } from './glyphs.js';
 import { linkOf } from './links.js';
 
 /** How long the copy button shows that it has copied, in milliseconds. */
@@ -8,9 +9,12 @@ const COPIED_SHOWN_MS = 1500;
 
 /** Shows one entry of a recording in words. */
 export class StepPanel {
-  /** `describe(index)` returns `{ title, kernel, decision, call, place }`, `turnOf(index)` a number, 0 before the first turn. */
-  constructor(parent, recording, { describe, turnOf, drawGlyph }) {
-    Object.assign(this, { recording, describe, turnOf, drawGlyph });
+  /**
+   * `describe(index)` returns `{ title, kernel, decision, call, place }`, `turnOf(index)` a number, 0 before the first turn,
+   * `glyphOf(index)` a category and whether the entry is an error.
+   */
+  constructor(parent, recording, { describe, turnOf, glyphOf }) {
+    Object.assign(this, { recording, describe, turnOf, glyphOf });
     this.heading = element('h2', '', 'Step');
     this.heading.id = 'step-heading';
     this.position = element('p', 'step-position');
@@ -38,7 +42,7 @@ export class StepPanel {
     const { recording } = this;
     const { title, kernel, decision, call, place } = this.describe(index);
     // Drawing reads the size of the canvas, so it comes before the changes of the layout.
-    this.drawGlyph(this.glyph, index);
+    this.showGlyph(this.glyphOf(index));
     this.title.setAttribute('aria-live', isAnnounced ? 'polite' : 'off');
     this.title.textContent = title;
     this.position.textContent = this.positionText(index);
@@ -53,6 +57,18 @@ export class StepPanel {
     const link = linkOf(recording, index);
     this.link.textContent = link;
     this.link.href = link;
+  }
+
+  /** Draws the glyph if it is not that of the entry before. */
+  showGlyph(glyph) {
+    if (glyph.category === this.shown?.category && glyph.isError === this.shown.isError) return;
+    fillGlyphCanvas(this.glyph, glyph.category, glyph.isError);
+    this.shown = glyph;
+  }
+
+  /** Draws the glyph in the colours of the present theme. */
+  redraw() {
+    fillGlyphCanvas(this.glyph, this.shown.category, this.shown.isError);
   }
 
   positionText(index) {
