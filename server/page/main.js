@@ -245,6 +245,7 @@ async function startPage() {
       new Page(recording, theme).start();
     }
   } catch (error) {
+    part('page-summary').textContent = '';
     showOnlyProblem(`The page cannot show the recording: ${error.message}; write it again with halloo view --html.`);
     throw error;
   }
