@@ -2,8 +2,9 @@
 //!
 //! A flag wins over its environment variable, and the variable over the default.
 
+use std::ffi::OsStr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
@@ -158,6 +159,12 @@ fn parse_memory_max(text: &str) -> Result<usize, String> {
         bytes if bytes < WORKER_MEMORY_MIN => Err("too small; write at least 1MiB for each worker".to_owned()),
         bytes => Ok(bytes),
     }
+}
+
+/// Whether the name of a file is that of an HTML page.
+pub(crate) fn is_page(path: &Path) -> bool {
+    let is = |extension: &OsStr| ["html", "htm"].iter().any(|name| extension.eq_ignore_ascii_case(name));
+    path.extension().is_some_and(is)
 }
 
 /// The path of a recording. Standard output has the events.

@@ -6,11 +6,12 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::cli::flags::{CommandLine, parse_occurrences};
+use crate::cli::flags::{CommandLine, is_page, parse_occurrences};
 use crate::cli::near_miss::nearest;
 use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::{Address, UNIX_PREFIX};
@@ -230,6 +231,9 @@ impl<'a> Arguments<'a> {
             ),
             _ if self.is_probe() => {
                 format!("unexpected argument {shown}: the probe asks one address; halloo probe --help lists the flags")
+            }
+            _ if self.command_name() == "view" && is_page(Path::new(word)) => {
+                format!("unexpected argument {shown}: a page is written with a flag; write --html {shown}")
             }
             _ if self.command_name() == "view" => {
                 format!("unexpected argument {shown}: one recording is read; halloo view --help lists the flags")

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use halloo::observe::{self, Finding, Recording};
 
+use crate::cli::flags::is_page;
 use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
 use crate::page;
 use crate::text::escape;
@@ -60,8 +61,7 @@ impl RecordingFile {
 
     /// Replaces the file by this recording: by its page if the name of the file ends in `.html` or `.htm`.
     pub(crate) fn write(&self, recording: &Recording) -> Result<(), ExitError> {
-        let extension = self.0.extension().unwrap_or_default();
-        if extension.eq_ignore_ascii_case("html") || extension.eq_ignore_ascii_case("htm") {
+        if is_page(&self.0) {
             let name = self.0.file_name().unwrap_or_default();
             return self.write_page(recording, &observe::findings(recording), &escape::path(name.as_bytes()));
         }

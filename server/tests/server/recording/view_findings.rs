@@ -134,6 +134,7 @@ fn the_command_line_of_view_is_checked() {
             &["unknown flag --findigns; did you mean --findings? halloo view --help"],
         ),
         (&["view", "--findings", "a", "b"], &["unexpected argument b: one recording is read"]),
+        (&["view", "a", "b.HTML"], &["unexpected argument b.HTML: a page is written with a flag; write --html b.HTML"]),
         (&["view", "a", "--html"], &["a value is required for --html; write --html run.html"]),
         (&["view", "a", "--html", "-x"], &["'-x' for --html: ", "write ./-x for a file of that name"]),
         (
