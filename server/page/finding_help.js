@@ -17,7 +17,8 @@ export const FINDING_HELP = {
       + 'full listener.',
     look: 'In its lane an event or a deferral comes first, and then nothing. Meanwhile the lanes of others have calls.',
     remedy: 'Serve each ready object in the turn of its event, and each with a limit. For a full listener, allow '
-      + 'more connections or close idle ones earlier.',
+      + 'more connections (connections_max; halloo: --max-connections) or close idle ones earlier (halloo: '
+      + '--idle-timeout).',
   },
   'source-left-ready': {
     what: 'Bytes, datagrams or clients were left in the kernel for a second or more, and were forgotten. An '
@@ -35,17 +36,20 @@ export const FINDING_HELP = {
   'backoff': {
     what: 'Accept or receive failed again and again for 100 ms or more. Clients or datagrams waited.',
     look: 'The lane of the listener has errors and pauses, which become longer.',
-    remedy: 'Free what the error names, or raise its limit. EMFILE, for example, needs a higher limit of open files.',
+    remedy: 'Free what the error names, or raise its limit. EMFILE, for example, needs a higher limit of open '
+      + 'files: ulimit -n, or LimitNOFILE of systemd. With fewer connections (halloo: --max-connections) it does not '
+      + 'occur.',
   },
   'slow-reader': {
     what: 'A peer accepted no output for a second or more, while output waited for it.',
     look: 'A write gets EAGAIN, and the outbox stays full. Then nothing is written until a deadline.',
-    remedy: 'Send it less, or close it earlier with a write timeout. Stop reading from its source while its outbox '
-      + 'is full.',
+    remedy: 'Send it less, or close it earlier with write_timeout (in the halloo server it is fixed: 30 s). Stop '
+      + 'reading from its source while its outbox is full.',
   },
   'slow-callback': {
     what: 'A callback took 50 ms or more. Nothing else ran meanwhile: every other client waited.',
-    look: 'The callback is a wide bar in the lane of its object. The other lanes have no entry below it.',
+    look: 'Go to its entry and zoom in, or use the axis "time" (key t): there the callback is as wide as it took. The '
+      + 'other lanes have no entry meanwhile.',
     remedy: 'Move the work to another thread, or split it over several turns.',
   },
   'spin': {

@@ -1,6 +1,7 @@
 // What one loop does at a moment of the recording.
 
 import { PagedMap } from './paged_map.js';
+import { laneOfEvent } from './step_facts.js';
 
 /** The state of a loop before an entry. Read-only outside of the replay. */
 export class LoopState {
@@ -56,7 +57,7 @@ export class LoopState {
     return new Set([...waiting.map(([object]) => object), ...this.deferred]);
   }
 
-  /** By object: the index of its first event in this turn. */
+  /** By object: the index of its first event in this turn. An event belongs to the object of its generation. */
   reports() {
     if (this.lastReports.pollEnd !== this.pollEnd) {
       Object.assign(this.lastReports, { pollEnd: this.pollEnd, reports: this.findReports() });
@@ -74,8 +75,9 @@ export class LoopState {
       const kind = index === undefined ? 'turn-end' : recording.kindName(index);
       if (kind === 'turn-end' || kind === 'lost' || (kind === 'poll-begin' && !pollsAgain)) return reports;
       if (kind === 'poll-end') pollsAgain = isPolledAgain(recording, index);
-      const object = recording.object[index];
-      if (kind === 'readiness' && !reports.has(object)) reports.set(object, index);
+      // The event of an object that the recording does not have has no row.
+      const object = kind === 'readiness' ? laneOfEvent(recording, index) : null;
+      if (object !== null && !reports.has(object)) reports.set(object, index);
     }
   }
 

@@ -1,6 +1,7 @@
 // What each kind of entry changes in a state.
 
 import { INTERRUPTED, isPolledAgain } from './loop_state.js';
+import { isEventOfGone } from './step_facts.js';
 
 /** The readiness flags: readable, read-to-end, error, hang-up; and those after which a short read is not the last. */
 const READABLE_FLAGS = 0b11101;
@@ -127,9 +128,8 @@ function onTurnEnd(draft, index, lane) {
 
 function onReadiness(draft, index, lane) {
   const { recording } = draft;
-  const [flags, generation] = [recording.first[index], recording.second[index]];
-  // An event of an earlier object in the slot.
-  if (generation !== recording.objects[lane].generation % 2 ** 32) return;
+  const flags = recording.first[index];
+  if (isEventOfGone(recording, index)) return;
   const record = draft.record(lane, index);
   if (!record) return;
   if (flags & READABLE_FLAGS && !record.eof) record.readable = true;

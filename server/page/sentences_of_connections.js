@@ -11,7 +11,8 @@ function describeOpened(step) {
       step.first === 0 && 'A callback has asked for this connection, and its connect follows.',
       uses === 0 ? 'The slot has all data of the connection.'
         : `It is the ${ordinalWords(uses + 1)} connection in this slot.`,
-      `Slots are reused, but a generation (${step.id}) is not: it tells late events of earlier connections apart.`,
+      step.isFirst() ? `Slots are reused, but a generation (${step.id}) is not: it tells late events of earlier `
+        + 'connections apart.' : `Its generation is ${step.id}.`,
     ),
   };
 }
@@ -106,13 +107,22 @@ function describeRead(step) {
     decision: isClosing
       ? 'The connection is closing, so late input is discarded. Unread input would turn its FIN into an RST, which '
         + 'could destroy the reply.'
-      : joinSentences(whereBytesGo(step), isFull ? whyMore(step) : whyNoMore(step)),
+      : joinSentences(whyWithoutEvent(step), whereBytesGo(step), isFull ? whyMore(step) : whyNoMore(step)),
   };
 }
 
 function whereBytesGo(step) {
   if (step.own.inbox > 0) return `The inbox has ${byteWords(step.own.inbox)} already. The new bytes follow them.`;
   return step.nextCallback === 'on_data' ? 'The handler gets them in on_data.' : null;
+}
+
+/** Why a connection is read although no event of it was reported in this turn; null if one was. */
+function whyWithoutEvent(step) {
+  if (step.wordsOfOtherEvent) return step.wordsOfOtherEvent;
+  const { firstKinds } = step;
+  const isNew = step.own.listener !== null && step.own.listener !== undefined && firstKinds[0] === 'opened'
+    && !['read', 'readiness', 'connect'].some((kind) => firstKinds.includes(kind));
+  return isNew && 'A new connection is read at once, without an event.';
 }
 
 function whyMore(step) {
@@ -122,8 +132,8 @@ function whyMore(step) {
       + 'served.';
   }
   if (step.own.outbox > 0 && after !== 'read') {
-    return `Its outbox has ${byteWords(step.own.outbox)} that the peer does not take. So more of its input may have `
-      + 'to wait: that is backpressure.';
+    return `Its outbox has at least ${byteWords(step.own.outbox)} that the peer does not take. So more of its input `
+      + 'may have to wait: that is backpressure.';
   }
   if (after === 'read') return 'Only a short read or EAGAIN proves that nothing is left. So it is read again.';
   return joinSentences(
@@ -134,9 +144,12 @@ function whyMore(step) {
 }
 
 function whyNoMore(step) {
-  return step.afterRead === 'read'
-    ? 'The poll has also reported the end of the stream, or may report more, so it is read again.'
-    : 'A second read would only return EAGAIN. The poll reports the next bytes.';
+  if (step.afterRead !== 'read') {
+    return step.isFirst() ? 'A second read would only return EAGAIN. The poll reports the next bytes.'
+      : 'The poll reports the next bytes.';
+  }
+  return step.own.readsToEnd ? 'The poll has also reported read-to-end. So it is read again.'
+    : 'It is read again, to be sure: EAGAIN proves that nothing is left.';
 }
 
 function readError(step) {
@@ -146,7 +159,8 @@ function readError(step) {
       kernel: 'EAGAIN: no byte waits in the kernel.',
       decision: joinSentences(
         step.nextKind === 'registered' && 'The connection has to wait, so it is registered with the poll.',
-        'A blocking read would stop every client here. The poll reports the connection when bytes arrive.',
+        step.isFirst() && 'A blocking read would stop every client here.',
+        'The poll reports the connection when bytes arrive.',
       ),
     };
   }
@@ -181,9 +195,10 @@ function describeWrite(step) {
   }
   return {
     title: `Write ${byteWords(step.first)} to ${step.name}`,
-    kernel: 'The send buffer of the kernel has taken all bytes. It sends them without the loop.',
+    kernel: joinSentences('The send buffer of the kernel has taken all bytes.',
+      step.isFirst() && 'It sends them without the loop.'),
     decision: step.own.outbox > 0 ? 'The output that waited is on its way, and the outbox is empty.'
-      : 'The loop writes without a poll before it: the send buffer usually has room.',
+      : step.isFirst() && 'The loop writes without a poll before it: the send buffer usually has room.',
   };
 }
 
@@ -253,7 +268,6 @@ function describeOptionSet(step) {
 /** Why a connection was closed, by the word of the reason. */
 const CLOSE_SENTENCES = {
   'eof': 'The peer had sent EOF, and the handler has closed.',
-  'local': 'The handler has closed.',
   'aborted': 'The handler has aborted: output that waits is dropped.',
   'reset': 'The peer has reset the connection, or is gone.',
   'timed-out': 'Nothing was read or sent for the idle timeout, or the handler closed in on_timeout.',
@@ -276,10 +290,42 @@ function describeClosed(step) {
     title: reason ? `Close ${step.name}, reason: ${reason}` : `Close ${step.name}, which never opened`,
     kernel: step.second === 1 ? 'The kernel sends an RST at once.' : joinSentences('The descriptor is free.',
       SENDING_REASONS.includes(reason) && 'The kernel still sends the output that it has taken.'),
-    decision: joinSentences(CLOSE_SENTENCES[reason] ?? (reason ? `The reason is ${reason}.` : 'Its connect has '
-      + 'failed.'),
-      'Its slot is freed at the end of the turn, so that no event of this turn finds another connection there.'),
+    decision: joinSentences(whyClosed(step, reason), whenFreed(step)),
   };
+}
+
+function whyClosed(step, reason) {
+  if (!reason) return 'Its connect has failed.';
+  return reason === 'local' ? whyLocal(step) : CLOSE_SENTENCES[reason] ?? `The reason is ${reason}.`;
+}
+
+/** How the program has closed a connection: in which callback, or when the time of a drain was over. */
+function whyLocal(step) {
+  const running = step.loop.callbacks?.at(-1);
+  const drain = step.timeToEndOfDrain;
+  const isOver = drain !== null && drain <= 0 && 'The time of the drain is over.';
+  if (running) {
+    const { kind } = step.recording.objects[running.object];
+    const of = kind === 'loop' ? '' : ` of ${step.nameOf(running.object)}`;
+    return running.object === step.lane ? 'The handler has closed.'
+      : `The program has closed it in ${running.callback}${of}.`;
+  }
+  if (step.own.phase === 'closing') return joinSentences('The handler had closed it before.', isOver);
+  const last = step.lastCallbackInTurn;
+  const of = last === null ? step.lane : step.recording.object[last];
+  if (of === step.lane) return isOver || 'The handler has closed.';
+  const callback = step.recording.callbacks[step.recording.first[last]] ?? 'one';
+  const name = step.recording.objects[of].kind === 'loop' ? '' : ` of ${step.nameOf(of)}`;
+  return joinSentences(isOver, `The last callback before was ${callback}${name}.`);
+}
+
+/** When the slot of a closed connection is freed, and why then. */
+function whenFreed(step) {
+  const rest = step.restOfTurnAfterFreed;
+  if (rest === 'work') return 'Its slot is freed in the middle of the turn.';
+  return rest === 'end' && (step.isFirst()
+    ? 'Its slot is freed at the end of the turn, so that no event of this turn finds another connection there.'
+    : 'Its slot is freed at the end of the turn.');
 }
 
 function closedSource(step) {
@@ -292,10 +338,14 @@ function closedSource(step) {
 }
 
 function describeFreed(step) {
+  const rest = step.restOfTurn();
   return {
     title: `Slot ${step.slot} is free`,
-    decision: 'The turn is over, so no event of it can reach the slot. The next connection may get it, with a '
-      + 'generation of its own.',
+    decision: joinSentences(
+      rest === 'end' && 'The turn is over, so no event of it can reach the slot.',
+      rest === 'work' && 'The slot is free in the middle of the turn: an event of this turn may still name it.',
+      step.isFirst() && 'The next connection may get it, with a generation of its own.',
+    ) ?? 'The next connection may get it.',
   };
 }
 
@@ -318,8 +368,8 @@ function describeDeferred(step) {
   return {
     title: `Defer ${step.name} to the next turn`,
     decision: joinSentences(
-      'It has work left, but has had its share of this turn. So others are served first, and the next poll does not '
-        + 'wait.',
+      step.isFirst() ? 'It has work left, but has had its share of this turn. So others are served first, and the next '
+        + 'poll does not wait.' : 'It has work left. Others are served first.',
       laterWords('It is served', step.timeToNextStep),
     ),
   };

@@ -31,7 +31,8 @@ function describeReceiveBatch(step) {
     kernel: isFull ? `All ${countWords(step.second, 'datagram')} that were asked for were there. More may wait.`
       : `${step.firstWords} of at most ${countWords(step.second, 'datagram')} were there. Now the receive buffer is `
         + 'empty.',
-    decision: joinSentences('One call receives several datagrams: a call for each would cost more than its work.',
+    decision: joinSentences(
+      step.isFirst() && 'One call receives several datagrams: a call for each would cost more than its work.',
       isFull && 'The poll does not report the rest again, so the socket is received from until it is empty.'),
   };
 }
@@ -57,7 +58,8 @@ function describeDatagramIn(step) {
     kernel: joinSentences(count > 1 && place <= count && `It is the ${ordinalWords(place)} of ${count} that one call `
       + 'received.',
       step.second === 1 && 'It was longer than the maximum, and the rest of it is lost.'),
-    decision: 'The handler gets it in on_datagram. A reply is queued, and sent with others at the end of the turn.',
+    decision: joinSentences('The handler gets it in on_datagram.',
+      step.isFirst() && 'A reply is queued, and sent with others at the end of the turn.'),
   };
 }
 

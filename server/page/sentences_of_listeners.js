@@ -1,7 +1,7 @@
 // Sentences about listeners and watches: accept, limits, pauses after errors.
 
 import { countWords, durationWords, joinSentences, laterWords } from './step_facts.js';
-import { capitalized } from './sentences_of_loop.js';
+import { capitalized, watchWords } from './sentences_of_loop.js';
 
 /** The errors of accept4(2) that an immediate retry would get again. */
 const EXHAUSTED = { EMFILE: 'the process has no free descriptor', ENFILE: 'the system has no free descriptor',
@@ -19,7 +19,7 @@ function describeWatching(step) {
   const interests = [[1, 'reading'], [2, 'writing']].filter(([bit]) => step.second & bit).map(([, word]) => word);
   return {
     title: `Watch descriptor ${step.firstWords} for ${interests.join(' and ') || 'events'}`,
-    decision: 'The descriptor belongs to the program. The loop calls a closure when it becomes ready.',
+    decision: joinSentences(watchWords(step), 'The loop calls a closure when the descriptor becomes ready.'),
   };
 }
 
@@ -40,7 +40,8 @@ function describeAccept(step) {
     kernel: `A client waited in the backlog of ${step.name}. Its socket is descriptor ${step.firstWords}.`,
     decision: step.nextKind === 'refused'
       ? 'The client is over a limit, so its socket is closed at once.'
-      : 'The poll does not report the rest of the backlog again. So accept must be called until EAGAIN.',
+      : step.isFirst() ? 'The poll does not report the rest of the backlog again. So accept must be called until '
+        + 'EAGAIN.' : 'Accept must be called until EAGAIN.',
   };
 }
 

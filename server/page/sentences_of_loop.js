@@ -1,10 +1,13 @@
 // Sentences about the loop: polls, events, callbacks, deadlines, messages.
 
-import { byteWords, countWords, durationWords, joinSentences } from './step_facts.js';
+import { byteWords, countWords, durationWords, isEventOfGone, joinSentences } from './step_facts.js';
 import { laterWords, listWords, ordinalWords } from './step_facts.js';
 
 /** The most names in a sentence. */
 const NAMES_MAX = 3;
+
+/** The flags of an error and of a hang-up. */
+const ERROR_FLAGS = 8 | 16;
 
 /** A timeout this much nearer or farther than a deadline still belongs to it. */
 const DEADLINE_ACCURACY_NS = 2_000_000;
@@ -18,9 +21,9 @@ const LATE_NS = 20_000_000;
 /** The flags of an event: their names in epoll_ctl(2), words, and what the rare ones mean. */
 const EVENT_FLAGS = [
   [1, 'EPOLLIN', 'readable'], [2, 'EPOLLOUT', 'writable'],
-  [8, 'EPOLLERR', 'error', 'An error waits: the next call returns it.'],
+  [8, 'EPOLLERR', 'error', 'An error waits in the socket.'],
   [16, 'EPOLLHUP', 'hang-up', 'Both directions have ended.'],
-  [4, 'EPOLLRDHUP', 'end of input', 'The peer sends no more, or an urgent byte.'],
+  [4, 'EPOLLRDHUP', 'read-to-end', 'read-to-end: the peer has sent a FIN (EOF follows the input), or an urgent byte.'],
 ];
 
 /** The names of the flags of an event, as strace(1) prints them: `EPOLLIN|EPOLLOUT`. */
@@ -36,16 +39,22 @@ function describePollBegin(step) {
   if (step.first === Infinity) {
     return {
       title: 'Wait for events without a limit',
-      decision: 'No deadline is set and no work is left. So the loop sleeps in the kernel until an event arrives, '
-        + 'and uses no processor time.',
+      decision: step.isFirst((index) => step.recording.first[index] === Infinity)
+        ? 'No deadline limits it. The loop sleeps in the kernel until an event arrives, and uses no processor time.'
+        : 'No deadline limits it.',
     };
   }
   if (step.first === 0) return { title: 'Poll without waiting', decision: whyNoWait(step) };
   const wait = durationWords(step.first);
+  const deadline = nearestDeadline(step);
+  const isFirst = step.isFirst((index) => step.recording.first[index] > 0 && step.recording.first[index] !== Infinity);
   return {
     title: `Wait for events, at most ${wait}`,
-    decision: `${nearestDeadline(step) ?? `Something is due in ${wait}`}, so the poll may not wait longer. A loop `
-      + 'needs no thread and no timer signal for a deadline: the timeout of its poll is enough.',
+    decision: joinSentences(
+      deadline ? `${deadline}, so the poll may not wait longer.` : `The poll may wait at most ${wait}.`,
+      isFirst && deadline && 'A loop needs no thread and no timer signal for a deadline: the timeout of its poll is '
+        + 'enough.',
+    ),
   };
 }
 
@@ -62,8 +71,12 @@ function whyNoWait(step) {
     + 'events.';
 }
 
-/** The object with the nearest deadline, if the timeout of the poll is that deadline. */
+/** The object with the nearest deadline, or the drain, if the timeout of the poll is that deadline. */
 function nearestDeadline(step) {
+  const drain = step.timeToEndOfDrain;
+  if (drain !== null && Math.abs(drain - step.first) < DEADLINE_ACCURACY_NS) {
+    return `The time of the drain ends in ${durationWords(drain)}`;
+  }
   let [nearest, of] = [Infinity, null];
   for (const [lane, deadline] of step.deadlines) if (deadline < nearest) [nearest, of] = [deadline, lane];
   const left = nearest - step.time;
@@ -96,8 +109,7 @@ function describePollEnd(step) {
     return {
       title: `The poll returned no event${after}`,
       kernel: joinSentences('No object became ready.', late),
-      decision: timeout > 0 && timeout !== Infinity
-        ? 'Its time is up. The loop looks at its deadlines now.' : 'The loop does the work that is left.',
+      decision: whatFollowsNoEvent(step, timeout),
     };
   }
   return {
@@ -105,16 +117,27 @@ function describePollEnd(step) {
     kernel: joinSentences(readyObjects(step), late),
     decision: step.second === 1
       ? 'The list was full, so the loop polls again without waiting, before it works.'
-      : `A turn begins. The loop serves ${step.first > 1 ? 'these objects one after the other' : 'this object'}, and `
-        + 'polls again at the end of the turn. What arrives meanwhile waits.',
+      : joinSentences('A turn begins.', step.isFirst((index) => step.recording.first[index] > 0)
+        && `The loop serves ${step.first > 1 ? 'these objects one after the other' : 'this object'}, and polls again `
+        + 'at the end of the turn. What arrives meanwhile waits.'),
   };
+}
+
+function whatFollowsNoEvent(step, timeout) {
+  if (timeout === 0) return 'The loop did not wait, and goes on.';
+  if (!(timeout > 0) || timeout === Infinity) return 'The loop goes on.';
+  const isDue = [...step.deadlines].some(([, deadline]) => deadline <= step.time);
+  const drain = step.timeToEndOfDrain;
+  return joinSentences('Its time is up.', isDue && 'A deadline has passed, and takes effect now.',
+    drain !== null && drain <= 0 && 'The time of the drain is over.');
 }
 
 function readyObjects(step) {
   const names = [];
   for (const index of step.eventsOfPoll) {
-    const name = step.nameOf(step.recording.object[index]);
-    if (step.recording.kindName(index) === 'readiness') names.push(name);
+    const name = step.ownerOfEvent(index);
+    const isGone = name.endsWith('which is gone');
+    if (step.recording.kindName(index) === 'readiness') names.push(isGone ? `an event of ${name}` : name);
     if (names.length === NAMES_MAX) break;
   }
   if (names.length === 0) return `${countWords(step.first, 'object')} became ready.`;
@@ -128,7 +151,7 @@ function describeTurnEnd(step) {
   return {
     title: `Turn${Number.isFinite(turn) && turn > 0 ? ` ${turn}` : ''} ends${took}`,
     decision: joinSentences(
-      step.first === 0 && 'This turn had nothing to do.',
+      step.first === 0 && step.previousOfTurn().next().done && 'This turn had nothing to do.',
       left > 0 && `${countWords(left, 'object')} ${left === 1 ? 'is' : 'are'} deferred. So the next poll does not `
         + 'wait.',
       step.nextIndexOfLoop === null ? 'It is the last entry of the loop.' : left === 0 && 'The loop goes back to its '
@@ -146,42 +169,66 @@ function describeReadiness(step) {
     };
   }
   const { dispatched, reported } = step.eventsOfTurn ?? {};
+  const isGone = isEventOfGone(step.recording, step.index);
+  const owner = step.ownerOfEvent(step.index);
   return {
-    title: `Event for ${step.name}: ${eventFlagWords(step.first)}`,
+    title: isGone ? `Event of ${owner}` : `Event for ${owner}: ${eventFlagWords(step.first)}`,
     kernel: joinSentences(
-      `epoll reports ${eventFlagNames(step.first)} for ${step.name}.`,
+      `epoll reports ${eventFlagNames(step.first)} for ${owner}.`,
+      isGone && `Its slot ${step.slot} is now that of ${step.name} ${step.id}.`,
       ...EVENT_FLAGS.filter(([bit]) => step.first & bit).map(([, , , meaning]) => meaning),
       reported > 1 && `This is the ${ordinalWords(dispatched)} of ${countWords(reported, 'event')} of this turn.`,
     ),
-    decision: joinSentences(whatToDo(step)),
+    decision: isGone ? whatGoneEventDoes(step) : whatToDo(step),
   };
+}
+
+/** What the loop does with the event of an object that is gone: nothing, or something with the wrong object. */
+function whatGoneEventDoes(step) {
+  const next = step.nextIndexOfLoop;
+  const kind = next === null ? null : step.recording.kindName(next);
+  const isUsed = kind !== null && step.recording.object[next] === step.lane && kind !== 'readiness';
+  return isUsed
+    ? `The loop takes it for an event of ${step.name}, which has the slot now. A comparison of the generations would `
+      + 'show the difference.'
+    : 'The generation in the event is not that of the object now in the slot.';
 }
 
 /** What an event causes, by its flags and by what the object waits for. */
 function whatToDo(step) {
   const { own, first: flags } = step;
+  const rule = (object, what) => step.isFirst((index) => step.recording.first[index] & 1)
+    && `The poll is edge-triggered: it reports a change once. So ${object} must be ${what}.`;
   if (step.objectKind === 'listener') {
-    return 'A client waits in the backlog. The poll is edge-triggered: it reports a change once, so accept must be '
-      + 'called until EAGAIN.';
+    return joinSentences('A client waits in the backlog.', rule('accept', 'called until EAGAIN'));
   }
   if (step.objectKind === 'udp-socket') {
-    return 'Datagrams wait. The poll is edge-triggered: it reports a change once, so all of them must be received.';
+    return joinSentences('Datagrams wait.', rule('the socket', 'received from until EAGAIN'));
   }
-  if (step.objectKind === 'watch') return 'The descriptor belongs to the program. The loop calls its closure.';
+  if (step.objectKind === 'watch') return joinSentences(watchWords(step), 'The loop calls its closure.');
   if (own.phase === 'connecting') {
     return 'A connect ends with this event. The loop asks the socket whether it has succeeded.';
   }
+  if (flags & ERROR_FLAGS) return 'The socket has an error or a hang-up: the next call returns it.';
   if (own.paused && flags & 1) {
     return 'The handler has paused reading. The bytes stay in the kernel, and the loop remembers that they are there.';
   }
-  if (flags & 2 && own.outbox > 0) return `${byteWords(own.outbox)} of output wait. They can be written now.`;
-  if (flags & ~2) {
-    return joinSentences(
-      'The poll is edge-triggered: it reports a change once. So it must be read until the kernel has no more.',
-      laterWords('It is served', step.timeToNextStep),
-    );
+  if (flags & 2 && own.outbox > 0) {
+    return `At least ${byteWords(own.outbox)} of output wait. They can be written now.`;
   }
-  return 'There is room for output, which an edge-triggered poll reports once. No output waits, so nothing is done.';
+  if (flags & ~2) {
+    return joinSentences(rule('it', 'read until the kernel has no more') || 'Its input waits in the kernel.',
+      laterWords('It is served', step.timeToNextStep));
+  }
+  return step.isFirst((index) => step.recording.first[index] === 2)
+    ? 'There is room for output, which an edge-triggered poll reports once. No output is known to wait.'
+    : 'There is room for output. No output is known to wait.';
+}
+
+/** What a watch is, where the first one occurs. */
+export function watchWords(step) {
+  return step.isFirstOfObjectKind
+    && 'A watch is a descriptor of the program that the loop polls, for example for signals.';
 }
 
 function describeStaleEvent(step) {
@@ -216,11 +263,12 @@ const CALLBACK_REASONS = {
 
 function describeCallbackBegin(step) {
   const { callback } = step;
-  const reason = CALLBACK_REASONS[callback]?.({ first: step.second });
+  const reason = CALLBACK_REASONS[callback]?.({ first: step.second }) ?? 'The loop calls the program.';
   const took = step.callbackTime;
   return {
     title: callbackTitle(step, took >= LONG_CALLBACK_NS ? `begins, and takes ${durationWords(took)}` : 'begins'),
-    decision: joinSentences(reason, 'Until it returns the loop does nothing else, and every other client waits.'),
+    decision: joinSentences(reason, step.wordsOfOtherEvent,
+      step.isFirst() && 'Until it returns the loop does nothing else, and every other client waits.'),
   };
 }
 
@@ -276,13 +324,14 @@ function describeDeadlineSet(step) {
   if (step.objectKind === 'timer') {
     return {
       title: `Set ${step.name}${when}`,
-      decision: 'A timer is a deadline in a table. It fires in the first turn after its time, never early.',
+      decision: step.isFirst() ? 'A timer is a deadline in a table. It fires in the first turn after its time, never '
+        + 'early.' : 'It fires in the first turn after its time.',
     };
   }
   return {
     title: `Deadline for ${step.name}${when}`,
-    decision: 'A peer may never send or read again, so its wait has a limit. Then the handler is called, or the '
-      + 'connection is closed. No poll waits longer than that.',
+    decision: joinSentences(step.isFirst() && 'A peer may never send or read again, so its wait has a limit.',
+      'Then the handler is called, or the connection is closed.'),
   };
 }
 
@@ -311,8 +360,10 @@ function describeMessage(step) {
   }
   return {
     title: 'Take a job of another thread',
-    decision: 'Only the thread of the loop may touch its connections. So other threads post closures, which run '
-      + 'between callbacks.',
+    decision: step.isFirst((index) => step.recording.first[index] !== 1)
+      ? 'A job is a closure from another thread. It runs on the thread of the loop, because only that may touch its '
+        + 'connections.'
+      : 'It runs on the thread of the loop, between callbacks.',
   };
 }
 
@@ -341,8 +392,10 @@ function describeLost(step) {
 
 function describeExisting(step) {
   return {
-    title: `${capitalized(step.name)} was there before`,
-    decision: 'It was opened before the recording began. What it did until then is not known.',
+    title: `${capitalized(step.name)} was open before the recording begins`,
+    decision: joinSentences('What it did until then is not known.', watchWords(step),
+      step.objectKind === 'listener' && step.isFirst()
+        && 'The recording of a server begins with its first turn, after its listeners were opened.'),
   };
 }
 

@@ -3,6 +3,12 @@
 /** How many entries a look around reads at most: a turn of a large loop has more events, but not often. */
 const LOOK_AROUND_MAX = 4096;
 
+/** What a turn does after its last event: it frees what was closed. */
+const AT_THE_END_OF_A_TURN = ['freed', 'closed', 'deregistered', 'drain'];
+
+/** How many of the first entries of an object show whether it was read before. */
+const FIRST_STEPS_MAX = 16;
+
 /** Entries of a connection between two of its reads that do not end the reading. */
 const BETWEEN_READS = [
   'callback-begin', 'callback-end', 'write', 'shutdown-write', 'deadline-set', 'paused', 'resumed', 'message',
@@ -69,6 +75,25 @@ export function joinSentences(...sentences) {
   return sentences.filter(Boolean).join(' ') || null;
 }
 
+/** Whether the event of an entry is that of an earlier object in the slot: its generation is another one. */
+export function isEventOfGone(recording, index) {
+  if (recording.kindName(index) !== 'readiness') return false;
+  const { kind, generation } = recording.objects[recording.object[index]];
+  return kind !== 'loop' && recording.second[index] !== generation % 2 ** 32;
+}
+
+/** The lane of the object whose event an entry is; null if the recording does not have it. */
+export function laneOfEvent(recording, index) {
+  const lane = recording.object[index];
+  if (!isEventOfGone(recording, index)) return lane;
+  const { loop, kind } = recording.objects[lane];
+  const found = recording.objects.find((object) => (
+    object.slot === recording.slot[index] && object.generation % 2 ** 32 === recording.second[index]
+      && object.kind === kind && object.loop === loop
+  ));
+  return found?.index ?? null;
+}
+
 /** One entry, the state before it, and the entries around it. */
 export class StepFacts {
   /** @param state the state before the entry; null if it is not known */
@@ -84,6 +109,7 @@ export class StepFacts {
     this.slot = recording.slot[index];
     this.loopIndex = recording.loopOf(index);
     this.loop = state?.loops?.[this.loopIndex] ?? {};
+    this.objects = state?.objects;
     /** The state of the object; empty if it is not known. */
     this.own = state?.objects?.get(this.lane) ?? {};
     /** How many connections had the slot before, as far as the recording shows. */
@@ -126,6 +152,40 @@ export class StepFacts {
     if (kind === 'connection') return address || `connection ${id}`;
     if (kind === 'peer') return address || `peer ${id}`;
     return `the ${kind === 'udp-socket' ? 'UDP socket' : kind} ${id}`;
+  }
+
+  /** The object of an event in a sentence, with its generation if it is gone: `10.0.0.9:4000 #17, which is gone`. */
+  ownerOfEvent(index) {
+    const lane = laneOfEvent(this.recording, index);
+    if (!isEventOfGone(this.recording, index)) return this.nameOf(lane);
+    if (lane !== null && this.isOpen(lane)) return this.nameOf(lane);
+    const generation = this.recording.second[index];
+    const id = Number.isFinite(generation) ? `#${generation}` : 'an earlier object';
+    const address = lane === null ? null : this.recording.objects[lane].address;
+    return `${address ? `${address} ` : ''}${id}, which is gone`;
+  }
+
+  /** Whether an object is known and not closed. */
+  isOpen(lane) {
+    const record = this.objects?.get(lane);
+    return record !== undefined && record.phase !== 'closed';
+  }
+
+  /**
+   * Whether this is the first entry of its kind with such an object and error number, among those that a test accepts.
+   * Rules that hold for all of them are told there.
+   */
+  isFirst(accepts = () => true) {
+    const { kind, objectKind, errno } = this.recording;
+    const isSame = (index) => kind[index] === kind[this.index] && objectKind[index] === objectKind[this.index]
+      && errno[index] === errno[this.index] && accepts(index);
+    for (let index = 0; index < this.index; index += 1) if (isSame(index)) return false;
+    return true;
+  }
+
+  /** Whether no entry before is about an object of this kind. */
+  get isFirstOfObjectKind() {
+    return this.recording.objectKind.indexOf(this.recording.objectKind[this.index]) === this.index;
   }
 
   /** The generation of the object, as the lanes show it: `#17`. */
@@ -214,14 +274,95 @@ export class StepFacts {
     return found;
   }
 
-  /** The entries of the loop after this one, as indexes. */
-  * nextOfLoop() {
-    const number = this.recording.numberOf(this.index);
+  /** What comes after the slot of the object is freed, as `restOfTurn`; null if it is not freed in this turn. */
+  get restOfTurnAfterFreed() {
+    for (const index of this.nextOfLoop()) {
+      const kind = this.recording.kindName(index);
+      if (kind === 'turn-end' || kind === 'lost') return null;
+      if (kind === 'freed' && this.recording.object[index] === this.lane) return this.restOfTurn(index);
+    }
+    return null;
+  }
+
+  /** The entries of the loop after one, as indexes. */
+  * nextOfLoop(from = this.index) {
+    const number = this.recording.numberOf(from);
     for (let step = 1; step <= LOOK_AROUND_MAX; step += 1) {
       const index = this.recording.indexOf(this.loopIndex, number + step);
       if (index === undefined) return;
       yield index;
     }
+  }
+
+  /** The entries of this turn before this one, the last first, as indexes. The polls of the turn end them. */
+  * previousOfTurn() {
+    const number = this.recording.numberOf(this.index);
+    for (let step = 1; step <= LOOK_AROUND_MAX; step += 1) {
+      const index = this.recording.indexOf(this.loopIndex, number - step);
+      if (index === undefined || ['poll-end', 'turn-end', 'lost'].includes(this.recording.kindName(index))) return;
+      yield index;
+    }
+  }
+
+  /** The event in this turn of an object that had the slot before; null if none came, or one of the object itself. */
+  get eventOfGone() {
+    let found = null;
+    for (const index of this.previousOfTurn()) {
+      if (this.recording.kindName(index) !== 'readiness' || this.recording.object[index] !== this.lane) continue;
+      if (!isEventOfGone(this.recording, index)) return null;
+      found ??= index;
+    }
+    return found;
+  }
+
+  /** A sentence about the event that led to this step, if that was one of an object that is gone; else null. */
+  get wordsOfOtherEvent() {
+    const event = this.eventOfGone;
+    return event === null ? null : `No event of this ${this.objectKind} was reported: the event was that of `
+      + `${this.ownerOfEvent(event)}.`;
+  }
+
+  /** The last callback that ended in this turn, as an index; null if none did. */
+  get lastCallbackInTurn() {
+    for (const index of this.previousOfTurn()) if (this.recording.kindName(index) === 'callback-end') return index;
+    return null;
+  }
+
+  /** The kinds of the first entries of the object, of those before this one. */
+  get firstKinds() {
+    const entries = this.recording.entriesOf(this.lane);
+    const kinds = [];
+    for (const index of entries) {
+      if (index >= this.index || kinds.length === FIRST_STEPS_MAX) break;
+      kinds.push(this.recording.kindName(index));
+    }
+    return kinds;
+  }
+
+  /**
+   * What comes between an entry and the end of its turn: 'end' if that is only the end of closed objects, else 'work';
+   * null if it is not known.
+   */
+  restOfTurn(from = this.index) {
+    for (const index of this.nextOfLoop(from)) {
+      const kind = this.recording.kindName(index);
+      if (kind === 'turn-end') return 'end';
+      if (kind === 'lost') return null;
+      if (!AT_THE_END_OF_A_TURN.includes(kind)) return 'work';
+    }
+    return null;
+  }
+
+  /** How long a drain may take from this entry on, negative if its time is over; null without a drain or a limit. */
+  get timeToEndOfDrain() {
+    const { recording } = this;
+    let index = recording.kind.lastIndexOf(recording.kindIndex['drain'], this.index);
+    while (index > 0 && recording.loopOf(index) !== this.loopIndex) {
+      index = recording.kind.lastIndexOf(recording.kindIndex['drain'], index - 1);
+    }
+    if (index < 0 || recording.loopOf(index) !== this.loopIndex) return null;
+    const limit = recording.first[index];
+    return Number.isFinite(limit) && limit > 0 ? recording.time[index] + limit - this.time : null;
   }
 
   /** Whether the entry of the loop before this one is a failed call. */

@@ -104,8 +104,10 @@ function descriptionRow(term, ...description) {
   return element('div', '', element('dt', '', term), element('dd', '', ...description));
 }
 
-function payloadRows(bytes) {
-  if (bytes === undefined) return [];
+/** The recorded bytes of an entry, as text and as numbers. */
+export function payloadRows(bytes) {
+  // A failed call has no bytes.
+  if (bytes === undefined || bytes.length === 0) return [];
   const hex = element('pre', 'bytes', bytesAsHex(bytes));
   return [
     element('p', 'quiet', `Recorded bytes: ${countedNoun(bytes.length, 'byte')}`),

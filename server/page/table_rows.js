@@ -1,10 +1,15 @@
 // The rows of the tables: slab, buffers, ready queue, deadlines.
 
 import { countedNoun, grouped, spanText } from './formatting.js';
+import { isEventOfGone, laneOfEvent } from './step_facts.js';
 
 /** Rows of a table, and slots with a cell, at most. */
 export const TABLE_ROWS_MAX = 8;
 export const SLOT_CELLS_MAX = 24;
+/** Rows of objects with input that is known and not read, at most. */
+const UNREAD_ROWS_MAX = 3;
+/** How many entries of a lane a look for its last read goes back, at most. */
+const LOOK_BACK_MAX = 4096;
 
 /** The states of a slot, in the order of their numbers in `SlabView.states`. */
 export const SLOT_STATES = ['not seen', 'free', 'connecting', 'open', 'closing', 'closed'];
@@ -23,6 +28,11 @@ export function bytesText(bytes) {
   if (bytes < 10 * 1024) return countedNoun(bytes, 'byte');
   const [amount, unit] = bytes < 1024 * 1024 ? [bytes / 1024, 'KiB'] : [bytes / 1024 / 1024, 'MiB'];
   return `${grouped(Math.round(amount * 10) / 10)} ${unit}`;
+}
+
+/** The level of an outbox. What was added after the last write is not known. */
+export function outboxText(bytes) {
+  return bytes > 0 ? `${bytesText(bytes)} at the last write` : bytesText(bytes);
 }
 
 /** The slot of the connection that an entry is about, also of a stale event; null if there is none. */
@@ -107,12 +117,12 @@ export function bufferRows(recording, state, index) {
 }
 
 /** Adds an object by its order to a list of at most so many. */
-function addSorted(items, order, object, isWaiting = true) {
-  if (items.length === TABLE_ROWS_MAX && items[TABLE_ROWS_MAX - 1].order <= order) return;
+function addSorted(items, order, object, isWaiting = true, most = TABLE_ROWS_MAX) {
+  if (items.length === most && items[most - 1].order <= order) return;
   let at = items.length;
   while (at > 0 && items[at - 1].order > order) at -= 1;
   items.splice(at, 0, { object, order, isWaiting });
-  if (items.length > TABLE_ROWS_MAX) items.pop();
+  if (items.length > most) items.pop();
 }
 
 /** What keeps a connection from reading or writing. */
@@ -133,7 +143,8 @@ function shortName({ kind, address, name }) {
 
 /**
  * What the poll of this turn reported, and what the turn before has deferred, in the order in which they are served.
- * `before` and `after` are how many rows are left out on each side of those around the one that is served.
+ * `before` and `after` are how many rows are left out on each side of those around the one that is served. Objects with
+ * input that is known and not read come last; `unread` is how many there are.
  */
 export function queueRows(recording, state, index) {
   const loop = state.loops[recording.loopOf(index)];
@@ -141,23 +152,82 @@ export function queueRows(recording, state, index) {
   const served = recording.kindName(index) === 'turn-end' ? null : servedObject(recording, state, index);
   const statusOf = (object) => {
     const { full, backoffUntil = null } = state.objects.get(object) ?? {};
-    if (object === served) return 'served now';
+    // The close of an object does not handle its event.
+    if (object === served && !(waiting.has(object) && isReportOfGone(recording, loop, object))) return 'served now';
     if (loop.deferredAt.get(object) > loop.pollEnd) return 'deferred to the next turn';
     if (full) return 'waits for room';
     if (backoffUntil !== null) return 'pauses after an error';
     return waiting.has(object) ? 'waits' : 'served';
   };
   const all = queueOrder(recording, loop).map((object) => (
-    { object, name: queueName(recording, object), status: statusOf(object) }
+    { object, name: queueName(recording, state, loop, object), status: statusOf(object) }
   ));
+  const { rows: unreadRows, count: unread } = unreadInput(recording, state, index, new Set(loop.reported));
+  const most = TABLE_ROWS_MAX - unreadRows.length;
   const now = all.findIndex(({ status }) => status === 'served now');
   const center = now >= 0 ? now : all.findIndex(({ status }) => status === 'waits');
-  const start = Math.max(0, Math.min(center - 2, all.length - TABLE_ROWS_MAX));
-  const rows = all.slice(start, start + TABLE_ROWS_MAX).map((row, at) => (
+  const start = Math.max(0, Math.min(center - 2, all.length - most));
+  const rows = all.slice(start, start + most).map((row, at) => (
     { ...row, place: start + at + 1, isCurrent: row.status === 'served now' }
   ));
   const servedCount = all.filter(({ status }) => status === 'served').length;
-  return { rows, before: start, after: all.length - start - rows.length, total: all.length, served: servedCount };
+  const places = { before: start, after: all.length - start - rows.length, total: all.length, served: servedCount };
+  return { rows: [...rows, ...unreadRows], ...places, unread };
+}
+
+/** The calls that take the input of an object, and the word for it. */
+const INPUT_CALLS = {
+  'connection': ['read', 'not read'], 'listener': ['accept', 'not accepted from'],
+  'udp-socket': ['receive-batch', 'not received from'],
+};
+
+/** Objects with input that is known, and that the loop does not serve: those that wait the longest, and how many. */
+function unreadInput(recording, state, index, reported) {
+  const loop = state.loops[recording.loopOf(index)];
+  const found = [];
+  let count = 0;
+  state.objects.forEach((record, object) => {
+    const { kind, loop: ofLoop } = recording.objects[object];
+    if (record.readable !== true || ofLoop !== loop.loop || !(kind in INPUT_CALLS)) return;
+    if (record.phase !== 'open' && record.phase !== 'listening') return;
+    // The loop knows of these, or serves them now. While it drains, it accepts no client.
+    if (record.full || record.backoffUntil !== null || loop.deferredAt.has(object) || reported.has(object)) return;
+    const isServed = loop.phase === 'work' && record.served > loop.pollEnd;
+    if (isServed || (loop.draining && kind !== 'connection')) return;
+    count += 1;
+    addSorted(found, record.served, object, true, UNREAD_ROWS_MAX);
+  });
+  const rows = found.map(({ object }) => ({
+    object, name: shortName(recording.objects[object]), status: unreadWords(recording, state, index, object),
+    isCurrent: false, isUnread: true,
+  }));
+  return { rows, count };
+}
+
+/** Why input is not read, or since when. */
+function unreadWords(recording, state, index, object) {
+  const { paused, awaitsMemory, outbox } = state.objects.get(object);
+  if (paused) return 'readable, and reading is paused';
+  if (awaitsMemory) return 'readable, and awaits memory';
+  if (outbox > 0) return 'readable, and its outbox has output';
+  const [call, words] = INPUT_CALLS[recording.objects[object].kind];
+  const at = lastEntryOf(recording, object, call, index);
+  return `readable, ${at === null ? words : `${words} since entry ${grouped(recording.numberOf(at))}`}`;
+}
+
+/** The last entry of a kind in a lane, up to an index; null if it is not near. */
+function lastEntryOf(recording, object, kind, index) {
+  const entries = recording.entriesOf(object);
+  let [low, high] = [0, entries.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (entries[middle] <= index) low = middle + 1;
+    else high = middle;
+  }
+  for (let at = low - 1; at >= Math.max(0, low - LOOK_BACK_MAX); at -= 1) {
+    if (recording.kindName(entries[at]) === kind) return entries[at];
+  }
+  return null;
 }
 
 /** Events of connections, deferred connections, then sources, then messages: the stages of a turn. */
@@ -177,6 +247,7 @@ function queueOrder(recording, loop) {
 function servedObject(recording, state, index) {
   const lane = recording.object[index];
   const { loop, kind, slot } = recording.objects[lane];
+  if (isEventOfGone(recording, index)) return laneOfEvent(recording, index);
   if (kind === 'loop') return state.loops[loop].messageAt > state.loops[loop].pollEnd ? lane : null;
   const listenerSlot = kind === 'connection' ? state.objects.get(lane)?.listener ?? null : null;
   if (listenerSlot === null || state.loops[loop].reported.includes(lane)) return lane;
@@ -188,9 +259,17 @@ function servedObject(recording, state, index) {
   return listener !== undefined && openedAt > state.objects.get(listener)?.served ? listener : lane;
 }
 
-function queueName(recording, object) {
-  const { kind } = recording.objects[object];
-  return kind === 'loop' ? 'wake-up of the loop' : shortName(recording.objects[object]);
+function queueName(recording, state, loop, object) {
+  const name = shortName(recording.objects[object]);
+  if (recording.objects[object].kind === 'loop') return 'wake-up of the loop';
+  const isClosed = (state.objects.get(object)?.phase ?? 'closed') === 'closed';
+  return isClosed && isReportOfGone(recording, loop, object) ? `event of ${name}, which is gone` : name;
+}
+
+/** Whether the event of an object in this turn is handled after its slot has another object. */
+function isReportOfGone(recording, loop, object) {
+  const reportedAt = loop.reports().get(object);
+  return reportedAt !== undefined && isEventOfGone(recording, reportedAt);
 }
 
 /** The first deadlines of a loop. */

@@ -1,6 +1,6 @@
 // The tables of a state: slab, buffers, ready queue, deadlines.
 
-import { bufferRows, bytesText, deadlineRows, loopText, queueRows } from './table_rows.js';
+import { bufferRows, bytesText, deadlineRows, loopText, outboxText, queueRows } from './table_rows.js';
 import { countedNoun, element, grouped } from './formatting.js';
 import { RowTable, setText } from './table_parts.js';
 import { SlabTable } from './slab_table.js';
@@ -16,9 +16,11 @@ export class Tables {
     this.loop = element('p', 'table-loop');
     this.slab = new SlabTable(recording, onSelectLane);
     this.buffers = new RowTable('Buffers', 'The loop reads into the inbox; the handler consumes it. The outbox has '
-      + 'what the kernel has not accepted yet.', ['Connection', 'Inbox', 'Outbox'], onSelectLane);
+      + 'what the kernel had not accepted at the last write. A handler may have added more since.',
+    ['Connection', 'Inbox', 'Outbox'], onSelectLane);
     this.queue = new RowTable('Ready queue', 'The last poll reported these objects, or the turn before left them work. '
-      + 'The loop serves one after the other; all others wait.', ['Object', 'State'], onSelectLane);
+      + 'The loop serves one after the other; all others wait. Objects with input that is not read come last.',
+    ['Object', 'State'], onSelectLane);
     this.deadlines = new RowTable('Deadlines', 'A poll waits at most until the first deadline. The loop never sleeps '
       + 'for it.', ['Object', 'Time'], onSelectLane);
     const sections = [this.slab, this.buffers, this.queue, this.deadlines].map(({ section }) => section);
@@ -47,10 +49,11 @@ export class Tables {
 
   showBuffers({ rows, more, connections }) {
     const most = Math.max(FULL_BAR_BYTES, ...rows.map(({ inbox, outbox }) => Math.max(inbox, outbox)));
-    const level = (bytes) => ({ text: bytesText(bytes), level: bytes / most });
-    const cells = rows.map(({ object, name, inbox, outbox, words, isCurrent }) => (
-      { object, name, isCurrent, words: words.join(', '), cells: [level(inbox), level(outbox)] }
-    ));
+    const level = (bytes, text) => ({ text, level: bytes / most });
+    const cells = rows.map(({ object, name, inbox, outbox, words, isCurrent }) => {
+      const levels = [level(inbox, bytesText(inbox)), level(outbox, outboxText(outbox))];
+      return { object, name, isCurrent, words: words.join(', '), cells: levels };
+    });
     let note = moreText(more, 'more connection with bytes', 'more connections with bytes');
     if (connections === 0) note = 'No connection is open.';
     else if (rows.length === 0) note = `No bytes wait in ${countedNoun(connections, 'open connection')}.`;
@@ -58,7 +61,7 @@ export class Tables {
   }
 
   showQueue(state, index) {
-    const { rows, before, after, total, served } = queueRows(this.recording, state, index);
+    const { rows, before, after, total, served, unread } = queueRows(this.recording, state, index);
     const cells = rows.map(({ object, name, status, isCurrent }) => (
       { object, name, isCurrent, cells: [{ text: status, className: status === 'served' ? 'is-quiet' : '' }] }
     ));
@@ -68,6 +71,9 @@ export class Tables {
     if (after > 0) note += `And ${grouped(after)} more.`;
     if (total === 0) note = loop.phase === 'poll' ? 'The poll has not returned.' : 'The poll reported nothing.';
     if (total === 0 && loop.turn === 0) note = 'The loop has not polled yet.';
+    const unreadShown = rows.filter(({ isUnread }) => isUnread).length;
+    const unreadMore = moreText(unread - unreadShown, 'more with unread input', 'more with unread input');
+    if (unreadMore !== '') note = `${note} ${unreadMore}`.trim();
     this.queue.show(cells, note);
   }
 }

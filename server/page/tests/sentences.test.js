@@ -41,14 +41,12 @@ const end = (callback, consumed = 0, options = {}) => ['callback-end', CLIENT, [
 
 test('a poll says how long it may wait, and why', () => {
   assertWords(describe(['poll-begin', 'loop', [Infinity]]), ['Wait for events without a limit', null,
-    'No deadline is set and no work is left. So the loop sleeps in the kernel until an event arrives, and uses no '
-    + 'processor time.']);
+    'No deadline limits it. The loop sleeps in the kernel until an event arrives, and uses no processor time.']);
   assertWords(describe(['poll-begin', 'loop', [83e6]], { deadlines: [[3, 83.5e6]] }), ['Wait for events, at most 83 ms',
     null, 'The nearest deadline is that of 10.0.0.9:4000, in 83 ms, so the poll may not wait longer. A loop needs no '
     + 'thread and no timer signal for a deadline: the timeout of its poll is enough.']);
   assertWords(describe(['poll-begin', 'loop', [83e6]], { deadlines: [[3, 500e6]] }), ['Wait for events, at most 83 ms',
-    null, 'Something is due in 83 ms, so the poll may not wait longer. A loop needs no thread and no timer signal for '
-    + 'a deadline: the timeout of its poll is enough.']);
+    null, 'The poll may wait at most 83 ms.']);
   const loop = { deferred: new Set([1]) };
   assertWords(describe(['poll-begin', 'loop', [0]], { loop }), ['Poll without waiting', null,
     '1 object has work left from the last turn. The loop only collects new events, so that other clients are '
@@ -69,7 +67,10 @@ test('the end of a poll names what is ready, and how long it took', () => {
   const loop = { pollBegan: 0, pollTimeout: 30e6 };
   assertWords(describe(['poll-end', 'loop', [0, 0], { at: 30e6 }], { loop }),
     ['The poll returned no event after 30 ms', 'No object became ready.',
-      'Its time is up. The loop looks at its deadlines now.']);
+      'Its time is up.']);
+  const deadlines = [[3, 30e6]];
+  assert.equal(describe(['poll-end', 'loop', [0, 0], { at: 30e6 }], { loop, deadlines }).decision,
+    'Its time is up. A deadline has passed, and takes effect now.');
   assert.equal(describe(['poll-end', 'loop', [0, 0], { at: 330e6 }], { loop }).kernel,
     'No object became ready. The poll should have ended after 30 ms: the thread had no processor, or was stopped.');
   assertWords(describe(['poll-end', 'loop', [0, 0], { errno: 'EINTR' }]), ['A signal interrupted the poll',
@@ -104,14 +105,16 @@ test('an event has its flags, its place in the turn, and what it causes', () => 
       'epoll reports EPOLLIN|EPOLLOUT for 10.0.0.9:4000. This is the 3rd of 5 events of this turn.',
       'The poll is edge-triggered: it reports a change once. So it must be read until the kernel has no more.']);
   assert.equal(describe(['readiness', CLIENT, [2, 17]], { own: { outbox: 5000 } }).decision,
-    '5,000 bytes of output wait. They can be written now.');
+    'At least 5,000 bytes of output wait. They can be written now.');
   assert.equal(describe(['readiness', CLIENT, [2, 17]], { own: { outbox: 0 } }).decision,
-    'There is room for output, which an edge-triggered poll reports once. No output waits, so nothing is done.');
+    'There is room for output, which an edge-triggered poll reports once. No output is known to wait.');
   assert.equal(describe(['readiness', CLIENT, [1, 17]], { own: { paused: true } }).decision,
     'The handler has paused reading. The bytes stay in the kernel, and the loop remembers that they are there.');
   assert.equal(describe(['readiness', CLIENT, [31, 17]]).kernel,
-    'epoll reports EPOLLIN|EPOLLOUT|EPOLLERR|EPOLLHUP|EPOLLRDHUP for 10.0.0.9:4000. An error waits: the next call '
-    + 'returns it. Both directions have ended. The peer sends no more, or an urgent byte.');
+    'epoll reports EPOLLIN|EPOLLOUT|EPOLLERR|EPOLLHUP|EPOLLRDHUP for 10.0.0.9:4000. An error waits in the socket. Both '
+    + 'directions have ended. read-to-end: the peer has sent a FIN (EOF follows the input), or an urgent byte.');
+  assert.equal(describe(['readiness', CLIENT, [31, 17]], { own: { outbox: 5000 } }).decision,
+    'The socket has an error or a hang-up: the next call returns it.');
   assert.equal(describe(['readiness', 'loop', [1, 0]]).title, 'The loop is woken');
   assertWords(describe(['stale-event', CLIENT, [1, 16]]), ['Stale event for slot 3: ignored',
     'The event is about an earlier connection #16 in slot 3, which is gone.',
@@ -144,8 +147,9 @@ test('an accept has its client, and each error its consequence', () => {
 
 test('a slot has its number of uses, and a generation that is not used again', () => {
   assertWords(describe(OPEN[2], { slots: [[3, { object: null, uses: 1 }]] }), ['10.0.0.9:4000 gets slot 3', null,
-    'It is the 2nd connection in this slot. Slots are reused, but a generation (#17) is not: it tells late events of '
-    + 'earlier connections apart.']);
+    'It is the 2nd connection in this slot. Its generation is #17.']);
+  assert.match(describeEntry(buildRecording([OPEN[2]]), null, 0).decision,
+    /Slots are reused, but a generation \(#17\) is not: it tells late events of earlier connections apart\.$/);
   assert.match(describe(['opened', 'connection 5#9', [0, 0], { address: '10.0.0.1:80' }]).decision,
     /^A callback has asked for this connection, and its connect follows\./);
   assert.equal(describe(['freed', CLIENT]).title, 'Slot 3 is free');
@@ -208,8 +212,7 @@ test('a close has its reason, and a FIN comes before it', () => {
   assert.match(describe(['shutdown-write', CLIENT], { after: [['read', CLIENT, [1, 2]]] }).decision,
     /A close with unread input would send an RST instead/);
   assertWords(describe(['closed', CLIENT, ['write-stalled', 1]]), ['Close 10.0.0.9:4000, reason: write-stalled',
-    'The kernel sends an RST at once.', 'The peer has taken none of the waiting output for the write timeout. Its slot '
-    + 'is freed at the end of the turn, so that no event of this turn finds another connection there.']);
+    'The kernel sends an RST at once.', 'The peer has taken none of the waiting output for the write timeout.']);
   assert.equal(describe(['closed', CLIENT, [Infinity, 0]]).title, 'Close 10.0.0.9:4000, which never opened');
   assert.equal(describe(['option-set', CLIENT, [1, 13]]).title, 'Prepare a reset of 10.0.0.9:4000: SO_LINGER');
 });
@@ -277,7 +280,8 @@ test('the rest of the kinds have a title of their own', () => {
   const title = (...entry) => describe(entry).title;
   assert.equal(title('lost', 'loop', [1]), '1 entry missing here');
   assert.equal(title('lost', 'loop', [1200]), '1,200 entries missing here');
-  assert.equal(title('existing', CLIENT, [9, 0], { address: '10.0.0.9:4000' }), '10.0.0.9:4000 was there before');
+  assert.equal(title('existing', CLIENT, [9, 0], { address: '10.0.0.9:4000' }),
+    '10.0.0.9:4000 was open before the recording begins');
   assert.equal(title('watching', 'watch 0#5', [4, 3]), 'Watch descriptor 4 for reading and writing');
   assert.equal(title('connect', CLIENT, [9, 1]), 'Take over a connected stream: 10.0.0.9:4000');
   assert.equal(title('connected', CLIENT, [0], { errno: 'ECONNREFUSED' }),
@@ -341,4 +345,8 @@ test('each kind of finding is explained', () => {
     'slow-callback', 'spin'];
   assert.deepEqual(Object.keys(FINDING_HELP).sort(), kinds.sort());
   for (const help of Object.values(FINDING_HELP)) assert.deepEqual(Object.keys(help), ['what', 'look', 'remedy']);
+  assert.match(FINDING_HELP['slow-callback'].look, /axis "time" \(key t\)/);
+  const flags = { 'starvation': /--max-connections.*--idle-timeout/, 'backoff': /ulimit -n, or LimitNOFILE/,
+    'slow-reader': /fixed: 30 s/ };
+  for (const [kind, flag] of Object.entries(flags)) assert.match(FINDING_HELP[kind].remedy, flag);
 });

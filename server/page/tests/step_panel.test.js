@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { fieldsOf } from '../step_panel.js';
+import { fieldsOf, payloadRows } from '../step_panel.js';
 import { summaryOf } from '../summary.js';
 import { buildRecording } from './recording_builder.js';
 
@@ -31,6 +31,10 @@ test('numbers that are none, times, names of reasons and large numbers are exact
   assert.equal(field(4, 'reason'), '3 reset');
   assert.equal(field(5, 'level'), '1,152,921,504,606,846,976');
   assert.equal(field(1, 'address'), '10.0.0.9:4000');
+});
+
+test('a failed call with an empty payload shows no bytes', () => {
+  assert.deepEqual([payloadRows(undefined), payloadRows(new Uint8Array(0))], [[], []]);
 });
 
 test('the head counts what was recorded', () => {

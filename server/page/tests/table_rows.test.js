@@ -28,6 +28,10 @@ test('bytes have a unit that fits', () => {
   assert.deepEqual(words, ['0 bytes', '1 byte', '10,239 bytes', '64 KiB', '97.7 KiB', '1.5 MiB', 'unknown']);
 });
 
+test('the level of an outbox is that of the last write', () => {
+  assert.deepEqual([23_616, 0, null].map(tables.outboxText), ['23.1 KiB at the last write', '0 bytes', 'unknown']);
+});
+
 test('the slab shows free and open slots, uses, the turn and the slot of the entry', () => {
   const view = after(tables.slabView, [opened(0, 1), opened(1, 2), opened(3, 3), ['freed', 'connection 1#2'],
     ['poll-end', 'loop', [1]], opened(1, 4)]);
@@ -124,6 +128,62 @@ test('the ready queue has what the turn before has deferred', () => {
   assert.deepEqual(statusesAt(8), [`${second} served`, `${first} served now`]);
   assert.deepEqual(statusesAt(9), [`${second} served`, `${first} served now`]);
   assert.deepEqual(statusesAt(10), [`${second} served`, `${first} deferred to the next turn`]);
+});
+
+/** The rows of the ready queue after each of some entries, in words. */
+function queueAt(entries, indexes) {
+  const recording = buildRecording(entries);
+  return indexes.map((index) => {
+    const { rows } = tables.queueRows(recording, new Replay(recording).after(index), index);
+    return rows.map(({ name, status }) => `${name}: ${status}`);
+  });
+}
+
+test('an event of a connection that is gone is not one of the connection in its slot', () => {
+  const entries = [opened(3, 4), opened(0, 1), ['poll-end', 'loop', [2]], ['readiness', 'connection 0#1', [1, 1]],
+    ['closed', 'connection 3#4', ['local']], ['freed', 'connection 3#4'], opened(3, 6),
+    ['readiness', 'connection 3#6', [1, 4]], ['read', 'connection 3#6', [16, 99]]];
+  const [other, gone] = ['10.0.0.1:4000 #1: served', 'event of 10.0.0.4:4000 #4, which is gone'];
+  assert.deepEqual(queueAt(entries, [2, 5, 7, 8]), [
+    ['10.0.0.4:4000 #4: waits', '10.0.0.1:4000 #1: waits'].reverse(), [other, `${gone}: waits`],
+    [other, `${gone}: served now`], [other, `${gone}: served`],
+  ]);
+});
+
+const fullRead = ['read', 'connection 0#1', [64, 64]];
+const idleTurn = [['turn-end'], ['poll-begin'], ['poll-end', 'loop', [0]], ['turn-end']];
+
+test('the ready queue shows input that is known and not read, and since when', () => {
+  const turn = [opened(0, 1), ['poll-end', 'loop', [1]], ['readiness', 'connection 0#1', [1, 1]]];
+  const reads = [...turn, fullRead, ...idleTurn];
+  const unread = '10.0.0.1:4000 #1: readable, not read since entry 3';
+  assert.deepEqual(queueAt(reads, [5, 6, 7]), [[unread], [unread], [unread]]);
+  assert.deepEqual(queueAt(reads, [3]), [['10.0.0.1:4000 #1: served now']]);
+  const never = [...turn, ...idleTurn];
+  assert.deepEqual(queueAt(never, [6]), [['10.0.0.1:4000 #1: readable, not read']]);
+  const short = [...turn, ['read', 'connection 0#1', [63, 64]], ...idleTurn];
+  assert.deepEqual(queueAt(short, [6]), [[]]);
+  const listener = [['listening', 'listener 0#9', [6]], ['poll-end', 'loop', [1]], ['accept', 'listener 0#9', [7]],
+    ...idleTurn];
+  assert.deepEqual(queueAt(listener, [5]), [['listener #9: readable, not accepted from since entry 2']]);
+});
+
+test('the ready queue says why input is not read, if the loop has a reason', () => {
+  const turn = [opened(0, 1), ['poll-end', 'loop', [1]], fullRead];
+  const after = (...entries) => queueAt([...turn, ...entries, ...idleTurn], [turn.length + entries.length + 2])[0];
+  const [connection, name] = ['connection 0#1', '10.0.0.1:4000 #1: readable, and'];
+  assert.deepEqual(after(['paused', connection]), [`${name} reading is paused`]);
+  assert.deepEqual(after(['awaits-memory', connection]), [`${name} awaits memory`]);
+  assert.deepEqual(after(['write', connection, [1, 9]]), [`${name} its outbox has output`]);
+  assert.deepEqual(after(['closed', connection, ['eof']]), []);
+});
+
+test('rows of unread input are few, those that wait the longest', () => {
+  const opens = Array.from({ length: 9 }, (_, slot) => opened(slot, slot + 1));
+  const reads = opens.map((_, slot) => ['read', `connection ${slot}#${slot + 1}`, [64, 64]]);
+  const view = after(tables.queueRows, [['poll-end', 'loop', [1]], ...opens, ...reads, ['turn-end'], ['poll-begin']]);
+  assert.deepEqual(view.rows.map(({ name }) => name), [1, 2, 3].map((id) => `10.0.0.${id}:4000 #${id}`));
+  assert.deepEqual([view.unread, view.total], [9, 0]);
 });
 
 test('a wake-up is served by its messages, until the turn ends', () => {
