@@ -21,8 +21,8 @@ export class SlabTable {
     this.map = element('canvas', 'slab-map');
     this.map.setAttribute('role', 'img');
     this.map.addEventListener('click', (event) => this.onMapClick(event));
-    const about = 'A connection lives in a slot, and a free slot is used again. Each use has a new generation (#), so '
-      + 'an old event never reaches a new connection.';
+    const about = 'A connection lives in a slot, and a free slot is used again. Each use has a new generation (#), '
+      + 'which tells an old event from one of the new connection.';
     this.section = tableSection('Slab', about, this.counts, this.map, this.cells, this.detail, this.key);
     this.slots = Array.from({ length: SLOT_CELLS_MAX }, () => this.makeSlot());
   }

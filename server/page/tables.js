@@ -39,7 +39,7 @@ export class Tables {
     const cells = rows.map(({ object, name, text, isCurrent, isOverdue }) => (
       { object, name, isCurrent, cells: [{ text, className: isOverdue ? 'is-late' : '' }] }
     ));
-    this.deadlines.show(cells, rows.length === 0 ? 'No deadline is set.' : moreText(more, 'later deadline'));
+    this.deadlines.show(cells, rows.length === 0 ? 'No deadline is recorded.' : moreText(more, 'later deadline'));
   }
 
   /** Draws again, in the colours of the present theme. */
@@ -56,7 +56,7 @@ export class Tables {
     });
     let note = moreText(more, 'more connection with bytes', 'more connections with bytes');
     if (connections === 0) note = 'No connection is open.';
-    else if (rows.length === 0) note = `No bytes wait in ${countedNoun(connections, 'open connection')}.`;
+    else if (rows.length === 0) note = `No bytes wait in the buffers of ${countedNoun(connections, 'open connection')}.`;
     this.buffers.show(cells, note);
   }
 
