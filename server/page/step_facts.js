@@ -177,9 +177,11 @@ export class StepFacts {
    */
   isFirst(accepts = () => true) {
     const { kind, objectKind, errno } = this.recording;
-    const isSame = (index) => kind[index] === kind[this.index] && objectKind[index] === objectKind[this.index]
-      && errno[index] === errno[this.index] && accepts(index);
-    for (let index = 0; index < this.index; index += 1) if (isSame(index)) return false;
+    const own = kind[this.index];
+    for (let index = kind.indexOf(own); index < this.index; index = kind.indexOf(own, index + 1)) {
+      const isSame = objectKind[index] === objectKind[this.index] && errno[index] === errno[this.index];
+      if (isSame && accepts(index)) return false;
+    }
     return true;
   }
 
