@@ -14,8 +14,12 @@ const LONG_WAIT_ROOM = 2;
 const AXIS_MARGIN = 16;
 
 /** Pixels of an entry, at most when all is in view, and at most at all. */
-const STEP_PIXELS_FIT_MAX = 40;
+const STEP_PIXELS_FIT_MAX = 160;
 const STEP_PIXELS_MAX = 80;
+
+/** Pixels of an entry in the first view: each has its mark, or fewer if a whole wait fits then. */
+const STEP_PIXELS_NEAR = 10;
+const STEP_PIXELS_NEAR_MIN = 4;
 
 /** Pixels of a nanosecond, at most. */
 const NANOSECOND_PIXELS_MAX = 0.2;
@@ -177,6 +181,16 @@ export class Viewport {
     const span = Math.max(axis.endOf(to) - axis.starts[from], Number.MIN_VALUE);
     this.scale = Math.max(this.scaleMin, Math.min(this.width / span, this.scaleMax));
     this.centreAt((axis.starts[from] + axis.endOf(to)) / 2);
+  }
+
+  /** Shows an entry with its neighbours, each with its mark. They are nearer if all up to `end` fit then. */
+  showAround(index, end) {
+    const [begin, span] = [this.axis.starts[index], this.axis.endOf(end) - this.axis.starts[index]];
+    const whole = this.width * (1 - 2 * REVEAL_MARGIN) / span;
+    const scale = whole < STEP_PIXELS_NEAR_MIN ? STEP_PIXELS_NEAR : Math.min(whole, STEP_PIXELS_NEAR);
+    this.scale = Math.max(this.scaleMin, Math.min(scale, this.scaleMax));
+    const room = this.width / this.scale;
+    this.moveTo(begin - Math.max((room - span) / 2, room * REVEAL_MARGIN));
   }
 
   moveTo(left) {

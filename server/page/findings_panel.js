@@ -75,10 +75,13 @@ function noFinding(recording, help) {
   const sentence = recording.entryCount === 0
     ? 'The recording has no entry, so nothing could be found.'
     : 'No finding: nothing in this recording slowed the loop or a client for long.';
+  const thresholds = recording.entryCount === 0 ? [] : [element('p', 'quiet', 'For long means: 1 s without service or '
+    + 'accepted output; a callback of 50 ms; a turn, or a late poll or timer, of 100 ms; 100 ms of failing accepts or '
+    + 'receives; 1,000 polls that did nothing.')];
   const kinds = Object.entries(help).map(([kind, { what }]) => (
     element('div', '', element('dt', '', kind), element('dd', '', what))
   ));
-  if (kinds.length === 0) return [element('p', 'all-well', sentence)];
-  return [element('p', 'all-well', sentence), element('details', '', element('summary', '', 'What was looked for'),
+  if (kinds.length === 0) return [element('p', 'all-well', sentence), ...thresholds];
+  return [element('p', 'all-well', sentence), ...thresholds, element('details', '', element('summary', '', 'What was looked for'),
     element('dl', 'looked-for', ...kinds))];
 }

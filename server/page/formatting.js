@@ -38,14 +38,14 @@ export function bytesAsText(bytes) {
   ));
 }
 
-/** Bytes as rows of an offset, 16 numbers and their ASCII characters. */
+/** Bytes as rows of an offset, 8 numbers and their ASCII characters. */
 export function bytesAsHex(bytes) {
   const rows = [];
-  for (let at = 0; at < Math.min(bytes.length, PAYLOAD_BYTES_SHOWN_MAX); at += 16) {
-    const part = [...bytes.subarray(at, at + 16)];
+  for (let at = 0; at < Math.min(bytes.length, PAYLOAD_BYTES_SHOWN_MAX); at += 8) {
+    const part = [...bytes.subarray(at, at + 8)];
     const numbers = part.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
     const characters = part.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
-    rows.push(`${at.toString(16).padStart(4, '0')}  ${numbers.padEnd(47)}  ${characters}`);
+    rows.push(`${at.toString(16).padStart(4, '0')}  ${numbers.padEnd(23)}  ${characters}`);
   }
   if (bytes.length > PAYLOAD_BYTES_SHOWN_MAX) rows.push(`… and ${countedNoun(bytes.length - PAYLOAD_BYTES_SHOWN_MAX, 'byte')} more`);
   return rows.join('\n');

@@ -3,6 +3,7 @@
 import { element } from './formatting.js';
 import { fillGlyphCanvas } from './glyphs.js';
 import { KIND_STYLES } from './kinds.js';
+import { isErrorEntry } from './spans.js';
 
 /** The meanings, in the order of the legend. The last three shapes are added to others. */
 const MEANINGS = {
@@ -23,13 +24,14 @@ const MEANINGS = {
 };
 
 /** The shapes that occur in a recording, in the order of the legend. */
-export function shapesOf({ entryCount, kind, kinds, errno, errorNames, findings }) {
+export function shapesOf(recording) {
+  const { entryCount, kind, kinds, findings } = recording;
   const found = new Set();
   const categories = kinds.map(({ name }) => KIND_STYLES[name].category);
   const seen = new Uint8Array(kinds.length);
   for (let index = 0; index < entryCount; index += 1) {
     seen[kind[index]] = 1;
-    if (errno[index] !== 0 && errorNames[errno[index]] !== 'EAGAIN') found.add('error');
+    if (isErrorEntry(recording, index)) found.add('error');
   }
   categories.forEach((category, at) => { if (seen[at]) found.add(category); });
   if (found.has('callback')) found.add('callback-end');
@@ -40,7 +42,8 @@ export function shapesOf({ entryCount, kind, kinds, errno, errorNames, findings 
 /** Fills its element with the shapes that occur. */
 export class Legend {
   constructor(parent, recording) {
-    this.glyphs = shapesOf(recording).map((shape) => {
+    const shapes = shapesOf(recording);
+    this.glyphs = shapes.map((shape) => {
       const canvas = element('canvas', 'glyph');
       canvas.setAttribute('aria-hidden', 'true');
       parent.append(element('li', '', canvas, MEANINGS[shape]));
@@ -49,6 +52,9 @@ export class Legend {
     const run = element('span', 'legend-run');
     run.setAttribute('aria-hidden', 'true');
     parent.append(element('li', '', run, 'several: zoom in'));
+    if (shapes.includes('error')) {
+      parent.append(element('li', 'legend-note', 'A failed call is not a defect: the loop has handled it.'));
+    }
   }
 
   /** Draws the glyphs in the colours of the present theme. */

@@ -9,12 +9,13 @@ export function linkOf(recording, index) {
 }
 
 /**
- * Returns the entry of a fragment as `{ index }`, or `{ problem }` in words. A fragment that is no link gives null.
+ * Returns the entry of a fragment as `{ index }`, or `{ problem }` in words. Without a fragment it returns null.
  */
 export function entryOfLink(recording, fragment) {
-  const fields = new URLSearchParams(fragment.replace(/^#/, ''));
-  if (!fields.has('e')) return null;
-  const [number, loop] = [fields.get('e'), fields.get('loop') ?? '1'];
+  const text = fragment.replace(/^#/, '');
+  if (text === '') return null;
+  const fields = new URLSearchParams(text);
+  const [number, loop] = [fields.get('e') ?? '', fields.get('loop') ?? '1'];
   if (!/^\d+$/.test(number) || !/^\d+$/.test(loop)) {
     return { problem: `The link ${shorten(fragment)} is not understood: write #e=31, or #e=31&loop=2.` };
   }

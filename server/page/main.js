@@ -123,6 +123,8 @@ class Page {
     const { findings } = this.recording;
     this.select(findings.length > 0 ? findingBeside(findings, -1, 1) : 0);
     this.followLink();
+    const finding = findings.find(({ index }) => index === this.selected);
+    this.timeline.showSurroundings(finding?.unit === 'ns' ? finding.number : 0);
     this.buildInSlices();
   }
 
@@ -161,6 +163,8 @@ class Page {
   }
 
   followLink() {
+    // The skip link has a fragment, too.
+    if (part(location.hash.slice(1)) !== null) return;
     const found = entryOfLink(this.recording, location.hash);
     if (found?.problem) showProblem(found.problem);
     else if (found) this.select(found.index);
@@ -211,11 +215,15 @@ function showOnlyProblem(text) {
   part('step-controls').hidden = true;
 }
 
-/** Opens the explanation at the first visit. */
+/** Opens the explanation at the first visit, if it leaves room for the timeline. */
 function openExplanation() {
   const explanation = part('explanation');
-  explanation.open = storedValue(EXPLANATION_KEY) !== 'closed';
-  explanation.addEventListener('toggle', () => storeValue(EXPLANATION_KEY, explanation.open ? 'open' : 'closed'));
+  const stored = storedValue(EXPLANATION_KEY);
+  explanation.open = stored === null ? matchMedia('(min-width: 1100px)').matches : stored === 'open';
+  // The click comes before the change.
+  explanation.querySelector('summary').addEventListener('click', () => {
+    storeValue(EXPLANATION_KEY, explanation.open ? 'closed' : 'open');
+  });
 }
 
 function showHead(recording) {

@@ -1,7 +1,8 @@
-// Search: lanes by address, id or slot; entries by kind, callback, error.
+// Search: lanes by address, id or slot; entries by kind, error or finding.
 
 import { countedNoun } from './formatting.js';
 import { KIND_STYLES } from './kinds.js';
+import { isErrorEntry } from './spans.js';
 
 /** Lanes that a search lists, at most. */
 const LANES_SHOWN_MAX = 50;
@@ -27,14 +28,17 @@ export class Search {
     return { results: [...this.entryByNumber(query, loop), ...this.groupsOf(query), ...shown], laneCount: lanes.length };
   }
 
-  /** The lanes that a query means: `#17`, `slot 3`, or a part of the name. */
+  /** The lanes that a query means: `#17`, `slot 3`, a number that is an id, a port or a slot, or a part of the name. */
   lanesOf(query) {
     const { objects } = this.recording;
-    const [, id] = /^#(\d+)$/.exec(query) ?? [];
-    const exact = objects.filter(({ generation, kind }) => kind !== 'loop' && String(generation) === id);
-    if (exact.length > 0) return exact;
-    const [, slot] = /^slot (\d+)$/.exec(query) ?? [];
-    if (slot !== undefined) return objects.filter((lane) => lane.kind !== 'loop' && String(lane.slot) === slot);
+    const [, sign, number] = /^(#|slot |)(\d+)$/.exec(query) ?? [];
+    const isId = ({ kind, generation }) => kind !== 'loop' && String(generation) === number;
+    const isSlot = ({ kind, slot }) => kind === 'connection' && String(slot) === number;
+    const isPort = ({ address }) => address?.endsWith(`:${number}`) ?? false;
+    if (sign === '') return objects.filter((lane) => isId(lane) || isPort(lane) || isSlot(lane));
+    if (sign === 'slot ') return objects.filter(isSlot);
+    const exact = objects.filter(isId);
+    if (sign === '#' && exact.length > 0) return exact;
     this.names ??= objects.map(({ name }) => name.toLowerCase());
     return objects.filter((_, at) => this.names[at].includes(query));
   }
@@ -54,7 +58,7 @@ export class Search {
     return [{ type: 'entry', label: `entry ${query}`, detail, target: () => ({ index }) }];
   }
 
-  /** Kinds, callbacks and errors that occur and whose name contains the query. The same name comes first. */
+  /** Kinds, callbacks, errors and findings that occur and whose name contains the query. The same name comes first. */
   groupsOf(query) {
     const counts = this.counts ??= countGroups(this.recording);
     const { kinds, callbacks, errorNames, kindIndex, kind, errno, first } = this.recording;
@@ -75,9 +79,25 @@ export class Search {
     });
     for (const [number, count] of counts.errors) {
       const name = errorNames[number] ?? `error ${number}`;
-      add(`failed with ${name}`, [name], count, (index) => errno[index] === number);
+      const label = counts.failures.has(number) ? `failed with ${name}` : name;
+      add(label, [label], count, (index) => errno[index] === number);
+    }
+    const failed = [...counts.failures].reduce((sum, number) => sum + counts.errors.get(number), 0);
+    add('failed', ['failed', 'error'], failed, (index) => isErrorEntry(this.recording, index));
+    for (const [name, entries] of this.entriesOfFindings()) {
+      add(`finding ${name}`, [`finding ${name}`], entries.size, (index) => entries.has(index));
     }
     return groups.sort((one, other) => Number(other.label === query) - Number(one.label === query));
+  }
+
+  /** By the kind of a finding: the entries where one began. */
+  entriesOfFindings() {
+    const entries = new Map();
+    for (const { kind, index } of this.recording.findings) {
+      if (!entries.has(kind)) entries.set(kind, new Set());
+      entries.get(kind).add(index);
+    }
+    return entries;
   }
 
   /** The next entry after `from` that is a member; from the end the search continues at the start. */
@@ -91,15 +111,17 @@ export class Search {
   }
 }
 
-/** Counts the entries of each kind, callback and error, in one pass. */
-function countGroups({ entryCount, kinds, callbacks, kindIndex, kind, errno, first }) {
+/** Counts the entries of each kind, callback and error, in one pass. `failures` has the errors that are failures. */
+function countGroups(recording) {
+  const { entryCount, kinds, callbacks, kindIndex, kind, errno, first } = recording;
   const counts = { kinds: new Uint32Array(kinds.length), callbacks: new Uint32Array(callbacks.length),
-    errors: new Map() };
+    errors: new Map(), failures: new Set() };
   const begin = kindIndex['callback-begin'];
   for (let index = 0; index < entryCount; index += 1) {
     counts.kinds[kind[index]] += 1;
     if (kind[index] === begin && first[index] < callbacks.length) counts.callbacks[first[index]] += 1;
     if (errno[index] !== 0) counts.errors.set(errno[index], (counts.errors.get(errno[index]) ?? 0) + 1);
+    if (isErrorEntry(recording, index)) counts.failures.add(errno[index]);
   }
   return counts;
 }

@@ -15,7 +15,7 @@ export class SearchBox {
     this.onTarget = onTarget;
     this.field = element('input');
     Object.assign(this.field, { type: 'search', placeholder: 'Search: address, #id, read…', autocomplete: 'off',
-      spellcheck: false, title: 'Search (/): a peer address, #17, slot 3, a kind of entry, an error, an entry number' });
+      spellcheck: false, title: 'Search (/): a peer address, #17, slot 3, a kind of entry or finding, failed, an error, an entry number' });
     this.field.setAttribute('aria-label', 'Search');
     this.count = element('p', 'search-count');
     this.count.setAttribute('role', 'status');
@@ -58,7 +58,7 @@ export class SearchBox {
     const lanesShown = results.filter(({ type }) => type === 'lane').length;
     const more = laneCount > lanesShown ? `, the first ${lanesShown} of them here` : '';
     this.count.textContent = results.length === 0
-      ? 'Nothing found. Search for a peer address, #17, slot 3, read, ECONNRESET, or the number of an entry.'
+      ? 'Nothing found. Search for a peer address, #17, slot 3, read, failed, ECONNRESET, or the number of an entry.'
       : `${countedNoun(laneCount, 'lane')}${more}; ${countedNoun(results.length - lanesShown, 'other result')}`;
     this.list.replaceChildren(...results.map((result) => this.row(result)));
   }

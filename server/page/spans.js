@@ -4,8 +4,8 @@ import { isPolledAgain } from './loop_state.js';
 /** Instead of an index: there is no such entry. */
 export const NO_ENTRY = 0xffffffff;
 
-/** Errors that mean: not now. They are no errors of a timeline. */
-const TRY_AGAIN_ERRORS = ['EAGAIN', 'EWOULDBLOCK'];
+/** Errors that mean: not now, or a signal came. They are no errors of a timeline. */
+const TRY_AGAIN_ERRORS = ['EAGAIN', 'EWOULDBLOCK', 'EINTR'];
 
 /** The kinds after which an object is gone. */
 const LAST_KINDS = ['closed', 'freed', 'deregistered', 'refused'];

@@ -232,6 +232,14 @@ export class Timeline {
     this.scroller.scrollTop += pixels;
   }
 
+  /** Shows what is around the selected entry, and what follows within a time in nanoseconds if it fits. */
+  showSurroundings(span) {
+    const { recording: { time, entryCount }, selected } = this;
+    const end = lowerBoundOf(time, time[selected] + span + 1, selected, entryCount) - 1;
+    this.viewport.showAround(selected, end);
+    this.invalidate();
+  }
+
   /** Shows the whole run. */
   fit() {
     this.viewport.fit();

@@ -68,10 +68,12 @@ export class TimelineLabels {
     const { kind, name, address } = this.recording.objects[lane];
     const isLoop = kind === 'loop';
     const id = name.slice(name.lastIndexOf('#'));
-    label.kind.textContent = isLoop ? '' : kind;
+    // A connection is what a lane usually is, and the heading names the peers.
+    const isNamed = !isLoop && address !== null && !['connection', 'peer'].includes(kind);
+    label.kind.textContent = isNamed ? kind : '';
     // The pinned lane is without its heading.
     const nameOfLoop = label === this.pinned ? name : 'polls and turns';
-    label.name.textContent = isLoop ? nameOfLoop : address ?? id;
+    label.name.textContent = isLoop ? nameOfLoop : address ?? `${kind} ${id}`;
     label.id.textContent = isLoop || address === null ? '' : id;
     root.title = name;
   }

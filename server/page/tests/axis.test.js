@@ -100,7 +100,31 @@ test('another axis or another width keeps the entries in view', () => {
 
 test('a few entries are not wider than they need to be', () => {
   const view = new Viewport(new Axis(new Float64Array(4), 'steps'), 2560);
-  assert.equal(view.scale, 40);
+  assert.equal(view.scale, 160);
+});
+
+test('the view around an entry shows each entry with its mark', () => {
+  const view = new Viewport(new Axis(new Float64Array(1000), 'steps'), 700);
+  view.showAround(500, 500);
+  assert.equal(view.scale, 10);
+  assert.ok(Math.abs(view.toPixel(500.5) - 350) < 1, 'the entry is in the middle');
+  view.showAround(0, 0);
+  assert.equal(view.toPixel(0), 16, 'the begin of the run is at the left border');
+});
+
+test('the view around an entry shows a whole wait if it fits', () => {
+  const view = new Viewport(new Axis(new Float64Array(1000), 'steps'), 700);
+  view.showAround(500, 580);
+  assert.ok(view.toPixel(500) > 0 && view.toPixel(581) < 700, `${view.scale}`);
+  view.showAround(500, 900);
+  assert.equal(view.scale, 10, 'a wait that does not fit is not made smaller');
+  assert.ok(view.toPixel(500) > 0 && view.toPixel(500) < 200, 'it begins near the left border');
+});
+
+test('a run that fits is whole in the view around an entry', () => {
+  const view = new Viewport(new Axis(new Float64Array(20), 'steps'), 700);
+  view.showAround(10, 10);
+  assert.ok(view.isWhole);
 });
 
 test('a ruler has steps of 1, 2 or 5', () => {

@@ -24,11 +24,12 @@ test('bytes as text show control characters, also those that change the directio
   assert.equal(bytesAsText(bytes), 'a\\tb\\r\\n\nc\\\\\\u{0}\\u{202e}</script>');
 });
 
-test('bytes as numbers have their offset and characters, sixteen a row', () => {
+test('bytes as numbers have their offset and characters, eight a row', () => {
   const rows = bytesAsHex(new TextEncoder().encode('Hello, TCP Server!')).split('\n');
   assert.deepEqual(rows, [
-    '0000  48 65 6c 6c 6f 2c 20 54 43 50 20 53 65 72 76 65  Hello, TCP Serve',
-    '0010  72 21                                            r!',
+    '0000  48 65 6c 6c 6f 2c 20 54  Hello, T',
+    '0008  43 50 20 53 65 72 76 65  CP Serve',
+    '0010  72 21                    r!',
   ]);
 });
 

@@ -24,8 +24,14 @@ test('a link without a loop means the first', () => {
   assert.deepEqual(entryOfLink(TWO, '#e=1'), { index: 2 });
 });
 
-test('a fragment without an entry is no link', () => {
-  for (const fragment of ['', '#', '#step', '#loop=2']) assert.equal(entryOfLink(ONE, fragment), null, fragment);
+test('without a fragment there is no link', () => {
+  for (const fragment of ['', '#']) assert.equal(entryOfLink(ONE, fragment), null, fragment);
+});
+
+test('a fragment without an entry has a problem in words', () => {
+  for (const fragment of ['#step', '#loop=2', '#foo', '#E=5', '#e']) {
+    assert.match(entryOfLink(TWO, fragment).problem, /^The link #.* is not understood: write #e=31/, fragment);
+  }
 });
 
 test('a wrong link has a problem in words', () => {

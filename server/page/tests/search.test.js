@@ -51,6 +51,41 @@ test('a number is an entry of the loop of the selected entry', () => {
   assert.deepEqual([first.label, first.detail, first.target(0)], ['entry 1', 'read', { index: 5 }]);
 });
 
+test('a number means a whole id, port or slot of a connection, or an entry', () => {
+  const recording = buildRecording([
+    ['listening', 'listener 4#1', [5], { address: '10.0.0.1:48' }],
+    ['opened', 'connection 4#48', [9], { address: '10.0.0.9:4000' }],
+    ['opened', 'connection 5#480', [10], { address: '10.0.0.9:4800' }],
+    ['opened', 'connection 48#481', [11], { address: '10.0.0.48:4001' }],
+  ]);
+  const labelsOf = (query) => new Search(recording).find(query).results.map(({ label }) => label);
+  assert.deepEqual(labelsOf('48'),
+    ['listener 10.0.0.1:48 #1', 'connection 10.0.0.9:4000 #48', 'connection 10.0.0.48:4001 #481']);
+  assert.deepEqual(labelsOf('2'), ['entry 2']);
+  assert.deepEqual(labelsOf('slot 4'), ['connection 10.0.0.9:4000 #48'], 'the slots of listeners are others');
+});
+
+test('findings are found by their kind, and lead to their entries', () => {
+  const entries = Array.from({ length: 6 }, () => ['read', 'connection 0#1']);
+  const findings = [{ kind: 'slow-reader', index: 1 }, { kind: 'slow-reader', index: 4 }, { kind: 'spin', index: 2 }];
+  const [slow, ...others] = new Search(buildRecording(entries, { findings })).find('slow').results;
+  assert.deepEqual([slow.label, slow.detail, others], ['finding slow-reader', '2 entries', []]);
+  assert.deepEqual([0, 1, 4].map((from) => slow.target(from).index), [1, 4, 1]);
+});
+
+test('"failed" leads to the entries that failed, and EAGAIN is no failure', () => {
+  const recording = buildRecording([
+    ['read', 'connection 0#1', [0, 9], { errno: 'EAGAIN' }],
+    ['read', 'connection 0#1', [0, 9], { errno: 'ECONNRESET' }],
+    ['write', 'connection 0#1', [0, 9], { errno: 'EPIPE' }],
+  ]);
+  const { results } = new Search(recording).find('failed');
+  assert.deepEqual(results.map(({ label, detail }) => `${label}, ${detail}`),
+    ['failed, 2 entries', 'failed with ECONNRESET, 1 entry', 'failed with EPIPE, 1 entry']);
+  assert.deepEqual([0, 1, 2].map((from) => results[0].target(from).index), [1, 2, 1]);
+  assert.deepEqual(new Search(recording).find('eagain').results.map(({ label }) => label), ['EAGAIN']);
+});
+
 test('an empty query, and one without a match, have no result', () => {
   for (const query of ['', '  ', 'no such thing', '#99', '(']) assert.deepEqual(search.find(query).results, [], query);
 });

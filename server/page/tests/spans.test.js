@@ -83,11 +83,11 @@ test('a life ends with the close, and the callback after it; an open object live
   assert.deepEqual(lives, [null, { begin: 0, end: 3 }, { begin: 4, end: NO_ENTRY }, { begin: 6, end: 7 }]);
 });
 
-test('an error number is an error, except EAGAIN; missing entries are a loss', () => {
+test('an error number is an error, except EAGAIN and EINTR; missing entries are a loss', () => {
   const recording = buildRecording([
     ['read', 'connection 0#7', [0, 9], { errno: 'EAGAIN' }],
     ['read', 'connection 0#7', [0, 9], { errno: 'ECONNRESET' }],
-    ['lost', 'loop', [5]], ['read', 'connection 0#7', [1, 9]],
+    ['lost', 'loop', [5]], ['poll-end', 'loop', [0], { errno: 'EINTR' }],
   ]);
   assert.deepEqual([0, 1, 2, 3].map((index) => isErrorEntry(recording, index)), [false, true, false, false]);
   const spans = new Spans(recording);

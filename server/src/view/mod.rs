@@ -35,7 +35,7 @@ pub(crate) fn run(options: &ViewOptions) -> Result<ExitStatus, ExitError> {
     let page_file = page_path.filter(|_| !is_page_printed).map(|path| page_file(path, options)).transpose()?;
     let recording = read(options.file.as_os_str())?;
     let findings = halloo::observe::findings(&recording);
-    let title = name_of(options.file.as_os_str());
+    let title = title_of(&options.file);
     if is_page_printed {
         let mut page = Vec::new();
         page::write(&recording, &findings, &title, &mut page).expect("memory has room");
@@ -100,10 +100,28 @@ fn name_of(file: &OsStr) -> String {
     if file == STANDARD_STREAM { "standard input".to_owned() } else { escape::path(file.as_bytes()) }
 }
 
+/// The title of the page. A page is sent to other people, so it does not contain the folders of this machine.
+fn title_of(file: &Path) -> String {
+    name_of(file.file_name().unwrap_or(file.as_os_str()))
+}
+
 /// The last line.
 fn summary(findings: usize, recording: &Recording) -> String {
     let entries = || recording.loops.iter().flat_map(|part| &part.entries);
     let lost: u64 = entries().filter(|entry| entry.kind == EntryKind::Lost).map(|entry| entry.numbers[0]).sum();
     let (entries, loops) = (entries().count(), recording.loops.len());
     format!("findings={findings} entries={entries} lost={lost} loops={loops}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_title_of_a_page_is_the_file_name_without_its_folders() {
+        assert_eq!(title_of(Path::new("/home/user/customer/run.json")), "run.json");
+        assert_eq!(title_of(Path::new("../run.json")), "run.json");
+        assert_eq!(title_of(Path::new("run.json")), "run.json");
+        assert_eq!(title_of(Path::new("-")), "standard input");
+    }
 }

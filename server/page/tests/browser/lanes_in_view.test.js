@@ -59,6 +59,7 @@ pageTest('the overview moves the view, and a double click zooms', browser, 1000,
     await action();
     await waitFor(page, (old) => document.querySelector('.timeline-canvas').ariaLabel !== old, before);
   })();
+  await page.keyboard.press('0');
   await waitFor(page, () => document.querySelector('.timeline-canvas').ariaLabel?.includes('1,000 entries'));
   const { x, y } = await middleOf(timelineOf(page));
   await changed(() => page.mouse.dblclick(x, y));

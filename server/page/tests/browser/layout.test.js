@@ -86,6 +86,31 @@ for (const theme of ['light', 'dark']) {
   }
 }
 
+for (const [width, height, columns] of [[1440, 900, 2], [2560, 1300, 4]]) {
+  pageTest(`${width} pixels: the timeline is high, the step is whole, the tables are in ${columns} columns`, browser,
+    'slow-reader', { size: [width, height] }, async (page) => {
+      const heightOf = (selector) => page.locator(selector).evaluate((element) => element.clientHeight);
+      assert.ok(await heightOf('.timeline-panel') >= Math.max(448, 0.6 * height));
+      const step = await page.locator('.step-panel').evaluate(({ scrollHeight, clientHeight }) => scrollHeight - clientHeight);
+      assert.equal(step, 0, 'the step is cut');
+      const lefts = await page.locator('.state-table').evaluateAll((tables) => (
+        tables.map((table) => table.getBoundingClientRect().left)
+      ));
+      assert.equal(new Set(lefts).size, columns);
+    });
+}
+
+pageTest('420 pixels: recorded bytes as numbers are not cut off', browser, (file) => {
+  const connection = { object: 'connection', slot: 0, generation: 3 };
+  file.add('opened', connection, { descriptor: 9, listener_slot: 0, address: '10.0.0.9:4000' });
+  file.add('read', connection, { bytes: 40, of: 65_536, payload: 'x'.repeat(40) });
+}, { name: 'payload', size: SIZES.narrow, hash: '#e=1' }, async (page) => {
+  await openAll(page);
+  const { scrollWidth, clientWidth } = await page.locator('.step-payload details .bytes')
+    .evaluate((bytes) => ({ scrollWidth: bytes.scrollWidth, clientWidth: bytes.clientWidth }));
+  assert.ok(scrollWidth <= clientWidth, `${scrollWidth} pixels in ${clientWidth}`);
+});
+
 function openAll(page) {
   return page.evaluate(() => document.querySelectorAll('details').forEach((details) => { details.open = true; }));
 }

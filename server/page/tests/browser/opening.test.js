@@ -82,10 +82,35 @@ pageTest('the address of the page follows the step, and the page follows its add
   await waitForEntry(page, 7);
 });
 
+pageTest('the address gets the entry, and Back leads to it from a followed link', browser, 'slow-reader', {}, async (page) => {
+  await page.waitForURL(/#e=\d+$/);
+  const first = await entryOf(page);
+  assert.ok(page.url().endsWith(`#e=${first}`));
+  await page.evaluate(() => { location.hash = '#e=7'; });
+  await waitForEntry(page, 7);
+  await page.goBack();
+  await waitForEntry(page, first);
+});
+
+pageTest('the skip link is no wrong link', browser, 'greeting', { hash: '#step' }, async (page) => {
+  assert.equal(await page.getByRole('alert').isVisible(), false);
+});
+
+for (const [width, isOpen] of [[1440, true], [420, false]]) {
+  pageTest(`${width} pixels: at a first visit the explanation is ${isOpen ? 'open' : 'closed'}`, browser, 'greeting', {
+    size: [width, 900],
+  }, async (page) => {
+    assert.equal(await page.locator('#explanation').evaluate(({ open }) => open), isOpen);
+    await page.locator('#explanation summary').click();
+    await page.reload();
+    assert.equal(await page.locator('#explanation').evaluate(({ open }) => open), !isOpen, 'the page keeps the choice');
+  });
+}
+
 pageTest('a wrong link is reported, and the page works', browser, 'greeting', { hash: '#e=9999999' }, async (page) => {
   const alert = page.getByRole('alert');
   await alert.getByText(/^The link names entry 9999999/).waitFor();
-  const hashes = ['#e=x', '#e=-1', '#e=', '#e=1e3', '#e=1&loop=7', '#e=%3Cimg%20src=x%3E', `#e=${'9'.repeat(300)}`];
+  const hashes = ['#e=x', '#e=-1', '#e=', '#e=1e3', '#e=1&loop=7', '#e=%3Cimg%20src=x%3E', '#loop=2', '#foo', '#E=5', `#e=${'9'.repeat(300)}`];
   for (const hash of hashes) {
     await page.keyboard.press('End');
     await alert.waitFor({ state: 'hidden' });
@@ -100,6 +125,8 @@ pageTest('without JavaScript the page says that it needs it', browser, 'greeting
   const words = page.locator('noscript p');
   assert.equal(await words.isVisible(), true);
   assert.match(await words.innerText(), /needs JavaScript/);
+  assert.equal(await page.getByRole('main').isVisible(), false);
+  assert.doesNotMatch(await page.locator('body').innerText(), /The page reads|Theme/);
 });
 
 const HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\u202e\u0000\u001b[31m';

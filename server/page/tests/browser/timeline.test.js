@@ -35,9 +35,51 @@ async function middleOf(page) {
   return { x: x + width / 2, y: y + height / 2 };
 }
 
+/** The view that the page begins with. */
+async function firstViewOf(page) {
+  await page.waitForFunction(() => document.querySelector('[role="img"][aria-label^="Timeline"]'));
+  return viewOf(page);
+}
+
+pageTest('a long run begins with its first turns', browser, 1000, {}, async (page) => {
+  const view = await firstViewOf(page);
+  assert.ok(view.entries >= 20 && view.entries <= 150, `${view.entries} entries in view`);
+  const overview = await page.locator('.timeline-overview').boundingBox();
+  const inView = await page.locator('.timeline-window').boundingBox();
+  assert.ok(inView.width < overview.width / 4 && inView.x - overview.x < 10, 'the overview shows the begin');
+});
+
+pageTest('a run with a finding begins around it', browser, 'slow-reader', {}, async (page) => {
+  const view = await firstViewOf(page);
+  assert.ok(view.entries <= 150, `${view.entries} entries in view`);
+  const time = await page.locator('.timeline-tag').innerText();
+  const at = Number(/([\d.]+) s$/.exec(time)[1]);
+  assert.ok(view.from < at && at < view.to, `${at} s is not in view`);
+});
+
+pageTest('a link begins around its entry', browser, 1000, { hash: '#e=700' }, async (page) => {
+  const view = await firstViewOf(page);
+  assert.ok(view.entries <= 150 && view.from > 0, `${view.entries} entries in view`);
+});
+
+pageTest('a run of few entries uses the width', browser, 10, { size: SIZES.wide }, async (page) => {
+  const view = await firstViewOf(page);
+  assert.equal(view.entries, 10);
+  await page.keyboard.press('End');
+  const { x, width } = await timelineOf(page).boundingBox();
+  const ring = await page.locator('.timeline-ring').boundingBox();
+  assert.ok(ring.x > x + 0.8 * width, `the last entry is at ${ring.x - x} of ${width} pixels`);
+});
+
+pageTest('the address of each lane is whole', browser, 1000, {}, async (page) => {
+  const cut = await page.locator('.timeline-label:visible .timeline-label-name').evaluateAll((names) => (
+    names.filter((name) => name.scrollWidth > name.clientWidth).map((name) => name.textContent)
+  ));
+  assert.deepEqual(cut, []);
+});
+
 pageTest('the + and - keys zoom, and 0 shows the whole run', browser, 1000, { hash: '#e=500' }, async (page) => {
-  await page.keyboard.press('0');
-  const whole = await viewOf(page);
+  const whole = await viewAfter(page, () => page.keyboard.press('0'));
   assert.equal(whole.entries, 1000);
   const closer = await viewAfter(page, () => page.keyboard.press('+'));
   assert.ok(closer.entries < whole.entries);
@@ -49,8 +91,7 @@ pageTest('the + and - keys zoom, and 0 shows the whole run', browser, 1000, { ha
 
 pageTest('the buttons zoom', browser, 1000, {}, async (page) => {
   const button = (name) => page.getByRole('button', { name, exact: true });
-  await page.keyboard.press('0');
-  const whole = await viewOf(page);
+  const whole = await viewAfter(page, () => page.keyboard.press('0'));
   const closer = await viewAfter(page, () => button('Zoom in').click());
   assert.ok(closer.entries < whole.entries);
   await viewAfter(page, () => button('Zoom in').click());
@@ -59,8 +100,7 @@ pageTest('the buttons zoom', browser, 1000, {}, async (page) => {
 });
 
 pageTest('the wheel zooms at the pointer, and pans', browser, 1000, { hash: '#e=500' }, async (page) => {
-  await page.keyboard.press('0');
-  const whole = await viewOf(page);
+  const whole = await viewAfter(page, () => page.keyboard.press('0'));
   const { x, y } = await middleOf(page);
   await page.mouse.move(x, y);
   await page.keyboard.down('Control');
@@ -72,6 +112,7 @@ pageTest('the wheel zooms at the pointer, and pans', browser, 1000, { hash: '#e=
 });
 
 pageTest('the mouse drags the timeline, and a click selects an entry', browser, 1000, { hash: '#e=500' }, async (page) => {
+  await page.keyboard.press('0');
   for (let press = 0; press < 8; press += 1) await page.keyboard.press('+');
   const { x, y } = await middleOf(page);
   const before = await viewAfter(page, () => page.keyboard.press('+'));
@@ -115,6 +156,7 @@ for (const [name, size] of Object.entries(SIZES)) {
 }
 
 pageTest('a step outside of the view comes into view', browser, 1000, { hash: '#e=20' }, async (page) => {
+  await page.keyboard.press('0');
   for (let press = 0; press < 8; press += 1) await page.keyboard.press('+');
   const near = await viewAfter(page, () => page.keyboard.press('+'));
   const far = await viewAfter(page, () => page.keyboard.press('End'));
@@ -137,6 +179,7 @@ pageTest('the axis of time has the true scale', browser, 'slow-reader', {}, asyn
 pageTest('one finger pans, two fingers zoom, a tap selects', browser, 1000, {
   size: SIZES.narrow, hasTouch: true, isMobile: true, hash: '#e=500',
 }, async (page) => {
+  await page.keyboard.press('0');
   for (let press = 0; press < 6; press += 1) await page.keyboard.press('+');
   await timelineOf(page).scrollIntoViewIfNeeded();
   const touch = await page.context().newCDPSession(page);
