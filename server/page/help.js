@@ -1,4 +1,4 @@
-// The dialog with the key map, and what mouse and touch do.
+// The dialog with the key map, and mouse and touch.
 
 import { element } from './formatting.js';
 import { KEY_GROUPS } from './keys.js';

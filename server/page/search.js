@@ -1,4 +1,4 @@
-// Search: lanes by address, id or slot; entries by kind, error or finding.
+// Search: lanes by address, id, slot; entries by kind, error, finding.
 
 import { countedNoun } from './formatting.js';
 import { KIND_STYLES } from './kinds.js';
