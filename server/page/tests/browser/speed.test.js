@@ -1,10 +1,10 @@
-// Tests: a page of 100,000 entries is small and quick.
+// Tests: a page of 100,000 entries is quick, one of 1,000,000 opens.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { figuresOf } from './figures.js';
-import { useBrowser } from './harness.js';
+import { entryOf, pageTest, useBrowser } from './harness.js';
 
 const browser = useBrowser();
 
@@ -24,4 +24,9 @@ test('a page of 100,000 entries has at most 2,000,000 bytes, and is quick', asyn
   assert.equal(pans.length, 3, text);
   for (const { interval } of pans) assert.ok(interval.p95 <= SLOWER * LIMITS.frame, text);
   assert.deepEqual(figures.problems, []);
+});
+
+pageTest('a page of 1,000,000 entries opens, and steps to its end', browser, 1_000_000, {}, async (page) => {
+  await page.keyboard.press('End');
+  assert.equal(await entryOf(page), 999_999);
 });
