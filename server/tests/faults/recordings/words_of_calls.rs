@@ -94,8 +94,12 @@ fn descriptor_of(call: &str) -> Option<u32> {
 
 /// Whether the page has this call. How the datagrams of a call were divided into messages may not be recorded.
 fn is_same(in_page: &str, traced: &str) -> bool {
-    let unknown_messages = || in_page.starts_with("sendmmsg(") && in_page.contains(", [...], ");
-    in_page == traced || unknown_messages() && in_page == replace_parts(traced, ", [{", "], ", ", [...").as_str()
+    // The messages contain lists, so the last bracket ends them.
+    let without_messages = || {
+        let ((before, _), (_, after)) = traced.split_once(", [{").zip(traced.rsplit_once("], "))?;
+        Some(format!("{before}, [...], {after}"))
+    };
+    in_page == traced || in_page.starts_with("sendmmsg(") && without_messages().is_some_and(|call| call == in_page)
 }
 
 /// Compares in order. Only calls about descriptors that are not of the loop may be missing in the page.
