@@ -235,7 +235,7 @@ export class Timeline {
   /** Shows what is around the selected entry, and what follows within a time in nanoseconds if it fits. */
   showSurroundings(span) {
     const { recording: { time, entryCount }, selected } = this;
-    const end = lowerBoundOf(time, time[selected] + span + 1, selected, entryCount) - 1;
+    const end = Math.min(lowerBoundOf(time, time[selected] + span, selected), entryCount - 1);
     this.viewport.showAround(selected, end);
     this.invalidate();
   }
