@@ -238,6 +238,7 @@ export class Timeline {
     const end = Math.min(lowerBoundOf(time, time[selected] + span, selected), entryCount - 1);
     this.viewport.showAround(selected, end);
     this.invalidate();
+    this.describe();
   }
 
   /** Shows the whole run. */
