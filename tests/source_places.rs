@@ -73,7 +73,7 @@ fn contains(functions: &Functions, body: &str, name: &str, calls_max: usize) -> 
 
 /// The places in the page: the key, the function and the file.
 fn places() -> Vec<[String; 3]> {
-    let text = read("server/page/source_places.js");
+    let text = read("server/page/words/source_places.js");
     let (_, list) = text.split_once("SOURCE_PLACES = {\n").expect("the list");
     let (list, _) = list.split_once("\n};").expect("the end of the list");
     let mut words = list.split('\'').skip(1).step_by(2).map(str::to_owned);

@@ -1,25 +1,25 @@
 // Starts the page, and connects its parts.
-import { fillStepControls, fillTimelineControls } from './controls.js';
-import { decodeRecording } from './decode.js';
-import { FINDING_HELP } from './finding_help.js';
-import { FindingsPanel } from './findings_panel.js';
-import { element } from './formatting.js';
-import { fillHelp } from './help.js';
-import { commandOf } from './keys.js';
-import { KIND_STYLES } from './kinds.js';
-import { Legend } from './legend.js';
-import { entryOfLink, linkOf } from './links.js';
-import { entryInLane, findingBeside, nearestInLane, turnBeside } from './navigation.js';
-import { Player } from './player.js';
-import { Replay } from './replay.js';
-import { SearchBox } from './search_box.js';
-import { describeEntry } from './sentences.js';
-import { isErrorEntry } from './spans.js';
-import { StepPanel } from './step_panel.js';
-import { summaryOf } from './summary.js';
-import { Tables } from './tables.js';
-import { storedValue, storeValue, Theme } from './theme.js';
-import { Timeline } from './timeline.js';
+import { fillStepControls, fillTimelineControls } from './controls/controls.js';
+import { decodeRecording } from './recording/decode.js';
+import { FINDING_HELP } from './words/finding_help.js';
+import { FindingsPanel } from './panels/findings_panel.js';
+import { element } from './words/formatting.js';
+import { fillHelp } from './panels/help.js';
+import { commandOf } from './controls/keys.js';
+import { KIND_STYLES } from './words/kinds.js';
+import { Legend } from './panels/legend.js';
+import { entryOfLink, linkOf } from './controls/links.js';
+import { entryInLane, findingBeside, nearestInLane, turnBeside } from './controls/navigation.js';
+import { Player } from './controls/player.js';
+import { Replay } from './recording/replay.js';
+import { SearchBox } from './panels/search_box.js';
+import { describeEntry } from './words/sentences.js';
+import { isErrorEntry } from './timeline/spans.js';
+import { StepPanel } from './panels/step_panel.js';
+import { summaryOf } from './panels/summary.js';
+import { Tables } from './tables/tables.js';
+import { storedValue, storeValue, Theme } from './controls/theme.js';
+import { Timeline } from './timeline/timeline.js';
 
 /** The factor of one zoom step. */
 const ZOOM_STEP = 1.5;

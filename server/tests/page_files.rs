@@ -42,7 +42,7 @@ fn files(extension: &str, with_tests: bool) -> Vec<PageFile> {
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
             // Packages of the tests in a browser are not ours.
-            if path.is_dir() && with_tests && !path.ends_with("node_modules") {
+            if path.is_dir() && (with_tests || !path.ends_with("tests")) && !path.ends_with("node_modules") {
                 folders.push(path);
             } else if path.extension().is_some_and(|found| found == extension) {
                 files.push(PageFile { name: name_of(&path), text: fs::read_to_string(&path).expect("text") });
@@ -95,11 +95,11 @@ fn top_level_names(text: &str) -> impl Iterator<Item = &str> {
 /// The imports of a module: the names, and the file.
 fn imports(file: &PageFile) -> impl Iterator<Item = (Vec<&str>, &str)> {
     file.text.lines().filter(|line| line.starts_with("import")).map(|line| {
-        let parts = line.strip_prefix("import {").and_then(|rest| rest.strip_suffix("';")?.split_once("} from './"));
+        let parts = line.strip_prefix("import {").and_then(|rest| rest.strip_suffix("';")?.split_once("} from '"));
         let (names, path) = parts.unwrap_or_else(|| {
             panic!("{}: not `import {{ name }} from './file.js';` on one line: {line}", file.name);
         });
-        (names.split(',').map(str::trim).collect(), path)
+        (names.split(',').map(str::trim).collect(), path.rsplit('/').next().unwrap_or(path))
     })
 }
 
@@ -163,7 +163,7 @@ fn a_name_at_the_top_level_is_declared_in_one_script_only() {
 
 #[test]
 fn a_script_comes_after_those_whose_exports_it_imports() {
-    let position = |name: &str| LIST.find(&format!("/page/{name}\")"));
+    let position = |name: &str| LIST.find(&format!("/{name}\")"));
     let scripts = files("js", false);
     for file in &scripts {
         for line in file.text.lines().filter(|line| line.starts_with("export")) {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { KIND_STYLES } from '../kinds.js';
+import { KIND_STYLES } from '../words/kinds.js';
 
 const STYLE = readFileSync(new URL('../page.css', import.meta.url), 'utf8');
 const COLOURS = Object.fromEntries([...STYLE.matchAll(/--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)/g)]

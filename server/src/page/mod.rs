@@ -14,55 +14,55 @@ const PAGE: &str = include_str!("../../page/page.html");
 /// The style sheets, in their order.
 const STYLES: &[&str] = &[
     include_str!("../../page/page.css"),
-    include_str!("../../page/panels.css"),
-    include_str!("../../page/tables.css"),
-    include_str!("../../page/timeline.css"),
+    include_str!("../../page/panels/panels.css"),
+    include_str!("../../page/tables/tables.css"),
+    include_str!("../../page/timeline/timeline.css"),
 ];
 
 /// The modules of the script. A module comes after those that its top level uses.
 const SCRIPTS: &[&str] = &[
-    include_str!("../../page/decode.js"),
-    include_str!("../../page/kinds.js"),
-    include_str!("../../page/source_places.js"),
-    include_str!("../../page/step_facts.js"),
-    include_str!("../../page/sentences_of_loop.js"),
-    include_str!("../../page/sentences_of_listeners.js"),
-    include_str!("../../page/sentences_of_connections.js"),
-    include_str!("../../page/sentences_of_datagrams.js"),
-    include_str!("../../page/system_call.js"),
-    include_str!("../../page/sentences.js"),
-    include_str!("../../page/finding_help.js"),
-    include_str!("../../page/paged_map.js"),
-    include_str!("../../page/loop_state.js"),
-    include_str!("../../page/replay_steps.js"),
-    include_str!("../../page/replay.js"),
-    include_str!("../../page/formatting.js"),
-    include_str!("../../page/table_rows.js"),
-    include_str!("../../page/table_parts.js"),
-    include_str!("../../page/slab_table.js"),
-    include_str!("../../page/tables.js"),
-    include_str!("../../page/axis.js"),
-    include_str!("../../page/spans.js"),
-    include_str!("../../page/lanes.js"),
-    include_str!("../../page/glyphs.js"),
-    include_str!("../../page/overview.js"),
-    include_str!("../../page/timeline_painter.js"),
-    include_str!("../../page/timeline_labels.js"),
-    include_str!("../../page/timeline_input.js"),
-    include_str!("../../page/navigation.js"),
-    include_str!("../../page/timeline.js"),
-    include_str!("../../page/keys.js"),
-    include_str!("../../page/links.js"),
-    include_str!("../../page/search.js"),
-    include_str!("../../page/summary.js"),
-    include_str!("../../page/theme.js"),
-    include_str!("../../page/controls.js"),
-    include_str!("../../page/player.js"),
-    include_str!("../../page/help.js"),
-    include_str!("../../page/legend.js"),
-    include_str!("../../page/search_box.js"),
-    include_str!("../../page/step_panel.js"),
-    include_str!("../../page/findings_panel.js"),
+    include_str!("../../page/recording/decode.js"),
+    include_str!("../../page/words/kinds.js"),
+    include_str!("../../page/words/source_places.js"),
+    include_str!("../../page/words/step_facts.js"),
+    include_str!("../../page/words/sentences_of_loop.js"),
+    include_str!("../../page/words/sentences_of_listeners.js"),
+    include_str!("../../page/words/sentences_of_connections.js"),
+    include_str!("../../page/words/sentences_of_datagrams.js"),
+    include_str!("../../page/words/system_call.js"),
+    include_str!("../../page/words/sentences.js"),
+    include_str!("../../page/words/finding_help.js"),
+    include_str!("../../page/recording/paged_map.js"),
+    include_str!("../../page/recording/loop_state.js"),
+    include_str!("../../page/recording/replay_steps.js"),
+    include_str!("../../page/recording/replay.js"),
+    include_str!("../../page/words/formatting.js"),
+    include_str!("../../page/tables/table_rows.js"),
+    include_str!("../../page/tables/table_parts.js"),
+    include_str!("../../page/tables/slab_table.js"),
+    include_str!("../../page/tables/tables.js"),
+    include_str!("../../page/timeline/axis.js"),
+    include_str!("../../page/timeline/spans.js"),
+    include_str!("../../page/timeline/lanes.js"),
+    include_str!("../../page/timeline/glyphs.js"),
+    include_str!("../../page/timeline/overview.js"),
+    include_str!("../../page/timeline/timeline_painter.js"),
+    include_str!("../../page/timeline/timeline_labels.js"),
+    include_str!("../../page/timeline/timeline_input.js"),
+    include_str!("../../page/controls/navigation.js"),
+    include_str!("../../page/timeline/timeline.js"),
+    include_str!("../../page/controls/keys.js"),
+    include_str!("../../page/controls/links.js"),
+    include_str!("../../page/panels/search.js"),
+    include_str!("../../page/panels/summary.js"),
+    include_str!("../../page/controls/theme.js"),
+    include_str!("../../page/controls/controls.js"),
+    include_str!("../../page/controls/player.js"),
+    include_str!("../../page/panels/help.js"),
+    include_str!("../../page/panels/legend.js"),
+    include_str!("../../page/panels/search_box.js"),
+    include_str!("../../page/panels/step_panel.js"),
+    include_str!("../../page/panels/findings_panel.js"),
     include_str!("../../page/main.js"),
 ];
 
@@ -97,7 +97,7 @@ fn write_scripts(out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use halloo::observe::{Callback, Detail, Entry, EntryKind, LoopRecording, Object};
 
@@ -221,9 +221,13 @@ mod tests {
     #[test]
     fn every_file_of_the_page_is_a_part_of_it() {
         let page = page(LoopRecording::default(), "run.json");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
+        let list = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let entries: Vec<PathBuf> = list(Path::new(env!("CARGO_MANIFEST_DIR")).join("page")).collect();
+        let is_outside = |folder: &&PathBuf| folder.ends_with("tests") || folder.ends_with("node_modules");
+        let folders = entries.iter().filter(|path| path.is_dir() && !is_outside(path));
+        let files: Vec<PathBuf> = folders.flat_map(|folder| list(folder.clone())).collect();
         let mut count = 0;
-        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        for path in entries.into_iter().chain(files) {
             if !path.extension().is_some_and(|extension| ["css", "js"].iter().any(|known| extension == *known)) {
                 continue;
             }

@@ -13,9 +13,9 @@ use crate::recordings::traced_server::TracedServer;
 /// Prints the system call of each entry of a page.
 const PRINT: &str = r"
 const folder = process.argv[1];
-const { decodeRecording } = await import(`${folder}/decode.js`);
-const { Replay } = await import(`${folder}/replay.js`);
-const { systemCallOf } = await import(`${folder}/system_call.js`);
+const { decodeRecording } = await import(`${folder}/recording/decode.js`);
+const { Replay } = await import(`${folder}/recording/replay.js`);
+const { systemCallOf } = await import(`${folder}/words/system_call.js`);
 const page = (await import('node:fs')).readFileSync(process.argv[2], 'utf8');
 const recording = decodeRecording(JSON.parse(/id=.recording.>(.*?)<\/script>/s.exec(page)[1]));
 const replay = new Replay(recording);

@@ -98,7 +98,7 @@ fn the_script_of_a_page_decodes_every_entry() {
     let page = path.path().with_file_name("run.html");
     let page = page.to_str().expect("a plain path");
     assert_eq!(HALLOO.run(&["view", &path.text(), "--html", page]).status, 0);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/decode.js");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/recording/decode.js");
     let mut node = Command::new("node");
     node.args(["--input-type=module", "--eval", PRINT]).arg(script).arg(page);
     let output = node.output().expect("node is installed");
