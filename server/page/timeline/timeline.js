@@ -46,7 +46,7 @@ export class Timeline {
     this.scroller.addEventListener('scroll', () => this.invalidate());
     this.painter.readTheme(parent);
     this.resize();
-    new ResizeObserver(() => this.resize()).observe(this.scroller);
+    new ResizeObserver(() => this.followSize()).observe(this.scroller);
   }
 
   makeElements() {
@@ -93,6 +93,15 @@ export class Timeline {
     this.viewport.resize(this.width);
     this.overview.draw(this.axis, this.overview.root.clientWidth);
     this.draw();
+  }
+
+  /** The size has changed: the selected lane stays in view if it was. */
+  followSize() {
+    const lane = this.recording.object[this.selected];
+    const before = lane === undefined ? null : this.viewOf(lane, this.scroller.scrollTop);
+    const wasInView = before?.isShown && before.top < this.height;
+    this.resize();
+    if (wasInView) this.scrollTo(lane);
   }
 
   invalidate() {

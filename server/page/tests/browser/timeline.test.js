@@ -142,18 +142,19 @@ async function clickAnEntry(page, click) {
   assert.fail('no click selects an entry');
 }
 
-for (const [name, size] of Object.entries(SIZES)) {
-  pageTest(`${name}: the lane of the selected entry is whole in view at first`, browser, 1000, {
-    size, hash: '#e=700',
-  }, async (page) => {
+pageTest('the lane of the selected entry stays whole in view when the size changes', browser, 1000, {
+  hash: '#e=700',
+}, async (page) => {
+  for (const [width, height] of [SIZES.usual, [1440, 600], [900, 900], SIZES.narrow, SIZES.wide, SIZES.usual]) {
+    await page.setViewportSize({ width, height });
     // The parts of the page get their sizes one after the other.
-    await page.waitForFunction(() => {
+    await page.waitForFunction((expected) => {
       const lane = document.querySelector('.timeline-lane-mark').getBoundingClientRect();
       const view = document.querySelector('.timeline-scroller').getBoundingClientRect();
-      return lane.height > 0 && lane.top >= view.top && lane.bottom <= view.bottom;
-    });
-  });
-}
+      return innerWidth === expected && lane.height > 0 && lane.top >= view.top && lane.bottom <= view.bottom;
+    }, width);
+  }
+});
 
 pageTest('a step outside of the view comes into view', browser, 1000, { hash: '#e=20' }, async (page) => {
   await page.keyboard.press('0');
