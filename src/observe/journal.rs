@@ -349,9 +349,9 @@ impl Journal {
         }
     }
 
-    /// Adds the bytes of the last entry, as far as they are wanted.
+    /// Adds the bytes of the last entry, as far as they are wanted. A failed call and EOF have none.
     fn add_payload(&mut self, bytes: &[u8]) {
-        if self.payload_bytes_max > 0 {
+        if self.payload_bytes_max > 0 && !bytes.is_empty() {
             let bytes = &bytes[..bytes.len().min(self.payload_bytes_max)];
             #[cfg(any(test, feature = "testing"))]
             if let Some(recording) = &self.sim_recording {

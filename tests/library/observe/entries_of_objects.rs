@@ -189,6 +189,24 @@ fn bytes_of_clients_are_noted_only_on_request_and_up_to_the_maximum() {
 }
 
 #[test]
+fn a_read_at_eof_or_without_input_has_no_bytes() {
+    let notes = Notes::default();
+    let mut events = notes.recorded_loop();
+    events.journal_payload_bytes_max(3);
+    let listener = events.listen(loopback(), stream(echo)).expect("a listener");
+    let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
+    // The first read, at once after the accept, finds nothing.
+    turn_until(&mut events, "the client", |events| events.stats().accepted > 0);
+    client.request(&mut events, b"stream", 6);
+    drop(client);
+    turn_until(&mut events, "the end", |events| events.stats().closed_total() > 0);
+    let reads = notes.of_kind(EntryKind::Read);
+    let without: Vec<_> = reads.iter().filter(|note| note.entry.numbers[0] == 0).collect();
+    assert!(without.len() >= 2, "{reads:?}");
+    assert!(without.iter().all(|note| note.payload.is_none()), "{reads:?}");
+}
+
+#[test]
 fn a_turn_with_too_many_entries_ends_with_the_number_of_those_lost() {
     const ENTRIES_MAX: usize = 64 * 1024;
     const PAUSES: usize = 40_000;
