@@ -429,7 +429,7 @@ pub(crate) fn run(simulation: &Simulation) {
 #[test]
 fn every_client_is_served_whatever_the_network_does() {
     // `.ci/run` continues here, with a release build.
-    crate::testing::check(0..4_000, run);
+    crate::testing::check(0..2_500, run);
 }
 
 #[test]
