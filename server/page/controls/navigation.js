@@ -1,4 +1,5 @@
 // The entry that a step leads to.
+import { lowerBoundOf } from '../recording/decode.js';
 
 /**
  * Returns the next begin of a turn in the loop of an entry, or the previous one (the begin of its own turn first); the
@@ -16,14 +17,14 @@ export function turnBeside(recording, index, direction) {
 /** Returns the next or previous entry of the lane of an entry, or the entry itself at the end of its lane. */
 export function entryInLane(recording, index, direction) {
   const entries = recording.entriesOf(recording.object[index]);
-  return entries[positionOf(entries, index) + direction] ?? index;
+  return entries[lowerBoundOf(entries, index) + direction] ?? index;
 }
 
 /** Returns the entry of a lane that is nearest to an entry. */
 export function nearestInLane(recording, lane, index) {
   const entries = recording.entriesOf(lane);
   if (entries.length === 0) return index;
-  const after = Math.min(positionOf(entries, index), entries.length - 1);
+  const after = Math.min(lowerBoundOf(entries, index), entries.length - 1);
   const before = Math.max(after - 1, 0);
   return index - entries[before] < Math.abs(entries[after] - index) ? entries[before] : entries[after];
 }
@@ -34,15 +35,4 @@ export function findingBeside(findings, index, direction) {
   return direction > 0
     ? entries.find((entry) => entry > index) ?? entries[0]
     : entries.findLast((entry) => entry < index) ?? entries.at(-1);
-}
-
-/** The position of the first element that is at least `index`, in ascending numbers. */
-function positionOf(entries, index) {
-  let [low, high] = [0, entries.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (entries[middle] < index) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

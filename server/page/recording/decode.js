@@ -181,6 +181,16 @@ function takeBytes(reader, length) {
   return reader.bytes.subarray(reader.at - length, reader.at);
 }
 
+/** The position in a sorted array of the first number that is at least `least`, from `low` on. */
+export function lowerBoundOf(sorted, least, low = 0, high = sorted.length) {
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle] < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Decodes the JSON of the page. */
 export function decodeRecording(data) {
   return new DecodedRecording(data);

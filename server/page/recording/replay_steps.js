@@ -1,5 +1,6 @@
 // What each kind of entry changes in a state.
 
+import { lowerBoundOf } from './decode.js';
 import { INTERRUPTED, isPolledAgain } from './loop_state.js';
 import { isEventOfGone } from '../words/step_facts.js';
 
@@ -271,24 +272,13 @@ function onShutdownWrite(draft, index, lane) {
 /** Whether no callback follows but that of the close: then the FIN ends the connection, not only our side of it. */
 function isClosedNext(recording, index, lane) {
   const entries = recording.entriesOf(lane);
-  let at = positionFrom(entries, index) + 1;
+  let at = lowerBoundOf(entries, index) + 1;
   for (const end = Math.min(entries.length, at + LOOK_AHEAD_MAX); at < end; at += 1) {
     const kind = recording.kindName(entries[at]);
     if (kind === 'closed') return true;
     if (kind === 'callback-begin') return isAfterClose(recording.callbacks[recording.first[entries[at]]]);
   }
   return false;
-}
-
-/** The first position whose element is not less. */
-function positionFrom(sorted, least) {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (sorted[middle] < least) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 function isAfterClose(callback) {

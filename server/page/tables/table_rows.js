@@ -1,6 +1,7 @@
 // The rows of the tables: slab, buffers, ready queue, deadlines.
 
 import { countedNoun, grouped, spanText } from '../words/formatting.js';
+import { lowerBoundOf } from '../recording/decode.js';
 import { isEventOfGone, laneOfEvent } from '../words/step_facts.js';
 
 /** Rows of a table, and slots with a cell, at most. */
@@ -218,12 +219,7 @@ function unreadWords(recording, state, index, object) {
 /** The last entry of a kind in a lane, up to an index; null if it is not near. */
 function lastEntryOf(recording, object, kind, index) {
   const entries = recording.entriesOf(object);
-  let [low, high] = [0, entries.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (entries[middle] <= index) low = middle + 1;
-    else high = middle;
-  }
+  const low = lowerBoundOf(entries, index + 1);
   for (let at = low - 1; at >= Math.max(0, low - LOOK_BACK_MAX); at -= 1) {
     if (recording.kindName(entries[at]) === kind) return entries[at];
   }

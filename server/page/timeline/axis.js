@@ -1,4 +1,5 @@
 // The horizontal axes, and the part in view.
+import { lowerBoundOf } from '../recording/decode.js';
 
 /** The axis of steps adds room for times from here, in nanoseconds. */
 const WAIT_NANOSECONDS = 10_000;
@@ -26,16 +27,6 @@ const NANOSECOND_PIXELS_MAX = 0.2;
 
 /** A selected entry keeps this part of the width free at both sides. */
 const REVEAL_MARGIN = 0.15;
-
-/** The position in a sorted array of the first number that is at least `least`, from `low` on. */
-export function lowerBoundOf(sorted, least, low = 0, high = sorted.length) {
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (sorted[middle] < least) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
 
 /**
  * Where entries are. On the axis of steps an entry has a width of 1, and room for the time to the next entry follows.

@@ -1,6 +1,6 @@
 // The whole run in a strip: density, findings, what is in view.
 import { element } from '../words/formatting.js';
-import { lowerBoundOf } from './axis.js';
+import { lowerBoundOf } from '../recording/decode.js';
 import { readColours } from './glyphs.js';
 
 /** The height of the strip, and that of the marks in it. */

@@ -1,5 +1,6 @@
 // The timeline: lanes of objects, columns of turns, gaps of waiting.
-import { Axis, Viewport, lowerBoundOf } from './axis.js';
+import { Axis, Viewport } from './axis.js';
+import { lowerBoundOf } from '../recording/decode.js';
 import { KIND_STYLES } from '../words/kinds.js';
 import { GLYPH_RADIUS } from './glyphs.js';
 import { LaneList, LOOP_HEIGHT } from './lanes.js';
@@ -8,6 +9,7 @@ import { Overview } from './overview.js';
 import { LOOP_GLYPHS_Y, RULER_HEIGHT, TimelinePainter } from './timeline_painter.js';
 import { TimelineInput } from './timeline_input.js';
 import { TimelineLabels } from './timeline_labels.js';
+import { nearestInLane } from '../controls/navigation.js';
 import { countedNoun, element, instantText } from '../words/formatting.js';
 
 /** How far from an entry a click selects it, in pixels; a finger needs more. */
@@ -212,9 +214,9 @@ export class Timeline {
   /** Scrolls a lane into view, and the entry of it that is nearest to what is in view. */
   revealLane(lane) {
     this.scrollTo(lane);
-    const entries = this.recording.entriesOf(lane);
-    if (entries.length > 0) {
-      const nearest = nearestOf(entries, this.axis.indexAt((this.viewport.left + this.viewport.right) / 2));
+    if (this.recording.entriesOf(lane).length > 0) {
+      const middle = this.axis.indexAt((this.viewport.left + this.viewport.right) / 2);
+      const nearest = nearestInLane(this.recording, lane, middle);
       const pixel = this.viewport.toPixel(this.axis.centreOf(nearest));
       if (pixel < 0 || pixel > this.width) this.viewport.reveal(this.axis.centreOf(nearest));
     }
@@ -276,14 +278,7 @@ export class Timeline {
   }
 
   selectInLane(lane) {
-    const entries = this.recording.entriesOf(lane);
-    if (entries.length > 0) this.onSelect(nearestOf(entries, this.selected));
-  }
-
-  /** The next (+1) or previous (-1) entry of the lane of an entry; the entry itself at the end of the lane. */
-  nextInLane(index, direction) {
-    const entries = this.recording.entriesOf(this.recording.object[index]);
-    return entries[lowerBoundOf(entries, index) + direction] ?? index;
+    this.onSelect(nearestInLane(this.recording, lane, this.selected));
   }
 
   /** A click. */
@@ -346,13 +341,6 @@ export class Timeline {
     if (callback !== undefined) return callback;
     return this.recording.objects[lane].kind === 'loop' && at >= 0 ? entries[at] : null;
   }
-}
-
-/** The element of ascending indexes that is nearest to an index. */
-function nearestOf(entries, index) {
-  const after = Math.min(lowerBoundOf(entries, index), entries.length - 1);
-  const before = Math.max(after - 1, 0);
-  return Math.abs(index - entries[before]) < Math.abs(entries[after] - index) ? entries[before] : entries[after];
 }
 
 /** The entry whose place is nearest to a place, or null. */

@@ -1,4 +1,5 @@
 // The facts that the sentences about an entry use.
+import { lowerBoundOf } from '../recording/decode.js';
 
 /** How many entries a look around reads at most: a turn of a large loop has more events, but not often. */
 const LOOK_AROUND_MAX = 4096;
@@ -208,12 +209,7 @@ export class StepFacts {
   /** The next entries of the same object, as indexes. */
   * nextOfObject() {
     const entries = this.recording.entriesOf(this.lane);
-    let [low, high] = [0, entries.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (entries[middle] <= this.index) low = middle + 1;
-      else high = middle;
-    }
+    const low = lowerBoundOf(entries, this.index + 1);
     yield* entries.subarray(low, low + LOOK_AROUND_MAX);
   }
 

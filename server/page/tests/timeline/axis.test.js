@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Axis, Viewport, lowerBoundOf, rulerStep } from '../../timeline/axis.js';
+import { Axis, Viewport, rulerStep } from '../../timeline/axis.js';
+import { lowerBoundOf } from '../../recording/decode.js';
 
 const MILLISECOND = 1e6;
 const times = (...milliseconds) => Float64Array.from(milliseconds, (time) => time * MILLISECOND);
