@@ -29,6 +29,13 @@ async function viewAfter(page, action) {
   return viewOf(page);
 }
 
+/** The view after several keys. The view of each is awaited before the next key, which could be mistaken for it. */
+async function viewAfterKeys(page, keys) {
+  let view;
+  for (const key of keys) view = await viewAfter(page, () => page.keyboard.press(key));
+  return view;
+}
+
 /** The view after an action, as soon as it is as expected. A gesture has views between. */
 async function viewOnce(page, action, isExpected) {
   await action();
@@ -123,10 +130,8 @@ pageTest('the wheel zooms at the pointer, and pans', browser, 1000, { hash: '#e=
 });
 
 pageTest('the mouse drags the timeline, and a click selects an entry', browser, 1000, { hash: '#e=500' }, async (page) => {
-  await page.keyboard.press('0');
-  for (let press = 0; press < 8; press += 1) await page.keyboard.press('+');
+  const before = await viewAfterKeys(page, '0+++++++++');
   const { x, y } = await middleOf(page);
-  const before = await viewAfter(page, () => page.keyboard.press('+'));
   const entry = await entryOf(page);
   const after = await viewAfter(page, async () => {
     await page.mouse.move(x, y);
@@ -168,9 +173,7 @@ pageTest('the lane of the selected entry stays whole in view when the size chang
 });
 
 pageTest('a step outside of the view comes into view', browser, 1000, { hash: '#e=20' }, async (page) => {
-  await page.keyboard.press('0');
-  for (let press = 0; press < 8; press += 1) await page.keyboard.press('+');
-  const near = await viewAfter(page, () => page.keyboard.press('+'));
+  const near = await viewAfterKeys(page, '0+++++++++');
   const far = await viewAfter(page, () => page.keyboard.press('End'));
   assert.ok(far.from > near.to);
   await goTo(page, 20);
@@ -180,10 +183,10 @@ pageTest('a step outside of the view comes into view', browser, 1000, { hash: '#
 });
 
 pageTest('the axis of time has the true scale', browser, 'slow-reader', {}, async (page) => {
-  await page.keyboard.press('0');
-  const steps = await viewAfter(page, () => page.keyboard.press('+'));
-  await page.keyboard.press('0');
+  const steps = await viewAfterKeys(page, '0+');
+  await viewAfterKeys(page, '0');
   await page.keyboard.press('t');
+  await page.getByRole('button', { name: 'time', pressed: true }).waitFor();
   const time = await viewAfter(page, () => page.keyboard.press('+'));
   assert.notDeepEqual(time, steps);
 });
@@ -191,13 +194,11 @@ pageTest('the axis of time has the true scale', browser, 'slow-reader', {}, asyn
 pageTest('one finger pans, two fingers zoom, a tap selects', browser, 1000, {
   size: SIZES.narrow, hasTouch: true, isMobile: true, hash: '#e=500',
 }, async (page) => {
-  await page.keyboard.press('0');
-  for (let press = 0; press < 6; press += 1) await page.keyboard.press('+');
+  const before = await viewAfterKeys(page, '0+++++++');
   await timelineOf(page).scrollIntoViewIfNeeded();
   const touch = await page.context().newCDPSession(page);
   const send = (type, ...points) => touch.send('Input.dispatchTouchEvent', { type, touchPoints: points });
   const { x, y } = await middleOf(page);
-  const before = await viewAfter(page, () => page.keyboard.press('+'));
 
   const panned = await viewOnce(page, async () => {
     await send('touchStart', { x, y });
