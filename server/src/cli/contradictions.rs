@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command};
 use crate::cli::flags::{ProbeOptions, ServeOptions, ViewOptions, WORKER_MEMORY_MIN};
 use crate::cli::usage_error::usage_error;
 use crate::exit::ExitError;
-use crate::text::address::{IpVersion, ProbeTarget};
+use crate::text::address::{Endpoint, IpVersion};
 use crate::text::escape;
 
 /// Two settings, by their field names, that cannot both apply.
@@ -95,10 +95,10 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
         options.expect.is_some() && options.protocols.connect_only
     }),
     between("tcp", "address", "a unix socket uses neither TCP nor UDP", |options| {
-        options.protocols.tcp && matches!(options.address, ProbeTarget::Unix(_))
+        options.protocols.tcp && matches!(options.address, Endpoint::Unix(_))
     }),
     between("udp", "address", "a unix socket uses neither TCP nor UDP", |options| {
-        options.protocols.udp && matches!(options.address, ProbeTarget::Unix(_))
+        options.protocols.udp && matches!(options.address, Endpoint::Unix(_))
     }),
     between("ipv4", "ipv6", "together they exclude every address", |ProbeOptions { addresses, .. }| {
         addresses.ipv4 && addresses.ipv6
@@ -118,10 +118,10 @@ pub(crate) const OF_VIEW: [Contradiction<ViewOptions>; 1] =
     })];
 
 /// Whether the target cannot have an address of this version.
-fn excludes(target: &ProbeTarget, version: IpVersion) -> bool {
+fn excludes(target: &Endpoint, version: IpVersion) -> bool {
     match target {
-        ProbeTarget::Unix(_) => true,
-        ProbeTarget::Internet(address) => address.ip_version().is_some_and(|of_address| of_address != version),
+        Endpoint::Unix(_) => true,
+        Endpoint::Internet(address) => address.ip_version().is_some_and(|of_address| of_address != version),
     }
 }
 

@@ -12,11 +12,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES, VIEW_EXAMPLES, VIEW_NOTES};
 use crate::cli::without_effect::GivenSettings;
-use crate::text::address::{Address, IpVersion, ProbeTarget, UnixPath, is_decimal, parse_unix_path};
+use crate::text::address::{Address, Endpoint, IpVersion, UnixPath, is_decimal, parse_unix_path};
 use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::escape::excerpt;
 use crate::text::template::Template;
+use crate::text::trusted_source::TrustedSource;
 use crate::text::unescape::{Unescaped, parse_nonempty};
 
 /// More threads than any machine can use.
@@ -68,6 +69,8 @@ pub(crate) struct ServeOptions {
     pub(crate) output: OutputOptions,
     #[command(flatten)]
     pub(crate) recording: RecordOptions,
+    #[command(flatten)]
+    pub(crate) operation: OperationOptions,
     /// The settings that were given, each with the name of its flag or variable.
     #[arg(skip)]
     pub(crate) given: GivenSettings,
@@ -191,10 +194,31 @@ fn parse_record_memory(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How to watch the server, and what stands in front of it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Operation")]
+pub(crate) struct OperationOptions {
+    /// Serve metrics, health and the list of connections over HTTP at this address: 9090, or unix: and a path. /metrics
+    /// is for Prometheus, /live and /ready for supervisors and load balancers
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_ADMIN")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(Endpoint::to_serve))]
+    pub(crate) admin: Option<Endpoint>,
+    /// Read the address of the real client from a PROXY header, version 1 or 2, which every client in these networks
+    /// sends first: 10.0.0.0/8, an address, or the word unix for clients of unix sockets. Over UDP each datagram has a
+    /// header, of version 2
+    #[arg(long, value_name = "NETWORK", env = "HALLOO_PROXY_PROTOCOL", value_delimiter = ',')]
+    pub(crate) proxy_protocol: Vec<TrustedSource>,
+}
+
 /// How long to serve.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lifetime")]
 pub(crate) struct LifetimeOptions {
+    /// How long to serve everything as before after a request to stop, so that a load balancer notices: /ready of
+    /// --admin reports 503. Kept connections are closed one after the other meanwhile, when their requests are answered
+    #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_DELAY")]
+    #[arg(value_parser = parse_duration, default_value = "0s")]
+    pub(crate) drain_delay: Duration,
     /// How long open connections may take to finish after a request to stop; 0: no time
     #[arg(long, value_name = "TIME", env = "HALLOO_DRAIN_TIMEOUT")]
     #[arg(value_parser = parse_duration, default_value = "5s")]
@@ -288,8 +312,8 @@ pub(crate) enum EventStyle {
 pub(crate) struct ProbeOptions {
     /// The server: 9000, localhost:9000 or name:9000, with the default port 8888; or unix: and a path, or unix:@
     /// and an abstract name
-    #[arg(value_parser = OsStringValueParser::new().try_map(ProbeTarget::try_from))]
-    pub(crate) address: ProbeTarget,
+    #[arg(value_parser = OsStringValueParser::new().try_map(Endpoint::try_from))]
+    pub(crate) address: Endpoint,
 
     #[command(flatten)]
     pub(crate) protocols: ProbeProtocols,

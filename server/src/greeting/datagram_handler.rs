@@ -28,6 +28,7 @@ impl DatagramHandler for GreetingDatagramHandler<'_> {
         });
         if self.mode.sends_greetings() && greeter.is_greeting(payload) {
             log::debug!("{}: the datagram is itself a greeting; it has no reply", datagram.peer_addr());
+            greeter.counters().looped_datagrams.add_one();
             return;
         }
         let Some(reservation) = greeter.reserve() else { return };
@@ -40,7 +41,7 @@ impl DatagramHandler for GreetingDatagramHandler<'_> {
         };
         // A reservation that is dropped is released.
         if is_answered {
-            greeter.record(reservation, datagram.context(), addresses, payload.len() as u64, payload);
+            greeter.record(reservation, Protocol::Udp, datagram.context(), addresses, payload.len() as u64, payload);
         }
     }
 }

@@ -9,6 +9,7 @@ use halloo::{Context, ListenerId};
 
 use crate::cli::flags::ReplyOptions;
 use crate::greeting::greeting_quota::{GreetingQuota, Reservation};
+use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
 use crate::text::bound_address::{Addresses, BoundAddress};
@@ -25,8 +26,7 @@ pub(crate) struct Greeter {
     quota: Option<Arc<GreetingQuota>>,
     shutdown: Shutdown,
     event_log: EventLog,
-    /// Greetings sent by this worker.
-    greeting_count: u64,
+    counters: Arc<WorkerCounters>,
     /// The greeting being written, or the last one.
     buffer: Vec<u8>,
     /// The protocol of the greeting in the buffer, if that is the same for every client.
@@ -89,6 +89,7 @@ impl Greeter {
         quota: Option<Arc<GreetingQuota>>,
         shutdown: Shutdown,
         event_log: EventLog,
+        counters: Arc<WorkerCounters>,
     ) -> Self {
         let needs_addresses = !event_log.is_off() || !templates.are_constant();
         Self {
@@ -96,7 +97,7 @@ impl Greeter {
             quota,
             shutdown,
             event_log,
-            greeting_count: 0,
+            counters,
             buffer: Vec::new(),
             cached: None,
             needs_addresses,
@@ -117,9 +118,14 @@ impl Greeter {
             EventLog::new(crate::output::printer_thread::Printer::null(), crate::cli::flags::EventStyle::Off);
         let drain_timeout = std::time::Duration::from_secs(20);
         let notifier = crate::process::sd_notify::SdNotifier::disabled();
-        let shutdown = Shutdown { drain_timeout, notifier, loops: crate::process::shutdown::LoopHandles::default() };
+        let shutdown = Shutdown {
+            drain_timeout,
+            notifier,
+            state: crate::process::server_state::SharedServerState::default(),
+            loops: crate::process::shutdown::LoopHandles::default(),
+        };
         let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
-        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies), quota, shutdown, event_log))
+        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies), quota, shutdown, event_log, Arc::default()))
     }
 
     /// Sets the loop of a test, which drains after the last greeting.
@@ -130,7 +136,7 @@ impl Greeter {
 
     /// Greetings sent by this worker.
     pub(crate) fn greeting_count(&self) -> u64 {
-        self.greeting_count
+        self.counters.greeting_count()
     }
 
     /// Whether no greeting is left: the last one has been sent, or is being sent.
@@ -147,6 +153,16 @@ impl Greeter {
     pub(crate) fn unix_address(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Option<&BoundAddress> {
         let listener = if self.unix_listeners.is_empty() { None } else { listener() }?;
         self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
+    }
+
+    /// The protocol of a connection: that of its listener, which is called only if there are unix sockets.
+    pub(crate) fn stream_protocol(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Protocol {
+        if self.unix_address(listener).is_some() { Protocol::Unix } else { Protocol::Tcp }
+    }
+
+    /// The counters of this worker.
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        &self.counters
     }
 
     /// Whether events are printed.
@@ -205,12 +221,13 @@ impl Greeter {
     pub(crate) fn record(
         &mut self,
         reservation: Reservation,
+        protocol: Protocol,
         context: &Context,
         addresses: Option<Addresses>,
         byte_count: u64,
         received: &[u8],
     ) {
-        self.greeting_count += 1;
+        self.counters.greetings(protocol).add_one();
         if let Some(addresses) = addresses {
             self.event_log.log(context.now(), || GreetingEvent::new(addresses, byte_count, received));
         }

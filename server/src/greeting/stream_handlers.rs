@@ -50,7 +50,8 @@ fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, re
     let is_sent = connection.send(greeting).is_ok();
     // A reservation that is dropped is released.
     if is_sent {
-        greeter.record(reservation, connection.context(), addresses, received.len() as u64, received);
+        let protocol = greeter.stream_protocol(|| connection.listener());
+        greeter.record(reservation, protocol, connection.context(), addresses, received.len() as u64, received);
     }
     is_sent
 }
@@ -203,11 +204,13 @@ impl StreamHandler for CountingHandler<'_> {
     }
 
     /// A closed connection counts as one greeting, unless it has received no byte, like a port check.
-    fn on_close(&mut self, connection: &mut Connection<'_>, received: Received, _: CloseReason) {
-        let Some(reservation) = received.reservation else { return };
+    fn on_close(&mut self, connection: &mut Connection<'_>, mut received: Received, _: CloseReason) {
+        let Some(reservation) = received.reservation.take() else { return };
         let mut greeter = self.greeter.borrow_mut();
         let addresses = addresses(&greeter, connection);
-        greeter.record(reservation, connection.context(), addresses, received.byte_count, &received.beginning);
+        let protocol = greeter.stream_protocol(|| connection.listener());
+        let Received { byte_count, beginning, .. } = &received;
+        greeter.record(reservation, protocol, connection.context(), addresses, *byte_count, beginning);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
 use crate::output::standard_stream;
 use crate::probe::query::{Outcome, Query, QueryResult};
 use crate::process::inherited_signals;
-use crate::text::address::{Address, IpVersion, ProbeTarget, describe_unknown_zone};
+use crate::text::address::{Address, Endpoint, IpVersion, describe_unknown_zone};
 use crate::text::duration::format_elapsed;
 use crate::text::protocol::Protocol;
 use crate::text::unescape::Unescaped;
@@ -57,7 +57,7 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
 }
 
 /// Prints a result on standard output, and its notes on standard error.
-fn print(protocol: Protocol, target: &ProbeTarget, result: &QueryResult) -> io::Result<()> {
+fn print(protocol: Protocol, target: &Endpoint, result: &QueryResult) -> io::Result<()> {
     let address = result.address.map_or_else(|| target.to_string(), |address| address.to_string());
     for note in &result.notes {
         write_to_stderr(&format!("{protocol} {address}: {note}"));
@@ -74,7 +74,7 @@ fn write_to_stderr(message: &str) {
 fn select_protocols(options: &ProbeOptions) -> &'static [Protocol] {
     let ProbeProtocols { tcp, udp, connect_only } = options.protocols;
     match (&options.address, tcp || connect_only, udp) {
-        (ProbeTarget::Unix(_), ..) => &[Protocol::Unix],
+        (Endpoint::Unix(_), ..) => &[Protocol::Unix],
         (_, true, false) => &[Protocol::Tcp],
         (_, false, true) => &[Protocol::Udp],
         _ => &[Protocol::Tcp, Protocol::Udp],
@@ -108,8 +108,8 @@ fn query_target(options: &ProbeOptions, protocol: Protocol) -> QueryResult {
         timeout: options.timeout,
     };
     let addresses = match &options.address {
-        ProbeTarget::Unix(path) => return query.run_unix(path),
-        ProbeTarget::Internet(address) => {
+        Endpoint::Unix(path) => return query.run_unix(path),
+        Endpoint::Internet(address) => {
             let version = options.addresses.ip_version().map(|version| {
                 let setting = if version == IpVersion::V4 { "ipv4" } else { "ipv6" };
                 (version, options.given.name(setting).unwrap_or_default())

@@ -3,6 +3,7 @@
 pub(crate) mod inherited_signals;
 pub(crate) mod inherited_socket;
 pub(crate) mod sd_notify;
+pub(crate) mod server_state;
 pub(crate) mod shutdown;
 
 use std::io;

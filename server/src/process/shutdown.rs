@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use halloo::{Context, Handle, LoopStopped};
 
 use crate::process::sd_notify::SdNotifier;
+use crate::process::server_state::{ServerState, SharedServerState};
 
 /// Ends the server; every part that can end it has a clone.
 #[derive(Clone, Debug)]
@@ -15,12 +16,14 @@ pub(crate) struct Shutdown {
     /// How long open connections may take to finish.
     pub(crate) drain_timeout: Duration,
     pub(crate) notifier: SdNotifier,
+    pub(crate) state: SharedServerState,
     pub(crate) loops: LoopHandles,
 }
 
 impl Shutdown {
     /// Drains all loops; [`LoopStopped`] if they have ended already.
     pub(crate) fn drain(&self) -> Result<(), LoopStopped> {
+        self.state.advance_to(ServerState::Stopping);
         self.notifier.notify_stopping();
         let deadline = Instant::now() + self.drain_timeout;
         self.loops.post(move |_, context| context.drain(deadline.saturating_duration_since(context.now())))

@@ -8,10 +8,12 @@ use crate::cli::flags::ServeOptions;
 use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeter::{Greeter, GreetingTemplates};
 use crate::greeting::greeting_quota::GreetingQuota;
+use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::counters::Counters;
 use crate::output::event_log::EventLog;
 use crate::output::printer_thread::Printer;
 use crate::process::sd_notify::SdNotifier;
+use crate::process::server_state::SharedServerState;
 use crate::process::shutdown::{LoopHandles, Shutdown};
 use crate::record::recordings::Recordings;
 
@@ -24,6 +26,8 @@ pub(crate) struct ServerContext<'o> {
     templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
+    /// The counters of each worker's greetings, the first worker's first.
+    pub(crate) worker_counters: Vec<Arc<WorkerCounters>>,
     /// Whether a stop signal has arrived since the start began to open sockets.
     pub(crate) stop_requested: Arc<AtomicBool>,
     /// Workers that are not idle; each counts itself.
@@ -48,9 +52,15 @@ impl<'o> ServerContext<'o> {
             options,
             recordings: Recordings::new(options, &loops)?,
             counters: Counters::new(*workers, loops.clone(), printer.clone()),
-            shutdown: Shutdown { drain_timeout: lifetime.drain_timeout, notifier, loops },
+            shutdown: Shutdown {
+                drain_timeout: lifetime.drain_timeout,
+                notifier,
+                state: SharedServerState::default(),
+                loops,
+            },
             templates,
             quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
+            worker_counters: (0..*workers).map(|_| Arc::default()).collect(),
             event_log: EventLog::new(printer.clone(), output.events),
             stop_requested: Arc::default(),
             busy_workers: AtomicUsize::new(*workers),
@@ -86,9 +96,10 @@ impl<'o> ServerContext<'o> {
         }
     }
 
-    /// A greeter for one worker.
-    pub(crate) fn new_greeter(&self) -> RefCell<Greeter> {
+    /// A greeter for one worker; the first has number 1.
+    pub(crate) fn new_greeter(&self, worker_number: usize) -> RefCell<Greeter> {
         let (templates, quota) = (self.templates.clone(), self.quota.clone());
-        RefCell::new(Greeter::new(templates, quota, self.shutdown.clone(), self.event_log.clone()))
+        let counters = Arc::clone(&self.worker_counters[worker_number - 1]);
+        RefCell::new(Greeter::new(templates, quota, self.shutdown.clone(), self.event_log.clone(), counters))
     }
 }

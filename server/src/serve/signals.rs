@@ -210,6 +210,7 @@ mod tests {
     use super::{Counters, Shutdown, SignalHandler, stop_signals};
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
+    use crate::process::server_state::SharedServerState;
     use crate::process::shutdown::LoopHandles;
 
     const LONG_TIMEOUT: Duration = Duration::from_secs(600);
@@ -218,7 +219,8 @@ mod tests {
         let loops = LoopHandles::default();
         loops.set(vec![event_loop.handle()]);
         let counters = Counters::new(1, loops.clone(), Printer::null());
-        let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier: SdNotifier::disabled(), loops };
+        let (state, notifier) = (SharedServerState::default(), SdNotifier::disabled());
+        let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier, state, loops };
         SignalHandler { shutdown, counters, recordings: None, is_draining: false }
     }
 

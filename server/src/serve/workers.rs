@@ -19,6 +19,7 @@ use crate::output::stdout::StdoutLine;
 use crate::process;
 use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
+use crate::process::server_state::ServerState;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::{self, ServerSignals, StartSignals};
 use crate::serve::socket_plan::{self, BoundSocket, SocketPlan};
@@ -49,7 +50,7 @@ pub(crate) fn run(
     let (signals, start_guard) = start_signals.collect(server).map_err(signal_error)?;
     let (signals, mut start_guard) = (RefCell::new(signals), Some(start_guard));
     thread::scope(|scope| {
-        let greeter = server.new_greeter();
+        let greeter = server.new_greeter(1);
         let mut event_loop = worker::new_event_loop(server, 1)?;
         let plan = socket_plan::open_all(
             &mut event_loop,
@@ -79,6 +80,7 @@ pub(crate) fn run(
         loops.set(handles);
         log_warnings(server.options, &bound);
         printer.print(StdoutLine::Ready(bound));
+        server.shutdown.state.advance_to(ServerState::Ready);
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);
@@ -219,7 +221,7 @@ fn run_worker(
     start_receiver: &Receiver<Instant>,
 ) {
     let result = catch_panic(|| {
-        let greeter = server.new_greeter();
+        let greeter = server.new_greeter(worker_number);
         let mut event_loop = worker::new_event_loop(server, worker_number)
             .map_err(|error| name_worker(server, worker_number, &error))?;
         socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;

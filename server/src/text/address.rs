@@ -380,20 +380,41 @@ pub(crate) fn parse_unix_path(path: PathBuf) -> Result<UnixPath, String> {
     path.try_into()
 }
 
-/// The server that a probe asks.
+/// One address, or `unix:` and the path of a unix socket: the server that a probe asks, or the admin endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeTarget {
+pub(crate) enum Endpoint {
     Internet(Address),
     Unix(UnixPath),
 }
 
-impl TryFrom<OsString> for ProbeTarget {
+impl Endpoint {
+    /// Parses the address of the admin endpoint, to listen on.
+    pub(crate) fn to_serve(text: OsString) -> Result<Self, String> {
+        if let Some(path) = Self::unix_path(&text) {
+            return path;
+        }
+        let text = text.to_str().ok_or_else(|| format!("not valid UTF-8; {SYNTAX_HINT}"))?;
+        match text.strip_prefix(UNIX_PREFIX).or_else(|| as_path(text)) {
+            Some("") => Err(format!("the path is missing; write {UNIX_PREFIX}/run/halloo-admin.sock")),
+            Some(path) => Err(format!("not an address; for a unix socket write {UNIX_PREFIX}{}", excerpt(path))),
+            None => text.parse().map(Self::Internet),
+        }
+    }
+
+    /// The path after the prefix, which may contain any byte.
+    fn unix_path(text: &OsStr) -> Option<Result<Self, String>> {
+        let path = text.as_bytes().strip_prefix(UNIX_PREFIX.as_bytes()).filter(|path| !path.is_empty())?;
+        Some(PathBuf::from(OsStr::from_bytes(path)).try_into().map(Self::Unix))
+    }
+}
+
+/// Parses the address of a server, to connect to.
+impl TryFrom<OsString> for Endpoint {
     type Error = String;
 
     fn try_from(text: OsString) -> Result<Self, String> {
-        // A path may contain any byte.
-        if let Some(path) = text.as_bytes().strip_prefix(UNIX_PREFIX.as_bytes()).filter(|path| !path.is_empty()) {
-            return PathBuf::from(OsStr::from_bytes(path)).try_into().map(Self::Unix);
+        if let Some(path) = Self::unix_path(&text) {
+            return path;
         }
         let text = text.to_str().ok_or_else(|| format!("not valid UTF-8; {SYNTAX_HINT}"))?;
         let path = text.strip_prefix("unix=").or_else(|| as_path(text));
@@ -417,7 +438,7 @@ impl TryFrom<OsString> for ProbeTarget {
     }
 }
 
-impl fmt::Display for ProbeTarget {
+impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internet(address) => address.fmt(formatter),
@@ -428,7 +449,7 @@ impl fmt::Display for ProbeTarget {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, IpVersion, ProbeTarget, UnixPath, parse_unix_path};
+    use super::{Address, Endpoint, IpVersion, UnixPath, parse_unix_path};
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::net::SocketAddr;
@@ -578,7 +599,7 @@ mod tests {
 
     #[test]
     fn only_a_text_with_the_unix_prefix_is_a_path() {
-        let parse_and_print = |text: &str| ProbeTarget::try_from(OsString::from(text)).map(|target| target.to_string());
+        let parse_and_print = |text: &str| Endpoint::try_from(OsString::from(text)).map(|target| target.to_string());
         assert_eq!(parse_and_print("unix:/run/a b:c").as_deref(), Ok("/run/a b:c"));
         assert_eq!(parse_and_print("unix:a.sock").as_deref(), Ok("a.sock"));
         assert_eq!(parse_and_print("9000").as_deref(), Ok("localhost:9000"));
@@ -591,10 +612,10 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_leading_at_sign_means_an_abstract_name() {
         let unix_path = |text: &str| UnixPath::try_from(PathBuf::from(text)).unwrap();
-        let target = |text: &str| ProbeTarget::try_from(OsString::from(text));
+        let target = |text: &str| Endpoint::try_from(OsString::from(text));
         assert_eq!((unix_path("@a b").as_path(), unix_path("@a b").is_abstract()), (Path::new("\0a b"), true));
         assert_eq!((unix_path("./@a").as_path(), unix_path("./@a").is_abstract()), (Path::new("./@a"), false));
-        assert_eq!(target("unix:@a"), Ok(ProbeTarget::Unix(unix_path("@a"))));
+        assert_eq!(target("unix:@a"), Ok(Endpoint::Unix(unix_path("@a"))));
         assert_eq!(target("unix:@a").unwrap().to_string(), "@a");
         assert_eq!(target("unix:./@a").unwrap().to_string(), "./@a");
         assert!(target("unix:@").unwrap_err().contains("name is missing"));
