@@ -11,13 +11,13 @@ use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES, VIEW_EXAMPLES, VIEW_NOTES};
+use crate::cli::trusted_source::TrustedSource;
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, Endpoint, IpVersion, UnixPath, is_decimal, parse_unix_path};
 use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::escape::excerpt;
 use crate::text::template::Template;
-use crate::text::trusted_source::TrustedSource;
 use crate::text::unescape::{Unescaped, parse_nonempty};
 
 /// More threads than any machine can use.

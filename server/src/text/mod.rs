@@ -9,7 +9,6 @@ pub(crate) mod greeting_event;
 pub(crate) mod placeholder;
 pub(crate) mod protocol;
 pub(crate) mod template;
-pub(crate) mod trusted_source;
 pub(crate) mod unescape;
 
 /// The hint for a value without a meaning. The command line replaces it if a variable has the value.

@@ -1,4 +1,4 @@
-//! The sources whose PROXY headers are believed: networks, or the clients of unix sockets.
+//! The sources of believed PROXY headers: networks, or unix sockets.
 //!
 //! An IPv4 network also contains the IPv4 clients of an IPv6 socket.
 
