@@ -294,6 +294,11 @@ impl Mode {
     pub(crate) const fn sends_greetings(self) -> bool {
         matches!(self, Self::Greet | Self::Banner | Self::Line)
     }
+
+    /// Whether clients stay connected after a reply.
+    pub(crate) const fn keeps_connections(self) -> bool {
+        matches!(self, Self::Line | Self::Echo | Self::Discard)
+    }
 }
 
 /// How events are printed on standard output.

@@ -119,10 +119,12 @@ impl Greeter {
         let drain_timeout = std::time::Duration::from_secs(20);
         let notifier = crate::process::sd_notify::SdNotifier::disabled();
         let shutdown = Shutdown {
+            drain_delay: std::time::Duration::ZERO,
             drain_timeout,
             notifier,
             state: crate::process::server_state::SharedServerState::default(),
-            loops: crate::process::shutdown::LoopHandles::default(),
+            loops: crate::process::shutdown::WorkerLoops::default(),
+            keeps_connections: mode.keeps_connections(),
         };
         let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
         std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies), quota, shutdown, event_log, Arc::default()))
@@ -131,7 +133,7 @@ impl Greeter {
     /// Sets the loop of a test, which drains after the last greeting.
     #[cfg(test)]
     pub(crate) fn set_loop(&self, event_loop: &halloo::EventLoop<'_>) {
-        self.shutdown.loops.set(vec![event_loop.handle()]);
+        self.shutdown.loops.set(vec![crate::process::shutdown::WorkerLoop::for_test(event_loop)]);
     }
 
     /// Greetings sent by this worker.

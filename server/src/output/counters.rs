@@ -9,12 +9,12 @@ use log::Level;
 
 use crate::output::printer_thread::Printer;
 use crate::output::stderr::StderrLine;
-use crate::process::shutdown::LoopHandles;
+use crate::process::shutdown::WorkerLoops;
 
 /// Collects the counters of all loops and logs them.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
-    loops: LoopHandles,
+    loops: WorkerLoops,
     printer: Printer,
     /// The counters of the workers that have ended.
     final_stats: Arc<[OnceLock<Stats>]>,
@@ -28,7 +28,7 @@ struct StatsReport {
 
 impl Counters {
     /// The counters of that many workers.
-    pub(crate) fn new(workers: usize, loops: LoopHandles, printer: Printer) -> Self {
+    pub(crate) fn new(workers: usize, loops: WorkerLoops, printer: Printer) -> Self {
         Self { loops, printer, final_stats: (0..workers).map(|_| OnceLock::new()).collect() }
     }
 

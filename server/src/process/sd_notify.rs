@@ -88,18 +88,12 @@ impl SdNotifier {
     }
 
     /// The watchdog that `WATCHDOG_USEC` requests. One loop pings it, and the other loops confirm each ping.
-    pub(crate) fn watchdog(&self, other_loops: &[Handle]) -> Option<Watchdog> {
+    pub(crate) fn watchdog(&self, other_loops: Vec<Handle>) -> Option<Watchdog> {
         let socket = Arc::clone(self.0.as_ref()?);
         warn_of_invalid_period();
         let period = sd_notify::watchdog_enabled().filter(|period| !period.is_zero())?;
         let interval = (period / 2).max(PING_INTERVAL_MIN);
-        Some(Watchdog {
-            socket,
-            interval,
-            next_ping: Instant::now() + interval,
-            other_loops: other_loops.to_vec(),
-            pending: Weak::new(),
-        })
+        Some(Watchdog { socket, interval, next_ping: Instant::now() + interval, other_loops, pending: Weak::new() })
     }
 }
 

@@ -1,11 +1,11 @@
-//! Ends all loops: after a drain, or at once.
+//! Ends all loops, after the drain delay or at once.
 //!
-//! The supervisor is notified before any loop drains, and all loops have the same deadline.
+//! The supervisor is notified before any loop drains, and all loops have the same deadlines.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use halloo::{Context, Handle, LoopStopped};
+use halloo::{ConnectionId, Context, Handle, HandlerId, LoopStopped};
 
 use crate::process::sd_notify::SdNotifier;
 use crate::process::server_state::{ServerState, SharedServerState};
@@ -13,18 +13,42 @@ use crate::process::server_state::{ServerState, SharedServerState};
 /// Ends the server; every part that can end it has a clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Shutdown {
+    /// How long everything is served after a request to stop.
+    pub(crate) drain_delay: Duration,
     /// How long open connections may take to finish.
     pub(crate) drain_timeout: Duration,
     pub(crate) notifier: SdNotifier,
     pub(crate) state: SharedServerState,
-    pub(crate) loops: LoopHandles,
+    pub(crate) loops: WorkerLoops,
+    /// Whether clients stay connected after a reply: their connections close during the drain delay.
+    pub(crate) keeps_connections: bool,
 }
 
 impl Shutdown {
+    /// Serves everything during the drain delay, and then drains all loops; [`LoopStopped`] if they have ended already.
+    /// Kept connections close one after the other during the delay: their clients do not all come back at one moment.
+    pub(crate) fn drain_after_delay(&self) -> Result<(), LoopStopped> {
+        if self.drain_delay.is_zero() {
+            return self.drain();
+        }
+        self.announce();
+        let start = Instant::now();
+        let Self { drain_delay, drain_timeout, keeps_connections, ref loops, .. } = *self;
+        let loops_by_index = loops.clone();
+        loops.post(move |index, context| {
+            let mut kept = Vec::new();
+            if keeps_connections {
+                let handler = loops_by_index.as_slice()[index].stream_handler;
+                context.for_each_connection(handler, |connection| kept.push(connection.id()));
+            }
+            let mut delay = DelayedDrain::new(start, drain_delay, drain_timeout, kept);
+            context.every(delay.next_close, move |context| delay.advance(context));
+        })
+    }
+
     /// Drains all loops; [`LoopStopped`] if they have ended already.
     pub(crate) fn drain(&self) -> Result<(), LoopStopped> {
-        self.state.advance_to(ServerState::Stopping);
-        self.notifier.notify_stopping();
+        self.announce();
         let deadline = Instant::now() + self.drain_timeout;
         self.loops.post(move |_, context| context.drain(deadline.saturating_duration_since(context.now())))
     }
@@ -33,27 +57,80 @@ impl Shutdown {
     pub(crate) fn stop(&self) -> Result<(), LoopStopped> {
         self.loops.post(|_, context| context.stop())
     }
+
+    fn announce(&self) {
+        self.state.advance_to(ServerState::Stopping);
+        self.notifier.notify_stopping();
+    }
 }
 
-/// The handles of all loops, by worker number; empty until all workers listen.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LoopHandles(Arc<OnceLock<Vec<Handle>>>);
+/// The drain delay of one loop: kept connections close at even intervals, and the loop drains at the end.
+struct DelayedDrain {
+    start: Instant,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+    /// The connections that were open at the start and are not closed yet.
+    kept: Vec<ConnectionId>,
+    close_interval: Duration,
+    /// When the next connection closes, from the start. The last one closes at the end of the delay.
+    next_close: Duration,
+}
 
-impl LoopHandles {
-    /// Sets the handles, once for each process.
-    pub(crate) fn set(&self, handles: Vec<Handle>) {
-        let _ = self.0.set(handles);
+impl DelayedDrain {
+    fn new(start: Instant, drain_delay: Duration, drain_timeout: Duration, kept: Vec<ConnectionId>) -> Self {
+        let close_interval = drain_delay / u32::try_from(kept.len()).unwrap_or(u32::MAX).max(1);
+        Self { start, drain_delay, drain_timeout, kept, close_interval, next_close: close_interval }
     }
 
-    /// The handles by number, the first worker's first.
-    pub(crate) fn as_slice(&self) -> &[Handle] {
+    /// Closes the connections that are due, and drains the loop at the end of the delay. Returns how long to wait for
+    /// the next one; `None` at the end.
+    fn advance(&mut self, context: &mut Context) -> Option<Duration> {
+        let elapsed = self.start.elapsed();
+        if elapsed >= self.drain_delay {
+            context.drain(self.drain_delay.saturating_add(self.drain_timeout).saturating_sub(elapsed));
+            return None;
+        }
+        while self.next_close <= elapsed
+            && let Some(id) = self.kept.pop()
+        {
+            // A connection that has ended meanwhile leaves its place in time empty.
+            if let Some(mut connection) = context.connection(id) {
+                connection.close();
+            }
+            self.next_close += self.close_interval;
+        }
+        let next = if self.kept.is_empty() { self.drain_delay } else { self.next_close };
+        Some(next.saturating_sub(elapsed))
+    }
+}
+
+/// One worker's loop, for other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerLoop {
+    pub(crate) handle: Handle,
+    /// The handler of all its connections.
+    pub(crate) stream_handler: HandlerId,
+}
+
+/// The loops of all workers, by number; empty until all workers listen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WorkerLoops(Arc<OnceLock<Vec<WorkerLoop>>>);
+
+impl WorkerLoops {
+    /// Sets the loops, once for each process.
+    pub(crate) fn set(&self, loops: Vec<WorkerLoop>) {
+        let _ = self.0.set(loops);
+    }
+
+    /// The loops by number, the first worker's first.
+    pub(crate) fn as_slice(&self) -> &[WorkerLoop] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
 
     /// Posts a job to each loop and passes it the loop's index; [`LoopStopped`] if all loops have ended.
     pub(crate) fn post(&self, job: impl Fn(usize, &mut Context) + Clone + Send + 'static) -> Result<(), LoopStopped> {
         let mut result = Err(LoopStopped);
-        for (index, handle) in self.as_slice().iter().enumerate() {
+        for (index, WorkerLoop { handle, .. }) in self.as_slice().iter().enumerate() {
             let job = job.clone();
             result = handle.post(move |context| job(index, context)).or(result);
         }
@@ -62,16 +139,69 @@ impl LoopHandles {
 }
 
 #[cfg(test)]
+impl WorkerLoop {
+    /// A loop of a test, without connections to visit: the handler is that of another loop.
+    pub(crate) fn for_test(event_loop: &halloo::EventLoop<'_>) -> Self {
+        let mut other_loop = halloo::EventLoop::new().expect("there are descriptors left");
+        let stream_handler = other_loop.attach(halloo::stream(|_, input| input.len()));
+        Self { handle: event_loop.handle(), stream_handler }
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::LoopHandles;
-    use halloo::{EventLoop, LoopStopped};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use halloo::{EventLoop, HandlerId, LoopStopped, Turn, stream};
+
+    use super::{DelayedDrain, WorkerLoop, WorkerLoops};
+
+    fn open_connections(event_loop: &mut EventLoop<'_>, handler: HandlerId) -> usize {
+        let mut count = 0;
+        event_loop.context().for_each_connection(handler, |_| count += 1);
+        count
+    }
+
+    #[test]
+    fn kept_connections_close_at_even_intervals_and_then_the_loop_drains() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let handler = event_loop.attach(stream(|_, input| input.len()));
+        let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+        let address = event_loop.local_addr(listener).unwrap();
+        let connect = |event_loop: &mut EventLoop<'_>, count| {
+            let clients: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let accepted = event_loop.stats().accepted + count;
+            while event_loop.stats().accepted < accepted {
+                let _ = event_loop.turn(Some(Duration::from_secs(20))).unwrap();
+            }
+            clients
+        };
+        let _clients = connect(&mut event_loop, 4);
+        let mut kept = Vec::new();
+        event_loop.context().for_each_connection(handler, |connection| kept.push(connection.id()));
+        let (delay, timeout) = (Duration::from_secs(40), Duration::from_secs(5));
+        let mut drain = DelayedDrain::new(Instant::now(), delay, timeout, kept);
+        let _newcomer = connect(&mut event_loop, 1);
+        for (elapsed, open) in [(0, 5), (10, 4), (11, 4), (30, 2)] {
+            drain.start = Instant::now().checked_sub(Duration::from_secs(elapsed)).unwrap();
+            let next = drain.advance(event_loop.context()).unwrap();
+            assert!(next <= Duration::from_secs(10) && !next.is_zero(), "{next:?}");
+            let _ = event_loop.turn(Some(Duration::ZERO)).unwrap();
+            assert_eq!(open_connections(&mut event_loop, handler), open, "after {elapsed} s");
+        }
+        // The last kept connection ends with the delay.
+        drain.start = Instant::now().checked_sub(delay + timeout).unwrap();
+        assert_eq!(drain.advance(event_loop.context()), None);
+        while !matches!(event_loop.turn(Some(Duration::ZERO)).unwrap(), Turn::Stopped(_)) {}
+    }
 
     #[test]
     fn a_job_reaches_every_loop_that_still_runs() {
-        let handles = LoopHandles::default();
+        let handles = WorkerLoops::default();
         assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
         let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-        handles.set(loops.iter().map(EventLoop::handle).collect());
+        handles.set(loops.iter().map(WorkerLoop::for_test).collect());
         loops[0].context().stop();
         loops[0].run().unwrap();
         assert_eq!(handles.post(|_, context| context.stop()), Ok(()));

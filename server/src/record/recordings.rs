@@ -13,7 +13,7 @@ use halloo::{Context, EventLoop};
 
 use crate::cli::flags::{RecordOptions, ServeOptions};
 use crate::exit::ExitError;
-use crate::process::shutdown::LoopHandles;
+use crate::process::shutdown::WorkerLoops;
 use crate::record::recording_file::RecordingFile;
 
 /// How long the end of a recording waits for the turns of all loops.
@@ -31,7 +31,7 @@ struct Shared {
     recorders: Vec<Mutex<Option<Recorder>>>,
     /// The recorders that have ended, and are not written yet.
     ended: Vec<Mutex<Option<Recorder>>>,
-    loops: LoopHandles,
+    loops: WorkerLoops,
     is_recording: AtomicBool,
     /// The thread that writes a recording, or has written it.
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -40,7 +40,7 @@ struct Shared {
 impl Recordings {
     /// The recordings that the command line asks for. The first one begins with the loops. An error if their file cannot
     /// be written.
-    pub(crate) fn new(options: &ServeOptions, loops: &LoopHandles) -> Result<Option<Self>, ExitError> {
+    pub(crate) fn new(options: &ServeOptions, loops: &WorkerLoops) -> Result<Option<Self>, ExitError> {
         let ServeOptions { recording, workers, given, .. } = options;
         let Some(path) = &recording.record else { return Ok(None) };
         let shared = Shared {
@@ -87,7 +87,9 @@ impl Recordings {
         // the end of the last recording, that one is the next turn. A job posted by a job runs a turn later.
         let _ = self.0.loops.post(move |index, _| {
             let (of_job, loops_left) = (Arc::clone(&shared), Arc::clone(&loops_left));
-            let _ = shared.loops.as_slice()[index].post(move |context| of_job.begin_again(index, context, &loops_left));
+            let _ = shared.loops.as_slice()[index]
+                .handle
+                .post(move |context| of_job.begin_again(index, context, &loops_left));
         });
     }
 
@@ -99,7 +101,7 @@ impl Recordings {
         let _ = self.0.loops.post(move |index, context| {
             context.journal_level(Level::Off);
             let (of_job, sender) = (Arc::clone(&shared), sender.clone());
-            let _ = shared.loops.as_slice()[index].post(move |_| {
+            let _ = shared.loops.as_slice()[index].handle.post(move |_| {
                 *lock(&of_job.ended[index]) = lock(&of_job.recorders[index]).take();
                 let _ = sender.send(());
             });
@@ -190,16 +192,17 @@ mod tests {
 
     use super::*;
     use crate::cli::flags::CommandLine;
+    use crate::process::shutdown::WorkerLoop;
 
     /// A loop that is recorded, and its recordings.
     fn recorded_loop(folder: &tempfile::TempDir) -> (EventLoop<'static>, Recordings) {
         let file = folder.path().join("run.json");
         let options = CommandLine::parse_from(["halloo".as_ref(), "--record".as_ref(), file.as_os_str()]).serve;
-        let loops = LoopHandles::default();
+        let loops = WorkerLoops::default();
         let recordings = Recordings::new(&options, &loops).unwrap().unwrap();
         let mut event_loop = EventLoop::new().unwrap();
         recordings.record(1, &mut event_loop);
-        loops.set(vec![event_loop.handle()]);
+        loops.set(vec![WorkerLoop::for_test(&event_loop)]);
         (event_loop, recordings)
     }
 

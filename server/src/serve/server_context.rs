@@ -13,8 +13,8 @@ use crate::output::counters::Counters;
 use crate::output::event_log::EventLog;
 use crate::output::printer_thread::Printer;
 use crate::process::sd_notify::SdNotifier;
-use crate::process::server_state::SharedServerState;
-use crate::process::shutdown::{LoopHandles, Shutdown};
+use crate::process::server_state::{ServerState, SharedServerState};
+use crate::process::shutdown::{Shutdown, WorkerLoops};
 use crate::record::recordings::Recordings;
 
 /// What all workers share.
@@ -47,16 +47,18 @@ impl<'o> ServerContext<'o> {
     ) -> Result<Self, ExitError> {
         let ServeOptions { workers, lifetime, output, .. } = options;
         let needs_quota = lifetime.max_greetings.is_some() || templates.has_number();
-        let loops = LoopHandles::default();
+        let loops = WorkerLoops::default();
         Ok(Self {
             options,
             recordings: Recordings::new(options, &loops)?,
             counters: Counters::new(*workers, loops.clone(), printer.clone()),
             shutdown: Shutdown {
+                drain_delay: lifetime.drain_delay,
                 drain_timeout: lifetime.drain_timeout,
                 notifier,
                 state: SharedServerState::default(),
                 loops,
+                keeps_connections: options.replies.mode.keeps_connections(),
             },
             templates,
             quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
@@ -73,9 +75,11 @@ impl<'o> ServerContext<'o> {
         self.stop_requested.load(Ordering::SeqCst)
     }
 
-    /// Drains all loops because all workers are idle.
+    /// Drains all loops because all workers are idle. After a request to stop, this only ends the drain delay.
     pub(crate) fn end_idle(&self) {
-        self.ended_idle.store(true, Ordering::Relaxed);
+        if self.shutdown.state.get() != ServerState::Stopping {
+            self.ended_idle.store(true, Ordering::Relaxed);
+        }
         // Loops that have ended already need no message.
         let _ = self.shutdown.drain();
     }

@@ -1,6 +1,6 @@
 //! Signals: during the start, then watched by the first worker's loop.
 //!
-//! The first stop signal drains the loops, and the second stops them at once. During the start the first ends the
+//! The first stop signal drains the loops after the drain delay, and the second stops them at once. During the start the first ends the
 //! process. A signal that the parent ignores stays ignored, except SIGTERM.
 
 use std::io::{self, IsTerminal};
@@ -78,7 +78,7 @@ impl StartSignals {
             shutdown: server.shutdown.clone(),
             counters: server.counters.clone(),
             recordings: server.recordings.clone(),
-            is_draining: false,
+            is_stopping: false,
         };
         Ok((ServerSignals { delivery, handler }, start_guard))
     }
@@ -175,7 +175,7 @@ struct SignalHandler {
     shutdown: Shutdown,
     counters: Counters,
     recordings: Option<Recordings>,
-    is_draining: bool,
+    is_stopping: bool,
 }
 
 impl SignalHandler {
@@ -185,15 +185,21 @@ impl SignalHandler {
             SIGUSR1 => drop(self.counters.request_report()),
             SIGUSR2 => self.recordings.iter().for_each(Recordings::start_or_stop),
             SIGCHLD => inherited_signals::reap_children(),
-            _ if self.is_draining => {
+            _ if self.is_stopping => {
                 log::info!("second signal: closing all connections now");
                 let _ = self.shutdown.stop();
             }
             _ => {
-                self.is_draining = true;
-                let drain_timeout = format_duration(self.shutdown.drain_timeout);
-                log::info!("stopping: open connections have {drain_timeout} to finish");
-                let _ = self.shutdown.drain();
+                self.is_stopping = true;
+                let Shutdown { drain_delay, drain_timeout, .. } = self.shutdown;
+                let drain_timeout = format_duration(drain_timeout);
+                if drain_delay.is_zero() {
+                    log::info!("stopping: open connections have {drain_timeout} to finish");
+                } else {
+                    let drain_delay = format_duration(drain_delay);
+                    log::info!("stopping: serving for {drain_delay}; then connections have {drain_timeout} to finish");
+                }
+                let _ = self.shutdown.drain_after_delay();
             }
         }
     }
@@ -211,17 +217,18 @@ mod tests {
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
     use crate::process::server_state::SharedServerState;
-    use crate::process::shutdown::LoopHandles;
+    use crate::process::shutdown::{WorkerLoop, WorkerLoops};
 
     const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
-    fn signal_handler(event_loop: &EventLoop<'_>) -> SignalHandler {
-        let loops = LoopHandles::default();
-        loops.set(vec![event_loop.handle()]);
+    fn signal_handler(event_loop: &EventLoop<'_>, drain_delay: Duration) -> SignalHandler {
+        let loops = WorkerLoops::default();
+        loops.set(vec![WorkerLoop::for_test(event_loop)]);
         let counters = Counters::new(1, loops.clone(), Printer::null());
         let (state, notifier) = (SharedServerState::default(), SdNotifier::disabled());
-        let shutdown = Shutdown { drain_timeout: LONG_TIMEOUT, notifier, state, loops };
-        SignalHandler { shutdown, counters, recordings: None, is_draining: false }
+        let shutdown =
+            Shutdown { drain_delay, drain_timeout: LONG_TIMEOUT, notifier, state, loops, keeps_connections: false };
+        SignalHandler { shutdown, counters, recordings: None, is_stopping: false }
     }
 
     fn turn(event_loop: &mut EventLoop<'_>) -> Turn {
@@ -237,7 +244,7 @@ mod tests {
         while event_loop.stats().connections == 0 {
             let _ = event_loop.turn(Some(LONG_TIMEOUT)).unwrap();
         }
-        let mut signal_handler = signal_handler(&event_loop);
+        let mut signal_handler = signal_handler(&event_loop, Duration::ZERO);
         signal_handler.handle(SIGTERM);
         for _ in 0..10 {
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
@@ -277,12 +284,12 @@ mod tests {
     #[test]
     fn sigusr1_sigusr2_and_sigchld_do_not_stop_the_loop() {
         let mut event_loop = EventLoop::new().unwrap();
-        let mut signal_handler = signal_handler(&event_loop);
+        let mut signal_handler = signal_handler(&event_loop, Duration::ZERO);
         for signal in [SIGUSR1, SIGUSR2, SIGCHLD] {
             signal_handler.handle(signal);
             assert!(!matches!(turn(&mut event_loop), Turn::Stopped(_)));
         }
-        assert!(!signal_handler.is_draining);
+        assert!(!signal_handler.is_stopping);
         assert_eq!(event_loop.stats().jobs, 1, "the counters are requested");
     }
 }

@@ -13,6 +13,7 @@ use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::stream_handlers;
+use crate::process::shutdown::WorkerLoop;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
@@ -125,6 +126,11 @@ impl<'h> SocketOpener<'h> {
                 None => connections_max_per_loop(workers),
             },
         }
+    }
+
+    /// The loop of this worker, for other threads.
+    pub(crate) fn worker_loop(&self, event_loop: &EventLoop<'h>) -> WorkerLoop {
+        WorkerLoop { handle: event_loop.handle(), stream_handler: self.stream_handler }
     }
 
     /// Opens a socket, and returns the address it is bound to.

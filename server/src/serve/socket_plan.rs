@@ -3,7 +3,6 @@
 //! The order is inherited sockets, addresses as given (IPv4 first, TCP first), then paths. An address with port 0 has
 //! one port for all its sockets.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,6 @@ use halloo::{EventLoop, Listen, SourceId};
 
 use crate::cli::flags::ServeOptions;
 use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
-use crate::greeting::greeter::Greeter;
 use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
@@ -50,10 +48,9 @@ pub(crate) fn open_all<'h>(
     inherited: Vec<InheritedSocket>,
     groups: &[AddressGroup],
     options: &ServeOptions,
-    greeter: &'h RefCell<Greeter>,
+    opener: &SocketOpener<'h>,
     stop_requested: &AtomicBool,
 ) -> Result<SocketPlan, ExitError> {
-    let opener = SocketOpener::new(event_loop, options, greeter, 1);
     let mut builder = PlanBuilder { event_loop, options, opener, groups, plan: SocketPlan::default() };
     for socket in inherited {
         builder.add_inherited(socket)?;
@@ -80,11 +77,9 @@ pub(crate) fn open_all<'h>(
 pub(crate) fn open_again<'h>(
     event_loop: &mut EventLoop<'h>,
     plan: SocketPlan,
-    options: &ServeOptions,
-    greeter: &'h RefCell<Greeter>,
+    opener: &SocketOpener<'h>,
     worker_number: usize,
 ) -> Result<(), ExitError> {
-    let opener = SocketOpener::new(event_loop, options, greeter, worker_number);
     for (spec, (protocol, address)) in plan.specs.into_iter().zip(plan.bound) {
         opener
             .open(event_loop, spec)
@@ -118,7 +113,7 @@ pub(crate) fn resolve_groups(options: &ServeOptions, has_inherited: bool) -> Res
 struct PlanBuilder<'e, 'h> {
     event_loop: &'e mut EventLoop<'h>,
     options: &'e ServeOptions,
-    opener: SocketOpener<'h>,
+    opener: &'e SocketOpener<'h>,
     groups: &'e [AddressGroup],
     plan: SocketPlan,
 }
@@ -308,7 +303,7 @@ mod tests {
     use halloo::EventLoop;
     use support::network::ports::unused_port;
 
-    use super::{AtomicBool, Ordering, open_again, open_all, resolve_groups};
+    use super::{AtomicBool, Ordering, SocketOpener, open_again, open_all, resolve_groups};
     use crate::cli::flags::{CommandLine, Mode};
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::Greeter;
@@ -331,9 +326,11 @@ mod tests {
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
         let (first_loop, other_loops) = loops.split_first_mut().unwrap();
         let groups = resolve_groups(&options, false)?;
-        let plan = open_all(first_loop, Vec::new(), &groups, &options, &greeter, &AtomicBool::new(false))?;
+        let opener = SocketOpener::new(first_loop, &options, &greeter, 1);
+        let plan = open_all(first_loop, Vec::new(), &groups, &options, &opener, &AtomicBool::new(false))?;
         for (index, event_loop) in other_loops.iter_mut().enumerate() {
-            open_again(event_loop, plan.clone(), &options, &greeter, index + 2)?;
+            let opener = SocketOpener::new(event_loop, &options, &greeter, index + 2);
+            open_again(event_loop, plan.clone(), &opener, index + 2)?;
         }
         Ok(plan.bound.into_iter().filter_map(|(protocol, address)| Some((protocol, address.socket_addr()?))).collect())
     }
@@ -373,7 +370,8 @@ mod tests {
         let greeter = Greeter::for_test(Mode::Greet, None, None);
         let (mut event_loop, stop_requested) = (EventLoop::new().unwrap(), AtomicBool::new(false));
         let groups = resolve_groups(&options, false).unwrap();
-        let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &greeter, &stop_requested);
+        let opener = SocketOpener::new(&mut event_loop, &options, &greeter, 1);
+        let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &opener, &stop_requested);
         assert!(open().is_err(), "there is no such folder");
         stop_requested.store(true, Ordering::SeqCst);
         assert_eq!(open().unwrap().bound, []);

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::Instant;
 
-use halloo::{DrainReport, Handle, Interest, Watch};
+use halloo::{DrainReport, Interest, Watch};
 
 use crate::cli::flags::ServeOptions;
 use crate::cli::without_effect::settings_without_effect;
@@ -20,8 +20,10 @@ use crate::process;
 use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
 use crate::process::server_state::ServerState;
+use crate::process::shutdown::WorkerLoop;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::{self, ServerSignals, StartSignals};
+use crate::serve::socket::SocketOpener;
 use crate::serve::socket_plan::{self, BoundSocket, SocketPlan};
 use crate::serve::worker;
 use crate::text::protocol::Protocol;
@@ -31,7 +33,7 @@ type WorkerResult = Result<DrainReport, ExitError>;
 
 /// A message from a worker to the first one, sent with its number.
 enum WorkerMessage {
-    Listening(Handle),
+    Listening(WorkerLoop),
     Finished(WorkerResult),
 }
 
@@ -43,7 +45,6 @@ pub(crate) fn run(
     printer: &Printer,
     start_signals: StartSignals,
 ) -> Result<Option<DrainReport>, ExitError> {
-    let loops = &server.shutdown.loops;
     let groups = socket_plan::resolve_groups(server.options, !inherited.is_empty())?;
     let signal_error = |error| ExitError::from_io("cannot catch signals", &error);
     // Before a socket's file is created, which must be removed.
@@ -52,16 +53,17 @@ pub(crate) fn run(
     thread::scope(|scope| {
         let greeter = server.new_greeter(1);
         let mut event_loop = worker::new_event_loop(server, 1)?;
+        let opener = SocketOpener::new(&mut event_loop, server.options, &greeter, 1);
         let plan = socket_plan::open_all(
             &mut event_loop,
             inherited,
             &groups,
             server.options,
-            &greeter,
+            &opener,
             &server.stop_requested,
         )?;
         let bound = plan.bound.clone();
-        let (other_workers, mut handles) = WorkerThreads::spawn(scope, server, plan)?;
+        let (other_workers, mut worker_loops) = WorkerThreads::spawn(scope, server, plan)?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
             process::check_descriptor_available()
                 .map_err(|error| ExitError::from_io("cannot serve any client", &error))?;
@@ -76,15 +78,16 @@ pub(crate) fn run(
         let descriptor = signals.borrow().descriptor();
         event_loop.watch(descriptor, Interest::Read, handle_signals).map_err(|error| signal_error(os_error(error)))?;
         drop(start_guard.take());
-        handles.insert(0, event_loop.handle());
-        loops.set(handles);
+        worker_loops.insert(0, opener.worker_loop(&event_loop));
+        let other_loops = worker_loops[1..].iter().map(|worker_loop| worker_loop.handle.clone()).collect();
+        server.shutdown.loops.set(worker_loops);
         log_warnings(server.options, &bound);
         printer.print(StdoutLine::Ready(bound));
         server.shutdown.state.advance_to(ServerState::Ready);
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);
-        let mut watchdog = server.shutdown.notifier.watchdog(&loops.as_slice()[1..]);
+        let mut watchdog = server.shutdown.notifier.watchdog(other_loops);
         let result = run_or_shut_down(server, 1, || {
             let result = worker::run_loop(server, &mut event_loop, &greeter, start, Some(&signals), watchdog.as_mut());
             server.counters.set_final(1, event_loop.stats().clone());
@@ -144,13 +147,13 @@ struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts the threads, and waits until all workers listen. Returns their handles in the order of their numbers;
-    /// some are missing if a signal abandons the start.
+    /// Starts the threads, and waits until all workers listen. Returns their loops in the order of their numbers; some
+    /// are missing if a signal abandons the start.
     fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         server: &'scope ServerContext<'_>,
         plan: SocketPlan,
-    ) -> Result<(Self, Vec<Handle>), ExitError> {
+    ) -> Result<(Self, Vec<WorkerLoop>), ExitError> {
         let (message_sender, messages) = mpsc::channel();
         let mut threads = Self { messages, start_senders: Vec::new() };
         for worker_number in 2..=server.options.workers {
@@ -166,16 +169,18 @@ impl WorkerThreads {
                 .map_err(|error| ExitError::from_io(&format!("cannot start worker {worker_number}"), &error))?;
         }
         drop((plan, message_sender));
-        let mut handles = vec![None; threads.start_senders.len()];
+        let mut worker_loops = vec![None; threads.start_senders.len()];
         for _ in 0..threads.start_senders.len() {
             match threads.messages.recv() {
-                Ok((worker_number, WorkerMessage::Listening(handle))) => handles[worker_number - 2] = Some(handle),
+                Ok((worker_number, WorkerMessage::Listening(worker_loop))) => {
+                    worker_loops[worker_number - 2] = Some(worker_loop);
+                }
                 Ok((_, WorkerMessage::Finished(Err(error)))) => return Err(error),
                 // A worker finishes without an error only after the start.
                 Ok((_, WorkerMessage::Finished(Ok(_)))) | Err(_) => {}
             }
         }
-        Ok((threads, handles.into_iter().flatten().collect()))
+        Ok((threads, worker_loops.into_iter().flatten().collect()))
     }
 
     fn start_serving(&self, start: Instant) {
@@ -224,8 +229,10 @@ fn run_worker(
         let greeter = server.new_greeter(worker_number);
         let mut event_loop = worker::new_event_loop(server, worker_number)
             .map_err(|error| name_worker(server, worker_number, &error))?;
-        socket_plan::open_again(&mut event_loop, plan, server.options, &greeter, worker_number)?;
-        let _ = message_sender.send((worker_number, WorkerMessage::Listening(event_loop.handle())));
+        let opener = SocketOpener::new(&mut event_loop, server.options, &greeter, worker_number);
+        socket_plan::open_again(&mut event_loop, plan, &opener, worker_number)?;
+        let worker_loop = opener.worker_loop(&event_loop);
+        let _ = message_sender.send((worker_number, WorkerMessage::Listening(worker_loop)));
         // No start time arrives if the server failed to start.
         let Ok(start) = start_receiver.recv() else { return Ok(None) };
         run_or_shut_down(server, worker_number, || {
@@ -264,6 +271,7 @@ mod tests {
     use crate::greeting::greeter::GreetingTemplates;
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
+    use crate::process::shutdown::WorkerLoop;
     use crate::serve::server_context::ServerContext;
 
     fn options(workers: &str) -> ServeOptions {
@@ -289,7 +297,7 @@ mod tests {
         for (run, cause) in runs.into_iter().zip(["cannot wait for events", "a bug of halloo"]) {
             let server = server_context(&options);
             let mut other_loop = EventLoop::new().unwrap();
-            server.shutdown.loops.set(vec![other_loop.handle()]);
+            server.shutdown.loops.set(vec![WorkerLoop::for_test(&other_loop)]);
             let error = run_or_shut_down(&server, 2, run).unwrap_err();
             assert_eq!(error.status, ExitStatus::RuntimeError);
             assert!(error.message.starts_with("worker 2 of 3 has failed: "), "{}", error.message);
@@ -306,8 +314,8 @@ mod tests {
             let server = server_context(&options);
             server.stop_requested.store(is_abandoned, Ordering::SeqCst);
             std::thread::scope(|scope| {
-                let (_threads, handles) = WorkerThreads::spawn(scope, &server, SocketPlan::default()).unwrap();
-                assert_eq!(handles.len(), started);
+                let (_threads, worker_loops) = WorkerThreads::spawn(scope, &server, SocketPlan::default()).unwrap();
+                assert_eq!(worker_loops.len(), started);
             });
         }
     }
