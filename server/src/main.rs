@@ -9,14 +9,16 @@
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
 //! | `page` | the HTML page of a recording, from the files in `server/page` |
 //! | `record` | `--record`: the recordings of all workers; the file of a recording or page |
+//! | `admin` | `--admin`: metrics, health, connections and the log level over HTTP |
 //! | `serve` | `halloo serve`: sockets, workers, signals |
 //! | `probe` | `halloo probe`: queries to a server |
 //! | `view` | `halloo view`: reads a recording, prints its findings, writes its page |
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> page -> record -> serve -> probe -> view`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> page -> record -> admin -> serve -> probe -> view`
 
+mod admin;
 mod cli;
 mod exit;
 mod greeting;

@@ -201,7 +201,7 @@ pub(crate) struct OperationOptions {
     /// Serve metrics, health and the list of connections over HTTP at this address: 9090, or unix: and a path. /metrics
     /// is for Prometheus, /live and /ready for supervisors and load balancers
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_ADMIN")]
-    #[arg(value_parser = OsStringValueParser::new().try_map(Endpoint::to_serve))]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| Endpoint::to_serve(&text)))]
     pub(crate) admin: Option<Endpoint>,
     /// Read the address of the real client from a PROXY header, version 1 or 2, which every client in these networks
     /// sends first: 10.0.0.0/8, an address, or the word unix for clients of unix sockets. Over UDP each datagram has a

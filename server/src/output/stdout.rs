@@ -17,8 +17,8 @@ use crate::text::protocol::Protocol;
 /// A line on standard output.
 #[derive(Debug)]
 pub(crate) enum StdoutLine {
-    /// Every address served, printed when all workers listen.
-    Ready(Vec<(Protocol, BoundAddress)>),
+    /// Every address served, and those of the admin endpoint, printed when all workers listen.
+    Ready { served: Vec<(Protocol, BoundAddress)>, admin: Vec<(Protocol, BoundAddress)> },
     /// What was received.
     Event(GreetingEvent),
 }
@@ -63,23 +63,35 @@ fn write_json_count(buffer: &mut Vec<u8>, event: &str, count: u64) {
     let _ = writeln!(buffer, ",\"count\":{count}}}");
 }
 
-/// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 pid=4242`
-fn write_ready_text(buffer: &mut Vec<u8>, bound: &[(Protocol, BoundAddress)]) {
+/// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 admin=127.0.0.1:9090 pid=4242`
+fn write_ready_text(buffer: &mut Vec<u8>, served: &[(Protocol, BoundAddress)], admin: &[(Protocol, BoundAddress)]) {
     buffer.extend_from_slice(b"READY");
-    for (protocol, address) in bound {
+    for (protocol, address) in served {
         let _ = write!(buffer, " {protocol}={}", address.percent_encoded());
+    }
+    for (protocol, address) in admin {
+        // The form of the flag.
+        let prefix = if *protocol == Protocol::Unix { "unix:" } else { "" };
+        let _ = write!(buffer, " admin={prefix}{}", address.percent_encoded());
     }
     let _ = writeln!(buffer, " pid={}", std::process::id());
 }
 
-fn write_ready_json(buffer: &mut Vec<u8>, bound: &[(Protocol, BoundAddress)]) {
+fn write_ready_json(buffer: &mut Vec<u8>, served: &[(Protocol, BoundAddress)], admin: &[(Protocol, BoundAddress)]) {
     write_json_head(buffer, "ready", SystemTime::now());
-    buffer.extend_from_slice(b",\"listening\":[");
-    for (index, (protocol, address)) in bound.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        let _ = write!(buffer, "{comma}{{\"protocol\":\"{protocol}\",\"address\":{}}}", address.json());
+    write_json_addresses(buffer, "listening", served);
+    if !admin.is_empty() {
+        write_json_addresses(buffer, "admin", admin);
     }
-    let _ = writeln!(buffer, "],\"pid\":{}}}", std::process::id());
+    let _ = writeln!(buffer, ",\"pid\":{}}}", std::process::id());
+}
+
+fn write_json_addresses(buffer: &mut Vec<u8>, name: &str, addresses: &[(Protocol, BoundAddress)]) {
+    let object = |(protocol, address): &(Protocol, BoundAddress)| {
+        format!("{{\"protocol\":\"{protocol}\",\"address\":{}}}", address.json())
+    };
+    let objects: Vec<String> = addresses.iter().map(object).collect();
+    let _ = write!(buffer, ",\"{name}\":[{}]", objects.join(","));
 }
 
 impl LineSink for StdoutWriter {
@@ -88,8 +100,10 @@ impl LineSink for StdoutWriter {
     fn write_line(&mut self, line: &StdoutLine) {
         let buffer = &mut self.lines.buffer;
         match (line, self.style) {
-            (StdoutLine::Ready(bound), EventStyle::Json) => write_ready_json(buffer, bound),
-            (StdoutLine::Ready(bound), EventStyle::Text | EventStyle::Off) => write_ready_text(buffer, bound),
+            (StdoutLine::Ready { served, admin }, EventStyle::Json) => write_ready_json(buffer, served, admin),
+            (StdoutLine::Ready { served, admin }, EventStyle::Text | EventStyle::Off) => {
+                write_ready_text(buffer, served, admin);
+            }
             (StdoutLine::Event(event), EventStyle::Json) => event.write_json(buffer),
             (StdoutLine::Event(event), EventStyle::Text | EventStyle::Off) => event.write_text(buffer),
         }
@@ -199,7 +213,7 @@ mod tests {
     fn every_json_line_is_an_object_with_an_event_and_a_time() {
         let writer = TestWriter::default();
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Json, |_| {});
-        stdout.write_line(&StdoutLine::Ready(bound_addresses()));
+        stdout.write_line(&StdoutLine::Ready { served: bound_addresses(), admin: admin_addresses() });
         stdout.write_suppressed(3);
         write(&mut stdout, "one");
         writer.set_full(true);
@@ -218,6 +232,11 @@ mod tests {
             { "protocol": "tcp", "address": "[::1]:8888" },
             { "protocol": "unix", "address": "/run/my \"halloo\".sock" },
         ]);
+        let admin = json!([
+            { "protocol": "tcp", "address": "127.0.0.1:9090" },
+            { "protocol": "unix", "address": "/run/admin.sock" },
+        ]);
+        assert_eq!(objects[0]["admin"], admin);
         assert_eq!((&objects[0]["listening"], &objects[0]["pid"]), (&listening, &std::process::id().into()));
     }
 
@@ -225,10 +244,16 @@ mod tests {
     fn the_ready_line_names_every_socket_in_order() {
         let writer = TestWriter::default();
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
-        stdout.write_line(&StdoutLine::Ready(bound_addresses()));
+        stdout.write_line(&StdoutLine::Ready { served: bound_addresses(), admin: admin_addresses() });
         stdout.flush(0);
         let addresses = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20%22halloo%22.sock";
+        let addresses = format!("{addresses} admin=127.0.0.1:9090 admin=unix:/run/admin.sock");
         assert_eq!(writer.text(), format!("READY {addresses} pid={}\n", std::process::id()));
+    }
+
+    fn admin_addresses() -> Vec<(Protocol, BoundAddress)> {
+        let address = BoundAddress::from("127.0.0.1:9090".parse::<SocketAddr>().unwrap());
+        vec![(Protocol::Tcp, address), (Protocol::Unix, BoundAddress::from_path(Path::new("/run/admin.sock")))]
     }
 
     fn bound_addresses() -> Vec<(Protocol, BoundAddress)> {

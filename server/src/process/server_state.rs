@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(crate) enum ServerState {
     /// Not every worker listens yet.
     Starting = 0,
-    /// READY is printed.
+    /// Every worker listens; READY follows.
     Ready = 1,
     /// A stop was requested, or a limit was reached.
     Stopping = 2,

@@ -2,6 +2,7 @@
 //!
 //! Neither the output nor the supervisor can block the server or its exit.
 
+pub(crate) mod admin_sockets;
 pub(crate) mod bind_error;
 pub(crate) mod idle_timer;
 pub(crate) mod server_context;
@@ -46,7 +47,9 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
     logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));
     let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env())?;
-    let (mut status, mut flush_timeout) = match workers::run(&server, inherited, &printer, start_signals) {
+    // It ends last, when this is dropped.
+    let mut admin = None;
+    let (mut status, mut flush_timeout) = match workers::run(&server, inherited, &printer, start_signals, &mut admin) {
         Ok(report) => {
             match report {
                 Some(report) => log_drain_report(report),
@@ -67,6 +70,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
         }
     }
     printer.flush(flush_timeout);
+    drop(admin);
     Ok(status)
 }
 

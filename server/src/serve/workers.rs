@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use halloo::{DrainReport, Interest, Watch};
 
+use crate::admin::admin_thread::AdminThread;
 use crate::cli::flags::ServeOptions;
 use crate::cli::without_effect::settings_without_effect;
 use crate::exit::{ExitError, ExitStatus, os_error};
@@ -21,6 +22,7 @@ use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
 use crate::process::server_state::ServerState;
 use crate::process::shutdown::WorkerLoop;
+use crate::serve::admin_sockets;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::{self, ServerSignals, StartSignals};
 use crate::serve::socket::SocketOpener;
@@ -44,12 +46,18 @@ pub(crate) fn run(
     inherited: Vec<InheritedSocket>,
     printer: &Printer,
     start_signals: StartSignals,
+    admin: &mut Option<AdminThread>,
 ) -> Result<Option<DrainReport>, ExitError> {
     let groups = socket_plan::resolve_groups(server.options, !inherited.is_empty())?;
+    let admin_endpoint = admin_sockets::resolve(server.options)?;
     let signal_error = |error| ExitError::from_io("cannot catch signals", &error);
     // Before a socket's file is created, which must be removed.
     let (signals, start_guard) = start_signals.collect(server).map_err(signal_error)?;
     let (signals, mut start_guard) = (RefCell::new(signals), Some(start_guard));
+    if let Some(endpoint) = admin_endpoint {
+        *admin = Some(admin_sockets::start(server, endpoint)?);
+    }
+    let admin_sockets = admin.iter().flat_map(|admin| admin.sockets.iter().cloned()).collect();
     thread::scope(|scope| {
         let greeter = server.new_greeter(1);
         let mut event_loop = worker::new_event_loop(server, 1)?;
@@ -82,8 +90,9 @@ pub(crate) fn run(
         let other_loops = worker_loops[1..].iter().map(|worker_loop| worker_loop.handle.clone()).collect();
         server.shutdown.loops.set(worker_loops);
         log_warnings(server.options, &bound);
-        printer.print(StdoutLine::Ready(bound));
+        // A script that waits for READY finds the server ready.
         server.shutdown.state.advance_to(ServerState::Ready);
+        printer.print(StdoutLine::Ready { served: bound, admin: admin_sockets });
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);

@@ -389,8 +389,8 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// Parses the address of the admin endpoint, to listen on.
-    pub(crate) fn to_serve(text: OsString) -> Result<Self, String> {
-        if let Some(path) = Self::unix_path(&text) {
+    pub(crate) fn to_serve(text: &OsStr) -> Result<Self, String> {
+        if let Some(path) = Self::unix_path(text) {
             return path;
         }
         let text = text.to_str().ok_or_else(|| format!("not valid UTF-8; {SYNTAX_HINT}"))?;

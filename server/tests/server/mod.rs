@@ -1,5 +1,6 @@
 //! The built binary over real sockets on loopback.
 
+mod admin;
 mod clients;
 mod command_line;
 mod probe;

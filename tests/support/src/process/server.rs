@@ -152,6 +152,12 @@ impl Server {
         self.address("udp")
     }
 
+    /// The first TCP address of the admin endpoint in the READY line.
+    #[track_caller]
+    pub fn admin(&self) -> SocketAddr {
+        self.address("admin")
+    }
+
     /// The TCP listener on 127.0.0.1 in the kernel's table, for a server whose READY line cannot be read.
     #[track_caller]
     pub fn listening_address(&self) -> SocketAddr {

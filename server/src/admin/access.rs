@@ -1,0 +1,61 @@
+//! Which requests are refused because of where they come from.
+//!
+//! A page in a browser of this machine changes nothing and reads nothing but health and metrics.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::admin::http_request::Request;
+use crate::admin::http_response::Response;
+use crate::text::escape::excerpt;
+
+/// The paths that are read under any name of this machine: by supervisors, load balancers and Prometheus.
+const READ_UNDER_ANY_NAME: [&str; 3] = ["/live", "/ready", "/metrics"];
+
+/// Checks a request of a peer; a client of a unix socket has no address. Every request that changes something must pass
+/// this check.
+pub(crate) fn check(request: &Request<'_>, peer: Option<SocketAddr>) -> Result<(), Response> {
+    if request.only_reads() && READ_UNDER_ANY_NAME.contains(&request.path) {
+        return Ok(());
+    }
+    match refusal(request, peer) {
+        None => Ok(()),
+        Some(sentence) => Err(Response::text(403, &sentence)),
+    }
+}
+
+/// The cause and a hint, if the request is refused.
+fn refusal(request: &Request<'_>, peer: Option<SocketAddr>) -> Option<String> {
+    let Request { method, host, origin, fetch_site, .. } = request;
+    if !request.only_reads() && peer.is_some_and(|peer| !peer.ip().to_canonical().is_loopback()) {
+        return Some(format!("{method} is refused: it is for clients on this machine, over loopback or a unix socket"));
+    }
+    // A page can reach this machine under a name of its own, which resolves to a loopback address (DNS rebinding).
+    if let Some(host) = host.filter(|host| !is_address_or_localhost(host)) {
+        return Some(format!("Host {} is refused: it must be localhost or an IP address", excerpt(host)));
+    }
+    if let Some(origin) = origin {
+        let own = host.map(|host| format!("http://{host}"));
+        if !own.is_some_and(|own| own.eq_ignore_ascii_case(origin)) {
+            return Some(format!("Origin {} is refused: it must be http:// and the value of Host", excerpt(origin)));
+        }
+    }
+    let is_refused = |site: &&str| {
+        // A page of another port of this machine (same-site) reads nothing: the browser hides the response from it.
+        if request.only_reads() { *site == "cross-site" } else { !["same-origin", "none"].contains(site) }
+    };
+    let refused_site = fetch_site.filter(is_refused);
+    refused_site.map(|site| format!("Sec-Fetch-Site {} is refused: it must be same-origin or none", excerpt(site)))
+}
+
+/// Whether the host of a `Host` header, with or without a port, is no name that another machine could resolve.
+fn is_address_or_localhost(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    };
+    let ip = match name.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').and_then(|ip| ip.parse().ok()).map(IpAddr::V6),
+        None => name.parse().ok().map(IpAddr::V4),
+    };
+    ip.is_some() || name.eq_ignore_ascii_case("localhost")
+}

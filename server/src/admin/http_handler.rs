@@ -1,0 +1,269 @@
+//! The connections of the admin endpoint: requests in, responses out.
+//!
+//! Responses follow in the order of the requests. A client that does not read, or sends slowly, costs a bounded time
+//! and memory; the one that has waited longest makes room for a new one.
+
+use std::mem;
+use std::time::Duration;
+
+use halloo::{CloseReason, Connection, ConnectionId, Handle, SharedBytes, StreamHandler};
+
+use crate::admin::http_request::{Parsed, Request, parse};
+use crate::admin::http_response::{Response, ResponseForm};
+use crate::admin::pages::{Page, WaitingPage};
+use crate::admin::worker_query::{ANSWER_TIMEOUT, Asker};
+use crate::admin::{AdminContext, access, pages};
+
+/// The most connections at once.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+
+/// How long a request may take to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may stay open between two requests: longer than any usual interval of Prometheus.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a client may take to close its side after the last response.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves the connections of the endpoint.
+pub(crate) struct HttpHandler {
+    context: AdminContext,
+    handle: Handle,
+    clients: Vec<Client>,
+    /// How many times a client has connected or sent a whole request.
+    steps: u64,
+    is_draining: bool,
+}
+
+/// An open connection, among those that may have to make room.
+struct Client {
+    id: ConnectionId,
+    /// The step at which it connected or sent its last request.
+    last_step: u64,
+    /// Whether it waits for its response.
+    is_answered: bool,
+}
+
+/// What a connection does.
+pub(crate) struct Session {
+    phase: Phase,
+    /// Whether part of a request has arrived.
+    has_part: bool,
+    has_eof: bool,
+}
+
+enum Phase {
+    /// Waits for a request.
+    Reading,
+    /// Waits for the workers, with the form of the response.
+    Asking(Box<dyn WaitingPage>, ResponseForm),
+    /// Sends the rest of a response that did not fit the outbox; then it stays open, or closes.
+    Sending { rest: SharedBytes, keeps_alive: bool },
+    /// Waits for EOF after the last response.
+    Closing,
+}
+
+impl HttpHandler {
+    pub(crate) fn new(context: AdminContext, handle: Handle) -> Self {
+        Self { context, handle, clients: Vec::new(), steps: 0, is_draining: false }
+    }
+
+    /// Answers one request.
+    fn answer(&mut self, connection: &mut Connection<'_>, session: &mut Session, request: &Request<'_>) {
+        let form = ResponseForm {
+            is_head: request.method == "HEAD",
+            keeps_alive: request.keeps_alive && !self.is_draining,
+            is_http_1_0: request.is_http_1_0,
+        };
+        self.note_request(connection.id());
+        let page = match access::check(request, connection.peer_addr()) {
+            Ok(()) => {
+                let asker = Asker { handle: self.handle.clone(), connection: connection.id() };
+                pages::answer(&self.context, request, &asker)
+            }
+            Err(refusal) => Page::Ready(refusal),
+        };
+        match page {
+            Page::Ready(response) => self.send(connection, session, response, form),
+            Page::Waiting(page) => {
+                session.phase = Phase::Asking(page, form);
+                self.set_answered(connection.id(), true);
+                connection.pause();
+                connection.set_timeout(Some(ANSWER_TIMEOUT));
+                self.finish_complete_page(connection, session);
+            }
+        }
+    }
+
+    /// Queues a response, as far as it fits.
+    fn send(&mut self, connection: &mut Connection<'_>, session: &mut Session, response: Response, form: ResponseForm) {
+        let rest = SharedBytes::from(response.into_bytes(form));
+        self.send_rest(connection, session, &rest, form.keeps_alive);
+    }
+
+    fn send_rest(
+        &mut self,
+        connection: &mut Connection<'_>,
+        session: &mut Session,
+        bytes: &SharedBytes,
+        keeps_alive: bool,
+    ) {
+        let taken = connection.try_write_shared(bytes);
+        if taken < bytes.len() {
+            session.phase = Phase::Sending { rest: bytes.slice(taken..), keeps_alive };
+            self.set_answered(connection.id(), true);
+            // The write timeout of the listener applies.
+            return connection.set_timeout(None);
+        }
+        self.set_answered(connection.id(), false);
+        if keeps_alive && !session.has_eof && !self.is_draining {
+            session.phase = Phase::Reading;
+            session.has_part = false;
+            connection.set_timeout(Some(IDLE_TIMEOUT));
+        } else {
+            self.close(connection, session);
+        }
+    }
+
+    /// Sends a FIN after the responses, and discards what the client still sends: unread input would turn the FIN into
+    /// an RST. The connection stays among those that make room.
+    fn close(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        session.phase = Phase::Closing;
+        if self.is_draining {
+            return connection.close();
+        }
+        connection.shutdown_write();
+        connection.set_timeout(Some(CLOSE_TIMEOUT));
+    }
+
+    /// Ends the wait for the workers if no other answer will arrive.
+    fn finish_complete_page(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        if let Phase::Asking(page, _) = &mut session.phase
+            && page.is_complete()
+        {
+            self.finish_page(connection, session);
+        }
+    }
+
+    /// Ends the wait for the workers.
+    fn finish_page(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        if let Phase::Asking(page, form) = mem::replace(&mut session.phase, Phase::Reading) {
+            self.send(connection, session, page.finish(), form);
+            connection.resume();
+        }
+    }
+
+    // ---- the order in which clients make room -----------------------------------------------------------------------
+
+    fn add_client(&mut self, connection: &mut Connection<'_>) {
+        if self.clients.len() >= CONNECTIONS_MAX {
+            let oldest = (0..self.clients.len()).min_by_key(|&index| {
+                let client = &self.clients[index];
+                (client.is_answered, client.last_step)
+            });
+            let oldest = oldest.map(|index| self.clients.swap_remove(index).id);
+            if let Some(mut oldest) = oldest.and_then(|id| connection.context().connection(id)) {
+                oldest.abort();
+            }
+        }
+        self.steps += 1;
+        self.clients.push(Client { id: connection.id(), last_step: self.steps, is_answered: false });
+    }
+
+    fn client(&mut self, id: ConnectionId) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|client| client.id == id)
+    }
+
+    fn note_request(&mut self, id: ConnectionId) {
+        self.steps += 1;
+        let steps = self.steps;
+        if let Some(client) = self.client(id) {
+            client.last_step = steps;
+        }
+    }
+
+    fn set_answered(&mut self, id: ConnectionId, is_answered: bool) {
+        if let Some(client) = self.client(id) {
+            client.is_answered = is_answered;
+        }
+    }
+}
+
+impl StreamHandler for HttpHandler {
+    type Session = Session;
+
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Session> {
+        self.add_client(connection);
+        connection.set_timeout(Some(REQUEST_TIMEOUT));
+        Some(Session { phase: Phase::Reading, has_part: false, has_eof: false })
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Session, input: &[u8]) -> usize {
+        let mut taken = 0;
+        while matches!(session.phase, Phase::Reading) {
+            match parse(&input[taken..]) {
+                Parsed::Complete(request, length) => {
+                    taken += length;
+                    self.answer(connection, session, &request);
+                }
+                Parsed::Invalid(response) => {
+                    let form = ResponseForm { is_head: false, keeps_alive: false, is_http_1_0: false };
+                    self.send(connection, session, response, form);
+                }
+                Parsed::Incomplete => {
+                    if taken < input.len() && !mem::replace(&mut session.has_part, true) {
+                        connection.set_timeout(Some(REQUEST_TIMEOUT));
+                    }
+                    break;
+                }
+            }
+        }
+        if matches!(session.phase, Phase::Closing) { input.len() } else { taken }
+    }
+
+    /// A client may half-close after its last request; it still gets its responses. Part of a request is dropped.
+    fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Session, _: &[u8]) {
+        session.has_eof = true;
+        if matches!(session.phase, Phase::Reading) {
+            self.close(connection, session);
+        }
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Session, _: u64) {
+        self.finish_complete_page(connection, session);
+    }
+
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        if let Phase::Sending { rest, keeps_alive } = &session.phase {
+            let (rest, keeps_alive) = (rest.clone(), *keeps_alive);
+            self.send_rest(connection, session, &rest, keeps_alive);
+        }
+    }
+
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        match session.phase {
+            Phase::Reading if session.has_part => {
+                let response = Response::text(408, "the request did not arrive within 5 s");
+                let form = ResponseForm { is_head: false, keeps_alive: false, is_http_1_0: false };
+                self.send(connection, session, response, form);
+            }
+            Phase::Reading => self.close(connection, session),
+            Phase::Asking(..) => self.finish_page(connection, session),
+            Phase::Sending { .. } => {}
+            Phase::Closing => connection.abort(),
+        }
+    }
+
+    fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
+        self.is_draining = true;
+        if matches!(session.phase, Phase::Reading | Phase::Closing) {
+            self.close(connection, session);
+        }
+    }
+
+    fn on_close(&mut self, connection: &mut Connection<'_>, _: Session, _: CloseReason) {
+        let id = connection.id();
+        self.clients.retain(|client| client.id != id);
+    }
+}

@@ -1,0 +1,26 @@
+//! The admin endpoint: metrics, health, connections and the log level over HTTP.
+//!
+//! It has a thread and a loop of its own, so that it answers while the workers are busy.
+
+pub(crate) mod access;
+pub(crate) mod admin_thread;
+pub(crate) mod http_handler;
+pub(crate) mod http_request;
+pub(crate) mod http_response;
+pub(crate) mod metrics;
+pub(crate) mod pages;
+pub(crate) mod worker_query;
+
+use std::sync::Arc;
+
+use crate::admin::worker_query::WorkerQuery;
+use crate::greeting::worker_counters::WorkerCounters;
+use crate::process::server_state::SharedServerState;
+
+/// What the endpoint shows of the server.
+pub(crate) struct AdminContext {
+    pub(crate) state: SharedServerState,
+    pub(crate) workers: WorkerQuery,
+    /// The counters of each worker's greetings, the first worker's first.
+    pub(crate) worker_counters: Vec<Arc<WorkerCounters>>,
+}

@@ -1,0 +1,139 @@
+//! The paths of the admin endpoint, and what each answers.
+//!
+//! Health never depends on the workers.
+
+use std::fmt::Write;
+
+use log::LevelFilter;
+
+use crate::admin::http_request::Request;
+use crate::admin::http_response::{PLAIN_TEXT, Response};
+use crate::admin::worker_query::{Asker, PendingAnswers, WorkerAnswer};
+use crate::admin::{AdminContext, metrics};
+use crate::process::server_state::ServerState;
+use crate::text::escape::excerpt;
+
+/// A path, the methods for it, and what it is.
+struct Resource {
+    path: &'static str,
+    methods: &'static str,
+    summary: &'static str,
+}
+
+const READ: &str = "GET, HEAD";
+
+const RESOURCES: [Resource; 5] = [
+    Resource { path: "/", methods: READ, summary: "this list" },
+    Resource { path: "/live", methods: READ, summary: "200 while the process runs" },
+    Resource { path: "/ready", methods: READ, summary: "200 while clients are served, 503 while it starts or stops" },
+    Resource { path: "/metrics", methods: READ, summary: "the figures, for Prometheus" },
+    Resource {
+        path: "/log-level",
+        methods: "GET, HEAD, PUT, POST",
+        summary: "error, warn, info, debug or trace; PUT sets it",
+    },
+];
+
+/// A response, or the question to the workers that it waits for.
+pub(crate) enum Page {
+    Ready(Response),
+    Waiting(Box<dyn WaitingPage>),
+}
+
+/// A response that waits for the workers.
+pub(crate) trait WaitingPage {
+    /// Takes the answers that have arrived, and returns whether no other will.
+    fn is_complete(&mut self) -> bool;
+
+    /// Makes the response of the answers so far.
+    fn finish(self: Box<Self>) -> Response;
+}
+
+/// Answers of workers, and what makes the response of them.
+pub(crate) struct PageOfAnswers<T, F> {
+    pub(crate) answers: PendingAnswers<T>,
+    pub(crate) render: F,
+}
+
+impl<T, F: FnOnce(Vec<WorkerAnswer<T>>) -> Response> WaitingPage for PageOfAnswers<T, F> {
+    fn is_complete(&mut self) -> bool {
+        self.answers.are_complete()
+    }
+
+    fn finish(self: Box<Self>) -> Response {
+        (self.render)(self.answers.finish())
+    }
+}
+
+/// Answers a request that may be answered.
+pub(crate) fn answer(context: &AdminContext, request: &Request<'_>, asker: &Asker) -> Page {
+    let Some(path) = RESOURCES.iter().find(|path| path.path == request.path) else {
+        let known: Vec<&str> = RESOURCES.iter().map(|path| path.path).collect();
+        let sentence = format!("{} is not served; the paths are {}", excerpt(request.path), known.join(" "));
+        return Page::Ready(Response::text(404, &sentence));
+    };
+    if !path.methods.split(", ").any(|method| method == request.method) {
+        let sentence =
+            format!("{} is not for {}; the methods are {}", excerpt(request.method), path.path, path.methods);
+        return Page::Ready(Response { allow: Some(path.methods), ..Response::text(405, &sentence) });
+    }
+    Page::Ready(match path.path {
+        "/live" => Response::text(200, "live"),
+        "/ready" => readiness(context.state.get()),
+        "/metrics" => return metrics::page(context, request, asker),
+        "/log-level" if request.only_reads() => show_log_level(),
+        "/log-level" => set_log_level(request.body),
+        _ => list_of_paths(),
+    })
+}
+
+fn readiness(state: ServerState) -> Response {
+    match state {
+        ServerState::Starting => Response::text(503, "starting"),
+        ServerState::Ready => Response::text(200, "ready"),
+        ServerState::Stopping => Response::text(503, "stopping"),
+    }
+}
+
+fn list_of_paths() -> Response {
+    let mut text = String::new();
+    for Resource { path, methods, summary } in &RESOURCES {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "{path:13} {methods:22} {summary}");
+    }
+    Response::ok(PLAIN_TEXT, text)
+}
+
+/// The levels, from few lines to many.
+const LOG_LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+/// The level as a word.
+fn show_log_level() -> Response {
+    Response::text(200, word_of(log::max_level()))
+}
+
+/// Sets the level that the body of a request names.
+fn set_log_level(body: &[u8]) -> Response {
+    let text = String::from_utf8_lossy(body);
+    let word = text.trim();
+    let Some((word, level)) = LOG_LEVELS.iter().find(|(name, _)| *name == word) else {
+        let names = LOG_LEVELS.map(|(name, _)| name).join(", ");
+        return Response::text(400, &format!("not a log level: {}; the levels are {names}", excerpt(word)));
+    };
+    let old = log::max_level();
+    // The line is logged at the more verbose level of the two, so that a change from error is not silent.
+    log::set_max_level(old.max(*level));
+    log::warn!("log level: {word}, was {}", word_of(old));
+    log::set_max_level(*level);
+    Response::text(200, word)
+}
+
+fn word_of(level: LevelFilter) -> &'static str {
+    LOG_LEVELS.iter().find(|(_, filter)| *filter == level).map_or("off", |(name, _)| name)
+}

@@ -1,0 +1,4 @@
+//! The admin endpoint.
+
+mod health;
+mod http_client;
