@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::measurement::print_measurement;
-use support::network::ports::unused_port;
+use support::network::ports::{unused_port, wait_for_listener};
 use support::process::child::Process;
 use support::process::shell::{shell, try_shell};
 use support::wait::{holds_for, wait_until};
@@ -19,14 +19,6 @@ const GROWTH_KIB_MAX: u64 = 1024;
 
 fn proxy_to(port: u16) -> (Process, SocketAddr) {
     start_example(env!("CARGO_BIN_EXE_tcp_proxy"), &["127.0.0.1:0", &format!("127.0.0.1:{port}")])
-}
-
-/// Waits for a listener by its entry in `/proc/net/tcp`, without a connect.
-fn wait_for_listener(port: u16) {
-    wait_until("a listener", || {
-        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel has a table");
-        table.contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
-    });
 }
 
 #[test]

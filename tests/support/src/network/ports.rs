@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::wait::wait_until;
+
 /// A port that no TCP or UDP socket on localhost has at the moment.
 ///
 /// It is below the range for outbound connections (`ip_local_port_range`), one of which could take it otherwise.
@@ -22,4 +24,13 @@ fn is_unused(port: u16) -> bool {
     !["127.0.0.1", "::1"]
         .iter()
         .any(|host| is_in_use(TcpListener::bind((*host, port))) || is_in_use(UdpSocket::bind((*host, port))))
+}
+
+/// Waits for a TCP listener at 127.0.0.1 by its entry in `/proc/net/tcp`, without a connect.
+#[track_caller]
+pub fn wait_for_listener(port: u16) {
+    wait_until("a listener", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel has a table");
+        table.contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
+    });
 }

@@ -1,0 +1,15 @@
+//! The built binary behind HAProxy, nginx, dnsdist and curl.
+
+#![cfg(target_os = "linux")]
+
+mod dnsdist_queries;
+mod engine;
+mod haproxy;
+mod load;
+mod nginx_stream;
+mod real_client;
+mod rolling_restarts;
+
+use support::process::server::ServerBinary;
+
+const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
