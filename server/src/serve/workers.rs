@@ -284,7 +284,7 @@ mod tests {
     use crate::serve::server_context::ServerContext;
 
     fn options(workers: &str) -> ServeOptions {
-        CommandLine::parse_from(["halloo", "--workers", workers, "--drain-timeout", "10s"]).serve
+        CommandLine::parse_from(["halloo", "--workers", workers, "--drain-delay", "10m"]).serve
     }
 
     fn server_context(options: &ServeOptions) -> ServerContext<'_> {

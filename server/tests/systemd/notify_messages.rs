@@ -54,6 +54,23 @@ fn the_supervisor_receives_ready_and_at_the_start_of_a_drain_stopping() {
 }
 
 #[test]
+fn stopping_is_sent_at_the_start_of_the_drain_delay_and_the_watchdog_is_notified_during_it() {
+    let supervisor = NotifySocket::new();
+    let arguments = ["--tcp", "127.0.0.1:0", "--drain-delay", "300s", "--workers", "2"];
+    let env = [("NOTIFY_SOCKET", supervisor.path.as_str()), ("WATCHDOG_USEC", "200000")];
+    let mut server = Activation { arguments: &arguments, env: &env, sockets: &[] }.start();
+    assert_eq!(supervisor.recv(), "READY=1");
+    server.signal("TERM");
+    while supervisor.recv() != "STOPPING=1" {}
+    for _ in 0..3 {
+        assert_eq!(request(server.tcp()), GREETING);
+        assert_eq!(supervisor.recv(), "WATCHDOG=1");
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0);
+}
+
+#[test]
 fn ready_is_sent_only_when_every_socket_is_open() {
     let (supervisor, (taken, address)) = (NotifySocket::new(), listener());
     let arguments = &["--tcp", "127.0.0.1:0", "--tcp", &address.to_string()];

@@ -1,0 +1,166 @@
+//! The drain delay between a request to stop and the drain.
+//!
+//! Until it is over, new and kept clients are served. A second signal and the limits end it at once.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::network::streams::{GREETING, REQUEST, read_exactly, read_to_end, read_until_closed, send};
+use support::network::tcp::{connect, connect_many, request};
+use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp};
+use support::process::server::Server;
+use support::wait::{TIMEOUT, assert_holds_for, wait_until};
+
+use crate::HALLOO;
+use crate::process::worker_threads::sockets;
+use crate::unix::temporary_socket_path::SocketPath;
+
+/// Longer than any test waits.
+const NEVER: &str = "300s";
+
+fn start(arguments: &[&str]) -> Server {
+    HALLOO.start(&[&["--listen", "127.0.0.1:0"], arguments].concat())
+}
+
+/// Sends the first stop signal, and waits for its log line.
+#[track_caller]
+fn request_stop(server: &Server) {
+    server.signal("TERM");
+    server.stderr.wait_for_line(" stopping: serving for ");
+}
+
+/// Clients that the server has accepted.
+fn connect_accepted(count: usize, server: &Server) -> Vec<TcpStream> {
+    let before = server.fd_count();
+    let clients = connect_many(count, server.tcp());
+    wait_until("the connections", || server.fd_count() == before + count);
+    clients
+}
+
+/// A whole exchange; false if the server does not answer.
+fn is_served(address: SocketAddr) -> bool {
+    let Ok(mut client) = TcpStream::connect(address) else { return false };
+    client.set_read_timeout(Some(TIMEOUT)).expect("an option of every stream");
+    let mut reply = String::new();
+    client.write_all(REQUEST).is_ok() && client.read_to_string(&mut reply).is_ok() && reply == GREETING
+}
+
+#[test]
+fn during_the_drain_delay_every_client_is_served_and_then_new_ones_are_refused() {
+    const DELAY: Duration = Duration::from_millis(1500);
+    for workers in ["1", "4"] {
+        let socket_path = SocketPath::new();
+        let limits = ["--drain-delay", "1500ms", "--drain-timeout", NEVER, "--workers", workers];
+        let mut server = start(&[&limits[..], &["--unix", socket_path.as_str()]].concat());
+        let (address, silent) = (server.tcp(), connect_accepted(1, &server));
+        let signaled = Instant::now();
+        request_stop(&server);
+        assert_eq!(request(address), GREETING, "{workers} workers");
+        assert_eq!(request_udp(server.udp(), UDP_REQUEST), UDP_GREETING, "{workers} workers");
+        assert_eq!(socket_path.request(), GREETING, "{workers} workers");
+        wait_until("a refused client", || !is_served(address));
+        assert!(signaled.elapsed() >= DELAY, "a client was refused after {:?}", signaled.elapsed());
+        wait_until("the ports to be free", || sockets("tcp", address) + sockets("udp", server.udp()) == 0);
+        assert!(!socket_path.path.exists());
+        assert!(server.is_running(), "a client is connected");
+        send(&silent[0], REQUEST);
+        assert_eq!(read_to_end(&silent[0]), GREETING);
+        assert_eq!(server.wait(), 0);
+        assert_eq!(server.stderr.count_lines_with(" stopping"), 1, "{:?}", server.stderr.lines());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once_in_the_delay_and_in_the_drain() {
+    for (delay, mode) in [(NEVER, "greet"), (NEVER, "line"), ("200ms", "greet")] {
+        for workers in ["1", "4"] {
+            let mut server =
+                start(&["--drain-delay", delay, "--drain-timeout", NEVER, "--mode", mode, "--workers", workers]);
+            let silent = connect_accepted(5, &server);
+            request_stop(&server);
+            if delay == NEVER {
+                assert_holds_for(Duration::from_millis(100), "it serves", || sockets("tcp", server.tcp()) > 0);
+            } else {
+                wait_until("the drain", || sockets("tcp", server.tcp()) == 0);
+            }
+            server.signal("INT");
+            assert_eq!(server.wait(), 0);
+            server.stderr.wait_for_line("second signal: closing all connections now");
+            server.stderr.wait_for_line("reset: 5");
+            for client in &silent {
+                assert_eq!(read_until_closed(client), b"");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_greeting_ends_the_drain_delay() {
+    for is_signaled in [false, true] {
+        let mut server = start(&["--drain-delay", NEVER, "--max-greetings", "2", "--workers", "2"]);
+        assert_eq!(request(server.tcp()), GREETING);
+        if is_signaled {
+            request_stop(&server);
+        }
+        assert_eq!(request(server.tcp()), GREETING);
+        assert_eq!(server.wait(), 0);
+    }
+}
+
+#[test]
+fn the_idle_exit_ends_the_drain_delay() {
+    let start_with_idle_time =
+        |time| start(&["--exit-when-idle", time, "--max-greetings", "5", "--workers", "2", "--drain-delay", NEVER]);
+    let mut server = start_with_idle_time("100ms");
+    assert_eq!(server.wait(), 4);
+    // After a signal the status is that of a stop on request.
+    let mut server = start_with_idle_time("3s");
+    let silent = connect_accepted(1, &server);
+    request_stop(&server);
+    drop(silent);
+    assert_eq!(server.wait(), 0);
+}
+
+/// How long after the signal each of 20 kept connections ends, in order. Each sends lines until then.
+fn times_of_closing(workers: &str) -> Vec<Duration> {
+    let mut server = start(&["--mode", "line", "--events", "off", "--drain-delay", "2s", "--workers", workers]);
+    let clients = connect_accepted(20, &server);
+    let signaled = Instant::now();
+    request_stop(&server);
+    let newcomer = connect(server.tcp());
+    let mut times: Vec<Duration> = thread::scope(|scope| {
+        let waits: Vec<_> = clients
+            .iter()
+            .map(|client| {
+                scope.spawn(move || {
+                    assert_eq!(read_until_closed(client), b"");
+                    signaled.elapsed()
+                })
+            })
+            .collect();
+        send(&newcomer, b"one\n");
+        assert_eq!(read_exactly(&newcomer, GREETING.len()), GREETING.as_bytes());
+        assert_eq!(read_to_end(&newcomer), "\n", "a client of the delay is served until the drain");
+        assert!(signaled.elapsed() >= Duration::from_secs(2));
+        waits.into_iter().map(|wait| wait.join().expect("it ends")).collect()
+    });
+    drop((clients, newcomer));
+    assert_eq!(server.wait(), 0);
+    times.sort_unstable();
+    times
+}
+
+#[test]
+fn kept_connections_close_one_after_the_other_during_the_drain_delay() {
+    for workers in ["1", "4"] {
+        // A busy machine delays some: one of the tries is even.
+        let is_even = |times: &[Duration]| {
+            let quarter = |time: &Duration| time.as_millis() / 250;
+            times.iter().all(|time| times.iter().filter(|other| quarter(other) == quarter(time)).count() <= 8)
+        };
+        let tries: Vec<_> = (0..3).map(|_| times_of_closing(workers)).take_while(|times| !is_even(times)).collect();
+        assert!(tries.len() < 3, "{workers} workers: {tries:?}");
+    }
+}
