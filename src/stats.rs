@@ -106,9 +106,12 @@ counters! {
     datagrams_sent,
     /// Datagrams that the kernel did not accept; they are lost.
     datagrams_dropped,
-    /// Replies refused: to port 0, to a multicast or broadcast address, to a socket of the loop, or over a source's
-    /// rate limit.
-    replies_refused,
+    /// Replies refused because of their destination: port 0, a multicast or broadcast address, a socket of the loop.
+    replies_refused_address,
+    /// Replies refused because their source was over its rate limit.
+    replies_refused_rate,
+    /// Replies refused because the send queue was full, the payload was too long, or the socket was removed.
+    replies_refused_queue,
     /// Failed receives on UDP sockets; each is retried.
     receive_errors,
     /// Callbacks that panicked.
@@ -126,6 +129,12 @@ impl Stats {
     #[must_use]
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()
+    }
+
+    /// Returns the replies that were refused, for any reason.
+    #[must_use]
+    pub fn replies_refused(&self) -> u64 {
+        self.replies_refused_address + self.replies_refused_rate + self.replies_refused_queue
     }
 
     pub(crate) fn count_close(&mut self, reason: CloseReason) {

@@ -17,7 +17,7 @@ use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
 use crate::state::connection_state::ConnectionState;
 use crate::state::memory::OutOfMemory;
-use crate::state::phase::{CloseMode, Phase, WriteHalf};
+use crate::state::phase::{Phase, WriteHalf};
 use crate::state::timestamp::Timestamp;
 
 /// Output of a callback.
@@ -93,11 +93,74 @@ impl<'a> Connection<'a> {
         (!listener.is_outbound).then_some(ListenerId(Key { generation: listener.source.generation, slot }))
     }
 
-    /// Returns the peer's address; `None` on a unix socket. For an IPv4 client of an IPv6 socket, it is the IPv4
-    /// address.
+    /// Returns the peer's address, or the one that [`set_peer_addr`](Self::set_peer_addr) has set; `None` on a unix
+    /// socket without it. For an IPv4 client of an IPv6 socket, it is the IPv4 address.
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.state().peer.socket_addr()
+    }
+
+    /// Sets the address that [`peer_addr`](Self::peer_addr) returns from now on, and that log lines show: the real
+    /// client behind a proxy, from a header that the proxy sends. It may be set on TCP and unix sockets, and again.
+    ///
+    /// The connection then counts for the source of this address, and no longer for an earlier one, under
+    /// [`connections_per_source_max`](crate::Listen::connections_per_source_max). Returns false if the source has its
+    /// maximum already. The connection is then reset with [`CloseReason::Rejected`], and counted in
+    /// [`Stats::refused_source`](crate::Stats::refused_source).
+    ///
+    /// With [`peer_addr_from_handler`](crate::Listen::peer_addr_from_handler) the connection counts for no source
+    /// before this call. Without it, the proxy's own connections count for the proxy's address until this call. On an
+    /// outbound connection and in [`on_close`](crate::StreamHandler::on_close), only the address changes.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, Listen, framing};
+    /// use std::io::{Read, Write};
+    /// use std::net::{SocketAddr, TcpStream};
+    ///
+    /// // A trusted proxy sends the client's address in the first line.
+    /// let service = framing::lines(100, |connection, line| {
+    ///     match std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix("CLIENT ")?.parse().ok()) {
+    ///         Some(client) => {
+    ///             if !connection.set_peer_addr(client) {
+    ///                 return; // The client has its maximum of connections.
+    ///             }
+    ///             let _ = connection.send(format!("Hello, {client}!").as_bytes());
+    ///             connection.close();
+    ///         }
+    ///         None => connection.reject(),
+    ///     }
+    /// });
+    /// let mut events = EventLoop::new()?;
+    /// let at = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    /// let at = at.peer_addr_from_handler(true).connections_per_source_max(10);
+    /// let listener = events.listen(at, service)?;
+    /// let address = events.local_addr(listener)?;
+    /// let proxy = std::thread::spawn(move || -> std::io::Result<String> {
+    ///     let mut stream = TcpStream::connect(address)?;
+    ///     stream.write_all(b"CLIENT 192.0.2.7:4711\n")?;
+    ///     let mut reply = String::new();
+    ///     stream.read_to_string(&mut reply)?;
+    ///     Ok(reply)
+    /// });
+    /// while !proxy.is_finished() {
+    ///     let _ = events.turn(Some(std::time::Duration::from_millis(10)))?;
+    /// }
+    /// assert_eq!(proxy.join().unwrap()?, "Hello, 192.0.2.7:4711!");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_peer_addr(&mut self, peer: SocketAddr) -> bool {
+        let is_counted = self.context.set_peer(self.slot, peer);
+        if !is_counted {
+            self.reject();
+        }
+        is_counted
+    }
+
+    /// Returns for how long the connection has made no progress: no input was consumed, no output was accepted by the
+    /// kernel, and none was queued in an empty outbox. [`idle_timeout`](crate::Listen::idle_timeout) counts this time.
+    #[must_use]
+    pub fn idle_time(&self) -> Duration {
+        self.context.now.since(self.state().last_progress)
     }
 
     /// Returns the local address, to which the client connected; `None` on a unix socket, and before an outbound
@@ -333,12 +396,30 @@ impl<'a> Connection<'a> {
 
     /// Resets the connection now; output that is not yet sent is lost.
     pub fn abort(&mut self) {
-        let phase = match self.state().phase {
-            Phase::Open | Phase::Connecting(_) => Phase::Closing(CloseReason::Aborted, CloseMode::Reset),
-            Phase::Flushing(first) => Phase::Closing(first, CloseMode::Reset),
-            other => other,
-        };
-        self.state_mut().phase = phase;
+        self.reset_for(CloseReason::Aborted);
+    }
+
+    /// Resets the connection now, because the handler does not accept its peer: [`abort`](Self::abort) with
+    /// [`CloseReason::Rejected`].
+    ///
+    /// ```
+    /// use halloo::{Connection, stream};
+    ///
+    /// /// Serves only clients of this machine.
+    /// let local_only = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+    ///     if !connection.peer_addr().is_some_and(|peer| peer.ip().is_loopback()) {
+    ///         connection.reject();
+    ///     }
+    ///     connection.try_write(input)
+    /// });
+    /// # let _ = local_only;
+    /// ```
+    pub fn reject(&mut self) {
+        self.reset_for(CloseReason::Rejected);
+    }
+
+    fn reset_for(&mut self, reason: CloseReason) {
+        self.state_mut().reset_for(reason);
         self.context.mark_dirty(self.slot);
     }
 

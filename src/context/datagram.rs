@@ -32,6 +32,16 @@ pub struct Datagram<'a> {
     /// The bound address of the socket.
     pub(crate) bound: SocketAddr,
     pub(crate) meta: RecvMeta,
+    /// The sender, or the client behind it.
+    pub(crate) peer: SocketAddr,
+}
+
+/// Why a reply is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refusal {
+    Address,
+    Rate,
+    Queue,
 }
 
 impl Datagram<'_> {
@@ -76,9 +86,52 @@ impl Datagram<'_> {
         self.context.handler_id(self.context.udp_sockets[self.socket.slot as usize].handler)
     }
 
-    /// Returns the source address. UDP source addresses can be forged.
+    /// Returns the source address, or the one that [`set_peer_addr`](Self::set_peer_addr) has set. UDP source addresses
+    /// can be forged.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Sets the address that [`peer_addr`](Self::peer_addr) returns from now on: the real client behind a proxy, from a
+    /// header in the payload.
+    ///
+    /// The [rate limit](crate::Bind::replies_per_source_per_second_max) then counts replies for this address, also
+    /// replies that are sent later to a [`reply_addr`](Self::reply_addr) from after this call. Replies still go to the
+    /// [sender](Self::sender_addr), and the checks of [`Context::reply`] against loops and broadcasts are for the
+    /// sender.
+    ///
+    /// ```
+    /// use halloo::{EventLoop, datagrams};
+    /// use std::net::{SocketAddr, UdpSocket};
+    ///
+    /// let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    /// let mut events = EventLoop::new()?;
+    /// // A trusted proxy puts the client's address on a line before the request.
+    /// let socket = events.bind(loopback, datagrams(|datagram, payload| {
+    ///     let text = std::str::from_utf8(payload).unwrap_or_default();
+    ///     let Some((client, request)) = text.split_once('\n') else { return };
+    ///     let Ok(client) = client.parse() else { return };
+    ///     datagram.set_peer_addr(client);
+    ///     let reply = format!("{request}, {}!", datagram.peer_addr());
+    ///     datagram.reply(reply.as_bytes());
+    /// #   datagram.context().stop();
+    /// }))?;
+    /// let proxy = UdpSocket::bind(loopback)?;
+    /// proxy.send_to(b"192.0.2.7:53\nHello", events.local_addr(socket)?)?;
+    /// events.run()?;
+    /// let mut reply = [0; 64];
+    /// let length = proxy.recv(&mut reply)?;
+    /// assert_eq!(&reply[..length], b"Hello, 192.0.2.7:53!");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_peer_addr(&mut self, peer: SocketAddr) {
+        self.peer = to_canonical(peer);
+    }
+
+    /// Returns the address that sent the datagram, and gets the reply.
+    #[must_use]
+    pub fn sender_addr(&self) -> SocketAddr {
         self.meta.peer
     }
 
@@ -103,7 +156,8 @@ impl Datagram<'_> {
     /// Returns the addresses of a reply, for a reply that is sent later with [`Context::reply`].
     #[must_use]
     pub fn reply_addr(&self) -> ReplyAddr {
-        ReplyAddr { socket: self.socket, peer: self.meta.peer, from: self.meta.dst.and_then(|dst| dst.from) }
+        let Self { socket, meta, peer: client, .. } = *self;
+        ReplyAddr { socket, peer: meta.peer, from: meta.dst.and_then(|dst| dst.from), client }
     }
 
     /// Sends a reply. Returns true if it is queued to be sent in this turn, false if it is refused for a reason of
@@ -131,8 +185,8 @@ impl std::fmt::Debug for Datagram<'_> {
 /// [`Datagram::reply_addr`](crate::Datagram::reply_addr) returns it, and [`Context::reply`] takes it, as often and as
 /// late as needed. It has no lifetime, and can be sent to another thread and back.
 ///
-/// Two values are equal if the socket, the peer and the source of a reply are equal: a retransmitted request has an
-/// equal value. The order is for maps, and has no other meaning.
+/// Two values are equal if the socket, the peer, the source of a reply and the [client](Datagram::set_peer_addr) behind
+/// the peer are equal: a retransmitted request has an equal value. The order is for maps, and has no other meaning.
 ///
 /// ```
 /// use halloo::{EventLoop, ReplyAddr, datagrams};
@@ -165,6 +219,8 @@ pub struct ReplyAddr {
     pub(crate) peer: SocketAddr,
     /// The source address of a reply, on a wildcard socket.
     pub(crate) from: Option<ScopedIp>,
+    /// The peer, or the client behind it, for which the rate limit counts.
+    pub(crate) client: SocketAddr,
 }
 
 impl ReplyAddr {
@@ -189,14 +245,14 @@ impl Context {
     /// sent from an address of the machine. A link-local address keeps its interface. On systems other than Linux a
     /// wildcard socket sends from the address that the route selects.
     ///
-    /// A reply is refused, and counted in [`Stats::replies_refused`](crate::Stats::replies_refused), if
-    /// - it goes to port 0, or to a multicast, broadcast or unspecified address;
-    /// - it goes to a socket of this loop: [`send_to`](Self::send_to) can send there;
+    /// A reply is refused, and counted in [`Stats`](crate::Stats), if
+    /// - it goes to port 0, or to a multicast, broadcast or unspecified address (`replies_refused_address`);
+    /// - it goes to a socket of this loop: [`send_to`](Self::send_to) can send there (`replies_refused_address`);
     /// - the peer is over the [rate limit](crate::Bind::replies_per_source_per_second_max), which counts every reply,
-    ///   also a retransmitted one;
-    /// - it is longer than 65,507 bytes over IPv4, or 65,527 over IPv6;
-    /// - the send queue is full;
-    /// - the socket was [removed](Self::remove), or belongs to another loop.
+    ///   also a retransmitted one (`replies_refused_rate`);
+    /// - it is longer than 65,507 bytes over IPv4, or 65,527 over IPv6 (`replies_refused_queue`);
+    /// - the send queue is full (`replies_refused_queue`);
+    /// - the socket was [removed](Self::remove), or belongs to another loop (`replies_refused_queue`).
     ///
     /// The broadcast addresses are `255.255.255.255` and, on Linux, those of the host's networks. On a socket without
     /// [`Bind::broadcast`](crate::Bind::broadcast) the kernel refuses the latter: such a reply is queued, and dropped.
@@ -207,33 +263,46 @@ impl Context {
     ///
     /// [`ReplyAddr`] has an example.
     pub fn reply(&mut self, to: ReplyAddr, payload: &[u8]) -> bool {
-        let ReplyAddr { socket, peer, from } = to;
-        let queued = peer.port() != 0
-            && is_unicast(peer.ip())
-            && self.may_reply(socket, peer)
-            // planted: answers-own-address
-            && !self.is_own_address(peer, from)
-            && self.send_queue.push(socket.slot, peer, from, payload);
-        self.stats.replies_refused += u64::from(!queued);
-        queued
+        let ReplyAddr { socket, peer, from, .. } = to;
+        let checked = self.check_reply(to);
+        let queued = match checked {
+            Ok(()) if !self.send_queue.push(socket.slot, peer, from, payload) => Err(Refusal::Queue),
+            checked => checked,
+        };
+        match queued {
+            Ok(()) => {}
+            Err(Refusal::Address) => self.stats.replies_refused_address += 1,
+            Err(Refusal::Rate) => self.stats.replies_refused_rate += 1,
+            Err(Refusal::Queue) => self.stats.replies_refused_queue += 1,
+        }
+        queued.is_ok()
     }
 
-    /// Whether the socket is open, and may reply to this peer now.
-    fn may_reply(&mut self, socket: Key, peer: SocketAddr) -> bool {
+    /// Whether a reply may be sent now; if so, the rate limit counts it.
+    fn check_reply(&mut self, to: ReplyAddr) -> std::result::Result<(), Refusal> {
+        let ReplyAddr { socket, peer, from, client } = to;
+        if peer.port() == 0 || !is_unicast(peer.ip()) {
+            return Err(Refusal::Address);
+        }
         let now = self.now;
-        let Some(entry) = self.udp_socket_mut(socket) else {
-            return false;
-        };
+        let entry = self.udp_socket_mut(socket).ok_or(Refusal::Queue)?;
         let (local, may_broadcast) = (entry.local, entry.may_broadcast);
-        let is_limited = entry.limit_loopback || !peer.ip().is_loopback();
+        let is_limited = entry.limit_loopback || !client.ip().is_loopback();
         let rate_limiter = entry.rate_limiter.as_mut().filter(|_| is_limited);
-        if rate_limiter.is_some_and(|limiter| !limiter.try_acquire(SourcePrefix::of(peer.ip()), now)) {
-            self.repeated_logs.occurrences_mut().replies_past_rate.add((local, peer));
-            return false;
+        if rate_limiter.is_some_and(|limiter| !limiter.try_acquire(SourcePrefix::of(client.ip()), now)) {
+            self.repeated_logs.occurrences_mut().replies_past_rate.add((local, client));
+            return Err(Refusal::Rate);
         }
         // On other sockets the kernel refuses a broadcast.
         // planted: answers-broadcast-address
-        !(may_broadcast && self.network.is_broadcast_ip(peer.ip()))
+        if may_broadcast && self.network.is_broadcast_ip(peer.ip()) {
+            return Err(Refusal::Address);
+        }
+        // planted: answers-own-address
+        if self.is_own_address(peer, from) {
+            return Err(Refusal::Address);
+        }
+        Ok(())
     }
 
     /// Sends a datagram that is no reply. Returns true if it is queued to be sent in this turn, or in the next if no

@@ -184,7 +184,7 @@ impl Context {
             bound_addresses: BoundAddresses::default(),
             timers: Timers::default(),
             deadlines,
-            connection_counts: ConnectionCounts::default(),
+            connection_counts: ConnectionCounts::new(),
             buffer_pool: BufferPool::default(),
             local_addrs: SparseVec::new(),
             late_turns: SparseVec::new(),

@@ -413,10 +413,10 @@ impl EventLoop<'_> {
 impl ConnectionEntry {
     /// Records the readiness in an event.
     fn record_event(&mut self, event: &Event) {
-        let state = &mut self.state;
+        let Self { state, stream, .. } = self;
         // After our FIN, the peer's FIN makes a hang-up, although much input may be unread. A unix socket hangs up with
         // its peer, even with unread input.
-        let may_read_on = || state.write_half == WriteHalf::Shutdown || state.peer.socket_addr().is_none();
+        let may_read_on = || state.write_half == WriteHalf::Shutdown || stream.as_ref().is_some_and(Stream::is_unix);
         let is_error_or_hang_up = event.error || event.hang_up;
         // planted: both-sides-ended-is-broken
         let is_disconnected = event.error || event.hang_up && !may_read_on();

@@ -57,7 +57,7 @@ impl EventLoop<'_> {
                 Ok((stream, peer)) => {
                     entry.source.backoff.on_success();
                     entry.source.drain.take(1);
-                    if !is_full && self.context.try_count_source(slot, peer) {
+                    if !is_full && self.context.try_count_accepted(slot, peer) {
                         self.open_accepted(slot, stream, peer);
                         continue;
                     }

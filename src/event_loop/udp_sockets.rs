@@ -78,7 +78,7 @@ impl EventLoop<'_> {
                 context.note_datagram_in(key, payload, meta);
             }
             let called = catch_panic(context, |context| {
-                handler.on_datagram(&mut Datagram { context, socket, bound, meta: *meta }, payload);
+                handler.on_datagram(&mut Datagram { context, socket, bound, meta: *meta, peer: meta.peer }, payload);
             });
             if called.is_none() {
                 log::error!("{bound}: the handler panicked in on_datagram, for a datagram from {}", meta.peer);

@@ -22,6 +22,7 @@
 //! | `Listener::has_client` | whether the backlog has a client; true where the system cannot report it |
 //! | `Stream::is_connected` | whether a connect has finished; a refusal is an error |
 //! | `Stream::local_addr`, `peer_addr` | the address on either side, if the family has addresses |
+//! | `Stream::is_unix` | whether it is a unix socket |
 //! | `Stream::recv` | reads once; 0 is EOF |
 //! | `Stream::send` | writes once; the hint that a FIN follows lets both share a segment |
 //! | `Stream::send_vectored` | the same for several buffers, in one call |
@@ -276,6 +277,14 @@ impl Stream {
             Self::System(stream) => stream.peer_addr(),
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(stream) => Ok(Some(stream.peer_addr())),
+        }
+    }
+
+    pub(crate) fn is_unix(&self) -> bool {
+        match self {
+            #[cfg(unix)]
+            Self::System(SystemStream::Unix(_)) => true,
+            _ => false,
         }
     }
 

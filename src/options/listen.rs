@@ -45,6 +45,7 @@ pub struct Listen {
     pub(crate) unix_mode: Option<u32>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
+    pub(crate) peer_addr_from_handler: bool,
     pub(crate) when_full: WhenFull,
     pub(crate) limits: ConnectionLimits,
     pub(crate) backlog: u32,
@@ -140,6 +141,7 @@ impl Listen {
             unix_mode: None,
             connections_max: None,
             connections_per_source_max: None,
+            peer_addr_from_handler: false,
             when_full: WhenFull::Pause,
             limits: ConnectionLimits::default(),
             backlog: limits::BACKLOG,
@@ -163,6 +165,15 @@ impl Listen {
     /// source is an IPv4 address or an IPv6 /64. Default: no limit.
     pub fn connections_per_source_max(mut self, connections: u32) -> Self {
         self.connections_per_source_max = Some(connections);
+        self
+    }
+
+    /// Whether the handler sets the address of the real client, with
+    /// [`Connection::set_peer_addr`](crate::Connection::set_peer_addr). Clients behind a proxy share the proxy's
+    /// address. With `true`, [`connections_per_source_max`](Self::connections_per_source_max) counts a connection only
+    /// from that call on. Default: false.
+    pub fn peer_addr_from_handler(mut self, from_handler: bool) -> Self {
+        self.peer_addr_from_handler = from_handler;
         self
     }
 

@@ -280,6 +280,15 @@ impl ConnectionState {
         }
     }
 
+    /// Resets the connection for a reason of its handler. If it is closing, its first reason stays.
+    pub(crate) fn reset_for(&mut self, reason: CloseReason) {
+        self.phase = match self.phase {
+            Phase::Open | Phase::Connecting(_) => Phase::Closing(reason, CloseMode::Reset),
+            Phase::Flushing(first) => Phase::Closing(first, CloseMode::Reset),
+            other => other,
+        };
+    }
+
     /// Whether the connection's own callbacks have written output that is still in the outbox.
     fn has_own_output(&self) -> bool {
         self.buffers.as_ref().is_some_and(|buffers| buffers.own_output)

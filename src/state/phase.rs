@@ -35,6 +35,7 @@ impl CloseMode {
             | CloseReason::Drained
             | CloseReason::OutOfMemory
             | CloseReason::Panicked
+            | CloseReason::Rejected
             | CloseReason::WriteStalled => Self::Reset,
             CloseReason::Eof
             | CloseReason::Local

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::limits;
+use crate::state::sparse_vec::SparseVec;
 use crate::state::timestamp::Timestamp;
 
 /// A source: an IPv4 address, or an IPv6 /64, which one household or host usually has alone (RFC 6177).
@@ -29,20 +30,31 @@ impl SourcePrefix {
 }
 
 /// The number of connections of each source with each handler. It has entries only for open connections.
-#[derive(Default)]
 pub(crate) struct ConnectionCounts {
     open: HashMap<(u32, SourcePrefix), u32>,
+    /// The source for which each connection counts, by slot.
+    source_of: SparseVec<SourcePrefix>,
 }
 
 impl ConnectionCounts {
-    /// Counts one more. Returns false if that would exceed `connections_max`, or if there is no memory for the count.
-    pub(crate) fn try_add(&mut self, handler: u32, source: SourcePrefix, connections_max: u32) -> bool {
+    pub(crate) fn new() -> Self {
+        Self { open: HashMap::new(), source_of: SparseVec::new() }
+    }
+
+    /// Counts the connection in a slot for a source, and no longer for another. Returns false if that would exceed
+    /// `connections_max`, or if there is no memory for the count; it then counts for no source.
+    pub(crate) fn try_add(&mut self, slot: u32, handler: u32, source: SourcePrefix, connections_max: u32) -> bool {
+        // First, because the source may be the same.
+        self.remove(slot, handler);
         if self.open.try_reserve(1).is_err() {
             return false;
         }
         let count = self.open.entry((handler, source)).or_insert(0);
-        let is_added = *count < connections_max;
+        let is_added = *count < connections_max && self.source_of.try_set(slot, Some(source)).is_ok();
         *count += u32::from(is_added);
+        if *count == 0 {
+            self.open.remove(&(handler, source));
+        }
         is_added
     }
 
@@ -53,8 +65,11 @@ impl ConnectionCounts {
         }
     }
 
-    pub(crate) fn remove(&mut self, handler: u32, source: SourcePrefix) {
-        if let Entry::Occupied(mut entry) = self.open.entry((handler, source)) {
+    /// Ends the count of the connection in a slot, if it counts for a source.
+    pub(crate) fn remove(&mut self, slot: u32, handler: u32) {
+        if let Some(source) = self.source_of.take(slot)
+            && let Entry::Occupied(mut entry) = self.open.entry((handler, source))
+        {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -108,6 +123,7 @@ impl RateLimiter {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn at(milliseconds: u64) -> Timestamp {
         Timestamp::START.after(Duration::from_millis(milliseconds))
@@ -123,25 +139,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_agree_with_a_list_of_connections(steps in prop::collection::vec((0u32..2, 0u32..3, any::<bool>()), 1..200)) {
-            let mut counts = ConnectionCounts::default();
-            let mut open: Vec<(u32, u32)> = Vec::new();
-            for (handler, address, opens) in steps {
-                let source = SourcePrefix::V4(address);
-                let present = open.iter().filter(|entry| **entry == (handler, address)).count();
+        fn counts_agree_with_a_list_of_connections(steps in prop::collection::vec((0u32..16, 0u32..3, any::<bool>()), 1..200)) {
+            let mut counts = ConnectionCounts::new();
+            // By slot. A slot is used by the connections of one handler here.
+            let mut open: BTreeMap<u32, u32> = BTreeMap::new();
+            for (slot, address, opens) in steps {
+                let handler = slot % 2;
                 if opens {
-                    let is_added = counts.try_add(handler, source, 3);
+                    open.remove(&slot);
+                    let is_same = |(other, source): (&u32, &u32)| other % 2 == handler && *source == address;
+                    let present = open.iter().filter(|entry| is_same(*entry)).count();
+                    let is_added = counts.try_add(slot, handler, SourcePrefix::V4(address), 3);
                     prop_assert_eq!(is_added, present < 3);
                     if is_added {
-                        open.push((handler, address));
+                        open.insert(slot, address);
                     }
-                } else if let Some(index) = open.iter().position(|entry| *entry == (handler, address)) {
-                    open.swap_remove(index);
-                    counts.remove(handler, source);
+                } else {
+                    open.remove(&slot);
+                    counts.remove(slot, handler);
                 }
             }
-            for (handler, address) in open {
-                counts.remove(handler, SourcePrefix::V4(address));
+            for slot in open.into_keys() {
+                counts.remove(slot, slot % 2);
             }
             prop_assert!(counts.open.is_empty(), "a source without a connection has no entry");
         }

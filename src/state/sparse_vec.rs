@@ -2,6 +2,8 @@
 //!
 //! It allocates nothing until a value is set.
 
+use crate::state::memory::OutOfMemory;
+
 /// Values by slot.
 pub(crate) struct SparseVec<T> {
     values: Vec<Option<T>>,
@@ -19,17 +21,28 @@ impl<T: Copy> SparseVec<T> {
     /// Sets or removes a value. If the system has no memory for it, the value is not set, and the loop works without
     /// it.
     pub(crate) fn set(&mut self, slot: u32, value: Option<T>) {
+        let is_set = self.try_set(slot, value);
+        debug_assert!(is_set.is_ok() || value.is_some(), "a removal needs no memory");
+    }
+
+    /// The same, with an error if there is no memory.
+    pub(crate) fn try_set(&mut self, slot: u32, value: Option<T>) -> Result<(), OutOfMemory> {
         let slot = slot as usize;
         match self.values.get_mut(slot) {
             Some(entry) => *entry = value,
             None if value.is_none() => {}
             None => {
-                if self.values.try_reserve(slot + 1 - self.values.len()).is_ok() {
-                    self.values.resize(slot, None);
-                    self.values.push(value);
-                }
+                self.values.try_reserve(slot + 1 - self.values.len())?;
+                self.values.resize(slot, None);
+                self.values.push(value);
             }
         }
+        Ok(())
+    }
+
+    /// Removes a value, and returns it.
+    pub(crate) fn take(&mut self, slot: u32) -> Option<T> {
+        self.values.get_mut(slot as usize)?.take()
     }
 }
 
@@ -46,5 +59,7 @@ mod tests {
         assert_eq!([values.get(2), values.get(3), values.get(4)], [None, Some(9), None]);
         values.set(3, None);
         assert_eq!(values.get(3), None);
+        assert!(values.try_set(1, Some(8)).is_ok());
+        assert_eq!([values.take(1), values.take(1), values.take(9)], [Some(8), None, None]);
     }
 }

@@ -138,7 +138,7 @@ impl Workload {
         let stats = self.events.stats();
         let arrived = stats.datagrams_sent.checked_add_signed(self.simulation.world.borrow().surplus_transmits);
         assert_eq!(Some(replies), arrived, "sent datagrams arrive, unless the network loses or duplicates them");
-        let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused;
+        let accounted = stats.datagrams_sent + stats.datagrams_dropped + stats.replies_refused();
         let delivered = self.datagrams + self.transient_socket.borrow().delivered;
         assert_eq!(accounted, delivered, "each datagram is answered, lost or refused, and counted");
     }

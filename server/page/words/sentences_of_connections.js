@@ -269,6 +269,7 @@ function describeOptionSet(step) {
 const CLOSE_SENTENCES = {
   'eof': 'The peer had sent EOF, and the handler has closed.',
   'aborted': 'The handler has aborted: output that waits is dropped.',
+  'rejected': 'The handler does not accept the peer, or the peer has its maximum of connections.',
   'reset': 'The peer has reset the connection, or is gone.',
   'timed-out': 'Nothing was read or sent for the idle timeout, or the handler closed in on_timeout.',
   'write-stalled': 'The peer has taken none of the waiting output for the write timeout.',

@@ -18,7 +18,6 @@ use crate::options::connection_limits::ConnectionLimits;
 use crate::state::connection_state::ConnectionState;
 use crate::state::memory::{OutOfMemory, is_allocatable, shrink_map, shrink_queue, shrink_slab};
 use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
-use crate::state::source_address_limits::SourcePrefix;
 use crate::state::timestamp::Timestamp;
 
 /// One connection.
@@ -204,10 +203,8 @@ impl Context {
         if !listener.is_outbound {
             self.handlers[listener.handler as usize].clients -= 1;
         }
-        if listener.connections_per_source_max.is_some()
-            && let Some(peer) = entry.state.peer.socket_addr()
-        {
-            self.connection_counts.remove(listener.handler, SourcePrefix::of(peer.ip()));
+        if listener.connections_per_source_max.is_some() {
+            self.connection_counts.remove(slot, listener.handler);
         }
         if self.journal.has_all() {
             let index = reason.map_or(u64::MAX, |reason| reason.index() as u64);
@@ -219,6 +216,21 @@ impl Context {
             Some(reason) => self.stats.count_close(reason),
             None => self.stats.connect_errors += 1,
         }
+    }
+
+    /// Sets the address of a connection's peer, and counts the connection for the new source instead of the old.
+    /// Returns false if the new source has its maximum; it then counts for none.
+    pub(crate) fn set_peer(&mut self, slot: u32, peer: SocketAddr) -> bool {
+        let ConnectionEntry { state, listener, .. } = &mut self.connections[slot as usize];
+        state.peer = Some(peer).into();
+        let (listener, peer) = (*listener, state.peer);
+        // The close has removed the count.
+        if state.phase == Phase::Closed || self.try_count_source(slot, listener, peer.socket_addr()) {
+            return true;
+        }
+        self.stats.refused_source += 1;
+        self.repeated_logs.occurrences_mut().refused_source.add(peer);
+        false
     }
 
     /// Frees the slots of closed connections; returns true if there were any.

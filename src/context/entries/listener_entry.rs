@@ -31,6 +31,7 @@ pub(crate) struct ListenerEntry {
     pub(crate) limits: ConnectionLimits,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_source_max: Option<u32>,
+    pub(crate) peer_addr_from_handler: bool,
     pub(crate) when_full: WhenFull,
     pub(crate) connections: u32,
     pub(crate) source: Source,
@@ -49,6 +50,7 @@ impl ListenerEntry {
             limits,
             connections_max: usize::MAX,
             connections_per_source_max: None,
+            peer_addr_from_handler: false,
             when_full: WhenFull::Pause,
             connections: 0,
             source: Source::default(),
@@ -80,6 +82,7 @@ impl Context {
             is_outbound: false,
             connections_max: at.connections_max.unwrap_or_else(|| (self.default_connections_max)()),
             connections_per_source_max: at.connections_per_source_max,
+            peer_addr_from_handler: at.peer_addr_from_handler,
             when_full: at.when_full,
             source: self.new_source(key),
             ..ListenerEntry::outbound(handler, at.limits)
@@ -117,13 +120,20 @@ impl Context {
         self.handlers[listener.handler as usize].clients >= listener.connections_max
     }
 
-    /// Counts a client of a source; returns false if the source has its maximum.
-    pub(crate) fn try_count_source(&mut self, listener: u32, peer: Option<SocketAddr>) -> bool {
+    /// Counts the connection in a slot for its source, instead of an earlier one. Returns false if the source has its
+    /// maximum.
+    pub(crate) fn try_count_source(&mut self, slot: u32, listener: u32, peer: Option<SocketAddr>) -> bool {
         let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
         let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
             return true;
         };
-        self.connection_counts.try_add(handler, SourcePrefix::of(to_canonical(peer).ip()), connections_max)
+        self.connection_counts.try_add(slot, handler, SourcePrefix::of(to_canonical(peer).ip()), connections_max)
+    }
+
+    /// The same for a client that is accepted next, unless its handler sets the address.
+    pub(crate) fn try_count_accepted(&mut self, listener: u32, peer: Option<SocketAddr>) -> bool {
+        let slot = to_slot(self.connections.vacant_key());
+        self.listeners[listener as usize].peer_addr_from_handler || self.try_count_source(slot, listener, peer)
     }
 
     /// Drops an entry that is closed and whose last connection is gone.

@@ -1,5 +1,6 @@
 //! Open connections: replies, closes, timeouts and addresses.
 
+mod addresses_from_the_handler;
 mod backpressure;
 mod calls_to_other_connections;
 mod close_and_abort;

@@ -168,7 +168,7 @@ fn a_reply_through_a_removed_socket_is_refused_and_earlier_replies_are_sent() {
     turn_until_idle(&mut events);
     let stats = events.stats();
     assert_eq!((stats.datagrams_received, stats.datagrams_sent, stats.datagrams_dropped), (1, 2, 0));
-    assert_eq!((&outcomes.borrow()[..], stats.replies_refused), (&[false, false][..], 1));
+    assert_eq!((&outcomes.borrow()[..], stats.replies_refused()), (&[false, false][..], 1));
     UdpSocket::bind(address).expect("the port is free");
 }
 

@@ -1,5 +1,6 @@
 //! UDP: datagrams, their addresses, replies, multicast, many sockets.
 
+mod clients_behind_a_proxy;
 mod later_replies;
 mod many_sockets;
 #[cfg(target_os = "linux")]

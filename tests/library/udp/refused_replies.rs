@@ -12,13 +12,13 @@ use crate::helpers::turn_until::{recv, turn_until, turn_until_idle};
 
 /// Sends `count` datagrams from `from` to an echo. Returns how many were answered.
 fn count_replies(events: &mut EventLoop<'_>, to: SocketAddr, from: &UdpSocket, count: usize) -> u64 {
-    let before = (events.stats().datagrams_received, events.stats().datagrams_sent, events.stats().replies_refused);
+    let before = (events.stats().datagrams_received, events.stats().datagrams_sent, events.stats().replies_refused());
     for _ in 0..count {
         from.send_to(b"?", to).expect("the datagram is sent");
     }
     turn_until(events, "all are delivered", |events| events.stats().datagrams_received == before.0 + count as u64);
     let replies = events.stats().datagrams_sent - before.1;
-    assert_eq!(replies + events.stats().replies_refused - before.2, count as u64, "each is answered or refused");
+    assert_eq!(replies + events.stats().replies_refused() - before.2, count as u64, "each is answered or refused");
     replies
 }
 
@@ -87,7 +87,7 @@ fn a_datagram_with_the_source_of_a_socket_of_this_loop_is_not_answered() {
     );
     bind_with_reuse_port(other).send_to(b"I am you", wildcard).expect("the datagram is sent");
     turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
-    assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
+    assert_eq!((replied.get(), events.stats().replies_refused()), (Some(false), 1));
     let peer = udp_socket("127.0.0.2");
     peer.send_to(b"I am not", wildcard).expect("the datagram is sent");
     assert_eq!(recv(&mut events, &peer).0, b"I am not");
@@ -110,7 +110,7 @@ fn a_wildcard_socket_does_not_answer_its_own_port_on_any_address() {
             .send_to(b"I am you", SocketAddr::new(any_port("127.0.0.3").ip(), port))
             .expect("the datagram is sent");
         turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
-        assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1), "from {host}");
+        assert_eq!((replied.get(), events.stats().replies_refused()), (Some(false), 1), "from {host}");
         turn_until_idle(&mut events);
         assert_eq!(events.stats().datagrams_sent, 0);
     }
@@ -135,7 +135,7 @@ fn a_datagram_from_port_0_is_delivered_but_not_answered() {
         // Only a raw socket can send from port 0.
         support::network::raw_udp::RawUdpSocket::new().send(loopback(), to, b"forged");
         turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
-        assert_eq!((replied.get(), events.stats().replies_refused), (Some((0, false)), 1));
+        assert_eq!((replied.get(), events.stats().replies_refused()), (Some((0, false)), 1));
         let peer = udp_socket("127.0.0.1");
         replied.set(None);
         peer.send_to(b"honest", to).expect("the datagram is sent");
@@ -180,7 +180,7 @@ fn a_datagram_from_a_broadcast_address_is_not_answered_by_a_broadcast_socket() {
                 turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
                 assert_eq!(replied.take(), Some(is_answered), "{from}");
             }
-            assert_eq!(events.stats().replies_refused, 4);
+            assert_eq!(events.stats().replies_refused(), 4);
             // `send_to` may send to a broadcast address.
             let peer = udp_socket("0.0.0.0");
             let port = peer.local_addr().expect("the socket is bound").port();

@@ -172,7 +172,7 @@ fn a_handler_can_reply_to_one_datagram_several_times_but_not_forever() {
     let peer = udp_socket("127.0.0.1");
     peer.send_to(b"again!", address).expect("the datagram is sent");
     turn_until(&mut events, "the datagram is answered", |events| events.stats().datagrams_sent > 0);
-    assert_eq!((sent.get(), events.stats().replies_refused), (1024, 1));
+    assert_eq!((sent.get(), events.stats().replies_refused()), (1024, 1));
     assert_eq!(events.stats().datagrams_sent + events.stats().datagrams_dropped, 1024);
 }
 

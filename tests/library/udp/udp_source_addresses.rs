@@ -80,7 +80,7 @@ fn a_payload_over_the_datagram_limit_is_refused_and_not_counted_as_sent() {
     }
     peer.send_to(b"?", address).expect("the datagram is sent");
     turn_until(&mut events, "the datagram is delivered", |_| replied.get().is_some());
-    assert_eq!((replied.get(), events.stats().replies_refused), (Some(false), 1));
+    assert_eq!((replied.get(), events.stats().replies_refused()), (Some(false), 1));
     assert!(events.context().send_to(socket, &vec![7; 65_507], to), "the longest payload of a datagram");
     assert_eq!(recv(&mut events, &peer).0, vec![7; 65_507]);
     assert_eq!((events.stats().datagrams_sent, events.stats().datagrams_dropped), (1, 0));

@@ -132,7 +132,7 @@ fn a_given_udp_rate_also_limits_loopback() {
     // A burst of one second, and 20 for each second since.
     let max = 20 + 20 * usize::try_from(start.elapsed().as_secs() + 1).expect("it is few");
     assert!((20..=max).contains(&count), "{count} answers in {:?}", start.elapsed());
-    assert!(counter(&server, "replies_refused") >= 100, "{}", server.stderr.text());
+    assert!(counter(&server, "replies_refused_rate") >= 100, "{}", server.stderr.text());
 }
 
 /// The text before the number in a log line about replies past the rate.
@@ -165,7 +165,7 @@ fn replies_beyond_the_udp_rate_are_logged_once_a_second_with_their_number_over_a
         }
     }
     wait_until("all datagrams", || counter(&server, "datagrams_received") == 160);
-    let refused = counter(&server, "replies_refused");
+    let refused = counter(&server, "replies_refused_rate");
     assert!(refused > 100, "{refused}");
     // The last of them are logged without another datagram.
     wait_until("the number of all that were refused", || sum_of_counts(&server, PAST_RATE) == refused);
@@ -187,7 +187,7 @@ fn replies_refused_just_before_the_end_are_logged_at_the_end() {
         client.send(b"hello").expect("loopback takes it");
     }
     wait_until("all datagrams", || counter(&server, "datagrams_received") == 20);
-    let refused = counter(&server, "replies_refused");
+    let refused = counter(&server, "replies_refused_rate");
     server.assert_exits_on_sigterm();
     wait_until("standard error to end", || server.stderr.is_closed());
     assert_eq!(sum_of_counts(&server, PAST_RATE), refused);
