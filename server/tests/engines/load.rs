@@ -4,12 +4,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use support::network::streams::REQUEST;
-use support::wait::TIMEOUT;
+use support::wait::{TIMEOUT, wait_until};
 
 /// Together 200 exchanges a second.
 const CLIENTS: u32 = 20;
@@ -44,7 +46,10 @@ impl Outcome {
 }
 
 /// Running clients.
-pub(crate) struct Load(Vec<(Sender<()>, JoinHandle<Outcome>)>);
+pub(crate) struct Load {
+    clients: Vec<(Sender<()>, JoinHandle<Outcome>)>,
+    exchanges: Arc<AtomicUsize>,
+}
 
 impl Load {
     /// Starts the clients; `client` returns the exchange of one.
@@ -52,19 +57,32 @@ impl Load {
     where
         E: FnMut() -> Result<Exchange, String> + Send + 'static,
     {
-        let start = Instant::now();
+        let (start, exchanges) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
         let spawn = |number| {
             let (stop, stopped) = mpsc::channel();
-            let (exchange, first) = (client(), start + PERIOD * number / CLIENTS);
-            (stop, thread::spawn(move || repeat(exchange, first, &stopped)))
+            let (first, mut exchange, count) = (start + PERIOD * number / CLIENTS, client(), Arc::clone(&exchanges));
+            let counted = move || {
+                let outcome = exchange();
+                count.fetch_add(1, Ordering::Relaxed);
+                outcome
+            };
+            (stop, thread::spawn(move || repeat(counted, first, &stopped)))
         };
-        Self((0..CLIENTS).map(spawn).collect())
+        let clients = (0..CLIENTS).map(spawn).collect();
+        Self { clients, exchanges }
+    }
+
+    /// Waits for further exchanges, failed ones included.
+    #[track_caller]
+    pub(crate) fn wait_for_exchanges(&self, count: usize) {
+        let before = self.exchanges.load(Ordering::Relaxed);
+        wait_until("further exchanges", || self.exchanges.load(Ordering::Relaxed) >= before + count);
     }
 
     /// Stops the clients after their present exchanges.
     pub(crate) fn stop(self) -> Outcome {
         let mut all = Outcome::default();
-        let (stops, clients): (Vec<_>, Vec<_>) = self.0.into_iter().unzip();
+        let (stops, clients): (Vec<_>, Vec<_>) = self.clients.into_iter().unzip();
         drop(stops);
         for client in clients {
             all.add(client.join().expect("a client does not panic"));

@@ -14,6 +14,9 @@ use crate::load::{Exchange, Load, Outcome, greeting_client, line_client};
 
 const SERVERS: usize = 3;
 
+/// Between the exit of a server and its start, 0.1 s.
+const EXCHANGES_WITHOUT_SERVER: usize = 20;
+
 /// How servers are restarted.
 struct Rollout {
     restarts: usize,
@@ -61,6 +64,7 @@ where
             servers[index].signal(rollout.signal);
             servers[index].wait_for_signal();
         }
+        load.wait_for_exchanges(EXCHANGES_WITHOUT_SERVER);
         servers[index] = start(index);
         haproxy.wait_for_state(names[index], "UP");
     }
