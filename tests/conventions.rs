@@ -21,7 +21,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/admin/metrics.rs", "a page of its own"),
     ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),
     ("server/src/output/logger.rs", "what the log crate calls, with its test"),
-    ("server/src/greeting/worker_counters.rs", "what other threads read, apart from its writers"),
     ("server/src/process/server_state.rs", "what other threads read, apart from its writers"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),

@@ -7,6 +7,7 @@
 //! | `process` | descriptors, inherited sockets and signals, notifications to the supervisor, shutdown |
 //! | `output` | standard output and standard error, and the threads that write them |
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
+//! | `proxy` | the PROXY protocol: the real client's address, from the header of a proxy |
 //! | `page` | the HTML page of a recording, from the files in `server/page` |
 //! | `record` | `--record`: the recordings of all workers; the file of a recording or page |
 //! | `admin` | `--admin`: metrics, health, connections and the log level over HTTP |
@@ -16,7 +17,7 @@
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> page -> record -> admin -> serve -> probe -> view`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> page -> record -> admin -> serve -> probe -> view`
 
 mod admin;
 mod cli;
@@ -26,6 +27,7 @@ mod output;
 mod page;
 mod probe;
 mod process;
+mod proxy;
 mod record;
 mod serve;
 mod text;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::text::escape::excerpt;
 
@@ -28,6 +28,15 @@ impl TrustedSource {
             (Self::Network(_), None) | (Self::Unix, Some(_)) => false,
         }
     }
+
+    pub(crate) fn is_unix(self) -> bool {
+        self == Self::Unix
+    }
+
+    /// Whether it contains every address of IPv4 or of IPv6.
+    pub(crate) fn is_every_address(self) -> bool {
+        matches!(self, Self::Network(network) if network.prefix_len() == 0)
+    }
 }
 
 impl FromStr for TrustedSource {
@@ -41,12 +50,25 @@ impl FromStr for TrustedSource {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::Network(ip.to_canonical().into()));
         }
-        let network = text.parse::<IpNet>().map_err(|_| format!("not a network: {}; {SYNTAX_HINT}", excerpt(text)))?;
+        let network = text
+            .parse::<IpNet>()
+            .map(to_ipv4_if_mapped)
+            .map_err(|_| format!("not a network: {}; {SYNTAX_HINT}", excerpt(text)))?;
         if network.trunc() == network {
             Ok(Self::Network(network))
         } else {
             Err(format!("{network} has bits after its prefix; write {}", network.trunc()))
         }
+    }
+}
+
+/// A network of IPv4-mapped addresses (`::ffff:0:0/96`) as the IPv4 network: clients are compared as IPv4.
+fn to_ipv4_if_mapped(network: IpNet) -> IpNet {
+    match network.addr().to_canonical() {
+        IpAddr::V4(ip) if network.prefix_len() >= 96 => {
+            Ipv4Net::new(ip, network.prefix_len() - 96).map_or(network, IpNet::V4)
+        }
+        _ => network,
     }
 }
 
@@ -78,6 +100,9 @@ mod tests {
             ("127.0.0.1", Some("127.0.0.2"), false),
             ("fd00::/8", Some("fd00::1"), true),
             ("0.0.0.0/0", Some("::1"), false),
+            ("::ffff:10.0.0.0/104", Some("10.1.2.3"), true),
+            ("::ffff:10.0.0.0/104", Some("11.1.2.3"), false),
+            ("::/0", Some("10.1.2.3"), false),
             ("unix", None, true),
             ("Unix", Some("127.0.0.1"), false),
         ] {

@@ -9,6 +9,7 @@ use clap::{ArgMatches, Command};
 
 use crate::cli::flags::{Mode, ServeOptions};
 use crate::cli::near_miss::nearest;
+use crate::cli::trusted_source::TrustedSource;
 use crate::text::address::UnixPath;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
@@ -56,7 +57,7 @@ const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
 const NO_RECORDING: &str = "nothing is recorded; add --record FILE";
 
-const CONDITIONS: [Condition; 13] = [
+const CONDITIONS: [Condition; 15] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
@@ -68,8 +69,20 @@ const CONDITIONS: [Condition; 13] = [
     Condition { setting: "idle_timeout", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
     Condition {
         setting: "max_connections_per_source",
-        is_met: |_, served| served.contains(&Protocol::Tcp),
+        is_met: |options, served| served.contains(&Protocol::Tcp) || has_clients_behind_unix_sockets(options, served),
         cause: "TCP is not served",
+    },
+    Condition {
+        setting: "proxy_protocol",
+        is_met: |options, served| served.contains(&Protocol::Unix) || trusts(options, |source| !source.is_unix()),
+        cause: "no unix socket is served; write the network of the proxy",
+    },
+    Condition {
+        setting: "proxy_protocol",
+        is_met: |options, served| {
+            served.iter().any(|protocol| *protocol != Protocol::Unix) || trusts(options, TrustedSource::is_unix)
+        },
+        cause: "only unix sockets are served; write unix",
     },
     Condition {
         setting: "udp_greeting",
@@ -98,6 +111,15 @@ const CONDITIONS: [Condition; 13] = [
 
 fn is_recorded(options: &ServeOptions) -> bool {
     options.recording.record.is_some()
+}
+
+/// Whether some source of PROXY headers has this property.
+fn trusts(options: &ServeOptions, property: fn(TrustedSource) -> bool) -> bool {
+    options.operation.proxy_protocol.iter().copied().any(property)
+}
+
+fn has_clients_behind_unix_sockets(options: &ServeOptions, served: &[Protocol]) -> bool {
+    served.contains(&Protocol::Unix) && trusts(options, TrustedSource::is_unix)
 }
 
 fn has_streams(served: &[Protocol]) -> bool {

@@ -17,16 +17,27 @@ use crate::text::protocol::Protocol;
 /// Lines of at most 16 KiB; a longer one closes the connection.
 const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 16 * 1024);
 
-/// Attaches the handler of a mode to the loop.
-pub(crate) fn attach<'h>(event_loop: &mut EventLoop<'h>, mode: Mode, greeter: &'h RefCell<Greeter>) -> HandlerId {
+/// Attaches a handler to a loop, as it is or in another handler.
+pub(crate) trait AttachStreamHandler<'h> {
+    fn attach_stream_handler(self, handler: impl StreamHandler + 'h) -> HandlerId;
+}
+
+impl<'h> AttachStreamHandler<'h> for &mut EventLoop<'h> {
+    fn attach_stream_handler(self, handler: impl StreamHandler + 'h) -> HandlerId {
+        self.attach(handler)
+    }
+}
+
+/// Attaches the handler of a mode.
+pub(crate) fn attach<'h>(to: impl AttachStreamHandler<'h>, mode: Mode, greeter: &'h RefCell<Greeter>) -> HandlerId {
     match mode {
-        Mode::Greet => event_loop.attach(GreetHandler { greeter }),
-        Mode::Banner => event_loop.attach(BannerHandler { greeter }),
-        Mode::Line => event_loop.attach(LineHandler { greeter }),
+        Mode::Greet => to.attach_stream_handler(GreetHandler { greeter }),
+        Mode::Banner => to.attach_stream_handler(BannerHandler { greeter }),
+        Mode::Line => to.attach_stream_handler(LineHandler { greeter }),
         Mode::Echo => {
-            event_loop.attach(CountingHandler { greeter, take: |connection, input| connection.try_write(input) })
+            to.attach_stream_handler(CountingHandler { greeter, take: |connection, input| connection.try_write(input) })
         }
-        Mode::Discard => event_loop.attach(CountingHandler { greeter, take: |_, input| input.len() }),
+        Mode::Discard => to.attach_stream_handler(CountingHandler { greeter, take: |_, input| input.len() }),
     }
 }
 
@@ -36,7 +47,10 @@ fn addresses(greeter: &Greeter, connection: &Connection<'_>) -> Option<Addresses
             let (peer, local) = (connection.peer_addr(), connection.local_addr().map(BoundAddress::from));
             Addresses { protocol: Protocol::Tcp, peer, local }
         }
-        Some(address) => Addresses { protocol: Protocol::Unix, peer: None, local: Some(address.clone()) },
+        // The client of a unix socket has an address only from a PROXY header.
+        Some(address) => {
+            Addresses { protocol: Protocol::Unix, peer: connection.peer_addr(), local: Some(address.clone()) }
+        }
     })
 }
 

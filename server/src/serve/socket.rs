@@ -5,15 +5,19 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
-use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, connections_max_per_loop};
+use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, connections_max_per_loop};
 
 use crate::cli::flags::{LimitOptions, ServeOptions};
 use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
 use crate::greeting::greeter::Greeter;
-use crate::greeting::stream_handlers;
+use crate::greeting::stream_handlers::{self, AttachStreamHandler};
 use crate::process::shutdown::WorkerLoop;
+use crate::proxy::header_policy::HeaderPolicy;
+use crate::proxy::proxied_datagrams::ProxiedDatagrams;
+use crate::proxy::proxied_streams::ProxiedStreams;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
@@ -106,6 +110,8 @@ fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
 pub(crate) struct SocketOpener<'h> {
     stream_handler: HandlerId,
     datagram_handler: GreetingDatagramHandler<'h>,
+    /// Set if some clients are proxies.
+    header_policy: Option<Rc<HeaderPolicy<'h>>>,
     connections_max: usize,
 }
 
@@ -117,10 +123,16 @@ impl<'h> SocketOpener<'h> {
         greeter: &'h RefCell<Greeter>,
         worker_number: usize,
     ) -> Self {
-        let (mode, workers) = (options.replies.mode, options.workers);
+        let (mode, workers, trusted) = (options.replies.mode, options.workers, &options.operation.proxy_protocol);
+        let header_policy = (!trusted.is_empty()).then(|| Rc::new(HeaderPolicy::new(trusted.clone(), greeter)));
+        let stream_handler = match header_policy.clone() {
+            Some(policy) => stream_handlers::attach(BehindProxies { event_loop, policy }, mode, greeter),
+            None => stream_handlers::attach(event_loop, mode, greeter),
+        };
         Self {
-            stream_handler: stream_handlers::attach(event_loop, mode, greeter),
+            stream_handler,
             datagram_handler: GreetingDatagramHandler { mode, greeter },
+            header_policy,
             connections_max: match options.limits.max_connections {
                 Some(total) => worker_share(total, worker_number, workers),
                 None => connections_max_per_loop(workers),
@@ -141,7 +153,12 @@ impl<'h> SocketOpener<'h> {
     ) -> io::Result<(SourceId, BoundAddress)> {
         let id = match spec {
             SocketSpec::Tcp(listen) => self.listen(event_loop, listen)?.into(),
-            SocketSpec::Udp(bind) => event_loop.bind(bind, self.datagram_handler).map_err(os_error)?.into(),
+            SocketSpec::Udp(bind) => match self.header_policy.clone() {
+                Some(policy) => event_loop.bind(bind, ProxiedDatagrams::new(self.datagram_handler, policy)),
+                None => event_loop.bind(bind, self.datagram_handler),
+            }
+            .map_err(os_error)?
+            .into(),
             SocketSpec::Unix(listen, address) => {
                 let id = self.listen(event_loop, listen)?;
                 self.datagram_handler.greeter.borrow_mut().add_unix_listener(id, address.clone());
@@ -152,7 +169,21 @@ impl<'h> SocketOpener<'h> {
     }
 
     fn listen(&self, event_loop: &mut EventLoop<'h>, listen: Listen) -> io::Result<ListenerId> {
-        event_loop.listen_for(listen.connections_max(self.connections_max), self.stream_handler).map_err(os_error)
+        // The limit per source counts the real clients.
+        let listen = listen.connections_max(self.connections_max).peer_addr_from_handler(self.header_policy.is_some());
+        event_loop.listen_for(listen, self.stream_handler).map_err(os_error)
+    }
+}
+
+/// Attaches handlers that read PROXY headers first.
+struct BehindProxies<'l, 'h> {
+    event_loop: &'l mut EventLoop<'h>,
+    policy: Rc<HeaderPolicy<'h>>,
+}
+
+impl<'h> AttachStreamHandler<'h> for BehindProxies<'_, 'h> {
+    fn attach_stream_handler(self, handler: impl StreamHandler + 'h) -> HandlerId {
+        self.event_loop.attach(ProxiedStreams::new(handler, self.policy))
     }
 }
 

@@ -115,6 +115,13 @@ fn log_warnings(options: &ServeOptions, bound: &[BoundSocket]) {
     for warning in options.warnings.iter().chain(&settings_without_effect(options, &served)) {
         log::warn!("{warning}");
     }
+    for source in options.operation.proxy_protocol.iter().filter(|source| source.is_every_address()) {
+        log::warn!(
+            "{}{source} trusts every client: each can choose the address in limits and events; write only the networks \
+             of proxies",
+            options.given.assignment("proxy_protocol")
+        );
+    }
 }
 
 /// Runs a worker to its end. If it fails, the other workers are drained, and the error names this worker.

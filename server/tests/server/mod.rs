@@ -5,6 +5,7 @@ mod clients;
 mod command_line;
 mod probe;
 mod process;
+mod proxy;
 mod recording;
 mod unix;
 
