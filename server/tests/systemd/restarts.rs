@@ -1,34 +1,88 @@
-//! Restarts with inherited sockets.
+//! Restarts with inherited sockets, also during exchanges at a fixed rate.
 //!
-//! No connection and no datagram is lost.
+//! No exchange is refused, reset or unanswered, and each datagram is sent once.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
-use support::network::streams::{GREETING, read_to_end};
-use support::network::tcp::{request, send_request};
-use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp_on, udp_client};
+use socket2::{Domain, SockRef, Socket, Type};
+use support::network::streams::{GREETING, REQUEST, read_to_end, send};
+use support::network::tcp::{connect_from, request, send_request};
+use support::network::udp::{
+    UDP_GREETING, UDP_REQUEST, request_udp_on, retry_interrupted, udp_client, udp_client_from,
+};
 use support::process::server::Server;
-use support::wait::wait_until;
+use support::wait::{repeat_at_rate, wait_until};
 
 use crate::activated_server::{Activation, connect_accepted, idle_context_switches};
-use crate::borrowed_fds;
 
-const RESTARTS: usize = 4;
-const CLIENTS: usize = 6;
+const RESTARTS: usize = 20;
 
-/// Greetings of each server before it is stopped, over each protocol.
-const GREETED_BY_EACH_MIN: usize = 50;
+/// 500 exchanges a second over each protocol, however fast the server is.
+const INTERVAL: Duration = Duration::from_millis(2);
 
-fn sockets() -> (TcpListener, SocketAddr, UdpSocket, SocketAddr) {
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let (tcp_at, udp_at) = (tcp.local_addr().expect("it is bound"), udp.local_addr().expect("it is bound"));
-    (tcp, tcp_at, udp, udp_at)
+/// Exchanges over each protocol between two restarts.
+const EXCHANGES_BETWEEN_RESTARTS: usize = 100;
+
+/// How a server is replaced.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// As `systemctl restart`: clients wait in the sockets meanwhile.
+    StopThenStart,
+    /// Two servers serve the same sockets for a moment.
+    StartThenStop,
 }
 
-/// Ends the loops of the clients, also when the test fails.
+/// The backlog and the receive buffer that `systemd.socket(5)` sets with `Backlog=` and `ReceiveBuffer=`: on a busy
+/// machine a restart takes long, and the clients of that time wait in them.
+fn sockets() -> (TcpListener, UdpSocket) {
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    tcp.bind(&any_port.into()).expect("a free port");
+    tcp.listen(4096).expect("a bound socket");
+    let udp = UdpSocket::bind(any_port).expect("a free port");
+    SockRef::from(&udp).set_recv_buffer_size(4 << 20).expect("an option of every socket");
+    (tcp.into(), udp)
+}
+
+/// An address of 127.0.0.0/8, another one for each number.
+fn source(number: usize) -> [u8; 4] {
+    let [.., high, middle, low] = (number * 40_503).to_be_bytes();
+    [127, high, middle, 1 + low % 254]
+}
+
+/// Begins exchanges at a fixed rate until `is_over`, each from another address. Judges and counts the answers.
+fn run_exchanges<T: Send>(
+    is_over: &AtomicBool,
+    answered: &AtomicUsize,
+    expected: &str,
+    begin: impl Fn([u8; 4]) -> T + Send,
+    read: impl Fn(&T) -> io::Result<String>,
+) {
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut numbers = 0..;
+            repeat_at_rate(INTERVAL, || {
+                let number = numbers.next().expect("it has no end");
+                // Without the receiver, an exchange has failed.
+                !is_over.load(Ordering::Relaxed) && sender.send(begin(source(number))).is_ok()
+            });
+        });
+        for (number, exchange) in receiver.iter().enumerate() {
+            let reply = read(&exchange);
+            assert!(matches!(&reply, Ok(reply) if reply == expected), "exchange {number}: {reply:?}");
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Ends the exchanges, also when the test fails.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -37,48 +91,85 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-#[test]
-fn four_restarts_under_load_lose_no_connection_and_no_datagram() {
-    let (tcp, tcp_at, udp, udp_at) = sockets();
-    let sockets = &borrowed_fds![tcp, udp];
-    let activation = Activation { sockets, ..Activation::default() };
-    let (is_done, greeted, greeted_udp) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+/// Restarts the server during exchanges over TCP and UDP.
+#[track_caller]
+fn assert_no_exchange_is_lost(workers: &str, order: Order) {
+    let (tcp, udp) = sockets();
+    let [tcp_at, udp_at] = [tcp.local_addr(), udp.local_addr()].map(|address| address.expect("it is bound"));
+    let sockets = &[tcp.as_fd(), udp.as_fd()];
+    let activation = Activation { arguments: &["--events", "off", "--workers", workers], sockets, env: &[] };
+    let (is_over, answered) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
     thread::scope(|scope| {
-        let stop_guard = SetOnDrop(&is_done);
-        for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                while !is_done.load(Ordering::Relaxed) {
-                    assert_eq!(request(tcp_at), GREETING);
-                    greeted.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
+        let stop_guard = SetOnDrop(&is_over);
         scope.spawn(|| {
-            let client = udp_client(udp_at);
-            while !is_done.load(Ordering::Relaxed) {
-                assert_eq!(request_udp_on(&client, UDP_REQUEST), UDP_GREETING);
-                greeted_udp.fetch_add(1, Ordering::Relaxed);
-            }
+            let begin = |source| {
+                let client = connect_from(source, tcp_at);
+                send(&client, REQUEST);
+                client
+            };
+            run_exchanges(&is_over, &answered[0], GREETING, begin, |mut client| {
+                let mut reply = String::new();
+                client.read_to_string(&mut reply).map(|_| reply)
+            });
         });
-        for _ in 0..=RESTARTS {
-            let before = [&greeted, &greeted_udp].map(|count| count.load(Ordering::Relaxed));
-            let mut server = activation.start();
-            let is_busy = |count: &AtomicUsize, before| count.load(Ordering::Relaxed) >= before + GREETED_BY_EACH_MIN;
-            wait_until("some traffic", || is_busy(&greeted, before[0]) && is_busy(&greeted_udp, before[1]));
-            server.assert_exits_on_sigterm();
+        scope.spawn(|| {
+            let begin = |source| {
+                let client = udp_client_from(source, udp_at);
+                client.send(UDP_REQUEST).expect("loopback takes it");
+                client
+            };
+            run_exchanges(&is_over, &answered[1], UDP_GREETING, begin, |client| {
+                let mut reply = [0; 64];
+                let count = retry_interrupted(|| client.recv(&mut reply))?;
+                Ok(String::from_utf8_lossy(&reply[..count]).into_owned())
+            });
+        });
+        let mut server = activation.start();
+        for _ in 0..RESTARTS {
+            let before = answered.each_ref().map(|count| count.load(Ordering::Relaxed));
+            wait_until("exchanges between two restarts", || {
+                (0..2)
+                    .all(|index| answered[index].load(Ordering::Relaxed) >= before[index] + EXCHANGES_BETWEEN_RESTARTS)
+            });
+            match order {
+                Order::StopThenStart => {
+                    server.assert_exits_on_sigterm();
+                    server = activation.start();
+                }
+                Order::StartThenStop => {
+                    let next = activation.start();
+                    server.assert_exits_on_sigterm();
+                    server = next;
+                }
+            }
         }
-        // One more server serves the clients that are waiting, and stays until they are done.
-        let server = activation.start();
         drop(stop_guard);
+        // It serves until all exchanges are judged.
         server
     });
-    assert!(greeted.into_inner() >= RESTARTS * GREETED_BY_EACH_MIN);
+}
+
+#[test]
+fn twenty_restarts_lose_no_exchange() {
+    assert_no_exchange_is_lost("1", Order::StopThenStart);
+}
+
+#[test]
+fn twenty_restarts_with_four_workers_lose_no_exchange() {
+    assert_no_exchange_is_lost("4", Order::StopThenStart);
+}
+
+#[test]
+fn twenty_restarts_with_two_servers_for_a_moment_lose_no_exchange() {
+    for workers in ["1", "4"] {
+        assert_no_exchange_is_lost(workers, Order::StartThenStop);
+    }
 }
 
 /// Connects a silent client, stops the server, and waits until it has closed the listener.
-fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> std::net::TcpStream {
+fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> TcpStream {
     let link = |listener: &TcpListener| {
-        let own = std::os::fd::AsRawFd::as_raw_fd(listener);
+        let own = listener.as_raw_fd();
         std::fs::read_link(format!("/proc/self/fd/{own}")).expect("it is open")
     };
     let (listener, before) = (link(tcp), server.fd_targets().len());
@@ -90,9 +181,10 @@ fn begin_drain(server: &Server, tcp: &TcpListener, tcp_at: SocketAddr) -> std::n
 
 #[test]
 fn clients_that_connect_while_a_server_ends_wait_for_the_next_one() {
-    let (tcp, tcp_at, udp, udp_at) = sockets();
-    let sockets = &borrowed_fds![tcp, udp];
-    let activation = Activation { arguments: &["--drain-timeout", "300s"], sockets, ..Activation::default() };
+    let (tcp, udp) = sockets();
+    let [tcp_at, udp_at] = [tcp.local_addr(), udp.local_addr()].map(|address| address.expect("it is bound"));
+    let sockets = &[tcp.as_fd(), udp.as_fd()];
+    let activation = Activation { arguments: &["--drain-timeout", "300s"], sockets, env: &[] };
     let mut first = activation.start();
     let silent = begin_drain(&first, &tcp, tcp_at);
     let rest_before = idle_context_switches(&first);
@@ -105,7 +197,7 @@ fn clients_that_connect_while_a_server_ends_wait_for_the_next_one() {
     }
     assert_eq!(idle_context_switches(&first), rest_before, "a client of the second server woke the first");
     assert_eq!(request_udp_on(&udp_client(udp_at), UDP_REQUEST), UDP_GREETING);
-    std::io::Write::write_all(&mut &silent, b"at last").expect("the server is there");
+    send(&silent, b"at last");
     assert_eq!(read_to_end(&silent), GREETING);
     assert_eq!(first.wait(), 0);
     assert_eq!(request(tcp_at), GREETING);

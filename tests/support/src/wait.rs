@@ -82,3 +82,12 @@ pub fn repeat_every(interval: Duration, mut step: impl FnMut() -> bool) {
         thread::sleep(interval);
     }
 }
+
+/// Calls `step` until it returns false, at a fixed rate: a slow call does not delay the later ones.
+pub fn repeat_at_rate(interval: Duration, mut step: impl FnMut() -> bool) {
+    let mut due = Instant::now();
+    while step() {
+        due += interval;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}

@@ -26,6 +26,15 @@ pub fn udp_client(to: SocketAddr) -> UdpSocket {
     socket
 }
 
+/// A connected socket with another address of this machine.
+#[track_caller]
+pub fn udp_client_from(source: [u8; 4], to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::from((source, 0))).expect("loopback has 127.0.0.0/8");
+    socket.connect(to).expect("there is a route");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("an option of every socket");
+    socket
+}
+
 /// A client that has sent a request.
 #[track_caller]
 pub fn send_udp_request(to: SocketAddr) -> UdpSocket {
