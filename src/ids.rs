@@ -22,6 +22,15 @@ pub struct ConnectionId {
     pub(crate) slot: u32,
 }
 
+impl ConnectionId {
+    /// Returns a number that no other object of the process has. It is the `generation` of the connection in a
+    /// [recording](crate::observe).
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.generation
+    }
+}
+
 /// The id of a stream handler or datagram handler.
 ///
 /// [`EventLoop::attach`](crate::EventLoop::attach),

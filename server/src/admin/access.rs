@@ -59,3 +59,70 @@ fn is_address_or_localhost(host: &str) -> bool {
     };
     ip.is_some() || name.eq_ignore_ascii_case("localhost")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::{check, is_address_or_localhost};
+    use crate::admin::http_request::{Parsed, parse};
+
+    fn is_allowed(request: &str, peer: Option<&str>) -> bool {
+        let Parsed::Complete(request, _) = parse(request.as_bytes()) else { panic!("not a whole request: {request}") };
+        check(&request, peer.map(|peer| peer.parse::<SocketAddr>().unwrap())).is_ok()
+    }
+
+    #[test]
+    fn only_this_machine_changes_something() {
+        for (peer, may_change) in [
+            (None, true),
+            (Some("127.0.0.1:5000"), true),
+            (Some("127.9.9.9:5000"), true),
+            (Some("[::1]:5000"), true),
+            (Some("[::ffff:127.0.0.1]:5000"), true),
+            (Some("192.0.2.7:5000"), false),
+            (Some("10.0.0.1:5000"), false),
+            (Some("[::ffff:192.0.2.7]:5000"), false),
+            (Some("[fe80::1]:5000"), false),
+        ] {
+            for method in ["PUT", "POST", "DELETE", "PATCH", "ANYTHING"] {
+                let request = format!("{method} /log-level HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+                assert_eq!(is_allowed(&request, peer), may_change, "{method} from {peer:?}");
+            }
+            for method in ["GET", "HEAD"] {
+                assert!(is_allowed(&format!("{method} /log-level HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"), peer));
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_host_is_not_from_a_browser_but_needs_one_beside_an_origin() {
+        assert!(is_allowed("PUT /log-level HTTP/1.0\r\n\r\n", None));
+        assert!(!is_allowed("PUT /log-level HTTP/1.0\r\nOrigin: http://\r\n\r\n", None));
+    }
+
+    #[test]
+    fn a_host_is_an_address_or_localhost_with_any_port() {
+        for host in ["localhost", "LocalHost:1", "127.0.0.1", "10.0.0.1:65535", "[::1]", "[fd00::1]:80", "localhost:"] {
+            assert!(is_address_or_localhost(host), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "a",
+            "localhost.",
+            "localhost.a",
+            "127.0.0.1.a",
+            "127.1",
+            "0x7f000001",
+            "[::1",
+            "::1",
+            "a:1",
+            "[::1]a",
+            "localhost:80:80",
+            "127.0.0.1:a",
+        ] {
+            assert!(!is_address_or_localhost(host), "{host}");
+        }
+    }
+}

@@ -12,10 +12,22 @@ use crate::admin::http_request::{Parsed, Request, parse};
 use crate::admin::http_response::{Response, ResponseForm};
 use crate::admin::pages::{Page, WaitingPage};
 use crate::admin::worker_query::{ANSWER_TIMEOUT, Asker};
-use crate::admin::{AdminContext, access, pages};
+use crate::admin::{AdminContext, LargePagePermit, access, pages};
 
 /// The most connections at once.
-pub(crate) const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 64;
+
+/// Connections that are being closed while new ones are accepted.
+const CLOSING_CONNECTIONS_MAX: usize = 16;
+
+/// Descriptors that stay free for new connections when the process has none left.
+const DESCRIPTOR_RESERVE: u32 = 8;
+
+/// The most connections that the loop accepts, closing ones included.
+pub(crate) const ACCEPTED_MAX: usize = CONNECTIONS_MAX + CLOSING_CONNECTIONS_MAX;
+
+/// The most descriptors of the endpoint: its connections, its reserve, two listeners, the poll and its waker.
+pub(crate) const ADMIN_DESCRIPTORS_MAX: usize = ACCEPTED_MAX + DESCRIPTOR_RESERVE as usize + 4;
 
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +57,13 @@ struct Client {
     is_answered: bool,
 }
 
+/// What is left of a response, and what follows it.
+struct Unsent {
+    bytes: SharedBytes,
+    keeps_alive: bool,
+    _permit: Option<LargePagePermit>,
+}
+
 /// What a connection does.
 pub(crate) struct Session {
     phase: Phase,
@@ -59,7 +78,7 @@ enum Phase {
     /// Waits for the workers, with the form of the response.
     Asking(Box<dyn WaitingPage>, ResponseForm),
     /// Sends the rest of a response that did not fit the outbox; then it stays open, or closes.
-    Sending { rest: SharedBytes, keeps_alive: bool },
+    Sending(Unsent),
     /// Waits for EOF after the last response.
     Closing,
 }
@@ -97,27 +116,29 @@ impl HttpHandler {
     }
 
     /// Queues a response, as far as it fits.
-    fn send(&mut self, connection: &mut Connection<'_>, session: &mut Session, response: Response, form: ResponseForm) {
-        let rest = SharedBytes::from(response.into_bytes(form));
-        self.send_rest(connection, session, &rest, form.keeps_alive);
-    }
-
-    fn send_rest(
+    fn send(
         &mut self,
         connection: &mut Connection<'_>,
         session: &mut Session,
-        bytes: &SharedBytes,
-        keeps_alive: bool,
+        mut response: Response,
+        form: ResponseForm,
     ) {
-        let taken = connection.try_write_shared(bytes);
-        if taken < bytes.len() {
-            session.phase = Phase::Sending { rest: bytes.slice(taken..), keeps_alive };
+        let permit = response.permit.take();
+        let bytes = SharedBytes::from(response.into_bytes(form));
+        self.send_rest(connection, session, Unsent { bytes, keeps_alive: form.keeps_alive, _permit: permit });
+    }
+
+    fn send_rest(&mut self, connection: &mut Connection<'_>, session: &mut Session, mut unsent: Unsent) {
+        let taken = connection.try_write_shared(&unsent.bytes);
+        if taken < unsent.bytes.len() {
+            unsent.bytes = unsent.bytes.slice(taken..);
+            session.phase = Phase::Sending(unsent);
             self.set_answered(connection.id(), true);
             // The write timeout of the listener applies.
             return connection.set_timeout(None);
         }
         self.set_answered(connection.id(), false);
-        if keeps_alive && !session.has_eof && !self.is_draining {
+        if unsent.keeps_alive && !session.has_eof && !self.is_draining {
             session.phase = Phase::Reading;
             session.has_part = false;
             connection.set_timeout(Some(IDLE_TIMEOUT));
@@ -148,9 +169,12 @@ impl HttpHandler {
 
     /// Ends the wait for the workers.
     fn finish_page(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
-        if let Phase::Asking(page, form) = mem::replace(&mut session.phase, Phase::Reading) {
-            self.send(connection, session, page.finish(), form);
-            connection.resume();
+        match mem::replace(&mut session.phase, Phase::Reading) {
+            Phase::Asking(page, form) => {
+                self.send(connection, session, page.finish(), form);
+                connection.resume();
+            }
+            phase => session.phase = phase,
         }
     }
 
@@ -235,9 +259,9 @@ impl StreamHandler for HttpHandler {
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
-        if let Phase::Sending { rest, keeps_alive } = &session.phase {
-            let (rest, keeps_alive) = (rest.clone(), *keeps_alive);
-            self.send_rest(connection, session, &rest, keeps_alive);
+        match mem::replace(&mut session.phase, Phase::Reading) {
+            Phase::Sending(unsent) => self.send_rest(connection, session, unsent),
+            phase => session.phase = phase,
         }
     }
 
@@ -250,7 +274,7 @@ impl StreamHandler for HttpHandler {
             }
             Phase::Reading => self.close(connection, session),
             Phase::Asking(..) => self.finish_page(connection, session),
-            Phase::Sending { .. } => {}
+            Phase::Sending(_) => {}
             Phase::Closing => connection.abort(),
         }
     }

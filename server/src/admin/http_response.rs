@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use crate::admin::LargePagePermit;
+
 /// The type of a text.
 pub(crate) const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
@@ -15,6 +17,8 @@ pub(crate) struct Response {
     /// The value of `Allow`, for a wrong method.
     pub(crate) allow: Option<&'static str>,
     pub(crate) body: Vec<u8>,
+    /// Of a large page: kept until it is sent.
+    pub(crate) permit: Option<LargePagePermit>,
 }
 
 /// What the request decides about the bytes of a response.
@@ -29,17 +33,17 @@ pub(crate) struct ResponseForm {
 impl Response {
     /// A successful response.
     pub(crate) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, content_type, allow: None, body: body.into() }
+        Self { status: 200, content_type, allow: None, body: body.into(), permit: None }
     }
 
     /// A response of one sentence.
     pub(crate) fn text(status: u16, sentence: &str) -> Self {
-        Self { status, content_type: PLAIN_TEXT, allow: None, body: format!("{sentence}\n").into_bytes() }
+        Self { status, ..Self::ok(PLAIN_TEXT, format!("{sentence}\n")) }
     }
 
     /// Head and body.
     pub(crate) fn into_bytes(self, form: ResponseForm) -> Vec<u8> {
-        let Self { status, content_type, allow, body } = self;
+        let Self { status, content_type, allow, body, .. } = self;
         let mut head = format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status));
         let connection = match (form.keeps_alive, form.is_http_1_0) {
             (true, false) => "",

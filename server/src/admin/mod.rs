@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 pub(crate) mod admin_thread;
+pub(crate) mod connection_list;
 pub(crate) mod http_handler;
 pub(crate) mod http_request;
 pub(crate) mod http_response;
@@ -17,10 +18,31 @@ use crate::admin::worker_query::WorkerQuery;
 use crate::greeting::worker_counters::WorkerCounters;
 use crate::process::server_state::SharedServerState;
 
+/// The most large pages at once: each takes up to 3 MB.
+const LARGE_PAGES_MAX: usize = 8;
+
 /// What the endpoint shows of the server.
 pub(crate) struct AdminContext {
     pub(crate) state: SharedServerState,
     pub(crate) workers: WorkerQuery,
     /// The counters of each worker's greetings, the first worker's first.
     pub(crate) worker_counters: Vec<Arc<WorkerCounters>>,
+    pub(crate) large_pages: LargePages,
+}
+
+/// The large pages that are being made and sent.
+#[derive(Debug, Default)]
+pub(crate) struct LargePages(Arc<()>);
+
+/// Lets a large page be made and sent, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LargePagePermit {
+    _counted: Arc<()>,
+}
+
+impl LargePages {
+    /// A permit for one more page, if there are few.
+    pub(crate) fn take(&self) -> Option<LargePagePermit> {
+        (Arc::strong_count(&self.0) <= LARGE_PAGES_MAX).then(|| LargePagePermit { _counted: Arc::clone(&self.0) })
+    }
 }

@@ -9,7 +9,7 @@ use log::LevelFilter;
 use crate::admin::http_request::Request;
 use crate::admin::http_response::{PLAIN_TEXT, Response};
 use crate::admin::worker_query::{Asker, PendingAnswers, WorkerAnswer};
-use crate::admin::{AdminContext, metrics};
+use crate::admin::{AdminContext, connection_list, metrics};
 use crate::process::server_state::ServerState;
 use crate::text::escape::excerpt;
 
@@ -22,11 +22,12 @@ struct Resource {
 
 const READ: &str = "GET, HEAD";
 
-const RESOURCES: [Resource; 5] = [
+const RESOURCES: [Resource; 6] = [
     Resource { path: "/", methods: READ, summary: "this list" },
     Resource { path: "/live", methods: READ, summary: "200 while the process runs" },
     Resource { path: "/ready", methods: READ, summary: "200 while clients are served, 503 while it starts or stops" },
     Resource { path: "/metrics", methods: READ, summary: "the figures, for Prometheus" },
+    Resource { path: "/connections", methods: READ, summary: "the open connections, as JSON" },
     Resource {
         path: "/log-level",
         methods: "GET, HEAD, PUT, POST",
@@ -81,6 +82,7 @@ pub(crate) fn answer(context: &AdminContext, request: &Request<'_>, asker: &Aske
         "/live" => Response::text(200, "live"),
         "/ready" => readiness(context.state.get()),
         "/metrics" => return metrics::page(context, request, asker),
+        "/connections" => return connection_list::page(context, asker),
         "/log-level" if request.only_reads() => show_log_level(),
         "/log-level" => set_log_level(request.body),
         _ => list_of_paths(),
@@ -99,7 +101,7 @@ fn list_of_paths() -> Response {
     let mut text = String::new();
     for Resource { path, methods, summary } in &RESOURCES {
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "{path:13} {methods:22} {summary}");
+        let _ = writeln!(text, "{path:12}  {methods:20} {summary}");
     }
     Response::ok(PLAIN_TEXT, text)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use halloo::{ConnectionId, Context, Handle, HandlerId, LoopStopped};
+use halloo::{ConnectionId, Context, Handle, LoopStopped};
 
 use crate::process::shutdown::{WorkerLoop, WorkerLoops};
 
@@ -82,25 +82,25 @@ impl WorkerQuery {
         Self { loops, questions: (0..workers).map(|_| Questions::default()).collect() }
     }
 
-    /// Asks every worker. `question` runs on the worker's thread, with the handler of all its connections. The
-    /// asker's connection is notified after each answer.
+    /// Asks every worker. `question` runs on the worker's thread, with its loop. The asker's connection is
+    /// notified after each answer.
     pub(crate) fn ask<T: Send + 'static>(
         &self,
         asker: &Asker,
-        question: impl Fn(HandlerId, &mut Context) -> T + Clone + Send + 'static,
+        question: impl Fn(&WorkerLoop, &mut Context) -> T + Clone + Send + 'static,
     ) -> PendingAnswers<T> {
         let (sender, receiver) = mpsc::channel();
-        let loops = self.loops.as_slice();
         let ask_worker = |index: usize| {
-            let Some(WorkerLoop { handle, stream_handler }) = loops.get(index) else { return AnswerState::NotRunning };
+            let Some(worker) = self.loops.as_slice().get(index) else { return AnswerState::NotRunning };
             if !self.questions[index].begin() {
                 return AnswerState::NotAsked;
             }
             let sender = Some(sender.clone());
             let pending =
                 PendingQuestion { sender, questions: Arc::clone(&self.questions), index, asker: asker.clone() };
-            let (question, stream_handler) = (question.clone(), *stream_handler);
-            match handle.post(move |context| pending.answer(|| question(stream_handler, context))) {
+            let (question, loops) = (question.clone(), self.loops.clone());
+            let compute = move |context: &mut Context| question(&loops.as_slice()[index], context);
+            match worker.handle.post(move |context| pending.answer(|| compute(context))) {
                 Ok(()) => AnswerState::Asked,
                 Err(LoopStopped) => AnswerState::NotRunning,
             }

@@ -151,6 +151,11 @@ impl Greeter {
         self.unix_listeners.push((listener, address));
     }
 
+    /// The unix sockets among the worker's listeners.
+    pub(crate) fn unix_listeners(&self) -> &[(ListenerId, BoundAddress)] {
+        &self.unix_listeners
+    }
+
     /// The address of a listener of a unix socket; without such listeners, `listener` is not called.
     pub(crate) fn unix_address(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Option<&BoundAddress> {
         let listener = if self.unix_listeners.is_empty() { None } else { listener() }?;

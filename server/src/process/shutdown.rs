@@ -5,10 +5,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use halloo::{ConnectionId, Context, Handle, HandlerId, LoopStopped};
+use halloo::{ConnectionId, Context, Handle, HandlerId, ListenerId, LoopStopped};
 
 use crate::process::sd_notify::SdNotifier;
 use crate::process::server_state::{ServerState, SharedServerState};
+use crate::text::bound_address::BoundAddress;
 
 /// Ends the server; every part that can end it has a clone.
 #[derive(Clone, Debug)]
@@ -110,6 +111,15 @@ pub(crate) struct WorkerLoop {
     pub(crate) handle: Handle,
     /// The handler of all its connections.
     pub(crate) stream_handler: HandlerId,
+    /// The unix sockets among its listeners.
+    pub(crate) unix_listeners: Vec<(ListenerId, BoundAddress)>,
+}
+
+impl WorkerLoop {
+    /// The address of a listener, if it is a unix socket.
+    pub(crate) fn unix_address(&self, listener: ListenerId) -> Option<&BoundAddress> {
+        self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
+    }
 }
 
 /// The loops of all workers, by number; empty until all workers listen.
@@ -144,7 +154,7 @@ impl WorkerLoop {
     pub(crate) fn for_test(event_loop: &halloo::EventLoop<'_>) -> Self {
         let mut other_loop = halloo::EventLoop::new().expect("there are descriptors left");
         let stream_handler = other_loop.attach(halloo::stream(|_, input| input.len()));
-        Self { handle: event_loop.handle(), stream_handler }
+        Self { handle: event_loop.handle(), stream_handler, unix_listeners: Vec::new() }
     }
 }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use halloo::{EventLoop, HandlerId, Listen, ListenerId, SourceId};
 
-use crate::admin::AdminContext;
 use crate::admin::admin_thread::{AdminSocket, AdminThread};
-use crate::admin::http_handler::CONNECTIONS_MAX;
+use crate::admin::http_handler::ACCEPTED_MAX;
 use crate::admin::worker_query::WorkerQuery;
+use crate::admin::{AdminContext, LargePages};
 use crate::cli::flags::ServeOptions;
 use crate::exit::{ExitError, ExitStatus, describe_io_error, os_error};
 use crate::serve::bind_error;
@@ -23,9 +23,6 @@ use crate::text::protocol::Protocol;
 
 /// The most attempts to find a port that is free on every address of the host.
 const PORT_TRIES_MAX: usize = 16;
-
-/// Connections that are being closed while new ones are accepted.
-const CLOSING_CONNECTIONS_MAX: usize = 16;
 
 /// The permissions of the file of a unix socket: only this user changes the server.
 const UNIX_MODE: u32 = 0o600;
@@ -57,6 +54,7 @@ pub(crate) fn start(server: &ServerContext<'_>, endpoint: AdminEndpoint) -> Resu
         state: server.shutdown.state.clone(),
         workers: WorkerQuery::new(server.shutdown.loops.clone(), server.options.workers),
         worker_counters: server.worker_counters.iter().map(Arc::clone).collect(),
+        large_pages: LargePages::default(),
     };
     let assignment = server.options.given.assignment("admin");
     AdminThread::start(context, move |event_loop, handler| match endpoint {
@@ -136,6 +134,6 @@ fn open_address(
 
 fn listen(event_loop: &mut EventLoop<'_>, handler: HandlerId, at: Listen) -> io::Result<ListenerId> {
     // The handler has timeouts of its own.
-    let at = at.connections_max(CONNECTIONS_MAX + CLOSING_CONNECTIONS_MAX).idle_timeout(None);
+    let at = at.connections_max(ACCEPTED_MAX).idle_timeout(None);
     event_loop.listen_for(at, handler).map_err(os_error)
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, connections_max_per_loop};
 
+use crate::admin::http_handler::ADMIN_DESCRIPTORS_MAX;
 use crate::cli::flags::{LimitOptions, ServeOptions};
 use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
@@ -135,14 +136,15 @@ impl<'h> SocketOpener<'h> {
             header_policy,
             connections_max: match options.limits.max_connections {
                 Some(total) => worker_share(total, worker_number, workers),
-                None => connections_max_per_loop(workers),
+                None => default_connections_max(workers, options.operation.admin.is_some()),
             },
         }
     }
 
     /// The loop of this worker, for other threads.
     pub(crate) fn worker_loop(&self, event_loop: &EventLoop<'h>) -> WorkerLoop {
-        WorkerLoop { handle: event_loop.handle(), stream_handler: self.stream_handler }
+        let unix_listeners = self.datagram_handler.greeter.borrow().unix_listeners().to_vec();
+        WorkerLoop { handle: event_loop.handle(), stream_handler: self.stream_handler, unix_listeners }
     }
 
     /// Opens a socket, and returns the address it is bound to.
@@ -187,6 +189,14 @@ impl<'h> AttachStreamHandler<'h> for BehindProxies<'_, 'h> {
     }
 }
 
+/// The connections of each worker within the descriptor limit, less the descriptors of the admin endpoint. A small limit
+/// is divided in half.
+fn default_connections_max(workers: usize, has_admin: bool) -> usize {
+    let connections = connections_max_per_loop(workers);
+    let kept = if has_admin { ADMIN_DESCRIPTORS_MAX.div_ceil(workers) } else { 0 };
+    connections.saturating_sub(kept).max(connections / 2).max(1)
+}
+
 /// The share of a total that a worker gets; the first has number 1. The first `total % workers` workers get one more
 /// than the others.
 const fn worker_share(total: usize, worker_number: usize, workers: usize) -> usize {
@@ -201,7 +211,7 @@ mod tests {
     use clap::Parser;
     use halloo::EventLoop;
 
-    use super::{SocketOpener, SocketSpec, worker_share};
+    use super::{ADMIN_DESCRIPTORS_MAX, SocketOpener, SocketSpec, default_connections_max, worker_share};
     use crate::cli::flags::{CommandLine, LimitOptions, Mode};
     use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;
@@ -221,6 +231,19 @@ mod tests {
                 (1..=workers).map(|worker_number| worker_share(total, worker_number, workers)).collect();
             assert_eq!(shares.iter().sum::<usize>(), total);
             assert!(shares[0] - shares[workers - 1] <= 1 && shares[workers - 1] >= 1, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn the_default_limit_leaves_descriptors_for_the_admin_endpoint() {
+        for workers in [1, 3, 1024] {
+            let (without, with) = (default_connections_max(workers, false), default_connections_max(workers, true));
+            let is_small = with * 2 <= without + 1;
+            assert!(
+                (without - with) * workers >= ADMIN_DESCRIPTORS_MAX || is_small,
+                "{workers} workers: {with} of {without}"
+            );
+            assert!(with >= 1);
         }
     }
 

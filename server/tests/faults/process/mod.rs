@@ -3,6 +3,7 @@
 mod first_process;
 mod full_pipes;
 mod shutdown_errors;
+mod silent_workers;
 mod startup_errors;
 mod startup_fd_limits;
 mod stop_and_continue;

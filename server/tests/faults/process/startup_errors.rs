@@ -29,11 +29,12 @@ const STARTUP_FAULTS: [(&str, &str); 12] = [
 #[test]
 #[ignore = "needs strace"]
 fn a_failed_start_prints_one_line_and_sets_the_exit_status() {
-    for ((call, errno), workers) in STARTUP_FAULTS.into_iter().flat_map(|fault| [(fault, "1"), (fault, "3")]) {
+    let cases = [["--workers", "1"], ["--workers", "3"], ["--admin", "127.0.0.1:0"]];
+    for ((call, errno), arguments) in STARTUP_FAULTS.into_iter().flat_map(|fault| cases.map(|case| (fault, case))) {
         let fault = format!("inject={call}:error={errno}:when=1+");
         let wrapper = ["strace", "-f", "-o", "/dev/null", "-e", &fault];
-        let mut server =
-            Server::spawn(HALLOO.command_under(&wrapper, &["--listen", "0.0.0.0:0", "--workers", workers]));
+        let arguments = [&["--listen", "0.0.0.0:0"], &arguments[..]].concat();
+        let mut server = Server::spawn(HALLOO.command_under(&wrapper, &arguments));
         let status = server.wait();
         wait_until("the end of the pipes", || server.stderr.is_closed() && server.stdout.is_closed());
         assert!(matches!(status, 1 | 3), "{call} {errno}: exit status {status}: {}", server.stderr.text());

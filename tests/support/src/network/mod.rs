@@ -1,5 +1,6 @@
 //! Clients, ports and namespaces.
 
+pub mod http_client;
 #[cfg(target_os = "linux")]
 pub mod network_namespace;
 pub mod ports;

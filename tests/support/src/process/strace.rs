@@ -3,6 +3,7 @@
 //! strace attaches to one thread, and suppresses a call with an injected error: a datagram stays in the queue.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::process::child::Process;
 use crate::wait::{INTERVAL, repeat_every, wait_until};
@@ -27,6 +28,14 @@ impl FaultInjection {
     pub fn start_on_thread(thread: u32, call: &str, errno: &str, when: &str) -> Self {
         let (trace, fault) = (format!("trace={call}"), format!("inject={call}:error={errno}:when={when}"));
         Self::attach(thread, &["-e", &trace, "-e", &fault], format!("{call} {errno} when={when}"))
+    }
+
+    /// Delays every system call of this name that one thread begins.
+    #[track_caller]
+    pub fn delay_on_thread(thread: u32, call: &str, delay: Duration) -> Self {
+        let (trace, microseconds) = (format!("trace={call}"), delay.as_micros());
+        let fault = format!("inject={call}:delay_enter={microseconds}");
+        Self::attach(thread, &["-e", &trace, "-e", &fault], format!("{call} delayed by {delay:?}"))
     }
 
     /// Traces system calls of a process, separated by commas, without a fault.
